@@ -1,0 +1,35 @@
+"""What Campaign says about a resource: its attributes with types, lengths and enumeration values.
+
+Here: plain values and nothing that fetches them (that is `client.py`). Source: campaign-standard-api.md section 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+AttributeType = Literal["string", "integer", "float", "boolean", "date", "datetime", "enumeration", "link", "collection", "group"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute; `path` is dotted for a sub-field (`location.city`). `length` is None where unlimited or unknown."""
+
+    path: str
+    type: AttributeType
+    length: int | None = None
+    read_only: bool = False
+    mandatory: bool = False
+    values: tuple[str, ...] = ()  # of an enumeration, in the order of the stored values: the first is its empty value
+    target: str | None = None  # of a link: the resource it points to
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource under its API endpoint (`profileAndServicesExt` or `customResources`)."""
+
+    name: str
+    api: str
+    attributes: dict[str, Attribute]
+    filters: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()  # attributes known to be unique, where the metadata tells

@@ -1,0 +1,44 @@
+"""What Dataverse says about a table: its keys, its columns with their types, the labels of its options.
+
+Here: plain values and nothing that fetches them (that is `client.py`). Source: dataverse-web-api.md sections 2.4, 2.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+ColumnType = Literal[
+    "guid", "boolean", "integer", "bigint", "decimal", "money", "double", "string", "memo",
+    "datetime", "date", "picklist", "state", "status", "multiselect", "lookup", "other",
+]  # fmt: skip
+"""Dataverse's `AttributeType`, with what hides behind `Virtual` named, lookups/owners/customers as one, and
+`date` for a DateTime whose *behaviour* is DateOnly (its format says nothing)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table. `labels`: option value -> label, for booleans (0, 1) and choices."""
+
+    name: str
+    type: ColumnType
+    readable: bool = True
+    label: str = ""
+    labels: dict[int, str] = field(default_factory=dict[int, str])
+    max_length: int | None = None
+
+    @property
+    def select_name(self) -> str:
+        """How the column is named in `$select` and in rows: lookups are `_name_value` (section 2.4)."""
+        return f"_{self.name}_value" if self.type == "lookup" else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table: `name` is the logical name, `set_name` the entity set used in URLs, `key` its primary key."""
+
+    name: str
+    set_name: str
+    key: str
+    change_tracking: bool
+    columns: dict[str, Column]

@@ -1,0 +1,1 @@
+"""D365 -> Campaign: transform (pure), capture, push, and the Dagster objects around them."""
