@@ -1,0 +1,15 @@
+"""The one base of all errors that are meant for people: what happened, where, what to do.
+
+Nothing here carries personal data or secrets: a message may be printed, logged and stored as it is.
+"""
+
+from __future__ import annotations
+
+
+class SyncAssetsError(Exception):
+    """Something that the operator can put right. `str()` is one line: cause, then remedy."""
+
+    def __init__(self, cause: str, remedy: str = "") -> None:
+        self.cause = cause.strip()
+        self.remedy = remedy.strip()
+        super().__init__(f"{self.cause} {self.remedy}".strip())

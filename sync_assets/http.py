@@ -1,0 +1,355 @@
+"""One place for all HTTP: TLS, sign-in renewal, retry, waiting, same-origin links, redaction.
+
+Here: how a request travels and when it may travel again. Not here: what an answer means (each client knows its
+system's dialect). httpx is the interface, aiohttp carries it: httpx's own transport is quadratic in the number of
+requests in flight (speed.md, A), and the ready-made bridge re-quotes URLs and reports a lost answer as a failed
+connection, while we have to know whether a request may have been carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import random
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import aiohttp
+import certifi
+import httpx
+import msgspec
+from yarl import URL
+
+from sync_assets.errors import SyncAssetsError
+
+RETRY_STATUS = frozenset({429, 502, 503, 504})
+GATEWAY_REFUSALS = frozenset({401, 403, 429, 503})
+"""Statuses by which a gateway says that the request never reached the system behind it."""
+
+
+class HttpError(SyncAssetsError):
+    """A request that got no usable answer."""
+
+
+class NotSent(HttpError):
+    """No connection: the request certainly was not carried out."""
+
+
+class OutcomeUnknown(HttpError):
+    """The connection was lost or timed out after sending: the request may have been carried out."""
+
+
+class Unavailable(HttpError):
+    """The server kept refusing (429, 503, ...) for longer than we are willing to wait."""
+
+
+class SignInRefused(HttpError):
+    """The identity provider or the server did not accept our credentials."""
+
+
+class ForeignLink(HttpError):
+    """A link in an answer leads to another host; it would have carried our token there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer. `body` is decompressed; header names are matched case-insensitively."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
+
+
+class TokenSource(Protocol):
+    """Where bearer tokens come from. `renew` gets the refused token, so that many workers renew once."""
+
+    async def token(self) -> str: ...
+
+    async def renew(self, refused: str) -> str: ...
+
+
+class CachedTokens:
+    """Keeps a token until shortly before it expires; one fetch at a time, however many workers ask.
+
+    `fetch` returns (token, lifetime in seconds).
+    """
+
+    def __init__(self, fetch: Callable[[], Any]) -> None:
+        self._fetch = fetch
+        self._token = ""
+        self._good_until = 0.0
+        self._lock = asyncio.Lock()
+
+    async def token(self) -> str:
+        if time.monotonic() < self._good_until:
+            return self._token
+        return await self.renew(self._token)
+
+    async def renew(self, refused: str) -> str:
+        async with self._lock:
+            if self._token != refused and time.monotonic() < self._good_until:
+                return self._token  # somebody else renewed it while we waited for the lock
+            self._token, lifetime = await self._fetch()
+            self._good_until = time.monotonic() + max(1.0, lifetime - min(120.0, lifetime / 10))
+            return self._token
+
+
+def ssl_context(ca_bundle: str | None = None) -> ssl.SSLContext:
+    """The machine's authorities (certifi's where it has none) and those of `ca_bundle`, a PEM file."""
+    context = ssl.create_default_context()
+    if not context.cert_store_stats()["x509_ca"]:
+        context.load_verify_locations(certifi.where())
+    if ca_bundle:
+        try:
+            context.load_verify_locations(ca_bundle)
+        except (OSError, ssl.SSLError) as error:
+            raise SyncAssetsError(
+                f"SYNC_ASSETS_CA_BUNDLE names {ca_bundle}, which cannot be read as PEM certificates.",
+                "Give the path of a PEM file, or unset it.",
+            ) from error
+    return context
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """httpx over aiohttp: URLs travel exactly as given, and errors tell "not sent" from "outcome unknown"."""
+
+    def __init__(self, context: ssl.SSLContext, connections: int) -> None:
+        self._context = context
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(ssl=self._context, limit=self._connections, keepalive_timeout=30)
+        # No cookies: Dataverse's affinity cookie would pin us to one server (dataverse-web-api.md section 4).
+        return aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=True
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        session = self._session = self._session or self._open()
+        limits: dict[str, float] = request.extensions.get("timeout", {})
+        try:
+            async with session.request(
+                request.method,
+                URL(str(request.url), encoded=True),
+                headers=request.headers.multi_items(),
+                data=request.content or None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=limits.get("connect"), sock_read=limits.get("read")
+                ),
+            ) as response:
+                return httpx.Response(
+                    response.status,
+                    headers=response.raw_headers,
+                    content=await response.read(),
+                    request=request,
+                )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise NotSent(f"{place(request)} cannot be reached ({_cause(error)}).") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise OutcomeUnknown(f"{place(request)} gave no answer ({type(error).__name__}).") from error
+
+    async def aclose(self) -> None:
+        if self._session:
+            await self._session.close()
+
+
+def _cause(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted: {error.certificate_error}; see SYNC_ASSETS_CA_BUNDLE"
+    return str(getattr(error, "strerror", None) or type(error).__name__)
+
+
+def place(request: httpx.Request) -> str:
+    """Method, host and path: a query string may hold personal data and is left out."""
+    return f"{request.method} {request.url.scheme}://{request.url.netloc.decode()}{request.url.path}"
+
+
+class Pause:
+    """A gate that all workers of a process share: `Retry-After` stops every one of them."""
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self.times = 0
+
+    def hold(self, seconds: float) -> None:
+        self.times += 1
+        self.until = max(self.until, time.monotonic() + seconds)
+
+    async def passed(self) -> None:
+        while (left := self.until - time.monotonic()) > 0:
+            await asyncio.sleep(left)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds of a `Retry-After` header (a number, or a date), None without one."""
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def backoff(attempt: int, longest: float = 30.0) -> float:
+    """Seconds to wait before the next try: doubling from a half, with jitter, at most `longest`."""
+    return min(longest, 0.5 * 2 ** min(attempt, 10)) * random.uniform(0.7, 1.3)  # noqa: S311
+
+
+Observer = Callable[[str, int | None, float], None]
+"""Told of each single request: its kind, the status (None: outcome unknown), seconds. This is where calls are counted."""
+
+
+class Endpoint:
+    """One system behind one base URL: signs in, waits, repeats, refuses to leave the host.
+
+    `transient(answer)` says which answers mean "try again"; `patience` is how many seconds a request may be retried
+    in all before `Unavailable` (or the last connection error) is raised.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        tokens: TokenSource,
+        *,
+        context: ssl.SSLContext,
+        headers: Mapping[str, str],
+        connections: int = 64,
+        patience: float = 120.0,
+        timeout: float = 60.0,
+        transient: Callable[[Answer], bool] = lambda answer: answer.status in RETRY_STATUS,
+        observer: Observer = lambda kind, status, seconds: None,
+    ) -> None:
+        self.name = name
+        self.base_url = base_url.rstrip("/")
+        self.pause = Pause()
+        self.patience = patience
+        self.observer = observer
+        self._tokens = tokens
+        self._transient = transient
+        self._origin = _origin(self.base_url)
+        self._client = httpx.AsyncClient(
+            transport=AiohttpTransport(context, connections),
+            headers={"Accept": "application/json", "Accept-Encoding": "gzip", **headers},
+            timeout=httpx.Timeout(timeout, connect=15.0, pool=None),
+        )
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        kind: str = "",
+        repeat_unknown: bool | None = None,
+    ) -> Answer:
+        """Sends one request, as often as it takes.
+
+        `url` is absolute (a link from an answer, sent as it is) or a path below the base URL. `repeat_unknown`: also
+        repeat when the outcome is unknown; default: for GET only. Answers that are not transient are returned
+        whatever their status. Raises NotSent, OutcomeUnknown, Unavailable, SignInRefused, ForeignLink.
+        """
+        request_url = self._checked(url)
+        repeat = method == "GET" if repeat_unknown is None else repeat_unknown
+        give_up_at = time.monotonic() + self.patience
+        renewed, attempt = False, 0
+        while True:
+            await self.pause.passed()
+            token = await self._tokens.token()
+            try:
+                answer = await self._once(method, request_url, body, headers, token, kind)
+            except NotSent as error:
+                wait, failure = backoff(attempt), error
+            except OutcomeUnknown as error:
+                if not repeat:
+                    raise
+                wait, failure = backoff(attempt), error
+            else:
+                if answer.status == 401:
+                    if renewed:
+                        raise SignInRefused(
+                            f"{self.name} refused our token twice (401) at {urlsplit(request_url).path}.",
+                            "Check the credentials and that this application may use the API.",
+                        )
+                    renewed = True
+                    await self._tokens.renew(token)
+                    continue
+                if not self._transient(answer):
+                    return answer
+                told = retry_after(answer.headers)
+                wait = backoff(attempt) if told is None else told + random.uniform(0, 0.25)  # noqa: S311
+                failure = Unavailable(
+                    f"{self.name} kept answering {answer.status} for {self.patience:.0f} s.",
+                    "What is left stays pending; run it again later.",
+                )
+                if answer.status in GATEWAY_REFUSALS:
+                    self.pause.hold(wait)  # for every worker of this process
+            attempt += 1
+            if time.monotonic() + wait > give_up_at:
+                raise failure
+            await asyncio.sleep(wait)
+
+    async def _once(
+        self,
+        method: str,
+        url: str,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+        token: str,
+        kind: str,
+    ) -> Answer:
+        started = time.monotonic()
+        status: int | None = None
+        try:
+            response = await self._client.request(
+                method, url, content=body, headers={**(headers or {}), "Authorization": f"Bearer {token}"}
+            )
+            status = response.status_code
+        except NotSent:
+            status = 0
+            raise
+        finally:
+            if status != 0:
+                self.observer(kind, status, time.monotonic() - started)
+        return Answer(response.status_code, response.headers, response.content)
+
+    def _checked(self, url: str) -> str:
+        if "://" not in url:
+            return f"{self.base_url}/{url.lstrip('/')}"
+        if _origin(url) != self._origin:
+            raise ForeignLink(
+                f"{self.name} answered with a link to {urlsplit(url).hostname}, which is not {self.base_url}.",
+                "It was not followed. Check the configured URL.",
+            )
+        return url
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    parts = urlsplit(url)
+    return (
+        parts.scheme,
+        (parts.hostname or "").lower(),
+        parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0),
+    )
