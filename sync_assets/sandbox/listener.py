@@ -1,0 +1,79 @@
+"""One listening socket per system, all on the one asyncio loop of the process.
+
+uvicorn's HTTP protocol without uvicorn's server object: that one catches signals and polls, and six of them would
+fight over both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from email.utils import formatdate
+from typing import Any, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from sync_assets.sandbox.middleware import TRANSPORT, App
+
+
+class _Protocol(HttpToolsProtocol):
+    """Puts the transport into the scope, so that a fault can cut the connection."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        cast("dict[str, Any]", self.scope)[TRANSPORT] = self.transport
+
+
+class Listener:
+    """Serves `app` on 127.0.0.1; `port` 0 takes a free one. `tls` None: plain http."""
+
+    def __init__(self, app: App, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind(("127.0.0.1", port))
+        except OSError as error:
+            self._socket.close()
+            raise OSError(error.errno, f"port {port} cannot be used: {error.strerror}; choose another --port") from None
+        self.port: int = self._socket.getsockname()[1]
+        self._tls = tls
+        # A long keep-alive, as the real services have: an idle connection is not the fault that a test asked for.
+        self._config = Config(
+            cast("Any", app), log_config=None, access_log=False, ws="none", lifespan="off", timeout_keep_alive=120,
+            proxy_headers=False,
+        )  # fmt: skip
+        self._config.load()
+        self._state = ServerState()
+        self._server: asyncio.Server | None = None
+        self._clock: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: _Protocol(self._config, self._state, {}, loop), sock=self._socket, ssl=self._tls, backlog=2048
+        )
+        self._clock = asyncio.create_task(self._keep_date())
+
+    async def stop(self) -> None:
+        """Closes the socket and every connection, answered or not."""
+        if self._clock is not None:
+            self._clock.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._clock
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        for task in list(self._state.tasks):
+            task.cancel()
+        self._socket.close()
+
+    async def _keep_date(self) -> None:
+        while True:
+            self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
+            await asyncio.sleep(1)

@@ -1,0 +1,173 @@
+"""What stands before each system's app: journal, injected faults, latency.
+
+A system hands over its ASGI app and, where it has a dialect of its own, `refuse(rule) -> Answer | None` for the kinds
+in `GENERIC_KINDS` that need a body (throttle, unavailable, unauthorized) and for kinds that it answers as a whole;
+None means the plain answer below. The app tells what it did through `scope["state"]`: `engine` (journal.Engine), `key`
+(record key) and `fault` (a fault that it took from `Faults` itself).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, NamedTuple, Protocol
+
+from sync_assets.sandbox.faults import GENERIC_KINDS, Faults, Rule
+from sync_assets.sandbox.journal import Entry, Journal, System
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+TRANSPORT = "sandbox.transport"
+"""key in the scope under which the listener puts the connection's asyncio transport"""
+
+
+class Answer(NamedTuple):
+    """A complete HTTP answer; content-length is added when it is sent."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+class Gate(Protocol):
+    """Admission control of a system, e.g. its request limits; sees requests before latency and faults."""
+
+    def enter(self, scope: Scope) -> Answer | None:
+        """None: admitted, `leave` will follow. Otherwise the refusal."""
+        ...
+
+    def leave(self, scope: Scope, seconds: float) -> None: ...
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    headers = answer.headers
+    if answer.status not in (204, 304):
+        headers = [*headers, (b"content-length", str(len(answer.body)).encode())]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+async def cut(scope: Scope, receive: Receive) -> None:
+    """Drops the connection without an answer and returns once the server has noticed."""
+    scope[TRANSPORT].abort()
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def plain_answer(rule: Rule) -> Answer:
+    """The answer of a generic kind for a system without a dialect of its own."""
+    parameters = rule.parameters
+    if rule.kind == "status":
+        headers = {"content-type": parameters.get("content_type", "text/plain"), **parameters.get("headers", {})}
+        return Answer(
+            int(parameters.get("status", 500)),
+            [(str(name).encode(), str(value).encode()) for name, value in headers.items()],
+            str(parameters.get("body", "")).encode(),
+        )
+    text = [(b"content-type", b"text/plain")]
+    if rule.kind == "throttle":
+        return Answer(429, [*text, retry_after(rule)], b"Too Many Requests")
+    if rule.kind == "unauthorized":
+        return Answer(401, [*text, (b"www-authenticate", b"Bearer")], b"Unauthorized")
+    wait = [retry_after(rule)] if "retry_after" in parameters else []
+    return Answer(503, [*text, *wait], b"Service Unavailable")
+
+
+def retry_after(rule: Rule, default: float = 1) -> tuple[bytes, bytes]:
+    """The Retry-After header that a rule asks for (parameter `retry_after`, seconds)."""
+    return b"retry-after", f"{rule.parameters.get('retry_after', default):g}".encode()
+
+
+class Observed:
+    """ASGI middleware around one system."""
+
+    def __init__(
+        self,
+        app: App,
+        system: System,
+        journal: Journal,
+        faults: Faults,
+        *,
+        refuse: Callable[[Rule], Answer | None] = lambda rule: None,
+        answered_kinds: Iterable[str] = (),
+        gate: Gate | None = None,
+    ) -> None:
+        """`answered_kinds`: kinds of this system, beside the generic ones, for which `refuse` gives the answer."""
+        self._app = app
+        self._system: System = system
+        self._journal = journal
+        self._faults = faults
+        self._refuse = refuse
+        self._gate = gate
+        self._kinds = GENERIC_KINDS | frozenset(answered_kinds)
+        faults.register(system, self._kinds)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"the sandbox speaks HTTP only, not {scope['type']}")
+        started = time.perf_counter()
+        path = scope["raw_path"].decode("ascii", "replace")
+        if scope["query_string"]:
+            path = f"{path}?{scope['query_string'].decode('ascii', 'replace')}"
+        status = 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        refusal = self._gate.enter(scope) if self._gate else None
+        try:
+            if refusal is not None:
+                await send_answer(watched, refusal)
+            else:
+                await self._serve(scope, receive, watched, path)
+        except Exception:
+            status = 500  # a bug of the sandbox: uvicorn answers and logs it
+            raise
+        finally:
+            seconds = time.perf_counter() - started
+            if self._gate and refusal is None:
+                self._gate.leave(scope, seconds)
+            state = scope["state"]
+            self._journal.add(
+                Entry(
+                    system=self._system,
+                    method=scope["method"],
+                    path=path,
+                    status=status,
+                    ms=round(seconds * 1000, 3),
+                    engine=state.get("engine"),
+                    key=state.get("key"),
+                    fault=state.get("fault"),
+                )
+            )
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        if latency := self._faults.latency_ms.get(self._system):
+            await asyncio.sleep(latency / 1000)
+        rule = self._faults.take(self._system, self._kinds, scope["method"], path) if self._faults.rules else None
+        if rule is None:
+            await self._app(scope, receive, send)
+            return
+        scope["state"]["fault"] = rule.kind
+        if rule.kind == "slow":
+            await asyncio.sleep(rule.parameters.get("delay_ms", 1000) / 1000)
+            await self._app(scope, receive, send)
+        elif rule.kind == "cut_before":
+            await cut(scope, receive)
+        elif rule.kind == "cut_after":
+            await self._app(scope, receive, _discard)
+            await cut(scope, receive)
+        else:
+            await send_answer(send, (rule.kind != "status" and self._refuse(rule)) or plain_answer(rule))
+
+
+async def _discard(message: Message) -> None:
+    """Takes an answer that nobody is to receive."""
