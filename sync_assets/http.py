@@ -214,7 +214,7 @@ def backoff(attempt: int, longest: float = 30.0) -> float:
 
 
 Observer = Callable[[str, int | None, float], None]
-"""Told of each single request: its kind, the status (None: outcome unknown), seconds. This is where calls are counted."""
+"""Told of each single request: its kind, the status (None: outcome unknown), seconds. Calls are counted here."""
 
 
 class Endpoint:

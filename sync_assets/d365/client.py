@@ -1,0 +1,232 @@
+"""The Dataverse client: metadata and the change feed.
+
+Here: which request asks for what, and what the answers' error codes mean. Repeating, waiting and renewing the token
+is `http.Endpoint`'s. Source: dataverse-web-api.md sections 1 to 4.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from sync_assets.d365.metadata import Column, ColumnType, Table
+from sync_assets.errors import SyncAssetsError
+from sync_assets.http import Answer, Endpoint, HttpError, TokenSource
+
+API = "/api/data/v9.2"
+MAX_PAGE = 5000
+
+_TYPES: dict[str, ColumnType] = {
+    "BigInt": "bigint",
+    "Boolean": "boolean",
+    "Customer": "lookup",
+    "DateTime": "datetime",
+    "Decimal": "decimal",
+    "Double": "double",
+    "EntityName": "string",
+    "Integer": "integer",
+    "Lookup": "lookup",
+    "Memo": "memo",
+    "Money": "money",
+    "Owner": "lookup",
+    "Picklist": "picklist",
+    "State": "state",
+    "Status": "status",
+    "String": "string",
+    "Uniqueidentifier": "guid",
+}
+_CASTS: dict[ColumnType, str] = {
+    "boolean": "Boolean",
+    "picklist": "Picklist",
+    "state": "State",
+    "status": "Status",
+    "multiselect": "MultiSelectPicklist",
+    "datetime": "DateTime",
+}
+"""Metadata that only the typed form of an attribute has: the labels of options, and whether a date has a time."""
+
+
+class D365Refused(SyncAssetsError):
+    """Dataverse refused a request; `code` is its error code, for the program."""
+
+    def __init__(self, cause: str, remedy: str = "", code: str = "") -> None:
+        self.code = code
+        super().__init__(cause, remedy)
+
+
+_TRACKING_OFF = "Change tracking is not enabled in Dynamics 365{about}."
+_SWITCH_ON = "Switch it on in the table's properties (Advanced options, Track changes) and publish."
+
+
+class FeedExpired(D365Refused):
+    """The position in the change feed is no longer good: the table has to be read in full again."""
+
+
+class TrackingOff(D365Refused):
+    """Change tracking is not enabled for the table."""
+
+
+class DataverseClient:
+    """One organisation. `connections`: requests in flight; Dataverse allows 52 per user and server."""
+
+    def __init__(self, url: str, tokens: TokenSource, *, context: ssl.SSLContext, connections: int = 16) -> None:
+        self.url = url.rstrip("/")
+        self.endpoint = Endpoint(
+            "Dynamics 365",
+            self.url + API,
+            tokens,
+            context=context,
+            headers={"OData-MaxVersion": "4.0", "OData-Version": "4.0", "If-None-Match": "null"},
+            connections=connections,
+        )
+
+    async def table(self, name: str, columns: Collection[str] | None = None) -> Table:
+        """The metadata of a table. `columns`: whose labels are wanted (None: all); all columns are listed."""
+        path = f"EntityDefinitions(LogicalName='{quote(name)}')"
+        head, attributes = await asyncio.gather(
+            self._json(f"{path}?$select=LogicalName,EntitySetName,PrimaryIdAttribute,ChangeTrackingEnabled", name),
+            self._json(
+                f"{path}/Attributes?$select=LogicalName,AttributeType,AttributeTypeName,IsValidForRead,AttributeOf",
+                name,
+            ),
+        )
+        found = {column.name: column for column in map(_column, attributes["value"])}
+        wanted = [c for c in found.values() if c.type in _CASTS and (columns is None or c.name in columns)]
+        typed: dict[str, dict[str, Any]] = {}
+        kinds: set[ColumnType] = {column.type for column in wanted}
+        for part in await asyncio.gather(*(self._typed(path, kind) for kind in kinds)):
+            typed |= part
+        return Table(
+            name=head["LogicalName"],
+            set_name=head["EntitySetName"],
+            key=head["PrimaryIdAttribute"],
+            change_tracking=bool(head.get("ChangeTrackingEnabled")),
+            columns={n: _typed_column(c, typed.get(n)) for n, c in found.items()},
+        )
+
+    async def _typed(self, path: str, column_type: ColumnType) -> dict[str, dict[str, Any]]:
+        cast = _CASTS[column_type]
+        wanted = (
+            "$select=LogicalName,DateTimeBehavior"
+            if cast == "DateTime"
+            else "$select=LogicalName&$expand=OptionSet"
+            if cast == "Boolean"
+            else "$select=LogicalName&$expand=OptionSet,GlobalOptionSet"
+        )
+        answer = await self._json(f"{path}/Attributes/Microsoft.Dynamics.CRM.{cast}AttributeMetadata?{wanted}", path)
+        return {item["LogicalName"]: item for item in answer["value"]}
+
+    def first_page(self, table: Table, select: Iterable[str]) -> str:
+        """The link that starts a full tracked read of `table`."""
+        return f"{self.endpoint.base_url}/{table.set_name}?$select={','.join(select)}"
+
+    async def page(self, link: str, *, tracked: bool, size: int = MAX_PAGE, table: str = "") -> bytes:
+        """The body of one page; `tracked` for a first page and its next links (not for a delta link).
+
+        Raises FeedExpired, TrackingOff, D365Refused, and what Endpoint.send raises.
+        """
+        prefer = f"odata.maxpagesize={size}"
+        if tracked:
+            prefer = f"odata.track-changes,{prefer}"
+        answer = await self.endpoint.send("GET", link, headers={"Prefer": prefer})
+        if answer.status != 200:
+            raise refusal(answer, table)
+        return answer.body
+
+    async def who_am_i(self) -> str:
+        """The id of the application user that we are signed in as."""
+        return str((await self._json("WhoAmI"))["UserId"])
+
+    async def change_tracking_days(self) -> int | None:
+        """For how many days a feed position stays good (`expirechangetrackingindays`), None if not told."""
+        answer = await self._json("organizations?$select=expirechangetrackingindays")
+        value = (answer.get("value") or [{}])[0].get("expirechangetrackingindays")
+        return int(value) if value is not None else None
+
+    async def _json(self, path: str, table: str = "") -> dict[str, Any]:
+        answer = await self.endpoint.send("GET", path)
+        if answer.status != 200:
+            raise refusal(answer, table)
+        try:
+            return answer.json()
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise HttpError(
+                f"{self.url} answered with something that is not JSON.", "Check D365_URL: is it the organisation's URL?"
+            ) from error
+
+    async def aclose(self) -> None:
+        await self.endpoint.aclose()
+
+
+def _column(item: dict[str, Any]) -> Column:
+    type_name = (item.get("AttributeTypeName") or {}).get("Value", "")
+    type_ = "multiselect" if type_name == "MultiSelectPicklistType" else _TYPES.get(item.get("AttributeType", ""))
+    # Virtual columns such as `statuscodename` belong to another one and can't be selected (section 2.2).
+    readable = item.get("IsValidForRead", True) and not (type_ is None and item.get("AttributeOf"))
+    return Column(item["LogicalName"], type_ or "other", readable=bool(readable))
+
+
+def _typed_column(column: Column, typed: dict[str, Any] | None) -> Column:
+    if typed is None:
+        return column
+    if column.type == "datetime":
+        behavior = (typed.get("DateTimeBehavior") or {}).get("Value")
+        return replace(column, type="date") if behavior == "DateOnly" else column
+    options = typed.get("OptionSet") or typed.get("GlobalOptionSet") or {}
+    listed = options.get("Options") or [o for k in ("FalseOption", "TrueOption") if (o := options.get(k))]
+    labels = {int(option["Value"]): _label(option) for option in listed}
+    return Column(column.name, column.type, column.readable, labels={v: name for v, name in labels.items() if name})
+
+
+def _label(option: dict[str, Any]) -> str:
+    label = option.get("Label") or {}
+    own = label.get("UserLocalizedLabel") or next(iter(label.get("LocalizedLabels") or []), None) or {}
+    return str(own.get("Label") or "")
+
+
+_MEANINGS: dict[str, tuple[type[D365Refused], str, str]] = {
+    "0x80044352": (FeedExpired, "The position in the change feed has expired{about}.", "A full read follows."),
+    "0x80072491": (TrackingOff, _TRACKING_OFF, _SWITCH_ON),
+    "0x80072492": (TrackingOff, _TRACKING_OFF, _SWITCH_ON),
+    "0x80040220": (
+        D365Refused,
+        "The application user lacks a privilege in Dynamics 365{about}.",
+        "Give its security role organisation-level read on the table.",
+    ),
+    "0x80072560": (
+        D365Refused,
+        "The application is not a user of this Dynamics 365 organisation.",
+        "Make an application user for D365_CLIENT_ID in the Power Platform admin centre.",
+    ),
+    "0x80060888": (D365Refused, "Dynamics 365 does not know {column}{about}.", "Correct the mapping."),
+    "0x80040217": (D365Refused, "Dynamics 365 has no such row or table{about}.", "Check the configuration."),
+    "404": (
+        D365Refused,
+        "Dynamics 365 does not know what was asked for{about} (404).",
+        "Check D365_URL and the tables of the configuration.",
+    ),
+    "403": (D365Refused, "Dynamics 365 refuses access{about} (403).", "Check the application user's role."),
+}
+"""Error code, else status -> what it means, what to do. The statuses of most codes are documented nowhere."""
+
+
+def refusal(answer: Answer, table: str = "") -> D365Refused:
+    """The error that a refused answer stands for. Source: section 3.4."""
+    try:
+        error: dict[str, Any] = answer.json()["error"]
+        code, message = str(error.get("code", "")), str(error.get("message", ""))
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        code, message = "", ""
+    kind, cause, remedy = _MEANINGS.get(code) or _MEANINGS.get(str(answer.status)) or (D365Refused, "", "")
+    column = re.search(r"property named '(\w+)'", message)
+    told = cause.format(
+        about=f" (table {table})" if table else "", column=f"column {column[1]}" if column else "a column of the query"
+    )
+    return kind(told or f"Dynamics 365 answered {answer.status} {code}".strip() + ".", remedy, code)

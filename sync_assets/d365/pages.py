@@ -1,0 +1,152 @@
+"""A page of rows as Dataverse sends it -> a typed Polars frame, deletions apart. Pure.
+
+The rows are decoded into typed structs, so that a wrong type is an error with its place and a number stays the
+text that was sent (Money and Decimal are exact). Source: dataverse-web-api.md sections 1.2, 1.3 and 2.4.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from sync_assets.d365.metadata import ColumnType
+from sync_assets.errors import SyncAssetsError
+
+_JSON_TYPES: dict[ColumnType, Any] = {
+    "boolean": bool | None,
+    "integer": int | None,
+    "bigint": int | None,
+    "picklist": int | None,
+    "state": int | None,
+    "status": int | None,
+    "decimal": msgspec.Raw,
+    "money": msgspec.Raw,
+    "double": msgspec.Raw,
+    "other": msgspec.Raw,
+}
+"""What a column's JSON must be; all others are strings or null."""
+
+
+def frame_type(column_type: ColumnType) -> pl.DataType:
+    """The Polars type of a column in a page: numbers with a fraction are their exact text, times are text as sent."""
+    if column_type == "boolean":
+        return pl.Boolean()
+    return pl.Int64() if _JSON_TYPES.get(column_type, str) == (int | None) else pl.String()
+
+
+class BadPage(SyncAssetsError):
+    """A page that is not what the metadata promised. Holds no values of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`rows`: one column per selected column. `deleted`: ids. Exactly one link is set in an answer that is complete."""
+
+    rows: pl.DataFrame
+    deleted: list[str]
+    next_link: str | None
+    delta_link: str | None
+
+
+class _Head(msgspec.Struct):
+    value: msgspec.Raw
+    next_link: str | None = msgspec.field(default=None, name="@odata.nextLink")
+    delta_link: str | None = msgspec.field(default=None, name="@odata.deltaLink")
+
+
+class _Tombstone(msgspec.Struct):
+    id: str
+    reason: str
+
+
+class PageParser:
+    """Parses pages of one selection: `columns` maps the names in `$select` to their types."""
+
+    def __init__(self, columns: Mapping[str, ColumnType]) -> None:
+        self._columns = dict(columns)
+        fields = {f"c{n}": name for n, name in enumerate(self._columns)}
+        row = msgspec.defstruct(
+            "Row",
+            [(f"c{n}", _JSON_TYPES.get(type_, str | None)) for n, type_ in enumerate(self._columns.values())],
+            rename=fields,
+            gc=False,
+        )
+        self._get = attrgetter(*fields) if len(fields) > 1 else lambda item: (getattr(item, "c0"),)  # noqa: B009
+        self._rows = msgspec.json.Decoder(list[row])
+        self._head = msgspec.json.Decoder(_Head)
+        self._items = msgspec.json.Decoder(list[msgspec.Raw])
+        self._item = msgspec.json.Decoder(row)
+
+    def parse(self, body: bytes) -> Page:
+        """One answer -> Page. Raises BadPage if it is no page or a value has not its column's type."""
+        try:
+            return self._parse(body)
+        except msgspec.ValidationError as error:
+            raise BadPage(f"Dynamics 365 sent a page that does not fit the table's metadata: {error}.") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            try:
+                # Half a surrogate pair in one text must not stop the other rows: it becomes U+FFFD.
+                return self._parse(_without_lone_surrogates(body))
+            except msgspec.MsgspecError:
+                raise BadPage("Dynamics 365 sent something that is not a page of rows (not JSON).") from error
+
+    def _parse(self, body: bytes) -> Page:
+        head = self._head.decode(body)
+        deleted: list[str] = []
+        if b"$deletedEntity" in body or b'"reason"' in body:
+            items: list[Any] = []
+            for raw in self._items.decode(head.value):
+                tombstone = _tombstone(raw)
+                if tombstone:
+                    deleted.append(tombstone.id.lower())
+                else:
+                    items.append(self._item.decode(raw))
+        else:
+            items = self._rows.decode(head.value)
+        return Page(self._frame(items), deleted, head.next_link, head.delta_link)
+
+    def _frame(self, items: list[Any]) -> pl.DataFrame:
+        columns = list(zip(*map(self._get, items), strict=True)) if items else [()] * len(self._columns)
+        series: list[pl.Series] = []
+        for (name, type_), values in zip(self._columns.items(), columns, strict=True):
+            if _JSON_TYPES.get(type_) is msgspec.Raw:
+                values = [_text(value) for value in values]  # noqa: PLW2901
+            series.append(pl.Series(name, values, dtype=frame_type(type_)))
+        return pl.DataFrame(series)
+
+
+def _tombstone(raw: msgspec.Raw) -> _Tombstone | None:
+    if b'"reason"' not in bytes(raw):
+        return None
+    try:
+        found = msgspec.json.decode(raw, type=_Tombstone)
+    except msgspec.ValidationError:
+        return None
+    return found if found.reason == "deleted" else None
+
+
+def _text(raw: msgspec.Raw) -> str | None:
+    """A raw JSON value as text: a number exactly as it was written, a string unquoted, null as None."""
+    text = bytes(raw).decode()
+    if text == "null":
+        return None
+    return str(msgspec.json.decode(text)) if text.startswith('"') else text
+
+
+_SURROGATES = re.compile(
+    rb"\\\\"  # an escaped backslash: what follows it is no escape
+    rb"|\\u[dD][89abAB][0-9a-fA-F]{2}(?:\\u[dD][c-fC-F][0-9a-fA-F]{2})?"
+    rb"|\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+
+
+def _without_lone_surrogates(body: bytes) -> bytes:
+    """Half a pair becomes U+FFFD, and so do bytes that are no UTF-8; all else stays byte for byte."""
+    whole = _SURROGATES.sub(lambda found: b"\\ufffd" if len(found[0]) == 6 else found[0], body)
+    return whole.decode("utf-8", "replace").encode()
