@@ -1,0 +1,296 @@
+"""The Campaign SFTP: sign-in by RSA key, one user, one directory tree, nothing reachable outside it.
+
+campaign-standard-api.md section 8 (Campaign SFTP). Runs in threads, as paramiko does; `record` and the fault rules
+are called from those.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import paramiko
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from paramiko import SFTPAttributes
+from paramiko.common import (
+    AUTH_FAILED,
+    AUTH_SUCCESSFUL,
+    OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
+    OPEN_SUCCEEDED,
+)
+from paramiko.message import Message
+from paramiko.sftp import (
+    CMD_EXTENDED,
+    CMD_EXTENDED_REPLY,
+    CMD_NAMES,
+    SFTP_FAILURE,
+    SFTP_NO_SUCH_FILE,
+    SFTP_OK,
+    SFTP_PERMISSION_DENIED,
+)
+
+from sync_assets.sandbox.faults import Faults
+
+EXPORTS = "d365_loads/exports"
+KINDS = frozenset({"status", "slow", "cut_before"})
+"""Faults: `status` answers SFTP_FAILURE, `slow` waits `delay_ms`, `cut_before` drops the connection."""
+
+Record = Callable[[str, str, int, float], None]
+"""(operation, path, status, milliseconds); status as in HTTP: 200, 404, 403, 500, 0 = cut"""
+
+_STATUS = {SFTP_NO_SUCH_FILE: 404, SFTP_PERMISSION_DENIED: 403}
+
+
+class SftpServer:
+    """`start()` listens on 127.0.0.1 and returns; `stop()` ends the threads. Files it makes are private (0600)."""
+
+    def __init__(
+        self,
+        directory: Path,
+        port: int = 0,
+        *,
+        user: str = "acme",
+        record: Record | None = None,
+        faults: Faults | None = None,
+    ) -> None:
+        """`directory` gets the keys, `known_hosts` and the served tree `sftp/`. `port` 0 takes a free one."""
+        self.user = user
+        self.root = (directory / "sftp").resolve()
+        self.exports = self.root / EXPORTS
+        self.exports.mkdir(parents=True, exist_ok=True)
+        self.private_key_file = directory / "sftp_key"
+        self.known_hosts_file = directory / "known_hosts"
+        self.record = record or (lambda *_: None)
+        self.faults = faults
+        if faults is not None:
+            faults.register("sftp", KINDS)
+        self._directory = directory
+        self._authorized = _make_key(self.private_key_file)
+        self._host_key = paramiko.ECDSAKey.generate()
+        self._socket = socket.create_server(("127.0.0.1", port))
+        self.port: int = self._socket.getsockname()[1]
+        self._transports: set[paramiko.Transport] = set()
+        self._acceptor = threading.Thread(target=self._accept, name="sftp", daemon=True)
+        name, value = self._host_key.get_name(), self._host_key.get_base64()
+        lines = [f"[{host}]:{self.port} {name} {value}\n" for host in ("localhost", "127.0.0.1")]
+        _write_private(self.known_hosts_file, "".join(lines).encode())
+
+    def start(self) -> None:
+        self._acceptor.start()
+
+    def stop(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept(); close() alone does not
+        self._socket.close()
+        for transport in list(self._transports):
+            transport.close()
+        if self._acceptor.is_alive():
+            self._acceptor.join(1)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            transport = paramiko.Transport(connection)
+            transport.daemon = True
+            transport.add_server_key(self._host_key)
+            transport.set_subsystem_handler("sftp", _Sftp, _Files, server_state=self, transport=transport)
+            self._transports = {known for known in self._transports if known.is_active()} | {transport}
+            with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
+                # with an event it returns at once: a client that stalls in its handshake stops nobody else
+                transport.start_server(threading.Event(), _SignIn(self.user, self._authorized))
+
+
+class _SignIn(paramiko.ServerInterface):
+    """Public key only, one user."""
+
+    def __init__(self, user: str, key: paramiko.PKey) -> None:
+        self._user, self._key = user, key
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        known = username == self._user and key == self._key
+        return AUTH_SUCCESSFUL if known else AUTH_FAILED
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return OPEN_SUCCEEDED if kind == "session" else OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+
+
+class _Sftp(paramiko.SFTPServer):
+    """Adds OpenSSH's statvfs extension, which paramiko's server leaves out (there is no public hook for it)."""
+
+    def _process(self, t: int, request_number: int, msg: Message) -> None:
+        if t == CMD_EXTENDED:
+            start = msg.packet.tell()
+            if msg.get_text() == "statvfs@openssh.com":
+                self._statvfs(request_number, msg.get_text())
+                return
+            msg.packet.seek(start)
+        cast("Any", super())._process(t, request_number, msg)
+
+    def _statvfs(self, request_number: int, path: str) -> None:
+        me = cast("Any", self)
+        found = me.server.statvfs(path)
+        if isinstance(found, int):
+            me._send_status(request_number, found)
+            return
+        answer = Message()
+        answer.add_int(request_number)
+        for number in (
+            found.f_bsize, found.f_frsize, found.f_blocks, found.f_bfree, found.f_bavail, found.f_files,
+            found.f_ffree, found.f_favail, found.f_fsid, found.f_flag, found.f_namemax,
+        ):  # fmt: skip
+            answer.add_int64(number & 0xFFFFFFFFFFFFFFFF)
+        me._send_packet(CMD_EXTENDED_REPLY, answer)
+
+
+CMD_NAMES.setdefault(CMD_EXTENDED, "extended")
+
+
+class _Files(paramiko.SFTPServerInterface):
+    """File operations below the root. What lies outside, by dots or by links, does not exist."""
+
+    def __init__(
+        self, server: paramiko.ServerInterface, *, server_state: SftpServer, transport: paramiko.Transport
+    ) -> None:
+        super().__init__(server)
+        self._state, self._transport = server_state, transport
+
+    def _inside(self, path: str, *, follow: bool = True) -> Path:
+        """The real file for a path of the client. Raises FileNotFoundError if it would leave the root."""
+        wanted = self._state.root / self.canonicalize(path).lstrip("/")
+        real = wanted.resolve() if follow or wanted == self._state.root else wanted.parent.resolve() / wanted.name
+        if not real.is_relative_to(self._state.root):
+            raise FileNotFoundError
+        return real
+
+    def _do(self, operation: str, path: str, action: Callable[[], Any]) -> Any:
+        """Runs an operation, turns OSError into SFTP codes, tells the journal, applies faults."""
+        started = time.perf_counter()
+        faults = self._state.faults
+        rule = faults.take("sftp", KINDS, operation, path) if faults is not None and faults.rules else None
+        if rule is not None and rule.kind == "cut_before":
+            self._state.record(operation, path, 0, 0.0)
+            self._transport.close()
+            return SFTP_FAILURE
+        if rule is not None and rule.kind == "slow":
+            time.sleep(rule.parameters.get("delay_ms", 1000) / 1000)
+        if rule is not None and rule.kind == "status":
+            result: Any = SFTP_FAILURE
+        else:
+            try:
+                result = action()
+            except OSError as error:
+                result = paramiko.SFTPServer.convert_errno(error.errno or 2)
+            except ValueError:  # a NUL in the path
+                result = SFTP_NO_SUCH_FILE
+        failed = isinstance(result, int) and result != SFTP_OK
+        status = _STATUS.get(result, 500) if failed else 200
+        self._state.record(operation, path, status, (time.perf_counter() - started) * 1000)
+        return SFTP_OK if result is None else result
+
+    def list_folder(self, path: str) -> list[SFTPAttributes] | int:
+        def entries() -> list[SFTPAttributes]:
+            with os.scandir(self._inside(path)) as found:
+                return [SFTPAttributes.from_stat(e.stat(follow_symlinks=False), e.name) for e in found]
+
+        return self._do("list", path, entries)
+
+    def stat(self, path: str) -> SFTPAttributes | int:
+        return self._do("stat", path, lambda: SFTPAttributes.from_stat(self._inside(path).stat()))
+
+    def lstat(self, path: str) -> SFTPAttributes | int:
+        return self._do("stat", path, lambda: SFTPAttributes.from_stat(self._inside(path, follow=False).lstat()))
+
+    def open(self, path: str, flags: int, attr: SFTPAttributes) -> paramiko.SFTPHandle | int:
+        return self._do("write" if flags & 3 else "read", path, lambda: self._open(path, flags))
+
+    def _open(self, path: str, flags: int) -> paramiko.SFTPHandle | int:
+        file = self._inside(path)
+        if file.exists() and not stat.S_ISREG(file.stat().st_mode):
+            return SFTP_FAILURE
+        mode = {os.O_RDONLY: "rb", os.O_WRONLY: "ab" if flags & os.O_APPEND else "wb"}.get(flags & 3)
+        if mode is None:
+            mode = "a+b" if flags & os.O_APPEND else "r+b"
+        stream = os.fdopen(os.open(file, flags, 0o600), mode)
+        handle = _Handle(flags)
+        cast("Any", handle).readfile = cast("Any", handle).writefile = stream
+        return handle
+
+    def remove(self, path: str) -> int:
+        return self._do("remove", path, lambda: self._inside(path, follow=False).unlink())
+
+    def rename(self, oldpath: str, newpath: str) -> int:
+        def rename() -> int | None:
+            source, target = self._inside(oldpath, follow=False), self._inside(newpath, follow=False)
+            if os.path.lexists(target):
+                return SFTP_FAILURE  # version 3 of the protocol does not replace
+            source.rename(target)
+            return None
+
+        return self._do("rename", oldpath, rename)
+
+    def posix_rename(self, oldpath: str, newpath: str) -> int:
+        action = partial(self._inside, follow=False)
+        return self._do("rename", oldpath, lambda: action(oldpath).replace(action(newpath)) and None)
+
+    def mkdir(self, path: str, attr: SFTPAttributes) -> int:
+        return self._do("mkdir", path, lambda: self._inside(path, follow=False).mkdir(0o700))
+
+    def rmdir(self, path: str) -> int:
+        return self._do("rmdir", path, lambda: self._inside(path, follow=False).rmdir())
+
+    def chattr(self, path: str, attr: SFTPAttributes) -> int:
+        return self._do("setstat", path, lambda: _set_attributes(self._inside(path), attr))
+
+    def statvfs(self, path: str) -> os.statvfs_result | int:
+        return self._do("statvfs", path, lambda: os.statvfs(self._inside(path)))
+
+
+class _Handle(paramiko.SFTPHandle):
+    """An open file."""
+
+    def stat(self) -> SFTPAttributes | int:
+        return SFTPAttributes.from_stat(os.fstat(cast("Any", self).readfile.fileno()))
+
+    def chattr(self, attr: SFTPAttributes) -> int:
+        _set_attributes(cast("Any", self).readfile.fileno(), attr)
+        return SFTP_OK
+
+
+def _set_attributes(file: Path | int, attributes: SFTPAttributes) -> None:
+    """Size and times; owner and mode are the server's own affair and silently kept."""
+    if attributes.st_size is not None:
+        os.truncate(file, attributes.st_size)
+    if attributes.st_mtime is not None:
+        os.utime(file, (attributes.st_atime or 0, attributes.st_mtime))
+
+
+def _make_key(file: Path) -> paramiko.PKey:
+    """Writes a new RSA 2048 private key in OpenSSH format and gives its public half."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    _write_private(
+        file,
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        ),
+    )
+    return paramiko.RSAKey(key=key)
+
+
+def _write_private(file: Path, content: bytes) -> None:
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+        stream.write(content)

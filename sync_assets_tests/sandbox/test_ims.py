@@ -1,0 +1,106 @@
+"""Adobe's sign-in: what it accepts, what it refuses, and how long its tokens live."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+
+from sync_assets.sandbox.ims import SCOPES, Ims, app
+
+URL = "https://localhost/ims/token/v3"
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ims(clock: Clock) -> Ims:
+    return Ims(clock=clock)
+
+
+def client(ims: Ims) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app(ims)))
+
+
+def request(ims: Ims, **changed: str) -> dict[str, str]:
+    return {
+        "grant_type": "client_credentials",
+        "client_id": ims.client_id,
+        "client_secret": ims.client_secret,
+        "scope": ", ".join(SCOPES),
+    } | changed
+
+
+async def test_a_form_gives_a_bearer_token_that_lives_a_day(ims: Ims, clock: Clock) -> None:
+    async with client(ims) as http:
+        answer = await http.post(URL, data=request(ims))
+    told = answer.json()
+    assert answer.status_code == 200
+    assert told["token_type"] == "bearer"
+    assert told["expires_in"] == 86399
+    assert "refresh_token" not in told
+    assert ims.check(told["access_token"]) == "valid"
+    clock.now += 86399
+    assert ims.check(told["access_token"]) == "expired"
+
+
+async def test_query_parameters_work_as_well(ims: Ims) -> None:
+    async with client(ims) as http:
+        answer = await http.post(f"{URL}?{urlencode(request(ims))}")
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "error"),
+    [
+        ({"client_secret": "wrong"}, 401, "invalid_client"),
+        ({"client_id": "nobody"}, 400, "invalid_client"),
+        ({"grant_type": "password"}, 400, "unsupported_grant_type"),
+        ({"scope": "campaign_sdk,moon_landing"}, 400, "invalid_scope"),
+        ({"scope": ""}, 400, "invalid_scope"),
+    ],
+)
+async def test_refusals(ims: Ims, changed: dict[str, str], status: int, error: str) -> None:
+    async with client(ims) as http:
+        answer = await http.post(URL, data=request(ims, **changed))
+    assert (answer.status_code, answer.json()["error"]) == (status, error)
+
+
+async def test_two_secrets_live_side_by_side_and_the_third_ends_the_first(ims: Ims) -> None:
+    first = ims.client_secret
+    second = ims.rotate()
+    async with client(ims) as http:
+        for secret in (first, second):
+            assert (await http.post(URL, data=request(ims, client_secret=secret))).status_code == 200
+        ims.rotate()
+        assert (await http.post(URL, data=request(ims, client_secret=first))).status_code == 401
+        assert (await http.post(URL, data=request(ims, client_secret=second))).status_code == 200
+        ims.revoke_old_secret()
+        assert (await http.post(URL, data=request(ims, client_secret=second))).status_code == 401
+
+
+async def test_tokens_can_be_expired_and_given_another_lifetime(ims: Ims) -> None:
+    ims.lifetime_s = 5
+    async with client(ims) as http:
+        told = (await http.post(URL, data=request(ims))).json()
+    assert told["expires_in"] == 5
+    ims.expire_tokens()
+    assert ims.check(told["access_token"]) == "expired"
+    assert ims.check("never given") == "unknown"
+
+
+async def test_elsewhere_and_other_methods_are_refused(ims: Ims) -> None:
+    async with client(ims) as http:
+        assert (await http.get(URL)).status_code == 405
+        assert (await http.post("https://localhost/ims/exchange/jwt")).status_code == 404

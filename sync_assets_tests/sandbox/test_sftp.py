@@ -1,0 +1,194 @@
+"""The Campaign SFTP, looked at with paramiko's client and with the raw protocol where that client is too polite."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import paramiko
+import pytest
+from paramiko.message import Message
+from paramiko.sftp import CMD_EXTENDED, CMD_EXTENDED_REPLY
+
+from sync_assets.sandbox.faults import Faults
+from sync_assets.sandbox.sftp import EXPORTS, SftpServer
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[SftpServer]:
+    server = SftpServer(tmp_path, faults=Faults())
+    server.start()
+    yield server
+    server.stop()
+
+
+def connect(server: SftpServer, host: str = "localhost", **changed: object) -> paramiko.SSHClient:
+    ssh = paramiko.SSHClient()
+    ssh.load_host_keys(str(server.known_hosts_file))
+    ssh.set_missing_host_key_policy(paramiko.RejectPolicy())
+    arguments: dict[str, object] = {
+        "username": server.user,
+        "key_filename": str(server.private_key_file),
+        "look_for_keys": False,
+        "allow_agent": False,
+        "timeout": 5,
+    }
+    ssh.connect(host, server.port, **(arguments | changed))  # pyright: ignore[reportArgumentType]
+    return ssh
+
+
+@pytest.fixture
+def sftp(server: SftpServer) -> Iterator[paramiko.SFTPClient]:
+    with connect(server) as ssh:
+        yield ssh.open_sftp()
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_the_key_and_the_known_host_open_the_door(server: SftpServer, host: str) -> None:
+    with connect(server, host) as ssh:
+        assert ssh.open_sftp().listdir("/") == ["d365_loads"]
+
+
+def test_another_key_user_or_a_password_do_not(server: SftpServer, tmp_path: Path) -> None:
+    other = paramiko.RSAKey.generate(2048)
+    with pytest.raises(paramiko.AuthenticationException):
+        connect(server, pkey=other, key_filename=None)
+    key = paramiko.RSAKey.from_private_key_file(str(server.private_key_file))
+    with pytest.raises(paramiko.AuthenticationException):
+        connect(server, pkey=key, key_filename=None, username="root")
+    with pytest.raises(paramiko.BadAuthenticationType):
+        connect(server, key_filename=None, password="x")
+
+
+def test_the_client_key_is_rsa_2048_in_openssh_format_and_private(server: SftpServer) -> None:
+    assert server.private_key_file.read_text().startswith("-----BEGIN OPENSSH PRIVATE KEY-----")
+    assert paramiko.RSAKey.from_private_key_file(str(server.private_key_file)).get_bits() == 2048
+    assert stat.S_IMODE(server.private_key_file.stat().st_mode) == 0o600
+
+
+def test_files_are_written_listed_read_renamed_and_removed(sftp: paramiko.SFTPClient) -> None:
+    content = os.urandom(300_000)
+    sftp.chdir(EXPORTS)
+    with sftp.open("a.csv", "wb") as file:
+        file.write(content)
+    assert sftp.stat("a.csv").st_size == len(content)
+    with sftp.open("a.csv", "rb") as file:
+        file.prefetch()
+        assert file.read() == content
+    with sftp.open("a.csv", "ab") as file:
+        file.write(b"more")
+    sftp.rename("a.csv", "b.csv")
+    assert [(e.filename, e.st_size) for e in sftp.listdir_attr(".")] == [("b.csv", len(content) + 4)]
+    sftp.utime("b.csv", (1000, 2000))
+    assert sftp.stat("b.csv").st_mtime == 2000
+    sftp.mkdir("archive")
+    sftp.posix_rename("b.csv", "archive/b.csv")
+    sftp.remove("archive/b.csv")
+    sftp.rmdir("archive")
+    assert sftp.listdir(".") == []
+
+
+def test_rename_does_not_replace_but_posix_rename_does(server: SftpServer, sftp: paramiko.SFTPClient) -> None:
+    (server.exports / "old").write_text("old")
+    (server.exports / "new").write_text("new")
+    sftp.chdir(EXPORTS)
+    with pytest.raises(OSError):  # noqa: PT011  SFTP_FAILURE has no errno
+        sftp.rename("old", "new")
+    sftp.posix_rename("old", "new")
+    assert (server.exports / "new").read_text() == "old"
+
+
+def test_missing_files_and_directories_opened_as_files_are_errors(sftp: paramiko.SFTPClient) -> None:
+    with pytest.raises(FileNotFoundError):
+        sftp.stat("nowhere.csv")
+    with pytest.raises(FileNotFoundError):
+        sftp.listdir("nowhere")
+    with pytest.raises(OSError):  # noqa: PT011
+        sftp.open(EXPORTS, "r")
+    with pytest.raises(OSError):  # noqa: PT011
+        sftp.mkdir(EXPORTS)
+
+
+@pytest.mark.parametrize("path", ["../secret", "/../../secret", "d365_loads/../../secret"])
+def test_dots_end_at_the_root(server: SftpServer, sftp: paramiko.SFTPClient, tmp_path: Path, path: str) -> None:
+    (tmp_path / "secret").write_text("secret")
+    with pytest.raises(FileNotFoundError):
+        sftp.stat(path)
+    with sftp.open(path, "w") as file:
+        file.write(b"other")
+    assert (server.root / "secret").read_text() == "other"
+    assert (tmp_path / "secret").read_text() == "secret"
+
+
+@pytest.mark.parametrize("path", ["link", "up/secret", "d365_loads/../up/secret"])
+def test_links_out_of_the_root_are_not_followed(
+    server: SftpServer, sftp: paramiko.SFTPClient, tmp_path: Path, path: str
+) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (server.root / "link").symlink_to(tmp_path / "secret")
+    (server.root / "up").symlink_to(tmp_path)
+    with pytest.raises(OSError):  # noqa: PT011
+        sftp.open(path, "r")
+    with pytest.raises(OSError):  # noqa: PT011
+        sftp.open(path, "w")
+    with pytest.raises(OSError):  # noqa: PT011
+        sftp.stat(path)
+    with pytest.raises(OSError):  # noqa: PT011
+        sftp.rename("d365_loads", "up/taken")
+    with pytest.raises(OSError):  # noqa: PT011
+        sftp.symlink("/etc/passwd", "other_link")
+    assert (tmp_path / "secret").read_text() == "secret"
+
+
+def test_removing_a_link_removes_the_link_only(server: SftpServer, sftp: paramiko.SFTPClient, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (server.root / "link").symlink_to(tmp_path / "secret")
+    sftp.remove("link")
+    assert (tmp_path / "secret").exists()
+    assert not os.path.lexists(server.root / "link")
+
+
+def test_free_space_is_told_by_the_openssh_extension(sftp: paramiko.SFTPClient) -> None:
+    kind, answer = sftp._request(CMD_EXTENDED, "statvfs@openssh.com", "/")  # pyright: ignore
+    assert kind == CMD_EXTENDED_REPLY
+    assert isinstance(answer, Message)
+    block_size, fragment_size, blocks = answer.get_int64(), answer.get_int64(), answer.get_int64()
+    assert block_size > 0
+    assert fragment_size > 0
+    assert blocks > 0
+
+
+def test_every_operation_is_recorded(server: SftpServer) -> None:
+    seen: list[tuple[str, str, int]] = []
+    server.record = lambda operation, path, status, ms: seen.append((operation, path, status))
+    with connect(server) as ssh:
+        sftp = ssh.open_sftp()
+        sftp.listdir(EXPORTS)
+        with pytest.raises(FileNotFoundError):
+            sftp.open("nowhere")
+    assert seen == [("list", EXPORTS, 200), ("read", "nowhere", 404)]
+
+
+def test_faults_fail_or_cut(server: SftpServer) -> None:
+    assert server.faults is not None
+    server.faults.add({"system": "sftp", "kind": "status", "times": 1})
+    server.faults.add({"system": "sftp", "kind": "cut_before", "method": None, "path": "exports"})
+    with connect(server) as ssh:
+        sftp = ssh.open_sftp()
+        with pytest.raises(OSError):  # noqa: PT011
+            sftp.listdir("/")
+        assert sftp.listdir("/") == ["d365_loads"]
+        with pytest.raises((EOFError, OSError, paramiko.SSHException)):
+            sftp.listdir(EXPORTS)
+
+
+def test_stopping_ends_open_connections_and_frees_the_port(server: SftpServer) -> None:
+    with connect(server) as ssh:
+        sftp = ssh.open_sftp()
+        server.stop()
+        with pytest.raises((EOFError, OSError, paramiko.SSHException)):
+            sftp.listdir("/")
+    with pytest.raises((OSError, paramiko.SSHException)):
+        connect(server)
