@@ -1,0 +1,231 @@
+"""The environment as typed, frozen values: addresses, secrets, and where things lie (contract section 2).
+
+Everything that is missing or wrong is reported at once, by the name of the variable. No secret is ever shown: neither
+in a message nor by `repr`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+import sync_assets
+from sync_assets.errors import SyncAssetsError
+
+T = TypeVar("T")
+System = Literal["d365", "campaign", "sftp"]
+
+SANDBOX_CONFIG = Path(sync_assets.__file__).parent / "sandbox" / "sync_assets.yaml"
+"""The configuration file if none is named: the sandbox's own."""
+
+
+class SettingsError(SyncAssetsError):
+    """Variables that are missing or wrong. `problems`: one line each."""
+
+    def __init__(self, problems: Collection[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(problems))
+
+
+@dataclass(frozen=True, slots=True)
+class D365Settings:
+    """Dynamics 365 and its sign-in. URLs have no slash at the end."""
+
+    url: str
+    authority: str
+    tenant_id: str
+    client_id: str
+    client_secret: SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignSettings:
+    """Campaign and Adobe's sign-in. `url` is what stands before `/campaign`; the client id is the API key, too."""
+
+    url: str
+    ims_url: str
+    client_id: str
+    client_secret: SecretStr
+    scopes: str
+
+
+@dataclass(frozen=True, slots=True)
+class SftpSettings:
+    """The Campaign SFTP: a private key to sign in with, and a known_hosts file that the server must match."""
+
+    host: str
+    port: int
+    user: str
+    private_key: Path
+    host_key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All of it. `d365()`, `campaign()`, `sftp()`: SettingsError if that system's variables are not complete."""
+
+    config: Path
+    autostart: bool
+    ca_bundle: Path | None
+    ledger_url: str = field(repr=False)  # a PostgreSQL URL holds a password
+    _d365: D365Settings | SettingsError = field(repr=False)
+    _campaign: CampaignSettings | SettingsError = field(repr=False)
+    _sftp: SftpSettings | SettingsError = field(repr=False)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str], needs: Collection[System] = ()) -> Settings:
+        """Reads the variables. Raises SettingsError for whatever is wrong, and for what `needs` lacks."""
+        general, systems = _Reader(environment), {name: _Reader(environment) for name in ("d365", "campaign", "sftp")}
+        settings = cls(
+            config=general.file("SYNC_ASSETS_CONFIG", SANDBOX_CONFIG) or SANDBOX_CONFIG,
+            ledger_url=general.ledger_url(),
+            autostart=general.flag("SYNC_ASSETS_AUTOSTART"),
+            ca_bundle=general.file("SYNC_ASSETS_CA_BUNDLE", None),
+            _d365=systems["d365"].complete(_d365),
+            _campaign=systems["campaign"].complete(_campaign),
+            _sftp=systems["sftp"].complete(_sftp),
+        )
+        problems = [*general.problems, *(one for name in needs for one in systems[name].problems)]
+        if problems:
+            raise SettingsError(problems)
+        return settings
+
+    def d365(self) -> D365Settings:
+        return _or_raise(self._d365)
+
+    def campaign(self) -> CampaignSettings:
+        return _or_raise(self._campaign)
+
+    def sftp(self) -> SftpSettings:
+        return _or_raise(self._sftp)
+
+
+def _or_raise(value: T | SettingsError) -> T:
+    if isinstance(value, SettingsError):
+        raise SettingsError(value.problems)
+    return value
+
+
+class _Reader:
+    """Reads variables one by one and collects what is wrong with them. A blank value counts as missing."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.problems: list[str] = []
+
+    def complete(self, read: Callable[[_Reader], T]) -> T | SettingsError:
+        value = read(self)
+        return SettingsError(self.problems) if self.problems else value
+
+    def optional(self, name: str, default: str = "") -> str:
+        return self._environment.get(name, "").strip() or default
+
+    def required(self, name: str) -> str:
+        value = self.optional(name)
+        if not value:
+            self.problems.append(f"{name} is not set. Set it in the environment.")
+        return value
+
+    def secret(self, name: str) -> SecretStr:
+        return SecretStr(self.required(name))
+
+    def url(self, name: str, default: str = "", *, wrong_end: str = "") -> str:
+        """An https URL, or http on a loopback host, without credentials, query and final slash."""
+        value = (self.optional(name, default) if default else self.required(name)).rstrip("/")
+        if not value:
+            return value
+        try:
+            parts = urlsplit(value)
+            host, _ = parts.hostname or "", parts.port
+        except ValueError:
+            parts, host = urlsplit(""), ""
+        if parts.scheme not in ("https", "http") or not host:
+            self.problems.append(f"{name} is no URL. Write it with https:// and the host name.")
+        elif parts.username or parts.password or parts.query or parts.fragment:
+            self.problems.append(f"{name} holds more than an address. Leave out user, password, ? and #.")
+        elif parts.scheme == "http" and not is_loopback(host):
+            self.problems.append(f"{name} uses plain http, which would show secrets to the network. Write https://.")
+        elif wrong_end and wrong_end in f"{parts.path}/":
+            self.problems.append(f"{name} is too long. Leave out {wrong_end.rstrip('/')} and what follows.")
+        return value
+
+    def file(self, name: str, default: Path | None) -> Path | None:
+        value = self.optional(name)
+        if not value:
+            return default
+        path = Path(value).expanduser()
+        if not path.is_file():
+            self.problems.append(f"{name} names a file that is not there. Correct the path.")
+        return path
+
+    def required_file(self, name: str) -> Path:
+        self.required(name)
+        return self.file(name, None) or Path()
+
+    def port(self, name: str, default: int) -> int:
+        value = self.optional(name, str(default))
+        if not value.isascii() or not value.isdigit() or not 0 < int(value) < 65536:
+            self.problems.append(f"{name} is no port. Write a number from 1 to 65535.")
+            return default
+        return int(value)
+
+    def flag(self, name: str) -> bool:
+        value = self.optional(name, "0").lower()
+        if value not in ("0", "1", "true", "false"):
+            self.problems.append(f"{name} is neither on nor off. Write 1 or 0.")
+        return value in ("1", "true")
+
+    def ledger_url(self) -> str:
+        value = self.optional("SYNC_ASSETS_LEDGER_URL")
+        if not value:
+            home = Path(self.optional("DAGSTER_HOME", ".dagster")).expanduser().absolute()
+            return f"sqlite:///{home / 'ledger.db'}"
+        if not value.startswith(("sqlite:///", "postgresql+psycopg://")):
+            self.problems.append(
+                "SYNC_ASSETS_LEDGER_URL is no ledger. Write sqlite:///<path> or postgresql+psycopg://<user>@<host>/<name>."
+            )
+        return value
+
+
+def is_loopback(host: str) -> bool:
+    """Does `host` (a name or an address) mean this machine?"""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _d365(read: _Reader) -> D365Settings:
+    return D365Settings(
+        url=read.url("D365_URL", wrong_end="/api/data/"),
+        authority=read.url("D365_AUTHORITY", "https://login.microsoftonline.com"),
+        tenant_id=read.required("D365_TENANT_ID"),
+        client_id=read.required("D365_CLIENT_ID"),
+        client_secret=read.secret("D365_CLIENT_SECRET"),
+    )
+
+
+def _campaign(read: _Reader) -> CampaignSettings:
+    return CampaignSettings(
+        url=read.url("CAMPAIGN_URL", wrong_end="/campaign/"),
+        ims_url=read.url("CAMPAIGN_IMS_URL", "https://ims-na1.adobelogin.com"),
+        client_id=read.required("CAMPAIGN_CLIENT_ID"),
+        client_secret=read.secret("CAMPAIGN_CLIENT_SECRET"),
+        scopes=read.required("CAMPAIGN_SCOPES"),
+    )
+
+
+def _sftp(read: _Reader) -> SftpSettings:
+    return SftpSettings(
+        host=read.required("CAMPAIGN_SFTP_HOST"),
+        port=read.port("CAMPAIGN_SFTP_PORT", 22),
+        user=read.required("CAMPAIGN_SFTP_USER"),
+        private_key=read.required_file("CAMPAIGN_SFTP_PRIVATE_KEY"),
+        host_key=read.required_file("CAMPAIGN_SFTP_HOST_KEY"),
+    )
