@@ -13,8 +13,11 @@ import email.utils
 import random
 import ssl
 import time
+import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -27,6 +30,8 @@ from yarl import URL
 from sync_assets.errors import SyncAssetsError
 
 RETRY_STATUS = frozenset({429, 502, 503, 504})
+LOST_BEHIND_GATEWAY = frozenset({502, 504})
+"""Statuses by which a gateway says that it got no answer: whether the request was carried out, it does not know."""
 GATEWAY_REFUSALS = frozenset({401, 403, 429, 503})
 """Statuses by which a gateway says that the request never reached the system behind it."""
 
@@ -37,6 +42,10 @@ class HttpError(SyncAssetsError):
 
 class NotSent(HttpError):
     """No connection: the request certainly was not carried out."""
+
+
+class NotTrusted(NotSent):
+    """The server's certificate is not trusted; trying again does not help."""
 
 
 class OutcomeUnknown(HttpError):
@@ -132,9 +141,13 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     def _open(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(ssl=self._context, limit=self._connections, keepalive_timeout=30)
         # No cookies: Dataverse's affinity cookie would pin us to one server (dataverse-web-api.md section 4).
-        return aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=True
+        # No trust_env: it looks for ~/.netrc and for a proxy in a thread of its own, for each single request.
+        session = aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
         )
+        # aiohttp would send a GET or DELETE again by itself when a kept connection breaks: uncounted, unseen.
+        session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
+        return session
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         session = self._session = self._session or self._open()
@@ -146,6 +159,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 headers=request.headers.multi_items(),
                 data=request.content or None,
                 allow_redirects=False,
+                proxy=_proxy(request.url),
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=limits.get("connect"), sock_read=limits.get("read")
                 ),
@@ -156,9 +170,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                     content=await response.read(),
                     request=request,
                 )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise NotTrusted(
+                f"{place(request)}: the server's certificate is not trusted ({_certificate_trouble(error)}).",
+                "Name the issuing authority's PEM file in SYNC_ASSETS_CA_BUNDLE.",
+            ) from error
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError) as error:
             raise NotSent(f"{place(request)} cannot be reached ({_cause(error)}).") from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, httpx.DecodingError, TimeoutError, OSError) as error:
             raise OutcomeUnknown(f"{place(request)} gave no answer ({type(error).__name__}).") from error
 
     async def aclose(self) -> None:
@@ -167,9 +186,24 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
 
 def _cause(error: BaseException) -> str:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f"its certificate is not trusted: {error.certificate_error}; see SYNC_ASSETS_CA_BUNDLE"
     return str(getattr(error, "strerror", None) or type(error).__name__)
+
+
+def _certificate_trouble(error: aiohttp.ClientConnectorCertificateError) -> str:
+    cause = error.certificate_error
+    return str(getattr(cause, "verify_message", "") or type(cause).__name__)
+
+
+@lru_cache(maxsize=64)
+def _environment_proxy(scheme: str, host: str) -> str | None:
+    if urllib.request.proxy_bypass(host):
+        return None
+    return urllib.request.getproxies().get(scheme)
+
+
+def _proxy(url: httpx.URL) -> str | None:
+    """The proxy of the environment (`HTTPS_PROXY`, `NO_PROXY`, ...) for a URL; looked up once per host."""
+    return _environment_proxy(url.scheme, url.host)
 
 
 def place(request: httpx.Request) -> str:
@@ -188,9 +222,13 @@ class Pause:
         self.times += 1
         self.until = max(self.until, time.monotonic() + seconds)
 
-    async def passed(self) -> None:
+    async def passed(self, give_up_at: float = float("inf")) -> bool:
+        """Waits until the gate is open; False, at once, if that is later than `give_up_at` (monotonic clock)."""
         while (left := self.until - time.monotonic()) > 0:
-            await asyncio.sleep(left)
+            if self.until > give_up_at:
+                return False
+            await asyncio.sleep(min(left, 1.0))  # another worker may be told to wait longer meanwhile
+        return True
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -214,7 +252,13 @@ def backoff(attempt: int, longest: float = 30.0) -> float:
 
 
 Observer = Callable[[str, int | None, float], None]
-"""Told of each single request: its kind, the status (None: outcome unknown), seconds. Calls are counted here."""
+"""Told of each single request: its kind, the status (None: outcome unknown, 0: never left), seconds.
+
+This is where calls are counted.
+"""
+
+Guard = Callable[[], None]
+"""Called right before each single request leaves, with nothing awaited in between; raises to keep it back."""
 
 
 class Endpoint:
@@ -249,6 +293,7 @@ class Endpoint:
         self._client = httpx.AsyncClient(
             transport=AiohttpTransport(context, connections),
             headers={"Accept": "application/json", "Accept-Encoding": "gzip", **headers},
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # httpx, too, would send cookies back
             timeout=httpx.Timeout(timeout, connect=15.0, pool=None),
         )
 
@@ -261,26 +306,33 @@ class Endpoint:
         headers: Mapping[str, str] | None = None,
         kind: str = "",
         repeat_unknown: bool | None = None,
+        guard: Guard | None = None,
+        observer: Observer | None = None,
     ) -> Answer:
         """Sends one request, as often as it takes.
 
         `url` is absolute (a link from an answer, sent as it is) or a path below the base URL. `repeat_unknown`: also
-        repeat when the outcome is unknown; default: for GET only. Answers that are not transient are returned
-        whatever their status. Raises NotSent, OutcomeUnknown, Unavailable, SignInRefused, ForeignLink.
+        repeat when the outcome is unknown; default: for GET only. `observer`: besides the endpoint's own. Answers that
+        are not transient are returned whatever their status. Raises NotSent, OutcomeUnknown, Unavailable,
+        SignInRefused, ForeignLink, and what `guard` raises.
         """
         request_url = self._checked(url)
         repeat = method == "GET" if repeat_unknown is None else repeat_unknown
         give_up_at = time.monotonic() + self.patience
         renewed, attempt = False, 0
         while True:
-            await self.pause.passed()
+            if not await self.pause.passed(give_up_at):
+                raise Unavailable(
+                    f"{self.name} asks us to wait {self.pause.until - time.monotonic():.0f} s.",
+                    "What is left stays pending; run it again later.",
+                )
             token = await self._tokens.token()
+            if guard:
+                guard()
             try:
-                answer = await self._once(method, request_url, body, headers, token, kind)
-            except NotSent as error:
-                wait, failure = backoff(attempt), error
-            except OutcomeUnknown as error:
-                if not repeat:
+                answer = await self._once(method, request_url, body, headers, token, kind, observer)
+            except (NotSent, OutcomeUnknown) as error:
+                if isinstance(error, NotTrusted) or (isinstance(error, OutcomeUnknown) and not repeat):
                     raise
                 wait, failure = backoff(attempt), error
             else:
@@ -295,18 +347,25 @@ class Endpoint:
                     continue
                 if not self._transient(answer):
                     return answer
-                told = retry_after(answer.headers)
-                wait = backoff(attempt) if told is None else told + random.uniform(0, 0.25)  # noqa: S311
+                if answer.status in LOST_BEHIND_GATEWAY and not repeat:
+                    raise OutcomeUnknown(f"{self.name}'s gateway got no answer ({answer.status}).")
+                wait = self._wait(answer, attempt)
                 failure = Unavailable(
                     f"{self.name} kept answering {answer.status} for {self.patience:.0f} s.",
                     "What is left stays pending; run it again later.",
                 )
-                if answer.status in GATEWAY_REFUSALS:
-                    self.pause.hold(wait)  # for every worker of this process
             attempt += 1
             if time.monotonic() + wait > give_up_at:
                 raise failure
             await asyncio.sleep(wait)
+
+    def _wait(self, answer: Answer, attempt: int) -> float:
+        """Seconds until the next try; a refusal of the gateway stops every worker of this process that long."""
+        told = retry_after(answer.headers)
+        wait = backoff(attempt) if told is None else told + random.uniform(0, 0.25)  # noqa: S311
+        if answer.status in GATEWAY_REFUSALS:
+            self.pause.hold(wait)
+        return wait
 
     async def _once(
         self,
@@ -316,6 +375,7 @@ class Endpoint:
         headers: Mapping[str, str] | None,
         token: str,
         kind: str,
+        observer: Observer | None,
     ) -> Answer:
         started = time.monotonic()
         status: int | None = None
@@ -328,8 +388,10 @@ class Endpoint:
             status = 0
             raise
         finally:
-            if status != 0:
-                self.observer(kind, status, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            self.observer(kind, status, seconds)
+            if observer:
+                observer(kind, status, seconds)
         return Answer(response.status_code, response.headers, response.content)
 
     def _checked(self, url: str) -> str:
