@@ -1,0 +1,182 @@
+"""The Web API as an ASGI app: sign-in check, routing, errors (reference/dataverse-web-api.md sections 0, 3.4, 5)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Protocol
+
+from sync_assets.sandbox.dataverse import actions, batch, listing, metadata, records
+from sync_assets.sandbox.dataverse.call import Call, below_base, error_answer, json_answer
+from sync_assets.sandbox.dataverse.errors import DataverseError, no_such_segment, not_allowed, not_built
+from sync_assets.sandbox.dataverse.organization import Organization
+from sync_assets.sandbox.dataverse.store import Store
+from sync_assets.sandbox.dataverse.throttle import (
+    NOMINAL_CONCURRENT,
+    NOMINAL_REQUESTS,
+    NOMINAL_SECONDS,
+    Throttle,
+    refusal,
+)
+from sync_assets.sandbox.faults import Faults, Rule
+from sync_assets.sandbox.middleware import Answer, App, Receive, Scope, Send, send_answer
+
+ANSWERED_KINDS = frozenset({"throttle_requests", "throttle_time", "throttle_concurrent", "forbidden"})
+"""Faults of this system that are whole answers, see `refuse`."""
+
+TAKEN_KINDS = frozenset({"expired_delta", "wrong_host_link", "missing_delta_link"})
+"""Faults that bite inside a tracked read (the second in every paged one), and count only there."""
+
+_MOST_URL = 32_768
+
+
+class Tokens(Protocol):
+    """What the app needs to know of sign-in."""
+
+    def is_valid(self, token: str, audience: str) -> bool: ...
+
+
+def refuse(rule: Rule) -> Answer | None:
+    """The answers of injected faults, in Dataverse's words."""
+    wait = float(rule.parameters.get("retry_after", 1))
+    match rule.kind:
+        case "throttle" | "throttle_requests":
+            return refusal("requests", NOMINAL_REQUESTS, 300, wait)
+        case "throttle_time":
+            return refusal("time", NOMINAL_SECONDS, 300, wait)
+        case "throttle_concurrent":
+            return refusal("concurrent", NOMINAL_CONCURRENT, 300, wait)
+        case "unauthorized":
+            return _unauthorized("https://login.invalid", "https://org.invalid")
+        case "forbidden":
+            text = (
+                "Principal user (Id=5c0a1f00-0000-4000-8000-0000000000a1, type=8) is missing prvReadContact privilege"
+            )
+            return error_answer(DataverseError(403, "0x80040220", text))
+        case _:
+            return None
+
+
+def app(org: Organization, tokens: Tokens, faults: Faults, throttle: Throttle, authority: str) -> App:
+    """`authority`: address of the sign-in host with the tenant, for the header of a 401."""
+    faults.register("d365", TAKEN_KINDS)
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = _headers(scope)
+        body = await _body(receive)
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        raw_path = scope["raw_path"].decode("latin-1")
+        query = scope["query_string"].decode("latin-1")
+        path = below_base(raw_path)
+        if kind.lower() != "bearer" or not tokens.is_valid(token.strip(), org.url):
+            answer = _unauthorized(authority, org.url)
+        elif path is None:
+            answer = error_answer(no_such_segment(raw_path))
+        elif len(raw_path) + len(query) > _MOST_URL:
+            answer = error_answer(
+                DataverseError(414, "0x80060888", "The request address is longer than 32,768 characters.")
+            )
+        else:
+            target = f"{raw_path}?{query}" if query else raw_path
+            call = Call(org, faults, scope["method"], path, query, headers, body, scope["state"], target)
+            answer = dispatch(call)
+        request_id = (b"x-ms-service-request-id", str(uuid.uuid4()).encode())
+        await send_answer(send, answer._replace(headers=[*answer.headers, request_id, *throttle.headers()]))
+
+    return serve
+
+
+def dispatch(call: Call) -> Answer:
+    """Carries out one request, of its own or of a batch."""
+    try:
+        if not call.org.switches.application_user:
+            raise DataverseError(403, "0x80072560", "The user is not a member of the organization.")
+        return _route(call)
+    except DataverseError as error:
+        return error_answer(error, call.prefer)
+
+
+def _route(call: Call) -> Answer:
+    if not call.segments:
+        return _service_document(call)
+    first = call.segments[0]
+    if (store := call.org.by_set.get(first.name)) is not None:
+        return _rows(call, store)
+    if (handler := _NAMED.get(first.name)) is not None:
+        return handler(call)
+    if call.method == "GET" and (function := actions.UNBOUND_FUNCTIONS.get(first.name)) is not None:
+        call.touches("read")
+        return function(call, first.key or "")
+    if call.method == "POST" and (action := actions.UNBOUND_ACTIONS.get(first.name)) is not None:
+        return action(call)
+    if first.name in ("$metadata", "RetrieveMetadataChanges", "CreateEntities", "sdkmessagefilters"):
+        raise not_built(f"'{first.name}'")
+    raise no_such_segment(first.name)
+
+
+def _batch(call: Call) -> Answer:
+    if call.method != "POST":
+        raise not_allowed(f"The method {call.method} is not allowed for a batch.")
+    return batch.run(call, dispatch)
+
+
+_NAMED: dict[str, Callable[[Call], Answer]] = {
+    "EntityDefinitions": metadata.definitions,
+    "RelationshipDefinitions": metadata.relationships,
+    "$batch": _batch,
+}
+
+
+def _rows(call: Call, store: Store) -> Answer:
+    first, *rest = call.segments
+    if first.key is not None:
+        if rest:
+            return records.single_property(call, store, first.key, rest[0].name)
+        handlers: dict[str, Callable[[Call, Store, str], Answer]] = {
+            "GET": records.retrieve, "PATCH": records.change, "DELETE": records.delete,
+        }  # fmt: skip
+        if (handler := handlers.get(call.method)) is None:
+            raise not_allowed(f"The method {call.method} is not allowed for a row.")
+        return handler(call, store, first.key)
+    if rest:
+        if rest[0].name == "$count":
+            return listing.count(call, store)
+        if rest[0].name.startswith(actions.NAMESPACE):
+            return actions.bound(call, store, rest[0].name.removeprefix(actions.NAMESPACE))
+        raise no_such_segment(rest[0].name)
+    if call.method == "GET":
+        return listing.list_rows(call, store)
+    if call.method == "POST":
+        return records.create(call, store)
+    raise not_allowed(f"The method {call.method} is not allowed for a collection of rows.")
+
+
+def _service_document(call: Call) -> Answer:
+    sets = [{"name": name, "kind": "EntitySet", "url": name} for name in call.org.by_set]
+    return json_answer({"@odata.context": f"{call.org.api}/$metadata", "value": sets})
+
+
+def _unauthorized(authority: str, resource: str) -> Answer:
+    challenge = f"Bearer authorization_uri={authority}/oauth2/authorize, resource_id={resource}/"
+    return Answer(401, [(b"www-authenticate", challenge.encode()), (b"content-type", b"text/html")], b"")
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """Names in lower case; one that comes several times is joined by commas, as HTTP allows."""
+    found: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        found[key] = f"{found[key]},{text}" if key in found else text
+    return found
+
+
+async def _body(receive: Receive) -> bytes:
+    chunks: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            break
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            break
+    return b"".join(chunks)

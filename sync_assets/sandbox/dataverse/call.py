@@ -1,0 +1,206 @@
+"""One request to the Web API as its handlers see it, and the answers that they give.
+
+The same for a request of its own and for a part of a `$batch`, so that neither is a special case.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cached_property
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+
+from sync_assets.sandbox.dataverse.errors import DataverseError, bad_payload, bad_query
+from sync_assets.sandbox.dataverse.organization import Organization
+from sync_assets.sandbox.faults import Faults, Rule
+from sync_assets.sandbox.middleware import Answer
+
+BASE = "/api/data/v9."
+JSON_TYPE = (b"content-type", b"application/json; odata.metadata=minimal")
+ODATA_VERSION = (b"odata-version", b"4.0")
+
+_decoder = msgspec.json.Decoder(float_hook=Decimal)
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_PREFERENCE = re.compile(r'\s*([\w.\-]+)\s*(?:=\s*("[^"]*"|[^,;]*))?\s*(?:[,;]|$)')
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """The `Prefer` header, as far as it is understood (1.2, 2.3, 3.1, 3.3)."""
+
+    track_changes: bool = False
+    page_size: int | None = None
+    annotations: str | None = None
+    representation: bool = False
+    continue_on_error: bool = False
+
+    @classmethod
+    def parse(cls, header: str, page_limit: int) -> Preferences:
+        found = {match[1].lower(): (match[2] or "").strip().strip('"') for match in _PREFERENCE.finditer(header)}
+        size = found.get("odata.maxpagesize", found.get("maxpagesize", ""))
+        return cls(
+            track_changes="odata.track-changes" in found or "track-changes" in found,
+            page_size=min(int(size), page_limit) if size.isdecimal() and int(size) > 0 else None,
+            annotations=found.get("odata.include-annotations") or None,
+            representation=found.get("return") == "representation",
+            continue_on_error="odata.continue-on-error" in found,
+        )
+
+    def wants(self, annotation: str) -> bool:
+        """Whether an annotation is asked for: a list of names, `*` as wildcard in them, `-` in front excludes."""
+        if self.annotations is None:
+            return False
+        wanted = False
+        for raw in self.annotations.split(","):
+            pattern = raw.strip()
+            excluded = pattern.startswith("-")
+            if re.fullmatch(re.escape(pattern.removeprefix("-")).replace(r"\*", ".*"), annotation):
+                wanted = not excluded
+                if excluded:
+                    return False
+        return wanted
+
+
+@dataclass(slots=True)
+class Segment:
+    """One segment of the path: `contacts(key)` -> name "contacts", key "key"; no parentheses: key None."""
+
+    name: str
+    key: str | None
+
+
+@dataclass
+class Call:
+    """`path`: below `/api/data/v9.x`, decoded; `query`: as it came; header names in lower case."""
+
+    org: Organization
+    faults: Faults
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+    state: dict[str, Any] = field(default_factory=dict[str, Any])
+    """the scope's state: what the journal shall know"""
+    request_target: str = ""
+    """path and query as the client sent them, for fault rules"""
+
+    @cached_property
+    def segments(self) -> list[Segment]:
+        return [_segment(text) for text in _split(self.path)]
+
+    @cached_property
+    def options(self) -> dict[str, str]:
+        """Query parameters, decoded; the later of two wins."""
+        return dict(parse_qsl(self.query, keep_blank_values=True))
+
+    @cached_property
+    def prefer(self) -> Preferences:
+        return Preferences.parse(self.headers.get("prefer", ""), self.org.switches.page_limit)
+
+    def json(self) -> Any:
+        """The body; numbers with a fraction as Decimal. Raises DataverseError."""
+        try:
+            return _decoder.decode(self.body)
+        except msgspec.DecodeError as error:
+            raise bad_payload(f"An error occurred while reading the request body as JSON: {error}") from None
+
+    def touches(self, engine: str, key: str | None = None) -> None:
+        """Tells the journal what this call is."""
+        self.state["engine"] = engine
+        self.state["key"] = key
+
+    def fault(self, kind: str) -> Rule | None:
+        """Asks for an injected fault at the place where it bites."""
+        if not self.faults.rules:
+            return None
+        rule = self.faults.take("d365", frozenset({kind}), self.method, self.request_target)
+        if rule is not None:
+            self.state["fault"] = kind
+        return rule
+
+
+def _split(path: str) -> Iterable[str]:
+    """Splits at slashes that are outside quotes: an alternate key may hold one."""
+    parts = [""]
+    quoted = False
+    for character in path.strip("/"):
+        quoted ^= character == "'"
+        if character == "/" and not quoted:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part for part in parts if part]
+
+
+def _segment(text: str) -> Segment:
+    name, bracket, rest = text.partition("(")
+    if not bracket:
+        return Segment(text, None)
+    if not rest.endswith(")"):
+        raise bad_query(f"Bad Request - Error in query syntax: '{text}'.")
+    return Segment(name, rest[:-1])
+
+
+def below_base(raw_path: str) -> str | None:
+    """The decoded path below the API's base, "" for the base itself; None: somewhere else."""
+    path = unquote(raw_path)
+    if not path.startswith(BASE):
+        return None
+    version, _, rest = path.removeprefix(BASE).partition("/")
+    return rest if version in ("0", "1", "2") else None
+
+
+def link(call: Call, option: str, value: str) -> str:
+    """An absolute link to the same query with its `$skiptoken` or `$deltatoken` set to an encoded value."""
+    host = call.org.api
+    if call.fault("wrong_host_link") is not None:
+        host = "https://elsewhere.example/api/data/v9.2"
+    kept = [
+        part
+        for part in call.query.split("&")
+        if part and not part.replace("%24", "$").startswith(("$skiptoken=", "$deltatoken="))
+    ]
+    return f"{host}/{call.path.strip('/')}?{'&'.join([*kept, f'{option}={value}'])}"
+
+
+# Answers
+
+
+def encode(document: object) -> bytes:
+    return _encoder.encode(document)
+
+
+def json_answer(document: object, *headers: tuple[bytes, bytes], status: int = 200) -> Answer:
+    return Answer(status, [JSON_TYPE, ODATA_VERSION, *headers], encode(document))
+
+
+def no_content(*headers: tuple[bytes, bytes]) -> Answer:
+    return Answer(204, [ODATA_VERSION, *headers], b"")
+
+
+def applied(*preferences: str | None) -> list[tuple[bytes, bytes]]:
+    """The `Preference-Applied` header for those that took effect; none, no header."""
+    given = [preference for preference in preferences if preference]
+    return [(b"preference-applied", ", ".join(given).encode())] if given else []
+
+
+def error_answer(error: DataverseError, prefer: Preferences | None = None) -> Answer:
+    """The error body of 3.4, with the additions that come when all annotations are asked for."""
+    body: dict[str, Any] = {"code": error.code, "message": error.message}
+    if prefer is not None and prefer.wants("Microsoft.PowerApps.CDS.HelpLink"):
+        details = "Microsoft.PowerApps.CDS"
+        body |= {
+            f"@{details}.ErrorDetails.OperationStatus": "0",
+            f"@{details}.ErrorDetails.SubErrorCode": "0",
+            f"@{details}.HelpLink": f"http://go.microsoft.com/fwlink/?LinkID=398563&error={error.code}",
+            f"@{details}.TraceText": "",
+            f"@{details}.InnerError.Message": error.message,
+        }
+    return json_answer({"error": body}, (b"req_id", str(uuid.uuid4()).encode()), status=error.status)

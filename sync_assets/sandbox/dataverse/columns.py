@@ -1,0 +1,100 @@
+"""What a table and its columns are, as Dataverse describes them (reference/dataverse-web-api.md 2.4, 2.5)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+ColumnType = Literal[
+    "String", "Memo", "Boolean", "Integer", "BigInt", "Decimal", "Money", "Double", "DateTime", "Picklist", "State",
+    "Status", "MultiSelectPicklist", "Lookup", "Customer", "Owner", "Uniqueidentifier", "EntityName", "Image",
+]  # fmt: skip
+LOOKUPS = frozenset({"Lookup", "Customer", "Owner"})
+CHOICES = frozenset({"Picklist", "State", "Status", "MultiSelectPicklist", "Boolean"})
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One table that a lookup may point to, and the navigation property that is written for it."""
+
+    table: str
+    navigation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. Only what its type needs is set."""
+
+    name: str
+    type: ColumnType
+    label: str = ""
+    max_length: int | None = None
+    options: Mapping[int, str] = field(default_factory=dict[int, str])
+    states: Mapping[int, int] = field(default_factory=dict[int, int])
+    """Status only: state of each status; the first status of a state is its default"""
+    required: Literal["None", "SystemRequired", "ApplicationRequired", "Recommended"] = "None"
+    readable: bool = True
+    read_only: bool = False
+    """set by the server; a written value is ignored (reference 2.5)"""
+    precision: int = 2
+    behavior: Literal["UserLocal", "DateOnly", "TimeZoneIndependent"] = "UserLocal"
+    format: str = ""
+    minimum: int = -2_147_483_648
+    maximum: int = 2_147_483_647
+    targets: tuple[Target, ...] = ()
+    on_delete: Literal["unlink", "cascade"] = "unlink"
+    """Lookup only: what becomes of this row when the row that it points to is deleted"""
+    default: object = None
+
+    @property
+    def is_lookup(self) -> bool:
+        return self.type in LOOKUPS
+
+    @property
+    def json_name(self) -> str:
+        """The name in rows, `$select` and `$filter`: lookups are `_name_value`."""
+        return f"_{self.name}_value" if self.is_lookup else self.name
+
+    @property
+    def attribute_type(self) -> str:
+        """`AttributeType`, which hides several choices and images behind Virtual."""
+        return "Virtual" if self.type in ("MultiSelectPicklist", "Image") else self.type
+
+    @property
+    def attribute_type_name(self) -> str:
+        """`AttributeTypeName.Value`."""
+        return f"{self.type}Type"
+
+    @property
+    def has_date_only_values(self) -> bool:
+        return self.type == "DateTime" and self.behavior == "DateOnly"
+
+    @property
+    def schema_name(self) -> str:
+        if self.targets and self.name.startswith("new_"):
+            return self.targets[0].navigation
+        prefix, _, rest = self.name.rpartition("_")
+        return f"{prefix}_{rest.capitalize()}" if prefix else rest.capitalize()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table. `keys`: alternate keys, name -> columns. `collections`: navigation property -> (table, lookup)."""
+
+    name: str
+    set_name: str
+    schema_name: str
+    label: str
+    key: str
+    primary_name: str
+    columns: tuple[Column, ...]
+    change_tracking: bool = True
+    keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    collections: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+
+
+def metadata_id(*parts: str) -> str:
+    """The MetadataId of a table, column or option: made from its name, so the same in every run."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, "/".join(parts)))

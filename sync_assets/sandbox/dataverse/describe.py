@@ -1,0 +1,176 @@
+"""Metadata documents: what the Web API says about a table, a column, an option (reference/dataverse-web-api.md 2.5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sync_assets.sandbox.dataverse.columns import CHOICES, Column, Table, metadata_id
+from sync_assets.sandbox.dataverse.store import Store
+
+Document = dict[str, Any]
+LANGUAGE = 1033
+
+
+def label(text: str, *path: str) -> Document:
+    localized = {
+        "Label": text,
+        "LanguageCode": LANGUAGE,
+        "IsManaged": False,
+        "MetadataId": metadata_id("label", *path),
+        "HasChanged": None,
+    }
+    return {"LocalizedLabels": [localized], "UserLocalizedLabel": localized}
+
+
+def managed(value: object, name: str) -> Document:
+    """A managed property: a value, and whether it may be changed."""
+    return {"Value": value, "CanBeChanged": True, "ManagedPropertyLogicalName": name}
+
+
+def table(store: Store) -> Document:
+    described = store.table
+    return {
+        "MetadataId": metadata_id(described.name),
+        "LogicalName": described.name,
+        "SchemaName": described.schema_name,
+        "EntitySetName": described.set_name,
+        "LogicalCollectionName": described.set_name,
+        "CollectionSchemaName": described.set_name,
+        "PrimaryIdAttribute": described.key,
+        "PrimaryNameAttribute": described.primary_name,
+        "DisplayName": label(described.label, described.name),
+        "DisplayCollectionName": label(f"{described.label}s", described.name, "s"),
+        "Description": label("", described.name, "description"),
+        "ObjectTypeCode": 10_000 + sum(map(ord, described.name)),
+        "OwnershipType": "UserOwned",
+        "TableType": "Standard",
+        "IsActivity": False,
+        "IsPrivate": False,
+        "IsIntersect": False,
+        "IsCustomEntity": described.name.startswith("new_"),
+        "IsManaged": not described.name.startswith("new_"),
+        "IsCustomizable": managed(True, "iscustomizable"),
+        "IsOptimisticConcurrencyEnabled": True,
+        "ChangeTrackingEnabled": store.change_tracking,
+        "CanChangeTrackingBeEnabled": managed(True, "canchangetrackingbeenabled"),
+        "HasChanged": None,
+    }
+
+
+def column(owner: Table, described: Column, number: int) -> Document:
+    """What every column has."""
+    return {
+        "MetadataId": metadata_id(owner.name, described.name),
+        "LogicalName": described.name,
+        "SchemaName": described.schema_name,
+        "EntityLogicalName": owner.name,
+        "AttributeOf": None,
+        "AttributeType": described.attribute_type,
+        "AttributeTypeName": {"Value": described.attribute_type_name},
+        "ColumnNumber": number,
+        "DisplayName": label(described.label, owner.name, described.name),
+        "Description": label("", owner.name, described.name, "description"),
+        "RequiredLevel": managed(described.required, "canmodifyrequirementlevelsettings"),
+        "IsValidForRead": described.readable,
+        "IsValidForCreate": not described.read_only,
+        "IsValidForUpdate": not described.read_only and described.name != owner.key,
+        "IsPrimaryId": described.name == owner.key,
+        "IsPrimaryName": described.name == owner.primary_name,
+        "IsCustomAttribute": described.name.startswith("new_"),
+        "IsManaged": not described.name.startswith("new_"),
+        "IsLogical": described.type == "EntityName",
+        "SourceType": None,
+        "HasChanged": None,
+    }
+
+
+def type_name(described: Column) -> str:
+    """The name of the column's own metadata type, without namespace."""
+    kind = {"Customer": "Lookup", "Owner": "Lookup", "Uniqueidentifier": "UniqueIdentifier"}
+    return f"{kind.get(described.type, described.type)}AttributeMetadata"
+
+
+def details(described: Column) -> Document:  # noqa: PLR0911 - a table, one line per type
+    """What only columns of this type have: to be selected behind a cast to the type."""
+    match described.type:
+        case "String" | "Memo":
+            return {
+                "MaxLength": described.max_length,
+                "Format": "Text",
+                "FormatName": {"Value": "Text"},
+                "ImeMode": "Auto",
+            }
+        case "Integer":
+            return {"MinValue": described.minimum, "MaxValue": described.maximum, "Format": "None"}
+        case "Decimal" | "Money" | "Double":
+            return {"Precision": described.precision, "MinValue": -1e11, "MaxValue": 1e11, "ImeMode": "Auto"}
+        case "DateTime":
+            return {
+                "Format": described.format or "DateAndTime",
+                "DateTimeBehavior": {"Value": described.behavior},
+                "CanChangeDateTimeBehavior": managed(False, "canchangedatetimebehavior"),
+                "ImeMode": "Inactive",
+            }
+        case "Lookup" | "Customer" | "Owner":
+            return {"Targets": [target.table for target in described.targets], "Format": "None"}
+        case "Boolean":
+            return {"DefaultValue": described.default, "FormulaDefinition": ""}
+        case "Picklist" | "State" | "Status" | "MultiSelectPicklist":
+            default = described.default if described.default is not None else -1
+            return {"DefaultFormValue": default, "FormulaDefinition": ""}
+        case _:
+            return {}
+
+
+def options(owner: Table, described: Column) -> Document | None:
+    """The `OptionSet` of a choice or a boolean; None for columns that have none."""
+    if described.type not in CHOICES:
+        return None
+    entries = [_option(owner, described, value) for value in described.options]
+    document: Document = {
+        "MetadataId": metadata_id(owner.name, described.name, "options"),
+        "Name": f"{owner.name}_{described.name}",
+        "IsGlobal": False,
+        "IsCustomOptionSet": described.name.startswith("new_"),
+        "OptionSetType": {"MultiSelectPicklist": "Picklist"}.get(described.type, described.type),
+        "DisplayName": label(described.label, owner.name, described.name, "options"),
+    }
+    if described.type == "Boolean":
+        by_value = {entry["Value"]: entry for entry in entries}
+        return document | {"TrueOption": by_value[1], "FalseOption": by_value[0]}
+    return document | {"Options": entries}
+
+
+def _option(owner: Table, described: Column, value: int) -> Document:
+    text = described.options[value]
+    path = (owner.name, described.name, str(value))
+    document: Document = {
+        "Value": value,
+        "Label": label(text, *path),
+        "Description": label("", *path, "description"),
+        "Color": "#0000ff",
+        "IsManaged": False,
+        "ExternalValue": "",
+        "MetadataId": metadata_id(*path),
+        "HasChanged": None,
+    }
+    if described.type == "Status":
+        document |= {"State": described.states[value], "TransitionData": None}
+    if described.type == "State":
+        default = next((status for status, state in described.states.items() if state == value), value + 1)
+        document |= {"DefaultStatus": default, "InvariantName": text}
+    return document
+
+
+def alternate_key(owner: Table, name: str) -> Document:
+    return {
+        "MetadataId": metadata_id(owner.name, "key", name),
+        "LogicalName": name,
+        "SchemaName": name,
+        "EntityLogicalName": owner.name,
+        "KeyAttributes": list(owner.keys[name]),
+        "EntityKeyIndexStatus": "Active",
+        "DisplayName": label(name, owner.name, "key", name),
+        "IsManaged": False,
+        "HasChanged": None,
+    }

@@ -1,0 +1,243 @@
+"""`$filter`: from text to a predicate over rows (reference/dataverse-web-api.md 2.2).
+
+Three-valued like the database behind: a comparison with null is neither true nor false (None here), and only rows for
+which the whole is true are kept. So `not contains(lastname,'x')` drops rows without a last name, as the real one does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+from sync_assets.sandbox.dataverse import operators
+from sync_assets.sandbox.dataverse.errors import DataverseError, bad_query, no_such_property
+from sync_assets.sandbox.dataverse.operators import Literal, Operand, Predicate
+from sync_assets.sandbox.dataverse.organization import Organization
+from sync_assets.sandbox.dataverse.store import Row, Store
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+      (?P<guid>[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12})
+    | (?P<time>\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d)?)?)
+    | (?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)
+    | (?P<text>'(?:[^']|'')*')
+    | (?P<quoted>"(?:[^"\\]|\\.|"")*")
+    | (?P<name>@?[A-Za-z_][\w.]*(?:/[A-Za-z_][\w.]*)*)
+    | (?P<sign>[(),=\[\]:])
+    )""",
+    re.VERBOSE,
+)
+_COMPARISONS = frozenset({"eq", "ne", "gt", "ge", "lt", "le"})
+_TEXT_FUNCTIONS = frozenset({"contains", "startswith", "endswith"})
+_NAMESPACE = "Microsoft.Dynamics.CRM."
+Thing = TypeVar("Thing")
+
+
+def compile_filter(text: str, store: Store, org: Organization, aliases: Mapping[str, str]) -> Callable[[Row], bool]:
+    """The rows that `$filter` keeps. `aliases`: the query parameters, for `@p1`. Raises DataverseError."""
+    parser = _Parser(tokens(text), store, org, aliases)
+    predicate = parser.disjunction()
+    parser.end()
+    return lambda row: predicate(row) is True
+
+
+def tokens(text: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    at = 0
+    text = text.rstrip()
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            if "'" in text[at:]:
+                raise bad_query(f"There is an unterminated literal at position {len(text)} in '{text}'.")
+            raise bad_query(f"Syntax error at position {at} in '{text}'.")
+        assert match.lastgroup is not None
+        found.append((match.lastgroup, match[match.lastgroup]))
+        at = match.end()
+    return found
+
+
+class ExpressionParser(Generic[Thing]):
+    """The grammar that all filters share; what a comparison is, subclasses say."""
+
+    def __init__(self, found: list[tuple[str, str]]) -> None:
+        self._tokens = found
+        self.at = 0
+
+    def comparison(self) -> Callable[[Thing], bool | None]:
+        raise NotImplementedError
+
+    def disjunction(self) -> Callable[[Thing], bool | None]:
+        left = self._conjunction()
+        while self.take("or"):
+            left = operators.either(left, self._conjunction())
+        return left
+
+    def _conjunction(self) -> Callable[[Thing], bool | None]:
+        left = self._negation()
+        while self.take("and"):
+            left = operators.both(left, self._negation())
+        return left
+
+    def _negation(self) -> Callable[[Thing], bool | None]:
+        if self.take("not"):
+            return operators.negated(self._negation())
+        if self.take("("):
+            inner = self.disjunction()
+            self.expect(")")
+            return inner
+        return self.comparison()
+
+    def peek(self, ahead: int = 0) -> tuple[str, str]:
+        at = self.at + ahead
+        return self._tokens[at] if at < len(self._tokens) else ("end", "")
+
+    def next(self) -> tuple[str, str]:
+        token = self.peek()
+        self.at += 1
+        return token
+
+    def take(self, text: str) -> bool:
+        """Passes over the word or sign if it is next."""
+        found = self.peek() in (("name", text), ("sign", text))
+        self.at += found
+        return found
+
+    def expect(self, sign: str) -> None:
+        if not self.take(sign):
+            raise self.unexpected(f"'{sign}' expected")
+
+    def end(self) -> None:
+        if self.peek()[0] != "end":
+            raise self.unexpected("end of the expression expected")
+
+    def unexpected(self, what: str) -> DataverseError:
+        shown = " ".join(text for _, text in self._tokens)
+        return bad_query(f"Syntax error: {what} at token {self.at + 1} in '{shown}'.")
+
+
+class _Parser(ExpressionParser[Row]):
+    def __init__(
+        self,
+        found: list[tuple[str, str]],
+        store: Store,
+        org: Organization,
+        aliases: Mapping[str, str],
+        variable: str | None = None,
+    ) -> None:
+        super().__init__(found)
+        self._store = store
+        self._org = org
+        self._aliases = aliases
+        self._variable = variable
+        """inside any/all: the name before the slash of every property"""
+
+    def comparison(self) -> Predicate:
+        kind, text = self.peek()
+        if kind == "name" and self.peek(1) == ("sign", "("):
+            if text in _TEXT_FUNCTIONS:
+                return self._text_function(text)
+            if text.startswith(_NAMESPACE):
+                return self._named_function(text.removeprefix(_NAMESPACE))
+            if text.rpartition("/")[2] in ("any", "all"):
+                return self._lambda(*text.rpartition("/")[::2])
+            raise bad_query(f"An unknown function with name '{text}' was found.")
+        left = self._operand()
+        operator = self.next()[1]
+        if operator not in _COMPARISONS:
+            self.at -= 1
+            if isinstance(left, Operand) and left.column is not None and left.column.type == "Boolean":
+                return operators.compare("eq", left, Literal("name", "true"))
+            raise self.unexpected("a comparison expected")
+        return operators.compare(operator, left, self._operand())
+
+    def _operand(self) -> Operand | Literal:
+        kind, text = self.next()
+        if kind == "end":
+            raise self.unexpected("a value expected")
+        if kind in ("text", "quoted"):
+            return Literal("text", text[1:-1].replace(text[0] * 2, text[0]))
+        if kind in ("guid", "time", "number") or text in ("null", "true", "false"):
+            return Literal(kind, text)
+        if kind == "sign":
+            self.at -= 1
+            raise self.unexpected("a property or a value expected")
+        if text.startswith("@"):
+            if text not in self._aliases:
+                raise bad_query(f"The parameter alias '{text}' has no value in the query.")
+            return _Parser(tokens(self._aliases[text]), self._store, self._org, {})._operand()
+        return self._property(text)
+
+    def _property(self, path: str) -> Operand:
+        if self._variable is not None:
+            variable, _, path = path.partition("/")
+            if variable != self._variable:
+                raise bad_query(f"'{variable}' is not the range variable '{self._variable}'.")
+        return operators.operand(path, self._store, self._org)
+
+    def _text_function(self, name: str) -> Predicate:
+        self.next()
+        self.expect("(")
+        operand = self._operand()
+        self.expect(",")
+        wanted = self._operand()
+        self.expect(")")
+        if self.peek() == ("name", "eq") and self.peek(1) == ("name", "true"):
+            self.at += 2
+        if not isinstance(operand, Operand) or not isinstance(wanted, Literal) or wanted.kind != "text":
+            raise bad_query(
+                f"No function signature for the function with name '{name}' matches the specified arguments."
+            )
+        return operators.text_function(name, operand, wanted.text)
+
+    def _named_function(self, name: str) -> Predicate:
+        self.next()
+        self.expect("(")
+        arguments: dict[str, Any] = {}
+        while not self.take(")"):
+            _, parameter = self.next()
+            self.expect("=")
+            arguments[parameter] = self._list() if self.take("[") else self._plain_value()
+            self.take(",")
+        operand = self._property(arguments.pop("PropertyName", ""))
+        return operators.named_function(name, operand, arguments, self._org)
+
+    def _list(self) -> list[str]:
+        values: list[str] = []
+        while not self.take("]"):
+            values.append(self._plain_value())
+            self.take(",")
+        return values
+
+    def _plain_value(self) -> str:
+        value = self._operand()
+        if not isinstance(value, Literal):
+            raise self.unexpected("a literal expected")
+        return value.text
+
+    def _lambda(self, collection: str, quantifier: str) -> Predicate:
+        """`nav/any(o:o/x eq 1)`: answered by asking all rows of the other table once."""
+        link = self._store.table.collections.get(collection)
+        if link is None:
+            raise no_such_property(collection, self._store.table.name)
+        child = self._org.store(link[0])
+        parent_at = child.position[link[1]]
+        self.next()
+        self.expect("(")
+        if quantifier == "any" and self.take(")"):
+            wanted = {row[parent_at] for row in child.in_key_order()}
+            return lambda row: row[self._store.key_at] in wanted
+        variable = self.next()[1]
+        self.expect(":")
+        inner = _Parser(self._tokens, child, self._org, self._aliases, variable)
+        inner.at = self.at
+        predicate = inner.disjunction()
+        self.at = inner.at
+        self.expect(")")
+        key_at = self._store.key_at
+        if quantifier == "any":
+            found = {row[parent_at] for row in child.in_key_order() if predicate(row) is True}
+            return lambda row: row[key_at] in found
+        failing = {row[parent_at] for row in child.in_key_order() if predicate(row) is not True}
+        return lambda row: row[key_at] not in failing

@@ -1,0 +1,170 @@
+"""`GET /contacts`: filtered, ordered, paged reads of one table (reference/dataverse-web-api.md 2.1-2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from sync_assets.sandbox.dataverse import cookies, tracking
+from sync_assets.sandbox.dataverse.call import Call, applied, json_answer, link
+from sync_assets.sandbox.dataverse.errors import bad_query, no_such_property, not_built
+from sync_assets.sandbox.dataverse.filters import compile_filter
+from sync_assets.sandbox.dataverse.projection import Projection
+from sync_assets.sandbox.dataverse.store import Row, Store
+from sync_assets.sandbox.middleware import Answer
+
+_OPTIONS = frozenset({"$select", "$filter", "$orderby", "$top", "$count", "$skiptoken", "$deltatoken"})
+
+
+def list_rows(call: Call, store: Store) -> Answer:
+    call.touches("read")
+    _check_options(call)
+    if tracking.is_tracked(call):
+        return tracking.read(call, store)
+    org, prefer, options = call.org, call.prefer, call.options
+    projection = Projection(store, org, options.get("$select"), prefer)
+    size = prefer.page_size or org.switches.page_limit
+    top = None if prefer.page_size else _top(call)  # $top is ignored beside maxpagesize
+    if top is not None:
+        size = min(top, size)
+    cookie = cookies.decode(options["$skiptoken"]) if "$skiptoken" in options else cookies.Cookie()
+    if "$orderby" in options:
+        rows = _in_order(call, store, cookie)
+    else:
+        rows = _matching(call, store, store.in_key_order(cookie.last or ""))
+    page = list(islice(rows, size + 1))
+    more = len(page) > size and top is None
+    del page[size:]
+
+    document: dict[str, Any] = {"@odata.context": f"{org.api}/$metadata#{store.table.set_name}{projection.context}"}
+    counted = options.get("$count", "").lower() == "true"
+    if counted:
+        document["@odata.count"] = min(count_rows(call, store), org.switches.count_limit)
+    document |= _page_annotations(call, document.get("@odata.count", -1), counted, store)
+    next_link: dict[str, Any] = {}
+    if more:
+        order_values = [] if "$orderby" not in options else _order_values(call, store, page[-1])
+        following = cookies.Cookie(page=cookie.page + 1, last=page[-1][store.key_at], order=order_values)
+        next_link["@odata.nextLink"] = link(call, "$skiptoken", cookies.encode(following, tracked=False))
+    document |= next_link if org.switches.delta_link_first else {}
+    document["value"] = list(map(projection.show, page))
+    document |= next_link
+    return json_answer(
+        document,
+        *applied(
+            f"odata.maxpagesize={size}" if prefer.page_size else None,
+            f'odata.include-annotations="{prefer.annotations}"' if prefer.annotations else None,
+        ),
+    )
+
+
+def count(call: Call, store: Store) -> Answer:
+    """`/contacts/$count`: a plain number, cut at the limit; with `$deltatoken` the number of changes."""
+    call.touches("read")
+    number = tracking.count(call, store) if tracking.is_tracked(call) else count_rows(call, store)
+    if not tracking.is_tracked(call) or call.org.switches.delta_count_capped:
+        number = min(number, call.org.switches.count_limit)
+    return Answer(200, [(b"content-type", b"text/plain"), (b"odata-version", b"4.0")], str(number).encode())
+
+
+def count_rows(call: Call, store: Store) -> int:
+    if "$filter" not in call.options:
+        return len(store) - len(store.hidden)
+    return sum(1 for _ in _matching(call, store, store.in_key_order()))
+
+
+def _check_options(call: Call) -> None:
+    for name in call.options:
+        if name in ("$expand", "$apply", "fetchXml", "sql", "savedQuery", "userQuery"):
+            if not tracking.is_tracked(call):
+                raise not_built(f"The query option '{name}'")
+        elif name.startswith("$") and name not in _OPTIONS:
+            raise bad_query(f"The query parameter {name} is not supported")
+
+
+def _top(call: Call) -> int | None:
+    text = call.options.get("$top")
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise bad_query(
+            f"Invalid value '{text}' for $top query option found. The $top query option requires a positive number."
+        )
+    return int(text)
+
+
+def _matching(call: Call, store: Store, rows: Iterable[Row]) -> Iterable[Row]:
+    text = call.options.get("$filter")
+    if text is None:
+        return rows
+    return filter(compile_filter(text, store, call.org, call.options), rows)
+
+
+def _page_annotations(call: Call, counted: int, asked: bool, store: Store) -> dict[str, Any]:
+    prefix, limit = "Microsoft.Dynamics.CRM.", call.org.switches.count_limit
+    notes = {
+        f"@{prefix}totalrecordcount": counted,
+        f"@{prefix}totalrecordcountlimitexceeded": asked and count_rows(call, store) > limit,
+        f"@{prefix}globalmetadataversion": str(call.org.metadata_version),
+    }
+    return {name: value for name, value in notes.items() if call.prefer.wants(name[1:])}
+
+
+# Order: null before everything, text in whatever case, the key last so that the order is total
+
+
+def _order(call: Call, store: Store) -> list[tuple[int, bool]]:
+    """(position, descending) of each column in `$orderby`."""
+    order: list[tuple[int, bool]] = []
+    for item in call.options["$orderby"].split(","):
+        name, _, direction = item.strip().partition(" ")
+        column = next((c for c in store.columns.values() if c.json_name == name), None)
+        if column is None:
+            raise no_such_property(name, store.table.name)
+        if direction.strip() not in ("", "asc", "desc"):
+            raise bad_query(f"Syntax error in the $orderby expression '{item.strip()}'.")
+        order.append((store.position[column.name], direction.strip() == "desc"))
+    return order
+
+
+def _sort_value(value: Any) -> tuple[bool, Any]:
+    if value is None:
+        return False, 0
+    return True, value.casefold() if isinstance(value, str) else value
+
+
+def _in_order(call: Call, store: Store, cookie: cookies.Cookie) -> Iterable[Row]:
+    """The rows that follow the cookie's, over live data."""
+    order = _order(call, store)
+    rows = list(_matching(call, store, store.in_key_order()))
+    for position, descending in reversed(order):  # a stable sort, least important first; the key order stays
+        rows.sort(key=lambda row, at=position: _sort_value(row[at]), reverse=descending)
+    if cookie.last is None:
+        return rows
+    if len(cookie.order) != len(order):
+        raise bad_query("Malformed XML in the Paging Cookie")
+    return (row for row in rows if _follows(row, cookie, order, store))
+
+
+def _follows(row: Row, cookie: cookies.Cookie, order: list[tuple[int, bool]], store: Store) -> bool:
+    for (position, descending), before in zip(order, cookie.order, strict=True):
+        ours, theirs = _sort_value(row[position]), _sort_value(_comparable(before, row[position]))
+        if ours != theirs:
+            return (ours < theirs) if descending else (ours > theirs)
+    return row[store.key_at] > (cookie.last or "")
+
+
+def _comparable(before: Any, ours: Any) -> Any:
+    """Decimals travel through the cookie as text."""
+    return (
+        type(ours)(before)
+        if before is not None and isinstance(before, str) and not isinstance(ours, str | None)
+        else before
+    )
+
+
+def _order_values(call: Call, store: Store, row: Row) -> list[Any]:
+    return [msgspec.to_builtins(row[position]) for position, _ in _order(call, store)]

@@ -1,0 +1,234 @@
+"""`EntityDefinitions` and what is below it (reference/dataverse-web-api.md 2.5)."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sync_assets.sandbox.dataverse import describe
+from sync_assets.sandbox.dataverse.call import Call, json_answer
+from sync_assets.sandbox.dataverse.columns import metadata_id
+from sync_assets.sandbox.dataverse.describe import Document
+from sync_assets.sandbox.dataverse.errors import (
+    DataverseError,
+    bad_query,
+    no_such_property,
+    no_such_segment,
+    not_allowed,
+    not_built,
+)
+from sync_assets.sandbox.dataverse.filters import ExpressionParser, tokens
+from sync_assets.sandbox.dataverse.keys import parse_pairs
+from sync_assets.sandbox.dataverse.store import Store
+from sync_assets.sandbox.dataverse.values import GUID
+from sync_assets.sandbox.middleware import Answer
+
+_NAMESPACE = "Microsoft.Dynamics.CRM."
+_RELATIONSHIPS = frozenset({"OneToManyRelationships", "ManyToOneRelationships", "ManyToManyRelationships"})
+_EXPANDABLE = frozenset({"OptionSet", "GlobalOptionSet"})
+
+
+def definitions(call: Call) -> Answer:
+    """Everything whose path begins with EntityDefinitions."""
+    call.touches("read")
+    if call.method != "GET":
+        if call.method in ("POST", "PUT", "DELETE"):
+            raise not_built("Changing metadata through the Web API (the sandbox's admin interface does it)")
+        raise not_allowed(f"The method {call.method} is not allowed for metadata.")
+    first, *rest = call.segments
+    if first.key is None:
+        shown = [_expanded(call, store, describe.table(store)) for store in call.org.stores.values()]
+        return _collection(call, shown, "EntityDefinitions", "EntityMetadata", call.options)
+    store = _store(call, first.key)
+    if not rest:
+        document = _selected(
+            _expanded(call, store, describe.table(store)), call.options.get("$select"), "EntityMetadata"
+        )
+        context = f"{call.org.api}/$metadata#EntityDefinitions/$entity"
+        return json_answer({"@odata.context": context, **document})
+    name = rest[0].name
+    if name == "Attributes":
+        return _attributes(call, store)
+    path = f"EntityDefinitions('{store.table.name}')/{name}"
+    if name == "Keys":
+        keys = [describe.alternate_key(store.table, key) for key in store.table.keys]
+        return _collection(call, keys, path, "EntityKeyMetadata", call.options)
+    if name in _RELATIONSHIPS:
+        return _collection(call, [], path, "RelationshipMetadataBase", {})
+    document = describe.table(store)
+    if name not in document:
+        raise no_such_segment(name)
+    return json_answer({"@odata.context": f"{call.org.api}/$metadata#{path}", "value": document[name]})
+
+
+def relationships(call: Call) -> Answer:
+    return _collection(call, [], "RelationshipDefinitions", "RelationshipMetadataBase", {})
+
+
+def _store(call: Call, key: str) -> Store:
+    """By `LogicalName='contact'` or by MetadataId."""
+    wanted = key.strip().lower()
+    if not GUID.fullmatch(wanted):
+        wanted = metadata_id(parse_pairs(key).get("LogicalName", ""))
+    for store in call.org.stores.values():
+        if metadata_id(store.table.name) == wanted:
+            return store
+    raise DataverseError(404, "0x80060888", f"Could not find an entity with the key ({key}) in the MetadataCache.")
+
+
+def _attributes(call: Call, store: Store) -> Answer:
+    """`Attributes`, one of them, or those of one type (`Attributes/Microsoft.Dynamics.CRM.StringAttributeMetadata`)."""
+    segment = call.segments[2]
+    cast = call.segments[3].name.removeprefix(_NAMESPACE) if len(call.segments) > 3 else None
+    path = f"EntityDefinitions('{store.table.name}')/Attributes"
+    names = list(store.columns)
+    if segment.key is not None:
+        names = [_column_name(store, segment.key)]
+    documents = [_attribute(store, name, cast, call.options) for name in names if _is_a(store, name, cast)]
+    type_name = cast or "AttributeMetadata"
+    if cast is not None:
+        path = f"{path}/{_NAMESPACE}{cast}"
+    if segment.key is None:
+        return _collection(call, documents, path, type_name, call.options)
+    if not documents:
+        raise no_such_segment(f"{_NAMESPACE}{cast}")
+    document = _selected(documents[0], call.options.get("$select"), type_name)
+    return json_answer({"@odata.context": f"{call.org.api}/$metadata#{path}/$entity", **document})
+
+
+def _column_name(store: Store, key: str) -> str:
+    wanted = key.strip().lower()
+    if not GUID.fullmatch(wanted):
+        wanted = metadata_id(store.table.name, parse_pairs(key).get("LogicalName", ""))
+    for name in store.columns:
+        if metadata_id(store.table.name, name) == wanted:
+            return name
+    raise DataverseError(404, "0x80060888", f"Could not find an attribute with the key ({key}) in {store.table.name}.")
+
+
+def _is_a(store: Store, name: str, cast: str | None) -> bool:
+    return cast in (None, "AttributeMetadata", describe.type_name(store.columns[name]))
+
+
+def _attribute(store: Store, name: str, cast: str | None, options: dict[str, str]) -> Document:
+    """The document of one column. What only its own type has can be selected or expanded behind a cast only."""
+    column = store.columns[name]
+    own_type = describe.type_name(column)
+    document: Document = {"@odata.type": f"#{_NAMESPACE}{own_type}"}
+    document |= describe.column(store.table, column, store.position[name] + 1)
+    expanding = _expand(options.get("$expand"))
+    if cast is None:
+        if expanding:
+            raise no_such_property(next(iter(expanding)), "AttributeMetadata")
+        # Without $select all comes, of the own type too; with it only what all types share can be named
+        return document if "$select" in options else document | describe.details(column)
+    document |= describe.details(column)
+    for navigation, inner in expanding.items():
+        if navigation not in _EXPANDABLE or (found := describe.options(store.table, column)) is None:
+            raise no_such_property(navigation, cast)
+        shown = None if navigation == "GlobalOptionSet" else _selected(found, inner.get("$select"), "OptionSetMetadata")
+        document[navigation] = shown
+    return document
+
+
+def _expanded(call: Call, store: Store, document: Document) -> Document:
+    """A table with its `$expand`ed columns and keys."""
+    for name, inner in _expand(call.options.get("$expand")).items():
+        if name == "Attributes":
+            columns = [_attribute(store, column, None, inner) for column in store.columns]
+            document[name] = _shown(call, columns, "AttributeMetadata", inner)
+        elif name == "Keys":
+            keys = [describe.alternate_key(store.table, key) for key in store.table.keys]
+            document[name] = _shown(call, keys, "EntityKeyMetadata", inner)
+        elif name in _RELATIONSHIPS:
+            document[name] = []
+        else:
+            raise no_such_property(name, "EntityMetadata")
+    return document
+
+
+def _expand(text: str | None) -> dict[str, dict[str, str]]:
+    """`A($select=x,y;$filter=z),B` -> {"A": {"$select": "x,y", "$filter": "z"}, "B": {}}."""
+    found: dict[str, dict[str, str]] = {}
+    for match in re.finditer(r"\s*(\w+)\s*(?:\(((?:[^()]|\([^()]*\))*)\))?\s*(?:,|$)", text or ""):
+        options = (part.partition("=") for part in (match[2] or "").split(";") if part.strip())
+        found[match[1]] = {name.strip(): value for name, _, value in options}
+    return found
+
+
+# Selecting and filtering documents
+
+
+def _collection(call: Call, documents: list[Document], path: str, type_name: str, options: dict[str, str]) -> Answer:
+    """No paging: metadata comes whole (2.5)."""
+    shown = _shown(call, documents, type_name, options)
+    return json_answer({"@odata.context": f"{call.org.api}/$metadata#{path}", "value": shown})
+
+
+def _shown(call: Call, documents: Iterable[Document], type_name: str, options: dict[str, str]) -> list[Document]:
+    if "$filter" in options:
+        parser = _MetadataParser(tokens(options["$filter"]), options)
+        test = parser.disjunction()
+        parser.end()
+        documents = [document for document in documents if test(document) is True]
+    return [_selected(document, options.get("$select"), type_name) for document in documents]
+
+
+def _selected(document: Document, select: str | None, type_name: str) -> Document:
+    if select is None:
+        return document
+    always = {"@odata.type", "MetadataId", *_EXPANDABLE, "Attributes", "Keys", *_RELATIONSHIPS}
+    wanted = [name.strip() for name in select.split(",") if name.strip()]
+    for name in wanted:
+        if name not in document and not name.startswith("@"):
+            raise no_such_property(name, type_name)
+    return {name: value for name, value in document.items() if name in wanted or name in always}
+
+
+class _MetadataParser(ExpressionParser[Document]):
+    """`$filter` over metadata: comparisons with literals, no functions."""
+
+    def __init__(self, found: list[tuple[str, str]], aliases: dict[str, str]) -> None:
+        super().__init__(found)
+        self._aliases = aliases
+
+    def comparison(self) -> Callable[[Document], bool | None]:
+        kind, path = self.next()
+        if kind == "name" and self.take("("):
+            # string functions are impossible on metadata (2.5)
+            raise DataverseError(501, "0x8006088a", f"The '{path}' function isn't supported for Metadata Entities.")
+        sign = self.next()[1]
+        if kind != "name" or sign not in ("eq", "ne"):
+            raise bad_query(f"The filter on metadata needs 'property eq value', not '{path} {sign}'.")
+        wanted = self._value()
+        test = operator.eq if sign == "eq" else operator.ne
+        return lambda document: test(_folded(_follow(document, path)), wanted)
+
+    def _value(self) -> Any:
+        kind, text = self.next()
+        if text.startswith("@"):
+            kind, text = tokens(self._aliases.get(text, "null"))[0]
+        if text.startswith(_NAMESPACE):  # an enumeration's member: Namespace.Type'Member'
+            kind, text = self.next()
+        match kind:
+            case "text":
+                return text[1:-1].replace("''", "'").casefold()
+            case "number":
+                return int(text)
+            case _:
+                return {"true": True, "false": False, "null": None}.get(text, text.casefold())
+
+
+def _follow(document: Document, path: str) -> Any:
+    value: Any = document
+    for name in path.split("/"):
+        if not isinstance(value, dict) or name not in value:
+            raise bad_query(f"Could not find a property named '{path}' on the metadata type.")
+        value = value[name]
+    return value
+
+
+def _folded(value: Any) -> Any:
+    return value.casefold() if isinstance(value, str) else value

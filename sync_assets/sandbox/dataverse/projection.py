@@ -1,0 +1,121 @@
+"""Rows as JSON: the selected columns, with annotations where asked for (reference/dataverse-web-api.md 2.1, 2.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any
+
+from sync_assets.sandbox.dataverse.call import Preferences
+from sync_assets.sandbox.dataverse.columns import Column
+from sync_assets.sandbox.dataverse.errors import no_such_property
+from sync_assets.sandbox.dataverse.organization import Organization
+from sync_assets.sandbox.dataverse.store import Row, Store
+from sync_assets.sandbox.dataverse.values import formatter
+
+FORMATTED = "OData.Community.Display.V1.FormattedValue"
+LOOKUP_NAME = "Microsoft.Dynamics.CRM.lookuplogicalname"
+NAVIGATION = "Microsoft.Dynamics.CRM.associatednavigationproperty"
+
+Show = Callable[[Row], dict[str, Any]]
+
+
+class Projection:
+    """`show(row)` gives the JSON object of a row; `context` is what stands in the context URL after the set."""
+
+    def __init__(self, store: Store, org: Organization, select: str | None, prefer: Preferences) -> None:
+        self._store = store
+        self._org = org
+        columns = self._selected(select)
+        self.columns = columns
+        self.context = "" if select is None else f"({','.join(column.json_name for column in columns)})"
+        wanted = [name for name in (FORMATTED, LOOKUP_NAME, NAVIGATION) if prefer.wants(name)]
+        self.show: Show = self._annotated(wanted) if wanted else self._plain()
+
+    def _selected(self, select: str | None) -> list[Column]:
+        """The columns in the order asked for; money brings the currency, and the primary key always comes."""
+        by_json_name = {
+            column.json_name: column for column in self._store.columns.values() if column.type != "EntityName"
+        }
+        if select is None:
+            return list(by_json_name.values())
+        columns: dict[str, Column] = {}
+        for raw in select.split(","):
+            name = raw.strip()
+            if not name:
+                continue
+            if name not in by_json_name:
+                raise no_such_property(name, self._store.table.name)
+            columns[name] = by_json_name[name]
+        if any(column.type == "Money" for column in columns.values()):
+            columns.setdefault("_transactioncurrencyid_value", self._store.columns["transactioncurrencyid"])
+        key = self._store.table.key
+        columns.setdefault(key, self._store.columns[key])
+        return list(columns.values())
+
+    def _plain(self) -> Show:
+        version_at = self._store.version_at
+        readable = [column for column in self.columns if column.readable]
+        unreadable = {column.json_name: None for column in self.columns if not column.readable}
+        names = [column.json_name for column in readable]
+        positions = [self._store.position[column.name] for column in readable]
+        values = itemgetter(*positions, version_at)  # two at least, so that it always gives a tuple
+
+        def show(row: Row) -> dict[str, Any]:
+            return {
+                "@odata.etag": f'W/"{row[version_at]}"',
+                **dict(zip(names, values(row), strict=False)),
+                **unreadable,
+            }
+
+        return show
+
+    def _annotated(self, wanted: list[str]) -> Show:
+        version_at = self._store.version_at
+        fields = [
+            (
+                self._store.position[column.name] if column.readable else None,
+                column.json_name,
+                self._notes(column, wanted),
+            )
+            for column in self.columns
+        ]
+
+        def show(row: Row) -> dict[str, Any]:
+            shown: dict[str, Any] = {"@odata.etag": f'W/"{row[version_at]}"'}
+            for position, name, notes in fields:
+                value = None if position is None else row[position]
+                if value is not None:
+                    for annotation, make in notes:  # they stand before the value
+                        if (text := make(value, row)) is not None:
+                            shown[annotation] = text
+                shown[name] = value
+            return shown
+
+        return show
+
+    def _notes(self, column: Column, wanted: list[str]) -> list[tuple[str, Callable[[Any, Row], str | None]]]:
+        """Annotations of one column: full name, and what makes the text of a value that is not null."""
+        notes: list[tuple[str, Callable[[Any, Row], str | None]]] = []
+        if column.is_lookup:
+            makers = {
+                FORMATTED: lambda value, row: self._name_of(column, value, row),
+                NAVIGATION: lambda value, row: self._target(column, row)[1],
+                LOOKUP_NAME: lambda value, row: self._target(column, row)[0],
+            }
+            notes.extend((f"{column.json_name}@{name}", makers[name]) for name in wanted)
+        elif FORMATTED in wanted and (text := formatter(column)) is not None:
+            notes.append((f"{column.json_name}@{FORMATTED}", lambda value, row: text(value)))
+        return notes
+
+    def _target(self, column: Column, row: Row) -> tuple[str, str]:
+        """(table, navigation property) of a lookup that is set."""
+        type_at = self._store.position.get(f"{column.name}type")
+        table = None if type_at is None else row[type_at]
+        target = next((target for target in column.targets if target.table == table), column.targets[0])
+        return target.table, target.navigation
+
+    def _name_of(self, column: Column, value: str, row: Row) -> str | None:
+        other = self._org.store(self._target(column, row)[0])
+        found = other.rows.get(value)
+        return None if found is None else found[other.position[other.table.primary_name]]

@@ -1,0 +1,69 @@
+"""Everything about the sandbox's Dataverse that can be set while it runs.
+
+Most of these answer a question that no public source settles (reference/dataverse-web-api.md section 8); the default
+is the reference's own choice.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    # Section 8, in its order
+    status_expired: int = 400
+    """HTTP status of an expired delta token"""
+    status_tracking_off: int = 400
+    status_forbidden_option: int = 400
+    """HTTP status of `$filter`, `$orderby`, `$expand`, `$top` with change tracking"""
+    delta_link_taken: Literal["start", "end"] = "start"
+    """at which end of a read of several pages; end: what changes meanwhile is lost to a client that trusts the link"""
+    tracked_skiptoken: Literal["cookie", "opaque"] = "cookie"
+    delta_repeats: bool = False
+    """a delta tells every change of a row, with its present state, and updates of rows that it also tells deleted"""
+    delta_count_capped: bool = False
+    count_with_tracking: bool = False
+    """`$count=true` is answered on tracked reads, not omitted"""
+    hidden_is_deleted: bool = False
+    """rows that the admin hides from the caller's role come as deleted in the delta"""
+    removed_column_error: Literal["expired", "unknown_property"] = "expired"
+    milliseconds: bool = False
+    """times of the server's own making show milliseconds"""
+    inactive_read_only: bool = False
+    """PATCH of an inactive row is refused"""
+
+    # Other behaviour
+    metadata_change_expires: bool = True
+    """a metadata change of a table expires its delta tokens (1.4)"""
+    delta_link_first: bool = False
+    """`@odata.deltaLink` and `@odata.nextLink` stand before `value` (1.2: order is free)"""
+    organization_read: bool = True
+    """false: the role reads less than the organization, so tracked reads are refused with 403 (1.1)"""
+    application_user: bool = True
+    """false: the application user was never made, every call is refused with 403"""
+    clock_offset_seconds: int = 0
+    """moves the organization's clock, e.g. past the window of change tracking"""
+    page_limit: int = msgspec.field(default=5000)
+    """most rows in one page"""
+    count_limit: int = 5000
+    """where `$count` is cut"""
+
+    # Sign-in
+    token_seconds: int = 3599
+    secret_expired: bool = False
+
+    # Limits (section 4); None: none
+    limit_requests: int | None = None
+    limit_seconds: float | None = None
+    limit_concurrent: int | None = None
+    limit_window_seconds: float = 300
+    retry_after: float | None = None
+    """seconds; None: as long as the window needs, and longer while the client pushes"""
+
+    def change(self, values: dict[str, Any]) -> None:
+        """Sets the switches given. Raises msgspec.ValidationError, naming the wrong one, and then changes nothing."""
+        changed = msgspec.convert({**msgspec.to_builtins(self), **values}, Switches)
+        for name in values:
+            setattr(self, name, getattr(changed, name))

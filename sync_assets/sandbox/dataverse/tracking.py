@@ -1,0 +1,171 @@
+"""Change tracking: first reads, delta reads, their tokens and how these expire (reference/dataverse-web-api.md 1).
+
+Both kinds of read run over live data. A first read goes through the rows by id, so nothing that exists throughout is
+missed; a delta read goes through what was written in (since, until] by version, then through what was deleted. `until`
+is taken when the read begins, and is what the delta link at its end carries: what changes meanwhile comes (again) next
+time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+from urllib.parse import quote
+
+from sync_assets.sandbox.dataverse import cookies
+from sync_assets.sandbox.dataverse.call import Call, applied, json_answer, link
+from sync_assets.sandbox.dataverse.cookies import Cookie
+from sync_assets.sandbox.dataverse.errors import DataverseError, bad_query
+from sync_assets.sandbox.dataverse.projection import Projection
+from sync_assets.sandbox.dataverse.store import Row, Store, Tombstone
+from sync_assets.sandbox.middleware import Answer
+
+_STAMP_FORMAT = "%m/%d/%Y %H:%M:%S"
+_REFUSED = {"$filter": "filter", "$orderby": "orderby", "$expand": "expand", "$top": "top"}
+
+
+def is_tracked(call: Call) -> bool:
+    """Whether this read is one of change tracking: by preference, by token, or as the next page of such a one."""
+    return (
+        call.prefer.track_changes
+        or "$deltatoken" in call.options
+        or ("$skiptoken" in call.options and cookies.decode(call.options["$skiptoken"]).taken != "")
+    )
+
+
+def read(call: Call, store: Store) -> Answer:
+    """One page of a first or delta read."""
+    cookie = _position(call, store)
+    switches, options, prefer = call.org.switches, call.options, call.prefer
+    projection = _projection(call, store, cookie)
+    size = prefer.page_size or switches.page_limit
+    page = list(islice(_items(call, store, cookie), size + 1))
+    more = len(page) > size
+    del page[size:]
+
+    delta = "" if cookie.since is None else "/$delta"
+    document: dict[str, Any] = {
+        "@odata.context": f"{call.org.api}/$metadata#{store.table.set_name}{projection.context}{delta}"
+    }
+    if switches.count_with_tracking and options.get("$count", "").lower() == "true":
+        document["@odata.count"] = min(sum(1 for _ in _items(call, store, cookie)), switches.count_limit)
+    if more:
+        links = {"@odata.nextLink": _next_link(call, store, cookie, page[-1])}
+    elif call.fault("missing_delta_link") is not None:
+        links = {}
+    else:
+        links = {"@odata.deltaLink": _delta_link(call, cookie)}
+    document |= links if switches.delta_link_first else {}
+    gone = f"{call.org.api}/$metadata#{store.table.set_name}/$deletedEntity"
+    document["value"] = [
+        {"@odata.context": gone, "id": item.id, "reason": "deleted"}
+        if isinstance(item, Tombstone)
+        else projection.show(item[1])
+        for item in page
+    ]
+    document |= links
+    return json_answer(
+        document,
+        *applied(
+            "odata.track-changes" if prefer.track_changes else None,
+            f"odata.maxpagesize={size}" if prefer.page_size else None,
+            f'odata.include-annotations="{prefer.annotations}"' if prefer.annotations else None,
+        ),
+    )
+
+
+def count(call: Call, store: Store) -> int:
+    """How many items the delta behind `$deltatoken` has."""
+    return sum(1 for _ in _items(call, store, _position(call, store)))
+
+
+def _position(call: Call, store: Store) -> Cookie:
+    """Where the read stands, after all that can refuse it."""
+    switches, options = call.org.switches, call.options
+    if not store.change_tracking:
+        message = f"Entity {store.table.name} isn't enabled for change tracking."
+        raise DataverseError(switches.status_tracking_off, "0x80072491", message)
+    if not switches.organization_read:
+        message = f"Principal user is missing prvRead{store.table.schema_name} privilege at organization level."
+        raise DataverseError(403, "0x80040220", message)
+    for option, name in _REFUSED.items():
+        if option in options:
+            message = f'The "${{{name}}}" query parameter isn\'t supported when Change Tracking is enabled.'
+            raise DataverseError(switches.status_forbidden_option, "0x80060888", message)
+    now = call.org.now().strftime(_STAMP_FORMAT)
+    if "$skiptoken" in options:
+        cookie = cookies.decode(options["$skiptoken"])
+        if cookie.since is not None:
+            _check_age(call, store, cookie.since, cookie.taken)
+        return cookie
+    if "$deltatoken" not in options:
+        return Cookie(until=call.org.version, taken=now)
+    version, _, taken = options["$deltatoken"].partition("!")
+    if not version.isdecimal():
+        raise bad_query(f"Invalid delta token '{options['$deltatoken']}'.")
+    _check_age(call, store, int(version), taken)
+    return Cookie(since=int(version), until=call.org.version, taken=now, at_version=int(version))
+
+
+def _check_age(call: Call, store: Store, version: int, taken: str) -> None:
+    try:
+        age = call.org.now() - datetime.strptime(taken, _STAMP_FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        raise bad_query(f"Invalid delta token '{version}!{taken}'.") from None
+    if (
+        age > call.org.tracking_window()
+        or version < store.expired_before
+        or version > call.org.version  # a token of another organization, or of this one before a restart
+        or call.fault("expired_delta") is not None
+    ):
+        raise _expired(call)
+
+
+def _expired(call: Call) -> DataverseError:
+    message = "Version stamp associated with the client has expired. Please perform a full sync."
+    return DataverseError(call.org.switches.status_expired, "0x80044352", message)
+
+
+def _projection(call: Call, store: Store, cookie: Cookie) -> Projection:
+    try:
+        return Projection(store, call.org, call.options.get("$select"), call.prefer)
+    except DataverseError:
+        # A link that was good when it was made names a column that is gone (section 8)
+        if cookie.since is not None and call.org.switches.removed_column_error == "expired":
+            raise _expired(call) from None
+        raise
+
+
+Item = tuple[int, Row] | Tombstone
+
+
+def _items(call: Call, store: Store, cookie: Cookie) -> Iterable[Item]:
+    """What is left of the read, from the cookie's position on."""
+    if cookie.since is None:
+        return ((row[store.version_at], row) for row in store.in_key_order(cookie.last or ""))
+    return _delta(store, cookie, call.org.switches.delta_repeats)
+
+
+def _delta(store: Store, cookie: Cookie, every: bool) -> Iterator[Item]:
+    if not cookie.deletes:
+        yield from store.changed(cookie.at_version, cookie.until, every)
+    yield from store.deleted(cookie.at_version if cookie.deletes else cookie.since or 0, cookie.until, every)
+
+
+def _next_link(call: Call, store: Store, cookie: Cookie, last: Item) -> str:
+    following = Cookie(page=cookie.page + 1, since=cookie.since, until=cookie.until, taken=cookie.taken)
+    if isinstance(last, Tombstone):
+        following.at_version, following.deletes = last.version, True
+    else:
+        following.at_version, following.last = last[0], last[1][store.key_at]
+    opaque = call.org.switches.tracked_skiptoken == "opaque"
+    return link(call, "$skiptoken", cookies.encode(following, tracked=True, opaque=opaque))
+
+
+def _delta_link(call: Call, cookie: Cookie) -> str:
+    version, taken = cookie.until, cookie.taken
+    if call.org.switches.delta_link_taken == "end":
+        version, taken = call.org.version, call.org.now().strftime(_STAMP_FORMAT)
+    return link(call, "$deltatoken", quote(f"{version}!{taken}", safe="").lower())

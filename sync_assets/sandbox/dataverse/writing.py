@@ -1,0 +1,110 @@
+"""From the JSON that a client writes to the columns that change (reference/dataverse-web-api.md 2.5, 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from sync_assets.sandbox.dataverse.columns import Column, Target
+from sync_assets.sandbox.dataverse.errors import DataverseError, bad_payload, not_built
+from sync_assets.sandbox.dataverse.store import Row, Store
+from sync_assets.sandbox.dataverse.tables import CURRENCY_ID
+from sync_assets.sandbox.dataverse.values import parse, scaled
+
+Resolve = Callable[[str, str], str]
+"""(table, reference as written, e.g. `/accounts(<guid>)`) -> id of a row that exists; raises DataverseError"""
+
+_BIND = "@odata.bind"
+
+
+def changes(store: Store, payload: object, resolve: Resolve) -> dict[str, Any]:
+    """Logical column name -> stored value, for what the payload sets and a client may set. Raises DataverseError."""
+    if not isinstance(payload, dict):
+        raise bad_payload("The request body must be a JSON object.")
+    found: dict[str, Any] = {}
+    for name, value in payload.items():
+        if name.endswith(_BIND):
+            _bind(store, name.removesuffix(_BIND), value, resolve, found)
+        elif "@" in name:
+            continue  # @odata.type, @odata.id, annotations of a row that was read and is written back
+        elif (column := store.columns.get(name)) is not None and not column.is_lookup:
+            if not column.read_only:
+                found[name] = parse(column, store.table.name, value)
+        elif navigation(store, name) is not None:
+            if value is not None:
+                raise not_built(f"Writing through the navigation property '{name}' other than by {_BIND}")
+            _bind(store, name, None, resolve, found)
+        elif name in {column.json_name for column in store.columns.values() if column.is_lookup}:
+            raise bad_payload(
+                "CRM do not support direct update of Entity Reference properties, Use Navigation properties instead."
+            )
+        else:
+            raise bad_payload(
+                f"Invalid property '{name}' was found in entity 'Microsoft.Dynamics.CRM.{store.table.name}'."
+            )
+    return found
+
+
+def navigation(store: Store, name: str) -> tuple[Column, Target] | None:
+    """The lookup column and the target behind a navigation property, whose case matters."""
+    for column in store.columns.values():
+        for target in column.targets:
+            if target.navigation == name:
+                return column, target
+    return None
+
+
+def _bind(store: Store, name: str, value: object, resolve: Resolve, found: dict[str, Any]) -> None:
+    pair = navigation(store, name)
+    if pair is None:
+        raise bad_payload(
+            f"An undeclared property '{name}' which only has property annotations in the payload but no property value "
+            "was found in the payload."
+        )
+    column, target = pair
+    if value is not None and not isinstance(value, str):
+        raise bad_payload(f"'{name}{_BIND}' must be text such as '/{target.table}s(<id>)'.")
+    if column.read_only:
+        return
+    found[column.name] = parse(column, store.table.name, None if value is None else resolve(target.table, value))
+    if f"{column.name}type" in store.columns:
+        found[f"{column.name}type"] = None if value is None else target.table
+
+
+def set_state(store: Store, row_id: str, row: Row, found: dict[str, Any]) -> None:
+    """Completes a change of state or status (3.1): a state brings its default status, and the pair must fit."""
+    status = store.columns.get("statuscode")
+    if status is None or not ("statecode" in found or "statuscode" in found):
+        return
+    state = found.get("statecode", row[store.position["statecode"]])
+    if "statuscode" not in found:
+        found["statuscode"] = next(code for code, of_state in status.states.items() if of_state == state)
+    elif status.states[found["statuscode"]] != state:
+        name = store.columns["statecode"].options[state]
+        raise DataverseError(
+            400,
+            "0x80048408",
+            f"{found['statuscode']} is not a valid status code for state code {store.table.schema_name}State.{name} on "
+            f"{store.table.name} with Id {row_id}.",
+        )
+
+
+def derive(store: Store, row: Row) -> None:
+    """Fills the columns that the server computes from others: full name, base amounts, currency."""
+    at = store.position
+    if "fullname" in at and "firstname" in at:
+        parts = (row[at["firstname"]], row[at["lastname"]])
+        row[at["fullname"]] = " ".join(part for part in parts if part) or None
+    if "exchangerate" not in at:
+        return
+    has_money = False
+    for name, column in store.columns.items():
+        if column.type == "Money" and not name.endswith("_base"):
+            amount: Decimal | None = row[at[name]]
+            row[at[f"{name}_base"]] = amount
+            has_money = has_money or amount is not None
+    if has_money and row[at["transactioncurrencyid"]] is None:
+        row[at["transactioncurrencyid"]] = CURRENCY_ID
+    if row[at["transactioncurrencyid"]] is not None:
+        row[at["exchangerate"]] = scaled(store.columns["exchangerate"], Decimal(1))
