@@ -1,0 +1,209 @@
+"""The Campaign instance: its tables and what may be done to a record (campaign-standard-api.md sections 4 and 5)."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sync_assets.sandbox.campaign import errors, export
+from sync_assets.sandbox.campaign.resources import OPT_OUTS, resources
+from sync_assets.sandbox.campaign.schema import Filter, Link
+from sync_assets.sandbox.campaign.settings import BadSettings, Settings, changed
+from sync_assets.sandbox.campaign.store import Record, Table
+from sync_assets.sandbox.campaign.tokens import COLLECTION, RECORD, Tokens
+from sync_assets.sandbox.campaign.values import time_text
+from sync_assets.sandbox.campaign.view import View
+from sync_assets.sandbox.campaign.workflows import EXPORT, Workflows
+from sync_assets.sandbox.faults import Faults
+from sync_assets.sandbox.ims import Ims
+
+_OPT_OUT_NAMES = OPT_OUTS.keys()
+
+
+class Campaign:
+    """State of one instance; used from one thread only."""
+
+    def __init__(
+        self,
+        organization: str = "acme-mkt-stage",
+        ims: Ims | None = None,
+        *,
+        faults: Faults | None = None,
+        exports: Path | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`ims` checks tokens and knows the API key; `exports`: folder of the SFTP for files that workflows write."""
+        self.organization = organization
+        self.ims = ims or Ims()
+        self.faults = faults
+        self.exports = exports
+        self.clock = clock
+        self.settings = Settings()
+        self.tokens = Tokens()
+        self.tables = {name: Table(resource, n) for n, (name, resource) in enumerate(resources().items())}
+        self.workflows = Workflows(self)
+        if exports is not None:
+            self.workflows.on_start[EXPORT] = lambda: export.write(self, {"only_changed": True})
+        self.exported_at: float | None = None
+        self.views: dict[tuple[str, str], View] = {}
+        self._links_to: dict[str, list[tuple[Table, Link]]] = {}
+        self.apply(self.settings)
+
+    def configure(self, told: dict[str, Any]) -> None:
+        """Changes some settings. Raises BadSettings, and then nothing is changed."""
+        before = self.settings
+        try:
+            self.apply(changed(before, told))
+        except BadSettings:
+            self.apply(before)
+            raise
+
+    def apply(self, settings: Settings) -> None:
+        """Publishes the data model anew under these settings."""
+        fresh = resources()
+        for name, links in settings.links.items():
+            for link_name, told in links.items():
+                link = fresh[name].links.get(link_name) if name in fresh else None
+                if link is None:
+                    raise BadSettings(f"there is no link {name}.{link_name}")
+                if told.join is not None and told.join not in fresh[name].fields:
+                    raise BadSettings(f"{name} has no attribute {told.join!r} to join {link_name} on")
+                link.cardinality, link.join = told.cardinality, told.join
+        for name, filters in settings.filters.items():
+            for filter_name, told in filters.items():
+                if name not in fresh or told.attribute not in fresh[name].fields:
+                    raise BadSettings(f"filter {filter_name}: there is no attribute {name}.{told.attribute}")
+                fresh[name].filters[filter_name] = Filter(filter_name, told.parameter, told.attribute)
+        if settings.profile_key is not None and settings.profile_key not in fresh["profile"].fields:
+            raise BadSettings(f"profile has no attribute {settings.profile_key!r} to be its key")
+        fresh["profile"].key = settings.profile_key
+        for name, table in self.tables.items():
+            table.resource = fresh[name]
+            if (twice := table.duplicate_key()) is not None:
+                raise BadSettings(f"{name} has two records with the key {twice!r}")
+            table.reindex()
+        self.settings = settings
+        self.views = {
+            (api, name): View(self, table, api) for name, table in self.tables.items() for api in table.resource.apis
+        }
+        self._links_to = {
+            name: [(t, link) for t in self.tables.values() for link in t.resource.links.values() if link.target == name]
+            for name in self.tables
+        }
+
+    def now(self) -> str:
+        return time_text(datetime.fromtimestamp(self.clock(), UTC))
+
+    def insert(self, view: View, body: dict[str, Any]) -> Record:
+        """One POST. Raises CampaignError, and then nothing is stored."""
+        table = view.table
+        values, links = view.read(body, None)
+        if (key := table.resource.key) is not None:
+            value = values.get(key, "")
+            if value in table.by_key:  # hidden records keep their keys
+                raise errors.duplicate_key(table.resource.label, value, *table.resource.constraint())
+        serial = table.next_serial()
+        values["created"] = values["lastModified"] = now = self.now()
+        if _OPT_OUT_NAMES & values.keys():
+            _note_opt_outs({}, values, now)
+        if table.resource.name == "profile" and self.settings.automatic_id:
+            values["acsId"] = str(uuid.uuid4())
+        if table.resource.name == "service" and not values.get("name"):
+            values["name"] = f"SVC{serial}"
+        record = Record(serial, self.tokens.make(RECORD, table.number, serial), values, links)
+        table.add(record)
+        return record
+
+    def update(self, view: View, record: Record, body: dict[str, Any]) -> None:
+        """One PATCH: all or nothing. An empty body changes nothing, not even lastModified."""
+        table = view.table
+        values, links = view.read(body, record)
+        if (key := table.resource.key) is not None and key in values:
+            old, new = table.key_of(record), values[key]
+            if new != old:
+                if old:
+                    raise errors.key_change(table.resource.name, old, new)
+                if new in table.by_key:
+                    raise errors.duplicate_key(table.resource.label, new, *table.resource.constraint())
+        if not body:
+            return
+        values["lastModified"] = now = self.now()
+        if _OPT_OUT_NAMES & values.keys():
+            _note_opt_outs(record.values, values, now)
+        table.change(record, values, links)
+
+    def delete(self, table: Table, record: Record) -> None:
+        """One DELETE. Records that link here stay, dangling, unless the setting says otherwise."""
+        for child, _link, serial in list(self.children(table, record)) if self.settings.cascade_delete else []:
+            if (found := child.records.get(serial)) is not None:
+                self.delete(child, found)
+        table.remove(record)
+
+    def children(self, table: Table, record: Record) -> Iterator[tuple[Table, Link, int]]:
+        """Records of other tables that link to this one."""
+        for child, link in self._links_to[table.resource.name]:
+            reference = table.key_of(record) if link.join else record.serial
+            for serial in child.children[link.name].get(reference, ()):
+                yield child, link, serial
+
+    def target(self, link: Link, record: Record) -> Record | None:
+        """What a link leads to, if it is there."""
+        target = self.tables[link.target]
+        reference = Table.reference(link, record)
+        return target.by_key.get(reference) if link.join else target.records.get(reference)
+
+    def visible(self, table: Table, record: Record) -> bool:
+        """False for a child whose 1-cardinality link has no target: it is there, but neither seen nor changed."""
+        for link in table.resource.links.values():
+            if link.cardinality == "one" and self.settings.hide_orphans and self.target(link, record) is None:
+                return False
+        return True
+
+    def resolve(self, view: View, segment: str, *, by_key: bool, part: bool = False) -> Record:
+        """The visible record that a URL names by PKey or by identification key. Raises CampaignError.
+
+        `part`: the URL goes on to a part of the record; the token of its collections is good for that only.
+        """
+        table, resource = view.table, view.table.resource
+        if segment.startswith("@"):
+            reference = self.tokens.read(segment)
+            if reference is None:
+                raise errors.undecodable_pkey(segment, resource.plural, resource.schema)
+            known = reference.kind == RECORD or (part and reference.kind == COLLECTION)
+            record = table.records.get(reference.number) if known and reference.table == table.number else None
+        else:
+            record = table.by_key.get(segment) if by_key else None
+        if record is None or not self.visible(table, record):
+            raise errors.not_found(resource.label, resource.name, segment)
+        return record
+
+    def resolve_link(self, link: Link, value: Any) -> int:
+        """Serial of the record that the `PKey` member of a link names by PKey or by business key ("raw id")."""
+        table = self.tables[link.target]
+        resource = table.resource
+        if not isinstance(value, str):
+            raise errors.bad_value(value, "link", link.name)
+        record = table.by_key.get(value)
+        if value.startswith("@"):
+            reference = self.tokens.read(value)
+            if reference is None and not self.settings.unresolvable_links_as_zero:
+                raise errors.undecodable_pkey(value, resource.plural, resource.schema)
+            known = reference is not None and reference.kind == RECORD and reference.table == table.number
+            record = table.records.get(reference.number) if known and reference else None
+            if record is None and self.settings.unresolvable_links_as_zero:
+                return 0
+        if record is None or not self.visible(table, record):
+            raise errors.not_found(resource.label, resource.name, value, in_url=False)
+        return record.serial
+
+
+def _note_opt_outs(before: dict[str, Any], values: dict[str, Any], now: str) -> None:
+    """Sets the change time of every opt-out that differs from what it was."""
+    for name in _OPT_OUT_NAMES & values.keys():
+        if values[name] != before.get(name, False):
+            for time_name in OPT_OUTS[name]:
+                values[time_name] = now

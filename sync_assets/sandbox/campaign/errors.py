@@ -1,0 +1,103 @@
+"""Campaign's own errors: text lines, nearly always 500 (campaign-standard-api.md section 5, Errors)."""
+
+from __future__ import annotations
+
+RST = "RST-360011 An error has occurred - please contact your administrator."
+BAD_PATH = f"{RST} Error rc=-2003"
+
+
+class CampaignError(Exception):
+    """A refusal of the engine, with the status and the text that go to the client."""
+
+    def __init__(self, status: int, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.status = status
+
+    @property
+    def text(self) -> str:
+        return str(self)
+
+
+def bad_path() -> CampaignError:
+    return CampaignError(404, BAD_PATH)
+
+
+def not_json(body: bytes) -> CampaignError:
+    """Names the first word of the body, as if it were a constant of an expression; the status is inferred."""
+    words = body.decode("utf-8", "replace").split()
+    return CampaignError(500, RST, f"'@{words[0][:30] if words else ''}' is not a valid constant.")
+
+
+def unknown_property(name: str, resource: str) -> CampaignError:
+    return CampaignError(500, RST, f"'{name}' property is not valid for the '{resource}' resource.")
+
+
+def read_only(name: str, resource: str) -> CampaignError:
+    return CampaignError(
+        500,
+        f"Cannot update the '{name}' property that is read-only",
+        f"'{name}' property is not valid for the '{resource}' resource.",
+    )
+
+
+def bad_enumeration_value(value: object, schema: str, field: str) -> CampaignError:
+    return CampaignError(
+        500, RST, f"The value '{value}' is not valid for the '{schema}:{field}' enumeration of the '@{field}' field"
+    )
+
+
+def bad_value(value: object, kind: str, field: str) -> CampaignError:
+    """Wrong type or format. The wording is inferred: no source shows it."""
+    return CampaignError(500, RST, f"The value '{value}' is not valid for the '@{field}' field of type '{kind}'")
+
+
+def database(text: str) -> CampaignError:
+    """What PostgreSQL itself would refuse; wording inferred from the duplicate key text."""
+    return CampaignError(500, f"PGS-220000 PostgreSQL error: ERROR:  {text}")
+
+
+def duplicate_key(label: str, key: str, constraint: str, column: str) -> CampaignError:
+    return CampaignError(
+        500,
+        f"A '{label}' with the same key '{key}' already exists.",
+        "PGS-220000 PostgreSQL error: ERROR:  duplicate key value violates unique constraint "
+        f'"{constraint}" DETAIL:  Key ({column})=({key}) already exists.',
+    )
+
+
+def key_change(resource: str, old: str, new: str) -> CampaignError:
+    return CampaignError(
+        500,
+        RST,
+        f"RST-360012 Inconsistent operation on resource '{resource}' - Cannot update key '{old}' to '{new}'.",
+    )
+
+
+def not_found(label: str, resource: str, key: str, *, in_url: bool = True) -> CampaignError:
+    """404. A key in the URL is shown with `:0` behind it, one in a link of the body is not."""
+    shown = f"{key}:0" if in_url else key
+    return CampaignError(
+        404,
+        RST,
+        f"Unable to find document with path '{label}' from key '{shown}' "
+        f"(document with schema '{resource}' and name '{key}')",
+    )
+
+
+def undecodable_pkey(pkey: str, plural: str, schema: str) -> CampaignError:
+    word = pkey.lstrip("@")
+    return CampaignError(
+        500,
+        f"'{word}' attribute unknown (see definition of '{plural} ({schema})' schema).",
+        f"XTK-170036 Unable to parse expression '@id = @{word}'.",
+    )
+
+
+def unknown_attribute(name: str, plural: str, schema: str) -> CampaignError:
+    """In a sort or a filter; wording as for an undecodable PKey."""
+    return CampaignError(
+        500,
+        RST,
+        f"'{name}' attribute unknown (see definition of '{plural} ({schema})' schema).",
+        f"XTK-170036 Unable to parse expression '@{name}'.",
+    )

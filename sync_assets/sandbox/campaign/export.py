@@ -1,0 +1,94 @@
+"""The daily opt-out file, as a Campaign workflow would write it (campaign-standard-api.md section 8)."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sync_assets.sandbox.campaign.resources import OPT_OUTS
+from sync_assets.sandbox.campaign.settings import BadSettings
+
+if TYPE_CHECKING:
+    from sync_assets.sandbox.campaign.engine import Campaign
+
+
+class ExportOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """How the Extract file activity is set up. The layout is published nowhere, so everything can be told."""
+
+    name: str | None = None
+    """file name; without it `optout_YYYYMMDD_HHMMSS.csv`, and `.gz` behind it if zipped"""
+    only_changed: bool = False
+    """profiles whose lastModified is at or after the last export (border records appear twice)"""
+    foreign: bool = False
+    """also profiles without a key"""
+    attributes: tuple[str, ...] = tuple(OPT_OUTS)
+    separator: str = ","
+    encoding: str = "utf-8"
+    gz: bool = False
+    header: bool = True
+    times: bool = True
+    """a LastModified column behind each attribute that has one"""
+    booleans: tuple[str, str] = ("0", "1")
+    """how false and true are written"""
+    keep_empty: bool = False
+    """write a file even if there is nothing to tell"""
+
+
+def write(campaign: Campaign, told: dict[str, Any] | None = None) -> Path | None:
+    """Writes the file in place, as an upload does: no temporary name. None: nothing to tell, no file."""
+    try:
+        options = msgspec.convert(told or {}, ExportOptions)
+    except msgspec.ValidationError as error:
+        raise BadSettings(str(error)) from None
+    if campaign.exports is None:
+        raise BadSettings("this sandbox has no SFTP folder to export to")
+    moment = campaign.clock()
+    rows = _rows(campaign, options)
+    campaign.exported_at = moment
+    if not rows and not options.keep_empty:
+        return None
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=options.separator, lineterminator="\n")
+    if options.header:
+        writer.writerow(_columns(options))
+    writer.writerows(rows)
+    content = text.getvalue().encode(options.encoding)
+    stamp = datetime.fromtimestamp(moment, UTC).strftime("%Y%m%d_%H%M%S")
+    name = options.name or f"optout_{stamp}.csv" + (".gz" if options.gz else "")
+    file = campaign.exports / Path(name).name
+    file.write_bytes(gzip.compress(content) if options.gz else content)
+    return file
+
+
+def _columns(options: ExportOptions) -> list[str]:
+    columns = ["externalId"]
+    for name in options.attributes:
+        columns.append(name)
+        if options.times and OPT_OUTS.get(name):
+            columns.append(f"{name}LastModified")
+    return columns
+
+
+def _rows(campaign: Campaign, options: ExportOptions) -> list[list[str]]:
+    since = campaign.exported_at if options.only_changed else None
+    border = datetime.fromtimestamp(since, UTC).isoformat(" ", "milliseconds")[:23] if since is not None else ""
+    columns = _columns(options)
+    rows: list[list[str]] = []
+    for record in campaign.tables["profile"].records.values():
+        values = record.values
+        if (values.get("externalId") or options.foreign) and values["lastModified"] >= border:
+            rows.append([_text(name, values.get(name, ""), options) for name in columns])
+    return rows
+
+
+def _text(name: str, value: Any, options: ExportOptions) -> str:
+    if name in OPT_OUTS:
+        return options.booleans[bool(value)]
+    # the XML format of dates, the only one that names the time zone
+    return value.replace(" ", "T") if name.endswith("LastModified") else str(value)

@@ -1,0 +1,167 @@
+"""Lists: filters in the path, order, pages, counts (campaign-standard-api.md section 4)."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+from sync_assets.sandbox.campaign import errors
+from sync_assets.sandbox.campaign.schema import Filter
+from sync_assets.sandbox.campaign.store import Record
+from sync_assets.sandbox.campaign.tokens import LINE, RECORD
+from sync_assets.sandbox.campaign.values import converter
+
+if TYPE_CHECKING:
+    from sync_assets.sandbox.campaign.engine import Campaign
+    from sync_assets.sandbox.campaign.view import View
+
+Test = Callable[[Record], bool]
+
+
+class Listing:
+    """One list request. `path` is what stands in the URL behind the resource, without `_count`."""
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        view: View,
+        filters: list[Filter],
+        query: str,
+        *,
+        path: str,
+        under: str | None = None,
+        among: set[int] | None = None,
+    ) -> None:
+        """`among`: only these serials, a sub-collection `under` another resource. Unknown query parameters are ignored.
+
+        Raises CampaignError.
+        """
+        self._campaign = campaign
+        self._view = view
+        self._path = path
+        self._under = under or view.path
+        self._query = dict(parse_qsl(query, keep_blank_values=True))
+        self._among = among
+        self._filtered = bool(filters)
+        self._tests: list[Test] = [self._test(f) for f in filters]
+        if any(link.cardinality == "one" for link in view.table.resource.links.values()):
+            self._tests.append(lambda record: campaign.visible(view.table, record))
+
+    def count(self) -> int:
+        if not self._tests:
+            return len(self._view.table.records if self._among is None else self._among)
+        return sum(1 for _ in self._matches(self._candidates()))
+
+    def page(self, base: str, attribute: str | None = None) -> dict[str, Any]:
+        """One page. With `attribute` the content is a list of that attribute's values."""
+        size = self._number("_lineCount") or self._campaign.settings.line_count
+        start = self._start()
+        found: list[Record] = []
+        more = False
+        position = start
+        if order := self._query.get("_order"):
+            everything = self._sorted(order)
+            found = everything[start : start + size]
+            more = start + size < len(everything)
+            position = start + size
+        else:
+            candidates = self._candidates()
+            for record in self._matches(candidates[bisect_left(candidates, start) :]):
+                if len(found) == size:
+                    more = True
+                    break
+                found.append(record)
+                position = record.serial + 1
+        view = self._view
+        content = (
+            [view.value(record, attribute) for record in found]
+            if attribute is not None
+            else [view.show(record, base) for record in found]
+        )
+        count: dict[str, Any] = {"href": self._href(base, f"{self._path}/_count", {})}
+        if self._filtered:
+            count["value"] = self.count()
+        page: dict[str, Any] = {"content": content, "count": count, "serverSidePagination": True}
+        big = len(view.table.records) > self._campaign.settings.big_table_threshold
+        if more and (not big or self._query.get("_forcePagination") == "true"):
+            token = self._campaign.tokens.make(LINE, view.table.number, position)
+            path = f"{self._path}/{attribute}" if attribute is not None else self._path
+            page["next"] = {"href": self._href(base, path, {"_lineStart": token})}
+        return dict(sorted(page.items()))
+
+    def _candidates(self) -> list[int]:
+        return self._view.table.order if self._among is None else sorted(self._among)
+
+    def _matches(self, serials: list[int]) -> Iterator[Record]:
+        records = self._view.table.records
+        for serial in serials:
+            record = records[serial]
+            if all(test(record) for test in self._tests):
+                yield record
+
+    def _number(self, name: str) -> int:
+        text = self._query.get(name, "")
+        if text and not text.isdecimal():
+            raise errors.bad_value(text, "integer", name)
+        return int(text or 0)
+
+    def _start(self) -> int:
+        token = self._query.get("_lineStart")
+        if not token:
+            return 0
+        reference = self._campaign.tokens.read(token)
+        if reference is None or reference.kind != LINE:
+            resource = self._view.table.resource
+            raise errors.undecodable_pkey(token, resource.plural, resource.schema)
+        return reference.number
+
+    def _sorted(self, order: str) -> list[Record]:
+        """`email`, `email desc`, several by comma. Adobe's Node client encodes the blank twice."""
+        records = list(self._matches(self._candidates()))
+        for part in reversed(unquote(order).split(",")):
+            name, _, direction = part.strip().partition(" ")
+            if name not in self._view.fields:
+                raise self._view.unknown_attribute(name)
+            descending = direction.strip().lower() == "desc"
+            records.sort(key=lambda record, name=name: self._view.value(record, name), reverse=descending)
+        return records
+
+    def _href(self, base: str, path: str, more: dict[str, str]) -> str:
+        settings = self._campaign.settings
+        query = {name: value for name, value in self._query.items() if name != "_lineStart"} | more
+        start = "" if settings.relative_links else base
+        slash = "/" if settings.double_slash_links and path else ""
+        text = urlencode(query, quote_via=quote, safe="@")
+        return f"{start}{self._under}{slash}{quote(path, safe='/@')}" + (f"?{text}" if text else "")
+
+    def _test(self, given: Filter) -> Test:
+        """The condition of a filter; a parameter that is missing compares as empty."""
+        value = self._query.get(given.parameter, "")
+        if given.operator == "text":
+            return self._text(value)
+        name = given.attribute
+        if given.operator == "record":
+            reference = self._campaign.tokens.read(value)
+            number = reference.number if reference is not None and reference.kind == RECORD else 0
+            return lambda record: record.serial == number
+        field = self._view.table.resource.fields[name]
+        if given.operator == "prefix":
+            return lambda record: record.values.get(name, "").startswith(value)
+        wanted = converter(field, self._view.table.resource.schema, policies=False, cut=True)(value)
+        if name == self._view.table.resource.key and wanted:
+            known = self._view.table.by_key.get(wanted)  # the index spares the scan
+            self._among = (self._among or {known.serial}) & {known.serial} if known is not None else set()
+            return lambda record: True
+        empty = field.empty
+        return lambda record: record.values.get(name, empty) == wanted
+
+    def _text(self, value: str) -> Test:
+        """byText: beginning of email or last name, case-sensitive; `filterType` names one other attribute instead."""
+        names = ("email", "lastName")
+        if narrowed := self._query.get("filterType"):
+            if narrowed not in self._view.fields:
+                raise self._view.unknown_attribute(narrowed)
+            names = (narrowed,)
+        return lambda record: any(str(record.values.get(name, "")).startswith(value) for name in names)

@@ -1,0 +1,153 @@
+"""What `resourceType` tells about a resource (campaign-standard-api.md section 3).
+
+Inferred: the high-level types `date` and `datetime`, the shape of `values`, and that a group such as `location` nests
+its attributes in a `content` of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sync_assets.sandbox.campaign.schema import Field, Filter
+from sync_assets.sandbox.campaign.tokens import METADATA
+
+if TYPE_CHECKING:
+    from sync_assets.sandbox.campaign.engine import Campaign
+    from sync_assets.sandbox.campaign.view import View
+
+_TYPES = {
+    "string": ("string", "string"),
+    "integer": ("number", "long"),
+    "float": ("number", "double"),
+    "boolean": ("boolean", "boolean"),
+    "date": ("date", "date"),
+    "datetime": ("datetime", "datetime"),
+    "enumeration": ("enumeration", "string"),
+}
+"""type and resType by our own type"""
+
+
+def resource_type(campaign: Campaign, view: View, base: str) -> dict[str, Any]:
+    """The description of a resource as one endpoint shows it."""
+    resource = view.table.resource
+    pkey = _pkey(campaign, view)
+    return {
+        "PKey": pkey,
+        "apiName": "resourceType",
+        "compatibleResources": {},
+        "content": content(campaign, view),
+        "data": f"{view.path}/",
+        "filters": {"href": f"{base}/{view.api}/resourceType/{pkey}/filters/"},
+        "help": resource.label,
+        "href": f"{base}{view.path}/metadata",
+        "label": resource.plural,
+        "mandatory": False,
+        "name": resource.name,
+        "pkgStatus": "never",
+        "readOnly": False,
+        "schema": resource.schema,
+        "type": "item",
+    }
+
+
+def content(campaign: Campaign, view: View) -> dict[str, Any]:
+    """The attributes by name, 19 members each and what their type adds."""
+    resource = view.table.resource
+    told: dict[str, Any] = {name: _field(campaign, view, field) for name, field in view.fields.items()}
+    for name, group in resource.groups.items():
+        parts = {n: _field(campaign, view, f) for n, f in group.fields.items()}
+        read_only = {"readOnly": group.read_only, "content": parts}
+        told[name] = (
+            _members(campaign, view, name, "group", "") | {"metadata": "element", "sortable": False} | read_only
+        )
+    for name, link in view.links.items():
+        extra = {"metadata": "link", "resTarget": link.target, "unbound": False, "sortable": False}
+        told[name] = _members(campaign, view, name, "link", "link") | extra | {"mandatory": link.cardinality == "one"}
+    for name, collection in view.collections.items():
+        extra = {"metadata": "link", "resTarget": collection.source or name, "unbound": True, "sortable": False}
+        told[name] = _members(campaign, view, name, "collection", "link") | extra
+    return dict(sorted(told.items()))
+
+
+def filters(campaign: Campaign, view: View) -> dict[str, Any]:
+    """The filters by name, with a sample URL each."""
+    return {name: _filter(campaign, view, given) for name, given in sorted(view.table.resource.filters.items())}
+
+
+def service_document(campaign: Campaign, api: str, base: str) -> dict[str, Any]:
+    """What an endpoint serves: `GET /profileAndServicesExt/`."""
+    told: dict[str, Any] = {"apiName": "resourceType"}
+    for (endpoint, name), view in sorted(campaign.views.items()):
+        if endpoint == api:
+            told[name] = {
+                "content": content(campaign, view),
+                "data": f"{view.path}/",
+                "help": view.table.resource.label,
+                "href": f"{base}{view.path}/metadata",
+                "name": name,
+                "type": "collection",
+            }
+    return told
+
+
+def _field(campaign: Campaign, view: View, field: Field) -> dict[str, Any]:
+    kind, technical = _TYPES[field.type]
+    told = _members(campaign, view, field.name, kind, technical)
+    told |= {
+        "dataPolicy": field.policy,
+        "label": field.label or field.name,
+        "length": str(field.length) if field.type == "string" else "0",
+        "mandatory": field.mandatory,
+        "readOnly": field.read_only,
+    }
+    if field.values:
+        told["values"] = {
+            name: {"apiName": name, "label": label, "name": name, "value": str(number)}
+            for number, (name, label) in enumerate(field.values)
+        }
+    return told
+
+
+def _members(campaign: Campaign, view: View, name: str, kind: str, technical: str) -> dict[str, Any]:
+    return {
+        "PKey": _pkey(campaign, view),
+        "apiName": name,
+        "category": "99_none" if name.startswith("cus") else "",
+        "dataPolicy": "",
+        "desc": "",
+        "displayFormat": "",
+        "help": "",
+        "label": name,
+        "lazyLoaded": kind == "collection",
+        "length": "0",
+        "mandatory": False,
+        "metadata": "attribute",
+        "privacy": "firstParty",
+        "queryable": True,
+        "readOnly": False,
+        "resName": "",
+        "resType": technical,
+        "sortable": True,
+        "type": kind,
+    }
+
+
+def _filter(campaign: Campaign, view: View, given: Filter) -> dict[str, Any]:
+    return {
+        "PKey": _pkey(campaign, view),
+        "category": "99_none",
+        "condition": f"@{given.attribute} {'LIKE' if given.operator != 'equal' else '='} $({given.parameter})",
+        "data": f"{view.path}/{given.name}?{given.parameter}=$value",
+        "formType": "none",
+        "fragmentName": "",
+        "label": given.name,
+        "metadata": "filter",
+        "resName": view.table.resource.name,
+        "webPage": "",
+        "webPageName": "",
+    }
+
+
+def _pkey(campaign: Campaign, view: View) -> str:
+    """PKeys of metadata come without the `@`."""
+    return campaign.tokens.make(METADATA, view.table.number, 0)[1:]

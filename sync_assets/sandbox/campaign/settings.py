@@ -1,0 +1,84 @@
+"""Switches of the Campaign emulator: where sources are silent or instances differ."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from sync_assets.sandbox.campaign.schema import Cardinality
+
+
+class LinkSetting(msgspec.Struct, forbid_unknown_fields=True):
+    """How a link was published: its cardinality, and the plain attribute that it is joined on, if any."""
+
+    cardinality: Cardinality = "one"
+    join: str | None = None
+
+
+class FilterSetting(msgspec.Struct, forbid_unknown_fields=True):
+    """A published filter definition: "equal to" with "switch to parameters"."""
+
+    attribute: str
+    parameter: str
+
+
+class Settings(msgspec.Struct, forbid_unknown_fields=True):
+    """Defaults are what campaign-standard-api.md documents, else the less comfortable reading of it."""
+
+    profile_key: str | None = "externalId"
+    """attribute that is configured as unique identification key of profile; None: no key at all"""
+    key_in_url: bool = True
+    """GET and PATCH by identification key instead of the PKey"""
+    delete_by_key: bool = False
+    """the same for DELETE (undocumented)"""
+    automatic_id: bool = False
+    """ "Add automatic ID": new profiles get an acsId"""
+    empty_patch_204: bool = False
+    """as Campaign v8 answers a PATCH with {}"""
+    href_in_get: bool = False
+    """as Campaign v8: a single GET shows the record's href"""
+    link_values_in_post: bool = False
+    """as Campaign v8: the answer to a POST shows links; else they are null there"""
+    custom_delete_status: Literal[200, 204] = 204
+    cut_long_strings: bool = False
+    """too long strings are cut silently instead of refused"""
+    bare_data_policy: bool = True
+    """a dataPolicy violation answers RST-360011 and no reason"""
+    unresolvable_links_as_zero: bool = False
+    """the trap: a link by a PKey that cannot be resolved is stored as 0 without an error"""
+    hide_orphans: bool = True
+    """records whose 1-cardinality link has no target are invisible"""
+    cascade_delete: bool = False
+    """deleting a record deletes those that link to it"""
+    relative_links: bool = False
+    """`next` and `count` are relative to /campaign, as in older builds"""
+    double_slash_links: bool = False
+    """`next` and `count` contain a double slash, likewise"""
+    line_count: int = 25
+    big_table_threshold: int = 100_000
+    """XtkBigTableThreshold: more records than this, and there is no `next` without _forcePagination"""
+    wrong_tenant_status: Literal[400, 500] = 500
+    provisioned: bool = True
+    """False: the credential is not provisioned for the tenant, 403023"""
+    workflow_delay_ms: float = 0
+    """commands are queued: their effect shows only after so long"""
+    signal_interval_s: float = 600
+    """a signal may be triggered once in so long"""
+    links: dict[str, dict[str, LinkSetting]] = {}
+    """by resource and link"""
+    filters: dict[str, dict[str, FilterSetting]] = {}
+    """published in addition to the built-in ones, by resource and name"""
+
+
+class BadSettings(ValueError):
+    """The settings given cannot be; the message says which and why."""
+
+
+def changed(settings: Settings, told: dict[str, Any]) -> Settings:
+    """New settings with the given members replaced. Raises BadSettings."""
+    known = msgspec.to_builtins(settings)
+    try:
+        return msgspec.convert({**known, **told}, Settings)
+    except msgspec.ValidationError as error:
+        raise BadSettings(str(error)) from None

@@ -1,0 +1,97 @@
+"""Records in memory: one table per resource, found by serial number, by identification key and by link."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Any
+
+from sync_assets.sandbox.campaign.schema import Link, Resource
+
+
+class Record:
+    """`values`: what was written, in stored form; what is not in it is empty. `links`: target's serial, 0 = none."""
+
+    __slots__ = ("links", "pkey", "serial", "values")
+
+    def __init__(self, serial: int, pkey: str, values: dict[str, Any], links: dict[str, int]) -> None:
+        self.serial = serial
+        self.pkey = pkey
+        self.values = values
+        self.links = links
+
+
+class Table:
+    """All records of a resource. `number` stands for the resource inside tokens."""
+
+    def __init__(self, resource: Resource, number: int) -> None:
+        self.resource = resource
+        self.number = number
+        self.records: dict[int, Record] = {}
+        self.order: list[int] = []
+        """serials, ascending: the order of lists"""
+        self.by_key: dict[str, Record] = {}
+        self.children: dict[str, dict[Any, set[int]]] = {name: {} for name in resource.links}
+        """by link, by what it refers to (see `reference`): serials of the records that do"""
+        self._last = 0
+
+    def next_serial(self) -> int:
+        self._last += 1
+        return self._last
+
+    def add(self, record: Record) -> None:
+        self.records[record.serial] = record
+        self.order.append(record.serial)
+        self._index(record)
+
+    def remove(self, record: Record) -> None:
+        self._unindex(record)
+        del self.records[record.serial]
+        del self.order[bisect_left(self.order, record.serial)]
+
+    def change(self, record: Record, values: dict[str, Any], links: dict[str, int]) -> None:
+        self._unindex(record)
+        record.values.update(values)
+        record.links.update(links)
+        self._index(record)
+
+    def key_of(self, record: Record) -> str:
+        """The identification key's value, "" if there is none."""
+        key = self.resource.key
+        return record.values.get(key, "") if key else ""
+
+    @staticmethod
+    def reference(link: Link, record: Record) -> Any:
+        """What stands for the target: the value of the joined attribute, else the target's serial."""
+        return record.values.get(link.join, "") if link.join else record.links.get(link.name, 0)
+
+    def duplicate_key(self) -> str | None:
+        """A value that the identification key has twice, if any."""
+        seen: set[str] = set()
+        for record in self.records.values():
+            if key := self.key_of(record):
+                if key in seen:
+                    return key
+                seen.add(key)
+        return None
+
+    def reindex(self) -> None:
+        """After the key or a join was changed by a setting."""
+        self.by_key = {}
+        self.children = {name: {} for name in self.resource.links}
+        for record in self.records.values():
+            self._index(record)
+
+    def _index(self, record: Record) -> None:
+        if key := self.key_of(record):
+            self.by_key[key] = record
+        for name, link in self.resource.links.items():
+            if reference := self.reference(link, record):
+                self.children[name].setdefault(reference, set()).add(record.serial)
+
+    def _unindex(self, record: Record) -> None:
+        self.by_key.pop(self.key_of(record), None)
+        for name, link in self.resource.links.items():
+            if (known := self.children[name].get(self.reference(link, record))) is not None:
+                known.discard(record.serial)
+                if not known:
+                    del self.children[name][self.reference(link, record)]

@@ -1,0 +1,179 @@
+"""A resource as one API endpoint shows and takes it: which attributes, how they are read, how they are written."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from sync_assets.sandbox.campaign import errors
+from sync_assets.sandbox.campaign.errors import CampaignError
+from sync_assets.sandbox.campaign.schema import Api, Link
+from sync_assets.sandbox.campaign.store import Record, Table
+from sync_assets.sandbox.campaign.tokens import COLLECTION
+from sync_assets.sandbox.campaign.values import Converter, converter
+
+if TYPE_CHECKING:
+    from sync_assets.sandbox.campaign.engine import Campaign
+
+
+class View:
+    """`/profileAndServices` shows built-in attributes only; the other endpoints show all."""
+
+    def __init__(self, campaign: Campaign, table: Table, api: Api) -> None:
+        self.campaign = campaign
+        self.table = table
+        self.api: Api = api
+        resource, settings = table.resource, campaign.settings
+        all_of_it = api != "profileAndServices"
+        self.fields = {n: f for n, f in resource.fields.items() if all_of_it or not f.extension}
+        self.links = {n: link for n, link in resource.links.items() if all_of_it or not link.ext_only}
+        self.collections = {n: c for n, c in resource.collections.items() if all_of_it or not c.ext_only}
+        self.path = f"/{api}/{resource.name}"
+
+        def converters(fields: dict[str, Any]) -> dict[str, Converter]:
+            cut, bare = settings.cut_long_strings, settings.bare_data_policy
+            return {
+                name: converter(field, resource.schema, cut=cut, bare=bare)
+                for name, field in fields.items()
+                if not field.read_only
+            }
+
+        self._converters = converters(self.fields)
+        self._groups = {n: converters(g.fields) for n, g in resource.groups.items() if not g.read_only}
+        self._sparse = not all_of_it
+        self._is_profile = resource.name == "profile"
+        empty: dict[str, Any] = {name: field.empty for name, field in self.fields.items()}
+        empty |= {name: group.empty for name, group in resource.groups.items()}
+        empty |= dict.fromkeys((*self.links, *self.collections, "PKey", "href"))
+        self.empty = {name: empty[name] for name in sorted(empty)}  # objects come with their keys sorted
+
+    def read(self, body: dict[str, Any], record: Record | None) -> tuple[dict[str, Any], dict[str, int]]:
+        """Checks a POST's or PATCH's body: values and link targets to store. Raises CampaignError."""
+        values: dict[str, Any] = {}
+        links: dict[str, int] = {}
+        converters = self._converters
+        for name, value in body.items():
+            convert = converters.get(name)
+            if convert is not None:
+                values[name] = convert(value)
+            elif (group := self._groups.get(name)) is not None:
+                values[name] = self._read_group(name, group, value, record)
+            elif (link := self.links.get(name)) is not None:
+                self._read_link(link, value, links)
+            elif name in self.empty:
+                raise errors.read_only(name, self.table.resource.name)
+            else:
+                raise errors.unknown_property(name, self.table.resource.name)
+        return values, links
+
+    def _read_group(self, name: str, group: dict[str, Converter], value: Any, record: Record | None) -> dict[str, Any]:
+        """A part of a group changes that part only."""
+        if value is None:
+            return self.table.resource.groups[name].empty
+        if not isinstance(value, dict):
+            raise errors.bad_value(value, "group", name)
+        stored = record.values.get(name) if record is not None else None
+        stored = dict(stored if stored is not None else self.empty[name])
+        for part, given in value.items():
+            convert = group.get(part)
+            if convert is None:
+                raise errors.unknown_property(f"{name}/{part}", self.table.resource.name)
+            stored[part] = convert(given)
+        return stored
+
+    def _read_link(self, link: Link, value: Any, links: dict[str, int]) -> None:
+        if value is None:
+            links[link.name] = 0
+        elif not isinstance(value, dict):
+            raise errors.bad_value(value, "link", link.name)
+        elif "PKey" in value and link.join is None:
+            links[link.name] = self.campaign.resolve_link(link, value["PKey"])
+        # a link described by other attributes is ignored without a word, and a joined one follows its attribute
+
+    def show(self, record: Record, base: str, *, links: bool = True, href: bool = True) -> dict[str, Any]:
+        """The whole record as JSON. `base`: URL up to and with `/campaign`."""
+        shown = self.empty.copy()
+        if self._sparse:
+            shown.update((name, value) for name, value in record.values.items() if name in shown)
+        else:
+            shown.update(record.values)
+        shown["PKey"] = record.pkey
+        if href:
+            shown["href"] = self.href(record, base)
+        else:
+            del shown["href"]
+        if self._is_profile:
+            _complete_profile(shown, record)
+        else:
+            shown["title"] = _title(self.table, record)
+        if links:
+            for name, link in self.links.items():
+                shown[name] = self.show_link(link, record, base)
+        if self.collections:
+            # another token than the record's PKey, one for all its collections
+            token = self.campaign.tokens.make(COLLECTION, self.table.number, record.serial)
+            for name in self.collections:
+                shown[name] = {"href": f"{base}{self.path}/{token}/{name}/"}
+        return shown
+
+    def show_link(self, link: Link, record: Record, base: str) -> dict[str, str] | None:
+        target = self.campaign.target(link, record)
+        if target is None:
+            return None
+        table = self.campaign.tables[link.target]
+        view = self.campaign.views[table.resource.apis[-1], link.target]
+        return {"PKey": target.pkey, "href": view.href(target, base), "title": _title(table, target)}
+
+    def href(self, record: Record, base: str) -> str:
+        return f"{base}{self.path}/{record.pkey}"
+
+    def value(self, record: Record, attribute: str) -> Any:
+        """One stored or computed attribute; raises CampaignError if there is no such scalar."""
+        if attribute in record.values and attribute in self.fields:
+            return record.values[attribute]
+        if attribute not in self.fields and attribute != "PKey":
+            raise self.unknown_attribute(attribute)
+        return self.show(record, "")[attribute]
+
+    def unknown_attribute(self, name: str) -> CampaignError:
+        return errors.unknown_attribute(name, self.table.resource.plural, self.table.resource.schema)
+
+
+def _title(table: Table, record: Record) -> str:
+    values = record.values
+    if table.resource.name == "profile":
+        return _profile_title(values.get("firstName", ""), values.get("lastName", ""), values.get("email", ""))
+    return values.get("label") or table.key_of(record)
+
+
+def _profile_title(first: str, last: str, email: str) -> str:
+    name = f"{first} {last}".strip()
+    return f"{name} ({email})" if email else name
+
+
+def _complete_profile(shown: dict[str, Any], record: Record) -> None:
+    """The computed attributes: title, domain, age, cryptedId, postalAddress."""
+    first, last, email = shown["firstName"], shown["lastName"], shown["email"]
+    shown["title"] = _profile_title(first, last, email)
+    shown["domain"] = email.rpartition("@")[2].lower()
+    shown["cryptedId"] = record.pkey[20:44]
+    if birth := shown["birthDate"]:
+        today = date.today().isoformat()  # noqa: DTZ011  the server's own day is good enough for an age
+        shown["age"] = int(today[:4]) - int(birth[:4]) - (today[5:] < birth[5:])
+    lines = [f"{first} {last.upper()}".strip()]
+    place = record.values.get("location")
+    if place is not None:
+        for name in ("address1", "address2", "address3", "address4"):
+            if place[name]:
+                lines.append(place[name].upper())
+        if town := f"{place['zipCode']} {place['city']}".strip():
+            lines.append(town.upper())
+    lines = (lines + [""] * 6)[:6]
+    shown["postalAddress"] = {
+        "addrDefined": place is not None and bool(place["address1"] and (place["city"] or place["zipCode"])),
+        "addrErrorCount": 0,
+        "addrLastCheck": "",
+        "addrQuality": "0",
+        **{f"line{n}": line for n, line in enumerate(lines, 1)},
+        "serialized": "\n".join(lines),
+    }

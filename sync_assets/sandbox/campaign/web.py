@@ -1,0 +1,243 @@
+"""The REST API: from a request to what the engine does, and back (campaign-standard-api.md sections 1, 4, 5, 12)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from sync_assets.sandbox.campaign import errors, gateway, metadata
+from sync_assets.sandbox.campaign.engine import Campaign
+from sync_assets.sandbox.campaign.errors import CampaignError
+from sync_assets.sandbox.campaign.lists import Listing
+from sync_assets.sandbox.campaign.store import Record
+from sync_assets.sandbox.campaign.view import View
+from sync_assets.sandbox.journal import Engine
+from sync_assets.sandbox.middleware import Answer, App, Receive, Scope, Send, send_answer
+
+_JSON = [(b"content-type", b"application/json")]
+_ENGINE: dict[str, Engine] = {"POST": "insert", "PATCH": "update", "DELETE": "delete", "GET": "read"}
+_APIS = ("profileAndServices", "profileAndServicesExt", "customResources")
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+def app(campaign: Campaign) -> App:
+    """The ASGI app of `https://<host>/<organization>/campaign/...`."""
+    if campaign.faults is not None:
+        campaign.faults.register("campaign", gateway.ENGINE_KINDS)
+    prefix = f"/{campaign.organization}/campaign"
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        message = await receive()
+        body = message.get("body", b"")
+        while message.get("more_body", False):
+            message = await receive()
+            body += message.get("body", b"")
+        authorization = api_key = host = b""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value
+            elif name == b"x-api-key":
+                api_key = value
+            elif name == b"host":
+                host = value
+        answer = gateway.refusal(campaign, authorization, api_key)
+        if answer is None:
+            path: str = scope["path"]
+            if path == prefix or path.startswith(prefix + "/"):
+                base = f"{scope.get('scheme', 'https')}://{host.decode('ascii', 'replace')}{prefix}"
+                segments = [segment for segment in path[len(prefix) :].split("/") if segment]
+                answer = _Call(campaign, scope, base, body).answer(segments)
+            else:
+                answer = gateway.wrong_tenant(campaign.settings.wrong_tenant_status)
+        await send_answer(send, answer)
+
+    return serve
+
+
+class _Call:
+    """One request that has passed the gateway."""
+
+    def __init__(self, campaign: Campaign, scope: Scope, base: str, body: bytes) -> None:
+        self.campaign = campaign
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.base = base
+        self.body = body
+        self.state: dict[str, Any] = scope.setdefault("state", {})
+
+    def answer(self, segments: list[str]) -> Answer:
+        try:
+            return self._route(segments)
+        except CampaignError as error:
+            return Answer(error.status, gateway.TEXT, error.text.encode("utf-8", "replace"))
+
+    def _route(self, segments: list[str]) -> Answer:
+        if not segments:
+            raise errors.bad_path()
+        api, rest = segments[0], segments[1:]
+        if api == "workflow":
+            return self._workflow(rest)
+        if api not in _APIS:
+            raise errors.bad_path()
+        if not rest:
+            return self._described(metadata.service_document(self.campaign, api, self.base))
+        if rest[0] == "resourceType":
+            return self._resource_type(api, rest[1:])
+        view = self.campaign.views.get((api, rest[0].removesuffix(".json")))
+        if view is None:
+            raise errors.bad_path()
+        if rest[1:] == ["metadata"]:
+            return self._described(metadata.resource_type(self.campaign, view, self.base))
+        return self._records(view, rest[1:])
+
+    def _records(self, view: View, rest: list[str]) -> Answer:
+        """What counts as an engine call, refused ones too."""
+        engine = _ENGINE.get(self.method)
+        if engine is None:
+            raise errors.bad_path()
+        self.state["engine"] = engine
+        faults = self.campaign.faults
+        if faults is not None and faults.rules:
+            path = self.scope.get("raw_path", b"").decode("ascii", "replace")
+            rule = faults.take("campaign", gateway.ENGINE_KINDS, self.method, path)
+            if rule is not None:
+                self.state["fault"] = rule.kind
+                if rule.parameters.get("carry_out"):
+                    self._do(view, rest)
+                return gateway.bare_rst()
+        return self._do(view, rest)
+
+    def _do(self, view: View, rest: list[str]) -> Answer:
+        if self.method == "POST":
+            if rest:
+                raise errors.bad_path()
+            return self._post(view)
+        if self.method == "GET":
+            return self._get(view, rest)
+        if len(rest) != 1:
+            raise errors.bad_path()
+        settings = self.campaign.settings
+        self._note_key(view, rest[0])
+        by_key = settings.key_in_url and (self.method == "PATCH" or settings.delete_by_key)
+        if self.method == "PATCH":
+            body = self._json()
+            record = self._resolve(view, rest[0], by_key=by_key)
+            self.campaign.update(view, record, body)
+            if not body and settings.empty_patch_204:
+                return Answer(204, [], b"")
+            return _json(200, {"PKey": record.pkey, "href": view.href(record, self.base)})
+        record = self._resolve(view, rest[0], by_key=by_key)
+        self.campaign.delete(view.table, record)
+        status = 200 if view.table.resource.name == "profile" else 204
+        return Answer(settings.custom_delete_status if view.table.resource.custom else status, [], b"")
+
+    def _post(self, view: View) -> Answer:
+        body = self._json()
+        key = view.table.resource.key
+        if key is not None and isinstance(value := body.get(key), str) and value:
+            self.state["key"] = value
+        record = self.campaign.insert(view, body)
+        links = self.campaign.settings.link_values_in_post
+        return _json(201, view.show(record, self.base, links=links))
+
+    def _get(self, view: View, rest: list[str]) -> Answer:
+        """A list (filters, then `_count` or one attribute), a record, or a part of a record."""
+        published = view.table.resource.filters
+        filters = []
+        while len(filters) < len(rest) and rest[len(filters)] in published:
+            filters.append(published[rest[len(filters)]])
+        behind = rest[len(filters) :]
+        query = self.scope["query_string"].decode("utf-8", "replace")
+        if not behind or behind == ["_count"] or (len(behind) == 1 and behind[0] in view.fields):
+            path = "".join(f"/{given.name}" for given in filters)
+            listing = Listing(self.campaign, view, filters, query, path=path)
+            if behind == ["_count"]:
+                return _json(200, {"count": listing.count()})
+            return _json(200, listing.page(self.base, behind[0] if behind else None))
+        if filters:
+            raise errors.bad_path()
+        self._note_key(view, rest[0])
+        record = self._resolve(view, rest[0], by_key=self.campaign.settings.key_in_url, part=len(rest) > 1)
+        if len(rest) == 1:
+            return _json(200, view.show(record, self.base, href=self.campaign.settings.href_in_get))
+        return self._part(view, record, rest, query)
+
+    def _part(self, view: View, record: Record, rest: list[str], query: str) -> Answer:
+        """`<record>/<link>` and `<record>/<collection>/`."""
+        name, behind = rest[1], rest[2:]
+        if name in view.links and not behind:
+            return _json(200, view.show_link(view.links[name], record, self.base))
+        collection = view.collections.get(name)
+        if collection is None or behind not in ([], ["_count"]):
+            raise errors.bad_path()
+        if not collection.source:  # subscriptions: not part of the sandbox, always empty
+            count = {"href": f"{self.base}{view.path}/{rest[0]}/{name}/_count"}
+            told: dict[str, Any] = {"content": [], "count": count, "serverSidePagination": True}
+            return _json(200, {"count": 0} if behind else told)
+        source = self.campaign.views[view.api, collection.source]
+        serials = {
+            serial
+            for child, link, serial in self.campaign.children(view.table, record)
+            if child is source.table and link.name == collection.link
+        }
+        # the hrefs of `next` and `count` lead on below the parent
+        listing = Listing(self.campaign, source, [], query, path=f"/{rest[0]}/{name}", under=view.path, among=serials)
+        return _json(200, {"count": listing.count()} if behind else listing.page(self.base))
+
+    def _resource_type(self, api: str, rest: list[str]) -> Answer:
+        """`resourceType/<resource or PKey>[/filters]`."""
+        name = rest[0] if rest else ""
+        reference = self.campaign.tokens.read(name)
+        for (endpoint, resource), view in self.campaign.views.items():
+            known = resource == name or (reference is not None and reference.table == view.table.number)
+            if endpoint == api and known:
+                if len(rest) == 1:
+                    return self._described(metadata.resource_type(self.campaign, view, self.base))
+                if rest[1:] == ["filters"]:
+                    return self._described(metadata.filters(self.campaign, view))
+        raise errors.bad_path()
+
+    def _workflow(self, rest: list[str]) -> Answer:
+        workflows = self.campaign.workflows
+        if len(rest) < 2 or rest[0] != "execution":
+            raise errors.bad_path()
+        workflow = workflows.find(rest[1])
+        if self.method == "GET" and len(rest) == 2:
+            return _json(200, workflows.show(workflow, self.base))
+        if self.method == "POST" and rest[2:] == ["commands"]:
+            return _json(200, workflows.command(workflow, self._json()))
+        if self.method == "POST" and rest[2:4] == ["activities", "activity"] and rest[5:] == ["trigger"]:
+            return _json(200, workflows.trigger(workflow, rest[4], self.body, self._json()))
+        raise errors.bad_path()
+
+    def _described(self, told: dict[str, Any]) -> Answer:
+        if self.method != "GET":
+            raise errors.bad_path()
+        return _json(200, told)
+
+    def _json(self) -> dict[str, Any]:
+        """The body, whatever its content type says (Adobe's client sends text/plain)."""
+        try:
+            body = _decode(self.body)
+        except (msgspec.DecodeError, RecursionError):
+            raise errors.not_json(self.body) from None
+        if not isinstance(body, dict):
+            raise errors.not_json(self.body)
+        return body
+
+    def _note_key(self, view: View, segment: str) -> None:
+        if not segment.startswith("@"):
+            self.state["key"] = segment
+
+    def _resolve(self, view: View, segment: str, *, by_key: bool, part: bool = False) -> Record:
+        record = self.campaign.resolve(view, segment, by_key=by_key, part=part)
+        if key := view.table.key_of(record):
+            self.state["key"] = key
+        return record
+
+
+def _json(status: int, told: Any) -> Answer:
+    return Answer(status, _JSON, _encode(told))

@@ -1,0 +1,168 @@
+"""Workflows as the API sees them: state, queued commands, external signals (campaign-standard-api.md section 7)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from sync_assets.sandbox.campaign import errors
+from sync_assets.sandbox.campaign.errors import CampaignError
+from sync_assets.sandbox.campaign.tokens import ACTIVITY
+from sync_assets.sandbox.campaign.values import time_text
+
+if TYPE_CHECKING:
+    from sync_assets.sandbox.campaign.engine import Campaign
+
+Status = Literal["edition", "started", "finished", "warning", "error"]
+STATUSES: tuple[Status, ...] = ("edition", "started", "finished", "warning", "error")
+
+EXPORT = "WKF12"
+"""writes the opt-out file when it is started"""
+IMPORT = "WKF13"
+"""waits for a signal with the name of a file to load; loads nothing"""
+
+_EFFECT: dict[str, Status] = {"start": "started", "pause": "warning", "resume": "started", "stop": "finished"}
+_SIGNAL_LIMIT = 64 * 1024
+_PARAMETER_TYPES: dict[str, type | tuple[type, ...]] = {
+    "string": str,
+    "number": (int, float, str),
+    "boolean": (bool, str),
+}
+
+
+@dataclass
+class Signal:
+    """An "External signal" activity. `parameters`: declared names and types."""
+
+    name: str
+    number: int
+    parameters: dict[str, str]
+    triggered_at: float | None = None
+    received: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Workflow:
+    id: str
+    label: str
+    number: int
+    status: Status
+    signals: dict[str, Signal] = field(default_factory=dict)
+    queued: list[tuple[float, str]] = field(default_factory=list)
+    """(when it takes effect, command)"""
+
+
+class Workflows:
+    """All workflows of the instance."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self._campaign = campaign
+        self.on_start: dict[str, Callable[[], object]] = {}
+        """what a workflow does when it starts, by id"""
+        signal = Signal("signal1", 1, {"fileName": "string", "lines": "number", "full": "boolean"})
+        self._all = [
+            Workflow(EXPORT, "Export opt-outs", 1, "started"),
+            Workflow(IMPORT, "Import file", 2, "started", {"signal1": signal}),
+        ]
+
+    def find(self, name: str) -> Workflow:
+        """By ID or PKey. Raises CampaignError."""
+        reference = self._campaign.tokens.read(name) if name.startswith("@") else None
+        for workflow in self._all:
+            known = reference is not None and (reference.kind, reference.table) == (ACTIVITY, workflow.number)
+            if workflow.id == name or known:
+                self._settle(workflow)
+                return workflow
+        raise errors.not_found("Workflow", "execution", name)
+
+    def show(self, workflow: Workflow, base: str) -> dict[str, Any]:
+        pkey = self._pkey(workflow)
+        activities = {
+            signal.name: {
+                "label": signal.name,
+                "name": signal.name,
+                "parameters": {name: {"name": name, "type": kind} for name, kind in signal.parameters.items()},
+                "trigger": {
+                    "href": f"{base}/workflow/execution/{pkey}/activities/activity/"
+                    f"{self._pkey(workflow, signal.number)}/trigger/"
+                },
+            }
+            for signal in workflow.signals.values()
+        }
+        tomorrow = datetime.fromtimestamp(self._campaign.clock() + 86400, UTC)
+        return {
+            "PKey": pkey,
+            "activities": {"activity": activities},
+            "href": f"{base}/workflow/execution/{pkey}",
+            "label": workflow.label,
+            "logicalStatus": workflow.status,
+            "name": workflow.id,
+            "nextProcessingDate": time_text(tomorrow) if workflow.status == "started" else "",
+        }
+
+    def command(self, workflow: Workflow, body: Any) -> dict[str, Any]:
+        """Queues start, pause, resume or stop. The answer does not mean that it runs."""
+        method = body.get("method") if isinstance(body, dict) else None
+        if method not in _EFFECT:
+            raise errors.bad_enumeration_value(method, "xtk:workflow", "method")
+        delay = self._campaign.settings.workflow_delay_ms / 1000
+        workflow.queued.append((self._campaign.clock() + delay, method))
+        self._settle(workflow)
+        if workflow.queued:
+            asyncio.get_running_loop().call_later(delay, self._settle, workflow)
+        return {}
+
+    def trigger(self, workflow: Workflow, activity: str, body: bytes, told: Any) -> dict[str, Any]:
+        """Raises CampaignError; within ten minutes of the last one the answer is "not JSON", its text inferred."""
+        reference = self._campaign.tokens.read(activity)
+        number = (reference.number % 1000) if reference is not None else 0
+        signal = next((s for s in workflow.signals.values() if number in (0, s.number)), None)
+        if signal is None or (number == 0 and activity != signal.name):
+            raise errors.not_found("Activity", "signal", activity)
+        if len(body) > _SIGNAL_LIMIT:
+            raise CampaignError(500, errors.RST, "The payload of a signal is limited to 64 kB.")
+        if not isinstance(told, dict) or not isinstance(told.get("source"), str) or not told["source"]:
+            raise CampaignError(500, errors.RST, "'source' parameter is mandatory.")
+        parameters = told.get("parameters") or {}
+        for name, value in parameters.items():
+            declared = signal.parameters.get(name)
+            if declared is None or not isinstance(value, _PARAMETER_TYPES.get(declared, str)):
+                raise _bad_signal(f"'{name}' parameter isn't defined in signal activity.")
+        if workflow.status != "started":
+            raise _bad_signal(f"The workflow '{workflow.id}' is not running.")
+        now = self._campaign.clock()
+        if signal.triggered_at is not None and now - signal.triggered_at < self._campaign.settings.signal_interval_s:
+            raise _bad_signal("The signal was triggered less than 10 minutes ago.")
+        signal.triggered_at = now
+        signal.received.append(told)
+        return {}
+
+    def set_status(self, workflow: Workflow, status: Status) -> None:
+        """As if something had happened inside Campaign, e.g. an error that stopped it."""
+        workflow.queued.clear()
+        workflow.status = status
+
+    def _settle(self, workflow: Workflow) -> None:
+        now = self._campaign.clock()
+        while workflow.queued and workflow.queued[0][0] <= now:
+            _, method = workflow.queued.pop(0)
+            workflow.status = _EFFECT[method]
+            if method == "start" and (work := self.on_start.get(workflow.id)) is not None:
+                work()
+
+    def _pkey(self, workflow: Workflow, activity: int = 0) -> str:
+        return self._campaign.tokens.make(ACTIVITY, workflow.number, activity)
+
+
+def _bad_signal(reason: str) -> CampaignError:
+    return CampaignError(
+        500,
+        errors.RST,
+        reason,
+        "XTK-170006 Unable to parse expression 'HandleTrigger(@name, $(source), $({parameters}))'.",
+        "RST-360000 Error while assessing 'HandleTrigger(@name, $(source), $({parameters}))' expression "
+        "('xtk:workflow:execution/activities/signal/trigger' resource)",
+    )
