@@ -1,0 +1,183 @@
+"""`sync-assets`: reads arguments, calls one operation, prints. Imports are lazy: `--help` costs nothing.
+
+Names and exit statuses are fixed by contract.md section 1. With `--json`, standard output holds one document and
+nothing else; progress and errors go to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sync_assets.runtime import Runtime
+
+app = typer.Typer(
+    name="sync-assets",
+    help="Dynamics 365 contacts and custom entities into Adobe Campaign Standard.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+Table = Annotated[str | None, typer.Argument(help="A mapped table; all if left out.", show_default=False)]
+
+
+def main() -> None:
+    """The console script. An error that is meant for people is one line on standard error and exit status 1."""
+    from sync_assets.errors import SyncAssetsError  # noqa: PLC0415
+
+    try:
+        app()
+    except SyncAssetsError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def fail(*errors: object) -> None:
+    for error in errors:
+        for line in str(error).splitlines():
+            print(f"sync-assets: {line}", file=sys.stderr)  # noqa: T201
+    sys.exit(1)
+
+
+def _runtime() -> Runtime:
+    from sync_assets.runtime import Runtime  # noqa: PLC0415
+
+    return Runtime()
+
+
+def _print(document: Any, as_json: bool, show: Callable[[Any], None]) -> None:
+    if as_json:
+        typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    else:
+        show(document)
+
+
+@contextmanager
+def _progress(runtime: Runtime) -> Iterator[None]:
+    """A counter with its rate on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:,.0f} records"))
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, records: int) -> None:
+            task = tasks.setdefault(what, None) or bar.add_task(what, total=None)
+            tasks[what] = task
+            bar.update(task, completed=records)
+
+        runtime.progress = show
+        yield
+
+
+@app.command()
+def sync(
+    table: Annotated[list[str] | None, typer.Option("--table", help="Only this mapped table; may be repeated.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run every flow through Dagster until nothing more can be done. Safe to kill and repeat at any moment."""
+    from sync_assets.operations.show import show_status  # noqa: PLC0415
+    from sync_assets.operations.sync import sync as run  # noqa: PLC0415
+
+    runtime = _runtime()
+    with _progress(runtime):
+        done = run(runtime, table or [])
+    _print(done.document, as_json, show_status)
+    for line in (*dict.fromkeys(map(str, done.problems)), *dict.fromkeys(done.stopped)):
+        typer.echo(f"sync-assets: {line}", err=True)
+    raise typer.Exit(done.status)
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Per table: pending, waiting, failed, held, synced; the change feed's position; engine calls today."""
+    from sync_assets.operations.report import status as report  # noqa: PLC0415
+    from sync_assets.operations.show import show_status  # noqa: PLC0415
+
+    _print(report(_runtime()), as_json, show_status)
+
+
+@app.command()
+def rejects(table: Table = None, as_json: Json = False) -> None:
+    """The records that Campaign or D365 refused: id, reason, since when, attempts."""
+    from sync_assets.operations.report import rejects as report  # noqa: PLC0415
+    from sync_assets.operations.show import show_rejects  # noqa: PLC0415
+
+    runtime = _runtime()
+    _known(runtime, table)
+    _print({"rejects": report(runtime, table)}, as_json, show_rejects)
+
+
+@app.command()
+def retry(
+    table: Table = None,
+    record: Annotated[str | None, typer.Option("--id", help="Only the record of this D365 id.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make refused records pending again; the next sync or the backlog sensor sends them."""
+    runtime = _runtime()
+    _known(runtime, table)
+    count = runtime.ledger.retry(table, record.lower() if record else None)
+    _print(
+        {"retried": count}, as_json, lambda document: typer.echo(f"{document['retried']} records are pending again.")
+    )
+
+
+def _known(runtime: Runtime, table: str | None) -> None:
+    from sync_assets.operations.sync import unknown_tables  # noqa: PLC0415
+
+    if table and (error := unknown_tables(runtime, [table])):
+        raise error
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check configuration, credentials, reachability, both systems' metadata and the guardrails."""
+    from sync_assets.operations.doctor import examine  # noqa: PLC0415
+    from sync_assets.operations.show import show_diagnosis  # noqa: PLC0415
+
+    lines = examine(_runtime())
+    _print({"checks": [line.document() for line in lines]}, as_json, show_diagnosis)
+    raise typer.Exit(1 if any(line.outcome == "fail" for line in lines) else 0)
+
+
+@app.command()
+def sandbox(
+    port: Annotated[int, typer.Option(help="First of six ports; 0: whatever is free.")] = 0,
+    env_file: Annotated[str | None, typer.Option("--env-file", help="Write the environment for them here.")] = None,
+    contacts: Annotated[int, typer.Option(min=0, help="How many sample contacts Dynamics 365 begins with.")] = 1000,
+) -> None:
+    """Serve a local Dynamics 365, Campaign, IMS and SFTP until stopped."""
+    from pathlib import Path  # noqa: PLC0415
+
+    from sync_assets.sandbox.server import run  # noqa: PLC0415
+
+    run(contacts=contacts, port=port, env_file=Path(env_file) if env_file else None)
+
+
+@app.command()
+def demo(
+    headless: Annotated[bool, typer.Option("--headless", help="No UI: sync, change, sync again, compare.")] = False,
+    contacts: Annotated[int, typer.Option(min=1, help="How many sample contacts.")] = 1000,
+    port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
+) -> None:
+    """Start the sandbox and Dagster against it, and watch contacts travel."""
+    from sync_assets.operations.demo import run_headless, run_with_ui  # noqa: PLC0415
+
+    raise typer.Exit(run_headless(contacts) if headless else run_with_ui(contacts, port))
+
+
+if __name__ == "__main__":
+    main()

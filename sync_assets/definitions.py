@@ -1,0 +1,55 @@
+"""What Dagster loads: the configuration in, the definitions out. Holds no logic.
+
+The definitions need the configuration file only; the environment's addresses and secrets are read by the runs.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import dagster as dg
+
+from sync_assets.ingress.assets import table_assets
+from sync_assets.ingress.checks import feed_check
+from sync_assets.ingress.sensors import backlog_sensor, changes_sensor
+from sync_assets.runtime import Runtime
+
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+
+
+def build_definitions(runtime: Runtime) -> dg.Definitions:
+    """All assets, checks, sensors and schedules for the runtime's configuration. Raises ConfigError."""
+    tables = runtime.config.tables
+    status = (
+        dg.DefaultSensorStatus.RUNNING
+        if runtime.environment.get("SYNC_ASSETS_AUTOSTART") == "1"
+        else dg.DefaultSensorStatus.STOPPED
+    )
+    checks = [feed_check(table, runtime) for table in tables]
+    watch = dg.define_asset_job(
+        "watch_change_feeds",
+        selection=dg.AssetSelection.checks(*(key for check in checks for key in check.check_keys)),
+        description="Asks whether the change feeds have been polled lately.",
+    )
+    return dg.Definitions(
+        assets=[asset for table in tables for asset in table_assets(table, runtime)],
+        asset_checks=checks,
+        sensors=[changes_sensor(tables, runtime, status), backlog_sensor(tables, runtime, status)],
+        schedules=[
+            dg.ScheduleDefinition(
+                job=watch,
+                cron_schedule="*/30 * * * *",
+                default_status=dg.DefaultScheduleStatus.RUNNING
+                if status is dg.DefaultSensorStatus.RUNNING
+                else dg.DefaultScheduleStatus.STOPPED,
+            )
+        ],
+        jobs=[watch],
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    return build_definitions(Runtime(dict(os.environ)))

@@ -1,0 +1,247 @@
+"""The assets of a mapped table: `d365/<table>` captures its change feed, `campaign/<resource>` pushes what is pending.
+
+Thin: each runs one flow of `flows.py` and shows its numbers, which the UI plots. Checks that belong to the run itself
+(set-up, refused records) are reported by the asset; those that can be asked at any time stand in `checks.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from sync_assets.config import TableConfig
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress.flows import Captured, Pushed, capture_table, push_table
+from sync_assets.ingress.preflight import CHECKS, Finding, NotReady, Side
+from sync_assets.partitions import TABLE_TAG, daily
+from sync_assets.runtime import Runtime
+
+REFUSED_CHECK = "no_record_is_refused"
+FRESH = timedelta(hours=3)
+"""The change sensor confirms today's partition at least hourly, changes or not (see sensors.py)."""
+
+
+def d365_key(config: TableConfig) -> dg.AssetKey:
+    return dg.AssetKey(["d365", config.table])
+
+
+def campaign_key(config: TableConfig) -> dg.AssetKey:
+    return dg.AssetKey(["campaign", config.resource])
+
+
+def table_assets(config: TableConfig, runtime: Runtime) -> list[dg.AssetsDefinition]:
+    """Both assets of one mapped table."""
+    return [_captured(config, runtime), _pushed(config, runtime)]
+
+
+def run_checks(config: TableConfig) -> list[dg.AssetCheckKey]:
+    """The checks that a run of the table's assets reports by itself."""
+    return [spec.key for side in ("d365", "campaign") for spec in _specs(config, side)]
+
+
+def _specs(config: TableConfig, side: Side) -> list[dg.AssetCheckSpec]:
+    key = d365_key(config) if side == "d365" else campaign_key(config)
+    specs = [
+        dg.AssetCheckSpec(name, asset=key, description=text, blocking=True)
+        for name, (at, text) in CHECKS.items()
+        if at == side
+    ]
+    if side == "campaign":
+        text = "Campaign has refused no record of this table; see `sync-assets rejects`."
+        specs.append(dg.AssetCheckSpec(REFUSED_CHECK, asset=key, description=text))
+    return specs
+
+
+def _captured(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=d365_key(config),
+        group_name="d365",
+        partitions_def=daily,
+        kinds={"dynamics365", "polars"},
+        description=f"Rows of the Dynamics 365 table `{config.table}`, by the day on which they were last modified. "
+        "A run follows the change feed to its end and puts what Campaign should hold into the ledger.",
+        metadata={"dagster/table_name": config.table},
+        check_specs=_specs(config, "d365"),
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=FRESH, warn_window=FRESH * 2 / 3),
+        tags={"sync/pii": "true"},
+        op_tags={TABLE_TAG: config.table},
+    )
+    def captured(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        with _told(runtime, context, f"capture of {config.table}") as failed:
+            done = asyncio.run(capture_table(runtime, config))
+        if failed:
+            yield from _findings(config, "d365", failed)
+            raise dg.Failure(str(failed[0]), allow_retries=False)
+        yield from _results(config, "d365", done.ready.findings)
+        rows = done.result.days
+        for key in context.partition_keys:
+            context.add_asset_metadata({"dagster/partition_row_count": rows.get(_day(key), 0)}, partition_key=key)
+        yield dg.MaterializeResult(metadata=_capture_metadata(config, runtime, done))
+
+    return captured
+
+
+def _pushed(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=campaign_key(config),
+        deps=[d365_key(config)],
+        group_name="campaign",
+        partitions_def=daily,
+        kinds={"adobecampaign"},
+        description=f"Records of the Campaign resource `{config.resource}`, in step with `{config.table}`. "
+        "A run sends what is pending of its partitions; running it again retries what is left.",
+        metadata={"dagster/table_name": config.resource},
+        check_specs=_specs(config, "campaign"),
+        tags={"sync/pii": "true"},
+        op_tags={TABLE_TAG: config.table},
+    )
+    def pushed(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        days = (_day(context.partition_keys[0]), _day(context.partition_keys[-1]))
+        with _told(runtime, context, f"push of {config.table}") as failed:
+            done = asyncio.run(push_table(runtime, config, days))
+        if failed:
+            yield from _findings(config, "campaign", failed)
+            raise dg.Failure(str(failed[0]), allow_retries=False)
+        yield from _results(config, "campaign", done.findings)
+        yield _refused(config, runtime)
+        yield dg.MaterializeResult(metadata=_push_metadata(config, runtime, done))
+        if done.result.stopped:
+            runtime.stopped.append(done.result.stopped)
+            raise dg.Failure(done.result.stopped, allow_retries=False)
+
+    return pushed
+
+
+def _day(key: str) -> date:
+    return date.fromisoformat(key)
+
+
+def _results(config: TableConfig, side: Side, findings: list[Finding]) -> Iterator[dg.AssetCheckResult]:
+    """The findings of one side as check results; what could not be told is a warning."""
+    key = d365_key(config) if side == "d365" else campaign_key(config)
+    for finding in findings:
+        if finding.side == side:
+            yield dg.AssetCheckResult(
+                passed=finding.passed is True,
+                asset_key=key,
+                check_name=finding.check,
+                severity=dg.AssetCheckSeverity.WARN if finding.passed is None else dg.AssetCheckSeverity.ERROR,
+                description=finding.message,
+            )
+
+
+def _findings(config: TableConfig, side: Side, failed: list[SyncAssetsError]) -> Iterator[dg.AssetCheckResult]:
+    for error in failed:
+        if isinstance(error, NotReady):
+            yield from _results(config, side, error.findings)
+
+
+def _refused(config: TableConfig, runtime: Runtime) -> dg.AssetCheckResult:
+    """Fails while any record of the table stands refused: the run is green, the check is not."""
+    rejects = runtime.ledger.rejects(config.table)
+    reasons = Counter(reject.reason for reject in rejects)
+    rows = [dg.TableRecord({"reason": reason, "records": count}) for reason, count in reasons.most_common(20)]
+    return dg.AssetCheckResult(
+        passed=not rejects,
+        asset_key=campaign_key(config),
+        check_name=REFUSED_CHECK,
+        description=f"{len(rejects)} records are refused: see `sync-assets rejects {config.table}`, put them right in "
+        f"Dynamics 365, or `sync-assets retry {config.table}`."
+        if rejects
+        else "Campaign has accepted every record.",
+        metadata={
+            "refused": len(rejects),
+            "reasons": dg.MetadataValue.table(
+                rows, schema=dg.TableSchema([dg.TableColumn("reason"), dg.TableColumn("records", "int")])
+            ),
+        },
+    )
+
+
+def _capture_metadata(config: TableConfig, runtime: Runtime, done: Captured) -> dict[str, Any]:
+    result, table = done.result, done.ready.table
+    columns = [
+        dg.TableColumn(column.name, column.type, description=column.label or None)
+        for name in [table.key, *config.fields]
+        if (column := table.columns.get(name))
+    ]
+    return {
+        "rows_captured": result.rows,
+        "new": result.new,
+        "changed": result.changed,
+        "unchanged": result.unchanged,
+        "refused_by_mapping": result.refused,
+        "deleted": result.deleted,
+        "pages": result.pages,
+        "full_read": result.full_read,
+        "rows_per_second": round(result.rows_per_second, 1),
+        "seconds": round(result.seconds, 3),
+        "backlog": _backlog(config, runtime),
+        "dagster/column_schema": dg.TableSchema(columns),
+        "dynamics_365": dg.MetadataValue.url(
+            f"{runtime.settings.d365().url}/main.aspx?pagetype=entitylist&etn={config.table}"
+        ),
+    }
+
+
+def _push_metadata(config: TableConfig, runtime: Runtime, done: Pushed) -> dict[str, Any]:
+    result, resource = done.result, done.resource
+    columns = [
+        dg.TableColumn(path, attribute.type)
+        for path in [config.key, *(field.to for field in config.fields.values())]
+        if (attribute := resource.attributes.get(path))
+    ]
+    return {
+        "inserted": result.inserted,
+        "updated": result.updated,
+        "deleted": result.deleted,
+        "failed": result.refused,
+        "retried_later": result.later,
+        "engine_calls": sum(result.calls.values()),
+        **{f"engine_calls_{kind}": result.calls.get(kind, 0) for kind in ("insert", "update", "delete", "read")},
+        "records_per_second": round(result.records_per_second, 1),
+        "latency_p50_ms": round(result.latency_p50 * 1000, 1),
+        "latency_p95_ms": round(result.latency_p95 * 1000, 1),
+        "seconds": round(result.seconds, 3),
+        "backlog": _backlog(config, runtime),
+        "dagster/column_schema": dg.TableSchema(columns),
+        "campaign": dg.MetadataValue.url(f"{runtime.settings.campaign().url}/campaign/{config.api}/{config.resource}"),
+    }
+
+
+def _backlog(config: TableConfig, runtime: Runtime) -> int:
+    counts = runtime.ledger.counts().get(config.table)
+    return counts.pending + counts.waiting if counts else 0
+
+
+@contextmanager
+def _told(runtime: Runtime, context: dg.AssetExecutionContext, what: str) -> Iterator[list[SyncAssetsError]]:
+    """Catches what goes wrong in a flow, so that a run's events hold our own words and nobody's data.
+
+    An error that is not ours may quote a row: only its type and the places in the code are kept.
+    """
+    failed: list[SyncAssetsError] = []
+    try:
+        yield failed
+    except SyncAssetsError as error:
+        failed.append(error)
+    except Exception as error:  # noqa: BLE001
+        frames = traceback.extract_tb(error.__traceback__)[-6:]
+        places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
+        failed.append(
+            SyncAssetsError(
+                f"The {what} stopped at an error of the program: {type(error).__name__} at {places}.",
+                "Nothing is lost; please report it with this line.",
+            )
+        )
+    for error in failed:
+        runtime.problems.append(error)
+        context.log.error(str(error))

@@ -1,0 +1,165 @@
+"""Capture: follows a table's change feed page by page into the ledger.
+
+Each page and the position after it are saved in one transaction, so a capture that is killed goes on at the page it
+stopped at. The next page is fetched while the last one is transformed and stored: two pages in memory, whatever the
+size of the table. Source of the rules: dataverse-web-api.md section 1.5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+
+from sync_assets.d365.client import MAX_PAGE, D365Refused, DataverseClient, FeedExpired
+from sync_assets.d365.metadata import Table
+from sync_assets.d365.pages import Page, PageParser
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress.mapping import Mapping
+from sync_assets.ingress.transform import transform
+from sync_assets.ledger import Feed, FeedMoved, Ledger, Position
+
+LEASE_SECONDS = 120
+"""How long a capture owns its feed without a sign of life; every page renews it."""
+
+
+class CaptureBusy(SyncAssetsError):
+    """Another worker has been capturing this table for longer than we were willing to wait."""
+
+
+@dataclass(slots=True)
+class CaptureResult:
+    """Counts of rows; `days`: rows by the UTC day on which D365 last modified them; `full_read`: not just a delta."""
+
+    rows: int = 0
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    refused: int = 0
+    deleted: int = 0
+    pages: int = 0
+    full_read: bool = False
+    seconds: float = 0.0
+    days: Counter[date] = field(default_factory=Counter[date])
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.rows / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """What is captured, from where, into what. `owner`: the worker's id, see workers.py."""
+
+    ledger: Ledger
+    client: DataverseClient
+    table: Table
+    mapping: Mapping
+    owner: str
+    apply_deletes: bool = False
+    page_size: int = MAX_PAGE
+    wait_seconds: float = 600.0
+    progress: Callable[[CaptureResult], None] = lambda result: None
+
+    async def run(self) -> CaptureResult:
+        """Follows the feed to its end. Raises what the client raises; the position reached by then is kept."""
+        result = CaptureResult()
+        started = time.monotonic()
+        await self._lease(self.wait_seconds)
+        resets = 0
+        try:
+            while True:
+                try:
+                    await self._follow(result, started)
+                    return result
+                except FeedMoved:
+                    continue  # another worker saved pages meanwhile; go on from where it got to
+                except FeedExpired:
+                    feed = await asyncio.to_thread(self.ledger.feed, self.table.name)
+                    if feed is None or resets == 2:
+                        raise  # do not begin full reads for ever
+                    resets += 1
+                    await asyncio.to_thread(self.ledger.reset_feed, self.table.name, feed.version)
+        finally:
+            result.seconds = time.monotonic() - started
+            await asyncio.to_thread(self.ledger.release_feed, self.table.name, self.owner)
+
+    async def _lease(self, wait_seconds: float) -> None:
+        give_up_at = time.monotonic() + wait_seconds
+        while not await asyncio.to_thread(self.ledger.lease_feed, self.table.name, self.owner, LEASE_SECONDS):
+            if time.monotonic() > give_up_at:
+                raise CaptureBusy(
+                    f"Another run has been capturing {self.table.name} for over {wait_seconds:.0f} s.",
+                    "Let it finish; this one was not needed.",
+                )
+            await asyncio.sleep(0.25)
+
+    async def _start(self) -> tuple[str, bool, Feed | None]:
+        """The link to begin with, whether it is part of a full read, and the feed as it is saved."""
+        feed = await asyncio.to_thread(self.ledger.feed, self.table.name)
+        if feed and feed.fingerprint != self.mapping.fingerprint and feed.link is not None:
+            feed = await asyncio.to_thread(self.ledger.reset_feed, self.table.name, feed.version)
+        if feed is None or feed.link is None:
+            return self.client.first_page(self.table, self.mapping.select), True, feed
+        return feed.link, feed.kind == "page", feed
+
+    async def _follow(self, result: CaptureResult, started: float) -> None:
+        link, full, feed = await self._start()
+        parser = PageParser({name: self.mapping.column_types[name] for name in self.mapping.select})
+        result.full_read |= full
+        fetching = asyncio.create_task(self._fetch(link, full))
+        try:
+            while True:
+                page = await asyncio.to_thread(parser.parse, await fetching)
+                if page.next_link:
+                    fetching = asyncio.create_task(self._fetch(page.next_link, full))
+                elif not page.delta_link:
+                    raise D365Refused(
+                        f"Dynamics 365 ended the feed of {self.table.name} without a delta link.",
+                        "Check that change tracking is on and that no proxy rewrites the answers.",
+                    )
+                feed = await asyncio.to_thread(self._save, page, feed, result)
+                result.seconds = time.monotonic() - started
+                self.progress(result)
+                if not page.next_link:
+                    return
+                await self._lease(0)
+        finally:
+            fetching.cancel()
+
+    async def _fetch(self, link: str, full: bool) -> bytes:
+        return await self.client.page(link, tracked=full, size=self.page_size, table=self.table.name)
+
+    def _save(self, page: Page, feed: Feed | None, result: CaptureResult) -> Feed:
+        rows = transform(page.rows, self.mapping)
+        done = page.next_link is None
+        full_read_goes_on = not done and (feed is None or feed.link is None or feed.kind == "page")
+        position = Position(
+            link=page.next_link or page.delta_link,
+            kind="page" if full_read_goes_on else "delta",
+            fingerprint=self.mapping.fingerprint,
+            read_id=feed.read_id if feed else 1,
+            complete=done or bool(feed and feed.complete),
+        )
+        saved = self.ledger.save_page(
+            self.table.name,
+            rows,
+            page.deleted if self.apply_deletes else [],
+            position,
+            feed.version if feed else None,
+        )
+        result.pages += 1
+        result.rows += page.rows.height
+        result.new += saved.new
+        result.changed += saved.changed
+        result.unchanged += saved.unchanged
+        result.refused += saved.refused
+        result.deleted += saved.deleted
+        result.days.update(dict(rows.group_by("day").len().iter_rows()))
+        current = self.ledger.feed(self.table.name)
+        if current is None:
+            raise FeedMoved(self.table.name)
+        return current

@@ -1,0 +1,80 @@
+"""The two flows of a table, each one function without Dagster: capture it, push what is pending.
+
+Both begin with the preflight of what they need, so that nothing is written while the table's set-up is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from sync_assets.campaign.metadata import Resource
+from sync_assets.config import TableConfig
+from sync_assets.ingress.capture import Capture, CaptureResult
+from sync_assets.ingress.preflight import Finding, NotReady, Ready, campaign_findings, preflight
+from sync_assets.ingress.push import PushResult, Target, push
+from sync_assets.ingress.workers import release_dead, worker_id
+from sync_assets.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    ready: Ready
+    result: CaptureResult
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    resource: Resource
+    findings: list[Finding]
+    result: PushResult
+
+
+async def capture_table(runtime: Runtime, config: TableConfig) -> Captured:
+    """Follows the table's change feed into the ledger. Raises SyncAssetsError of all kinds."""
+    async with runtime.d365() as d365, runtime.campaign() as campaign:
+        ready = await preflight(config, d365, campaign)
+        ledger = await asyncio.to_thread(lambda: runtime.ledger)
+        await asyncio.to_thread(release_dead, ledger)
+        result = await Capture(
+            ledger,
+            d365,
+            ready.table,
+            ready.mapping,
+            worker_id(),
+            apply_deletes=config.apply_deletes,
+            progress=lambda so_far: runtime.progress(f"capturing {config.table}", so_far.rows),
+        ).run()
+        return Captured(ready, result)
+
+
+async def push_table(runtime: Runtime, config: TableConfig, days: tuple[date, date] | None = None) -> Pushed:
+    """Sends what is pending of the table, of the days given (both included) or of all. D365 may be out of reach."""
+    async with runtime.campaign() as campaign:
+        resource = await campaign.resource(config.api, config.resource)
+        findings = campaign_findings(config, resource)
+        if any(finding.passed is False for finding in findings):
+            raise NotReady(config.table, findings)
+        ledger = await asyncio.to_thread(lambda: runtime.ledger)
+        await asyncio.to_thread(release_dead, ledger)
+        result = await push(
+            ledger,
+            campaign,
+            Target.of(config),
+            owner=worker_id(),
+            days=days,
+            concurrency=runtime.config.guardrails.concurrency,
+            calls_left=await asyncio.to_thread(_calls_left, runtime),
+            progress=lambda done: runtime.progress(f"sending {config.table}", done),
+        )
+        runtime.calls.update(result.calls)
+        return Pushed(resource, findings, result)
+
+
+def _calls_left(runtime: Runtime) -> int | None:
+    """What the day's budget of engine calls still allows, None without a limit."""
+    budget = runtime.config.guardrails.engine_calls_per_day
+    if budget is None:
+        return None
+    return max(0, budget - sum(runtime.ledger.engine_calls(datetime.now(UTC).date()).values()))

@@ -1,0 +1,135 @@
+"""Preflight: is a mapped table fit to be synchronised? Asked of both systems before anything is read or written.
+
+Here: the questions and their answers as plain findings. The assets turn them into asset checks, `doctor` into lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Literal
+
+from sync_assets.campaign.client import CampaignClient
+from sync_assets.campaign.metadata import Resource
+from sync_assets.config import TableConfig
+from sync_assets.d365.client import DataverseClient
+from sync_assets.d365.metadata import Table
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress.mapping import Mapping, MappingError, compile_mapping
+
+Side = Literal["d365", "campaign"]
+
+CHECKS: dict[str, tuple[Side, str]] = {
+    "change_tracking_is_on": ("d365", "Dynamics 365 keeps a change feed of the table."),
+    "mapped_columns_exist": ("d365", "Every column of the mapping is in the table and may be read."),
+    "mapped_attributes_exist": ("campaign", "Every attribute of the mapping is in the resource and may be written."),
+    "key_is_unique": ("campaign", "The key attribute identifies one record: it can hold the id and is unique."),
+}
+"""Check name -> whose asset it stands on, what it says when it holds. All of them block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One answer. `passed` None: could not be told by the API, worth a look (a warning)."""
+
+    check: str
+    passed: bool | None
+    message: str
+
+    @property
+    def side(self) -> Side:
+        return CHECKS[self.check][0]
+
+
+class NotReady(SyncAssetsError):
+    """A table that must not be synchronised as things are; `findings` say why."""
+
+    def __init__(self, table: str, findings: list[Finding]) -> None:
+        self.findings = findings
+        wrong = "; ".join(finding.message for finding in findings if finding.passed is False)
+        super().__init__(f"{table} was not synchronised, nothing was written: {wrong}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A table and its mapping, checked against both systems."""
+
+    table: Table
+    resource: Resource
+    mapping: Mapping
+    findings: list[Finding] = field(default_factory=list[Finding])
+
+
+async def preflight(config: TableConfig, d365: DataverseClient, campaign: CampaignClient) -> Ready:
+    """Reads the metadata of both sides and compiles the mapping. Raises NotReady with all findings, and what the
+    clients raise when a system cannot be asked at all. Makes no engine call."""
+    table, resource = await asyncio.gather(
+        d365.table(config.table, None), campaign.resource(config.api, config.resource)
+    )
+    findings = [_tracking(table)]
+    mapping: Mapping | None = None
+    wrong: list[str] = []
+    on_campaign = campaign_findings(config, resource)
+    try:
+        mapping = compile_mapping(config, table, resource)
+    except MappingError as error:
+        told = " ".join(finding.message for finding in on_campaign)
+        wrong = [problem for problem in error.problems if problem not in told]
+    findings.append(Finding("mapped_columns_exist", not wrong, "; ".join(wrong) or CHECKS["mapped_columns_exist"][1]))
+    findings += on_campaign
+    if mapping is None or any(finding.passed is False for finding in findings):
+        raise NotReady(config.table, findings)
+    return Ready(table, resource, mapping, findings)
+
+
+def campaign_findings(config: TableConfig, resource: Resource) -> list[Finding]:
+    """What Campaign's metadata alone can tell of the mapping."""
+    return [_attributes(config, resource), _key(config, resource)]
+
+
+def _tracking(table: Table) -> Finding:
+    if table.change_tracking:
+        return Finding("change_tracking_is_on", True, CHECKS["change_tracking_is_on"][1])
+    return Finding(
+        "change_tracking_is_on",
+        False,
+        f"change tracking is not enabled for {table.name} in Dynamics 365: switch it on in the table's properties "
+        "(Advanced options, Track changes) and publish",
+    )
+
+
+def _attributes(config: TableConfig, resource: Resource) -> Finding:
+    wrong: list[str] = []
+    for column, mapped in config.fields.items():
+        attribute = resource.attributes.get(mapped.to)
+        if attribute is None:
+            near = get_close_matches(mapped.to, resource.attributes, 1)
+            hint = f", did you mean {near[0]}?" if near else ""
+            wrong.append(f"{column}: {resource.name} has no attribute {mapped.to}{hint}")
+        elif attribute.read_only:
+            wrong.append(f"{column}: {mapped.to} is read-only in Campaign, map it to another attribute")
+    return Finding("mapped_attributes_exist", not wrong, "; ".join(wrong) or CHECKS["mapped_attributes_exist"][1])
+
+
+def _key(config: TableConfig, resource: Resource) -> Finding:
+    """The metadata may or may not tell what is unique (campaign-standard-api.md section 3 lists no such member)."""
+    attribute = resource.attributes.get(config.key)
+    if attribute is None:
+        return Finding("key_is_unique", False, f"{resource.name} has no attribute {config.key} to hold the D365 id")
+    if attribute.type != "string" or (attribute.length or 36) < 36:
+        return Finding(
+            "key_is_unique", False, f"{config.key} must be a string of at least 36 characters to hold the D365 id"
+        )
+    if resource.keys and config.key not in resource.keys:
+        return Finding(
+            "key_is_unique",
+            False,
+            f"{config.key} is not unique in {resource.name} (its keys: {', '.join(resource.keys)}): make it an "
+            "identification key of the resource and publish",
+        )
+    if not resource.keys:
+        return Finding(
+            "key_is_unique", None, f"Campaign does not tell whether {config.key} is unique: see the resource's keys"
+        )
+    return Finding("key_is_unique", True, CHECKS["key_is_unique"][1])

@@ -1,0 +1,205 @@
+"""The sensors that start the runs: `d365_changes` when a change feed has news, `backlog` for what is still pending.
+
+Here: when a run is asked for, and for which partition. Looking at the feeds is `watch.py`'s, counting the ledger's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import msgspec
+
+from sync_assets.config import TableConfig
+from sync_assets.ingress.assets import campaign_key, d365_key, run_checks
+from sync_assets.ingress.checks import feed_check_key, feed_result
+from sync_assets.ingress.watch import Watcher
+from sync_assets.partitions import TABLE_TAG, range_tags, split_days, today
+from sync_assets.runtime import Runtime
+
+HOLD_SECONDS = 9.5
+"""How long a tick waits for news: just under a multiple of the daemon's 5 s, else the next tick is 5 s late."""
+LOOK_SECONDS = 0.5
+"""Between two looks, for each two tables: far below Dataverse's 6,000 requests in 300 s."""
+CONFIRM = timedelta(hours=1)
+"""How often a quiet table's partition of today is confirmed, so that its freshness policy sees the polling."""
+CHECKED = timedelta(minutes=5)
+RECORDS_PER_RUN = 25_000
+MOST_RUNS = 4
+
+_UNDER_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+class Seen(msgspec.Struct):
+    """The change sensor's cursor: when each table was last confirmed, and last reported as polled (UTC)."""
+
+    confirmed: dict[str, datetime] = {}
+    reported: dict[str, datetime] = {}
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What the backlog sensor last asked for: records left then, when, and how long to wait if nothing moves."""
+
+    left: int
+    at: datetime
+    wait: float
+
+
+def under_way(instance: dg.DagsterInstance, table: str) -> bool:
+    """Is a run of this table queued or running?"""
+    return instance.get_runs_count(dg.RunsFilter(tags={TABLE_TAG: table}, statuses=_UNDER_WAY)) > 0
+
+
+def changes_sensor(
+    tables: Sequence[TableConfig], runtime: Runtime, default_status: dg.DefaultSensorStatus
+) -> dg.SensorDefinition:
+    """Waits inside its tick for the next change (long polling), then asks for one run of the tables that changed."""
+    watchers: list[Watcher] = []
+
+    @dg.sensor(
+        name="d365_changes",
+        target=dg.AssetSelection.assets(*(key for t in tables for key in (d365_key(t), campaign_key(t)))),
+        minimum_interval_seconds=1,
+        default_status=default_status,
+        description="Watches the Dynamics 365 change feeds and starts a run within a second or two of a change.",
+    )
+    def d365_changes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        if not watchers:
+            watchers.append(Watcher(runtime))
+        seen = msgspec.json.decode(context.cursor, type=Seen) if context.cursor else Seen()
+        until = time.monotonic() + HOLD_SECONDS
+        changed: set[str] = set()
+        looked: set[str] = set()
+        while not changed:
+            idle = [config for config in tables if not under_way(context.instance, config.table)]
+            changed = watchers[0].look(idle)
+            looked |= {config.table for config in idle}
+            if time.monotonic() > until:
+                break
+            time.sleep(LOOK_SECONDS * max(1, len(tables) / 2))
+        now = datetime.now(UTC)
+        quiet = [config for config in tables if config.table in looked - changed]
+        return dg.SensorResult(
+            run_requests=[_capture_and_push(config) for config in tables if config.table in changed],
+            skip_reason=None if changed else f"No change in {', '.join(config.table for config in tables)}.",
+            asset_events=[*_confirmations(quiet, seen, now), *_reports(quiet, runtime, seen, now)],
+            cursor=msgspec.json.encode(seen).decode(),
+        )
+
+    return d365_changes
+
+
+def _capture_and_push(config: TableConfig) -> dg.RunRequest:
+    return dg.RunRequest(
+        partition_key=today(),
+        asset_selection=[d365_key(config), campaign_key(config)],
+        asset_check_keys=run_checks(config),
+        tags={TABLE_TAG: config.table},
+    )
+
+
+def _confirmations(quiet: Iterable[TableConfig], seen: Seen, now: datetime) -> list[dg.AssetMaterialization]:
+    """Today's partition of a quiet table is complete up to now: said hourly, without a run."""
+    events: list[dg.AssetMaterialization] = []
+    for config in quiet:
+        if now - seen.confirmed.setdefault(config.table, now) < CONFIRM:
+            continue
+        seen.confirmed[config.table] = now
+        events.append(
+            dg.AssetMaterialization(
+                d365_key(config),
+                partition=today(),
+                description="The change feed was polled and holds nothing new.",
+                metadata={"rows_captured": 0, "polled_at": dg.MetadataValue.timestamp(now)},
+            )
+        )
+    return events
+
+
+def _reports(
+    quiet: Iterable[TableConfig], runtime: Runtime, seen: Seen, now: datetime
+) -> list[dg.AssetCheckEvaluation]:
+    """The check "change feed is polled" of quiet tables, every few minutes."""
+    events: list[dg.AssetCheckEvaluation] = []
+    for config in quiet:
+        last = seen.reported.get(config.table)
+        if last and now - last < CHECKED:
+            continue
+        seen.reported[config.table] = now
+        result = feed_result(config, runtime.ledger.feed(config.table), now)
+        key = feed_check_key(config)
+        events.append(
+            dg.AssetCheckEvaluation(
+                asset_key=key.asset_key,
+                check_name=key.name,
+                passed=result.passed,
+                metadata=dict(result.metadata),
+                description=result.description,
+            )
+        )
+    return events
+
+
+def backlog_sensor(
+    tables: Sequence[TableConfig], runtime: Runtime, default_status: dg.DefaultSensorStatus
+) -> dg.SensorDefinition:
+    """Asks for runs of the partitions that still have pending records; several at once for a large backlog."""
+
+    @dg.sensor(
+        name="backlog",
+        target=dg.AssetSelection.assets(*map(campaign_key, tables)),
+        minimum_interval_seconds=4,
+        default_status=default_status,
+        description="Looks at the ledger and starts runs for partitions with records that are still to be sent.",
+    )
+    def backlog(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        asked = msgspec.json.decode(context.cursor, type=dict[str, Asked]) if context.cursor else {}
+        now = datetime.now(UTC)
+        requests: list[dg.RunRequest] = []
+        for config in tables:
+            pending = runtime.ledger.pending_days(config.table)
+            left = sum(count for _, count in pending)
+            if not left:
+                asked.pop(config.table, None)
+                continue
+            if under_way(context.instance, config.table):
+                continue
+            worth, asked[config.table] = ask_again(asked.get(config.table), left, now)
+            if worth:
+                parts = min(MOST_RUNS, -(-left // RECORDS_PER_RUN))
+                requests += [_push_range(config, first, last) for first, last in split_days(pending, parts)]
+        return dg.SensorResult(
+            run_requests=requests,
+            skip_reason=None if requests else "Nothing is pending, or a run is under way.",
+            cursor=msgspec.json.encode(asked).decode(),
+        )
+
+    return backlog
+
+
+def ask_again(asked: Asked | None, left: int, now: datetime) -> tuple[bool, Asked]:
+    """Is a run worth asking for? At once while the backlog moves; else after a wait that doubles up to 5 minutes."""
+    if asked is None or left != asked.left:
+        return True, Asked(left, now, 10.0)
+    if (now - asked.at).total_seconds() < asked.wait:
+        return False, asked
+    return True, Asked(left, now, min(300.0, asked.wait * 2))
+
+
+def _push_range(config: TableConfig, first: Any, last: Any) -> dg.RunRequest:
+    where: dict[str, Any] = {"partition_key": first.isoformat()} if first == last else {}
+    return dg.RunRequest(
+        **where,
+        asset_selection=[campaign_key(config)],
+        asset_check_keys=[key for key in run_checks(config) if key.asset_key == campaign_key(config)],
+        tags={TABLE_TAG: config.table, **({} if where else range_tags(first, last))},
+    )

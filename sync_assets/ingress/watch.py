@@ -1,0 +1,79 @@
+"""Watching the change feeds: is there anything new, without taking anything out of them?
+
+One client and one event loop live as long as the process, so that a look costs one request and no sign-in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import msgspec
+
+from sync_assets.config import TableConfig
+from sync_assets.d365.client import DataverseClient, FeedExpired
+from sync_assets.ledger import FeedMoved
+from sync_assets.runtime import Runtime
+
+T = TypeVar("T")
+KEEP_LINK = timedelta(minutes=1)
+"""How often the fresh link of a quiet feed is saved."""
+
+
+class _Look(msgspec.Struct):
+    value: list[msgspec.Raw]
+    next_link: str | None = msgspec.field(default=None, name="@odata.nextLink")
+    delta_link: str | None = msgspec.field(default=None, name="@odata.deltaLink")
+
+
+class Watcher:
+    """Looks at the feeds of several tables at once. Thread-safe."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._loop = asyncio.new_event_loop()
+        self._client: DataverseClient | None = None
+        self._stack = AsyncExitStack()
+        threading.Thread(target=self._loop.run_forever, name="watch", daemon=True).start()
+
+    def look(self, tables: Sequence[TableConfig]) -> set[str]:
+        """Names of the tables that have something to capture. Raises what the client raises.
+
+        A feed that answers without news is noted as polled, with its fresh link: a quiet table must not expire
+        (dataverse-web-api.md section 1.5, rule 2).
+        """
+        return self._call(self._look(tables))
+
+    def close(self) -> None:
+        self._call(self._stack.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    async def _look(self, tables: Sequence[TableConfig]) -> set[str]:
+        if self._client is None:
+            self._client = await self._stack.enter_async_context(self._runtime.d365())
+        news = await asyncio.gather(*(self._has_news(self._client, config) for config in tables))
+        return {config.table for config, new in zip(tables, news, strict=True) if new}
+
+    async def _has_news(self, client: DataverseClient, config: TableConfig) -> bool:
+        ledger = await asyncio.to_thread(lambda: self._runtime.ledger)
+        feed = await asyncio.to_thread(ledger.feed, config.table)
+        if feed is None or feed.link is None or feed.kind == "page":
+            return True
+        try:
+            body = await client.page(feed.link, tracked=False, size=1, table=config.table)
+        except FeedExpired:
+            return True  # the capture will begin a full read
+        look = msgspec.json.decode(body, type=_Look)
+        if look.value or look.next_link or not look.delta_link:
+            return True
+        stale = datetime.now(UTC) - feed.saved_at > KEEP_LINK
+        with suppress(FeedMoved):  # then a capture is under way, which polls better than we do
+            await asyncio.to_thread(ledger.polled, config.table, feed.version, look.delta_link if stale else None)
+        return False

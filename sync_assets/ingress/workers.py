@@ -1,0 +1,64 @@
+"""Who holds a lease, and whether that process still lives.
+
+A lease protects a record from being sent twice. When its holder was killed on this machine, nobody has to wait for
+the lease to run out: the process is gone for certain (same host, same process namespace, no such process or another
+one under its number). Of workers on other machines nothing is known, so their leases run out by time.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+
+from sync_assets.ledger import Ledger
+
+
+def worker_id() -> str:
+    """A name for this process, unique for each call: host, process namespace, process id, its start, a random part."""
+    return "|".join([socket.gethostname(), _namespace(), str(os.getpid()), _started(os.getpid()), uuid.uuid4().hex[:8]])
+
+
+def is_dead(owner: str) -> bool:
+    """True only if `owner` ran on this machine and is certainly gone."""
+    try:
+        host, namespace, pid, started, _ = owner.split("|")
+        number = int(pid)
+    except ValueError:
+        return False
+    if (host, namespace) != (socket.gethostname(), _namespace()):
+        return False
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return bool(started) and _started(number) != started
+
+
+def release_dead(ledger: Ledger) -> int:
+    """Gives back what killed processes of this machine held. Returns how many leases were released."""
+    released = 0
+    for lease in ledger.leases():
+        if is_dead(lease.owner):
+            ledger.release(lease.owner)
+            released += 1
+    return released
+
+
+def _namespace() -> str:
+    """The process namespace, so that equal host names in two containers are not taken for one machine."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """When the process started, in clock ticks since boot; tells a process from a later one under the same number."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+            return stat.read().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""

@@ -1,0 +1,149 @@
+"""`doctor`: is everything in place? A line for each question: ok, warn or fail, with what to do.
+
+Asks as few things as it can: configuration, environment, ledger, sign-in on both sides, each table's preflight.
+Writes nothing to either system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from sync_assets.config import Config, TableConfig
+from sync_assets.d365.client import DataverseClient
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress.preflight import Finding, NotReady, preflight
+from sync_assets.runtime import Runtime
+from sync_assets.settings import SettingsError
+
+SHORT_WINDOW_DAYS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One answer; `what` was asked, `message` says how it is and what to do."""
+
+    outcome: Literal["ok", "warn", "fail"]
+    what: str
+    message: str
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def examine(runtime: Runtime) -> list[Line]:
+    """All answers. Never raises for what is wrong with the set-up: that is a line."""
+    lines: list[Line] = []
+    try:
+        config = runtime.config
+    except SyncAssetsError as error:
+        return _failed("configuration", error)
+    tables = ", ".join(f"{table.table} -> {table.resource}" for table in config.tables)
+    lines.append(Line("ok", "configuration", f"{runtime.settings.config} maps {tables}"))
+    lines += _environment(runtime)
+    lines += _ledger(runtime)
+    lines += _guardrails(config)
+    if not any(line.outcome == "fail" and line.what == "environment" for line in lines):
+        lines += asyncio.run(_systems(runtime))
+    return lines
+
+
+def _failed(what: str, error: SyncAssetsError) -> list[Line]:
+    return [Line("fail", what, line) for line in str(error).splitlines()]
+
+
+def _environment(runtime: Runtime) -> list[Line]:
+    problems: list[str] = []
+    needed = [runtime.settings.d365, runtime.settings.campaign]
+    if runtime.config.opt_out.direction in ("campaign_to_d365", "bidirectional"):
+        needed.append(runtime.settings.sftp)  # type: ignore[arg-type]
+    for settings in needed:
+        try:
+            settings()
+        except SettingsError as error:
+            problems += error.problems
+    if problems:
+        return [Line("fail", "environment", problem) for problem in problems]
+    return [Line("ok", "environment", "all variables are set")]
+
+
+def _ledger(runtime: Runtime) -> list[Line]:
+    try:
+        counts = runtime.ledger.counts()
+    except SyncAssetsError as error:
+        return _failed("ledger", error)
+    known = sum(c.pending + c.waiting + c.failed + c.held + c.synced for c in counts.values())
+    return [Line("ok", "ledger", f"open, {known:,} records known")]
+
+
+def _guardrails(config: Config) -> list[Line]:
+    """The limits that the configuration alone can break."""
+    rails, lines = config.guardrails, list[Line]()
+    entities = len([table for table in config.tables if table.table != "contact"])
+    lines.append(
+        Line(
+            "fail" if entities > rails.max_custom_entities else "ok",
+            "guardrail custom entities",
+            f"{entities} of at most {rails.max_custom_entities}",
+        )
+    )
+    for table in config.tables:
+        columns = len(table.fields) + len(table.links)
+        lines.append(
+            Line(
+                "fail" if columns > rails.max_columns else "ok",
+                f"guardrail columns of {table.table}",
+                f"{columns} of at most {rails.max_columns}",
+            )
+        )
+    return lines
+
+
+async def _systems(runtime: Runtime) -> list[Line]:
+    lines: list[Line] = []
+    try:
+        async with runtime.d365() as d365, runtime.campaign() as campaign:
+            lines += await _dynamics(d365)
+            try:
+                await campaign.sign_in()
+                lines.append(Line("ok", "Campaign", "signed in"))
+            except SyncAssetsError as error:
+                lines += _failed("Campaign", error)
+            if any(line.outcome == "fail" for line in lines):
+                return lines
+            for config in runtime.config.tables:
+                try:
+                    ready = await preflight(config, d365, campaign)
+                    lines += [_line(config, finding) for finding in ready.findings]
+                    lines += [Line("warn", f"{config.table}", warning) for warning in ready.mapping.warnings]
+                except NotReady as error:
+                    lines += [_line(config, finding) for finding in error.findings]
+                except SyncAssetsError as error:
+                    lines += _failed(config.table, error)
+    except SyncAssetsError as error:
+        lines += _failed("connections", error)
+    return lines
+
+
+def _line(config: TableConfig, finding: Finding) -> Line:
+    outcome: Literal["ok", "warn", "fail"] = "warn" if finding.passed is None else "ok" if finding.passed else "fail"
+    return Line(outcome, f"{config.table}: {finding.check.replace('_', ' ')}", finding.message)
+
+
+async def _dynamics(client: DataverseClient) -> list[Line]:
+    try:
+        user = await client.who_am_i()
+        lines = [Line("ok", "Dynamics 365", f"signed in, application user {user}")]
+        days = await client.change_tracking_days()
+    except SyncAssetsError as error:
+        return _failed("Dynamics 365", error)
+    if days is not None:
+        lines.append(
+            Line(
+                "warn" if days < SHORT_WINDOW_DAYS else "ok",
+                "change tracking window",
+                f"positions in the change feed stay good for {days} days: a longer standstill costs a full read",
+            )
+        )
+    return lines

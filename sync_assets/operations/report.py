@@ -1,0 +1,66 @@
+"""Counts and records of the ledger as plain documents: what `status`, `sync` and `rejects` print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sync_assets.runtime import Runtime
+
+CALL_KINDS = ("insert", "update", "delete", "read")
+
+
+def status(runtime: Runtime) -> dict[str, Any]:
+    """The document of `status --json` (contract.md section 1); engine calls are those of the current UTC day."""
+    return document(runtime, runtime.ledger.engine_calls(datetime.now(UTC).date()))
+
+
+def document(runtime: Runtime, calls: Mapping[str, int]) -> dict[str, Any]:
+    """Counts per mapped table, the feed's position, engine calls by kind, opt-outs."""
+    counts = runtime.ledger.counts()
+    tables: dict[str, Any] = {}
+    for config in runtime.config.tables:
+        found, feed = counts.get(config.table), runtime.ledger.feed(config.table)
+        tables[config.table] = {
+            "resource": config.resource,
+            "pending": found.pending if found else 0,
+            "waiting": found.waiting if found else 0,
+            "failed": found.failed if found else 0,
+            "held": found.held if found else 0,
+            "synced": found.synced if found else 0,
+            "feed": {
+                "position_saved_at": iso(feed.saved_at) if feed else None,
+                "polled_at": iso(feed.polled_at) if feed else None,
+                "complete": bool(feed and feed.complete and feed.kind == "delta"),
+            },
+        }
+    return {
+        "tables": tables,
+        "engine_calls": {kind: calls.get(kind, 0) for kind in CALL_KINDS},
+        "opt_out": {
+            "files_processed": 0,
+            "last_file_at": None,
+            "to_d365": 0,
+            "to_campaign": 0,
+            "rejected_rows": 0,
+        },
+    }
+
+
+def rejects(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
+    """The refused records: ids and reasons, never their content."""
+    return [
+        {
+            "table": reject.table,
+            "id": reject.id,
+            "reason": reject.reason,
+            "since": iso(reject.since),
+            "attempts": reject.attempts,
+        }
+        for reject in runtime.ledger.rejects(table)
+    ]
+
+
+def iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

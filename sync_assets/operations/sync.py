@@ -1,0 +1,124 @@
+"""`sync`: every flow through Dagster, until nothing more can be done.
+
+Each step is a real Dagster run in this process. What one pass leaves pending (a record that is to be tried again
+later, records leased to another worker) the next pass takes up; the loop ends when nothing is pending, when a pass
+moved nothing, or when something stopped a flow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from sync_assets.config import TableConfig
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress.assets import campaign_key, d365_key, table_assets
+from sync_assets.ingress.workers import release_dead
+from sync_assets.operations.instance import dagster_instance
+from sync_assets.operations.report import document
+from sync_assets.partitions import TABLE_TAG, range_tags, split_days, today
+from sync_assets.runtime import Runtime
+
+MOST_RANGES = 8
+PATIENCE_SECONDS = 300.0
+"""How long `sync` waits for records that are leased to others or to be tried again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """`document`: what `sync --json` prints. `problems`: why a flow could not run, `stopped`: why one ended
+    early. `status`: the exit status."""
+
+    document: dict[str, Any]
+    problems: list[SyncAssetsError]
+    stopped: list[str]
+    status: int
+
+
+def unknown_tables(runtime: Runtime, names: Sequence[str]) -> SyncAssetsError | None:
+    known = [config.table for config in runtime.config.tables]
+    wrong = [name for name in names if name not in known]
+    if not wrong:
+        return None
+    return SyncAssetsError(f"{', '.join(wrong)} is not a mapped table.", f"Mapped are: {', '.join(known)}.")
+
+
+def sync(runtime: Runtime, only: Sequence[str] = ()) -> Synced:
+    """Runs the flows of all mapped tables, or of `only`. Safe to kill and repeat at any moment."""
+    if error := unknown_tables(runtime, only):
+        raise error
+    tables = [config for config in runtime.config.tables if not only or config.table in only]
+    runtime.ledger  # noqa: B018  an unusable ledger is told before anything else
+    with dagster_instance() as instance:
+        release_dead(runtime.ledger)
+        for config in tables:
+            _run(runtime, config, instance, [d365_key(config), campaign_key(config)], {"partition_key": today()})
+        if not runtime.problems:
+            _push_the_rest(runtime, tables, instance)
+    outcome = document(runtime, runtime.calls)
+    return Synced(
+        outcome, runtime.problems, runtime.stopped, _status(runtime, outcome, [config.table for config in tables])
+    )
+
+
+def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str]) -> int:
+    """0 nothing pending; 2 something failed, is held, waiting or pending; 1 a flow could not run."""
+    if runtime.problems:
+        return 1
+    left = (outcome["tables"][table][state] for table in tables for state in ("pending", "waiting", "failed", "held"))
+    return 2 if any(left) else 0
+
+
+def _push_the_rest(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance) -> None:
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    before = None
+    while not runtime.problems and not runtime.stopped:
+        left = {config.table: runtime.ledger.pending_days(config.table) for config in tables}
+        for config in tables:
+            for first, last in split_days(left[config.table], MOST_RANGES if len(left[config.table]) > 1 else 1):
+                where: dict[str, Any] = (
+                    {"partition_key": first.isoformat()} if first == last else {"tags": range_tags(first, last)}
+                )
+                _run(runtime, config, instance, [campaign_key(config)], where)
+        pending = {config.table: _pending(runtime, config) for config in tables}
+        if not any(pending.values()) or time.monotonic() > give_up_at:
+            return
+        due = runtime.ledger.next_due()
+        if pending == before and due is None:
+            return
+        before = pending
+        pause = (due - datetime.now(UTC)).total_seconds() if due else 0.5
+        time.sleep(min(max(pause, 0.1), 5.0))
+        release_dead(runtime.ledger)
+
+
+def _pending(runtime: Runtime, config: TableConfig) -> int:
+    counts = runtime.ledger.counts().get(config.table)
+    return counts.pending if counts else 0
+
+
+def _run(
+    runtime: Runtime,
+    config: TableConfig,
+    instance: dg.DagsterInstance,
+    selection: list[dg.AssetKey],
+    where: dict[str, Any],
+) -> None:
+    """One Dagster run. What stops it is in `runtime.problems` afterwards: the assets tell."""
+    result = dg.materialize(
+        table_assets(config, runtime),
+        selection=dg.AssetSelection.assets(*selection),
+        instance=instance,
+        raise_on_error=False,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        **{**where, "tags": {TABLE_TAG: config.table, **where.get("tags", {})}},
+    )
+    if not result.success and not runtime.problems and not runtime.stopped:
+        runtime.problems.append(
+            SyncAssetsError(f"The Dagster run {result.run_id} failed.", "Look at its events in the UI, under Runs.")
+        )

@@ -1,0 +1,45 @@
+"""Daily partitions, UTC: a row belongs to the day on which D365 last modified it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+
+from sync_assets.ingress.transform import FIRST_DAY
+
+daily = dg.DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat(), timezone="UTC", end_offset=1)
+"""Up to and including today; rows last modified before the first day stand under the first day."""
+
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+TABLE_TAG = "sync/table"
+"""On every run of ours: which table it works on, so that sensors see what is under way."""
+
+
+def today() -> str:
+    """The key of today's partition."""
+    return datetime.now(UTC).date().isoformat()
+
+
+def range_tags(first: date, last: date) -> dict[str, str]:
+    """Tags that make one run of all partitions from `first` to `last`."""
+    return {RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}
+
+
+def split_days(pending: Sequence[tuple[date, int]], parts: int, widest_gap: int = 31) -> list[tuple[date, date]]:
+    """Days with pending records, ascending -> ranges for about `parts` runs of like size, and a cut at each wide gap.
+
+    A range names every day in it, pending or not, and Dagster notes each of them as materialised: that is why a gap
+    of more than `widest_gap` days is left out. A day that outweighs its share stands in several ranges: the runs
+    share its records through leases.
+    """
+    share = max(1, -(-sum(count for _, count in pending) // parts))
+    ranges: list[tuple[date, date, int]] = []
+    for day, count in pending:
+        last = ranges[-1] if ranges else None
+        if last is None or last[2] + count > share or day - last[1] > timedelta(days=widest_gap):
+            ranges.append((day, day, count))
+        else:
+            ranges[-1] = (last[0], day, last[2] + count)
+    return [(first, last) for first, last, count in ranges for _ in range(max(1, round(count / share)))]

@@ -1,0 +1,107 @@
+"""What a flow needs at run time: the configuration, the ledger, and clients of both systems.
+
+Everything is made when it is first asked for, so that definitions load without any environment, and a missing
+variable is named by the run that needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from sync_assets.config_file import load_config
+from sync_assets.errors import SyncAssetsError
+from sync_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from sync_assets.campaign.client import CampaignClient
+    from sync_assets.config import Config
+    from sync_assets.d365.client import DataverseClient
+    from sync_assets.ledger import Ledger
+
+
+@dataclass
+class Runtime:
+    """One process's view of the environment. `calls` counts the engine calls that this process made, by kind;
+    `problems` keeps what kept a flow from running, `stopped` what ended one early: the command line prints them."""
+
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    calls: Counter[str] = field(default_factory=Counter[str])
+    problems: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
+    stopped: list[str] = field(default_factory=list[str])
+    progress: Callable[[str, int], None] = lambda what, records: None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def settings(self) -> Settings:
+        return Settings.from_environment(self.environment)
+
+    @cached_property
+    def config(self) -> Config:
+        return load_config(self.settings.config)
+
+    @property
+    def ledger(self) -> Ledger:
+        with self._lock:
+            return self._ledger
+
+    @cached_property
+    def _ledger(self) -> Ledger:
+        from sync_assets.ledger import Ledger  # SQLAlchemy: not for those who only list assets  # noqa: PLC0415
+
+        return Ledger.open(self.settings.ledger_url)
+
+    @asynccontextmanager
+    async def d365(self) -> AsyncIterator[DataverseClient]:
+        from sync_assets.d365.client import DataverseClient  # noqa: PLC0415
+        from sync_assets.d365.sign_in import entra_tokens  # noqa: PLC0415
+        from sync_assets.http import ssl_context  # noqa: PLC0415
+
+        access = self.settings.d365()
+        context = ssl_context(self.settings.ca_bundle)
+        tokens = entra_tokens(
+            authority=access.authority,
+            tenant=access.tenant_id,
+            client_id=access.client_id,
+            client_secret=access.client_secret.get_secret_value(),
+            resource=access.url,
+            context=context,
+        )
+        client = DataverseClient(access.url, tokens, context=context)
+        try:
+            yield client
+        finally:
+            await client.aclose()
+
+    @asynccontextmanager
+    async def campaign(self) -> AsyncIterator[CampaignClient]:
+        from sync_assets.campaign.client import CampaignClient  # noqa: PLC0415
+        from sync_assets.campaign.sign_in import ims_tokens  # noqa: PLC0415
+        from sync_assets.http import ssl_context  # noqa: PLC0415
+
+        access = self.settings.campaign()
+        context = ssl_context(self.settings.ca_bundle)
+        tokens = ims_tokens(
+            ims_url=access.ims_url,
+            client_id=access.client_id,
+            client_secret=access.client_secret.get_secret_value(),
+            scopes=access.scopes,
+            context=context,
+        )
+        client = CampaignClient(
+            access.url,
+            tokens,
+            api_key=access.client_id,
+            context=context,
+            connections=self.config.guardrails.concurrency,
+        )
+        try:
+            yield client
+        finally:
+            await client.aclose()

@@ -1,0 +1,134 @@
+"""A page of rows becomes a typed frame; nothing is rounded, guessed or lost on the way."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync_assets.d365.metadata import ColumnType
+from sync_assets.d365.pages import BadPage, PageParser
+
+COLUMNS: dict[str, ColumnType] = {
+    "contactid": "guid",
+    "firstname": "string",
+    "donotemail": "boolean",
+    "gendercode": "picklist",
+    "annualincome": "money",
+    "modifiedon": "datetime",
+}
+ROW = {
+    "@odata.etag": 'W/"1"',
+    "contactid": "6f",
+    "firstname": "Ada",
+    "donotemail": True,
+    "gendercode": 2,
+    "annualincome": 1.5,
+    "modifiedon": "2026-11-24T10:00:00Z",
+}
+TOMBSTONE = {"@odata.context": "x/$metadata#contacts/$deletedEntity", "id": "2E", "reason": "deleted"}
+
+
+def page(*rows: object, **links: str) -> bytes:
+    return json.dumps({"value": rows, **{f"@odata.{name}": link for name, link in links.items()}}).encode()
+
+
+def parse(body: bytes) -> tuple[list[dict[str, object]], list[str]]:
+    found = PageParser(COLUMNS).parse(body)
+    return found.rows.to_dicts(), found.deleted
+
+
+def test_rows_and_links() -> None:
+    found = PageParser(COLUMNS).parse(page(ROW, nextLink="n"))
+    assert found.next_link == "n"
+    assert found.delta_link is None
+    assert found.rows.schema == pl.Schema(
+        {
+            "contactid": pl.String,
+            "firstname": pl.String,
+            "donotemail": pl.Boolean,
+            "gendercode": pl.Int64,
+            "annualincome": pl.String,
+            "modifiedon": pl.String,
+        }
+    )
+    assert found.rows.row(0) == ("6f", "Ada", True, 2, "1.5", "2026-11-24T10:00:00Z")
+
+
+def test_the_delta_link_may_stand_before_the_rows() -> None:
+    body = b'{"@odata.deltaLink":"d","value":[]}'
+    found = PageParser(COLUMNS).parse(body)
+    assert (found.delta_link, found.rows.height) == ("d", 0)
+
+
+@pytest.mark.parametrize("number", ["20000.0000", "9007199254740993.0000000001", "0.10", "-1e3", "12"])
+def test_money_stays_the_text_that_was_sent(number: str) -> None:
+    body = page({**ROW, "annualincome": "NUMBER"}).replace(b'"NUMBER"', number.encode())
+    rows, _ = parse(body)
+    assert rows[0]["annualincome"] == number
+
+
+def test_nulls() -> None:
+    rows, _ = parse(page({**dict.fromkeys(COLUMNS), "contactid": "6f"}))
+    assert rows == [{**dict.fromkeys(COLUMNS), "contactid": "6f"}]
+
+
+def test_deletions_stand_apart_from_rows() -> None:
+    assert parse(page(TOMBSTONE, ROW, TOMBSTONE))[1] == ["2e", "2e"]
+
+
+def test_a_text_that_looks_like_a_deletion_is_none() -> None:
+    rows, deleted = parse(page({**ROW, "firstname": '{"reason":"deleted"} $deletedEntity'}))
+    assert deleted == []
+    assert len(rows) == 1
+
+
+def test_a_column_named_reason_is_none_either() -> None:
+    columns: dict[str, ColumnType] = {"id": "guid", "reason": "string"}
+    found = PageParser(columns).parse(page({"id": "1", "reason": "moved"}))
+    assert (found.rows.to_dicts(), found.deleted) == ([{"id": "1", "reason": "moved"}], [])
+
+
+@pytest.mark.parametrize("wrong", [{"gendercode": "2"}, {"donotemail": 1}, {"firstname": 12}, {"gendercode": 1.5}])
+def test_a_value_of_another_type_is_an_error_that_does_not_quote_it(wrong: dict[str, object]) -> None:
+    with pytest.raises(BadPage, match="does not fit the table's metadata") as raised:
+        parse(page({**ROW, "firstname": "Secretive", **wrong}))
+    assert "Secretive" not in str(raised.value)
+
+
+def test_a_selected_column_that_is_missing_is_an_error_and_not_null() -> None:
+    row = {name: value for name, value in ROW.items() if name != "firstname"}
+    with pytest.raises(BadPage, match="firstname"):
+        parse(page(row))
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"value":', b'{"error":{}}', b'{"value":{}}'])
+def test_what_is_no_page_is_an_error(body: bytes) -> None:
+    with pytest.raises(BadPage):
+        parse(body)
+
+
+def test_half_a_surrogate_pair_does_not_stop_the_page_and_changes_nothing_else() -> None:
+    lone = page({**ROW, "firstname": "LONE"}, {**ROW, "firstname": "WHOLE", "annualincome": "MONEY"})
+    lone = lone.replace(b"LONE", rb"a\ud83db").replace(b"WHOLE", rb"\ud83d\ude00 \\ud83d")
+    rows, _ = parse(lone.replace(b'"MONEY"', b"20000.0000"))
+    assert [row["firstname"] for row in rows] == ["a\ufffdb", "\U0001f600 \\ud83d"]
+    assert rows[1]["annualincome"] == "20000.0000"
+
+
+@given(st.lists(st.text(), max_size=5))
+def test_every_text_arrives_as_it_was(texts: list[str]) -> None:
+    whole = [text.encode("utf-8", "replace").decode() for text in texts]
+    rows, _ = parse(page(*({**ROW, "firstname": text} for text in whole)))
+    assert [row["firstname"] for row in rows] == whole
+
+
+@given(st.binary(max_size=200))
+def test_foreign_bytes_are_a_page_or_a_clear_error(body: bytes) -> None:
+    try:
+        parse(body)
+    except BadPage as error:
+        assert "Dynamics 365" in str(error)

@@ -1,0 +1,47 @@
+"""Which runs a backlog is split into."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync_assets.partitions import split_days
+
+
+def day(n: int) -> date:
+    return date(2026, 1, 1) + timedelta(days=n)
+
+
+def test_nothing_pending_needs_no_run() -> None:
+    assert split_days([], 4) == []
+
+
+def test_one_part_is_one_range() -> None:
+    assert split_days([(day(0), 5), (day(3), 1), (day(9), 7)], 1) == [(day(0), day(9))]
+
+
+def test_a_wide_gap_is_left_out() -> None:
+    assert split_days([(day(0), 5), (day(100), 1)], 1) == [(day(0), day(0)), (day(100), day(100))]
+
+
+def test_equal_days_are_shared_out_evenly() -> None:
+    assert split_days([(day(n), 10) for n in range(8)], 4) == [(day(n), day(n + 1)) for n in range(0, 8, 2)]
+
+
+def test_one_heavy_day_gets_several_runs() -> None:
+    assert split_days([(day(0), 1_000_000)], 4) == [(day(0), day(0))] * 4
+
+
+pending = st.dictionaries(st.integers(0, 400), st.integers(1, 100_000), max_size=60).map(
+    lambda found: [(day(n), count) for n, count in sorted(found.items())]
+)
+
+
+@given(pending, st.integers(1, 8))
+def test_every_pending_day_is_in_a_range_and_ranges_do_not_overlap(found: list[tuple[date, int]], parts: int) -> None:
+    ranges = split_days(found, parts)
+    assert all(any(first <= one <= last for first, last in ranges) for one, _ in found)
+    distinct = list(dict.fromkeys(ranges))
+    assert all(before[1] < after[0] for before, after in zip(distinct, distinct[1:], strict=False))
