@@ -1,0 +1,41 @@
+"""The freshness check tells "polled lately, nothing new" from "not polled"."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sync_assets.config import TableConfig
+from sync_assets.ingress.checks import SILENT_AFTER, feed_result
+from sync_assets.ledger import Feed
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+CONTACT = TableConfig.model_validate(
+    {"table": "contact", "resource": "profile", "key": "externalId", "fields": {"firstname": "firstName"}}
+)
+
+
+def feed(polled: timedelta, saved: timedelta = timedelta(days=3), complete: bool = True) -> Feed:
+    return Feed("contact", "link", "delta", "f", complete, 1, 7, False, NOW - saved, NOW - polled)
+
+
+@pytest.mark.parametrize(
+    ("found", "passed", "says"),
+    [
+        (None, False, "never been captured"),
+        (feed(timedelta(seconds=3)), True, "Polled at 2026-11-24 11:59:57 UTC, nothing new is waiting; complete"),
+        (feed(SILENT_AFTER), True, "Polled at"),
+        (feed(SILENT_AFTER + timedelta(seconds=1)), False, "Not polled since 2026-11-24 11:44:59 UTC"),
+        (feed(timedelta(0), complete=False), True, "first read is not finished"),
+    ],
+)
+def test_what_the_check_says(found: Feed | None, passed: bool, says: str) -> None:
+    result = feed_result(CONTACT, found, NOW)
+    assert result.passed is passed
+    assert says in (result.description or "")
+
+
+def test_a_failing_check_says_what_to_do() -> None:
+    result = feed_result(CONTACT, feed(timedelta(hours=2)), NOW)
+    assert "Start the sensor d365_changes" in (result.description or "")
