@@ -1,0 +1,190 @@
+"""Records that belong to others: links by PKey, by key, by a joined attribute; hidden children; deletes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from sync_assets.sandbox.campaign import Campaign
+from sync_assets.sandbox.campaign.settings import BadSettings
+
+EXT = "/profileAndServicesExt"
+RST = "RST-360011 An error has occurred - please contact your administrator."
+JOINED = {"links": {"cusOrder": {"cusContactLink": {"cardinality": "one", "join": "cusContactId"}}}}
+OPTIONAL = {"links": {"cusOrder": {"cusContactLink": {"cardinality": "zero_or_one"}}}}
+
+
+async def post(http: httpx.AsyncClient, resource: str, **body: Any) -> dict[str, Any]:
+    answer = await http.post(f"{EXT}/{resource}", json=body)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+async def test_a_link_takes_a_pkey_or_a_business_key(http: httpx.AsyncClient) -> None:
+    parent = await post(http, "profile", externalId="p1", firstName="Ada")
+    shown = {"PKey": parent["PKey"], "href": parent["href"], "title": "Ada"}
+    await post(http, "cusOrder", cusOrderId="o1", cusContactLink={"PKey": parent["PKey"]})
+    await post(http, "cusOrder", cusOrderId="o2", cusContactLink={"PKey": "p1"})
+    for key in ("o1", "o2"):
+        assert (await http.get(f"{EXT}/cusOrder/{key}")).json()["cusContactLink"] == shown
+        assert (await http.get(f"{EXT}/cusOrder/{key}/cusContactLink")).json() == shown
+
+
+async def test_the_answer_to_a_post_shows_links_only_as_v8_does(http: httpx.AsyncClient, campaign: Campaign) -> None:
+    await post(http, "profile", externalId="p1")
+    told = await post(http, "cusOrder", cusOrderId="o1", cusContactLink={"PKey": "p1"})
+    assert told["cusContactLink"] is None
+    campaign.configure({"link_values_in_post": True})
+    told = await post(http, "cusOrder", cusOrderId="o2", cusContactLink={"PKey": "p1"})
+    assert told["cusContactLink"]["title"] == ""
+
+
+async def test_links_that_lead_nowhere_are_refused(http: httpx.AsyncClient) -> None:
+    parent = await post(http, "profile", externalId="p1")
+    service = (await http.post("/profileAndServices/service", json={})).json()["PKey"]
+    await http.delete(f"{EXT}/profile/{parent['PKey']}")
+    answer = await http.post(f"{EXT}/cusOrder", json={"cusContactLink": {"PKey": "nobody"}})
+    assert answer.status_code == 404
+    assert answer.text == (
+        f"{RST}\nUnable to find document with path 'Profile' from key 'nobody' "
+        "(document with schema 'profile' and name 'nobody')"
+    )
+    for pkey, status in (("@garbage", 500), (parent["PKey"], 404), (service, 404), (17, 500)):
+        answer = await http.post(f"{EXT}/cusOrder", json={"cusContactLink": {"PKey": pkey}})
+        assert answer.status_code == status, pkey
+
+
+async def test_the_trap_of_a_link_that_is_stored_as_zero(http: httpx.AsyncClient, campaign: Campaign) -> None:
+    campaign.configure({"unresolvable_links_as_zero": True, **OPTIONAL})
+    service = (await http.post("/profileAndServices/service", json={})).json()["PKey"]
+    for n, pkey in enumerate(("@garbage", service)):
+        await post(http, "cusOrder", cusOrderId=f"o{n}", cusContactLink={"PKey": pkey})
+        assert (await http.get(f"{EXT}/cusOrder/o{n}")).json()["cusContactLink"] is None
+    answer = await http.post(f"{EXT}/cusOrder", json={"cusContactLink": {"PKey": "nobody"}})
+    assert answer.status_code == 404, "an unknown business key is still told"
+
+
+async def test_a_link_described_by_other_attributes_is_silently_ignored(http: httpx.AsyncClient) -> None:
+    await post(http, "profile", externalId="p1")
+    await post(http, "cusOrder", cusOrderId="o1", cusContactLink={"PKey": "p1"})
+    answer = await http.patch(f"{EXT}/cusOrder/o1", json={"cusContactLink": {"externalId": "p2"}})
+    assert answer.status_code == 200
+    assert (await http.get(f"{EXT}/cusOrder/o1")).json()["cusContactLink"] is not None
+
+
+async def test_null_unlinks(http: httpx.AsyncClient, campaign: Campaign) -> None:
+    campaign.configure(OPTIONAL)
+    await post(http, "profile", externalId="p1")
+    await post(http, "cusOrder", cusOrderId="o1", cusContactLink={"PKey": "p1"})
+    await http.patch(f"{EXT}/cusOrder/o1", json={"cusContactLink": None})
+    assert (await http.get(f"{EXT}/cusOrder/o1")).json()["cusContactLink"] is None
+
+
+async def test_a_child_is_hidden_until_its_parent_arrives(http: httpx.AsyncClient, campaign: Campaign) -> None:
+    campaign.configure(JOINED)
+    child = await post(http, "cusOrder", cusOrderId="o1", cusContactId="p1")
+    urls = (f"{EXT}/cusOrder/o1", f"{EXT}/cusOrder/{child['PKey']}")
+    for url in urls:
+        for method in ("GET", "PATCH", "DELETE"):
+            assert (await http.request(method, url, json={})).status_code == 404
+    assert (await http.get(f"{EXT}/cusOrder")).json()["content"] == []
+    assert (await http.get(f"{EXT}/cusOrder/_count")).json() == {"count": 0}
+    found = await http.get(f"{EXT}/cusOrder/byCusOrderId?cusOrderId_parameter=o1")
+    assert found.json()["content"] == []
+    again = await http.post(f"{EXT}/cusOrder", json={"cusOrderId": "o1"})
+    assert again.status_code == 500, "but it holds its key"
+    assert "already exists" in again.text
+    parent = await post(http, "profile", externalId="p1")
+    for url in urls:
+        assert (await http.get(url)).json()["cusContactLink"]["PKey"] == parent["PKey"]
+    assert (await http.patch(urls[0], json={"cusName": "x"})).status_code == 200
+
+
+async def test_switching_the_link_to_zero_or_one_uncovers_hidden_children(
+    http: httpx.AsyncClient, campaign: Campaign
+) -> None:
+    await post(http, "cusOrder", cusOrderId="o1")
+    assert (await http.get(f"{EXT}/cusOrder/o1")).status_code == 404
+    campaign.configure(OPTIONAL)
+    assert (await http.get(f"{EXT}/cusOrder/o1")).json()["cusContactLink"] is None
+    campaign.configure({"links": {}})
+    assert (await http.get(f"{EXT}/cusOrder/o1")).status_code == 404
+    campaign.configure({"hide_orphans": False})
+    assert (await http.get(f"{EXT}/cusOrder/o1")).status_code == 200
+
+
+async def test_a_joined_link_follows_its_attribute(http: httpx.AsyncClient, campaign: Campaign) -> None:
+    campaign.configure(JOINED)
+    for key in ("p1", "p2"):
+        await post(http, "profile", externalId=key, firstName=key)
+    await post(http, "cusOrder", cusOrderId="o1", cusContactId="p1", cusContactLink={"PKey": "p2"})
+    assert (await http.get(f"{EXT}/cusOrder/o1")).json()["cusContactLink"]["title"] == "P1"
+    await http.patch(f"{EXT}/cusOrder/o1", json={"cusContactId": "p2"})
+    assert (await http.get(f"{EXT}/cusOrder/o1")).json()["cusContactLink"]["title"] == "P2"
+    for key, orders in (("p1", 0), ("p2", 1)):
+        assert (await http.get(f"{EXT}/profile/{key}/cusOrderslink/_count")).json() == {"count": orders}
+
+
+@pytest.mark.parametrize("settings", [JOINED, {}], ids=["joined", "by serial"])
+async def test_without_cascade_the_children_of_a_deleted_parent_are_hidden(
+    http: httpx.AsyncClient, campaign: Campaign, settings: dict[str, Any]
+) -> None:
+    campaign.configure(settings)
+    parent = await post(http, "profile", externalId="p1")
+    await post(http, "cusOrder", cusOrderId="o1", cusContactId="p1", cusContactLink={"PKey": "p1"})
+    await http.delete(f"{EXT}/profile/{parent['PKey']}")
+    assert (await http.get(f"{EXT}/cusOrder/o1")).status_code == 404
+    await post(http, "profile", externalId="p1")
+    back = (await http.get(f"{EXT}/cusOrder/o1")).status_code
+    assert back == (200 if settings else 404), "only a join finds the parent's successor"
+
+
+async def test_with_cascade_children_and_grandchildren_go_too(http: httpx.AsyncClient, campaign: Campaign) -> None:
+    campaign.configure({"cascade_delete": True})
+    for n in (1, 2):
+        await post(http, "profile", externalId=f"p{n}")
+        await post(http, "cusOrder", cusOrderId=f"o{n}", cusContactLink={"PKey": f"p{n}"})
+        await post(http, "cusOrderLine", cusOrderLineId=f"l{n}", cusOrderLink={"PKey": f"o{n}"})
+    second = (await http.get(f"{EXT}/profile/p2")).json()["PKey"]
+    await http.delete(f"{EXT}/profile/{second}")
+    assert [r["cusOrderId"] for r in (await http.get(f"{EXT}/cusOrder")).json()["content"]] == ["o1"]
+    assert [r["cusOrderLineId"] for r in (await http.get(f"{EXT}/cusOrderLine")).json()["content"]] == ["l1"]
+    assert len(campaign.tables["cusOrderLine"].records) == 1
+
+
+async def test_the_far_side_of_a_link_lists_the_children(http: httpx.AsyncClient) -> None:
+    parent = await post(http, "profile", externalId="p1")
+    await post(http, "profile", externalId="p2")
+    for n in range(30):
+        await post(http, "cusOrder", cusOrderId=f"o{n}", cusContactLink={"PKey": f"p{1 + n % 10 // 9}"})
+    href = parent["cusOrderslink"]["href"]
+    first = (await http.get(href)).json()
+    assert len(first["content"]) == 25
+    second = (await http.get(first["next"]["href"])).json()
+    assert len(second["content"]) == 2
+    assert (await http.get(second["count"]["href"])).json() == {"count": 27}
+
+
+async def test_units_are_links_of_the_ext_api(http: httpx.AsyncClient) -> None:
+    unit = await post(http, "orgUnitBase", name="acme", label="Acme Ltd")
+    await post(http, "profile", externalId="p1")
+    assert (await http.patch(f"{EXT}/profile/p1", json={"orgUnit": {"PKey": unit["PKey"]}})).status_code == 200
+    assert (await http.get(f"{EXT}/profile/p1")).json()["orgUnit"]["title"] == "Acme Ltd"
+    assert (await http.patch("/profileAndServices/profile/p1", json={"orgUnit": None})).status_code == 500
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        {"cusNothing": {"x": {}}},
+        {"cusOrder": {"cusNoLink": {}}},
+        {"cusOrder": {"cusContactLink": {"join": "cusNothing"}}},
+        {"cusOrder": {"cusContactLink": {"cardinality": "two"}}},
+    ],
+)
+def test_links_that_cannot_be_published(campaign: Campaign, links: dict[str, Any]) -> None:
+    with pytest.raises(BadSettings):
+        campaign.configure({"links": links})
+    assert campaign.settings.links == {}
