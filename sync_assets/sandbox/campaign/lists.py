@@ -152,7 +152,8 @@ class Listing:
         wanted = converter(field, self._view.table.resource.schema, policies=False, cut=True)(value)
         if name == self._view.table.resource.key and wanted:
             known = self._view.table.by_key.get(wanted)  # the index spares the scan
-            self._among = (self._among or {known.serial}) & {known.serial} if known is not None else set()
+            found = {known.serial} if known is not None else set[int]()
+            self._among = found if self._among is None else self._among & found
             return lambda record: True
         empty = field.empty
         return lambda record: record.values.get(name, empty) == wanted

@@ -168,6 +168,16 @@ async def test_published_filters_are_settings(http: httpx.AsyncClient, campaign:
     assert (await http.get(f"{EXT}/byScore?score_parameter=x")).status_code == 500
 
 
+async def test_two_filters_on_the_key_must_both_hold(http: httpx.AsyncClient, campaign: Campaign) -> None:
+    fill(campaign, 3)
+    also = {"attribute": "externalId", "parameter": "also_parameter"}
+    campaign.configure({"filters": {"profile": {"byAlso": also}}})
+    url = f"{EXT}/byExternalId/byAlso?externalId_parameter="
+    assert ids([(await http.get(f"{url}id-001&also_parameter=id-001")).json()]) == ["id-001"]
+    for parameters in ("id-001&also_parameter=id-002", "nobody&also_parameter=id-002"):
+        assert ids([(await http.get(url + parameters)).json()]) == []
+
+
 async def test_unknown_parameters_are_ignored_bad_known_ones_are_not(
     http: httpx.AsyncClient, campaign: Campaign
 ) -> None:
