@@ -1,0 +1,211 @@
+"""The Campaign client: what a resource is like, its records one by one or page by page, and how many calls that took.
+
+Here: which request asks for what. Repeating, waiting and renewing the token is `http.Endpoint`'s, what an answer means
+is `dialect`'s. Source: campaign-standard-api.md sections 1, 3, 4, 5.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from sync_assets.campaign.dialect import Operation, is_passing, redact, verdict, words
+from sync_assets.campaign.metadata import Resource
+from sync_assets.campaign.resource_type import read_resource
+from sync_assets.errors import SyncAssetsError
+from sync_assets.http import (
+    GATEWAY_REFUSALS,
+    Answer,
+    Endpoint,
+    Guard,
+    HttpError,
+    Observer,
+    SignInRefused,
+    TokenSource,
+    Unavailable,
+)
+
+METHODS: dict[Operation, str] = {"insert": "POST", "update": "PATCH", "delete": "DELETE", "read": "GET"}
+METADATA_PATIENCE = 15.0
+"""Seconds. Metadata is asked for first, and whoever mistyped a URL should not have to wait for the answer."""
+
+
+class CampaignRefused(SyncAssetsError):
+    """Campaign refused what we asked of a resource as a whole."""
+
+
+class NotPublished(CampaignRefused):
+    """Campaign does not serve the resource."""
+
+
+class CallCounter:
+    """Engine calls by kind (contract section 1): what reached the engine, or may have, refused ones too."""
+
+    def __init__(self) -> None:
+        self._calls: Counter[Operation] = Counter()
+        self.total = 0
+
+    @staticmethod
+    def is_call(status: int | None) -> bool:
+        """`status` as an Observer is told: None unknown, 0 never left."""
+        return status != 0 and status not in GATEWAY_REFUSALS
+
+    def add(self, kind: Operation) -> None:
+        self._calls[kind] += 1
+        self.total += 1
+
+    def take(self) -> dict[Operation, int]:
+        """The calls since the last `take`."""
+        calls, self._calls = dict(self._calls), Counter()
+        return calls
+
+
+class CampaignClient:
+    """One Campaign instance. `url`: what stands before `/campaign`; `connections`: requests in flight at most."""
+
+    def __init__(
+        self,
+        url: str,
+        tokens: TokenSource,
+        *,
+        api_key: str,
+        context: ssl.SSLContext,
+        connections: int = 64,
+        patience: float = 120.0,
+        timeout: float = 60.0,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.calls = CallCounter()
+        self.endpoint = Endpoint(
+            "Campaign",
+            f"{self.url}/campaign",
+            tokens,
+            context=context,
+            headers={"X-Api-Key": api_key, "Cache-Control": "no-cache"},
+            connections=connections,
+            patience=patience,
+            timeout=timeout,
+            transient=is_passing,
+            observer=self._count,
+        )
+        self._base_path = urlsplit(self.endpoint.base_url).path
+
+    def _count(self, kind: str, status: int | None, seconds: float) -> None:
+        if kind in METHODS and CallCounter.is_call(status):
+            self.calls.add(kind)
+
+    async def call(
+        self,
+        operation: Operation,
+        path: str,
+        body: bytes | None = None,
+        *,
+        guard: Guard | None = None,
+        observer: Observer | None = None,
+    ) -> Answer:
+        """One engine call on a record or a list of records, as often as it takes; counted each time it is sent.
+
+        A POST whose answer is lost is not repeated, the other operations are, as they can't do harm twice. Raises what
+        `Endpoint.send` raises.
+        """
+        try:
+            return await self.endpoint.send(
+                METHODS[operation],
+                self._address(path),
+                body=body,
+                headers=_JSON if body is not None else None,
+                kind=operation,
+                repeat_unknown=operation != "insert",
+                guard=guard,
+                observer=observer,
+            )
+        except Unavailable as error:
+            raise _told_where(error) from error
+
+    async def resource(self, api: str, name: str) -> Resource:
+        """The metadata of a resource, with its filters; no engine call. Raises NotPublished, SignInRefused."""
+        told = await self._metadata(f"{api}/resourceType/{quote(name, safe='')}", api, name)
+        link = told.get("filters")
+        href = link.get("href") if isinstance(link, dict) else None
+        if not href and told.get("PKey"):
+            href = f"{api}/resourceType/{quote(str(told['PKey']), safe='')}/filters/"
+        try:
+            filters = await self._metadata(href, api, name) if href else {}
+        except NotPublished:
+            filters = {}  # none published
+        return read_resource(name, api, told, filters)
+
+    async def pages(
+        self, api: str, resource: str, *, path: str = "", query: str = "", size: int = 500
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        """All records of a resource, page by page; `path` (`/byEmail`) and `query` (`email=x`) narrow them.
+
+        Above 100,000 records a list has no `next` unless pagination is forced (section 4). Raises CampaignRefused.
+        """
+        narrowed = f"{query}&" if query else ""
+        link = f"{api}/{resource}{path}?{narrowed}_lineCount={size}&_forcePagination=true"
+        while link:
+            page = decoded(await self.call("read", link), dict[str, Any], resource)
+            content = page.get("content")
+            yield [record for record in content if isinstance(record, dict)] if isinstance(content, list) else []
+            following = page.get("next")
+            link = str(following.get("href") or "") if isinstance(following, dict) else ""
+
+    async def _metadata(self, path: str, api: str, name: str) -> dict[str, Any]:
+        try:
+            answer = await self.endpoint.send("GET", self._address(path), patience=METADATA_PATIENCE)
+        except Unavailable as error:
+            raise _told_where(error) from error
+        if answer.status == 404:
+            raise NotPublished(
+                f"Campaign has no resource {name} under /{api}.",
+                "Check its name (custom ones begin with cus) and that it is published for the API.",
+            )
+        return decoded(answer, dict[str, Any], name)
+
+    def _address(self, link: str) -> str:
+        """Links of older builds are relative to `/campaign`, or to the host (section 4)."""
+        if link.startswith(f"{self._base_path}/"):
+            return f"{self.url}/campaign{link.removeprefix(self._base_path)}"
+        return link
+
+    async def aclose(self) -> None:
+        await self.endpoint.aclose()
+
+
+_JSON = {"Content-Type": "application/json"}
+_T = TypeVar("_T")
+
+
+def decoded(answer: Answer, shape: type[_T], resource: str) -> _T:
+    """The JSON of an answer to a GET. Raises SignInRefused, CampaignRefused, HttpError."""
+    found = verdict(answer, "read")
+    if found.kind == "denied":
+        raise SignInRefused(f"Campaign refuses access to {resource}: {redact(found.reason, None)}", _ACCESS)
+    if found.kind != "done":
+        raise CampaignRefused(f"Campaign refused to read {resource}: {redact(words(answer), None)}")
+    try:
+        return msgspec.json.decode(answer.body, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise HttpError(
+            f"Campaign answered for {resource} with something that is not a JSON object.", "Check CAMPAIGN_URL."
+        ) from error
+
+
+_ACCESS = "Check CAMPAIGN_URL, CAMPAIGN_CLIENT_ID and that the credential's product profile covers this instance."
+
+
+def _told_where(error: Unavailable) -> Unavailable:
+    """Anything but a throttled or sleeping gateway most often means that the URL names no instance."""
+    if error.status in GATEWAY_REFUSALS or not error.status:
+        return error
+    return Unavailable(
+        f"Campaign's gateway does not get through to the instance ({error.status}).",
+        "Check CAMPAIGN_URL (what stands before /campaign), or try again later.",
+        error.status,
+    )

@@ -1,0 +1,214 @@
+"""How Campaign speaks: what an answer means for the record that was sent, and which of its words may be kept.
+
+The one place that reads Campaign's answers. Most of its refusals are a 500 with lines of text, so the text decides and
+the status only helps (campaign-standard-api.md section 5, Errors and Retry rule; section 13 for Campaign v8).
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from sync_assets.http import RETRY_STATUS, Answer
+
+Operation = Literal["insert", "update", "delete", "read"]
+Kind = Literal["done", "exists_already", "missing", "refused", "transient", "denied"]
+
+REASON_LENGTH = 300
+BOILERPLATE = "RST-360011 An error has occurred - please contact your administrator."
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an answer means. `reason`: Campaign's words in one line, not yet redacted.
+
+    done            the record is as we asked
+    exists_already  an insert met a key that is taken: our own record, or a unique attribute of another one
+    missing         no record with the key in the URL
+    refused         never for this record as it is: repeating does not help
+    transient       not now, or words that we do not know: worth a few more tries
+    denied          not this record but we are refused, or this is not Campaign: every other request will fare alike
+    """
+
+    kind: Kind
+    reason: str = ""
+
+
+def verdict(answer: Answer, operation: Operation, key: str = "") -> Verdict:
+    """Reads an answer. `key`: the record's key or PKey in the URL, to tell its absence from that of a link's target."""
+    if 200 <= answer.status < 300:
+        return _success(answer)
+    if 300 <= answer.status < 400:
+        return Verdict("denied", f"Campaign's address answers with a redirect ({answer.status}); check CAMPAIGN_URL.")
+    reason = words(answer)
+    if answer.status in {401, 403} and _gateway_json(answer):
+        return Verdict("denied", reason)
+    if is_passing(answer):
+        return Verdict("transient", reason)
+    return Verdict(_kind(reason.lower(), operation, key.lower()), reason)
+
+
+def _kind(said: str, operation: Operation, key: str) -> Kind:
+    """What the engine's own words mean. Words that we do not know are worth a few more tries."""
+    if operation == "insert" and _EXISTS.search(said):
+        return "exists_already"
+    if _NOT_FOUND.search(said):
+        # The same words stand for a link's target in the body that does not exist (section 5, Errors).
+        return "missing" if operation != "insert" and key and key in said else "refused"
+    if _PERMANENT.search(said) and not _PASSING.search(said):
+        return "refused"
+    return "transient"
+
+
+_EXISTS = re.compile(r"already exists|duplicate key value")
+_NOT_FOUND = re.compile(r"unable to find document")
+_PASSING = re.compile(
+    r"deadlock|could not serialize|statement timeout|too many (clients|connections)|connection (lost|closed)"
+)
+_PERMANENT = re.compile(
+    r"is not valid|isn't valid|read-only|attribute unknown|already exists|duplicate key value|cannot update key"
+    r"|is not a valid constant|unable to parse|isn't defined|violates|too long|out of range|invalid input|is mandatory"
+)
+
+
+def is_oops(answer: Answer) -> bool:
+    """The gateway did not find the way to the instance: `Oops. Something went wrong. Check your URI and try again.`"""
+    return answer.status >= 400 and answer.body[:1] == b"{" and b"Oops. Something went wrong" in answer.body
+
+
+def is_passing(answer: Answer) -> bool:
+    """For `Endpoint`: refused or lost on the way to Campaign, whatever was asked; wait and send again."""
+    return answer.status in RETRY_STATUS or is_oops(answer)
+
+
+def words(answer: Answer) -> str:
+    """What the answer says, in one line, without the opening that says nothing where something follows it."""
+    told = _gateway_json(answer)
+    text = html.unescape(told or answer.text)
+    if "<html" in text[:500].lower():
+        return f"an HTML page with status {answer.status}, not an answer of Campaign"
+    lines = [line for raw in text.splitlines() if (line := " ".join(raw.split()))]
+    if len(lines) > 1 and lines[0] == BOILERPLATE:
+        del lines[0]
+    return " ".join(lines)[:4000] or f"status {answer.status} without a word"
+
+
+def _success(answer: Answer) -> Verdict:
+    """A record, or nothing at all; a page of some proxy with status 200 must not pass for an acknowledgement."""
+    if not answer.body.strip() or answer.body.lstrip()[:1] == b"{":
+        return Verdict("done")
+    return Verdict("denied", f"status {answer.status}, but not an answer of Campaign; check CAMPAIGN_URL and proxies.")
+
+
+def _gateway_json(answer: Answer) -> str:
+    """`<code> <message>` of an error of the gateway, empty if it is none."""
+    if answer.body.lstrip()[:1] != b"{":
+        return ""
+    try:
+        told: Any = answer.json()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    code, message = told.get("error_code", told.get("code")), told.get("message")
+    return f"{'' if code is None else code} {message}".strip() if message else ""
+
+
+# --- what may be kept of a reason ---------------------------------------------------------------------------------
+
+_GONE = "…"
+_GUID = re.compile(r"(?<![0-9a-f-])[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?![0-9a-f-])", re.IGNORECASE)
+_KEPT = re.compile(rf"\b(?:RST|XTK|PGS|SOP|XSV|SCR|NLS|JST)-\d{{6}}\b|{_GUID.pattern}", re.IGNORECASE)
+_KEY_DETAIL = re.compile(r"\)=\(.*\)|\)=\(.*$|(?i:row contains) \(.*$")
+_MAIL = re.compile(r"[^\s'\"()<>,;:]+@[^\s'\"()<>,;:]+")
+_PHONE = re.compile(r"(?<![\w@-])\+?\d(?:[\s().\-/]?\d){6,}(?![\w-])")
+_QUOTED = re.compile(r"'(?P<single>[^'\n]*)'|\"(?P<double>[^\"\n]*)\"")
+_NAME = re.compile(r"@?[A-Za-z][\w:./\[\]-]*")
+
+
+def redact(reason: str, payload: str | bytes | None) -> str:
+    """The reason without personal data: one line of at most 300 characters, fit to be stored and shown.
+
+    Taken out: every value of the payload (booleans and ids aside), whatever looks like an e-mail address or a telephone
+    number, the values of a database's key details, and quoted text that is no name of the data model. What stays: the
+    attribute's name, what is wrong with it, error codes, ids (GUIDs).
+    """
+    censor = _Censor(payload)
+    text = _KEY_DETAIL.sub(f")=({_GONE})", _one_line(html.unescape(reason)))
+    parts: list[str] = []
+    end = 0
+    for kept in _KEPT.finditer(text):
+        parts += [censor(text[end : kept.start()]), kept[0]]
+        end = kept.end()
+    text = "".join([*parts, censor(text[end:])])
+    return text if len(text) <= REASON_LENGTH else text[: REASON_LENGTH - 1] + _GONE
+
+
+class _Censor:
+    """Takes the values of one payload, and what looks personal by itself, out of a text."""
+
+    def __init__(self, payload: str | bytes | None) -> None:
+        try:
+            leaves = list(_leaves(_DECODER.decode(payload))) if payload else []
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            leaves = []
+        self.names = {name for name, _ in leaves}
+        given = {value for _, value in leaves if value and not _GUID.fullmatch(value)}
+        texts = {_one_line(text) for value in given for text in (value, html.unescape(value))} - {""}
+        self.patterns = [_pattern(text) for text in sorted(texts, key=len, reverse=True)]
+        self.values = "\n".join(texts).casefold()
+
+    def __call__(self, text: str) -> str:
+        placed: list[str] = []
+
+        def keep(found: re.Match[str]) -> str:
+            if _inside(found).lstrip("@") not in self.names:
+                return found[0]
+            placed.append(found[0])  # out of reach of the values: a person may be called like an attribute
+            return f"\x00{len(placed) - 1}\x00"
+
+        text = _QUOTED.sub(keep, text)
+        for pattern in self.patterns:
+            text = pattern.sub(_GONE, text)
+        text = _QUOTED.sub(self._only_names, _PHONE.sub(_GONE, _MAIL.sub(_GONE, text)))
+        return re.sub("\x00(\\d+)\x00", lambda found: placed[int(found[1])], text)
+
+    def _only_names(self, found: re.Match[str]) -> str:
+        inside = _inside(found)
+        name = _NAME.fullmatch(inside) and (len(inside) < 2 or inside.casefold() not in self.values)
+        return found[0] if name or "\x00" in inside else f"{found[0][0]}{_GONE}{found[0][0]}"
+
+
+_DECODER = msgspec.json.Decoder(float_hook=str)
+
+
+def _inside(quoted: re.Match[str]) -> str:
+    return quoted["single"] if quoted["single"] is not None else quoted["double"]
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """(attribute, value as text) of all that a payload holds; (attribute, "") where the value tells nobody anything."""
+    if isinstance(value, dict):
+        yield name, ""
+        for key, inner in value.items():
+            yield from _leaves(inner, str(key))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _leaves(inner, name)
+    else:
+        yield name, "" if value is None or isinstance(value, bool) else str(value)
+
+
+def _pattern(value: str) -> re.Pattern[str]:
+    """Finds a value in any case, as Campaign re-cases names. Short ones only as whole words: `a` is in every text."""
+    pattern = re.escape(value)
+    if len(value) <= 4 and value.isascii():
+        pattern = f"(?<![A-Za-z0-9_]){pattern}(?![A-Za-z0-9_])"
+    return re.compile(pattern, re.IGNORECASE)
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

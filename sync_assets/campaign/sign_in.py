@@ -1,0 +1,100 @@
+"""Sign-in at Adobe IMS by client credentials (OAuth server-to-server). Source: campaign-standard-api.md section 6."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import msgspec
+
+from sync_assets.http import (
+    AiohttpTransport,
+    CachedTokens,
+    HttpError,
+    NotSent,
+    NotTrusted,
+    OutcomeUnknown,
+    SignInRefused,
+    Unavailable,
+    backoff,
+)
+
+TRIES = 4
+
+_REMEDIES = {
+    "invalid_client": "Check CAMPAIGN_CLIENT_ID and CAMPAIGN_CLIENT_SECRET; the secret may have been rotated.",
+    "invalid_scope": "Check CAMPAIGN_SCOPES against the scopes of the credential in the Adobe Developer Console.",
+    "unauthorized_client": "The credential must be an OAuth server-to-server one; check CAMPAIGN_CLIENT_ID.",
+    "unsupported_grant_type": "Check CAMPAIGN_IMS_URL: this host does not issue tokens for client credentials.",
+}
+
+
+def ims_tokens(
+    *, ims_url: str, client_id: str, client_secret: str, scopes: str, context: ssl.SSLContext
+) -> CachedTokens:
+    """Bearer tokens for Campaign. `scopes`: comma-separated.
+
+    Fetching is tried a few times, then raises SignInRefused, NotSent (no connection) or Unavailable.
+    """
+    url = f"{ims_url.rstrip('/')}/ims/token/v3"
+    form = urlencode(
+        {
+            "grant_type": "client_credentials",
+            "client_id": client_id,
+            "client_secret": client_secret,
+            "scope": ",".join(part.strip() for part in scopes.split(",") if part.strip()),
+        }
+    ).encode()
+
+    async def ask() -> httpx.Response:
+        # A client of its own for each fetch, once a day: nothing is left open, whichever loop asks.
+        async with httpx.AsyncClient(transport=AiohttpTransport(context, 1), timeout=httpx.Timeout(30)) as client:
+            return await client.post(url, content=form, headers={"Content-Type": "application/x-www-form-urlencoded"})
+
+    async def fetch() -> tuple[str, float]:
+        for attempt in range(TRIES):
+            last = attempt == TRIES - 1
+            try:
+                response = await ask()
+            except (NotSent, OutcomeUnknown) as error:
+                if last or isinstance(error, NotTrusted):
+                    # An unknown outcome here says nothing about the write that needed the token: not passed on.
+                    kind = type(error) if isinstance(error, NotSent) else Unavailable
+                    raise kind(error.cause, error.remedy or "Check CAMPAIGN_IMS_URL and the network.") from error
+            else:
+                told = _json(response.content)
+                token, lifetime = told.get("access_token"), told.get("expires_in")
+                if response.status_code == 200 and isinstance(token, str) and token:
+                    return token, float(lifetime) if isinstance(lifetime, int | float) else 3600.0
+                refusal = _refusal(response.status_code, told, url)
+                if last or isinstance(refusal, SignInRefused):
+                    raise refusal
+            await asyncio.sleep(backoff(attempt))
+        raise AssertionError("the last try returns or raises")
+
+    return CachedTokens(fetch)
+
+
+def _refusal(status: int, told: dict[str, Any], url: str) -> HttpError:
+    code = str(told.get("error", ""))
+    code = code if re.fullmatch(r"[a-z_]{1,40}", code) else ""  # nothing that could carry what we sent
+    if status in {429, 502, 503, 504} or (status >= 500 and not code):
+        return Unavailable(f"Adobe's sign-in {url} is out of order ({status}).", "Run it again later.")
+    if not code and status not in {400, 401, 403}:
+        return SignInRefused(f"{url} does not answer as Adobe's sign-in ({status}).", "Check CAMPAIGN_IMS_URL.")
+    return SignInRefused(
+        f"Campaign sign-in was refused ({code or status}).",
+        _REMEDIES.get(code, "Check CAMPAIGN_CLIENT_ID, CAMPAIGN_CLIENT_SECRET and CAMPAIGN_SCOPES."),
+    )
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        told: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+    return told if isinstance(told, dict) else {}
