@@ -1,0 +1,45 @@
+"""The ledger: desired state against acknowledged state, for every D365 row in scope (design.md).
+
+rules      the life of a record, pure functions: start reading here
+model      the words used with the rest of the program
+schema     the tables; migrations bring them about
+feeds, captures, claims, reports   the operations, gathered in Ledger
+database, bulk   SQLite and PostgreSQL
+"""
+
+from sync_assets.ledger.errors import FeedMoved, LedgerError
+from sync_assets.ledger.ledger import Ledger
+from sync_assets.ledger.model import (
+    Claimed,
+    Counts,
+    Feed,
+    FeedKind,
+    Lease,
+    Operation,
+    Outcome,
+    PageResult,
+    Position,
+    Reject,
+    Result,
+    SettleResult,
+    State,
+)
+
+__all__ = [
+    "Claimed",
+    "Counts",
+    "Feed",
+    "FeedKind",
+    "FeedMoved",
+    "Lease",
+    "Ledger",
+    "LedgerError",
+    "Operation",
+    "Outcome",
+    "PageResult",
+    "Position",
+    "Reject",
+    "Result",
+    "SettleResult",
+    "State",
+]

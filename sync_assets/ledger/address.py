@@ -1,0 +1,68 @@
+"""Which database: the ledger's URL, read and checked. A password never leaves this module in words."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import exc
+from sqlalchemy.engine import URL, make_url
+
+from sync_assets.ledger.errors import LedgerError
+
+SETTING = "SYNC_ASSETS_LEDGER_URL"
+_EXAMPLES = "Write sqlite:///path/to/ledger.db or postgresql+psycopg://user:password@host/database."
+
+
+@dataclass(frozen=True, repr=False)
+class Address:
+    url: URL
+    sqlite: bool
+    location: str  # for people: the file, or host, port and database
+    password: str | None
+
+    @classmethod
+    def parse(cls, url: str) -> "Address":
+        """LedgerError if it is no URL, or that of a database that the ledger does not know."""
+        try:
+            parsed = make_url(url)
+        except (exc.ArgumentError, ValueError):
+            parsed = None  # not raised here, where the message would have the URL for a context
+        if parsed is None:
+            raise LedgerError(f"{SETTING} is not a database URL.", _EXAMPLES)
+        backend, _, driver = parsed.drivername.partition("+")
+        if backend == "sqlite" and driver in ("", "pysqlite"):
+            if parsed.database in (None, "", ":memory:"):
+                raise LedgerError(f"{SETTING} names no file.", "Write sqlite:///path/to/ledger.db.")
+            return cls(parsed, True, str(parsed.database), None)
+        if backend in ("postgresql", "postgres") and driver in ("", "psycopg"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+            return cls(parsed, False, _location(parsed), _password(parsed))
+        raise LedgerError(f"{SETTING} begins with {parsed.drivername}://, which the ledger does not know.", _EXAMPLES)
+
+    def prepare_file(self) -> None:
+        """SQLite: make the file if need be, for its owner only. It holds personal data while records are pending."""
+        path = Path(self.location)
+        cause = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as error:
+            cause = error.strerror
+        if cause:
+            raise LedgerError(
+                f"The ledger file {path} can't be written ({cause}).",
+                f"Make its folder writable, or set {SETTING} to another place.",
+            )
+
+
+def _location(url: URL) -> str:
+    host = url.host or url.query.get("host") or "the local socket"
+    port = f":{url.port}" if url.port else ""
+    return f"{host}{port}/{url.database or ''}"
+
+
+def _password(url: URL) -> str | None:
+    asked = url.query.get("password")
+    if url.password:
+        return str(url.password)
+    return asked if isinstance(asked, str) else None

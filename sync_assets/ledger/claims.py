@@ -1,0 +1,222 @@
+"""Claims: which worker may send which records, and what became of them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger import rules, schema, times
+from sync_assets.ledger.model import Claimed, Lease, Operation, Outcome, SettleResult, State
+from sync_assets.ledger.room import Room, Tally
+
+_R = schema.record.c
+_ANSWER = ", ".join(
+    "acked_at = coalesce(?, acked_at)" if name == "acked_at" else f"{name} = ?" for name in rules.Verdict._fields[:-1]
+)
+_FREED = f"UPDATE sync_record SET lease_owner = NULL, lease_until = NULL, {_ANSWER}"  # noqa: S608 - constants
+_OPEN = f"{_FREED} WHERE seq = ?"
+_SETTLED = f"{_FREED}, payload = NULL, update_payload = NULL WHERE seq = ?"
+_CLAIM = """
+    UPDATE sync_record SET lease_owner = ?, lease_until = ?,
+        uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END, resend = CASE resend WHEN 0 THEN 0 ELSE 2 END
+"""
+
+
+class Claims(Room):
+    def claim(
+        self,
+        table: str,
+        *,
+        owner: str,
+        limit: int,
+        lease_seconds: float,
+        days: tuple[date, date] | None = None,
+    ) -> list[Claimed]:
+        """Take up to `limit` pending records for `lease_seconds`; no other claim gets them meanwhile.
+
+        Oldest change first. days: only records of these days, both included; oldest day first. Each record
+        counts as uncertain from here on, until its outcome is settled: the worker may die after sending it.
+        An owner is one worker, not to be used again by another one.
+        """
+
+        def work(connection: Connection) -> list[Claimed]:
+            now = self._now()
+            rows = connection.execute(self._due(connection, table, now, limit, days)).all()
+            until = now + times.seconds(lease_seconds)
+            self._bulk.for_seqs(connection, _CLAIM, [row.seq for row in rows], owner, until)
+            return [_claimed(row) for row in rows]
+
+        return self._database.write(work)
+
+    def renew(self, owner: str, lease_seconds: float) -> int:
+        """Hold what the owner holds for `lease_seconds` from now; how many records that are."""
+
+        def work(connection: Connection) -> int:
+            until = self._now() + times.seconds(lease_seconds)
+            return self._write_leases(connection, owner, owner, until)
+
+        return self._database.write(work)
+
+    def release(self, owner: str) -> int:
+        """Give back what an owner holds, such as a worker that died; how many records that are.
+
+        They stay uncertain: nobody knows whether the worker had sent them.
+        """
+
+        def work(connection: Connection) -> int:
+            return self._write_leases(connection, owner, None, None)
+
+        return self._database.write(work)
+
+    def leases(self) -> list[Lease]:
+        """Who holds how many records, until when. A time in the past: they may be claimed again."""
+        held = (
+            sa.select(_R.lease_owner, sa.func.count(), sa.func.max(_R.lease_until))
+            .where(schema.LEASED)
+            .group_by(_R.lease_owner)
+            .order_by(_R.lease_owner)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(held).all()
+        return [Lease(owner, records, times.from_micros(until)) for owner, records, until in rows]
+
+    def settle(
+        self,
+        owner: str,
+        outcomes: Sequence[Outcome],
+        calls: Mapping[tuple[str, str], int] | None = None,
+    ) -> SettleResult:
+        """Store what became of claimed records, and count the engine calls by (table, kind) into today's row.
+
+        An outcome only counts while the owner holds the record (a lease that ran out counts until another
+        worker takes the record). Several outcomes of one record: the last one.
+        """
+        by_seq = {outcome.seq: outcome for outcome in outcomes}
+
+        def work(connection: Connection) -> SettleResult:
+            now = self._now()
+            tally: Tally = Tally()
+            open_: list[rules.Verdict] = []
+            settled: list[rules.Verdict] = []
+            removed: list[int] = []
+            held = self._bulk.stands(connection, list(by_seq), "AND lease_owner = ?", owner)
+            for stand in held:
+                verdict = rules.after_outcome(stand, by_seq[stand.seq], now=now)
+                tally[stand.table_name, stand.state] -= 1
+                if verdict is None:
+                    removed.append(stand.seq)
+                    continue
+                tally[stand.table_name, verdict.state] += 1
+                (settled if verdict.state == State.SETTLED else open_).append(verdict)
+            self._bulk.for_each(connection, _SETTLED, settled)
+            self._bulk.for_each(connection, _OPEN, open_)
+            self._bulk.for_seqs(connection, "DELETE FROM sync_record", removed)
+            self._count(connection, tally)
+            self._count_calls(connection, calls or {}, now)
+            states = Counter(verdict.state for verdict in open_)
+            return SettleResult(
+                settled=len(settled),
+                removed=len(removed),
+                pending=states[State.PENDING],
+                failed=states[State.FAILED],
+                lost=len(by_seq) - len(held),
+            )
+
+        return self._database.write(work)
+
+    def count_calls(self, calls: Mapping[tuple[str, str], int]) -> None:
+        """Count engine calls that settle no record, by (table, kind), into today's row."""
+        self._database.write(lambda connection: self._count_calls(connection, calls, self._now()))
+
+    def retry(self, table: str | None = None, id: str | None = None) -> int:
+        """Make refused records pending again; how many. Attempts and the time of the first refusal are kept.
+
+        What the transform refuses stays: it has nothing to send until the row or the mapping changes.
+        """
+        refused = sa.select(_R.seq, _R.table_name).where(schema.STUCK, sa.text("state = 3"), _R.refusal.is_(None))
+        if table is not None:
+            refused = refused.where(_R.table_name == table)
+        if id is not None:
+            refused = refused.where(_R.id == id)
+
+        def work(connection: Connection) -> int:
+            tally: Tally = Tally()
+            rows = connection.execute(refused.order_by(_R.seq).with_for_update()).all()
+            for row in rows:
+                tally[row.table_name, State.FAILED] -= 1
+                tally[row.table_name, State.PENDING] += 1
+            again = "UPDATE sync_record SET state = 1, not_before = NULL"
+            self._bulk.for_seqs(connection, again, [row.seq for row in rows])
+            self._count(connection, tally)
+            return len(rows)
+
+        return self._database.write(work)
+
+    def _due(
+        self,
+        connection: Connection,
+        table: str,
+        now: int,
+        limit: int,
+        days: tuple[date, date] | None,
+    ) -> sa.Executable:
+        """Claimable records, locked; those that another transaction has locked are left out."""
+        due = (
+            sa.select(
+                _R.seq,
+                _R.id,
+                _R.day,
+                _R.payload,
+                _R.update_payload,
+                _R.desired_hash,
+                _R.acked_hash,
+                _R.attempts,
+                _R.uncertain,
+                _R.resend,
+            )
+            .where(_R.table_name == table, schema.PENDING, *claimable(now))
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        if days is None:
+            return due.order_by(_R.changed_at)
+        first, last = times.to_day_number(days[0]), times.to_day_number(days[1])
+        bounds = sa.select(sa.func.min(_R.day), sa.func.max(_R.day)).where(_R.table_name == table, schema.PENDING)
+        oldest, newest = connection.execute(bounds).one()
+        if oldest is not None and first <= oldest and newest <= last:
+            return due.order_by(_R.changed_at)  # the days leave nothing out, and this order is much faster
+        return due.where(_R.day.between(first, last)).order_by(_R.day)
+
+    def _write_leases(self, connection: Connection, owner: str, new_owner: str | None, until: int | None) -> int:
+        held = connection.execute(sa.select(_R.seq).where(_R.lease_owner == owner).order_by(_R.seq).with_for_update())
+        seqs = list(held.scalars())
+        leased = "UPDATE sync_record SET lease_owner = ?, lease_until = ?"
+        self._bulk.for_seqs(connection, leased, seqs, new_owner, until)
+        return len(seqs)
+
+
+def claimable(now: int) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    """Of a pending record: its time has come, and no worker holds it."""
+    return (
+        sa.or_(_R.not_before.is_(None), _R.not_before <= now),
+        sa.or_(_R.lease_until.is_(None), _R.lease_until <= now),
+    )
+
+
+def _claimed(row: Any) -> Claimed:
+    operation: Operation = "delete" if row.desired_hash is None else "insert" if row.acked_hash is None else "update"
+    return Claimed(
+        seq=row.seq,
+        id=row.id,
+        day=times.from_day_number(row.day),
+        operation=operation,
+        payload=row.payload,
+        # Sent again means sent as a whole, with the fields that an update would leave out.
+        update_payload=None if row.resend else row.update_payload,
+        hash=row.desired_hash,
+        attempts=row.attempts,
+        uncertain=bool(row.uncertain),
+    )

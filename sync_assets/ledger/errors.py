@@ -1,0 +1,21 @@
+"""What can go wrong with the ledger, said so that a person can act on it."""
+
+from sync_assets.errors import SyncAssetsError
+
+
+class LedgerError(SyncAssetsError):
+    """One line: what happened, where, and what to do. Never holds a password or a payload."""
+
+
+class FeedMoved(LedgerError):
+    """Another capture has moved the feed since it was read; nothing was written. Read the feed, go on from there."""
+
+    def __init__(self, table: str, expected: int | None = None, stored: int | None = None) -> None:
+        super().__init__(
+            f"The feed of {table} is {_said(stored)}, not {_said(expected)}: another capture has moved it.",
+            "Nothing was written; go on from its new position.",
+        )
+
+
+def _said(version: int | None) -> str:
+    return "not there yet" if version is None else f"at version {version}"

@@ -1,0 +1,180 @@
+"""Change feeds: where each table's next read goes on, and who reads it."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger import schema, times
+from sync_assets.ledger.errors import FeedMoved
+from sync_assets.ledger.model import Feed, Position
+from sync_assets.ledger.room import Room
+
+_F = schema.feed.c
+_L = schema.capture_lease.c
+
+
+class Feeds(Room):
+    def feed(self, table: str) -> Feed | None:
+        """The table's feed; None before its first page."""
+        with self._database.read() as connection:
+            return _stored(connection, table)
+
+    def feeds(self) -> list[Feed]:
+        """All feeds, by table."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(schema.feed).order_by(_F.table_name))
+            return [_feed(row) for row in rows]
+
+    def reset_feed(self, table: str, expected_version: int, *, resend: bool = False) -> Feed:
+        """Begin a new full read: read_id + 1, no link. FeedMoved if the version is another.
+
+        resend: until that read is complete, each row that it brings is sent again, equal or not.
+        """
+
+        def work(connection: Connection) -> Feed:
+            now = self._now()
+            changes = {
+                "read_id": _F.read_id + 1,
+                "link": None,
+                "kind": "page",
+                "complete": False,
+                "resend": resend,
+                "saved_at": now,
+            }
+            return _move(connection, table, expected_version, changes)
+
+        return self._database.write(work)
+
+    def polled(self, table: str, expected_version: int, link: str | None = None) -> Feed:
+        """Record a poll that found nothing. link: a fresh delta link in place of the stored one.
+
+        Without a link the version stays, so polls don't get in each other's way. FeedMoved if it is another.
+        """
+
+        def work(connection: Connection) -> Feed:
+            now = self._now()
+            if link is None:
+                return _change(connection, table, expected_version, {"polled_at": now})
+            changes = {"polled_at": now, "saved_at": now, "link": link, "kind": "delta"}
+            return _move(connection, table, expected_version, changes)
+
+        return self._database.write(work)
+
+    def lease_feed(self, table: str, owner: str, seconds: float) -> bool:
+        """Take the right to capture a table, or keep it longer; False if another owner has it.
+
+        It only spares double work. What keeps two captures from spoiling each other is the feed's version.
+        """
+
+        def work(connection: Connection) -> bool:
+            now = self._now()
+            new = self._upsert(schema.capture_lease).values(
+                table_name=table, owner=owner, until=now + times.seconds(seconds)
+            )
+            taken = new.on_conflict_do_update(
+                index_elements=["table_name"],
+                set_={"owner": new.excluded.owner, "until": new.excluded.until},
+                where=(_L.owner == owner) | (_L.until <= now),
+            )
+            return connection.execute(taken).rowcount == 1
+
+        return self._database.write(work)
+
+    def release_feed(self, table: str, owner: str) -> None:
+        """Give the right to capture back; nothing happens if the owner has it no more."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(sa.delete(schema.capture_lease).where(_L.table_name == table, _L.owner == owner))
+
+        self._database.write(work)
+
+    def _advance(
+        self, connection: Connection, table: str, position: Position, expected_version: int | None, now: int
+    ) -> tuple[int, bool]:
+        """Save a position: (its version, whether the rows read up to it are to be resent).
+
+        First in its transaction: it locks the feed, so that the captures of one table follow one another.
+        """
+        if expected_version is None:
+            new = self._upsert(schema.feed).values(
+                table_name=table,
+                link=position.link,
+                kind=position.kind,
+                fingerprint=position.fingerprint,
+                complete=position.complete,
+                resend=False,
+                read_id=position.read_id,
+                version=1,
+                saved_at=now,
+                polled_at=now,
+            )
+            if connection.execute(new.on_conflict_do_nothing()).rowcount != 1:
+                raise _moved(connection, table, None)
+            return 1, False
+        resend = connection.execute(sa.select(_F.resend).where(_F.table_name == table).with_for_update()).scalar()
+        changes = {
+            "link": position.link,
+            "kind": position.kind,
+            "fingerprint": position.fingerprint,
+            "complete": sa.true() if position.complete else _F.complete,
+            "resend": sa.false() if position.complete else _F.resend,
+            "saved_at": now,
+            "polled_at": now,
+        }
+        feed = _move(connection, table, expected_version, changes, read_id=position.read_id)
+        return feed.version, bool(resend)
+
+
+def _stored(connection: Connection, table: str) -> Feed | None:
+    row = connection.execute(sa.select(schema.feed).where(_F.table_name == table)).one_or_none()
+    return None if row is None else _feed(row)
+
+
+def _move(
+    connection: Connection,
+    table: str,
+    expected: int,
+    changes: dict[str, Any],
+    read_id: int | None = None,
+) -> Feed:
+    return _change(connection, table, expected, {**changes, "version": _F.version + 1}, read_id)
+
+
+def _change(
+    connection: Connection,
+    table: str,
+    expected: int,
+    changes: dict[str, Any],
+    read_id: int | None = None,
+) -> Feed:
+    """Compare and set: the change only happens to the version (and full read) that the caller knows."""
+    same = [_F.table_name == table, _F.version == expected]
+    if read_id is not None:
+        same.append(_F.read_id == read_id)
+    if connection.execute(sa.update(schema.feed).where(*same).values(changes)).rowcount != 1:
+        raise _moved(connection, table, expected)
+    feed = _stored(connection, table)
+    if feed is None:
+        raise AssertionError("the feed was just written")
+    return feed
+
+
+def _moved(connection: Connection, table: str, expected: int | None) -> FeedMoved:
+    stored = _stored(connection, table)
+    return FeedMoved(table, expected, None if stored is None else stored.version)
+
+
+def _feed(row: Any) -> Feed:
+    return Feed(
+        table=row.table_name,
+        link=row.link,
+        kind=row.kind,
+        fingerprint=row.fingerprint,
+        complete=row.complete,
+        read_id=row.read_id,
+        version=row.version,
+        resend=row.resend,
+        saved_at=times.from_micros(row.saved_at),
+        polled_at=times.from_micros(row.polled_at),
+    )

@@ -1,0 +1,50 @@
+"""The ledger as the rest of the program sees it."""
+
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from sync_assets.ledger.captures import Captures
+from sync_assets.ledger.claims import Claims
+from sync_assets.ledger.database import Database
+from sync_assets.ledger.migrate import migrate
+from sync_assets.ledger.reports import Reports
+from sync_assets.ledger.room import Clock
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Ledger(Captures, Claims, Reports):
+    """What every record should be in Campaign, what Campaign acknowledged, and where each feed stands.
+
+    Threads may share one. Any number of processes may have the same ledger open; their clocks should agree to
+    within seconds, since leases are measured by them.
+    """
+
+    @classmethod
+    def open(cls, url: str, *, clock: Clock = _utc_now) -> Self:
+        """Open the ledger at an SQLAlchemy URL, `sqlite:///path` or `postgresql+psycopg://...`.
+
+        Creates it, or brings its schema up to date, if need be. LedgerError with cause and remedy if the URL is
+        wrong, the file can't be written, the server can't be reached, or a newer version has written it.
+        """
+        database = Database(url)
+        try:
+            migrate(database)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, clock)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,162 @@
+"""The words that the ledger speaks to the rest of the program. Times are UTC."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import IntEnum
+from typing import Literal
+
+FeedKind = Literal["page", "delta"]
+Operation = Literal["insert", "update", "delete"]
+Result = Literal["done", "refused", "later", "unknown"]
+
+
+class State(IntEnum):
+    """Where a record stands. The numbers are stored, so they never change their meaning."""
+
+    SETTLED = 0  # Campaign acknowledged what it should hold
+    PENDING = 1  # something is to be sent
+    WAITING = 2  # to be sent once its parent is acknowledged
+    FAILED = 3  # the transform or the other side refused it; stands until it changes or is retried
+    HELD = 4  # under a privacy hold: written nowhere
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where the next read of a table goes on.
+
+    kind: `page` is the next page of a read under way, `delta` the link that asks for later changes.
+    fingerprint: of the selected columns; another one means that the link no longer fits.
+    read_id: counts the full reads of the table, the first is 1.
+    complete: this page was the last one of the full read, or came after it.
+    """
+
+    link: str | None
+    kind: FeedKind
+    fingerprint: str
+    read_id: int = 1
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A table's change feed as stored. `version` goes up with each change of position and guards the next one.
+
+    complete: the full read `read_id` has reached its delta link at least once.
+    resend: that read was asked to send every row again (`replay --force`); ends when the read is complete.
+    saved_at: when the position last moved; polled_at: when D365 was last asked with success.
+    """
+
+    table: str
+    link: str | None
+    kind: FeedKind
+    fingerprint: str
+    complete: bool
+    read_id: int
+    version: int
+    resend: bool
+    saved_at: datetime
+    polled_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PageResult:
+    """What a page did. new + changed + unchanged + refused is the number of rows, deleted + ignored_deletes of ids.
+
+    refused: rows that the transform refuses, if that is news. deleted: will be deleted in Campaign, or was
+    never sent and is forgotten. ignored_deletes: never seen, or known to be deleted already.
+    version: of the feed after this page, to be expected by the next one.
+    """
+
+    new: int
+    changed: int
+    unchanged: int
+    refused: int
+    deleted: int
+    ignored_deletes: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A record that one worker may send now.
+
+    payload: JSON of an insert, None for a delete. update_payload: JSON of an update where it differs, else None
+    (also when everything is to be sent again). hash: to be given back in the Outcome; None for a delete.
+    uncertain: an earlier request may have reached Campaign without an answer, so an insert may find its own
+    record there and an update or delete may find none. attempts: requests since the record last changed.
+    """
+
+    seq: int
+    id: str
+    day: date
+    operation: Operation
+    payload: str | None
+    update_payload: str | None
+    hash: bytes | None
+    attempts: int
+    uncertain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a claimed record.
+
+    done: Campaign holds what was sent. refused: Campaign said no to this record, `reason` is its own.
+    later: not sent, or turned away unprocessed. unknown: sent, but no answer came.
+    hash: that of the Claimed record. retry_after_seconds: for later and unknown; None is at once.
+    """
+
+    seq: int
+    result: Result
+    hash: bytes | None
+    reason: str | None = None
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SettleResult:
+    """Where the records stand after their outcomes. `lost`: outcomes of records that the owner no longer held."""
+
+    settled: int
+    removed: int
+    pending: int
+    failed: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Records that a worker holds until a time, which may have passed."""
+
+    owner: str
+    records: int
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Records of a table by state; `leased` are pending ones that a worker holds now."""
+
+    pending: int = 0
+    waiting: int = 0
+    failed: int = 0
+    held: int = 0
+    synced: int = 0
+    leased: int = 0
+
+    @property
+    def records(self) -> int:
+        """All records known, in whatever state."""
+        return self.pending + self.waiting + self.failed + self.held + self.synced
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A refused record. `retryable`: false if the transform refuses it, then only other data or mapping help."""
+
+    table: str
+    id: str
+    reason: str
+    since: datetime
+    attempts: int
+    retryable: bool

@@ -1,0 +1,72 @@
+"""A page of captured rows, checked and made ready for the ledger. The only module here that needs Polars."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from sync_assets.ledger.bulk import INSERTED
+from sync_assets.ledger.model import State
+from sync_assets.ledger.rules import Row
+
+COLUMNS: dict[str, pl.DataType] = {
+    "id": pl.String(),
+    "day": pl.Date(),
+    "payload": pl.String(),
+    "update_payload": pl.String(),
+    "hash": pl.Binary(),
+    "refusal": pl.String(),
+}
+
+
+class Page:
+    """Each id once, refused rows without a payload, days as numbers."""
+
+    def __init__(self, rows: pl.DataFrame) -> None:
+        """ValueError if a column is missing, of another type, or null where it must not be."""
+        if rows.is_empty():
+            rows = pl.DataFrame(schema=COLUMNS)
+        _check(rows)
+        if rows["id"].n_unique() < rows.height:
+            rows = rows.unique("id", keep="last", maintain_order=True)
+        accepted = pl.col("refusal").is_null()
+        self._rows = rows.select(
+            pl.col("id"),
+            pl.col("day").cast(pl.Int32),  # days since 1970, as `times` has them
+            pl.col("hash").alias("desired_hash"),
+            pl.col("refusal").cast(pl.String).str.replace_all("\x00", "", literal=True),
+            pl.when(accepted).then(pl.col("payload")).cast(pl.String),
+            pl.when(accepted).then(pl.col("update_payload")).cast(pl.String),
+        )
+        self.ids: list[str] = self._rows["id"].to_list()
+        # None for a refused row: whether it is news depends on more than its hash.
+        known = pl.when(accepted).then(pl.col("hash").bin.encode("hex"))
+        self.hashes: list[str | None] = rows.select(known).to_series().to_list()
+
+    def row(self, index: int) -> Row:
+        _, day, digest, refusal, payload, update_payload = self._rows.row(index)
+        return Row(day, digest, refusal, payload, update_payload)
+
+    def records(self, indexes: Sequence[int], table: str, now: int) -> pl.DataFrame:
+        """New records of these rows, with the columns INSERTED: pending, or failed if the transform refuses them."""
+        rows = self._rows if len(indexes) == self._rows.height else self._rows[list(indexes)]
+        refused = pl.col("refusal").is_not_null()
+        return rows.with_columns(
+            pl.lit(table).alias("table_name"),
+            pl.when(refused).then(State.FAILED.value).otherwise(State.PENDING.value).alias("state"),
+            pl.when(refused).then(now).alias("failed_since"),
+            pl.lit(now).alias("changed_at"),
+        ).select(INSERTED)
+
+
+def _check(rows: pl.DataFrame) -> None:
+    wrong = [f"{name} is missing" for name in COLUMNS if name not in rows.columns]
+    for name, kind in COLUMNS.items():
+        if name in rows.columns and rows.schema[name] not in (kind, pl.Null()):
+            wrong.append(f"{name} is {rows.schema[name]}, must be {kind}")
+    for name in ("id", "day", "hash"):
+        if name in rows.columns and rows[name].null_count():
+            wrong.append(f"{name} must not be null")
+    if not wrong and rows["hash"].bin.size().ne(16).any():
+        wrong.append("hash must be 16 bytes long")
+    if wrong:
+        raise ValueError("rows for the ledger: " + "; ".join(wrong))

@@ -1,0 +1,59 @@
+"""What the rooms of the ledger share: the database, the clock, and the totals that every change keeps."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger import schema, times
+from sync_assets.ledger.bulk import Bulk, PostgresBulk, SqliteBulk
+from sync_assets.ledger.database import Database
+
+Clock = Callable[[], datetime]
+Tally = Counter[tuple[str, int]]  # (table, state) -> records more, or fewer
+
+
+class Room:
+    """Base of Feeds, Captures, Claims and Reports, which together are the Ledger."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._bulk: Bulk = SqliteBulk() if database.sqlite else PostgresBulk()
+
+    def _now(self) -> int:
+        return times.to_micros(self._clock())
+
+    def _upsert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+        return sqlite.insert(table) if self._database.sqlite else postgresql.insert(table)
+
+    def _count(self, connection: Connection, tally: Tally) -> None:
+        """Add to the totals. Last in a transaction, and in order: all writers of a table meet in these rows."""
+        changed = [
+            {"table_name": table, "state": state, "records": more}
+            for (table, state), more in sorted(tally.items())
+            if more
+        ]
+        if changed:
+            new = self._upsert(schema.tally).values(changed)
+            more = schema.tally.c.records + new.excluded.records
+            connection.execute(
+                new.on_conflict_do_update(index_elements=["table_name", "state"], set_={"records": more})
+            )
+
+    def _count_calls(self, connection: Connection, calls: Mapping[tuple[str, str], int], now: int) -> None:
+        day = times.to_day_number(times.from_micros(now).date())
+        counted = [
+            {"day": day, "table_name": table, "kind": kind, "calls": number}
+            for (table, kind), number in sorted(calls.items())
+            if number
+        ]
+        if counted:
+            new = self._upsert(schema.engine_call).values(counted)
+            more = schema.engine_call.c.calls + new.excluded.calls
+            connection.execute(
+                new.on_conflict_do_update(index_elements=["day", "table_name", "kind"], set_={"calls": more})
+            )

@@ -1,0 +1,193 @@
+"""The life of a record, as pure functions: where it stands after a capture, a delete or an answer.
+
+One idea (design.md): a record has a desired state, what Campaign should hold, and an acknowledged one, what
+Campaign accepted. It is pending exactly while the two differ, or while we cannot know that they are equal:
+a request went unanswered (`uncertain`), or everything is to be sent again (`resend`).
+
+Two marks count up when a record is claimed, so that an answer knows what was there before the request:
+
+    uncertain  0 every request was answered; 1 the one under way is the only open one; 2 an earlier one is open too
+    resend     0 no; 1 asked for; 2 asked for, and the request under way does it
+"""
+
+from typing import NamedTuple
+
+from sync_assets.ledger.model import Outcome, State
+from sync_assets.ledger.times import seconds
+
+REASON_LENGTH = 2_000
+
+
+class Stand(NamedTuple):
+    """The columns of a stored record that decide. `payload` only while nothing was ever acknowledged."""
+
+    seq: int
+    table_name: str
+    state: int
+    desired_hash: bytes | None
+    acked_hash: bytes | None
+    uncertain: int
+    resend: int
+    refusal: str | None
+    attempts: int
+    failed_since: int | None
+    payload: str | None
+
+
+class Row(NamedTuple):
+    """A captured row, as the transform gives it."""
+
+    day: int
+    hash: bytes
+    refusal: str | None
+    payload: str | None
+    update_payload: str | None
+
+
+class Move(NamedTuple):
+    """Columns to write when the desired state moves; the last one is the key."""
+
+    state: int
+    day: int | None  # None: keep the day
+    desired_hash: bytes | None
+    refusal: str | None
+    failed_since: int | None
+    resend: int
+    changed_at: int
+    payload: str | None
+    update_payload: str | None
+    seq: int
+
+
+class Verdict(NamedTuple):
+    """Columns to write when an answer came; the last one is the key."""
+
+    state: int
+    acked_hash: bytes | None
+    uncertain: int
+    resend: int
+    reason: str | None
+    attempts: int
+    failed_since: int | None
+    not_before: int | None
+    acked_at: int | None  # None: keep the time
+    seq: int
+
+
+def resting_state(
+    held: bool,
+    desired: bytes | None,
+    acked: bytes | None,
+    uncertain: int,
+    resend: int,
+    refusal: str | None,
+) -> State | None:
+    """Where a record belongs; None: nowhere, since neither side holds it or ever will."""
+    if desired is None and acked is None and not uncertain:
+        return None
+    if held:
+        return State.HELD
+    if refusal is not None:
+        return State.FAILED
+    if desired == acked and not uncertain and not resend:
+        return State.SETTLED
+    return State.PENDING
+
+
+def after_capture(stand: Stand, row: Row, *, resend: bool, now: int) -> Move | None:
+    """The record after D365 said what the row is now; None if that is no news, and nothing is written.
+
+    The hash is that of the update form. A record that Campaign never acknowledged will be inserted, so for it
+    the insert form counts, too: it may hold fields that are not updated later.
+    """
+    again = resend and row.refusal is None
+    same = (
+        row.hash == stand.desired_hash
+        and row.refusal == stand.refusal
+        and (stand.acked_hash is not None or row.payload == stand.payload)
+    )
+    if same and not again:
+        return None
+    marked = 1 if again else stand.resend
+    state = resting_state(stand.state == State.HELD, row.hash, stand.acked_hash, stand.uncertain, marked, row.refusal)
+    if state is None:
+        raise AssertionError("a captured row has a desired state")
+    keep = state in (State.PENDING, State.HELD)
+    return Move(
+        state=state,
+        day=row.day,
+        desired_hash=row.hash,
+        refusal=row.refusal,
+        failed_since=now if state == State.FAILED else None,
+        resend=marked,
+        changed_at=now,
+        payload=row.payload if keep else None,
+        update_payload=row.update_payload if keep else None,
+        seq=stand.seq,
+    )
+
+
+def after_delete(stand: Stand, *, now: int) -> Move | None:
+    """The record after D365 said that the row is gone; None if that is known. Ask `forgotten` first."""
+    if stand.desired_hash is None:
+        return None
+    return Move(
+        state=State.HELD if stand.state == State.HELD else State.PENDING,
+        day=None,
+        desired_hash=None,
+        refusal=None,
+        failed_since=None,
+        resend=0,
+        changed_at=now,
+        payload=None,
+        update_payload=None,
+        seq=stand.seq,
+    )
+
+
+def forgotten(stand: Stand) -> bool:
+    """Whether a deleted row leaves no trace: nothing of it can be in Campaign."""
+    return stand.acked_hash is None and not stand.uncertain
+
+
+def after_outcome(stand: Stand, outcome: Outcome, *, now: int) -> Verdict | None:
+    """The record after its request came to an end; None: it is gone on both sides, forget it.
+
+    The desired state may have moved since the record was claimed, so an answer holds for what was sent
+    (`outcome.hash`), never for what is desired by now.
+    """
+    done = outcome.result == "done"
+    if done:
+        acked, uncertain = outcome.hash, 0
+        # What was deleted and came back is inserted as a whole, which does what a resend would.
+        resend = 0 if stand.resend == 2 or acked is None else stand.resend
+    else:
+        acked, resend = stand.acked_hash, min(stand.resend, 1)
+        # A request that was turned away had no effect, so the mark is again what it was before the claim.
+        uncertain = 1 if outcome.result == "unknown" or stand.uncertain == 2 else 0
+    held = stand.state == State.HELD
+    state = resting_state(held, stand.desired_hash, acked, uncertain, resend, stand.refusal)
+    if state is None:
+        return None
+    if outcome.result == "refused" and stand.desired_hash == outcome.hash and not held:
+        state = State.FAILED
+    tried = not done and state in (State.PENDING, State.FAILED)
+    since = stand.failed_since if tried or state == State.FAILED else None
+    wait = outcome.retry_after_seconds
+    return Verdict(
+        state=state,
+        acked_hash=acked,
+        uncertain=uncertain,
+        resend=resend,
+        reason=_tidy(outcome.reason) if tried else None,
+        attempts=stand.attempts + 1 if tried else 0,
+        failed_since=now if state == State.FAILED and since is None else since,
+        not_before=now + seconds(wait) if state == State.PENDING and not done and wait is not None else None,
+        acked_at=now if done else None,
+        seq=stand.seq,
+    )
+
+
+def _tidy(reason: str | None) -> str:
+    """A reason that both databases can store (PostgreSQL knows no NUL) and a person can read."""
+    return (reason or "no reason given").replace("\x00", "")[:REASON_LENGTH]

@@ -1,0 +1,103 @@
+"""The ledger's tables. `migrations/` creates them; a test holds the two together.
+
+Names begin with `sync_`, so the ledger may share a database with Dagster's own storage. Times and days are
+numbers, see `times`. Hashes are 16 bytes.
+"""
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+# Ids and names sort and compare by bytes: faster than by language, and alike on both databases.
+NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+SEQUENCE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+# Predicates of the partial indexes. Queries repeat them as they stand here, with the number written out:
+# neither database can match a bound parameter to a partial index.
+PENDING = sa.text("state = 1")
+STUCK = sa.text("state > 1")
+LEASED = sa.text("lease_owner IS NOT NULL")
+
+record = sa.Table(
+    "sync_record",
+    metadata,
+    # Never used twice, so a late answer can't meet another record under its number.
+    sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True),
+    sa.Column("changed_at", sa.BigInteger, nullable=False),  # when the desired state last moved
+    sa.Column("acked_at", sa.BigInteger),
+    sa.Column("not_before", sa.BigInteger),
+    sa.Column("lease_until", sa.BigInteger),
+    sa.Column("failed_since", sa.BigInteger),
+    sa.Column("day", sa.Integer, nullable=False),  # on which D365 last modified the row
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("state", sa.SmallInteger, nullable=False),  # model.State
+    sa.Column("uncertain", sa.SmallInteger, nullable=False, server_default="0"),  # 0, 1, 2: see rules
+    sa.Column("resend", sa.SmallInteger, nullable=False, server_default="0"),  # 0, 1, 2: see rules
+    sa.Column("table_name", NAME, nullable=False),
+    sa.Column("id", NAME, nullable=False),
+    sa.Column("desired_hash", sa.LargeBinary),  # NULL: Campaign should not hold it
+    sa.Column("acked_hash", sa.LargeBinary),  # NULL: Campaign acknowledged none
+    sa.Column("lease_owner", sa.Text),
+    sa.Column("refusal", sa.Text),  # why the transform refuses the row
+    sa.Column("reason", sa.Text),  # what the other side said last
+    sa.Column("payload", sa.Text),  # only while something is to be sent
+    sa.Column("update_payload", sa.Text),
+    sa.UniqueConstraint("table_name", "id", name="sync_record_id"),
+    sqlite_autoincrement=True,
+)
+
+# What is pending, oldest change first: on a first load this is the order of the rows on disk, which makes
+# claims and acknowledgements several times faster than any other order.
+sa.Index(
+    "sync_record_pending",
+    record.c.table_name,
+    record.c.changed_at,
+    sqlite_where=PENDING,
+    postgresql_where=PENDING,
+)
+# What is pending by day, for the partitions.
+sa.Index("sync_record_day", record.c.table_name, record.c.day, sqlite_where=PENDING, postgresql_where=PENDING)
+# What waits, failed or is held.
+sa.Index("sync_record_stuck", record.c.table_name, record.c.state, sqlite_where=STUCK, postgresql_where=STUCK)
+sa.Index("sync_record_lease", record.c.lease_owner, sqlite_where=LEASED, postgresql_where=LEASED)
+
+# Records by state, kept with every change: counting thirty million rows takes seconds.
+tally = sa.Table(
+    "sync_tally",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("state", sa.SmallInteger, primary_key=True),
+    sa.Column("records", sa.BigInteger, nullable=False),
+)
+
+feed = sa.Table(
+    "sync_feed",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("link", sa.Text),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("complete", sa.Boolean, nullable=False),
+    sa.Column("resend", sa.Boolean, nullable=False),
+    sa.Column("read_id", sa.Integer, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("saved_at", sa.BigInteger, nullable=False),
+    sa.Column("polled_at", sa.BigInteger, nullable=False),
+)
+
+capture_lease = sa.Table(
+    "sync_capture_lease",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("until", sa.BigInteger, nullable=False),
+)
+
+engine_call = sa.Table(
+    "sync_engine_call",
+    metadata,
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("calls", sa.BigInteger, nullable=False),
+)

