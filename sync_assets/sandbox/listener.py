@@ -30,9 +30,9 @@ class _Protocol(HttpToolsProtocol):
 
 
 class Listener:
-    """Serves `app` on 127.0.0.1; `port` 0 takes a free one. `tls` None: plain http."""
+    """A port of 127.0.0.1, bound at once and served from `start` on; 0 takes a free one. `tls` None: plain http."""
 
-    def __init__(self, app: App, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -42,20 +42,20 @@ class Listener:
             raise OSError(error.errno, f"port {port} cannot be used: {error.strerror}; choose another --port") from None
         self.port: int = self._socket.getsockname()[1]
         self._tls = tls
-        # A long keep-alive, as the real services have: an idle connection is not the fault that a test asked for.
-        self._config = Config(
-            cast("Any", app), log_config=None, access_log=False, ws="none", lifespan="off", timeout_keep_alive=120,
-            proxy_headers=False,
-        )  # fmt: skip
-        self._config.load()
         self._state = ServerState()
         self._server: asyncio.Server | None = None
         self._clock: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
+    async def start(self, app: App) -> None:
         loop = asyncio.get_running_loop()
+        # A long keep-alive, as the real services have: an idle connection is not the fault that a test asked for.
+        config = Config(
+            cast("Any", app), log_config=None, access_log=False, ws="none", lifespan="off", timeout_keep_alive=120,
+            proxy_headers=False,
+        )  # fmt: skip
+        config.load()
         self._server = await loop.create_server(
-            lambda: _Protocol(self._config, self._state, {}, loop), sock=self._socket, ssl=self._tls, backlog=2048
+            lambda: _Protocol(config, self._state, {}, loop), sock=self._socket, ssl=self._tls, backlog=2048
         )
         self._clock = asyncio.create_task(self._keep_date())
 
@@ -71,6 +71,10 @@ class Listener:
             connection.transport.abort()
         for task in list(self._state.tasks):
             task.cancel()
+        self.close()
+
+    def close(self) -> None:
+        """Frees the port; all that there is to do if it was never served."""
         self._socket.close()
 
     async def _keep_date(self) -> None:

@@ -52,6 +52,8 @@ class Organization:
         """grows with every metadata change; a key for whatever is made from metadata"""
         self.stores: dict[str, Store] = {table.name: Store(table) for table in tables}
         self.by_set: dict[str, Store] = {table.set_name: self.stores[table.name] for table in tables}
+        self.sample_contacts = 0
+        """how many sample contacts were loaded so far"""
         self._undo: list[tuple[Store, str, Row | None, int]] | None = None
         for name, row in STANDING_ROWS.items():
             if name in self.stores:

@@ -50,10 +50,6 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     count_limit: int = 5000
     """where `$count` is cut"""
 
-    # Sign-in
-    token_seconds: int = 3599
-    secret_expired: bool = False
-
     # Limits (section 4); None: none
     limit_requests: int | None = None
     limit_seconds: float | None = None

@@ -1,0 +1,107 @@
+"""The admin interface: plain http on loopback, for tests and for whoever plays with the sandbox.
+
+Common to all systems here; each system adds its own routes. Mistakes are 400 with `{"error": what and why}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from sync_assets.sandbox.faults import BadRule, Faults
+from sync_assets.sandbox.journal import Journal
+
+
+class BadRequest(ValueError):
+    """What was asked of the admin interface cannot be done; the message says why."""
+
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def json_response(document: Any, status: int = 200) -> Response:
+    return Response(_encode(document), status, media_type="application/json")
+
+
+async def json_body(request: Request) -> dict[str, Any]:
+    """The body, which must be a JSON object; none is an empty one. Raises BadRequest."""
+    body = await request.body()
+    try:
+        document = msgspec.json.decode(body) if body else {}
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise BadRequest("the body must be a JSON object")
+    return document
+
+
+def admin_app(
+    journal: Journal, faults: Faults, totals: Callable[[], dict[str, Any]], more: Iterable[Route]
+) -> Starlette:
+    """`totals`: what each system holds, for GET /totals."""
+
+    async def health(request: Request) -> Response:
+        return json_response({"status": "ok"})
+
+    async def read_journal(request: Request) -> Response:
+        """`?system=` one system's, `?since=` after that serial number; `last` is the newest number."""
+        since = request.query_params.get("since", "0")
+        if not since.isdecimal():
+            raise BadRequest(f"since must be a serial number, not {since!r}")
+        entries = journal.entries(request.query_params.get("system"), int(since))
+        return json_response({"entries": entries, "last": journal.last})
+
+    async def clear_journal(request: Request) -> Response:
+        journal.clear()
+        return json_response({})
+
+    async def read_faults(request: Request) -> Response:
+        return json_response({"rules": faults.rules, "latency_ms": faults.latency_ms})
+
+    async def add_faults(request: Request) -> Response:
+        """One rule, or `{"rules": [...]}`; gives their ids."""
+        told = await json_body(request)
+        rules = told.get("rules", [told])
+        return json_response({"ids": [faults.add(rule).id for rule in rules]})
+
+    async def clear_faults(request: Request) -> Response:
+        faults.clear(request.query_params.get("system"))
+        return json_response({})
+
+    async def settings(request: Request) -> Response:
+        """`{"<system>": {"latency_ms": 100}, ...}`: the standing latency of systems."""
+        for system, values in (await json_body(request)).items():
+            if not isinstance(values, dict) or set(values) - {"latency_ms"}:
+                raise BadRequest(f"settings of {system}: only latency_ms here; see /{system}/settings for the others")
+            faults.latency_ms[system] = float(values.get("latency_ms", 0))
+        return json_response({system: {"latency_ms": ms} for system, ms in faults.latency_ms.items()})
+
+    async def read_totals(request: Request) -> Response:
+        calls: dict[str, dict[str, int]] = {}
+        for (system, kind), number in journal.engine_calls.items():
+            calls.setdefault(system, {})[kind] = number
+        return json_response({**totals(), "requests": journal.requests, "engine_calls": calls})
+
+    async def mistake(request: Request, error: Exception) -> Response:
+        return json_response({"error": str(error)}, 400)
+
+    return Starlette(
+        routes=[
+            Route("/health", health),
+            Route("/journal", read_journal),
+            Route("/journal", clear_journal, methods=["DELETE"]),
+            Route("/faults", read_faults),
+            Route("/faults", add_faults, methods=["POST"]),
+            Route("/faults", clear_faults, methods=["DELETE"]),
+            Route("/settings", settings, methods=["POST"]),
+            Route("/totals", read_totals),
+            *more,
+        ],
+        exception_handlers={BadRequest: mistake, BadRule: mistake},
+    )

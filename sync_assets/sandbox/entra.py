@@ -1,0 +1,184 @@
+"""Microsoft Entra ID as far as a client with a secret meets it (reference/dataverse-web-api.md section 5).
+
+Discovery, as msal and azure-identity ask for it, and the token endpoint, with the errors an operator is likely to see.
+The tokens are random and known to this process only, so whoever checks one asks here.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from sync_assets.sandbox.admin import BadRequest, json_body, json_response
+from sync_assets.sandbox.faults import Rule
+from sync_assets.sandbox.middleware import Answer, App, Receive, Scope, Send, retry_after, send_answer
+
+_JSON = [(b"content-type", b"application/json; charset=utf-8"), (b"cache-control", b"no-store, no-cache")]
+
+
+class Entra:
+    """One tenant with one app registration. `resource`: the address of the organization that it may get tokens for."""
+
+    def __init__(self, url: str, resource: str = "", clock: Callable[[], float] = time.time) -> None:
+        self.url = url
+        """scheme, host and port of the sign-in host"""
+        self.resource = resource
+        self.tenant_id = str(uuid.uuid4())
+        self.client_id = str(uuid.uuid4())
+        self.client_secret = secrets.token_urlsafe(30)
+        self.token_seconds = 3599
+        self.secret_expired = False
+        self._clock = clock
+        self._expiry: dict[str, float] = {}
+
+    @property
+    def authority(self) -> str:
+        return f"{self.url}/{self.tenant_id}"
+
+    def is_valid(self, token: str, audience: str) -> bool:
+        """Whether it was given out here, for this resource, and has not expired."""
+        return audience == self.resource and self._clock() < self._expiry.get(token, 0)
+
+    def expire_tokens(self) -> None:
+        """All tokens given out so far are expired from now on."""
+        self._expiry.clear()
+
+    def discovery(self, tenant: str) -> Answer:
+        if tenant != self.tenant_id:
+            return self._refusal(400, "invalid_tenant", 90002, f"Tenant '{tenant}' not found. Check the tenant ID.")
+        document = {
+            "token_endpoint": f"{self.authority}/oauth2/v2.0/token",
+            "authorization_endpoint": f"{self.authority}/oauth2/v2.0/authorize",
+            "jwks_uri": f"{self.authority}/discovery/v2.0/keys",
+            "issuer": f"{self.authority}/v2.0",
+            "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt", "client_secret_basic"],
+            "response_types_supported": ["code", "id_token", "code id_token", "id_token token"],
+            "subject_types_supported": ["pairwise"],
+            "scopes_supported": ["openid", "profile", "email", "offline_access"],
+        }
+        return Answer(200, _JSON, msgspec.json.encode(document))
+
+    def issue(self, tenant: str, form: dict[str, str], *, v1: bool = False) -> Answer:
+        """Answers a token request; `v1`: the older endpoint, with `resource` for `scope` and numbers as text."""
+        if (refusal := self._refuse(tenant, form, v1)) is not None:
+            return refusal
+        now = self._clock()
+        self._expiry = {token: end for token, end in self._expiry.items() if end > now}
+        token = ".".join((secrets.token_urlsafe(80), secrets.token_urlsafe(720), secrets.token_urlsafe(256)))
+        self._expiry[token] = now + self.token_seconds
+        lifetime = str(self.token_seconds) if v1 else self.token_seconds
+        told = {"token_type": "Bearer", "expires_in": lifetime, "ext_expires_in": lifetime, "access_token": token}
+        if v1:
+            told |= {"expires_on": str(int(now) + self.token_seconds), "resource": form["resource"]}
+        return Answer(200, _JSON, msgspec.json.encode(told))
+
+    def _refuse(self, tenant: str, form: dict[str, str], v1: bool) -> Answer | None:
+        if tenant != self.tenant_id:
+            return self._refusal(400, "invalid_request", 90002, f"Tenant '{tenant}' not found. Check the tenant ID.")
+        for name in ("grant_type", "client_id", "client_secret", "resource" if v1 else "scope"):
+            if not form.get(name):
+                text = f"The request body must contain the following parameter: '{name}'."
+                return self._refusal(400, "invalid_request", 900144, text)
+        return self._refuse_credential(form) or self._refuse_audience(form, v1)
+
+    def _refuse_credential(self, form: dict[str, str]) -> Answer | None:
+        if form["grant_type"] != "client_credentials":
+            text = f"The app requested an unsupported grant type '{form['grant_type']}'."
+            return self._refusal(400, "unsupported_grant_type", 70003, text)
+        if form["client_id"] != self.client_id:
+            text = f"Application with identifier '{form['client_id']}' was not found in the directory 'sandbox'."
+            return self._refusal(400, "unauthorized_client", 700016, text)
+        if not secrets.compare_digest(form["client_secret"].encode(), self.client_secret.encode()):
+            text = (
+                "Invalid client secret provided. Ensure the secret being sent in the request is the client secret "
+                f"value, not the client secret ID, for a secret added to app '{self.client_id}'."
+            )
+            return self._refusal(401, "invalid_client", 7000215, text)
+        if self.secret_expired:
+            text = f"The provided client secret keys for app '{self.client_id}' are expired."
+            return self._refusal(401, "invalid_client", 7000222, text)
+        return None
+
+    def _refuse_audience(self, form: dict[str, str], v1: bool) -> Answer | None:
+        audience = form["resource" if v1 else "scope"]
+        # a resource that ends in a slash gives a scope with two (a known trap, and accepted)
+        wanted = audience.removesuffix("/.default").rstrip("/")
+        if wanted != self.resource or not (v1 or audience.endswith("/.default")):
+            text = f"The resource principal named {wanted} was not found in the tenant named sandbox."
+            return self._refusal(400, "invalid_resource", 500011, text)
+        return None
+
+    def _refusal(self, status: int, error: str, code: int, text: str) -> Answer:
+        trace, correlation = str(uuid.uuid4()), str(uuid.uuid4())
+        stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        told = {
+            "error": error,
+            "error_description": f"AADSTS{code}: {text} Trace ID: {trace} Correlation ID: {correlation} "
+            f"Timestamp: {stamp}",
+            "error_codes": [code],
+            "timestamp": stamp,
+            "trace_id": trace,
+            "correlation_id": correlation,
+            "error_uri": f"{self.url}/error?code={code}",
+        }
+        return Answer(status, _JSON, msgspec.json.encode(told))
+
+
+def app(entra: Entra) -> App:
+    """`/<tenant>/v2.0/.well-known/openid-configuration` and `/<tenant>/oauth2/v2.0/token` (and its v1)."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        body = b""
+        more = True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        tenant, _, rest = scope["path"].strip("/").partition("/")
+        method: str = scope["method"]
+        if method == "GET" and rest in ("v2.0/.well-known/openid-configuration", ".well-known/openid-configuration"):
+            answer = entra.discovery(tenant)
+        elif method == "POST" and rest in ("oauth2/v2.0/token", "oauth2/token"):
+            form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+            answer = entra.issue(tenant, form, v1=rest == "oauth2/token")
+        else:
+            answer = Answer(404, [(b"content-type", b"text/html")], b"")
+        await send_answer(send, answer)
+
+    return serve
+
+
+def refuse(rule: Rule) -> Answer | None:
+    """How the injected generic faults are worded here."""
+    if rule.kind == "throttle":
+        told = {"error": "temporarily_unavailable", "error_description": "AADSTS90055: The tenant is throttled."}
+        return Answer(429, [*_JSON, retry_after(rule)], msgspec.json.encode(told))
+    if rule.kind == "unauthorized":
+        told = {"error": "invalid_client", "error_description": "AADSTS7000215: Invalid client secret provided."}
+        return Answer(401, _JSON, msgspec.json.encode(told | {"error_codes": [7000215]}))
+    return None
+
+
+def routes(entra: Entra) -> list[Route]:
+    """Admin: `GET|POST /login/settings {"token_seconds", "secret_expired", "expire_tokens": true}`."""
+
+    async def settings(request: Request) -> Response:
+        told = await json_body(request) if request.method == "POST" else {}
+        if unknown := set(told) - {"token_seconds", "secret_expired", "expire_tokens"}:
+            raise BadRequest(f"unknown settings: {', '.join(sorted(unknown))}")
+        entra.token_seconds = int(told.get("token_seconds", entra.token_seconds))
+        entra.secret_expired = bool(told.get("secret_expired", entra.secret_expired))
+        if told.get("expire_tokens"):
+            entra.expire_tokens()
+        return json_response({"token_seconds": entra.token_seconds, "secret_expired": entra.secret_expired})
+
+    return [Route("/login/settings", settings, methods=["GET", "POST"])]

@@ -1,0 +1,180 @@
+"""The sandbox as a whole: all systems in one process, on one event loop, each on its own port of 127.0.0.1."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from sync_assets.sandbox import campaign, dataverse, entra, ims
+from sync_assets.sandbox.admin import admin_app
+from sync_assets.sandbox.campaign import admin as campaign_admin
+from sync_assets.sandbox.certificates import make_certificates
+from sync_assets.sandbox.dataverse import admin as dataverse_admin
+from sync_assets.sandbox.dataverse.sample import load_sample
+from sync_assets.sandbox.dataverse.throttle import Throttle
+from sync_assets.sandbox.faults import Faults
+from sync_assets.sandbox.files import write_private
+from sync_assets.sandbox.journal import Entry, Journal
+from sync_assets.sandbox.listener import Listener
+from sync_assets.sandbox.middleware import App, Observed
+from sync_assets.sandbox.sftp import SftpServer
+
+CAMPAIGN_ORGANIZATION = "acme-mkt-stage"
+
+
+class Sandbox:
+    """All systems. `contacts`: how many sample contacts D365 has at first, with their orders and lines.
+
+    `port` P uses P to P+5 (D365, sign-in, Campaign, IMS, admin, SFTP), 0 takes free ones. `directory` gets keys,
+    certificates and the SFTP's files; without it a private temporary one, removed by `stop`.
+    """
+
+    def __init__(self, contacts: int = 1000, port: int = 0, directory: Path | None = None) -> None:
+        self._temporary = directory is None
+        self.directory = Path(tempfile.mkdtemp(prefix="sync-assets-sandbox-")) if directory is None else directory
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._listeners: list[Listener] = []
+        try:
+            self._listen(port)
+            self._build(contacts)
+        except BaseException:
+            self._clean_up()
+            raise
+
+    def _listen(self, port: int) -> None:
+        """Binds every port, so that all addresses are known before anything is built."""
+        self.ca_file, tls = make_certificates(self.directory)
+        numbers = [port + n if port else 0 for n in range(6)]
+        for number, encryption in zip(numbers, (tls, tls, tls, tls, None), strict=False):
+            self._listeners.append(Listener(number, encryption))
+        self._sftp_port = numbers[5]
+        self._d365_port, self._login_port, self._campaign_port, self._ims_port, self._admin_port = (
+            listener.port for listener in self._listeners
+        )
+
+    def _build(self, contacts: int) -> None:
+        self.journal = Journal()
+        self.faults = Faults()
+        self.sftp = SftpServer(self.directory, self._sftp_port, record=self._record_sftp, faults=self.faults)
+        self.org = dataverse.Organization(f"https://localhost:{self._d365_port}")
+        self.entra = entra.Entra(f"https://localhost:{self._login_port}", self.org.url)
+        self.ims = ims.Ims()
+        self.campaign = campaign.Campaign(
+            CAMPAIGN_ORGANIZATION, self.ims, faults=self.faults, exports=self.sftp.exports
+        )
+        load_sample(self.org, contacts)
+
+    def _apps(self) -> tuple[App, ...]:
+        journal, faults, org = self.journal, self.faults, self.org
+        throttle = Throttle(org)
+        web_api = dataverse.app(org, self.entra, faults, throttle, self.entra.authority)
+        routes = [
+            *dataverse_admin.routes(org),
+            *entra.routes(self.entra),
+            *campaign_admin.routes(self.campaign),
+            *ims.routes(self.ims),
+        ]
+        return (
+            Observed(
+                web_api, "d365", journal, faults,
+                refuse=dataverse.refuse, answered_kinds=dataverse.ANSWERED_KINDS, gate=throttle,
+            ),
+            Observed(entra.app(self.entra), "login", journal, faults, refuse=entra.refuse),
+            Observed(
+                campaign.app(self.campaign), "campaign", journal, faults,
+                refuse=campaign.refuse, answered_kinds=campaign.KINDS,
+            ),
+            Observed(ims.app(self.ims), "ims", journal, faults, refuse=ims.refuse),
+            admin_app(journal, faults, self._totals, routes),
+        )  # fmt: skip
+
+    async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        for listener, app in zip(self._listeners, self._apps(), strict=True):
+            await listener.start(app)
+        self.sftp.start()
+
+    async def stop(self) -> None:
+        for listener in self._listeners:
+            await listener.stop()
+        await asyncio.to_thread(self.sftp.stop)
+        self._clean_up()
+
+    def _clean_up(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        if self._temporary:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def environment(self) -> dict[str, str]:
+        """The variables with which the program talks to this sandbox, and SANDBOX_ADMIN_URL."""
+        return {
+            "D365_URL": self.org.url,
+            "D365_AUTHORITY": self.entra.url,
+            "D365_TENANT_ID": self.entra.tenant_id,
+            "D365_CLIENT_ID": self.entra.client_id,
+            "D365_CLIENT_SECRET": self.entra.client_secret,
+            "CAMPAIGN_URL": f"https://localhost:{self._campaign_port}/{CAMPAIGN_ORGANIZATION}",
+            "CAMPAIGN_IMS_URL": f"https://localhost:{self._ims_port}",
+            "CAMPAIGN_CLIENT_ID": self.ims.client_id,
+            "CAMPAIGN_CLIENT_SECRET": self.ims.client_secret,
+            "CAMPAIGN_SCOPES": ",".join(ims.SCOPES),
+            "CAMPAIGN_SFTP_HOST": "localhost",
+            "CAMPAIGN_SFTP_PORT": str(self.sftp.port),
+            "CAMPAIGN_SFTP_USER": self.sftp.user,
+            "CAMPAIGN_SFTP_PRIVATE_KEY": str(self.sftp.private_key_file),
+            "CAMPAIGN_SFTP_HOST_KEY": str(self.sftp.known_hosts_file),
+            "SYNC_ASSETS_CA_BUNDLE": str(self.ca_file),
+            "SANDBOX_ADMIN_URL": f"http://localhost:{self._admin_port}",
+        }
+
+    async def run_forever(self, env_file: Path | None = None, *, until_stdin_closes: bool = False) -> None:
+        """Serves until SIGTERM or SIGINT; writes the environment to `env_file` once everything listens.
+
+        `until_stdin_closes`: stops, too, when standard input ends, so that it never outlives who started it.
+        """
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+        if until_stdin_closes:
+            loop.add_reader(sys.stdin.fileno(), lambda: os.read(sys.stdin.fileno(), 4096) or stopped.set())
+        await self.start()
+        try:
+            if env_file is not None:
+                lines = "".join(f"{name}={value}\n" for name, value in self.environment().items())
+                write_private(env_file, lines.encode())
+            await stopped.wait()
+        finally:
+            if until_stdin_closes:
+                loop.remove_reader(sys.stdin.fileno())
+            await self.stop()
+
+    def _totals(self) -> dict[str, Any]:
+        """What each system holds: rows and records."""
+        return {
+            "d365": {name: len(store) for name, store in self.org.stores.items()},
+            "campaign": {name: len(table.records) for name, table in self.campaign.tables.items()},
+        }
+
+    def _record_sftp(self, operation: str, path: str, status: int, ms: float) -> None:
+        """Called in the SFTP's threads; the journal belongs to the loop."""
+        entry = Entry(system="sftp", method=operation, path=path, status=status, ms=round(ms, 3))
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            self._loop.call_soon_threadsafe(self.journal.add, entry)
+
+
+def run(contacts: int = 1000, port: int = 0, env_file: Path | None = None, *, until_stdin_closes: bool = False) -> None:
+    """Builds a sandbox and serves until it is stopped. Raises OSError if a port is taken."""
+    sandbox = Sandbox(contacts, port)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(sandbox.run_forever(env_file, until_stdin_closes=until_stdin_closes))
