@@ -1,0 +1,169 @@
+"""The limiter against simulated servers, and the gate that workers wait at."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync_assets.ingress.concurrency import START, Gate, Latencies, Limiter
+
+
+def drive(limiter: Limiter, latency, answers: int, now: float = 0.0) -> float:
+    """Feeds answers of a server whose latency depends on how many requests are in flight; returns the time it took."""
+    for _ in range(answers):
+        seconds = latency(limiter.limit)
+        now += seconds / limiter.limit
+        limiter.answered(seconds, now)
+    return now
+
+
+def steady(seconds: float):
+    return lambda in_flight: seconds
+
+
+def queueing(seconds: float, rate: float):
+    """A server that takes `seconds` and at most `rate` requests a second: beyond that, requests queue."""
+    return lambda in_flight: max(seconds, in_flight / rate)
+
+
+def test_reaches_the_ceiling_within_a_few_answers_of_a_server_that_keeps_pace():
+    limiter = Limiter(64)
+    drive(limiter, steady(0.1), 8 + 16 + 32)
+    assert limiter.limit == 64
+
+
+def test_starts_low():
+    assert Limiter(64).limit == START
+    assert Limiter(3).limit == 3
+
+
+def test_a_refusal_halves_and_a_burst_of_refusals_halves_once():
+    limiter = Limiter(64)
+    now = drive(limiter, steady(0.1), 200)
+    for _ in range(64):
+        limiter.refused(0.1, now)
+    assert limiter.limit == 32
+    limiter.refused(0.1, now + 1)
+    assert limiter.limit == 16
+
+
+def test_after_a_refusal_it_grows_by_one_a_round_not_by_doubling():
+    limiter = Limiter(64)
+    now = drive(limiter, steady(0.1), 200)
+    limiter.refused(0.1, now)
+    drive(limiter, steady(0.1), 32, now)
+    assert limiter.limit == 33
+
+
+def test_never_below_one_and_still_growing_from_there():
+    limiter = Limiter(64)
+    for second in range(100):
+        limiter.refused(0.1, float(second))
+    assert limiter.limit == 1
+    drive(limiter, steady(0.1), 1, 100.0)
+    assert limiter.limit == 2
+
+
+def test_stops_where_a_server_begins_to_queue():
+    """300 a second at 100 ms: 30 in flight are enough; what lies beyond only waits."""
+    limiter = Limiter(256)
+    drive(limiter, queueing(0.1, 300), 8_000)
+    assert 30 <= limiter.limit <= 90
+
+
+def test_a_server_that_became_slower_for_good_is_accepted_in_the_end():
+    limiter = Limiter(64)
+    now = drive(limiter, steady(0.1), 1000)
+    now = drive(limiter, steady(0.5), 500, now)
+    assert limiter.limit < 40
+    drive(limiter, steady(0.5), 20_000, now)
+    assert limiter.limit == 64
+
+
+def test_the_pushers_own_load_on_a_quick_server_is_no_slowness():
+    """A server without latency, one processor: 64 in flight take 16 ms each, one takes half a millisecond."""
+    limiter = Limiter(64)
+    drive(limiter, queueing(0.0005, 4000), 5000)
+    assert limiter.limit == 64
+
+
+@given(
+    st.integers(1, 300),
+    st.lists(st.tuples(st.booleans(), st.floats(0.0001, 60), st.floats(0, 5)), max_size=300),
+)
+def test_stays_between_one_and_the_ceiling_whatever_happens(ceiling: int, story: list[tuple[bool, float, float]]):
+    limiter, now = Limiter(ceiling), 0.0
+    for good, seconds, passed in story:
+        now += passed
+        (limiter.answered if good else limiter.refused)(seconds, now)
+        assert 1 <= limiter.limit <= ceiling
+
+
+async def test_the_gate_never_lets_more_in_than_the_limit():
+    limiter = Limiter(5, start=2)
+    gate = Gate(limiter)
+    seen: list[int] = []
+
+    async def worker() -> None:
+        async with gate:
+            seen.append(gate.inside - limiter.limit)
+            await asyncio.sleep(0.001)
+            limiter.answered(0.001, 0.0)
+
+    await asyncio.wait_for(asyncio.gather(*(worker() for _ in range(200))), 10)
+    assert max(seen) <= 0
+    assert gate.inside == 0
+    assert 2 <= gate.peak <= 5
+
+
+async def test_a_lowered_limit_lets_nobody_in_until_enough_have_left():
+    limiter = Limiter(4, start=4)
+    gate = Gate(limiter)
+    for _ in range(4):
+        await gate.__aenter__()
+    limiter.refused(1, 10.0)
+    waiting = asyncio.create_task(gate.__aenter__())
+    for left in (3, 2):
+        await gate.__aexit__()
+        await asyncio.sleep(0)
+        assert not waiting.done(), f"{left} are still inside"
+    await gate.__aexit__()
+    await asyncio.wait_for(waiting, 1)
+    assert gate.inside == limiter.limit == 2
+
+
+async def test_a_cancelled_worker_takes_nobodys_turn():
+    gate = Gate(Limiter(1))
+    await gate.__aenter__()
+    first, second = asyncio.create_task(gate.__aenter__()), asyncio.create_task(gate.__aenter__())
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.sleep(0)
+    await gate.__aexit__()
+    await asyncio.wait_for(second, 1)
+    await gate.__aexit__()
+    third, fourth = asyncio.create_task(gate.__aenter__()), asyncio.create_task(gate.__aenter__())
+    await asyncio.wait_for(third, 1)
+    await gate.__aexit__()  # fourth has been woken, but is cancelled before it could run
+    fourth.cancel()
+    await asyncio.sleep(0)
+    assert gate.inside == 0
+    await asyncio.wait_for(gate.__aenter__(), 1)
+
+
+@given(st.lists(st.floats(0.0005, 100), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 1.0]))
+def test_quantiles_are_right_to_five_per_cent(times: list[float], share: float):
+    latencies = Latencies()
+    for seconds in times:
+        latencies.add(seconds)
+    within = latencies.quantile(share)
+    assert within is not None
+    assert sum(t <= within * 1.03 for t in times) >= share * len(times) - 1e-6
+    assert any(t == pytest.approx(within, rel=0.03) for t in times)
+
+
+def test_no_answers_no_quantile():
+    assert Latencies().quantile(0.5) is None
