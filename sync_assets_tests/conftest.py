@@ -1,0 +1,27 @@
+"""Fixtures for all tests: a sandbox in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from sync_assets_tests.sandbox_process import SandboxProcess
+
+SandboxFactory = Callable[..., SandboxProcess]
+
+
+@pytest.fixture(scope="session")
+def sandbox_factory() -> Iterator[SandboxFactory]:
+    """`sandbox_factory(contacts=1000)`: starts one that lives until the end of the session, unless stopped before."""
+    with ExitStack() as started:
+        yield lambda **options: started.enter_context(SandboxProcess(**options))
+
+
+@pytest.fixture
+def sandbox() -> Iterator[SandboxProcess]:
+    """A fresh one with 50 contacts, for this test alone."""
+    with SandboxProcess() as fresh:
+        yield fresh
+        assert fresh.errors == "", f"the sandbox reported errors of its own:\n{fresh.errors}"
