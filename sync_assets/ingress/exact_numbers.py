@@ -1,0 +1,73 @@
+"""Numbers as exact text: the one spelling of each value, as JSON has it, never with an exponent. Pure.
+
+Floats lose digits and Polars changed their spelling between versions (speed.md, F), so numbers with a fraction stay
+the text that Dataverse sent; here that text is brought into one form, so that equal numbers give equal hashes.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+
+import polars as pl
+
+_NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,3})?$"
+_EXPONENT = r"[eE]"
+_TEXT = pl.col("n")
+
+
+def canonical(numbers: pl.Series) -> pl.Series:
+    """`20000.0000` -> `20000`, `1.50` -> `1.5`, `1E+3` -> `1000`, `-0.0` -> `0`; null for what is no number."""
+    if numbers.null_count() == numbers.len():
+        return numbers
+    texts = _apply(pl.when(_TEXT.str.contains(_NUMBER)).then(_TEXT), numbers)
+    if texts.str.contains(_EXPONENT).any():
+        texts = _apply(_without_exponents(_TEXT), texts)
+    return _apply(_trimmed(_TEXT), texts).alias(numbers.name)
+
+
+def canonical_text(value: str | int | float | Decimal) -> str | None:
+    """The same for one value, e.g. of the configuration; None for what is no number."""
+    if isinstance(value, str) and not re.match(_NUMBER, value):
+        return None
+    try:
+        number = Decimal(repr(value) if isinstance(value, float) else value)
+    except InvalidOperation:
+        return None
+    if not number.is_finite():
+        return None
+    text = format(number, "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if re.fullmatch(r"-0+", text) else text
+
+
+def _trimmed(text: pl.Expr) -> pl.Expr:
+    fraction = text.str.contains(".", literal=True)
+    short = pl.when(fraction).then(text.str.strip_chars_end("0").str.strip_chars_end(".")).otherwise(text)
+    return pl.when(short == "-0").then(pl.lit("0")).otherwise(short)
+
+
+def _without_exponents(text: pl.Expr) -> pl.Expr:
+    """Moves the point instead. Zeros at the end are left to `_trimmed`."""
+    mantissa = text.str.extract(r"^-?([^eE]*)", 1)
+    whole, fraction = mantissa.str.extract(r"^(\d+)", 1), mantissa.str.extract(r"\.(\d+)$", 1).fill_null("")
+    digits = pl.concat_str(whole, fraction)
+    shift = text.str.extract(r"[eE]\+?(-?\d+)$", 1).cast(pl.Int64).fill_null(0)
+    point = whole.str.len_chars().cast(pl.Int64) + shift
+    # so many zeros on both sides that the point lies within the digits
+    left = (1 - point).clip(lower_bound=0)
+    padded = digits.str.pad_start(digits.str.len_chars() + left, "0")
+    padded = padded.str.pad_end(point.clip(lower_bound=0), "0")
+    at = point + left
+    moved = pl.concat_str(
+        pl.when(text.str.starts_with("-")).then(pl.lit("-")).otherwise(pl.lit("")),
+        padded.str.head(at).str.strip_chars_start("0").replace("", "0"),
+        pl.lit("."),
+        padded.str.slice(at),
+        pl.lit("0"),
+    )
+    return pl.when(text.str.contains(_EXPONENT)).then(moved).otherwise(text)
+
+
+def _apply(expression: pl.Expr, numbers: pl.Series) -> pl.Series:
+    return numbers.to_frame("n").select(expression.alias("n")).to_series()
