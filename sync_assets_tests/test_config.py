@@ -1,0 +1,463 @@
+"""The configuration file: what it may say, and how each mistake is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync_assets.config import OPT_OUT_ATTRIBUTES, Config, Guardrails
+from sync_assets.config_file import ConfigError, load_config, parse_config
+from sync_assets.settings import SANDBOX_CONFIG
+
+HEAD = """\
+privacy_acknowledged: true
+tables:
+  - table: contact
+    resource: profile
+    key: externalId
+    fields: {firstname: firstName}
+"""
+ORDER = """\
+  - table: new_order
+    resource: cusOrder
+    key: cusOrderId
+    fields: {new_name: cusName}
+"""
+EXAMPLE = """\
+privacy_acknowledged: true
+tables:
+  - table: contact
+    resource: profile
+    key: externalId
+    address: filter
+    filter: {name: byExternalId, parameter: externalId_parameter}
+    fields:
+      firstname: firstName
+      birthdate: {to: birthDate, apply_updates: false}
+      jobtitle: {to: cusJobTitle, truncate: true}
+      gendercode: gender
+      address1_city: location.city
+    replacements:
+      gendercode: {1: male, 2: female, null: unknown}
+    filters:
+      match: all
+      rules:
+        - {field: statecode, is: eq, value: 0}
+      delete_filtered_out: false
+    apply_deletes: true
+    picklists: labels
+  - table: new_order
+    resource: cusOrder
+    key: cusOrderId
+    api: profileAndServicesExt
+    fields: {new_name: cusName, new_amount: cusAmount}
+    links:
+      - field: new_contactid
+        to: cusContactLink
+        table: contact
+        style: key
+        cardinality: one
+opt_out:
+  direction: bidirectional
+  mappings:
+    donotemail: blackListEmail
+    followemail: {to: blackListPhone, inverted: true}
+  poll_profiles_minutes: null
+  export: {separator: tab, workflow_id: WKF12, restart_stalled: true}
+guardrails:
+  max_delete_share: 1
+"""
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, "f.yaml")
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    return list(caught.value.problems)
+
+
+def the_problem(text: str) -> str:
+    found = problems(text)
+    assert len(found) == 1, found
+    return found[0]
+
+
+def table(more: str, fields: str = "{firstname: firstName}") -> str:
+    """A file with one table: its `fields` in line 6, and `more` from line 7 on."""
+    body = "".join(f"    {line}\n" for line in more.splitlines())
+    return HEAD.replace("{firstname: firstName}", fields) + body
+
+
+class TestWhatTheFileSays:
+    def test_the_contracts_example(self) -> None:
+        config = parse_config(EXAMPLE, "f.yaml")
+        contact, order = config.tables
+        assert contact.fields["firstname"].to == "firstName"
+        assert contact.fields["firstname"].apply_updates
+        assert not contact.fields["birthdate"].apply_updates
+        assert contact.fields["jobtitle"].truncate
+        assert contact.replacements["gendercode"] == {1: "male", 2: "female", None: "unknown"}
+        assert contact.filters
+        assert contact.filters.rules[0].operator == "eq"
+        assert contact.filter
+        assert contact.filter.parameter == "externalId_parameter"
+        assert order.links[0].table == "contact"
+        assert config.opt_out.mappings["followemail"].inverted
+        assert config.opt_out.export.separator == "\t"
+        assert config.table("new_order") is order
+
+    def test_the_defaults_are_those_of_the_contract(self) -> None:
+        config = parse_config(HEAD, "f.yaml")
+        [contact] = config.tables
+        assert (contact.api, contact.address, contact.filter) == ("profileAndServicesExt", "url", None)
+        assert (contact.apply_deletes, contact.picklists, contact.links, contact.filters) == (False, "labels", (), None)
+        assert config.opt_out.direction == "disabled"
+        assert config.opt_out.poll_profiles_minutes is None
+        assert config.opt_out.export.model_dump() == {
+            "directory": "d365_loads/exports",
+            "pattern": "optout_*.csv*",
+            "separator": ",",
+            "encoding": "utf-8",
+            "settle_seconds": 60,
+            "key_column": "externalId",
+            "changed_suffix": "LastModified",
+            "after": "keep",
+            "keep_days": 15,
+            "expected_every_hours": 24,
+            "workflow_id": None,
+            "restart_stalled": False,
+        }
+        assert config.guardrails.model_dump() == {
+            "max_contacts": 30_000_000,
+            "max_custom_entities": 5,
+            "max_columns": 50,
+            "max_link_depth": 2,
+            "engine_calls_per_day": None,
+            "max_delete_share": 0.05,
+            "concurrency": 64,
+        }
+
+    def test_the_sandboxs_file_is_valid_and_names_every_key(self) -> None:
+        text = SANDBOX_CONFIG.read_text()
+        config = load_config(SANDBOX_CONFIG)
+        assert config.guardrails == Guardrails()
+        assert config.opt_out.direction == "disabled"
+
+        def keys(model: object) -> set[str]:
+            return set(getattr(model, "model_fields", {}))
+
+        parts = [config, config.tables[0], config.opt_out, config.opt_out.export, config.guardrails]
+        missing = [key for part in parts for key in keys(type(part)) if f"{key}:" not in text]
+        assert missing == []
+
+    def test_deny_list_is_another_spelling_of_black_list(self) -> None:
+        text = HEAD + "opt_out: {mappings: {donotemail: denyListEmail, donotphone: {to: denyList}}}\n"
+        mappings = parse_config(text, "f.yaml").opt_out.mappings
+        assert [one.to for one in mappings.values()] == ["blackListEmail", "blackList"]
+        fields = parse_config(table("", "{donotfax: denyListFax}"), "f.yaml").tables[0].fields
+        assert fields["donotfax"].to == "blackListFax"
+
+    def test_values_are_what_they_look_like(self) -> None:
+        text = table("replacements:\n  code: {no: off, 01234: 1_000, 2024-01-01: 1.50, true: false}", "{code: cusCode}")
+        assert parse_config(text, "f.yaml").tables[0].replacements["code"] == {
+            "no": "off",
+            "01234": "1_000",
+            "2024-01-01": 1.5,
+            True: False,
+        }
+
+    def test_a_configuration_cannot_be_changed(self) -> None:
+        config = parse_config(HEAD, "f.yaml")
+        with pytest.raises(ValueError, match="frozen"):
+            config.privacy_acknowledged = False  # pyright: ignore[reportAttributeAccessIssue]
+
+    def test_anchors_may_be_used(self) -> None:
+        text = table("replacements:\n  a: &same {1: x}\n  b: *same", "{a: cusA, b: cusB}")
+        assert parse_config(text, "f.yaml").tables[0].replacements["b"] == {1: "x"}
+
+
+class TestEveryMistakeNamesItsLineAndItsRemedy:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            (
+                HEAD.replace("true", "false", 1),
+                "1: privacy requests are your task, in both systems; this program neither sees nor forwards "
+                "them; write `privacy_acknowledged: true` once that is arranged",
+            ),
+            (HEAD.replace("true", "yes", 1), "1: `privacy_acknowledged` cannot be `yes`; write true or false"),
+            (
+                HEAD.split("\n", 1)[1],
+                "1: `privacy_acknowledged` is missing; write e.g. `privacy_acknowledged: true`",
+            ),
+            (HEAD + "guardrail: {}\n", "7: unknown key `guardrail`; did you mean `guardrails`?"),
+            (table("adress: url"), "7: unknown key `adress`; did you mean `address`?"),
+            (
+                table("", "{a: {to: b, aply_updates: true}}"),
+                "6: unknown key `aply_updates`; did you mean `apply_updates`?",
+            ),
+            (
+                HEAD.replace("    key: externalId\n", ""),
+                "3: `key` is missing in `tables[0]`; write e.g. `key: externalId`",
+            ),
+            (table("address: uri"), "7: `address` cannot be `uri`; write url or filter"),
+            (
+                table("address: filter"),
+                "7: `address: filter` needs the published filter; write e.g. `filter: {name: byExternalId, "
+                "parameter: externalId_parameter}`",
+            ),
+            (
+                table("filter: {name: a, parameter: b}"),
+                "7: `filter` is only for `address: filter`; add `address: filter`, or remove it; rules for rows "
+                "stand in `filters`",
+            ),
+            (
+                table("", "{a: email, b: {to: email}}"),
+                "6: `email` is mapped twice, first in line 6; keep one of the two",
+            ),
+            (
+                table("", "\n      a: email\n      b: phone\n      a: fax"),
+                "9: `a` is here twice, first in line 7; keep one of the two",
+            ),
+            (
+                table("", "{a: externalId}"),
+                "6: `externalId` is the key and gets the Dynamics 365 id by itself; remove this mapping",
+            ),
+            (
+                table("", "\n      a: location\n      b: location.city"),
+                "7: `location` holds `location.city`, which line 8 maps by itself; name a sub-field of `location`, "
+                "or remove one of the two",
+            ),
+            (table("", "{}"), "6: this table maps no field; write e.g. `fields: {firstname: firstName}`"),
+            (
+                table("", "{FirstName: firstName}"),
+                "6: `FirstName` is no Dynamics 365 logical name; write it in small letters, digits and underscores, "
+                "as in `emailaddress1`",
+            ),
+            (
+                table("", "{_parentcustomerid_value: cusA}"),
+                "6: `_parentcustomerid_value` is how rows show a lookup; write its logical name, `parentcustomerid`",
+            ),
+            (
+                table("", "{a: location/city}"),
+                "6: `location/city` is no Campaign attribute; write its API name, as in `firstName`, or "
+                "`location.city` for a sub-field",
+            ),
+            (
+                HEAD + ORDER.replace("new_order", "contact"),
+                "7: table `contact` is used twice, first in line 3; one table goes to one resource: put both into "
+                "one entry, or name another",
+            ),
+            (
+                HEAD + ORDER.replace("cusOrder\n", "profile\n"),
+                "8: resource `profile` is used twice, first in line 4; one table goes to one resource: put both "
+                "into one entry, or name another",
+            ),
+            (
+                table("replacements: {gendercode: {1: male}}"),
+                "7: `gendercode` has replacements but is not mapped; map it in `fields` or remove its replacements",
+            ),
+            (
+                table("replacements: {firstname: {a: [b]}}"),
+                "7: this is not one plain value; write a text, a number, true, false or null",
+            ),
+            (
+                table("links: [{field: a, to: cusLink, table: nowhere}]"),
+                "7: the link leads to `nowhere`, which is not mapped; map `nowhere` under `tables` or remove the link",
+            ),
+            (
+                table("links: [{field: a, to: cusLink, table: contatc}]"),
+                "7: the link leads to `contatc`, which is not mapped; did you mean `contact`?",
+            ),
+            (
+                HEAD + "opt_out: {mappings: {donotemail: optOutEmail}}\n",
+                "7: `optOutEmail` is not one of Campaign's opt-out attributes; write one of "
+                + ", ".join(OPT_OUT_ATTRIBUTES),
+            ),
+            (
+                HEAD + "opt_out: {mappings: {donotemail: denyListMail}}\n",
+                "7: `denyListMail` is not one of Campaign's opt-out attributes; write one of "
+                + ", ".join(OPT_OUT_ATTRIBUTES),
+            ),
+            (
+                HEAD + "opt_out:\n  mappings:\n    a: blackListEmail\n    b: denyListEmail\n",
+                "10: `blackListEmail` is mapped twice, first in line 9; keep one of the two",
+            ),
+            (
+                HEAD + "opt_out: {direction: bidirectional}\n",
+                "7: opt-outs are on but none is mapped; write e.g. `mappings: {donotemail: blackListEmail}` or "
+                "`direction: disabled`",
+            ),
+            (
+                HEAD.replace("firstname: firstName", "donotfax: blackListFax")
+                + "opt_out: {direction: bidirectional, mappings: {donotfax: blackListFax}}\n",
+                "6: `blackListFax` is also an opt-out mapping (line 7); remove it here: opt-outs have their own "
+                "rule for who wins",
+            ),
+            (
+                HEAD + "opt_out: {export: {separator: ';;'}}\n",
+                "7: a separator is one character, and neither a quote nor a line end; write e.g. "
+                '`separator: ";"` or `separator: tab`',
+            ),
+            (
+                HEAD + "opt_out: {export: {encoding: utf8000}}\n",
+                "7: `utf8000` is no known encoding; write e.g. `utf-8`, `latin-1` or `cp1252`",
+            ),
+            (
+                HEAD + "opt_out: {export: {restart_stalled: true}}\n",
+                "7: restarting the export needs the workflow's id; write `workflow_id: WKF12` beside it",
+            ),
+            (
+                HEAD + "guardrails: {max_delete_share: 5}\n",
+                "7: `max_delete_share` cannot be `5`; it must be less than or equal to 1",
+            ),
+            (
+                HEAD + "guardrails: {concurrency: 0}\n",
+                "7: `concurrency` cannot be `0`; it must be greater than or equal to 1",
+            ),
+            (HEAD + "guardrails: {max_contacts: many}\n", "7: `max_contacts` cannot be `many`; write a whole number"),
+            (
+                HEAD + "guardrails: {engine_calls_per_day: 0}\n",
+                "7: `engine_calls_per_day` cannot be `0`; it must be greater than or equal to 1",
+            ),
+            ("", "1: this is no configuration; begin with `privacy_acknowledged: true`"),
+            ("- a\n- b\n", "1: this is no configuration; begin with `privacy_acknowledged: true`"),
+            (
+                HEAD + "a: b: c\n",
+                "7: this is not YAML: mapping values are not allowed here; check quotes, colons and indentation",
+            ),
+            (HEAD + "<<: {a: b}\n", "7: merge keys (`<<`) are not supported; write the keys out"),
+        ],
+    )
+    def test_message(self, text: str, expected: str) -> None:
+        assert the_problem(text) == f"f.yaml:{expected}"
+
+    def test_a_link_is_a_mapped_attribute_too_and_does_not_lead_to_its_own_table(self) -> None:
+        assert problems(table("links: [{field: a, to: firstName, table: contact}]")) == [
+            "f.yaml:7: `firstName` is mapped twice, first in line 6; keep one of the two",
+            "f.yaml:7: the links form a circle: contact -> contact; remove one of them: parents are written first",
+        ]
+
+    def test_nothing_is_made_from_tags(self) -> None:
+        assert any(
+            "tags (`!...`) are not supported" in one for one in problems(HEAD + "x: !!python/name:os.system a\n")
+        )
+
+    @pytest.mark.parametrize(
+        ("rule", "told"),
+        [
+            ("{field: a, is: is, value: 1}", "`is` cannot be `is`"),
+            ("{field: a, is: eq}", "`is: eq` needs a `value`"),
+            ("{field: a, is: eq, value: [1]}", "compares with one value"),
+            ("{field: a, is: eq, value: null}", "write `is: is_null`"),
+            ("{field: a, is: ne, value: null}", "write `is: not_null`"),
+            ("{field: a, is: in, value: 1}", "needs a list"),
+            ("{field: a, is: in, value: []}", "needs a list"),
+            ("{field: a, is: not_in, value: [[1]]}", "needs a list"),
+            ("{field: a, is: in, value: [1, null]}", "cannot look for null"),
+            ("{field: a, is: contains, value: true}", "needs a text"),
+            ("{field: a, is: starts_with, value: ''}", "needs a text"),
+            ("{field: a, is: lt, value: false}", "has an order"),
+            ("{field: a, is: is_null, value: 1}", "compares with nothing"),
+            ("{field: a, is: not_null, value: null}", "compares with nothing"),
+            ("{is: is_null}", "`field` is missing"),
+            ("{field: a, value: 1}", "`is` is missing"),
+            ("statecode", "cannot be `statecode`; write keys and values"),
+        ],
+    )
+    def test_filter_rules_have_values_that_fit_their_operator(self, rule: str, told: str) -> None:
+        text = table(f"filters:\n  rules:\n    - {rule}\n    - {{field: b, is: not_null}}")
+        problem = the_problem(text)
+        assert problem.startswith("f.yaml:9: ")
+        assert told in problem
+
+    def test_link_circles_are_told_once(self) -> None:
+        text = (
+            HEAD
+            + ORDER
+            + "    links: [{field: a, to: cusA, table: new_line}]\n"
+            + ORDER.replace("rder", "line").replace("cusOline", "cusLine").replace("new_oline", "new_line")
+            + "    links: [{field: b, to: cusB, table: new_order}]\n"
+        ).replace("new_oline", "new_line")
+        assert the_problem(text) == (
+            "f.yaml:16: the links form a circle: new_order -> new_line -> new_order; remove one of them: parents are "
+            "written first"
+        )
+
+    def test_all_problems_are_reported_at_once_in_the_order_of_lines(self) -> None:
+        text = (
+            "tables:\n"
+            "  - table: contact\n"
+            "    resource: profile\n"
+            "    key: externalId\n"
+            "    fields: {a: email, b: email}\n"
+            "    colour: red\n"
+            "  - table: contact\n"
+            "    resource: cusB\n"
+            "    links: [{field: x, to: cusY, table: nowhere}]\n"
+            "guardrails: {concurrency: -1}\n"
+        )
+        lines = [int(one.split(":")[1]) for one in problems(text)]
+        assert lines == [1, 5, 6, 7, 7, 9, 10]
+
+    @pytest.mark.parametrize("key", ["client_secret", "D365_CLIENT_SECRET", "password", "access_token", "api_key"])
+    def test_secrets_are_refused_and_not_repeated(self, key: str) -> None:
+        problem = the_problem(HEAD + f"{key}: hunter2\n")
+        assert problem.startswith(f"f.yaml:7: `{key}` looks like a secret")
+        assert "D365_CLIENT_SECRET" in problem
+        assert "hunter2" not in problem
+
+    def test_a_column_may_be_called_token(self) -> None:
+        assert parse_config(table("", "{new_token: cusToken}"), "f.yaml")
+
+    def test_aliases_cannot_blow_up_the_file(self) -> None:
+        bomb = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
+        assert any("aliases" in one for one in problems(bomb))
+        assert any("aliases" in one for one in problems("a: &a [*a]\n"))
+
+    def test_a_file_that_cannot_be_read(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"nothing\.yaml:1: cannot be opened .*; set SYNC_ASSETS_CONFIG"):
+            load_config(tmp_path / "nothing.yaml")
+        latin = tmp_path / "latin.yaml"
+        latin.write_bytes(b"a: b\nc: \xe4\n")
+        with pytest.raises(ConfigError, match=r"latin\.yaml:2: this is not UTF-8"):
+            load_config(latin)
+
+    def test_a_byte_order_mark_does_no_harm(self, tmp_path: Path) -> None:
+        file = tmp_path / "bom.yaml"
+        file.write_bytes(b"\xef\xbb\xbf" + HEAD.encode())
+        assert load_config(file).tables[0].table == "contact"
+
+
+LINES: list[str] = EXAMPLE.splitlines()
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, len(LINES) - 1), st.sampled_from(["drop", "twice", "deeper", "list", "cut"])),
+        max_size=4,
+    )
+)
+def test_a_damaged_file_is_either_valid_or_told_line_by_line(damages: list[tuple[int, str]]) -> None:
+    lines: list[str] = [*LINES]
+    for at, damage in damages:
+        line = lines[at]
+        lines[at] = {
+            "drop": "",
+            "twice": f"{line}\n{line}",
+            "deeper": f"  {line}",
+            "list": line.replace(": ", ": [") + "]",
+            "cut": line[: len(line) // 2],
+        }[damage]
+    try:
+        assert isinstance(parse_config("\n".join(lines), "f.yaml"), Config)
+    except ConfigError as error:
+        for problem in error.problems:
+            name, line, told = problem.split(":", 2)
+            assert name == "f.yaml"
+            assert 1 <= int(line) <= 2 * len(lines) + 1
+            assert "; " in told
+            assert "\n" not in told

@@ -1,0 +1,136 @@
+"""The environment: what is needed, what is refused, and that secrets do not show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sync_assets.settings import SANDBOX_CONFIG, Settings, SettingsError, is_loopback
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    for name in ("key", "known_hosts", "ca.pem"):
+        (tmp_path / name).write_text("x")
+    return {
+        "SYNC_ASSETS_LEDGER_URL": "postgresql+psycopg://user:ledger-password@host/db",
+        "SYNC_ASSETS_CA_BUNDLE": str(tmp_path / "ca.pem"),
+        "D365_URL": "https://org.crm.dynamics.com/",
+        "D365_TENANT_ID": "tenant",
+        "D365_CLIENT_ID": "d365-client",
+        "D365_CLIENT_SECRET": "d365-secret",
+        "CAMPAIGN_URL": "https://mc.adobe.io/acme-mkt-stage",
+        "CAMPAIGN_CLIENT_ID": "campaign-client",
+        "CAMPAIGN_CLIENT_SECRET": "campaign-secret",
+        "CAMPAIGN_SCOPES": "AdobeID,openid",
+        "CAMPAIGN_SFTP_HOST": "acme.campaign.adobe.com",
+        "CAMPAIGN_SFTP_USER": "acme",
+        "CAMPAIGN_SFTP_PRIVATE_KEY": str(tmp_path / "key"),
+        "CAMPAIGN_SFTP_HOST_KEY": str(tmp_path / "known_hosts"),
+    }
+
+
+def problems(environment: dict[str, str], **changes: str) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment(environment | changes, needs=("d365", "campaign", "sftp"))
+    return caught.value.problems
+
+
+def test_all_of_it(environment: dict[str, str], tmp_path: Path) -> None:
+    settings = Settings.from_environment(environment, needs=("d365", "campaign", "sftp"))
+    assert settings.config == SANDBOX_CONFIG
+    assert settings.ca_bundle == tmp_path / "ca.pem"
+    assert not settings.autostart
+    assert settings.d365().url == "https://org.crm.dynamics.com"
+    assert settings.d365().authority == "https://login.microsoftonline.com"
+    assert settings.d365().client_secret.get_secret_value() == "d365-secret"
+    assert settings.campaign().ims_url == "https://ims-na1.adobelogin.com"
+    assert settings.sftp().port == 22
+
+
+def test_nothing_is_needed_to_look_at_the_ledger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.from_environment({})
+    assert settings.ledger_url == f"sqlite:///{tmp_path}/.dagster/ledger.db"
+    assert Settings.from_environment({"DAGSTER_HOME": "/there"}).ledger_url == "sqlite:////there/ledger.db"
+
+
+def test_every_missing_variable_is_named_at_once() -> None:
+    told = problems({})
+    assert [one.split()[0] for one in told] == [
+        "D365_URL",
+        "D365_TENANT_ID",
+        "D365_CLIENT_ID",
+        "D365_CLIENT_SECRET",
+        "CAMPAIGN_URL",
+        "CAMPAIGN_CLIENT_ID",
+        "CAMPAIGN_CLIENT_SECRET",
+        "CAMPAIGN_SCOPES",
+        "CAMPAIGN_SFTP_HOST",
+        "CAMPAIGN_SFTP_USER",
+        "CAMPAIGN_SFTP_PRIVATE_KEY",
+        "CAMPAIGN_SFTP_HOST_KEY",
+    ]
+    assert all(one.endswith("is not set. Set it in the environment.") for one in told)
+
+
+def test_each_system_is_asked_for_separately(environment: dict[str, str]) -> None:
+    without_sftp = {name: value for name, value in environment.items() if "SFTP" not in name}
+    settings = Settings.from_environment(without_sftp, needs=("d365", "campaign"))
+    assert settings.campaign().client_id == "campaign-client"
+    with pytest.raises(SettingsError, match="CAMPAIGN_SFTP_HOST is not set"):
+        settings.sftp()
+
+
+def test_a_blank_value_is_a_missing_one(environment: dict[str, str]) -> None:
+    assert problems(environment, D365_CLIENT_SECRET="  ") == (
+        "D365_CLIENT_SECRET is not set. Set it in the environment.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("D365_URL", "http://org.crm.dynamics.com", "plain http"),
+        ("CAMPAIGN_URL", "http://10.0.0.1/acme", "plain http"),
+        ("CAMPAIGN_IMS_URL", "http://localhost.example.com", "plain http"),
+        ("D365_AUTHORITY", "ftp://login", "is no URL"),
+        ("D365_URL", "org.crm.dynamics.com", "is no URL"),
+        ("D365_URL", "https://[::1", "is no URL"),
+        ("D365_URL", "https://org.crm.dynamics.com:port", "is no URL"),
+        ("CAMPAIGN_URL", "https://user:hunter2@mc.adobe.io/acme", "Leave out user, password"),
+        ("D365_URL", "https://org.crm.dynamics.com/api/data/v9.2", "Leave out /api/data and what follows"),
+        ("CAMPAIGN_URL", "https://mc.adobe.io/acme/campaign", "Leave out /campaign and what follows"),
+        ("CAMPAIGN_SFTP_PORT", "0", "is no port"),
+        ("CAMPAIGN_SFTP_PORT", "ssh", "is no port"),
+        ("CAMPAIGN_SFTP_PRIVATE_KEY", "/nowhere/key", "a file that is not there"),
+        ("SYNC_ASSETS_CA_BUNDLE", "/nowhere/ca.pem", "a file that is not there"),
+        ("SYNC_ASSETS_CONFIG", "/nowhere/sync_assets.yaml", "a file that is not there"),
+        ("SYNC_ASSETS_AUTOSTART", "maybe", "Write 1 or 0"),
+        ("SYNC_ASSETS_LEDGER_URL", "postgresql://u:hunter2@h/db", "Write sqlite:///<path> or postgresql+psycopg://"),
+    ],
+)
+def test_what_is_wrong_is_told_by_name(environment: dict[str, str], name: str, value: str, told: str) -> None:
+    [problem] = problems(environment, **{name: value})
+    assert problem.startswith(name)
+    assert told in problem
+    assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "[::1]"])
+def test_plain_http_is_for_this_machine_only(environment: dict[str, str], host: str) -> None:
+    settings = Settings.from_environment(environment | {"D365_URL": f"http://{host}:8000"}, needs=("d365",))
+    assert settings.d365().url == f"http://{host}:8000"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "example.com", "localhost.example.com", "127.0.0.1.nip.io", ""])
+def test_other_hosts_are_not_this_machine(host: str) -> None:
+    assert not is_loopback(host)
+
+
+def test_secrets_do_not_show(environment: dict[str, str]) -> None:
+    settings = Settings.from_environment(environment)
+    shown = f"{settings!r} {settings} {settings.d365()!r} {settings.campaign()!r} {settings.sftp()!r}"
+    for secret in ("d365-secret", "campaign-secret", "ledger-password"):
+        assert secret not in shown
