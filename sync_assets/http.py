@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -53,7 +54,11 @@ class OutcomeUnknown(HttpError):
 
 
 class Unavailable(HttpError):
-    """The server kept refusing (429, 503, ...) for longer than we are willing to wait."""
+    """The server kept refusing (429, 503, ...) for longer than we are willing to wait. `status`: its last one."""
+
+    def __init__(self, cause: str, remedy: str = "What is left stays pending; run it again later.", status: int = 0):
+        self.status = status
+        super().__init__(cause, remedy)
 
 
 class SignInRefused(HttpError):
@@ -114,7 +119,7 @@ class CachedTokens:
             return self._token
 
 
-def ssl_context(ca_bundle: str | None = None) -> ssl.SSLContext:
+def ssl_context(ca_bundle: Path | None = None) -> ssl.SSLContext:
     """The machine's authorities (certifi's where it has none) and those of `ca_bundle`, a PEM file."""
     context = ssl.create_default_context()
     if not context.cert_store_stats()["x509_ca"]:
@@ -297,6 +302,10 @@ class Endpoint:
             timeout=httpx.Timeout(timeout, connect=15.0, pool=None),
         )
 
+    async def sign_in(self) -> None:
+        """Gets a token, if there is none yet. Raises SignInRefused, HttpError."""
+        await self._tokens.token()
+
     async def send(
         self,
         method: str,
@@ -306,6 +315,7 @@ class Endpoint:
         headers: Mapping[str, str] | None = None,
         kind: str = "",
         repeat_unknown: bool | None = None,
+        patience: float | None = None,
         guard: Guard | None = None,
         observer: Observer | None = None,
     ) -> Answer:
@@ -318,14 +328,12 @@ class Endpoint:
         """
         request_url = self._checked(url)
         repeat = method == "GET" if repeat_unknown is None else repeat_unknown
-        give_up_at = time.monotonic() + self.patience
+        patience = self.patience if patience is None else patience
+        give_up_at = time.monotonic() + patience
         renewed, attempt = False, 0
         while True:
             if not await self.pause.passed(give_up_at):
-                raise Unavailable(
-                    f"{self.name} asks us to wait {self.pause.until - time.monotonic():.0f} s.",
-                    "What is left stays pending; run it again later.",
-                )
+                raise Unavailable(f"{self.name} asks us to wait {self.pause.until - time.monotonic():.0f} s.")
             token = await self._tokens.token()
             if guard:
                 guard()
@@ -351,8 +359,7 @@ class Endpoint:
                     raise OutcomeUnknown(f"{self.name}'s gateway got no answer ({answer.status}).")
                 wait = self._wait(answer, attempt)
                 failure = Unavailable(
-                    f"{self.name} kept answering {answer.status} for {self.patience:.0f} s.",
-                    "What is left stays pending; run it again later.",
+                    f"{self.name} kept answering {answer.status} for {patience:.0f} s.", status=answer.status
                 )
             attempt += 1
             if time.monotonic() + wait > give_up_at:

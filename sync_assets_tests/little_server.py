@@ -50,8 +50,8 @@ class LittleServer:
         self.script = script
         self.requests: list[Request] = []
         self.connections = 0
-        self.ca_file = str(directory / "little-ca.pem")
-        key_file = str(directory / "little-key.pem")
+        self.ca_file = directory / "little-ca.pem"
+        key_file = directory / "little-key.pem"
         _make_certificate(self.ca_file, key_file)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(self.ca_file, key_file)
@@ -89,7 +89,7 @@ class LittleServer:
             writer.transport.abort()
 
 
-def _make_certificate(certificate_file: str, key_file: str) -> None:
+def _make_certificate(certificate_file: Path, key_file: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "little server")])
     now = datetime.datetime.now(datetime.UTC)
@@ -106,9 +106,9 @@ def _make_certificate(certificate_file: str, key_file: str) -> None:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
-    with open(certificate_file, "wb") as file:
+    with certificate_file.open("wb") as file:
         file.write(certificate.public_bytes(serialization.Encoding.PEM))
-    with open(key_file, "wb") as file:
+    with key_file.open("wb") as file:
         file.write(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -56,12 +56,12 @@ class Bench:
         self.tokens = Tokens()
         self.endpoint = self.open()
 
-    def open(self, *, url: str | None = None, ca_file: str | None = "", patience: float = 20, timeout: float = 5):
+    def open(self, *, url: str = "", trusted: bool = True, patience: float = 20, timeout: float = 5) -> Endpoint:
         return Endpoint(
             "Campaign",
             url or f"{self.server.url}/base",
             self.tokens.source,
-            context=ssl_context(self.server.ca_file if ca_file == "" else ca_file),
+            context=ssl_context(self.server.ca_file if trusted else None),
             headers={"X-Api-Key": "k"},
             patience=patience,
             timeout=timeout,
@@ -327,7 +327,7 @@ async def test_an_unreachable_server_is_not_sent_and_says_so(start: Starter):
 
 async def test_an_untrusted_certificate_is_told_at_once_with_the_remedy(start: Starter):
     bench = await start(scripted(answer()))
-    endpoint = bench.open(ca_file=None, patience=60)
+    endpoint = bench.open(trusted=False, patience=60)
     started = time.monotonic()
     with pytest.raises(NotTrusted, match="SYNC_ASSETS_CA_BUNDLE"):
         await endpoint.send("GET", "x")
@@ -407,4 +407,4 @@ def test_a_bad_ca_bundle_is_told_by_its_variable(tmp_path: Path):
     file = tmp_path / "not.pem"
     file.write_text("no certificate")
     with pytest.raises(SyncAssetsError, match="SYNC_ASSETS_CA_BUNDLE"):
-        ssl_context(str(file))
+        ssl_context(file)

@@ -64,6 +64,10 @@ class CallCounter:
         calls, self._calls = dict(self._calls), Counter()
         return calls
 
+    def put_back(self, calls: dict[Operation, int]) -> None:
+        """Calls that were taken and could not be stored."""
+        self._calls.update(calls)
+
 
 class CampaignClient:
     """One Campaign instance. `url`: what stands before `/campaign`; `connections`: requests in flight at most."""

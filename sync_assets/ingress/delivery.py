@@ -1,0 +1,96 @@
+"""What is done with one claimed record: which requests, in which order, and what becomes of it.
+
+The rules (design.md, Push): an insert is one POST, an update one PATCH by the key, a delete goes by the key. A POST
+that meets its own key becomes a PATCH, since the record carries our id; a PATCH that finds nothing becomes a POST. When
+an earlier POST may have arrived, PATCH comes first, so that no record is ever made twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Literal
+
+from sync_assets.campaign.dialect import Verdict, redact
+from sync_assets.campaign.records import Records
+from sync_assets.errors import SyncAssetsError
+from sync_assets.http import Guard, OutcomeUnknown, backoff
+from sync_assets.ledger.model import Claimed, Result
+
+WAITS = (1.0, 3.0, 9.0)
+"""Seconds until the next try after words of Campaign that may pass (a bare RST-360011); after the last one: refused."""
+MAX_POSTS = 2
+"""POSTs of one delivery at most; the second one only if the first was lost without a trace."""
+
+Deed = Literal["inserted", "updated", "deleted"]
+
+
+class Denied(SyncAssetsError):
+    """Campaign refuses us, not the record: every further request would fare alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of a record. `deed`: what was done; `reason`: redacted; `wait`: seconds until another try."""
+
+    result: Result
+    deed: Deed | None = None
+    reason: str | None = None
+    wait: float | None = None
+
+
+async def deliver(record: Claimed, records: Records, guard: Guard) -> Delivery:
+    """Sends one record. Raises what says nothing about it: NotSent, OutcomeUnknown, Unavailable, Denied, ..."""
+    if record.operation == "delete":
+        said, deed = await records.delete(record.id, guard), "deleted"
+        if said.kind == "missing":
+            said = Verdict("done")
+    elif record.payload is None:
+        return Delivery("refused", reason="The ledger holds nothing to send for this record: replay the table.")
+    else:
+        said, deed = await _write(record, record.payload, records, guard)
+    return _delivery(record, said, deed)
+
+
+async def _write(record: Claimed, payload: str, records: Records, guard: Guard) -> tuple[Verdict, Deed]:
+    """POST and PATCH until one of them settles the matter.
+
+    An insert that turns out to be an update sends the insert's form: it is the first load of this record, and fields
+    that are sent on first load only belong to it.
+    """
+    whole = payload.encode()
+    changes = (record.update_payload or payload).encode() if record.operation == "update" else whole
+    patch = record.operation == "update" or record.uncertain
+    taken: Verdict | None = None  # what a POST was told about a key that exists already
+    posts = 0
+    while True:
+        if patch:
+            said = await records.update(record.id, changes, guard)
+            if said.kind != "missing":
+                return said, "updated"
+            if taken:
+                return Verdict("refused", taken.reason), "updated"  # the key that is taken is not our id
+            patch = False
+        posts += 1
+        try:
+            said = await records.insert(whole, guard)
+        except OutcomeUnknown:
+            if posts == MAX_POSTS:
+                raise
+            await asyncio.sleep(backoff(0))
+        else:
+            if said.kind != "exists_already":
+                return said, "inserted"
+            taken = said
+        patch = True
+
+
+def _delivery(record: Claimed, said: Verdict, deed: Deed) -> Delivery:
+    if said.kind == "done":
+        return Delivery("done", deed)
+    reason = redact(redact(said.reason, record.payload), record.update_payload)
+    if said.kind == "denied":
+        raise Denied(f"Campaign refuses access: {reason}", "Check the credentials, their product profile and the URL.")
+    if said.kind == "transient" and record.attempts < len(WAITS):
+        return Delivery("later", reason=reason, wait=WAITS[record.attempts])
+    return Delivery("refused", reason=reason)

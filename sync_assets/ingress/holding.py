@@ -1,0 +1,128 @@
+"""What one worker holds of the ledger while it pushes: claimed records, their leases, outcomes not stored yet.
+
+All ledger calls go through one thread, off the event loop and in order: what was settled before a claim is stored when
+that claim is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import date
+from typing import TYPE_CHECKING, TypeVar
+
+from sync_assets.campaign.client import CallCounter
+from sync_assets.ledger.model import Claimed, Outcome
+
+if TYPE_CHECKING:
+    from sync_assets.ledger import Ledger
+
+SETTLE_RECORDS = 500
+SETTLE_SECONDS = 0.5
+"""Outcomes are stored at the latest after so many records or so much time: a crash forgets no more than that."""
+
+_T = TypeVar("_T")
+
+
+class Holding:
+    """`calls` are the engine calls made so far, `stored_calls` those that stand in the ledger. Times in seconds."""
+
+    def __init__(
+        self, ledger: Ledger, table: str, owner: str, lease_seconds: float, days: tuple[date, date] | None
+    ) -> None:
+        self._ledger, self._table, self._owner, self._days = ledger, table, owner, days
+        self._lease_seconds = lease_seconds
+        self._leased_at = (time.monotonic(), time.time())
+        self._outcomes: list[Outcome] = []
+        self._full = asyncio.Event()
+        self._storing = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="push-ledger")
+        self.calls = CallCounter()
+        self.stored_calls: Counter[str] = Counter()
+        self.open = 0
+        """Records claimed, without an outcome so far."""
+        self.idle = asyncio.Event()
+        """Set when `open` falls to 0."""
+
+    async def claim(self, limit: int) -> list[Claimed]:
+        if not self.open:
+            self._leased_at = (time.monotonic(), time.time())
+        records = await self._call(
+            self._ledger.claim,
+            self._table,
+            owner=self._owner,
+            limit=limit,
+            lease_seconds=self._lease_seconds,
+            days=self._days,
+        )
+        self.open += len(records)
+        if self.open:
+            self.idle.clear()
+        return records
+
+    def leases_last(self) -> bool:
+        """Whether a request that leaves now has a third of the lease left to end in, by either clock."""
+        held = max(time.monotonic() - self._leased_at[0], time.time() - self._leased_at[1])
+        return held < self._lease_seconds * 2 / 3
+
+    def close(self, outcome: Outcome) -> None:
+        """Notes what became of a record; stored with the next batch."""
+        self._outcomes.append(outcome)
+        self.open -= 1
+        if not self.open:
+            self.idle.set()
+        if len(self._outcomes) >= SETTLE_RECORDS:
+            self._full.set()
+
+    async def keep_leases(self) -> None:
+        """Renews the leases for ever."""
+        while True:
+            await asyncio.sleep(self._lease_seconds / 4)
+            now = (time.monotonic(), time.time())
+            if self.open:
+                await self._call(self._ledger.renew, self._owner, self._lease_seconds)
+                self._leased_at = now
+
+    async def keep_settling(self, stored: Callable[[], None]) -> None:
+        """Stores outcomes in batches, by number and by time, for ever; tells `stored` each time."""
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._full.wait(), SETTLE_SECONDS)
+            await self.flush()
+            stored()
+
+    async def flush(self) -> None:
+        """Stores what is known. Once begun it comes to its end, also if the caller is cancelled meanwhile."""
+        await asyncio.shield(asyncio.ensure_future(self._store()))
+
+    async def _store(self) -> None:
+        async with self._storing:
+            self._full.clear()
+            outcomes, self._outcomes = self._outcomes, []
+            calls = self.calls.take()
+            if not outcomes and not calls:
+                return
+            counts = {(self._table, kind): count for kind, count in calls.items()}
+            try:
+                await self._call(self._ledger.settle, self._owner, outcomes, counts)
+            except Exception:
+                self._outcomes[:0] = outcomes
+                self.calls.put_back(calls)
+                raise
+            self.stored_calls.update(calls)
+
+    async def give_up(self) -> None:
+        """The end: stores what is known and gives back what is still held (it stays in doubt whether it was sent)."""
+        try:
+            await self.flush()
+            if self.open:
+                await self._call(self._ledger.release, self._owner)
+        finally:
+            self._thread.shutdown(wait=False)
+
+    async def _call(self, work: Callable[..., _T], *args: object, **options: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: work(*args, **options))

@@ -1,0 +1,339 @@
+"""Push: sends what is pending in the ledger to Campaign, with many requests in flight.
+
+A feeder claims records in batches ahead of the workers, workers deliver one record after the other (see delivery.py),
+what became of them is stored in batches and leases are renewed beside that (see holding.py). Whatever ends a push,
+nothing is lost: what is not acknowledged stays pending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING
+
+from sync_assets.campaign.client import CallCounter, CampaignClient
+from sync_assets.campaign.records import Filter, Records
+from sync_assets.errors import SyncAssetsError
+from sync_assets.http import HttpError, NotSent, NotTrusted, OutcomeUnknown, Unavailable
+from sync_assets.ingress.concurrency import Gate, Latencies, Limiter
+from sync_assets.ingress.delivery import WAITS, Delivery, Denied, deliver
+from sync_assets.ingress.holding import Holding
+from sync_assets.ledger.model import Claimed, Outcome
+
+if TYPE_CHECKING:
+    from sync_assets.config import TableConfig
+    from sync_assets.ledger import Ledger
+
+BATCH_SECONDS = 0.5
+"""A claim takes about as many records as were sent in that time, so that few are in doubt if we are killed."""
+MAX_BATCH = 1000
+LINGER = 20.0
+"""Seconds that a push waits for a record which is to be tried again, before it leaves it to the next push."""
+GRACE = 5.0
+"""Seconds that requests in flight get to end when a push is stopped."""
+HOPELESS = 30
+"""Records in a row that Campaign fails on, with none in between that it takes, until we leave it alone."""
+
+_NO_ANSWER = frozenset({None, 429, 502, 503, 504})
+_SAYS_NOTHING = frozenset({0, 401})
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which records go where. `key`: the attribute that holds our id; `filter`: look records up by it (contract 3)."""
+
+    table: str
+    resource: str
+    api: str = "profileAndServicesExt"
+    key: str = "externalId"
+    filter: Filter | None = None
+
+    @classmethod
+    def of(cls, config: TableConfig) -> Target:
+        found = (
+            Filter(config.filter.name, config.filter.parameter)
+            if config.address == "filter" and config.filter
+            else None
+        )
+        return cls(config.table, config.resource, config.api, config.key, found)
+
+
+@dataclass(slots=True)
+class PushResult:
+    """Counts of records and, by kind, of engine calls.
+
+    put_off: Campaign failed on them, or did not answer; they are tried again later. given_back: claimed, not sent.
+    stopped: why the push ended before everything was sent, None if it did not. Times in seconds; latencies are those of
+    single answers; peak: requests in flight at most.
+    """
+
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    refused: int = 0
+    put_off: int = 0
+    given_back: int = 0
+    calls: Counter[str] = field(default_factory=Counter[str])
+    seconds: float = 0.0
+    latency_p50: float | None = None
+    latency_p95: float | None = None
+    peak: int = 0
+    stopped: str | None = None
+
+    @property
+    def done(self) -> int:
+        return self.inserted + self.updated + self.deleted
+
+    @property
+    def records_per_second(self) -> float:
+        return (self.done + self.refused) / self.seconds if self.seconds else 0.0
+
+
+async def push(
+    ledger: Ledger,
+    client: CampaignClient,
+    target: Target,
+    *,
+    owner: str,
+    days: tuple[date, date] | None = None,
+    concurrency: int = 64,
+    lease_seconds: float = 180.0,
+    calls_left: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> PushResult:
+    """Sends what is pending of a table until nothing more can be sent now.
+
+    owner: a name for this worker that no other one ever has. days: only records of these days, both included.
+    calls_left: engine calls that may still be made. progress: told now and then how many records are done or refused.
+    stop: set it to end early. An unreachable, refusing or throttling Campaign ends the push with `stopped`, too, and
+    does not raise; a ledger that fails does (LedgerError).
+    """
+    holding = Holding(ledger, target.table, owner, lease_seconds, days)
+    return await _Push(holding, client, target, concurrency, calls_left, progress).run(stop)
+
+
+class _Stopped(Exception):
+    """Raised by the guard to keep a request back once the push is to end."""
+
+
+class _Push:
+    def __init__(
+        self,
+        holding: Holding,
+        client: CampaignClient,
+        target: Target,
+        concurrency: int,
+        calls_left: int | None,
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        self._holding, self._client, self._target = holding, client, target
+        self._calls_left, self._progress = calls_left, progress
+        self._concurrency = max(1, concurrency)
+        self._result = PushResult()
+        self._limiter = Limiter(self._concurrency)
+        self._gate = Gate(self._limiter)
+        self._latencies = Latencies()
+        self._leaving = 0  # requests let go by the guard and not yet answered
+        self._queue: asyncio.Queue[Claimed | None] = asyncio.Queue()
+        self._low = 0  # the queue is to be filled up when it is down to that
+        self._runs_low = asyncio.Event()
+        self._taken = 0  # records taken from the queue
+        self._stopping = asyncio.Event()
+        self._put_off: dict[int, float] = {}  # seq -> when (monotonic clock) it may be tried again
+        self._failing = 0  # records in a row that Campaign failed on
+        self._good_at = time.monotonic()  # when Campaign last took or refused a record
+
+    # --- the whole ----------------------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event | None) -> PushResult:
+        started = time.monotonic()
+        feeder = asyncio.create_task(self._feed())
+        workers = [asyncio.create_task(self._work()) for _ in range(self._concurrency)]
+        helpers = [self._holding.keep_settling(self._tell), self._holding.keep_leases(), self._heed(stop)]
+        tasks = [asyncio.create_task(helper) for helper in helpers]
+        waiting = {feeder, *workers, *tasks}
+        try:
+            while not feeder.done():
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+        except asyncio.CancelledError:
+            self._stop("It was interrupted.")
+            raise
+        finally:
+            await self._wind_up(feeder, workers, tasks)
+            self._tell()
+        result = self._result
+        result.calls = self._holding.stored_calls
+        result.seconds = time.monotonic() - started
+        result.latency_p50, result.latency_p95 = self._latencies.quantile(0.5), self._latencies.quantile(0.95)
+        result.peak, result.put_off = self._gate.peak, len(self._put_off)
+        return result
+
+    async def _wind_up(
+        self, feeder: asyncio.Task[None], workers: list[asyncio.Task[None]], helpers: list[asyncio.Task[None]]
+    ) -> None:
+        """Lets requests in flight end, gives back what was not sent, stores what is known."""
+        self._end()
+        await asyncio.wait([feeder])  # never cancelled: a claim that is under way would be forgotten
+        for _ in workers:
+            self._queue.put_nowait(None)
+        await asyncio.wait(workers, timeout=GRACE if self._holding.open else 0)
+        for task in [*workers, *helpers]:
+            task.cancel()
+        await asyncio.gather(feeder, *workers, *helpers, return_exceptions=True)
+        while not self._queue.empty():
+            if record := self._queue.get_nowait():
+                self._give_back(record)
+        await self._holding.give_up()
+
+    def _stop(self, reason: str) -> None:
+        """Ends the push before all is sent; the first reason is the one that is told."""
+        if not self._stopping.is_set():
+            self._result.stopped = reason
+        self._end()
+
+    def _end(self) -> None:
+        self._stopping.set()
+        self._runs_low.set()
+        self._holding.idle.set()
+
+    async def _heed(self, stop: asyncio.Event | None) -> None:
+        if stop:
+            await stop.wait()
+            self._stop("It was asked to stop.")
+        await asyncio.Event().wait()
+
+    def _tell(self) -> None:
+        if self._progress:
+            self._progress(self._result.done + self._result.refused)
+
+    # --- claiming -----------------------------------------------------------------------------------------------------
+
+    async def _feed(self) -> None:
+        """Claims ahead of the workers until nothing is left that may be sent now or soon."""
+        batch, claimed_at, quiet = self._concurrency, time.monotonic(), False
+        while not self._stopping.is_set():
+            records = await self._holding.claim(batch)
+            for record in records:
+                self._put_off.pop(record.seq, None)
+                self._queue.put_nowait(record)
+            if records:
+                quiet, self._low, self._taken, claimed_at = False, batch // 2, 0, time.monotonic()
+                await self._room()
+                rate = self._taken / max(time.monotonic() - claimed_at, 1e-3)
+                batch = min(MAX_BATCH, max(self._concurrency, int(rate * BATCH_SECONDS)))
+            elif self._holding.open:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._holding.idle.wait(), 1.0)
+            elif not quiet:
+                quiet = True  # look once more: what was sent may have changed meanwhile, or opened the way to others
+                await self._holding.flush()
+            else:
+                wait = min(self._put_off.values(), default=float("inf")) - time.monotonic()
+                if wait > LINGER:
+                    return
+                quiet = False
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), max(wait, 0.05))
+
+    async def _room(self) -> None:
+        while self._queue.qsize() > self._low and not self._stopping.is_set():
+            self._runs_low.clear()
+            await self._runs_low.wait()
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        lost = False
+
+        def observe(kind: str, status: int | None, seconds: float) -> None:
+            nonlocal lost
+            lost = lost or status is None
+            self._observe(kind, status, seconds)
+
+        target = self._target
+        records = Records(self._client, target.api, target.resource, target.key, target.filter, observe)
+        while record := await self._queue.get():
+            self._taken += 1
+            if self._queue.qsize() <= self._low:
+                self._runs_low.set()
+            began, lost = time.monotonic(), False
+            try:
+                async with self._gate:
+                    delivery = await deliver(record, records, self._guard)
+            except _Stopped:
+                self._give_back(record, lost=lost)
+            except asyncio.CancelledError:
+                self._give_back(record, lost=lost)
+                raise
+            except (HttpError, Denied) as error:
+                self._failed(record, error, began, lost=lost)
+            else:
+                self._delivered(record, delivery)
+
+    def _guard(self) -> None:
+        """Right before each request: is the push still on, the record still ours, the budget still there?"""
+        if not self._stopping.is_set():
+            if not self._holding.leases_last():
+                self._stop("The ledger did not renew our leases in time.")
+            elif self._calls_left is not None and self._holding.calls.total + self._leaving >= self._calls_left:
+                self._stop("The day's budget of engine calls is spent (guardrails: engine_calls_per_day).")
+        if self._stopping.is_set():
+            raise _Stopped
+        self._leaving += 1
+
+    def _observe(self, kind: str, status: int | None, seconds: float) -> None:
+        self._leaving -= 1
+        if CallCounter.is_call(status):
+            self._holding.calls.add(kind)  # pyright: ignore[reportArgumentType] - records send nothing else
+        if status in _SAYS_NOTHING:
+            return
+        if status in _NO_ANSWER:
+            self._limiter.refused(seconds, time.monotonic())
+        else:
+            self._limiter.answered(seconds, time.monotonic())
+            self._latencies.add(seconds)
+
+    # --- what became of it --------------------------------------------------------------------------------------------
+
+    def _delivered(self, record: Claimed, delivery: Delivery) -> None:
+        result = self._result
+        if delivery.result in {"done", "refused"}:
+            self._failing, self._good_at = 0, time.monotonic()
+        elif record.attempts == 0:
+            self._failing += 1
+            if self._failing >= HOPELESS:
+                self._stop(f"Campaign fails on every record: {delivery.reason}")
+        if delivery.deed:
+            setattr(result, delivery.deed, getattr(result, delivery.deed) + 1)
+        elif delivery.result == "refused":
+            result.refused += 1
+        self._close(record, delivery)
+
+    def _failed(self, record: Claimed, error: SyncAssetsError, began: float, *, lost: bool) -> None:
+        """No answer about the record. Our patience is spent: unless others fared better, the push ends."""
+        passing = isinstance(error, NotSent | OutcomeUnknown | Unavailable) and not isinstance(error, NotTrusted)
+        if not passing or self._good_at < began:
+            self._stop(str(error))
+            self._give_back(record, lost=lost)
+        elif isinstance(error, OutcomeUnknown) and record.attempts >= len(WAITS):
+            self._result.refused += 1
+            self._close(record, Delivery("refused", reason=f"Campaign gave no answer, {record.attempts + 1} times."))
+        else:
+            self._close(record, Delivery("unknown" if lost else "later", reason=str(error), wait=LINGER))
+
+    def _give_back(self, record: Claimed, *, lost: bool = False) -> None:
+        self._result.given_back += 1
+        self._close(record, Delivery("unknown" if lost else "later"))
+
+    def _close(self, record: Claimed, delivery: Delivery) -> None:
+        if delivery.wait is not None:
+            self._put_off[record.seq] = time.monotonic() + delivery.wait
+        self._holding.close(Outcome(record.seq, delivery.result, record.hash, delivery.reason, delivery.wait))
