@@ -4,7 +4,7 @@ Thin: each runs one flow of `flows.py` and shows its numbers, which the UI plots
 (set-up, refused records) are reported by the asset; those that can be asked at any time stand in `checks.py`.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
 
 import asyncio
 import traceback
@@ -21,6 +21,7 @@ from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.flows import Captured, Pushed, capture_table, push_table
 from sync_assets.ingress.preflight import CHECKS, Finding, NotReady, Side
+from sync_assets.ingress.push import PushResult
 from sync_assets.partitions import TABLE_TAG, daily
 from sync_assets.runtime import Runtime
 
@@ -125,15 +126,14 @@ def _day(key: str) -> date:
 
 
 def _results(config: TableConfig, side: Side, findings: list[Finding]) -> Iterator[dg.AssetCheckResult]:
-    """The findings of one side as check results; what could not be told is a warning."""
+    """The findings of one side as check results."""
     key = d365_key(config) if side == "d365" else campaign_key(config)
     for finding in findings:
         if finding.side == side:
             yield dg.AssetCheckResult(
-                passed=finding.passed is True,
+                passed=finding.passed,
                 asset_key=key,
                 check_name=finding.check,
-                severity=dg.AssetCheckSeverity.WARN if finding.passed is None else dg.AssetCheckSeverity.ERROR,
                 description=finding.message,
             )
 
@@ -180,6 +180,7 @@ def _capture_metadata(config: TableConfig, runtime: Runtime, done: Captured) -> 
         "unchanged": result.unchanged,
         "refused_by_mapping": result.refused,
         "deleted": result.deleted,
+        "filtered_out": result.filtered_out,
         "pages": result.pages,
         "full_read": result.full_read,
         "rows_per_second": round(result.rows_per_second, 1),
@@ -204,17 +205,22 @@ def _push_metadata(config: TableConfig, runtime: Runtime, done: Pushed) -> dict[
         "updated": result.updated,
         "deleted": result.deleted,
         "failed": result.refused,
-        "retried_later": result.later,
+        "put_off": result.put_off,
         "engine_calls": sum(result.calls.values()),
         **{f"engine_calls_{kind}": result.calls.get(kind, 0) for kind in ("insert", "update", "delete", "read")},
         "records_per_second": round(result.records_per_second, 1),
-        "latency_p50_ms": round(result.latency_p50 * 1000, 1),
-        "latency_p95_ms": round(result.latency_p95 * 1000, 1),
+        **_latencies(result),
         "seconds": round(result.seconds, 3),
         "backlog": _backlog(config, runtime),
         "dagster/column_schema": dg.TableSchema(columns),
         "campaign": dg.MetadataValue.url(f"{runtime.settings.campaign().url}/campaign/{config.api}/{config.resource}"),
     }
+
+
+def _latencies(result: PushResult) -> dict[str, float]:
+    """Milliseconds; nothing where no request was answered."""
+    found = {"latency_p50_ms": result.latency_p50, "latency_p95_ms": result.latency_p95}
+    return {name: round(seconds * 1000, 1) for name, seconds in found.items() if seconds is not None}
 
 
 def _backlog(config: TableConfig, runtime: Runtime) -> int:

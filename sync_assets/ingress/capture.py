@@ -18,6 +18,7 @@ from sync_assets.d365.client import MAX_PAGE, D365Refused, DataverseClient, Feed
 from sync_assets.d365.metadata import Table
 from sync_assets.d365.pages import Page, PageParser
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress.filters import filter_rows
 from sync_assets.ingress.mapping import Mapping
 from sync_assets.ingress.transform import transform
 from sync_assets.ledger import Feed, FeedMoved, Ledger, Position
@@ -40,6 +41,7 @@ class CaptureResult:
     unchanged: int = 0
     refused: int = 0
     deleted: int = 0
+    filtered_out: int = 0
     pages: int = 0
     full_read: bool = False
     seconds: float = 0.0
@@ -134,7 +136,11 @@ class Capture:
         return await self.client.page(link, tracked=full, size=self.page_size, table=self.table.name)
 
     def _save(self, page: Page, feed: Feed | None, result: CaptureResult) -> Feed:
-        rows = transform(page.rows, self.mapping)
+        passed, dropped = filter_rows(page.rows, self.mapping.row_filter)
+        rows = transform(passed, self.mapping)
+        deleted = page.deleted if self.apply_deletes else []
+        if self.mapping.row_filter and self.mapping.row_filter.delete_filtered_out:
+            deleted = deleted + dropped[self.mapping.table_key.select_name].str.to_lowercase().to_list()
         done = page.next_link is None
         full_read_goes_on = not done and (feed is None or feed.link is None or feed.kind == "page")
         position = Position(
@@ -147,12 +153,13 @@ class Capture:
         saved = self.ledger.save_page(
             self.table.name,
             rows,
-            page.deleted if self.apply_deletes else [],
+            deleted,
             position,
             feed.version if feed else None,
         )
         result.pages += 1
         result.rows += page.rows.height
+        result.filtered_out += dropped.height
         result.new += saved.new
         result.changed += saved.changed
         result.unchanged += saved.unchanged

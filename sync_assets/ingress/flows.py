@@ -54,7 +54,7 @@ async def push_table(runtime: Runtime, config: TableConfig, days: tuple[date, da
     async with runtime.campaign() as campaign:
         resource = await campaign.resource(config.api, config.resource)
         findings = campaign_findings(config, resource)
-        if any(finding.passed is False for finding in findings):
+        if any(not finding.passed for finding in findings):
             raise NotReady(config.table, findings)
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
         await asyncio.to_thread(release_dead, ledger)

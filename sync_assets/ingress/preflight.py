@@ -6,6 +6,7 @@ Here: the questions and their answers as plain findings. The assets turn them in
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
@@ -31,10 +32,10 @@ CHECKS: dict[str, tuple[Side, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One answer. `passed` None: could not be told by the API, worth a look (a warning)."""
+    """One answer to a question of CHECKS."""
 
     check: str
-    passed: bool | None
+    passed: bool
     message: str
 
     @property
@@ -47,7 +48,7 @@ class NotReady(SyncAssetsError):
 
     def __init__(self, table: str, findings: list[Finding]) -> None:
         self.findings = findings
-        wrong = "; ".join(finding.message for finding in findings if finding.passed is False)
+        wrong = "; ".join(finding.message for finding in findings if not finding.passed)
         super().__init__(f"{table} was not synchronised, nothing was written: {wrong}")
 
 
@@ -69,22 +70,28 @@ async def preflight(config: TableConfig, d365: DataverseClient, campaign: Campai
     )
     findings = [_tracking(table)]
     mapping: Mapping | None = None
-    wrong: list[str] = []
-    on_campaign = campaign_findings(config, resource)
+    columns: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
     try:
         mapping = compile_mapping(config, table, resource)
     except MappingError as error:
-        told = " ".join(finding.message for finding in on_campaign)
-        wrong = [problem for problem in error.problems if problem not in told]
-    findings.append(Finding("mapped_columns_exist", not wrong, "; ".join(wrong) or CHECKS["mapped_columns_exist"][1]))
-    findings += on_campaign
-    if mapping is None or any(finding.passed is False for finding in findings):
+        columns, attributes = error.d365, error.campaign
+    findings += [
+        _found("mapped_columns_exist", columns),
+        _found("mapped_attributes_exist", attributes),
+        _key(config, resource),
+    ]
+    if mapping is None or any(not finding.passed for finding in findings):
         raise NotReady(config.table, findings)
     return Ready(table, resource, mapping, findings)
 
 
+def _found(check: str, problems: Sequence[str]) -> Finding:
+    return Finding(check, not problems, "; ".join(problems) or CHECKS[check][1])
+
+
 def campaign_findings(config: TableConfig, resource: Resource) -> list[Finding]:
-    """What Campaign's metadata alone can tell of the mapping."""
+    """What Campaign's metadata alone can tell of the mapping: enough for a push, which does not ask D365."""
     return [_attributes(config, resource), _key(config, resource)]
 
 
@@ -109,7 +116,7 @@ def _attributes(config: TableConfig, resource: Resource) -> Finding:
             wrong.append(f"{column}: {resource.name} has no attribute {mapped.to}{hint}")
         elif attribute.read_only:
             wrong.append(f"{column}: {mapped.to} is read-only in Campaign, map it to another attribute")
-    return Finding("mapped_attributes_exist", not wrong, "; ".join(wrong) or CHECKS["mapped_attributes_exist"][1])
+    return _found("mapped_attributes_exist", wrong)
 
 
 def _key(config: TableConfig, resource: Resource) -> Finding:
@@ -129,7 +136,6 @@ def _key(config: TableConfig, resource: Resource) -> Finding:
             "identification key of the resource and publish",
         )
     if not resource.keys:
-        return Finding(
-            "key_is_unique", None, f"Campaign does not tell whether {config.key} is unique: see the resource's keys"
-        )
+        told = "Campaign's metadata does not say whether it is unique, `sync-assets doctor` asks for it"
+        return Finding("key_is_unique", True, f"{config.key} can hold the D365 id; {told}")
     return Finding("key_is_unique", True, CHECKS["key_is_unique"][1])

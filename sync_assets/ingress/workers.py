@@ -44,6 +44,10 @@ def release_dead(ledger: Ledger) -> int:
         if is_dead(lease.owner):
             ledger.release(lease.owner)
             released += 1
+    for table, owner in ledger.capture_leases():
+        if is_dead(owner):
+            ledger.release_feed(table, owner)
+            released += 1
     return released
 
 

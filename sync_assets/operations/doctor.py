@@ -106,7 +106,7 @@ async def _systems(runtime: Runtime) -> list[Line]:
         async with runtime.d365() as d365, runtime.campaign() as campaign:
             lines += await _dynamics(d365)
             try:
-                await campaign.sign_in()
+                await campaign.endpoint.sign_in()
                 lines.append(Line("ok", "Campaign", "signed in"))
             except SyncAssetsError as error:
                 lines += _failed("Campaign", error)
@@ -127,8 +127,7 @@ async def _systems(runtime: Runtime) -> list[Line]:
 
 
 def _line(config: TableConfig, finding: Finding) -> Line:
-    outcome: Literal["ok", "warn", "fail"] = "warn" if finding.passed is None else "ok" if finding.passed else "fail"
-    return Line(outcome, f"{config.table}: {finding.check.replace('_', ' ')}", finding.message)
+    return Line("ok" if finding.passed else "fail", f"{config.table}: {finding.check.replace('_', ' ')}", finding.message)
 
 
 async def _dynamics(client: DataverseClient) -> list[Line]:
