@@ -37,6 +37,7 @@ class Listener:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind(("127.0.0.1", port))
+            self._socket.listen()  # only now is the port really ours
         except OSError as error:
             self._socket.close()
             raise OSError(error.errno, f"port {port} cannot be used: {error.strerror}; choose another --port") from None

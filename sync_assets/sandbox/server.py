@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -155,6 +156,8 @@ class Sandbox:
                 write_private(env_file, lines.encode())
             await stopped.wait()
         finally:
+            # Requests under way are cut off on purpose now; no need to report each
+            logging.getLogger("uvicorn.error").disabled = True
             if until_stdin_closes:
                 loop.remove_reader(sys.stdin.fileno())
             await self.stop()
@@ -175,6 +178,8 @@ class Sandbox:
 
 def run(contacts: int = 1000, port: int = 0, env_file: Path | None = None, *, until_stdin_closes: bool = False) -> None:
     """Builds a sandbox and serves until it is stopped. Raises OSError if a port is taken."""
+    # While it is built (seconds, with many contacts) a signal must not leave keys behind
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     sandbox = Sandbox(contacts, port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(sandbox.run_forever(env_file, until_stdin_closes=until_stdin_closes))

@@ -35,7 +35,7 @@ def encode(cookie: Cookie, *, tracked: bool, opaque: bool = False) -> str:
     if opaque:
         return base64.urlsafe_b64encode(state.encode()).decode()
     inner = f'<cookie page="{cookie.page - 1}" state="{quote(state)}"/>'
-    outer = f'<cookie pagenumber="{cookie.page}" pagingcookie="{quote(quote(inner))}" istracking="{tracked}" />'
+    outer = f'<cookie pagenumber="{cookie.page}" pagingcookie="{quote(inner)}" istracking="{tracked}" />'
     return quote(outer)
 
 
@@ -44,7 +44,7 @@ def decode(token: str) -> Cookie:
     try:
         if (outer := _OUTER.fullmatch(token)) is None:
             return msgspec.json.decode(base64.urlsafe_b64decode(token), type=Cookie)
-        if (inner := _INNER.fullmatch(unquote(unquote(outer[2])))) is not None:
+        if (inner := _INNER.fullmatch(unquote(outer[2]))) is not None:
             return msgspec.json.decode(unquote(inner[2]), type=Cookie)
     except (msgspec.DecodeError, binascii.Error, ValueError):
         pass

@@ -80,8 +80,8 @@ def _store(call: Call, key: str) -> Store:
 
 def _attributes(call: Call, store: Store) -> Answer:
     """`Attributes`, one of them, or those of one type (`Attributes/Microsoft.Dynamics.CRM.StringAttributeMetadata`)."""
-    segment = call.segments[2]
-    cast = call.segments[3].name.removeprefix(_NAMESPACE) if len(call.segments) > 3 else None
+    segment = call.segments[1]
+    cast = call.segments[2].name.removeprefix(_NAMESPACE) if len(call.segments) > 2 else None
     path = f"EntityDefinitions('{store.table.name}')/Attributes"
     names = list(store.columns)
     if segment.key is not None:

@@ -26,9 +26,9 @@ class Projection:
     def __init__(self, store: Store, org: Organization, select: str | None, prefer: Preferences) -> None:
         self._store = store
         self._org = org
-        columns = self._selected(select)
-        self.columns = columns
-        self.context = "" if select is None else f"({','.join(column.json_name for column in columns)})"
+        self.columns = self._selected(select)
+        asked = [name for raw in (select or "").split(",") if (name := raw.strip())]
+        self.context = f"({','.join(asked)})" if asked else ""
         wanted = [name for name in (FORMATTED, LOOKUP_NAME, NAVIGATION) if prefer.wants(name)]
         self.show: Show = self._annotated(wanted) if wanted else self._plain()
 
@@ -37,7 +37,7 @@ class Projection:
         by_json_name = {
             column.json_name: column for column in self._store.columns.values() if column.type != "EntityName"
         }
-        if select is None:
+        if not select:
             return list(by_json_name.values())
         columns: dict[str, Column] = {}
         for raw in select.split(","):

@@ -158,8 +158,10 @@ def _next_link(call: Call, store: Store, cookie: Cookie, last: Item) -> str:
     following = Cookie(page=cookie.page + 1, since=cookie.since, until=cookie.until, taken=cookie.taken)
     if isinstance(last, Tombstone):
         following.at_version, following.deletes = last.version, True
+    elif cookie.since is not None:
+        following.at_version = last[0]
     else:
-        following.at_version, following.last = last[0], last[1][store.key_at]
+        following.last = last[1][store.key_at]
     opaque = call.org.switches.tracked_skiptoken == "opaque"
     return link(call, "$skiptoken", cookies.encode(following, tracked=True, opaque=opaque))
 

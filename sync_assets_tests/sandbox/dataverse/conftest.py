@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+import pytest
+
+from sync_assets_tests.sandbox.dataverse.web_api import WebApi
+
+
+@pytest.fixture
+def api() -> WebApi:
+    """An organization without contacts."""
+    return WebApi()

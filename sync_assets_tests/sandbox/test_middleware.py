@@ -1,0 +1,137 @@
+"""Journal, faults and latency around a system, over real connections."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from sync_assets.sandbox.faults import Faults, Rule
+from sync_assets.sandbox.journal import Journal
+from sync_assets.sandbox.listener import Listener
+from sync_assets.sandbox.middleware import Answer, Observed, Receive, Scope, Send, send_answer
+
+
+class System:
+    """A little system that remembers what was done to it, observed as the real ones are."""
+
+    def __init__(self) -> None:
+        self.journal, self.faults = Journal(), Faults()
+        self.done: list[str] = []
+        self.listener = Listener()
+        self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.listener.port}", trust_env=False)
+
+    async def start(self, **options: Any) -> None:
+        await self.listener.start(Observed(self.serve, "campaign", self.journal, self.faults, **options))
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = (await receive())["body"]
+        if scope["path"] == "/broken":
+            raise ZeroDivisionError
+        self.done.append(body.decode())
+        scope["state"]["engine"] = "insert"
+        scope["state"]["key"] = "k1"
+        await send_answer(send, Answer(201, [], b"made"))
+
+    def fault(self, kind: str, **more: Any) -> None:
+        self.faults.add({"system": "campaign", "kind": kind, **more})
+
+    def last(self) -> tuple[str, str, int, str | None, str | None]:
+        entry = self.journal.entries()[-1]
+        return entry.method, entry.path, entry.status, entry.engine, entry.fault
+
+
+@pytest.fixture
+async def system() -> AsyncIterator[System]:
+    made = System()
+    yield made
+    await made.client.aclose()
+    await made.listener.stop()
+
+
+async def test_what_a_request_leaves_in_the_journal(system: System) -> None:
+    await system.start()
+    answer = await system.client.post("/a%20b?c=d%24", content="x")
+    assert (answer.status_code, answer.text) == (201, "made")
+    assert system.last() == ("POST", "/a%20b?c=d%24", 201, "insert", None)
+    assert system.journal.entries()[0].key == "k1"
+    assert system.journal.entries()[0].ms > 0
+
+
+async def test_cut_before_does_nothing(system: System) -> None:
+    await system.start()
+    system.fault("cut_before", times=1)
+    with pytest.raises(httpx.RemoteProtocolError):
+        await system.client.post("/", content="x")
+    assert system.done == []
+    assert system.last() == ("POST", "/", 0, None, "cut_before")
+
+
+async def test_cut_after_does_the_work_and_loses_the_answer(system: System) -> None:
+    await system.start()
+    system.fault("cut_after", times=1)
+    with pytest.raises(httpx.RemoteProtocolError):
+        await system.client.post("/", content="x")
+    assert system.done == ["x"]
+    assert system.last() == ("POST", "/", 0, "insert", "cut_after")
+    assert (await system.client.post("/", content="y")).status_code == 201
+
+
+async def test_slow_and_latency_delay_the_work(system: System) -> None:
+    await system.start()
+    system.fault("slow", times=1, delay_ms=80)
+    system.faults.latency_ms["campaign"] = 40
+    started = time.perf_counter()
+    await system.client.post("/", content="x")
+    assert time.perf_counter() - started > 0.12
+    assert system.journal.entries()[-1].ms > 120
+    assert system.last()[2:] == (201, "insert", "slow")
+    started = time.perf_counter()
+    await system.client.post("/", content="x")
+    assert 0.04 < time.perf_counter() - started < 0.12
+
+
+async def test_any_status_body_and_headers(system: System) -> None:
+    await system.start()
+    system.fault("status", status=418, body="short", content_type="text/x", headers={"x-y": 5})
+    answer = await system.client.post("/")
+    assert (answer.status_code, answer.text) == (418, "short")
+    assert (answer.headers["content-type"], answer.headers["x-y"]) == ("text/x", "5")
+    assert system.done == []
+    assert system.last() == ("POST", "/", 418, None, "status")
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "retry_after"), [("throttle", 429, "7"), ("unavailable", 503, "7"), ("unauthorized", 401, None)]
+)
+async def test_plain_refusals(system: System, kind: str, status: int, retry_after: str | None) -> None:
+    await system.start()
+    system.fault(kind, retry_after=7)
+    answer = await system.client.post("/")
+    assert (answer.status_code, answer.headers.get("retry-after")) == (status, retry_after)
+
+
+async def test_a_system_words_its_refusals_itself(system: System) -> None:
+    def refuse(rule: Rule) -> Answer | None:
+        return Answer(500, [], b"RST") if rule.kind == "rst" else None
+
+    await system.start(refuse=refuse, answered_kinds={"rst"})
+    system.fault("rst", times=1)
+    system.fault("throttle", times=1)
+    assert (await system.client.post("/")).text == "RST"
+    assert (await system.client.post("/")).status_code == 429
+    assert (await system.client.post("/")).status_code == 201
+
+
+async def test_a_bug_of_the_system_is_a_500_in_the_journal(system: System) -> None:
+    await system.start()
+    assert (await system.client.post("/broken")).status_code == 500
+    assert system.last()[2] == 500
+
+
+async def test_a_taken_port_is_told(system: System) -> None:
+    with pytest.raises(OSError, match=f"port {system.listener.port} cannot be used: .* choose another --port"):
+        Listener(system.listener.port)
