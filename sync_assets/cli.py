@@ -164,7 +164,10 @@ def sandbox(
 
     from sync_assets.sandbox.server import run  # noqa: PLC0415
 
-    run(contacts=contacts, port=port, env_file=Path(env_file) if env_file else None)
+    try:
+        run(contacts=contacts, port=port, env_file=Path(env_file) if env_file else None)
+    except OSError as error:
+        fail(f"The sandbox could not start: {error}")
 
 
 @app.command()

@@ -326,7 +326,7 @@ class Endpoint:
         are not transient are returned whatever their status. Raises NotSent, OutcomeUnknown, Unavailable,
         SignInRefused, ForeignLink, and what `guard` raises.
         """
-        request_url = self._checked(url)
+        request_url = self.checked(url)
         repeat = method == "GET" if repeat_unknown is None else repeat_unknown
         patience = self.patience if patience is None else patience
         give_up_at = time.monotonic() + patience
@@ -401,7 +401,8 @@ class Endpoint:
                 observer(kind, status, seconds)
         return Answer(response.status_code, response.headers, response.content)
 
-    def _checked(self, url: str) -> str:
+    def checked(self, url: str) -> str:
+        """The absolute URL of a path or link. Raises ForeignLink if it leads to another host."""
         if "://" not in url:
             return f"{self.base_url}/{url.lstrip('/')}"
         if _origin(url) != self._origin:

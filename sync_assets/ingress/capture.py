@@ -75,7 +75,8 @@ class Capture:
         try:
             while True:
                 try:
-                    await self._follow(result, started)
+                    if await self._follow(result, started):
+                        continue  # what changed while the full read was under way stands in the feed after it
                     return result
                 except FeedMoved:
                     continue  # another worker saved pages meanwhile; go on from where it got to
@@ -108,7 +109,8 @@ class Capture:
             return self.client.first_page(self.table, self.mapping.select), True, feed
         return feed.link, feed.kind == "page", feed
 
-    async def _follow(self, result: CaptureResult, started: float) -> None:
+    async def _follow(self, result: CaptureResult, started: float) -> bool:
+        """Follows the feed to its delta link. Returns whether that was (the rest of) a full read."""
         link, full, feed = await self._start()
         parser = PageParser({name: self.mapping.column_types[name] for name in self.mapping.select})
         result.full_read |= full
@@ -116,6 +118,7 @@ class Capture:
         try:
             while True:
                 page = await asyncio.to_thread(parser.parse, await fetching)
+                self.client.endpoint.checked(page.next_link or page.delta_link or "")  # before it is saved
                 if page.next_link:
                     fetching = asyncio.create_task(self._fetch(page.next_link, full))
                 elif not page.delta_link:
@@ -127,7 +130,7 @@ class Capture:
                 result.seconds = time.monotonic() - started
                 self.progress(result)
                 if not page.next_link:
-                    return
+                    return full
                 await self._lease(0)
         finally:
             fetching.cancel()

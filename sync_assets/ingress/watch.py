@@ -73,6 +73,7 @@ class Watcher:
         look = msgspec.json.decode(body, type=_Look)
         if look.value or look.next_link or not look.delta_link:
             return True
+        client.endpoint.checked(look.delta_link)
         stale = datetime.now(UTC) - feed.saved_at > KEEP_LINK
         with suppress(FeedMoved):  # then a capture is under way, which polls better than we do
             await asyncio.to_thread(ledger.polled, config.table, feed.version, look.delta_link if stale else None)

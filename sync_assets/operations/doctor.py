@@ -127,7 +127,9 @@ async def _systems(runtime: Runtime) -> list[Line]:
 
 
 def _line(config: TableConfig, finding: Finding) -> Line:
-    return Line("ok" if finding.passed else "fail", f"{config.table}: {finding.check.replace('_', ' ')}", finding.message)
+    return Line(
+        "ok" if finding.passed else "fail", f"{config.table}: {finding.check.replace('_', ' ')}", finding.message
+    )
 
 
 async def _dynamics(client: DataverseClient) -> list[Line]:

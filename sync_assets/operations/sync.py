@@ -24,7 +24,6 @@ from sync_assets.operations.report import document
 from sync_assets.partitions import TABLE_TAG, range_tags, split_days, today
 from sync_assets.runtime import Runtime
 
-MOST_RANGES = 8
 PATIENCE_SECONDS = 300.0
 """How long `sync` waits for records that are leased to others or to be tried again later."""
 
@@ -80,7 +79,7 @@ def _push_the_rest(runtime: Runtime, tables: Sequence[TableConfig], instance: dg
     while not runtime.problems and not runtime.stopped:
         left = {config.table: runtime.ledger.pending_days(config.table) for config in tables}
         for config in tables:
-            for first, last in split_days(left[config.table], MOST_RANGES if len(left[config.table]) > 1 else 1):
+            for first, last in split_days(left[config.table], 1):
                 where: dict[str, Any] = (
                     {"partition_key": first.isoformat()} if first == last else {"tags": range_tags(first, last)}
                 )
