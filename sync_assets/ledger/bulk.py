@@ -3,7 +3,7 @@
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -76,6 +76,10 @@ class Bulk(Protocol):
         """
         ...
 
+    def add(self, connection: Connection, totals: str, key: str, more: Mapping[tuple[str, int], int]) -> None:
+        """Add to the column `records` of a table of totals, by (table_name, key), in that order."""
+        ...
+
 
 class SqliteBulk:
     def for_seqs(
@@ -106,14 +110,14 @@ class SqliteBulk:
             """,
             (packed, table, everything),
         )
-        return [(row[0], row[1]) for row in rows]
+        return [(index, seq) for index, seq in rows.all()]
 
     def find(self, connection: Connection, table: str, ids: list[str]) -> list[int]:
         rows = connection.exec_driver_sql(
             "SELECT seq FROM sync_record WHERE table_name = ? AND id IN (SELECT value FROM json_each(?))",
             (table, json.dumps(ids)),
         )
-        return [row[0] for row in rows]
+        return [row[0] for row in rows.all()]
 
     def insert(self, connection: Connection, records: "pl.DataFrame") -> None:
         marks = ", ".join("?" * len(INSERTED))
@@ -124,6 +128,10 @@ class SqliteBulk:
         rows = self.for_seqs(connection, _STANDS, seqs, *values, also=f"{also} ORDER BY seq")
         return [Stand(*row) for row in rows]
 
+    def add(self, connection: Connection, totals: str, key: str, more: Mapping[tuple[str, int], int]) -> None:
+        rows = [(*at, records) for at, records in sorted(more.items()) if records]
+        self.for_each(connection, f"{_insert_total(totals, key)} VALUES (?, ?, ?) {_add_total(totals, key)}", rows)
+
 
 class PostgresBulk:
     def for_seqs(
@@ -132,8 +140,9 @@ class PostgresBulk:
         if not seqs:
             return []
         marks = statement.count("?")
-        where = f"{statement} WHERE seq = ANY(?::bigint[]) {also}".replace("?", "%s")
-        result = connection.exec_driver_sql(where, (*values[:marks], list(seqs), *values[marks:]))
+        where = f"{statement} WHERE seq = ANY(string_to_array(?, ',')::bigint[]) {also}".replace("?", "%s")
+        packed = ",".join(map(str, seqs))
+        result = connection.exec_driver_sql(where, (*values[:marks], packed, *values[marks:]))
         return result.all() if result.returns_rows else []
 
     def for_each(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -145,20 +154,23 @@ class PostgresBulk:
     ) -> list[tuple[int, int | None]]:
         rows = connection.exec_driver_sql(
             """
-            SELECT p.n - 1, r.seq FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY p (id, hash, n)
+            SELECT p.n - 1, r.seq
+            FROM unnest(string_to_array(%s, chr(31)), string_to_array(%s, chr(31), ''))
+                WITH ORDINALITY p (id, hash, n)
             LEFT JOIN sync_record r ON r.table_name = %s AND r.id = p.id
             WHERE r.seq IS NULL OR %s OR r.desired_hash IS NULL OR r.acked_hash IS NULL
                OR r.refusal IS NOT NULL OR r.desired_hash IS DISTINCT FROM decode(p.hash, 'hex')
             """,
-            (ids, hashes, table, everything),
+            (_packed(ids), _packed([digest or "" for digest in hashes]), table, everything),
         )
-        return [(row[0], row[1]) for row in rows]
+        return [(index, seq) for index, seq in rows.all()]
 
     def find(self, connection: Connection, table: str, ids: list[str]) -> list[int]:
         rows = connection.exec_driver_sql(
-            "SELECT seq FROM sync_record WHERE table_name = %s AND id = ANY(%s::text[])", (table, ids)
+            "SELECT seq FROM sync_record WHERE table_name = %s AND id = ANY(string_to_array(%s, chr(31)))",
+            (table, _packed(ids)),
         )
-        return [row[0] for row in rows]
+        return [row[0] for row in rows.all()]
 
     def insert(self, connection: Connection, records: "pl.DataFrame") -> None:
         # The ids are known to be new, so COPY goes straight into the table.
@@ -173,3 +185,27 @@ class PostgresBulk:
     def stands(self, connection: Connection, seqs: Sequence[int], also: str = "", *values: Any) -> list[Stand]:
         rows = self.for_seqs(connection, _STANDS, seqs, *values, also=f"{also} ORDER BY seq FOR UPDATE")
         return [Stand(*row) for row in rows]
+
+    def add(self, connection: Connection, totals: str, key: str, more: Mapping[tuple[str, int], int]) -> None:
+        rows = [(*at, records) for at, records in sorted(more.items()) if records]
+        if rows:
+            tables, keys, records = (_packed([str(value) for value in column]) for column in zip(*rows, strict=True))
+            rows_of = (
+                "SELECT * FROM unnest(string_to_array(%s, chr(31)), string_to_array(%s, chr(31))::int[], "
+                "string_to_array(%s, chr(31))::bigint[])"
+            )
+            statement = f"{_insert_total(totals, key)} {rows_of} {_add_total(totals, key)}"
+            connection.exec_driver_sql(statement, (tables, keys, records))
+
+
+def _insert_total(totals: str, key: str) -> str:
+    return f"INSERT INTO {totals} (table_name, {key}, records)"
+
+
+def _add_total(totals: str, key: str) -> str:
+    return f"ON CONFLICT (table_name, {key}) DO UPDATE SET records = {totals}.records + excluded.records"
+
+
+def _packed(texts: list[str]) -> str:
+    """Many texts as one parameter: the driver takes 1.6 µs for each element of a list."""
+    return "\x1f".join(texts)

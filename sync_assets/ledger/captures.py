@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     from sync_assets.ledger.pages import Page
 
-# Where the row is gone the day stays: the one on which D365 last told of it.
-_MOVED = ", ".join("day = coalesce(?, day)" if name == "day" else f"{name} = ?" for name in rules.Move._fields[:-1])
+_MOVED = ", ".join(f"{name} = ?" for name in rules.Move._fields[:-1])
 _MOVE = f"UPDATE sync_record SET {_MOVED}, reason = NULL, attempts = 0, not_before = NULL WHERE seq = ?"  # noqa: S608
 
 
@@ -45,7 +44,7 @@ class Captures(Feeds):
 
         def work(connection: Connection) -> PageResult:
             now = self._now()
-            tally: Tally = Tally()
+            tally = Tally()
             version, resend = self._advance(connection, table, position, expected_version, now)
             new, changed, refused = self._store(connection, table, page, resend, now, tally)
             deleted = self._delete(connection, table, gone, now, tally)
@@ -76,8 +75,7 @@ class Captures(Feeds):
             move = rules.after_capture(stand, page.row(known.pop(stand.seq)), resend=resend, now=now)
             if move is not None:
                 moves.append(move)
-                tally[table, stand.state] -= 1
-                tally[table, move.state] += 1
+                tally.move(stand, move.state, move.day)
         self._bulk.for_each(connection, _MOVE, moves)
         # What is left had a record a moment ago: its delete was acknowledged between the two queries.
         fresh += known.values()
@@ -85,9 +83,9 @@ class Captures(Feeds):
         if fresh:
             records = page.records(sorted(fresh), table, now)
             self._bulk.insert(connection, records)
-            failed = len(fresh) - records["refusal"].null_count()
-            tally[table, State.FAILED] += failed
-            tally[table, State.PENDING] += len(fresh) - failed
+            for state, day, number in records.group_by("state", "day").len().iter_rows():
+                tally.add(table, state, day, number)
+                failed += number if state == State.FAILED else 0
         refused = sum(move.refusal is not None for move in moves)
         return len(fresh) - failed, len(moves) - refused, refused + failed
 
@@ -99,11 +97,10 @@ class Captures(Feeds):
         for stand in self._bulk.stands(connection, seqs):
             if rules.forgotten(stand):
                 forgotten.append(stand.seq)
-                tally[table, stand.state] -= 1
+                tally.remove(stand)
             elif (move := rules.after_delete(stand, now=now)) is not None:
                 moves.append(move)
-                tally[table, stand.state] -= 1
-                tally[table, move.state] += 1
+                tally.move(stand, move.state, move.day)
         self._bulk.for_each(connection, _MOVE, moves)
         self._bulk.for_seqs(connection, "DELETE FROM sync_record", forgotten)
         return len(moves) + len(forgotten)

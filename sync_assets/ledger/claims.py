@@ -13,6 +13,7 @@ from sync_assets.ledger.model import Claimed, Lease, Operation, Outcome, SettleR
 from sync_assets.ledger.room import Room, Tally
 
 _R = schema.record.c
+_D = schema.pending_day.c
 _ANSWER = ", ".join(
     "acked_at = coalesce(?, acked_at)" if name == "acked_at" else f"{name} = ?" for name in rules.Verdict._fields[:-1]
 )
@@ -98,18 +99,18 @@ class Claims(Room):
 
         def work(connection: Connection) -> SettleResult:
             now = self._now()
-            tally: Tally = Tally()
+            tally = Tally()
             open_: list[rules.Verdict] = []
             settled: list[rules.Verdict] = []
             removed: list[int] = []
             held = self._bulk.stands(connection, list(by_seq), "AND lease_owner = ?", owner)
             for stand in held:
                 verdict = rules.after_outcome(stand, by_seq[stand.seq], now=now)
-                tally[stand.table_name, stand.state] -= 1
                 if verdict is None:
+                    tally.remove(stand)
                     removed.append(stand.seq)
                     continue
-                tally[stand.table_name, verdict.state] += 1
+                tally.move(stand, verdict.state, stand.day)
                 (settled if verdict.state == State.SETTLED else open_).append(verdict)
             self._bulk.for_each(connection, _SETTLED, settled)
             self._bulk.for_each(connection, _OPEN, open_)
@@ -136,18 +137,20 @@ class Claims(Room):
 
         What the transform refuses stays: it has nothing to send until the row or the mapping changes.
         """
-        refused = sa.select(_R.seq, _R.table_name).where(schema.STUCK, sa.text("state = 3"), _R.refusal.is_(None))
+        refused = sa.select(_R.seq, _R.table_name, _R.day).where(
+            schema.STUCK, sa.text("state = 3"), _R.refusal.is_(None)
+        )
         if table is not None:
             refused = refused.where(_R.table_name == table)
         if id is not None:
             refused = refused.where(_R.id == id)
 
         def work(connection: Connection) -> int:
-            tally: Tally = Tally()
+            tally = Tally()
             rows = connection.execute(refused.order_by(_R.seq).with_for_update()).all()
             for row in rows:
-                tally[row.table_name, State.FAILED] -= 1
-                tally[row.table_name, State.PENDING] += 1
+                tally.add(row.table_name, State.FAILED, row.day, -1)
+                tally.add(row.table_name, State.PENDING, row.day)
             again = "UPDATE sync_record SET state = 1, not_before = NULL"
             self._bulk.for_seqs(connection, again, [row.seq for row in rows])
             self._count(connection, tally)
@@ -184,9 +187,9 @@ class Claims(Room):
         if days is None:
             return due.order_by(_R.changed_at)
         first, last = times.to_day_number(days[0]), times.to_day_number(days[1])
-        bounds = sa.select(sa.func.min(_R.day), sa.func.max(_R.day)).where(_R.table_name == table, schema.PENDING)
-        oldest, newest = connection.execute(bounds).one()
-        if oldest is not None and first <= oldest and newest <= last:
+        pending = sa.select(sa.func.min(_D.day), sa.func.max(_D.day)).where(_D.table_name == table, _D.records > 0)
+        oldest, newest = connection.execute(pending).one()
+        if oldest is None or (first <= oldest and newest <= last):
             return due.order_by(_R.changed_at)  # the days leave nothing out, and this order is much faster
         return due.where(_R.day.between(first, last)).order_by(_R.day)
 

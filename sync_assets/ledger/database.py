@@ -18,7 +18,7 @@ from sync_assets.ledger.faults import BUSY_SECONDS, Busy, Collided, fault, no_co
 CONNECT_SECONDS = 10
 COLLISION_ATTEMPTS = 6
 _WRITE = "sync_assets_write"
-_PRAGMAS = (
+_SQLITE_SETTINGS = (
     f"busy_timeout = {BUSY_SECONDS * 1000}",
     # A commit survives the death of the process; a power cut may lose the last ones, each as a whole.
     "synchronous = NORMAL",
@@ -27,6 +27,15 @@ _PRAGMAS = (
     "temp_store = MEMORY",
     "cache_size = -32768",  # 32 MiB a connection
     "wal_autocheckpoint = 4000",  # 16 MiB; the default of 4 MiB halves the rate of claims in random order
+)
+# Every query is made for an index, and is meant to be answered by it from the first record to the last million. Left
+# to itself the planner reads the whole table while it has no statistics yet, which is all through a first load.
+_POSTGRES_SETTINGS = (
+    "enable_seqscan = off",
+    "enable_bitmapscan = off",
+    "enable_hashjoin = off",
+    "enable_mergejoin = off",
+    "jit = off",
 )
 
 T = TypeVar("T")
@@ -126,7 +135,7 @@ def _sqlite_engine(address: Address) -> Engine:
 
     def prepare(connection: Any, _: object) -> None:
         connection.isolation_level = None  # the driver's own BEGIN comes too late to be IMMEDIATE
-        for pragma in _PRAGMAS:
+        for pragma in _SQLITE_SETTINGS:
             connection.execute(f"PRAGMA {pragma}")
 
     def begin(connection: Connection) -> None:
@@ -141,12 +150,22 @@ def _sqlite_engine(address: Address) -> Engine:
 
 def _postgres_engine(address: Address) -> Engine:
     arguments = {"application_name": "sync_assets", "connect_timeout": CONNECT_SECONDS}
-    with suppress(ModuleNotFoundError):
-        return sa.create_engine(
+    try:
+        engine = sa.create_engine(
             address.url,
             hide_parameters=True,
             isolation_level="READ COMMITTED",  # whatever the server's default is
             pool_pre_ping=True,  # a connection that died in the pool is replaced, not handed out
             connect_args={name: value for name, value in arguments.items() if name not in address.url.query},
         )
-    raise LedgerError("A ledger in PostgreSQL needs the driver psycopg.", "Run: pip install 'sync_assets[prod]'.")
+    except ModuleNotFoundError:
+        raise LedgerError(
+            "A ledger in PostgreSQL needs the driver psycopg.", "Run: pip install 'sync_assets[prod]'."
+        ) from None
+
+    def prepare(connection: Any, _: object) -> None:
+        connection.execute("; ".join(f"SET {setting}" for setting in _POSTGRES_SETTINGS))
+        connection.commit()
+
+    event.listen(engine, "connect", prepare)
+    return engine

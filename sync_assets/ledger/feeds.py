@@ -12,6 +12,7 @@ from sync_assets.ledger.room import Room
 
 _F = schema.feed.c
 _L = schema.capture_lease.c
+_COUNTED = {"preserve_rowcount": True}  # SQLAlchemy forgets how many rows an INSERT wrote unless asked
 
 
 class Feeds(Room):
@@ -77,9 +78,15 @@ class Feeds(Room):
                 set_={"owner": new.excluded.owner, "until": new.excluded.until},
                 where=(_L.owner == owner) | (_L.until <= now),
             )
-            return connection.execute(taken).rowcount == 1
+            return connection.execute(taken, execution_options=_COUNTED).rowcount == 1
 
         return self._database.write(work)
+
+    def capture_leases(self) -> list[tuple[str, str]]:
+        """Who captures what: (table, owner), leases that have run out included."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(_L.table_name, _L.owner).order_by(_L.table_name))
+            return [(row.table_name, row.owner) for row in rows]
 
     def release_feed(self, table: str, owner: str) -> None:
         """Give the right to capture back; nothing happens if the owner has it no more."""
@@ -109,7 +116,7 @@ class Feeds(Room):
                 saved_at=now,
                 polled_at=now,
             )
-            if connection.execute(new.on_conflict_do_nothing()).rowcount != 1:
+            if connection.execute(new.on_conflict_do_nothing(), execution_options=_COUNTED).rowcount != 1:
                 raise _moved(connection, table, None)
             return 1, False
         resend = connection.execute(sa.select(_F.resend).where(_F.table_name == table).with_for_update()).scalar()

@@ -1,6 +1,6 @@
 """Reports: how much stands where. Each in milliseconds, however much is settled."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import date, datetime
 
 import sqlalchemy as sa
@@ -11,6 +11,7 @@ from sync_assets.ledger.model import Counts, Reject, State
 from sync_assets.ledger.room import Room
 
 _R = schema.record.c
+_D = schema.pending_day.c
 _T = schema.tally.c
 _E = schema.engine_call.c
 
@@ -18,10 +19,11 @@ _E = schema.engine_call.c
 class Reports(Room):
     def counts(self) -> dict[str, Counts]:
         """Records by state for each table that has a feed or records."""
+        # By owner first, since that is the order of the index of leases.
         leased = (
             sa.select(_R.table_name, sa.func.count())
             .where(schema.LEASED, _R.lease_until > self._now())
-            .group_by(_R.table_name)
+            .group_by(_R.lease_owner, _R.table_name)
         )
         with self._database.read() as connection:
             by_table: dict[str, dict[int, int]] = defaultdict(dict)
@@ -29,7 +31,9 @@ class Reports(Room):
                 by_table[row.table_name] = {}
             for row in connection.execute(sa.select(schema.tally)):
                 by_table[row.table_name][row.state] = row.records
-            held = dict(connection.execute(leased).tuples().all())
+            held: Counter[str] = Counter()
+            for table, records in connection.execute(leased):
+                held[table] += records
         return {
             table: Counts(
                 pending=records.get(State.PENDING, 0),
@@ -37,19 +41,14 @@ class Reports(Room):
                 failed=records.get(State.FAILED, 0),
                 held=records.get(State.HELD, 0),
                 synced=records.get(State.SETTLED, 0),
-                leased=held.get(table, 0),
+                leased=held[table],
             )
             for table, records in sorted(by_table.items())
         }
 
     def pending_days(self, table: str) -> list[tuple[date, int]]:
-        """Days with pending records and how many, oldest first. Reads the index of all that is pending."""
-        days = (
-            sa.select(_R.day, sa.func.count())
-            .where(_R.table_name == table, schema.PENDING)
-            .group_by(_R.day)
-            .order_by(_R.day)
-        )
+        """Days with pending records and how many, oldest first."""
+        days = sa.select(_D.day, _D.records).where(_D.table_name == table, _D.records > 0).order_by(_D.day)
         with self._database.read() as connection:
             return [(times.from_day_number(day), records) for day, records in connection.execute(days)]
 
@@ -81,13 +80,13 @@ class Reports(Room):
 
     def rejects(self, table: str | None = None) -> list[Reject]:
         """The refused records, in the order in which they were first seen."""
-        refused = sa.select(_R.table_name, _R.id, _R.refusal, _R.reason, _R.failed_since, _R.attempts).where(
+        refused = sa.select(_R.seq, _R.table_name, _R.id, _R.refusal, _R.reason, _R.failed_since, _R.attempts).where(
             schema.STUCK, sa.text("state = 3")
         )
         if table is not None:
             refused = refused.where(_R.table_name == table)
         with self._database.read() as connection:
-            rows = connection.execute(refused.order_by(_R.seq)).all()
+            rows = sorted(connection.execute(refused).all())  # by seq; ORDER BY would tempt SQLite to read all
         return [
             Reject(
                 table=row.table_name,

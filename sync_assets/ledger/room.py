@@ -11,9 +11,30 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger import schema, times
 from sync_assets.ledger.bulk import Bulk, PostgresBulk, SqliteBulk
 from sync_assets.ledger.database import Database
+from sync_assets.ledger.model import State
+from sync_assets.ledger.rules import Stand
 
 Clock = Callable[[], datetime]
-Tally = Counter[tuple[str, int]]  # (table, state) -> records more, or fewer
+
+
+class Tally:
+    """What a transaction adds to the totals."""
+
+    def __init__(self) -> None:
+        self.states: Counter[tuple[str, int]] = Counter()  # (table, state)
+        self.days: Counter[tuple[str, int]] = Counter()  # (table, day), pending ones only
+
+    def add(self, table: str, state: int, day: int, records: int = 1) -> None:
+        self.states[table, state] += records
+        if state == State.PENDING:
+            self.days[table, day] += records
+
+    def move(self, stand: Stand, state: int, day: int) -> None:
+        self.add(stand.table_name, stand.state, stand.day, -1)
+        self.add(stand.table_name, state, day)
+
+    def remove(self, stand: Stand) -> None:
+        self.add(stand.table_name, stand.state, stand.day, -1)
 
 
 class Room:
@@ -32,17 +53,8 @@ class Room:
 
     def _count(self, connection: Connection, tally: Tally) -> None:
         """Add to the totals. Last in a transaction, and in order: all writers of a table meet in these rows."""
-        changed = [
-            {"table_name": table, "state": state, "records": more}
-            for (table, state), more in sorted(tally.items())
-            if more
-        ]
-        if changed:
-            new = self._upsert(schema.tally).values(changed)
-            more = schema.tally.c.records + new.excluded.records
-            connection.execute(
-                new.on_conflict_do_update(index_elements=["table_name", "state"], set_={"records": more})
-            )
+        self._bulk.add(connection, "sync_tally", "state", tally.states)
+        self._bulk.add(connection, "sync_pending_day", "day", tally.days)
 
     def _count_calls(self, connection: Connection, calls: Mapping[tuple[str, str], int], now: int) -> None:
         day = times.to_day_number(times.from_micros(now).date())

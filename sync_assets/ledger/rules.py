@@ -23,6 +23,7 @@ class Stand(NamedTuple):
 
     seq: int
     table_name: str
+    day: int
     state: int
     desired_hash: bytes | None
     acked_hash: bytes | None
@@ -48,7 +49,7 @@ class Move(NamedTuple):
     """Columns to write when the desired state moves; the last one is the key."""
 
     state: int
-    day: int | None  # None: keep the day
+    day: int
     desired_hash: bytes | None
     refusal: str | None
     failed_since: int | None
@@ -133,7 +134,7 @@ def after_delete(stand: Stand, *, now: int) -> Move | None:
         return None
     return Move(
         state=State.HELD if stand.state == State.HELD else State.PENDING,
-        day=None,
+        day=stand.day,
         desired_hash=None,
         refusal=None,
         failed_since=None,

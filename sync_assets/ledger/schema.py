@@ -58,7 +58,7 @@ sa.Index(
 # What is pending by day, for the partitions.
 sa.Index("sync_record_day", record.c.table_name, record.c.day, sqlite_where=PENDING, postgresql_where=PENDING)
 # What waits, failed or is held.
-sa.Index("sync_record_stuck", record.c.table_name, record.c.state, sqlite_where=STUCK, postgresql_where=STUCK)
+sa.Index("sync_record_stuck", record.c.state, record.c.table_name, sqlite_where=STUCK, postgresql_where=STUCK)
 sa.Index("sync_record_lease", record.c.lease_owner, sqlite_where=LEASED, postgresql_where=LEASED)
 
 # Records by state, kept with every change: counting thirty million rows takes seconds.
@@ -67,6 +67,15 @@ tally = sa.Table(
     metadata,
     sa.Column("table_name", NAME, primary_key=True),
     sa.Column("state", sa.SmallInteger, primary_key=True),
+    sa.Column("records", sa.BigInteger, nullable=False),
+)
+
+# Pending records by day, kept likewise: the backlog sensor asks every few seconds.
+pending_day = sa.Table(
+    "sync_pending_day",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True),
     sa.Column("records", sa.BigInteger, nullable=False),
 )
 

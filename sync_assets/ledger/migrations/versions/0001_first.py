@@ -40,12 +40,18 @@ def upgrade() -> None:
     )
     _partial_index("sync_record_pending", ["table_name", "changed_at"], "state = 1")
     _partial_index("sync_record_day", ["table_name", "day"], "state = 1")
-    _partial_index("sync_record_stuck", ["table_name", "state"], "state > 1")
+    _partial_index("sync_record_stuck", ["state", "table_name"], "state > 1")
     _partial_index("sync_record_lease", ["lease_owner"], "lease_owner IS NOT NULL")
     op.create_table(
         "sync_tally",
         sa.Column("table_name", NAME, primary_key=True),
         sa.Column("state", sa.SmallInteger, primary_key=True),
+        sa.Column("records", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "sync_pending_day",
+        sa.Column("table_name", NAME, primary_key=True),
+        sa.Column("day", sa.Integer, primary_key=True),
         sa.Column("records", sa.BigInteger, nullable=False),
     )
     op.create_table(

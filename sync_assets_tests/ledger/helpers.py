@@ -1,0 +1,155 @@
+"""Words for the ledger's tests: a clock that stands still, rows, captures."""
+
+import hashlib
+import itertools
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from sync_assets.ledger import Claimed, Ledger, Outcome, PageResult, Position, SettleResult
+
+DAY = date(2026, 11, 24)
+SCHEMA = {
+    "id": pl.String,
+    "day": pl.Date,
+    "payload": pl.String,
+    "update_payload": pl.String,
+    "hash": pl.Binary,
+    "refusal": pl.String,
+}
+
+
+class Clock:
+    """Stands still until told to go on."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass
+class Ledgers:
+    kind: str
+    make: Callable[[int], str]
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def fresh(self) -> str:
+        return self.make(next(self.numbers))
+
+
+def guid(name: str) -> str:
+    """A lower-case GUID, always the same for a name."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
+
+
+def hash_of(value: str) -> bytes:
+    return hashlib.blake2b(value.encode(), digest_size=16).digest()
+
+
+def row(
+    name: str,
+    value: str = "a",
+    *,
+    day: date = DAY,
+    insert_only: str = "",
+    refusal: str | None = None,
+) -> dict[str, Any]:
+    """A captured row. `insert_only`: a field that is not sent on update, so it is not part of the hash."""
+    update = f'{{"value":"{value}"}}'
+    insert = f'{{"value":"{value}","once":"{insert_only}"}}' if insert_only else update
+    return {
+        "id": guid(name),
+        "day": day,
+        "payload": insert,
+        "update_payload": update if insert_only else None,
+        "hash": hash_of(value),
+        "refusal": refusal,
+    }
+
+
+def frame(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
+    return pl.DataFrame(list(rows), schema=SCHEMA)
+
+
+def many(count: int, value: str = "a", *, prefix: str = "row", days: int = 1) -> pl.DataFrame:
+    return frame([row(f"{prefix}{n}", value, day=DAY - timedelta(days=n % days)) for n in range(count)])
+
+
+def capture(
+    ledger: Ledger,
+    *rows: dict[str, Any],
+    deleted: Sequence[str] = (),
+    table: str = "contact",
+    complete: bool = False,
+    page: pl.DataFrame | None = None,
+) -> PageResult:
+    """Save a page that goes on from wherever the feed stands. `deleted`: names, as in `row`."""
+    feed = ledger.feed(table)
+    position = Position(
+        link="https://d365/next",
+        kind="delta" if complete else "page",
+        fingerprint="columns",
+        read_id=feed.read_id if feed else 1,
+        complete=complete,
+    )
+    gone = [guid(name) for name in deleted]
+    return ledger.save_page(table, frame(rows) if page is None else page, gone, position, feed and feed.version)
+
+
+def claim(
+    ledger: Ledger,
+    owner: str = "worker",
+    *,
+    limit: int = 1000,
+    seconds: float = 60,
+    table: str = "contact",
+    days: tuple[date, date] | None = None,
+) -> list[Claimed]:
+    return ledger.claim(table, owner=owner, limit=limit, lease_seconds=seconds, days=days)
+
+
+def claim_one(ledger: Ledger, owner: str = "worker", **rest: Any) -> Claimed:
+    claimed = claim(ledger, owner, **rest)
+    assert len(claimed) == 1, claimed
+    return claimed[0]
+
+
+def settle(
+    ledger: Ledger,
+    result: Any,
+    *claimed: Claimed,
+    owner: str = "worker",
+    reason: str | None = None,
+    retry_after: float | None = None,
+) -> SettleResult:
+    """The same outcome for all of them."""
+    return ledger.settle(owner, [Outcome(one.seq, result, one.hash, reason, retry_after) for one in claimed], {})
+
+
+def push(ledger: Ledger, owner: str = "worker", *, table: str = "contact") -> list[Claimed]:
+    """Send all that is due, with success."""
+    sent: list[Claimed] = []
+    while claimed := claim(ledger, owner, table=table):
+        settle(ledger, "done", *claimed, owner=owner)
+        sent += claimed
+    return sent
+
+
+def stored(ledger: Ledger) -> dict[str, Any]:
+    """The records as they are in the database, by id."""
+    with ledger._database.read() as connection:
+        return {record.id: record for record in connection.execute(sa.text("SELECT * FROM sync_record"))}
+
+
+def record(ledger: Ledger, name: str) -> Any:
+    return stored(ledger)[guid(name)]
