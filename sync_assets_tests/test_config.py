@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -432,7 +433,7 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
         assert load_config(file).tables[0].table == "contact"
 
 
-LINES: list[str] = EXAMPLE.splitlines()
+LINES: Sequence[str] = EXAMPLE.splitlines()
 
 
 @given(
@@ -442,7 +443,7 @@ LINES: list[str] = EXAMPLE.splitlines()
     )
 )
 def test_a_damaged_file_is_either_valid_or_told_line_by_line(damages: list[tuple[int, str]]) -> None:
-    lines: list[str] = [*LINES]
+    lines = list(LINES)
     for at, damage in damages:
         line = lines[at]
         lines[at] = {

@@ -96,7 +96,7 @@ def possible_targets(column: Column) -> list[str]:
 def option_values(column: Column, attribute: Attribute, picklists: Picklists) -> dict[int, str]:
     """Option number -> what Campaign gets, for an attribute that is a string or an enumeration.
 
-    String: the label or the number. Enumeration: the value that is called like the label or the number (in that
+    String: the label; what is not named travels as its number. Enumeration: the value that is called like the label or the number (in that
     order for `labels`, else the other way round; case, blanks and punctuation do not matter); options without such
     a value are left out.
     """
@@ -104,7 +104,7 @@ def option_values(column: Column, attribute: Attribute, picklists: Picklists) ->
     for code, label in column.labels.items():
         texts = (label or str(code), str(code)) if picklists == "labels" else (str(code), label)
         if attribute.type != "enumeration":
-            values[code] = texts[0]
+            values |= {code: label} if picklists == "labels" and label else {}
         elif value := next((found for text in texts if (found := named_value(text, attribute))), None):
             values[code] = value
     return values

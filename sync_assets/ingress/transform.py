@@ -53,8 +53,8 @@ def transform(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
 
 def convert(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
     """The second half of `transform`: from rows with their replaced values to payloads."""
-    rows = _exact(rows, mapping)
-    values = rows.select(_id(mapping), *(_value(field, rows) for field in mapping.fields))
+    exact = _exact(rows, mapping)
+    values = exact.select(_id(mapping), *(_value(field, rows) for field in mapping.fields))
     values, refusals = _fitting(values, rows, mapping)
     forms = [_json(_tree(mapping, updates_only=False)).alias("payload")]
     if any(not field.apply_updates for field in mapping.fields):
