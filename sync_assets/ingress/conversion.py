@@ -96,9 +96,9 @@ def possible_targets(column: Column) -> list[str]:
 def option_values(column: Column, attribute: Attribute, picklists: Picklists) -> dict[int, str]:
     """Option number -> what Campaign gets, for an attribute that is a string or an enumeration.
 
-    String: the label; what is not named travels as its number. Enumeration: the value that is called like the label or the number (in that
-    order for `labels`, else the other way round; case, blanks and punctuation do not matter); options without such
-    a value are left out.
+    String: the label; what has none is left out and travels as its number. Enumeration: the value that is called like
+    the label or the number (in that order for `labels`, else the other way round; case, blanks and punctuation do not
+    matter); options without such a value are left out.
     """
     values: dict[int, str] = {}
     for code, label in column.labels.items():
