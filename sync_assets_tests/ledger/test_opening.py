@@ -1,0 +1,155 @@
+"""Opening a ledger: it is created or brought up to date, or says in one line why not and what to do."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+import sync_assets.ledger
+from sync_assets.ledger import Ledger, LedgerError
+from sync_assets.ledger.migrate import HEAD, VERSION_TABLE
+from sync_assets.ledger.schema import metadata
+from sync_assets_tests.ledger.helpers import capture, row, stored
+
+SECRET = "correct-horse"
+
+
+def test_a_ledger_is_made_where_there_is_none_and_found_again(new_url: str) -> None:
+    with Ledger.open(new_url) as ledger:
+        capture(ledger, row("anna"))
+    with Ledger.open(new_url) as ledger:
+        assert len(stored(ledger)) == 1
+
+
+def test_processes_may_open_a_new_ledger_at_once(new_url: str) -> None:
+    program = f"from sync_assets.ledger import Ledger; Ledger.open({new_url!r}).close()"
+    processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(4)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0, 0]
+    with Ledger.open(new_url) as ledger:
+        assert ledger.counts() == {}
+
+
+def test_the_migrations_bring_about_the_schema_that_the_code_knows(url: str) -> None:
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"include_name": lambda name, kind, _: kind != "table" or name in metadata.tables}
+        )
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_partial_indexes_are_partial_on_both_databases(url: str) -> None:
+    engine = sa.create_engine(url)
+    partial = "SELECT sql FROM sqlite_master" if engine.name == "sqlite" else "SELECT indexdef FROM pg_indexes"
+    with engine.connect() as connection:
+        definitions = [str(text).lower() for text in connection.exec_driver_sql(partial).scalars() if text]
+    engine.dispose()
+    for index in ("sync_record_pending", "sync_record_day", "sync_record_stuck", "sync_record_lease"):
+        assert any(f"index {index} " in text and " where " in text for text in definitions)
+
+
+def test_the_code_knows_the_newest_migration() -> None:
+    folder = Path(sync_assets.ledger.__file__).parent / "migrations"
+    assert ScriptDirectory(str(folder)).get_heads() == [HEAD]
+
+
+def test_a_ledger_of_a_newer_version_is_left_alone(url: str) -> None:
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+    try:
+        with pytest.raises(LedgerError, match=r"written by a newer sync_assets .*9999.*Install that version"):
+            Ledger.open(url)
+    finally:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '{HEAD}'")
+        engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ledger.db", "is not a database URL"),
+        ("", "is not a database URL"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        (f"mysql://me:{SECRET}@host/db", "does not know"),
+        (f"postgresql+psycopg2://me:{SECRET}@host/db", "does not know"),
+        (f"postgresql+psycopg://me:{SECRET}@127.0.0.1:1/db", r"127\.0\.0\.1:1/db can't be reached .*refused"),
+        (f"postgresql+psycopg://me@127.0.0.1:1/db?password={SECRET}", "can't be reached"),
+        (f"postgresql://me:{SECRET}@nowhere.invalid/db", r"nowhere\.invalid/db can't be reached"),
+        (f"postgresql+psycopg://me:{SECRET}@host:port/db", "is not a database URL"),
+    ],
+)
+def test_a_wrong_url_is_explained_in_one_line_without_the_password(url: str, said: str) -> None:
+    with pytest.raises(LedgerError, match=said) as raised:
+        Ledger.open(url)
+    assert raised.value.remedy
+    assert "\n" not in str(raised.value)
+    shown = raised.getrepr(style="long", chain=True)
+    assert SECRET not in str(raised.value)
+    assert SECRET not in str(shown.reprcrash)
+
+
+def test_a_database_that_is_not_there_is_explained(postgres: object, migrated_postgres: str) -> None:
+    url = sa.make_url(migrated_postgres).set(database="nothing").render_as_string(hide_password=False)
+    with pytest.raises(LedgerError, match='database "nothing" does not exist'):
+        Ledger.open(url)
+
+
+def test_an_unwritable_place_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LedgerError, match=r"can't be written .*Make its folder writable"):
+        Ledger.open(f"sqlite:///{tmp_path}/file/ledger.db")
+    with pytest.raises(LedgerError, match=r"can't be written \(Is a directory\)"):
+        Ledger.open(f"sqlite:///{tmp_path}")
+
+
+def test_a_file_that_is_no_ledger_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database, but somebody's notes" * 100)
+    with pytest.raises(LedgerError, match="is no ledger"):
+        Ledger.open(f"sqlite:///{path}")
+    assert path.read_text().startswith("not a database")
+
+
+def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    previous = os.umask(0)
+    try:
+        with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+            capture(ledger, row("anna"))
+            modes = [stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()]
+    finally:
+        os.umask(previous)
+    assert set(modes) == {0o600}
+
+
+def test_a_database_error_quotes_no_rows(ledger: Ledger) -> None:
+    """PostgreSQL names the offending row in its details; what comes out is one line about the database."""
+
+    def break_a_rule(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("INSERT INTO sync_record (table_name, payload) VALUES ('contact', 'Jane Doe')")
+
+    with pytest.raises(LedgerError) as raised:
+        ledger._database.write(break_a_rule)
+    assert raised.value.__suppress_context__
+    assert raised.value.__cause__ is None
+    assert "Jane" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_opening_an_up_to_date_ledger_is_cheap(url: str) -> None:
+    """Neither Alembic nor Polars is loaded: `sync-assets status` has to be quick."""
+    program = (
+        f"import sys; from sync_assets.ledger import Ledger; Ledger.open({url!r}).counts(); "
+        "assert not {'alembic', 'polars'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
