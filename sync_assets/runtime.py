@@ -47,6 +47,16 @@ class Runtime:
         return load_config(self.settings.config)
 
     @property
+    def not_carried_out(self) -> list[str]:
+        """What the configuration asks for and this version does not do: said wherever somebody looks."""
+        direction = self.config.opt_out.direction
+        if direction == "disabled":
+            return []
+        return [
+            f"opt_out.direction is {direction}, but this version moves no opt-outs: keep your other process for them."
+        ]
+
+    @property
     def ledger(self) -> Ledger:
         with self._lock:
             return self._ledger

@@ -31,7 +31,7 @@ PATIENCE_SECONDS = 300.0
 @dataclass(frozen=True, slots=True)
 class Synced:
     """`document`: what `sync --json` prints. `problems`: why a flow could not run, `stopped`: why one ended
-    early. `status`: the exit status."""
+    early or was not there. `status`: the exit status."""
 
     document: dict[str, Any]
     problems: list[SyncAssetsError]
