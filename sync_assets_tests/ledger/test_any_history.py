@@ -143,10 +143,9 @@ class History(RuleBasedStateMachine):
         some = [seq for seq in sorted(requests) if data.draw(st.booleans())]
         outcomes: list[Outcome] = []
         for seq in some:
-            one = requests.pop(seq).claimed
-            result: Any = data.draw(
-                st.sampled_from(["done", "done", "refused", "later", "unknown, arrived", "unknown"])
-            )
+            request = requests.pop(seq)
+            one = request.claimed
+            result: Any = data.draw(st.sampled_from(RESULTS))
             self.arrive(one, result in ("done", "unknown, arrived"))
             if result == "done" and (one.hash is None or self.to_resend.get(one.id) == request.forced):
                 self.to_resend.pop(one.id, None)
