@@ -91,7 +91,9 @@ class Holding:
         """Stores outcomes in batches, by number and by time, for ever; tells `stored` each time."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._full.wait(), SETTLE_SECONDS)
+                # not wait_for: Python 3.11's may swallow our being cancelled
+                async with asyncio.timeout(SETTLE_SECONDS):
+                    await self._full.wait()
             await self.flush()
             stored()
 

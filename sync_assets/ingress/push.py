@@ -231,7 +231,8 @@ class _Push:
                 batch = min(MAX_BATCH, max(self._concurrency, int(rate * BATCH_SECONDS)))
             elif self._holding.open:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._holding.idle.wait(), 1.0)
+                    async with asyncio.timeout(1.0):
+                        await self._holding.idle.wait()
             elif not quiet:
                 quiet = True  # look once more: what was sent may have changed meanwhile, or opened the way to others
                 await self._holding.flush()
@@ -241,7 +242,8 @@ class _Push:
                     return
                 quiet = False
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), max(wait, 0.05))
+                    async with asyncio.timeout(max(wait, 0.05)):
+                        await self._stopping.wait()
 
     async def _room(self) -> None:
         while self._queue.qsize() > self._low and not self._stopping.is_set():
@@ -318,16 +320,20 @@ class _Push:
         self._close(record, delivery)
 
     def _failed(self, record: Claimed, error: SyncAssetsError, began: float, *, lost: bool) -> None:
-        """No answer about the record. Our patience is spent: unless others fared better, the push ends."""
+        """No answer about the record. Our patience is spent: unless others fare better, the push ends."""
         passing = isinstance(error, NotSent | OutcomeUnknown | Unavailable) and not isinstance(error, NotTrusted)
-        if not passing or self._good_at < began:
+        now = time.monotonic()
+        nobody_fares_better = now - self._good_at > (now - began) / 2
+        if not passing or nobody_fares_better:
             self._stop(str(error))
             self._give_back(record, lost=lost)
-        elif isinstance(error, OutcomeUnknown) and record.attempts >= len(WAITS):
+        elif not isinstance(error, OutcomeUnknown):
+            self._close(record, Delivery("unknown" if lost else "later", reason=str(error), wait=LINGER))
+        elif record.attempts < len(WAITS):
+            self._close(record, Delivery("unknown", reason=str(error), wait=WAITS[record.attempts]))
+        else:
             self._result.refused += 1
             self._close(record, Delivery("refused", reason=f"Campaign gave no answer, {record.attempts + 1} times."))
-        else:
-            self._close(record, Delivery("unknown" if lost else "later", reason=str(error), wait=LINGER))
 
     def _give_back(self, record: Claimed, *, lost: bool = False) -> None:
         self._result.given_back += 1

@@ -1,0 +1,581 @@
+"""Push against the sandbox's Campaign: what it sends, what that costs, and that nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import date, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync_assets.campaign.records import Filter, Records
+from sync_assets.ingress import push as push_module
+from sync_assets.ingress.holding import Holding
+from sync_assets.ingress.push import Target
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.ingress.pushing import (
+    PROFILE,
+    Bench,
+    Payload,
+    campaign_client,
+    new_ids,
+    people,
+    start_pusher,
+)
+from sync_assets_tests.sandbox_process import SandboxProcess
+
+
+@pytest.fixture(scope="module")
+def shared_sandbox(sandbox_factory: SandboxFactory) -> Iterator[SandboxProcess]:
+    """One for all tests of this module: every test has ids of its own."""
+    process = sandbox_factory(contacts=0)
+    yield process
+    assert process.errors == ""
+
+
+@pytest.fixture
+def bench(shared_sandbox: SandboxProcess, tmp_path: Path) -> Iterator[Bench]:
+    opened = Bench(f"sqlite:///{tmp_path}/ledger.db", shared_sandbox)
+    opened.admin.clear_journal()
+    yield opened
+    opened.admin.clear_faults()
+    opened.admin.latency("campaign", 0)
+    opened.close()
+
+
+def calls(**of_kind: int) -> dict[str, int]:
+    return of_kind
+
+
+async def first_load(bench: Bench, count: int = 3, **more: Any) -> dict[str, Payload]:
+    """That many profiles, pushed; the journal is empty afterwards."""
+    payloads = people(count, **more)
+    bench.capture(payloads)
+    await bench.push()
+    bench.admin.clear_journal()
+    return payloads
+
+
+# --- what is sent, and what it costs ---
+
+
+async def test_a_first_load_costs_one_insert_each_and_no_read_and_a_second_push_nothing(bench: Bench):
+    payloads = people(300)
+    bench.capture(payloads)
+    told: list[int] = []
+    result = await bench.push(progress=told.append)
+    assert (result.inserted, result.stopped, dict(result.calls)) == (300, None, calls(insert=300))
+    assert bench.admin.engine_calls() == calls(insert=300, update=0, delete=0, read=0)
+    assert bench.calls_today() == calls(insert=300)
+    assert told == sorted(told)
+    assert told[-1] == 300
+    assert bench.counts().synced == 300
+    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
+    bench.admin.clear_journal()
+    again = await bench.push()
+    assert (again.done, dict(again.calls)) == (0, {})
+    assert bench.admin.journal("campaign") == []
+
+
+async def test_a_changed_record_costs_one_update_by_its_key(bench: Bench):
+    payloads = await first_load(bench)
+    changed, *_ = payloads
+    bench.capture({changed: payloads[changed] | {"phone": "030 12345"}})
+    result = await bench.push()
+    assert (result.updated, dict(result.calls)) == (1, calls(update=1))
+    assert bench.engine() == [("update", changed)]
+    assert bench.profiles([changed])[changed][0]["phone"] == "030 12345"
+
+
+async def test_an_update_sends_the_update_form_where_there_is_one(bench: Bench):
+    payloads = await first_load(bench, 1, birthDate="1980-01-02")
+    ((id_, payload),) = payloads.items()
+    bench.capture(
+        {id_: payload | {"birthDate": "1990-09-09", "phone": "1"}}, updates={id_: {"externalId": id_, "phone": "1"}}
+    )
+    await bench.push()
+    (profile,) = bench.profiles([id_])[id_]
+    assert (profile["phone"], profile["birthDate"]) == ("1", "1980-01-02")
+
+
+async def test_a_delete_looks_the_record_up_and_deletes_it(bench: Bench):
+    gone, *_ = await first_load(bench)
+    bench.capture({}, deleted=(gone,))
+    result = await bench.push()
+    assert (result.deleted, dict(result.calls)) == (1, calls(read=1, delete=1))
+    assert bench.profiles([gone])[gone] == []
+    assert bench.counts().records == 2
+
+
+async def test_deleting_what_campaign_no_longer_has_is_done(bench: Bench):
+    gone, *_ = await first_load(bench)
+    bench.admin.post("/campaign/delete", {"keys": [gone]})
+    bench.capture({}, deleted=(gone,))
+    result = await bench.push()
+    assert (result.deleted, result.refused, dict(result.calls)) == (1, 0, calls(read=1))
+    assert bench.counts().records == 2
+
+
+async def test_a_record_that_was_deleted_in_campaign_is_inserted_again_as_a_whole(bench: Bench):
+    payloads = await first_load(bench, 1, birthDate="1980-01-02")
+    ((id_, payload),) = payloads.items()
+    bench.admin.post("/campaign/delete", {"keys": [id_]})
+    bench.capture({id_: payload | {"phone": "1"}}, updates={id_: {"externalId": id_, "phone": "1"}})
+    result = await bench.push()
+    assert (result.inserted, dict(result.calls)) == (1, calls(update=1, insert=1))
+    (profile,) = bench.profiles([id_])[id_]
+    assert (profile["phone"], profile["birthDate"]) == ("1", "1980-01-02")
+
+
+async def test_foreign_profiles_stay_byte_for_byte_as_they_are(bench: Bench):
+    pkeys = bench.admin.add_profiles(
+        {"firstName": "Ada", "lastName": "Byron0", "email": "ada0@example.com"}, {"email": "x@example.com"}
+    )
+
+    def foreign() -> str:
+        return json.dumps([p for p in bench.admin.dump_campaign() if p["PKey"] in pkeys])
+
+    before = foreign()
+    payloads = await first_load(bench, 20)
+    bench.capture({id_: payload | {"phone": "1"} for id_, payload in payloads.items()}, deleted=tuple(payloads)[:5])
+    await bench.push()
+    assert foreign() == before
+
+
+async def test_a_hand_made_profile_that_carries_our_id_is_updated_not_doubled(bench: Bench):
+    payloads = people(2)
+    theirs, ours = payloads
+    bench.admin.add_profiles({"externalId": theirs, "firstName": "Someone", "phone": "kept"})
+    bench.capture(payloads)
+    result = await bench.push()
+    assert (result.inserted, result.updated, dict(result.calls)) == (1, 1, calls(insert=2, update=1))
+    (profile,) = bench.profiles([theirs])[theirs]
+    assert (profile["firstName"], profile["phone"]) == ("Ada", "kept")
+    assert len(bench.profiles([ours])[ours]) == 1
+
+
+async def test_only_records_of_the_days_asked_for_are_sent(bench: Bench):
+    monday, tuesday = people(2), people(3)
+    bench.capture(monday, day=date(2026, 11, 23))
+    bench.capture(tuesday, day=date(2026, 11, 24))
+    result = await bench.push(days=(date(2026, 11, 24), date(2026, 11, 24)))
+    assert result.inserted == 3
+    assert all(not found for found in bench.profiles(monday).values())
+
+
+async def test_what_changes_while_it_is_being_sent_is_sent_again_in_the_same_push(bench: Bench):
+    payloads = people(1)
+    ((id_, payload),) = payloads.items()
+    bench.capture(payloads)
+    bench.admin.fault("campaign", "slow", times=1, delay_ms=600)
+    pushing = asyncio.create_task(bench.push())
+    await asyncio.sleep(0.4)
+    bench.capture({id_: payload | {"phone": "new"}})
+    result = await pushing
+    assert (result.inserted, result.updated) == (1, 1)
+    assert bench.profiles([id_])[id_][0]["phone"] == "new"
+    assert bench.counts().pending == 0
+
+
+async def test_custom_resources_and_keys_that_need_encoding(bench: Bench):
+    target = Target("store", "cusStore", "customResources", "cusStoreId")
+    keys = ["a b", "ü?x=1&y=%2F", "#1", "100%"]
+    bench.capture({key: {"cusStoreId": key, "cusName": "Shop"} for key in keys}, table="store")
+    first = await bench.push(target)
+    bench.capture({key: {"cusStoreId": key, "cusName": "Shop 2"} for key in keys}, table="store")
+    second = await bench.push(target)
+    bench.capture({}, deleted=(keys[0],), table="store")
+    third = await bench.push(target)
+    assert (first.inserted, second.updated, third.deleted) == (4, 4, 1)
+    stored = {store["cusStoreId"]: store["cusName"] for store in bench.admin.dump_campaign("cusStore")}
+    assert stored == dict.fromkeys(keys[1:], "Shop 2")
+
+
+# --- addressing by a published filter ---
+
+BY_FILTER = Target("contact", "profile", filter=Filter("byExternalId", "externalId_parameter"))
+
+
+async def test_by_filter_an_insert_costs_no_read_and_an_update_one(bench: Bench):
+    payloads = people(3)
+    bench.capture(payloads)
+    first = await bench.push(BY_FILTER)
+    bench.capture({id_: payload | {"phone": "1"} for id_, payload in payloads.items()})
+    second = await bench.push(BY_FILTER)
+    assert dict(first.calls) == calls(insert=3)
+    assert dict(second.calls) == calls(read=3, update=3)
+    assert {found[0]["phone"] for found in bench.profiles(payloads).values()} == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [(Filter("byExternalId", "mistyped"), "check its parameter"), (Filter("byNothing", "x"), "no filter byNothing")],
+)
+async def test_a_filter_that_does_not_filter_stops_the_push_before_anything_is_written(
+    bench: Bench, given: Filter, complaint: str
+):
+    bench.admin.add_profiles({"firstName": "Foreign"})
+    payloads = await first_load(bench)
+    bench.capture({id_: payload | {"phone": "1"} for id_, payload in payloads.items()})
+    before = bench.admin.dump_campaign()
+    result = await bench.push(Target("contact", "profile", filter=given))
+    assert result.stopped is not None
+    assert complaint in result.stopped
+    assert bench.admin.dump_campaign() == before
+    assert (bench.counts().pending, bench.counts().failed) == (3, 0)
+
+
+# --- refused records ---
+
+
+async def test_a_refused_record_stands_with_campaigns_reason_without_personal_data_and_stops_nobody(bench: Bench):
+    payloads = people(40)
+    bad = list(payloads)[7]
+    payloads[bad]["gender"] = "lady.byron@example.com"
+    bench.capture(payloads)
+    result = await bench.push()
+    assert (result.inserted, result.refused, result.stopped) == (39, 1, None)
+    assert bench.admin.engine_calls()["insert"] == 40
+    reject = bench.rejects()[bad]
+    assert "gender" in reject.reason
+    assert "is not valid" in reject.reason
+    assert "byron" not in reject.reason.lower()
+    assert "@example" not in reject.reason
+    assert (await bench.push()).calls == {}  # stands until it changes or is retried
+    assert bench.ledger.retry("contact", bad) == 1
+    assert (await bench.push()).refused == 1
+
+
+async def test_a_key_that_is_taken_by_a_record_that_cannot_be_reached_is_refused(bench: Bench):
+    """An order without its parent is hidden: it can be neither seen nor changed, but its key is taken (section 5)."""
+    order, nobody = new_ids(2)
+    bench.admin.post(
+        "/campaign/records", {"resource": "cusOrder", "records": [{"cusOrderId": order, "cusName": "hidden"}]}
+    )
+    bench.capture({order: {"cusOrderId": order, "cusName": "Secret"}}, table="new_order")
+    result = await bench.push(Target("new_order", "cusOrder", key="cusOrderId"))
+    assert (result.refused, dict(result.calls)) == (1, calls(insert=1, update=1))
+    (reject,) = bench.rejects().values()
+    assert "already exists" in reject.reason
+    assert "Secret" not in reject.reason
+    assert nobody not in reject.reason
+
+
+async def test_a_bare_error_is_tried_again_a_few_times_with_growing_waits_and_then_refused(bench: Bench):
+    """A bad e-mail address gets a bare RST-360011, which may as well be a passing trouble."""
+    payloads = people(30)
+    bad = next(iter(payloads))
+    payloads[bad]["email"] = "no address"
+    bench.capture(payloads)
+    result = await bench.push()
+    assert (result.inserted, result.refused, result.put_off) == (29, 1, 0)
+    assert "RST-360011" in bench.rejects()[bad].reason
+    tries = [_began(entry) for entry in bench.admin.journal("campaign") if entry["key"] == bad]
+    waits = [later - earlier for earlier, later in pairwise(tries)]
+    assert len(tries) == 4
+    assert waits == sorted(waits)
+    assert waits[0] >= 0.95
+    assert waits[-1] >= 8.5
+
+
+async def test_a_bare_error_that_passes_is_survived(bench: Bench):
+    payloads = people(50)
+    bench.capture(payloads)
+    bench.admin.fault("campaign", "rst", times=5)
+    result = await bench.push()
+    assert (result.inserted, result.refused, dict(result.calls)) == (50, 0, calls(insert=55))
+
+
+async def test_a_bare_error_after_the_record_was_written_makes_no_duplicate(bench: Bench):
+    payloads = people(20)
+    bench.capture(payloads)
+    bench.admin.fault("campaign", "rst", times=3, carry_out=True)
+    result = await bench.push()
+    assert (result.done, result.refused) == (20, 0)
+    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
+
+
+# --- lost answers ---
+
+
+async def test_a_connection_cut_after_the_insert_was_committed_makes_no_duplicate(bench: Bench):
+    payloads = people(60)
+    bench.capture(payloads)
+    bench.admin.fault("campaign", "cut_after", method="POST", every=3, times=15)
+    result = await bench.push()
+    assert (result.done, result.refused, result.put_off) == (60, 0, 0)
+    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
+    assert result.calls == Counter(insert=60, update=15)
+    assert bench.calls_today() == dict(result.calls) == {k: v for k, v in bench.admin.engine_calls().items() if v}
+
+
+async def test_a_connection_cut_before_the_insert_loses_nothing(bench: Bench):
+    payloads = people(30)
+    bench.capture(payloads)
+    bench.admin.fault("campaign", "cut_before", method="POST", every=3, times=5)
+    result = await bench.push()
+    assert result.inserted == 30
+    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
+
+
+async def test_updates_and_deletes_survive_cut_connections(bench: Bench):
+    payloads = await first_load(bench, 30)
+    gone = tuple(payloads)[:10]
+    bench.capture({id_: payloads[id_] | {"phone": "1"} for id_ in payloads if id_ not in gone}, deleted=gone)
+    for method in ("PATCH", "GET", "DELETE"):
+        bench.admin.fault("campaign", "cut_after", method=method, every=2, times=4)
+    result = await bench.push()
+    assert (result.updated, result.deleted, result.refused) == (20, 10, 0)
+    found = bench.profiles(payloads)
+    assert {id_ for id_, profiles in found.items() if not profiles} == set(gone)
+    assert {profiles[0]["phone"] for profiles in found.values() if profiles} == {"1"}
+
+
+# --- waiting ---
+
+
+def _ended(entry: dict[str, Any]) -> float:
+    return datetime.fromisoformat(entry["at"]).timestamp()
+
+
+def _began(entry: dict[str, Any]) -> float:
+    return _ended(entry) - entry["ms"] / 1000
+
+
+async def test_retry_after_makes_all_workers_wait(bench: Bench):
+    payloads = people(400)
+    bench.capture(payloads)
+    bench.admin.latency("campaign", 20)
+    bench.admin.fault("campaign", "throttle", skip=150, times=1, retry_after=2)
+    result = await bench.push()
+    assert (result.inserted, result.refused) == (400, 0)
+    assert dict(result.calls) == calls(insert=400)  # what the gateway refuses is no engine call
+    journal = bench.admin.journal("campaign")
+    (refused,) = [entry for entry in journal if entry["status"] == 429]
+    after = [_began(entry) - _ended(refused) for entry in journal if _began(entry) > _ended(refused) + 0.05]
+    assert len(after) > 100
+    assert min(after) >= 1.9
+
+
+@pytest.mark.parametrize("fault", ["unavailable", "oops"])
+async def test_a_gateway_that_stumbles_is_survived(bench: Bench, fault: str):
+    payloads = people(80)
+    bench.capture(payloads)
+    bench.admin.fault("campaign", fault, every=10, times=4)
+    result = await bench.push()
+    assert (result.inserted, result.refused, result.stopped) == (80, 0, None)
+    assert bench.admin.engine_calls()["insert"] == 80
+
+
+async def test_a_token_that_expires_on_the_way_is_renewed_once(bench: Bench):
+    payloads = people(600)
+    bench.capture(payloads)
+    bench.admin.latency("campaign", 100)
+    pushing = asyncio.create_task(bench.push())
+    await asyncio.sleep(0.5)
+    bench.admin.post("/ims/settings", {"expire_tokens": True})
+    result = await pushing
+    assert (result.inserted, result.refused, dict(result.calls)) == (600, 0, calls(insert=600))
+    assert any(entry["status"] == 401 for entry in bench.admin.journal("campaign"))
+    assert len(bench.admin.journal("ims")) == 2
+
+
+# --- ends before all is sent ---
+
+
+async def test_the_budget_of_engine_calls_is_never_exceeded(bench: Bench):
+    payloads = people(200)
+    bench.capture(payloads)
+    result = await bench.push(calls_left=120)
+    assert result.stopped is not None
+    assert "engine_calls_per_day" in result.stopped
+    assert sum(bench.admin.engine_calls().values()) == 120
+    assert (bench.counts().synced, bench.counts().pending, bench.counts().failed) == (120, 80, 0)
+    assert (await bench.push()).inserted == 80
+
+
+async def test_without_any_budget_nothing_is_sent(bench: Bench):
+    bench.capture(people(5))
+    assert (await bench.push(calls_left=0)).stopped is not None
+    assert bench.admin.journal("campaign") == []
+
+
+async def test_an_unreachable_campaign_stops_the_push_and_loses_nothing(bench: Bench):
+    bench.capture(people(100))
+    result = await bench.push(client={"url": "https://localhost:1/acme", "patience": 1})
+    assert result.stopped is not None
+    assert "cannot be reached" in result.stopped
+    assert result.given_back == 100
+    assert bench.counts().pending == 100
+    assert dict(result.calls) == {}
+    again = await bench.push()
+    assert (again.inserted, dict(again.calls)) == (100, calls(insert=100))
+
+
+async def test_a_campaign_that_keeps_throttling_stops_the_push(bench: Bench):
+    bench.capture(people(100))
+    bench.admin.fault("campaign", "unavailable", skip=20)
+    result = await bench.push(client={"patience": 1})
+    assert result.stopped is not None
+    assert "stays pending" in result.stopped
+    assert (bench.counts().synced, bench.counts().pending) == (20, 80)
+    bench.admin.clear_faults()
+    assert (await bench.push()).inserted == 80
+    assert bench.admin.engine_calls() == calls(insert=100, update=0, delete=0, read=0)
+
+
+async def test_a_wait_beyond_our_patience_stops_the_push_at_once(bench: Bench):
+    bench.capture(people(100))
+    bench.admin.fault("campaign", "throttle", skip=20, retry_after=3600)
+    started = time.monotonic()
+    result = await bench.push(client={"patience": 30})
+    assert time.monotonic() - started < 10
+    assert result.stopped is not None
+    assert bench.counts().pending == 100 - result.inserted
+
+
+async def test_a_refused_credential_stops_the_push_and_refuses_no_record(bench: Bench):
+    bench.capture(people(100))
+    result = await bench.push(client={"api_key": "wrong"})
+    assert result.stopped is not None
+    assert "refuses access" in result.stopped
+    assert (bench.counts().pending, bench.counts().failed) == (100, 0)
+    assert dict(result.calls) == {}
+
+
+async def test_a_campaign_that_fails_on_every_record_is_left_alone(bench: Bench):
+    bench.capture(people(500))
+    bench.admin.fault("campaign", "rst")
+    result = await bench.push()
+    assert result.stopped is not None
+    assert "fails on every record" in result.stopped
+    assert bench.counts().pending == 500
+    assert sum(result.calls.values()) < 150
+
+
+async def test_a_cancelled_push_stores_what_is_known(bench: Bench):
+    payloads = people(400)
+    bench.capture(payloads)
+    bench.admin.latency("campaign", 150)
+    pushing = asyncio.create_task(bench.push())
+    await asyncio.sleep(0.8)
+    pushing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pushing
+    arrived = sum(len(found) for found in bench.profiles(payloads).values())
+    counts = bench.counts()
+    assert 0 < counts.synced == arrived < 400
+    assert (counts.pending, counts.leased) == (400 - arrived, 0)
+    bench.admin.latency("campaign", 0)
+    again = await bench.push()
+    assert again.done == 400 - arrived
+    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
+
+
+async def test_a_push_that_is_cancelled_while_campaign_is_silent_leaves_those_records_in_doubt(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(push_module, "GRACE", 0.2)
+    payloads = people(20)
+    bench.capture(payloads)
+    bench.admin.fault("campaign", "slow", delay_ms=1500, times=8)
+    pushing = asyncio.create_task(bench.push(concurrency=8))
+    await asyncio.sleep(0.5)
+    pushing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pushing
+    assert bench.counts().pending == 20
+    await asyncio.sleep(1.5)  # until the sandbox, too, is done with them
+    again = await bench.push()
+    assert (again.done, dict(again.calls)) == (20, calls(insert=20, update=8))  # asks by the key first
+    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
+
+
+async def test_a_push_that_is_asked_to_stop_ends_with_what_it_has(bench: Bench):
+    bench.capture(people(400))
+    bench.admin.latency("campaign", 50)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.5, stop.set)
+    result = await bench.push(stop=stop)
+    assert result.stopped == "It was asked to stop."
+    assert bench.counts().synced == result.inserted < 400
+    assert bench.counts().leased == 0
+
+
+# --- several at once, and kills ---
+
+
+async def test_two_pushes_at_once_never_send_a_record_twice(bench: Bench):
+    payloads = people(1000)
+    bench.capture(payloads)
+    bench.admin.latency("campaign", 50)
+    results = await asyncio.gather(bench.push(owner="one"), bench.push(owner="two"))
+    assert sum(result.inserted for result in results) == 1000
+    assert min(result.inserted for result in results) > 50
+    sent = Counter(key for _, key in bench.engine())
+    assert set(sent) == set(payloads)
+    assert set(sent.values()) == {1}
+
+
+async def test_leases_are_renewed_while_answers_take_longer_than_a_lease(bench: Bench):
+    payloads = people(10)
+    bench.capture(payloads)
+    bench.admin.fault("campaign", "slow", delay_ms=4000, times=8)
+    slow = asyncio.create_task(bench.push(owner="slow", lease_seconds=1.5))
+    await asyncio.sleep(0.3)
+    other = await bench.push(owner="other")
+    await asyncio.sleep(2)
+    other_later = await bench.push(owner="other again")
+    result = await slow
+    assert result.inserted + other.inserted + other_later.inserted == 10
+    assert set(Counter(key for _, key in bench.engine()).values()) == {1}
+
+
+async def test_a_worker_that_was_suspended_beyond_its_lease_sends_nothing_more(bench: Bench):
+    bench.capture(people(3))
+    holding = Holding(bench.ledger, "contact", "suspended", 0.3, None)
+    await holding.claim(3)
+    assert holding.leases_last()
+    await asyncio.sleep(0.25)
+    assert not holding.leases_last()
+    await holding.give_up()
+
+
+async def test_kill_9_at_any_moment_loses_nothing_and_doubles_nothing(bench: Bench):
+    payloads = people(3000)
+    bench.capture(payloads)
+    bench.admin.latency("campaign", 100)
+    lease = 1.0
+    for after in (0.15, 0.9, 0.4, 1.2):
+        process = start_pusher(bench, f"killed after {after}", lease)
+        before = len(bench.engine())
+        while process.poll() is None and len(bench.engine()) == before:
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(after + random.uniform(0, 0.1))
+        process.kill()
+        process.communicate()
+        await asyncio.sleep(lease)
+    killed_with = bench.counts()
+    assert 0 < killed_with.synced < 3000
+    bench.admin.latency("campaign", 0)
+    result = await bench.push()
+    assert result.stopped is None
+    assert bench.counts().synced == 3000
+    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
+
+
+async def test_another_client_can_find_what_was_pushed(bench: Bench):
+    payloads = await first_load(bench, 1)
+    (id_,) = payloads
+    async with campaign_client(bench.sandbox.env) as client:
+        records = Records(client, PROFILE.api, PROFILE.resource, PROFILE.key)
+        found = await records.find(id_)
+    assert isinstance(found, dict)
+    assert found["externalId"] == id_
