@@ -135,6 +135,16 @@ def retry(
     )
 
 
+@app.command("approve-deletes")
+def approve_deletes(table: Annotated[str, typer.Argument(help="A mapped table.")]) -> None:
+    """Let a mass deletion that the guard stopped go ahead: the next capture of the table, once."""
+    runtime = _runtime()
+    _known(runtime, table)
+    if not runtime.ledger.approve_deletes(table):
+        fail(f"{table} has never been captured, so there is nothing to delete.")
+    typer.echo(f"The next capture of {table} may delete any number of records.")
+
+
 def _known(runtime: Runtime, table: str | None) -> None:
     from sync_assets.operations.sync import unknown_tables  # noqa: PLC0415
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import date, timedelta
 
 from hypothesis import given
@@ -44,4 +45,4 @@ def test_every_pending_day_is_in_a_range_and_ranges_do_not_overlap(found: list[t
     ranges = split_days(found, parts)
     assert all(any(first <= one <= last for first, last in ranges) for one, _ in found)
     distinct = list(dict.fromkeys(ranges))
-    assert all(before[1] < after[0] for before, after in zip(distinct, distinct[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in itertools.pairwise(distinct))

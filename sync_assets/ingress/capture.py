@@ -23,6 +23,8 @@ from sync_assets.ingress.mapping import Mapping
 from sync_assets.ingress.transform import transform
 from sync_assets.ledger import Feed, FeedMoved, Ledger, Position
 
+GUARDED_ABOVE = 100
+"""Known records from which on a mass deletion is a question (contract.md section 3, max_delete_share)."""
 LEASE_SECONDS = 120
 """How long a capture owns its feed without a sign of life; every page renews it."""
 
@@ -62,6 +64,7 @@ class Capture:
     mapping: Mapping
     owner: str
     apply_deletes: bool = False
+    max_delete_share: float = 1.0
     page_size: int = MAX_PAGE
     wait_seconds: float = 600.0
     progress: Callable[[CaptureResult], None] = lambda result: None
@@ -159,6 +162,7 @@ class Capture:
             deleted,
             position,
             feed.version if feed else None,
+            max_deletes=self._deletes_left(feed, result) if deleted else None,
         )
         result.pages += 1
         result.rows += page.rows.height
@@ -169,7 +173,17 @@ class Capture:
         result.refused += saved.refused
         result.deleted += saved.deleted
         result.days.update(dict(rows.group_by("day").len().iter_rows()))
+        if done and feed and feed.deletes_approved:
+            self.ledger.approve_deletes(self.table.name, False)
         current = self.ledger.feed(self.table.name)
         if current is None:
             raise FeedMoved(self.table.name)
         return current
+
+    def _deletes_left(self, feed: Feed | None, result: CaptureResult) -> int | None:
+        """How many more records this capture may delete: a share of those known, once there are more than 100."""
+        counts = self.ledger.counts().get(self.table.name)
+        known = counts.records if counts else 0
+        if known <= GUARDED_ABOVE or (feed and feed.deletes_approved):
+            return None
+        return max(0, int(self.max_delete_share * known) - result.deleted)

@@ -44,6 +44,7 @@ async def capture_table(runtime: Runtime, config: TableConfig) -> Captured:
             ready.mapping,
             worker_id(),
             apply_deletes=config.apply_deletes,
+            max_delete_share=runtime.config.guardrails.max_delete_share,
             progress=lambda so_far: runtime.progress(f"capturing {config.table}", so_far.rows),
         ).run()
         return Captured(ready, result)

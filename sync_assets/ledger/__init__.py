@@ -7,7 +7,7 @@ feeds, captures, claims, reports   the operations, gathered in Ledger
 database, bulk   SQLite and PostgreSQL
 """
 
-from sync_assets.ledger.errors import FeedMoved, LedgerError
+from sync_assets.ledger.errors import FeedMoved, LedgerError, TooManyDeletes
 from sync_assets.ledger.ledger import Ledger
 from sync_assets.ledger.model import (
     Claimed,
@@ -42,4 +42,5 @@ __all__ = [
     "Result",
     "SettleResult",
     "State",
+    "TooManyDeletes",
 ]

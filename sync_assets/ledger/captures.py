@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import rules
+from sync_assets.ledger.errors import TooManyDeletes
 from sync_assets.ledger.feeds import Feeds
 from sync_assets.ledger.model import PageResult, Position, State
 from sync_assets.ledger.room import Tally
@@ -27,6 +28,8 @@ class Captures(Feeds):
         deleted: Sequence[str],
         position: Position,
         expected_version: int | None,
+        *,
+        max_deletes: int | None = None,
     ) -> PageResult:
         """Store a page and the position after it in one transaction. A row that is no news is not written.
 
@@ -35,6 +38,7 @@ class Captures(Feeds):
         the transform refuses the row; its payload is not stored). Of an id that stands twice the last row counts.
         deleted: ids of rows that are gone, applied after the rows.
         expected_version: the feed's version that the page was read from, None before the first page.
+        max_deletes: more records than that are not deleted by this page: TooManyDeletes, and nothing is written.
         FeedMoved if it is another or belongs to another full read; ValueError if rows are not as said above.
         """
         from sync_assets.ledger.pages import Page  # noqa: PLC0415 - `status` does without the weight of Polars
@@ -48,6 +52,8 @@ class Captures(Feeds):
             version, resend = self._advance(connection, table, position, expected_version, now)
             new, changed, refused = self._store(connection, table, page, resend, now, tally)
             deleted = self._delete(connection, table, gone, now, tally)
+            if max_deletes is not None and deleted > max_deletes:
+                raise TooManyDeletes(table, deleted - max_deletes)
             self._count(connection, tally)
             return PageResult(
                 new=new,

@@ -17,5 +17,16 @@ class FeedMoved(LedgerError):
         )
 
 
+class TooManyDeletes(LedgerError):
+    """A page would delete more records than the guard allows; nothing of it was written, the position neither."""
+
+    def __init__(self, table: str, deletes: int) -> None:
+        self.deletes = deletes
+        super().__init__(
+            f"Dynamics 365 reports {deletes:,} more records of {table} as gone than max_delete_share allows.",
+            f"Nothing was deleted. If that is right, `sync-assets approve-deletes {table}`, else look at Dynamics 365.",
+        )
+
+
 def _said(version: int | None) -> str:
     return "not there yet" if version is None else f"at version {version}"

@@ -62,6 +62,15 @@ class Feeds(Room):
 
         return self._database.write(work)
 
+    def approve_deletes(self, table: str, approved: bool = True) -> bool:
+        """Let the next capture delete any number of records, or end that. False if the table has no feed yet."""
+
+        def work(connection: Connection) -> bool:
+            changed = sa.update(schema.feed).where(_F.table_name == table).values(deletes_approved=approved)
+            return connection.execute(changed).rowcount == 1
+
+        return self._database.write(work)
+
     def lease_feed(self, table: str, owner: str, seconds: float) -> bool:
         """Take the right to capture a table, or keep it longer; False if another owner has it.
 
@@ -111,6 +120,7 @@ class Feeds(Room):
                 fingerprint=position.fingerprint,
                 complete=position.complete,
                 resend=False,
+                deletes_approved=False,
                 read_id=position.read_id,
                 version=1,
                 saved_at=now,
@@ -184,4 +194,5 @@ def _feed(row: Any) -> Feed:
         resend=row.resend,
         saved_at=times.from_micros(row.saved_at),
         polled_at=times.from_micros(row.polled_at),
+        deletes_approved=row.deletes_approved,
     )

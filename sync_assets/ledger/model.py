@@ -43,6 +43,7 @@ class Feed:
 
     complete: the full read `read_id` has reached its delta link at least once.
     resend: that read was asked to send every row again (`replay --force`); ends when the read is complete.
+    deletes_approved: the next capture may delete any number of records.
     saved_at: when the position last moved; polled_at: when D365 was last asked with success.
     """
 
@@ -56,6 +57,7 @@ class Feed:
     resend: bool
     saved_at: datetime
     polled_at: datetime
+    deletes_approved: bool = False
 
 
 @dataclass(frozen=True, slots=True)

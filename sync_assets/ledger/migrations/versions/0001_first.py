@@ -62,6 +62,7 @@ def upgrade() -> None:
         sa.Column("fingerprint", sa.Text, nullable=False),
         sa.Column("complete", sa.Boolean, nullable=False),
         sa.Column("resend", sa.Boolean, nullable=False),
+        sa.Column("deletes_approved", sa.Boolean, nullable=False),
         sa.Column("read_id", sa.Integer, nullable=False),
         sa.Column("version", sa.BigInteger, nullable=False),
         sa.Column("saved_at", sa.BigInteger, nullable=False),
