@@ -1,0 +1,69 @@
+"""Deletions in D365 reach Campaign if the table says so; a mass deletion waits for a person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.program import CONTACT, Program, calls
+
+
+@pytest.fixture
+def deleting(program: Program) -> Program:
+    program.table = {**CONTACT, "apply_deletes": True}
+    program.sync()
+    return program
+
+
+def test_a_deleted_contact_costs_a_look_and_a_delete(deleting: Program) -> None:
+    deleting.sandbox.admin.delete("contact", 2)
+    assert deleting.sync().document["engine_calls"] == calls(delete=2, read=2)
+    deleting.assert_in_step()
+    assert deleting.sync().document["engine_calls"] == calls()
+
+
+def test_without_apply_deletes_the_profile_stays(program: Program) -> None:
+    program.sync()
+    program.sandbox.admin.delete("contact", 2)
+    assert program.sync().document["engine_calls"] == calls()
+    assert len(program.profiles()) == 50
+
+
+def test_a_contact_made_and_deleted_between_two_syncs_costs_nothing(deleting: Program) -> None:
+    made = deleting.sandbox.admin.create("contact", {"lastname": "Brief"})
+    deleting.sandbox.admin.delete("contact", made)
+    assert deleting.sync().document["engine_calls"] == calls()
+
+
+def test_a_profile_that_is_gone_already_is_done(deleting: Program) -> None:
+    [key] = deleting.sandbox.admin.delete("contact", 1)
+    pkey = deleting.profiles()[key]["PKey"]
+    deleting.sandbox.admin.post("/campaign/delete", {"resource": "profile", "pkeys": [pkey]})
+    assert deleting.sync().status == 0
+    deleting.assert_in_step()
+
+
+def test_a_mass_deletion_stops_before_the_first_delete_until_it_is_approved(
+    sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    program = Program(sandbox_factory(contacts=120), tmp_path, {**CONTACT, "apply_deletes": True})
+    admin = program.sandbox.admin
+    program.sync()
+    admin.delete("contact", 6)  # 5 % of 120: the most that goes without asking
+    assert program.sync().document["engine_calls"] == calls(delete=6, read=6)
+
+    admin.delete("contact", 20)
+    for _ in range(2):
+        done = program.sync()
+        assert (done.status, done.document["engine_calls"]) == (1, calls())
+        assert "approve-deletes contact" in str(done.problems[0])
+    assert len(program.profiles()) == 114
+
+    assert program.run("approve-deletes", "contact")[0] == 0
+    assert program.sync().document["engine_calls"] == calls(delete=20, read=20)
+    program.assert_in_step()
+
+    admin.delete("contact", 20)  # approved once, not for ever; below a hundred known records nobody is asked
+    assert program.sync().status == 0
