@@ -309,10 +309,8 @@ class _Push:
         result = self._result
         if delivery.result in {"done", "refused"}:
             self._failing, self._good_at = 0, time.monotonic()
-        elif record.attempts == 0:
-            self._failing += 1
-            if self._failing >= HOPELESS:
-                self._stop(f"Campaign fails on every record: {delivery.reason}")
+        else:
+            self._trouble(record, delivery.reason)
         if delivery.deed:
             setattr(result, delivery.deed, getattr(result, delivery.deed) + 1)
         elif delivery.result == "refused":
@@ -320,20 +318,30 @@ class _Push:
         self._close(record, delivery)
 
     def _failed(self, record: Claimed, error: SyncAssetsError, began: float, *, lost: bool) -> None:
-        """No answer about the record. Our patience is spent: unless others fare better, the push ends."""
-        passing = isinstance(error, NotSent | OutcomeUnknown | Unavailable) and not isinstance(error, NotTrusted)
+        """No answer about the record. The push ends if our patience is spent and nobody else fares better."""
+        unanswered = isinstance(error, OutcomeUnknown)
+        passing = unanswered or (isinstance(error, NotSent | Unavailable) and not isinstance(error, NotTrusted))
         now = time.monotonic()
-        nobody_fares_better = now - self._good_at > (now - began) / 2
-        if not passing or nobody_fares_better:
+        patient = unanswered and now - began < self._client.endpoint.patience  # a cut connection is told at once
+        others_fare_better = now - self._good_at < (now - began) / 2
+        if not passing or not (patient or others_fare_better):
             self._stop(str(error))
             self._give_back(record, lost=lost)
-        elif not isinstance(error, OutcomeUnknown):
+        elif not unanswered:
             self._close(record, Delivery("unknown" if lost else "later", reason=str(error), wait=LINGER))
         elif record.attempts < len(WAITS):
+            self._trouble(record, str(error))
             self._close(record, Delivery("unknown", reason=str(error), wait=WAITS[record.attempts]))
         else:
             self._result.refused += 1
             self._close(record, Delivery("refused", reason=f"Campaign gave no answer, {record.attempts + 1} times."))
+
+    def _trouble(self, record: Claimed, reason: str | None) -> None:
+        """Campaign failed on a record. Only first tries tell of its state: what is tried again may be bad itself."""
+        if record.attempts == 0:
+            self._failing += 1
+            if self._failing >= HOPELESS:
+                self._stop(f"Campaign fails on every record: {reason}")
 
     def _give_back(self, record: Claimed, *, lost: bool = False) -> None:
         self._result.given_back += 1
