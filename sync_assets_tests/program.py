@@ -102,7 +102,11 @@ class Program:
         assert {contact["contactid"] for contact in contacts} == profiles.keys()
         for contact in contacts:
             profile = profiles[contact["contactid"]]
-            for column, attribute in (("emailaddress1", "email"), ("lastname", "lastName"), ("jobtitle", "cusJobTitle")):
+            for column, attribute in (
+                ("emailaddress1", "email"),
+                ("lastname", "lastName"),
+                ("jobtitle", "cusJobTitle"),
+            ):
                 assert (contact[column] or "").casefold() == profile[attribute].casefold(), column
             assert (contact["address1_city"] or "") == profile["location"]["city"]
             assert contact["donotfax"] == profile["cusVip"]

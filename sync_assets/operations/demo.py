@@ -38,7 +38,10 @@ def _scene(contacts: int) -> Iterator[dict[str, str]]:
     home.mkdir()
     shutil.copy(PACKAGED, home / "dagster.yaml")
     command = [sys.executable, "-m", "sync_assets.sandbox", "--contacts", str(contacts), "--env-file", str(env_file)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
+    # It ends with our end of the pipe, even if we are killed.
+    process = subprocess.Popen(  # noqa: S603
+        [*command, "--until-stdin-closes"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
     try:
         give_up_at = time.monotonic() + START_SECONDS
         while not env_file.is_file():
@@ -67,6 +70,9 @@ def _clean(environment: dict[str, str]) -> dict[str, str]:
 def run_with_ui(contacts: int, port: int) -> int:
     """Serves until stopped. Returns the exit status."""
     console = Console()
+    # Stopped by whatever signal, also where a shell started us with SIGINT switched off: leave nothing running.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with _scene(contacts) as environment:
         console.print(f"Local Dynamics 365 with {contacts:,} contacts, and a local Campaign, are running.")
         command = [sys.executable, "-m", "dagster", "dev", "-m", "sync_assets.definitions", "-p", str(port)]
@@ -82,7 +88,7 @@ def run_with_ui(contacts: int, port: int) -> int:
             return dagster.wait()
         except KeyboardInterrupt:
             dagster.send_signal(signal.SIGINT)
-            dagster.wait(30)
+            dagster.wait(60)  # a sensor's tick may hold it up for ten seconds
             return 0
 
 
@@ -138,8 +144,8 @@ def _change(admin: httpx.Client, contacts: int) -> list[str]:
 
 def _differences(admin: httpx.Client) -> list[str]:
     """Compares the two systems directly, without our own code for it. Names ids, never values."""
-    contacts: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": "contact"}).json()["rows"]
-    profiles: list[dict[str, Any]] = admin.get("/campaign/dump", params={"resource": "profile"}).json()["rows"]
+    contacts: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": "contact"}).json()
+    profiles: list[dict[str, Any]] = admin.get("/campaign/dump", params={"resource": "profile"}).json()
     ours: dict[str, list[dict[str, Any]]] = {}
     for profile in profiles:
         ours.setdefault(profile["externalId"], []).append(profile)
