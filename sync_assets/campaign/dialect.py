@@ -136,14 +136,8 @@ def redact(reason: str, payload: str | bytes | None) -> str:
     number, the values of a database's key details, and quoted text that is no name of the data model. What stays: the
     attribute's name, what is wrong with it, error codes, ids (GUIDs).
     """
-    censor = _Censor(payload)
     text = _KEY_DETAIL.sub(f")=({_GONE})", _one_line(html.unescape(reason)))
-    parts: list[str] = []
-    end = 0
-    for kept in _KEPT.finditer(text):
-        parts += [censor(text[end : kept.start()]), kept[0]]
-        end = kept.end()
-    text = "".join([*parts, censor(text[end:])])
+    text = _Censor(payload)(text)
     return text if len(text) <= REASON_LENGTH else text[: REASON_LENGTH - 1] + _GONE
 
 
@@ -155,7 +149,7 @@ class _Censor:
             leaves = list(_leaves(_DECODER.decode(payload))) if payload else []
         except (msgspec.DecodeError, UnicodeDecodeError):
             leaves = []
-        self.names = {name for name, _ in leaves}
+        self.names = {name for name, _ in leaves} - {""}
         given = {value for _, value in leaves if value and not _GUID.fullmatch(value)}
         texts = {_one_line(text) for value in given for text in (value, html.unescape(value))} - {""}
         self.patterns = [_pattern(text) for text in sorted(texts, key=len, reverse=True)]
@@ -164,24 +158,30 @@ class _Censor:
     def __call__(self, text: str) -> str:
         placed: list[str] = []
 
-        def keep(found: re.Match[str]) -> str:
-            if _inside(found).lstrip("@") not in self.names:
-                return found[0]
-            placed.append(found[0])  # out of reach of the values: a person may be called like an attribute
-            return f"\x00{len(placed) - 1}\x00"
+        def put_aside(found: re.Match[str]) -> str:
+            placed.append(found[0])
+            return chr(_ASIDE + len(placed) - 1)
 
-        text = _QUOTED.sub(keep, text)
+        def put_names_aside(found: re.Match[str]) -> str:  # a person may be called like an attribute
+            return put_aside(found) if _inside(found).lstrip("@") in self.names else found[0]
+
+        text = _QUOTED.sub(put_names_aside, _KEPT.sub(put_aside, text))
         for pattern in self.patterns:
             text = pattern.sub(_GONE, text)
         text = _QUOTED.sub(self._only_names, _PHONE.sub(_GONE, _MAIL.sub(_GONE, text)))
-        return re.sub("\x00(\\d+)\x00", lambda found: placed[int(found[1])], text)
+        for number in reversed(range(len(placed))):
+            text = text.replace(chr(_ASIDE + number), placed[number])
+        return text
 
     def _only_names(self, found: re.Match[str]) -> str:
         inside = _inside(found)
         name = _NAME.fullmatch(inside) and (len(inside) < 2 or inside.casefold() not in self.values)
-        return found[0] if name or "\x00" in inside else f"{found[0][0]}{_GONE}{found[0][0]}"
+        aside = any(ord(letter) >= _ASIDE for letter in inside)
+        return found[0] if name or aside else f"{found[0][0]}{_GONE}{found[0][0]}"
 
 
+_ASIDE = 0xF0000
+"""First code point of a private plane, one for each piece put aside: none of them is printable, so no text has them."""
 _DECODER = msgspec.json.Decoder(float_hook=str)
 
 

@@ -1,0 +1,271 @@
+"""What Campaign's answers mean, and that no personal data is kept of its reasons.
+
+The texts are those of campaign-standard-api.md section 5, Errors.
+"""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from sync_assets.campaign.dialect import REASON_LENGTH, Kind, Operation, is_passing, redact, verdict, words
+from sync_assets.http import Answer
+
+KEY = "0f8fad5b-d9cb-469f-a165-70867728950e"
+PARENT = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+RST = "RST-360011 An error has occurred - please contact your administrator."
+DUPLICATE = (
+    "A 'Profile' with the same key 'ada@example.com' already exists.\nPGS-220000 PostgreSQL error: ERROR:  "
+    'duplicate key value violates unique constraint "nmsrecipient_email" '
+    "DETAIL:  Key (semail)=(ada@example.com) already exists."
+)
+NOT_FOUND = (
+    "{rst}\nUnable to find document with path '{path}' from key '{key}:0' "
+    "(document with schema '{path}' and name '{key}')"
+)
+
+
+def answer(status: int, body: str = "", content_type: str = "text/plain") -> Answer:
+    return Answer(status, httpx.Headers({"content-type": content_type}), body.encode())
+
+
+def not_found(key: str, path: str = "Profile") -> Answer:
+    return answer(404, NOT_FOUND.format(rst=RST, path=path, key=key))
+
+
+# --- verdicts ---
+
+
+@pytest.mark.parametrize(
+    ("operation", "status", "body"),
+    [
+        ("insert", 201, '{"PKey":"@x","firstName":"Ada"}'),
+        ("update", 200, '{"PKey":"@x","href":"https://x"}'),
+        ("update", 204, ""),  # Campaign v8, for {}
+        ("delete", 200, ""),
+        ("delete", 204, ""),
+    ],
+)
+def test_done(operation: Operation, status: int, body: str):
+    assert verdict(answer(status, body), operation).kind == "done"
+
+
+def test_a_page_with_status_200_is_no_acknowledgement():
+    assert verdict(answer(200, "<html>Please log in</html>", "text/html"), "insert").kind == "denied"
+
+
+def test_a_redirect_is_no_answer_of_campaign():
+    assert verdict(answer(302), "insert").kind == "denied"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        DUPLICATE,
+        "A 'Service' with the same key 'SVC4' already exists.",
+        f"{RST}\nA 'Profile' with the same key 'x' already exists.",
+        "PGS-220000 PostgreSQL error: ERROR:  duplicate key value violates unique constraint",
+    ],
+)
+def test_a_duplicate_is_a_question_for_an_insert_and_a_refusal_for_an_update(body: str):
+    assert verdict(answer(500, body), "insert", KEY).kind == "exists_already"
+    assert verdict(answer(500, body), "update", KEY).kind == "refused"
+
+
+def test_missing_is_only_what_misses_our_own_key():
+    assert verdict(not_found(KEY), "update", KEY).kind == "missing"
+    assert verdict(not_found(KEY.upper()), "update", KEY).kind == "missing"
+    assert verdict(not_found(KEY), "delete", KEY).kind == "missing"
+    assert verdict(not_found(PARENT), "update", KEY).kind == "refused"  # the link's target
+    assert verdict(not_found(PARENT), "insert").kind == "refused"
+
+
+def test_an_unpublished_resource_is_not_taken_for_a_missing_record():
+    """Else a delete would count as done, and an update as an insert."""
+    for operation in ("insert", "update", "delete"):
+        assert verdict(answer(404, f"{RST} Error rc=-2003"), operation, KEY).kind == "transient"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"{RST}\nRST-360012 Inconsistent operation on resource 'service' - Cannot update key 'SVC3' to 'SVC4'.",
+        "'O5iRp40EGA' attribute unknown (see definition of 'Profiles (nms:recipient)' schema). XTK-170036 Unable to "
+        "parse expression '@id = @O5iRp40EGA'.",
+        f"{RST}\nThe value 'x' is not valid for the 'nms:recipient:gender' enumeration of the '@gender' field",
+        "Cannot update the 'age' property that is read-only\n'age' property is not valid for the 'profile' resource.",
+        "'x' property is not valid for the 'profile' resource",
+        f"{RST}\n'@gibberish' is not a valid constant.",
+        "PGS-220000 PostgreSQL error: ERROR:  value too long for type character varying(30)",
+    ],
+)
+def test_what_will_never_work_is_refused(body: str):
+    assert verdict(answer(500, body), "insert", KEY).kind == "refused"
+    assert verdict(answer(400, body), "update", KEY).kind == "refused"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [RST, "PGS-220000 PostgreSQL error: ERROR:  deadlock detected", "words that nobody has seen before", ""],
+)
+def test_what_may_pass_or_is_unknown_is_worth_another_try(body: str):
+    assert verdict(answer(500, body), "insert").kind == "transient"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (403, "403000", "Api Key is required"),
+        (403, "403003", "Api Key is invalid"),
+        (403, "403010", "Oauth token is missing."),
+        (403, "403023", "Profile is not valid"),
+        (401, "401013", "Oauth token is not valid"),
+    ],
+)
+def test_a_refusal_of_the_gateway_is_about_us_not_about_the_record(status: int, code: str, message: str):
+    """'Profile is not valid' reads like a refused record, but it is the product profile of the credential."""
+    said = verdict(answer(status, json.dumps({"error_code": code, "message": message}), "application/json"), "insert")
+    assert (said.kind, said.reason) == ("denied", f"{code} {message}")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "passing"),
+    [
+        (429, '{"error_code":"429050","message":"Too many requests"}', True),
+        (503, '{"error_code":"503071","message":"Service unavailable"}', True),
+        (502, "", True),
+        (504, "", True),
+        (500, '{"code":500,"message":"Oops. Something went wrong. Check your URI and try again."}', True),
+        (400, '{"code":400,"message":"Oops. Something went wrong. Check your URI and try again."}', True),
+        (500, RST, False),
+        (404, f"{RST} Error rc=-2003", False),
+        (403, '{"error_code":"403000","message":"Api Key is required"}', False),
+    ],
+)
+def test_what_is_repeated_on_the_way(status: int, body: str, passing: bool):
+    assert is_passing(answer(status, body)) is passing
+
+
+def test_a_blocked_page_of_a_firewall_is_no_reason_to_stop_everything():
+    """403 without the gateway's JSON: some firewall did not like this record."""
+    said = verdict(answer(403, "<html><body>Request blocked</body></html>", "text/html"), "insert")
+    assert (said.kind, said.reason) == ("transient", "an HTML page with status 403, not an answer of Campaign")
+
+
+def test_words_are_one_line_without_the_opening_that_says_nothing():
+    assert words(answer(500, f"{RST}\n'x' property is not valid for the 'profile' resource.\n")) == (
+        "'x' property is not valid for the 'profile' resource."
+    )
+    assert words(answer(500, RST)) == RST
+    assert words(answer(500)) == "status 500 without a word"
+
+
+@given(
+    st.sampled_from([200, 201, 204, 301, 400, 401, 403, 404, 409, 429, 500, 502, 503, 504]),
+    st.one_of(
+        st.text(max_size=300), st.sampled_from(['{"message":null}', "{", "[]", '{"error_code":{}}', "null", "\x00"])
+    ),
+    st.sampled_from(["insert", "update", "delete", "read"]),
+)
+def test_every_answer_has_a_verdict(status: int, body: str, operation: Operation):
+    kinds: set[Kind] = {"done", "exists_already", "missing", "refused", "transient", "denied"}
+    assert verdict(answer(status, body), operation, KEY).kind in kinds
+    assert "\n" not in verdict(answer(status, body), operation, KEY).reason
+
+
+# --- redaction ---
+
+
+def payload(**attributes: object) -> str:
+    return json.dumps({"externalId": KEY, **attributes}, ensure_ascii=False)
+
+
+def test_the_attribute_and_what_is_wrong_stay_the_value_goes():
+    reason = "The value 'Ms' is not valid for the 'nms:recipient:gender' enumeration of the '@gender' field"
+    assert redact(reason, payload(gender="Ms")) == (
+        "The value '…' is not valid for the 'nms:recipient:gender' enumeration of the '@gender' field"
+    )
+
+
+def test_the_key_details_of_the_database_go():
+    text = redact(DUPLICATE.replace("\n", " "), payload(email="ada@example.com"))
+    assert "(semail)=(…)" in text
+    assert "already exists" in text
+    assert "ada" not in text
+
+
+def test_ids_and_error_codes_stay():
+    reason = f"RST-360012 Inconsistent operation - Cannot update key '{KEY}' to '{PARENT}'. XTK-170036"
+    assert redact(reason, payload(lastName="360012", firstName="0", middleName="1")) == reason
+
+
+@pytest.mark.parametrize(
+    ("reason", "attributes", "gone"),
+    [
+        ("The value 'O'Brien' is not valid", {"lastName": "O'Brien"}, "Brien"),
+        ("The value 'BYRON' is not valid", {"lastName": "Byron"}, "BYRON"),
+        ("The value 'Augusta Ada' is not valid", {"firstName": "Augusta Ada King"}, "Augusta"),
+        ("The value 'Augusta' is not valid", {"firstName": "Augusta Ada King"}, "Augusta"),
+        ("値「山田」は無効です: 山田様", {"lastName": "山田"}, "山田"),
+        ("The value '42.50' is not valid", {"cusBalance": 42.5}, "42.5"),
+        ("value 17 is out of range", {"cusScore": 17}, "17"),
+        ("bad street 'Main &amp; Side' in address", {"location": {"address1": "Main & Side"}}, "Side"),
+        ("bad street Main & Side", {"location": {"address1": "Main &amp; Side"}}, "Side"),
+        ("call +49 (30) 1234-5678 now", {}, "1234"),
+        ("mail to someone.else@example.org", {}, "someone"),
+        ("Key (sfirst, slast)=(Grace, Hopper) already exists", {}, "Hopper"),
+        ("DETAIL: Failing row contains (12, Grace, Hopper, 1906", {}, "Grace"),
+        ("The value 'Grace B. Hopper' is not valid", {}, "Hopper"),  # reformatted, so unlike any value
+        ("line\nwith 'Ada\tByron'", {"firstName": "Ada\tByron"}, "Byron"),
+        ("Zoë Müller is bad", {"firstName": "ZOË", "lastName": "müller"}, "ller"),
+    ],
+)
+def test_personal_data_goes(reason: str, attributes: dict[str, object], gone: str):
+    assert gone.casefold() not in redact(reason, payload(**attributes)).casefold()
+
+
+def test_a_short_value_does_not_eat_the_letters_of_other_words():
+    reason = "The value 'a' is not valid for the '@gender' field"
+    assert redact(reason, payload(gender="a")) == "The value '…' is not valid for the '@gender' field"
+
+
+def test_a_person_called_like_an_attribute_leaves_its_name():
+    reason = "'phone' property is not valid for the 'profile' resource."
+    assert redact(reason, payload(phone="1", lastName="phone")) == reason
+
+
+def test_one_line_of_at_most_300_characters():
+    text = redact("very bad\n" * 100, None)
+    assert len(text) == REASON_LENGTH
+    assert "\n" not in text
+    assert text.endswith("…")
+
+
+@given(
+    st.text(min_size=1, max_size=40),
+    st.sampled_from(
+        [
+            "The value '{}' is not valid for the '@lastName' field",
+            "A 'Profile' with the same key '{}' already exists.",
+            'value "{}" too long',
+            "{}",
+            "Key (slastname)=({}) already exists.",
+            "see {}: not valid",
+        ]
+    ),
+)
+def test_no_value_of_the_payload_is_ever_kept(value: str, template: str):
+    whole = " ".join("".join(c if c.isprintable() else " " for c in value).split())
+    assume(len(whole) > 4)
+    assume(whole.casefold() not in template.casefold())
+    assert whole.casefold() not in redact(template.format(value), payload(lastName=value)).casefold()
+
+
+@given(st.text(max_size=400), st.one_of(st.none(), st.text(max_size=50)))
+def test_redaction_copes_with_anything(reason: str, text: str | None):
+    assert len(redact(reason, text)) <= REASON_LENGTH
+    assert len(redact(reason, json.dumps({"a": text, "b": [1, 2.5, True, {"c": text}]}))) <= REASON_LENGTH
