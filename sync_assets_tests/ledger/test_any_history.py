@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sync_assets.ledger import Claimed, Counts, Ledger, Outcome, State
 from sync_assets_tests.ledger.helpers import DAY, Clock, Ledgers, capture, claim, guid, hash_of, row, stored
 
-NAMES = [f"row{n}" for n in range(4)]
+NAMES = [f"row{n}" for n in range(3)]
 OWNERS = ["ada", "bob"]
 DAYS = [DAY.replace(day=n) for n in (1, 2, 3)]
 LEASE = 60
@@ -43,6 +43,7 @@ class History:
         self.open: dict[str, dict[int, Request]] = {owner: {} for owner in OWNERS}
         self.to_resend: dict[str, int] = {}  # id -> which time it was asked for
         self.forced = 0
+        self.refused: dict[str, bytes | None] = {}  # id -> the state that Campaign refused last
         self.calls = 0
 
     def run(self, steps: int) -> None:
@@ -152,6 +153,8 @@ class History:
             self.arrive(one, result in ("done", "unknown, arrived"))
             if result == "done" and (one.hash is None or self.to_resend.get(one.id) == request.forced):
                 self.to_resend.pop(one.id, None)
+            if result == "refused":
+                self.refused[one.id] = one.hash
             result = result.partition(",")[0]
             outcomes.append(Outcome(seq, result, one.hash, "why", self.random.choice([None, 30])))
         calls = {("contact", "insert"): len(outcomes)}
@@ -232,6 +235,7 @@ class History:
             if refusal is not None:
                 assert one.state == State.FAILED
             elif one.state == State.FAILED:
+                assert self.refused[id_] == desired, "failed though this was never refused"
                 assert one.reason == "why"
                 assert one.failed_since is not None
             else:
@@ -283,7 +287,7 @@ def _micros(clock: Clock) -> int:
 
 def test_any_history_ends_well(ledgers: Ledgers) -> None:
     @settings(
-        max_examples=60 if ledgers.kind == "sqlite" else 20,
+        max_examples=30 if ledgers.kind == "sqlite" else 12,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
