@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a sandbox in a process of its own."""
+"""Fixtures for all tests: a sandbox in a process of its own, a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from contextlib import ExitStack
 
 import pytest
 
+from sync_assets_tests.postgres import postgres
 from sync_assets_tests.sandbox_process import SandboxProcess
+
+__all__ = ["postgres"]
 
 SandboxFactory = Callable[..., SandboxProcess]
 

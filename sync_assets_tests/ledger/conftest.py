@@ -10,9 +10,7 @@ import sqlalchemy as sa
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.schema import metadata
 from sync_assets_tests.ledger.helpers import Clock, Ledgers
-from sync_assets_tests.postgres import PostgresServer, postgres
-
-__all__ = ["postgres"]
+from sync_assets_tests.postgres import PostgresServer
 
 DATABASES = ["sqlite", "postgresql"]
 
