@@ -29,6 +29,7 @@ from sync_assets_tests.ingress.pushing import (
     people,
     start_pusher,
 )
+from sync_assets_tests.postgres import PostgresServer
 from sync_assets_tests.sandbox_process import SandboxProcess
 
 
@@ -41,8 +42,21 @@ def shared_sandbox(sandbox_factory: SandboxFactory) -> Iterator[SandboxProcess]:
 
 
 @pytest.fixture
-def bench(shared_sandbox: SandboxProcess, tmp_path: Path) -> Iterator[Bench]:
-    opened = Bench(f"sqlite:///{tmp_path}/ledger.db", shared_sandbox)
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield f"sqlite:///{tmp_path}/ledger.db"
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        with server.database() as url:
+            yield url
+
+
+on_both_databases = pytest.mark.parametrize("ledger_url", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture
+def bench(shared_sandbox: SandboxProcess, ledger_url: str) -> Iterator[Bench]:
+    opened = Bench(ledger_url, shared_sandbox)
     opened.admin.clear_journal()
     yield opened
     opened.admin.clear_faults()
@@ -66,6 +80,7 @@ async def first_load(bench: Bench, count: int = 3, **more: Any) -> dict[str, Pay
 # --- what is sent, and what it costs ---
 
 
+@on_both_databases
 async def test_a_first_load_costs_one_insert_each_and_no_read_and_a_second_push_nothing(bench: Bench):
     payloads = people(300)
     bench.capture(payloads)
@@ -170,6 +185,7 @@ async def test_only_records_of_the_days_asked_for_are_sent(bench: Bench):
     assert all(not found for found in bench.profiles(monday).values())
 
 
+@on_both_databases
 async def test_what_changes_while_it_is_being_sent_is_sent_again_in_the_same_push(bench: Bench):
     payloads = people(1)
     ((id_, payload),) = payloads.items()
@@ -460,6 +476,7 @@ async def test_a_campaign_that_fails_on_every_record_is_left_alone(bench: Bench)
     assert sum(result.calls.values()) < 150
 
 
+@on_both_databases
 async def test_a_cancelled_push_stores_what_is_known(bench: Bench):
     payloads = people(400)
     bench.capture(payloads)
@@ -512,6 +529,7 @@ async def test_a_push_that_is_asked_to_stop_ends_with_what_it_has(bench: Bench):
 # --- several at once, and kills ---
 
 
+@on_both_databases
 async def test_two_pushes_at_once_never_send_a_record_twice(bench: Bench):
     payloads = people(1000)
     bench.capture(payloads)
@@ -524,6 +542,7 @@ async def test_two_pushes_at_once_never_send_a_record_twice(bench: Bench):
     assert set(sent.values()) == {1}
 
 
+@on_both_databases
 async def test_leases_are_renewed_while_answers_take_longer_than_a_lease(bench: Bench):
     payloads = people(10)
     bench.capture(payloads)
@@ -548,6 +567,7 @@ async def test_a_worker_that_was_suspended_beyond_its_lease_sends_nothing_more(b
     await holding.give_up()
 
 
+@on_both_databases
 async def test_kill_9_at_any_moment_loses_nothing_and_doubles_nothing(bench: Bench):
     payloads = people(3000)
     bench.capture(payloads)
