@@ -146,7 +146,7 @@ def approve_deletes(table: Annotated[str, typer.Argument(help="A mapped table.")
 
 
 def _known(runtime: Runtime, table: str | None) -> None:
-    from sync_assets.operations.sync import unknown_tables  # noqa: PLC0415
+    from sync_assets.operations.report import unknown_tables  # noqa: PLC0415
 
     if table and (error := unknown_tables(runtime, [table])):
         raise error

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime import Runtime
 
 CALL_KINDS = ("insert", "update", "delete", "read")
+
+
+def unknown_tables(runtime: Runtime, names: Sequence[str]) -> SyncAssetsError | None:
+    known = [config.table for config in runtime.config.tables]
+    wrong = [name for name in names if name not in known]
+    if not wrong:
+        return None
+    return SyncAssetsError(f"{', '.join(wrong)} is not a mapped table.", f"Mapped are: {', '.join(known)}.")
 
 
 def status(runtime: Runtime) -> dict[str, Any]:

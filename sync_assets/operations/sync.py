@@ -20,7 +20,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.assets import campaign_key, d365_key, table_assets
 from sync_assets.ingress.workers import release_dead
 from sync_assets.operations.instance import dagster_instance
-from sync_assets.operations.report import document
+from sync_assets.operations.report import document, unknown_tables
 from sync_assets.partitions import TABLE_TAG, range_tags, split_days, today
 from sync_assets.runtime import Runtime
 
@@ -37,14 +37,6 @@ class Synced:
     problems: list[SyncAssetsError]
     stopped: list[str]
     status: int
-
-
-def unknown_tables(runtime: Runtime, names: Sequence[str]) -> SyncAssetsError | None:
-    known = [config.table for config in runtime.config.tables]
-    wrong = [name for name in names if name not in known]
-    if not wrong:
-        return None
-    return SyncAssetsError(f"{', '.join(wrong)} is not a mapped table.", f"Mapped are: {', '.join(known)}.")
 
 
 def sync(runtime: Runtime, only: Sequence[str] = ()) -> Synced:
