@@ -1,1 +1,4 @@
-"""Campaign Standard: sign-in, records, metadata, the dialect of its errors. Knows nothing of D365, the ledger or Dagster."""
+"""Campaign Standard: sign-in, records, metadata, the dialect of its errors.
+
+Knows nothing of D365, the ledger or Dagster.
+"""

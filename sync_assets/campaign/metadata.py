@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-AttributeType = Literal["string", "integer", "float", "boolean", "date", "datetime", "enumeration", "link", "collection", "group"]
+AttributeType = Literal[
+    "string", "integer", "float", "boolean", "date", "datetime", "enumeration", "link", "collection", "group"
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One attribute; `path` is dotted for a sub-field (`location.city`). `length` is None where unlimited or unknown."""
+    """One attribute; `path` is dotted for a sub-field (`location.city`). `length`: None if unlimited or unknown."""
 
     path: str
     type: AttributeType
