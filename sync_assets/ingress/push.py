@@ -9,25 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
 
 from sync_assets.campaign.client import CallCounter, CampaignClient
-from sync_assets.campaign.records import Filter, Records
+from sync_assets.campaign.records import Records
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http import HttpError, NotSent, NotTrusted, OutcomeUnknown, Unavailable
 from sync_assets.ingress.concurrency import Gate, Latencies, Limiter
 from sync_assets.ingress.delivery import WAITS, Delivery, Denied, deliver
 from sync_assets.ingress.holding import Holding
+from sync_assets.ingress.target import PushResult, Target
 from sync_assets.ledger.model import Claimed, Outcome
 
 if TYPE_CHECKING:
-    from sync_assets.config import TableConfig
     from sync_assets.ledger import Ledger
+
+__all__ = ["PushResult", "Target", "push"]
 
 BATCH_SECONDS = 0.5
 """A claim takes about as many records as were sent in that time, so that few are in doubt if we are killed."""
@@ -41,57 +41,6 @@ HOPELESS = 30
 
 _NO_ANSWER = frozenset({None, 429, 502, 503, 504})
 _SAYS_NOTHING = frozenset({0, 401})
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Which records go where. `key`: the attribute that holds our id; `filter`: look records up by it (contract 3)."""
-
-    table: str
-    resource: str
-    api: str = "profileAndServicesExt"
-    key: str = "externalId"
-    filter: Filter | None = None
-
-    @classmethod
-    def of(cls, config: TableConfig) -> Target:
-        found = (
-            Filter(config.filter.name, config.filter.parameter)
-            if config.address == "filter" and config.filter
-            else None
-        )
-        return cls(config.table, config.resource, config.api, config.key, found)
-
-
-@dataclass(slots=True)
-class PushResult:
-    """Counts of records and, by kind, of engine calls.
-
-    put_off: Campaign failed on them, or did not answer; they are tried again later. given_back: claimed, not sent.
-    stopped: why the push ended before everything was sent, None if it did not. Times in seconds; latencies are those of
-    single answers; peak: requests in flight at most.
-    """
-
-    inserted: int = 0
-    updated: int = 0
-    deleted: int = 0
-    refused: int = 0
-    put_off: int = 0
-    given_back: int = 0
-    calls: Counter[str] = field(default_factory=Counter[str])
-    seconds: float = 0.0
-    latency_p50: float | None = None
-    latency_p95: float | None = None
-    peak: int = 0
-    stopped: str | None = None
-
-    @property
-    def done(self) -> int:
-        return self.inserted + self.updated + self.deleted
-
-    @property
-    def records_per_second(self) -> float:
-        return (self.done + self.refused) / self.seconds if self.seconds else 0.0
 
 
 async def push(
@@ -143,7 +92,7 @@ class _Push:
         self._queue: asyncio.Queue[Claimed | None] = asyncio.Queue()
         self._low = 0  # the queue is to be filled up when it is down to that
         self._runs_low = asyncio.Event()
-        self._taken = 0  # records taken from the queue
+        self._closed = 0  # records delivered, or given back
         self._stopping = asyncio.Event()
         self._put_off: dict[int, float] = {}  # seq -> when (monotonic clock) it may be tried again
         self._failing = 0  # records in a row that Campaign failed on
@@ -218,16 +167,18 @@ class _Push:
 
     async def _feed(self) -> None:
         """Claims ahead of the workers until nothing is left that may be sent now or soon."""
-        batch, claimed_at, quiet = self._concurrency, time.monotonic(), False
+        batch, claimed_at, closed, quiet = self._concurrency, time.monotonic(), 0, False
         while not self._stopping.is_set():
             records = await self._holding.claim(batch)
             for record in records:
                 self._put_off.pop(record.seq, None)
                 self._queue.put_nowait(record)
             if records:
-                quiet, self._low, self._taken, claimed_at = False, batch // 2, 0, time.monotonic()
+                quiet, self._low = False, batch // 2
                 await self._room()
-                rate = self._taken / max(time.monotonic() - claimed_at, 1e-3)
+                now = time.monotonic()
+                rate = (self._closed - closed) / max(now - claimed_at, 1e-3)
+                claimed_at, closed = now, self._closed
                 batch = min(MAX_BATCH, max(self._concurrency, int(rate * BATCH_SECONDS)))
             elif self._holding.open:
                 with suppress(TimeoutError):
@@ -263,7 +214,6 @@ class _Push:
         target = self._target
         records = Records(self._client, target.api, target.resource, target.key, target.filter, observe)
         while record := await self._queue.get():
-            self._taken += 1
             if self._queue.qsize() <= self._low:
                 self._runs_low.set()
             began, lost = time.monotonic(), False
@@ -348,6 +298,7 @@ class _Push:
         self._close(record, Delivery("unknown" if lost else "later"))
 
     def _close(self, record: Claimed, delivery: Delivery) -> None:
+        self._closed += 1
         if delivery.wait is not None:
             self._put_off[record.seq] = time.monotonic() + delivery.wait
         self._holding.close(Outcome(record.seq, delivery.result, record.hash, delivery.reason, delivery.wait))
