@@ -104,7 +104,8 @@ class Outcome:
     """What became of a claimed record.
 
     done: Campaign holds what was sent. refused: Campaign said no to this record, `reason` is its own.
-    later: not sent, or turned away unprocessed. unknown: sent, but no answer came.
+    later: turned away unprocessed, or (without a reason) given back unsent, which counts as no attempt.
+    unknown: sent, but no answer came.
     hash: that of the Claimed record. retry_after_seconds: for later and unknown; None is at once.
     """
 

@@ -52,6 +52,14 @@ class Reports(Room):
         with self._database.read() as connection:
             return [(times.from_day_number(day), records) for day, records in connection.execute(days)]
 
+    def one_acknowledged(self, table: str) -> str | None:
+        """The id of some record that Campaign holds, None if there is none."""
+        held = sa.select(_R.id).where(
+            _R.table_name == table, _R.state == int(State.SETTLED), _R.acked_hash.is_not(None)
+        )
+        with self._database.read() as connection:
+            return connection.execute(held.limit(1)).scalar()
+
     def oldest_pending(self, table: str) -> datetime | None:
         """When the pending record that has waited longest last changed; None if none is pending."""
         oldest = sa.select(sa.func.min(_R.changed_at)).where(_R.table_name == table, schema.PENDING)

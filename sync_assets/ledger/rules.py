@@ -172,6 +172,7 @@ def after_outcome(stand: Stand, outcome: Outcome, *, now: int) -> Verdict | None
         return None
     if outcome.result == "refused" and stand.desired_hash == outcome.hash and not held:
         state = State.FAILED
+    given_back = outcome.result == "later" and outcome.reason is None  # never sent: that was no attempt
     tried = not done and state in (State.PENDING, State.FAILED)
     since = stand.failed_since if tried or state == State.FAILED else None
     wait = outcome.retry_after_seconds
@@ -181,7 +182,7 @@ def after_outcome(stand: Stand, outcome: Outcome, *, now: int) -> Verdict | None
         uncertain=uncertain,
         resend=resend,
         reason=_tidy(outcome.reason) if tried else None,
-        attempts=stand.attempts + 1 if tried else 0,
+        attempts=stand.attempts + (not given_back) if tried else 0,
         failed_since=now if state == State.FAILED and since is None else since,
         not_before=now + seconds(wait) if state == State.PENDING and not done and wait is not None else None,
         acked_at=now if done else None,

@@ -7,13 +7,18 @@ Writes nothing to either system.
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from sync_assets.campaign.client import CampaignClient
+from sync_assets.campaign.dialect import Verdict, redact
+from sync_assets.campaign.records import Records
 from sync_assets.config import Config, TableConfig
 from sync_assets.d365.client import DataverseClient
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.preflight import Finding, NotReady, preflight
+from sync_assets.ingress.target import Target
 from sync_assets.runtime import Runtime
 from sync_assets.settings import SettingsError
 
@@ -117,6 +122,7 @@ async def _systems(runtime: Runtime) -> list[Line]:
                 try:
                     ready = await preflight(config, d365, campaign)
                     lines += [_line(config, finding) for finding in ready.findings]
+                    lines.append(await _key(runtime, config, campaign))
                     lines += [Line("warn", f"{config.table}", warning) for warning in ready.mapping.warnings]
                 except NotReady as error:
                     lines += [_line(config, finding) for finding in error.findings]
@@ -131,6 +137,24 @@ def _line(config: TableConfig, finding: Finding) -> Line:
     return Line(
         "ok" if finding.passed else "fail", f"{config.table}: {finding.check.replace('_', ' ')}", finding.message
     )
+
+
+async def _key(runtime: Runtime, config: TableConfig, campaign: CampaignClient) -> Line:
+    """Asks Campaign for a record that it holds, as the ledger knows, or else for one that nobody has: by a key that
+    identifies nothing the first is not found, and the second is an error and not just missing
+    (campaign-standard-api.md section 5). Costs one engine call, the read."""
+    target = Target.of(config)
+    what = f"{config.table}: records are found by {config.key}"
+    held = runtime.ledger.one_acknowledged(config.table)
+    records = Records(campaign, target.api, target.resource, target.key, target.filter)
+    found = await records.find(held or str(uuid.uuid4()))
+    runtime.ledger.count_calls({(config.table, kind): count for kind, count in campaign.calls.take().items()})
+    if held and not isinstance(found, Verdict):
+        return Line("ok", what, "Campaign found one that was sent")
+    if not held and isinstance(found, Verdict) and found.kind == "missing":
+        return Line("ok", what, "Campaign takes it for a key; ask again after the first sync to be sure")
+    told = redact(found.reason, None) if isinstance(found, Verdict) else "it found a record that cannot be there"
+    return Line("fail", what, f"{told}. Make {config.key} an identification key of {config.resource} and publish.")
 
 
 async def _dynamics(client: DataverseClient) -> list[Line]:

@@ -89,6 +89,18 @@ def test_doctor_finds_nothing_wrong_with_the_sandbox(program: Program) -> None:
     assert program.sandbox.admin.dump_campaign() == []
 
 
+def test_doctor_notices_that_the_key_identifies_nothing_and_counts_its_question(program: Program) -> None:
+    program.sync()
+    program.sandbox.admin.clear_journal()
+    program.sandbox.admin.settings("campaign", key_in_url=False)
+    status, document = program.json("doctor")
+    assert status == 1
+    [failed] = [line for line in document["checks"] if line["outcome"] == "fail"]
+    assert "Make externalId an identification key of profile" in failed["message"]
+    assert program.sandbox.admin.engine_calls() == calls(read=1)
+    assert program.json("status")[1]["engine_calls"] == calls(insert=50, read=1)
+
+
 def test_an_unknown_table_is_named(program: Program) -> None:
     for command in (["sync", "--table", "lead"], ["rejects", "lead"], ["retry", "lead"]):
         status, _, errors = program.run(*command)

@@ -139,6 +139,13 @@ def test_later_waits_for_its_time(ledger: Ledger, clock: Clock) -> None:
     assert (one.attempts, one.uncertain) == (1, False)
 
 
+def test_a_record_given_back_unsent_was_no_attempt(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    one = claim_one(ledger)
+    ledger.settle("worker", [Outcome(one.seq, "later", one.hash)], {})
+    assert claim_one(ledger).attempts == 0
+
+
 def test_unknown_stays_uncertain(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     assert settle(ledger, "unknown", claim_one(ledger)) == result(pending=1)
