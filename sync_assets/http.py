@@ -1,9 +1,7 @@
-"""One place for all HTTP: TLS, sign-in renewal, retry, waiting, same-origin links, redaction.
+"""One place for all HTTP: sign-in renewal, retry, waiting, same-origin links, redaction.
 
-Here: how a request travels and when it may travel again. Not here: what an answer means (each client knows its
-system's dialect). httpx is the interface, aiohttp carries it: httpx's own transport is quadratic in the number of
-requests in flight (speed.md, A), and the ready-made bridge re-quotes URLs and reports a lost answer as a failed
-connection, while we have to know whether a request may have been carried out.
+Here: when a request may travel, and travel again. Not here: how (`transport.py`), and what an answer means (each client
+knows its system's dialect).
 """
 
 from __future__ import annotations
@@ -13,43 +11,41 @@ import email.utils
 import random
 import ssl
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import aiohttp
-import certifi
 import httpx
 import msgspec
-from yarl import URL
 
-from sync_assets.errors import SyncAssetsError
+from sync_assets.transport import AiohttpTransport, HttpError, NotSent, NotTrusted, OutcomeUnknown, place, ssl_context
+
+__all__ = [
+    "Answer",
+    "CachedTokens",
+    "Endpoint",
+    "ForeignLink",
+    "Guard",
+    "HttpError",
+    "NotSent",
+    "NotTrusted",
+    "Observer",
+    "OutcomeUnknown",
+    "Pause",
+    "SignInRefused",
+    "TokenSource",
+    "Unavailable",
+    "place",
+    "ssl_context",
+]
 
 RETRY_STATUS = frozenset({429, 502, 503, 504})
 LOST_BEHIND_GATEWAY = frozenset({502, 504})
 """Statuses by which a gateway says that it got no answer: whether the request was carried out, it does not know."""
 GATEWAY_REFUSALS = frozenset({401, 403, 429, 503})
 """Statuses by which a gateway says that the request never reached the system behind it."""
-
-
-class HttpError(SyncAssetsError):
-    """A request that got no usable answer."""
-
-
-class NotSent(HttpError):
-    """No connection: the request certainly was not carried out."""
-
-
-class NotTrusted(NotSent):
-    """The server's certificate is not trusted; trying again does not help."""
-
-
-class OutcomeUnknown(HttpError):
-    """The connection was lost or timed out after sending: the request may have been carried out."""
 
 
 class Unavailable(HttpError):
@@ -116,103 +112,6 @@ class CachedTokens:
             self._token, lifetime = await self._fetch()
             self._good_until = time.monotonic() + max(1.0, lifetime - min(120.0, lifetime / 10))
             return self._token
-
-
-def ssl_context(ca_bundle: Path | None = None) -> ssl.SSLContext:
-    """The machine's authorities (certifi's where it has none) and those of `ca_bundle`, a PEM file."""
-    context = ssl.create_default_context()
-    if not context.cert_store_stats()["x509_ca"]:
-        context.load_verify_locations(certifi.where())
-    if ca_bundle:
-        try:
-            context.load_verify_locations(ca_bundle)
-        except (OSError, ssl.SSLError) as error:
-            raise SyncAssetsError(
-                f"SYNC_ASSETS_CA_BUNDLE names {ca_bundle}, which cannot be read as PEM certificates.",
-                "Give the path of a PEM file, or unset it.",
-            ) from error
-    return context
-
-
-class AiohttpTransport(httpx.AsyncBaseTransport):
-    """httpx over aiohttp: URLs travel exactly as given, and errors tell "not sent" from "outcome unknown"."""
-
-    def __init__(self, context: ssl.SSLContext, connections: int) -> None:
-        self._context = context
-        self._connections = connections
-        self._session: aiohttp.ClientSession | None = None
-
-    def _open(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(ssl=self._context, limit=self._connections, keepalive_timeout=30)
-        # No cookies: Dataverse's affinity cookie would pin us to one server (dataverse-web-api.md section 4).
-        # No trust_env: it looks for ~/.netrc and for a proxy in a thread of its own, for each single request.
-        session = aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
-        )
-        # aiohttp would send a GET or DELETE again by itself when a kept connection breaks: uncounted, unseen.
-        session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
-        return session
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        session = self._session = self._session or self._open()
-        limits: dict[str, float] = request.extensions.get("timeout", {})
-        try:
-            async with session.request(
-                request.method,
-                URL(str(request.url), encoded=True),
-                headers=request.headers.multi_items(),
-                data=request.content or None,
-                allow_redirects=False,
-                proxy=_proxy(request.url),
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=limits.get("connect"), sock_read=limits.get("read")
-                ),
-            ) as response:
-                return httpx.Response(
-                    response.status,
-                    headers=response.raw_headers,
-                    content=await response.read(),
-                    request=request,
-                )
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise NotTrusted(
-                f"{place(request)}: the server's certificate is not trusted ({_certificate_trouble(error)}).",
-                "Name the issuing authority's PEM file in SYNC_ASSETS_CA_BUNDLE.",
-            ) from error
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError) as error:
-            raise NotSent(f"{place(request)} cannot be reached ({_cause(error)}).") from error
-        except (aiohttp.ClientError, httpx.DecodingError, TimeoutError, OSError) as error:
-            raise OutcomeUnknown(f"{place(request)} gave no answer ({type(error).__name__}).") from error
-
-    async def aclose(self) -> None:
-        if self._session:
-            await self._session.close()
-
-
-def _cause(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or type(error).__name__)
-
-
-def _certificate_trouble(error: aiohttp.ClientConnectorCertificateError) -> str:
-    cause = error.certificate_error
-    return str(getattr(cause, "verify_message", "") or type(cause).__name__)
-
-
-@lru_cache(maxsize=64)
-def _environment_proxy(scheme: str, host: str) -> str | None:
-    if urllib.request.proxy_bypass(host):
-        return None
-    return urllib.request.getproxies().get(scheme)
-
-
-def _proxy(url: httpx.URL) -> str | None:
-    """The proxy of the environment (`HTTPS_PROXY`, `NO_PROXY`, ...) for a URL; looked up once per host."""
-    return _environment_proxy(url.scheme, url.host)
-
-
-def place(request: httpx.Request) -> str:
-    """Method, host and path: a query string may hold personal data and is left out."""
-    return f"{request.method} {request.url.scheme}://{request.url.netloc.decode()}{request.url.path}"
 
 
 class Pause:
