@@ -79,13 +79,14 @@ def changes_sensor(
         until = time.monotonic() + HOLD_SECONDS
         changed: set[str] = set()
         looked: set[str] = set()
-        while not changed:
+        while True:
             idle = [config for config in tables if not under_way(context.instance, config.table)]
             changed = watchers[0].look(idle)
             looked |= {config.table for config in idle}
-            if time.monotonic() > until:
-                break
-            time.sleep(LOOK_SECONDS * max(1, len(tables) / 2))
+            pause = LOOK_SECONDS * max(1, len(tables) / 2)
+            if changed or time.monotonic() + pause > until:
+                break  # a look after `until` would make the tick miss the daemon's next round
+            time.sleep(pause)
         now = datetime.now(UTC)
         quiet = [config for config in tables if config.table in looked - changed]
         return dg.SensorResult(

@@ -76,6 +76,7 @@ def run_with_ui(contacts: int, port: int) -> int:
     with _scene(contacts) as environment:
         console.print(f"Local Dynamics 365 with {contacts:,} contacts, and a local Campaign, are running.")
         command = [sys.executable, "-m", "dagster", "dev", "-m", "sync_assets.definitions", "-p", str(port)]
+        command += ["--log-level", "warning"]  # the terminal belongs to the person
         dagster = subprocess.Popen(  # noqa: S603
             command,
             env=_clean(environment) | {"PYTHONWARNINGS": "ignore:Function `dev_command`"},
