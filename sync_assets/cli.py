@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +29,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Table = Annotated[str | None, typer.Argument(help="A mapped table; all if left out.", show_default=False)]
 
 
+_RUNTIMES: list[Runtime] = []
+"""To be closed at the end, however a command ends."""
+
+
 def main() -> None:
     """The console script. An error that is meant for people is one line on standard error and exit status 1."""
     from sync_assets.errors import SyncAssetsError  # noqa: PLC0415
@@ -36,8 +41,13 @@ def main() -> None:
         app()
     except SyncAssetsError as error:
         fail(error)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except Exception as error:  # noqa: BLE001  a message that is not ours may quote a record
+        frames = traceback.extract_tb(error.__traceback__)[-4:]
+        places = " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames))
+        fail(f"An error of the program, please report it: {type(error).__name__} at {places}.")
+    finally:
+        for runtime in _RUNTIMES:
+            runtime.close()
 
 
 def fail(*errors: object) -> None:
@@ -50,7 +60,9 @@ def fail(*errors: object) -> None:
 def _runtime() -> Runtime:
     from sync_assets.runtime import Runtime  # noqa: PLC0415
 
-    return Runtime()
+    runtime = Runtime()
+    _RUNTIMES.append(runtime)
+    return runtime
 
 
 def _print(document: Any, as_json: bool, show: Callable[[Any], None]) -> None:
@@ -74,9 +86,9 @@ def _progress(runtime: Runtime) -> Iterator[None]:
         tasks: dict[str, Any] = {}
 
         def show(what: str, records: int) -> None:
-            task = tasks.setdefault(what, None) or bar.add_task(what, total=None)
-            tasks[what] = task
-            bar.update(task, completed=records)
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=None)
+            bar.update(tasks[what], completed=records)
 
         runtime.progress = show
         yield
@@ -92,8 +104,12 @@ def sync(
     from sync_assets.operations.sync import sync as run  # noqa: PLC0415
 
     runtime = _runtime()
-    with _progress(runtime):
-        done = run(runtime, table or [])
+    try:
+        with _progress(runtime):
+            done = run(runtime, table or [])
+    except KeyboardInterrupt:
+        typer.echo("sync-assets: Interrupted. Nothing is lost; run it again to go on.", err=True)
+        raise typer.Exit(130) from None
     _print(done.document, as_json, show_status)
     for line in (*dict.fromkeys(map(str, done.problems)), *dict.fromkeys(done.stopped)):
         typer.echo(f"sync-assets: {line}", err=True)

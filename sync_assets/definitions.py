@@ -28,7 +28,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     tables = runtime.config.tables
     status = (
         dg.DefaultSensorStatus.RUNNING
-        if runtime.environment.get("SYNC_ASSETS_AUTOSTART") == "1"
+        if runtime.environment.get("SYNC_ASSETS_AUTOSTART", "").lower() in ("1", "true")
         else dg.DefaultSensorStatus.STOPPED
     )
     checks = [feed_check(table, runtime) for table in tables]

@@ -34,8 +34,10 @@ class Runtime:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     calls: Counter[str] = field(default_factory=Counter[str])
     problems: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
+    interrupted: bool = False
     stopped: list[str] = field(default_factory=list[str])
     progress: Callable[[str, int], None] = lambda what, records: None
+    _ledger: Ledger | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
@@ -58,14 +60,20 @@ class Runtime:
 
     @property
     def ledger(self) -> Ledger:
-        with self._lock:
-            return self._ledger
-
-    @cached_property
-    def _ledger(self) -> Ledger:
+        """Opened when first asked for, and again after `close`."""
         from sync_assets.ledger import Ledger  # SQLAlchemy: not for those who only list assets  # noqa: PLC0415
 
-        return Ledger.open(self.settings.ledger_url)
+        with self._lock:
+            if self._ledger is None:
+                self._ledger = Ledger.open(self.settings.ledger_url)
+            return self._ledger
+
+    def close(self) -> None:
+        """Closes the ledger, which leaves nothing of erased payloads in SQLite's files."""
+        with self._lock:
+            if self._ledger is not None:
+                self._ledger.close()
+            self._ledger = None
 
     @asynccontextmanager
     async def d365(self) -> AsyncIterator[DataverseClient]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -12,6 +13,9 @@ from typing import Any
 
 import yaml
 
+from sync_assets.ingress.capture import Capture, CaptureResult
+from sync_assets.ingress.preflight import preflight
+from sync_assets.ingress.workers import worker_id
 from sync_assets.operations.sync import Synced, sync
 from sync_assets.runtime import Runtime
 from sync_assets_tests.sandbox_process import SandboxProcess
@@ -65,7 +69,7 @@ class Program:
         try:
             return sync(runtime)
         finally:
-            runtime.ledger.close()
+            runtime.close()
             os.environ.clear()
             os.environ.update(before)
 
@@ -114,3 +118,15 @@ class Program:
 
 def calls(insert: int = 0, update: int = 0, delete: int = 0, read: int = 0) -> dict[str, int]:
     return {"insert": insert, "update": update, "delete": delete, "read": read}
+
+
+def capture(runtime: Runtime, **options: Any) -> CaptureResult:
+    """One capture of the program's table, without Dagster; `options` are those of Capture."""
+
+    async def run() -> CaptureResult:
+        config = runtime.config.tables[0]
+        async with runtime.d365() as d365, runtime.campaign() as campaign:
+            ready = await preflight(config, d365, campaign)
+            return await Capture(runtime.ledger, d365, ready.table, ready.mapping, worker_id(), **options).run()
+
+    return asyncio.run(run())

@@ -127,7 +127,9 @@ class DataverseClient:
         """The link that starts a full tracked read of `table`."""
         return f"{self.endpoint.base_url}/{table.set_name}?$select={','.join(select)}"
 
-    async def page(self, link: str, *, tracked: bool, size: int = MAX_PAGE, table: str = "") -> bytes:
+    async def page(
+        self, link: str, *, tracked: bool, size: int = MAX_PAGE, table: str = "", patience: float | None = None
+    ) -> bytes:
         """The body of one page; `tracked` for a first page and its next links (not for a delta link).
 
         Raises FeedExpired, TrackingOff, D365Refused, and what Endpoint.send raises.
@@ -135,7 +137,7 @@ class DataverseClient:
         prefer = f"odata.maxpagesize={size}"
         if tracked:
             prefer = f"odata.track-changes,{prefer}"
-        answer = await self.endpoint.send("GET", link, headers={"Prefer": prefer})
+        answer = await self.endpoint.send("GET", link, headers={"Prefer": prefer}, patience=patience)
         if answer.status != 200:
             raise refusal(answer, table)
         return answer.body

@@ -12,6 +12,8 @@ from requests.adapters import HTTPAdapter
 
 from sync_assets.http import CachedTokens, HttpError, SignInRefused
 
+TIMEOUT = (15.0, 30.0)
+"""Seconds to connect, and to wait for an answer."""
 _REMEDIES = {
     7000215: "Put the secret's value (not its id) into D365_CLIENT_SECRET.",
     7000222: "The secret has expired: make a new one for the app registration and set D365_CLIENT_SECRET.",
@@ -27,6 +29,10 @@ class _TrustedAdapter(HTTPAdapter):
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
         super().__init__()
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        # msal gives no time-out to a session that is not its own: a host that never answers would hang us for ever.
+        return super().send(*args, **{**kwargs, "timeout": kwargs.get("timeout") or TIMEOUT})
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)

@@ -10,7 +10,7 @@ import asyncio
 import traceback
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -76,16 +76,24 @@ def _captured(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
         op_tags={TABLE_TAG: config.table},
     )
     def captured(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        with closing(runtime):
+            yield from _capture(context)
+
+    def _capture(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with _told(runtime, context, f"capture of {config.table}") as failed:
             done = asyncio.run(capture_table(runtime, config))
         if failed:
             yield from _findings(config, "d365", failed)
             raise dg.Failure(str(failed[0]), allow_retries=False)
         yield from _results(config, "d365", done.ready.findings)
-        rows = done.result.days
+        rows = {day.isoformat(): count for day, count in done.result.days.items()}
         for key in context.partition_keys:
-            context.add_asset_metadata({"dagster/partition_row_count": rows.get(_day(key), 0)}, partition_key=key)
-        yield dg.MaterializeResult(metadata=_capture_metadata(config, runtime, done))
+            context.add_asset_metadata({"dagster/partition_row_count": rows.pop(key, 0)}, partition_key=key)
+        for key, count in sorted(rows.items()):
+            told = {"dagster/partition_row_count": count}
+            context.log_event(dg.AssetMaterialization(d365_key(config), partition=key, metadata=told))
+        _count_once(context, _capture_metadata(config, runtime, done))
+        yield dg.MaterializeResult()
 
     return captured
 
@@ -105,6 +113,10 @@ def _pushed(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
         op_tags={TABLE_TAG: config.table},
     )
     def pushed(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        with closing(runtime):
+            yield from _push(context)
+
+    def _push(context: dg.AssetExecutionContext) -> Iterator[Any]:
         days = (_day(context.partition_keys[0]), _day(context.partition_keys[-1]))
         with _told(runtime, context, f"push of {config.table}") as failed:
             done = asyncio.run(push_table(runtime, config, days))
@@ -113,12 +125,21 @@ def _pushed(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
             raise dg.Failure(str(failed[0]), allow_retries=False)
         yield from _results(config, "campaign", done.findings)
         yield _refused(config, runtime)
-        yield dg.MaterializeResult(metadata=_push_metadata(config, runtime, done))
+        _count_once(context, _push_metadata(config, runtime, done))
+        yield dg.MaterializeResult()
         if done.result.stopped:
             runtime.stopped.append(done.result.stopped)
             raise dg.Failure(done.result.stopped, allow_retries=False)
 
     return pushed
+
+
+def _count_once(context: dg.AssetExecutionContext, numbers: dict[str, Any]) -> None:
+    """The run's numbers, at the last of its partitions: given with the result, Dagster would note them at each."""
+    *others, last = context.partition_keys
+    context.add_asset_metadata(numbers, partition_key=last)
+    for key in others:
+        context.add_asset_metadata({"counted_with": last}, partition_key=key)
 
 
 def _day(key: str) -> date:
@@ -169,8 +190,8 @@ def _refused(config: TableConfig, runtime: Runtime) -> dg.AssetCheckResult:
 def _capture_metadata(config: TableConfig, runtime: Runtime, done: Captured) -> dict[str, Any]:
     result, table = done.result, done.ready.table
     columns = [
-        dg.TableColumn(column.name, column.type, description=column.label or None)
-        for name in [table.key, *config.fields]
+        dg.TableColumn(column.name, column.type, description=f"to {config.resource}.{to}")
+        for name, to in {table.key: config.key, **_targets(config)}.items()
         if (column := table.columns.get(name))
     ]
     return {
@@ -196,9 +217,12 @@ def _capture_metadata(config: TableConfig, runtime: Runtime, done: Captured) -> 
 def _push_metadata(config: TableConfig, runtime: Runtime, done: Pushed) -> dict[str, Any]:
     result, resource = done.result, done.resource
     columns = [
-        dg.TableColumn(path, attribute.type)
-        for path in [config.key, *(field.to for field in config.fields.values())]
-        if (attribute := resource.attributes.get(path))
+        dg.TableColumn(to, attribute.type, description=text)
+        for to, text in {
+            config.key: f"the id of the {config.table} in Dynamics 365",
+            **{to: f"from {config.table}.{name}" for name, to in _targets(config).items()},
+        }.items()
+        if (attribute := resource.attributes.get(to))
     ]
     return {
         "inserted": result.inserted,
@@ -213,8 +237,16 @@ def _push_metadata(config: TableConfig, runtime: Runtime, done: Pushed) -> dict[
         "seconds": round(result.seconds, 3),
         "backlog": _backlog(config, runtime),
         "dagster/column_schema": dg.TableSchema(columns),
+        "dagster/column_lineage": dg.TableColumnLineage(
+            {to: [dg.TableColumnDep(d365_key(config), name)] for name, to in _targets(config).items()}
+        ),
         "campaign": dg.MetadataValue.url(f"{runtime.settings.campaign().url}/campaign/{config.api}/{config.resource}"),
     }
+
+
+def _targets(config: TableConfig) -> dict[str, str]:
+    """D365 column -> Campaign attribute."""
+    return {name: field.to for name, field in config.fields.items()}
 
 
 def _latencies(result: PushResult) -> dict[str, float]:
@@ -239,6 +271,9 @@ def _told(runtime: Runtime, context: dg.AssetExecutionContext, what: str) -> Ite
         yield failed
     except SyncAssetsError as error:
         failed.append(error)
+    except (KeyboardInterrupt, asyncio.CancelledError, dg.DagsterExecutionInterruptedError):
+        runtime.interrupted = True
+        raise
     except Exception as error:  # noqa: BLE001
         frames = traceback.extract_tb(error.__traceback__)[-6:]
         places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))

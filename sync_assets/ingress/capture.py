@@ -155,6 +155,7 @@ class Capture:
             fingerprint=self.mapping.fingerprint,
             read_id=feed.read_id if feed else 1,
             complete=done or bool(feed and feed.complete),
+            end=done,
         )
         saved = self.ledger.save_page(
             self.table.name,
@@ -162,7 +163,7 @@ class Capture:
             deleted,
             position,
             feed.version if feed else None,
-            max_deletes=self._deletes_left(feed, result) if deleted else None,
+            max_deletes=self._max_deletes(feed) if deleted else None,
         )
         result.pages += 1
         result.rows += page.rows.height
@@ -173,17 +174,15 @@ class Capture:
         result.refused += saved.refused
         result.deleted += saved.deleted
         result.days.update(dict(rows.group_by("day").len().iter_rows()))
-        if done and feed and feed.deletes_approved:
-            self.ledger.approve_deletes(self.table.name, False)
         current = self.ledger.feed(self.table.name)
         if current is None:
             raise FeedMoved(self.table.name)
         return current
 
-    def _deletes_left(self, feed: Feed | None, result: CaptureResult) -> int | None:
-        """How many more records this capture may delete: a share of those known, once there are more than 100."""
+    def _max_deletes(self, feed: Feed | None) -> int | None:
+        """How many records may go before somebody is asked: a share of those known, once there are more than 100."""
         counts = self.ledger.counts().get(self.table.name)
-        known = counts.records if counts else 0
+        known = (counts.records if counts else 0) + (feed.deletes if feed else 0)
         if known <= GUARDED_ABOVE or (feed and feed.deletes_approved):
             return None
-        return max(0, int(self.max_delete_share * known) - result.deleted)
+        return int(self.max_delete_share * known)

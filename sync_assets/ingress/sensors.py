@@ -16,6 +16,7 @@ import msgspec
 from sync_assets.config import TableConfig
 from sync_assets.ingress.assets import campaign_key, d365_key, run_checks
 from sync_assets.ingress.checks import feed_check_key, feed_result
+from sync_assets.ingress.runs import under_way
 from sync_assets.ingress.watch import Watcher
 from sync_assets.partitions import TABLE_TAG, range_tags, split_days, today
 from sync_assets.runtime import Runtime
@@ -30,33 +31,22 @@ CHECKED = timedelta(minutes=5)
 RECORDS_PER_RUN = 25_000
 MOST_RUNS = 4
 
-_UNDER_WAY = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
-
-
-class Seen(msgspec.Struct):
-    """The change sensor's cursor: when each table was last confirmed, and last reported as polled (UTC)."""
-
-    confirmed: dict[str, datetime] = {}
-    reported: dict[str, datetime] = {}
-
 
 class Asked(msgspec.Struct, frozen=True):
-    """What the backlog sensor last asked for: records left then, when, and how long to wait if nothing moves."""
+    """The last run that was asked for: what stood then (records left, or the feed's version), when, and how long to
+    wait if nothing moves."""
 
     left: int
     at: datetime
     wait: float
 
 
-def under_way(instance: dg.DagsterInstance, table: str) -> bool:
-    """Is a run of this table queued or running?"""
-    return instance.get_runs_count(dg.RunsFilter(tags={TABLE_TAG: table}, statuses=_UNDER_WAY)) > 0
+class Seen(msgspec.Struct):
+    """The change sensor's cursor: when each table was last confirmed, last reported as polled (UTC), last asked for."""
+
+    confirmed: dict[str, datetime] = {}
+    reported: dict[str, datetime] = {}
+    asked: dict[str, Asked] = {}
 
 
 def changes_sensor(
@@ -89,14 +79,33 @@ def changes_sensor(
             time.sleep(pause)
         now = datetime.now(UTC)
         quiet = [config for config in tables if config.table in looked - changed]
+        requests = [
+            _capture_and_push(config)
+            for config in tables
+            if config.table in changed and _worth_a_run(config, runtime, seen, now)
+        ]
         return dg.SensorResult(
-            run_requests=[_capture_and_push(config) for config in tables if config.table in changed],
-            skip_reason=None if changed else f"No change in {', '.join(config.table for config in tables)}.",
+            run_requests=requests,
+            skip_reason=None if requests else _why_not(tables, looked, changed),
             asset_events=[*_confirmations(quiet, seen, now), *_reports(quiet, runtime, seen, now)],
             cursor=msgspec.json.encode(seen).decode(),
         )
 
     return d365_changes
+
+
+def _worth_a_run(config: TableConfig, runtime: Runtime, seen: Seen, now: datetime) -> bool:
+    """At once for each move of the feed; more and more rarely while runs fail and the feed stays where it is."""
+    feed = runtime.ledger.feed(config.table)
+    worth, seen.asked[config.table] = ask_again(seen.asked.get(config.table), feed.version if feed else 0, now)
+    return worth
+
+
+def _why_not(tables: Sequence[TableConfig], looked: set[str], changed: set[str]) -> str:
+    said = [f"{table}: changed, but the last run did not capture it; it is tried again later" for table in changed]
+    said += [f"{table}: no change" for table in looked - changed]
+    said += [f"{config.table}: a run is under way" for config in tables if config.table not in looked]
+    return "; ".join(sorted(said))
 
 
 def _capture_and_push(config: TableConfig) -> dg.RunRequest:

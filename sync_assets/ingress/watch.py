@@ -20,6 +20,8 @@ from sync_assets.ledger import FeedMoved
 from sync_assets.runtime import Runtime
 
 T = TypeVar("T")
+LOOK_PATIENCE = 8.0
+"""Seconds that one look may be retried; a sensor's tick has to end within a minute."""
 KEEP_LINK = timedelta(minutes=1)
 """How often the fresh link of a quiet feed is saved."""
 
@@ -53,7 +55,7 @@ class Watcher:
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=45)
 
     async def _look(self, tables: Sequence[TableConfig]) -> set[str]:
         if self._client is None:
@@ -67,7 +69,7 @@ class Watcher:
         if feed is None or feed.link is None or feed.kind == "page":
             return True
         try:
-            body = await client.page(feed.link, tracked=False, size=1, table=config.table)
+            body = await client.page(feed.link, tracked=False, size=1, table=config.table, patience=LOOK_PATIENCE)
         except FeedExpired:
             return True  # the capture will begin a full read
         look = msgspec.json.decode(body, type=_Look)

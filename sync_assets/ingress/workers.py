@@ -26,7 +26,7 @@ def is_dead(owner: str) -> bool:
         number = int(pid)
     except ValueError:
         return False
-    if (host, namespace) != (socket.gethostname(), _namespace()):
+    if not namespace or (host, namespace) != (socket.gethostname(), _namespace()):
         return False
     try:
         os.kill(number, 0)
@@ -52,9 +52,10 @@ def release_dead(ledger: Ledger) -> int:
 
 
 def _namespace() -> str:
-    """The process namespace, so that equal host names in two containers are not taken for one machine."""
+    """This start of this machine, and the process namespace in it: two machines or containers may have one name."""
     try:
-        return os.readlink("/proc/self/ns/pid")
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
+            return f"{boot.read().strip()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return ""
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger import rules
+from sync_assets.ledger import rules, schema
 from sync_assets.ledger.errors import TooManyDeletes
 from sync_assets.ledger.feeds import Feeds
 from sync_assets.ledger.model import PageResult, Position, State
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from sync_assets.ledger.pages import Page
 
+_F = schema.feed.c
 _MOVED = ", ".join(f"{name} = ?" for name in rules.Move._fields[:-1])
 _MOVE = f"UPDATE sync_record SET {_MOVED}, reason = NULL, attempts = 0, not_before = NULL WHERE seq = ?"  # noqa: S608
 
@@ -38,7 +40,8 @@ class Captures(Feeds):
         the transform refuses the row; its payload is not stored). Of an id that stands twice the last row counts.
         deleted: ids of rows that are gone, applied after the rows.
         expected_version: the feed's version that the page was read from, None before the first page.
-        max_deletes: more records than that are not deleted by this page: TooManyDeletes, and nothing is written.
+        max_deletes: more records than that are not deleted between two ends of the feed: TooManyDeletes, and nothing
+        of this page is written.
         FeedMoved if it is another or belongs to another full read; ValueError if rows are not as said above.
         """
         from sync_assets.ledger.pages import Page  # noqa: PLC0415 - `status` does without the weight of Polars
@@ -52,8 +55,8 @@ class Captures(Feeds):
             version, resend = self._advance(connection, table, position, expected_version, now)
             new, changed, refused = self._store(connection, table, page, resend, now, tally)
             deleted = self._delete(connection, table, gone, now, tally)
-            if max_deletes is not None and deleted > max_deletes:
-                raise TooManyDeletes(table, deleted - max_deletes)
+            if deleted or position.end:
+                self._guard(connection, table, deleted, max_deletes, position)
             self._count(connection, tally)
             return PageResult(
                 new=new,
@@ -66,6 +69,16 @@ class Captures(Feeds):
             )
 
         return self._database.write(work)
+
+    def _guard(
+        self, connection: Connection, table: str, deleted: int, max_deletes: int | None, position: Position
+    ) -> None:
+        """Counts deletions over pages and interruptions, so that many small ones are noticed, too."""
+        before = connection.execute(sa.select(_F.deletes).where(_F.table_name == table)).scalar() or 0
+        if max_deletes is not None and deleted and before + deleted > max_deletes:
+            raise TooManyDeletes(table, before + deleted, max_deletes)
+        counted = 0 if position.end else before + deleted
+        connection.execute(sa.update(schema.feed).where(_F.table_name == table).values(deletes=counted))
 
     def _store(
         self, connection: Connection, table: str, page: "Page", resend: bool, now: int, tally: Tally

@@ -18,13 +18,13 @@ class FeedMoved(LedgerError):
 
 
 class TooManyDeletes(LedgerError):
-    """A page would delete more records than the guard allows; nothing of it was written, the position neither."""
+    """Pages would delete more records than the guard allows; nothing of the last one was written, nor its position."""
 
-    def __init__(self, table: str, deletes: int) -> None:
+    def __init__(self, table: str, deletes: int, allowed: int) -> None:
         self.deletes = deletes
         super().__init__(
-            f"Dynamics 365 reports {deletes:,} more records of {table} as gone than max_delete_share allows.",
-            f"Nothing was deleted. If that is right, `sync-assets approve-deletes {table}`, else look at Dynamics 365.",
+            f"Dynamics 365 reports {deletes:,} records of {table} as gone; max_delete_share allows {allowed:,}.",
+            f"The table waits. If that is right, `sync-assets approve-deletes {table}`, else look at Dynamics 365.",
         )
 
 

@@ -121,6 +121,7 @@ class Feeds(Room):
                 complete=position.complete,
                 resend=False,
                 deletes_approved=False,
+                deletes=0,
                 read_id=position.read_id,
                 version=1,
                 saved_at=now,
@@ -136,6 +137,7 @@ class Feeds(Room):
             "fingerprint": position.fingerprint,
             "complete": sa.true() if position.complete else _F.complete,
             "resend": sa.false() if position.complete else _F.resend,
+            "deletes_approved": False if position.end else _F.deletes_approved,
             "saved_at": now,
             "polled_at": now,
         }
@@ -195,4 +197,5 @@ def _feed(row: Any) -> Feed:
         saved_at=times.from_micros(row.saved_at),
         polled_at=times.from_micros(row.polled_at),
         deletes_approved=row.deletes_approved,
+        deletes=row.deletes,
     )

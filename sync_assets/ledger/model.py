@@ -28,6 +28,7 @@ class Position:
     fingerprint: of the selected columns; another one means that the link no longer fits.
     read_id: counts the full reads of the table, the first is 1.
     complete: this page was the last one of the full read, or came after it.
+    end: this page was the last one that there is for now, it carried the delta link.
     """
 
     link: str | None
@@ -35,6 +36,7 @@ class Position:
     fingerprint: str
     read_id: int = 1
     complete: bool = False
+    end: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ class Feed:
 
     complete: the full read `read_id` has reached its delta link at least once.
     resend: that read was asked to send every row again (`replay --force`); ends when the read is complete.
-    deletes_approved: the next capture may delete any number of records.
+    deletes_approved: any number of records may be deleted until a capture has reached the end of the feed.
+    deletes: records deleted by pages since then; a capture that was interrupted goes on counting.
     saved_at: when the position last moved; polled_at: when D365 was last asked with success.
     """
 
@@ -58,6 +61,7 @@ class Feed:
     saved_at: datetime
     polled_at: datetime
     deletes_approved: bool = False
+    deletes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

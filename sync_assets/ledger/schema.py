@@ -89,6 +89,7 @@ feed = sa.Table(
     sa.Column("complete", sa.Boolean, nullable=False),
     sa.Column("resend", sa.Boolean, nullable=False),
     sa.Column("deletes_approved", sa.Boolean, nullable=False),
+    sa.Column("deletes", sa.BigInteger, nullable=False),  # since a capture last reached the end of the feed
     sa.Column("read_id", sa.Integer, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("saved_at", sa.BigInteger, nullable=False),

@@ -91,6 +91,8 @@ def run_with_ui(contacts: int, port: int) -> int:
             dagster.send_signal(signal.SIGINT)
             dagster.wait(60)  # a sensor's tick may hold it up for ten seconds
             return 0
+        finally:
+            dagster.kill()
 
 
 def run_headless(contacts: int) -> int:
@@ -122,7 +124,9 @@ def run_headless(contacts: int) -> int:
 
 def _sync(console: Console) -> Synced:
     started = time.monotonic()
-    done = sync(Runtime())
+    runtime = Runtime()
+    done = sync(runtime)
+    runtime.close()
     show_status(done.document)
     for line in (*map(str, done.problems), *done.stopped):
         console.print(f"[red]{line}[/]")

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
+import yaml
+
+from sync_assets.errors import SyncAssetsError
 
 PACKAGED = Path(__file__).with_name("dagster.yaml")
 
@@ -17,14 +20,32 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
     """DAGSTER_HOME's; else of `dagster.yaml` in the current folder; else one under `.dagster/` there."""
     home = os.environ.get("DAGSTER_HOME")
     if home:
-        Path(home).mkdir(parents=True, exist_ok=True)
-        folder = Path(home).absolute()
+        folder = Path(home).expanduser().absolute()
     elif Path("dagster.yaml").is_file():
         folder = Path.cwd()
     else:
         folder = Path(".dagster").absolute()
-        folder.mkdir(exist_ok=True)
-    if not (folder / "dagster.yaml").is_file():
-        (folder / "dagster.yaml").write_text(PACKAGED.read_text(encoding="utf-8"), encoding="utf-8")
-    with dg.DagsterInstance.from_config(str(folder)) as instance:
+    try:
+        _prepare(folder)
+        opened = dg.DagsterInstance.from_config(str(folder))
+    except OSError as error:
+        raise SyncAssetsError(
+            f"The Dagster instance in {folder} cannot be used ({error.strerror}).",
+            "Name a folder that can be written in DAGSTER_HOME.",
+        ) from error
+    except (dg.DagsterError, yaml.YAMLError) as error:
+        raise SyncAssetsError(
+            f"{folder / 'dagster.yaml'} is not a configuration that Dagster takes ({type(error).__name__}).",
+            "`dagster instance info` says more.",
+        ) from error
+    with opened as instance:
         yield instance
+
+
+def _prepare(folder: Path) -> None:
+    """The folder with a `dagster.yaml`; written aside and renamed, since another `sync` may do the same."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "dagster.yaml").is_file():
+        aside = folder / f".dagster.yaml.{os.getpid()}"
+        aside.write_text(PACKAGED.read_text(encoding="utf-8"), encoding="utf-8")
+        aside.replace(folder / "dagster.yaml")

@@ -13,7 +13,9 @@ COLUMNS = ("pending", "waiting", "failed", "held", "synced")
 def _table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+        table.add_column(
+            column, justify="right" if column in numbers else "left", overflow="fold", no_wrap=column in ("id", "since")
+        )
     return table
 
 

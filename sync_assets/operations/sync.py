@@ -18,7 +18,8 @@ import dagster as dg
 from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.assets import campaign_key, d365_key, table_assets
-from sync_assets.ingress.workers import release_dead
+from sync_assets.ingress.runs import WORKER_TAG, under_way
+from sync_assets.ingress.workers import release_dead, worker_id
 from sync_assets.operations.instance import dagster_instance
 from sync_assets.operations.report import document, unknown_tables
 from sync_assets.partitions import TABLE_TAG, range_tags, split_days, today
@@ -48,6 +49,7 @@ def sync(runtime: Runtime, only: Sequence[str] = ()) -> Synced:
     with dagster_instance() as instance:
         release_dead(runtime.ledger)
         for config in tables:
+            under_way(instance, config.table)  # ends runs whose process was killed
             _run(runtime, config, instance, [d365_key(config), campaign_key(config)], {"partition_key": today()})
         if not runtime.problems:
             _push_the_rest(runtime, tables, instance)
@@ -67,7 +69,7 @@ def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str]) ->
 
 def _push_the_rest(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance) -> None:
     give_up_at = time.monotonic() + PATIENCE_SECONDS
-    before = None
+    before: dict[str, int] | None = None
     while not runtime.problems and not runtime.stopped:
         left = {config.table: runtime.ledger.pending_days(config.table) for config in tables}
         for config in tables:
@@ -82,6 +84,8 @@ def _push_the_rest(runtime: Runtime, tables: Sequence[TableConfig], instance: dg
         due = runtime.ledger.next_due()
         if pending == before and due is None:
             return
+        if pending != before:
+            give_up_at = time.monotonic() + PATIENCE_SECONDS  # a pass that moves something may take its time
         before = pending
         pause = (due - datetime.now(UTC)).total_seconds() if due else 0.5
         time.sleep(min(max(pause, 0.1), 5.0))
@@ -107,8 +111,10 @@ def _run(
         instance=instance,
         raise_on_error=False,
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        **{**where, "tags": {TABLE_TAG: config.table, **where.get("tags", {})}},
+        **{**where, "tags": {TABLE_TAG: config.table, WORKER_TAG: worker_id(), **where.get("tags", {})}},
     )
+    if runtime.interrupted:
+        raise KeyboardInterrupt
     if not result.success and not runtime.problems and not runtime.stopped:
         runtime.problems.append(
             SyncAssetsError(f"The Dagster run {result.run_id} failed.", "Look at its events in the UI, under Runs.")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sync_assets.ledger import TooManyDeletes
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.program import CONTACT, Program, calls
+from sync_assets_tests.program import CONTACT, Program, calls, capture
 
 
 @pytest.fixture
@@ -67,3 +68,24 @@ def test_a_mass_deletion_stops_before_the_first_delete_until_it_is_approved(
 
     admin.delete("contact", 20)  # approved once, not for ever; below a hundred known records nobody is asked
     assert program.sync().status == 0
+
+
+def test_a_mass_deletion_spread_over_pages_and_interruptions_is_noticed_all_the_same(
+    sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    program = Program(sandbox_factory(contacts=200), tmp_path, {**CONTACT, "apply_deletes": True})
+    program.sync()
+    program.sandbox.admin.delete("contact", 60)
+    runtime = program.runtime()
+    for _ in range(12):
+        with pytest.raises(TooManyDeletes, match="max_delete_share allows 10"):
+            capture(runtime, page_size=4, apply_deletes=True, max_delete_share=0.05)
+        assert runtime.ledger.counts()["contact"].pending <= 10
+    runtime.ledger.approve_deletes("contact")
+    assert capture(runtime, page_size=4, apply_deletes=True, max_delete_share=0.05).deleted >= 50
+    feed = runtime.ledger.feed("contact")
+    assert feed is not None
+    assert (feed.deletes, feed.deletes_approved) == (0, False)
+    runtime.close()
+    program.sync()
+    program.assert_in_step()

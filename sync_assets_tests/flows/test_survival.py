@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from datetime import datetime
@@ -10,12 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sync_assets.ingress.capture import Capture, CaptureResult
-from sync_assets.ingress.preflight import preflight
 from sync_assets.ingress.workers import worker_id
-from sync_assets.runtime import Runtime
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.program import Program, calls
+from sync_assets_tests.program import Program, calls, capture
 from sync_assets_tests.sandbox_process import SandboxProcess
 
 N = 50
@@ -99,10 +95,10 @@ def test_a_first_read_that_was_interrupted_at_page_3_goes_on_at_page_3(program: 
     runtime = program.runtime()
     admin.fault("d365", "forbidden", path="/contacts", skip=2, times=1)
     with pytest.raises(Exception, match=r"refuses|privilege"):
-        _capture(runtime, page_size=10)
+        capture(runtime, page_size=10)
     assert runtime.ledger.counts()["contact"].pending == 20
     since = admin.last()
-    result = _capture(runtime, page_size=10)
+    result = capture(runtime, page_size=10)
     assert (result.rows, result.new) == (30, 30)
     reads = [entry for entry in admin.journal("d365", since) if "/contacts" in entry["path"]]
     assert ["skiptoken" in read["path"] for read in reads] == [True, True, True, False]
@@ -115,7 +111,7 @@ def test_rows_changed_while_the_first_read_is_paged_are_not_missed(program: Prog
     runtime = program.runtime()
     admin.fault("d365", "forbidden", path="/contacts", skip=2, times=1)
     with pytest.raises(Exception, match=r"refuses|privilege"):
-        _capture(runtime, page_size=10)
+        capture(runtime, page_size=10)
     admin.change("contact", 15, jobtitle="While paging")
     runtime.ledger.close()
     assert program.sync().status == 0
@@ -140,7 +136,7 @@ def test_a_last_page_without_a_delta_link_is_an_error_and_not_the_end(program: P
 
 def test_leases_of_a_killed_worker_are_taken_over_at_once(program: Program) -> None:
     runtime = program.runtime()
-    _capture(runtime)
+    capture(runtime)
     dead = "|".join([*worker_id().split("|")[:2], "999999", "1", "deadbeef"])
     assert len(runtime.ledger.claim("contact", owner=dead, limit=10, lease_seconds=600)) == 10
     assert runtime.ledger.lease_feed("contact", dead, 600)
@@ -148,14 +144,3 @@ def test_leases_of_a_killed_worker_are_taken_over_at_once(program: Program) -> N
     assert program.sync().status == 0
     assert time.monotonic() - started < 60
     program.assert_in_step()
-
-
-def _capture(runtime: Runtime, page_size: int = 5000) -> CaptureResult:
-    async def run() -> CaptureResult:
-        config = runtime.config.tables[0]
-        async with runtime.d365() as d365, runtime.campaign() as campaign:
-            ready = await preflight(config, d365, campaign)
-            capture = Capture(runtime.ledger, d365, ready.table, ready.mapping, worker_id(), page_size=page_size)
-            return await capture.run()
-
-    return asyncio.run(run())

@@ -63,6 +63,7 @@ def upgrade() -> None:
         sa.Column("complete", sa.Boolean, nullable=False),
         sa.Column("resend", sa.Boolean, nullable=False),
         sa.Column("deletes_approved", sa.Boolean, nullable=False),
+        sa.Column("deletes", sa.BigInteger, nullable=False),
         sa.Column("read_id", sa.Integer, nullable=False),
         sa.Column("version", sa.BigInteger, nullable=False),
         sa.Column("saved_at", sa.BigInteger, nullable=False),

@@ -1,0 +1,62 @@
+"""A run that was killed does not keep the sensors waiting, and a sync leaves nobody's data in files."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import dagster as dg
+
+from sync_assets.ingress.runs import WORKER_TAG, under_way
+from sync_assets.partitions import TABLE_TAG
+from sync_assets_tests.program import Program
+
+
+def test_a_killed_sync_leaves_no_run_that_stands_as_started(program: Program) -> None:
+    program.sandbox.admin.latency("campaign", 300)
+    program.guardrails = {"concurrency": 1}
+    process = program.start("sync")
+    while program.sandbox.admin.engine_calls()["insert"] < 2:
+        time.sleep(0.05)
+        assert process.poll() is None
+    with dg.DagsterInstance.from_config(program.env["DAGSTER_HOME"]) as instance:
+        assert under_way(instance, "contact")
+        process.kill()
+        process.communicate()
+        [run] = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+        assert (run.tags[TABLE_TAG], run.tags[WORKER_TAG].count("|")) == ("contact", 4)
+        assert not under_way(instance, "contact")
+        killed = instance.get_run_by_id(run.run_id)
+        assert killed is not None
+        assert killed.status is dg.DagsterRunStatus.FAILURE
+
+
+def test_after_a_sync_no_file_of_its_home_holds_what_a_contact_holds(program: Program) -> None:
+    status, _, errors = program.run("sync")
+    assert status == 0, errors
+    contacts = program.sandbox.admin.dump_d365()
+    secrets = [value for name, value in program.sandbox.env.items() if name.endswith("_SECRET")]
+    telling = {row[name] for row in contacts for name in ("emailaddress1", "telephone1", "lastname") if row[name]}
+    wanted = [text.encode() for text in [*secrets, *telling] if len(text) > 7]
+    assert len(wanted) > 30
+    files = [path for path in Path(program.env["DAGSTER_HOME"]).rglob("*") if path.is_file()]
+    assert any(path.name == "ledger.db" for path in files)
+    found = [(path.name, text) for path in files for text in wanted if text in path.read_bytes()]
+    assert found == []
+
+
+def test_an_interrupt_is_told_as_one_and_the_next_sync_goes_on(program: Program) -> None:
+    import signal
+
+    program.sandbox.admin.latency("campaign", 300)
+    program.guardrails = {"concurrency": 1}
+    process = program.start("sync")
+    while program.sandbox.admin.engine_calls()["insert"] < 2:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Interrupted. Nothing is lost" in errors
+    program.sandbox.admin.latency("campaign", 0)
+    assert program.sync().status == 0
+    program.assert_in_step()
