@@ -10,6 +10,11 @@ from pathlib import Path
 import dagster as dg
 import yaml
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 from sync_assets.errors import SyncAssetsError
 
 PACKAGED = Path(__file__).with_name("dagster.yaml")
@@ -27,7 +32,8 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
         folder = Path(".dagster").absolute()
     try:
         _prepare(folder)
-        opened = dg.DagsterInstance.from_config(str(folder))
+        with _alone(folder):
+            opened = dg.DagsterInstance.from_config(str(folder))
     except OSError as error:
         raise SyncAssetsError(
             f"The Dagster instance in {folder} cannot be used ({error.strerror}).",
@@ -40,6 +46,15 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
         ) from error
     with opened as instance:
         yield instance
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time: two that make the tables of Dagster's SQLite storage at once spoil them for good."""
+    with (folder / ".sync_assets.lock").open("w") as lock:
+        if fcntl:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _prepare(folder: Path) -> None:
