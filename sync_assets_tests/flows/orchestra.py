@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import Any
 
@@ -13,9 +12,9 @@ import dagster as dg
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from sync_assets.definitions import build_definitions
+from sync_assets.ingress.flows import capture_table, push_table
 from sync_assets.ledger import Feed
-from sync_assets.operations.instance import dagster_instance
-from sync_assets.partitions import TABLE_TAG
+from sync_assets.partitions import TABLE_TAG, today
 from sync_assets.runtime import Runtime
 from sync_assets_tests.program import Program
 
@@ -38,7 +37,9 @@ class Run:
     def checks(self) -> dict[str, bool]:
         """Check name -> passed."""
         found = self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
-        return {event.asset_check_evaluation_data.check_name: event.asset_check_evaluation_data.passed for event in found}
+        return {
+            event.asset_check_evaluation_data.check_name: event.asset_check_evaluation_data.passed for event in found
+        }
 
     @property
     def steps(self) -> set[str]:
@@ -65,6 +66,8 @@ class Run:
 
 @dataclass
 class Orchestra:
+    """`instance`: one in the program's DAGSTER_HOME."""
+
     program: Program
     instance: dg.DagsterInstance
     _cursors: dict[str, str | None] = field(default_factory=dict[str, str | None])
@@ -91,27 +94,55 @@ class Orchestra:
         self._cursors[sensor] = data.cursor
         return data
 
+    def asked(self, sensor: str) -> list[dg.RunRequest]:
+        """The runs that one tick asks for."""
+        return list(self.tick(sensor).run_requests or ())
+
     def execute(self, request: dg.RunRequest) -> Run:
         """The run that was asked for, in this process."""
-        return self.materialize(
-            *(request.asset_selection or ()), partition_key=request.partition_key, tags=dict(request.tags)
+        return self._run(
+            request.asset_selection or (), request.asset_check_keys, request.partition_key, dict(request.tags)
         )
 
-    def materialize(self, *keys: dg.AssetKey, partition_key: str | None, tags: dict[str, str] | None = None) -> Run:
-        job = self.definitions.resolve_implicit_global_asset_job_def()
+    def materialize(self, key: dg.AssetKey, partition: str | None = None, **tags: str) -> Run:
+        """As somebody in the UI does it: one asset with its checks, of today if nothing else is said."""
+        return self._run([key], None, partition if tags or partition else today(), tags)
+
+    def _run(
+        self,
+        keys: Sequence[dg.AssetKey],
+        checks: Sequence[dg.AssetCheckKey] | None,
+        partition_key: str | None,
+        tags: Mapping[str, str],
+    ) -> Run:
+        job = self.definitions.resolve_implicit_global_asset_job_def().get_subset(
+            asset_selection=set(keys), asset_check_selection=None if checks is None else set(checks)
+        )
         result = job.execute_in_process(
             instance=self.instance,
-            asset_selection=list(keys),
             partition_key=partition_key,
-            tags={TABLE_TAG: "contact", **(tags or {})},
+            tags={TABLE_TAG: "contact", **tags},
             raise_on_error=False,
         )
         return Run(self.instance, result.run_id, result.success)
 
+    def capture(self) -> None:
+        """Without Dagster, and so is `push`: what a test needs to stand, but is not about."""
+        asyncio.run(capture_table(self.runtime, self.runtime.config.tables[0]))
+
+    def push(self) -> None:
+        asyncio.run(push_table(self.runtime, self.runtime.config.tables[0]))
+
+    def reload(self) -> None:
+        """Reads the program's configuration again."""
+        self.runtime.close()
+        for name in ("runtime", "definitions"):
+            self.__dict__.pop(name, None)
+
     def settle(self) -> None:
         """Runs what the sensors ask for, until they ask for nothing."""
         for _ in range(20):
-            requests = [*(self.tick("d365_changes").run_requests or ()), *(self.tick("backlog").run_requests or ())]
+            requests = [*self.asked("d365_changes"), *self.asked("backlog")]
             if not requests:
                 return
             for request in requests:
@@ -128,39 +159,3 @@ class Orchestra:
     def pending(self) -> dict[str, int]:
         """Day -> records that are still to be sent."""
         return {day.isoformat(): count for day, count in self.runtime.ledger.pending_days("contact")}
-
-
-@contextmanager
-def orchestra(program: Program) -> Iterator[Orchestra]:
-    """On an instance in the program's DAGSTER_HOME."""
-    home = program.env["DAGSTER_HOME"]
-    with dagster_instance_in(home) as instance:
-        started = Orchestra(program, instance)
-        try:
-            yield started
-        finally:
-            started.runtime.close()
-
-
-@contextmanager
-def dagster_instance_in(home: str) -> Iterator[dg.DagsterInstance]:
-    import os
-
-    before = os.environ.get("DAGSTER_HOME")
-    os.environ["DAGSTER_HOME"] = home
-    try:
-        with dagster_instance() as instance:
-            yield instance
-    finally:
-        if before is None:
-            del os.environ["DAGSTER_HOME"]
-        else:
-            os.environ["DAGSTER_HOME"] = before
-
-
-def today() -> str:
-    return datetime.now(UTC).date().isoformat()
-
-
-def on(day: str) -> date:
-    return date.fromisoformat(day)

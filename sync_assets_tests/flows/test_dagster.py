@@ -1,0 +1,369 @@
+"""Sensors, runs, checks and metadata on a real Dagster instance: who asks for what when, and what a run shows."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from sync_assets.ingress import sensors, watch
+from sync_assets.ingress.sensors import Asked, ask_again
+from sync_assets.operations.instance import dagster_instance
+from sync_assets.partitions import RANGE_END, RANGE_START, TABLE_TAG, today
+from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra
+from sync_assets_tests.program import Program, calls
+
+N = 50
+
+
+@pytest.fixture
+def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
+    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
+    monkeypatch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
+    with dagster_instance() as instance:
+        started = Orchestra(program, instance)
+        yield started
+        started.runtime.close()
+
+
+@pytest.fixture
+def captured(orchestra: Orchestra) -> Orchestra:
+    """All contacts are in the ledger, none is in Campaign, whatever day they were modified on."""
+    orchestra.capture()
+    assert sum(orchestra.pending.values()) == N
+    return orchestra
+
+
+@pytest.fixture
+def in_step(orchestra: Orchestra) -> Orchestra:
+    orchestra.capture()
+    orchestra.push()
+    orchestra.program.assert_in_step()
+    return orchestra
+
+
+# The sensor d365_changes
+
+
+def test_a_table_never_looked_at_is_captured_and_pushed_by_a_run_of_today(orchestra: Orchestra) -> None:
+    [request] = orchestra.asked("d365_changes")
+    assert request.partition_key == today()
+    assert request.asset_selection == [CONTACT, PROFILE]
+    assert request.tags[TABLE_TAG] == "contact"
+    orchestra.program.sandbox.admin.change("contact", 3, jobtitle="Of today")
+    run = orchestra.execute(request)
+    assert run.success
+    assert run.steps == {"d365__contact", "campaign__profile"}
+    assert len(orchestra.program.profiles()) == 3  # those of today; the backlog sensor asks for the other days
+
+
+def test_the_two_sensors_bring_both_systems_in_step_and_then_rest(orchestra: Orchestra) -> None:
+    orchestra.settle()
+    orchestra.program.assert_in_step()
+    assert orchestra.program.sandbox.admin.engine_calls() == calls(insert=N)
+    assert orchestra.tick("d365_changes").skip_message == "contact: no change"
+    assert orchestra.tick("backlog").skip_message == "Nothing is pending, or a run is under way."
+
+
+def test_nothing_new_is_looked_at_all_the_while_and_noted_as_polled(
+    in_step: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "HOLD_SECONDS", 1.2)
+    before, since = in_step.feed, in_step.program.sandbox.admin.last()
+    started = time.monotonic()
+    data = in_step.tick("d365_changes")
+    assert time.monotonic() - started < 1.45  # a tick that overruns its hold makes the daemon skip a round
+    assert not data.run_requests
+    looks = [entry for entry in in_step.program.sandbox.admin.journal("d365", since) if "/contacts" in entry["path"]]
+    assert len(looks) == 3
+    assert in_step.feed.polled_at > before.polled_at
+    assert in_step.feed.link == before.link
+    assert in_step.feed.saved_at == before.saved_at
+
+
+def test_a_quiet_feed_keeps_its_place_by_its_newest_link(in_step: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "KEEP_LINK", timedelta(0))
+    before = in_step.feed
+    in_step.tick("d365_changes")
+    assert in_step.feed.saved_at > before.saved_at
+    assert in_step.feed.version > before.version
+    in_step.program.sandbox.admin.change("contact", 1, jobtitle="After the quiet")
+    in_step.settle()
+    in_step.program.assert_in_step()
+
+
+def test_a_change_is_asked_for_within_a_second(in_step: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensors, "HOLD_SECONDS", 9.5)
+    changed_at: list[float] = []
+
+    def change() -> None:
+        time.sleep(0.7)
+        in_step.program.sandbox.admin.change("contact", 1, jobtitle="Just now")
+        changed_at.append(time.monotonic())
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    [request] = in_step.asked("d365_changes")
+    asked_at = time.monotonic()
+    thread.join()
+    assert asked_at - changed_at[0] < 1.0
+    assert in_step.execute(request).metadata(PROFILE, today())["updated"] == 1
+    in_step.program.assert_in_step()
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
+def test_while_a_run_is_under_way_nobody_asks_for_another(captured: Orchestra, status: dg.DagsterRunStatus) -> None:
+    captured.program.sandbox.admin.change("contact", 1, jobtitle="Later")
+    tags = {TABLE_TAG: "contact"}
+    run = captured.instance.add_run(
+        dg.DagsterRun(job_name="by_hand", run_id=str(uuid.uuid4()), status=status, tags=tags)
+    )
+    assert captured.tick("d365_changes").skip_message == "contact: a run is under way"
+    assert not captured.asked("backlog")
+    captured.instance.delete_run(run.run_id)
+    assert captured.asked("d365_changes")
+    assert captured.asked("backlog")
+
+
+def test_a_run_that_fails_is_asked_for_more_and_more_rarely(orchestra: Orchestra) -> None:
+    orchestra.program.sandbox.admin.post("/d365/tracking", {"table": "contact", "enabled": False})
+    [request] = orchestra.asked("d365_changes")
+    assert not orchestra.execute(request).success
+    data = orchestra.tick("d365_changes")
+    assert not data.run_requests
+    assert "tried again later" in (data.skip_message or "")
+
+
+def test_a_sensor_says_what_is_wrong_in_its_tick_and_keeps_its_cursor(in_step: Orchestra) -> None:
+    in_step.program.sandbox.admin.fault("d365", "forbidden")
+    with pytest.raises(Exception, match="Dynamics 365") as told:
+        in_step.tick("d365_changes")
+    assert "example" not in str(told.value)
+    in_step.program.sandbox.admin.clear_faults()
+    assert in_step.tick("d365_changes").skip_message == "contact: no change"
+
+
+def test_a_quiet_table_is_confirmed_hourly_so_that_it_stays_fresh(
+    in_step: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_step.tick("d365_changes")
+    assert not [one for one in in_step.tick("d365_changes").asset_events if isinstance(one, dg.AssetMaterialization)]
+    monkeypatch.setattr(sensors, "CONFIRM", timedelta(0))
+    [event] = [one for one in in_step.tick("d365_changes").asset_events if isinstance(one, dg.AssetMaterialization)]
+    assert (event.asset_key, event.partition) == (CONTACT, today())
+
+
+def test_the_polling_is_reported_as_a_check_without_a_run(in_step: Orchestra) -> None:
+    """Once in five minutes: the first look after the capture tells it, the next one does not."""
+    in_step._cursors.clear()
+    told = [one for one in in_step.tick("d365_changes").asset_events if isinstance(one, dg.AssetCheckEvaluation)]
+    assert [(one.check_name, one.passed) for one in told] == [("change_feed_is_polled", True)]
+    assert not in_step.tick("d365_changes").asset_events
+
+
+# The sensor backlog
+
+
+def test_one_day_is_asked_for_as_a_partition_and_several_as_a_range(captured: Orchestra) -> None:
+    days = list(captured.pending)
+    requests = captured.asked("backlog")
+    assert all(request.asset_selection == [PROFILE] for request in requests)
+    [request] = requests  # the sample's days lie close together
+    assert request.partition_key is None
+    assert (request.tags[RANGE_START], request.tags[RANGE_END]) == (days[0], days[-1])
+    assert captured.execute(request).success
+    assert captured.pending == {}
+
+    captured.program.sandbox.admin.change("contact", 2, jobtitle="Of today")
+    captured.capture()
+    [request] = captured.asked("backlog")
+    assert request.partition_key == today()
+    assert RANGE_START not in request.tags
+    assert captured.execute(request).success
+    captured.program.assert_in_step()
+
+
+def test_a_large_backlog_is_split_into_several_runs_of_like_size(
+    captured: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "RECORDS_PER_RUN", 15)
+    before = captured.pending
+    requests = captured.asked("backlog")
+    assert 4 <= len(requests) <= 5
+    sent: list[int] = []
+    for request in requests:
+        first = request.partition_key or request.tags[RANGE_START]
+        last = request.partition_key or request.tags[RANGE_END]
+        run = captured.execute(request)
+        assert run.success
+        sent.append(run.metadata(PROFILE, last)["inserted"])
+        assert sent[-1] == sum(count for day, count in before.items() if first <= day <= last)
+    assert sum(sent) == N
+    assert max(sent) <= 20
+    captured.program.assert_in_step()
+
+
+def test_a_backlog_that_does_not_move_is_waited_for(captured: Orchestra) -> None:
+    assert captured.asked("backlog")
+    assert not captured.asked("backlog")  # that run did nothing: it was never executed
+    captured.program.sandbox.admin.change("contact", 1, emailaddress1=None)
+    captured.capture()
+    assert not captured.asked("backlog")  # the same number is left
+    captured.materialize(PROFILE)
+    assert captured.asked("backlog")  # it moved
+
+
+def test_after_ten_seconds_without_a_move_it_is_asked_again() -> None:
+    now = datetime.now(UTC)
+    assert not ask_again(Asked(3, now, 10.0), 3, now + timedelta(seconds=9))[0]
+    assert ask_again(Asked(3, now, 10.0), 3, now + timedelta(seconds=10))[0]
+
+
+# Runs
+
+
+def test_a_range_run_sends_exactly_its_days_and_counts_them_once(captured: Orchestra) -> None:
+    before = captured.pending
+    first, *_, last = list(before)[5:12]
+    run = captured.materialize(PROFILE, **{RANGE_START: first, RANGE_END: last})
+    assert run.success
+    wanted = {day: count for day, count in before.items() if first <= day <= last}
+    assert captured.pending == {day: count for day, count in before.items() if day not in wanted}
+    assert captured.program.sandbox.admin.engine_calls() == calls(insert=sum(wanted.values()))
+    one_after_the_other = [
+        (date.fromisoformat(first) + timedelta(days=n)).isoformat()
+        for n in range((date.fromisoformat(last) - date.fromisoformat(first)).days + 1)
+    ]
+    assert run.days(PROFILE) == one_after_the_other
+    assert run.metadata(PROFILE, last)["inserted"] == sum(wanted.values())
+    assert run.metadata(PROFILE, first) == {"counted_with": last}
+
+
+def test_a_capture_notes_each_day_it_brought_rows_of_and_todays_run_last(orchestra: Orchestra) -> None:
+    run = orchestra.materialize(CONTACT)
+    counts = {day: run.metadata(CONTACT, day)["dagster/partition_row_count"] for day in run.days(CONTACT)}
+    assert sum(counts.values()) == N
+    assert {day: count for day, count in counts.items() if count} == orchestra.pending
+    assert run.days(CONTACT)[-1] == today()
+    assert orchestra.instance.get_materialized_partitions(CONTACT) == set(counts)
+
+
+def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
+    admin = in_step.program.sandbox.admin
+    admin.settings("campaign", bare_data_policy=False)
+    admin.change("contact", [row["contactid"] for row in admin.dump_d365()[:4]], jobtitle="Mapped")
+    admin.change("contact", [row["contactid"] for row in admin.dump_d365()[4:6]], fax="+1 555 0100")
+    admin.change("contact", [admin.dump_d365()[6]["contactid"]], emailaddress1="not-an-address")
+    admin.create("contact", {"lastname": "New", "emailaddress1": "new@example.org"})
+    [request] = in_step.asked("d365_changes")
+    run = in_step.execute(request)
+
+    told = run.metadata(CONTACT, today())
+    numbers = ("rows_captured", "new", "changed", "unchanged", "refused_by_mapping", "deleted", "backlog")
+    assert {name: told[name] for name in numbers} == {
+        "rows_captured": 8,
+        "new": 1,
+        "changed": 5,
+        "unchanged": 2,
+        "refused_by_mapping": 0,
+        "deleted": 0,
+        "backlog": 6,
+    }
+    assert told["dagster/partition_row_count"] == 8
+    assert told["rows_per_second"] > 0
+    columns = {column.name: column for column in told["dagster/column_schema"].columns}
+    assert next(iter(columns)) == "contactid"
+    assert (columns["birthdate"].type, columns["birthdate"].description) == ("date", "to profile.birthDate")
+    assert told["dynamics_365"].startswith(in_step.program.sandbox.env["D365_URL"])
+
+    told = run.metadata(PROFILE, today())
+    numbers = ("inserted", "updated", "deleted", "failed", "put_off", "backlog", "engine_calls", "engine_calls_update")
+    assert {name: told[name] for name in numbers} == {
+        "inserted": 1,
+        "updated": 4,
+        "deleted": 0,
+        "failed": 1,
+        "put_off": 0,
+        "backlog": 0,
+        "engine_calls": 6,
+        "engine_calls_update": 5,
+    }
+    assert told["records_per_second"] > 0
+    assert told["latency_p95_ms"] >= told["latency_p50_ms"] > 0
+    columns = {column.name: column for column in told["dagster/column_schema"].columns}
+    assert columns["externalId"].description == "the id of the contact in Dynamics 365"
+    assert columns["location.city"].description == "from contact.address1_city"
+    assert told["dagster/column_lineage"].deps_by_column["email"] == [dg.TableColumnDep(CONTACT, "emailaddress1")]
+    assert told["campaign"] == in_step.program.sandbox.env["CAMPAIGN_URL"] + "/campaign/profileAndServicesExt/profile"
+
+
+def test_a_refused_record_leaves_the_run_green_and_its_check_red_until_it_is_put_right(orchestra: Orchestra) -> None:
+    admin = orchestra.program.sandbox.admin
+    admin.settings("campaign", bare_data_policy=False)
+    [wrong] = admin.change("contact", 1, emailaddress1="not-an-address")
+    run = orchestra.execute(orchestra.asked("d365_changes")[0])
+    assert run.success
+    assert run.checks == {
+        "change_tracking_is_on": True,
+        "mapped_columns_exist": True,
+        "mapped_attributes_exist": True,
+        "key_is_unique": True,
+        "no_record_is_refused": False,
+    }
+    admin.change("contact", [wrong], emailaddress1="right@example.org")
+    run = orchestra.execute(orchestra.asked("d365_changes")[0])
+    assert run.checks["no_record_is_refused"]
+
+
+def test_a_check_that_blocks_stops_the_run_before_anything_is_written(orchestra: Orchestra) -> None:
+    orchestra.program.sandbox.admin.post("/d365/tracking", {"table": "contact", "enabled": False})
+    run = orchestra.execute(orchestra.asked("d365_changes")[0])
+    assert not run.success
+    assert run.checks == {"change_tracking_is_on": False, "mapped_columns_exist": True}
+    assert run.steps == {"d365__contact"}
+    assert run.days(CONTACT) == run.days(PROFILE) == []
+    [error] = run.errors
+    assert "change tracking is not enabled for contact" in error
+    assert orchestra.program.sandbox.admin.engine_calls() == calls()
+    assert orchestra.program.sandbox.admin.dump_campaign() == []
+    assert orchestra.runtime.ledger.counts() == {}
+
+
+def test_a_push_is_blocked_by_campaigns_own_metadata(captured: Orchestra) -> None:
+    """Somebody unpublished an attribute after the capture: the push asks for itself."""
+    orchestra = captured
+    orchestra.program.table = {
+        **orchestra.program.table,
+        "fields": {**orchestra.program.table["fields"], "fax": "cusNotThere"},
+    }
+    orchestra.reload()
+    run = orchestra.materialize(PROFILE)
+    assert not run.success
+    assert run.checks == {"mapped_attributes_exist": False, "key_is_unique": True}
+    assert orchestra.program.sandbox.admin.engine_calls() == calls()
+
+
+def test_running_a_partition_again_retries_what_is_left_in_it(captured: Orchestra) -> None:
+    admin = captured.program.sandbox.admin
+    admin.change("contact", 6, jobtitle="Of today")
+    captured.capture()
+    captured.program.guardrails = {"engine_calls_per_day": 4}
+    captured.reload()
+    run = captured.materialize(PROFILE)
+    assert not run.success  # stopped by the day's budget, and it says so
+    assert "engine_calls_per_day" in run.errors[0]
+    assert run.metadata(PROFILE, today())["inserted"] == 4
+    assert captured.pending[today()] == 2
+
+    captured.program.guardrails = {}
+    captured.reload()
+    run = captured.materialize(PROFILE)
+    assert run.success
+    assert run.metadata(PROFILE, today())["inserted"] == 2
+    assert today() not in captured.pending
+    assert admin.engine_calls() == calls(insert=6)

@@ -1,0 +1,193 @@
+"""Nobody's data and no secret leave the two systems and the ledger: not in events, logs, errors or output.
+
+Contacts carry values that occur nowhere else; everything that the program leaves behind is searched for them.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync_assets.ingress import capture as capture_module
+from sync_assets.ingress import push as push_module
+from sync_assets_tests.program import CONTACT, Program
+
+CANARIES = {
+    "firstname": "Quillfirst",
+    "lastname": "Zanzibarlast",
+    "emailaddress1": "canary.bird@cage.example",
+    "jobtitle": "Canarykeeper",
+    "address1_city": "Kanariahaven",
+}
+NO_ADDRESS = "canary-but-no-address"
+SECRETS = ("D365_CLIENT_SECRET", "CAMPAIGN_CLIENT_SECRET", "SYNC_ASSETS_LEDGER_URL")
+
+
+@pytest.fixture
+def watched(program: Program) -> Program:
+    program.sandbox.admin.settings("campaign", bare_data_policy=False)
+    program.sandbox.admin.change("contact", 5, **CANARIES)
+    return program
+
+
+def traces(program: Program, *outputs: str, beside: tuple[str, ...] = ()) -> set[tuple[str, str]]:
+    """(where, what) of everything found that must not be there. `beside`: files that are not looked at."""
+    contacts = program.sandbox.admin.dump_d365()
+    secret = {value for name, value in (program.sandbox.env | program.more).items() if name in SECRETS}
+    wanted = secret | {NO_ADDRESS, *CANARIES.values()} | {row["emailaddress1"] for row in contacts}
+    needles = [text.lower().encode() for text in wanted if text]
+    assert len(needles) > 40
+    home = Path(program.env["DAGSTER_HOME"])
+    files = [path for path in home.rglob("*") if path.is_file() and not path.name.startswith(beside or ("\0",))]
+    places = {str(path.relative_to(home)): path.read_bytes() for path in files}
+    places |= {f"output {n}": output.encode() for n, output in enumerate(outputs)}
+    places |= {f"snapshot {n}": body for n, body in enumerate(_snapshots(home))}
+    return {
+        (place, needle.decode()) for place, content in places.items() for needle in needles if needle in content.lower()
+    }
+
+
+def _snapshots(home: Path) -> Iterator[bytes]:
+    """What Dagster stores compressed."""
+    for file in home.glob("history/runs.db"):
+        with sqlite3.connect(file) as connection:
+            for (body,) in connection.execute("SELECT snapshot_body FROM snapshots"):
+                yield zlib.decompress(body)
+
+
+def ledger_payloads(program: Program) -> int:
+    with sqlite3.connect(Path(program.env["DAGSTER_HOME"]) / "ledger.db") as connection:
+        query = "SELECT count(*) FROM sync_record WHERE payload IS NOT NULL OR update_payload IS NOT NULL"
+        return connection.execute(query).fetchone()[0]
+
+
+def test_the_search_finds_what_lies_there(watched: Program) -> None:
+    """Else the tests below could not fail."""
+    watched.run("sync")
+    home = Path(watched.env["DAGSTER_HOME"])
+    (home / "left.log").write_text("to Canary.Bird@cage.example")
+    assert traces(watched, f"secret {watched.sandbox.env['D365_CLIENT_SECRET']}") == {
+        ("left.log", "canary.bird@cage.example"),
+        ("output 0", watched.sandbox.env["D365_CLIENT_SECRET"].lower()),
+    }
+
+
+def test_after_a_sync_nothing_of_a_contact_is_left_outside_the_two_systems(watched: Program) -> None:
+    status, output, errors = watched.run("sync")
+    assert status == 0, errors
+    assert ledger_payloads(watched) == 0
+    assert traces(watched, output, errors) == set()
+    watched.sandbox.admin.change("contact", 5, jobtitle=None)
+    assert traces(watched, *watched.run("sync", "--json")[1:], *watched.run("status")[1:]) == set()
+
+
+def test_refusals_are_told_without_what_was_refused(watched: Program) -> None:
+    """The ledger keeps a refused record's payload until it is put right, and nothing else does."""
+    admin = watched.sandbox.admin
+    [wrong] = admin.change("contact", 1, emailaddress1=NO_ADDRESS)
+    body = f'RST-360000 Value "{CANARIES["emailaddress1"]}" of <{CANARIES["lastname"]}> is not accepted (ADDRESS=x)'
+    admin.fault("campaign", "status", status=500, body=body, method="POST", times=3)
+    status, output, errors = watched.run("sync")
+    assert status == 2, errors
+    told = [*watched.run("rejects")[1:], *watched.run("doctor")[1:]]
+    assert wrong in told[0]
+    assert traces(watched, output, errors, *told, beside=("ledger.db",)) == set()
+
+    admin.change("contact", [wrong], emailaddress1="right@example.org")
+    watched.runtime().ledger.retry()
+    status, output, errors = watched.run("sync")
+    assert status == 0, errors
+    assert ledger_payloads(watched) == 0
+    assert traces(watched, output, errors) == set()
+
+
+@pytest.fixture
+def synced(watched: Program, capfd: pytest.CaptureFixture[str]) -> Callable[[], tuple[int, list[str]]]:
+    """A sync in this process: its exit status, and everything that it says."""
+
+    def run() -> tuple[int, list[str]]:
+        done = watched.sync()
+        output, errors = capfd.readouterr()
+        return done.status, [output, errors, *map(str, done.problems), *done.stopped, json.dumps(done.document)]
+
+    return run
+
+
+Sync = Callable[[], tuple[int, list[str]]]
+
+
+def test_a_row_that_the_mapping_refuses_is_not_kept(watched: Program, synced: Sync) -> None:
+    watched.table = {**CONTACT, "fields": {**CONTACT["fields"], "lastname": "gender"}}  # none of its values
+    status, told = synced()
+    assert status == 2, told
+    reasons = [reject.reason for reject in watched.runtime().ledger.rejects("contact")]
+    assert len(reasons) == 50
+    assert traces(watched, *told, *reasons) == set()
+    assert ledger_payloads(watched) == 0
+
+
+@pytest.mark.parametrize("variable", ["D365_CLIENT_SECRET", "CAMPAIGN_CLIENT_SECRET"])
+def test_a_wrong_secret_is_not_repeated(watched: Program, synced: Sync, variable: str) -> None:
+    watched.more[variable] = "canary~secret.of.nobody"
+    status, told = synced()
+    assert status == 1, told
+    assert variable in str(told)
+    assert traces(watched, *told) == set()
+
+
+def test_a_ledger_that_cannot_be_reached_is_named_without_its_password(watched: Program) -> None:
+    watched.more["SYNC_ASSETS_LEDGER_URL"] = "postgresql+psycopg://canary:canary~password@localhost:9/none"
+    status, output, errors = watched.run("sync")
+    assert status == 1
+    assert "canary~password" not in output + errors
+    assert traces(watched, output, errors) == set()
+
+
+@pytest.mark.parametrize("kind", ["cut_before", "cut_after"])
+def test_a_connection_that_breaks_says_nothing_of_what_it_carried(watched: Program, synced: Sync, kind: str) -> None:
+    watched.sandbox.admin.fault("campaign", kind, method="POST", every=2, times=6)
+    status, told = synced()
+    assert status == 0, told
+    assert traces(watched, *told) == set()
+
+
+class Spoilt(Exception):
+    """What an error of the program may look like: its message quotes the row."""
+
+    def __init__(self, *seen: Any) -> None:
+        super().__init__(f"cannot handle {seen!r} of {CANARIES!r}")
+
+
+def test_an_error_of_the_program_is_told_by_its_place_not_by_its_words(
+    watched: Program, synced: Sync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoilt(rows: Any, mapping: Any) -> Any:
+        raise Spoilt(rows.to_dicts(), mapping)
+
+    monkeypatch.setattr(capture_module, "transform", spoilt)
+    status, told = synced()
+    assert status == 1
+    assert "The capture of contact stopped at an error of the program: Spoilt at test_privacy.py" in str(told)
+    assert traces(watched, *told) == set()
+
+
+def test_so_is_one_while_sending(watched: Program, synced: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def spoilt(*seen: Any) -> Any:
+        raise Spoilt(*seen)
+
+    monkeypatch.setattr(push_module, "deliver", spoilt)
+    status, told = synced()
+    assert status == 1
+    assert "The push of contact stopped at an error of the program" in str(told)
+    assert traces(watched, *told, beside=("ledger.db",)) == set()
+
+    monkeypatch.undo()
+    status, told = synced()
+    assert status == 0, told
+    assert traces(watched, *told) == set()

@@ -1,0 +1,148 @@
+"""What Dagster loads: the names people script against, and that loading needs nothing but the configuration."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+import sync_assets
+from sync_assets.config_file import ConfigError
+from sync_assets.definitions import build_definitions
+from sync_assets.ingress.transform import FIRST_DAY
+from sync_assets.runtime import Runtime
+
+PROJECT = Path(sync_assets.__file__).parents[1]
+CONTACT, PROFILE = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
+
+
+def definitions(**environment: str) -> dg.Definitions:
+    return build_definitions(Runtime(environment))
+
+
+def specs(defs: dg.Definitions) -> dict[dg.AssetKey, dg.AssetSpec]:
+    return {spec.key: spec for spec in defs.resolve_all_asset_specs()}
+
+
+def test_a_mapped_table_is_two_assets_in_their_groups_one_behind_the_other() -> None:
+    found = specs(definitions())
+    assert {key: spec.group_name for key, spec in found.items()} == {CONTACT: "d365", PROFILE: "campaign"}
+    assert [dep.asset_key for dep in found[PROFILE].deps] == [CONTACT]
+
+
+def test_each_table_of_the_file_has_its_own(tmp_path: Path) -> None:
+    tables = [
+        {"table": "contact", "resource": "profile", "key": "externalId", "fields": {"lastname": "lastName"}},
+        {"table": "new_order", "resource": "cusOrder", "key": "cusOrderId", "fields": {"new_name": "cusName"}},
+    ]
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump({"privacy_acknowledged": True, "tables": tables}))
+    defs = definitions(SYNC_ASSETS_CONFIG=str(file))
+    keys = {key.to_user_string() for key in specs(defs)}
+    assert keys == {"d365/contact", "campaign/profile", "d365/new_order", "campaign/cusOrder"}
+    assert {sensor.name for sensor in defs.sensors or ()} == {"d365_changes", "backlog"}
+
+
+def test_partitions_are_utc_days_up_to_and_including_today() -> None:
+    for spec in specs(definitions()).values():
+        days = spec.partitions_def
+        assert isinstance(days, dg.DailyPartitionsDefinition)
+        assert days.timezone == "UTC"
+        before = datetime.now(UTC).date().isoformat()
+        assert days.get_first_partition_key() == FIRST_DAY.isoformat()
+        assert days.get_last_partition_key() in (before, datetime.now(UTC).date().isoformat())
+
+
+def test_the_blocking_checks_are_those_of_the_set_up() -> None:
+    checks = definitions().resolve_asset_graph()
+    blocking = {
+        (check.asset_key.to_user_string(), check.name): checks.get_check_spec(check).blocking
+        for check in checks.asset_check_keys
+    }
+    assert blocking == {
+        ("d365/contact", "change_tracking_is_on"): True,
+        ("d365/contact", "mapped_columns_exist"): True,
+        ("d365/contact", "change_feed_is_polled"): False,
+        ("campaign/profile", "mapped_attributes_exist"): True,
+        ("campaign/profile", "key_is_unique"): True,
+        ("campaign/profile", "no_record_is_refused"): False,
+    }
+
+
+def test_a_capture_that_does_not_happen_goes_stale() -> None:
+    policy = specs(definitions())[CONTACT].freshness_policy
+    assert policy == dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=3), warn_window=timedelta(hours=2))
+
+
+@pytest.mark.parametrize(("autostart", "running"), [("", False), ("0", False), ("1", True)])
+def test_sensors_and_the_schedule_start_by_themselves_only_if_told_so(autostart: str, running: bool) -> None:
+    defs = definitions(SYNC_ASSETS_AUTOSTART=autostart)
+    sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or ()}
+    status = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
+    assert sensors == {"d365_changes": status, "backlog": status}
+    [schedule] = list(defs.schedules or ())
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    assert (schedule.default_status is dg.DefaultScheduleStatus.RUNNING) is running
+
+
+def test_a_broken_file_is_told_with_its_line_and_what_to_write_instead(tmp_path: Path) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text(
+        "privacy_acknowledged: true\n"
+        "tables:\n"
+        "  - table: contact\n"
+        "    resource: profile\n"
+        "    key: externalId\n"
+        "    field: {lastname: lastName}\n"
+    )
+    with pytest.raises(ConfigError) as told:
+        definitions(SYNC_ASSETS_CONFIG=str(file))
+    assert f"{file}:6" in str(told.value)
+    assert "did you mean `fields`?" in str(told.value)
+
+
+def in_a_process(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_code_location_loads_without_any_environment_variable(tmp_path: Path) -> None:
+    """As Dagster's code server does it; what a run needs is asked for by the run."""
+    code = "from sync_assets.definitions import defs; print(len(defs().resolve_all_asset_specs()))"
+    done = in_a_process(code, tmp_path)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "2", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_loading_reads_no_library_that_only_a_sign_in_or_the_sandbox_needs(tmp_path: Path) -> None:
+    """Each run's process loads the code location anew: what it imports is waited for at every change."""
+    code = "import sys, sync_assets.definitions; print([name for name in sys.argv[1:] if name in sys.modules])"
+    names = ["msal", "requests", "paramiko", "alembic", "starlette", "uvicorn", "typer", "sync_assets.sandbox"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *names], cwd=tmp_path, env={}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_workspace_yaml_names_the_code_location() -> None:
+    """With the command that an operator would use; validated in a process of its own."""
+    [entry] = yaml.safe_load((PROJECT / "workspace.yaml").read_text())["load_from"]
+    assert entry["python_module"] == {"module_name": "sync_assets.definitions"}  # which is then its name, too
+    command = [sys.executable, "-m", "dagster", "definitions", "validate", "-w", str(PROJECT / "workspace.yaml")]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONWARNINGS": "ignore", "DAGSTER_HOME": ""},
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Validation successful for code location sync_assets.definitions" in done.stdout + done.stderr
