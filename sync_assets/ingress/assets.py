@@ -85,7 +85,6 @@ def _captured(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
         if failed:
             yield from _findings(config, "d365", failed)
             raise dg.Failure(str(failed[0]), allow_retries=False)
-        yield from _results(config, "d365", done.ready.findings)
         rows = {day.isoformat(): count for day, count in done.result.days.items()}
         for key in context.partition_keys:
             context.add_asset_metadata({"dagster/partition_row_count": rows.pop(key, 0)}, partition_key=key)
@@ -93,7 +92,7 @@ def _captured(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
             told = {"dagster/partition_row_count": count}
             context.log_event(dg.AssetMaterialization(d365_key(config), partition=key, metadata=told))
         _count_once(context, _capture_metadata(config, runtime, done))
-        yield dg.MaterializeResult()
+        yield dg.MaterializeResult(check_results=_results(config, "d365", done.ready.findings))
 
     return captured
 
@@ -123,10 +122,9 @@ def _pushed(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
         if failed:
             yield from _findings(config, "campaign", failed)
             raise dg.Failure(str(failed[0]), allow_retries=False)
-        yield from _results(config, "campaign", done.findings)
-        yield _refused(config, runtime)
         _count_once(context, _push_metadata(config, runtime, done))
-        yield dg.MaterializeResult()
+        checks = [*_results(config, "campaign", done.findings), _refused(config, runtime)]
+        yield dg.MaterializeResult(check_results=checks)
         if done.result.stopped:
             runtime.stopped.append(done.result.stopped)
             raise dg.Failure(done.result.stopped, allow_retries=False)
@@ -146,17 +144,14 @@ def _day(key: str) -> date:
     return date.fromisoformat(key)
 
 
-def _results(config: TableConfig, side: Side, findings: list[Finding]) -> Iterator[dg.AssetCheckResult]:
+def _results(config: TableConfig, side: Side, findings: list[Finding]) -> list[dg.AssetCheckResult]:
     """The findings of one side as check results."""
     key = d365_key(config) if side == "d365" else campaign_key(config)
-    for finding in findings:
-        if finding.side == side:
-            yield dg.AssetCheckResult(
-                passed=finding.passed,
-                asset_key=key,
-                check_name=finding.check,
-                description=finding.message,
-            )
+    return [
+        dg.AssetCheckResult(passed=finding.passed, asset_key=key, check_name=finding.check, description=finding.message)
+        for finding in findings
+        if finding.side == side
+    ]
 
 
 def _findings(config: TableConfig, side: Side, failed: list[SyncAssetsError]) -> Iterator[dg.AssetCheckResult]:
@@ -174,8 +169,8 @@ def _refused(config: TableConfig, runtime: Runtime) -> dg.AssetCheckResult:
         passed=not rejects,
         asset_key=campaign_key(config),
         check_name=REFUSED_CHECK,
-        description=f"{len(rejects)} records are refused: see `sync-assets rejects {config.table}`, put them right in "
-        f"Dynamics 365, or `sync-assets retry {config.table}`."
+        description=f"Records that are refused: {len(rejects)}. See `sync-assets rejects {config.table}`, put them "
+        f"right in Dynamics 365, or `sync-assets retry {config.table}`."
         if rejects
         else "Campaign has accepted every record.",
         metadata={

@@ -138,11 +138,12 @@ def _confirmations(quiet: Iterable[TableConfig], seen: Seen, now: datetime) -> l
 def _reports(
     quiet: Iterable[TableConfig], runtime: Runtime, seen: Seen, now: datetime
 ) -> list[dg.AssetCheckEvaluation]:
-    """The check "change feed is polled" of quiet tables, every few minutes."""
+    """The check "change feed is polled" of quiet tables: every few minutes, and after each run, since a check that is
+    older than the asset's last materialisation counts as not evaluated."""
     events: list[dg.AssetCheckEvaluation] = []
     for config in quiet:
-        last = seen.reported.get(config.table)
-        if last and now - last < CHECKED:
+        last, asked = seen.reported.get(config.table), seen.asked.get(config.table)
+        if last and now - last < CHECKED and not (asked and asked.at > last):
             continue
         seen.reported[config.table] = now
         result = feed_result(config, runtime.ledger.feed(config.table), now)

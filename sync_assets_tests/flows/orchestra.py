@@ -42,6 +42,13 @@ class Run:
         }
 
     @property
+    def checked(self) -> set[str]:
+        """The runs whose materialisations the checks speak of."""
+        found = self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        targets = [event.asset_check_evaluation_data.target_materialization_data for event in found]
+        return {target.run_id for target in targets if target}
+
+    @property
     def steps(self) -> set[str]:
         return {str(event.step_key) for event in self._events(dg.DagsterEventType.STEP_START)}
 

@@ -166,6 +166,15 @@ def test_the_polling_is_reported_as_a_check_without_a_run(in_step: Orchestra) ->
     assert not in_step.tick("d365_changes").asset_events
 
 
+def test_after_a_run_the_polling_is_reported_anew(in_step: Orchestra) -> None:
+    """A check that is older than the asset's last materialisation counts as not evaluated."""
+    in_step.tick("d365_changes")
+    in_step.program.sandbox.admin.change("contact", 1, jobtitle="Changed")
+    in_step.execute(in_step.asked("d365_changes")[0])
+    assert [type(one) for one in in_step.tick("d365_changes").asset_events] == [dg.AssetCheckEvaluation]
+    assert not in_step.tick("d365_changes").asset_events
+
+
 # The sensor backlog
 
 
@@ -318,6 +327,7 @@ def test_a_refused_record_leaves_the_run_green_and_its_check_red_until_it_is_put
     admin.change("contact", [wrong], emailaddress1="right@example.org")
     run = orchestra.execute(orchestra.asked("d365_changes")[0])
     assert run.checks["no_record_is_refused"]
+    assert run.checked == {run.run_id}
 
 
 def test_a_check_that_blocks_stops_the_run_before_anything_is_written(orchestra: Orchestra) -> None:
