@@ -20,15 +20,20 @@ _UNDER_WAY = [
 
 
 def under_way(instance: dg.DagsterInstance, table: str) -> bool:
-    """Is a run of this table queued or running?
+    """Is a run of this table queued or running? Ends those whose process was killed."""
+    return bool(end_killed(instance, table))
 
-    A run whose process was killed stands as started for ever, since nobody watches over it: it is ended here, or the
-    sensors would wait for it and no change would ever travel again.
+
+def end_killed(instance: dg.DagsterInstance, table: str) -> list[dg.DagsterRun]:
+    """Ends the table's runs whose process was killed, and returns those that are really under way.
+
+    A killed one stands as started for ever, since nobody watches over it: the sensors would wait for it and no change
+    would ever travel again.
     """
-    found = False
+    alive: list[dg.DagsterRun] = []
     for run in instance.get_runs(dg.RunsFilter(tags={TABLE_TAG: table}, statuses=_UNDER_WAY)):
         if is_dead(run.tags.get(WORKER_TAG, "")):
             instance.report_run_failed(run, "The process that executed this run was killed. Nothing is lost.")
         else:
-            found = True
-    return found
+            alive.append(run)
+    return alive

@@ -18,7 +18,7 @@ import dagster as dg
 from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.assets import campaign_key, d365_key, table_assets
-from sync_assets.ingress.runs import WORKER_TAG, under_way
+from sync_assets.ingress.runs import WORKER_TAG, end_killed
 from sync_assets.ingress.workers import release_dead, worker_id
 from sync_assets.operations.instance import dagster_instance
 from sync_assets.operations.report import document, unknown_tables
@@ -49,14 +49,13 @@ def sync(runtime: Runtime, only: Sequence[str] = ()) -> Synced:
     with dagster_instance() as instance:
         release_dead(runtime.ledger)
         for config in tables:
-            under_way(instance, config.table)  # ends runs whose process was killed
+            end_killed(instance, config.table)
             _run(runtime, config, instance, [d365_key(config), campaign_key(config)], {"partition_key": today()})
         if not runtime.problems:
             _push_the_rest(runtime, tables, instance)
     outcome = document(runtime, runtime.calls)
-    return Synced(
-        outcome, runtime.problems, runtime.stopped, _status(runtime, outcome, [config.table for config in tables])
-    )
+    status = _status(runtime, outcome, [config.table for config in tables])
+    return Synced(outcome, runtime.problems, [*runtime.not_carried_out, *runtime.stopped], status)
 
 
 def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str]) -> int:
