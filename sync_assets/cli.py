@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,16 +34,14 @@ _RUNTIMES: list[Runtime] = []
 
 def main() -> None:
     """The console script. An error that is meant for people is one line on standard error and exit status 1."""
-    from sync_assets.errors import SyncAssetsError  # noqa: PLC0415
+    from sync_assets.errors import SyncAssetsError, places  # noqa: PLC0415
 
     try:
         app()
     except SyncAssetsError as error:
         fail(error)
     except Exception as error:  # noqa: BLE001  a message that is not ours may quote a record
-        frames = traceback.extract_tb(error.__traceback__)[-4:]
-        places = " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames))
-        fail(f"An error of the program, please report it: {type(error).__name__} at {places}.")
+        fail(f"An error of the program, please report it: {places(error)}.")
     finally:
         for runtime in _RUNTIMES:
             runtime.close()

@@ -121,6 +121,16 @@ class PageParser:
         return pl.DataFrame(series)
 
 
+def has_news(body: bytes) -> tuple[bool, str | None]:
+    """Is there anything in an answer of the feed (or more to come), and its delta link. Raises BadPage."""
+    try:
+        head = msgspec.json.decode(body, type=_Head)
+        rows = msgspec.json.decode(head.value, type=list[msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadPage("Dynamics 365 sent something that is not a page of rows.") from error
+    return bool(rows or head.next_link or not head.delta_link), head.delta_link
+
+
 def _tombstone(raw: msgspec.Raw) -> _Tombstone | None:
     if b'"reason"' not in bytes(raw):
         return None

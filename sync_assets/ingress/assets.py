@@ -7,18 +7,16 @@ Thin: each runs one flow of `flows.py` and shows its numbers, which the UI plots
 # No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
 
 import asyncio
-import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from sync_assets.config import TableConfig
-from sync_assets.errors import SyncAssetsError
+from sync_assets.errors import SyncAssetsError, places
 from sync_assets.ingress.flows import Captured, Pushed, capture_table, push_table
 from sync_assets.ingress.preflight import CHECKS, Finding, NotReady, Side
 from sync_assets.ingress.push import PushResult
@@ -270,11 +268,9 @@ def _told(runtime: Runtime, context: dg.AssetExecutionContext, what: str) -> Ite
         runtime.interrupted = True
         raise
     except Exception as error:  # noqa: BLE001
-        frames = traceback.extract_tb(error.__traceback__)[-6:]
-        places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
         failed.append(
             SyncAssetsError(
-                f"The {what} stopped at an error of the program: {type(error).__name__} at {places}.",
+                f"The {what} stopped at an error of the program: {places(error)}.",
                 "Nothing is lost; please report it with this line.",
             )
         )

@@ -175,8 +175,8 @@ class Capture:
         result.deleted += saved.deleted
         result.days.update(dict(rows.group_by("day").len().iter_rows()))
         current = self.ledger.feed(self.table.name)
-        if current is None:
-            raise FeedMoved(self.table.name)
+        if current is None or current.version != saved.version:
+            raise FeedMoved(self.table.name, saved.version, current.version if current else None)
         return current
 
     def _max_deletes(self, feed: Feed | None) -> int | None:

@@ -86,6 +86,29 @@ def compile_mapping(config: TableConfig, table: Table, resource: Resource) -> Ma
     return _Compiler(config, table, resource).mapping()
 
 
+def attribute_problem(resource: Resource, path: str, where: str) -> str | None:
+    """Why nothing can be written to an attribute of the resource; None if it can."""
+    attribute = resource.attributes.get(path)
+    if attribute is None:
+        meant = did_you_mean(path, list(resource.attributes))
+        instead = f"did you mean `{meant}`?" if meant else "name an attribute, or add it in Campaign and publish"
+        return f"{where}: {resource.name} has no attribute `{path}`; {instead}"
+    if attribute.read_only:
+        return f"{where}: `{path}` is read-only in Campaign; map it to another attribute"
+    return None
+
+
+def key_problem(resource: Resource, path: str) -> str | None:
+    """Why an attribute cannot be the key; None if it can."""
+    problem = attribute_problem(resource, path, f"key `{path}`")
+    if problem:
+        return problem
+    key = resource.attributes[path]
+    if key.type != "string" or (key.length is not None and key.length < _ID_LENGTH):
+        return f"key `{path}`: it cannot hold an id; name a text attribute of at least {_ID_LENGTH} characters"
+    return None
+
+
 class _Compiler:
     """Collects problems and warnings while it looks at each part of the configuration."""
 
@@ -126,12 +149,9 @@ class _Compiler:
         )
 
     def _key(self) -> Attribute | None:
-        key = self._attribute(self._config.key, f"key `{self._config.key}`")
-        if key and (key.type != "string" or (key.length is not None and key.length < _ID_LENGTH)):
-            self._campaign.append(
-                f"key `{key.path}`: it cannot hold an id; name a text attribute of at least {_ID_LENGTH} characters"
-            )
-        return key
+        if problem := key_problem(self._resource, self._config.key):
+            self._campaign.append(problem)
+        return self._resource.attributes.get(self._config.key)
 
     def _field(self, name: str, configured: FieldMapping) -> Field | None:
         column = self._column(name)
@@ -226,15 +246,10 @@ class _Compiler:
 
     def _attribute(self, path: str, where: str) -> Attribute | None:
         """The writable attribute, or a problem."""
-        attribute = self._resource.attributes.get(path)
-        if attribute is None:
-            meant = did_you_mean(path, list(self._resource.attributes))
-            instead = f"did you mean `{meant}`?" if meant else "name an attribute, or add it in Campaign and publish"
-            self._campaign.append(f"{where}: {self._resource.name} has no attribute `{path}`; {instead}")
-        elif attribute.read_only:
-            self._campaign.append(f"{where}: `{path}` is read-only in Campaign; map it to another attribute")
+        if problem := attribute_problem(self._resource, path, where):
+            self._campaign.append(problem)
             return None
-        return attribute
+        return self._resource.attributes[path]
 
     def _warn(self, field: Field) -> None:
         name, to = field.column.name, field.attribute.path

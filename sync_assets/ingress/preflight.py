@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Literal
 
 from sync_assets.campaign.client import CampaignClient
@@ -17,7 +16,7 @@ from sync_assets.config import TableConfig
 from sync_assets.d365.client import DataverseClient
 from sync_assets.d365.metadata import Table
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ingress.mapping import Mapping, MappingError, compile_mapping
+from sync_assets.ingress.mapping import Mapping, MappingError, attribute_problem, compile_mapping, key_problem
 
 Side = Literal["d365", "campaign"]
 
@@ -110,27 +109,14 @@ def _tracking(table: Table) -> Finding:
 
 
 def _attributes(config: TableConfig, resource: Resource) -> Finding:
-    wrong: list[str] = []
-    for column, mapped in config.fields.items():
-        attribute = resource.attributes.get(mapped.to)
-        if attribute is None:
-            near = get_close_matches(mapped.to, resource.attributes, 1)
-            hint = f", did you mean {near[0]}?" if near else ""
-            wrong.append(f"{column}: {resource.name} has no attribute {mapped.to}{hint}")
-        elif attribute.read_only:
-            wrong.append(f"{column}: {mapped.to} is read-only in Campaign, map it to another attribute")
-    return _found("mapped_attributes_exist", wrong)
+    told = (attribute_problem(resource, mapped.to, f"`{column}`") for column, mapped in config.fields.items())
+    return _found("mapped_attributes_exist", [problem for problem in told if problem])
 
 
 def _key(config: TableConfig, resource: Resource) -> Finding:
     """The metadata may or may not tell what is unique (campaign-standard-api.md section 3 lists no such member)."""
-    attribute = resource.attributes.get(config.key)
-    if attribute is None:
-        return Finding("key_is_unique", False, f"{resource.name} has no attribute {config.key} to hold the D365 id")
-    if attribute.type != "string" or (attribute.length or 36) < 36:
-        return Finding(
-            "key_is_unique", False, f"{config.key} must be a string of at least 36 characters to hold the D365 id"
-        )
+    if problem := key_problem(resource, config.key):
+        return Finding("key_is_unique", False, problem)
     if resource.keys and config.key not in resource.keys:
         return Finding(
             "key_is_unique",

@@ -12,10 +12,9 @@ from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-import msgspec
-
 from sync_assets.config import TableConfig
 from sync_assets.d365.client import DataverseClient, FeedExpired
+from sync_assets.d365.pages import has_news
 from sync_assets.ledger import FeedMoved
 from sync_assets.runtime import Runtime
 
@@ -24,12 +23,6 @@ LOOK_PATIENCE = 8.0
 """Seconds that one look may be retried; a sensor's tick has to end within a minute."""
 KEEP_LINK = timedelta(minutes=1)
 """How often the fresh link of a quiet feed is saved."""
-
-
-class _Look(msgspec.Struct):
-    value: list[msgspec.Raw]
-    next_link: str | None = msgspec.field(default=None, name="@odata.nextLink")
-    delta_link: str | None = msgspec.field(default=None, name="@odata.deltaLink")
 
 
 class Watcher:
@@ -72,11 +65,11 @@ class Watcher:
             body = await client.page(feed.link, tracked=False, size=1, table=config.table, patience=LOOK_PATIENCE)
         except FeedExpired:
             return True  # the capture will begin a full read
-        look = msgspec.json.decode(body, type=_Look)
-        if look.value or look.next_link or not look.delta_link:
+        news, delta_link = has_news(body)
+        if news or not delta_link:
             return True
-        client.endpoint.checked(look.delta_link)
+        client.endpoint.checked(delta_link)
         stale = datetime.now(UTC) - feed.saved_at > KEEP_LINK
         with suppress(FeedMoved):  # then a capture is under way, which polls better than we do
-            await asyncio.to_thread(ledger.polled, config.table, feed.version, look.delta_link if stale else None)
+            await asyncio.to_thread(ledger.polled, config.table, feed.version, delta_link if stale else None)
         return False

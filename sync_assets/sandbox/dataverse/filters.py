@@ -7,6 +7,7 @@ which the whole is true are kept. So `not contains(lastname,'x')` drops rows wit
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -58,15 +59,16 @@ def tokens(text: str) -> list[tuple[str, str]]:
     return found
 
 
-class ExpressionParser(Generic[Thing]):
+class ExpressionParser(ABC, Generic[Thing]):
     """The grammar that all filters share; what a comparison is, subclasses say."""
 
     def __init__(self, found: list[tuple[str, str]]) -> None:
         self._tokens = found
         self.at = 0
 
+    @abstractmethod
     def comparison(self) -> Callable[[Thing], bool | None]:
-        raise NotImplementedError
+        """One comparison, from the present token on."""
 
     def disjunction(self) -> Callable[[Thing], bool | None]:
         left = self._conjunction()
