@@ -517,10 +517,10 @@ async def test_a_push_that_is_cancelled_while_campaign_is_silent_leaves_those_re
 
 async def test_a_push_that_is_asked_to_stop_ends_with_what_it_has(bench: Bench):
     bench.capture(people(400))
-    bench.admin.latency("campaign", 50)
+    bench.admin.latency("campaign", 300)  # eight in flight: no machine sends 400 within the half second
     stop = asyncio.Event()
     asyncio.get_running_loop().call_later(0.5, stop.set)
-    result = await bench.push(stop=stop)
+    result = await bench.push(stop=stop, concurrency=8)
     assert result.stopped == "It was asked to stop."
     assert bench.counts().synced == result.inserted < 400
     assert bench.counts().leased == 0
