@@ -11,7 +11,7 @@ import httpx
 import msgspec
 import pytest
 
-from sync_assets.d365.client import D365Refused, DataverseClient, FeedExpired, TrackingOff, refusal
+from sync_assets.d365.client import IDS_IN_A_QUERY, D365Refused, DataverseClient, FeedExpired, TrackingOff, refusal
 from sync_assets.http import Answer, ForeignLink, HttpError, SignInRefused
 from sync_assets.runtime import Runtime
 from sync_assets_tests.conftest import SandboxFactory
@@ -94,6 +94,51 @@ def test_a_feed_is_followed_over_pages_to_its_delta_link_and_then_brings_changes
     everything, news, expected = use(shared, work)
     assert len(everything) == len(set(everything)) == 30
     assert sorted(news) == sorted(expected)
+
+
+def ids_and_values(bodies: list[bytes]) -> dict[str, str | None]:
+    return {row["contactid"]: row["jobtitle"] for body in bodies for row in msgspec.json.decode(body)["value"]}
+
+
+def test_single_rows_are_read_by_their_ids_as_they_are_now(shared: SandboxProcess) -> None:
+    async def work(client: DataverseClient) -> tuple[list[str], list[bytes]]:
+        everything, _ = await first_read(client)
+        wanted = await asyncio.to_thread(shared.admin.change, "contact", everything[:3], jobtitle="Reader")
+        [gone] = await asyncio.to_thread(shared.admin.create, "contact", {"lastname": "Brief"})
+        await asyncio.to_thread(shared.admin.delete, "contact", [gone])
+        table = await client.table("contact", [])
+        return wanted, [body async for body in client.rows(table, ["contactid", "jobtitle"], [*wanted, gone])]
+
+    wanted, bodies = use(shared, work)
+    assert ids_and_values(bodies) == dict.fromkeys(wanted, "Reader")
+
+
+def test_more_ids_than_a_url_holds_take_several_requests(shared: SandboxProcess) -> None:
+    async def work(client: DataverseClient) -> list[bytes]:
+        everything, _ = await first_read(client)
+        unknown = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(2 * IDS_IN_A_QUERY)]
+        table = await client.table("contact", [])
+        select = ["contactid", "jobtitle", *(f"address1_line{n}" for n in (1, 2, 3))]
+        return [body async for body in client.rows(table, select, [*unknown, everything[0]])]
+
+    since = shared.admin.last()
+    bodies = use(shared, work)
+    assert [len(ids_and_values([body])) for body in bodies] == [0, 0, 1]
+    assert max(len(entry["path"]) for entry in shared.admin.journal("d365", since)) < 32_768
+
+
+def test_no_ids_are_no_request(shared: SandboxProcess) -> None:
+    async def work(client: DataverseClient) -> list[bytes]:
+        return [body async for body in client.rows(table, ["contactid"], [])]
+
+    table = use(shared, lambda client: client.table("contact", []))
+    since = shared.admin.last()
+    assert use(shared, work) == []
+    assert shared.admin.journal("d365", since) == []
+
+
+def test_rows_are_counted_without_being_read(shared: SandboxProcess) -> None:
+    assert use(shared, lambda client: client.record_count("contact")) == 30
 
 
 def test_an_expired_position_is_told_from_other_refusals(shared: SandboxProcess) -> None:
