@@ -205,7 +205,7 @@ def _typed_column(column: Column, typed: dict[str, Any] | None) -> Column:
     options = typed.get("OptionSet") or typed.get("GlobalOptionSet") or {}
     listed = options.get("Options") or [o for k in ("FalseOption", "TrueOption") if (o := options.get(k))]
     labels = {int(option["Value"]): _label(option) for option in listed}
-    return Column(column.name, column.type, column.readable, labels={v: name for v, name in labels.items() if name})
+    return Column(column.name, column.type, column.readable, labels=labels)
 
 
 def _label(option: dict[str, Any]) -> str:

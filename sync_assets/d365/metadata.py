@@ -18,7 +18,7 @@ ColumnType = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table. `labels`: option value -> label, for booleans (0, 1) and choices."""
+    """One column of a table. `labels`: option value -> label (empty: it has none), for booleans (0, 1) and choices."""
 
     name: str
     type: ColumnType

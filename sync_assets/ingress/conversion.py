@@ -12,6 +12,9 @@ from sync_assets.d365.metadata import Column, ColumnType
 
 Picklists = Literal["labels", "codes"]
 
+SEPARATORS: dict[Picklists, str] = {"labels": "; ", "codes": ","}
+"""What stands between several choices in a text: as Dynamics 365 shows their labels, as it stores their numbers."""
+
 Conversion = Literal[
     "text",  # as it is
     "match",  # a text that names an enumeration value

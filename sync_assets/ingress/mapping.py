@@ -16,10 +16,17 @@ from sync_assets.config import FieldMapping, Link, TableConfig
 from sync_assets.config_checks import did_you_mean
 from sync_assets.d365.metadata import Column, ColumnType, Table
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ingress.conversion import AS_TEXT, Conversion, conversion, option_values, possible_targets
+from sync_assets.ingress.conversion import (
+    AS_TEXT,
+    SEPARATORS,
+    Conversion,
+    conversion,
+    option_values,
+    possible_targets,
+)
 from sync_assets.ingress.filters import RowFilter, compile_filters
 from sync_assets.ingress.replacements import Replacement, compile_replacements
-from sync_assets.ingress.values import is_option
+from sync_assets.ingress.values import is_option, named_option
 
 FORM_VERSION = 1
 """Goes up whenever the same row would become another payload: then every table is read once more."""
@@ -190,7 +197,7 @@ class _Compiler:
             truncate=configured.truncate,
             options=tuple(options.items()),
             replacement=replacement,
-            separator="; " if self._config.picklists == "labels" else ",",
+            separator=SEPARATORS[self._config.picklists],
         )
         self._warn(field)
         return field
@@ -263,7 +270,7 @@ class _Compiler:
         if field.conversion == "option" and field.attribute.type == "enumeration":
             missing = sorted(set(field.column.labels) - dict(field.options).keys() - replaced)
             if missing:
-                named = ", ".join(f"{code} ({field.column.labels[code]})" for code in missing[:8])
+                named = ", ".join(named_option(code, field.column) for code in missing[:8])
                 self._warnings.append(
                     f"`{name}`: `{to}` has no value for {named}; rows with them will be refused, add replacements"
                 )

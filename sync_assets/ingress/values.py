@@ -45,7 +45,7 @@ def option_code(value: Scalar, column: Column) -> int:
         if column.type != "boolean":
             raise WrongValue(f"`{str(value).lower()}` is no option of `{column.name}`; write {_options(column)}")
         return int(value)
-    by_label = [code for code, label in column.labels.items() if label.casefold() == str(value).casefold()]
+    by_label = [code for code, label in column.labels.items() if label and label.casefold() == str(value).casefold()]
     if len(by_label) > 1:
         numbers = " or ".join(map(str, by_label))
         raise WrongValue(f"several options of `{column.name}` are called `{value}`; write the number, {numbers}")
@@ -63,8 +63,14 @@ def is_option(column: Column) -> bool:
     return column.type in OPTION_TYPES or column.type == "multiselect"
 
 
+def named_option(code: int, column: Column) -> str:
+    """`2 (Female)`, or the number alone where there is no label."""
+    label = column.labels.get(code)
+    return f"{code} ({label})" if label else str(code)
+
+
 def _options(column: Column) -> str:
-    named = [f"{code} ({label})" if label else str(code) for code, label in sorted(column.labels.items())]
+    named = [named_option(code, column) for code in sorted(column.labels)]
     return "one of " + ", ".join(named[:12]) if named else "the option's number"
 
 
