@@ -1,6 +1,8 @@
 """Reports: how much stands where. Each in milliseconds, however much is settled."""
 
+import random
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from datetime import date, datetime
 
 import sqlalchemy as sa
@@ -8,12 +10,18 @@ import sqlalchemy as sa
 from sync_assets.ledger import schema, times
 from sync_assets.ledger.claims import claimable
 from sync_assets.ledger.model import Counts, Reject, State
+from sync_assets.ledger.reasons import kind_of_reason
 from sync_assets.ledger.room import Room
 
 _R = schema.record.c
 _D = schema.pending_day.c
 _T = schema.tally.c
 _E = schema.engine_call.c
+_AT_ONCE = 500
+"""Values in one IN: far below what either database takes."""
+_SMALL = 20_000
+"""Settled records of a table up to which a sample is drawn from all their ids."""
+_MOST_PROBES = 500_000
 
 
 class Reports(Room):
@@ -106,6 +114,55 @@ class Reports(Room):
             )
             for row in rows
         ]
+
+    def reject_reasons(self, table: str, limit: int = 20) -> list[tuple[str, int]]:
+        """Why records of the table are refused and how many for each reason, the most frequent first. Reasons that
+        differ only in an id or a length count as one."""
+        reason = sa.func.coalesce(_R.refusal, _R.reason)
+        refused = sa.select(reason, sa.func.count()).where(schema.STUCK, sa.text("state = 3"), _R.table_name == table)
+        reasons: Counter[str] = Counter()
+        with self._database.read() as connection:
+            for text, records in connection.execute(refused.group_by(reason)):
+                reasons[kind_of_reason(text or "no reason given")] += records
+        return sorted(reasons.items(), key=lambda found: (-found[1], found[0]))[:limit]
+
+    def sample_settled(self, table: str, n: int, seed: int) -> list[str]:
+        """Ids of up to `n` records that Campaign holds as it should, each as likely as any other; the same seed draws
+        the same ones as long as nothing changes. Never reads a large table: looks up random numbers until enough hit.
+        """
+        chance = random.Random(seed)  # noqa: S311  a sample, no secret
+        settled = (_R.table_name == table, _R.state == State.SETTLED.value, _R.acked_hash.is_not(None))
+        by_table: Counter[str] = Counter()
+        with self._database.read() as connection:
+            for name, state, records in connection.execute(sa.select(_T.table_name, _T.state, _T.records)):
+                by_table[name if state == State.SETTLED else ""] += records
+            if by_table[table] <= _SMALL:
+                ids = sorted(connection.execute(sa.select(_R.id).where(*settled)).scalars())
+                return chance.sample(ids, min(n, len(ids)))
+            ends = [sa.select(end(_R.seq)).where(_R.seq > 0) for end in (sa.func.min, sa.func.max)]  # by the index
+            first, last = (connection.execute(end).scalar_one() for end in ends)
+            found: dict[str, None] = {}
+            for _ in range(0, _MOST_PROBES, _AT_ONCE):
+                numbers = [chance.randint(first, last) for _ in range(_AT_ONCE)]
+                hits = sa.select(_R.id).where(_R.seq.in_(numbers), *settled).order_by(_R.seq)
+                found |= dict.fromkeys(connection.execute(hits).scalars())
+                if len(found) >= n:
+                    break
+            return chance.sample(list(found), min(n, len(found)))
+
+    def acked_hashes(self, table: str, ids: Sequence[str]) -> dict[str, bytes]:
+        """Id -> hash of what Campaign acknowledged last, for those of the ids that are settled."""
+        hashes: dict[str, bytes] = {}
+        with self._database.read() as connection:
+            for start in range(0, len(ids), _AT_ONCE):
+                some = sa.select(_R.id, _R.acked_hash).where(
+                    _R.table_name == table,
+                    _R.id.in_(ids[start : start + _AT_ONCE]),
+                    _R.state == State.SETTLED.value,
+                    _R.acked_hash.is_not(None),
+                )
+                hashes |= {id_: bytes(acked) for id_, acked in connection.execute(some)}
+        return hashes
 
     def engine_calls(self, day: date, table: str | None = None) -> dict[str, int]:
         """Engine calls of a UTC day by kind, of one table or of all."""

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from sync_assets.ledger import Ledger
+from sync_assets.ledger import Ledger, reports
 from sync_assets_tests.ledger.helpers import DAY, Clock, Ledgers, capture, claim, guid, many, push, row, settle
 
 
@@ -35,6 +35,9 @@ def operations(ledger: Ledger) -> dict[str, Callable[[], object]]:
         "next due": ledger.next_due,
         "rejects": ledger.rejects,
         "rejects of a table": lambda: ledger.rejects("contact"),
+        "reject reasons": lambda: ledger.reject_reasons("contact"),
+        "sample of a large table": lambda: ledger.sample_settled("contact", 20, 1),
+        "acknowledged hashes": lambda: ledger.acked_hashes("contact", [guid("row1"), guid("row2")]),
         "retry of one": lambda: ledger.retry("contact", guid("bad1")),
         "retry": ledger.retry,
     }
@@ -60,7 +63,10 @@ def analysed(request: pytest.FixtureRequest, used_ledger: Ledger) -> None:
 
 
 @pytest.mark.usefixtures("analysed")
-def test_no_operation_reads_all_records(used_ledger: Ledger, ledgers: Ledgers, clock: Clock) -> None:
+def test_no_operation_reads_all_records(
+    used_ledger: Ledger, ledgers: Ledgers, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "_SMALL", 1_000)
     whole: dict[str, list[str]] = {}
     looked_at = 0
     for name, operation in operations(used_ledger).items():

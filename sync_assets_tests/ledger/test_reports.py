@@ -2,8 +2,11 @@
 
 from datetime import date, timedelta
 
-from sync_assets.ledger import Counts, Ledger
-from sync_assets_tests.ledger.helpers import DAY, Clock, capture, claim, guid, many, push, row, settle
+import pytest
+
+from sync_assets.ledger import Counts, Ledger, reports
+from sync_assets.ledger.reasons import kind_of_reason
+from sync_assets_tests.ledger.helpers import DAY, Clock, capture, claim, guid, hash_of, many, push, row, settle
 
 
 def test_counts_are_by_table_and_state(ledger: Ledger) -> None:
@@ -76,3 +79,70 @@ def test_rejects_are_listed_by_table_in_the_order_in_which_they_came(ledger: Led
     capture(ledger, row("bert", refusal="no"), table="account")
     assert [reject.id for reject in ledger.rejects("contact")] == [guid("zoe"), guid("anna"), guid("mia")]
     assert [reject.table for reject in ledger.rejects()] == ["contact", "contact", "contact", "account"]
+
+
+def test_reasons_are_counted_by_kind_the_most_frequent_first(ledger: Ledger) -> None:
+    long = [row(f"long{n}", refusal=f"jobtitle: {130 + n} characters, at most 100") for n in range(3)]
+    capture(ledger, row("anna"), row("bert"), *long)
+    one, other = claim(ledger)
+    settle(ledger, "refused", one, reason=f"RST-360011 No such parent {guid('mia')}.")
+    settle(ledger, "refused", other, reason=f"RST-360011 No such parent {guid('zoe')}.")
+    capture(ledger, row("carl", refusal="another table's"), table="account")
+    expected = [("jobtitle: <n> characters, at most 100", 3), ("RST-360011 No such parent <id>.", 2)]
+    assert ledger.reject_reasons("contact") == expected
+    assert ledger.reject_reasons("contact", limit=1) == expected[:1]
+    assert ledger.reject_reasons("order") == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("Campaign gave no answer, 4 times.", "Campaign gave no answer, <n> times."),
+        ("jobtitle: 130 characters, at most 100", "jobtitle: <n> characters, at most 100"),
+        ("Unable to find document from key '@h0dzdYCvKKe8k2sI4lX1xAbc'", "Unable to find document from key '<id>'"),
+        ("RST-360011 An error has occurred", "RST-360011 An error has occurred"),
+        ("'age' property of 'profile' is not valid", "'age' property of 'profile' is not valid"),
+    ],
+)
+def test_what_is_particular_to_a_record_is_left_out(reason: str, kind: str) -> None:
+    assert kind_of_reason(reason) == kind
+
+
+@pytest.mark.parametrize("small", [20_000, 0], ids=["a small table", "a large table"])
+def test_a_sample_holds_settled_records_of_its_table_each_once(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
+    monkeypatch.setattr(reports, "_SMALL", small)
+    assert ledger.sample_settled("contact", 10, 1) == []
+    capture(ledger, page=many(300))
+    capture(ledger, page=many(50, prefix="order"), table="account")
+    push(ledger)
+    push(ledger, table="account")
+    capture(ledger, page=many(20, "b"))  # pending again
+    settled = {guid(f"row{n}") for n in range(20, 300)}
+    sample = ledger.sample_settled("contact", 100, 1)
+    assert len(set(sample)) == len(sample) == 100
+    assert set(sample) <= settled
+    assert ledger.sample_settled("contact", 100, 1) == sample
+    assert set(ledger.sample_settled("contact", 100, 2)) != set(sample)
+    assert len(ledger.sample_settled("contact", 1000, 1)) >= 270  # all, but for what chance may leave out
+
+
+def test_a_sample_that_finds_nothing_comes_to_an_end(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "_SMALL", 0)
+    monkeypatch.setattr(reports, "_MOST_PROBES", 2_000)
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, page=many(50, prefix="order"), table="account")
+    assert ledger.sample_settled("contact", 5, 1) == [guid("anna")]
+
+
+def test_acknowledged_hashes_are_those_of_settled_records(ledger: Ledger) -> None:
+    capture(ledger, row("anna"), row("bert"))
+    push(ledger)
+    capture(ledger, row("bert", "b"), row("carl"))
+    ids = [guid(name) for name in ("anna", "bert", "carl", "nobody")]
+    assert ledger.acked_hashes("contact", ids) == {guid("anna"): hash_of("a")}
+    assert ledger.acked_hashes("account", ids) == {}
+    assert ledger.acked_hashes("contact", []) == {}
+    assert len(ledger.acked_hashes("contact", [guid("anna"), *(guid(str(n)) for n in range(1200))])) == 1
