@@ -160,13 +160,15 @@ class FilterRule(_Model):
             values = _plain_list(value)
             if values is None:
                 raise refused(f"`is: {operator}` needs a list of values", "write `value: [1, 2]`")
-            if None in values:
-                raise refused(f"`is: {operator}` cannot look for null", "use a rule with `is: is_null` or `not_null`")
+            if None in values or "" in values:  # an empty text is stored as null (dataverse-web-api.md section 2.4)
+                what = "null" if None in values else "an empty text, which is null in Dynamics 365"
+                raise refused(f"`is: {operator}` cannot look for {what}", "use a rule with `is: is_null` or `not_null`")
         elif "value" not in self.model_fields_set:
             raise refused(f"`is: {operator}` needs a `value`", f"write `value:` beside `is: {operator}`")
-        elif value is None:
+        elif value is None or (value == "" and operator not in _TEXTS):
             null_rule = "not_null" if operator == "ne" else "is_null"
-            raise refused(f"`is: {operator}` cannot compare with null", f"write `is: {null_rule}` without a value")
+            what = "null" if value is None else "an empty text, which is null in Dynamics 365"
+            raise refused(f"`is: {operator}` cannot compare with {what}", f"write `is: {null_rule}` without a value")
         elif not _is_plain(value):
             raise refused(f"`is: {operator}` compares with one value", "write one value, or use `is: in` with a list")
         elif operator in _TEXTS and (isinstance(value, bool | float) or value == ""):
@@ -316,6 +318,26 @@ class Config(_Model):
                 "write `privacy_acknowledged: true` once that is arranged",
             )
         return value
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """D365 table -> Campaign resource."""
+        return {table.table: table.resource for table in self.tables}
+
+    @property
+    def in_link_order(self) -> tuple[TableConfig, ...]:
+        """The tables, parents before their children, else as in the file. There are no circles (config_checks)."""
+        order: dict[str, TableConfig] = {}
+
+        def add(table: TableConfig) -> None:
+            for link in table.links:
+                if link.table not in order:
+                    add(self.table(link.table))
+            order.setdefault(table.table, table)
+
+        for table in self.tables:
+            add(table)
+        return tuple(order.values())
 
     def table(self, name: str) -> TableConfig:
         """The mapping of D365 table `name`; KeyError if it is not mapped."""

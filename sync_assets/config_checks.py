@@ -25,6 +25,7 @@ def check(data: dict[Any, Any], line: Callable[[Path], int]) -> Iterator[Finding
     tables = [(("tables", n), table) for n, table in enumerate(_list(data.get("tables"))) if isinstance(table, dict)]
     for path, table in tables:
         yield from _attributes_once(path, table, line)
+        yield from _plain_attributes(path, table)
         yield from _address(path, table)
         yield from _something_mapped(path, table)
         yield from _replacements_are_of_fields(path, table)
@@ -87,6 +88,21 @@ def _attributes_once(path: Path, table: dict[Any, Any], line: Callable[[Path], i
             )
 
 
+def _plain_attributes(path: Path, table: dict[Any, Any]) -> Iterator[Finding]:
+    """Keys and links are attributes of the resource itself: Campaign addresses no record by a sub-field."""
+    key = table.get("key")
+    if isinstance(key, str) and "." in key:
+        yield (*path, "key"), f"`{key}` is a sub-field and cannot be the key", "name an attribute of the resource"
+    for n, link in enumerate(_list(table.get("links"))):
+        to = _dict(link).get("to")
+        if isinstance(to, str) and "." in to and _dict(link).get("style", "key") == "key":
+            yield (
+                (*path, "links", n, "to"),
+                f"`{to}` is a sub-field and cannot be a link",
+                "name a link of the resource, as in `cusContactLink`, or write `style: join`",
+            )
+
+
 def _address(path: Path, table: dict[Any, Any]) -> Iterator[Finding]:
     by_filter = table.get("address") == "filter"
     if by_filter and table.get("filter") is None:
@@ -113,11 +129,14 @@ def _something_mapped(path: Path, table: dict[Any, Any]) -> Iterator[Finding]:
 
 def _replacements_are_of_fields(path: Path, table: dict[Any, Any]) -> Iterator[Finding]:
     fields = [field for field in _dict(table.get("fields")) if isinstance(field, str)]
-    for field in _dict(table.get("replacements")):
+    for field, values in _dict(table.get("replacements")).items():
+        where = (*path, "replacements", field)
         if field not in fields:
             meant = did_you_mean(str(field), fields)
             instead = f"did you mean `{meant}`?" if meant else "map it in `fields` or remove its replacements"
-            yield (*path, "replacements", field), f"`{field}` has replacements but is not mapped", instead
+            yield where, f"`{field}` has replacements but is not mapped", instead
+        if "" in _dict(values):
+            yield (*where, ""), "an empty text is null in Dynamics 365 and never replaced", "write `null` for it"
 
 
 def _used_once(tables: list[tuple[Path, Any]], what: str, line: Callable[[Path], int]) -> Iterator[Finding]:

@@ -33,6 +33,13 @@ _EXAMPLES = {
 }
 """What may stand where a required key is missing."""
 
+_EXAMPLES_IN = {
+    ("links", "field"): "field: new_contactid",
+    ("links", "to"): "to: cusContactLink",
+    ("mappings", "to"): "to: blackListEmail",
+}
+"""The same for keys that mean something else within `links` and `mappings`."""
+
 _MUST_BE = {
     "bool_type": "true or false",
     "string_type": "a text (put it in quotes if it looks like a number)",
@@ -97,7 +104,7 @@ def _of_models(error: ValidationError, document: Document) -> Iterator[Finding]:
         if known == "config":
             yield place, context["what"], context["instead"]
         elif known == "missing":
-            yield place, f"`{name}` is missing{_of(place)}", f"write e.g. `{_EXAMPLES.get(name, name + ': ...')}`"
+            yield place, f"`{name}` is missing{_of(place)}", f"write e.g. `{_example(name, place)}`"
         elif known in ("extra_forbidden", "invalid_key"):
             yield _unknown_key(place, name)
         elif known == "literal_error":
@@ -107,7 +114,7 @@ def _of_models(error: ValidationError, document: Document) -> Iterator[Finding]:
                 "write " + context["expected"].replace("'", ""),
             )
         elif known == "too_short":
-            yield place, f"`{name}` is empty", f"write e.g. `{_EXAMPLES.get(name, name + ': ...')}`"
+            yield place, f"`{name}` is empty", f"write e.g. `{_example(name, place)}`"
         elif known in _MUST_BE:
             yield place, f"`{name}` cannot be {_shown(detail['input'])}", f"write {_MUST_BE[known]}"
         else:
@@ -129,6 +136,11 @@ def _name(place: Place) -> str:
     if len(place) > 1 and isinstance(place[-1], int) and place[-2] in ("tables", "rules", "links"):
         return f"{place[-2]}[{place[-1]}]"
     return str(place[-1]) if place else "the file"
+
+
+def _example(name: str, place: Place) -> str:
+    within = (text for (around, key), text in _EXAMPLES_IN.items() if key == name and around in place)
+    return next(within, _EXAMPLES.get(name, f"{name}: ..."))
 
 
 def _of(place: Place) -> str:
