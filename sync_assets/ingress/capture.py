@@ -23,8 +23,6 @@ from sync_assets.ingress.mapping import Mapping
 from sync_assets.ingress.transform import transform
 from sync_assets.ledger import Feed, FeedMoved, Ledger, Position
 
-GUARDED_ABOVE = 100
-"""Known records from which on a mass deletion is a question (contract.md section 3, max_delete_share)."""
 LEASE_SECONDS = 120
 """How long a capture owns its feed without a sign of life; every page renews it."""
 
@@ -80,6 +78,9 @@ class Capture:
                 try:
                     if await self._follow(result, started):
                         continue  # what changed while the full read was under way stands in the feed after it
+                    result.deleted += await asyncio.to_thread(
+                        self.ledger.carry_out_deletes, self.table.name, max_share=self.max_delete_share
+                    )
                     return result
                 except FeedMoved:
                     continue  # another worker saved pages meanwhile; go on from where it got to
@@ -144,9 +145,8 @@ class Capture:
     def _save(self, page: Page, feed: Feed | None, result: CaptureResult) -> Feed:
         passed, dropped = filter_rows(page.rows, self.mapping.row_filter)
         rows = transform(passed, self.mapping)
-        deleted = page.deleted if self.apply_deletes else []
-        if self.mapping.row_filter and self.mapping.row_filter.delete_filtered_out:
-            deleted = deleted + dropped[self.mapping.table_key.select_name].str.to_lowercase().to_list()
+        left = dropped[self.mapping.table_key.select_name].str.to_lowercase().to_list()
+        delete_left = bool(self.mapping.row_filter and self.mapping.row_filter.delete_filtered_out)
         done = page.next_link is None
         full_read_goes_on = not done and (feed is None or feed.link is None or feed.kind == "page")
         position = Position(
@@ -160,10 +160,12 @@ class Capture:
         saved = self.ledger.save_page(
             self.table.name,
             rows,
-            deleted,
+            [*(page.deleted if self.apply_deletes else []), *(left if delete_left else [])],
             position,
             feed.version if feed else None,
-            max_deletes=self._max_deletes(feed) if deleted else None,
+            withdrawn=[*([] if self.apply_deletes else page.deleted), *([] if delete_left else left)],
+            links=self.mapping.link_specs,
+            missing_are_deleted=self.apply_deletes,
         )
         result.pages += 1
         result.rows += page.rows.height
@@ -172,17 +174,8 @@ class Capture:
         result.changed += saved.changed
         result.unchanged += saved.unchanged
         result.refused += saved.refused
-        result.deleted += saved.deleted
         result.days.update(dict(rows.group_by("day").len().iter_rows()))
         current = self.ledger.feed(self.table.name)
         if current is None or current.version != saved.version:
             raise FeedMoved(self.table.name, saved.version, current.version if current else None)
         return current
-
-    def _max_deletes(self, feed: Feed | None) -> int | None:
-        """How many records may go before somebody is asked: a share of those known, once there are more than 100."""
-        counts = self.ledger.counts().get(self.table.name)
-        known = (counts.records if counts else 0) + (feed.deletes if feed else 0)
-        if known <= GUARDED_ABOVE or (feed and feed.deletes_approved):
-            return None
-        return int(self.max_delete_share * known)

@@ -8,6 +8,7 @@ an earlier POST may have arrived, PATCH comes first, so that no record is ever m
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,21 +46,37 @@ async def deliver(record: Claimed, records: Records, guard: Guard) -> Delivery:
         said, deed = await records.delete(record.id, guard), "deleted"
         if said.kind == "missing":
             said = Verdict("done")
-    elif record.payload is None:
+    elif record.payload is None and record.operation == "insert":
         return Delivery("refused", reason="The ledger holds nothing to send for this record: replay the table.")
     else:
-        said, deed = await _write(record, record.payload, records, guard)
+        said, deed = await _write(record, records, guard)
     return _delivery(record, said, deed)
 
 
-async def _write(record: Claimed, payload: str, records: Records, guard: Guard) -> tuple[Verdict, Deed]:
+def body(form: str | None, record: Claimed, key: str) -> bytes:
+    """What is sent: the stored form and the links by the parents' keys (campaign-standard-api.md section 5, Links).
+
+    No form: the links alone. An insert does not name links that lead nowhere, an update takes them back.
+    """
+    links = [
+        f"{json.dumps(link.attribute)}:{json.dumps({'PKey': link.id} if link.id else None)}"
+        for link in record.links
+        if link.keyed and (link.id or record.operation == "update")
+    ]
+    start = form or json.dumps({key: record.id})
+    return ",".join([start.removesuffix("}"), *links]).encode() + b"}"
+
+
+async def _write(record: Claimed, records: Records, guard: Guard) -> tuple[Verdict, Deed]:
     """POST and PATCH until one of them settles the matter.
 
     An insert that turns out to be an update sends the insert's form: it is the first load of this record, and fields
     that are sent on first load only belong to it.
     """
-    whole = payload.encode()
-    changes = (record.update_payload or payload).encode() if record.operation == "update" else whole
+    whole = body(record.payload, record, records.key)
+    changes = (
+        body(record.update_payload or record.payload, record, records.key) if record.operation == "update" else whole
+    )
     patch = record.operation == "update" or record.uncertain
     taken: Verdict | None = None  # what a POST was told about a key that exists already
     posts = 0
@@ -70,6 +87,8 @@ async def _write(record: Claimed, payload: str, records: Records, guard: Guard) 
                 return said, "updated"
             if taken:
                 return Verdict("refused", taken.reason), "updated"  # the key that is taken is not our id
+            if record.payload is None:
+                return Verdict("refused", "Campaign no longer holds this record: replay the table."), "updated"
             patch = False
         posts += 1
         try:

@@ -34,7 +34,7 @@ class Pushed:
 async def capture_table(runtime: Runtime, config: TableConfig) -> Captured:
     """Follows the table's change feed into the ledger. Raises SyncAssetsError of all kinds."""
     async with runtime.d365() as d365, runtime.campaign() as campaign:
-        ready = await preflight(config, d365, campaign)
+        ready = await preflight(config, d365, campaign, runtime.config.targets)
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
         await asyncio.to_thread(release_dead, ledger)
         result = await Capture(

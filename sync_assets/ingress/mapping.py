@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping as ABCMapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from sync_assets.campaign.metadata import Attribute, Resource
@@ -27,12 +29,16 @@ from sync_assets.ingress.conversion import (
 from sync_assets.ingress.filters import RowFilter, compile_filters
 from sync_assets.ingress.replacements import Replacement, compile_replacements
 from sync_assets.ingress.values import is_option, named_option
+from sync_assets.ledger.model import LinkSpec
 
 FORM_VERSION = 1
 """Goes up whenever the same row would become another payload: then every table is read once more."""
 
 MODIFIED = "modifiedon"
 _ID_LENGTH = 36
+
+Targets = ABCMapping[str, str]
+"""D365 table -> Campaign resource, of all mapped tables."""
 
 
 class MappingError(SyncAssetsError):
@@ -87,10 +93,28 @@ class Mapping:
     links: tuple[LinkField, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def link_specs(self) -> tuple[LinkSpec, ...]:
+        """The links as the ledger knows them."""
+        return tuple(
+            LinkSpec(
+                field.attribute.path,
+                field.link.table,
+                required=field.link.cardinality == "one",
+                keyed=field.link.style == "key",
+            )
+            for field in self.links
+        )
 
-def compile_mapping(config: TableConfig, table: Table, resource: Resource) -> Mapping:
-    """The mapping of one table. Raises MappingError with everything that is wrong, a line each."""
-    return _Compiler(config, table, resource).mapping()
+
+def compile_mapping(
+    config: TableConfig, table: Table, resource: Resource, targets: Targets = MappingProxyType({})
+) -> Mapping:
+    """The mapping of one table. Raises MappingError with everything that is wrong, a line each.
+
+    targets: the resource of each mapped table, to check where links lead.
+    """
+    return _Compiler(config, table, resource, targets).mapping()
 
 
 def attribute_problem(resource: Resource, path: str, where: str) -> str | None:
@@ -119,8 +143,8 @@ def key_problem(resource: Resource, path: str) -> str | None:
 class _Compiler:
     """Collects problems and warnings while it looks at each part of the configuration."""
 
-    def __init__(self, config: TableConfig, table: Table, resource: Resource) -> None:
-        self._config, self._table, self._resource = config, table, resource
+    def __init__(self, config: TableConfig, table: Table, resource: Resource, targets: Targets) -> None:
+        self._config, self._table, self._resource, self._targets = config, table, resource, targets
         self._d365: list[str] = []
         self._campaign: list[str] = []
         self._warnings: list[str] = []
@@ -227,6 +251,12 @@ class _Compiler:
             self._d365.append(f"link `{link.field}`: the column is of type {column.type}; name a lookup column")
         if link.style == "key" and attribute.type != "link":
             self._campaign.append(f"link `{link.field}`: `{link.to}` is no link; write `style: join` or name a link")
+        target = self._targets.get(link.table)
+        if link.style == "key" and attribute.target and target and attribute.target != target:
+            self._campaign.append(
+                f"link `{link.field}`: `{link.to}` leads to {attribute.target}, but {link.table} is mapped to {target};"
+                " name another link"
+            )
         if link.style == "join" and attribute.type != "string":
             self._campaign.append(f"link `{link.field}`: `{link.to}` is no text; write `style: key` or name a text")
         return LinkField(column, attribute, link)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 from sync_assets.campaign.client import CampaignClient
@@ -16,7 +17,14 @@ from sync_assets.config import TableConfig
 from sync_assets.d365.client import DataverseClient
 from sync_assets.d365.metadata import Table
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ingress.mapping import Mapping, MappingError, attribute_problem, compile_mapping, key_problem
+from sync_assets.ingress.mapping import (
+    Mapping,
+    MappingError,
+    Targets,
+    attribute_problem,
+    compile_mapping,
+    key_problem,
+)
 
 Side = Literal["d365", "campaign"]
 
@@ -61,7 +69,9 @@ class Ready:
     findings: list[Finding] = field(default_factory=list[Finding])
 
 
-async def preflight(config: TableConfig, d365: DataverseClient, campaign: CampaignClient) -> Ready:
+async def preflight(
+    config: TableConfig, d365: DataverseClient, campaign: CampaignClient, targets: Targets = MappingProxyType({})
+) -> Ready:
     """Reads the metadata of both sides and compiles the mapping. Raises NotReady with all findings, and what the
     clients raise when a system cannot be asked at all. Makes no engine call."""
     table, resource = await asyncio.gather(
@@ -72,12 +82,9 @@ async def preflight(config: TableConfig, d365: DataverseClient, campaign: Campai
     columns: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     try:
-        mapping = compile_mapping(config, table, resource)
+        mapping = compile_mapping(config, table, resource, targets)
     except MappingError as error:
         columns, attributes = error.d365, error.campaign
-    if config.links:
-        # A child without its link would stand hidden in Campaign (campaign-standard-api.md section 5).
-        attributes = (*attributes, "links are not written by this version: leave the table out for now")
     findings += [
         _found("mapped_columns_exist", columns),
         _found("mapped_attributes_exist", attributes),
@@ -109,7 +116,8 @@ def _tracking(table: Table) -> Finding:
 
 
 def _attributes(config: TableConfig, resource: Resource) -> Finding:
-    told = (attribute_problem(resource, mapped.to, f"`{column}`") for column, mapped in config.fields.items())
+    told = [attribute_problem(resource, mapped.to, f"`{column}`") for column, mapped in config.fields.items()]
+    told += [attribute_problem(resource, link.to, f"link `{link.field}`") for link in config.links]
     return _found("mapped_attributes_exist", [problem for problem in told if problem])
 
 

@@ -301,4 +301,6 @@ class _Push:
         self._closed += 1
         if delivery.wait is not None:
             self._put_off[record.seq] = time.monotonic() + delivery.wait
-        self._holding.close(Outcome(record.seq, delivery.result, record.hash, delivery.reason, delivery.wait))
+        self._holding.close(
+            Outcome(record.seq, delivery.result, record.hash, delivery.reason, delivery.wait, record.links)
+        )

@@ -18,7 +18,7 @@ from sync_assets.ingress.conversion import empty_value
 from sync_assets.ingress.exact_numbers import canonical
 from sync_assets.ingress.expressions import converted, refusal_reason
 from sync_assets.ingress.filters import filter_rows
-from sync_assets.ingress.mapping import FORM_VERSION, MODIFIED, Field, Mapping
+from sync_assets.ingress.mapping import FORM_VERSION, MODIFIED, Field, LinkField, Mapping
 from sync_assets.ingress.replacements import replace, replaced_name
 
 FIRST_DAY = date(2000, 1, 1)
@@ -44,7 +44,9 @@ def transform(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
 
     Out: id (lower case), day (UTC date of modifiedon, not before FIRST_DAY), payload (JSON of an insert),
     update_payload (JSON of an update; null where every field applies updates, then both are the same), hash (16 bytes,
-    of the update form), refusal (null, or why the row cannot be sent; holds no personal data).
+    of the update form and the links), refusal (null, or why the row cannot be sent; holds no personal data), and for
+    each link a column under its attribute's name (the parent's id in lower case, or null). A link of style join is also
+    in the payload, as the plain attribute that it is; one of style key is put there when it is sent.
     """
     once = rows.unique(mapping.table_key.select_name, keep="last", maintain_order=True)
     passed, _ = filter_rows(once, mapping.row_filter)
@@ -54,23 +56,36 @@ def transform(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
 def convert(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
     """The second half of `transform`: from rows with their replaced values to payloads."""
     exact = _exact(rows, mapping)
-    values = exact.select(_id(mapping), *(_value(field, rows) for field in mapping.fields))
+    values = exact.select(
+        _id(mapping), *(_value(field, rows) for field in mapping.fields), *(_parent(link) for link in mapping.links)
+    )
     values, refusals = _fitting(values, rows, mapping)
     forms = [_json(_tree(mapping, updates_only=False)).alias("payload")]
     if any(not field.apply_updates for field in mapping.fields):
         forms.append(_json(_tree(mapping, updates_only=True)).alias("update_payload"))
     else:
         forms.append(pl.lit(None, pl.String).alias("update_payload"))
-    written = values.select(pl.col(mapping.key.path).alias("id"), *forms)
-    hashed = written.select(pl.coalesce("update_payload", "payload").cast(pl.Binary)).to_series().to_list()
+    paths = [link.attribute.path for link in mapping.links]
+    written = values.select(pl.col(mapping.key.path).alias("id"), *forms, *paths)
+    form = pl.concat_str(pl.coalesce("update_payload", "payload"), *(_linked(link) for link in mapping.links))
+    hashed = written.select(form.cast(pl.Binary)).to_series().to_list()
     hashes = [blake2b(form, digest_size=16, person=_PERSON).digest() for form in hashed]
     return written.with_columns(
         _day(rows), pl.Series("hash", hashes, dtype=pl.Binary), _joined(refusals, rows.height)
-    ).select("id", "day", "payload", "update_payload", "hash", "refusal")
+    ).select("id", "day", "payload", "update_payload", "hash", "refusal", *paths)
 
 
 def _id(mapping: Mapping) -> pl.Expr:
     return pl.col(mapping.table_key.select_name).str.to_lowercase().alias(mapping.key.path)
+
+
+def _parent(field: LinkField) -> pl.Expr:
+    return pl.col(field.column.select_name).str.to_lowercase().alias(field.attribute.path)
+
+
+def _linked(field: LinkField) -> pl.Expr:
+    """What a link adds to the form that is hashed: another parent is another state."""
+    return pl.concat_str(pl.lit(f"\n{field.attribute.path}:"), pl.col(field.attribute.path).fill_null(""))
 
 
 def _day(rows: pl.DataFrame) -> pl.Series:
@@ -148,6 +163,7 @@ def _tree(mapping: Mapping, *, updates_only: bool) -> Tree:
     there; Campaign refuses only another value (campaign-standard-api.md section 5, "business key changed")."""
     tree: Tree = {}
     attributes = [field.attribute for field in mapping.fields if field.apply_updates or not updates_only]
+    attributes += [field.attribute for field in mapping.links if field.link.style == "join"]
     for attribute in sorted([mapping.key, *attributes], key=lambda one: one.path):
         *groups, name = attribute.path.split(".")
         place = tree
@@ -186,5 +202,5 @@ def _members(tree: Tree) -> tuple[list[pl.Expr], list[tuple[str, pl.Expr]]]:
         elif member.type == "float":
             exact.append((name, pl.col(member.path)))
         else:
-            native.append(pl.col(member.path).alias(name))
+            native.append(pl.col(member.path).fill_null(empty_value(member)).alias(name))
     return native, exact

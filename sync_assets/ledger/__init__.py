@@ -1,9 +1,10 @@
 """The ledger: desired state against acknowledged state, for every D365 row in scope (design.md).
 
 rules      the life of a record, pure functions: start reading here
+ties       parents, children and privacy holds: which records wait for which
 model      the words used with the rest of the program
 schema     the tables; migrations bring them about
-feeds, captures, claims, reports   the operations, gathered in Ledger
+feeds, gone, captures, claims, reports, waiting   the operations, gathered in Ledger
 database, bulk   SQLite and PostgreSQL
 """
 
@@ -14,7 +15,10 @@ from sync_assets.ledger.model import (
     Counts,
     Feed,
     FeedKind,
+    Gate,
     Lease,
+    LinkSpec,
+    LinkTo,
     Operation,
     Outcome,
     PageResult,
@@ -31,9 +35,12 @@ __all__ = [
     "Feed",
     "FeedKind",
     "FeedMoved",
+    "Gate",
     "Lease",
     "Ledger",
     "LedgerError",
+    "LinkSpec",
+    "LinkTo",
     "Operation",
     "Outcome",
     "PageResult",

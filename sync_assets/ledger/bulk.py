@@ -28,9 +28,11 @@ INSERTED = (
     "changed_at",
 )
 _COLUMNS = ", ".join(INSERTED)
-_STAND = ", ".join(
-    "CASE WHEN acked_hash IS NULL THEN payload END AS payload" if name == "payload" else name for name in Stand._fields
-)
+_MADE = {
+    "payload": "CASE WHEN acked_hash IS NULL THEN payload END AS payload",
+    "has_payload": "payload IS NOT NULL AS has_payload",
+}
+_STAND = ", ".join(_MADE.get(name, name) for name in Stand._fields)
 _STANDS = f"SELECT {_STAND} FROM sync_record"  # noqa: S608 - made of constants
 _NEVER = "-" * 32  # in place of a hash in hexadecimal: equal to none
 
@@ -61,8 +63,14 @@ class Bulk(Protocol):
         """
         ...
 
-    def find(self, connection: Connection, table: str, ids: list[str]) -> list[int]:
+    def find(self, connection: Connection, table: str, ids: Sequence[str]) -> dict[str, int]:
         """The seqs of those ids that have a record."""
+        ...
+
+    def for_ids(
+        self, connection: Connection, statement: str, ids: Sequence[str], *values: Any, also: str = ""
+    ) -> Sequence[Any]:
+        """The rows of a SELECT that ends in a column of ids, to be one of `ids`; values as in `for_seqs`."""
         ...
 
     def insert(self, connection: Connection, records: "pl.DataFrame") -> None:
@@ -105,19 +113,25 @@ class SqliteBulk:
             """
             SELECT p.key, r.seq FROM json_each(?) p
             LEFT JOIN sync_record r ON r.table_name = ? AND r.id = substr(p.value, 33)
-            WHERE r.seq IS NULL OR ? OR r.desired_hash IS NULL OR r.acked_hash IS NULL
+            WHERE r.seq IS NULL OR ? OR r.desired_hash IS NULL OR r.acked_hash IS NULL OR r.withdrawn <> 0
                OR r.refusal IS NOT NULL OR lower(hex(r.desired_hash)) <> substr(p.value, 1, 32)
             """,
             (packed, table, everything),
         )
         return [(index, seq) for index, seq in rows.all()]
 
-    def find(self, connection: Connection, table: str, ids: list[str]) -> list[int]:
-        rows = connection.exec_driver_sql(
-            "SELECT seq FROM sync_record WHERE table_name = ? AND id IN (SELECT value FROM json_each(?))",
-            (table, json.dumps(ids)),
-        )
-        return [row[0] for row in rows.all()]
+    def find(self, connection: Connection, table: str, ids: Sequence[str]) -> dict[str, int]:
+        statement = "SELECT id, seq FROM sync_record WHERE table_name = ? AND id"
+        return {row[0]: row[1] for row in self.for_ids(connection, statement, ids, table)}
+
+    def for_ids(
+        self, connection: Connection, statement: str, ids: Sequence[str], *values: Any, also: str = ""
+    ) -> Sequence[Any]:
+        if not ids:
+            return []
+        marks = statement.count("?")
+        within = f"{statement} IN (SELECT value FROM json_each(?)) {also}"  # noqa: S608 - made of constants
+        return connection.exec_driver_sql(within, (*values[:marks], json.dumps(ids), *values[marks:])).all()
 
     def insert(self, connection: Connection, records: "pl.DataFrame") -> None:
         marks = ", ".join("?" * len(INSERTED))
@@ -158,19 +172,25 @@ class PostgresBulk:
             FROM unnest(string_to_array(%s, chr(31)), string_to_array(%s, chr(31), ''))
                 WITH ORDINALITY p (id, hash, n)
             LEFT JOIN sync_record r ON r.table_name = %s AND r.id = p.id
-            WHERE r.seq IS NULL OR %s OR r.desired_hash IS NULL OR r.acked_hash IS NULL
+            WHERE r.seq IS NULL OR %s OR r.desired_hash IS NULL OR r.acked_hash IS NULL OR r.withdrawn <> 0
                OR r.refusal IS NOT NULL OR r.desired_hash IS DISTINCT FROM decode(p.hash, 'hex')
             """,
             (_packed(ids), _packed([digest or "" for digest in hashes]), table, everything),
         )
         return [(index, seq) for index, seq in rows.all()]
 
-    def find(self, connection: Connection, table: str, ids: list[str]) -> list[int]:
-        rows = connection.exec_driver_sql(
-            "SELECT seq FROM sync_record WHERE table_name = %s AND id = ANY(string_to_array(%s, chr(31)))",
-            (table, _packed(ids)),
-        )
-        return [row[0] for row in rows.all()]
+    def find(self, connection: Connection, table: str, ids: Sequence[str]) -> dict[str, int]:
+        statement = "SELECT id, seq FROM sync_record WHERE table_name = ? AND id"
+        return {row[0]: row[1] for row in self.for_ids(connection, statement, ids, table)}
+
+    def for_ids(
+        self, connection: Connection, statement: str, ids: Sequence[str], *values: Any, also: str = ""
+    ) -> Sequence[Any]:
+        if not ids:
+            return []
+        marks = statement.count("?")
+        within = f"{statement} = ANY(string_to_array(?, chr(31))) {also}".replace("?", "%s")
+        return connection.exec_driver_sql(within, (*values[:marks], _packed(ids), *values[marks:])).all()
 
     def insert(self, connection: Connection, records: "pl.DataFrame") -> None:
         # The ids are known to be new, so COPY goes straight into the table.
@@ -206,6 +226,6 @@ def _add_total(totals: str, key: str) -> str:
     return f"ON CONFLICT (table_name, {key}) DO UPDATE SET records = {totals}.records + excluded.records"
 
 
-def _packed(texts: list[str]) -> str:
+def _packed(texts: Sequence[str]) -> str:
     """Many texts as one parameter: the driver takes 1.6 µs for each element of a list."""
     return "\x1f".join(texts)

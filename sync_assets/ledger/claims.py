@@ -9,8 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import rules, schema, times
-from sync_assets.ledger.model import Claimed, Lease, Operation, Outcome, SettleResult, State
-from sync_assets.ledger.room import Room, Tally
+from sync_assets.ledger.model import Claimed, Gate, Lease, LinkTo, Operation, Outcome, SettleResult, State
+from sync_assets.ledger.room import Tally
+from sync_assets.ledger.rules import Stand
+from sync_assets.ledger.ties import TiedRecords
 
 _R = schema.record.c
 _D = schema.pending_day.c
@@ -26,7 +28,7 @@ _CLAIM = """
 """
 
 
-class Claims(Room):
+class Claims(TiedRecords):
     def claim(
         self,
         table: str,
@@ -47,8 +49,10 @@ class Claims(Room):
             now = self._now()
             rows = connection.execute(self._due(connection, table, now, limit, days)).all()
             until = now + times.seconds(lease_seconds)
-            self._bulk.for_seqs(connection, _CLAIM, [row.seq for row in rows], owner, until)
-            return [_claimed(row) for row in rows]
+            seqs = [row.seq for row in rows]
+            self._bulk.for_seqs(connection, _CLAIM, seqs, owner, until)
+            links = self._links_to_send(connection, seqs) if self._tied(connection) else {}
+            return [_claimed(row, links.get(row.seq, ())) for row in rows]
 
         return self._database.write(work)
 
@@ -102,19 +106,24 @@ class Claims(Room):
             tally = Tally()
             open_: list[rules.Verdict] = []
             settled: list[rules.Verdict] = []
-            removed: list[int] = []
+            removed: list[Stand] = []
+            moved: list[Stand] = []
             held = self._bulk.stands(connection, list(by_seq), "AND lease_owner = ?", owner)
             for stand in held:
                 verdict = rules.after_outcome(stand, by_seq[stand.seq], now=now)
                 if verdict is None:
                     tally.remove(stand)
-                    removed.append(stand.seq)
+                    removed.append(stand)
                     continue
                 tally.move(stand, verdict.state, stand.day)
+                moved.append(rules.answered(stand, verdict))
                 (settled if verdict.state == State.SETTLED else open_).append(verdict)
             self._bulk.for_each(connection, _SETTLED, settled)
             self._bulk.for_each(connection, _OPEN, open_)
-            self._bulk.for_seqs(connection, "DELETE FROM sync_record", removed)
+            self._bulk.for_seqs(connection, "DELETE FROM sync_record", [stand.seq for stand in removed])
+            if self._tied(connection):
+                self._links_sent(connection, [by_seq[stand.seq] for stand in moved])
+                self._regate(connection, moved, removed, tally)
             self._count(connection, tally)
             self._count_calls(connection, calls or {}, now)
             states = Counter(verdict.state for verdict in open_)
@@ -152,7 +161,10 @@ class Claims(Room):
                 tally.add(row.table_name, State.FAILED, row.day, -1)
                 tally.add(row.table_name, State.PENDING, row.day)
             again = "UPDATE sync_record SET state = 1, not_before = NULL"
-            self._bulk.for_seqs(connection, again, [row.seq for row in rows])
+            seqs = [row.seq for row in rows]
+            self._bulk.for_seqs(connection, again, seqs)
+            if self._tied(connection):
+                self._regate(connection, self._bulk.stands(connection, seqs), (), tally)
             self._count(connection, tally)
             return len(rows)
 
@@ -179,6 +191,7 @@ class Claims(Room):
                 _R.attempts,
                 _R.uncertain,
                 _R.resend,
+                _R.gate,
             )
             .where(_R.table_name == table, schema.PENDING, *claimable(now))
             .limit(limit)
@@ -211,17 +224,19 @@ def claimable(now: int) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]
     )
 
 
-def _claimed(row: Any) -> Claimed:
-    operation: Operation = "delete" if row.desired_hash is None else "insert" if row.acked_hash is None else "update"
+def _claimed(row: Any, links: tuple[LinkTo, ...]) -> Claimed:
+    unwanted = row.desired_hash is None or row.gate == Gate.ABSENT
+    operation: Operation = "delete" if unwanted else "insert" if row.acked_hash is None else "update"
     return Claimed(
         seq=row.seq,
         id=row.id,
         day=times.from_day_number(row.day),
         operation=operation,
-        payload=row.payload,
+        payload=None if unwanted else row.payload,
         # Sent again means sent as a whole, with the fields that an update would leave out.
-        update_payload=None if row.resend else row.update_payload,
-        hash=row.desired_hash,
+        update_payload=None if row.resend or unwanted else row.update_payload,
+        hash=None if unwanted else row.desired_hash,
         attempts=row.attempts,
         uncertain=bool(row.uncertain),
+        links=() if unwanted else links,
     )

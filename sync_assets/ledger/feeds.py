@@ -35,8 +35,11 @@ class Feeds(Room):
 
         def work(connection: Connection) -> Feed:
             now = self._now()
+            newest = connection.execute(sa.select(sa.func.max(schema.record.c.seq))).scalar()
+            connection.execute(sa.delete(schema.seen).where(schema.seen.c.table_name == table))
             changes = {
                 "read_id": _F.read_id + 1,
+                "read_bound": newest or 0,
                 "link": None,
                 "kind": "page",
                 "complete": False,
@@ -107,8 +110,9 @@ class Feeds(Room):
 
     def _advance(
         self, connection: Connection, table: str, position: Position, expected_version: int | None, now: int
-    ) -> tuple[int, bool]:
-        """Save a position: (its version, whether the rows read up to it are to be resent).
+    ) -> tuple[int, bool, int | None]:
+        """Save a position: (its version, whether the rows read up to it are to be resent, the bound of a full read that
+        began again).
 
         First in its transaction: it locks the feed, so that the captures of one table follow one another.
         """
@@ -129,20 +133,28 @@ class Feeds(Room):
             )
             if connection.execute(new.on_conflict_do_nothing(), execution_options=_COUNTED).rowcount != 1:
                 raise _moved(connection, table, None)
-            return 1, False
-        resend = connection.execute(sa.select(_F.resend).where(_F.table_name == table).with_for_update()).scalar()
+            return 1, False, None
+        before = connection.execute(
+            sa.select(_F.resend, _F.read_bound).where(_F.table_name == table).with_for_update()
+        ).one_or_none()
         changes = {
             "link": position.link,
             "kind": position.kind,
             "fingerprint": position.fingerprint,
             "complete": sa.true() if position.complete else _F.complete,
             "resend": sa.false() if position.complete else _F.resend,
-            "deletes_approved": False if position.end else _F.deletes_approved,
+            "read_bound": sa.null() if position.complete else _F.read_bound,
             "saved_at": now,
             "polled_at": now,
         }
         feed = _move(connection, table, expected_version, changes, read_id=position.read_id)
-        return feed.version, bool(resend)
+        return feed.version, bool(before and before.resend), before.read_bound if before else None
+
+    def _touch(self, connection: Connection, table: str, expected_version: int | None) -> int:
+        """The feed's next version, its position unchanged."""
+        if expected_version is None:
+            raise ValueError("rows beside a feed need the feed's version")
+        return _move(connection, table, expected_version, {}).version
 
 
 def _stored(connection: Connection, table: str) -> Feed | None:

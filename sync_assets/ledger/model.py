@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import IntEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 FeedKind = Literal["page", "delta"]
 Operation = Literal["insert", "update", "delete"]
@@ -15,9 +15,41 @@ class State(IntEnum):
 
     SETTLED = 0  # Campaign acknowledged what it should hold
     PENDING = 1  # something is to be sent
-    WAITING = 2  # to be sent once its parent is acknowledged
+    WAITING = 2  # to be sent once other records are where they must be, or its row was read again; see Gate
     FAILED = 3  # the transform or the other side refused it; stands until it changes or is retried
     HELD = 4  # under a privacy hold: written nowhere
+
+
+class Gate(IntEnum):
+    """What stands between a record and Campaign. The numbers are stored, so they never change their meaning."""
+
+    OPEN = 0
+    COMING = 1  # a parent is still to be acknowledged
+    ABSENT = 2  # a parent that it needs is not to be in Campaign, so it is not to be there either
+    UNREAD = 3  # its row must be read again: the payload was erased when Campaign acknowledged it
+    CHILDREN = 4  # it is to be deleted, its children go first
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSpec:
+    """A link of a table, as configured. attribute: of the child in Campaign, also a column of the captured rows.
+
+    required: a child never stands in Campaign without this parent (cardinality one). keyed: sent as a link by the
+    parent's key (style key); if not, the payload itself holds the key in a plain attribute (style join).
+    """
+
+    attribute: str
+    parent_table: str
+    required: bool = True
+    keyed: bool = True
+
+
+class LinkTo(NamedTuple):
+    """A link to be sent with a record: the parent's id, or None for no link."""
+
+    attribute: str
+    id: str | None
+    keyed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +77,8 @@ class Feed:
 
     complete: the full read `read_id` has reached its delta link at least once.
     resend: that read was asked to send every row again (`replay --force`); ends when the read is complete.
-    deletes_approved: any number of records may be deleted until a capture has reached the end of the feed.
-    deletes: records deleted by pages since then; a capture that was interrupted goes on counting.
+    deletes_approved: the next deletions are carried out, however many they are.
+    deletes: deletions that the guard holds back.
     saved_at: when the position last moved; polled_at: when D365 was last asked with success.
     """
 
@@ -68,8 +100,8 @@ class Feed:
 class PageResult:
     """What a page did. new + changed + unchanged + refused is the number of rows, deleted + ignored_deletes of ids.
 
-    refused: rows that the transform refuses, if that is news. deleted: will be deleted in Campaign, or was
-    never sent and is forgotten. ignored_deletes: never seen, or known to be deleted already.
+    refused: rows that the transform refuses, if that is news. deleted: will be deleted in Campaign when the read is at
+    its end, or was never sent and is forgotten. ignored_deletes: never seen, or known to be deleted already.
     version: of the feed after this page, to be expected by the next one.
     """
 
@@ -86,10 +118,13 @@ class PageResult:
 class Claimed:
     """A record that one worker may send now.
 
-    payload: JSON of an insert, None for a delete. update_payload: JSON of an update where it differs, else None
-    (also when everything is to be sent again). hash: to be given back in the Outcome; None for a delete.
+    payload: JSON of an insert, without its keyed links; None for a delete, and for an update of links alone.
+    update_payload: JSON of an update where it differs, else None (also when everything is to be sent again).
+    hash: to be given back in the Outcome; None for a delete.
     uncertain: an earlier request may have reached Campaign without an answer, so an insert may find its own
     record there and an update or delete may find none. attempts: requests since the record last changed.
+    links: to be sent with it, those that are not keyed for the record only (the payload holds them); to be given back
+    in the Outcome.
     """
 
     seq: int
@@ -101,6 +136,7 @@ class Claimed:
     hash: bytes | None
     attempts: int
     uncertain: bool
+    links: tuple[LinkTo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +146,7 @@ class Outcome:
     done: Campaign holds what was sent. refused: Campaign said no to this record, `reason` is its own.
     later: turned away unprocessed, or (without a reason) given back unsent, which counts as no attempt.
     unknown: sent, but no answer came.
-    hash: that of the Claimed record. retry_after_seconds: for later and unknown; None is at once.
+    hash and links: those of the Claimed record. retry_after_seconds: for later and unknown; None is at once.
     """
 
     seq: int
@@ -118,6 +154,7 @@ class Outcome:
     hash: bytes | None
     reason: str | None = None
     retry_after_seconds: float | None = None
+    links: tuple[LinkTo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """A page of captured rows, checked and made ready for the ledger. The only module here that needs Polars."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import polars as pl
 
 from sync_assets.ledger.bulk import INSERTED
-from sync_assets.ledger.model import State
+from sync_assets.ledger.model import LinkSpec, State
 from sync_assets.ledger.rules import Row
 
 COLUMNS: dict[str, pl.DataType] = {
@@ -21,13 +21,16 @@ COLUMNS: dict[str, pl.DataType] = {
 class Page:
     """Each id once, refused rows without a payload, days as numbers."""
 
-    def __init__(self, rows: pl.DataFrame) -> None:
+    def __init__(self, rows: pl.DataFrame, links: Sequence[LinkSpec] = ()) -> None:
         """ValueError if a column is missing, of another type, or null where it must not be."""
+        columns = {**COLUMNS, **{link.attribute: pl.String() for link in links}}
         if rows.is_empty():
-            rows = pl.DataFrame(schema=COLUMNS)
-        _check(rows)
+            rows = pl.DataFrame(schema=columns)
+        _check(rows, columns)
         if rows["id"].n_unique() < rows.height:
             rows = rows.unique("id", keep="last", maintain_order=True)
+        self.links = tuple(links)
+        self._parents = rows.select("id", *(link.attribute for link in links))
         accepted = pl.col("refusal").is_null()
         self._rows = rows.select(
             pl.col("id"),
@@ -46,6 +49,12 @@ class Page:
         _, day, digest, refusal, payload, update_payload = self._rows.row(index)
         return Row(day, digest, refusal, payload, update_payload)
 
+    def parents(self, ids: Container[str]) -> Iterator[tuple[str, tuple[str | None, ...]]]:
+        """Of those rows: the id, and the parents' ids in the order of `links`."""
+        for id_, *parents in self._parents.iter_rows():
+            if id_ in ids:
+                yield id_, tuple(parents)
+
     def records(self, indexes: Sequence[int], table: str, now: int) -> pl.DataFrame:
         """New records of these rows, with the columns INSERTED: pending, or failed if the transform refuses them."""
         rows = self._rows if len(indexes) == self._rows.height else self._rows[list(indexes)]
@@ -58,9 +67,9 @@ class Page:
         ).select(INSERTED)
 
 
-def _check(rows: pl.DataFrame) -> None:
-    wrong = [f"{name} is missing" for name in COLUMNS if name not in rows.columns]
-    for name, kind in COLUMNS.items():
+def _check(rows: pl.DataFrame, columns: dict[str, pl.DataType]) -> None:
+    wrong = [f"{name} is missing" for name in columns if name not in rows.columns]
+    for name, kind in columns.items():
         if name in rows.columns and rows.schema[name] not in (kind, pl.Null()):
             wrong.append(f"{name} is {rows.schema[name]}, must be {kind}")
     for name in ("id", "day", "hash"):

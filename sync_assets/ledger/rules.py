@@ -8,31 +8,74 @@ Two marks count up when a record is claimed, so that an answer knows what was th
 
     uncertain  0 every request was answered; 1 the one under way is the only open one; 2 an earlier one is open too
     resend     0 no; 1 asked for; 2 asked for, and the request under way does it
+
+A record with links is tied to others (`Ties`): a child never stands in Campaign without a parent that it needs, and a
+parent is not deleted while children hang on it. The ties are found out by ties.py; what follows from them is here.
 """
 
 from typing import NamedTuple
 
-from sync_assets.ledger.model import Outcome, State
+from sync_assets.ledger.model import Gate, Outcome, State
 from sync_assets.ledger.times import seconds
 
 REASON_LENGTH = 2_000
 
 
 class Stand(NamedTuple):
-    """The columns of a stored record that decide. `payload` only while nothing was ever acknowledged."""
+    """The columns of a stored record that decide. `payload` only while nothing was acknowledged."""
 
     seq: int
     table_name: str
+    id: str
     day: int
     state: int
+    gate: int
     desired_hash: bytes | None
     acked_hash: bytes | None
     uncertain: int
     resend: int
+    withdrawn: int
     refusal: str | None
     attempts: int
     failed_since: int | None
     payload: str | None
+    has_payload: bool
+
+    @property
+    def there(self) -> bool:
+        """Whether Campaign may hold something of it."""
+        return self.acked_hash is not None or bool(self.uncertain)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether Campaign is not to hold it."""
+        return self.desired_hash is None or self.gate in (Gate.ABSENT, Gate.CHILDREN)
+
+    @property
+    def ties(self) -> "Ties":
+        """As they were when last found out."""
+        gate = Gate.ABSENT if self.gate == Gate.CHILDREN else Gate.OPEN if self.gate == Gate.UNREAD else Gate(self.gate)
+        return Ties(self.state == State.HELD, gate, attached=self.gate == Gate.CHILDREN)
+
+
+class Ties(NamedTuple):
+    """What other records and holds say about one. `gate` is OPEN, COMING or ABSENT: what its parents say.
+
+    held: it, or a parent, is under a privacy hold. attached: Campaign may hold children that hang on it.
+    relink: Campaign's record does not hold the links that it should.
+    """
+
+    held: bool = False
+    gate: Gate = Gate.OPEN
+    attached: bool = False
+    relink: bool = False
+
+
+class Rest(NamedTuple):
+    """Where a record belongs, and why it is not sent if it is not."""
+
+    state: State
+    gate: Gate
 
 
 class Row(NamedTuple):
@@ -49,11 +92,13 @@ class Move(NamedTuple):
     """Columns to write when the desired state moves; the last one is the key."""
 
     state: int
+    gate: int
     day: int
     desired_hash: bytes | None
     refusal: str | None
     failed_since: int | None
     resend: int
+    withdrawn: int
     changed_at: int
     payload: str | None
     update_payload: str | None
@@ -64,6 +109,7 @@ class Verdict(NamedTuple):
     """Columns to write when an answer came; the last one is the key."""
 
     state: int
+    gate: int
     acked_hash: bytes | None
     uncertain: int
     resend: int
@@ -75,24 +121,47 @@ class Verdict(NamedTuple):
     seq: int
 
 
-def resting_state(
-    held: bool,
-    desired: bytes | None,
-    acked: bytes | None,
-    uncertain: int,
-    resend: int,
-    refusal: str | None,
-) -> State | None:
+def rest(stand: Stand, ties: Ties) -> Rest | None:
     """Where a record belongs; None: nowhere, since neither side holds it or ever will."""
-    if desired is None and acked is None and not uncertain:
+    if (stand.desired_hash is None or stand.withdrawn) and not stand.there:
         return None
-    if held:
-        return State.HELD
-    if refusal is not None:
-        return State.FAILED
-    if desired == acked and not uncertain and not resend:
-        return State.SETTLED
-    return State.PENDING
+    if ties.held:
+        return Rest(State.HELD, ties.gate)
+    unwanted = stand.desired_hash is None or ties.gate == Gate.ABSENT
+    return _rest_of_unwanted(stand, ties) if unwanted else _rest_of_wanted(stand, ties)
+
+
+def _rest_of_wanted(stand: Stand, ties: Ties) -> Rest:
+    if stand.refusal is not None:
+        return Rest(State.FAILED, Gate.OPEN)
+    same = stand.desired_hash == stand.acked_hash
+    if same and not stand.uncertain and not stand.resend and not ties.relink:
+        return Rest(State.SETTLED, Gate.OPEN)
+    if ties.gate == Gate.COMING:
+        return Rest(State.WAITING, Gate.COMING)
+    unread = stand.acked_hash is None and not stand.has_payload
+    return Rest(State.WAITING, Gate.UNREAD) if unread else Rest(State.PENDING, Gate.OPEN)
+
+
+def _rest_of_unwanted(stand: Stand, ties: Ties) -> Rest:
+    """Campaign is not to hold it: its row is gone, or a parent is that it needs."""
+    if not stand.there:
+        return Rest(State.FAILED if stand.refusal else State.WAITING, Gate.ABSENT)
+    if ties.attached:
+        return Rest(State.WAITING, Gate.CHILDREN)
+    return Rest(State.PENDING, Gate.OPEN if stand.desired_hash is None else Gate.ABSENT)
+
+
+def regated(stand: Stand, ties: Ties) -> Rest | None:
+    """Where a record belongs after its ties were found out. What Campaign refused stays so, unless it is now asked for
+    the opposite: not to hold what it would not take, or the other way round."""
+    now = rest(stand, ties)
+    refused = stand.state == State.FAILED and stand.refusal is None
+    if now and refused and now.state in (State.PENDING, State.WAITING):
+        now_leaving = stand.desired_hash is None or now.gate in (Gate.ABSENT, Gate.CHILDREN)
+        if now_leaving == stand.leaving:
+            return Rest(State.FAILED, now.gate)
+    return now
 
 
 def after_capture(stand: Stand, row: Row, *, resend: bool, now: int) -> Move | None:
@@ -105,22 +174,31 @@ def after_capture(stand: Stand, row: Row, *, resend: bool, now: int) -> Move | N
     same = (
         row.hash == stand.desired_hash
         and row.refusal == stand.refusal
+        and not stand.withdrawn
         and (stand.acked_hash is not None or row.payload == stand.payload)
     )
     if same and not again:
         return None
-    marked = 1 if again else stand.resend
-    state = resting_state(stand.state == State.HELD, row.hash, stand.acked_hash, stand.uncertain, marked, row.refusal)
-    if state is None:
+    moved = stand._replace(
+        desired_hash=row.hash,
+        refusal=row.refusal,
+        has_payload=True,
+        withdrawn=0,
+        resend=1 if again else stand.resend,
+    )
+    where = rest(moved, stand.ties)
+    if where is None:
         raise AssertionError("a captured row has a desired state")
-    keep = state in (State.PENDING, State.HELD)
+    keep = where.state in (State.PENDING, State.WAITING, State.HELD)
     return Move(
-        state=state,
+        state=where.state,
+        gate=where.gate,
         day=row.day,
         desired_hash=row.hash,
         refusal=row.refusal,
-        failed_since=now if state == State.FAILED else None,
-        resend=marked,
+        failed_since=now if where.state == State.FAILED else None,
+        resend=moved.resend,
+        withdrawn=0,
         changed_at=now,
         payload=row.payload if keep else None,
         update_payload=row.update_payload if keep else None,
@@ -128,17 +206,37 @@ def after_capture(stand: Stand, row: Row, *, resend: bool, now: int) -> Move | N
     )
 
 
+def moved(stand: Stand, move: Move) -> Stand:
+    """The record after the move."""
+    return stand._replace(
+        state=move.state,
+        gate=move.gate,
+        day=move.day,
+        desired_hash=move.desired_hash,
+        refusal=move.refusal,
+        resend=move.resend,
+        withdrawn=move.withdrawn,
+        failed_since=move.failed_since,
+        has_payload=move.payload is not None,
+    )
+
+
 def after_delete(stand: Stand, *, now: int) -> Move | None:
     """The record after D365 said that the row is gone; None if that is known. Ask `forgotten` first."""
     if stand.desired_hash is None:
         return None
+    where = rest(stand._replace(desired_hash=None, refusal=None, resend=0), stand.ties)
+    if where is None:
+        raise AssertionError("ask `forgotten` first")
     return Move(
-        state=State.HELD if stand.state == State.HELD else State.PENDING,
+        state=where.state,
+        gate=where.gate,
         day=stand.day,
         desired_hash=None,
         refusal=None,
         failed_since=None,
         resend=0,
+        withdrawn=0,
         changed_at=now,
         payload=None,
         update_payload=None,
@@ -147,8 +245,8 @@ def after_delete(stand: Stand, *, now: int) -> Move | None:
 
 
 def forgotten(stand: Stand) -> bool:
-    """Whether a deleted row leaves no trace: nothing of it can be in Campaign."""
-    return stand.acked_hash is None and not stand.uncertain
+    """Whether a row that is gone leaves no trace: nothing of it can be in Campaign."""
+    return not stand.there
 
 
 def after_outcome(stand: Stand, outcome: Outcome, *, now: int) -> Verdict | None:
@@ -166,18 +264,21 @@ def after_outcome(stand: Stand, outcome: Outcome, *, now: int) -> Verdict | None
         acked, resend = stand.acked_hash, min(stand.resend, 1)
         # A request that was turned away had no effect, so the mark is again what it was before the claim.
         uncertain = 1 if outcome.result == "unknown" or stand.uncertain == 2 else 0
-    held = stand.state == State.HELD
-    state = resting_state(held, stand.desired_hash, acked, uncertain, resend, stand.refusal)
-    if state is None:
+    answered = stand._replace(acked_hash=acked, uncertain=uncertain, resend=resend)
+    where = rest(answered, stand.ties)
+    if where is None:
         return None
-    if outcome.result == "refused" and stand.desired_hash == outcome.hash and not held:
+    state = where.state
+    asked_for = None if stand.leaving else stand.desired_hash
+    if outcome.result == "refused" and asked_for == outcome.hash and state != State.HELD:
         state = State.FAILED
     given_back = outcome.result == "later" and outcome.reason is None  # never sent: that was no attempt
-    tried = not done and state in (State.PENDING, State.FAILED)
+    tried = not done and state in (State.PENDING, State.WAITING, State.FAILED)
     since = stand.failed_since if tried or state == State.FAILED else None
     wait = outcome.retry_after_seconds
     return Verdict(
         state=state,
+        gate=where.gate,
         acked_hash=acked,
         uncertain=uncertain,
         resend=resend,
@@ -187,6 +288,19 @@ def after_outcome(stand: Stand, outcome: Outcome, *, now: int) -> Verdict | None
         not_before=now + seconds(wait) if state == State.PENDING and not done and wait is not None else None,
         acked_at=now if done else None,
         seq=stand.seq,
+    )
+
+
+def answered(stand: Stand, verdict: Verdict) -> Stand:
+    """The record after the answer."""
+    return stand._replace(
+        state=verdict.state,
+        gate=verdict.gate,
+        acked_hash=verdict.acked_hash,
+        uncertain=verdict.uncertain,
+        resend=verdict.resend,
+        attempts=verdict.attempts,
+        failed_since=verdict.failed_since,
     )
 
 

@@ -33,6 +33,9 @@ record = sa.Table(
     sa.Column("state", sa.SmallInteger, nullable=False),  # model.State
     sa.Column("uncertain", sa.SmallInteger, nullable=False, server_default="0"),  # 0, 1, 2: see rules
     sa.Column("resend", sa.SmallInteger, nullable=False, server_default="0"),  # 0, 1, 2: see rules
+    sa.Column("gate", sa.SmallInteger, nullable=False, server_default="0"),  # model.Gate: may it be sent?
+    # 1: D365 no longer has the row, or the filter drops it, and Campaign is to keep what it has.
+    sa.Column("withdrawn", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("table_name", NAME, nullable=False),
     sa.Column("id", NAME, nullable=False),
     sa.Column("desired_hash", sa.LargeBinary),  # NULL: Campaign should not hold it
@@ -91,9 +94,70 @@ feed = sa.Table(
     sa.Column("deletes_approved", sa.Boolean, nullable=False),
     sa.Column("deletes", sa.BigInteger, nullable=False),  # since a capture last reached the end of the feed
     sa.Column("read_id", sa.Integer, nullable=False),
+    # The last record there was when a full read began again; NULL: none is to be compared with it.
+    sa.Column("read_bound", sa.BigInteger),
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("saved_at", sa.BigInteger, nullable=False),
     sa.Column("polled_at", sa.BigInteger, nullable=False),
+)
+
+# A record's links to its parents, one row for each configured link.
+link = sa.Table(
+    "sync_link",
+    metadata,
+    sa.Column("seq", SEQUENCE, primary_key=True, autoincrement=False),  # the child's record
+    sa.Column("attribute", NAME, primary_key=True),  # of the child, in Campaign
+    sa.Column("parent_table", NAME, nullable=False),
+    sa.Column("parent_id", NAME),  # as D365 says; NULL: the lookup is empty
+    sa.Column("required", sa.SmallInteger, nullable=False),  # 1: no child without its parent (cardinality one)
+    sa.Column("keyed", sa.SmallInteger, nullable=False),  # 1: a link (style key); 0: a plain attribute (style join)
+    sa.Column("wanted", sa.SmallInteger, nullable=False, server_default="0"),  # 1: the parent is there to be linked
+    # What Campaign's record holds: 0 no link, 1 one to parent_id, 2 one to other_id.
+    sa.Column("held", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("other_id", NAME),
+)
+sa.Index("sync_link_parent", link.c.parent_table, link.c.parent_id)
+_OTHER = sa.text("other_id IS NOT NULL")
+sa.Index("sync_link_other", link.c.parent_table, link.c.other_id, sqlite_where=_OTHER, postgresql_where=_OTHER)
+
+# Deletions that a read has found so far. They are carried out when it is at its end, if the guard agrees.
+gone = sa.Table(
+    "sync_gone",
+    metadata,
+    sa.Column("seq", SEQUENCE, primary_key=True, autoincrement=False),
+    sa.Column("table_name", NAME, nullable=False),
+    sa.Column("withdraw", sa.SmallInteger, nullable=False),  # 1: Campaign is to keep what it has
+)
+sa.Index("sync_gone_table", gone.c.table_name)
+
+# Records that the full read under way has come across: the others are gone.
+seen = sa.Table(
+    "sync_seen",
+    metadata,
+    sa.Column("seq", SEQUENCE, primary_key=True, autoincrement=False),
+    sa.Column("table_name", NAME, nullable=False),
+)
+sa.Index("sync_seen_table", seen.c.table_name)
+
+# Privacy holds: nothing about these rows is written to either system. The row need not be known.
+hold = sa.Table(
+    "sync_hold",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("id", NAME, primary_key=True),
+    sa.Column("since", sa.BigInteger, nullable=False),
+)
+
+# Replays of some days that are asked for or under way; those of whole tables are full reads of the feed.
+replay = sa.Table(
+    "sync_replay",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("first_day", sa.Integer, nullable=False),
+    sa.Column("last_day", sa.Integer, nullable=False),
+    sa.Column("resend", sa.Boolean, nullable=False),
+    sa.Column("fingerprint", sa.Text),
+    sa.Column("link", sa.Text),  # of the next page, NULL: the first one
 )
 
 capture_lease = sa.Table(

@@ -120,7 +120,7 @@ async def _systems(runtime: Runtime) -> list[Line]:
                 return lines
             for config in runtime.config.tables:
                 try:
-                    ready = await preflight(config, d365, campaign)
+                    ready = await preflight(config, d365, campaign, runtime.config.targets)
                     lines += [_line(config, finding) for finding in ready.findings]
                     lines.append(await _key(runtime, config, campaign))
                     lines += [Line("warn", f"{config.table}", warning) for warning in ready.mapping.warnings]

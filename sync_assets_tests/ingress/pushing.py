@@ -107,6 +107,7 @@ class Bench:
         position = Position("link", "delta", "fingerprint", complete=True)
         result = self.ledger.save_page(table, rows, list(deleted), position, self._versions.get(table))
         self._versions[table] = result.version
+        self.ledger.carry_out_deletes(table)
 
     async def push(
         self, target: Target = PROFILE, *, client: Mapping[str, Any] | None = None, **options: Any

@@ -92,8 +92,9 @@ def capture(
     table: str = "contact",
     complete: bool = False,
     page: pl.DataFrame | None = None,
+    **rest: Any,
 ) -> PageResult:
-    """Save a page that goes on from wherever the feed stands. `deleted`: names, as in `row`."""
+    """Save a page that goes on from wherever the feed stands; let go of what is gone. `deleted`: names as in `row`."""
     feed = ledger.feed(table)
     position = Position(
         link="https://d365/next",
@@ -103,7 +104,9 @@ def capture(
         complete=complete,
     )
     gone = [guid(name) for name in deleted]
-    return ledger.save_page(table, frame(rows) if page is None else page, gone, position, feed and feed.version)
+    told = ledger.save_page(table, frame(rows) if page is None else page, gone, position, feed and feed.version, **rest)
+    ledger.carry_out_deletes(table)
+    return told
 
 
 def claim(

@@ -83,7 +83,11 @@ class History:
             if refusal is None:
                 self.forced += 1
                 self.to_resend[guid(name)] = self.forced
-        capture(self.ledger, complete=True)
+        capture(self.ledger, complete=True, missing_are_deleted=True)
+        brought = {guid(name) for name, *_ in changes}
+        for id_ in self.d365.keys() - brought:  # D365 has these no more: the read was complete
+            del self.d365[id_]
+            self.to_resend.pop(id_, None)
 
     def some_changes(self) -> list[Change]:
         refusals = [None] * 9 + ["too long"]

@@ -1,0 +1,259 @@
+"""Ties: what a record's parents, children and privacy holds say about it (rules.Ties), found out set by set.
+
+Whatever changes a record, in a capture or by an answer, calls `_regate` in the same transaction: the record, its
+children and its parents are put where they belong, and so on along the links until nothing moves any more. So a child
+goes by itself once its parent stands in Campaign, and a parent is deleted once its last child is gone.
+
+The records looked at are locked. PostgreSQL's writers therefore meet: whichever comes second sees what the first did.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger import rules, schema
+from sync_assets.ledger.model import Gate, LinkSpec, LinkTo, Outcome, State
+from sync_assets.ledger.room import Room, Tally
+from sync_assets.ledger.rules import Rest, Stand, Ties
+
+Key = tuple[str, str]
+"""A record by its table and id."""
+
+_LINK = "SELECT seq, attribute, parent_table, parent_id, required, keyed, wanted, held, other_id FROM sync_link"
+_REST = """
+    UPDATE sync_record SET state = ?, gate = ?, failed_since = ?, not_before = NULL,
+        payload = CASE WHEN ? THEN payload END, update_payload = CASE WHEN ? THEN update_payload END
+    WHERE seq = ?
+"""
+_PUT = """
+    INSERT INTO sync_link (seq, attribute, parent_table, parent_id, required, keyed) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (seq, attribute) DO UPDATE SET
+        held = CASE
+            WHEN sync_link.held = 1 AND coalesce(sync_link.parent_id, '') <> coalesce(excluded.parent_id, '') THEN 2
+            WHEN sync_link.held = 2 AND sync_link.other_id = excluded.parent_id THEN 1
+            ELSE sync_link.held END,
+        other_id = CASE
+            WHEN sync_link.held = 1 AND coalesce(sync_link.parent_id, '') <> coalesce(excluded.parent_id, '')
+                THEN sync_link.parent_id
+            WHEN sync_link.held = 2 AND sync_link.other_id = excluded.parent_id THEN NULL
+            ELSE sync_link.other_id END,
+        parent_table = excluded.parent_table, parent_id = excluded.parent_id,
+        required = excluded.required, keyed = excluded.keyed
+"""
+_SENT = """
+    UPDATE sync_link SET
+        held = CASE WHEN ? = '' THEN 0 WHEN parent_id = ? THEN 1 ELSE 2 END,
+        other_id = CASE WHEN ? = '' OR parent_id = ? THEN NULL ELSE ? END
+    WHERE seq = ? AND attribute = ?
+"""
+# A child hangs on its parent while Campaign may hold a link to it. One that is joined by a plain attribute and may do
+# without its parent only counts if it is to be deleted, too.
+_HANGING = """
+    SELECT l.parent_id FROM sync_link l JOIN sync_record c ON c.seq = l.seq
+    WHERE (l.held = 1 OR c.uncertain > 0) AND (l.required = 1 OR l.keyed = 1 OR c.desired_hash IS NULL)
+        AND l.parent_table = ? AND l.parent_id
+"""
+_HANGING_STILL = (
+    "SELECT other_id FROM sync_link WHERE held = 2 AND other_id IS NOT NULL AND parent_table = ? AND other_id"
+)
+
+
+class Link(NamedTuple):
+    """A row of sync_link."""
+
+    seq: int
+    attribute: str
+    parent_table: str
+    parent_id: str | None
+    required: int
+    keyed: int
+    wanted: int
+    held: int
+    other_id: str | None
+
+
+class TiedRecords(Room):
+    """Base of the rooms that change records."""
+
+    def _tied(self, connection: Connection) -> bool:
+        """Whether there are any links or holds; most ledgers of contacts alone have none, and pay nothing."""
+        return connection.exec_driver_sql(
+            "SELECT EXISTS (SELECT 1 FROM sync_link) OR EXISTS (SELECT 1 FROM sync_hold)"
+        ).scalar_one()
+
+    def _put_links(
+        self, connection: Connection, specs: Sequence[LinkSpec], parents: Mapping[int, Sequence[str | None]]
+    ) -> None:
+        """The links of records as captured: by seq, the parents' ids in the order of `specs`."""
+        rows = [
+            (seq, spec.attribute, spec.parent_table, id_, int(spec.required), int(spec.keyed))
+            for seq, ids in sorted(parents.items())
+            for spec, id_ in zip(specs, ids, strict=True)
+        ]
+        self._bulk.for_each(connection, _PUT, rows)
+        known = ", ".join("?" * len(specs))
+        others = f"AND attribute NOT IN ({known})" if specs else ""
+        names = [spec.attribute for spec in specs]
+        self._bulk.for_seqs(connection, "DELETE FROM sync_link", list(parents), *names, also=others)
+
+    def _links_to_send(self, connection: Connection, seqs: Sequence[int]) -> dict[int, tuple[LinkTo, ...]]:
+        found: dict[int, list[LinkTo]] = defaultdict(list)
+        for link in self._links(connection, seqs):
+            to = link.parent_id if link.wanted or not link.keyed else None
+            found[link.seq].append(LinkTo(link.attribute, to, bool(link.keyed)))
+        return {seq: tuple(links) for seq, links in found.items()}
+
+    def _links_sent(self, connection: Connection, outcomes: Iterable[Outcome]) -> None:
+        """What Campaign holds of the links of records that it took, or that it holds no more."""
+        done = [outcome for outcome in outcomes if outcome.result == "done"]
+        gone = [outcome.seq for outcome in done if outcome.hash is None]
+        self._bulk.for_seqs(connection, "UPDATE sync_link SET held = 0, other_id = NULL", gone)
+        sent = [
+            (link.id or "", outcome.seq, link.attribute) for outcome in done if outcome.hash for link in outcome.links
+        ]
+        self._bulk.for_each(connection, _SENT, [(id_, id_, id_, id_, id_, seq, name) for id_, seq, name in sent])
+
+    def _links(self, connection: Connection, seqs: Sequence[int]) -> list[Link]:
+        return [Link(*row) for row in self._bulk.for_seqs(connection, _LINK, seqs, also="ORDER BY seq, attribute")]
+
+    # --- putting records where they belong ----------------------------------------------------------------------------
+
+    def _regate(self, connection: Connection, changed: Iterable[Stand], removed: Iterable[Stand], tally: Tally) -> None:
+        """`changed`: records that this transaction moved or made; `removed`: those it deleted, whose links go here."""
+        removed = list(removed)
+        changed = [*changed, *removed]
+        seqs = self._neighbours(connection, changed) | {stand.seq for stand in changed}
+        self._bulk.for_seqs(connection, "DELETE FROM sync_link", [stand.seq for stand in removed])
+        while seqs:
+            moved, forgotten = self._put_right(connection, sorted(seqs), tally)
+            seqs = self._neighbours(connection, [*moved, *forgotten])
+            gone = [stand.seq for stand in forgotten]
+            self._bulk.for_seqs(connection, "DELETE FROM sync_record", gone)
+            self._bulk.for_seqs(connection, "DELETE FROM sync_link", gone)
+
+    def _neighbours(self, connection: Connection, stands: Sequence[Stand]) -> set[int]:
+        """Seqs of the children of these records, and of their parents."""
+        by_table: dict[str, list[str]] = defaultdict(list)
+        for stand in stands:
+            by_table[stand.table_name].append(stand.id)
+        found: set[int] = set()
+        for table, ids in sorted(by_table.items()):
+            for column in ("parent_id", "other_id"):
+                statement = f"SELECT seq FROM sync_link WHERE parent_table = ? AND {column}"  # noqa: S608 - constants
+                found |= {row[0] for row in self._bulk.for_ids(connection, statement, ids, table)}
+        parents = self._parents(connection, self._links(connection, [stand.seq for stand in stands]))
+        # A parent is only concerned by its children when it is to go.
+        return found | {parent.seq for parent in parents.values() if parent.leaving}
+
+    def _parents(self, connection: Connection, links: Iterable[Link]) -> dict[Key, Stand]:
+        by_table: dict[str, set[str]] = defaultdict(set)
+        for link in links:
+            by_table[link.parent_table] |= {id_ for id_ in (link.parent_id, link.other_id) if id_}
+        seqs = [
+            seq for table, ids in by_table.items() for seq in self._bulk.find(connection, table, sorted(ids)).values()
+        ]
+        return {(stand.table_name, stand.id): stand for stand in self._bulk.stands(connection, sorted(seqs))}
+
+    def _put_right(self, connection: Connection, seqs: Sequence[int], tally: Tally) -> tuple[list[Stand], list[Stand]]:
+        """Those that moved, as they stand now, and those that are to be forgotten."""
+        stands = self._bulk.stands(connection, seqs)
+        links: dict[int, list[Link]] = defaultdict(list)
+        for link in self._links(connection, seqs):
+            links[link.seq].append(link)
+        parents = self._parents(connection, (link for of_one in links.values() for link in of_one))
+        said = {stand.seq: _said_by_parents(links[stand.seq], parents) for stand in stands}
+        wanted = [
+            (new, link.seq, link.attribute) for one in said.values() for link, new in one.wanted if new != link.wanted
+        ]
+        self._bulk.for_each(connection, "UPDATE sync_link SET wanted = ? WHERE seq = ? AND attribute = ?", wanted)
+        leaving = [s for s in stands if s.there and (s.desired_hash is None or said[s.seq].gate == Gate.ABSENT)]
+        hung = self._hung_on(connection, leaving)
+        holds = self._held(connection, stands)
+        moved: list[Stand] = []
+        forgotten: list[Stand] = []
+        for stand in stands:
+            key, one = (stand.table_name, stand.id), said[stand.seq]
+            where = rules.regated(stand, Ties(one.held or key in holds, one.gate, key in hung, one.relink))
+            if where is None:
+                tally.remove(stand)
+                forgotten.append(stand)
+            elif where != (stand.state, stand.gate):
+                tally.move(stand, where.state, stand.day)
+                moved.append(stand._replace(state=where.state, gate=where.gate))
+        now = self._now()
+        self._bulk.for_each(connection, _REST, [_rested(stand, now) for stand in moved])
+        return moved, forgotten
+
+    def _hung_on(self, connection: Connection, stands: Iterable[Stand]) -> set[Key]:
+        """Those of the records that children hang on in Campaign."""
+        by_table: dict[str, list[str]] = defaultdict(list)
+        for stand in stands:
+            by_table[stand.table_name].append(stand.id)
+        return {
+            (table, row[0])
+            for table, ids in sorted(by_table.items())
+            for statement in (_HANGING, _HANGING_STILL)
+            for row in self._bulk.for_ids(connection, statement, ids, table)
+        }
+
+    def _held(self, connection: Connection, stands: Iterable[Stand]) -> set[Key]:
+        """Those of the records that are under a hold themselves."""
+        by_table: dict[str, list[str]] = defaultdict(list)
+        if not connection.execute(sa.select(sa.exists().select_from(schema.hold))).scalar():
+            return set()
+        for stand in stands:
+            by_table[stand.table_name].append(stand.id)
+        statement = "SELECT id FROM sync_hold WHERE table_name = ? AND id"
+        return {
+            (table, row[0])
+            for table, ids in sorted(by_table.items())
+            for row in self._bulk.for_ids(connection, statement, ids, table)
+        }
+
+
+class _Said(NamedTuple):
+    held: bool
+    gate: Gate
+    relink: bool
+    wanted: list[tuple[Link, int]]
+
+
+def _said_by_parents(links: Sequence[Link], parents: Mapping[Key, Stand]) -> _Said:
+    """What its parents say about one record. Pure."""
+    held, gate, relink = False, Gate.OPEN, False
+    wanted: list[tuple[Link, int]] = []
+    for link in links:
+        concerned = [parents.get((link.parent_table, id_)) for id_ in (link.parent_id, link.other_id) if id_]
+        held = held or any(parent is not None and parent.state == State.HELD for parent in concerned)
+        says = presence(parents.get((link.parent_table, link.parent_id)) if link.parent_id else None, link.held == 1)
+        if link.required or (link.keyed and says == Gate.COMING):
+            gate = max(gate, says)
+        new = int(says == Gate.OPEN)
+        wanted.append((link, new))
+        if link.keyed and says != Gate.COMING:
+            relink = relink or link.held != new
+    return _Said(held, gate, relink, wanted)
+
+
+def presence(parent: Stand | None, linked: bool) -> Gate:
+    """Whether a child may be linked to a parent: OPEN now, COMING later, ABSENT as things are not.
+
+    linked: Campaign's child is linked to it already. If not, an open request for the parent (which may be a delete that
+    was overtaken) is waited for.
+    """
+    if parent is None or parent.leaving:
+        return Gate.ABSENT
+    if parent.acked_hash is not None:
+        return Gate.COMING if parent.uncertain and not linked else Gate.OPEN
+    return Gate.ABSENT if parent.state == State.FAILED else Gate.COMING
+
+
+def _rested(stand: Stand, now: int) -> tuple[Any, ...]:
+    """Values for _REST."""
+    where = Rest(State(stand.state), Gate(stand.gate))
+    since = stand.failed_since if where.state != State.FAILED or stand.failed_since is not None else now
+    keep = where.state != State.SETTLED
+    return (where.state.value, where.gate.value, since if where.state == State.FAILED else None, keep, keep, stand.seq)

@@ -1,0 +1,35 @@
+"""What waits, for what, and since when."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from sync_assets.ledger import schema, times
+from sync_assets.ledger.model import Gate
+from sync_assets.ledger.room import Room
+
+_R = schema.record.c
+_WAITING = sa.text("state = 2")
+
+
+class Waiting(Room):
+    def waiting_reasons(self, table: str) -> dict[Gate, int]:
+        """How many records of the table wait, by what they wait for."""
+        waiting = sa.select(_R.gate, sa.func.count()).where(schema.STUCK, _WAITING, _R.table_name == table)
+        with self._database.read() as connection:
+            return {Gate(gate): number for gate, number in connection.execute(waiting.group_by(_R.gate))}
+
+    def oldest_waiting(self, table: str, gate: Gate | None = None) -> datetime | None:
+        """When the record that has waited longest last changed; gate: of those that wait for that."""
+        oldest = sa.select(sa.func.min(_R.changed_at)).where(schema.STUCK, _WAITING, _R.table_name == table)
+        if gate is not None:
+            oldest = oldest.where(_R.gate == gate.value)
+        with self._database.read() as connection:
+            moment = connection.execute(oldest).scalar()
+        return None if moment is None else times.from_micros(moment)
+
+    def unread(self, table: str, limit: int) -> list[str]:
+        """Ids of records whose row must be read again from D365 (Gate.UNREAD), up to `limit`."""
+        ids = sa.select(_R.id).where(schema.STUCK, _WAITING, _R.table_name == table, _R.gate == Gate.UNREAD.value)
+        with self._database.read() as connection:
+            return list(connection.execute(ids.limit(limit)).scalars())
