@@ -95,8 +95,8 @@ class TestWarning:
     def test_names_columns_numbers_and_the_remedy(self) -> None:
         assert unknown_codes_warning("contact", {"new_tier": {9, 100}, "interests": [7], "gendercode": []}) == (
             "contact: rows hold options without a label in Dynamics 365: `interests` 7; `new_tier` 9, 100. A text "
-            "attribute gets the number, an enumeration refuses the row. Give the options a label in Dynamics 365 and "
-            "publish, or add `replacements`."
+            "attribute gets the number, an enumeration refuses the row. Give the options a label there, add those that "
+            "were removed, and publish."
         )
 
     def test_does_not_grow_without_end(self) -> None:
