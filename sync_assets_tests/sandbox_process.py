@@ -72,6 +72,16 @@ class Admin:
         """Sets switches of d365, login, campaign or ims; gives all of them. Without values only tells them."""
         return self.post(f"/{system}/settings", values) if values else self.get(f"/{system}/settings")
 
+    def on_parent_delete(self, **by_table: str) -> None:
+        """What becomes of a table's rows when their parent goes: `new_order="restrict"`, remove_link or cascade."""
+        self.settings("d365", on_parent_delete=by_table)
+
+    def publish_link(self, resource: str, link: str, cardinality: str = "one", join: str | None = None) -> None:
+        """Publishes one Campaign link anew, the others as they are: `zero_or_one`, joined on a plain attribute."""
+        links = self.settings("campaign")["links"]
+        links.setdefault(resource, {})[link] = {"cardinality": cardinality, "join": join}
+        self.settings("campaign", links=links)
+
     def totals(self) -> dict[str, Any]:
         """{"d365": {table: rows}, "campaign": {resource: records}, "requests": {...}, "engine_calls": {...}}"""
         return self.get("/totals")
@@ -91,10 +101,11 @@ class Admin:
         return self.post("/d365/load", {"contacts": contacts})
 
     def create(self, table: str, *rows: dict[str, Any]) -> list[str]:
+        """Adds rows, under ids of one's own where given; a lookup by its logical name, `new_contactid=<id>`."""
         return self.post("/d365/create", {"table": table, "rows": list(rows)})["ids"]
 
     def change(self, table: str, which: list[str] | int, **values: Any) -> list[str]:
-        """Sets columns of the rows with these ids, or of that many; gives the ids."""
+        """Sets columns of the rows with these ids, or of that many; gives the ids. Lookups as in `create`, or None."""
         return self.post("/d365/change", {"table": table, **_which(which), "set": values})["ids"]
 
     def delete(self, table: str, which: list[str] | int) -> list[str]:
@@ -109,6 +120,10 @@ class Admin:
     def dump_campaign(self, resource: str = "profile") -> list[dict[str, Any]]:
         """All records; `_visible` is false for those that Campaign hides."""
         return self.get("/campaign/dump", resource=resource)
+
+    def hidden(self, resource: str) -> list[dict[str, Any]]:
+        """The records that Campaign hides, children whose 1-cardinality link leads nowhere: none in a good sync."""
+        return [record for record in self.dump_campaign(resource) if not record["_visible"]]
 
     def add_profiles(self, *profiles: dict[str, Any]) -> list[str]:
         """Inserts profiles as a marketer would in the UI; gives their PKeys."""

@@ -22,7 +22,12 @@ class Entry(msgspec.Struct, kw_only=True):
 
     `path` carries the query. `ms`: time until the answer was handed over, injected delays included.
     `engine` is set by the system itself, and only if the request reached its engine. `fault` names the injected
-    fault that shaped the answer. Never holds headers or bodies, so no secret can be in it.
+    fault that shaped the answer. `key`: of the record that the request is about, from address or body. Never holds
+    headers or bodies, so no secret can be in it.
+
+    `began` and `answered` are nanoseconds of one steady clock: when the request came in, and when its answer was about
+    to be sent (None: never), before a client could know of it. So a request that a client sent because of an answer has
+    `began` >= that answer's `answered`. `at` is the time of day when the entry was made, after the answer.
     """
 
     system: System
@@ -33,6 +38,8 @@ class Entry(msgspec.Struct, kw_only=True):
     engine: Engine | None = None
     key: str | None = None
     fault: str | None = None
+    began: int = 0
+    answered: int | None = None
     at: str = ""
     n: int = 0
 

@@ -3,7 +3,8 @@
 A system hands over its ASGI app and, where it has a dialect of its own, `refuse(rule) -> Answer | None` for the kinds
 in `GENERIC_KINDS` that need a body (throttle, unavailable, unauthorized) and for kinds that it answers as a whole;
 None means the plain answer below. The app tells what it did through `scope["state"]`: `engine` (journal.Engine), `key`
-(record key) and `fault` (a fault that it took from `Faults` itself).
+(record key) and `fault` (a fault that it took from `Faults` itself). For requests that are refused before they reach
+the app, a system may hand over `key(scope, body) -> str | None`, so that the journal knows what they were about.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ class Observed:
         refuse: Callable[[Rule], Answer | None] = lambda rule: None,
         answered_kinds: Iterable[str] = (),
         gate: Gate | None = None,
+        key: Callable[[Scope, bytes], str | None] | None = None,
     ) -> None:
         """`answered_kinds`: kinds of this system, beside the generic ones, for which `refuse` gives the answer."""
         self._app = app
@@ -104,37 +106,34 @@ class Observed:
         self._faults = faults
         self._refuse = refuse
         self._gate = gate
+        self._key = key
         self._kinds = GENERIC_KINDS | frozenset(answered_kinds)
         faults.register(system, self._kinds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"the sandbox speaks HTTP only, not {scope['type']}")
-        started = time.perf_counter()
+        began = time.monotonic_ns()
         path = scope["raw_path"].decode("ascii", "replace")
         if scope["query_string"]:
             path = f"{path}?{scope['query_string'].decode('ascii', 'replace')}"
         status = 0
+        answered: int | None = None
 
         async def watched(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
                 status = message["status"]
+                answered = time.monotonic_ns()
             await send(message)
 
-        refusal = self._gate.enter(scope) if self._gate else None
-        try:
-            if refusal is not None:
-                await send_answer(watched, refusal)
-            else:
-                await self._serve(scope, receive, watched, path)
-        except Exception:
-            status = 500  # a bug of the sandbox: uvicorn answers and logs it
-            raise
-        finally:
-            seconds = time.perf_counter() - started
-            if self._gate and refusal is None:
-                self._gate.leave(scope, seconds)
+        noted = False
+
+        def note() -> None:
+            nonlocal noted
+            if noted:
+                return
+            noted = True
             state = scope["state"]
             self._journal.add(
                 Entry(
@@ -142,14 +141,31 @@ class Observed:
                     method=scope["method"],
                     path=path,
                     status=status,
-                    ms=round(seconds * 1000, 3),
+                    ms=round((time.monotonic_ns() - began) / 1e6, 3),
                     engine=state.get("engine"),
                     key=state.get("key"),
                     fault=state.get("fault"),
+                    began=began,
+                    answered=answered,
                 )
             )
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        refusal = self._gate.enter(scope) if self._gate else None
+        try:
+            if refusal is not None:
+                await send_answer(watched, refusal)
+            else:
+                await self._serve(scope, receive, watched, path, note)
+        except Exception:
+            status = 500  # a bug of the sandbox: uvicorn answers and logs it
+            raise
+        finally:
+            if self._gate and refusal is None:
+                self._gate.leave(scope, (time.monotonic_ns() - began) / 1e9)
+            note()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, path: str, note: Callable[[], None]) -> None:
+        """`note` writes the journal's entry: before a connection is cut, so that who notices the cut finds it."""
         if latency := self._faults.latency_ms.get(self._system):
             await asyncio.sleep(latency / 1000)
         rule = self._faults.take(self._system, self._kinds, scope["method"], path) if self._faults.rules else None
@@ -161,12 +177,31 @@ class Observed:
             await asyncio.sleep(rule.parameters.get("delay_ms", 1000) / 1000)
             await self._app(scope, receive, send)
         elif rule.kind == "cut_before":
+            await self._note_key(scope, receive)
+            note()
             await cut(scope, receive)
         elif rule.kind == "cut_after":
             await self._app(scope, receive, _discard)
+            note()
             await cut(scope, receive)
         else:
+            await self._note_key(scope, receive)
             await send_answer(send, (rule.kind != "status" and self._refuse(rule)) or plain_answer(rule))
+
+    async def _note_key(self, scope: Scope, receive: Receive) -> None:
+        """For a request that the app never sees."""
+        if self._key is not None:
+            scope["state"]["key"] = self._key(scope, await read_body(receive))
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The whole body, or as much as came before the client went away."""
+    message = await receive()
+    body = message.get("body", b"")
+    while message.get("more_body", False):
+        message = await receive()
+        body += message.get("body", b"")
+    return body
 
 
 async def _discard(message: Message) -> None:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ class Sandbox:
             Observed(
                 campaign.app(self.campaign), "campaign", journal, faults,
                 refuse=campaign.refuse, answered_kinds=campaign.KINDS,
+                key=partial(campaign.key_of, self.campaign),
             ),
             Observed(ims.app(self.ims), "ims", journal, faults, refuse=ims.refuse),
             admin_app(journal, faults, self._totals, routes),

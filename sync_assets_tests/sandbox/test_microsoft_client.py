@@ -212,6 +212,46 @@ def test_a_data_frame_there_and_back(client: DataverseClient) -> None:
     client.dataframe.delete("contact", ids)
 
 
+# Rows that belong together
+
+
+@pytest.fixture
+def chain(client: DataverseClient, admin: Admin) -> Iterator[list[str]]:
+    """Ids of a contact, its order and the order's line; the rules of deleting are as before afterwards."""
+    contact = client.records.create("contact", {"lastname": "chain"})
+    order = client.records.create("new_order", {"new_name": "o", "new_ContactId@odata.bind": f"/contacts({contact})"})
+    bind = client.query.odata_bind("new_orderline", "new_order", order)
+    yield [contact, order, client.records.create("new_orderline", {"new_name": "l", **bind})]
+    admin.on_parent_delete(new_order="remove_link", new_orderline="cascade")
+
+
+def test_a_parent_is_deleted_by_the_rule_of_its_children(
+    client: DataverseClient, admin: Admin, chain: list[str]
+) -> None:
+    contact, order, line = chain
+    admin.on_parent_delete(new_order="restrict")
+    with pytest.raises(HttpError, match="associated with another object") as caught:
+        client.records.delete("contact", contact)
+    assert (caught.value.status_code, caught.value.details["service_error_code"]) == (405, "0x80040227")
+    assert client.records.delete("contact", [contact]), "a job id, though the row stays"
+    assert client.records.retrieve("contact", contact) is not None
+    admin.on_parent_delete(new_order="remove_link")
+    client.records.delete("contact", contact)
+    left = client.records.retrieve("new_order", order)
+    assert left is not None
+    assert left["_new_contactid_value"] is None
+    client.records.delete("new_order", order)
+    assert client.records.retrieve("new_orderline", line) is None
+
+
+def test_a_bulk_delete_takes_the_children_along(client: DataverseClient, admin: Admin, chain: list[str]) -> None:
+    contact, order, line = chain
+    admin.on_parent_delete(new_order="cascade")
+    client.records.delete("contact", [contact])
+    assert client.records.retrieve("new_order", order) is None
+    assert client.records.retrieve("new_orderline", line) is None
+
+
 # Metadata
 
 
@@ -228,8 +268,17 @@ def test_tables_columns_and_keys(client: DataverseClient) -> None:
     assert column["MaxLength"] == 50
     assert client.tables.get_column("contact", "nosuch") is None
     assert [key.key_attributes for key in client.tables.get_alternate_keys("contact")] == [["externaluseridentifier"]]
-    assert client.tables.list_table_relationships("contact") == []
+
+
+def test_relationships(client: DataverseClient) -> None:
+    names = {told["SchemaName"] for told in client.tables.list_table_relationships("contact")}
+    assert {"new_contact_new_order", "contact_customer_accounts"} <= names
+    assert client.tables.get_relationship("new_order_new_orderline") is not None
     assert client.tables.get_relationship("nosuch") is None
+    expands = {told["nav_property"]: told for told in client.query.odata_expands("new_order")}
+    assert (expands["new_ContactId"]["target_table"], expands["new_ContactId"]["lookup_attribute"]) == (
+        "contact", "new_contactid",
+    )  # fmt: skip
 
 
 # Batches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -112,6 +113,27 @@ async def test_plain_refusals(system: System, kind: str, status: int, retry_afte
     system.fault(kind, retry_after=7)
     answer = await system.client.post("/")
     assert (answer.status_code, answer.headers.get("retry-after")) == (status, retry_after)
+
+
+async def test_the_journal_knows_when_a_request_came_and_when_it_was_answered(system: System) -> None:
+    await system.start()
+    for _ in range(2):
+        await system.client.post("/")
+    first, second = system.journal.entries()
+    assert first.answered is not None
+    assert second.answered is not None
+    assert first.began <= first.answered <= second.began <= second.answered
+
+
+@pytest.mark.parametrize("kind", ["throttle", "cut_before"])
+async def test_a_system_may_tell_what_a_refused_request_was_about(system: System, kind: str) -> None:
+    await system.start(key=lambda scope, body: f"{scope['path']} {body.decode()}")
+    system.fault(kind, times=1)
+    with contextlib.suppress(httpx.TransportError):
+        await system.client.post("/x", content="k2")
+    [entry] = system.journal.entries()
+    assert (entry.key, entry.answered is None) == ("/x k2", kind == "cut_before")
+    assert system.done == []
 
 
 async def test_a_system_words_its_refusals_itself(system: System) -> None:

@@ -138,9 +138,12 @@ def _custom() -> list[Resource]:
         Field("cusOrderRef", length=100),
     )  # fmt: skip
     line.links["cusOrderLink"] = Link("cusOrderLink", "cusOrder", "one")
+    # With people in it, yet not linked to profile: what a check for personal data has to find
     store = _custom_resource(
         "cusStore", "Store", ("customResources",),
-        {"cusName": "string", "cusCity": "string", "cusOpened": "date", "cusActive": "boolean"},
+        {"cusName": "string", "cusCity": "string", "cusOpened": "date", "cusActive": "boolean",
+         "cusManagerFirstName": "string", "cusManagerLastName": "string", "cusEmail": "string", "cusPhone": "string",
+         "cusStreet": "string"},
     )  # fmt: skip
     return [order, line, store]
 

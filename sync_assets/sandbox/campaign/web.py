@@ -11,9 +11,10 @@ from sync_assets.sandbox.campaign.engine import Campaign
 from sync_assets.sandbox.campaign.errors import CampaignError
 from sync_assets.sandbox.campaign.lists import Listing
 from sync_assets.sandbox.campaign.store import Record
+from sync_assets.sandbox.campaign.subject import key_of
 from sync_assets.sandbox.campaign.view import View
 from sync_assets.sandbox.journal import Engine
-from sync_assets.sandbox.middleware import Answer, App, Receive, Scope, Send, send_answer
+from sync_assets.sandbox.middleware import Answer, App, Receive, Scope, Send, read_body, send_answer
 
 _JSON = [(b"content-type", b"application/json")]
 _ENGINE: dict[str, Engine] = {"POST": "insert", "PATCH": "update", "DELETE": "delete", "GET": "read"}
@@ -30,11 +31,7 @@ def app(campaign: Campaign) -> App:
     prefix = f"/{campaign.organization}/campaign"
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        message = await receive()
-        body = message.get("body", b"")
-        while message.get("more_body", False):
-            message = await receive()
-            body += message.get("body", b"")
+        body = await read_body(receive)
         authorization = api_key = host = b""
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -44,7 +41,9 @@ def app(campaign: Campaign) -> App:
             elif name == b"host":
                 host = value
         answer = gateway.refusal(campaign, authorization, api_key)
-        if answer is None:
+        if answer is not None:
+            scope.setdefault("state", {})["key"] = key_of(campaign, scope, body)
+        else:
             path: str = scope["path"]
             if path == prefix or path.startswith(prefix + "/"):
                 base = f"{scope.get('scheme', 'https')}://{host.decode('ascii', 'replace')}{prefix}"
@@ -99,6 +98,7 @@ class _Call:
         if engine is None:
             raise errors.bad_path()
         self.state["engine"] = engine
+        self.state["key"] = key_of(self.campaign, self.scope, self.body)
         faults = self.campaign.faults
         if faults is not None and faults.rules:
             path = self.scope.get("raw_path", b"").decode("ascii", "replace")
@@ -120,25 +120,21 @@ class _Call:
         if len(rest) != 1:
             raise errors.bad_path()
         settings = self.campaign.settings
-        self._note_key(view, rest[0])
         by_key = settings.key_in_url and (self.method == "PATCH" or settings.delete_by_key)
         if self.method == "PATCH":
             body = self._json()
-            record = self._resolve(view, rest[0], by_key=by_key)
+            record = self.campaign.resolve(view, rest[0], by_key=by_key)
             self.campaign.update(view, record, body)
             if not body and settings.empty_patch_204:
                 return Answer(204, [], b"")
             return _json(200, {"PKey": record.pkey, "href": view.href(record, self.base)})
-        record = self._resolve(view, rest[0], by_key=by_key)
+        record = self.campaign.resolve(view, rest[0], by_key=by_key)
         self.campaign.delete(view.table, record)
         status = 200 if view.table.resource.name == "profile" else 204
         return Answer(settings.custom_delete_status if view.table.resource.custom else status, [], b"")
 
     def _post(self, view: View) -> Answer:
         body = self._json()
-        key = view.table.resource.key
-        if key is not None and isinstance(value := body.get(key), str) and value:
-            self.state["key"] = value
         record = self.campaign.insert(view, body)
         links = self.campaign.settings.link_values_in_post
         return _json(201, view.show(record, self.base, links=links))
@@ -159,8 +155,7 @@ class _Call:
             return _json(200, listing.page(self.base, behind[0] if behind else None))
         if filters:
             raise errors.bad_path()
-        self._note_key(view, rest[0])
-        record = self._resolve(view, rest[0], by_key=self.campaign.settings.key_in_url, part=len(rest) > 1)
+        record = self.campaign.resolve(view, rest[0], by_key=self.campaign.settings.key_in_url, part=len(rest) > 1)
         if len(rest) == 1:
             return _json(200, view.show(record, self.base, href=self.campaign.settings.href_in_get))
         return self._part(view, record, rest, query)
@@ -227,16 +222,6 @@ class _Call:
         if not isinstance(body, dict):
             raise errors.not_json(self.body)
         return body
-
-    def _note_key(self, view: View, segment: str) -> None:
-        if not segment.startswith("@"):
-            self.state["key"] = segment
-
-    def _resolve(self, view: View, segment: str, *, by_key: bool, part: bool = False) -> Record:
-        record = self.campaign.resolve(view, segment, by_key=by_key, part=part)
-        if key := view.table.key_of(record):
-            self.state["key"] = key
-        return record
 
 
 def _json(status: int, told: Any) -> Answer:

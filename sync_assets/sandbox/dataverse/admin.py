@@ -30,7 +30,8 @@ def routes(org: Organization) -> list[Route]:
     - `POST load {"contacts": N}`: N more sample contacts with orders and lines; gives their ids by table
     - `POST create {"table", "rows": [{...}]}`, `POST change {"table", "ids" | "count", "set": {...}}`,
       `POST delete {"table", "ids" | "count"}`: writes by another user; `count`: that many rows, lowest ids first.
-      Each gives `{"ids": [...]}`
+      Each gives `{"ids": [...]}`. A lookup may stand under its logical name, `{"new_contactid": "<id>" | null}`,
+      and as in the Web API the row that it names must exist
     - `POST hide {"table", "ids"}`: takes rows out of what the caller's role may see
     - `POST expire {"table"}`: all delta tokens so far are expired
     - `POST tracking {"table", "enabled"}`: change tracking on or off
@@ -50,14 +51,14 @@ def routes(org: Organization) -> list[Route]:
     def create(told: dict[str, Any]) -> Any:
         store = _store(org, told)
         with org.transaction():
-            return {"ids": [org.create(store, row) for row in told.get("rows", [])]}
+            return {"ids": [org.create(store, _bound(org, store, row)) for row in told.get("rows", [])]}
 
     def change(told: dict[str, Any]) -> Any:
         store = _store(org, told)
         ids = _ids(store, told)
         with org.transaction():
             for row_id in ids:
-                org.update(store, row_id, told.get("set", {}))
+                org.update(store, row_id, _bound(org, store, told.get("set", {})))
         return {"ids": ids}
 
     def delete(told: dict[str, Any]) -> Any:
@@ -139,6 +140,21 @@ def _guarded(endpoint: Endpoint) -> Endpoint:
 
 def _store(org: Organization, told: dict[str, Any]) -> Store:
     return org.store(told.get("table", "contact"))
+
+
+def _bound(org: Organization, store: Store, values: dict[str, Any]) -> dict[str, Any]:
+    """The values as the Web API wants them: a lookup named by the id of a row becomes a navigation property."""
+    bound: dict[str, Any] = {}
+    for name, value in values.items():
+        column = store.columns.get(name)
+        if column is None or not column.is_lookup:
+            bound[name] = value
+            continue
+        stores = [org.store(target.table) for target in column.targets]
+        found = next((n for n, other in enumerate(stores) if str(value).lower() in other.rows), 0)
+        reference = None if value is None else f"/{stores[found].table.set_name}({value})"
+        bound[f"{column.targets[found].navigation}@odata.bind"] = reference
+    return bound
 
 
 def _ids(store: Store, told: dict[str, Any]) -> list[str]:

@@ -44,8 +44,6 @@ class Column:
     minimum: int = -2_147_483_648
     maximum: int = 2_147_483_647
     targets: tuple[Target, ...] = ()
-    on_delete: Literal["unlink", "cascade"] = "unlink"
-    """Lookup only: what becomes of this row when the row that it points to is deleted"""
     default: object = None
 
     @property
@@ -81,7 +79,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table. `keys`: alternate keys, name -> columns. `collections`: navigation property -> (table, lookup)."""
+    """One table. `keys`: alternate keys, name -> columns. `collections`: navigation property -> (table, lookup).
+
+    `parent`: the lookup that makes it the child of another table, if any.
+    """
 
     name: str
     set_name: str
@@ -93,6 +94,7 @@ class Table:
     change_tracking: bool = True
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     collections: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    parent: str | None = None
 
 
 def metadata_id(*parts: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sync_assets.sandbox.dataverse.columns import CHOICES, Column, Table, metadata_id
+from sync_assets.sandbox.dataverse.relations import Relation
 from sync_assets.sandbox.dataverse.store import Store
 
 Document = dict[str, Any]
@@ -80,6 +81,46 @@ def column(owner: Table, described: Column, number: int) -> Document:
         "IsManaged": not described.name.startswith("new_"),
         "IsLogical": described.type == "EntityName",
         "SourceType": None,
+        "HasChanged": None,
+    }
+
+
+_CASCADE = {"remove_link": "RemoveLink", "cascade": "Cascade", "restrict": "Restrict"}
+
+
+def relationship(relation: Relation) -> Document:
+    """One lookup's relationship, the same document from either side. Members that hang on a side are not told."""
+    child, parent = relation.child.table, relation.parent.table
+    custom = relation.column.name.startswith("new_")
+    # Parental, as for the lines of an order: whatever happens to the parent happens to its children
+    others = "Cascade" if relation.on_delete == "cascade" else "NoCascade"
+    return {
+        "@odata.type": "#Microsoft.Dynamics.CRM.OneToManyRelationshipMetadata",
+        "MetadataId": metadata_id("relationship", relation.name),
+        "SchemaName": relation.name,
+        "RelationshipType": "OneToManyRelationship",
+        "ReferencedEntity": parent.name,
+        "ReferencedAttribute": parent.key,
+        "ReferencedEntityNavigationPropertyName": relation.name,
+        "ReferencingEntity": child.name,
+        "ReferencingAttribute": relation.column.name,
+        "ReferencingEntityNavigationPropertyName": relation.target.navigation,
+        "CascadeConfiguration": {
+            "Assign": others,
+            "Delete": _CASCADE[relation.on_delete],
+            "Archive": "RemoveLink",
+            "Merge": "NoCascade",
+            "Reparent": others,
+            "Share": others,
+            "Unshare": others,
+            "RollupView": "NoCascade",
+        },
+        "IsCustomRelationship": custom,
+        "IsManaged": not custom,
+        "IsHierarchical": False,
+        "IsValidForAdvancedFind": True,
+        "SecurityTypes": "Append",
+        "IsCustomizable": managed(True, "iscustomizable"),
         "HasChanged": None,
     }
 

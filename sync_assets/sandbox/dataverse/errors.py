@@ -74,6 +74,13 @@ def key_exists(columns: str) -> DataverseError:
     )
 
 
+def associated() -> DataverseError:
+    """CannotDeleteDueToAssociation, a 405 (3.4): rows of a restricting relationship point to the row."""
+    return DataverseError(
+        405, "0x80040227", "The object you tried to delete is associated with another object and cannot be deleted."
+    )
+
+
 def not_allowed(message: str) -> DataverseError:
     return DataverseError(405, "0x0", message)
 

@@ -21,6 +21,7 @@ from sync_assets.sandbox.dataverse.errors import (
 )
 from sync_assets.sandbox.dataverse.filters import ExpressionParser, tokens
 from sync_assets.sandbox.dataverse.keys import parse_pairs
+from sync_assets.sandbox.dataverse.relations import relations
 from sync_assets.sandbox.dataverse.store import Store
 from sync_assets.sandbox.dataverse.values import GUID
 from sync_assets.sandbox.middleware import Answer
@@ -56,7 +57,7 @@ def definitions(call: Call) -> Answer:
         keys = [describe.alternate_key(store.table, key) for key in store.table.keys]
         return _collection(call, keys, path, "EntityKeyMetadata", call.options)
     if name in _RELATIONSHIPS:
-        return _collection(call, [], path, "RelationshipMetadataBase", {})
+        return _collection(call, _relationships(call, store, name), path, "OneToManyRelationshipMetadata", call.options)
     document = describe.table(store)
     if name not in document:
         raise no_such_segment(name)
@@ -64,7 +65,30 @@ def definitions(call: Call) -> Answer:
 
 
 def relationships(call: Call) -> Answer:
-    return _collection(call, [], "RelationshipDefinitions", "RelationshipMetadataBase", {})
+    """`RelationshipDefinitions`: those of all tables, or one by its SchemaName or MetadataId."""
+    call.touches("read")
+    if call.method != "GET":
+        raise not_built("Changing metadata through the Web API")
+    found = [describe.relationship(relation) for relation in relations(call.org.stores, call.org.switches)]
+    if (key := call.segments[0].key) is None:
+        return _collection(call, found, "RelationshipDefinitions", "RelationshipMetadataBase", call.options)
+    wanted = key.strip().lower() if GUID.fullmatch(key.strip()) else parse_pairs(key).get("SchemaName", "").lower()
+    for document in found:
+        if wanted in (document["MetadataId"], document["SchemaName"].lower()):
+            context = f"{call.org.api}/$metadata#RelationshipDefinitions/$entity"
+            shown = _selected(document, call.options.get("$select"), "RelationshipMetadataBase")
+            return json_answer({"@odata.context": context, **shown})
+    raise DataverseError(404, "0x80060888", f"Could not find a relationship with the key ({key}).")
+
+
+def _relationships(call: Call, store: Store, name: str) -> list[Document]:
+    """One side of a table: OneToMany: where others point to it; ManyToOne: where it points; ManyToMany: none here."""
+    side = {"OneToManyRelationships": "parent", "ManyToOneRelationships": "child"}.get(name)
+    return [
+        describe.relationship(relation)
+        for relation in relations(call.org.stores, call.org.switches)
+        if side is not None and getattr(relation, side) is store
+    ]
 
 
 def _store(call: Call, key: str) -> Store:
@@ -143,7 +167,7 @@ def _expanded(call: Call, store: Store, document: Document) -> Document:
             keys = [describe.alternate_key(store.table, key) for key in store.table.keys]
             document[name] = _shown(call, keys, "EntityKeyMetadata", inner)
         elif name in _RELATIONSHIPS:
-            document[name] = []
+            document[name] = _shown(call, _relationships(call, store, name), "OneToManyRelationshipMetadata", inner)
         else:
             raise no_such_property(name, "EntityMetadata")
     return document

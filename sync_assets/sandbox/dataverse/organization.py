@@ -26,6 +26,7 @@ from sync_assets.sandbox.dataverse.errors import (
     stale,
 )
 from sync_assets.sandbox.dataverse.keys import parse_key, parse_reference
+from sync_assets.sandbox.dataverse.relations import Consequences
 from sync_assets.sandbox.dataverse.store import Row, Store, Tombstone
 from sync_assets.sandbox.dataverse.switches import Switches
 from sync_assets.sandbox.dataverse.tables import (
@@ -165,30 +166,20 @@ class Organization:
         self._write(store, row, old)
 
     def delete(self, store: Store, row_id: str, if_match: str | None = None) -> None:
-        """Deletes a row; rows that point to it lose the link or go with it."""
+        """Deletes a row; rows that point to it lose the link, go with it or forbid it (`relations`)."""
         self._check_etag(store, self.row(store, row_id), if_match)
+        found = Consequences(self.stores, self.switches, store, row_id)
         with self.transaction():
-            self._delete(store, row_id)
-
-    def _delete(self, store: Store, row_id: str) -> None:
-        self._remember(store, row_id)
-        self.version += 1
-        store.remove(row_id, self.version)
-        for child_store, column in self._references(store.table.name):
-            for child_id in sorted(child_store.find((column.name,), (row_id,))):
-                if column.on_delete == "cascade":
-                    self._delete(child_store, child_id)
-                else:
-                    row = child_store.rows[child_id].copy()
-                    row[child_store.position[column.name]] = None
-                    self._write(child_store, row, child_store.rows[child_id])
-
-    def _references(self, table: str) -> Iterator[tuple[Store, Column]]:
-        for store in self.stores.values():
-            for column in store.columns.values():
-                # Who made or owns a row is never deleted here, and an index over it would be one huge entry
-                if any(target.table == table for target in column.targets) and table != "systemuser":
-                    yield store, column
+            for child, child_id, column in found.unlinked:
+                row = child.rows[child_id].copy()
+                for name in (column.name, f"{column.name}type"):
+                    if name in child.position:
+                        row[child.position[name]] = None
+                self._write(child, row, child.rows[child_id])
+            for gone, gone_id in reversed(found.going):
+                self._remember(gone, gone_id)
+                self.version += 1
+                gone.remove(gone_id, self.version)
 
     def _write(self, store: Store, row: Row, old: Row | None) -> None:
         writing.derive(store, row)

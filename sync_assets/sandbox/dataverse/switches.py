@@ -10,6 +10,11 @@ from typing import Any, Literal
 
 import msgspec
 
+OnDelete = Literal["remove_link", "cascade", "restrict"]
+"""`CascadeConfiguration.Delete`: the lookup is emptied, the child goes too, the delete is refused"""
+Child = Literal["contact", "new_order", "new_orderline"]
+"""tables with a lookup to a parent: parentcustomerid, new_contactid, new_orderid"""
+
 
 class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     # Section 8, in its order
@@ -45,6 +50,10 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """false: the application user was never made, every call is refused with 403"""
     clock_offset_seconds: int = 0
     """moves the organization's clock, e.g. past the window of change tracking"""
+    on_parent_delete: dict[Child, OnDelete] = msgspec.field(
+        default_factory=lambda: {"contact": "remove_link", "new_order": "remove_link", "new_orderline": "cascade"}
+    )
+    """by child table: what becomes of its rows when their parent is deleted; what is not named stays as it was"""
     page_limit: int = msgspec.field(default=5000)
     """most rows in one page"""
     count_limit: int = 5000
@@ -58,8 +67,16 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     retry_after: float | None = None
     """seconds; None: as long as the window needs, and longer while the client pushes"""
 
+    def parent_delete(self, child: str) -> OnDelete:
+        """`on_parent_delete` of a table, `remove_link` for one that has no say in it."""
+        told: dict[str, OnDelete] = {**self.on_parent_delete}
+        return told.get(child, "remove_link")
+
     def change(self, values: dict[str, Any]) -> None:
         """Sets the switches given. Raises msgspec.ValidationError, naming the wrong one, and then changes nothing."""
-        changed = msgspec.convert({**msgspec.to_builtins(self), **values}, Switches)
+        told = {**msgspec.to_builtins(self), **values}
+        if isinstance(per_table := values.get("on_parent_delete"), dict):
+            told["on_parent_delete"] = {**self.on_parent_delete, **per_table}
+        changed = msgspec.convert(told, Switches)
         for name in values:
             setattr(self, name, getattr(changed, name))

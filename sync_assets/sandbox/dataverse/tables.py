@@ -141,7 +141,11 @@ CONTACT = Table(
         *_server_set(),
     ),
     keys={"new_externaluser": ("externaluseridentifier",)},
-    collections={"new_contact_new_order": ("new_order", "new_contactid")},
+    collections={
+        "new_contact_new_order": ("new_order", "new_contactid"),
+        "contact_customer_contacts": ("contact", "parentcustomerid"),
+    },
+    parent="parentcustomerid",
 )  # fmt: skip
 
 NEW_ORDER = Table(
@@ -161,6 +165,7 @@ NEW_ORDER = Table(
         *_server_set(),
     ),
     collections={"new_order_new_orderline": ("new_orderline", "new_orderid")},
+    parent="new_contactid",
 )  # fmt: skip
 
 NEW_ORDERLINE = Table(
@@ -168,16 +173,26 @@ NEW_ORDERLINE = Table(
     (
         _id("new_orderlineid", "Order Line"),
         _text("new_name", "Name", 100, required="ApplicationRequired"),
-        _link("new_orderid", "Order", "new_order", "new_OrderId", on_delete="cascade"),
+        _link("new_orderid", "Order", "new_order", "new_OrderId"),
         *_money(Column("new_price", "Money", "Price")),
         Column("new_count", "Integer", "Count", minimum=0, maximum=1_000_000),
         *_server_set(),
     ),
+    parent="new_orderid",
 )  # fmt: skip
 
 ACCOUNT = Table(
     "account", "accounts", "Account", "Account", "accountid", "name",
-    (_id("accountid", "Account"), _text("name", "Account Name", 160), *_server_set()),
+    (
+        _id("accountid", "Account"),
+        _text("name", "Account Name", 160),
+        _text("emailaddress1", "Email"),
+        _text("telephone1", "Main Phone", 50),
+        _text("address1_line1", "Address 1: Street 1", 250),
+        _text("address1_city", "Address 1: City", 80),
+        *_server_set(),
+    ),
+    collections={"contact_customer_accounts": ("contact", "parentcustomerid")},
 )  # fmt: skip
 
 # Set once, never tracked: what the lookups of every row point to, and the settings of the organization

@@ -99,7 +99,7 @@ async def test_only_what_reaches_the_engine_is_an_engine_call(campaign: Campaign
         (None, None, 503, "unavailable"),
         (None, None, 401, "unauthorized"),
         (None, None, 500, "oops"),
-        ("insert", None, 500, "rst"),
+        ("insert", "b", 500, "rst"),
     ]
 
 

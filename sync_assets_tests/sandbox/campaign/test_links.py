@@ -82,6 +82,55 @@ async def test_null_unlinks(http: httpx.AsyncClient, campaign: Campaign) -> None
     assert (await http.get(f"{EXT}/cusOrder/o1")).json()["cusContactLink"] is None
 
 
+async def test_null_hides_a_child_that_must_have_a_parent(http: httpx.AsyncClient) -> None:
+    await post(http, "profile", externalId="p1")
+    await post(http, "cusOrder", cusOrderId="o1", cusContactLink={"PKey": "p1"})
+    assert (await http.patch(f"{EXT}/cusOrder/o1", json={"cusContactLink": None})).status_code == 200
+    assert (await http.get(f"{EXT}/cusOrder/o1")).status_code == 404
+    again = await http.patch(f"{EXT}/cusOrder/o1", json={"cusContactLink": {"PKey": "p1"}})
+    assert again.status_code == 404, "and it cannot be brought back"
+
+
+async def test_a_child_moves_to_another_parent(http: httpx.AsyncClient) -> None:
+    for key in ("p1", "p2"):
+        await post(http, "profile", externalId=key, firstName=key)
+    await post(http, "cusOrder", cusOrderId="o1", cusContactLink={"PKey": "p1"})
+    await http.patch(f"{EXT}/cusOrder/o1", json={"cusContactLink": {"PKey": "p2"}})
+    assert (await http.get(f"{EXT}/cusOrder/o1")).json()["cusContactLink"]["title"] == "P2"
+    assert (await http.patch(f"{EXT}/cusOrder/o1", json={"cusContactLink": {"PKey": "nobody"}})).status_code == 404
+    assert (await http.get(f"{EXT}/cusOrder/o1")).json()["cusContactLink"]["title"] == "P2"
+
+
+async def test_a_hidden_record_is_no_parent_by_its_key(http: httpx.AsyncClient) -> None:
+    """The key of a hidden order is not found, so its line is refused, not hidden."""
+    await post(http, "cusOrder", cusOrderId="o1")
+    answer = await http.post(f"{EXT}/cusOrderLine", json={"cusOrderLineId": "l1", "cusOrderLink": {"PKey": "o1"}})
+    assert answer.status_code == 404
+    assert "from key 'o1' (document with schema 'cusOrder' and name 'o1')" in answer.text
+
+
+async def test_a_line_is_joined_to_its_order(http: httpx.AsyncClient, campaign: Campaign) -> None:
+    campaign.configure({"links": {"cusOrderLine": {"cusOrderLink": {"join": "cusOrderRef"}}}})
+    await post(http, "cusOrderLine", cusOrderLineId="l1", cusOrderRef="o1")
+    assert (await http.get(f"{EXT}/cusOrderLine/l1")).status_code == 404
+    await post(http, "profile", externalId="p1")
+    order = await post(http, "cusOrder", cusOrderId="o1", cusContactLink={"PKey": "p1"})
+    assert (await http.get(f"{EXT}/cusOrderLine/l1")).json()["cusOrderLink"]["PKey"] == order["PKey"]
+    assert (await http.patch(f"{EXT}/cusOrderLine/l1", json={"cusOrderRef": ""})).status_code == 200
+    assert (await http.get(f"{EXT}/cusOrderLine/l1")).status_code == 404
+
+
+async def test_orders_and_lines_are_found_by_published_filters(http: httpx.AsyncClient) -> None:
+    await post(http, "profile", externalId="p1")
+    await post(http, "cusOrder", cusOrderId="o1", cusContactLink={"PKey": "p1"})
+    await post(http, "cusOrderLine", cusOrderLineId="l1", cusOrderLink={"PKey": "o1"})
+    for resource, key in (("cusOrder", "o1"), ("cusOrderLine", "l1")):
+        address = f"{EXT}/{resource}/by{resource[0].upper()}{resource[1:]}Id?{resource}Id_parameter="
+        [found] = (await http.get(address + key)).json()["content"]
+        assert found[f"{resource}Id"] == key
+        assert (await http.get(address + "nobody")).json()["content"] == []
+
+
 async def test_a_child_is_hidden_until_its_parent_arrives(http: httpx.AsyncClient, campaign: Campaign) -> None:
     campaign.configure(JOINED)
     child = await post(http, "cusOrder", cusOrderId="o1", cusContactId="p1")

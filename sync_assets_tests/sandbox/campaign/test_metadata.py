@@ -96,6 +96,12 @@ async def test_links_name_their_target_and_their_side(http: httpx.AsyncClient) -
     assert (told["resType"], told["resTarget"], told["unbound"]) == ("link", "cusOrder", True)
 
 
+async def test_a_resource_with_people_in_it_that_is_not_linked_to_profile(http: httpx.AsyncClient) -> None:
+    content = (await http.get("/customResources/resourceType/cusStore")).json()["content"]
+    assert {"cusManagerFirstName", "cusManagerLastName", "cusEmail", "cusPhone", "cusStreet"} <= set(content)
+    assert not [name for name, told in content.items() if told["type"] in ("link", "collection")]
+
+
 async def test_filters_are_told_with_a_sample_url(http: httpx.AsyncClient, campaign: Campaign) -> None:
     campaign.configure({"filters": {"profile": {"byScore": {"attribute": "cusScore", "parameter": "score_parameter"}}}})
     href = (await http.get(f"{EXT}/resourceType/profile")).json()["filters"]["href"]

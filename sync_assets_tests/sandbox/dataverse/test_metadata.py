@@ -147,12 +147,9 @@ def test_labels_of_booleans(api: WebApi) -> None:
     assert labels([options["FalseOption"], options["TrueOption"]]) == {0: "Allow", 1: "Do Not Allow"}
 
 
-def test_keys_and_relationships(api: WebApi) -> None:
+def test_keys(api: WebApi) -> None:
     [key] = api.get(f"{CONTACT}/Keys").rows
     assert (key["KeyAttributes"], key["EntityKeyIndexStatus"]) == (["externaluseridentifier"], "Active")
-    for name in ("OneToManyRelationships", "ManyToOneRelationships", "ManyToManyRelationships"):
-        assert api.get(f"{CONTACT}/{name}").rows == []
-    assert api.get("RelationshipDefinitions?$filter=SchemaName eq 'x'").rows == []
 
 
 def test_a_single_property_of_a_table(api: WebApi) -> None:

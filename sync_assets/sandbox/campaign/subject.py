@@ -1,0 +1,54 @@
+"""Which record a request is about, whether or not it gets anywhere: what the journal notes as `key`."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from sync_assets.sandbox.campaign.engine import Campaign
+from sync_assets.sandbox.campaign.tokens import COLLECTION, RECORD
+from sync_assets.sandbox.campaign.view import View
+from sync_assets.sandbox.middleware import Scope
+
+_decode = msgspec.json.Decoder().decode
+
+
+def key_of(campaign: Campaign, scope: Scope, body: bytes) -> str | None:
+    """The record's identification key: from the body of a POST, else from the address (key, PKey or filter on the key).
+
+    None: the request names no record, or one that does not exist by its PKey.
+    """
+    segments = [segment for segment in scope["path"].split("/") if segment][2:]  # behind /<organization>/campaign
+    if len(segments) < 2:
+        return None
+    api, resource, *rest = segments
+    view = campaign.views.get((api, resource.removesuffix(".json")))
+    if view is None or view.table.resource.key is None:
+        return None
+    if scope["method"] == "POST":
+        return _in_body(view.table.resource.key, body)
+    return _in_address(campaign, view, rest[0], scope["query_string"]) if rest else None
+
+
+def _in_body(key: str, body: bytes) -> str | None:
+    try:
+        told = _decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    value = told.get(key) if isinstance(told, dict) else None
+    return value if isinstance(value, str) and value else None
+
+
+def _in_address(campaign: Campaign, view: View, segment: str, query: bytes) -> str | None:
+    table = view.table
+    if segment.startswith("@"):
+        reference = campaign.tokens.read(segment)
+        if reference is None or reference.kind not in (RECORD, COLLECTION) or reference.table != table.number:
+            return None
+        record = table.records.get(reference.number)
+        return (table.key_of(record) or None) if record is not None else None
+    if (published := table.resource.filters.get(segment)) is not None:
+        asked = dict(parse_qsl(query.decode("utf-8", "replace")))
+        return asked.get(published.parameter) if published.attribute == table.resource.key else None
+    return None if segment == "_count" or segment in view.fields else segment

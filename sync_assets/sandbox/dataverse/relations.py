@@ -1,0 +1,77 @@
+"""Relationships: which lookup points to which table, and what a delete does to the rows that point to a deleted one.
+
+What metadata calls `CascadeConfiguration.Delete` is a switch here, one per table for the lookup to its parent
+(`Table.parent`): see `switches.Switches.on_parent_delete`. All other lookups are emptied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from sync_assets.sandbox.dataverse.columns import Column, Target
+from sync_assets.sandbox.dataverse.errors import associated
+from sync_assets.sandbox.dataverse.store import Store
+from sync_assets.sandbox.dataverse.switches import OnDelete, Switches
+
+
+class Relation(NamedTuple):
+    """One lookup and one table that it may point to."""
+
+    parent: Store
+    child: Store
+    column: Column
+    target: Target
+    on_delete: OnDelete
+
+    @property
+    def name(self) -> str:
+        """Its schema name: that of the parent's collection, else the kind of name that Dataverse makes."""
+        for name, end in self.parent.table.collections.items():
+            if end == (self.child.table.name, self.column.name):
+                return name
+        return f"lk_{self.child.table.name}_{self.column.name}"
+
+
+def relations(stores: Mapping[str, Store], switches: Switches) -> Iterator[Relation]:
+    """All that there are, by child table and column."""
+    for child in stores.values():
+        for column in child.columns.values():
+            on_delete: OnDelete = "remove_link"
+            if column.name == child.table.parent:
+                on_delete = switches.parent_delete(child.table.name)
+            for target in column.targets:
+                if target.table in stores:
+                    yield Relation(stores[target.table], child, column, target, on_delete)
+
+
+class Consequences:
+    """What the delete of one row brings with it, found before anything is written. Raises DataverseError if refused.
+
+    `going`: rows to be deleted as (store, id), the row itself first, children behind it; `unlinked`: rows
+    that stay, as (store, id, lookup column) to be emptied.
+    """
+
+    def __init__(self, stores: Mapping[str, Store], switches: Switches, store: Store, row_id: str) -> None:
+        # Who made or owns a row is never deleted here, and an index over it would be one huge entry
+        known = [relation for relation in relations(stores, switches) if relation.target.table != "systemuser"]
+        self.going: list[tuple[Store, str]] = [(store, row_id)]
+        self.unlinked: list[tuple[Store, str, Column]] = []
+        seen = {(store.table.name, row_id)}
+        restricting: list[tuple[str, str]] = []
+        for parent, parent_id in self.going:  # grows while it is walked
+            for relation in known:
+                if relation.parent is not parent:
+                    continue
+                child, column = relation.child, relation.column
+                for child_id in sorted(child.find((column.name,), (parent_id,))):
+                    if relation.on_delete == "remove_link":
+                        self.unlinked.append((child, child_id, column))
+                    elif relation.on_delete == "restrict":
+                        restricting.append((child.table.name, child_id))
+                    elif (child.table.name, child_id) not in seen:
+                        seen.add((child.table.name, child_id))
+                        self.going.append((child, child_id))
+        if any(child not in seen for child in restricting):
+            raise associated()
+        self.unlinked = [link for link in self.unlinked if (link[0].table.name, link[1]) not in seen]
