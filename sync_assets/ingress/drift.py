@@ -1,0 +1,167 @@
+"""Drift: does Campaign still hold what it acknowledged? A random sample of records is read back and compared.
+
+The ledger keeps hashes, not payloads. So the sampled rows are read from Dynamics 365 and mapped again; where the hash
+is the acknowledged one, it is known exactly what was sent, and only then the record is compared. Links are not.
+Costs one engine call for each record compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections import defaultdict
+from collections.abc import Mapping as ABCMapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from sync_assets.campaign.client import CampaignClient
+from sync_assets.campaign.dialect import Verdict, redact
+from sync_assets.campaign.records import Records
+from sync_assets.config import TableConfig
+from sync_assets.d365.client import DataverseClient
+from sync_assets.d365.pages import PageParser
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress.comparison import differing
+from sync_assets.ingress.preflight import Ready, preflight
+from sync_assets.ingress.target import Target
+from sync_assets.ingress.transform import transform
+from sync_assets.ledger import Ledger
+from sync_assets.runtime import Runtime
+
+SAMPLE = 200
+AT_ONCE = 8
+"""Reads in flight: a check must not be felt by the pushes beside it."""
+
+TWICE = re.compile(r"\bmore than one\b|\balready exists\b|duplicate key", re.IGNORECASE)
+"""How refusals tell that a key stands, or would stand, in two records (campaign-standard-api.md section 5)."""
+
+
+@dataclass(slots=True)
+class Drift:
+    """What a sample showed. Ids only, never values.
+
+    sampled: records drawn. moved: of these, not compared, since Dynamics 365 or the mapping says something else by now
+    than what was sent last. unanswered: Campaign did not answer for them. compared: the others; of these, `missing` are
+    not in Campaign, `twice` are there in several records, and `differing` says which attributes differ in which.
+    kept_back: records left out because the day's budget of engine calls does not allow to read them.
+    """
+
+    sampled: int = 0
+    moved: int = 0
+    unanswered: int = 0
+    compared: int = 0
+    kept_back: int = 0
+    missing: list[str] = field(default_factory=list[str])
+    twice: list[str] = field(default_factory=list[str])
+    differing: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+
+    @property
+    def different(self) -> set[str]:
+        """Ids of records in which something differs."""
+        return {id_ for ids in self.differing.values() for id_ in ids}
+
+
+Sent = ABCMapping[str, tuple[bytes, dict[str, Any]]]
+"""Id -> hash and members of what was sent last."""
+
+
+async def drift(runtime: Runtime, config: TableConfig, *, sample: int = SAMPLE, seed: int | None = None) -> Drift:
+    """Reads back up to `sample` records of the table. Raises what the preflight and the clients raise."""
+    ledger = await asyncio.to_thread(lambda: runtime.ledger)
+    wanted = min(sample, await asyncio.to_thread(_calls_left, runtime, sample))
+    seed = secrets.randbits(32) if seed is None else seed
+    ids = await asyncio.to_thread(ledger.sample_settled, config.table, sample, seed)
+    result = Drift(sampled=len(ids), kept_back=max(0, len(ids) - wanted))
+    if not ids[:wanted]:
+        return result
+    async with runtime.d365() as d365, runtime.campaign() as campaign:
+        ready = await preflight(config, d365, campaign)
+        try:
+            sent = await _sent(ledger, d365, ready, ids[:wanted])
+            result.moved = min(len(ids), wanted) - len(sent)
+            await _compare(campaign, config, ready, sent, result)
+        finally:
+            calls = campaign.calls.take()
+            counts = {(config.table, kind): count for kind, count in calls.items()}
+            await asyncio.to_thread(ledger.count_calls, counts)
+            runtime.calls.update(calls)
+        await asyncio.to_thread(_forget_moved, ledger, config.table, sent, result)
+    return result
+
+
+def _calls_left(runtime: Runtime, at_most: int) -> int:
+    budget = runtime.config.guardrails.engine_calls_per_day
+    if budget is None:
+        return at_most
+    return max(0, budget - sum(runtime.ledger.engine_calls(datetime.now(UTC).date()).values()))
+
+
+async def _sent(ledger: Ledger, client: DataverseClient, ready: Ready, ids: list[str]) -> Sent:
+    """What was sent last for those of the ids of which that is known."""
+    mapping = ready.mapping
+    parser = PageParser({name: mapping.column_types[name] for name in mapping.select})
+    sent: dict[str, tuple[bytes, dict[str, Any]]] = {}
+    async for body in client.rows(ready.table, mapping.select, ids):
+        rows = transform(parser.parse(body).rows, mapping)
+        for row in rows.select("id", "hash", "payload", "update_payload").iter_rows(named=True):
+            sent[row["id"]] = (row["hash"], msgspec.json.decode(row["update_payload"] or row["payload"]))
+    acked = await asyncio.to_thread(ledger.acked_hashes, mapping.table, ids)
+    return {id_: (hash_, members) for id_, (hash_, members) in sent.items() if acked.get(id_) == hash_}
+
+
+async def _compare(campaign: CampaignClient, config: TableConfig, ready: Ready, sent: Sent, result: Drift) -> None:
+    target = Target.of(config)
+    records = Records(campaign, target.api, target.resource, target.key, target.filter)
+    free = asyncio.Semaphore(AT_ONCE)
+    different: defaultdict[str, list[str]] = defaultdict(list)
+
+    async def look(id_: str, members: dict[str, Any]) -> None:
+        async with free:
+            found = await records.find(id_)
+        if isinstance(found, Verdict):
+            _not_found(id_, found, config, result)
+            return
+        result.compared += 1
+        for attribute in differing(members, found, ready.resource):
+            different[attribute].append(id_)
+
+    try:
+        async with asyncio.TaskGroup() as reads:
+            for id_, (_, members) in sent.items():
+                reads.create_task(look(id_, members))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None  # the others ended for the same reason, or were cancelled
+    result.differing = {attribute: sorted(ids) for attribute, ids in sorted(different.items())}
+
+
+def _not_found(id_: str, said: Verdict, config: TableConfig, result: Drift) -> None:
+    if said.kind == "missing":
+        result.compared += 1
+        result.missing.append(id_)
+    elif said.kind == "refused" and TWICE.search(said.reason):
+        result.compared += 1
+        result.twice.append(id_)
+    elif said.kind == "denied":
+        raise SyncAssetsError(
+            f"Campaign refuses to show records of {config.resource}: {redact(said.reason, None)}",
+            "Check the credentials, their product profile, and the filter of the configuration.",
+        )
+    else:
+        result.unanswered += 1
+
+
+def _forget_moved(ledger: Ledger, table: str, sent: Sent, result: Drift) -> None:
+    """A record that was sent again while we looked proves nothing."""
+    suspects = [*result.missing, *result.twice, *result.different]
+    acked = ledger.acked_hashes(table, suspects)
+    moved = {id_ for id_ in suspects if acked.get(id_) != sent[id_][0]}
+    result.moved += len(moved)
+    result.compared -= len(moved)
+    result.missing = sorted(set(result.missing) - moved)
+    result.twice = sorted(set(result.twice) - moved)
+    still = {attribute: [id_ for id_ in ids if id_ not in moved] for attribute, ids in result.differing.items()}
+    result.differing = {attribute: ids for attribute, ids in still.items() if ids}
