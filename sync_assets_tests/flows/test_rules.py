@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sync_assets_tests.program import Program, calls
+from sync_assets_tests.program import Program, calls, capture
 from sync_assets_tests.sandbox_process import SandboxProcess
 
 OPERATORS = {
@@ -156,6 +156,22 @@ class TestFilters:
 
         admin.delete("contact", [leaves])  # apply_deletes is another question
         assert synced(program) == calls()
+
+    @pytest.mark.parametrize("delete", [False, True])
+    def test_a_row_that_leaves_before_it_was_sent_is_not_sent(self, program: Program, delete: bool) -> None:
+        active = {"rules": [{"field": "statecode", "is": "eq", "value": 0}], "delete_filtered_out": delete}
+        maps(program, {"jobtitle": "cusJobTitle"}, filters=active)
+        [key] = create(program, {"jobtitle": "Teacher"})
+        runtime = program.runtime()
+        capture(runtime)
+        assert runtime.ledger.counts()["contact"].pending == 1
+        runtime.close()
+
+        program.sandbox.admin.change("contact", [key], statecode=1)
+        assert synced(program) == calls()
+        program.sandbox.admin.change("contact", [key], statecode=0)
+        assert synced(program) == calls(insert=1)
+        assert values(program, "cusJobTitle") == {key: ["Teacher"]}
 
     def test_a_changed_filter_holds_for_rows_that_did_not_change(self, program: Program) -> None:
         def scored(at_least: int) -> None:
