@@ -260,6 +260,14 @@ class TestApplyUpdates:
         assert synced(program) == calls(insert=1)
         assert values(program, "birthDate")[later] == ["1980-01-01"]
 
+        runtime = program.runtime()
+        feed = runtime.ledger.feed("contact")
+        assert feed is not None
+        runtime.ledger.reset_feed("contact", feed.version, resend=True)  # as `replay --force` does
+        runtime.close()
+        assert synced(program) == calls(update=2)
+        assert values(program, "birthDate")[key] == ["1992-01-01"]
+
 
 class TestPicklists:
     FIELDS = {  # noqa: RUF012
