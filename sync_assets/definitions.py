@@ -25,7 +25,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 def build_definitions(runtime: Runtime) -> dg.Definitions:
     """All assets, checks, sensors and schedules for the runtime's configuration. Raises ConfigError."""
-    tables = runtime.config.tables
+    tables = runtime.config.in_link_order
     status = (
         dg.DefaultSensorStatus.RUNNING
         if runtime.environment.get("SYNC_ASSETS_AUTOSTART", "").lower() in ("1", "true")

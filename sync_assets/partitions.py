@@ -14,12 +14,21 @@ daily = dg.DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat(), timezone=
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 TABLE_TAG = "sync/table"
-"""On every run of ours: which table it works on, so that sensors see what is under way."""
+"""On every run of ours: which tables it works on, for people."""
 
 
 def today() -> str:
     """The key of today's partition."""
     return datetime.now(UTC).date().isoformat()
+
+
+def table_tags(*tables: str) -> dict[str, str]:
+    """Tags of a run that works on these tables: one for people, and one each by which sensors see what is under way."""
+    return {TABLE_TAG: ", ".join(tables), **{under_way_tag(table): "yes" for table in tables}}
+
+
+def under_way_tag(table: str) -> str:
+    return f"sync_table/{table}"
 
 
 def range_tags(first: date, last: date) -> dict[str, str]:

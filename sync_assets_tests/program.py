@@ -39,18 +39,19 @@ OURS = ("SYNC_ASSETS_", "D365_", "CAMPAIGN_", "DAGSTER_")
 
 @dataclass
 class Program:
-    """One installation. `home`: an empty folder; `table`: the configuration of its one table."""
+    """One installation. `home`: an empty folder; `table`: the configuration of its table, `further`: of more tables."""
 
     sandbox: SandboxProcess
     home: Path
     table: dict[str, Any] = field(default_factory=lambda: dict(CONTACT))
     more: dict[str, str] = field(default_factory=dict[str, str])
     guardrails: dict[str, Any] = field(default_factory=dict[str, Any])
+    further: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     @property
     def env(self) -> dict[str, str]:
         config = self.home / "config.yaml"
-        document = {"privacy_acknowledged": True, "tables": [self.table], "guardrails": self.guardrails}
+        document = {"privacy_acknowledged": True, "tables": [self.table, *self.further], "guardrails": self.guardrails}
         config.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
         dagster_home = self.home / "dagster"
         dagster_home.mkdir(exist_ok=True)

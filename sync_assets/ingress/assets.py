@@ -37,7 +37,7 @@ def campaign_key(config: TableConfig) -> dg.AssetKey:
 
 
 def table_assets(config: TableConfig, runtime: Runtime) -> list[dg.AssetsDefinition]:
-    """Both assets of one mapped table."""
+    """Both assets of one mapped table. What is sent comes after what it links to: the lineage shows the link order."""
     return [_captured(config, runtime), _pushed(config, runtime)]
 
 
@@ -98,7 +98,7 @@ def _captured(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
 def _pushed(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
     @dg.asset(
         key=campaign_key(config),
-        deps=[d365_key(config)],
+        deps=[d365_key(config), *_parents(config, runtime)],
         group_name="campaign",
         partitions_def=daily,
         kinds={"adobecampaign"},
@@ -128,6 +128,15 @@ def _pushed(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
             raise dg.Failure(done.result.stopped, allow_retries=False)
 
     return pushed
+
+
+def _parents(config: TableConfig, runtime: Runtime) -> list[dg.AssetDep]:
+    """The resources that this one links to. Any day's records may link to any day's, so it depends on the last one."""
+    linked = dict.fromkeys(link.table for link in config.links)
+    return [
+        dg.AssetDep(campaign_key(runtime.config.table(table)), partition_mapping=dg.LastPartitionMapping())
+        for table in linked
+    ]
 
 
 def _count_once(context: dg.AssetExecutionContext, numbers: dict[str, Any]) -> None:

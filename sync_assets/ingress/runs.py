@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from sync_assets.ingress.workers import is_dead
-from sync_assets.partitions import TABLE_TAG
+from sync_assets.partitions import under_way_tag
 
 WORKER_TAG = "sync/worker"
 """On runs that `sync-assets sync` executes in its own process: which worker that is."""
@@ -31,7 +31,7 @@ def end_killed(instance: dg.DagsterInstance, table: str) -> list[dg.DagsterRun]:
     would ever travel again.
     """
     alive: list[dg.DagsterRun] = []
-    for run in instance.get_runs(dg.RunsFilter(tags={TABLE_TAG: table}, statuses=_UNDER_WAY)):
+    for run in instance.get_runs(dg.RunsFilter(tags={under_way_tag(table): "yes"}, statuses=_UNDER_WAY)):
         if is_dead(run.tags.get(WORKER_TAG, "")):
             instance.report_run_failed(run, "The process that executed this run was killed. Nothing is lost.")
         else:

@@ -5,6 +5,7 @@ Here: when a run is asked for, and for which partition. Looking at the feeds is 
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ from sync_assets.ingress.assets import campaign_key, d365_key, run_checks
 from sync_assets.ingress.checks import feed_check_key, feed_result
 from sync_assets.ingress.runs import under_way
 from sync_assets.ingress.watch import Watcher
-from sync_assets.partitions import TABLE_TAG, range_tags, split_days, today
+from sync_assets.partitions import range_tags, split_days, table_tags, today
 from sync_assets.runtime import Runtime
 
 HOLD_SECONDS = 9.5
@@ -42,11 +43,13 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct):
-    """The change sensor's cursor: when each table was last confirmed, last reported as polled (UTC), last asked for."""
+    """The change sensor's cursor: when each table was last confirmed, last reported as polled (UTC), last asked for,
+    and a hash of its configuration as it was then."""
 
     confirmed: dict[str, datetime] = {}
     reported: dict[str, datetime] = {}
     asked: dict[str, Asked] = {}
+    configured: dict[str, str] = {}
 
 
 def changes_sensor(
@@ -67,11 +70,11 @@ def changes_sensor(
             watchers.append(Watcher(runtime))
         seen = msgspec.json.decode(context.cursor, type=Seen) if context.cursor else Seen()
         until = time.monotonic() + HOLD_SECONDS
-        changed: set[str] = set()
+        remapped = {config.table for config in tables if _remapped(config, seen)}
         looked: set[str] = set()
         while True:
             idle = [config for config in tables if not under_way(context.instance, config.table)]
-            changed = watchers[0].look(idle)
+            changed = watchers[0].look(idle) | (remapped & {config.table for config in idle})
             looked |= {config.table for config in idle}
             pause = LOOK_SECONDS * max(1, len(tables) / 2)
             if changed or time.monotonic() + pause > until:
@@ -79,11 +82,8 @@ def changes_sensor(
             time.sleep(pause)
         now = datetime.now(UTC)
         quiet = [config for config in tables if config.table in looked - changed]
-        requests = [
-            _capture_and_push(config)
-            for config in tables
-            if config.table in changed and _worth_a_run(config, runtime, seen, now)
-        ]
+        worth = [config for config in tables if config.table in changed and _worth_a_run(config, runtime, seen, now)]
+        requests = [_capture_and_push(together) for together in linked(worth)]
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=None if requests else _why_not(tables, looked, changed),
@@ -92,6 +92,14 @@ def changes_sensor(
         )
 
     return d365_changes
+
+
+def _remapped(config: TableConfig, seen: Seen) -> bool:
+    """Was its part of the configuration file changed since the last look? Then the table is captured at once."""
+    now = hashlib.blake2b(config.model_dump_json().encode(), digest_size=8).hexdigest()
+    before = seen.configured.get(config.table, now)
+    seen.configured[config.table] = now
+    return before != now
 
 
 def _worth_a_run(config: TableConfig, runtime: Runtime, seen: Seen, now: datetime) -> bool:
@@ -108,12 +116,27 @@ def _why_not(tables: Sequence[TableConfig], looked: set[str], changed: set[str])
     return "; ".join(sorted(said))
 
 
-def _capture_and_push(config: TableConfig) -> dg.RunRequest:
+def linked(tables: Sequence[TableConfig]) -> list[list[TableConfig]]:
+    """The tables in groups: those that links hold together share a run, which then works in link order."""
+    groups: list[list[TableConfig]] = []
+    for config in tables:
+        ties = {config.table, *(link.table for link in config.links)}
+        near = [
+            group
+            for group in groups
+            if any(one.table in ties or config.table in {link.table for link in one.links} for one in group)
+        ]
+        groups = [group for group in groups if group not in near]
+        groups.append([*(one for group in near for one in group), config])
+    return groups
+
+
+def _capture_and_push(tables: Sequence[TableConfig]) -> dg.RunRequest:
     return dg.RunRequest(
         partition_key=today(),
-        asset_selection=[d365_key(config), campaign_key(config)],
-        asset_check_keys=run_checks(config),
-        tags={TABLE_TAG: config.table},
+        asset_selection=[key for config in tables for key in (d365_key(config), campaign_key(config))],
+        asset_check_keys=[key for config in tables for key in run_checks(config)],
+        tags=table_tags(*(config.table for config in tables)),
     )
 
 
@@ -212,5 +235,5 @@ def _push_range(config: TableConfig, first: Any, last: Any) -> dg.RunRequest:
         **where,
         asset_selection=[campaign_key(config)],
         asset_check_keys=[key for key in run_checks(config) if key.asset_key == campaign_key(config)],
-        tags={TABLE_TAG: config.table, **({} if where else range_tags(first, last))},
+        tags={**table_tags(config.table), **({} if where else range_tags(first, last))},
     )

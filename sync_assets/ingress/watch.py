@@ -61,6 +61,8 @@ class Watcher:
         feed = await asyncio.to_thread(ledger.feed, config.table)
         if feed is None or feed.link is None or feed.kind == "page":
             return True
+        if await asyncio.to_thread(ledger.unread, config.table, 1):
+            return True  # rows that the capture has to read again
         try:
             body = await client.page(feed.link, tracked=False, size=1, table=config.table, patience=LOOK_PATIENCE)
         except FeedExpired:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import Gate
 from sync_assets.runtime import Runtime
 
 CALL_KINDS = ("insert", "update", "delete", "read")
@@ -38,6 +39,7 @@ def document(runtime: Runtime, calls: Mapping[str, int]) -> dict[str, Any]:
             "failed": found.failed if found else 0,
             "held": found.held if found else 0,
             "synced": found.synced if found else 0,
+            "waiting_for": waiting_for(runtime, config.table) if found and found.waiting else {},
             "feed": {
                 "position_saved_at": iso(feed.saved_at) if feed else None,
                 "polled_at": iso(feed.polled_at) if feed else None,
@@ -55,6 +57,20 @@ def document(runtime: Runtime, calls: Mapping[str, int]) -> dict[str, Any]:
             "rejected_rows": 0,
         },
     }
+
+
+WAITING_FOR = {
+    Gate.OPEN: "nothing",
+    Gate.COMING: "a parent that Campaign has not acknowledged yet",
+    Gate.ABSENT: "a parent that is not in scope: not mapped, filtered out, refused, deleted, or no parent at all",
+    Gate.UNREAD: "its row to be read again from Dynamics 365",
+    Gate.CHILDREN: "its children to be deleted or unlinked first",
+}
+
+
+def waiting_for(runtime: Runtime, table: str) -> dict[str, int]:
+    """How many records of a table wait, by what for."""
+    return {WAITING_FOR[gate]: number for gate, number in sorted(runtime.ledger.waiting_reasons(table).items())}
 
 
 def rejects(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:

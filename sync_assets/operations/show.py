@@ -29,6 +29,9 @@ def show_status(document: dict[str, Any]) -> None:
         table.add_row(name, counts["resource"], *(f"{counts[column]:,}" for column in COLUMNS), state)
     console = Console()
     console.print(table)
+    for name, counts in document["tables"].items():
+        for what, number in counts.get("waiting_for", {}).items():
+            console.print(f"{name}: {number:,} wait for {what}", highlight=False)
     calls = ", ".join(f"{count:,} {kind}" for kind, count in document["engine_calls"].items())
     console.print(f"engine calls: {calls}")
 

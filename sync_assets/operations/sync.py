@@ -22,11 +22,13 @@ from sync_assets.ingress.runs import WORKER_TAG, end_killed
 from sync_assets.ingress.workers import release_dead, worker_id
 from sync_assets.operations.instance import dagster_instance
 from sync_assets.operations.report import document, unknown_tables
-from sync_assets.partitions import TABLE_TAG, range_tags, split_days, today
+from sync_assets.partitions import range_tags, split_days, table_tags, today
 from sync_assets.runtime import Runtime
 
 PATIENCE_SECONDS = 300.0
 """How long `sync` waits for records that are leased to others or to be tried again later."""
+UNREAD = 1000
+"""Of the records whose rows must be read again, so many tell whether another capture got any further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,13 @@ def sync(runtime: Runtime, only: Sequence[str] = ()) -> Synced:
     """Runs the flows of all mapped tables, or of `only`. Safe to kill and repeat at any moment."""
     if error := unknown_tables(runtime, only):
         raise error
-    tables = [config for config in runtime.config.tables if not only or config.table in only]
+    tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
     runtime.ledger  # noqa: B018  an unusable ledger is told before anything else
     with dagster_instance() as instance:
         release_dead(runtime.ledger)
         for config in tables:
             end_killed(instance, config.table)
-            _run(runtime, config, instance, [d365_key(config), campaign_key(config)], {"partition_key": today()})
+            _capture_and_push(runtime, config, instance)
         if not runtime.problems:
             _push_the_rest(runtime, tables, instance)
     outcome = document(runtime, runtime.calls)
@@ -69,6 +71,7 @@ def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str]) ->
 def _push_the_rest(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance) -> None:
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     before: dict[str, int] | None = None
+    read_again: dict[str, list[str]] = {}
     while not runtime.problems and not runtime.stopped:
         left = {config.table: runtime.ledger.pending_days(config.table) for config in tables}
         for config in tables:
@@ -77,6 +80,11 @@ def _push_the_rest(runtime: Runtime, tables: Sequence[TableConfig], instance: dg
                     {"partition_key": first.isoformat()} if first == last else {"tags": range_tags(first, last)}
                 )
                 _run(runtime, config, instance, [campaign_key(config)], where)
+        for config in tables:
+            unread = runtime.ledger.unread(config.table, UNREAD)
+            if unread and unread != read_again.get(config.table):
+                read_again[config.table] = unread
+                _capture_and_push(runtime, config, instance)
         pending = {config.table: _pending(runtime, config) for config in tables}
         if not any(pending.values()) or time.monotonic() > give_up_at:
             return
@@ -91,9 +99,18 @@ def _push_the_rest(runtime: Runtime, tables: Sequence[TableConfig], instance: dg
         release_dead(runtime.ledger)
 
 
+def _capture_and_push(runtime: Runtime, config: TableConfig, instance: dg.DagsterInstance) -> None:
+    _run(runtime, config, instance, [d365_key(config), campaign_key(config)], {"partition_key": today()})
+
+
 def _pending(runtime: Runtime, config: TableConfig) -> int:
     counts = runtime.ledger.counts().get(config.table)
     return counts.pending if counts else 0
+
+
+def _assets(runtime: Runtime) -> list[dg.AssetsDefinition]:
+    """Of all tables: those that a run does not select are there as what it depends on."""
+    return [asset for config in runtime.config.in_link_order for asset in table_assets(config, runtime)]
 
 
 def _run(
@@ -105,12 +122,12 @@ def _run(
 ) -> None:
     """One Dagster run. What stops it is in `runtime.problems` afterwards: the assets tell."""
     result = dg.materialize(
-        table_assets(config, runtime),
+        _assets(runtime),
         selection=dg.AssetSelection.assets(*selection),
         instance=instance,
         raise_on_error=False,
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        **{**where, "tags": {TABLE_TAG: config.table, WORKER_TAG: worker_id(), **where.get("tags", {})}},
+        **{**where, "tags": {**table_tags(config.table), WORKER_TAG: worker_id(), **where.get("tags", {})}},
     )
     if runtime.interrupted:
         raise KeyboardInterrupt

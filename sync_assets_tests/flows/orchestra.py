@@ -14,7 +14,7 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 from sync_assets.definitions import build_definitions
 from sync_assets.ingress.flows import capture_table, push_table
 from sync_assets.ledger import Feed
-from sync_assets.partitions import TABLE_TAG, today
+from sync_assets.partitions import table_tags, today
 from sync_assets.runtime import Runtime
 from sync_assets_tests.program import Program
 
@@ -128,7 +128,7 @@ class Orchestra:
         result = job.execute_in_process(
             instance=self.instance,
             partition_key=partition_key,
-            tags={TABLE_TAG: "contact", **tags},
+            tags={**table_tags("contact"), **tags},
             raise_on_error=False,
         )
         return Run(self.instance, result.run_id, result.success)

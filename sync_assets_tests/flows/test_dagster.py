@@ -14,7 +14,7 @@ import pytest
 from sync_assets.ingress import sensors, watch
 from sync_assets.ingress.sensors import Asked, ask_again
 from sync_assets.operations.instance import dagster_instance
-from sync_assets.partitions import RANGE_END, RANGE_START, TABLE_TAG, today
+from sync_assets.partitions import RANGE_END, RANGE_START, TABLE_TAG, table_tags, today
 from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra
 from sync_assets_tests.program import Program, calls
 
@@ -119,7 +119,7 @@ def test_a_change_is_asked_for_within_a_second(in_step: Orchestra, monkeypatch: 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
 def test_while_a_run_is_under_way_nobody_asks_for_another(captured: Orchestra, status: dg.DagsterRunStatus) -> None:
     captured.program.sandbox.admin.change("contact", 1, jobtitle="Later")
-    tags = {TABLE_TAG: "contact"}
+    tags = table_tags("contact")
     run = captured.instance.add_run(
         dg.DagsterRun(job_name="by_hand", run_id=str(uuid.uuid4()), status=status, tags=tags)
     )

@@ -1,0 +1,186 @@
+"""Contacts, their orders and the lines of those, by whole runs: link order, waiting, moving, deleting."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import yaml
+
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.program import Program, calls
+from sync_assets_tests.sandbox.chain_configuration import chain_configuration
+
+TABLES = {"contact": "profile", "new_order": "cusOrder", "new_orderline": "cusOrderLine"}
+KEYS = {"profile": "externalId", "cusOrder": "cusOrderId", "cusOrderLine": "cusOrderLineId"}
+
+
+class Chain:
+    """The program with three linked tables against an empty sandbox."""
+
+    def __init__(
+        self,
+        sandboxes: SandboxFactory,
+        home: Path,
+        style: Literal["key", "join"] = "key",
+        cardinality: Literal["one", "zero_or_one"] = "one",
+        **of_contact: Any,
+    ) -> None:
+        self.sandbox = sandboxes(contacts=0)
+        self.admin = self.sandbox.admin
+        tables = yaml.safe_load(chain_configuration(style, cardinality))["tables"]
+        contact, *further = tables
+        self.program = Program(self.sandbox, home, {**contact, **of_contact}, further=further)
+        joins = ("cusContactId", "cusOrderRef") if style == "join" else (None, None)
+        self.admin.publish_link("cusOrder", "cusContactLink", cardinality, join=joins[0])
+        self.admin.publish_link("cusOrderLine", "cusOrderLink", cardinality, join=joins[1])
+
+    def make(self, contact: str = "Ada") -> tuple[str, str, str]:
+        """A contact with an order with a line: their ids."""
+        [c] = self.admin.create("contact", {"firstname": contact})
+        o, li = self.order(c)
+        return c, o, li
+
+    def order(self, contact: str | None) -> tuple[str, str]:
+        order, line = str(uuid.uuid4()), str(uuid.uuid4())
+        self.admin.create("new_order", {"new_orderid": order, "new_contactid": contact, "new_name": "N"})
+        self.admin.create("new_orderline", {"new_orderlineid": line, "new_orderid": order, "new_name": "L"})
+        return order, line
+
+    def sync(self) -> tuple[int, dict[str, int]]:
+        done = self.program.sync()
+        assert not done.problems, done.problems
+        return done.status, done.document["engine_calls"]
+
+    def held(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """What Campaign holds of ours: resource -> id -> record."""
+        found: dict[str, dict[str, dict[str, Any]]] = {}
+        for resource, key in KEYS.items():
+            records = [record for record in self.admin.dump_campaign(resource) if record[key]]
+            found[resource] = {record[key]: record for record in records}
+            assert len(found[resource]) == len(records), "an id stands in two records"
+        return found
+
+    def assert_no_hidden_child(self) -> None:
+        for resource in KEYS:
+            assert self.admin.hidden(resource) == []
+
+    def assert_parents_first(self) -> None:
+        """No request about a child began before its parent's insert was answered."""
+        written: dict[str, int] = {}
+        rows = {row["new_orderid"]: row["_new_contactid_value"] for row in self.admin.dump_d365("new_order")}
+        rows |= {row["new_orderlineid"]: row["_new_orderid_value"] for row in self.admin.dump_d365("new_orderline")}
+        seen = 0
+        for entry in sorted(self.admin.journal("campaign"), key=lambda entry: entry["began"]):
+            key = entry.get("key")
+            if entry["method"] not in ("POST", "PATCH", "DELETE") or not key:
+                continue
+            parent = rows.get(key)
+            if parent:
+                assert parent in written, "a child was sent before its parent"
+                assert written[parent] <= entry["began"]
+                seen += 1
+            if entry["method"] == "POST" and entry["status"] == 201:
+                written[key] = entry["answered"]
+        assert seen
+
+
+@pytest.mark.parametrize("style", ["key", "join"])
+@pytest.mark.parametrize("cardinality", ["one", "zero_or_one"])
+def test_a_chain_arrives_in_link_order_changes_and_goes(
+    sandbox_factory: SandboxFactory,
+    tmp_path: Path,
+    style: Literal["key", "join"],
+    cardinality: Literal["one", "zero_or_one"],
+) -> None:
+    chain = Chain(sandbox_factory, tmp_path, style, cardinality)
+    chain.program.further.reverse()  # the order in the file is nobody's business
+    made = [chain.make() for _ in range(5)]
+    assert chain.sync() == (0, calls(insert=15))
+    chain.assert_parents_first()
+    chain.assert_no_hidden_child()
+    held = chain.held()
+    assert {resource: len(records) for resource, records in held.items()} == dict.fromkeys(KEYS, 5)
+    assert chain.sync() == (0, calls())
+
+    for table, ids in zip(TABLES, zip(*made, strict=True), strict=True):
+        chain.admin.change(
+            table, list(ids), **({"firstname": "Eve"} if table == "contact" else {"new_name": "Changed"})
+        )
+    assert chain.sync() == (0, calls(update=15))
+    assert {record["cusName"] for record in chain.held()["cusOrderLine"].values()} == {"Changed"}
+
+    contact, order, line = made[0]
+    chain.admin.on_parent_delete(contact="cascade", new_order="cascade")
+    chain.admin.delete("contact", [contact])
+    status, made_calls = chain.sync()
+    assert (status, made_calls) == (0, calls(delete=3, read=3))
+    chain.assert_no_hidden_child()
+    deletes = [e["key"] for e in chain.admin.journal("campaign") if e["method"] == "DELETE" and e["status"] < 300]
+    assert len(deletes) == 3
+    held = chain.held()
+    assert contact not in held["profile"]
+    assert order not in held["cusOrder"]
+    assert line not in held["cusOrderLine"]
+    assert chain.sync() == (0, calls())
+
+
+def test_an_order_that_changes_hands_is_an_update(sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
+    chain = Chain(sandbox_factory, tmp_path)
+    ada, order, _ = chain.make()
+    chain.sync()
+    [bob] = chain.admin.create("contact", {"firstname": "Bob"})
+    chain.admin.change("new_order", [order], new_contactid=bob)
+    chain.admin.delete("contact", [ada])
+    assert chain.sync() == (0, calls(insert=1, update=1, delete=1, read=1))
+    chain.assert_no_hidden_child()
+    held = chain.held()
+    assert held["cusOrder"][order]["cusContactLink"]["_key"] == bob or held["profile"].keys() == {bob}
+
+
+def test_a_child_waits_for_a_parent_that_the_filter_drops_and_says_so(
+    sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    filters = {
+        "rules": [{"field": "jobtitle", "is": "ne", "value": "Ghost"}, {"field": "jobtitle", "is": "is_null"}],
+        "match": "any",
+        "delete_filtered_out": True,
+    }
+    chain = Chain(sandbox_factory, tmp_path, filters=filters)
+    [ghost] = chain.admin.create("contact", {"firstname": "Ada", "jobtitle": "Ghost"})
+    chain.order(ghost)
+    assert chain.sync() == (2, calls())
+    status = chain.program.json("status")[1]["tables"]
+    assert (status["new_order"]["waiting"], status["new_orderline"]["waiting"]) == (1, 1)
+    assert next(iter(status["new_order"]["waiting_for"])).startswith("a parent that is not in scope")
+
+    chain.admin.change("contact", [ghost], jobtitle=None)
+    assert chain.sync() == (0, calls(insert=3))
+    chain.assert_parents_first()
+
+    chain.admin.change("contact", [ghost], jobtitle="Ghost")  # the children go before it
+    assert chain.sync() == (2, calls(delete=3, read=3))
+    assert not any(chain.held().values())
+    chain.assert_no_hidden_child()
+
+
+def test_a_child_that_may_do_without_its_parent_is_sent_at_once_and_linked_when_it_arrives(
+    sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    filters = {"rules": [{"field": "jobtitle", "is": "is_null"}], "delete_filtered_out": True}
+    chain = Chain(sandbox_factory, tmp_path, cardinality="zero_or_one", filters=filters)
+    [ghost] = chain.admin.create("contact", {"firstname": "Ada", "jobtitle": "Ghost"})
+    order, line = chain.order(ghost)
+    assert chain.sync() == (0, calls(insert=2))
+    assert chain.held()["cusOrder"][order]["cusContactLink"] is None
+    assert chain.held()["cusOrderLine"][line]["cusOrderLink"] is not None
+
+    chain.admin.change("contact", [ghost], jobtitle=None)
+    assert chain.sync() == (0, calls(insert=1, update=1))
+    assert chain.held()["cusOrder"][order]["cusContactLink"] is not None
+
+    chain.admin.change("contact", [ghost], jobtitle="Ghost")
+    assert chain.sync() == (0, calls(update=1, delete=1, read=1))
+    assert chain.held()["cusOrder"][order]["cusContactLink"] is None
