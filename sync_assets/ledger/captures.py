@@ -149,6 +149,7 @@ class Captures(Gone):
         seqs = self._bulk.find(connection, table, page.ids if everything else moved)
         if not seqs:
             return
-        self._put_links(connection, page.links, {seqs[id_]: ids for id_, ids in page.parents(seqs)})
         stands: list[Stand] = self._bulk.stands(connection, sorted(seqs.values()))
-        self._regate(connection, stands, (), tally)
+        left = self._neighbours(connection, stands) if everything else set[int]()  # links may go with the configuration
+        self._put_links(connection, page.links, {seqs[id_]: ids for id_, ids in page.parents(seqs)})
+        self._regate(connection, stands, (), tally, also=left)

@@ -122,8 +122,9 @@ class Claims(TiedRecords):
             self._bulk.for_each(connection, _OPEN, open_)
             self._bulk.for_seqs(connection, "DELETE FROM sync_record", [stand.seq for stand in removed])
             if self._tied(connection):
+                left = self._former_parents(connection, [stand.seq for stand in moved])
                 self._links_sent(connection, [by_seq[stand.seq] for stand in moved])
-                self._regate(connection, moved, removed, tally)
+                self._regate(connection, moved, removed, tally, also=left)
             self._count(connection, tally)
             self._count_calls(connection, calls or {}, now)
             states = Counter(verdict.state for verdict in open_)

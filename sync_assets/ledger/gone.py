@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger import rules, schema
 from sync_assets.ledger.errors import TooManyDeletes
 from sync_assets.ledger.feeds import Feeds
+from sync_assets.ledger.model import State
 from sync_assets.ledger.room import Tally
 from sync_assets.ledger.rules import Stand
 from sync_assets.ledger.ties import TiedRecords
@@ -25,6 +26,11 @@ _G = schema.gone.c
 _T = schema.tally.c
 MOVED = ", ".join(f"{name} = ?" for name in rules.Move._fields[:-1])
 MOVE = f"UPDATE sync_record SET {MOVED}, reason = NULL, attempts = 0, not_before = NULL WHERE seq = ?"  # noqa: S608
+_WITHDRAW = """
+    UPDATE sync_record SET withdrawn = 1, state = ?, gate = ?, payload = CASE WHEN ? THEN payload END,
+        update_payload = CASE WHEN ? THEN update_payload END, failed_since = NULL
+    WHERE seq = ?
+"""
 _MISSING = """
     INSERT INTO sync_gone (seq, table_name, withdraw)
     SELECT r.seq, r.table_name, ? FROM sync_record r
@@ -82,20 +88,23 @@ class Gone(Feeds, TiedRecords):
         now = self._now()
         moves: list[rules.Move] = []
         moved: list[Stand] = []
-        withdrawn: list[Stand] = []
+        withdrawn: list[tuple[int, int, bool, bool, int]] = []
         forgotten: list[Stand] = []
         for stand in self._bulk.stands(connection, seqs):
             if rules.forgotten(stand):
                 forgotten.append(stand)
                 tally.remove(stand)
             elif withdraw:
-                withdrawn.append(stand)
+                where = rules.after_withdrawal(stand)
+                keep = where.state != State.SETTLED
+                withdrawn.append((where.state.value, where.gate.value, keep, keep, stand.seq))
+                tally.move(stand, where.state, stand.day)
             elif (move := rules.after_delete(stand, now=now)) is not None:
                 moves.append(move)
                 moved.append(rules.moved(stand, move))
                 tally.move(stand, move.state, move.day)
         self._bulk.for_each(connection, MOVE, moves)
-        self._bulk.for_seqs(connection, "UPDATE sync_record SET withdrawn = 1", [stand.seq for stand in withdrawn])
+        self._bulk.for_each(connection, _WITHDRAW, withdrawn)
         self._bulk.for_seqs(connection, "DELETE FROM sync_record", [stand.seq for stand in forgotten])
         if self._tied(connection):
             self._regate(connection, moved, forgotten, tally)

@@ -132,6 +132,8 @@ def rest(stand: Stand, ties: Ties) -> Rest | None:
 
 
 def _rest_of_wanted(stand: Stand, ties: Ties) -> Rest:
+    if stand.withdrawn and not stand.uncertain:
+        return Rest(State.SETTLED, Gate.OPEN)  # Campaign keeps what it has, also if that is not the latest
     if stand.refusal is not None:
         return Rest(State.FAILED, Gate.OPEN)
     same = stand.desired_hash == stand.acked_hash
@@ -242,6 +244,14 @@ def after_delete(stand: Stand, *, now: int) -> Move | None:
         update_payload=None,
         seq=stand.seq,
     )
+
+
+def after_withdrawal(stand: Stand) -> Rest:
+    """Where a record belongs whose row is out of scope now. Ask `forgotten` first."""
+    where = rest(stand._replace(withdrawn=1), stand.ties)
+    if where is None:
+        raise AssertionError("ask `forgotten` first")
+    return where
 
 
 def forgotten(stand: Stand) -> bool:

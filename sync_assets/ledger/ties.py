@@ -121,11 +121,19 @@ class TiedRecords(Room):
 
     # --- putting records where they belong ----------------------------------------------------------------------------
 
-    def _regate(self, connection: Connection, changed: Iterable[Stand], removed: Iterable[Stand], tally: Tally) -> None:
-        """`changed`: records that this transaction moved or made; `removed`: those it deleted, whose links go here."""
+    def _regate(
+        self,
+        connection: Connection,
+        changed: Iterable[Stand],
+        removed: Iterable[Stand],
+        tally: Tally,
+        also: Iterable[int] = (),
+    ) -> None:
+        """`changed`: records that this transaction moved or made; `removed`: those it deleted, whose links go here;
+        `also`: seqs of others whose ties changed."""
         removed = list(removed)
         changed = [*changed, *removed]
-        seqs = self._neighbours(connection, changed) | {stand.seq for stand in changed}
+        seqs = self._neighbours(connection, changed) | {stand.seq for stand in changed} | set(also)
         self._bulk.for_seqs(connection, "DELETE FROM sync_link", [stand.seq for stand in removed])
         while seqs:
             moved, forgotten = self._put_right(connection, sorted(seqs), tally)
@@ -147,6 +155,11 @@ class TiedRecords(Room):
         parents = self._parents(connection, self._links(connection, [stand.seq for stand in stands]))
         # A parent is only concerned by its children when it is to go.
         return found | {parent.seq for parent in parents.values() if parent.leaving}
+
+    def _former_parents(self, connection: Connection, seqs: Sequence[int]) -> set[int]:
+        """Seqs of the parents that Campaign's records were linked to before they moved on."""
+        former = [link._replace(parent_id=None) for link in self._links(connection, seqs) if link.other_id]
+        return {parent.seq for parent in self._parents(connection, former).values()}
 
     def _parents(self, connection: Connection, links: Iterable[Link]) -> dict[Key, Stand]:
         by_table: dict[str, set[str]] = defaultdict(set)

@@ -137,7 +137,7 @@ def test_an_order_that_changes_hands_is_an_update(sandbox_factory: SandboxFactor
     assert chain.sync() == (0, calls(insert=1, update=1, delete=1, read=1))
     chain.assert_no_hidden_child()
     held = chain.held()
-    assert held["cusOrder"][order]["cusContactLink"]["_key"] == bob or held["profile"].keys() == {bob}
+    assert held["cusOrder"][order]["cusContactLink"]["PKey"] == held["profile"][bob]["PKey"]
 
 
 def test_a_child_waits_for_a_parent_that_the_filter_drops_and_says_so(

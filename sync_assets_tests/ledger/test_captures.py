@@ -282,3 +282,21 @@ def test_a_large_page_of_new_changed_unchanged_and_deleted_rows(ledger: Ledger) 
     operations = [one.operation for one in push(ledger)]
     assert {kind: operations.count(kind) for kind in set(operations)} == {"insert": 1000, "update": 1500, "delete": 500}
     assert ledger.counts()["contact"].synced == 3500
+
+
+def test_a_row_that_is_withdrawn_before_its_update_was_sent_leaves_campaign_as_it_is(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, row("anna", "b"))
+    capture(ledger, withdrawn=[guid("anna")])
+    assert push(ledger) == []
+    assert record(ledger, "anna").payload is None
+    assert ledger.counts()["contact"].synced == 1
+    capture(ledger, row("anna", "b"))  # back in scope
+    assert [one.operation for one in push(ledger)] == ["update"]
+
+
+def test_a_row_that_is_withdrawn_before_it_was_sent_is_forgotten(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    capture(ledger, withdrawn=[guid("anna")])
+    assert stored(ledger) == {}
