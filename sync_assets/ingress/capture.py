@@ -2,15 +2,18 @@
 
 Each page and the position after it are saved in one transaction, so a capture that is killed goes on at the page it
 stopped at. The next page is fetched while the last one is transformed and stored: two pages in memory, whatever the
-size of the table. Source of the rules: dataverse-web-api.md section 1.5.
+size of the table. What is read beside the feed (replay.py) is stored by the same way, under the same lease: before the
+feed is followed to its end, so that whatever changed since comes after it. Source of the rules: dataverse-web-api.md
+section 1.5.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -20,8 +23,10 @@ from sync_assets.d365.pages import Page, PageParser
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.filters import filter_rows
 from sync_assets.ingress.mapping import Mapping
+from sync_assets.ingress.replay import read_again, replay_days
 from sync_assets.ingress.transform import transform
-from sync_assets.ledger import Feed, FeedMoved, Ledger, Position
+from sync_assets.ingress.unknown_codes import unknown_codes
+from sync_assets.ledger import Feed, FeedMoved, Ledger, Position, TooManyDeletes
 
 LEASE_SECONDS = 120
 """How long a capture owns its feed without a sign of life; every page renews it."""
@@ -33,7 +38,11 @@ class CaptureBusy(SyncAssetsError):
 
 @dataclass(slots=True)
 class CaptureResult:
-    """Counts of rows; `days`: rows by the UTC day on which D365 last modified them; `full_read`: not just a delta."""
+    """Counts of rows; `days`: rows by the UTC day on which D365 last modified them; `full_read`: not just a delta.
+
+    `held_back`: why deletions were not carried out, if the guard stopped them; all else was. `unknown_codes`: column ->
+    option numbers that nobody has named.
+    """
 
     rows: int = 0
     new: int = 0
@@ -46,6 +55,8 @@ class CaptureResult:
     full_read: bool = False
     seconds: float = 0.0
     days: Counter[date] = field(default_factory=Counter[date])
+    held_back: TooManyDeletes | None = None
+    unknown_codes: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict[str, set[int]](set))
 
     @property
     def rows_per_second(self) -> float:
@@ -71,16 +82,16 @@ class Capture:
         """Follows the feed to its end. Raises what the client raises; the position reached by then is kept."""
         result = CaptureResult()
         started = time.monotonic()
-        await self._lease(self.wait_seconds)
+        await self.keep_lease(self.wait_seconds)
         resets = 0
         try:
             while True:
                 try:
-                    if await self._follow(result, started):
+                    await replay_days(self, result)
+                    if await self._follow(result):
                         continue  # what changed while the full read was under way stands in the feed after it
-                    result.deleted += await asyncio.to_thread(
-                        self.ledger.carry_out_deletes, self.table.name, max_share=self.max_delete_share
-                    )
+                    await read_again(self, result)
+                    await self._let_go(result)
                     return result
                 except FeedMoved:
                     continue  # another worker saved pages meanwhile; go on from where it got to
@@ -89,12 +100,13 @@ class Capture:
                     if feed is None or resets == 2:
                         raise  # do not begin full reads for ever
                     resets += 1
-                    await asyncio.to_thread(self.ledger.reset_feed, self.table.name, feed.version)
+                    await asyncio.to_thread(self.ledger.reset_feed, self.table.name, feed.version, resend=feed.resend)
         finally:
             result.seconds = time.monotonic() - started
             await asyncio.to_thread(self.ledger.release_feed, self.table.name, self.owner)
 
-    async def _lease(self, wait_seconds: float) -> None:
+    async def keep_lease(self, wait_seconds: float = 0) -> None:
+        """Take the right to capture the table, or hold it longer. Raises CaptureBusy if another worker has it."""
         give_up_at = time.monotonic() + wait_seconds
         while not await asyncio.to_thread(self.ledger.lease_feed, self.table.name, self.owner, LEASE_SECONDS):
             if time.monotonic() > give_up_at:
@@ -104,49 +116,91 @@ class Capture:
                 )
             await asyncio.sleep(0.25)
 
-    async def _start(self) -> tuple[str, bool, Feed | None]:
-        """The link to begin with, whether it is part of a full read, and the feed as it is saved."""
-        feed = await asyncio.to_thread(self.ledger.feed, self.table.name)
-        if feed and feed.fingerprint != self.mapping.fingerprint and feed.link is not None:
-            feed = await asyncio.to_thread(self.ledger.reset_feed, self.table.name, feed.version)
-        if feed is None or feed.link is None:
-            return self.client.first_page(self.table, self.mapping.select), True, feed
-        return feed.link, feed.kind == "page", feed
-
-    async def _follow(self, result: CaptureResult, started: float) -> bool:
-        """Follows the feed to its delta link. Returns whether that was (the rest of) a full read."""
-        link, full, feed = await self._start()
-        parser = PageParser({name: self.mapping.column_types[name] for name in self.mapping.select})
-        result.full_read |= full
-        fetching = asyncio.create_task(self._fetch(link, full))
+    async def pages(self, link: str, *, tracked: bool) -> AsyncGenerator[Page]:
+        """The page at `link` and those after it. The next one is fetched while the last one is stored."""
+        parser = self.parser()
+        fetching = asyncio.create_task(self._fetch(link, tracked))
         try:
             while True:
                 page = await asyncio.to_thread(parser.parse, await fetching)
                 self.client.endpoint.checked(page.next_link or page.delta_link or "")  # before it is saved
                 if page.next_link:
-                    fetching = asyncio.create_task(self._fetch(page.next_link, full))
-                elif not page.delta_link:
+                    fetching = asyncio.create_task(self._fetch(page.next_link, tracked))
+                yield page
+                if not page.next_link:
+                    return
+                await self.keep_lease()
+        finally:
+            fetching.cancel()
+
+    def parser(self) -> PageParser:
+        return PageParser({name: self.mapping.column_types[name] for name in self.mapping.select})
+
+    def store(
+        self, page: Page, version: int | None, result: CaptureResult, position: Position | None = None, **how: bool
+    ) -> Feed:
+        """A page, through filter and transform, into the ledger; counted in `result`. The feed as it is then saved.
+
+        position, how: as in Ledger.save_page. FeedMoved if the feed is at another version than `version`.
+        """
+        passed, dropped = filter_rows(page.rows, self.mapping.row_filter)
+        rows = transform(passed, self.mapping)
+        left = dropped[self.mapping.table_key.select_name].str.to_lowercase().to_list()
+        delete_left = bool(self.mapping.row_filter and self.mapping.row_filter.delete_filtered_out)
+        saved = self.ledger.save_page(
+            self.table.name,
+            rows,
+            [*(page.deleted if self.apply_deletes else []), *(left if delete_left else [])],
+            position,
+            version,
+            withdrawn=[*([] if self.apply_deletes else page.deleted), *([] if delete_left else left)],
+            links=self.mapping.link_specs,
+            **how,
+        )
+        result.pages += 1
+        result.rows += page.rows.height
+        result.filtered_out += dropped.height
+        result.new += saved.new
+        result.changed += saved.changed
+        result.unchanged += saved.unchanged
+        result.refused += saved.refused
+        result.days.update(dict(rows.group_by("day").len().iter_rows()))
+        for column, codes in unknown_codes(passed, self.mapping).items():
+            result.unknown_codes[column].update(codes)
+        self.progress(result)
+        current = self.ledger.feed(self.table.name)
+        if current is None or current.version != saved.version:
+            raise FeedMoved(self.table.name, saved.version, current.version if current else None)
+        return current
+
+    async def _start(self) -> tuple[str, bool, Feed | None]:
+        """The link to begin with, whether it is part of a full read, and the feed as it is saved."""
+        feed = await asyncio.to_thread(self.ledger.feed, self.table.name)
+        if feed and feed.fingerprint != self.mapping.fingerprint and feed.link is not None:
+            feed = await asyncio.to_thread(self.ledger.reset_feed, self.table.name, feed.version, resend=feed.resend)
+        if feed is None or feed.link is None:
+            return self.client.first_page(self.table, self.mapping.select), True, feed
+        return feed.link, feed.kind == "page", feed
+
+    async def _follow(self, result: CaptureResult) -> bool:
+        """Follows the feed to its delta link. Returns whether that was (the rest of) a full read."""
+        link, full, feed = await self._start()
+        result.full_read |= full
+        async with aclosing(self.pages(link, tracked=full)) as pages:
+            async for page in pages:
+                if not (page.next_link or page.delta_link):
                     raise D365Refused(
                         f"Dynamics 365 ended the feed of {self.table.name} without a delta link.",
                         "Check that change tracking is on and that no proxy rewrites the answers.",
                     )
                 feed = await asyncio.to_thread(self._save, page, feed, result)
-                result.seconds = time.monotonic() - started
-                self.progress(result)
-                if not page.next_link:
-                    return full
-                await self._lease(0)
-        finally:
-            fetching.cancel()
+        return full
 
-    async def _fetch(self, link: str, full: bool) -> bytes:
-        return await self.client.page(link, tracked=full, size=self.page_size, table=self.table.name)
+    async def _fetch(self, link: str, tracked: bool) -> bytes:
+        return await self.client.page(link, tracked=tracked, size=self.page_size, table=self.table.name)
 
     def _save(self, page: Page, feed: Feed | None, result: CaptureResult) -> Feed:
-        passed, dropped = filter_rows(page.rows, self.mapping.row_filter)
-        rows = transform(passed, self.mapping)
-        left = dropped[self.mapping.table_key.select_name].str.to_lowercase().to_list()
-        delete_left = bool(self.mapping.row_filter and self.mapping.row_filter.delete_filtered_out)
+        """A page of the feed and the position after it."""
         done = page.next_link is None
         full_read_goes_on = not done and (feed is None or feed.link is None or feed.kind == "page")
         position = Position(
@@ -157,25 +211,14 @@ class Capture:
             complete=done or bool(feed and feed.complete),
             end=done,
         )
-        saved = self.ledger.save_page(
-            self.table.name,
-            rows,
-            [*(page.deleted if self.apply_deletes else []), *(left if delete_left else [])],
-            position,
-            feed.version if feed else None,
-            withdrawn=[*([] if self.apply_deletes else page.deleted), *([] if delete_left else left)],
-            links=self.mapping.link_specs,
-            missing_are_deleted=self.apply_deletes,
-        )
-        result.pages += 1
-        result.rows += page.rows.height
-        result.filtered_out += dropped.height
-        result.new += saved.new
-        result.changed += saved.changed
-        result.unchanged += saved.unchanged
-        result.refused += saved.refused
-        result.days.update(dict(rows.group_by("day").len().iter_rows()))
-        current = self.ledger.feed(self.table.name)
-        if current is None or current.version != saved.version:
-            raise FeedMoved(self.table.name, saved.version, current.version if current else None)
-        return current
+        version = feed.version if feed else None
+        return self.store(page, version, result, position, missing_are_deleted=self.apply_deletes)
+
+    async def _let_go(self, result: CaptureResult) -> None:
+        """Carries out the deletions that were found, unless they are too many: then they wait, and all else goes on."""
+        try:
+            result.deleted += await asyncio.to_thread(
+                self.ledger.carry_out_deletes, self.table.name, max_share=self.max_delete_share
+            )
+        except TooManyDeletes as stopped:
+            result.held_back = stopped

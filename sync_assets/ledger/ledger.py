@@ -8,6 +8,7 @@ from sync_assets.ledger.captures import Captures
 from sync_assets.ledger.claims import Claims
 from sync_assets.ledger.database import Database
 from sync_assets.ledger.migrate import migrate
+from sync_assets.ledger.replays import Replays
 from sync_assets.ledger.reports import Reports
 from sync_assets.ledger.room import Clock
 from sync_assets.ledger.waiting import Waiting
@@ -17,7 +18,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Ledger(Captures, Claims, Reports, Waiting):
+class Ledger(Captures, Claims, Replays, Reports, Waiting):
     """What every record should be in Campaign, what Campaign acknowledged, and where each feed stands.
 
     Threads may share one. Any number of processes may have the same ledger open; their clocks should agree to

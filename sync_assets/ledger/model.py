@@ -97,6 +97,23 @@ class Feed:
 
 
 @dataclass(frozen=True, slots=True)
+class Replay:
+    """Rows of a table that are to be captured again: those last modified from `first` to `last`, both included;
+    date.min and date.max leave a side open.
+
+    resend: they are sent again, equal or not. link: of the next page, None before the first one. fingerprint: of the
+    columns that the link brings.
+    """
+
+    table: str
+    first: date
+    last: date
+    resend: bool
+    fingerprint: str | None = None
+    link: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PageResult:
     """What a page did. new + changed + unchanged + refused is the number of rows, deleted + ignored_deletes of ids.
 

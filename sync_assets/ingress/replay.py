@@ -1,0 +1,73 @@
+"""Rows read beside the change feed: those of a replay, and single ones whose payload was erased.
+
+Both are plain queries of rows as they are now, stored without a position. They never overwrite something newer: the
+feed's version is read before the rows are asked for and must still be the same when they are stored, and what changes
+from then on stands in the feed, which is followed afterwards. Source: dataverse-web-api.md sections 2.2 and 2.3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from sync_assets.d365.client import IDS_IN_A_QUERY
+from sync_assets.d365.pages import Page
+from sync_assets.ingress.mapping import MODIFIED
+from sync_assets.ledger import Replay
+
+if TYPE_CHECKING:
+    from sync_assets.ingress.capture import Capture, CaptureResult
+
+
+async def replay_days(capture: Capture, result: CaptureResult) -> None:
+    """Captures again the days that somebody asked for, from the page on at which it was killed. Nothing is asked for:
+    does nothing."""
+    ledger, mapping, table = capture.ledger, capture.mapping, capture.table.name
+    asked = await asyncio.to_thread(ledger.replay, table)
+    feed = await asyncio.to_thread(ledger.feed, table)
+    if asked is None or feed is None:
+        return
+    same_columns = asked.fingerprint in (None, mapping.fingerprint) and feed.fingerprint == mapping.fingerprint
+    if not same_columns and not asked.resend:
+        await asyncio.to_thread(ledger.drop_replay, table)  # the whole table is read again, these days with it
+        return
+    first_page = f"{capture.client.first_page(capture.table, mapping.select)}&$filter={quote(within(asked))}"
+    link = asked.link if same_columns and asked.link else first_page
+    async with aclosing(capture.pages(link, tracked=False)) as pages:
+        async for page in pages:
+            feed = await asyncio.to_thread(capture.store, page, feed.version, result, resend=asked.resend)
+            asked = await asyncio.to_thread(ledger.replayed, asked, mapping.fingerprint, page.next_link) or asked
+
+
+def within(days: Replay) -> str:
+    """The condition on rows of these days: `modifiedon` is UTC and has whole seconds (section 2.4)."""
+    conditions: list[str] = []
+    if days.first > date.min:
+        conditions.append(f"{MODIFIED} ge {days.first.isoformat()}T00:00:00Z")
+    if days.last < date.max:
+        conditions.append(f"{MODIFIED} lt {(days.last + timedelta(days=1)).isoformat()}T00:00:00Z")
+    return " and ".join(conditions)
+
+
+async def read_again(capture: Capture, result: CaptureResult) -> None:
+    """Reads the rows that are to be inserted again and whose payload was erased when Campaign acknowledged it. Those
+    that Dynamics 365 no longer has are gone like those of a tombstone."""
+    ledger, table, key = capture.ledger, capture.table, capture.mapping.table_key.select_name
+    parser = capture.parser()
+    tried: set[str] = set()
+    while True:
+        feed = await asyncio.to_thread(ledger.feed, table.name)
+        ids = await asyncio.to_thread(ledger.unread, table.name, IDS_IN_A_QUERY)
+        if feed is None or tried.issuperset(ids):
+            return
+        tried.update(ids)
+        async for body in capture.client.rows(table, capture.mapping.select, ids):
+            page = await asyncio.to_thread(parser.parse, body)
+            found = set(page.rows[key].str.to_lowercase().to_list())
+            # Only an answer that is whole tells what is missing.
+            missing = [] if page.next_link else [id_ for id_ in ids if id_ not in found]
+            feed = await asyncio.to_thread(capture.store, Page(page.rows, missing, None, None), feed.version, result)
+        await capture.keep_lease()
