@@ -28,6 +28,12 @@ from sync_assets.operations.sync import Synced, sync
 from sync_assets.runtime import Runtime
 
 START_SECONDS = 60.0
+CONFIG = Path(__file__).parent.parent / "sandbox" / "demo.yaml"
+CHILDREN = {
+    "new_order": ("cusOrder", "cusOrderId", "_new_contactid_value", "cusContactLink", "profile", "externalId"),
+    "new_orderline": ("cusOrderLine", "cusOrderLineId", "_new_orderid_value", "cusOrderLink", "cusOrder", "cusOrderId"),
+}
+"""Table -> its resource, its key there, the lookup, the link that it becomes, the parent's resource, its key."""
 
 
 @contextmanager
@@ -51,6 +57,7 @@ def _scene(contacts: int) -> Iterator[dict[str, str]]:
         written = env_file.read_text(encoding="utf-8").splitlines()
         environment = dict(line.split("=", 1) for line in written if "=" in line)
         environment |= {"DAGSTER_HOME": str(home), "SYNC_ASSETS_AUTOSTART": "1", "DAGSTER_DISABLE_TELEMETRY": "1"}
+        environment["SYNC_ASSETS_CONFIG"] = str(CONFIG)
         yield environment
     finally:
         process.send_signal(signal.SIGTERM)
@@ -103,7 +110,7 @@ def run_headless(contacts: int) -> int:
             del os.environ[name]
         os.environ.update(environment)
         admin = httpx.Client(base_url=environment["SANDBOX_ADMIN_URL"], timeout=60)
-        console.rule(f"first sync: {contacts:,} contacts")
+        console.rule(f"first sync: {contacts:,} contacts with their orders")
         first = _sync(console)
         console.rule("changes on both sides")
         for line in _change(admin, contacts):
@@ -135,14 +142,19 @@ def _sync(console: Console) -> Synced:
 
 
 def _change(admin: httpx.Client, contacts: int) -> list[str]:
-    """A mapped change, an unmapped one and new contacts in D365; a marketer's own profile in Campaign."""
+    """A mapped change, an unmapped one, new contacts with orders, and a deletion with its children's in D365; a
+    marketer's own profile in Campaign."""
     some = max(1, contacts // 50)
     admin.post("/d365/change", json={"table": "contact", "count": some, "set": {"jobtitle": "Chief Demo Officer"}})
     admin.post("/d365/change", json={"table": "contact", "count": some, "set": {"fax": "+1 555 0100"}})
     admin.post("/d365/load", json={"contacts": some})
+    orders: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": "new_order"}).json()
+    for order in orders[:1]:
+        admin.post("/d365/delete", json={"table": "new_order", "ids": [order["new_orderid"]]})
     admin.post("/campaign/profiles", json=[{"email": "walk-in@example.org", "firstName": "Walk", "lastName": "In"}])
     return [
-        f"Dynamics 365: {some} job titles changed, {some} fax numbers that nobody mapped, {some} new contacts",
+        f"Dynamics 365: {some} job titles changed, {some} fax numbers that nobody mapped, {some} new contacts with "
+        f"their orders, {len(orders[:1])} order deleted with its lines",
         "Campaign: a marketer adds a profile of their own",
     ]
 
@@ -167,4 +179,28 @@ def _differences(admin: httpx.Client) -> list[str]:
             # Campaign re-cases names (smartCase): what is read back may differ in that.
             if (row[column] or "").casefold() != (found[0][attribute] or "").casefold():
                 wrong.append(f"contact {row['contactid']}: {column} is not {attribute}")
+    for table, (resource, *of_child) in CHILDREN.items():
+        wrong += _child_differences(admin, table, resource, *of_child)
+    return wrong
+
+
+def _child_differences(
+    admin: httpx.Client, table: str, resource: str, key: str, lookup: str, link: str, parents: str, parent_key: str
+) -> list[str]:
+    """The same for a linked table: each row once, seen in Campaign, with its name, and linked to its parent."""
+    rows: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": table}).json()
+    records: list[dict[str, Any]] = admin.get("/campaign/dump", params={"resource": resource}).json()
+    above: list[dict[str, Any]] = admin.get("/campaign/dump", params={"resource": parents}).json()
+    ids = {parent["PKey"]: parent[parent_key] for parent in above}
+    found = {record[key]: record for record in records}
+    wrong = [f"{len(records) - len(found)} {resource} records share their ids"] if len(records) > len(found) else []
+    wrong += [f"{resource} {id_} has no row" for id_ in found.keys() - {row[f"{table}id"] for row in rows}]
+    for row in rows:
+        record = found.get(row[f"{table}id"])
+        if record is None or not record.get("_visible", True):
+            wrong.append(f"{table} {row[f'{table}id']} is not to be seen in Campaign")
+        elif (record["cusName"] or "") != (row["new_name"] or ""):
+            wrong.append(f"{table} {row[f'{table}id']}: new_name is not cusName")
+        elif ids.get((record[link] or {}).get("PKey")) != row[lookup]:
+            wrong.append(f"{table} {row[f'{table}id']} is not linked to its parent")
     return wrong
