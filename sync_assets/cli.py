@@ -7,6 +7,7 @@ nothing else; progress and errors go to standard error.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -111,6 +112,28 @@ def sync(
     for line in (*dict.fromkeys(map(str, done.problems)), *dict.fromkeys(done.stopped)):
         typer.echo(f"sync-assets: {line}", err=True)
     raise typer.Exit(done.status)
+
+
+@app.command()
+def plan(as_json: Json = False) -> None:
+    """Dry run: what the next sync would insert, update, delete, hold back, and the engine calls that it costs."""
+    from sync_assets.operations.plan import plan as run  # noqa: PLC0415
+    from sync_assets.operations.show import show_plan  # noqa: PLC0415
+
+    runtime = _runtime()
+    # Its working copy of the ledger may hold personal data: it is to be removed, whatever ends the command.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with _progress(runtime):
+            planned = run(runtime)
+    except KeyboardInterrupt:
+        typer.echo("sync-assets: Interrupted. Nothing was written.", err=True)
+        raise typer.Exit(130) from None
+    if planned.problems:
+        fail(*planned.problems)
+    _print(planned.document, as_json, show_plan)
+    for line in runtime.not_carried_out:
+        typer.echo(f"sync-assets: {line}", err=True)
 
 
 @app.command()

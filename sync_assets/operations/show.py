@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -34,6 +35,51 @@ def show_status(document: dict[str, Any]) -> None:
             console.print(f"{name}: {number:,} wait for {what}", highlight=False)
     calls = ", ".join(f"{count:,} {kind}" for kind, count in document["engine_calls"].items())
     console.print(f"engine calls: {calls}")
+
+
+PLANNED = ("insert", "update", "delete", "unchanged", "pending", "waiting", "failed", "held")
+
+
+def show_plan(document: dict[str, Any]) -> None:
+    """What would become of the records, what it costs, and what else a person should know."""
+    tables, console = document["tables"], Console()
+    console.print(
+        _summed("table", {name: [one[column] for column in PLANNED] for name, one in tables.items()}, PLANNED)
+    )
+    console.print()
+    kinds = tuple(document["engine_calls"])
+    costs = {name: [one["engine_calls"][kind] for kind in kinds] for name, one in tables.items()}
+    costs = {name: [*calls, sum(calls)] for name, calls in costs.items()}
+    console.print(_summed("engine calls", costs, (*kinds, "in all")))
+    for line in _said_of_plan(document):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _summed(what: str, rows: dict[str, list[int]], columns: tuple[str, ...]) -> Table:
+    table = _table(what, *columns, numbers=columns)
+    for name, numbers in rows.items():
+        table.add_row(name, *(f"{number:,}" for number in numbers))
+    if len(rows) > 1:
+        totals = (sum(column) for column in zip(*rows.values(), strict=True))
+        table.add_row("in all", *(f"{number:,}" for number in totals), style="bold")
+    return table
+
+
+def _said_of_plan(document: dict[str, Any]) -> Iterator[str]:
+    for name, one in document["tables"].items():
+        for reason, number in one["waiting_for"].items():
+            yield f"{name}: {number:,} wait for {reason}."
+        if one["deletes_held_back"]:
+            yield f"{name}: {one['deletes_held_back']:,} deletions are held back."
+    calls, budget = sum(document["engine_calls"].values()), document["budget"]
+    if budget:
+        left, per_day = calls - budget["fits_today"], budget["engine_calls_per_day"]
+        days = f"{left:,} are left for later" + (f", {-(-left // per_day):,} days more" if per_day else "")
+        yield (
+            f"engine_calls_per_day is {per_day:,}, {budget['used_today']:,} were made today: {budget['fits_today']:,} "
+            f"of {calls:,} fit today, {days if left else 'that is all of them'}."
+        )
+    yield from document["notes"]
 
 
 def show_rejects(document: dict[str, Any]) -> None:

@@ -1,0 +1,166 @@
+"""A scratch ledger: a copy of the real one to try things on, thrown away at the end. The real one is only read.
+
+SQLite: a file of its own, for its owner only, in a private folder. PostgreSQL: no second database may be assumed, so
+the copy is temporary tables of one connection, which sees nothing but them. Either way the unchanged Ledger works on
+it, so what it does to the copy is what it would do to the real one.
+"""
+
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger import schema
+from sync_assets.ledger.address import Address
+from sync_assets.ledger.database import Database
+from sync_assets.ledger.errors import LedgerError
+from sync_assets.ledger.faults import BUSY_SECONDS, fault
+from sync_assets.ledger.ledger import Ledger
+from sync_assets.ledger.migrate import VERSION_TABLE, migrate
+
+T = TypeVar("T")
+_VISIBLE = sa.text("""
+    SELECT c.relname, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'r' AND c.relname = ANY(:names) AND pg_table_is_visible(c.oid) ORDER BY c.relname
+""")
+
+
+@contextmanager
+def scratch_ledger(url: str) -> Generator[Ledger]:
+    """A copy of the ledger at `url` as it stands, empty if there is none yet, gone when the block is left.
+
+    Nobody holds anything of the copy: leases are over, and every pending record may be claimed at once. LedgerError as
+    for `Ledger.open`, and if there is no room for the copy.
+    """
+    address = Address.parse(url)
+    with _sqlite_copy(address) if address.sqlite else _postgres_copy(url) as database:
+        database.write(_let_go)
+        yield Ledger(database, lambda: datetime.now(UTC))
+
+
+def _let_go(connection: Connection) -> None:
+    record = schema.record
+    held = record.c.lease_owner.is_not(None)
+    connection.execute(sa.update(record).where(held).values(lease_owner=None, lease_until=None))
+    later = record.c.not_before.is_not(None)
+    connection.execute(sa.update(record).where(schema.PENDING, later).values(not_before=None))
+    connection.execute(sa.delete(schema.capture_lease))
+
+
+@contextmanager
+def _sqlite_copy(address: Address) -> Generator[Database]:
+    with tempfile.TemporaryDirectory(prefix="sync_assets_") as folder:
+        path = Path(folder) / "scratch.db"
+        copy = Address.parse(f"sqlite:///{path}")
+        copy.prepare_file()
+        if Path(address.location).is_file():
+            _back_up(address, path)
+        with closing(Database(copy.url.render_as_string())) as database:
+            migrate(database)
+            yield database
+
+
+def _back_up(address: Address, path: Path) -> None:
+    """One consistent state, whoever is writing. Neither the file changes nor is any left beside it.
+
+    A log that a killed process left would be worked into the file by a connection that may write; one that may not
+    would leave a log where there was none.
+    """
+    log = Path(f"{address.location}-wal")
+    source = f"{Path(address.location).absolute().as_uri()}?mode={'ro' if log.exists() else 'rw'}"
+    try:
+        with (
+            closing(sqlite3.connect(source, uri=True, timeout=BUSY_SECONDS)) as real,
+            closing(sqlite3.connect(path)) as copy,
+        ):
+            real.backup(copy)
+    except sqlite3.Error as error:
+        told = fault(error, address)
+        if "full" in str(error):
+            told = LedgerError(
+                f"There is no room for a copy of the ledger in {tempfile.gettempdir()}.",
+                "Make room there, or name another folder in TMPDIR.",
+            )
+        raise told from None
+
+
+@contextmanager
+def _postgres_copy(url: str) -> Generator[Database]:
+    with closing(_OneConnection(url)) as database:
+        database.write(_shadow)
+        migrate(database)
+        yield database
+
+
+class _OneConnection(Database):
+    """A database on a single connection, since temporary tables are those of one. Threads take turns."""
+
+    _one: Connection | None = None
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        # Taken twice by one thread it raises instead of waiting for itself for ever.
+        self._alone = threading.RLock()
+        with self._plain():
+            self._one = self._engine.connect()
+
+    def close(self) -> None:
+        if self._one is not None:
+            self._one.close()
+        super().close()
+
+    @contextmanager
+    def read(self) -> Generator[Connection]:
+        with self._transaction() as connection:
+            yield connection
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        with self._transaction() as connection:
+            return work(connection)
+
+    @contextmanager
+    def _transaction(self) -> Generator[Connection]:
+        if self._one is None:  # the first look at the server
+            with super().read() as connection:
+                yield connection
+            return
+        with self._alone, self._plain():
+            if self._one.invalidated:  # another one would see the real tables
+                raise LedgerError(
+                    f"The connection to the ledger {self.location} was lost, and the copy with it.",
+                    "Nothing was written; try again.",
+                )
+            with self._one.begin():
+                yield self._one
+
+
+def _shadow(connection: Connection) -> None:
+    """Copies the tables of the ledger, all as they stand at one moment, and hides the real ones."""
+    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    names = [*schema.metadata.tables, VERSION_TABLE]
+    tables = connection.execute(_VISIBLE, {"names": names}).all()
+    quote = connection.dialect.identifier_preparer.quote
+    for name, where in tables:
+        real, copy = f"{quote(where)}.{quote(name)}", f"pg_temp.{quote(name)}"
+        connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {quote(name)} (LIKE {real} INCLUDING ALL)")
+        connection.exec_driver_sql(f"INSERT INTO {copy} SELECT * FROM {real}")  # noqa: S608 - names of our tables
+        _go_on_counting(connection, real, copy)
+        connection.exec_driver_sql(f"ANALYZE {copy}")
+    connection.exec_driver_sql("SET search_path = pg_temp")
+
+
+def _go_on_counting(connection: Connection, real: str, copy: str) -> None:
+    """The copy's numbers begin where the real table's do."""
+    if not real.endswith(f".{schema.record.name}"):
+        return
+    find = "SELECT pg_get_serial_sequence(%s, 'seq')"
+    counter: Any = connection.exec_driver_sql(find, (real,)).scalar_one()
+    last, used = connection.exec_driver_sql(f"SELECT last_value, is_called FROM {counter}").one()  # noqa: S608
+    connection.exec_driver_sql("SELECT setval(pg_get_serial_sequence(%s, 'seq'), %s, %s)", (copy, last, used))

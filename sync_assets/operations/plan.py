@@ -1,0 +1,144 @@
+"""`plan`: what the next `sync` will do and cost, by doing it on a scratch ledger. Nothing is written anywhere.
+
+The capture is the real one, which only reads from Dynamics 365, and so are the rules of what is sent; the order of
+steps is that of sync.py. What Campaign will refuse is not foreseen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from sync_assets.config import TableConfig
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress.flows import capture_table
+from sync_assets.ingress.plan import Rehearsal
+from sync_assets.ingress.preflight import NotReady
+from sync_assets.ingress.target import Target
+from sync_assets.ledger import Ledger, TooManyDeletes
+from sync_assets.ledger.scratch import scratch_ledger
+from sync_assets.operations.report import CALL_KINDS, waiting_for
+from sync_assets.runtime import Runtime
+
+UNREAD = 1000
+"""As in sync.py: of the records whose rows must be read again, so many tell whether a capture got any further."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """`document`: what `plan --json` prints. `problems`: why a table could not be planned, nor synchronised."""
+
+    document: dict[str, Any]
+    problems: list[SyncAssetsError]
+
+
+def plan(runtime: Runtime) -> Planned:
+    """Rehearses a sync of all mapped tables. Raises SyncAssetsError as `sync` would meet it, nothing being written."""
+    with scratch_ledger(runtime.settings.ledger_url) as ledger:
+        return asyncio.run(_Plan(replace(runtime, _ledger=ledger), ledger).run())
+
+
+@dataclass(slots=True)
+class _Plan:
+    runtime: Runtime
+    ledger: Ledger
+    rehearsals: dict[str, Rehearsal] = field(default_factory=dict[str, Rehearsal])
+    problems: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
+    held_back: list[TooManyDeletes] = field(default_factory=list[TooManyDeletes])
+
+    async def run(self) -> Planned:
+        tables = self.runtime.config.in_link_order
+        self.rehearsals = {config.table: Rehearsal(Target.of(config)) for config in tables}
+        for config in tables:
+            await self._capture_and_push(config)
+        if not self.problems and not self.held_back:
+            await self._push_the_rest(tables)
+        return Planned(self._document(), self.problems)
+
+    async def _capture_and_push(self, config: TableConfig) -> None:
+        """One run as `sync` starts it: of today's partition, which ends where the capture ends it."""
+        try:
+            await capture_table(self.runtime, config)
+        except TooManyDeletes as error:
+            self.held_back.append(error)
+        except NotReady as error:
+            self.problems.append(error)
+        else:
+            await self._push(config, today=True)
+
+    async def _push(self, config: TableConfig, *, today: bool = False) -> int:
+        day = datetime.now(UTC).date()
+        progress = partial(self.runtime.progress, f"planning {config.table}")
+        return await self.rehearsals[config.table].push(self.ledger, (day, day) if today else None, progress)
+
+    async def _push_the_rest(self, tables: Sequence[TableConfig]) -> None:
+        read_again: dict[str, list[str]] = {}
+        while True:
+            moved = sum([await self._push(config) for config in tables])
+            for config in tables:
+                unread = self.ledger.unread(config.table, UNREAD)
+                if unread and unread != read_again.get(config.table):
+                    read_again[config.table] = unread
+                    moved += 1
+                    await self._capture_and_push(config)
+            if not moved or not any(counts.pending for counts in self.ledger.counts().values()):
+                return
+
+    # --- what came of it ----------------------------------------------------------------------------------------------
+
+    def _document(self) -> dict[str, Any]:
+        total: dict[str, int] = dict.fromkeys(CALL_KINDS, 0)
+        for rehearsal in self.rehearsals.values():
+            for kind in CALL_KINDS:
+                total[kind] += rehearsal.calls[kind]
+        return {
+            "tables": {config.table: self._table(config) for config in self.runtime.config.tables},
+            "engine_calls": total,
+            "budget": self._budget(sum(total.values())),
+            "notes": self._notes(),
+        }
+
+    def _table(self, config: TableConfig) -> dict[str, Any]:
+        rehearsal, counts = self.rehearsals[config.table], self.ledger.counts().get(config.table)
+        feed = self.ledger.feed(config.table)
+        return {
+            "resource": config.resource,
+            "insert": rehearsal.inserted,
+            "update": rehearsal.updated,
+            "delete": rehearsal.deleted,
+            "unchanged": counts.synced - len(rehearsal.settled) if counts else 0,
+            "pending": counts.pending if counts else 0,
+            "waiting": counts.waiting if counts else 0,
+            "waiting_for": waiting_for(self.runtime, config.table),
+            "held": counts.held if counts else 0,
+            "failed": counts.failed if counts else 0,
+            "deletes_held_back": feed.deletes if feed else 0,
+            "uncertain": rehearsal.uncertain,
+            "engine_calls": {kind: rehearsal.calls[kind] for kind in CALL_KINDS},
+        }
+
+    def _budget(self, calls: int) -> dict[str, int] | None:
+        """The guardrail engine_calls_per_day and what of the plan it leaves for today; None without a limit."""
+        limit = self.runtime.config.guardrails.engine_calls_per_day
+        if limit is None:
+            return None
+        used = sum(self.ledger.engine_calls(datetime.now(UTC).date()).values())
+        left = max(0, limit - used)
+        return {"engine_calls_per_day": limit, "used_today": used, "left_today": left, "fits_today": min(calls, left)}
+
+    def _notes(self) -> list[str]:
+        """What a person should know besides the numbers."""
+        notes = [str(error) for error in self.held_back]
+        if notes:
+            notes.append("`sync` stops there: what is pending besides the deletions waits, too.")
+        uncertain = sum(rehearsal.uncertain for rehearsal in self.rehearsals.values())
+        if uncertain:
+            notes.append(
+                f"{uncertain:,} records were sent before without an answer: each may cost a call more, since Campaign "
+                "may hold it or not."
+            )
+        return notes
