@@ -4,7 +4,7 @@ rules      the life of a record, pure functions: start reading here
 ties       parents, children and privacy holds: which records wait for which
 model      the words used with the rest of the program
 schema     the tables; migrations bring them about
-feeds, gone, captures, replays, claims, reports, waiting   the operations, gathered in Ledger
+feeds, gone, captures, replays, claims, holds, reports, waiting   the operations, gathered in Ledger
 database, bulk   SQLite and PostgreSQL
 """
 

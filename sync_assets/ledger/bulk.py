@@ -114,7 +114,7 @@ class SqliteBulk:
             SELECT p.key, r.seq FROM json_each(?) p
             LEFT JOIN sync_record r ON r.table_name = ? AND r.id = substr(p.value, 33)
             WHERE r.seq IS NULL OR ? OR r.desired_hash IS NULL OR r.acked_hash IS NULL OR r.withdrawn <> 0
-               OR r.refusal IS NOT NULL OR lower(hex(r.desired_hash)) <> substr(p.value, 1, 32)
+               OR r.refusal IS NOT NULL OR r.gate = 3 OR lower(hex(r.desired_hash)) <> substr(p.value, 1, 32)
             """,
             (packed, table, everything),
         )
@@ -173,7 +173,7 @@ class PostgresBulk:
                 WITH ORDINALITY p (id, hash, n)
             LEFT JOIN sync_record r ON r.table_name = %s AND r.id = p.id
             WHERE r.seq IS NULL OR %s OR r.desired_hash IS NULL OR r.acked_hash IS NULL OR r.withdrawn <> 0
-               OR r.refusal IS NOT NULL OR r.desired_hash IS DISTINCT FROM decode(p.hash, 'hex')
+               OR r.refusal IS NOT NULL OR r.gate = 3 OR r.desired_hash IS DISTINCT FROM decode(p.hash, 'hex')
             """,
             (_packed(ids), _packed([digest or "" for digest in hashes]), table, everything),
         )

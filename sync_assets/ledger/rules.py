@@ -123,10 +123,11 @@ class Verdict(NamedTuple):
 
 def rest(stand: Stand, ties: Ties) -> Rest | None:
     """Where a record belongs; None: nowhere, since neither side holds it or ever will."""
+    if ties.held:
+        # Also if neither side has it any more: its children know by it that they are held.
+        return Rest(State.HELD, ties.gate)
     if (stand.desired_hash is None or stand.withdrawn) and not stand.there:
         return None
-    if ties.held:
-        return Rest(State.HELD, ties.gate)
     unwanted = stand.desired_hash is None or ties.gate == Gate.ABSENT
     return _rest_of_unwanted(stand, ties) if unwanted else _rest_of_wanted(stand, ties)
 
@@ -141,8 +142,18 @@ def _rest_of_wanted(stand: Stand, ties: Ties) -> Rest:
         return Rest(State.SETTLED, Gate.OPEN)
     if ties.gate == Gate.COMING:
         return Rest(State.WAITING, Gate.COMING)
-    unread = stand.acked_hash is None and not stand.has_payload
-    return Rest(State.WAITING, Gate.UNREAD) if unread else Rest(State.PENDING, Gate.OPEN)
+    if not _is_unread(stand):
+        return Rest(State.PENDING, Gate.OPEN)
+    # Of a row that is gone there is nothing left to send.
+    return Rest(State.SETTLED, Gate.OPEN) if stand.withdrawn else Rest(State.WAITING, Gate.UNREAD)
+
+
+def _is_unread(stand: Stand) -> bool:
+    """Whether its row must be read again before anything is sent: the payload was erased, by an acknowledgement or a
+    hold. An update of links alone needs none, but after a hold the row may have gone with the person."""
+    was_held = stand.state == State.HELD or stand.gate == Gate.UNREAD
+    differs = stand.acked_hash is None or (stand.acked_hash != stand.desired_hash and not stand.withdrawn)
+    return not stand.has_payload and (was_held or differs or bool(stand.resend))
 
 
 def _rest_of_unwanted(stand: Stand, ties: Ties) -> Rest:
@@ -177,7 +188,8 @@ def after_capture(stand: Stand, row: Row, *, resend: bool, now: int) -> Move | N
         row.hash == stand.desired_hash
         and row.refusal == stand.refusal
         and not stand.withdrawn
-        and (stand.acked_hash is not None or row.payload == stand.payload)
+        and stand.gate != Gate.UNREAD
+        and (stand.acked_hash is not None or stand.state == State.HELD or row.payload == stand.payload)
     )
     if same and not again:
         return None
@@ -191,7 +203,7 @@ def after_capture(stand: Stand, row: Row, *, resend: bool, now: int) -> Move | N
     where = rest(moved, stand.ties)
     if where is None:
         raise AssertionError("a captured row has a desired state")
-    keep = where.state in (State.PENDING, State.WAITING, State.HELD)
+    keep = where.state in (State.PENDING, State.WAITING)  # of a held record nothing personal is kept
     return Move(
         state=where.state,
         gate=where.gate,
@@ -255,8 +267,8 @@ def after_withdrawal(stand: Stand) -> Rest:
 
 
 def forgotten(stand: Stand) -> bool:
-    """Whether a row that is gone leaves no trace: nothing of it can be in Campaign."""
-    return not stand.there
+    """Whether a row that is gone leaves no trace: nothing of it can be in Campaign, and no hold is on it."""
+    return not stand.there and stand.state != State.HELD
 
 
 def after_outcome(stand: Stand, outcome: Outcome, *, now: int) -> Verdict | None:

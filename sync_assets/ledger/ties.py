@@ -268,5 +268,5 @@ def _rested(stand: Stand, now: int) -> tuple[Any, ...]:
     """Values for _REST."""
     where = Rest(State(stand.state), Gate(stand.gate))
     since = stand.failed_since if where.state != State.FAILED or stand.failed_since is not None else now
-    keep = where.state != State.SETTLED
+    keep = where.state not in (State.SETTLED, State.HELD)
     return (where.state.value, where.gate.value, since if where.state == State.FAILED else None, keep, keep, stand.seq)

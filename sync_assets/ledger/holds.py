@@ -1,0 +1,189 @@
+"""Privacy holds: whose records are written nowhere, and what the ledger knows of them (design.md rule 5).
+
+A held row always has a record, if need be one that says no more than "held": so its children find it among their
+parents (ties.py) and are held themselves, whether its own row was captured or not, and also once it is gone. What was
+still to be sent of held records is erased; if it is wanted after the release, the row is read again.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger import schema, times
+from sync_assets.ledger.model import State
+from sync_assets.ledger.room import Tally
+from sync_assets.ledger.rules import Stand
+from sync_assets.ledger.ties import Key, TiedRecords
+
+_H = schema.hold.c
+_KIN = """
+    SELECT seq, table_name, id, state, desired_hash IS NOT NULL, acked_hash IS NOT NULL OR uncertain > 0,
+        payload IS NOT NULL, lease_until
+    FROM sync_record
+"""
+
+
+class Kin(NamedTuple):
+    """A row or one below it, as the ledger knows it: ids and marks, no content.
+
+    there: Campaign may hold it, as far as was heard. wanted: D365 had it when it was last captured. payload: the ledger
+    keeps what is still to be sent of it. leased_until: a worker has it in its hands and may be sending it right now.
+    """
+
+    table: str
+    id: str
+    state: State
+    wanted: bool
+    there: bool
+    payload: bool
+    leased_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A hold and what it keeps back.
+
+    known: D365 or Campaign has the row, as far as the ledger heard. records: held by it, the row itself and all below
+    it. in_flight: of these, records that a worker had taken before; what it sends can't be called back. It holds them
+    until `in_flight_until` at most. new: the hold was not there before.
+    """
+
+    table: str
+    id: str
+    since: datetime
+    known: bool
+    records: int
+    in_flight: int = 0
+    in_flight_until: datetime | None = None
+    new: bool = False
+
+
+class Holds(TiedRecords):
+    def hold(self, table: str, id: str) -> Hold:
+        """Keep a row and all below it from being written. Changes nothing if it is held already.
+
+        id: as the ledger has it, in lower case; the row need not be known.
+        """
+
+        def work(connection: Connection) -> Hold:
+            now = self._now()
+            # Captures under way come to their end before: none of them has looked for parents and seen no hold.
+            feeds = sa.select(schema.feed.c.table_name).order_by(schema.feed.c.table_name).with_for_update()
+            connection.execute(feeds).all()
+            before = connection.execute(_one(table, id)).one_or_none()
+            if before is None:
+                values = {"table_name": table, "id": id, "since": now}
+                connection.execute(self._upsert(schema.hold).values(values).on_conflict_do_nothing())
+            tally = Tally()
+            stands = self._record_of(connection, table, id, now, tally)
+            self._regate(connection, stands, (), tally)
+            self._count(connection, tally)
+            since = now if before is None else before.since
+            return self._told(connection, table, id, since, new=before is None)
+
+        return self._database.write(work)
+
+    def end_hold(self, table: str, id: str) -> int | None:
+        """Let a row and those below it go back to where they belong; how many are free now. None: it was not held.
+
+        What another hold keeps back stays held.
+        """
+
+        def work(connection: Connection) -> int | None:
+            ended = sa.delete(schema.hold).where(_H.table_name == table, _H.id == id).returning(_H.id)
+            if connection.execute(ended).one_or_none() is None:
+                return None
+            held = [kin for kin in self._kin(connection, table, id) if kin.state == State.HELD]
+            tally = Tally()
+            seqs = list(self._bulk.find(connection, table, [id]).values())
+            self._regate(connection, self._bulk.stands(connection, seqs), (), tally)
+            self._count(connection, tally)
+            still = self._kin(connection, table, id)
+            return len(held) - sum(kin.state == State.HELD for kin in still)
+
+        return self._database.write(work)
+
+    def holds(self) -> list[Hold]:
+        """All holds, the oldest first."""
+        listed = sa.select(schema.hold).order_by(_H.since, _H.table_name, _H.id)
+        with self._database.read() as connection:
+            rows = connection.execute(listed).all()
+            return [self._told(connection, row.table_name, row.id, row.since) for row in rows]
+
+    def held_since(self, table: str, id: str) -> datetime | None:
+        """Since when the row itself is on hold; None if it is not."""
+        with self._database.read() as connection:
+            found = connection.execute(_one(table, id)).one_or_none()
+            return None if found is None else times.from_micros(found.since)
+
+    def kin(self, table: str, id: str) -> list[Kin]:
+        """What the ledger knows of a row and of those below it, level by level along the links."""
+        with self._database.read() as connection:
+            return self._kin(connection, table, id)
+
+    def _record_of(self, connection: Connection, table: str, id: str, now: int, tally: Tally) -> list[Stand]:
+        """The row's record. If there is none, one is made that says no more than that it is held."""
+        if not self._bulk.find(connection, table, [id]):
+            day = times.to_day_number(times.from_micros(now).date())
+            values = {"table_name": table, "id": id, "day": day, "state": State.HELD.value, "changed_at": now}
+            made = self._upsert(schema.record).values(values).on_conflict_do_nothing().returning(schema.record.c.seq)
+            if connection.execute(made).one_or_none() is not None:
+                tally.add(table, State.HELD, day)
+        return self._bulk.stands(connection, list(self._bulk.find(connection, table, [id]).values()))
+
+    def _told(self, connection: Connection, table: str, id: str, since: int, *, new: bool = False) -> Hold:
+        held = [kin for kin in self._kin(connection, table, id) if kin.state == State.HELD]
+        leased = [kin.leased_until for kin in held if kin.leased_until]
+        return Hold(
+            table=table,
+            id=id,
+            since=times.from_micros(since),
+            known=any((kin.table, kin.id) == (table, id) and (kin.wanted or kin.there) for kin in held),
+            records=len(held),
+            in_flight=len(leased),
+            in_flight_until=max(leased, default=None),
+            new=new,
+        )
+
+    def _kin(self, connection: Connection, table: str, id: str) -> list[Kin]:
+        now = self._now()
+        found: dict[Key, Kin] = {}
+        seqs = list(self._bulk.find(connection, table, [id]).values())
+        level: list[Key] = [(table, id)]  # its children may be known though it is not
+        while seqs or level:
+            rows = self._bulk.for_seqs(connection, _KIN, seqs, also="ORDER BY table_name, id")
+            new = {(row[1], row[2]): _kin_of(row, now) for row in rows if (row[1], row[2]) not in found}
+            found |= new
+            seqs = self._below(connection, [*new, *level])
+            level = []
+        return list(found.values())
+
+    def _below(self, connection: Connection, keys: list[Key]) -> list[int]:
+        """Seqs of the children, by what D365 says and by what Campaign holds."""
+        by_table: dict[str, list[str]] = defaultdict(list)
+        for table, id_ in keys:
+            by_table[table].append(id_)
+        by_now = "SELECT seq FROM sync_link WHERE parent_table = ? AND parent_id"
+        by_campaign = "SELECT seq FROM sync_link WHERE other_id IS NOT NULL AND parent_table = ? AND other_id"
+        return sorted(
+            {
+                row[0]
+                for table, ids in by_table.items()
+                for statement in (by_now, by_campaign)
+                for row in self._bulk.for_ids(connection, statement, ids, table)
+            }
+        )
+
+
+def _one(table: str, id: str) -> sa.Select[Any]:
+    return sa.select(schema.hold).where(_H.table_name == table, _H.id == id)
+
+
+def _kin_of(row: Any, now: int) -> Kin:
+    _, table, id_, state, wanted, there, payload, lease_until = row
+    until = times.from_micros(lease_until) if lease_until is not None and lease_until > now else None
+    return Kin(table, id_, State(state), bool(wanted), bool(there), bool(payload), until)
