@@ -151,5 +151,6 @@ class Captures(Gone):
             return
         stands: list[Stand] = self._bulk.stands(connection, sorted(seqs.values()))
         left = self._neighbours(connection, stands) if everything else set[int]()  # links may go with the configuration
-        self._put_links(connection, page.links, {seqs[id_]: ids for id_, ids in page.parents(seqs)})
+        in_doubt = [stand.seq for stand in stands if stand.uncertain]
+        self._put_links(connection, page.links, {seqs[id_]: ids for id_, ids in page.parents(seqs)}, in_doubt)
         self._regate(connection, stands, (), tally, also=left)

@@ -123,7 +123,8 @@ class Claims(TiedRecords):
             self._bulk.for_seqs(connection, "DELETE FROM sync_record", [stand.seq for stand in removed])
             if self._tied(connection):
                 left = self._former_parents(connection, [stand.seq for stand in moved])
-                self._links_sent(connection, [by_seq[stand.seq] for stand in moved])
+                certain = [stand.seq for stand in moved if not stand.uncertain]
+                self._links_sent(connection, [by_seq[stand.seq] for stand in moved], certain)
                 self._regate(connection, moved, removed, tally, also=left)
             self._count(connection, tally)
             self._count_calls(connection, calls or {}, now)
@@ -228,6 +229,7 @@ def claimable(now: int) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]
 def _claimed(row: Any, links: tuple[LinkTo, ...]) -> Claimed:
     unwanted = row.desired_hash is None or row.gate == Gate.ABSENT
     operation: Operation = "delete" if unwanted else "insert" if row.acked_hash is None else "update"
+    links_alone = operation == "update" and row.payload is None
     return Claimed(
         seq=row.seq,
         id=row.id,
@@ -236,7 +238,8 @@ def _claimed(row: Any, links: tuple[LinkTo, ...]) -> Claimed:
         payload=None if unwanted else row.payload,
         # Sent again means sent as a whole, with the fields that an update would leave out.
         update_payload=None if row.resend or unwanted else row.update_payload,
-        hash=None if unwanted else row.desired_hash,
+        # An update of links alone leaves the rest as Campaign has it.
+        hash=None if unwanted else row.acked_hash if links_alone else row.desired_hash,
         attempts=row.attempts,
         uncertain=bool(row.uncertain),
         links=() if unwanted else links,

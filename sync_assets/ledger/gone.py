@@ -98,6 +98,7 @@ class Gone(Feeds, TiedRecords):
                 where = rules.after_withdrawal(stand)
                 keep = where.state != State.SETTLED
                 withdrawn.append((where.state.value, where.gate.value, keep, keep, stand.seq))
+                moved.append(stand._replace(state=where.state, gate=where.gate, withdrawn=1))
                 tally.move(stand, where.state, stand.day)
             elif (move := rules.after_delete(stand, now=now)) is not None:
                 moves.append(move)

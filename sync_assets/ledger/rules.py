@@ -133,8 +133,8 @@ def rest(stand: Stand, ties: Ties) -> Rest | None:
 
 
 def _rest_of_wanted(stand: Stand, ties: Ties) -> Rest:
-    if stand.withdrawn and not stand.uncertain:
-        return Rest(State.SETTLED, Gate.OPEN)  # Campaign keeps what it has, also if that is not the latest
+    if stand.withdrawn and not stand.uncertain:  # Campaign keeps what it has, also if that is not the latest
+        return Rest(State.PENDING if ties.relink else State.SETTLED, Gate.OPEN)
     if stand.refusal is not None:
         return Rest(State.FAILED, Gate.OPEN)
     same = stand.desired_hash == stand.acked_hash
@@ -169,7 +169,7 @@ def regated(stand: Stand, ties: Ties) -> Rest | None:
     """Where a record belongs after its ties were found out. What Campaign refused stays so, unless it is now asked for
     the opposite: not to hold what it would not take, or the other way round."""
     now = rest(stand, ties)
-    refused = stand.state == State.FAILED and stand.refusal is None
+    refused = stand.state == State.FAILED and (stand.refusal is None or stand.withdrawn)
     if now and refused and now.state in (State.PENDING, State.WAITING):
         now_leaving = stand.desired_hash is None or now.gate in (Gate.ABSENT, Gate.CHILDREN)
         if now_leaving == stand.leaving:
@@ -287,11 +287,13 @@ def after_outcome(stand: Stand, outcome: Outcome, *, now: int) -> Verdict | None
         # A request that was turned away had no effect, so the mark is again what it was before the claim.
         uncertain = 1 if outcome.result == "unknown" or stand.uncertain == 2 else 0
     answered = stand._replace(acked_hash=acked, uncertain=uncertain, resend=resend)
-    where = rest(answered, stand.ties)
+    # What Campaign held already was sent for the sake of its links, which are still to be sent.
+    relink = not done and bool(outcome.links) and outcome.hash is not None and outcome.hash == stand.acked_hash
+    where = rest(answered, stand.ties._replace(relink=relink))
     if where is None:
         return None
     state = where.state
-    asked_for = None if stand.leaving else stand.desired_hash
+    asked_for = None if stand.leaving else stand.desired_hash if stand.has_payload else stand.acked_hash
     if outcome.result == "refused" and asked_for == outcome.hash and state != State.HELD:
         state = State.FAILED
     given_back = outcome.result == "later" and outcome.reason is None  # never sent: that was no attempt

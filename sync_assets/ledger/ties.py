@@ -57,8 +57,16 @@ _HANGING = """
         AND l.parent_table = ? AND l.parent_id
 """
 _HANGING_STILL = (
-    "SELECT other_id FROM sync_link WHERE held = 2 AND other_id IS NOT NULL AND parent_table = ? AND other_id"
+    "SELECT other_id FROM sync_link WHERE held > 1 AND other_id IS NOT NULL AND parent_table = ? AND other_id"
 )
+_PERHAPS = """
+    INSERT INTO sync_link (seq, attribute, parent_table, other_id, required, keyed, held) VALUES (?, ?, ?, ?, 0, 0, 3)
+    ON CONFLICT (seq, attribute) DO NOTHING
+"""
+_AS_IN_CAMPAIGN = """
+    UPDATE sync_link SET parent_id = CASE held WHEN 2 THEN other_id END, held = CASE held WHEN 2 THEN 1 ELSE 0 END,
+        other_id = NULL
+"""
 
 
 class Link(NamedTuple):
@@ -85,9 +93,24 @@ class TiedRecords(Room):
         ).scalar_one()
 
     def _put_links(
-        self, connection: Connection, specs: Sequence[LinkSpec], parents: Mapping[int, Sequence[str | None]]
+        self,
+        connection: Connection,
+        specs: Sequence[LinkSpec],
+        parents: Mapping[int, Sequence[str | None]],
+        in_doubt: Sequence[int],
     ) -> None:
-        """The links of records as captured: by seq, the parents' ids in the order of `specs`."""
+        """The links of records as captured: by seq, the parents' ids in the order of `specs`.
+
+        in_doubt: records with an open request. It may link them to the parents that they had until now, so these are
+        noted as parents that Campaign's record perhaps hangs on.
+        """
+        now = {(seq, spec.attribute): id_ for seq, ids in parents.items() for spec, id_ in zip(specs, ids, strict=True)}
+        perhaps = [
+            (link.seq, f"{link.attribute} {link.parent_id}", link.parent_table, link.parent_id)
+            for link in self._links(connection, in_doubt)
+            if link.parent_id and link.held != 1 and now.get((link.seq, link.attribute)) != link.parent_id
+        ]
+        self._bulk.for_each(connection, _PERHAPS, perhaps)
         rows = [
             (seq, spec.attribute, spec.parent_table, id_, int(spec.required), int(spec.keyed))
             for seq, ids in sorted(parents.items())
@@ -95,19 +118,22 @@ class TiedRecords(Room):
         ]
         self._bulk.for_each(connection, _PUT, rows)
         known = ", ".join("?" * len(specs))
-        others = f"AND attribute NOT IN ({known})" if specs else ""
+        others = f"AND held <> 3 AND attribute NOT IN ({known})" if specs else "AND held <> 3"
         names = [spec.attribute for spec in specs]
         self._bulk.for_seqs(connection, "DELETE FROM sync_link", list(parents), *names, also=others)
 
     def _links_to_send(self, connection: Connection, seqs: Sequence[int]) -> dict[int, tuple[LinkTo, ...]]:
         found: dict[int, list[LinkTo]] = defaultdict(list)
-        for link in self._links(connection, seqs):
+        for link in self._links(connection, seqs, "AND held <> 3"):
             to = link.parent_id if link.wanted or not link.keyed else None
             found[link.seq].append(LinkTo(link.attribute, to, bool(link.keyed)))
         return {seq: tuple(links) for seq, links in found.items()}
 
-    def _links_sent(self, connection: Connection, outcomes: Iterable[Outcome]) -> None:
-        """What Campaign holds of the links of records that it took, or that it holds no more."""
+    def _links_sent(self, connection: Connection, outcomes: Iterable[Outcome], certain: Sequence[int]) -> None:
+        """What Campaign holds of the links of records that it took, or that it holds no more.
+
+        certain: records without an open request.
+        """
         done = [outcome for outcome in outcomes if outcome.result == "done"]
         gone = [outcome.seq for outcome in done if outcome.hash is None]
         self._bulk.for_seqs(connection, "UPDATE sync_link SET held = 0, other_id = NULL", gone)
@@ -115,9 +141,11 @@ class TiedRecords(Room):
             (link.id or "", outcome.seq, link.attribute) for outcome in done if outcome.hash for link in outcome.links
         ]
         self._bulk.for_each(connection, _SENT, [(id_, id_, id_, id_, id_, seq, name) for id_, seq, name in sent])
+        self._bulk.for_seqs(connection, "DELETE FROM sync_link", certain, also="AND held = 3")
 
-    def _links(self, connection: Connection, seqs: Sequence[int]) -> list[Link]:
-        return [Link(*row) for row in self._bulk.for_seqs(connection, _LINK, seqs, also="ORDER BY seq, attribute")]
+    def _links(self, connection: Connection, seqs: Sequence[int], also: str = "") -> list[Link]:
+        ordered = f"{also} ORDER BY seq, attribute"
+        return [Link(*row) for row in self._bulk.for_seqs(connection, _LINK, seqs, also=ordered)]
 
     # --- putting records where they belong ----------------------------------------------------------------------------
 
@@ -173,6 +201,9 @@ class TiedRecords(Room):
     def _put_right(self, connection: Connection, seqs: Sequence[int], tally: Tally) -> tuple[list[Stand], list[Stand]]:
         """Those that moved, as they stand now, and those that are to be forgotten."""
         stands = self._bulk.stands(connection, seqs)
+        # What is withdrawn stays as it is in Campaign, its links included.
+        stay = [stand.seq for stand in stands if stand.withdrawn and not stand.uncertain]
+        self._bulk.for_seqs(connection, _AS_IN_CAMPAIGN, stay, also="AND held <> 1")
         links: dict[int, list[Link]] = defaultdict(list)
         for link in self._links(connection, seqs):
             links[link.seq].append(link)
