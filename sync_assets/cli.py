@@ -146,6 +146,35 @@ def status(as_json: Json = False) -> None:
 
 
 @app.command()
+def replay(
+    table: Annotated[str, typer.Argument(help="A mapped table.")],
+    first: Annotated[str | None, typer.Option("--from", metavar="DAY", help="Only rows last modified since.")] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="DAY", help="Only rows last modified until.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Send them even if they equal what was last sent.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Capture again all rows, or those last modified on the days given (UTC, both included). May be killed and
+    repeated. The next sync or the backlog sensor sends what is then pending."""
+    from sync_assets.operations.replay import day  # noqa: PLC0415
+    from sync_assets.operations.replay import replay as run  # noqa: PLC0415
+    from sync_assets.operations.show import show_replay  # noqa: PLC0415
+
+    days = day(first, "--from"), day(last, "--to")
+    runtime = _runtime()
+    try:
+        with _progress(runtime):
+            done = run(runtime, table, *days, force=force)
+    except KeyboardInterrupt:
+        typer.echo("sync-assets: Interrupted. Nothing is lost; run it again to go on.", err=True)
+        raise typer.Exit(130) from None
+    for line in dict.fromkeys(done.said):
+        typer.echo(f"sync-assets: {line}", err=True)
+    if done.problems:
+        fail(*dict.fromkeys(map(str, done.problems)))
+    _print(done.document, as_json, show_replay)
+
+
+@app.command()
 def rejects(table: Table = None, as_json: Json = False) -> None:
     """The records that Campaign or D365 refused: id, reason, since when, attempts."""
     from sync_assets.operations.report import rejects as report  # noqa: PLC0415
@@ -165,10 +194,10 @@ def retry(
     """Make refused records pending again; the next sync or the backlog sensor sends them."""
     runtime = _runtime()
     _known(runtime, table)
-    count = runtime.ledger.retry(table, record.lower() if record else None)
-    _print(
-        {"retried": count}, as_json, lambda document: typer.echo(f"{document['retried']} records are pending again.")
-    )
+    from sync_assets.operations.report import retry as run  # noqa: PLC0415
+    from sync_assets.operations.show import show_retry  # noqa: PLC0415
+
+    _print(run(runtime, table, record.lower() if record else None), as_json, show_retry)
 
 
 @app.command("approve-deletes")
@@ -179,6 +208,51 @@ def approve_deletes(table: Annotated[str, typer.Argument(help="A mapped table.")
     if not runtime.ledger.approve_deletes(table):
         fail(f"{table} has never been captured, so there is nothing to delete.")
     typer.echo(f"The next capture of {table} may delete any number of records.")
+
+
+hold = typer.Typer(
+    name="hold",
+    help="Privacy holds: nothing about a held contact and its children is written to either system.",
+    no_args_is_help=True,
+)
+app.add_typer(hold)
+Contact = Annotated[str, typer.Argument(metavar="ID", help="The contact's D365 id, a GUID.")]
+
+
+@hold.command("add")
+def hold_add(contact: Contact, as_json: Json = False) -> None:
+    """Write nothing about this contact and its children from now on, whatever changes, until it is released."""
+    from sync_assets.operations import hold as run  # noqa: PLC0415
+
+    _print(run.add(_runtime(), contact), as_json, run.show_added)
+
+
+@hold.command("release")
+def hold_release(contact: Contact, as_json: Json = False) -> None:
+    """Let the contact and its children go back to where they belong. Nothing is made again of what is gone."""
+    from sync_assets.operations import hold as run  # noqa: PLC0415
+
+    _print(run.release(_runtime(), contact), as_json, run.show_released)
+
+
+@hold.command("list")
+def hold_list(as_json: Json = False) -> None:
+    """Who is on hold, since when, and how many records that are."""
+    from sync_assets.operations import hold as run  # noqa: PLC0415
+
+    _print(run.listed(_runtime()), as_json, run.show_holds)
+
+
+@hold.command("verify")
+def hold_verify(contact: Contact, as_json: Json = False) -> None:
+    """Ask both systems whether the contact and its children are gone. Exit status 0: gone from both."""
+    from sync_assets.operations import hold as run  # noqa: PLC0415
+
+    document = run.verify(_runtime(), contact)
+    _print(document, as_json, run.show_whereabouts)
+    for error in (*document["d365"]["errors"], *document["campaign"]["errors"]):
+        typer.echo(f"sync-assets: {error}", err=True)
+    raise typer.Exit(0 if document["gone"] else 1)
 
 
 def _known(runtime: Runtime, table: str | None) -> None:

@@ -29,13 +29,15 @@ if TYPE_CHECKING:
 @dataclass
 class Runtime:
     """One process's view of the environment. `calls` counts the engine calls that this process made, by kind;
-    `problems` keeps what kept a flow from running, `stopped` what ended one early: the command line prints them."""
+    `problems` keeps what kept a flow from running, `stopped` what ended one early, `warnings` what somebody should
+    know: the command line prints them."""
 
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     calls: Counter[str] = field(default_factory=Counter[str])
     problems: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
     interrupted: bool = False
     stopped: list[str] = field(default_factory=list[str])
+    warnings: list[str] = field(default_factory=list[str])
     progress: Callable[[str, int], None] = lambda what, records: None
     _ledger: Ledger | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)

@@ -69,6 +69,7 @@ def test_the_blocking_checks_are_those_of_the_set_up() -> None:
         ("d365/contact", "change_tracking_is_on"): True,
         ("d365/contact", "mapped_columns_exist"): True,
         ("d365/contact", "change_feed_is_polled"): False,
+        ("d365/contact", "no_deletion_is_held_back"): False,
         ("campaign/profile", "mapped_attributes_exist"): True,
         ("campaign/profile", "key_is_unique"): True,
         ("campaign/profile", "no_record_is_refused"): False,

@@ -20,10 +20,12 @@ from sync_assets.errors import SyncAssetsError, places
 from sync_assets.ingress.flows import Captured, Pushed, capture_table, push_table
 from sync_assets.ingress.preflight import CHECKS, Finding, NotReady, Side
 from sync_assets.ingress.push import PushResult
+from sync_assets.ingress.unknown_codes import unknown_codes_warning
 from sync_assets.partitions import TABLE_TAG, daily
 from sync_assets.runtime import Runtime
 
 REFUSED_CHECK = "no_record_is_refused"
+GUARD_CHECK = "no_deletion_is_held_back"
 FRESH = timedelta(hours=3)
 """The change sensor confirms today's partition at least hourly, changes or not (see sensors.py)."""
 
@@ -53,6 +55,9 @@ def _specs(config: TableConfig, side: Side) -> list[dg.AssetCheckSpec]:
         for name, (at, text) in CHECKS.items()
         if at == side
     ]
+    if side == "d365":
+        text = "Dynamics 365 has lost no more records at once than `max_delete_share` lets Campaign lose."
+        specs.append(dg.AssetCheckSpec(GUARD_CHECK, asset=key, description=text))
     if side == "campaign":
         text = "Campaign has refused no record of this table; see `sync-assets rejects`."
         specs.append(dg.AssetCheckSpec(REFUSED_CHECK, asset=key, description=text))
@@ -89,8 +94,12 @@ def _captured(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
         for key, count in sorted(rows.items()):
             told = {"dagster/partition_row_count": count}
             context.log_event(dg.AssetMaterialization(d365_key(config), partition=key, metadata=told))
+        if warning := unknown_codes_warning(config.table, done.result.unknown_codes):
+            context.log.warning(warning)
+            runtime.warnings.append(warning)
         _count_once(context, _capture_metadata(config, runtime, done))
-        yield dg.MaterializeResult(check_results=_results(config, "d365", done.ready.findings))
+        checks = [*_results(config, "d365", done.ready.findings), _guarded(config, done)]
+        yield dg.MaterializeResult(check_results=checks)
 
     return captured
 
@@ -165,6 +174,18 @@ def _findings(config: TableConfig, side: Side, failed: list[SyncAssetsError]) ->
     for error in failed:
         if isinstance(error, NotReady):
             yield from _results(config, side, error.findings)
+
+
+def _guarded(config: TableConfig, done: Captured) -> dg.AssetCheckResult:
+    """Fails while deletions are held back. All else goes on, so it does not block."""
+    held_back = done.result.held_back
+    return dg.AssetCheckResult(
+        passed=held_back is None,
+        asset_key=d365_key(config),
+        check_name=GUARD_CHECK,
+        description=str(held_back) if held_back else "No deletion is held back.",
+        metadata={"deletes_held_back": held_back.deletes if held_back else 0},
+    )
 
 
 def _refused(config: TableConfig, runtime: Runtime) -> dg.AssetCheckResult:

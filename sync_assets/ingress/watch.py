@@ -63,6 +63,8 @@ class Watcher:
             return True
         if await asyncio.to_thread(ledger.unread, config.table, 1):
             return True  # rows that the capture has to read again
+        if await asyncio.to_thread(ledger.capture_wanted, config.table):
+            return True
         try:
             body = await client.page(feed.link, tracked=False, size=1, table=config.table, patience=LOOK_PATIENCE)
         except FeedExpired:

@@ -48,26 +48,26 @@ class _Plan:
     ledger: Ledger
     rehearsals: dict[str, Rehearsal] = field(default_factory=dict[str, Rehearsal])
     problems: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
-    held_back: list[TooManyDeletes] = field(default_factory=list[TooManyDeletes])
+    held_back: dict[str, TooManyDeletes] = field(default_factory=dict[str, TooManyDeletes])
 
     async def run(self) -> Planned:
         tables = self.runtime.config.in_link_order
         self.rehearsals = {config.table: Rehearsal(Target.of(config)) for config in tables}
         for config in tables:
             await self._capture_and_push(config)
-        if not self.problems and not self.held_back:
+        if not self.problems:
             await self._push_the_rest(tables)
         return Planned(self._document(), self.problems)
 
     async def _capture_and_push(self, config: TableConfig) -> None:
         """One run as `sync` starts it: of today's partition, which ends where the capture ends it."""
         try:
-            await capture_table(self.runtime, config)
-        except TooManyDeletes as error:
-            self.held_back.append(error)
+            captured = await capture_table(self.runtime, config)
         except NotReady as error:
             self.problems.append(error)
         else:
+            if captured.result.held_back:
+                self.held_back[config.table] = captured.result.held_back
             await self._push(config, today=True)
 
     async def _push(self, config: TableConfig, *, today: bool = False) -> int:
@@ -132,9 +132,7 @@ class _Plan:
 
     def _notes(self) -> list[str]:
         """What a person should know besides the numbers."""
-        notes = [str(error) for error in self.held_back]
-        if notes:
-            notes.append("`sync` stops there: what is pending besides the deletions waits, too.")
+        notes = [str(error) for error in self.held_back.values()]
         uncertain = sum(rehearsal.uncertain for rehearsal in self.rehearsals.values())
         if uncertain:
             notes.append(

@@ -40,6 +40,7 @@ def document(runtime: Runtime, calls: Mapping[str, int]) -> dict[str, Any]:
             "held": found.held if found else 0,
             "synced": found.synced if found else 0,
             "waiting_for": waiting_for(runtime, config.table) if found and found.waiting else {},
+            "deletes_held_back": feed.deletes if feed else 0,
             "feed": {
                 "position_saved_at": iso(feed.saved_at) if feed else None,
                 "polled_at": iso(feed.polled_at) if feed else None,
@@ -73,6 +74,16 @@ def waiting_for(runtime: Runtime, table: str) -> dict[str, int]:
     return {WAITING_FOR[gate]: number for gate, number in sorted(runtime.ledger.waiting_reasons(table).items())}
 
 
+def held_back(document: Mapping[str, Any]) -> list[str]:
+    """What to tell of deletions that the guard holds back."""
+    return [
+        f"{table}: {counts['deletes_held_back']:,} deletions are held back, more than max_delete_share allows. If that "
+        f"is right, `sync-assets approve-deletes {table}`, else look at Dynamics 365."
+        for table, counts in document["tables"].items()
+        if counts["deletes_held_back"]
+    ]
+
+
 def rejects(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
     """The refused records: ids and reasons, never their content."""
     return [
@@ -82,9 +93,18 @@ def rejects(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
             "reason": reject.reason,
             "since": iso(reject.since),
             "attempts": reject.attempts,
+            "retryable": reject.retryable,
         }
         for reject in runtime.ledger.rejects(table)
     ]
+
+
+def retry(runtime: Runtime, table: str | None, record: str | None) -> dict[str, int]:
+    """Makes refused records pending again: how many, and how many stay refused, since it is the mapping that refuses
+    them."""
+    retried = runtime.ledger.retry(table, record)
+    left = [one for one in runtime.ledger.rejects(table) if not one.retryable and record in (None, one.id)]
+    return {"retried": retried, "not_retryable": len(left)}
 
 
 def iso(moment: datetime) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from sync_assets.operations.report import held_back
+
 COLUMNS = ("pending", "waiting", "failed", "held", "synced")
 
 
@@ -33,6 +35,8 @@ def show_status(document: dict[str, Any]) -> None:
     for name, counts in document["tables"].items():
         for what, number in counts.get("waiting_for", {}).items():
             console.print(f"{name}: {number:,} wait for {what}", highlight=False)
+    for line in held_back(document):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     calls = ", ".join(f"{count:,} {kind}" for kind, count in document["engine_calls"].items())
     console.print(f"engine calls: {calls}")
 
@@ -90,6 +94,25 @@ def show_rejects(document: dict[str, Any]) -> None:
     for reject in document["rejects"]:
         table.add_row(reject["table"], reject["id"], reject["since"], str(reject["attempts"]), reject["reason"])
     Console().print(table)
+
+
+def show_retry(document: dict[str, Any]) -> None:
+    retried, left = document["retried"], document["not_retryable"]
+    console = Console(soft_wrap=True)
+    if retried or not left:
+        console.print(f"{retried:,} records are pending again." if retried else "No such record is refused.")
+    if left:
+        console.print(
+            f"{left:,} records stay refused: the mapping cannot send what they hold. They need other data in Dynamics "
+            "365 or another mapping, see `sync-assets rejects`, and go by themselves then.",
+            highlight=False,
+        )
+
+
+def show_replay(document: dict[str, Any]) -> None:
+    table, pending = document["table"], document["pending"]
+    goes = "`sync-assets sync` or the sensors send them." if pending else "There is nothing to send."
+    Console(soft_wrap=True).print(f"{table} was captured again: {pending:,} records are pending. {goes}")
 
 
 def show_diagnosis(document: dict[str, Any]) -> None:

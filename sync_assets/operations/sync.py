@@ -21,7 +21,7 @@ from sync_assets.ingress.assets import campaign_key, d365_key, table_assets
 from sync_assets.ingress.runs import WORKER_TAG, end_killed
 from sync_assets.ingress.workers import release_dead, worker_id
 from sync_assets.operations.instance import dagster_instance
-from sync_assets.operations.report import document, unknown_tables
+from sync_assets.operations.report import document, held_back, unknown_tables
 from sync_assets.partitions import range_tags, split_days, table_tags, today
 from sync_assets.runtime import Runtime
 
@@ -30,11 +30,14 @@ PATIENCE_SECONDS = 300.0
 UNREAD = 1000
 """Of the records whose rows must be read again, so many tell whether another capture got any further."""
 
+LEFT = ("pending", "waiting", "failed", "held", "deletes_held_back")
+"""Counts of a table that are all 0 when nothing is left to be done."""
+
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """`document`: what `sync --json` prints. `problems`: why a flow could not run, `stopped`: why one ended
-    early or was not there. `status`: the exit status."""
+    """`document`: what `sync --json` prints. `problems`: why a flow could not run, `stopped`: why one ended early or
+    was not there, and what else somebody should know. `status`: the exit status."""
 
     document: dict[str, Any]
     problems: list[SyncAssetsError]
@@ -57,15 +60,15 @@ def sync(runtime: Runtime, only: Sequence[str] = ()) -> Synced:
             _push_the_rest(runtime, tables, instance)
     outcome = document(runtime, runtime.calls)
     status = _status(runtime, outcome, [config.table for config in tables])
-    return Synced(outcome, runtime.problems, [*runtime.not_carried_out, *runtime.stopped], status)
+    said = [*runtime.not_carried_out, *runtime.warnings, *held_back(outcome), *runtime.stopped]
+    return Synced(outcome, runtime.problems, said, status)
 
 
 def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str]) -> int:
-    """0 nothing pending; 2 something failed, is held, waiting or pending; 1 a flow could not run."""
+    """0 nothing pending; 2 something failed, is held, held back, waiting or pending; 1 a flow could not run."""
     if runtime.problems:
         return 1
-    left = (outcome["tables"][table][state] for table in tables for state in ("pending", "waiting", "failed", "held"))
-    return 2 if any(left) else 0
+    return 2 if any(outcome["tables"][table][state] for table in tables for state in LEFT) else 0
 
 
 def _push_the_rest(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance) -> None:
@@ -79,7 +82,7 @@ def _push_the_rest(runtime: Runtime, tables: Sequence[TableConfig], instance: dg
                 where: dict[str, Any] = (
                     {"partition_key": first.isoformat()} if first == last else {"tags": range_tags(first, last)}
                 )
-                _run(runtime, config, instance, [campaign_key(config)], where)
+                run_flow(runtime, config, instance, [campaign_key(config)], where)
         for config in tables:
             unread = runtime.ledger.unread(config.table, UNREAD)
             if unread and unread != read_again.get(config.table):
@@ -100,7 +103,7 @@ def _push_the_rest(runtime: Runtime, tables: Sequence[TableConfig], instance: dg
 
 
 def _capture_and_push(runtime: Runtime, config: TableConfig, instance: dg.DagsterInstance) -> None:
-    _run(runtime, config, instance, [d365_key(config), campaign_key(config)], {"partition_key": today()})
+    run_flow(runtime, config, instance, [d365_key(config), campaign_key(config)], {"partition_key": today()})
 
 
 def _pending(runtime: Runtime, config: TableConfig) -> int:
@@ -113,7 +116,7 @@ def _assets(runtime: Runtime) -> list[dg.AssetsDefinition]:
     return [asset for config in runtime.config.in_link_order for asset in table_assets(config, runtime)]
 
 
-def _run(
+def run_flow(
     runtime: Runtime,
     config: TableConfig,
     instance: dg.DagsterInstance,

@@ -21,6 +21,8 @@ def test_a_first_load_costs_an_insert_each_and_afterwards_only_changes_cost(prog
         "failed": 0,
         "held": 0,
         "synced": N,
+        "waiting_for": {},
+        "deletes_held_back": 0,
         "feed": first.document["tables"]["contact"]["feed"],
     }
     program.assert_in_step()
@@ -71,7 +73,7 @@ def test_a_refused_row_stands_in_rejects_with_the_reason_and_all_others_arrive(p
     assert "not-an-address" not in str(found)
 
     assert program.sync().document["engine_calls"] == calls()  # a refused record is not sent again by itself
-    assert program.json("retry", "contact", "--id", wrong)[1] == {"retried": 1}
+    assert program.json("retry", "contact", "--id", wrong)[1] == {"retried": 1, "not_retryable": 0}
     assert program.sync().document["engine_calls"] == calls(insert=1)
 
     admin.change("contact", [wrong], emailaddress1="right@example.org")

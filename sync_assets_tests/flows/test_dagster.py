@@ -320,6 +320,7 @@ def test_a_refused_record_leaves_the_run_green_and_its_check_red_until_it_is_put
     assert run.checks == {
         "change_tracking_is_on": True,
         "mapped_columns_exist": True,
+        "no_deletion_is_held_back": True,
         "mapped_attributes_exist": True,
         "key_is_unique": True,
         "no_record_is_refused": False,

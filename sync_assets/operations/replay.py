@@ -1,0 +1,110 @@
+"""`replay`: captures a table again, as a whole or the days given. What that leaves pending the next `sync` sends."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from sync_assets.config import TableConfig
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress.assets import d365_key
+from sync_assets.ingress.runs import end_killed
+from sync_assets.ingress.transform import FIRST_DAY
+from sync_assets.ingress.workers import release_dead
+from sync_assets.operations.instance import dagster_instance
+from sync_assets.operations.report import document, held_back, unknown_tables
+from sync_assets.operations.sync import run_flow
+from sync_assets.partitions import range_tags, today
+from sync_assets.runtime import Runtime
+
+MOST_PARTITIONS = 366
+"""Dagster notes every day of a run's range, with rows or not: of a wider one, only those that have some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """`document`: what `replay --json` prints. `problems`: why it could not be done to its end, `said`: what else
+    somebody should know."""
+
+    document: dict[str, Any]
+    problems: list[SyncAssetsError]
+    said: list[str]
+
+
+def day(text: str | None, option: str) -> date | None:
+    """A day as the user writes it; SyncAssetsError if it is none."""
+    if text is None:
+        return None
+    try:
+        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            raise ValueError(text)
+        return date.fromisoformat(text)
+    except ValueError:
+        raise SyncAssetsError(f"`{option} {text}` is not a day.", "Write it as 2026-11-24.") from None
+
+
+def replay(
+    runtime: Runtime, table: str, first: date | None = None, last: date | None = None, *, force: bool = False
+) -> Replayed:
+    """Captures all rows again, or those last modified on the days given (UTC, both included; None: no limit there).
+
+    A replay that was killed goes on where it was. force: what is captured is sent again, equal or not. Raises
+    SyncAssetsError if it cannot begin.
+    """
+    if error := unknown_tables(runtime, [table]):
+        raise error
+    if first and last and first > last:
+        raise SyncAssetsError(f"{first} is after {last}.", "--from is the first day, --to the last one.")
+    if runtime.ledger.feed(table) is None:
+        raise SyncAssetsError(
+            f"{table} has never been captured, so there is nothing to replay.", "Run `sync-assets sync`."
+        )
+    [config] = [config for config in runtime.config.tables if config.table == table]
+    with dagster_instance() as instance:
+        release_dead(runtime.ledger)
+        end_killed(instance, table)
+        if first is None and last is None:
+            runtime.ledger.replay_everything(table, resend=force)
+            _capture(runtime, config, instance, None)
+        else:
+            _replay_days(runtime, config, instance, (first or date.min, last or date.max), force)
+    return _told(runtime, table)
+
+
+def _replay_days(
+    runtime: Runtime, config: TableConfig, instance: dg.DagsterInstance, days: tuple[date, date], force: bool
+) -> None:
+    """What was asked for before and is not done comes first."""
+    while not runtime.problems:
+        asked = runtime.ledger.ask_for_replay(config.table, *days, resend=force)
+        _capture(runtime, config, instance, (asked.first, asked.last))
+        if (asked.first, asked.last, asked.resend) == (*days, force):
+            return
+
+
+def _capture(
+    runtime: Runtime, config: TableConfig, instance: dg.DagsterInstance, days: tuple[date, date] | None
+) -> None:
+    run_flow(runtime, config, instance, [d365_key(config)], _partitions(days))
+
+
+def _partitions(days: tuple[date, date] | None) -> dict[str, Any]:
+    """Of which days the run is. All rows are a matter of today's, like those of any capture of the feed."""
+    now = date.fromisoformat(today())
+    first, last = (max(days[0], FIRST_DAY), min(days[1], now)) if days else (now, now)
+    if first >= last or (last - first).days >= MOST_PARTITIONS:
+        only = first if first == last else now
+        return {"partition_key": only.isoformat()}
+    return {"tags": range_tags(first, last)}
+
+
+def _told(runtime: Runtime, table: str) -> Replayed:
+    whole = document(runtime, {})
+    counts = whole["tables"][table]
+    told = {"table": table, **{name: counts[name] for name in ("pending", "waiting", "failed", "held", "synced")}}
+    of_table = {"tables": {table: counts}}
+    return Replayed(told, runtime.problems, [*runtime.warnings, *held_back(of_table), *runtime.stopped])
