@@ -60,9 +60,10 @@ def _sqlite_copy(address: Address) -> Generator[Database]:
         path = Path(folder) / "scratch.db"
         copy = Address.parse(f"sqlite:///{path}")
         copy.prepare_file()
-        if Path(address.location).is_file():
+        if Path(address.location).exists():
             _back_up(address, path)
         with closing(Database(copy.url.render_as_string())) as database:
+            database.location = address.location  # what is told of it is about the real one
             migrate(database)
             yield database
 
@@ -82,13 +83,12 @@ def _back_up(address: Address, path: Path) -> None:
         ):
             real.backup(copy)
     except sqlite3.Error as error:
-        told = fault(error, address)
-        if "full" in str(error):
-            told = LedgerError(
-                f"There is no room for a copy of the ledger in {tempfile.gettempdir()}.",
+        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+            raise LedgerError(
+                f"The ledger file {address.location} can't be copied to {tempfile.gettempdir()} ({error}).",
                 "Make room there, or name another folder in TMPDIR.",
-            )
-        raise told from None
+            ) from None
+        raise fault(error, address) from None
 
 
 @contextmanager
