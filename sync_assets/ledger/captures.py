@@ -57,6 +57,7 @@ class Captures(Gone):
                 version, to_resend, bound = self._touch(connection, table, expected_version), False, None
             else:
                 version, to_resend, bound = self._advance(connection, table, position, expected_version, now)
+            self._take_turns(connection, tied=bool(links))
             new, changed, refused, moved = self._store(connection, table, page, resend or to_resend, now, tally)
             deletes = self._delete(connection, table, gone, tally)
             self._withdraw(connection, table, withdrawn, tally)

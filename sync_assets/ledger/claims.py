@@ -108,6 +108,7 @@ class Claims(TiedRecords):
             settled: list[rules.Verdict] = []
             removed: list[Stand] = []
             moved: list[Stand] = []
+            self._take_turns(connection)
             held = self._bulk.stands(connection, list(by_seq), "AND lease_owner = ?", owner)
             for stand in held:
                 verdict = rules.after_outcome(stand, by_seq[stand.seq], now=now)
@@ -158,6 +159,7 @@ class Claims(TiedRecords):
 
         def work(connection: Connection) -> int:
             tally = Tally()
+            self._take_turns(connection)
             rows = connection.execute(refused.order_by(_R.seq).with_for_update()).all()
             for row in rows:
                 tally.add(row.table_name, State.FAILED, row.day, -1)

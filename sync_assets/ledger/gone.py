@@ -71,6 +71,7 @@ class Gone(Feeds, TiedRecords):
 
     def _carry_out(self, connection: Connection, table: str) -> bool:
         """Whether there was anything to do."""
+        self._take_turns(connection)
         rows = connection.execute(
             sa.select(_G.seq, _G.withdraw).where(_G.table_name == table).order_by(_G.seq).limit(BATCH)
         ).all()

@@ -4,7 +4,9 @@ Whatever changes a record, in a capture or by an answer, calls `_regate` in the 
 children and its parents are put where they belong, and so on along the links until nothing moves any more. So a child
 goes by itself once its parent stands in Campaign, and a parent is deleted once its last child is gone.
 
-The records looked at are locked. PostgreSQL's writers therefore meet: whichever comes second sees what the first did.
+Those who change tied records do it one after the other (`_take_turns`): they come to the same records from several
+sides, and would block one another. The records looked at are locked as well, for the claims, and for the moment in
+which the first links appear.
 """
 
 from collections import defaultdict
@@ -22,6 +24,7 @@ from sync_assets.ledger.rules import Rest, Stand, Ties
 Key = tuple[str, str]
 """A record by its table and id."""
 
+_TURN = 6_090_275_134_511_382_749  # any number, as long as nobody else uses it
 _LINK = "SELECT seq, attribute, parent_table, parent_id, required, keyed, wanted, held, other_id FROM sync_link"
 _REST = """
     UPDATE sync_record SET state = ?, gate = ?, failed_since = ?, not_before = NULL,
@@ -91,6 +94,11 @@ class TiedRecords(Room):
         return connection.exec_driver_sql(
             "SELECT EXISTS (SELECT 1 FROM sync_link) OR EXISTS (SELECT 1 FROM sync_hold)"
         ).scalar_one()
+
+    def _take_turns(self, connection: Connection, *, tied: bool = False) -> None:
+        """To be called before a transaction locks its first record. tied: it will be, if the ledger is not yet."""
+        if not self._database.sqlite and (tied or self._tied(connection)):
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TURN})")
 
     def _put_links(
         self,

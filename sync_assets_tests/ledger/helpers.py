@@ -81,6 +81,14 @@ def frame(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame(list(rows), schema=SCHEMA)
 
 
+def linked(rows: Sequence[dict[str, Any]], **parents: Sequence[str | None]) -> pl.DataFrame:
+    """Rows with links: for each attribute the parents' names. A parent is part of what is hashed, as in the transform."""
+    columns = [pl.Series(at, [name and guid(name) for name in names], pl.String) for at, names in parents.items()]
+    names = list(zip(*parents.values(), strict=True)) or [()] * len(rows)
+    hashes = [hash_of(f"{row['hash'].hex()} {to}") for row, to in zip(rows, names, strict=True)]
+    return frame(rows).with_columns(*columns, pl.Series("hash", hashes, pl.Binary))
+
+
 def many(count: int, value: str = "a", *, prefix: str = "row", days: int = 1) -> pl.DataFrame:
     return frame([row(f"{prefix}{n}", value, day=DAY - timedelta(days=n % days)) for n in range(count)])
 
