@@ -1,0 +1,152 @@
+"""`hold`: privacy holds as plain documents, and as text for people. Ids, times and counts; nothing about the person."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from typing import Any
+
+import typer
+
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress.hold import CONTACT, Answer, Whereabouts, whereabouts
+from sync_assets.ingress.workers import release_dead
+from sync_assets.ledger.holds import Hold
+from sync_assets.operations.report import iso
+from sync_assets.runtime import Runtime
+
+LISTED = 10
+"""Ids of a table that are shown to people; `--json` has all of them."""
+_GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+
+
+def contact_id(given: str) -> str:
+    """A D365 id as the ledger has it. Raises SyncAssetsError for what is none; it is not repeated: it may be a name."""
+    id_ = given.strip().removeprefix("{").removesuffix("}").lower()
+    if not _GUID.fullmatch(id_):
+        raise SyncAssetsError(
+            "A hold needs the contact's D365 id, a GUID such as 0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b.",
+            "Find it in the contact's address in Dynamics 365 (id=...) or as `externalId` in Campaign.",
+        )
+    return id_
+
+
+def add(runtime: Runtime, given: str) -> dict[str, Any]:
+    """Holds a contact and all below it, from now on."""
+    id_ = contact_id(given)
+    release_dead(runtime.ledger)  # of those nothing is in flight
+    hold = runtime.ledger.hold(CONTACT, id_)
+    return {**_document(hold), "new": hold.new}
+
+
+def release(runtime: Runtime, given: str) -> dict[str, Any]:
+    """Ends the hold. Raises SyncAssetsError if there is none: most likely the id is mistyped."""
+    id_ = contact_id(given)
+    freed = runtime.ledger.end_hold(CONTACT, id_)
+    if freed is None:
+        raise SyncAssetsError(f"{id_} is not on hold.", "`sync-assets hold list` shows who is.")
+    return {"id": id_, "released": freed}
+
+
+def listed(runtime: Runtime) -> dict[str, Any]:
+    """All holds, the oldest first."""
+    return {"holds": [_document(hold) for hold in runtime.ledger.holds()]}
+
+
+def verify(runtime: Runtime, given: str) -> dict[str, Any]:
+    """Where the contact and its children still are; `gone`: in neither system, and nothing under way."""
+    id_ = contact_id(given)
+    found = asyncio.run(whereabouts(runtime, id_))
+    since = runtime.ledger.held_since(CONTACT, id_)
+    return {
+        "id": id_,
+        "gone": found.gone,
+        "held_since": iso(since) if since else None,
+        "d365": _answered(found.d365),
+        "campaign": _answered(found.campaign),
+        "ledger": _ledger(found),
+    }
+
+
+def _document(hold: Hold) -> dict[str, Any]:
+    return {
+        "id": hold.id,
+        "since": iso(hold.since),
+        "known": hold.known,
+        "records": hold.records,
+        "in_flight": hold.in_flight,
+        "in_flight_until": iso(hold.in_flight_until) if hold.in_flight_until else None,
+    }
+
+
+def _answered(answer: Answer) -> dict[str, Any]:
+    return {"found": answer.found, "errors": [str(error) for error in answer.errors]}
+
+
+def _ledger(found: Whereabouts) -> dict[str, Any]:
+    until = [one.leased_until for one in found.in_flight if one.leased_until]
+    return {
+        "records": dict(Counter(one.table for one in found.kin)),
+        "with_content": sum(one.payload for one in found.kin),
+        "in_flight": len(found.in_flight),
+        "in_flight_until": iso(max(until)) if until else None,
+    }
+
+
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def show_added(document: dict[str, Any]) -> None:
+    typer.echo(
+        f"{document['id']} is on hold since {document['since']}: {_records(document['records'])} "
+        f"{'is' if document['records'] == 1 else 'are'} written to neither system until `sync-assets hold release`."
+    )
+    if not document["known"]:
+        typer.echo("The ledger does not know this contact. Check the id; if it is captured later, it is held.")
+    if document["in_flight"]:
+        typer.echo(
+            f"{_records(document['in_flight'])} had been taken by a worker before; what it sends can't be called "
+            f"back. It is done by {document['in_flight_until']} at the latest: delete nothing before, and verify."
+        )
+
+
+def show_released(document: dict[str, Any]) -> None:
+    typer.echo(
+        f"{document['id']} is no longer on hold: {_records(document['released'])} free. What is to be sent of them "
+        "is read again from Dynamics 365 first."
+    )
+
+
+def show_holds(document: dict[str, Any]) -> None:
+    for hold in document["holds"]:
+        unknown = "" if hold["known"] else ", the contact is not known to the ledger"
+        flying = f", {hold['in_flight']:,} in flight until {hold['in_flight_until']}" if hold["in_flight"] else ""
+        typer.echo(f"{hold['id']}  since {hold['since']}  {_records(hold['records'])}{unknown}{flying}")
+    if not document["holds"]:
+        typer.echo("Nobody is on hold.")
+
+
+def show_whereabouts(document: dict[str, Any]) -> None:
+    for system, name in (("d365", "Dynamics 365"), ("campaign", "Campaign")):
+        found, errors = document[system]["found"], document[system]["errors"]
+        for table, ids in found.items():
+            more = f" and {len(ids) - LISTED:,} more" if len(ids) > LISTED else ""
+            typer.echo(f"{name}: still there: {table} {', '.join(ids[:LISTED])}{more}")
+        if not found and not errors:
+            typer.echo(f"{name}: gone")
+    ledger = document["ledger"]
+    known = ", ".join(f"{number:,} {table}" for table, number in ledger["records"].items())
+    content = f"; {_records(ledger['with_content'])} with what is still to be sent" if ledger["with_content"] else ""
+    typer.echo(f"ledger: ids and hashes of {known}{content}" if known else "ledger: nothing")
+    if ledger["in_flight"]:
+        typer.echo(
+            f"{_records(ledger['in_flight'])} in a worker's hands until {ledger['in_flight_until']} at the latest: "
+            "verify again after that."
+        )
+    if document["held_since"] is None:
+        typer.echo("The contact is not on hold, so it may be written again.")
+
+
+def _records(number: int) -> str:
+    return f"{number:,} record{'' if number == 1 else 's'}"
