@@ -74,6 +74,7 @@ class Holds(TiedRecords):
             # Captures under way come to their end before: none of them has looked for parents and seen no hold.
             feeds = sa.select(schema.feed.c.table_name).order_by(schema.feed.c.table_name).with_for_update()
             connection.execute(feeds).all()
+            self._take_turns(connection, tied=True)
             before = connection.execute(_one(table, id)).one_or_none()
             if before is None:
                 values = {"table_name": table, "id": id, "since": now}
@@ -94,6 +95,7 @@ class Holds(TiedRecords):
         """
 
         def work(connection: Connection) -> int | None:
+            self._take_turns(connection)
             ended = sa.delete(schema.hold).where(_H.table_name == table, _H.id == id).returning(_H.id)
             if connection.execute(ended).one_or_none() is None:
                 return None
