@@ -68,11 +68,23 @@ def test_the_blocking_checks_are_those_of_the_set_up() -> None:
     assert blocking == {
         ("d365/contact", "change_tracking_is_on"): True,
         ("d365/contact", "mapped_columns_exist"): True,
+        ("d365/contact", "contacts_are_within_the_limit"): True,
+        ("d365/contact", "custom_entities_are_within_the_limit"): True,
+        ("d365/contact", "columns_are_within_the_limit"): True,
+        ("d365/contact", "link_depth_is_within_the_limit"): True,
+        ("d365/contact", "types_are_supported"): False,
         ("d365/contact", "change_feed_is_polled"): False,
         ("d365/contact", "no_deletion_is_held_back"): False,
+        ("campaign/profile", "resource_is_published"): True,
         ("campaign/profile", "mapped_attributes_exist"): True,
         ("campaign/profile", "key_is_unique"): True,
+        ("campaign/profile", "personal_data_is_linked_to_profile"): False,
+        ("campaign/profile", "engine_calls_are_within_the_budget"): False,
         ("campaign/profile", "no_record_is_refused"): False,
+        ("campaign/profile", "no_record_waits_long"): False,
+        ("campaign/profile", "backlog_is_young"): False,
+        ("campaign/profile", "campaign_agrees_with_what_was_sent"): False,
+        ("campaign/profile", "no_key_stands_twice"): False,
     }
 
 
@@ -87,9 +99,12 @@ def test_sensors_and_the_schedule_start_by_themselves_only_if_told_so(autostart:
     sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or ()}
     status = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
     assert sensors == {"d365_changes": status, "backlog": status}
-    [schedule] = list(defs.schedules or ())
-    assert isinstance(schedule, dg.ScheduleDefinition)
-    assert (schedule.default_status is dg.DefaultScheduleStatus.RUNNING) is running
+    schedules = {s.job_name: s for s in defs.schedules or () if isinstance(s, dg.ScheduleDefinition)}
+    assert {name: schedule.cron_schedule for name, schedule in schedules.items()} == {
+        "watch_change_feeds": "*/30 * * * *",
+        "compare_with_campaign": "30 4 * * *",
+    }
+    assert {s.default_status is dg.DefaultScheduleStatus.RUNNING for s in schedules.values()} == {running}
 
 
 def test_a_broken_file_is_told_with_its_line_and_what_to_write_instead(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ Thin: each runs one flow of `flows.py` and shows its numbers, which the UI plots
 # No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import date, timedelta
@@ -17,14 +16,14 @@ import dagster as dg
 
 from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError, places
+from sync_assets.ingress import guardrails, quality
 from sync_assets.ingress.flows import Captured, Pushed, capture_table, push_table
-from sync_assets.ingress.preflight import CHECKS, Finding, NotReady, Side
+from sync_assets.ingress.preflight import CHECKS, Finding, Side, findings_of
 from sync_assets.ingress.push import PushResult
 from sync_assets.ingress.unknown_codes import unknown_codes_warning
 from sync_assets.partitions import TABLE_TAG, daily
 from sync_assets.runtime import Runtime
 
-REFUSED_CHECK = "no_record_is_refused"
 GUARD_CHECK = "no_deletion_is_held_back"
 FRESH = timedelta(hours=3)
 """The change sensor confirms today's partition at least hourly, changes or not (see sensors.py)."""
@@ -51,16 +50,15 @@ def run_checks(config: TableConfig) -> list[dg.AssetCheckKey]:
 def _specs(config: TableConfig, side: Side) -> list[dg.AssetCheckSpec]:
     key = d365_key(config) if side == "d365" else campaign_key(config)
     specs = [
-        dg.AssetCheckSpec(name, asset=key, description=text, blocking=True)
-        for name, (at, text) in CHECKS.items()
+        dg.AssetCheckSpec(name, asset=key, description=text, blocking=name not in guardrails.NOTES)
+        for name, (at, text) in (CHECKS | guardrails.names(config)).items()
         if at == side
     ]
     if side == "d365":
         text = "Dynamics 365 has lost no more records at once than `max_delete_share` lets Campaign lose."
         specs.append(dg.AssetCheckSpec(GUARD_CHECK, asset=key, description=text))
     if side == "campaign":
-        text = "Campaign has refused no record of this table; see `sync-assets rejects`."
-        specs.append(dg.AssetCheckSpec(REFUSED_CHECK, asset=key, description=text))
+        specs.append(dg.AssetCheckSpec(quality.REFUSED, asset=key, description=quality.TEXTS[quality.REFUSED]))
     return specs
 
 
@@ -84,6 +82,7 @@ def _captured(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
 
     def _capture(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with _told(runtime, context, f"capture of {config.table}") as failed:
+            limits = guardrails.check_limits(runtime, config, reading=True)
             done = asyncio.run(capture_table(runtime, config))
         if failed:
             yield from _findings(config, "d365", failed)
@@ -98,7 +97,8 @@ def _captured(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
             context.log.warning(warning)
             runtime.warnings.append(warning)
         _count_once(context, _capture_metadata(config, runtime, done))
-        checks = [*_results(config, "d365", done.ready.findings), _guarded(config, done)]
+        findings = [*done.ready.findings, *limits, guardrails.supported_types(done.ready.mapping)]
+        checks = [*_results(config, "d365", findings), _guarded(config, done)]
         yield dg.MaterializeResult(check_results=checks)
 
     return captured
@@ -125,12 +125,17 @@ def _pushed(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
     def _push(context: dg.AssetExecutionContext) -> Iterator[Any]:
         days = (_day(context.partition_keys[0]), _day(context.partition_keys[-1]))
         with _told(runtime, context, f"push of {config.table}") as failed:
+            guardrails.check_limits(runtime, config, reading=False)
             done = asyncio.run(push_table(runtime, config, days))
+            notes = [
+                guardrails.check_personal_data(runtime, config, done.resource),
+                guardrails.engine_budget(runtime, config),
+            ]
         if failed:
             yield from _findings(config, "campaign", failed)
             raise dg.Failure(str(failed[0]), allow_retries=False)
         _count_once(context, _push_metadata(config, runtime, done))
-        checks = [*_results(config, "campaign", done.findings), _refused(config, runtime)]
+        checks = [*_results(config, "campaign", [*done.findings, *notes]), _refused(config, runtime)]
         yield dg.MaterializeResult(check_results=checks)
         if done.result.stopped:
             runtime.stopped.append(done.result.stopped)
@@ -164,7 +169,14 @@ def _results(config: TableConfig, side: Side, findings: list[Finding]) -> list[d
     """The findings of one side as check results."""
     key = d365_key(config) if side == "d365" else campaign_key(config)
     return [
-        dg.AssetCheckResult(passed=finding.passed, asset_key=key, check_name=finding.check, description=finding.message)
+        dg.AssetCheckResult(
+            passed=finding.passed,
+            asset_key=key,
+            check_name=finding.check,
+            severity=dg.AssetCheckSeverity.ERROR if finding.blocks else dg.AssetCheckSeverity.WARN,
+            description=finding.message,
+            metadata=finding.numbers,
+        )
         for finding in findings
         if finding.side == side
     ]
@@ -172,8 +184,7 @@ def _results(config: TableConfig, side: Side, findings: list[Finding]) -> list[d
 
 def _findings(config: TableConfig, side: Side, failed: list[SyncAssetsError]) -> Iterator[dg.AssetCheckResult]:
     for error in failed:
-        if isinstance(error, NotReady):
-            yield from _results(config, side, error.findings)
+        yield from _results(config, side, findings_of(error))
 
 
 def _guarded(config: TableConfig, done: Captured) -> dg.AssetCheckResult:
@@ -190,24 +201,8 @@ def _guarded(config: TableConfig, done: Captured) -> dg.AssetCheckResult:
 
 def _refused(config: TableConfig, runtime: Runtime) -> dg.AssetCheckResult:
     """Fails while any record of the table stands refused: the run is green, the check is not."""
-    rejects = runtime.ledger.rejects(config.table)
-    reasons = Counter(reject.reason for reject in rejects)
-    rows = [dg.TableRecord({"reason": reason, "records": count}) for reason, count in reasons.most_common(20)]
-    return dg.AssetCheckResult(
-        passed=not rejects,
-        asset_key=campaign_key(config),
-        check_name=REFUSED_CHECK,
-        description=f"Records that are refused: {len(rejects)}. See `sync-assets rejects {config.table}`, put them "
-        f"right in Dynamics 365, or `sync-assets retry {config.table}`."
-        if rejects
-        else "Campaign has accepted every record.",
-        metadata={
-            "refused": len(rejects),
-            "reasons": dg.MetadataValue.table(
-                rows, schema=dg.TableSchema([dg.TableColumn("reason"), dg.TableColumn("records", "int")])
-            ),
-        },
-    )
+    counts = runtime.ledger.counts().get(config.table)
+    return quality.refused(config, counts, runtime.ledger.reject_reasons(config.table))
 
 
 def _capture_metadata(config: TableConfig, runtime: Runtime, done: Captured) -> dict[str, Any]:

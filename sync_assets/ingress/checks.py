@@ -1,25 +1,28 @@
-"""Asset checks that can be asked at any time, from the ledger alone: is the change feed polled?
+"""Asset checks that can be asked at any time: is the change feed polled, does anything wait or stay behind, does
+Campaign still hold what was sent?
 
-Not here: what a run finds out about itself (assets.py).
+Not here: what a run finds out about itself (assets.py), and what the numbers mean (quality.py).
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
 
+import asyncio
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
 from sync_assets.config import TableConfig
-from sync_assets.ingress.assets import d365_key
+from sync_assets.errors import SyncAssetsError, places
+from sync_assets.ingress import quality
+from sync_assets.ingress.assets import campaign_key, d365_key
+from sync_assets.ingress.drift import Drift, drift
 from sync_assets.ledger import Feed
 from sync_assets.runtime import Runtime
 
 POLLED_CHECK = "change_feed_is_polled"
 SILENT_AFTER = timedelta(minutes=15)
-
-
-def feed_check_key(config: TableConfig) -> dg.AssetCheckKey:
-    return dg.AssetCheckKey(d365_key(config), POLLED_CHECK)
+_DRIFT = "drift_of_"
 
 
 def feed_check(config: TableConfig, runtime: Runtime) -> dg.AssetChecksDefinition:
@@ -34,6 +37,74 @@ def feed_check(config: TableConfig, runtime: Runtime) -> dg.AssetChecksDefinitio
         return feed_result(config, runtime.ledger.feed(config.table), datetime.now(UTC))
 
     return change_feed_is_polled
+
+
+def backlog_checks(config: TableConfig, runtime: Runtime) -> dg.AssetChecksDefinition:
+    """Does anything wait too long, or stay behind? From the ledger; scheduled by definitions.py."""
+
+    @dg.multi_asset_check(name=f"backlog_of_{config.table}", specs=_specs(config, (quality.WAITING, quality.BACKLOG)))
+    def backlog() -> Iterator[dg.AssetCheckResult]:
+        yield from backlog_results(config, runtime, datetime.now(UTC))
+
+    return backlog
+
+
+def backlog_results(config: TableConfig, runtime: Runtime, now: datetime) -> list[dg.AssetCheckResult]:
+    ledger = runtime.ledger
+    counts = ledger.counts().get(config.table)
+    by_reason = {quality.WAITING_FOR[gate]: number for gate, number in ledger.waiting_reasons(config.table).items()}
+    return [
+        quality.waiting(config, by_reason, ledger.oldest_waiting(config.table), now),
+        quality.backlog(config, counts.pending if counts else 0, ledger.oldest_pending(config.table), now),
+    ]
+
+
+def ledger_results(config: TableConfig, runtime: Runtime, now: datetime) -> list[dg.AssetCheckResult]:
+    """All that can be said of a table without asking either system."""
+    return [feed_result(config, runtime.ledger.feed(config.table), now), *backlog_results(config, runtime, now)]
+
+
+def drift_checks(config: TableConfig, runtime: Runtime) -> dg.AssetChecksDefinition:
+    """Reads a sample back from Campaign, which costs engine calls; scheduled daily by definitions.py."""
+
+    @dg.multi_asset_check(
+        name=f"{_DRIFT}{config.table}",
+        specs=_specs(config, (quality.AGREES, quality.TWICE_CHECK)),
+        can_subset=True,
+    )
+    def compare(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        if not _by_itself(context.run):
+            return  # Dagster adds an asset's checks to each run of it; a sample with each would cost too much
+        found = _drift(config, runtime)
+        if isinstance(found, str):
+            raise dg.Failure(found, allow_retries=False)
+        results = [
+            quality.agreement(config, found),
+            quality.one_record_each(config, found, runtime.ledger.reject_reasons(config.table)),
+        ]
+        wanted = {key.name for key in context.selected_asset_check_keys}
+        yield from (result for result in results if result.check_name in wanted)
+
+    return compare
+
+
+def _by_itself(run: dg.DagsterRun) -> bool:
+    """Whether a run does nothing but compare."""
+    return not run.asset_selection and all(step.startswith(_DRIFT) for step in run.step_keys_to_execute or ())
+
+
+def _drift(config: TableConfig, runtime: Runtime) -> Drift | str:
+    """What the sample showed, or in our own words why there is none: another's words may quote a record."""
+    try:
+        return asyncio.run(drift(runtime, config))
+    except SyncAssetsError as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001
+        return f"The comparison stopped at an error of the program: {places(error)}. Please report it with this line."
+
+
+def _specs(config: TableConfig, names: Sequence[str]) -> list[dg.AssetCheckSpec]:
+    return [dg.AssetCheckSpec(name, asset=campaign_key(config), description=quality.TEXTS[name]) for name in names]
 
 
 def feed_result(config: TableConfig, feed: Feed | None, now: datetime) -> dg.AssetCheckResult:

@@ -79,7 +79,7 @@ async def drift(runtime: Runtime, config: TableConfig, *, sample: int = SAMPLE, 
     if not ids[:wanted]:
         return result
     async with runtime.d365() as d365, runtime.campaign() as campaign:
-        ready = await preflight(config, d365, campaign)
+        ready = await preflight(config, d365, campaign, runtime.config.targets)
         try:
             sent = await _sent(ledger, d365, ready, ids[:wanted])
             result.moved = min(len(ids), wanted) - len(sent)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from sync_assets.campaign.client import CampaignClient
+from sync_assets.campaign.client import CampaignClient, NotPublished
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config import TableConfig
 from sync_assets.d365.client import DataverseClient
@@ -28,9 +28,12 @@ from sync_assets.ingress.mapping import (
 
 Side = Literal["d365", "campaign"]
 
+PUBLISHED = "resource_is_published"
+
 CHECKS: dict[str, tuple[Side, str]] = {
     "change_tracking_is_on": ("d365", "Dynamics 365 keeps a change feed of the table."),
     "mapped_columns_exist": ("d365", "Every column of the mapping is in the table and may be read."),
+    PUBLISHED: ("campaign", "Campaign serves the resource under the API that the configuration names."),
     "mapped_attributes_exist": ("campaign", "Every attribute of the mapping is in the resource and may be written."),
     "key_is_unique": ("campaign", "The key attribute identifies one record: it can hold the id and is unique."),
 }
@@ -39,15 +42,21 @@ CHECKS: dict[str, tuple[Side, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One answer to a question of CHECKS."""
+    """One answer to a question of CHECKS, or of another list; then `at` says whose asset it stands on.
+
+    numbers: that it is about, by name. blocks: nothing is written unless it holds.
+    """
 
     check: str
     passed: bool
     message: str
+    at: Side | None = None
+    numbers: dict[str, int] = field(default_factory=dict[str, int])
+    blocks: bool = True
 
     @property
     def side(self) -> Side:
-        return CHECKS[self.check][0]
+        return self.at or CHECKS[self.check][0]
 
 
 class NotReady(SyncAssetsError):
@@ -87,6 +96,7 @@ async def preflight(
         columns, attributes = error.d365, error.campaign
     findings += [
         _found("mapped_columns_exist", columns),
+        _published(),
         _found("mapped_attributes_exist", attributes),
         _key(config, resource),
     ]
@@ -101,7 +111,18 @@ def _found(check: str, problems: Sequence[str]) -> Finding:
 
 def campaign_findings(config: TableConfig, resource: Resource) -> list[Finding]:
     """What Campaign's metadata alone can tell of the mapping: enough for a push, which does not ask D365."""
-    return [_attributes(config, resource), _key(config, resource)]
+    return [_published(), _attributes(config, resource), _key(config, resource)]
+
+
+def findings_of(error: SyncAssetsError) -> list[Finding]:
+    """The findings that an error of the preflight, or of a push's own look at Campaign, stands for."""
+    if isinstance(error, NotPublished):
+        return [Finding(PUBLISHED, False, str(error))]
+    return error.findings if isinstance(error, NotReady) else []
+
+
+def _published() -> Finding:
+    return Finding(PUBLISHED, True, CHECKS[PUBLISHED][1])
 
 
 def _tracking(table: Table) -> Finding:

@@ -16,7 +16,7 @@ import msgspec
 
 from sync_assets.config import TableConfig
 from sync_assets.ingress.assets import campaign_key, d365_key, run_checks
-from sync_assets.ingress.checks import feed_check_key, feed_result
+from sync_assets.ingress.checks import ledger_results
 from sync_assets.ingress.runs import under_way
 from sync_assets.ingress.watch import Watcher
 from sync_assets.partitions import range_tags, split_days, table_tags, today
@@ -161,7 +161,7 @@ def _confirmations(quiet: Iterable[TableConfig], seen: Seen, now: datetime) -> l
 def _reports(
     quiet: Iterable[TableConfig], runtime: Runtime, seen: Seen, now: datetime
 ) -> list[dg.AssetCheckEvaluation]:
-    """The check "change feed is polled" of quiet tables: every few minutes, and after each run, since a check that is
+    """The checks that the ledger answers, of quiet tables: every few minutes, and after each run, since a check that is
     older than the asset's last materialisation counts as not evaluated."""
     events: list[dg.AssetCheckEvaluation] = []
     for config in quiet:
@@ -169,17 +169,19 @@ def _reports(
         if last and now - last < CHECKED and not (asked and asked.at > last):
             continue
         seen.reported[config.table] = now
-        result = feed_result(config, runtime.ledger.feed(config.table), now)
-        key = feed_check_key(config)
-        events.append(
-            dg.AssetCheckEvaluation(
-                asset_key=key.asset_key,
-                check_name=key.name,
-                passed=result.passed,
-                metadata=dict(result.metadata),
-                description=result.description,
+        for result in ledger_results(config, runtime, now):
+            assert result.asset_key
+            assert result.check_name
+            events.append(
+                dg.AssetCheckEvaluation(
+                    asset_key=result.asset_key,
+                    check_name=result.check_name,
+                    passed=result.passed,
+                    severity=result.severity,
+                    metadata=dict(result.metadata),
+                    description=result.description,
+                )
             )
-        )
     return events
 
 

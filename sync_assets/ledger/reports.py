@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from sync_assets.ledger import schema, times
 from sync_assets.ledger.claims import claimable
-from sync_assets.ledger.model import Counts, Reject, State
+from sync_assets.ledger.model import Counts, Gate, Operation, Reject, State
 from sync_assets.ledger.reasons import kind_of_reason
 from sync_assets.ledger.room import Room
 
@@ -22,6 +22,8 @@ _AT_ONCE = 500
 _SMALL = 20_000
 """Settled records of a table up to which a sample is drawn from all their ids."""
 _MOST_PROBES = 500_000
+_JUDGED = 100_000
+"""Pending records that are looked at to tell what all of them will be."""
 
 
 class Reports(Room):
@@ -59,6 +61,27 @@ class Reports(Room):
         days = sa.select(_D.day, _D.records).where(_D.table_name == table, _D.records > 0).order_by(_D.day)
         with self._database.read() as connection:
             return [(times.from_day_number(day), records) for day, records in connection.execute(days)]
+
+    def pending_operations(self, table: str) -> dict[Operation, int]:
+        """What is pending of the table, by what it takes; of a large backlog by its oldest records."""
+        leaving = sa.or_(_R.desired_hash.is_(None), _R.gate == Gate.ABSENT.value)
+        takes = sa.case((leaving, "delete"), (_R.acked_hash.is_(None), "insert"), else_="update")
+        oldest = (
+            sa.select(takes.label("takes"))
+            .where(_R.table_name == table, schema.PENDING)
+            .order_by(_R.changed_at)
+            .limit(_JUDGED)
+            .subquery()
+        )
+        number = sa.select(_T.records).where(_T.table_name == table, _T.state == State.PENDING.value)
+        with self._database.read() as connection:
+            grouped = sa.select(oldest.c.takes, sa.func.count()).group_by(oldest.c.takes)
+            found: dict[Operation, int] = {row[0]: row[1] for row in connection.execute(grouped)}
+            pending = connection.execute(number).scalar() or 0
+        judged = sum(found.values())
+        if judged < _JUDGED:
+            return found
+        return {operation: records * pending // judged for operation, records in found.items()}
 
     def one_acknowledged(self, table: str) -> str | None:
         """The id of some record that Campaign holds, None if there is none."""
@@ -136,6 +159,7 @@ class Reports(Room):
         with self._database.read() as connection:
             for name, state, records in connection.execute(sa.select(_T.table_name, _T.state, _T.records)):
                 by_table[name if state == State.SETTLED else ""] += records
+            n = min(n, by_table[table])
             if by_table[table] <= _SMALL:
                 ids = sorted(connection.execute(sa.select(_R.id).where(*settled)).scalars())
                 return chance.sample(ids, min(n, len(ids)))

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import Verdict, redact
 from sync_assets.campaign.records import Records
-from sync_assets.config import Config, TableConfig
+from sync_assets.config import TableConfig
 from sync_assets.d365.client import DataverseClient
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ingress.preflight import Finding, NotReady, preflight
+from sync_assets.ingress import guardrails
+from sync_assets.ingress.preflight import Finding, Ready, findings_of, preflight
 from sync_assets.ingress.target import Target
 from sync_assets.runtime import Runtime
 from sync_assets.settings import SettingsError
@@ -48,8 +49,9 @@ def examine(runtime: Runtime) -> list[Line]:
     lines.append(Line("ok", "configuration", f"{runtime.settings.config} maps {tables}"))
     lines += [Line("fail", "opt-outs", message) for message in runtime.not_carried_out]
     lines += _environment(runtime)
-    lines += _ledger(runtime)
-    lines += _guardrails(config)
+    ledger = _ledger(runtime)
+    lines += ledger
+    lines += _guardrails(runtime, counted=ledger[0].outcome == "ok")
     if not any(line.outcome == "fail" and line.what == "environment" for line in lines):
         lines += asyncio.run(_systems(runtime))
     return lines
@@ -83,26 +85,39 @@ def _ledger(runtime: Runtime) -> list[Line]:
     return [Line("ok", "ledger", f"open, {known:,} records known")]
 
 
-def _guardrails(config: Config) -> list[Line]:
-    """The limits that the configuration alone can break."""
-    rails, lines = config.guardrails, list[Line]()
-    entities = len([table for table in config.tables if table.table != "contact"])
-    lines.append(
-        Line(
-            "fail" if entities > rails.max_custom_entities else "ok",
-            "guardrail custom entities",
-            f"{entities} of at most {rails.max_custom_entities}",
-        )
-    )
-    for table in config.tables:
-        columns = len(table.fields) + len(table.links)
-        lines.append(
-            Line(
-                "fail" if columns > rails.max_columns else "ok",
-                f"guardrail columns of {table.table}",
-                f"{columns} of at most {rails.max_columns}",
-            )
-        )
+def _guardrails(runtime: Runtime, *, counted: bool) -> list[Line]:
+    """What the configuration and the ledger tell; `counted`: whether the ledger can be asked."""
+    config = runtime.config
+    contacts = guardrails.known_contacts(runtime) if counted else None
+    mapped = f"tables: {len(config.tables)}, each to a resource of its own"
+    lines = [Line("ok", "one table to one resource", mapped)]  # another configuration is refused at load
+    for number, table in enumerate(config.tables):
+        findings = guardrails.within_limits(config, table, contacts)
+        lines += [
+            _line(table, finding) for finding in findings if not number or finding.check != guardrails.OF_THE_WHOLE
+        ]
+        if table.apply_deletes:
+            lines.append(Line("warn", f"{table.table}: the order of a privacy delete", guardrails.PRIVACY_ORDER))
+    return lines
+
+
+async def _table_guardrails(
+    runtime: Runtime, config: TableConfig, ready: Ready, d365: DataverseClient, campaign: CampaignClient
+) -> list[Line]:
+    """What it takes both systems to tell."""
+    lines: list[Line] = []
+    if config.table == guardrails.CONTACT:
+        told = await guardrails.told_contacts(runtime.config, d365)
+        if told is not None:
+            counted = guardrails.within_limits(runtime.config, config, told)[0]
+            lines.append(replace(_line(config, counted), what="contact: contacts as Dynamics 365 counts them"))
+    types = guardrails.supported_types(ready.mapping)
+    if types.passed:
+        lines.append(_line(config, types))
+    lines += [Line("warn", config.table, warning) for warning in ready.mapping.warnings]  # each type by itself, too
+    resources = await guardrails.resources_on_the_way(runtime.config, campaign, ready.resource)
+    lines.append(_line(config, guardrails.personal_data(runtime.config, config, resources)))
+    lines.append(_line(config, guardrails.engine_budget(runtime, config)))
     return lines
 
 
@@ -123,20 +138,18 @@ async def _systems(runtime: Runtime) -> list[Line]:
                     ready = await preflight(config, d365, campaign, runtime.config.targets)
                     lines += [_line(config, finding) for finding in ready.findings]
                     lines.append(await _key(runtime, config, campaign))
-                    lines += [Line("warn", f"{config.table}", warning) for warning in ready.mapping.warnings]
-                except NotReady as error:
-                    lines += [_line(config, finding) for finding in error.findings]
+                    lines += await _table_guardrails(runtime, config, ready, d365, campaign)
                 except SyncAssetsError as error:
-                    lines += _failed(config.table, error)
+                    findings = findings_of(error)
+                    lines += [_line(config, finding) for finding in findings] or _failed(config.table, error)
     except SyncAssetsError as error:
         lines += _failed("connections", error)
     return lines
 
 
 def _line(config: TableConfig, finding: Finding) -> Line:
-    return Line(
-        "ok" if finding.passed else "fail", f"{config.table}: {finding.check.replace('_', ' ')}", finding.message
-    )
+    outcome = "ok" if finding.passed else "fail" if finding.blocks else "warn"
+    return Line(outcome, f"{config.table}: {finding.check.replace('_', ' ')}", finding.message)
 
 
 async def _key(runtime: Runtime, config: TableConfig, campaign: CampaignClient) -> Line:

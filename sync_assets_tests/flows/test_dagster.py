@@ -162,7 +162,11 @@ def test_the_polling_is_reported_as_a_check_without_a_run(in_step: Orchestra) ->
     """Once in five minutes: the first look after the capture tells it, the next one does not."""
     in_step._cursors.clear()
     told = [one for one in in_step.tick("d365_changes").asset_events if isinstance(one, dg.AssetCheckEvaluation)]
-    assert [(one.check_name, one.passed) for one in told] == [("change_feed_is_polled", True)]
+    assert [(one.check_name, one.passed) for one in told] == [
+        ("change_feed_is_polled", True),
+        ("no_record_waits_long", True),
+        ("backlog_is_young", True),
+    ]
     assert not in_step.tick("d365_changes").asset_events
 
 
@@ -171,7 +175,7 @@ def test_after_a_run_the_polling_is_reported_anew(in_step: Orchestra) -> None:
     in_step.tick("d365_changes")
     in_step.program.sandbox.admin.change("contact", 1, jobtitle="Changed")
     in_step.execute(in_step.asked("d365_changes")[0])
-    assert [type(one) for one in in_step.tick("d365_changes").asset_events] == [dg.AssetCheckEvaluation]
+    assert {type(one) for one in in_step.tick("d365_changes").asset_events} == {dg.AssetCheckEvaluation}
     assert not in_step.tick("d365_changes").asset_events
 
 
@@ -320,7 +324,15 @@ def test_a_refused_record_leaves_the_run_green_and_its_check_red_until_it_is_put
     assert run.checks == {
         "change_tracking_is_on": True,
         "mapped_columns_exist": True,
+        "contacts_are_within_the_limit": True,
+        "custom_entities_are_within_the_limit": True,
+        "columns_are_within_the_limit": True,
+        "link_depth_is_within_the_limit": True,
+        "types_are_supported": True,
         "no_deletion_is_held_back": True,
+        "personal_data_is_linked_to_profile": True,
+        "engine_calls_are_within_the_budget": True,
+        "resource_is_published": True,
         "mapped_attributes_exist": True,
         "key_is_unique": True,
         "no_record_is_refused": False,
@@ -355,7 +367,7 @@ def test_a_push_is_blocked_by_campaigns_own_metadata(captured: Orchestra) -> Non
     orchestra.reload()
     run = orchestra.materialize(PROFILE)
     assert not run.success
-    assert run.checks == {"mapped_attributes_exist": False, "key_is_unique": True}
+    assert run.checks == {"resource_is_published": True, "mapped_attributes_exist": False, "key_is_unique": True}
     assert orchestra.program.sandbox.admin.engine_calls() == calls()
 
 

@@ -35,6 +35,7 @@ def operations(ledger: Ledger) -> dict[str, Callable[[], object]]:
         "next due": ledger.next_due,
         "rejects": ledger.rejects,
         "rejects of a table": lambda: ledger.rejects("contact"),
+        "pending operations": lambda: ledger.pending_operations("contact"),
         "reject reasons": lambda: ledger.reject_reasons("contact"),
         "sample of a large table": lambda: ledger.sample_settled("contact", 20, 1),
         "acknowledged hashes": lambda: ledger.acked_hashes("contact", [guid("row1"), guid("row2")]),

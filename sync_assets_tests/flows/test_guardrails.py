@@ -1,0 +1,220 @@
+"""Guardrails by whole runs: nothing is written where a limit is broken, and what is to be known is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from sync_assets.ingress import guardrails
+from sync_assets.operations.instance import dagster_instance
+from sync_assets.partitions import today
+from sync_assets_tests.flows.orchestra import CONTACT as CONTACT_KEY
+from sync_assets_tests.flows.orchestra import PROFILE, Orchestra
+from sync_assets_tests.program import CONTACT, Program, calls
+
+N = 50
+
+
+@pytest.fixture
+def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
+    monkeypatch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
+    with dagster_instance() as instance:
+        started = Orchestra(program, instance)
+        yield started
+        started.runtime.close()
+
+
+BROKEN: dict[str, tuple[dict[str, Any], str]] = {
+    "contacts": ({"max_contacts": N - 1}, f"contacts: {N} of at most {N - 1}; narrow them with `filters`"),
+    "columns": ({"max_columns": 3}, "mapped columns of contact: 7 of at most 3"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_sync_refuses_before_anything_is_written(program: Program, case: str) -> None:
+    program.guardrails, says = BROKEN[case]
+    done = program.sync()
+    assert done.status == 1
+    assert says in str(done.problems[0])
+    assert program.sandbox.admin.engine_calls() == calls()
+    assert done.document["tables"]["contact"]["pending"] == 0
+
+
+def chain(length: int) -> list[dict[str, Any]]:
+    """contact, and as many tables in a row that lead to it."""
+    tables = [dict(CONTACT)]
+    for n in range(length):
+        parent = tables[-1]["table"]
+        link = {"field": "new_upperid", "to": "cusUpperLink", "table": parent}
+        name = f"new_t{n}"
+        fields = {"new_name": "cusName"}
+        tables.append({"table": name, "resource": f"cusT{n}", "key": "cusKey", "fields": fields, "links": [link]})
+    return tables
+
+
+def with_tables(program: Program, *tables: dict[str, Any]) -> None:
+    document = {"privacy_acknowledged": True, "tables": list(tables), "guardrails": program.guardrails}
+    file = program.home / "tables.yaml"
+    file.write_text(yaml.safe_dump(document))
+    program.more["SYNC_ASSETS_CONFIG"] = str(file)
+
+
+@pytest.mark.parametrize(
+    ("tables", "says"),
+    [
+        (chain(3), "links in a row, new_t2 -> new_t1 -> new_t0 -> contact: 3 of at most 2"),
+        (chain(6), "tables besides contact: 6 of at most 5"),
+    ],
+)
+def test_a_configuration_beyond_the_limits_is_refused_by_sync_and_told_by_doctor(
+    program: Program, tables: list[dict[str, Any]], says: str
+) -> None:
+    with_tables(program, *tables)
+    status, _, errors = program.run("sync")
+    assert status == 1
+    assert says in errors
+    assert not [entry for entry in program.sandbox.admin.journal("campaign") if entry["method"] != "GET"]
+    status, document = program.json("doctor")
+    assert status == 1
+    assert [line for line in document["checks"] if line["outcome"] == "fail" and says in line["message"]]
+
+
+def test_a_broken_limit_is_a_failed_check_of_the_run_with_its_numbers(orchestra: Orchestra) -> None:
+    orchestra.program.guardrails = {"max_contacts": N - 1}
+    run = orchestra.materialize(CONTACT_KEY)
+    assert not run.success
+    assert not run.checks["contacts_are_within_the_limit"]
+    assert run.checks["columns_are_within_the_limit"]
+    assert orchestra.runtime.ledger.counts() == {}
+
+
+def test_a_push_stops_at_a_limit_too_if_it_was_broken_since_the_capture(orchestra: Orchestra) -> None:
+    orchestra.capture()
+    orchestra.program.guardrails = {"max_contacts": N - 1}
+    orchestra.reload()
+    run = orchestra.materialize(PROFILE)
+    assert not run.success
+    assert "contacts: 50 of at most 49" in run.errors[0]
+    assert orchestra.program.sandbox.admin.engine_calls() == calls()
+
+
+def test_contacts_that_the_filter_drops_are_not_counted(program: Program) -> None:
+    rule = {"field": "firstname", "is": "eq", "value": "nobody is called like that"}
+    program.table = {**CONTACT, "filters": {"rules": [rule]}}
+    program.guardrails = {"max_contacts": 1}
+    assert program.sync().status == 0
+
+
+def test_the_limit_itself_is_allowed(program: Program) -> None:
+    program.guardrails = {"max_contacts": N, "max_columns": 7, "max_custom_entities": 0, "max_link_depth": 0}
+    assert program.sync().status == 0
+    program.assert_in_step()
+
+
+# What doctor says
+
+
+@pytest.fixture
+def lines(program: Program) -> Callable[[], dict[str, tuple[str, str]]]:
+    def told() -> dict[str, tuple[str, str]]:
+        return {line["what"]: (line["outcome"], line["message"]) for line in program.json("doctor")[1]["checks"]}
+
+    return told
+
+
+STORE: dict[str, Any] = {
+    "table": "account",
+    "resource": "cusStore",
+    "api": "customResources",
+    "key": "cusStoreId",
+    "fields": {"name": "cusName", "emailaddress1": "cusEmail"},
+}
+
+
+def test_doctor_has_a_line_for_each_guardrail(
+    program: Program, lines: Callable[[], dict[str, tuple[str, str]]]
+) -> None:
+    program.table = {**CONTACT, "apply_deletes": True}
+    program.guardrails = {"engine_calls_per_day": 20}
+    told = lines()
+    assert told["one table to one resource"][0] == "ok"
+    assert told["contact: contacts are within the limit"] == ("ok", "contacts: 0 of at most 30,000,000")
+    assert told["contact: contacts as Dynamics 365 counts them"] == ("ok", "contacts: 50 of at most 30,000,000")
+    assert told["contact: custom entities are within the limit"] == ("ok", "tables besides contact: 0 of at most 5")
+    assert told["contact: columns are within the limit"] == ("ok", "mapped columns of contact: 7 of at most 50")
+    assert told["contact: link depth is within the limit"] == ("ok", "links in a row, contact: 0 of at most 2")
+    assert told["contact: resource is published"][0] == "ok"
+    assert told["contact: types are supported"][0] == "ok"
+    assert told["contact: personal data is linked to profile"][0] == "ok"
+    assert told["contact: the order of a privacy delete"] == ("warn", guardrails.PRIVACY_ORDER)
+    outcome, message = told["contact: engine calls are within the budget"]
+    assert outcome == "ok"
+    assert "of 20, " in message
+    assert {outcome for outcome, _ in told.values()} == {"ok", "warn"}
+
+
+def test_a_resource_that_is_not_published_is_a_failed_guardrail(
+    program: Program, lines: Callable[[], dict[str, tuple[str, str]]]
+) -> None:
+    program.table = {**CONTACT, "resource": "cusNothing"}
+    outcome, message = lines()["contact: resource is published"]
+    assert outcome == "fail"
+    assert "Campaign has no resource cusNothing" in message
+
+
+def test_what_is_pending_is_projected_and_the_budget_that_is_spent_is_a_warning(program: Program) -> None:
+    program.guardrails = {"engine_calls_per_day": 20}
+    assert program.sync().status == 2
+    told = {line["what"]: line for line in program.json("doctor")[1]["checks"]}
+    line = told["contact: engine calls are within the budget"]
+    assert line["outcome"] == "warn"
+    assert (
+        "0 are left; what is pending of contact costs about 30; what does not fit is sent from the next"
+        in (line["message"])
+    )
+
+
+# The daily comparison, by Dagster
+
+
+def compare(orchestra: Orchestra) -> tuple[bool, dict[str, bool]]:
+    result = orchestra.definitions.resolve_job_def("compare_with_campaign").execute_in_process(
+        instance=orchestra.instance, raise_on_error=False
+    )
+    return result.success, {one.check_name: one.passed for one in result.get_asset_check_evaluations()}
+
+
+def test_the_daily_comparison_reads_back_and_reports_its_checks(orchestra: Orchestra) -> None:
+    orchestra.capture()
+    orchestra.push()
+    before = orchestra.program.sandbox.admin.engine_calls()
+    assert compare(orchestra) == (
+        True,
+        {"campaign_agrees_with_what_was_sent": True, "no_key_stands_twice": True},
+    )
+    assert orchestra.program.sandbox.admin.engine_calls()["read"] - before["read"] == N
+    [one, *_] = orchestra.program.profiles()
+    values = {"email": "other@example.org"}
+    orchestra.program.sandbox.admin.post("/campaign/change", {"resource": "profile", "keys": [one], "set": values})
+    assert compare(orchestra)[1]["campaign_agrees_with_what_was_sent"] is False
+
+
+def test_a_comparison_that_cannot_be_made_fails_in_our_own_words(orchestra: Orchestra) -> None:
+    orchestra.capture()
+    orchestra.push()
+    orchestra.program.more["CAMPAIGN_CLIENT_SECRET"] = "wrong"
+    orchestra.reload()
+    assert compare(orchestra) == (False, {})
+
+
+def test_a_run_of_the_asset_makes_no_comparison(orchestra: Orchestra) -> None:
+    orchestra.capture()
+    orchestra.push()
+    run = orchestra.materialize(PROFILE)
+    assert run.success
+    assert run.metadata(PROFILE, today())["updated"] == 0
+    assert "campaign_agrees_with_what_was_sent" not in run.checks
+    assert orchestra.program.sandbox.admin.engine_calls()["read"] == 0
