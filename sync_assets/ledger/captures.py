@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
     from sync_assets.ledger.pages import Page
 
+# Of records that no page of a full read brought: the links are as they were when their rows were last in scope.
+_OTHER_LINKS = """
+    SELECT l.seq FROM sync_link l JOIN sync_record r ON r.seq = l.seq
+    WHERE r.table_name = ? AND l.attribute = ? AND (l.required <> ? OR l.keyed <> ?)
+"""
+
 
 class Captures(Gone):
     def save_page(
@@ -66,6 +72,8 @@ class Captures(Gone):
                 self._miss(connection, table, bound, withdraw=not missing_are_deleted)
             if links or self._tied(connection):
                 self._tie(connection, table, page, moved, everything=bound is not None, tally=tally)
+                if bound is not None and position and position.complete:
+                    self._tie_the_rest(connection, table, links, tally)
             self._count(connection, tally)
             return PageResult(
                 new=new,
@@ -155,3 +163,14 @@ class Captures(Gone):
         in_doubt = [stand.seq for stand in stands if stand.uncertain]
         self._put_links(connection, page.links, {seqs[id_]: ids for id_, ids in page.parents(seqs)}, in_doubt)
         self._regate(connection, stands, (), tally, also=left)
+
+    def _tie_the_rest(self, connection: Connection, table: str, links: Sequence[LinkSpec], tally: Tally) -> None:
+        """Records that Campaign keeps while their rows are out of scope follow a changed cardinality, too: otherwise
+        the first one whose parent goes would be hidden."""
+        for link in links:
+            required, keyed = int(link.required), int(link.keyed)
+            statement = _OTHER_LINKS if self._database.sqlite else _OTHER_LINKS.replace("?", "%s")
+            other = connection.exec_driver_sql(statement, (table, link.attribute, required, keyed)).scalars().all()
+            changed = "UPDATE sync_link SET required = ?, keyed = ? WHERE seq = ? AND attribute = ?"
+            self._bulk.for_each(connection, changed, [(required, keyed, seq, link.attribute) for seq in other])
+            self._regate(connection, self._bulk.stands(connection, sorted(other)), (), tally)

@@ -34,7 +34,7 @@ _WITHDRAW = """
 _MISSING = """
     INSERT INTO sync_gone (seq, table_name, withdraw)
     SELECT r.seq, r.table_name, ? FROM sync_record r
-    WHERE r.table_name = ? AND r.seq <= ? AND r.desired_hash IS NOT NULL AND r.withdrawn = 0
+    WHERE r.table_name = ? AND r.seq <= ? AND r.desired_hash IS NOT NULL AND r.withdrawn <= ?
         AND NOT EXISTS (SELECT 1 FROM sync_seen s WHERE s.seq = r.seq)
     ON CONFLICT (seq) DO NOTHING
 """
@@ -137,7 +137,10 @@ class Gone(Feeds, TiedRecords):
             connection.execute(seen, [{"seq": seq, "table_name": table} for seq in seqs])
 
     def _miss(self, connection: Connection, table: str, bound: int, *, withdraw: bool) -> None:
-        """The full read is complete: what it did not come across is gone."""
-        values = (int(withdraw), table, bound)
+        """The full read is complete: what it did not come across is gone.
+
+        If that is deleted, then also what Campaign had kept when its row left the scope.
+        """
+        values = (int(withdraw), table, bound, int(not withdraw))
         connection.exec_driver_sql(_MISSING if self._database.sqlite else _MISSING.replace("?", "%s"), values)
         connection.execute(sa.delete(schema.seen).where(schema.seen.c.table_name == table))

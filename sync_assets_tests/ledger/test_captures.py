@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from sync_assets.ledger import Ledger, PageResult, Position, State
+from sync_assets.ledger import Ledger, LinkSpec, PageResult, Position, State
 from sync_assets_tests.ledger.helpers import (
     DAY,
     Clock,
@@ -13,6 +13,7 @@ from sync_assets_tests.ledger.helpers import (
     frame,
     guid,
     hash_of,
+    linked,
     many,
     push,
     record,
@@ -300,3 +301,41 @@ def test_a_row_that_is_withdrawn_before_it_was_sent_is_forgotten(ledger: Ledger)
     capture(ledger, row("anna"))
     capture(ledger, withdrawn=[guid("anna")])
     assert stored(ledger) == {}
+
+
+def test_a_full_read_deletes_what_campaign_kept_out_of_scope_and_no_longer_has_a_row(ledger: Ledger) -> None:
+    """Whether a row's end stands in the feed, or is seen by its absence after the token expired, must not matter."""
+    capture(ledger, row("anna"), row("bert"), complete=True)
+    push(ledger)
+    told = capture(ledger, withdrawn=[guid("anna"), guid("bert")])
+    ledger.reset_feed("contact", told.version)
+    capture(ledger, complete=True, withdrawn=[guid("bert")], missing_are_deleted=True)
+    assert [(one.id, one.operation) for one in claim(ledger)] == [(guid("anna"), "delete")]
+
+
+def test_what_campaign_kept_stays_if_a_full_read_does_not_delete(ledger: Ledger) -> None:
+    capture(ledger, row("anna"), complete=True)
+    push(ledger)
+    told = capture(ledger, withdrawn=[guid("anna")])
+    ledger.reset_feed("contact", told.version)
+    capture(ledger, complete=True)
+    assert claim(ledger) == []
+    assert record(ledger, "anna").state == State.SETTLED
+
+
+def test_a_child_kept_out_of_scope_follows_a_stricter_cardinality(ledger: Ledger) -> None:
+    """Otherwise it would be hidden in Campaign, where nobody can delete it any more, once its parent goes."""
+    lax, strict = LinkSpec("cusContact", "contact", required=False), LinkSpec("cusContact", "contact")
+    capture(ledger, row("anna"), complete=True)
+    push(ledger)
+    capture(ledger, page=linked([row("order")], cusContact=["anna"]), table="order", links=[lax], complete=True)
+    push(ledger, table="order")
+    told = capture(ledger, page=linked([], cusContact=[]), table="order", links=[lax], withdrawn=[guid("order")])
+    ledger.reset_feed("order", told.version)
+    capture(ledger, page=linked([], cusContact=[]), table="order", links=[strict], complete=True)
+    assert claim(ledger, table="order") == []
+
+    capture(ledger, deleted=["anna"])
+    assert claim(ledger) == []
+    [child] = claim(ledger, table="order")
+    assert child.operation == "delete"
