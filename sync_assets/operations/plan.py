@@ -19,9 +19,10 @@ from sync_assets.ingress.flows import capture_table
 from sync_assets.ingress.plan import Rehearsal
 from sync_assets.ingress.preflight import NotReady
 from sync_assets.ingress.target import Target
-from sync_assets.ledger import Ledger, TooManyDeletes
+from sync_assets.ingress.unknown_codes import unknown_codes_warning
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.scratch import scratch_ledger
-from sync_assets.operations.report import CALL_KINDS, waiting_for
+from sync_assets.operations.report import CALL_KINDS, held_back, waiting_for
 from sync_assets.runtime import Runtime
 
 UNREAD = 1000
@@ -30,7 +31,8 @@ UNREAD = 1000
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """`document`: what `plan --json` prints. `problems`: why a table could not be planned, nor synchronised."""
+    """`document`: what `plan --json` prints; its `notes` are for people. `problems`: why a table could not be planned,
+    which keeps `sync` from its work likewise."""
 
     document: dict[str, Any]
     problems: list[SyncAssetsError]
@@ -48,7 +50,7 @@ class _Plan:
     ledger: Ledger
     rehearsals: dict[str, Rehearsal] = field(default_factory=dict[str, Rehearsal])
     problems: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
-    held_back: dict[str, TooManyDeletes] = field(default_factory=dict[str, TooManyDeletes])
+    unknown_codes: dict[str, str] = field(default_factory=dict[str, str])
 
     async def run(self) -> Planned:
         tables = self.runtime.config.in_link_order
@@ -66,8 +68,8 @@ class _Plan:
         except NotReady as error:
             self.problems.append(error)
         else:
-            if captured.result.held_back:
-                self.held_back[config.table] = captured.result.held_back
+            if warning := unknown_codes_warning(config.table, captured.result.unknown_codes):
+                self.unknown_codes[config.table] = warning
             await self._push(config, today=True)
 
     async def _push(self, config: TableConfig, *, today: bool = False) -> int:
@@ -95,11 +97,12 @@ class _Plan:
         for rehearsal in self.rehearsals.values():
             for kind in CALL_KINDS:
                 total[kind] += rehearsal.calls[kind]
+        tables = {config.table: self._table(config) for config in self.runtime.config.tables}
         return {
-            "tables": {config.table: self._table(config) for config in self.runtime.config.tables},
+            "tables": tables,
             "engine_calls": total,
             "budget": self._budget(sum(total.values())),
-            "notes": self._notes(),
+            "notes": [*self.unknown_codes.values(), *held_back({"tables": tables}), *self._in_doubt()],
         }
 
     def _table(self, config: TableConfig) -> dict[str, Any]:
@@ -130,13 +133,11 @@ class _Plan:
         left = max(0, limit - used)
         return {"engine_calls_per_day": limit, "used_today": used, "left_today": left, "fits_today": min(calls, left)}
 
-    def _notes(self) -> list[str]:
-        """What a person should know besides the numbers."""
-        notes = [str(error) for error in self.held_back.values()]
+    def _in_doubt(self) -> list[str]:
         uncertain = sum(rehearsal.uncertain for rehearsal in self.rehearsals.values())
-        if uncertain:
-            notes.append(
-                f"{uncertain:,} records were sent before without an answer: each may cost a call more, since Campaign "
-                "may hold it or not."
-            )
-        return notes
+        if not uncertain:
+            return []
+        return [
+            f"{uncertain:,} records were sent before without an answer: each may cost a call more or less, since only "
+            "Campaign knows whether it took them."
+        ]

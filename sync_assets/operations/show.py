@@ -73,8 +73,6 @@ def _said_of_plan(document: dict[str, Any]) -> Iterator[str]:
     for name, one in document["tables"].items():
         for reason, number in one["waiting_for"].items():
             yield f"{name}: {number:,} wait for {reason}."
-        if one["deletes_held_back"]:
-            yield f"{name}: {one['deletes_held_back']:,} deletions are held back."
     calls, budget = sum(document["engine_calls"].values()), document["budget"]
     if budget:
         left, per_day = calls - budget["fits_today"], budget["engine_calls_per_day"]
