@@ -53,6 +53,15 @@ class Bulk(Protocol):
         """Run a statement once for each row of values."""
         ...
 
+    def for_pairs(
+        self, connection: Connection, statement: str, pairs: Sequence[tuple[int, str | None]], *values: Any
+    ) -> None:
+        """Run a statement once for all pairs of a seq and an id, which it reads as `n (seq, id)` from its {pairs}.
+
+        values: for the marks before {pairs}, then for those after it.
+        """
+        ...
+
     def differing(
         self, connection: Connection, table: str, ids: list[str], hashes: list[str | None], everything: bool
     ) -> list[tuple[int, int | None]]:
@@ -103,6 +112,16 @@ class SqliteBulk:
     def for_each(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:
             connection.exec_driver_sql(statement, list(rows))
+
+    def for_pairs(
+        self, connection: Connection, statement: str, pairs: Sequence[tuple[int, str | None]], *values: Any
+    ) -> None:
+        if pairs:
+            before, _, after = statement.partition("{pairs}")
+            packed = "(SELECT value ->> 0 AS seq, value ->> 1 AS id FROM json_each(?)) n"
+            marks = before.count("?")
+            given = (*values[:marks], json.dumps(pairs), *values[marks:])
+            connection.exec_driver_sql(f"{before}{packed}{after}", given)
 
     def differing(
         self, connection: Connection, table: str, ids: list[str], hashes: list[str | None], everything: bool
@@ -162,6 +181,16 @@ class PostgresBulk:
     def for_each(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:
             connection.exec_driver_sql(statement.replace("?", "%s"), list(rows))
+
+    def for_pairs(
+        self, connection: Connection, statement: str, pairs: Sequence[tuple[int, str | None]], *values: Any
+    ) -> None:
+        if pairs:
+            before, _, after = statement.replace("?", "%s").partition("{pairs}")
+            packed = "unnest(string_to_array(%s, ',')::bigint[], string_to_array(%s, chr(31), '')) n (seq, id)"
+            marks = before.count("%s")
+            seqs, ids = ",".join(str(seq) for seq, _ in pairs), _packed([id_ or "" for _, id_ in pairs])
+            connection.exec_driver_sql(f"{before}{packed}{after}", (*values[:marks], seqs, ids, *values[marks:]))
 
     def differing(
         self, connection: Connection, table: str, ids: list[str], hashes: list[str | None], everything: bool

@@ -142,18 +142,29 @@ def _rest_of_wanted(stand: Stand, ties: Ties) -> Rest:
         return Rest(State.SETTLED, Gate.OPEN)
     if ties.gate == Gate.COMING:
         return Rest(State.WAITING, Gate.COMING)
+    return _rest_of_sendable(stand)
+
+
+def _rest_of_sendable(stand: Stand) -> Rest:
+    """All that it needs is there, unless its content is not."""
     if not _is_unread(stand):
         return Rest(State.PENDING, Gate.OPEN)
-    # Of a row that is gone there is nothing left to send.
-    return Rest(State.SETTLED, Gate.OPEN) if stand.withdrawn else Rest(State.WAITING, Gate.UNREAD)
+    if not stand.withdrawn:
+        return Rest(State.WAITING, Gate.UNREAD)
+    # Its row is not read any more, so there is nothing left to send: a delete is brought to its end, or its links.
+    if stand.gate == Gate.ABSENT:
+        return Rest(State.PENDING, Gate.ABSENT)
+    return Rest(State.SETTLED if stand.acked_hash is None else State.PENDING, Gate.OPEN)
 
 
 def _is_unread(stand: Stand) -> bool:
     """Whether its row must be read again before anything is sent: the payload was erased, by an acknowledgement or a
-    hold. An update of links alone needs none, but after a hold the row may have gone with the person."""
+    hold. An update of links alone needs none, but after a hold the row may have gone with the person, and an open
+    request may be the delete that was asked for while a parent was away."""
+    perhaps_deleted = stand.uncertain and stand.gate != Gate.OPEN
     was_held = stand.state == State.HELD or stand.gate == Gate.UNREAD
     differs = stand.acked_hash is None or (stand.acked_hash != stand.desired_hash and not stand.withdrawn)
-    return not stand.has_payload and (was_held or differs or bool(stand.resend))
+    return not stand.has_payload and (was_held or differs or bool(stand.resend or perhaps_deleted))
 
 
 def _rest_of_unwanted(stand: Stand, ties: Ties) -> Rest:

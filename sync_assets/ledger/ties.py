@@ -11,7 +11,7 @@ which the first links appear.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -27,12 +27,12 @@ Key = tuple[str, str]
 _TURN = 6_090_275_134_511_382_749  # any number, as long as nobody else uses it
 _LINK = "SELECT seq, attribute, parent_table, parent_id, required, keyed, wanted, held, other_id FROM sync_link"
 _REST = """
-    UPDATE sync_record SET state = ?, gate = ?, failed_since = ?, not_before = NULL,
-        payload = CASE WHEN ? THEN payload END, update_payload = CASE WHEN ? THEN update_payload END
-    WHERE seq = ?
+    UPDATE sync_record SET state = ?, gate = ?, failed_since = CASE WHEN ? THEN coalesce(failed_since, ?) END,
+        not_before = NULL, payload = CASE WHEN ? THEN payload END, update_payload = CASE WHEN ? THEN update_payload END
 """
 _PUT = """
-    INSERT INTO sync_link (seq, attribute, parent_table, parent_id, required, keyed) VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO sync_link (seq, attribute, parent_table, parent_id, required, keyed)
+    SELECT n.seq, ?, ?, n.id, ?, ? FROM {pairs} WHERE true
     ON CONFLICT (seq, attribute) DO UPDATE SET
         held = CASE
             WHEN sync_link.held = 1 AND coalesce(sync_link.parent_id, '') <> coalesce(excluded.parent_id, '') THEN 2
@@ -48,10 +48,11 @@ _PUT = """
 """
 _SENT = """
     UPDATE sync_link SET
-        held = CASE WHEN ? = '' THEN 0 WHEN parent_id = ? THEN 1 ELSE 2 END,
-        other_id = CASE WHEN ? = '' OR parent_id = ? THEN NULL ELSE ? END
-    WHERE seq = ? AND attribute = ?
+        held = CASE WHEN n.id IS NULL THEN 0 WHEN parent_id = n.id THEN 1 ELSE 2 END,
+        other_id = CASE WHEN parent_id = n.id THEN NULL ELSE n.id END
+    FROM {pairs} WHERE sync_link.seq = n.seq AND attribute = ?
 """
+_LEAVING = "SELECT seq FROM sync_record WHERE (desired_hash IS NULL OR gate IN (2, 4)) AND table_name = ? AND id"
 # A child hangs on its parent while Campaign may hold a link to it. One that is joined by a plain attribute and may do
 # without its parent only counts if it is to be deleted, too.
 _HANGING = """
@@ -119,12 +120,10 @@ class TiedRecords(Room):
             if link.parent_id and link.held != 1 and now.get((link.seq, link.attribute)) != link.parent_id
         ]
         self._bulk.for_each(connection, _PERHAPS, perhaps)
-        rows = [
-            (seq, spec.attribute, spec.parent_table, id_, int(spec.required), int(spec.keyed))
-            for seq, ids in sorted(parents.items())
-            for spec, id_ in zip(specs, ids, strict=True)
-        ]
-        self._bulk.for_each(connection, _PUT, rows)
+        for index, spec in enumerate(specs):
+            pairs = [(seq, ids[index]) for seq, ids in sorted(parents.items())]
+            values = (spec.attribute, spec.parent_table, int(spec.required), int(spec.keyed))
+            self._bulk.for_pairs(connection, _PUT, pairs, *values)
         known = ", ".join("?" * len(specs))
         others = f"AND held <> 3 AND attribute NOT IN ({known})" if specs else "AND held <> 3"
         names = [spec.attribute for spec in specs]
@@ -145,10 +144,12 @@ class TiedRecords(Room):
         done = [outcome for outcome in outcomes if outcome.result == "done"]
         gone = [outcome.seq for outcome in done if outcome.hash is None]
         self._bulk.for_seqs(connection, "UPDATE sync_link SET held = 0, other_id = NULL", gone)
-        sent = [
-            (link.id or "", outcome.seq, link.attribute) for outcome in done if outcome.hash for link in outcome.links
-        ]
-        self._bulk.for_each(connection, _SENT, [(id_, id_, id_, id_, id_, seq, name) for id_, seq, name in sent])
+        sent: dict[str, list[tuple[int, str | None]]] = defaultdict(list)
+        for outcome in done:
+            for link in outcome.links if outcome.hash else ():
+                sent[link.attribute].append((outcome.seq, link.id))
+        for attribute, pairs in sorted(sent.items()):
+            self._bulk.for_pairs(connection, _SENT, pairs, attribute)
         self._bulk.for_seqs(connection, "DELETE FROM sync_link", certain, also="AND held = 3")
 
     def _links(self, connection: Connection, seqs: Sequence[int], also: str = "") -> list[Link]:
@@ -188,9 +189,10 @@ class TiedRecords(Room):
             for column in ("parent_id", "other_id"):
                 statement = f"SELECT seq FROM sync_link WHERE parent_table = ? AND {column}"  # noqa: S608 - constants
                 found |= {row[0] for row in self._bulk.for_ids(connection, statement, ids, table)}
-        parents = self._parents(connection, self._links(connection, [stand.seq for stand in stands]))
         # A parent is only concerned by its children when it is to go.
-        return found | {parent.seq for parent in parents.values() if parent.leaving}
+        for table, ids in _parent_ids(self._links(connection, [stand.seq for stand in stands])).items():
+            found |= {row[0] for row in self._bulk.for_ids(connection, _LEAVING, ids, table)}
+        return found
 
     def _former_parents(self, connection: Connection, seqs: Sequence[int]) -> set[int]:
         """Seqs of the parents that Campaign's records were linked to before they moved on."""
@@ -198,12 +200,8 @@ class TiedRecords(Room):
         return {parent.seq for parent in self._parents(connection, former).values()}
 
     def _parents(self, connection: Connection, links: Iterable[Link]) -> dict[Key, Stand]:
-        by_table: dict[str, set[str]] = defaultdict(set)
-        for link in links:
-            by_table[link.parent_table] |= {id_ for id_ in (link.parent_id, link.other_id) if id_}
-        seqs = [
-            seq for table, ids in by_table.items() for seq in self._bulk.find(connection, table, sorted(ids)).values()
-        ]
+        ids_by_table = _parent_ids(links).items()
+        seqs = [seq for table, ids in ids_by_table for seq in self._bulk.find(connection, table, ids).values()]
         return {(stand.table_name, stand.id): stand for stand in self._bulk.stands(connection, sorted(seqs))}
 
     def _put_right(self, connection: Connection, seqs: Sequence[int], tally: Tally) -> tuple[list[Stand], list[Stand]]:
@@ -217,10 +215,14 @@ class TiedRecords(Room):
             links[link.seq].append(link)
         parents = self._parents(connection, (link for of_one in links.values() for link in of_one))
         said = {stand.seq: _said_by_parents(links[stand.seq], parents) for stand in stands}
-        wanted = [
-            (new, link.seq, link.attribute) for one in said.values() for link, new in one.wanted if new != link.wanted
-        ]
-        self._bulk.for_each(connection, "UPDATE sync_link SET wanted = ? WHERE seq = ? AND attribute = ?", wanted)
+        wanted: dict[tuple[int, str], list[int]] = defaultdict(list)
+        for link, new in (pair for one in said.values() for pair in one.wanted):
+            if new != link.wanted:
+                wanted[new, link.attribute].append(link.seq)
+        for (new, attribute), of in wanted.items():
+            self._bulk.for_seqs(
+                connection, "UPDATE sync_link SET wanted = ?", of, new, attribute, also="AND attribute = ?"
+            )
         leaving = [s for s in stands if s.there and (s.desired_hash is None or said[s.seq].gate == Gate.ABSENT)]
         hung = self._hung_on(connection, leaving)
         holds = self._held(connection, stands)
@@ -235,9 +237,19 @@ class TiedRecords(Room):
             elif where != (stand.state, stand.gate):
                 tally.move(stand, where.state, stand.day)
                 moved.append(stand._replace(state=where.state, gate=where.gate))
-        now = self._now()
-        self._bulk.for_each(connection, _REST, [_rested(stand, now) for stand in moved])
+        self._rest(connection, moved)
         return moved, forgotten
+
+    def _rest(self, connection: Connection, moved: Iterable[Stand]) -> None:
+        """Store where these records stand now."""
+        now = self._now()
+        alike: dict[Rest, list[int]] = defaultdict(list)
+        for stand in moved:
+            alike[Rest(State(stand.state), Gate(stand.gate))].append(stand.seq)
+        for (state, gate), seqs in alike.items():
+            failed, keep = state == State.FAILED, state not in (State.SETTLED, State.HELD)
+            values = (state.value, gate.value, failed, now, keep, keep)
+            self._bulk.for_seqs(connection, _REST, seqs, *values)
 
     def _hung_on(self, connection: Connection, stands: Iterable[Stand]) -> set[Key]:
         """Those of the records that children hang on in Campaign."""
@@ -303,9 +315,9 @@ def presence(parent: Stand | None, linked: bool) -> Gate:
     return Gate.ABSENT if parent.state == State.FAILED else Gate.COMING
 
 
-def _rested(stand: Stand, now: int) -> tuple[Any, ...]:
-    """Values for _REST."""
-    where = Rest(State(stand.state), Gate(stand.gate))
-    since = stand.failed_since if where.state != State.FAILED or stand.failed_since is not None else now
-    keep = where.state not in (State.SETTLED, State.HELD)
-    return (where.state.value, where.gate.value, since if where.state == State.FAILED else None, keep, keep, stand.seq)
+def _parent_ids(links: Iterable[Link]) -> dict[str, list[str]]:
+    """By table, of the parents that D365 says and of those that Campaign may hold."""
+    by_table: dict[str, set[str]] = defaultdict(set)
+    for link in links:
+        by_table[link.parent_table] |= {id_ for id_ in (link.parent_id, link.other_id) if id_}
+    return {table: sorted(ids) for table, ids in sorted(by_table.items())}

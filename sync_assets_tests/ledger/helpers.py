@@ -82,7 +82,7 @@ def frame(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
 
 
 def linked(rows: Sequence[dict[str, Any]], **parents: Sequence[str | None]) -> pl.DataFrame:
-    """Rows with links: for each attribute the parents' names. A parent is part of what is hashed, as in the transform."""
+    """Rows with links: by attribute the parents' names. Parents are part of what is hashed, as in the transform."""
     columns = [pl.Series(at, [name and guid(name) for name in names], pl.String) for at, names in parents.items()]
     names = list(zip(*parents.values(), strict=True)) or [()] * len(rows)
     hashes = [hash_of(f"{row['hash'].hex()} {to}") for row, to in zip(rows, names, strict=True)]

@@ -66,6 +66,7 @@ class World:
     d365: dict[Key, Row] = field(default_factory=dict)  # rows in scope
     withdrawn: dict[Key, Row] = field(default_factory=dict)  # as they last were, Campaign keeps what it has
     campaign: dict[Key, Held] = field(default_factory=dict)
+    refused: set[Key] = field(default_factory=set)  # by Campaign, at the last request
 
     def parents(self, key: Key, row: Row) -> list[tuple[LinkSpec, Key | None]]:
         named = ((link, row.parents[link.attribute]) for link in self.links[key[0]])
@@ -78,6 +79,15 @@ class World:
             return key in self.withdrawn and key in self.campaign
         needed = [parent for link, parent in self.parents(key, row) if link.required]
         return all(parent is not None and self.wanted(parent) for parent in needed)
+
+    def may_go(self, key: Key) -> bool:
+        """Whether Campaign may be asked to delete it: unwanted, or a parent that it needs was refused."""
+        row = self.d365.get(key)
+        if row is None or not self.wanted(key):
+            return True
+        needed = [parent for link, parent in self.parents(key, row) if link.required and parent]
+        refused = [parent in self.refused or self.d365.get(parent, row).refusal is not None for parent in needed]
+        return any(refused) or any(self.may_go(parent) for parent in needed)
 
     def arrive(self, key: Key, one: Claimed) -> None:
         """A request does in Campaign what it is to do."""
@@ -179,7 +189,11 @@ class History:
         deleted = self.random.random() < 0.7
         self.ledger.reset_feed(table, feed.version, resend=resend)
         rows = {k: r for k, r in self.world.d365.items() if k[0] == table and self.random.random() < 0.8}
-        missing = [key for key in self.world.d365 if key[0] == table and key not in rows]
+        known = [
+            *self.world.d365,
+            *self.world.withdrawn,
+        ]  # of rows out of scope it says that they are gone, too
+        missing = [key for key in known if key[0] == table and key not in rows]
         self.save(table, rows, complete=True, missing_are_deleted=deleted)
         self.forget(missing, withdrawn=not deleted)
         if resend:
@@ -269,7 +283,7 @@ class History:
         world = self.world
         row, held = world.d365.get(key) or world.withdrawn.get(key), world.campaign.get(key)
         if one.operation == "delete":
-            assert not world.wanted(key) or not held or key in world.withdrawn, "Campaign should hold it"
+            assert world.may_go(key), "Campaign should hold it"
             assert (one.hash, one.payload, one.links) == (None, None, ())
             assert held or one.uncertain, "a delete of nothing"
             return
@@ -308,6 +322,10 @@ class History:
         key = next(IDS[table, one.id] for table in TABLES if (table, one.id) in IDS)
         if result in ("done", "unknown, arrived"):
             self.world.arrive(key, one)
+        if result == "refused":
+            self.world.refused.add(key)
+        elif result == "done":
+            self.world.refused.discard(key)
         if result == "done" and (one.hash is None or self.to_resend.get(key) == request.forced):
             self.to_resend.pop(key, None)
         said: Any = result.partition(",")[0]
