@@ -34,7 +34,8 @@ async def replay_days(capture: Capture, result: CaptureResult) -> None:
     if not same_columns and not asked.resend:
         await asyncio.to_thread(ledger.drop_replay, table)  # the whole table is read again, these days with it
         return
-    first_page = f"{capture.client.first_page(capture.table, mapping.select)}&$filter={quote(within(asked))}"
+    every_row = capture.client.first_page(capture.table, mapping.select)
+    first_page = f"{every_row}&$filter={quote(condition)}" if (condition := within(asked)) else every_row
     link = asked.link if same_columns and asked.link else first_page
     async with aclosing(capture.pages(link, tracked=False)) as pages:
         async for page in pages:
@@ -43,7 +44,8 @@ async def replay_days(capture: Capture, result: CaptureResult) -> None:
 
 
 def within(days: Replay) -> str:
-    """The condition on rows of these days: `modifiedon` is UTC and has whole seconds (section 2.4)."""
+    """The condition on rows of these days, none if both sides are open: `modifiedon` is UTC, in whole seconds (section
+    2.4)."""
     conditions: list[str] = []
     if days.first > date.min:
         conditions.append(f"{MODIFIED} ge {days.first.isoformat()}T00:00:00Z")

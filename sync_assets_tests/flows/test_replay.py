@@ -1,0 +1,247 @@
+"""`replay`: a table or days of it captured again, sent again only if forced to, and never lost when killed."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from datetime import date, timedelta
+from typing import Any
+from urllib.parse import unquote
+
+import dagster as dg
+import pytest
+
+from sync_assets.ingress.capture import CaptureResult
+from sync_assets.ingress.runs import WORKER_TAG
+from sync_assets.ledger import Replay
+from sync_assets.operations.replay import Replayed, replay
+from sync_assets_tests.flows.orchestra import Orchestra
+from sync_assets_tests.program import CONTACT, Program, calls, capture
+
+N = 50
+
+
+@pytest.fixture
+def synced(program: Program) -> Program:
+    assert program.sync().status == 0
+    return program
+
+
+def replayed(program: Program, *days: date | None, force: bool = False) -> Replayed:
+    """`replay` in this process; it must come to its end."""
+    runtime = program.runtime()
+    monkey = pytest.MonkeyPatch()
+    monkey.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
+    try:
+        done = replay(runtime, "contact", *days, force=force)
+    finally:
+        runtime.close()
+        monkey.undo()
+    assert done.problems == []
+    return done
+
+
+def standing(program: Program) -> Replay | None:
+    """The replay of days that is asked for and not done."""
+    runtime = program.runtime()
+    found = runtime.ledger.replay("contact")
+    runtime.close()
+    return found
+
+
+def reads(program: Program, since: int = 0) -> list[str]:
+    """What was asked of D365 about contacts, in order."""
+    journal = program.sandbox.admin.journal("d365", since)
+    return [unquote(entry["path"]) for entry in journal if "/contacts?" in entry["path"]]
+
+
+def by_day(program: Program) -> Counter[date]:
+    """Contacts by the day on which they were last modified."""
+    return Counter(date.fromisoformat(row["modifiedon"][:10]) for row in program.sandbox.admin.dump_d365())
+
+
+def test_a_replayed_table_is_read_again_and_what_is_equal_is_not_sent(synced: Program) -> None:
+    since = synced.sandbox.admin.last()
+    done = replayed(synced)
+    assert done.document == {
+        "table": "contact", "pending": 0, "waiting": 0, "failed": 0, "held": 0, "synced": N,
+    }  # fmt: skip
+    first, *rest = reads(synced, since)
+    assert "deltatoken" not in first
+    assert all("deltatoken" in link for link in rest)
+    assert synced.sync().document["engine_calls"] == calls()
+
+
+def test_a_forced_replay_only_captures_and_the_next_sync_sends_fields_without_updates_too(synced: Program) -> None:
+    admin = synced.sandbox.admin
+    [key] = admin.change("contact", 1, birthdate="1990-01-02")  # apply_updates: false
+    assert synced.sync().document["engine_calls"] == calls()
+    since = admin.last()
+    assert replayed(synced, force=True).document["pending"] == N
+    assert [entry for entry in admin.journal("campaign", since) if entry["engine"]] == []
+    assert synced.sync().document["engine_calls"] == calls(update=N)
+    assert synced.profiles()[key]["birthDate"] == "1990-01-02"
+    assert synced.sync().document["engine_calls"] == calls()
+
+
+def test_a_replay_of_days_reads_the_rows_last_modified_on_them_both_days_included(synced: Program) -> None:
+    days = by_day(synced)
+    first, last = sorted(days)[len(days) // 4], sorted(days)[-len(days) // 4]
+    expected = sum(rows for day, rows in days.items() if first <= day <= last)
+    assert 0 < expected < N
+    since = synced.sandbox.admin.last()
+    assert replayed(synced, first, last, force=True).document["pending"] == expected
+    asked, *feed = reads(synced, since)
+    tomorrow = last + timedelta(days=1)
+    assert f"$filter=modifiedon ge {first}T00:00:00Z and modifiedon lt {tomorrow}T00:00:00Z" in asked
+    assert all("deltatoken" in link for link in feed)
+    assert synced.sync().document["engine_calls"] == calls(update=expected)
+
+
+def test_one_side_may_be_open(synced: Program) -> None:
+    days = by_day(synced)
+    middle = sorted(days)[len(days) // 2]
+    since = sum(rows for day, rows in days.items() if day >= middle)
+    until = sum(rows for day, rows in days.items() if day <= middle)
+    assert replayed(synced, middle, force=True).document["pending"] == since
+    assert synced.sync().status == 0
+    assert replayed(synced, None, middle, force=True).document["pending"] == until
+
+
+def test_its_run_captures_and_nothing_else_and_is_one_of_the_days_given(synced: Program) -> None:
+    days = sorted(by_day(synced))
+    replayed(synced, days[0], days[3])
+    with dg.DagsterInstance.from_config(synced.env["DAGSTER_HOME"]) as instance:
+        [run] = instance.get_runs(limit=1)
+        ends = [run.tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end")]
+        assert ends == [days[0].isoformat(), days[3].isoformat()]
+        assert [step.step_key for step in instance.get_run_step_stats(run.run_id)] == ["d365__contact"]
+        assert WORKER_TAG in run.tags
+
+
+def interrupted(program: Program, ask: Any) -> tuple[Any, list[CaptureResult]]:
+    """A runtime whose capture, after `ask(ledger)`, was cut off after two pages of ten rows."""
+    runtime = program.runtime()
+    ask(runtime.ledger)
+    program.sandbox.admin.fault("d365", "forbidden", path="/contacts", skip=2, times=1)
+    told: list[CaptureResult] = []
+    with pytest.raises(Exception, match=r"refuses|privilege"):
+        capture(runtime, page_size=10, progress=told.append)
+    assert told[-1].rows == 20
+    return runtime, told
+
+
+def test_a_replay_of_days_that_was_cut_off_goes_on_at_its_page_with_the_next_capture(synced: Program) -> None:
+    runtime, _ = interrupted(synced, lambda ledger: ledger.ask_for_replay("contact", date.min, date.max, resend=True))
+    assert runtime.ledger.counts()["contact"].pending == 20
+    since = synced.sandbox.admin.last()
+    result = capture(runtime, page_size=10)
+    assert (result.rows, result.changed) == (30, 30)
+    runtime.close()
+    links = reads(synced, since)
+    assert ["skiptoken" in link for link in links] == [True, True, True, False]
+    assert "deltatoken" in links[-1]
+    assert standing(synced) is None
+    assert synced.sync().document["engine_calls"] == calls(update=N)
+
+
+def test_a_replay_of_a_table_that_was_cut_off_goes_on_at_its_page_when_it_is_repeated(synced: Program) -> None:
+    runtime, _ = interrupted(synced, lambda ledger: ledger.replay_everything("contact", resend=True))
+    runtime.close()
+    since = synced.sandbox.admin.last()
+    assert replayed(synced, force=True).document["pending"] == N
+    assert "skiptoken" in reads(synced, since)[0]
+
+
+def test_a_killed_replay_is_done_by_the_next_sync(synced: Program) -> None:
+    admin = synced.sandbox.admin
+    admin.latency("d365", 1500)
+    since = admin.last()
+    process = synced.start("replay", "contact", "--from", "2000-01-01", "--force")
+    give_up_at = time.monotonic() + 120
+    while standing(synced) is None and time.monotonic() < give_up_at:
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    admin.latency("d365", 0)
+    assert standing(synced) is not None
+    assert [link for link in reads(synced, since) if "deltatoken" in link] == []
+    assert synced.sync().document["engine_calls"] == calls(update=N)
+    assert standing(synced) is None
+
+
+def test_what_was_asked_for_before_is_done_first(synced: Program) -> None:
+    days = by_day(synced)
+    first, last = min(days), max(days)
+    runtime = synced.runtime()
+    runtime.ledger.ask_for_replay("contact", first, first, resend=True)
+    runtime.close()
+    assert replayed(synced, last, last, force=True).document["pending"] == days[first] + days[last]
+
+
+def test_a_row_that_changes_while_its_day_is_replayed_arrives_as_it_is_now(synced: Program) -> None:
+    admin = synced.sandbox.admin
+    runtime = synced.runtime()
+    runtime.ledger.ask_for_replay("contact", date.min, date.max)
+    changed: list[str] = []
+
+    def change(result: CaptureResult) -> None:
+        if not changed:  # after the first page: rows of this page, and of pages that are still to be read
+            changed.extend(admin.change("contact", 30, jobtitle="Changed meanwhile"))
+            admin.delete("contact", changed[-1:])
+
+    capture(runtime, page_size=10, progress=change)
+    runtime.close()
+    assert synced.sync().document["engine_calls"] == calls(update=29)
+    titles = {key: profile["cusJobTitle"] for key, profile in synced.profiles().items()}
+    assert {titles[key] for key in changed[:-1]} == {"Changed meanwhile"}
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_mapping_that_changes_while_days_are_replayed_reads_the_whole_table(synced: Program, force: bool) -> None:
+    runtime, _ = interrupted(synced, lambda ledger: ledger.ask_for_replay("contact", date.min, date.max, resend=force))
+    runtime.close()
+    cut = {"firstname": {"to": "firstName", "truncate": True}}  # another mapping, and the same payloads all the same
+    synced.table = {**CONTACT, "fields": CONTACT["fields"] | cut}
+    assert synced.sync().document["engine_calls"] == calls(update=N if force else 0)
+    assert standing(synced) is None
+    synced.assert_in_step()
+
+
+def test_the_change_sensor_asks_for_a_run_that_goes_on_with_a_replay(synced: Program) -> None:
+    with dg.DagsterInstance.from_config(synced.env["DAGSTER_HOME"]) as instance:
+        orchestra = Orchestra(synced, instance)
+        orchestra.runtime.ledger.ask_for_replay("contact", date.min, date.max, resend=True)
+        [request] = orchestra.asked("d365_changes")
+        assert orchestra.execute(request).success
+        assert orchestra.runtime.ledger.replay("contact") is None
+        orchestra.settle()
+        assert orchestra.pending == {}
+        orchestra.runtime.close()
+    assert synced.sandbox.admin.engine_calls()["update"] == N
+
+
+class TestCommandLine:
+    def test_it_says_how_much_is_pending_and_what_sends_it(self, synced: Program) -> None:
+        status, output, errors = synced.run("replay", "contact", "--from", "2000-01-01", "--force")
+        assert (status, errors) == (0, "")
+        assert f"{N} records are pending" in output
+        assert "sync-assets sync" in output
+        status, document = synced.json("replay", "contact")
+        assert (status, document["table"], document["pending"]) == (0, "contact", N)
+
+    def test_what_makes_no_sense_is_told_in_a_line(self, program: Program) -> None:
+        never = "contact has never been captured, so there is nothing to replay. Run `sync-assets sync`."
+        cases = {
+            ("contacts",): "contacts is not a mapped table. Mapped are: contact.",
+            ("contact",): never,
+            ("contact", "--from", "24.11.2026"): "`--from 24.11.2026` is not a day. Write it as 2026-11-24.",
+            ("contact", "--to", "2026-02-30"): "`--to 2026-02-30` is not a day. Write it as 2026-11-24.",
+            ("contact", "--from", "2026-11-24", "--to", "2026-11-01"): "2026-11-24 is after 2026-11-01. --from is",
+        }
+        for arguments, told in cases.items():
+            status, output, errors = program.run("replay", *arguments)
+            assert (status, output) == (1, "")
+            [line] = errors.splitlines()
+            assert line.startswith(f"sync-assets: {told}")
+        assert reads(program) == []
