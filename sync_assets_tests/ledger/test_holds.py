@@ -428,7 +428,10 @@ class History:
         for other, name in sorted(self.d365):
             if other == table:
                 self.captured(table, name)
-        capture(self.ledger, table=table, complete=True, missing_are_deleted=True, links=links(table))
+        capture(self.ledger, table=table, complete=True, missing_are_deleted=True, links=self.links(table))
+
+    def links(self, table: str) -> list[LinkSpec]:
+        return links(table, required=self.required)
 
     def a_worker_sends(self) -> None:
         table = self.random.choice(TABLES)
