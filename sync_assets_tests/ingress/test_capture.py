@@ -1,0 +1,154 @@
+"""A capture against the sandbox, without Dagster: what it counts, and that it never overwrites what is newer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from sync_assets.d365.pages import Page
+from sync_assets.ingress.capture import Capture, CaptureBusy, CaptureResult
+from sync_assets.ingress.preflight import preflight
+from sync_assets.ingress.replay import within
+from sync_assets.ledger import FeedMoved, Replay
+from sync_assets.runtime import Runtime
+from sync_assets_tests.program import CONTACT, Program
+from sync_assets_tests.sandbox_process import SandboxProcess
+
+EARLIEST, LATEST = date.min, date.max
+
+
+@pytest.fixture(scope="module")
+def systems() -> Iterator[SandboxProcess]:
+    """One sandbox of 50 contacts for all tests of this file; each has a ledger of its own."""
+    with SandboxProcess() as one:
+        yield one
+
+
+@pytest.fixture
+def program(systems: SandboxProcess, tmp_path: Path) -> Program:
+    return Program(systems, tmp_path)
+
+
+@pytest.fixture
+def runtime(program: Program) -> Iterator[Runtime]:
+    opened = program.runtime()
+    yield opened
+    opened.close()
+
+
+@asynccontextmanager
+async def capturing(runtime: Runtime, owner: str = "worker", **options: float) -> AsyncIterator[Capture]:
+    async with runtime.d365() as d365, runtime.campaign() as campaign:
+        ready = await preflight(runtime.config.tables[0], d365, campaign)
+        yield Capture(runtime.ledger, d365, ready.table, ready.mapping, owner, **options)  # type: ignore[arg-type]
+
+
+async def first_page(capture: Capture) -> Page:
+    async for page in capture.pages(capture.client.first_page(capture.table, capture.mapping.select), tracked=False):
+        return page
+    raise AssertionError("there is no page")
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "condition"),
+    [
+        (EARLIEST, LATEST, ""),
+        (EARLIEST, date(2026, 11, 30), "modifiedon lt 2026-12-01T00:00:00Z"),
+        (date(2024, 2, 29), LATEST, "modifiedon ge 2024-02-29T00:00:00Z"),
+        (
+            date(2026, 1, 1),
+            date(2026, 1, 1),
+            "modifiedon ge 2026-01-01T00:00:00Z and modifiedon lt 2026-01-02T00:00:00Z",
+        ),
+    ],
+)
+def test_days_as_a_condition_on_the_time_of_the_last_change(first: date, last: date, condition: str) -> None:
+    assert within(Replay("contact", first, last, False)) == condition
+
+
+async def test_options_that_nobody_has_named_are_collected_over_all_pages(program: Program) -> None:
+    removed = {"column": "gendercode", "set": {"options": {1: "Male"}}}
+    program.sandbox.admin.post("/d365/metadata", {"table": "contact", **removed})
+    program.table = {**CONTACT, "fields": {"gendercode": "cusJobTitle"}}
+    runtime = program.runtime()
+    async with capturing(runtime, page_size=5) as capture:
+        result = await capture.run()
+    runtime.close()
+    present = {row["gendercode"] for row in program.sandbox.admin.dump_d365()} - {None, 1}
+    assert present
+    assert dict(result.unknown_codes) == {"gendercode": present}
+
+
+async def test_rows_that_were_read_before_the_feed_moved_on_are_not_stored(runtime: Runtime) -> None:
+    async with capturing(runtime) as capture:
+        await capture.run()
+        before = runtime.ledger.feed("contact")
+        assert before is not None
+        page = await first_page(capture)
+        await capture.run()  # of another worker, which may have brought something newer
+        with pytest.raises(FeedMoved):
+            capture.store(page, before.version, CaptureResult())
+        old = page.rows.with_columns(pl.lit("older").alias("lastname"))
+        with pytest.raises(FeedMoved):
+            capture.store(Page(old, [], None, None), before.version, CaptureResult(), resend=True)
+        assert runtime.ledger.counts()["contact"].records == 50
+        result = await capture.run()
+        assert result.changed == 0
+
+
+async def test_rows_beside_the_feed_leave_its_position_where_it_is(runtime: Runtime) -> None:
+    async with capturing(runtime) as capture:
+        await capture.run()
+        before = runtime.ledger.feed("contact")
+        assert before is not None
+        after = capture.store(await first_page(capture), before.version, CaptureResult())
+        assert (after.link, after.kind, after.complete) == (before.link, before.kind, before.complete)
+        assert after.version == before.version + 1
+
+
+async def test_a_replay_goes_on_when_another_worker_moved_the_feed_meanwhile(runtime: Runtime) -> None:
+    async with capturing(runtime) as capture:
+        await capture.run()
+    moves = 0
+
+    def another_worker(result: CaptureResult) -> None:
+        nonlocal moves
+        feed = runtime.ledger.feed("contact")
+        if moves < 2 and feed is not None:
+            moves += 1
+            runtime.ledger.polled("contact", feed.version, feed.link)
+
+    runtime.ledger.ask_for_replay("contact", EARLIEST, LATEST, resend=True)
+    async with capturing(runtime, page_size=20) as capture:
+        watched = Capture(
+            runtime.ledger,
+            capture.client,
+            capture.table,
+            capture.mapping,
+            "worker",
+            page_size=20,
+            progress=another_worker,
+        )
+        await watched.run()
+    assert moves == 2
+    assert runtime.ledger.replay("contact") is None
+    assert runtime.ledger.counts()["contact"].pending == 50
+
+
+async def test_a_table_that_is_captured_by_somebody_else_is_waited_for(runtime: Runtime) -> None:
+    assert runtime.ledger.lease_feed("contact", "somebody else", 60)
+    async with capturing(runtime, wait_seconds=0.3) as capture:
+        with pytest.raises(CaptureBusy, match="Another run has been capturing contact"):
+            await capture.run()
+    async with capturing(runtime, wait_seconds=60) as capture:
+        waiting = asyncio.create_task(capture.run())
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        runtime.ledger.release_feed("contact", "somebody else")
+        assert (await waiting).new == 50
