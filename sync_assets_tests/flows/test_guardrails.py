@@ -125,13 +125,22 @@ def lines(program: Program) -> Callable[[], dict[str, tuple[str, str]]]:
     return told
 
 
-STORE: dict[str, Any] = {
-    "table": "account",
-    "resource": "cusStore",
-    "api": "customResources",
-    "key": "cusStoreId",
-    "fields": {"name": "cusName", "emailaddress1": "cusEmail"},
-}
+def test_personal_data_that_hangs_on_nobody_is_a_warning_with_the_privacy_reason(
+    program: Program, lines: Callable[[], dict[str, tuple[str, str]]]
+) -> None:
+    store = {
+        "table": "new_order",
+        "resource": "cusStore",
+        "api": "customResources",
+        "key": "cusStoreId",
+        "fields": {"new_name": "cusEmail"},
+    }
+    with_tables(program, CONTACT, store)
+    told = lines()
+    outcome, message = told["new_order: personal data is linked to profile"]
+    assert outcome == "warn"
+    assert "no link leads from cusStore to profile: a privacy request for a person would not find them" in message
+    assert told["contact: personal data is linked to profile"][0] == "ok"
 
 
 def test_doctor_has_a_line_for_each_guardrail(
