@@ -18,13 +18,13 @@ class FeedMoved(LedgerError):
 
 
 class TooManyDeletes(LedgerError):
-    """Pages would delete more records than the guard allows; nothing of the last one was written, nor its position."""
+    """A read found more deletions than the guard allows; they are held back, all else was stored."""
 
     def __init__(self, table: str, deletes: int, allowed: int) -> None:
         self.deletes = deletes
         super().__init__(
             f"Dynamics 365 reports {deletes:,} records of {table} as gone; max_delete_share allows {allowed:,}.",
-            f"The table waits. If that is right, `sync-assets approve-deletes {table}`, else look at Dynamics 365.",
+            f"They are held back. If that is right, `sync-assets approve-deletes {table}`, else look at Dynamics 365.",
         )
 
 
