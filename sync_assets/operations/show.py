@@ -76,10 +76,11 @@ def _said_of_plan(document: dict[str, Any]) -> Iterator[str]:
     calls, budget = sum(document["engine_calls"].values()), document["budget"]
     if budget:
         left, per_day = calls - budget["fits_today"], budget["engine_calls_per_day"]
-        days = f"{left:,} are left for later" + (f", {-(-left // per_day):,} days more" if per_day else "")
+        days = -(-left // max(1, per_day))
+        later = f"the other {left:,} take {days:,} more day{'s' if days > 1 else ''}" if left else "that is all of them"
         yield (
             f"engine_calls_per_day is {per_day:,}, {budget['used_today']:,} were made today: {budget['fits_today']:,} "
-            f"of {calls:,} fit today, {days if left else 'that is all of them'}."
+            f"of {calls:,} fit today, {later}."
         )
     yield from document["notes"]
 

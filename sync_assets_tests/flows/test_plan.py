@@ -1,0 +1,393 @@
+"""`plan` says what `sync` then does, and leaves everything everywhere as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import sqlalchemy as sa
+import yaml
+
+from sync_assets.ingress.flows import capture_table, push_table
+from sync_assets.operations.plan import Planned, plan
+from sync_assets.operations.report import document
+from sync_assets_tests.postgres import PostgresServer
+from sync_assets_tests.program import CONTACT, Program, calls, capture
+from sync_assets_tests.sandbox.chain_configuration import CHAIN_LINKS, chain_configuration
+from sync_assets_tests.sandbox_process import SandboxProcess
+
+STATES = ("pending", "waiting", "waiting_for", "failed", "held", "deletes_held_back")
+RESOURCES = {"contact": "profile", "new_order": "cusOrder", "new_orderline": "cusOrderLine"}
+ACTIVE = {"rules": [{"field": "statecode", "is": "eq", "value": 0}], "delete_filtered_out": True}
+
+
+@pytest.fixture(scope="module")
+def systems() -> Iterator[SandboxProcess]:
+    """One sandbox for most tests of this file; each empties it first."""
+    with SandboxProcess(contacts=0) as one:
+        yield one
+        assert one.errors == ""
+
+
+@pytest.fixture
+def program(systems: SandboxProcess, tmp_path: Path) -> Program:
+    admin = systems.admin
+    for table, resource in reversed(RESOURCES.items()):
+        admin.delete(table, [row[f"{table}id"] for row in admin.dump_d365(table)])
+        pkeys = [one["PKey"] for one in admin.dump_campaign(resource)]
+        admin.post("/campaign/delete", {"resource": resource, "pkeys": pkeys})
+    admin.clear_journal()
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    home.mkdir()
+    temporary.mkdir()
+    return Program(systems, home, {**deepcopy(CONTACT), "apply_deletes": True}, {"TMPDIR": str(temporary)})
+
+
+@pytest.fixture
+def temporary(program: Program) -> Path:
+    """Where the program's temporary files go."""
+    return Path(program.more["TMPDIR"])
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either(request: pytest.FixtureRequest, program: Program) -> Iterator[Program]:
+    """The program with its ledger in either database."""
+    if request.param == "sqlite":
+        yield program
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    with server.database() as url:
+        program.more["SYNC_ASSETS_LEDGER_URL"] = url
+        yield program
+
+
+def everything(program: Program) -> dict[str, Any]:
+    """Both systems, the engine calls so far, the ledger row by row, every file of the installation, temporary ones."""
+    admin, url = program.sandbox.admin, program.more.get("SYNC_ASSETS_LEDGER_URL")
+    found: dict[str, Any] = {"calls": admin.engine_calls()}
+    for table, resource in RESOURCES.items():
+        found |= {table: admin.dump_d365(table), resource: admin.dump_campaign(resource)}
+    assert program.env  # writes the configuration file
+    files = [*program.home.rglob("*"), *Path(program.more["TMPDIR"]).rglob("*")]
+    found["files"] = {path: path.read_bytes() if path.is_file() else b"" for path in files}
+    if url:
+        engine = sa.create_engine(url)
+        with engine.connect() as connection:
+            for name in sa.inspect(connection).get_table_names():
+                found[name] = sorted(map(repr, connection.exec_driver_sql(f"SELECT * FROM {name}")))
+        engine.dispose()
+    return found
+
+
+def planned(program: Program) -> dict[str, Any]:
+    """What `plan` says, having changed nothing."""
+    before, writes = everything(program), written(program)
+    told = _planned(program)
+    assert told.problems == []
+    assert everything(program) == before
+    assert written(program) == writes
+    return told.document
+
+
+def _planned(program: Program) -> Planned:
+    runtime = program.runtime()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", program.more["TMPDIR"])
+        told = plan(runtime)
+    runtime.close()
+    return told
+
+
+def written(program: Program) -> int:
+    """Requests that were to change something, in either system."""
+    admin = program.sandbox.admin
+    entries = [*admin.journal("d365"), *admin.journal("campaign")]
+    return sum(entry["method"] != "GET" for entry in entries)
+
+
+def flown(program: Program) -> dict[str, Any]:
+    """What `sync` does without Dagster, which takes most of its time; what it would print."""
+    runtime = program.runtime()
+
+    async def fly() -> None:
+        tables = runtime.config.in_link_order
+        read_again = True
+        while read_again:
+            for config in tables:
+                await capture_table(runtime, config)
+                await push_table(runtime, config)
+            while any(counts.pending for counts in runtime.ledger.counts().values()):
+                for config in tables:
+                    await push_table(runtime, config)
+            read_again = any(runtime.ledger.unread(config.table, 1) for config in tables)
+
+    asyncio.run(fly())
+    found = document(runtime, runtime.calls)
+    runtime.close()
+    return found
+
+
+def foretold(program: Program, sync: Callable[[Program], dict[str, Any]] = flown) -> dict[str, int]:
+    """Plans, syncs, compares them in everything that both tell; the engine calls that it cost."""
+    told = planned(program)
+    done = sync(program)
+    assert told["engine_calls"] == done["engine_calls"]
+    for table, says in told["tables"].items():
+        found = done["tables"][table]
+        assert {name: says[name] for name in STATES} == {name: found[name] for name in STATES}, table
+        assert says["unchanged"] + says["insert"] + says["update"] == found["synced"], table
+    kinds = told["engine_calls"]
+    assert kinds == {kind: sum(says["engine_calls"][kind] for says in told["tables"].values()) for kind in kinds}, (
+        "the sum of the tables"
+    )
+    assert planned(program)["engine_calls"] == calls(), "nothing is left to be done"
+    return kinds
+
+
+def through_dagster(program: Program) -> dict[str, Any]:
+    done = program.sync()
+    assert done.problems == []
+    return done.document
+
+
+class TestOneTable:
+    def test_from_the_first_load_on_through_all_that_may_happen(self, either: Program) -> None:
+        admin = either.sandbox.admin
+        ids = admin.create("contact", *({"lastname": f"N{n}", "jobtitle": "Nurse"} for n in range(20)))
+        told = planned(either)
+        assert told["tables"]["contact"] == {
+            "resource": "profile",
+            "insert": 20,
+            "update": 0,
+            "delete": 0,
+            "unchanged": 0,
+            "pending": 0,
+            "waiting": 0,
+            "waiting_for": {},
+            "held": 0,
+            "failed": 0,
+            "deletes_held_back": 0,
+            "uncertain": 0,
+            "engine_calls": calls(insert=20),
+        }
+        assert (told["budget"], told["notes"]) == (None, [])
+        assert foretold(either, through_dagster) == calls(insert=20)
+
+        admin.change("contact", ids[:3], jobtitle="Teacher")
+        admin.change("contact", ids[3:5], birthdate="1980-01-02")  # not sent later
+        admin.delete("contact", ids[5:7])
+        [brief] = admin.create("contact", {"lastname": "Brief"})
+        admin.delete("contact", [brief])
+        admin.create("contact", {"lastname": "New"}, {"lastname": "Newer"})
+        assert foretold(either) == calls(insert=2, update=3, delete=2, read=2)
+
+        either.table["fields"] = {**either.table["fields"], "middlename": "middleName"}
+        assert foretold(either) == calls(update=20)  # a changed mapping
+
+        admin.change("contact", ids[8:10], statecode=1)
+        either.table["filters"] = ACTIVE
+        assert foretold(either) == calls(delete=2, read=2)
+        admin.change("contact", ids[8:9], statecode=0)
+        admin.expire("contact")
+        admin.delete("contact", ids[10:11])
+        assert foretold(either) == calls(insert=1, delete=1, read=1)  # a full read
+
+    def test_what_is_pending_already(self, either: Program) -> None:
+        admin = either.sandbox.admin
+        ids = admin.create("contact", *({"lastname": f"N{n}"} for n in range(5)))
+        runtime = either.runtime()
+        capture(runtime)
+        runtime.ledger.claim("contact", owner="another", limit=2, lease_seconds=2)
+        runtime.close()
+        admin.change("contact", ids[:1], lastname="Changed")
+        told = planned(either)["tables"]["contact"]
+        assert told["insert"] + told["update"] == 5  # those of the other worker, too
+        assert told["uncertain"] == 2
+
+    def test_what_the_mapping_refuses(self, program: Program) -> None:
+        del program.table["fields"]["jobtitle"]["truncate"]
+        program.table["fields"]["jobtitle"] = {"to": "cusJobTitle"}
+        program.sandbox.admin.create("contact", {"lastname": "Fine"}, {"lastname": "Long", "jobtitle": "x" * 100})
+        assert foretold(program) == calls(insert=1)
+        assert planned(program)["tables"]["contact"]["failed"] == 1
+
+    def test_updates_by_a_filter_cost_a_read_more(self, program: Program) -> None:
+        program.table |= {
+            "address": "filter",
+            "filter": {"name": "byExternalId", "parameter": "externalId_parameter"},
+        }
+        admin = program.sandbox.admin
+        ids = admin.create("contact", *({"lastname": f"N{n}"} for n in range(4)))
+        assert foretold(program) == calls(insert=4)
+        admin.change("contact", ids[:2], jobtitle="Nurse")
+        admin.delete("contact", ids[2:3])
+        assert foretold(program) == calls(update=2, delete=1, read=3)
+
+    def test_the_budget_of_the_day_says_how_much_fits(self, program: Program) -> None:
+        admin = program.sandbox.admin
+        admin.create("contact", *({"lastname": f"N{n}"} for n in range(7)))
+        flown(program)
+        admin.create("contact", *({"lastname": f"M{n}"} for n in range(9)))
+        program.guardrails = {"engine_calls_per_day": 11, "concurrency": 1}
+        told = planned(program)
+        assert told["engine_calls"] == calls(insert=9)
+        assert told["budget"] == {"engine_calls_per_day": 11, "used_today": 7, "left_today": 4, "fits_today": 4}
+        _, output, _ = program.run("plan")
+        assert "7 were made today: 4 of 9 fit today, the other 5 take 1 more day." in " ".join(output.split())
+        assert program.sync().document["engine_calls"] == calls(insert=4)
+
+    def test_a_mass_deletion_is_held_back_and_no_error(self, program: Program) -> None:
+        admin = program.sandbox.admin
+        ids = admin.create("contact", *({"lastname": f"N{n}"} for n in range(120)))
+        flown(program)
+        admin.delete("contact", ids[:20])
+        admin.change("contact", ids[20:23], jobtitle="Nurse")
+        told = planned(program)
+        assert told["tables"]["contact"]["deletes_held_back"] == 20
+        assert "approve-deletes contact" in told["notes"][0]
+        status, output, errors = program.run("plan")
+        assert (status, errors) == (0, "")
+        assert "20 deletions are held back" in output
+        assert foretold(program, through_dagster) == calls(update=3)
+        assert program.run("approve-deletes", "contact")[0] == 0
+        assert foretold(program) == calls(delete=20, read=20)
+
+    def test_records_in_doubt_are_told(self, program: Program) -> None:
+        """Claimed by a worker that is gone: nobody knows whether it had sent them."""
+        program.sandbox.admin.create("contact", *({"lastname": f"N{n}"} for n in range(3)))
+        runtime = program.runtime()
+        capture(runtime)
+        runtime.ledger.claim("contact", owner="gone", limit=2, lease_seconds=60)
+        runtime.ledger.release("gone")
+        runtime.close()
+        told = planned(program)
+        assert told["tables"]["contact"]["uncertain"] == 2
+        assert "2 records were sent before without an answer" in told["notes"][0]
+        done = flown(program)["engine_calls"]
+        assert abs(sum(done.values()) - sum(told["engine_calls"].values())) <= 2
+
+
+class TestLinkedTables:
+    @pytest.mark.parametrize(
+        ("either", "style", "cardinality", "address"),
+        [
+            ("sqlite", "key", "one", "url"),
+            ("postgresql", "key", "zero_or_one", "filter"),
+            ("postgresql", "join", "one", "url"),
+            ("sqlite", "join", "zero_or_one", "url"),
+        ],
+        indirect=["either"],
+    )
+    def test_a_chain_arrives_changes_hands_and_goes(
+        self,
+        either: Program,
+        style: Literal["key", "join"],
+        cardinality: Literal["one", "zero_or_one"],
+        address: Literal["url", "filter"],
+    ) -> None:
+        program, admin = either, either.sandbox.admin
+        self.configure(program, style, cardinality, address)
+        a, b, late = admin.create("contact", {"lastname": "A"}, {"lastname": "B"}, {"lastname": "Late"})
+        admin.change("contact", [late], statecode=1)
+        program.table["filters"] = ACTIVE
+        orders = admin.create(
+            "new_order", *({"new_name": f"O{n}", "new_contactid": to} for n, to in enumerate([a, a, b, late, None]))
+        )
+        lines = admin.create(
+            "new_orderline", *({"new_name": f"L{n}", "new_orderid": to} for n, to in enumerate([*orders, orders[0]]))
+        )
+        first = foretold(program)
+        sent = {"one": 2 + 3 + 4, "zero_or_one": 2 + 5 + 6}[cardinality]
+        assert first == calls(insert=sent)
+
+        admin.change("contact", [late], statecode=0)  # its children go by themselves, or are linked
+        foretold(program)
+        admin.change("new_order", orders[1:2], new_contactid=b)
+        admin.change("new_orderline", lines[:1], new_name="Changed")
+        foretold(program)
+        admin.change("contact", [late], statecode=1)  # and are taken back
+        foretold(program)
+        admin.on_parent_delete(new_order="cascade", new_orderline="cascade")
+        admin.delete("contact", [a])
+        foretold(program)
+        admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
+        admin.delete("contact", [b])
+        foretold(program)
+
+    @staticmethod
+    def configure(
+        program: Program,
+        style: Literal["key", "join"] = "key",
+        cardinality: Literal["one", "zero_or_one"] = "one",
+        address: Literal["url", "filter"] = "url",
+    ) -> None:
+        program.table, *program.further = yaml.safe_load(chain_configuration(style, cardinality, address))["tables"]
+        for resource, (link, attribute) in CHAIN_LINKS.items():
+            program.sandbox.admin.publish_link(resource, link, cardinality, attribute if style == "join" else None)
+
+    def test_what_the_command_line_tells_comes_about(self, program: Program) -> None:
+        admin = program.sandbox.admin
+        self.configure(program)
+        [contact] = admin.create("contact", {"lastname": "A"})
+        [order, orphan] = admin.create(
+            "new_order", {"new_name": "O", "new_contactid": contact}, {"new_name": "P", "new_contactid": None}
+        )
+        admin.create("new_orderline", {"new_name": "L", "new_orderid": order}, {"new_name": "M", "new_orderid": orphan})
+        before = everything(program)
+        status, told = program.json("plan")
+        assert status == 0
+        assert everything(program) == before
+        inserts = {table: says["insert"] for table, says in told["tables"].items()}
+        assert inserts == {"contact": 1, "new_order": 1, "new_orderline": 1}
+        assert told["tables"]["new_order"]["waiting"] == 1
+        status, output, _ = program.run("plan")
+        assert status == 0
+        [total] = [line.split() for line in output.splitlines() if line.split()[:2] == ["in", "all"]][:1]
+        assert total == ["in", "all", "3", "0", "0", "0", "0", "2", "0", "0"]
+        assert "new_order: 1 wait for a parent" in output
+        status, done = program.json("sync")
+        assert (status, done["engine_calls"]) == (2, told["engine_calls"])
+
+
+class TestTrouble:
+    def test_a_table_that_is_not_ready_is_a_message_and_nothing_is_written(self, program: Program) -> None:
+        program.table["fields"]["nickname"] = "cusNoSuchThing"
+        before = everything(program)
+        status, output, errors = program.run("plan", "--json")
+        assert (status, output) == (1, "")
+        assert "cusNoSuchThing" in errors
+        assert everything(program) == before
+
+    @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+    def test_one_that_is_interrupted_leaves_no_file(
+        self, program: Program, temporary: Path, end: signal.Signals
+    ) -> None:
+        admin = program.sandbox.admin
+        admin.create("contact", {"lastname": "A"})
+        before = everything(program)
+        admin.latency("d365", 5000)
+        try:
+            process = program.start("plan")
+            while not list(temporary.rglob("scratch.db")):
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(end)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            admin.latency("d365", 0)
+        assert process.returncode == 130, errors
+        assert "Nothing was written" in errors
+        assert everything(program) == before
+
+
+def test_before_anything_was_ever_captured_no_ledger_is_made(program: Program) -> None:
+    program.sandbox.admin.create("contact", {"lastname": "A"})
+    assert planned(program)["engine_calls"] == calls(insert=1)
+    assert not list(program.home.rglob("ledger.db*"))
