@@ -144,7 +144,9 @@ def settle(
     retry_after: float | None = None,
 ) -> SettleResult:
     """The same outcome for all of them."""
-    return ledger.settle(owner, [Outcome(one.seq, result, one.hash, reason, retry_after) for one in claimed], {})
+    return ledger.settle(
+        owner, [Outcome(one.seq, result, one.hash, reason, retry_after, one.links) for one in claimed], {}
+    )
 
 
 def push(ledger: Ledger, owner: str = "worker", *, table: str = "contact") -> list[Claimed]:

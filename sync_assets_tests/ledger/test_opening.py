@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import sync_assets.ledger
-from sync_assets.ledger import Ledger, LedgerError
+from sync_assets.ledger import Counts, Gate, Ledger, LedgerError, LinkSpec
 from sync_assets.ledger.migrate import HEAD, VERSION_TABLE
 from sync_assets.ledger.schema import metadata
-from sync_assets_tests.ledger.helpers import capture, row, stored
+from sync_assets_tests.ledger.helpers import capture, guid, linked, push, row, stored
 
 SECRET = "correct-horse"
 
@@ -46,13 +48,81 @@ def test_the_migrations_bring_about_the_schema_that_the_code_knows(url: str) -> 
     engine.dispose()
 
 
+def first_version(url: str) -> None:
+    """A ledger as the first version left it: one contact settled, one to be sent, one refused, one taken."""
+    engine = sa.create_engine(url)
+    if engine.name == "sqlite":
+        Path(engine.url.database or "").parent.mkdir(parents=True)
+    settings = Config()
+    settings.set_main_option("script_location", "sync_assets.ledger:migrations")
+    settings.attributes["version_table"] = VERSION_TABLE
+    with engine.begin() as connection:
+        settings.attributes["connection"] = connection
+        command.upgrade(settings, "0001")
+        old = sa.MetaData()
+        old.reflect(connection, only=["sync_record", "sync_tally", "sync_pending_day", "sync_feed"])
+        told = {"table_name": "contact", "day": 20_000, "changed_at": 1, "desired_hash": row("anna")["hash"]}
+        pending = {**told, "state": 1, "payload": row("anna")["payload"]}
+        records = [
+            {**told, "id": guid("settled"), "state": 0, "acked_hash": told["desired_hash"]},
+            {**pending, "id": guid("pending")},
+            {**told, "id": guid("refused"), "state": 3, "refusal": "too long", "failed_since": 1},
+            {**pending, "id": guid("taken"), "uncertain": 1, "lease_owner": "ada", "lease_until": 1},
+        ]
+        for values in records:
+            connection.execute(sa.insert(old.tables["sync_record"]).values(values))
+        for state, number in [(0, 1), (1, 2), (3, 1)]:
+            tally = {"table_name": "contact", "state": state, "records": number}
+            connection.execute(sa.insert(old.tables["sync_tally"]).values(tally))
+        connection.execute(
+            sa.insert(old.tables["sync_pending_day"]).values(table_name="contact", day=20_000, records=2)
+        )
+        feed = {"link": "https://d365/next", "kind": "delta", "fingerprint": "columns", "complete": True}
+        feed |= {"resend": False, "deletes_approved": False, "deletes": 0, "read_id": 1, "version": 7}
+        connection.execute(
+            sa.insert(old.tables["sync_feed"]).values(table_name="contact", saved_at=1, polled_at=1, **feed)
+        )
+    engine.dispose()
+
+
+def test_a_ledger_of_the_first_version_is_brought_up_to_date_and_goes_on(new_url: str) -> None:
+    first_version(new_url)
+    link = LinkSpec("cusContact", "contact")
+    with Ledger.open(new_url) as ledger:
+        assert ledger.counts()["contact"] == Counts(synced=1, pending=2, failed=1)
+        feed = ledger.feed("contact")
+        assert feed is not None
+        assert (feed.version, feed.link, feed.kind) == (7, "https://d365/next", "delta")
+        assert {(one.id, one.operation, one.uncertain) for one in push(ledger)} == {
+            (guid("pending"), "insert", False),
+            (guid("taken"), "insert", True),
+        }
+        assert capture(ledger, row("settled"), row("pending"), deleted=["taken"]).unchanged == 2
+        names = ["settled", "pending", "refused"]
+        page = linked([row(f"order of {name}") for name in names], cusContact=names)
+        capture(ledger, page=page, table="order", links=[link])
+        assert len(push(ledger, table="order")) == 2
+        assert ledger.waiting_reasons("order") == {Gate.ABSENT: 1}
+        assert [one.operation for one in push(ledger)] == ["delete"]
+        capture(ledger, row("refused"))
+        push(ledger)
+        assert len(push(ledger, table="order")) == 1
+        assert ledger.counts() == {"contact": Counts(synced=3), "order": Counts(synced=3)}
+
+
 def test_partial_indexes_are_partial_on_both_databases(url: str) -> None:
     engine = sa.create_engine(url)
     partial = "SELECT sql FROM sqlite_master" if engine.name == "sqlite" else "SELECT indexdef FROM pg_indexes"
     with engine.connect() as connection:
         definitions = [str(text).lower() for text in connection.exec_driver_sql(partial).scalars() if text]
     engine.dispose()
-    for index in ("sync_record_pending", "sync_record_day", "sync_record_stuck", "sync_record_lease"):
+    for index in (
+        "sync_record_pending",
+        "sync_record_day",
+        "sync_record_stuck",
+        "sync_record_lease",
+        "sync_link_other",
+    ):
         assert any(f"index {index} " in text and " where " in text for text in definitions)
 
 

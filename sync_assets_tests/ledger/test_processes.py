@@ -10,6 +10,7 @@ from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
+import sqlalchemy as sa
 
 from sync_assets.ledger import Counts, Ledger, Outcome
 from sync_assets_tests.ledger.helpers import capture, claim, frame, many, row, stored
@@ -107,11 +108,13 @@ def test_a_worker_killed_at_any_moment_has_settled_whole_batches(real_ledger: Le
 
 
 def settle_down(ledger: Ledger) -> None:
-    """PostgreSQL may still be at the last statement of a process that is gone; a writer waits for it."""
-    feed = ledger.feed("contact")
-    if feed is not None:
-        ledger.polled("contact", feed.version)
-    ledger.renew("nobody", 1)
+    """PostgreSQL may still be at the last statement of a process that is gone; a lock on its tables waits for it."""
+
+    def wait(connection: sa.Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("LOCK TABLE sync_feed, sync_record, sync_tally IN EXCLUSIVE MODE")
+
+    ledger._database.write(wait)
 
 
 def test_threads_share_a_ledger(ledger: Ledger) -> None:
