@@ -16,12 +16,13 @@ KILLED_PAGE = 500
 
 
 def push_all(ledger: Ledger, name: str) -> Iterator[list[tuple[int, str | None]]]:
-    """Claim and acknowledge until nothing is left; says what was sent, batch by batch."""
-    idle = 0
-    while idle < 5:
+    """Claim and acknowledge until the last page is in and nothing is left; says what was sent, batch by batch."""
+    while True:
+        feed = ledger.feed("contact")
         claimed = ledger.claim("contact", owner=name, limit=40, lease_seconds=60)
-        idle = 0 if claimed else idle + 1
         if not claimed:
+            if feed and feed.complete and not ledger.counts()["contact"].pending:
+                return
             time.sleep(0.05)
             continue
         outcomes = [Outcome(one.seq, "done", one.hash) for one in claimed]
