@@ -18,6 +18,7 @@ from sync_assets.ingress import quality
 from sync_assets.ingress.assets import campaign_key, d365_key
 from sync_assets.ingress.drift import Drift, drift
 from sync_assets.ledger import Feed
+from sync_assets.ledger.waiting import WAITING_FOR
 from sync_assets.runtime import Runtime
 
 POLLED_CHECK = "change_feed_is_polled"
@@ -52,7 +53,7 @@ def backlog_checks(config: TableConfig, runtime: Runtime) -> dg.AssetChecksDefin
 def backlog_results(config: TableConfig, runtime: Runtime, now: datetime) -> list[dg.AssetCheckResult]:
     ledger = runtime.ledger
     counts = ledger.counts().get(config.table)
-    by_reason = {quality.WAITING_FOR[gate]: number for gate, number in ledger.waiting_reasons(config.table).items()}
+    by_reason = {WAITING_FOR[gate]: number for gate, number in ledger.waiting_reasons(config.table).items()}
     return [
         quality.waiting(config, by_reason, ledger.oldest_waiting(config.table), now),
         quality.backlog(config, counts.pending if counts else 0, ledger.oldest_pending(config.table), now),

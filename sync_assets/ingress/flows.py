@@ -66,7 +66,7 @@ async def push_table(runtime: Runtime, config: TableConfig, days: tuple[date, da
             owner=worker_id(),
             days=days,
             concurrency=runtime.config.guardrails.concurrency,
-            calls_left=await asyncio.to_thread(_calls_left, runtime),
+            calls_left=lambda: _calls_left(runtime),
             progress=lambda done: runtime.progress(f"sending {config.table}", done),
         )
         runtime.calls.update(result.calls)

@@ -39,6 +39,8 @@ GRACE = 5.0
 HOPELESS = 30
 """Records in a row that Campaign fails on, with none in between that it takes, until we leave it alone."""
 
+CallsLeft = Callable[[], int | None]
+
 _NO_ANSWER = frozenset({None, 429, 502, 503, 504})
 _SAYS_NOTHING = frozenset({0, 401})
 
@@ -52,16 +54,18 @@ async def push(
     days: tuple[date, date] | None = None,
     concurrency: int = 64,
     lease_seconds: float = 180.0,
-    calls_left: int | None = None,
+    calls_left: CallsLeft = lambda: None,
     progress: Callable[[int], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> PushResult:
     """Sends what is pending of a table until nothing more can be sent now.
 
     owner: a name for this worker that no other one ever has. days: only records of these days, both included.
-    calls_left: engine calls that may still be made. progress: told now and then how many records are done or refused.
-    stop: set it to end early. An unreachable, refusing or throttling Campaign ends the push with `stopped`, too, and
-    does not raise; a ledger that fails does (LedgerError).
+    calls_left: engine calls that may still be made as the ledger counts them, None without a limit; asked again each
+    time that calls were counted there, since other pushes draw on the same budget.
+    progress: told now and then how many records are done or refused. stop: set it to end early.
+    An unreachable, refusing or throttling Campaign ends the push with `stopped`, too, and does not raise; a ledger that
+    fails does (LedgerError).
     """
     holding = Holding(ledger, target.table, owner, lease_seconds, days)
     return await _Push(holding, client, target, concurrency, calls_left, progress).run(stop)
@@ -78,11 +82,12 @@ class _Push:
         client: CampaignClient,
         target: Target,
         concurrency: int,
-        calls_left: int | None,
+        calls_left: CallsLeft,
         progress: Callable[[int], None] | None,
     ) -> None:
         self._holding, self._client, self._target = holding, client, target
         self._calls_left, self._progress = calls_left, progress
+        self._allowed: int | None = None  # calls that this push may make in all
         self._concurrency = max(1, concurrency)
         self._result = PushResult()
         self._limiter = Limiter(self._concurrency)
@@ -102,6 +107,7 @@ class _Push:
 
     async def run(self, stop: asyncio.Event | None) -> PushResult:
         started = time.monotonic()
+        self._tell()
         feeder = asyncio.create_task(self._feed())
         workers = [asyncio.create_task(self._work()) for _ in range(self._concurrency)]
         helpers = [self._holding.keep_settling(self._tell), self._holding.keep_leases(), self._heed(stop)]
@@ -160,6 +166,8 @@ class _Push:
         await asyncio.Event().wait()
 
     def _tell(self) -> None:
+        left = self._calls_left()
+        self._allowed = None if left is None else self._holding.stored_calls.total() + left
         if self._progress:
             self._progress(self._result.done + self._result.refused)
 
@@ -235,7 +243,7 @@ class _Push:
         if not self._stopping.is_set():
             if not self._holding.leases_last():
                 self._stop("The ledger did not renew our leases in time.")
-            elif self._calls_left is not None and self._holding.calls.total + self._leaving >= self._calls_left:
+            elif self._allowed is not None and self._holding.calls.total + self._leaving >= self._allowed:
                 self._stop("The day's budget of engine calls is spent (guardrails: engine_calls_per_day).")
         if self._stopping.is_set():
             raise _Stopped

@@ -13,7 +13,7 @@ import dagster as dg
 
 from sync_assets.config import TableConfig
 from sync_assets.ingress.drift import TWICE, Drift
-from sync_assets.ledger import Counts, Gate
+from sync_assets.ledger import Counts
 
 REFUSED = "no_record_is_refused"
 WAITING = "no_record_waits_long"
@@ -29,14 +29,6 @@ TEXTS = {
     TWICE_CHECK: "No two records of Campaign carry the same id of Dynamics 365.",
 }
 """Check -> what it says when it holds. All of them stand on campaign/<resource>, none blocks."""
-
-WAITING_FOR = {
-    Gate.OPEN: "nothing",
-    Gate.COMING: "a parent that is still to be acknowledged",
-    Gate.ABSENT: "a parent that is not in scope: filtered out, refused, deleted, not mapped, or none at all",
-    Gate.UNREAD: "its row, which is to be read again from Dynamics 365",
-    Gate.CHILDREN: "its children, which are to be deleted first",
-}
 
 LONG = timedelta(hours=1)
 TOO_LONG = timedelta(days=1)

@@ -8,6 +8,15 @@ from sync_assets.ledger import schema, times
 from sync_assets.ledger.model import Gate
 from sync_assets.ledger.room import Room
 
+WAITING_FOR = {
+    Gate.OPEN: "nothing",
+    Gate.COMING: "a parent that is still to be acknowledged",
+    Gate.ABSENT: "a parent that is not in scope: filtered out, refused, deleted, not mapped, or none at all",
+    Gate.UNREAD: "its row, which is to be read again from Dynamics 365",
+    Gate.CHILDREN: "its children, which are to be deleted first",
+}
+"""What a record at each gate waits for, in words."""
+
 _R = schema.record.c
 _WAITING = sa.text("state = 2")
 

@@ -16,6 +16,7 @@ from typing import Any
 from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.flows import capture_table
+from sync_assets.ingress.guardrails import check_limits
 from sync_assets.ingress.plan import Rehearsal
 from sync_assets.ingress.preflight import NotReady
 from sync_assets.ingress.target import Target
@@ -64,6 +65,7 @@ class _Plan:
     async def _capture_and_push(self, config: TableConfig) -> None:
         """One run as `sync` starts it: of today's partition, which ends where the capture ends it."""
         try:
+            await asyncio.to_thread(check_limits, self.runtime, config, reading=True)
             captured = await capture_table(self.runtime, config)
         except NotReady as error:
             self.problems.append(error)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ledger import Gate
+from sync_assets.ledger.waiting import WAITING_FOR
 from sync_assets.runtime import Runtime
 
 CALL_KINDS = ("insert", "update", "delete", "read")
@@ -58,15 +58,6 @@ def document(runtime: Runtime, calls: Mapping[str, int]) -> dict[str, Any]:
             "rejected_rows": 0,
         },
     }
-
-
-WAITING_FOR = {
-    Gate.OPEN: "nothing",
-    Gate.COMING: "a parent that Campaign has not acknowledged yet",
-    Gate.ABSENT: "a parent that is not in scope: not mapped, filtered out, refused, deleted, or no parent at all",
-    Gate.UNREAD: "its row to be read again from Dynamics 365",
-    Gate.CHILDREN: "its children to be deleted or unlinked first",
-}
 
 
 def waiting_for(runtime: Runtime, table: str) -> dict[str, int]:

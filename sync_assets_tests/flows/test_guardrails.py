@@ -41,6 +41,8 @@ def test_sync_refuses_before_anything_is_written(program: Program, case: str) ->
     assert says in str(done.problems[0])
     assert program.sandbox.admin.engine_calls() == calls()
     assert done.document["tables"]["contact"]["pending"] == 0
+    status, _, errors = program.run("plan")
+    assert (status, says in errors) == (1, True)
 
 
 def chain(length: int) -> list[dict[str, Any]]:
