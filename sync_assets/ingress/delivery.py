@@ -53,15 +53,15 @@ async def deliver(record: Claimed, records: Records, guard: Guard) -> Delivery:
     return _delivery(record, said, deed)
 
 
-def body(form: str | None, record: Claimed, key: str) -> bytes:
+def body(form: str | None, record: Claimed, key: str, *, patch: bool) -> bytes:
     """What is sent: the stored form and the links by the parents' keys (campaign-standard-api.md section 5, Links).
 
-    No form: the links alone. An insert does not name links that lead nowhere, an update takes them back.
+    No form: the links alone. A POST does not name links that lead nowhere, a PATCH takes them back.
     """
     links = [
         f"{json.dumps(link.attribute)}:{json.dumps({'PKey': link.id} if link.id else None)}"
         for link in record.links
-        if link.keyed and (link.id or record.operation == "update")
+        if link.keyed and (link.id or patch)
     ]
     start = form or json.dumps({key: record.id})
     return ",".join([start.removesuffix("}"), *links]).encode() + b"}"
@@ -73,10 +73,9 @@ async def _write(record: Claimed, records: Records, guard: Guard) -> tuple[Verdi
     An insert that turns out to be an update sends the insert's form: it is the first load of this record, and fields
     that are sent on first load only belong to it.
     """
-    whole = body(record.payload, record, records.key)
-    changes = (
-        body(record.update_payload or record.payload, record, records.key) if record.operation == "update" else whole
-    )
+    form = (record.update_payload or record.payload) if record.operation == "update" else record.payload
+    whole = body(record.payload, record, records.key, patch=False)
+    changes = body(form, record, records.key, patch=True)
     patch = record.operation == "update" or record.uncertain
     taken: Verdict | None = None  # what a POST was told about a key that exists already
     posts = 0
