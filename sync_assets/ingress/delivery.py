@@ -47,7 +47,7 @@ async def deliver(record: Claimed, records: Records, guard: Guard) -> Delivery:
         if said.kind == "missing":
             said = Verdict("done")
     elif record.payload is None and record.operation == "insert":
-        return Delivery("refused", reason="The ledger holds nothing to send for this record: replay the table.")
+        return Delivery("refused", reason="The ledger holds nothing to send for this record: replay the table with --force.")
     else:
         said, deed = await _write(record, records, guard)
     return _delivery(record, said, deed)
@@ -87,7 +87,7 @@ async def _write(record: Claimed, records: Records, guard: Guard) -> tuple[Verdi
             if taken:
                 return Verdict("refused", taken.reason), "updated"  # the key that is taken is not our id
             if record.payload is None:
-                return Verdict("refused", "Campaign no longer holds this record: replay the table."), "updated"
+                return Verdict("refused", "Campaign no longer holds this record: replay the table with --force."), "updated"
             patch = False
         posts += 1
         try:
