@@ -1,6 +1,7 @@
 """The ledger: desired state against acknowledged state, for every D365 row in scope (design.md).
 
 rules      the life of a record, pure functions: start reading here
+standing   where a record belongs, pure functions as well
 ties       parents, children and privacy holds: which records wait for which
 model      the words used with the rest of the program
 schema     the tables; migrations bring them about

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger.rules import Stand
+from sync_assets.ledger.standing import Stand
 
 if TYPE_CHECKING:
     import polars as pl

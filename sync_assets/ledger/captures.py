@@ -9,7 +9,7 @@ from sync_assets.ledger import rules
 from sync_assets.ledger.gone import MOVE, Gone
 from sync_assets.ledger.model import LinkSpec, PageResult, Position, State
 from sync_assets.ledger.room import Tally
-from sync_assets.ledger.rules import Stand
+from sync_assets.ledger.standing import Stand
 
 if TYPE_CHECKING:
     import polars as pl

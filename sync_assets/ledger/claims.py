@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger import rules, schema, times
 from sync_assets.ledger.model import Claimed, Gate, Lease, LinkTo, Operation, Outcome, SettleResult, State
 from sync_assets.ledger.room import Tally
-from sync_assets.ledger.rules import Stand
+from sync_assets.ledger.standing import Stand
 from sync_assets.ledger.ties import TiedRecords
 
 _R = schema.record.c

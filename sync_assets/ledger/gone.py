@@ -14,7 +14,7 @@ from sync_assets.ledger.errors import TooManyDeletes
 from sync_assets.ledger.feeds import Feeds
 from sync_assets.ledger.model import State
 from sync_assets.ledger.room import Tally
-from sync_assets.ledger.rules import Stand
+from sync_assets.ledger.standing import Stand
 from sync_assets.ledger.ties import TiedRecords
 
 GUARDED_ABOVE = 100

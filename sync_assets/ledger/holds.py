@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger import schema, times
 from sync_assets.ledger.model import State
 from sync_assets.ledger.room import Tally
-from sync_assets.ledger.rules import Stand
+from sync_assets.ledger.standing import Stand
 from sync_assets.ledger.ties import Key, TiedRecords
 
 _H = schema.hold.c

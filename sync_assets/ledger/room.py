@@ -12,7 +12,7 @@ from sync_assets.ledger import schema, times
 from sync_assets.ledger.bulk import Bulk, PostgresBulk, SqliteBulk
 from sync_assets.ledger.database import Database
 from sync_assets.ledger.model import State
-from sync_assets.ledger.rules import Stand
+from sync_assets.ledger.standing import Stand
 
 Clock = Callable[[], datetime]
 

@@ -1,4 +1,4 @@
-"""Ties: what a record's parents, children and privacy holds say about it (rules.Ties), found out set by set.
+"""Ties: what a record's parents, children and privacy holds say about it (standing.Ties), found out set by set.
 
 Whatever changes a record, in a capture or by an answer, calls `_regate` in the same transaction: the record, its
 children and its parents are put where they belong, and so on along the links until nothing moves any more. So a child
@@ -16,10 +16,10 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger import rules, schema
+from sync_assets.ledger import schema
 from sync_assets.ledger.model import Gate, LinkSpec, LinkTo, Outcome, State
 from sync_assets.ledger.room import Room, Tally
-from sync_assets.ledger.rules import Rest, Stand, Ties
+from sync_assets.ledger.standing import Rest, Stand, Ties, presence, regated
 
 Key = tuple[str, str]
 """A record by its table and id."""
@@ -230,7 +230,7 @@ class TiedRecords(Room):
         forgotten: list[Stand] = []
         for stand in stands:
             key, one = (stand.table_name, stand.id), said[stand.seq]
-            where = rules.regated(stand, Ties(one.held or key in holds, one.gate, key in hung, one.relink))
+            where = regated(stand, Ties(one.held or key in holds, one.gate, key in hung, one.relink))
             if where is None:
                 tally.remove(stand)
                 forgotten.append(stand)
@@ -300,19 +300,6 @@ def _said_by_parents(links: Sequence[Link], parents: Mapping[Key, Stand]) -> _Sa
         if link.keyed and says != Gate.COMING:
             relink = relink or link.held != new
     return _Said(held, gate, relink, wanted)
-
-
-def presence(parent: Stand | None, linked: bool) -> Gate:
-    """Whether a child may be linked to a parent: OPEN now, COMING later, ABSENT as things are not.
-
-    linked: Campaign's child is linked to it already. If not, an open request for the parent (which may be a delete that
-    was overtaken) is waited for.
-    """
-    if parent is None or parent.leaving:
-        return Gate.ABSENT
-    if parent.acked_hash is not None:
-        return Gate.COMING if parent.uncertain and not linked else Gate.OPEN
-    return Gate.ABSENT if parent.state == State.FAILED else Gate.COMING
 
 
 def _parent_ids(links: Iterable[Link]) -> dict[str, list[str]]:

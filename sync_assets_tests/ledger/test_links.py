@@ -268,6 +268,30 @@ def test_an_optional_child_is_unlinked_before_its_parent_is_deleted(ledger: Ledg
     assert record(ledger, "order").state == State.SETTLED
 
 
+def test_a_refused_child_gives_its_parent_free_by_its_links_alone(ledger: Ledger) -> None:
+    in_campaign(ledger, OPTIONAL)
+    order(ledger, "anna", "b", link=OPTIONAL, refusal="too long")
+    capture(ledger, deleted=["anna"])
+    child = claim_one(ledger, table="order")
+    assert (child.operation, child.payload, child.links) == ("update", None, (LinkTo("cusContact", None, True),))
+    answer(ledger, "done", child)
+    assert record(ledger, "order").state == State.FAILED
+    assert [reject.reason for reject in ledger.rejects("order")] == ["too long"]
+    assert sent(ledger) == ["delete"]
+
+
+def test_a_refused_child_that_moves_gives_its_former_parent_free(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    capture(ledger, row("bert"))
+    sent(ledger)
+    order(ledger, "bert", "b", refusal="too long")
+    capture(ledger, deleted=["anna"])
+    assert sent(ledger, "order") == ["update"]
+    assert sent(ledger) == ["delete"]
+    order(ledger, "bert", "c")
+    assert sent(ledger, "order") == ["update"]
+
+
 def test_a_loose_child_stays_as_it_is_when_its_parent_goes(ledger: Ledger) -> None:
     in_campaign(ledger, LOOSE)
     capture(ledger, deleted=["anna"])

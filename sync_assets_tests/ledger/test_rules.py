@@ -7,8 +7,8 @@ import pytest
 
 from sync_assets.ledger import Outcome, State
 from sync_assets.ledger.model import Gate, LinkTo
-from sync_assets.ledger.rules import Rest, Stand, Ties, after_outcome, regated, rest
-from sync_assets.ledger.ties import presence
+from sync_assets.ledger.rules import after_outcome
+from sync_assets.ledger.standing import Rest, Stand, Ties, presence, regated, rest
 
 A, B = b"a" * 16, b"b" * 16
 PLAIN = Stand(
@@ -142,7 +142,8 @@ def test_whatever_is_claimable_may_be_sent() -> None:
             assert ties.gate != Gate.ABSENT
             assert ties.gate == Gate.OPEN or (record.withdrawn and not record.uncertain)
             assert record.has_payload or record.acked_hash is not None
-            assert record.refusal is None or record.withdrawn
+            links_alone = record.acked_hash is not None and not record.has_payload and ties.relink
+            assert record.refusal is None or record.withdrawn or links_alone
 
 
 def test_what_is_settled_has_nothing_to_send() -> None:
