@@ -205,9 +205,14 @@ def approve_deletes(table: Annotated[str, typer.Argument(help="A mapped table.")
     """Let a mass deletion that the guard stopped go ahead: the next capture of the table, once."""
     runtime = _runtime()
     _known(runtime, table)
-    if not runtime.ledger.approve_deletes(table):
+    feed = runtime.ledger.feed(table)
+    if feed is None:
         fail(f"{table} has never been captured, so there is nothing to delete.")
-    typer.echo(f"The next capture of {table} may delete any number of records.")
+    elif not feed.deletes:
+        typer.echo(f"No deletion of {table} is held back, so there is nothing to approve.")
+    else:
+        runtime.ledger.approve_deletes(table)
+        typer.echo(f"The next capture of {table} lets its {feed.deletes:,} deletions go ahead.")
 
 
 hold = typer.Typer(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import yaml
 
 from sync_assets.ingress.capture import Capture, CaptureResult
@@ -39,7 +40,8 @@ OURS = ("SYNC_ASSETS_", "D365_", "CAMPAIGN_", "DAGSTER_")
 
 @dataclass
 class Program:
-    """One installation. `home`: an empty folder; `table`: the configuration of its table, `further`: of more tables."""
+    """One installation. `home`: an empty folder; `table`: the configuration of its table, `further`: of more tables.
+    `on_disk`: `sync` writes Dagster's events to DAGSTER_HOME, as the command line does."""
 
     sandbox: SandboxProcess
     home: Path
@@ -47,6 +49,8 @@ class Program:
     more: dict[str, str] = field(default_factory=dict[str, str])
     guardrails: dict[str, Any] = field(default_factory=dict[str, Any])
     further: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    on_disk: bool = False
+    _instance: dg.DagsterInstance | None = None
 
     @property
     def env(self) -> dict[str, str]:
@@ -63,12 +67,15 @@ class Program:
         return Runtime(self.env)
 
     def sync(self, runtime: Runtime | None = None) -> Synced:
-        """`sync` in this process, on real Dagster runs."""
+        """`sync` in this process, on real Dagster runs whose events stay in memory unless `on_disk`, where
+        they take twice as long."""
         before = dict(os.environ)
         os.environ["DAGSTER_HOME"] = self.env["DAGSTER_HOME"]
         runtime = runtime or self.runtime()
+        if not self.on_disk:
+            self._instance = self._instance or dg.DagsterInstance.ephemeral()
         try:
-            return sync(runtime)
+            return sync(runtime, instance=self._instance)
         finally:
             runtime.close()
             os.environ.clear()

@@ -63,6 +63,8 @@ class D365Refused(SyncAssetsError):
         super().__init__(cause, remedy)
 
 
+_NO_SUCH_TABLE = ("0x80060888", "0x80040217")
+"""What Dataverse says of metadata that is not there (section 3.4)."""
 _TRACKING_OFF = "Change tracking is not enabled in Dynamics 365{about}."
 _SWITCH_ON = "Switch it on in the table's properties (Advanced options, Track changes) and publish."
 
@@ -92,13 +94,22 @@ class DataverseClient:
     async def table(self, name: str, columns: Collection[str] | None = None) -> Table:
         """The metadata of a table. `columns`: whose labels are wanted (None: all); all columns are listed."""
         path = f"EntityDefinitions(LogicalName='{quote(name)}')"
-        head, attributes = await asyncio.gather(
-            self._json(f"{path}?$select=LogicalName,EntitySetName,PrimaryIdAttribute,ChangeTrackingEnabled", name),
-            self._json(
-                f"{path}/Attributes?$select=LogicalName,AttributeType,AttributeTypeName,IsValidForRead,AttributeOf",
-                name,
-            ),
-        )
+        try:
+            head, attributes = await asyncio.gather(
+                self._json(f"{path}?$select=LogicalName,EntitySetName,PrimaryIdAttribute,ChangeTrackingEnabled", name),
+                self._json(
+                    f"{path}/Attributes?$select=LogicalName,AttributeType,AttributeTypeName,IsValidForRead,AttributeOf",
+                    name,
+                ),
+            )
+        except D365Refused as error:
+            if error.code not in _NO_SUCH_TABLE:
+                raise
+            raise D365Refused(
+                f"Dynamics 365 has no table `{name}`.",
+                "Write its logical name under `tables` in the configuration, in the singular as in `contact`.",
+                error.code,
+            ) from error
         found = {column.name: column for column in map(_column, attributes["value"])}
         wanted = [c for c in found.values() if c.type in _CASTS and (columns is None or c.name in columns)]
         typed: dict[str, dict[str, Any]] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,14 @@ WAITS = (1.0, 3.0, 9.0)
 """Seconds until the next try after words of Campaign that may pass (a bare RST-360011); after the last one: refused."""
 MAX_POSTS = 2
 """POSTs of one delivery at most; the second one only if the first was lost without a trace."""
+
+KeyWorks = Callable[[Records, str], Awaitable[bool]]
+
+_NO_KEY = (
+    "Campaign finds neither this record of {0} nor others that it took before by {1}. Is it the identification key? "
+    "`sync-assets doctor` asks; then `sync-assets retry`. If the records were deleted there, begin with a new ledger."
+)
+FORCE = "replay the table with --force."
 
 Deed = Literal["inserted", "updated", "deleted"]
 
@@ -40,16 +49,20 @@ class Delivery:
     wait: float | None = None
 
 
-async def deliver(record: Claimed, records: Records, guard: Guard) -> Delivery:
-    """Sends one record. Raises what says nothing about it: NotSent, OutcomeUnknown, Unavailable, Denied, ..."""
+async def deliver(record: Claimed, records: Records, guard: Guard, key_works: KeyWorks) -> Delivery:
+    """Sends one record. Raises what says nothing about it: NotSent, OutcomeUnknown, Unavailable, Denied, ...
+
+    key_works: asked before a record that Campaign acknowledged, and does not find, is made again: by a key that
+    identifies nothing it is never found, and each change would make one more of it.
+    """
     if record.operation == "delete":
         said, deed = await records.delete(record.id, guard), "deleted"
         if said.kind == "missing":
             said = Verdict("done")
     elif record.payload is None and record.operation == "insert":
-        return Delivery("refused", reason="The ledger holds nothing to send for this record: replay the table with --force.")
+        return Delivery("refused", reason=f"The ledger holds nothing to send for this record: {FORCE}")
     else:
-        said, deed = await _write(record, records, guard)
+        said, deed = await _write(record, records, guard, key_works)
     return _delivery(record, said, deed)
 
 
@@ -67,7 +80,7 @@ def body(form: str | None, record: Claimed, key: str, *, patch: bool) -> bytes:
     return ",".join([start.removesuffix("}"), *links]).encode() + b"}"
 
 
-async def _write(record: Claimed, records: Records, guard: Guard) -> tuple[Verdict, Deed]:
+async def _write(record: Claimed, records: Records, guard: Guard, key_works: KeyWorks) -> tuple[Verdict, Deed]:
     """POST and PATCH until one of them settles the matter.
 
     An insert that turns out to be an update sends the insert's form: it is the first load of this record, and fields
@@ -87,7 +100,9 @@ async def _write(record: Claimed, records: Records, guard: Guard) -> tuple[Verdi
             if taken:
                 return Verdict("refused", taken.reason), "updated"  # the key that is taken is not our id
             if record.payload is None:
-                return Verdict("refused", "Campaign no longer holds this record: replay the table with --force."), "updated"
+                return Verdict("refused", f"Campaign no longer holds this record: {FORCE}"), "updated"
+            if record.operation == "update" and not record.uncertain and not await key_works(records, record.id):
+                return Verdict("refused", _NO_KEY.format(records.resource, records.key)), "updated"
             patch = False
         posts += 1
         try:

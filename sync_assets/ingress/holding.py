@@ -25,6 +25,9 @@ SETTLE_RECORDS = 500
 SETTLE_SECONDS = 0.5
 """Outcomes are stored at the latest after so many records or so much time: a crash forgets no more than that."""
 
+OTHERS = 3
+"""Records that are looked for to see whether the key works."""
+
 _T = TypeVar("_T")
 
 
@@ -63,6 +66,11 @@ class Holding:
         if self.open:
             self.idle.clear()
         return records
+
+    async def others(self, id: str) -> list[str]:
+        """Ids of some other records of the table that Campaign acknowledged."""
+        ids = await self._call(self._ledger.sample_settled, self._table, OTHERS + 1, len(id))
+        return [other for other in ids if other != id][:OTHERS]
 
     def leases_last(self) -> bool:
         """Whether a request that leaves now has a third of the lease left to end in, by either clock."""

@@ -78,7 +78,7 @@ class Rehearsal:
             outcomes: list[Outcome] = []
             for record in claimed:
                 client.held = record.id
-                delivery = await deliver(record, records, _unguarded)
+                delivery = await deliver(record, records, _unguarded, _key_works)
                 self._note(record, delivery)
                 outcomes.append(
                     Outcome(record.seq, delivery.result, record.hash, delivery.reason, delivery.wait, record.links)
@@ -101,6 +101,10 @@ class Rehearsal:
             self.refused += 1
         self.uncertain += record.uncertain
         self.settled.set(record.seq, delivery.deed in ("inserted", "updated"))
+
+
+async def _key_works(records: Records, id: str) -> bool:
+    return True
 
 
 class _SaysYes(CampaignClient):

@@ -15,6 +15,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from sync_assets.campaign.client import CallCounter, CampaignClient
+from sync_assets.campaign.dialect import Verdict
 from sync_assets.campaign.records import Records
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http import HttpError, NotSent, NotTrusted, OutcomeUnknown, Unavailable
@@ -100,6 +101,8 @@ class _Push:
         self._closed = 0  # records delivered, or given back
         self._stopping = asyncio.Event()
         self._put_off: dict[int, float] = {}  # seq -> when (monotonic clock) it may be tried again
+        self._asking = asyncio.Lock()
+        self._found_by_key: bool | None = None  # None: not asked yet
         self._failing = 0  # records in a row that Campaign failed on
         self._good_at = time.monotonic()  # when Campaign last took or refused a record
 
@@ -227,7 +230,7 @@ class _Push:
             began, lost = time.monotonic(), False
             try:
                 async with self._gate:
-                    delivery = await deliver(record, records, self._guard)
+                    delivery = await deliver(record, records, self._guard, self._key_works)
             except _Stopped:
                 self._give_back(record, lost=lost)
             except asyncio.CancelledError:
@@ -237,6 +240,19 @@ class _Push:
                 self._failed(record, error, began, lost=lost)
             else:
                 self._delivered(record, delivery)
+
+    async def _key_works(self, records: Records, id: str) -> bool:
+        """Does Campaign find one of some other records that it acknowledged? Asked once; yes if there is no other."""
+        async with self._asking:
+            if self._found_by_key is None:
+                others = await self._holding.others(id)
+                self._found_by_key = not others
+                for other in others:
+                    found = await records.find(other, self._guard)
+                    if not isinstance(found, Verdict) or found.kind != "missing":
+                        self._found_by_key = True
+                        break
+            return self._found_by_key
 
     def _guard(self) -> None:
         """Right before each request: is the push still on, the record still ours, the budget still there?"""

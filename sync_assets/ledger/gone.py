@@ -24,6 +24,8 @@ BATCH = 5_000
 _F = schema.feed.c
 _G = schema.gone.c
 _T = schema.tally.c
+_R = schema.record.c
+_NEVER_THERE = sa.and_(_R.acked_hash.is_(None), _R.uncertain == 0)
 MOVED = ", ".join(f"{name} = ?" for name in rules.Move._fields[:-1])
 MOVE = f"UPDATE sync_record SET {MOVED}, reason = NULL, attempts = 0, not_before = NULL WHERE seq = ?"  # noqa: S608
 _WITHDRAW = """
@@ -48,33 +50,39 @@ class Gone(Feeds, TiedRecords):
         would be deleted, once there are more than GUARDED_ABOVE, unless that was approved. They stay collected then,
         and everything else goes on.
         """
+        while self._database.write(lambda connection: self._carry_out(connection, table, _NEVER_THERE)):
+            pass  # nothing of these is in Campaign (any more): nobody has to be asked
         deletes, allowed = self._database.write(lambda connection: self._guard(connection, table, max_share))
         if deletes > allowed:
             raise TooManyDeletes(table, deletes, allowed)
         while self._database.write(lambda connection: self._carry_out(connection, table)):
             pass
+        self._database.write(lambda connection: self._note(connection, table, deletes=0, deletes_approved=False))
         return deletes
 
     def _guard(self, connection: Connection, table: str, max_share: float) -> tuple[int, int]:
         """Deletions collected, and how many may be. Those held back are counted with the feed, for `status`."""
         collected = sa.select(sa.func.count()).where(_G.table_name == table, _G.withdraw == 0)
         deletes = connection.execute(collected).scalar_one()
-        feed = connection.execute(sa.select(schema.feed).where(_F.table_name == table)).one_or_none()
+        approved = connection.execute(sa.select(_F.deletes_approved).where(_F.table_name == table)).scalar()
         known = connection.execute(sa.select(sa.func.sum(_T.records)).where(_T.table_name == table)).scalar() or 0
-        free = known <= GUARDED_ABOVE or (feed is not None and feed.deletes_approved)
-        allowed = deletes if free else int(max_share * int(known))
-        held_back = deletes if deletes > allowed else 0
-        if feed is not None and (feed.deletes != held_back or feed.deletes_approved):
-            changes = {"deletes": held_back, "deletes_approved": False}
-            connection.execute(sa.update(schema.feed).where(_F.table_name == table).values(changes))
+        allowed = deletes if approved or known <= GUARDED_ABOVE else int(max_share * int(known))
+        if deletes > allowed:
+            self._note(connection, table, deletes=deletes)
         return deletes, allowed
 
-    def _carry_out(self, connection: Connection, table: str) -> bool:
+    def _note(self, connection: Connection, table: str, **changes: int | bool) -> None:
+        """Into the table's feed, if that says otherwise."""
+        differs = sa.or_(*(_F[name] != value for name, value in changes.items()))
+        connection.execute(sa.update(schema.feed).where(_F.table_name == table, differs).values(changes))
+
+    def _carry_out(self, connection: Connection, table: str, *only: sa.ColumnElement[bool]) -> bool:
         """Whether there was anything to do."""
         self._take_turns(connection)
-        rows = connection.execute(
-            sa.select(_G.seq, _G.withdraw).where(_G.table_name == table).order_by(_G.seq).limit(BATCH)
-        ).all()
+        some = sa.select(_G.seq, _G.withdraw).where(_G.table_name == table, *only).order_by(_G.seq).limit(BATCH)
+        if only:
+            some = some.join(schema.record, _R.seq == _G.seq)
+        rows = connection.execute(some).all()
         seqs = {withdraw: [row.seq for row in rows if row.withdraw == withdraw] for withdraw in (0, 1)}
         tally = Tally()
         self._let_go(connection, seqs[0], tally, withdraw=False)

@@ -25,6 +25,8 @@ Key = tuple[str, str]
 """A record by its table and id."""
 
 _TURN = 6_090_275_134_511_382_749  # any number, as long as nobody else uses it
+_FORMER = 2  # sync_link.held: Campaign's record is linked to other_id, its former parent
+
 _LINK = "SELECT seq, attribute, parent_table, parent_id, required, keyed, wanted, held, other_id FROM sync_link"
 _REST = """
     UPDATE sync_record SET state = ?, gate = ?, failed_since = CASE WHEN ? THEN coalesce(failed_since, ?) END,
@@ -293,6 +295,10 @@ def _said_by_parents(links: Sequence[Link], parents: Mapping[Key, Stand]) -> _Sa
         concerned = [parents.get((link.parent_table, id_)) for id_ in (link.parent_id, link.other_id) if id_]
         held = held or any(parent is not None and parent.state == State.HELD for parent in concerned)
         says = presence(parents.get((link.parent_table, link.parent_id)) if link.parent_id else None, link.held == 1)
+        if link.required and says == Gate.ABSENT and link.held == _FORMER:
+            # Not in scope any more, but in Campaign with its former parent: it stays so as long as that one does.
+            former = presence(parents.get((link.parent_table, link.other_id)) if link.other_id else None, linked=True)
+            says = Gate.COMING if former == Gate.OPEN else Gate.ABSENT
         if link.required or (link.keyed and says == Gate.COMING):
             gate = max(gate, says)
         new = int(says == Gate.OPEN)

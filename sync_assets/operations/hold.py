@@ -64,7 +64,7 @@ def verify(runtime: Runtime, given: str) -> dict[str, Any]:
         "gone": found.gone,
         "held_since": iso(since) if since else None,
         "d365": _answered(found.d365),
-        "campaign": _answered(found.campaign),
+        "campaign": {**_answered(found.campaign), "not_seen": _not_seen(found)},
         "ledger": _ledger(found),
     }
 
@@ -82,6 +82,16 @@ def _document(hold: Hold) -> dict[str, Any]:
 
 def _answered(answer: Answer) -> dict[str, Any]:
     return {"found": answer.found, "errors": [str(error) for error in answer.errors]}
+
+
+def _not_seen(found: Whereabouts) -> dict[str, list[str]]:
+    """Children that Campaign took once and does not show: deleted there, or hidden, since their parent is gone
+    (campaign-standard-api.md section 5). No request tells the two apart."""
+    unseen: dict[str, list[str]] = {}
+    for one in found.kin:
+        if one.there and one.table != CONTACT and one.id not in found.campaign.found.get(one.table, ()):
+            unseen.setdefault(one.table, []).append(one.id)
+    return {table: sorted(ids) for table, ids in unseen.items()}
 
 
 def _ledger(found: Whereabouts) -> dict[str, Any]:
@@ -135,6 +145,11 @@ def show_whereabouts(document: dict[str, Any]) -> None:
             typer.echo(f"{name}: still there: {table} {', '.join(ids[:LISTED])}{more}")
         if not found and not errors:
             typer.echo(f"{name}: gone")
+    for table, ids in document["campaign"]["not_seen"].items():
+        typer.echo(
+            f"Campaign: {_records(len(ids))} of {table} that it once took are not to be seen: deleted, or hidden since "
+            "their parent is gone. Make sure in Campaign."
+        )
     ledger = document["ledger"]
     known = ", ".join(f"{number:,} {table}" for table, number in ledger["records"].items())
     content = f"; {_records(ledger['with_content'])} with what is still to be sent" if ledger["with_content"] else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -45,19 +46,20 @@ class Synced:
     status: int
 
 
-def sync(runtime: Runtime, only: Sequence[str] = ()) -> Synced:
-    """Runs the flows of all mapped tables, or of `only`. Safe to kill and repeat at any moment."""
+def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInstance | None = None) -> Synced:
+    """Runs the flows of all mapped tables, or of `only`. Safe to kill and repeat at any moment. instance: Dagster's, if
+    not the one that DAGSTER_HOME names."""
     if error := unknown_tables(runtime, only):
         raise error
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
     runtime.ledger  # noqa: B018  an unusable ledger is told before anything else
-    with dagster_instance() as instance:
+    with nullcontext(instance) if instance else dagster_instance() as opened:
         release_dead(runtime.ledger)
         for config in tables:
-            end_killed(instance, config.table)
-            _capture_and_push(runtime, config, instance)
+            end_killed(opened, config.table)
+            _capture_and_push(runtime, config, opened)
         if not runtime.problems:
-            _push_the_rest(runtime, tables, instance)
+            _push_the_rest(runtime, tables, opened)
     outcome = document(runtime, runtime.calls)
     status = _status(runtime, outcome, [config.table for config in tables])
     said = [*runtime.not_carried_out, *runtime.warnings, *held_back(outcome), *runtime.stopped]

@@ -174,7 +174,9 @@ class Expectation:
             parent = parent_id(table, row)
             stands = parent is not None and self._stands((PARENTS[table], parent))
             if not stands and rules.cardinality == "one":
-                return Fate(absent=True, leaving=True, why="no parent")
+                fate = self._kept(record)  # with its former parent, as long as that one stays
+                fate.absent = fate.absent or record in self.memory.maybe_leaving
+                return fate
             parent = parent if stands else None
         form = mapped(table, row, rules)
         if form.refused:

@@ -32,6 +32,7 @@ SECRETS = ("D365_CLIENT_SECRET", "CAMPAIGN_CLIENT_SECRET", "SYNC_ASSETS_LEDGER_U
 
 @pytest.fixture
 def watched(program: Program) -> Program:
+    program.on_disk = True
     program.sandbox.admin.settings("campaign", bare_data_policy=False)
     program.sandbox.admin.change("contact", 5, **CANARIES)
     return program

@@ -23,6 +23,7 @@ N = 50
 
 @pytest.fixture
 def synced(program: Program) -> Program:
+    program.on_disk = True
     assert program.sync().status == 0
     return program
 

@@ -403,6 +403,25 @@ async def test_a_token_that_expires_on_the_way_is_renewed_once(bench: Bench):
     assert len(bench.admin.journal("ims")) == 2
 
 
+async def test_what_is_found_no_more_is_made_again_only_while_the_key_finds_others(bench: Bench):
+    payloads = people(5)
+    bench.capture(payloads)
+    await bench.push()
+    first, *others = payloads
+    [gone] = bench.profiles([first])[first]
+    bench.admin.post("/campaign/delete", {"pkeys": [gone["PKey"]]})
+    bench.capture({first: payloads[first] | {"lastName": "Back"}})
+    again = await bench.push()
+    assert (again.inserted, dict(again.calls)) == (1, calls(update=1, read=1, insert=1))
+
+    bench.admin.settings("campaign", profile_key=None)  # externalId identifies nothing any more
+    bench.capture({id_: payloads[id_] | {"lastName": "Twice?"} for id_ in others})
+    refused = await bench.push()
+    assert (refused.inserted, refused.refused) == (0, 4)
+    assert "Is it the identification key?" in bench.rejects()[others[0]].reason
+    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
+
+
 # --- ends before all is sent ---
 
 

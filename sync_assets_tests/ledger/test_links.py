@@ -391,13 +391,25 @@ def test_a_move_that_is_turned_away_frees_the_parent_that_it_would_have_led_to(l
     assert sent(ledger, "order") == ["update"]
 
 
-def test_a_lookup_that_becomes_empty_takes_the_child_or_the_link_away(ledger: Ledger) -> None:
-    in_campaign(ledger)
-    order(ledger, "anna", link=OPTIONAL, name="other")
-    sent(ledger, "order")
-    order(ledger, None)
+@pytest.mark.parametrize("link", [NEEDED, JOINED], ids=["needed", "joined"])
+@pytest.mark.parametrize("contact", [None, "nobody"])
+def test_a_child_whose_new_parent_is_not_in_scope_stays_with_its_former_one(
+    ledger: Ledger, link: LinkSpec, contact: str | None
+) -> None:
+    """Nothing is deleted that D365 has not deleted, as long as that makes no hidden child."""
+    in_campaign(ledger, link)
+    order(ledger, contact, link=link)
+    assert waits(ledger, "order", Gate.COMING)
+    capture(ledger, deleted=["anna"])  # only now it has to go, before its former parent
+    assert claim(ledger) == []
     assert sent(ledger, "order") == ["delete"]
-    order(ledger, None, link=OPTIONAL, name="other")
+    assert sent(ledger) == ["delete"]
+    assert waits(ledger, "order", Gate.ABSENT)
+
+
+def test_an_optional_lookup_that_becomes_empty_takes_the_link_away(ledger: Ledger) -> None:
+    in_campaign(ledger, OPTIONAL)
+    order(ledger, None, link=OPTIONAL)
     child = claim_one(ledger, table="order")
     assert (child.operation, child.links) == ("update", (LinkTo("cusContact", None, True),))
 

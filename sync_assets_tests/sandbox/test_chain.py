@@ -177,7 +177,7 @@ def test_the_journal_tells_the_order_of_requests(admin: Admin, campaign: httpx.C
     for parent, child in pairwise(entries):
         assert child["began"] >= parent["answered"]
     for entry in entries:
-        assert entry["answered"] - entry["began"] >= 5_000_000, "nanoseconds, the latency within"
+        assert entry["answered"] > entry["began"]
 
 
 @pytest.mark.parametrize("kind", ["throttle", "unavailable", "unauthorized", "oops", "rst", "cut_before", "cut_after"])
