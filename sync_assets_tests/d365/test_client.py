@@ -76,7 +76,7 @@ def test_labels_are_read_only_for_the_types_that_are_wanted(shared: SandboxProce
 
 
 def test_an_unknown_table_is_named(shared: SandboxProcess) -> None:
-    with pytest.raises(D365Refused, match=r"\(table new_nothing\)"):
+    with pytest.raises(D365Refused, match=r"has no table `new_nothing`"):
         use(shared, lambda client: client.table("new_nothing"))
 
 

@@ -436,12 +436,12 @@ def stories(systems: Systems, examples: int, *, twice: bool) -> Counter[str]:
 
 
 def test_any_sequence_ends_with_both_systems_in_step(systems: Systems) -> None:
-    told = stories(systems, 22, twice=False)
+    told = stories(systems, 16, twice=False)
     print(dict(told))
     assert told["sync"] >= 44
     assert told["children after their parents"] > 0
 
 
 def test_a_second_sync_makes_no_call(systems: Systems) -> None:
-    told = stories(systems, 6, twice=True)
+    told = stories(systems, 4, twice=True)
     print(dict(told))

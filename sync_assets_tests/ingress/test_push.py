@@ -414,9 +414,12 @@ async def test_what_is_found_no_more_is_made_again_only_while_the_key_finds_othe
     again = await bench.push()
     assert (again.inserted, dict(again.calls)) == (1, calls(update=1, read=1, insert=1))
 
-    bench.admin.settings("campaign", profile_key=None)  # externalId identifies nothing any more
     bench.capture({id_: payloads[id_] | {"lastName": "Twice?"} for id_ in others})
-    refused = await bench.push()
+    bench.admin.settings("campaign", profile_key=None)  # externalId identifies nothing any more
+    try:
+        refused = await bench.push()
+    finally:
+        bench.admin.settings("campaign", profile_key="externalId")
     assert (refused.inserted, refused.refused) == (0, 4)
     assert "Is it the identification key?" in bench.rejects()[others[0]].reason
     assert all(len(found) == 1 for found in bench.profiles(payloads).values())
