@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,17 @@ class Runtime:
             if self._ledger is None:
                 self._ledger = Ledger.open(self.settings.ledger_url)
             return self._ledger
+
+    @property
+    def calls_today(self) -> int:
+        """Engine calls of the current UTC day, by every process that shares the ledger."""
+        return sum(self.ledger.engine_calls(datetime.now(UTC).date()).values())
+
+    @property
+    def calls_left(self) -> int | None:
+        """What the day's budget of engine calls still allows; None without a limit."""
+        budget = self.config.guardrails.engine_calls_per_day
+        return None if budget is None else max(0, budget - self.calls_today)
 
     def close(self) -> None:
         """Closes the ledger, which leaves nothing of erased payloads in SQLite's files."""

@@ -13,7 +13,6 @@ import secrets
 from collections import defaultdict
 from collections.abc import Mapping as ABCMapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -72,7 +71,8 @@ Sent = ABCMapping[str, tuple[bytes, dict[str, Any]]]
 async def drift(runtime: Runtime, config: TableConfig, *, sample: int = SAMPLE, seed: int | None = None) -> Drift:
     """Reads back up to `sample` records of the table. Raises what the preflight and the clients raise."""
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
-    wanted = min(sample, await asyncio.to_thread(_calls_left, runtime, sample))
+    left = await asyncio.to_thread(lambda: runtime.calls_left)
+    wanted = sample if left is None else min(sample, left)
     seed = secrets.randbits(32) if seed is None else seed
     ids = await asyncio.to_thread(ledger.sample_settled, config.table, sample, seed)
     result = Drift(sampled=len(ids), kept_back=max(0, len(ids) - wanted))
@@ -91,13 +91,6 @@ async def drift(runtime: Runtime, config: TableConfig, *, sample: int = SAMPLE, 
             runtime.calls.update(calls)
         await asyncio.to_thread(_forget_moved, ledger, config.table, sent, result)
     return result
-
-
-def _calls_left(runtime: Runtime, at_most: int) -> int:
-    budget = runtime.config.guardrails.engine_calls_per_day
-    if budget is None:
-        return at_most
-    return max(0, budget - sum(runtime.ledger.engine_calls(datetime.now(UTC).date()).values()))
 
 
 async def _sent(ledger: Ledger, client: DataverseClient, ready: Ready, ids: list[str]) -> Sent:

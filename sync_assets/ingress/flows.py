@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config import TableConfig
@@ -66,16 +66,8 @@ async def push_table(runtime: Runtime, config: TableConfig, days: tuple[date, da
             owner=worker_id(),
             days=days,
             concurrency=runtime.config.guardrails.concurrency,
-            calls_left=lambda: _calls_left(runtime),
+            calls_left=lambda: runtime.calls_left,
             progress=lambda done: runtime.progress(f"sending {config.table}", done),
         )
         runtime.calls.update(result.calls)
         return Pushed(resource, findings, result)
-
-
-def _calls_left(runtime: Runtime) -> int | None:
-    """What the day's budget of engine calls still allows, None without a limit."""
-    budget = runtime.config.guardrails.engine_calls_per_day
-    if budget is None:
-        return None
-    return max(0, budget - sum(runtime.ledger.engine_calls(datetime.now(UTC).date()).values()))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 
 from sync_assets.campaign.client import CampaignClient, CampaignRefused
 from sync_assets.campaign.metadata import Resource
@@ -257,7 +256,7 @@ def _holds_text(resource: Resource, path: str) -> bool:
 
 def engine_budget(runtime: Runtime, table: TableConfig) -> Finding:
     """What the day has cost so far, what is left of it, and what the table's pending records will cost."""
-    spent = sum(runtime.ledger.engine_calls(datetime.now(UTC).date()).values())
+    spent = runtime.calls_today
     projected = projected_calls(table, runtime.ledger.pending_operations(table.table))
     limit = runtime.config.guardrails.engine_calls_per_day
     check = "engine_calls_are_within_the_budget"

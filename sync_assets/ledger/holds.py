@@ -5,7 +5,6 @@ parents (ties.py) and are held themselves, whether its own row was captured or n
 still to be sent of held records is erased; if it is wanted after the release, the row is read again.
 """
 
-from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -160,25 +159,9 @@ class Holds(TiedRecords):
             rows = self._bulk.for_seqs(connection, _KIN, seqs, also="ORDER BY table_name, id")
             new = {(row[1], row[2]): _kin_of(row, now) for row in rows if (row[1], row[2]) not in found}
             found |= new
-            seqs = self._below(connection, [*new, *level])
+            seqs = sorted(self._children(connection, [*new, *level]))
             level = []
         return list(found.values())
-
-    def _below(self, connection: Connection, keys: list[Key]) -> list[int]:
-        """Seqs of the children, by what D365 says and by what Campaign holds."""
-        by_table: dict[str, list[str]] = defaultdict(list)
-        for table, id_ in keys:
-            by_table[table].append(id_)
-        by_now = "SELECT seq FROM sync_link WHERE parent_table = ? AND parent_id"
-        by_campaign = "SELECT seq FROM sync_link WHERE other_id IS NOT NULL AND parent_table = ? AND other_id"
-        return sorted(
-            {
-                row[0]
-                for table, ids in by_table.items()
-                for statement in (by_now, by_campaign)
-                for row in self._bulk.for_ids(connection, statement, ids, table)
-            }
-        )
 
 
 def _one(table: str, id: str) -> sa.Select[Any]:

@@ -62,6 +62,8 @@ _HANGING = """
     WHERE (l.held = 1 OR c.uncertain > 0) AND (l.required = 1 OR l.keyed = 1 OR c.desired_hash IS NULL)
         AND l.parent_table = ? AND l.parent_id
 """
+_CHILDREN = "SELECT seq FROM sync_link WHERE parent_table = ? AND parent_id"
+_CHILDREN_STILL = "SELECT seq FROM sync_link WHERE other_id IS NOT NULL AND parent_table = ? AND other_id"
 _HANGING_STILL = (
     "SELECT other_id FROM sync_link WHERE held > 1 AND other_id IS NOT NULL AND parent_table = ? AND other_id"
 )
@@ -183,18 +185,20 @@ class TiedRecords(Room):
 
     def _neighbours(self, connection: Connection, stands: Sequence[Stand]) -> set[int]:
         """Seqs of the children of these records, and of their parents."""
-        by_table: dict[str, list[str]] = defaultdict(list)
-        for stand in stands:
-            by_table[stand.table_name].append(stand.id)
-        found: set[int] = set()
-        for table, ids in sorted(by_table.items()):
-            for column in ("parent_id", "other_id"):
-                statement = f"SELECT seq FROM sync_link WHERE parent_table = ? AND {column}"  # noqa: S608 - constants
-                found |= {row[0] for row in self._bulk.for_ids(connection, statement, ids, table)}
+        found = self._children(connection, [_key(stand) for stand in stands])
         # A parent is only concerned by its children when it is to go.
         for table, ids in _parent_ids(self._links(connection, [stand.seq for stand in stands])).items():
             found |= {row[0] for row in self._bulk.for_ids(connection, _LEAVING, ids, table)}
         return found
+
+    def _children(self, connection: Connection, keys: Iterable[Key]) -> set[int]:
+        """Seqs of the records below these, by what D365 says and by what Campaign may hold."""
+        return {
+            row[0]
+            for table, ids in _by_table(keys)
+            for statement in (_CHILDREN, _CHILDREN_STILL)
+            for row in self._bulk.for_ids(connection, statement, ids, table)
+        }
 
     def _former_parents(self, connection: Connection, seqs: Sequence[int]) -> set[int]:
         """Seqs of the parents that Campaign's records were linked to before they moved on."""
@@ -255,27 +259,21 @@ class TiedRecords(Room):
 
     def _hung_on(self, connection: Connection, stands: Iterable[Stand]) -> set[Key]:
         """Those of the records that children hang on in Campaign."""
-        by_table: dict[str, list[str]] = defaultdict(list)
-        for stand in stands:
-            by_table[stand.table_name].append(stand.id)
         return {
             (table, row[0])
-            for table, ids in sorted(by_table.items())
+            for table, ids in _by_table(map(_key, stands))
             for statement in (_HANGING, _HANGING_STILL)
             for row in self._bulk.for_ids(connection, statement, ids, table)
         }
 
     def _held(self, connection: Connection, stands: Iterable[Stand]) -> set[Key]:
         """Those of the records that are under a hold themselves."""
-        by_table: dict[str, list[str]] = defaultdict(list)
         if not connection.execute(sa.select(sa.exists().select_from(schema.hold))).scalar():
             return set()
-        for stand in stands:
-            by_table[stand.table_name].append(stand.id)
         statement = "SELECT id FROM sync_hold WHERE table_name = ? AND id"
         return {
             (table, row[0])
-            for table, ids in sorted(by_table.items())
+            for table, ids in _by_table(map(_key, stands))
             for row in self._bulk.for_ids(connection, statement, ids, table)
         }
 
@@ -306,6 +304,18 @@ def _said_by_parents(links: Sequence[Link], parents: Mapping[Key, Stand]) -> _Sa
         if link.keyed and says != Gate.COMING:
             relink = relink or link.held != new
     return _Said(held, gate, relink, wanted)
+
+
+def _key(stand: Stand) -> Key:
+    return stand.table_name, stand.id
+
+
+def _by_table(keys: Iterable[Key]) -> list[tuple[str, list[str]]]:
+    """The ids of each table."""
+    ids: dict[str, list[str]] = defaultdict(list)
+    for table, id_ in keys:
+        ids[table].append(id_)
+    return sorted(ids.items())
 
 
 def _parent_ids(links: Iterable[Link]) -> dict[str, list[str]]:

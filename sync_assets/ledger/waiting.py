@@ -37,7 +37,7 @@ class Waiting(Room):
             moment = connection.execute(oldest).scalar()
         return None if moment is None else times.from_micros(moment)
 
-    def unread(self, table: str, limit: int) -> list[str]:
+    def unread(self, table: str, limit: int = 1000) -> list[str]:
         """Ids of records whose row must be read again from D365 (Gate.UNREAD), up to `limit`."""
         ids = sa.select(_R.id).where(schema.STUCK, _WAITING, _R.table_name == table, _R.gate == Gate.UNREAD.value)
         with self._database.read() as connection:

@@ -26,9 +26,6 @@ from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.operations.report import CALL_KINDS, held_back, waiting_for
 from sync_assets.runtime import Runtime
 
-UNREAD = 1000
-"""As in sync.py: of the records whose rows must be read again, so many tell whether a capture got any further."""
-
 
 @dataclass(frozen=True, slots=True)
 class Planned:
@@ -84,7 +81,7 @@ class _Plan:
         while True:
             moved = sum([await self._push(config) for config in tables])
             for config in tables:
-                unread = self.ledger.unread(config.table, UNREAD)
+                unread = self.ledger.unread(config.table)
                 if unread and unread != read_again.get(config.table):
                     read_again[config.table] = unread
                     moved += 1
@@ -131,8 +128,7 @@ class _Plan:
         limit = self.runtime.config.guardrails.engine_calls_per_day
         if limit is None:
             return None
-        used = sum(self.ledger.engine_calls(datetime.now(UTC).date()).values())
-        left = max(0, limit - used)
+        used, left = self.runtime.calls_today, self.runtime.calls_left or 0
         return {"engine_calls_per_day": limit, "used_today": used, "left_today": left, "fits_today": min(calls, left)}
 
     def _in_doubt(self) -> list[str]:

@@ -28,8 +28,6 @@ from sync_assets.runtime import Runtime
 
 PATIENCE_SECONDS = 300.0
 """How long `sync` waits for records that are leased to others or to be tried again later."""
-UNREAD = 1000
-"""Of the records whose rows must be read again, so many tell whether another capture got any further."""
 
 LEFT = ("pending", "waiting", "failed", "held", "deletes_held_back")
 """Counts of a table that are all 0 when nothing is left to be done."""
@@ -86,7 +84,7 @@ def _push_the_rest(runtime: Runtime, tables: Sequence[TableConfig], instance: dg
                 )
                 run_flow(runtime, config, instance, [campaign_key(config)], where)
         for config in tables:
-            unread = runtime.ledger.unread(config.table, UNREAD)
+            unread = runtime.ledger.unread(config.table)
             if unread and unread != read_again.get(config.table):
                 read_again[config.table] = unread
                 _capture_and_push(runtime, config, instance)
