@@ -132,8 +132,6 @@ def plan(as_json: Json = False) -> None:
     if planned.problems:
         fail(*planned.problems)
     _print(planned.document, as_json, show_plan)
-    for line in runtime.not_carried_out:
-        typer.echo(f"sync-assets: {line}", err=True)
 
 
 @app.command()

@@ -1,42 +1,58 @@
 """The configuration file as typed, frozen values: which table goes where, how, and within which limits.
 
-Here: the shape of the file and its defaults (contract section 3), and what one value alone may be. Not here: reading
-the file and naming its lines (`config_file.py`), rules that need several places of the file (`config_checks.py`),
-addresses and secrets (`settings.py`: they come from the environment only).
+Here: the shape of the file and its defaults (contract section 3), and the tables as the flows see them. Not here: what
+one value alone may be (`config_values.py`), opt-outs (`config_opt_out.py`), reading the file and naming its lines
+(`config_file.py`), rules that need several places of the file (`config_checks.py`), addresses and secrets
+(`settings.py`: they come from the environment only).
 """
 
 from __future__ import annotations
 
-import codecs
-import re
-from typing import Annotated, Any, Literal, Self, cast
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator, model_validator
+
+from sync_assets.config_opt_out import Export, OptOut, OptOutMapping, Storage
+from sync_assets.config_values import (
+    OPT_OUT_ATTRIBUTES,
+    AttributeName,
+    Count,
+    LogicalName,
+    Model,
+    ResourceName,
+    Scalar,
+    Share,
+    Text,
+    canonical_attribute,
+    is_plain,
+    plain,
+    plain_list,
+    refused,
+    short_form,
 )
-from pydantic_core import PydanticCustomError
 
-Scalar = str | bool | int | float | None
-"""A plain YAML value; which type it must be is known only with the metadata of both systems."""
+__all__ = [
+    "OPT_OUT_ATTRIBUTES",
+    "AddressFilter",
+    "Config",
+    "Export",
+    "FieldMapping",
+    "FilterRule",
+    "Filters",
+    "Guardrails",
+    "Link",
+    "Operator",
+    "OptOut",
+    "OptOutMapping",
+    "Replacements",
+    "Scalar",
+    "Storage",
+    "TableConfig",
+    "canonical_attribute",
+]
 
-OPT_OUT_ATTRIBUTES = (
-    "blackList",
-    "blackListEmail",
-    "blackListFax",
-    "blackListMobile",
-    "blackListPhone",
-    "blackListPostalMail",
-    "blackListPushnotification",
-    "ccpaOptOut",
-)
-"""All opt-out attributes that Campaign has (contract section 3)."""
+CONTACT = "contact"
 
 Operator = Literal[
     "eq", "ne", "lt", "le", "gt", "ge", "in", "not_in",
@@ -47,88 +63,7 @@ _TEXTS = ("contains", "starts_with", "ends_with")
 _WITHOUT_VALUE = ("is_null", "not_null")
 
 
-def refused(what: str, instead: str) -> PydanticCustomError:
-    """An error in our own words: what is wrong, and what to write instead. Reported as `what; instead`."""
-    return PydanticCustomError("config", "{what}; {instead}", {"what": what, "instead": instead})
-
-
-def canonical_attribute(name: str) -> str:
-    """`denyList…` is how some of Adobe's pages spell `blackList…`; the API knows only the latter."""
-    return "blackList" + name[len("denyList") :] if name.startswith("denyList") else name
-
-
-def _logical_name(value: str) -> str:
-    lookup = re.fullmatch(r"_([a-z0-9_]+)_value", value)
-    if lookup:
-        raise refused(f"`{value}` is how rows show a lookup", f"write its logical name, `{lookup[1]}`")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", value):
-        raise refused(
-            f"`{value}` is no Dynamics 365 logical name",
-            "write it in small letters, digits and underscores, as in `emailaddress1`",
-        )
-    return value
-
-
-def _resource_name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", value):
-        raise refused(f"`{value}` is no Campaign name", "write the API name, as in `profile` or `cusOrder`")
-    return value
-
-
-def _attribute(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*", value):
-        raise refused(
-            f"`{value}` is no Campaign attribute",
-            "write its API name, as in `firstName`, or `location.city` for a sub-field",
-        )
-    return canonical_attribute(value)
-
-
-def _opt_out_attribute(value: str) -> str:
-    name = canonical_attribute(value)
-    if name not in OPT_OUT_ATTRIBUTES:
-        raise refused(
-            f"`{value}` is not one of Campaign's opt-out attributes", f"write one of {', '.join(OPT_OUT_ATTRIBUTES)}"
-        )
-    return name
-
-
-def _short_form(value: Any) -> Any:
-    """`firstname: firstName` is short for `firstname: {to: firstName}`."""
-    return {"to": value} if isinstance(value, str) else value
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, str | bool | int | float)
-
-
-def _plain(value: Any) -> Any:
-    if not _is_plain(value):
-        raise refused("this is not one plain value", "write a text, a number, true, false or null")
-    return value
-
-
-def _plain_list(value: Any) -> list[Scalar] | None:
-    if not isinstance(value, list):
-        return None
-    items = cast("list[Any]", value)
-    return items if items and all(map(_is_plain, items)) else None
-
-
-LogicalName = Annotated[str, AfterValidator(_logical_name)]
-ResourceName = Annotated[str, AfterValidator(_resource_name)]
-AttributeName = Annotated[str, AfterValidator(_attribute)]
-OptOutAttribute = Annotated[str, AfterValidator(_opt_out_attribute)]
-Text = Annotated[str, Field(min_length=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class FieldMapping(_Model):
+class FieldMapping(Model):
     """Where one D365 column goes. `apply_updates` false: sent on first load and replay only."""
 
     to: AttributeName
@@ -136,14 +71,14 @@ class FieldMapping(_Model):
     truncate: bool = False
 
 
-class AddressFilter(_Model):
+class AddressFilter(Model):
     """The published Campaign filter by which a record's address is looked up, and its parameter."""
 
     name: Text
     parameter: Text
 
 
-class FilterRule(_Model):
+class FilterRule(Model):
     """One comparison of a D365 column (mapped or not) with `value`."""
 
     field: LogicalName
@@ -157,7 +92,7 @@ class FilterRule(_Model):
             if "value" in self.model_fields_set:
                 raise refused(f"`is: {operator}` compares with nothing", "remove `value`")
         elif operator in _LISTS:
-            values = _plain_list(value)
+            values = plain_list(value)
             if values is None:
                 raise refused(f"`is: {operator}` needs a list of values", "write `value: [1, 2]`")
             if None in values or "" in values:  # an empty text is stored as null (dataverse-web-api.md section 2.4)
@@ -169,7 +104,7 @@ class FilterRule(_Model):
             null_rule = "not_null" if operator == "ne" else "is_null"
             what = "null" if value is None else "an empty text, which is null in Dynamics 365"
             raise refused(f"`is: {operator}` cannot compare with {what}", f"write `is: {null_rule}` without a value")
-        elif not _is_plain(value):
+        elif not is_plain(value):
             raise refused(f"`is: {operator}` compares with one value", "write one value, or use `is: in` with a list")
         elif operator in _TEXTS and (isinstance(value, bool | float) or value == ""):
             raise refused(f"`is: {operator}` needs a text", 'write `value: "..."`')
@@ -178,7 +113,7 @@ class FilterRule(_Model):
         return self
 
 
-class Filters(_Model):
+class Filters(Model):
     """Which rows are sent at all. `delete_filtered_out`: those that no longer pass are deleted in Campaign."""
 
     match: Literal["all", "any"] = "all"
@@ -186,7 +121,7 @@ class Filters(_Model):
     delete_filtered_out: bool = False
 
 
-class Link(_Model):
+class Link(Model):
     """A D365 lookup that becomes a Campaign link, or (`style: join`) a plain attribute holding the parent's key."""
 
     field: LogicalName
@@ -196,11 +131,11 @@ class Link(_Model):
     cardinality: Literal["one", "zero_or_one"] = "one"
 
 
-Replacements = dict[Any, Annotated[Any, AfterValidator(_plain)]]
+Replacements = dict[Any, Annotated[Any, AfterValidator(plain)]]
 """D365 value (a column's value, or an option's code or label; None: no value) -> Campaign value; both `Scalar`."""
 
 
-class TableConfig(_Model):
+class TableConfig(Model):
     """One D365 table and the Campaign resource that it feeds."""
 
     table: LogicalName
@@ -209,7 +144,7 @@ class TableConfig(_Model):
     api: Literal["profileAndServicesExt", "customResources"] = "profileAndServicesExt"
     address: Literal["url", "filter"] = "url"
     filter: AddressFilter | None = None
-    fields: dict[LogicalName, Annotated[FieldMapping, BeforeValidator(_short_form)]] = Field(
+    fields: dict[LogicalName, Annotated[FieldMapping, BeforeValidator(short_form)]] = Field(
         default_factory=dict[str, FieldMapping]
     )
     replacements: dict[LogicalName, Replacements] = Field(default_factory=dict[str, Replacements])
@@ -217,79 +152,31 @@ class TableConfig(_Model):
     apply_deletes: bool = False
     picklists: Literal["labels", "codes"] = "labels"
     links: Annotated[tuple[Link, ...], Field(strict=False)] = ()
+    _opt_outs: dict[str, OptOutMapping] = PrivateAttr(default_factory=dict[str, OptOutMapping])
+
+    @property
+    def opt_outs(self) -> Mapping[str, OptOutMapping]:
+        """Those of `fields` that are opt-outs, by column: contact has some with direction d365_to_campaign."""
+        return self._opt_outs
+
+    def with_opt_outs(self, mappings: Mapping[str, OptOutMapping]) -> TableConfig:
+        """The table with the opt-outs as further fields, with replacements where they are inverted, 0 or 1, or null."""
+        fields = self.fields | {column: FieldMapping(to=mapping.to) for column, mapping in mappings.items()}
+        replaced = self.replacements | {column: mapping.replacements for column, mapping in mappings.items()}
+        whole = self.model_copy(update={"fields": fields, "replacements": replaced})
+        whole._opt_outs = dict(mappings)
+        return whole
+
+    def without_opt_outs(self) -> TableConfig:
+        """The table as it stands in the file."""
+        fields = {column: field for column, field in self.fields.items() if column not in self._opt_outs}
+        replaced = {column: values for column, values in self.replacements.items() if column not in self._opt_outs}
+        bare = self.model_copy(update={"fields": fields, "replacements": replaced})
+        bare._opt_outs = {}
+        return bare
 
 
-class OptOutMapping(_Model):
-    """A D365 boolean and the Campaign opt-out attribute beside it. `inverted`: true in D365 means allow."""
-
-    to: OptOutAttribute
-    inverted: bool = False
-
-
-class Export(_Model):
-    """The file that a Campaign workflow writes with the opt-outs of changed profiles (campaign-standard-api.md 8)."""
-
-    directory: Text = "d365_loads/exports"
-    pattern: Text = "optout_*.csv*"
-    separator: Text = ","
-    encoding: Text = "utf-8"
-    settle_seconds: Annotated[int, Field(ge=0)] = 60
-    key_column: Text = "externalId"
-    changed_suffix: Text = "LastModified"
-    after: Literal["keep", "archive", "delete"] = "keep"
-    keep_days: Count = 15
-    expected_every_hours: Annotated[float, Field(gt=0)] = 24
-    workflow_id: Text | None = None
-    restart_stalled: bool = False
-
-    @field_validator("separator")
-    @classmethod
-    def _one_character(cls, value: str) -> str:
-        if value == "tab":
-            return "\t"
-        if len(value) != 1 or value in '"\r\n':
-            raise refused(
-                "a separator is one character, and neither a quote nor a line end",
-                'write e.g. `separator: ";"` or `separator: tab`',
-            )
-        return value
-
-    @field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, value: str) -> str:
-        try:
-            codecs.lookup(value)
-        except (LookupError, ValueError):
-            raise refused(f"`{value}` is no known encoding", "write e.g. `utf-8`, `latin-1` or `cp1252`") from None
-        return value
-
-    @field_validator("pattern")
-    @classmethod
-    def _name_only(cls, value: str) -> str:
-        if "/" in value:
-            raise refused("the pattern is for names within the directory", "put the folder into `directory`")
-        return value
-
-    @field_validator("restart_stalled")
-    @classmethod
-    def _needs_workflow(cls, value: bool, info: ValidationInfo) -> bool:
-        if value and not info.data.get("workflow_id"):
-            raise refused("restarting the export needs the workflow's id", "write `workflow_id: WKF12` beside it")
-        return value
-
-
-class OptOut(_Model):
-    """How opt-outs travel between contact and profile, and which columns and attributes belong together."""
-
-    direction: Literal["disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional"] = "disabled"
-    mappings: dict[LogicalName, Annotated[OptOutMapping, BeforeValidator(_short_form)]] = Field(
-        default_factory=dict[str, OptOutMapping]
-    )
-    poll_profiles_minutes: Count | None = None
-    export: Export = Export()
-
-
-class Guardrails(_Model):
+class Guardrails(Model):
     """Limits that stop the program before the first write (features.md section 8)."""
 
     max_contacts: Count = 30_000_000
@@ -301,12 +188,13 @@ class Guardrails(_Model):
     concurrency: Annotated[int, Field(ge=1, le=1024)] = 64
 
 
-class Config(_Model):
+class Config(Model):
     """The whole file. Get one from `config_file.load_config`: it also holds what several places must agree on."""
 
     privacy_acknowledged: bool
     tables: Annotated[tuple[TableConfig, ...], Field(strict=False, min_length=1)]
     opt_out: OptOut = OptOut()
+    storage: Storage = Storage()
     guardrails: Guardrails = Guardrails()
 
     @field_validator("privacy_acknowledged")
@@ -318,6 +206,16 @@ class Config(_Model):
                 "write `privacy_acknowledged: true` once that is arranged",
             )
         return value
+
+    @model_validator(mode="after")
+    def _opt_outs_are_fields(self) -> Self:
+        """With direction d365_to_campaign they are mapped like any field (features.md row 49): whoever asks for the
+        tables gets them so, and nothing else has to know."""
+        if self.opt_out.direction == "d365_to_campaign":
+            mappings = self.opt_out.mappings
+            tables = tuple(one.with_opt_outs(mappings) if one.table == CONTACT else one for one in self.tables)
+            object.__setattr__(self, "tables", tables)  # frozen, but nobody has it yet
+        return self
 
     @property
     def targets(self) -> dict[str, str]:

@@ -11,13 +11,16 @@ import difflib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sync_assets.config import canonical_attribute
+from sync_assets.config_values import OPT_OUT_ATTRIBUTES, canonical_attribute
 
 Path = tuple[Any, ...]
 """Where something stands in the file: keys and positions from the top."""
 
 Finding = tuple[Path, str, str]
 """Where, what is wrong, what to write instead."""
+
+ALLOWS = "followemail"
+"""The one column that Microsoft ships whose true means allow."""
 
 
 def check(data: dict[Any, Any], line: Callable[[Path], int]) -> Iterator[Finding]:
@@ -203,7 +206,13 @@ def _opt_out(data: dict[Any, Any], tables: list[tuple[Path, Any]], line: Callabl
             yield where, f"`{to}` is mapped twice, first in line {line(seen[to])}", "keep one of the two"
         elif to:
             seen[to] = where
-    if opt_out.get("direction", "disabled") == "disabled":
+    yield from _polarity(mappings)
+    yield from _columns_of_the_file(_dict(opt_out.get("export")), list(seen))
+    contact = [(path, table) for path, table in tables if table.get("table") == "contact"]
+    for path, table in contact:
+        yield from _polarity_of_fields(path, table)
+    direction = opt_out.get("direction", "disabled")
+    if direction == "disabled":
         return
     if not mappings:
         yield (
@@ -211,7 +220,6 @@ def _opt_out(data: dict[Any, Any], tables: list[tuple[Path, Any]], line: Callabl
             "opt-outs are on but none is mapped",
             "write e.g. `mappings: {donotemail: blackListEmail}` or `direction: disabled`",
         )
-    contact = [(path, table) for path, table in tables if table.get("table") == "contact"]
     if not any(table.get("resource") == "profile" for _, table in contact):
         yield (
             ("opt_out", "direction"),
@@ -226,3 +234,61 @@ def _opt_out(data: dict[Any, Any], tables: list[tuple[Path, Any]], line: Callabl
                     f"`{to}` is also an opt-out mapping (line {line(seen[to])})",
                     "remove it here: opt-outs have their own rule for who wins",
                 )
+            elif direction == "d365_to_campaign" and where[-2] == "fields" and where[-1] in mappings:
+                there = line(("opt_out", "mappings", where[-1]))
+                yield (
+                    where,
+                    f"`{where[-1]}` is also an opt-out mapping (line {there}), and a column goes to one attribute",
+                    "keep one of the two",
+                )
+
+
+def _polarity(mappings: dict[Any, Any]) -> Iterator[Finding]:
+    """Columns of Microsoft's whose sense is known: true of `donot…` means do not, true of `followemail` means allow
+    (dataverse-web-api.md section 2.6)."""
+    for field, mapping in mappings.items():
+        where, to = ("opt_out", "mappings", field), _target(mapping)
+        inverted = _dict(mapping).get("inverted", False)
+        if field == ALLOWS and inverted is False and to:
+            yield (
+                where,
+                f"`{field}`: true means allow in Dynamics 365, and true in `{to}` means do not",
+                f"write `{field}: {{to: {to}, inverted: true}}`",
+            )
+        if str(field).startswith("donot") and inverted is True and to:
+            yield (
+                (*where, "inverted"),
+                f"`{field}`: true means do not in Dynamics 365, as it does in `{to}`",
+                f"remove `inverted: true`, as in `{field}: {to}`",
+            )
+
+
+def _polarity_of_fields(path: Path, table: dict[Any, Any]) -> Iterator[Finding]:
+    """The same trap where an opt-out is mapped as a plain field, unless replacements say what its values mean."""
+    to = _target(_dict(table.get("fields")).get(ALLOWS))
+    if to in OPT_OUT_ATTRIBUTES and ALLOWS not in _dict(table.get("replacements")):
+        yield (
+            (*path, "fields", ALLOWS),
+            f"`{ALLOWS}`: true means allow in Dynamics 365, and true in `{to}` means do not",
+            f"remove it here and write `{ALLOWS}: {{to: {to}, inverted: true}}` under `opt_out.mappings`",
+        )
+
+
+def _columns_of_the_file(export: dict[Any, Any], attributes: list[str]) -> Iterator[Finding]:
+    """Each column of the export file must have a name of its own: the key, the attributes, their times of change."""
+    key, suffix = export.get("key_column", "externalId"), export.get("changed_suffix", "LastModified")
+    if not isinstance(key, str) or not isinstance(suffix, str):
+        return
+    for attribute in attributes:
+        if f"{attribute}{suffix}" in attributes:
+            yield (
+                ("opt_out", "export", "changed_suffix"),
+                f"`{attribute}{suffix}` would be the time of change of `{attribute}`, and is mapped itself",
+                "write another `changed_suffix`, as in `LastModified`",
+            )
+        if key in (attribute, f"{attribute}{suffix}"):
+            yield (
+                ("opt_out", "export", "key_column"),
+                f"`{key}` is the column of an opt-out and cannot hold the key, too",
+                "write the column with the Dynamics 365 id, as in `key_column: externalId`",
+            )

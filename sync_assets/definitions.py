@@ -18,6 +18,10 @@ gc.freeze()
 from sync_assets.ingress.assets import table_assets  # noqa: E402
 from sync_assets.ingress.checks import backlog_checks, drift_checks, feed_check  # noqa: E402
 from sync_assets.ingress.sensors import backlog_sensor, changes_sensor  # noqa: E402
+from sync_assets.opt_out.assets import active, chain, opt_out_assets  # noqa: E402
+from sync_assets.opt_out.assets import resources as opt_out_resources  # noqa: E402
+from sync_assets.opt_out.checks import parity_check, watch_checks  # noqa: E402
+from sync_assets.opt_out.sensors import due_request, opt_out_file_sensor  # noqa: E402
 from sync_assets.runtime import Runtime  # noqa: E402
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
@@ -26,39 +30,46 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 def build_definitions(runtime: Runtime) -> dg.Definitions:
     """All assets, checks, sensors and schedules for the runtime's configuration. Raises ConfigError."""
     tables = runtime.config.in_link_order
-    status = (
-        dg.DefaultSensorStatus.RUNNING
-        if runtime.environment.get("SYNC_ASSETS_AUTOSTART", "").lower() in ("1", "true")
-        else dg.DefaultSensorStatus.STOPPED
-    )
+    running = runtime.environment.get("SYNC_ASSETS_AUTOSTART", "").lower() in ("1", "true")
+    status = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
     checks = [check(table, runtime) for table in tables for check in (feed_check, backlog_checks)]
     comparisons = [drift_checks(table, runtime) for table in tables]
-    watch = dg.define_asset_job(
-        "watch_change_feeds",
-        selection=dg.AssetSelection.checks(*(key for check in checks for key in check.check_keys)),
-        description="Asks whether the change feeds have been polled lately, and whether anything stays behind.",
+    assets = [asset for table in tables for asset in table_assets(table, runtime)]
+    sensors = [changes_sensor(tables, runtime, status)]
+    resources: dict[str, object] = {}
+    other = None
+    if runtime.config.opt_out.direction != "disabled":
+        comparisons.append(parity_check(runtime))
+    if active(runtime.config):
+        assets += opt_out_assets(runtime)
+        checks.append(watch_checks(runtime))
+        sensors.append(opt_out_file_sensor(runtime, status))
+        resources = opt_out_resources(runtime)
+        other = (due_request, chain(runtime.config))
+    watch = _of_checks(
+        "watch_change_feeds", checks, "Asks whether feeds and files arrive, and whether anything stays behind."
     )
-    compare = dg.define_asset_job(
-        "compare_with_campaign",
-        selection=dg.AssetSelection.checks(*(key for check in comparisons for key in check.check_keys)),
-        description="Reads a random sample of records back from Campaign and compares it with what was sent.",
+    compare = _of_checks(
+        "compare_with_campaign", comparisons, "Reads a random sample of records on both sides and compares them."
     )
-    schedule_status = (
-        dg.DefaultScheduleStatus.RUNNING
-        if status is dg.DefaultSensorStatus.RUNNING
-        else dg.DefaultScheduleStatus.STOPPED
-    )
+    schedule_status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
     return dg.Definitions(
-        assets=[asset for table in tables for asset in table_assets(table, runtime)],
+        assets=assets,
         asset_checks=[*checks, *comparisons],
-        sensors=[changes_sensor(tables, runtime, status), backlog_sensor(tables, runtime, status)],
+        sensors=[*sensors, backlog_sensor(tables, runtime, status, other)],
         schedules=[
             dg.ScheduleDefinition(job=job, cron_schedule=cron, default_status=schedule_status)
             for job, cron in ((watch, "*/30 * * * *"), (compare, "30 4 * * *"))
         ],
         jobs=[watch, compare],
         executor=dg.in_process_executor,
+        resources=resources,
     )
+
+
+def _of_checks(name: str, checks: list[dg.AssetChecksDefinition], description: str):
+    keys = [key for check in checks for key in check.check_keys]
+    return dg.define_asset_job(name, selection=dg.AssetSelection.checks(*keys), description=description)
 
 
 @dg.definitions

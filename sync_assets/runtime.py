@@ -25,16 +25,18 @@ if TYPE_CHECKING:
     from sync_assets.config import Config
     from sync_assets.d365.client import DataverseClient
     from sync_assets.ledger import Ledger
+    from sync_assets.opt_out.store import Store
 
 
 @dataclass
 class Runtime:
-    """One process's view of the environment. `calls` counts the engine calls that this process made, by kind;
-    `problems` keeps what kept a flow from running, `stopped` what ended one early, `warnings` what somebody should
-    know: the command line prints them."""
+    """One process's view of the environment. `calls` counts the engine calls that this process made, by kind,
+    `opt_outs` what it did with opt-outs; `problems` keeps what kept a flow from running, `stopped` what ended one
+    early, `warnings` what somebody should know: the command line prints them."""
 
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     calls: Counter[str] = field(default_factory=Counter[str])
+    opt_outs: Counter[str] = field(default_factory=Counter[str])
     problems: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
     interrupted: bool = False
     stopped: list[str] = field(default_factory=list[str])
@@ -52,16 +54,6 @@ class Runtime:
         return load_config(self.settings.config)
 
     @property
-    def not_carried_out(self) -> list[str]:
-        """What the configuration asks for and this version does not do: said wherever somebody looks."""
-        direction = self.config.opt_out.direction
-        if direction == "disabled":
-            return []
-        return [
-            f"opt_out.direction is {direction}, but this version moves no opt-outs: keep your other process for them."
-        ]
-
-    @property
     def ledger(self) -> Ledger:
         """Opened when first asked for, and again after `close`."""
         from sync_assets.ledger import Ledger  # SQLAlchemy: not for those who only list assets  # noqa: PLC0415
@@ -70,6 +62,13 @@ class Runtime:
             if self._ledger is None:
                 self._ledger = Ledger.open(self.settings.ledger_url)
             return self._ledger
+
+    @cached_property
+    def store(self) -> Store:
+        """Where rows of opt-out files and decisions are kept as Parquet."""
+        from sync_assets.opt_out.store import open_store  # Polars  # noqa: PLC0415
+
+        return open_store(self.config.storage, self.settings.home / "parquet", self.settings.ca_bundle)
 
     @property
     def calls_today(self) -> int:

@@ -71,6 +71,7 @@ class Settings:
     """All of it. `d365()`, `campaign()`, `sftp()`: SettingsError if that system's variables are not complete."""
 
     config: Path
+    home: Path  # what this installation keeps locally
     autostart: bool
     ca_bundle: Path | None
     ledger_url: str = field(repr=False)  # a PostgreSQL URL holds a password
@@ -84,6 +85,7 @@ class Settings:
         general, systems = _Reader(environment), {name: _Reader(environment) for name in ("d365", "campaign", "sftp")}
         settings = cls(
             config=general.file("SYNC_ASSETS_CONFIG", SANDBOX_CONFIG) or SANDBOX_CONFIG,
+            home=general.home(),
             ledger_url=general.ledger_url(),
             autostart=general.flag("SYNC_ASSETS_AUTOSTART"),
             ca_bundle=general.file("SYNC_ASSETS_CA_BUNDLE", None),
@@ -181,11 +183,13 @@ class _Reader:
             self.problems.append(f"{name} is neither on nor off. Write 1 or 0.")
         return value in ("1", "true")
 
+    def home(self) -> Path:
+        return Path(self.optional("DAGSTER_HOME", ".dagster")).expanduser().absolute()
+
     def ledger_url(self) -> str:
         value = self.optional("SYNC_ASSETS_LEDGER_URL")
         if not value:
-            home = Path(self.optional("DAGSTER_HOME", ".dagster")).expanduser().absolute()
-            return f"sqlite:///{home / 'ledger.db'}"
+            return f"sqlite:///{self.home() / 'ledger.db'}"
         if not value.startswith(("sqlite:///", "postgresql+psycopg://")):
             self.problems.append(
                 "SYNC_ASSETS_LEDGER_URL is no ledger. Write sqlite:///<path> or postgresql+psycopg://<user>@<host>/<name>."

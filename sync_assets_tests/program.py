@@ -41,7 +41,8 @@ OURS = ("SYNC_ASSETS_", "D365_", "CAMPAIGN_", "DAGSTER_")
 @dataclass
 class Program:
     """One installation. `home`: an empty folder; `table`: the configuration of its table, `further`: of more tables.
-    `on_disk`: `sync` writes Dagster's events to DAGSTER_HOME, as the command line does."""
+    `opt_out` and `storage`: those parts of the configuration, left out while empty. `on_disk`: `sync` writes Dagster's
+    events to DAGSTER_HOME, as the command line does."""
 
     sandbox: SandboxProcess
     home: Path
@@ -49,6 +50,8 @@ class Program:
     more: dict[str, str] = field(default_factory=dict[str, str])
     guardrails: dict[str, Any] = field(default_factory=dict[str, Any])
     further: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    opt_out: dict[str, Any] = field(default_factory=dict[str, Any])
+    storage: dict[str, Any] = field(default_factory=dict[str, Any])
     on_disk: bool = False
     _instance: dg.DagsterInstance | None = None
 
@@ -56,6 +59,7 @@ class Program:
     def env(self) -> dict[str, str]:
         config = self.home / "config.yaml"
         document = {"privacy_acknowledged": True, "tables": [self.table, *self.further], "guardrails": self.guardrails}
+        document |= {key: part for key in ("opt_out", "storage") if (part := getattr(self, key))}
         config.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
         dagster_home = self.home / "dagster"
         dagster_home.mkdir(exist_ok=True)

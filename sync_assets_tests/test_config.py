@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.config import OPT_OUT_ATTRIBUTES, Config, Guardrails
+from sync_assets.config import OPT_OUT_ATTRIBUTES, Config, Guardrails, Storage
 from sync_assets.config_file import ConfigError, load_config, parse_config
 from sync_assets.settings import SANDBOX_CONFIG
 
@@ -125,12 +125,14 @@ class TestWhatTheFileSays:
             "settle_seconds": 60,
             "key_column": "externalId",
             "changed_suffix": "LastModified",
+            "date_format": "auto",
             "after": "keep",
             "keep_days": 15,
             "expected_every_hours": 24,
             "workflow_id": None,
             "restart_stalled": False,
         }
+        assert config.storage.model_dump() == {"directory": None, "s3_bucket": None, "s3_prefix": "sync_assets"}
         assert config.guardrails.model_dump() == {
             "max_contacts": 30_000_000,
             "max_custom_entities": 5,
@@ -146,11 +148,12 @@ class TestWhatTheFileSays:
         config = load_config(SANDBOX_CONFIG)
         assert config.guardrails == Guardrails()
         assert config.opt_out.direction == "disabled"
+        assert config.storage == Storage()
 
         def keys(model: object) -> set[str]:
             return set(getattr(model, "model_fields", {}))
 
-        parts = [config, config.tables[0], config.opt_out, config.opt_out.export, config.guardrails]
+        parts = [config, config.tables[0], config.opt_out, config.opt_out.export, config.storage, config.guardrails]
         missing = [key for part in parts for key in keys(type(part)) if f"{key}:" not in text]
         assert missing == []
 

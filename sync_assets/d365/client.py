@@ -54,6 +54,9 @@ _CASTS: dict[ColumnType, str] = {
 }
 """Metadata that only the typed form of an attribute has: the labels of options, and whether a date has a time."""
 
+_DESCRIBED = "LogicalName,AttributeType,AttributeTypeName,IsValidForRead,IsValidForUpdate,AttributeOf"
+"""What is asked of every column."""
+
 
 class D365Refused(SyncAssetsError):
     """Dataverse refused a request; `code` is its error code, for the program."""
@@ -97,10 +100,7 @@ class DataverseClient:
         try:
             head, attributes = await asyncio.gather(
                 self._json(f"{path}?$select=LogicalName,EntitySetName,PrimaryIdAttribute,ChangeTrackingEnabled", name),
-                self._json(
-                    f"{path}/Attributes?$select=LogicalName,AttributeType,AttributeTypeName,IsValidForRead,AttributeOf",
-                    name,
-                ),
+                self._json(f"{path}/Attributes?$select={_DESCRIBED}", name),
             )
         except D365Refused as error:
             if error.code not in _NO_SUCH_TABLE:
@@ -204,7 +204,8 @@ def _column(item: dict[str, Any]) -> Column:
     type_ = "multiselect" if type_name == "MultiSelectPicklistType" else _TYPES.get(item.get("AttributeType", ""))
     # Virtual columns such as `statuscodename` belong to another one and can't be selected (section 2.2).
     readable = item.get("IsValidForRead", True) and not (type_ is None and item.get("AttributeOf"))
-    return Column(item["LogicalName"], type_ or "other", readable=bool(readable))
+    updatable = bool(item.get("IsValidForUpdate", True))
+    return Column(item["LogicalName"], type_ or "other", readable=bool(readable), updatable=updatable)
 
 
 def _typed_column(column: Column, typed: dict[str, Any] | None) -> Column:
@@ -216,7 +217,7 @@ def _typed_column(column: Column, typed: dict[str, Any] | None) -> Column:
     options = typed.get("OptionSet") or typed.get("GlobalOptionSet") or {}
     listed = options.get("Options") or [o for k in ("FalseOption", "TrueOption") if (o := options.get(k))]
     labels = {int(option["Value"]): _label(option) for option in listed}
-    return Column(column.name, column.type, column.readable, labels=labels)
+    return replace(column, labels=labels)
 
 
 def _label(option: dict[str, Any]) -> str:

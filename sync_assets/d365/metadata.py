@@ -18,7 +18,8 @@ ColumnType = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table. `labels`: option value -> label (empty: it has none), for booleans (0, 1) and choices."""
+    """One column of a table. `labels`: option value -> label (empty: it has none), for booleans (0, 1) and choices.
+    `updatable`: what is written to another one is silently ignored (section 2.5)."""
 
     name: str
     type: ColumnType
@@ -26,6 +27,7 @@ class Column:
     label: str = ""
     labels: dict[int, str] = field(default_factory=dict[int, str])
     max_length: int | None = None
+    updatable: bool = True
 
     @property
     def select_name(self) -> str:

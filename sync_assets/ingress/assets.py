@@ -8,20 +8,21 @@ Thin: each runs one flow of `flows.py` and shows its numbers, which the UI plots
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
 
 from sync_assets.config import TableConfig
-from sync_assets.errors import SyncAssetsError, places
+from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress import guardrails, quality
 from sync_assets.ingress.flows import Captured, Pushed, capture_table, push_table
 from sync_assets.ingress.preflight import CHECKS, Finding, Side, findings_of
 from sync_assets.ingress.push import PushResult
 from sync_assets.ingress.unknown_codes import unknown_codes_warning
 from sync_assets.partitions import TABLE_TAG, daily
+from sync_assets.run_errors import told
 from sync_assets.runtime import Runtime
 
 GUARD_CHECK = "no_deletion_is_held_back"
@@ -81,7 +82,7 @@ def _captured(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
             yield from _capture(context)
 
     def _capture(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        with _told(runtime, context, f"capture of {config.table}") as failed:
+        with told(runtime, context, f"capture of {config.table}") as failed:
             limits = guardrails.check_limits(runtime, config, reading=True)
             done = asyncio.run(capture_table(runtime, config))
         if failed:
@@ -91,8 +92,8 @@ def _captured(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
         for key in context.partition_keys:
             context.add_asset_metadata({"dagster/partition_row_count": rows.pop(key, 0)}, partition_key=key)
         for key, count in sorted(rows.items()):
-            told = {"dagster/partition_row_count": count}
-            context.log_event(dg.AssetMaterialization(d365_key(config), partition=key, metadata=told))
+            counted = {"dagster/partition_row_count": count}
+            context.log_event(dg.AssetMaterialization(d365_key(config), partition=key, metadata=counted))
         if warning := unknown_codes_warning(config.table, done.result.unknown_codes):
             context.log.warning(warning)
             runtime.warnings.append(warning)
@@ -124,7 +125,7 @@ def _pushed(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
 
     def _push(context: dg.AssetExecutionContext) -> Iterator[Any]:
         days = (_day(context.partition_keys[0]), _day(context.partition_keys[-1]))
-        with _told(runtime, context, f"push of {config.table}") as failed:
+        with told(runtime, context, f"push of {config.table}") as failed:
             guardrails.check_limits(runtime, config, reading=False)
             done = asyncio.run(push_table(runtime, config, days))
             notes = [
@@ -276,29 +277,3 @@ def _latencies(result: PushResult) -> dict[str, float]:
 def _backlog(config: TableConfig, runtime: Runtime) -> int:
     counts = runtime.ledger.counts().get(config.table)
     return counts.pending + counts.waiting if counts else 0
-
-
-@contextmanager
-def _told(runtime: Runtime, context: dg.AssetExecutionContext, what: str) -> Iterator[list[SyncAssetsError]]:
-    """Catches what goes wrong in a flow, so that a run's events hold our own words and nobody's data.
-
-    An error that is not ours may quote a row: only its type and the places in the code are kept.
-    """
-    failed: list[SyncAssetsError] = []
-    try:
-        yield failed
-    except SyncAssetsError as error:
-        failed.append(error)
-    except (KeyboardInterrupt, asyncio.CancelledError, dg.DagsterExecutionInterruptedError):
-        runtime.interrupted = True
-        raise
-    except Exception as error:  # noqa: BLE001
-        failed.append(
-            SyncAssetsError(
-                f"The {what} stopped at an error of the program: {places(error)}.",
-                "Nothing is lost; please report it with this line.",
-            )
-        )
-    for error in failed:
-        runtime.problems.append(error)
-        context.log.error(str(error))

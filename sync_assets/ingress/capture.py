@@ -24,7 +24,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.filters import filter_rows
 from sync_assets.ingress.mapping import Mapping
 from sync_assets.ingress.replay import read_again, replay_days
-from sync_assets.ingress.transform import transform
+from sync_assets.ingress.transform import opted_out, transform
 from sync_assets.ingress.unknown_codes import unknown_codes
 from sync_assets.ledger import Feed, FeedMoved, Ledger, Position, TooManyDeletes
 
@@ -155,6 +155,7 @@ class Capture:
             version,
             withdrawn=[*([] if self.apply_deletes else page.deleted), *([] if delete_left else left)],
             links=self.mapping.link_specs,
+            opt_outs=opted_out(passed, self.mapping),
             **how,
         )
         result.pages += 1

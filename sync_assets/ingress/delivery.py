@@ -17,7 +17,7 @@ from sync_assets.campaign.dialect import Verdict, redact
 from sync_assets.campaign.records import Records
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http import Guard, OutcomeUnknown, backoff
-from sync_assets.ledger.model import Claimed, Result
+from sync_assets.ledger.model import Claimed, Outcome, Result
 
 WAITS = (1.0, 3.0, 9.0)
 """Seconds until the next try after words of Campaign that may pass (a bare RST-360011); after the last one: refused."""
@@ -69,15 +69,32 @@ async def deliver(record: Claimed, records: Records, guard: Guard, key_works: Ke
 def body(form: str | None, record: Claimed, key: str, *, patch: bool) -> bytes:
     """What is sent: the stored form and the links by the parents' keys (campaign-standard-api.md section 5, Links).
 
-    No form: the links alone. A POST does not name links that lead nowhere, a PATCH takes them back.
+    No form: the links alone. A POST does not name links that lead nowhere, a PATCH takes them back. A POST carries the
+    opt-outs as well, so that nobody is mailed before they are decided upon; what a record holds already is not touched.
     """
     links = [
         f"{json.dumps(link.attribute)}:{json.dumps({'PKey': link.id} if link.id else None)}"
         for link in record.links
         if link.keyed and (link.id or patch)
     ]
+    opt_outs = [f"{json.dumps(attribute)}:true" for attribute, opted_out in record.opt_outs if opted_out and not patch]
     start = form or json.dumps({key: record.id})
-    return ",".join([start.removesuffix("}"), *links]).encode() + b"}"
+    return ",".join([start.removesuffix("}"), *links, *opt_outs]).encode() + b"}"
+
+
+def outcome(record: Claimed, delivery: Delivery) -> Outcome:
+    """What the ledger is to know of a delivery."""
+    first = record.operation == "insert"
+    return Outcome(
+        record.seq,
+        delivery.result,
+        record.hash,
+        delivery.reason,
+        delivery.wait,
+        record.links,
+        made=record.opt_outs if delivery.deed == "inserted" else (),
+        met=tuple(name for name, _ in record.opt_outs) if delivery.deed == "updated" and first else (),
+    )
 
 
 async def _write(record: Claimed, records: Records, guard: Guard, key_works: KeyWorks) -> tuple[Verdict, Deed]:

@@ -14,6 +14,7 @@ from sync_assets.config import TableConfig
 from sync_assets.ingress.capture import Capture, CaptureResult
 from sync_assets.ingress.preflight import Finding, NotReady, Ready, campaign_findings, preflight
 from sync_assets.ingress.push import PushResult, Target, push
+from sync_assets.ingress.target import carried
 from sync_assets.ingress.workers import release_dead, worker_id
 from sync_assets.runtime import Runtime
 
@@ -34,7 +35,7 @@ class Pushed:
 async def capture_table(runtime: Runtime, config: TableConfig) -> Captured:
     """Follows the table's change feed into the ledger. Raises SyncAssetsError of all kinds."""
     async with runtime.d365() as d365, runtime.campaign() as campaign:
-        ready = await preflight(config, d365, campaign, runtime.config.targets)
+        ready = await preflight(config, d365, campaign, runtime.config.targets, carried(runtime.config, config.table))
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
         await asyncio.to_thread(release_dead, ledger)
         result = await Capture(
@@ -62,7 +63,7 @@ async def push_table(runtime: Runtime, config: TableConfig, days: tuple[date, da
         result = await push(
             ledger,
             campaign,
-            Target.of(config),
+            Target.of(config, carried(runtime.config, config.table)),
             owner=worker_id(),
             days=days,
             concurrency=runtime.config.guardrails.concurrency,

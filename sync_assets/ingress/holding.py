@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import date
@@ -35,9 +35,16 @@ class Holding:
     """`calls` are the engine calls made so far, `stored_calls` those that stand in the ledger. Times in seconds."""
 
     def __init__(
-        self, ledger: Ledger, table: str, owner: str, lease_seconds: float, days: tuple[date, date] | None
+        self,
+        ledger: Ledger,
+        table: str,
+        owner: str,
+        lease_seconds: float,
+        days: tuple[date, date] | None,
+        opt_outs: Sequence[str] = (),
     ) -> None:
         self._ledger, self._table, self._owner, self._days = ledger, table, owner, days
+        self._opt_outs = opt_outs
         self._lease_seconds = lease_seconds
         self._leased_at = (time.monotonic(), time.time())
         self._outcomes: list[Outcome] = []
@@ -61,6 +68,7 @@ class Holding:
             limit=limit,
             lease_seconds=self._lease_seconds,
             days=self._days,
+            opt_outs=self._opt_outs,
         )
         self.open += len(records)
         if self.open:

@@ -16,6 +16,7 @@ from typing import Any
 from sync_assets.campaign.metadata import Attribute, Resource
 from sync_assets.config import FieldMapping, Link, TableConfig
 from sync_assets.config_checks import did_you_mean
+from sync_assets.config_opt_out import OptOutMapping
 from sync_assets.d365.metadata import Column, ColumnType, Table
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.conversion import (
@@ -76,6 +77,15 @@ class LinkField:
 
 
 @dataclass(frozen=True, slots=True)
+class OptOutField:
+    """A column that says something of an opt-out; `inverted`: true means allow. Its value is no part of the payload."""
+
+    column: Column
+    attribute: str
+    inverted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Mapping:
     """What `transform` does with a table. `fields` are in the order of their attributes' names, so that the order in
     the file changes nothing. `select`: sorted names for `$select`, `column_types`: their types.
@@ -91,6 +101,7 @@ class Mapping:
     fingerprint: str
     row_filter: RowFilter | None = None
     links: tuple[LinkField, ...] = ()
+    opt_outs: tuple[OptOutField, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -108,13 +119,18 @@ class Mapping:
 
 
 def compile_mapping(
-    config: TableConfig, table: Table, resource: Resource, targets: Targets = MappingProxyType({})
+    config: TableConfig,
+    table: Table,
+    resource: Resource,
+    targets: Targets = MappingProxyType({}),
+    carried: ABCMapping[str, OptOutMapping] = MappingProxyType({}),
 ) -> Mapping:
     """The mapping of one table. Raises MappingError with everything that is wrong, a line each.
 
-    targets: the resource of each mapped table, to check where links lead.
+    targets: the resource of each mapped table, to check where links lead. carried: opt-outs that the rows bring beside
+    the payload (target.py); that they can be one is judged by opt_out/columns.py.
     """
-    return _Compiler(config, table, resource, targets).mapping()
+    return _Compiler(config, table, resource, targets, carried).mapping()
 
 
 def attribute_problem(resource: Resource, path: str, where: str) -> str | None:
@@ -143,8 +159,16 @@ def key_problem(resource: Resource, path: str) -> str | None:
 class _Compiler:
     """Collects problems and warnings while it looks at each part of the configuration."""
 
-    def __init__(self, config: TableConfig, table: Table, resource: Resource, targets: Targets) -> None:
+    def __init__(
+        self,
+        config: TableConfig,
+        table: Table,
+        resource: Resource,
+        targets: Targets,
+        carried: ABCMapping[str, OptOutMapping],
+    ) -> None:
         self._config, self._table, self._resource, self._targets = config, table, resource, targets
+        self._carried = carried
         self._d365: list[str] = []
         self._campaign: list[str] = []
         self._warnings: list[str] = []
@@ -157,11 +181,16 @@ class _Compiler:
         ]
         links = [self._link(link) for link in self._config.links]
         row_filter, filtered = self._filter()
+        opt_outs = [
+            OptOutField(column, mapping.to, mapping.inverted)
+            for name, mapping in self._carried.items()
+            if (column := self._column(name, "opt-out "))
+        ]
         if self._d365 or self._campaign or not (key and table_key and modified):
             raise MappingError(self._table.name, self._d365, self._campaign)
         done = tuple(field for field in fields if field)
         linked = tuple(link for link in links if link)
-        columns = [table_key, modified, *filtered, *(field.column for field in done), *(link.column for link in linked)]
+        columns = [table_key, modified, *filtered, *(field.column for field in (*done, *linked, *opt_outs))]
         types: dict[str, ColumnType] = {
             column.select_name: column.type for column in sorted(columns, key=lambda one: one.select_name)
         }
@@ -173,9 +202,10 @@ class _Compiler:
             fields=done,
             select=tuple(types),
             column_types=types,
-            fingerprint=_fingerprint(self._config, self._table, key, tuple(types.items()), done, row_filter),
+            fingerprint=_fingerprint(self._config, self._table, key, tuple(types.items()), done, row_filter, opt_outs),
             row_filter=row_filter,
             links=linked,
+            opt_outs=tuple(opt_outs),
             warnings=tuple(self._warnings),
         )
 
@@ -313,6 +343,7 @@ def _fingerprint(
     columns: tuple[tuple[str, ColumnType], ...],
     fields: tuple[Field, ...],
     row_filter: RowFilter | None,
+    opt_outs: list[OptOutField],
 ) -> str:
     """A short hash of all that decides what a row becomes. Another one means: read the table again."""
     parts: list[Any] = [FORM_VERSION, table.set_name, columns, config.resource, key.path]
@@ -330,4 +361,5 @@ def _fingerprint(
     if row_filter:
         rules = [(rule.column.name, rule.operator, rule.values) for rule in row_filter.rules]
         parts.append((row_filter.match, rules, row_filter.delete_filtered_out))
+    parts += [(one.column.name, one.attribute, one.inverted) for one in opt_outs]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()

@@ -19,7 +19,7 @@ from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records, counted
 from sync_assets.http import Answer, Guard, Observer
-from sync_assets.ingress.delivery import Delivery, deliver
+from sync_assets.ingress.delivery import Delivery, deliver, outcome
 from sync_assets.ingress.target import Target
 from sync_assets.ingress.workers import worker_id
 from sync_assets.ledger import Claimed, Ledger, Outcome
@@ -73,16 +73,20 @@ class Rehearsal:
         target = self.target
         records = Records(client, target.api, target.resource, target.key, target.filter, counted(calls))
         while claimed := await asyncio.to_thread(
-            ledger.claim, target.table, owner=owner, limit=BATCH, lease_seconds=LEASE_SECONDS, days=days
+            ledger.claim,
+            target.table,
+            owner=owner,
+            limit=BATCH,
+            lease_seconds=LEASE_SECONDS,
+            days=days,
+            opt_outs=target.opt_outs,
         ):
             outcomes: list[Outcome] = []
             for record in claimed:
                 client.held = record.id
                 delivery = await deliver(record, records, _unguarded, _key_works)
                 self._note(record, delivery)
-                outcomes.append(
-                    Outcome(record.seq, delivery.result, record.hash, delivery.reason, delivery.wait, record.links)
-                )
+                outcomes.append(outcome(record, delivery))
             await asyncio.to_thread(ledger.settle, owner, outcomes)
             total += len(claimed)
             if progress:

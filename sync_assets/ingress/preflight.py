@@ -6,17 +6,19 @@ Here: the questions and their answers as plain findings. The assets turn them in
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping as ABCMapping
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
 
 from sync_assets.campaign.client import CampaignClient, NotPublished
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config import TableConfig
+from sync_assets.config_opt_out import OptOutMapping
 from sync_assets.d365.client import DataverseClient
 from sync_assets.d365.metadata import Table
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress.findings import CHECKS, PUBLISHED, Finding, Side
 from sync_assets.ingress.mapping import (
     Mapping,
     MappingError,
@@ -25,38 +27,19 @@ from sync_assets.ingress.mapping import (
     compile_mapping,
     key_problem,
 )
+from sync_assets.opt_out.columns import opt_out_problems
 
-Side = Literal["d365", "campaign"]
-
-PUBLISHED = "resource_is_published"
-
-CHECKS: dict[str, tuple[Side, str]] = {
-    "change_tracking_is_on": ("d365", "Dynamics 365 keeps a change feed of the table."),
-    "mapped_columns_exist": ("d365", "Every column of the mapping is in the table and may be read."),
-    PUBLISHED: ("campaign", "Campaign serves the resource under the API that the configuration names."),
-    "mapped_attributes_exist": ("campaign", "Every attribute of the mapping is in the resource and may be written."),
-    "key_is_unique": ("campaign", "The key attribute identifies one record: it can hold the id and is unique."),
-}
-"""Check name -> whose asset it stands on, what it says when it holds. All of them block."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One answer to a question of CHECKS, or of another list; then `at` says whose asset it stands on.
-
-    numbers: that it is about, by name. blocks: nothing is written unless it holds.
-    """
-
-    check: str
-    passed: bool
-    message: str
-    at: Side | None = None
-    numbers: dict[str, int] = field(default_factory=dict[str, int])
-    blocks: bool = True
-
-    @property
-    def side(self) -> Side:
-        return self.at or CHECKS[self.check][0]
+__all__ = [
+    "CHECKS",
+    "PUBLISHED",
+    "Finding",
+    "NotReady",
+    "Ready",
+    "Side",
+    "campaign_findings",
+    "findings_of",
+    "preflight",
+]
 
 
 class NotReady(SyncAssetsError):
@@ -79,21 +62,26 @@ class Ready:
 
 
 async def preflight(
-    config: TableConfig, d365: DataverseClient, campaign: CampaignClient, targets: Targets = MappingProxyType({})
+    config: TableConfig,
+    d365: DataverseClient,
+    campaign: CampaignClient,
+    targets: Targets = MappingProxyType({}),
+    carried: ABCMapping[str, OptOutMapping] = MappingProxyType({}),
 ) -> Ready:
     """Reads the metadata of both sides and compiles the mapping. Raises NotReady with all findings, and what the
-    clients raise when a system cannot be asked at all. Makes no engine call."""
+    clients raise when a system cannot be asked at all. Makes no engine call. targets, carried: see compile_mapping."""
     table, resource = await asyncio.gather(
         d365.table(config.table, None), campaign.resource(config.api, config.resource)
     )
     findings = [_tracking(table)]
     mapping: Mapping | None = None
-    columns: tuple[str, ...] = ()
-    attributes: tuple[str, ...] = ()
+    # Opt-outs are held to more than other fields, and each problem is told once, in its own words.
+    columns, attributes = opt_out_problems({**config.opt_outs, **carried}, table, resource, written=bool(carried))
+    fit = config.without_opt_outs() if columns or attributes else config
     try:
-        mapping = compile_mapping(config, table, resource, targets)
+        mapping = compile_mapping(fit, table, resource, targets, {} if columns else carried)
     except MappingError as error:
-        columns, attributes = error.d365, error.campaign
+        columns, attributes = [*error.d365, *columns], [*error.campaign, *attributes]
     findings += [
         _found("mapped_columns_exist", columns),
         _published(),

@@ -20,10 +20,10 @@ from sync_assets.campaign.records import Records
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http import HttpError, NotSent, NotTrusted, OutcomeUnknown, Unavailable
 from sync_assets.ingress.concurrency import Gate, Latencies, Limiter
-from sync_assets.ingress.delivery import WAITS, Delivery, Denied, deliver
+from sync_assets.ingress.delivery import WAITS, Delivery, Denied, deliver, outcome
 from sync_assets.ingress.holding import Holding
 from sync_assets.ingress.target import PushResult, Target
-from sync_assets.ledger.model import Claimed, Outcome
+from sync_assets.ledger.model import Claimed
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
@@ -68,7 +68,7 @@ async def push(
     An unreachable, refusing or throttling Campaign ends the push with `stopped`, too, and does not raise; a ledger that
     fails does (LedgerError).
     """
-    holding = Holding(ledger, target.table, owner, lease_seconds, days)
+    holding = Holding(ledger, target.table, owner, lease_seconds, days, target.opt_outs)
     return await _Push(holding, client, target, concurrency, calls_left, progress).run(stop)
 
 
@@ -325,6 +325,4 @@ class _Push:
         self._closed += 1
         if delivery.wait is not None:
             self._put_off[record.seq] = time.monotonic() + delivery.wait
-        self._holding.close(
-            Outcome(record.seq, delivery.result, record.hash, delivery.reason, delivery.wait, record.links)
-        )
+        self._holding.close(outcome(record, delivery))

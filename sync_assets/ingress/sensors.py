@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ import dagster as dg
 import msgspec
 
 from sync_assets.config import TableConfig
+from sync_assets.ingress.asking import Asked, ask_again
 from sync_assets.ingress.assets import campaign_key, d365_key, run_checks
 from sync_assets.ingress.checks import ledger_results
 from sync_assets.ingress.runs import under_way
@@ -31,15 +32,6 @@ CONFIRM = timedelta(hours=1)
 CHECKED = timedelta(minutes=5)
 RECORDS_PER_RUN = 25_000
 MOST_RUNS = 4
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """The last run that was asked for: what stood then (records left, or the feed's version), when, and how long to
-    wait if nothing moves."""
-
-    left: int
-    at: datetime
-    wait: float
 
 
 class Seen(msgspec.Struct):
@@ -185,14 +177,25 @@ def _reports(
     return events
 
 
+OtherWork = Callable[
+    [Runtime, dg.DagsterInstance, dict[str, Asked], datetime],
+    tuple[dg.RunRequest, dg.AddDynamicPartitionsRequest] | None,
+]
+"""Asks for a run of what else is pending beside records, with the partition that it needs."""
+
+
 def backlog_sensor(
-    tables: Sequence[TableConfig], runtime: Runtime, default_status: dg.DefaultSensorStatus
+    tables: Sequence[TableConfig],
+    runtime: Runtime,
+    default_status: dg.DefaultSensorStatus,
+    other: tuple[OtherWork, Sequence[dg.AssetKey]] | None = None,
 ) -> dg.SensorDefinition:
-    """Asks for runs of the partitions that still have pending records; several at once for a large backlog."""
+    """Asks for runs of the partitions that still have pending records; several at once for a large backlog. `other`:
+    what else it looks after (opt-outs), and the assets of that."""
 
     @dg.sensor(
         name="backlog",
-        target=dg.AssetSelection.assets(*map(campaign_key, tables)),
+        target=dg.AssetSelection.assets(*map(campaign_key, tables), *(other[1] if other else ())),
         minimum_interval_seconds=4,
         default_status=default_status,
         description="Looks at the ledger and starts runs for partitions with records that are still to be sent.",
@@ -213,22 +216,15 @@ def backlog_sensor(
             if worth:
                 parts = min(MOST_RUNS, -(-left // RECORDS_PER_RUN))
                 requests += [_push_range(config, first, last) for first, last in split_days(pending, parts)]
+        more = other[0](runtime, context.instance, asked, now) if other else None
         return dg.SensorResult(
-            run_requests=requests,
-            skip_reason=None if requests else "Nothing is pending, or a run is under way.",
+            run_requests=[*requests, *([more[0]] if more else [])],
+            dynamic_partitions_requests=[more[1]] if more else None,
+            skip_reason=None if requests or more else "Nothing is pending, or a run is under way.",
             cursor=msgspec.json.encode(asked).decode(),
         )
 
     return backlog
-
-
-def ask_again(asked: Asked | None, left: int, now: datetime) -> tuple[bool, Asked]:
-    """Is a run worth asking for? At once while the backlog moves; else after a wait that doubles up to 5 minutes."""
-    if asked is None or left != asked.left:
-        return True, Asked(left, now, 10.0)
-    if (now - asked.at).total_seconds() < asked.wait:
-        return False, asked
-    return True, Asked(left, now, min(300.0, asked.wait * 2))
 
 
 def _push_range(config: TableConfig, first: Any, last: Any) -> dg.RunRequest:

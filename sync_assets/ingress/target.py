@@ -3,33 +3,49 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sync_assets.campaign.records import Filter
 
 if TYPE_CHECKING:
-    from sync_assets.config import TableConfig
+    from sync_assets.config import Config, TableConfig
+    from sync_assets.config_opt_out import OptOutMapping
+
+CONTACT = "contact"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which records go where. `key`: the attribute that holds our id; `filter`: look records up by it (contract 3)."""
+    """Which records go where. `key`: the attribute that holds our id; `filter`: look records up by it (contract 3).
+    `opt_outs`: attributes that go with a record when it is made."""
 
     table: str
     resource: str
     api: str = "profileAndServicesExt"
     key: str = "externalId"
     filter: Filter | None = None
+    opt_outs: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, config: TableConfig) -> Target:
+    def of(cls, config: TableConfig, opt_outs: Mapping[str, OptOutMapping] = MappingProxyType({})) -> Target:
         found = (
             Filter(config.filter.name, config.filter.parameter)
             if config.address == "filter" and config.filter
             else None
         )
-        return cls(config.table, config.resource, config.api, config.key, found)
+        return cls(
+            config.table, config.resource, config.api, config.key, found, tuple(one.to for one in opt_outs.values())
+        )
+
+
+def carried(config: Config, table: str) -> Mapping[str, OptOutMapping]:
+    """Opt-outs that a table's rows bring with them and new records carry: where both sides have a say, what Dynamics
+    365 says until it is decided (sync_assets/opt_out). In direction d365_to_campaign they are fields like any other."""
+    both = config.opt_out.direction == "bidirectional" and table == CONTACT
+    return config.opt_out.mappings if both else {}
 
 
 @dataclass(slots=True)

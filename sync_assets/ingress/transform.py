@@ -75,6 +75,22 @@ def convert(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
     ).select("id", "day", "payload", "update_payload", "hash", "refusal", *paths)
 
 
+def opted_out(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame | None:
+    """What rows say of opt-outs: id (lower case), and for each attribute a Boolean, True for opted out (null where the
+    row says nothing: no value, or a number that is neither 0 nor 1). Of an id that stands twice the last row counts.
+    None if the mapping carries none."""
+    if not mapping.opt_outs:
+        return None
+    key = mapping.table_key.select_name
+    values: list[pl.Expr] = []
+    for field in mapping.opt_outs:
+        value = pl.col(field.column.select_name)
+        understood = pl.when(value.cast(pl.Int64).is_in([0, 1])).then(value.cast(pl.Boolean))
+        values.append((~understood if field.inverted else understood).alias(field.attribute))
+    once = rows.unique(key, keep="last", maintain_order=True)
+    return once.select(pl.col(key).str.to_lowercase().alias("id"), *values)
+
+
 def _id(mapping: Mapping) -> pl.Expr:
     return pl.col(mapping.table_key.select_name).str.to_lowercase().alias(mapping.key.path)
 

@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger import rules
 from sync_assets.ledger.gone import MOVE, Gone
 from sync_assets.ledger.model import LinkSpec, PageResult, Position, State
+from sync_assets.ledger.opt_outs import CONTACT, OptOutRows
 from sync_assets.ledger.room import Tally
 from sync_assets.ledger.standing import Stand
 
@@ -23,7 +24,7 @@ _OTHER_LINKS = """
 """
 
 
-class Captures(Gone):
+class Captures(Gone, OptOutRows):
     def save_page(
         self,
         table: str,
@@ -34,6 +35,7 @@ class Captures(Gone):
         *,
         withdrawn: Sequence[str] = (),
         links: Sequence[LinkSpec] = (),
+        opt_outs: "pl.DataFrame | None" = None,
         resend: bool = False,
         missing_are_deleted: bool = False,
     ) -> PageResult:
@@ -46,6 +48,7 @@ class Captures(Gone):
         deleted: ids of rows whose record Campaign is to delete, applied after the rows; see `carry_out_deletes`.
         withdrawn: ids of rows that are out of scope, whose record Campaign is to keep as it is; of a record that was
         never sent nothing is kept.
+        opt_outs: what the rows say of opt-outs, see OptOutRows._opt_outs_captured; None if that is nobody's business.
         position: None leaves it where it is (rows read again beside the feed). expected_version: the feed's version
         that the page was read from, None before the first page. resend: these rows are sent again, equal or not.
         missing_are_deleted: what a full read did not bring is to be deleted when it is complete, else it is withdrawn.
@@ -75,6 +78,10 @@ class Captures(Gone):
                 if bound is not None and position and position.complete:
                     self._tie_the_rest(connection, table, links, tally)
             self._count(connection, tally)
+            if table == CONTACT:
+                self._forget_opt_outs(connection, gone)
+                if opt_outs is not None:
+                    self._opt_outs_captured(connection, opt_outs)
             return PageResult(
                 new=new,
                 changed=changed,

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import rules, schema, times
 from sync_assets.ledger.model import Claimed, Gate, Lease, LinkTo, Operation, Outcome, SettleResult, State
+from sync_assets.ledger.opt_outs import OptOutRows
 from sync_assets.ledger.room import Tally
 from sync_assets.ledger.standing import Stand
 from sync_assets.ledger.ties import TiedRecords
@@ -28,7 +29,7 @@ _CLAIM = """
 """
 
 
-class Claims(TiedRecords):
+class Claims(TiedRecords, OptOutRows):
     def claim(
         self,
         table: str,
@@ -37,12 +38,14 @@ class Claims(TiedRecords):
         limit: int,
         lease_seconds: float,
         days: tuple[date, date] | None = None,
+        opt_outs: Sequence[str] = (),
     ) -> list[Claimed]:
         """Take up to `limit` pending records for `lease_seconds`; no other claim gets them meanwhile.
 
         Oldest change first. days: only records of these days, both included; oldest day first. Each record
         counts as uncertain from here on, until its outcome is settled: the worker may die after sending it.
-        An owner is one worker, not to be used again by another one.
+        An owner is one worker, not to be used again by another one. opt_outs: attributes that go with a record when it
+        is made.
         """
 
         def work(connection: Connection) -> list[Claimed]:
@@ -52,7 +55,11 @@ class Claims(TiedRecords):
             seqs = [row.seq for row in rows]
             self._bulk.for_seqs(connection, _CLAIM, seqs, owner, until)
             links = self._links_to_send(connection, seqs) if self._tied(connection) else {}
-            return [_claimed(row, links.get(row.seq, ())) for row in rows]
+            said: dict[str, tuple[tuple[str, bool], ...]] = {}
+            if opt_outs:
+                said = self._opt_outs_to_send(connection, [row.id for row in rows], opt_outs)
+            nothing = tuple((name, False) for name in opt_outs)
+            return [_claimed(row, links.get(row.seq, ()), said.get(row.id, nothing)) for row in rows]
 
         return self._database.write(work)
 
@@ -129,6 +136,12 @@ class Claims(TiedRecords):
                 self._regate(connection, moved, removed, tally, also=left)
             self._count(connection, tally)
             self._count_calls(connection, calls or {}, now)
+            answered = [(stand.id, by_seq[stand.seq]) for stand in held]
+            self._opt_outs_sent(
+                connection,
+                {id_: dict(outcome.made) for id_, outcome in answered if outcome.made},
+                {id_: outcome.met for id_, outcome in answered if outcome.met},
+            )
             states = Counter(verdict.state for verdict in open_)
             return SettleResult(
                 settled=len(settled),
@@ -228,7 +241,7 @@ def claimable(now: int) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]
     )
 
 
-def _claimed(row: Any, links: tuple[LinkTo, ...]) -> Claimed:
+def _claimed(row: Any, links: tuple[LinkTo, ...], opt_outs: tuple[tuple[str, bool], ...]) -> Claimed:
     unwanted = row.desired_hash is None or row.gate == Gate.ABSENT
     operation: Operation = "delete" if unwanted else "insert" if row.acked_hash is None else "update"
     links_alone = operation == "update" and row.payload is None
@@ -245,4 +258,5 @@ def _claimed(row: Any, links: tuple[LinkTo, ...]) -> Claimed:
         attempts=row.attempts,
         uncertain=bool(row.uncertain),
         links=() if unwanted else links,
+        opt_outs=() if unwanted else opt_outs,
     )

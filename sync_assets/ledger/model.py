@@ -142,6 +142,8 @@ class Claimed:
     record there and an update or delete may find none. attempts: requests since the record last changed.
     links: to be sent with it, those that are not keyed for the record only (the payload holds them); to be given back
     in the Outcome.
+    opt_outs: attributes with what Dynamics 365 says of them, for a request that makes the record, and for no other:
+    what a record holds that is there already is for sync_assets/opt_out to decide.
     """
 
     seq: int
@@ -154,6 +156,7 @@ class Claimed:
     attempts: int
     uncertain: bool
     links: tuple[LinkTo, ...] = ()
+    opt_outs: tuple[tuple[str, bool], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,7 @@ class Outcome:
     later: turned away unprocessed, or (without a reason) given back unsent, which counts as no attempt.
     unknown: sent, but no answer came.
     hash and links: those of the Claimed record. retry_after_seconds: for later and unknown; None is at once.
+    made: the opt-outs that Campaign made the record with. met: opt-outs of a record that was there before us.
     """
 
     seq: int
@@ -172,6 +176,8 @@ class Outcome:
     reason: str | None = None
     retry_after_seconds: float | None = None
     links: tuple[LinkTo, ...] = ()
+    made: tuple[tuple[str, bool], ...] = ()
+    met: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

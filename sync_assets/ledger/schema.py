@@ -176,3 +176,52 @@ engine_call = sa.Table(
     sa.Column("kind", sa.Text, primary_key=True),
     sa.Column("calls", sa.BigInteger, nullable=False),
 )
+
+# Opt-outs of contacts, one row for each attribute of which there is more to say than "nobody ever opted out": rows that
+# are not there stand for false on both sides.
+opt_out = sa.Table(
+    "sync_opt_out",
+    metadata,
+    sa.Column("id", NAME, primary_key=True),  # the contact's
+    sa.Column("attribute", NAME, primary_key=True),  # Campaign's
+    sa.Column("campaign", sa.SmallInteger),  # what Campaign holds, as it said last or took last; NULL: not known
+    sa.Column("campaign_at", sa.BigInteger),  # the time of change that came with it
+    sa.Column("stated_at", sa.BigInteger),  # when Campaign first said so, for attributes that have no time of change
+    sa.Column("ours", sa.SmallInteger, nullable=False, server_default="0"),  # 1: we wrote it, after campaign_at
+    sa.Column("d365", sa.SmallInteger),  # what Dynamics 365 holds, as captured or read last; NULL: not known
+    sa.Column("d365_at", sa.BigInteger),  # when the row was last modified, as the decision saw it
+    sa.Column("state", sa.SmallInteger, nullable=False),  # opt_out_rules.OptOutState
+    sa.Column("ask", sa.SmallInteger, nullable=False, server_default="0"),  # 1: Campaign is to be asked first
+    sa.Column("value", sa.SmallInteger),  # decided: what both sides are to hold
+    sa.Column("sent", sa.SmallInteger, nullable=False, server_default="0"),  # 1: a request may be on its way
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("failed_since", sa.BigInteger),
+    sa.Column("reason", sa.Text),
+    sa.Column("source", sa.Text, nullable=False, server_default=""),  # what gave rise to the last decision
+    sa.Column("version", sa.Integer, nullable=False, server_default="0"),  # goes up with each change
+)
+OPT_OUT_DUE = sa.text("state > 0")
+sa.Index("sync_opt_out_due", opt_out.c.state, opt_out.c.id, sqlite_where=OPT_OUT_DUE, postgresql_where=OPT_OUT_DUE)
+
+# Files of opt-outs on the Campaign SFTP. One that was written again is another one.
+opt_out_file = sa.Table(
+    "sync_opt_out_file",
+    metadata,
+    sa.Column("name", NAME, primary_key=True),
+    sa.Column("modified_at", sa.BigInteger, primary_key=True),
+    sa.Column("size", sa.BigInteger, primary_key=True),
+    sa.Column("seen_at", sa.BigInteger, nullable=False),  # when it was first seen like this
+    sa.Column("looked_at", sa.BigInteger, nullable=False),  # when last
+    sa.Column("state", sa.SmallInteger, nullable=False),  # opt_out_files.FileState
+    sa.Column("done_at", sa.BigInteger),
+    sa.Column("reason", sa.Text),  # why it is refused as a whole
+)
+
+# What was done with opt-outs, by UTC day.
+opt_out_count = sa.Table(
+    "sync_opt_out_count",
+    metadata,
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+)

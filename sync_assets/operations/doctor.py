@@ -47,7 +47,6 @@ def examine(runtime: Runtime) -> list[Line]:
         return _failed("configuration", error)
     tables = ", ".join(f"{table.table} -> {table.resource}" for table in config.tables)
     lines.append(Line("ok", "configuration", f"{runtime.settings.config} maps {tables}"))
-    lines += [Line("fail", "opt-outs", message) for message in runtime.not_carried_out]
     lines += _environment(runtime)
     ledger = _ledger(runtime)
     lines += ledger

@@ -103,7 +103,7 @@ def _partitions(days: tuple[date, date] | None) -> dict[str, Any]:
 
 
 def _told(runtime: Runtime, table: str) -> Replayed:
-    whole = document(runtime, {})
+    whole = document(runtime, {}, {})
     counts = whole["tables"][table]
     told = {"table": table, **{name: counts[name] for name in ("pending", "waiting", "failed", "held", "synced")}}
     of_table = {"tables": {table: counts}}

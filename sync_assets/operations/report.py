@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress.target import CONTACT
+from sync_assets.ledger import Reject
+from sync_assets.ledger.opt_out_files import FileState
 from sync_assets.ledger.waiting import WAITING_FOR
 from sync_assets.runtime import Runtime
 
@@ -23,11 +26,12 @@ def unknown_tables(runtime: Runtime, names: Sequence[str]) -> SyncAssetsError | 
 
 def status(runtime: Runtime) -> dict[str, Any]:
     """The document of `status --json` (contract.md section 1); engine calls are those of the current UTC day."""
-    return document(runtime, runtime.ledger.engine_calls(datetime.now(UTC).date()))
+    today = datetime.now(UTC).date()
+    return document(runtime, runtime.ledger.engine_calls(today), runtime.ledger.opt_out_counts(today))
 
 
-def document(runtime: Runtime, calls: Mapping[str, int]) -> dict[str, Any]:
-    """Counts per mapped table, the feed's position, engine calls by kind, opt-outs."""
+def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, int]) -> dict[str, Any]:
+    """Counts per mapped table, the feed's position, engine calls by kind, opt-outs by what was done with them."""
     counts = runtime.ledger.counts()
     tables: dict[str, Any] = {}
     for config in runtime.config.tables:
@@ -50,13 +54,29 @@ def document(runtime: Runtime, calls: Mapping[str, int]) -> dict[str, Any]:
     return {
         "tables": tables,
         "engine_calls": {kind: calls.get(kind, 0) for kind in CALL_KINDS},
-        "opt_out": {
-            "files_processed": 0,
-            "last_file_at": None,
-            "to_d365": 0,
-            "to_campaign": 0,
-            "rejected_rows": 0,
-        },
+        "opt_out": _opt_outs(runtime, opt_outs),
+    }
+
+
+OPT_OUT_KINDS = ("files_processed", "to_d365", "to_campaign", "rejected_rows")
+
+
+def _opt_outs(runtime: Runtime, counts: Mapping[str, int]) -> dict[str, Any]:
+    """`due`: still to be decided or written; `refused`: by the side that was to be written; `held`: under a privacy
+    hold; files by what hinders them; `last_file_at`: when the newest file was written that was taken."""
+    known = runtime.ledger.files()
+    mapped = [mapping.to for mapping in runtime.config.opt_out.mappings.values()]
+    left = runtime.ledger.opt_outs_left(mapped)
+    done = [file.modified for file in known if file.state == FileState.DONE]
+    return {
+        "direction": runtime.config.opt_out.direction,
+        **{kind: counts.get(kind, 0) for kind in OPT_OUT_KINDS},
+        "last_file_at": iso(max(done)) if done else None,
+        "due": left.due,
+        "refused": left.refused,
+        "held": left.held,
+        "files_waiting": sum(file.state == FileState.SEEN for file in known),
+        "files_refused": sum(file.state == FileState.REFUSED for file in known),
     }
 
 
@@ -86,14 +106,21 @@ def rejects(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
             "attempts": reject.attempts,
             "retryable": reject.retryable,
         }
-        for reject in runtime.ledger.rejects(table)
+        for reject in [*runtime.ledger.rejects(table), *_refused_opt_outs(runtime, table)]
     ]
+
+
+def _refused_opt_outs(runtime: Runtime, table: str | None) -> list[Reject]:
+    return runtime.ledger.refused_opt_outs() if table in (None, CONTACT) else []
 
 
 def retry(runtime: Runtime, table: str | None, record: str | None) -> dict[str, int]:
     """Makes refused records pending again: how many, and how many stay refused, since it is the mapping that refuses
     them."""
     retried = runtime.ledger.retry(table, record)
+    if table in (None, CONTACT):
+        retried += runtime.ledger.retry_opt_outs(record)
+        retried += runtime.ledger.retry_files() if record is None else 0
     left = [one for one in runtime.ledger.rejects(table) if not one.retryable and record in (None, one.id)]
     return {"retried": retried, "not_retryable": len(left)}
 

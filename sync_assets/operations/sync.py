@@ -20,8 +20,10 @@ from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.assets import campaign_key, d365_key, table_assets
 from sync_assets.ingress.runs import WORKER_TAG, end_killed
+from sync_assets.ingress.target import CONTACT
 from sync_assets.ingress.workers import release_dead, worker_id
 from sync_assets.operations.instance import dagster_instance
+from sync_assets.operations.opt_outs import OPT_OUTS_LEFT, opt_outs_concerned, sync_opt_outs
 from sync_assets.operations.report import document, held_back, unknown_tables
 from sync_assets.partitions import range_tags, split_days, table_tags, today
 from sync_assets.runtime import Runtime
@@ -58,9 +60,11 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
             _capture_and_push(runtime, config, opened)
         if not runtime.problems:
             _push_the_rest(runtime, tables, opened)
-    outcome = document(runtime, runtime.calls)
+        if opt_outs_concerned(runtime, tables):
+            sync_opt_outs(runtime, opened, execute)
+    outcome = document(runtime, runtime.calls, runtime.opt_outs)
     status = _status(runtime, outcome, [config.table for config in tables])
-    said = [*runtime.not_carried_out, *runtime.warnings, *held_back(outcome), *runtime.stopped]
+    said = [*runtime.warnings, *held_back(outcome), *runtime.stopped]
     return Synced(outcome, runtime.problems, said, status)
 
 
@@ -68,7 +72,9 @@ def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str]) ->
     """0 nothing pending; 2 something failed, is held, held back, waiting or pending; 1 a flow could not run."""
     if runtime.problems:
         return 1
-    return 2 if any(outcome["tables"][table][state] for table in tables for state in LEFT) else 0
+    left = any(outcome["tables"][table][state] for table in tables for state in LEFT)
+    opt_outs = CONTACT in tables and any(outcome["opt_out"][state] for state in OPT_OUTS_LEFT)
+    return 2 if left or opt_outs or runtime.stopped else 0
 
 
 def _push_the_rest(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance) -> None:
@@ -123,14 +129,28 @@ def run_flow(
     selection: list[dg.AssetKey],
     where: dict[str, Any],
 ) -> None:
-    """One Dagster run. What stops it is in `runtime.problems` afterwards: the assets tell."""
+    """One Dagster run of a table."""
+    execute(runtime, instance, _assets(runtime), selection, where, table_tags(config.table))
+
+
+def execute(
+    runtime: Runtime,
+    instance: dg.DagsterInstance,
+    assets: list[dg.AssetsDefinition],
+    selection: list[dg.AssetKey],
+    where: dict[str, Any],
+    tags: dict[str, str],
+    resources: dict[str, Any] | None = None,
+) -> None:
+    """One Dagster run. What stops it is in `runtime.problems` afterwards: the assets tell. `where`: the partition."""
     result = dg.materialize(
-        _assets(runtime),
+        assets,
         selection=dg.AssetSelection.assets(*selection),
         instance=instance,
+        resources=resources,
         raise_on_error=False,
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        **{**where, "tags": {**table_tags(config.table), WORKER_TAG: worker_id(), **where.get("tags", {})}},
+        **{**where, "tags": {**tags, WORKER_TAG: worker_id(), **where.get("tags", {})}},
     )
     if runtime.interrupted:
         raise KeyboardInterrupt

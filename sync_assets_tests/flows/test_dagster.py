@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from sync_assets.ingress import sensors, watch
-from sync_assets.ingress.sensors import Asked, ask_again
+from sync_assets.ingress.asking import Asked, ask_again
 from sync_assets.operations.instance import dagster_instance
 from sync_assets.partitions import RANGE_END, RANGE_START, TABLE_TAG, table_tags, today
 from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra

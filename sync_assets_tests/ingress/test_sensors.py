@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from sync_assets.ingress.sensors import Asked, ask_again
+from sync_assets.ingress.asking import Asked, ask_again
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

@@ -1,0 +1,39 @@
+"""The audit: every decision as a row of Parquet, kept before the decision counts, browsable by file and by day."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+
+import dagster as dg
+import polars as pl
+
+from sync_assets.opt_out.store import Part, Store
+
+DECISIONS = dg.AssetKey(["opt_out", "decisions"])
+
+
+class Audit:
+    """The decisions of one run, beside those that other runs left in the partition. Each frame is visible at once."""
+
+    def __init__(self, store: Store, partition: str, run_id: str) -> None:
+        self._store, self._partition = store, partition
+        self._run = f"{run_id}-{uuid.uuid4().hex[:8]}"  # a step that is tried again keeps its run's id
+        self._parts: list[Part] = []
+        self.reasons: Counter[tuple[str, str]] = Counter()
+        """(reason, side written or "") -> how many."""
+
+    def keep(self, frame: pl.DataFrame) -> None:
+        if not frame.height:
+            return
+        asset = DECISIONS.path
+        name = f"{self._run}-{len(self._parts) + 1:05}"
+        self._parts.append(self._store.write(asset, self._partition, name, frame))
+        self._store.publish(asset, self._partition, self._run, self._parts)
+        counted = frame.group_by("reason", "write").len()
+        for reason, write, number in counted.iter_rows():
+            self.reasons[reason, write or ""] += number
+
+    @property
+    def url(self) -> str:
+        return self._store.url(DECISIONS.path, self._partition)

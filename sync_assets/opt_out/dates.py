@@ -1,0 +1,153 @@
+"""The date layouts of Campaign's Extract file activity, whole columns at a time. Pure, without clock and configuration.
+
+The seven layouts: campaign-standard-api.md section 8. The six beside XML may have `/`, `-`, `.` or nothing between
+their parts, a year of two digits (20xx), and a time `hh:mm:ss`, with a fraction of a second or without, behind a blank
+or a `T`. Only XML names a zone; every other time counts as UTC. A time without hours is the start of its day.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+DateLayout = Literal["xml", "yyyymmdd", "mmddyyyy", "ddmmyyyy", "mmyyyydd", "ddyyyymm", "yyyyddmm"]
+
+_PARTS: dict[DateLayout, tuple[str, str, str]] = {
+    "xml": ("yyyy", "mm", "dd"),
+    "yyyymmdd": ("yyyy", "mm", "dd"),
+    "mmddyyyy": ("mm", "dd", "yyyy"),
+    "ddmmyyyy": ("dd", "mm", "yyyy"),
+    "mmyyyydd": ("mm", "yyyy", "dd"),
+    "ddyyyymm": ("dd", "yyyy", "mm"),
+    "yyyyddmm": ("yyyy", "dd", "mm"),
+}
+
+DATE_LAYOUTS: tuple[DateLayout, ...] = tuple(_PARTS)
+
+TIME_TYPE = pl.Datetime("us", "UTC")
+
+_CLOCK = r"[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?"
+_ZONE = r"(?:Z|[+-](?:0[0-9]|1[0-4]):?[0-5][0-9])"
+_DIGITS = {"mm": "[0-9]{2}", "dd": "[0-9]{2}", "yy": "[0-9]{2}", "yyyy": "(?:19|20)[0-9]{2}"}
+_UNMISTAKABLY_XML = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T|.*(?:Z|[+-][0-9]{2}:?[0-9]{2})$)"
+"""A `T` or a zone: no other layout is written with either, though a `T` is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What can be told of the layout from some texts. What fits no layout at all tells nothing and is left out."""
+
+    layouts: tuple[DateLayout, ...]
+    """those that fit every other text"""
+    same: bool
+    """they mean the same moments, so that nothing is to be decided"""
+    counts: dict[DateLayout, int]
+    """how many texts each layout fits, most first; empty: no text fits any"""
+
+
+def parse(texts: pl.Series, layout: DateLayout) -> pl.Series:
+    """Trimmed texts -> moments (TIME_TYPE); null for null and for what is no time in this layout."""
+    moments = pl.Series(texts.name, [None], TIME_TYPE).new_from_index(0, len(texts))
+    for shape in _SHAPES[layout]:
+        fits = texts.str.contains(shape.pattern)
+        if fits.any():
+            of_shape = texts if fits.all() else texts.set(~fits.fill_null(False), None)
+            moments = _moments(of_shape, shape).zip_with(fits.fill_null(False), moments)
+        if moments.null_count() == texts.null_count():
+            break
+    return moments
+
+
+def fit(texts: pl.Series, candidates: tuple[DateLayout, ...] = DATE_LAYOUTS) -> Fit:
+    """Which of the candidates fit all of `texts` (trimmed). XML wins where it fits all and one is unmistakably XML."""
+    read: dict[DateLayout, pl.Series] = {layout: parse(texts, layout) for layout in candidates}
+    counts: dict[DateLayout, int] = {layout: len(moments) - moments.null_count() for layout, moments in read.items()}
+    counts = {layout: counts[layout] for layout in sorted(counts, key=lambda one: -counts[one]) if counts[layout]}
+    told = pl.select(pl.any_horizontal(moments.is_not_null() for moments in read.values()).sum()).item()
+    layouts: tuple[DateLayout, ...] = tuple(layout for layout in candidates if told and counts.get(layout) == told)
+    if "xml" in layouts and texts.str.contains(_UNMISTAKABLY_XML).any():
+        layouts = ("xml",)
+    same = all(read[layout].equals(read[layouts[0]]) for layout in layouts)
+    return Fit(layouts, same, counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """One way to write a layout: with or without separators, with four or two digits of the year."""
+
+    pattern: str
+    places: dict[str, tuple[int, int]]
+    """part -> first character and length"""
+    length: int
+    """characters of the date"""
+    century: str = ""
+    """what stands before the year"""
+
+
+def _shapes(layout: DateLayout) -> tuple[_Shape, ...]:
+    if layout == "xml":
+        return (_shape(_PARTS[layout], ("-",), f"(?:{_CLOCK}{_ZONE}?)?"),)
+    clock = f"(?:{_CLOCK})?"
+    short = tuple(part[:2] for part in _PARTS[layout])
+    return tuple(
+        _shape(parts, separators, clock)
+        for parts in (_PARTS[layout], short)
+        for separators in (("/", "-", r"\."), ("",))
+    )
+
+
+def _shape(parts: tuple[str, ...], separators: tuple[str, ...], clock: str) -> _Shape:
+    ways = "|".join(separator.join(_DIGITS[part] for part in parts) for separator in separators)
+    places: dict[str, tuple[int, int]] = {}
+    at = 0
+    for part in parts:
+        places[part[:2]] = (at, len(part))
+        at += len(part) + (separators != ("",))
+    return _Shape(f"^(?:{ways}){clock}$", places, at - (separators != ("",)), "" if "yyyy" in parts else "20")
+
+
+_SHAPES = {layout: _shapes(layout) for layout in DATE_LAYOUTS}
+
+
+def _moments(texts: pl.Series, shape: _Shape) -> pl.Series:
+    """Moments of texts that have this shape (or are null); null for a day that does not exist."""
+    text = pl.col("text")
+    year, month, day = (text.str.slice(*shape.places[part]) for part in ("yy", "mm", "dd"))
+    date = pl.concat_str(pl.lit(shape.century), year, pl.lit("-"), month, pl.lit("-"), day)
+    hour, minute, second = (_number(text.str.slice(shape.length + at, 2)) for at in (1, 4, 7))
+    parts = texts.to_frame("text").select(
+        date=date.str.to_date("%Y-%m-%d", strict=False).cast(pl.Int64) * 86_400,
+        seconds=(hour * 60 + minute) * 60 + second,
+        tail=text.str.slice(shape.length + 9),
+    )
+    micros = (pl.col("date") + pl.col("seconds")) * 1_000_000 + _fraction(parts["tail"]) - _offset(parts["tail"])
+    return parts.select(micros.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")).to_series().alias(texts.name)
+
+
+def _number(digits: pl.Expr) -> pl.Expr:
+    """0 where nothing stands: a date alone is the start of the day."""
+    return digits.cast(pl.Int64, strict=False).fill_null(0)
+
+
+def _fraction(tails: pl.Series) -> pl.Series:
+    """`.123Z`, `.5`, `Z`, `` -> microseconds."""
+    if not tails.str.starts_with(".").any():
+        return pl.Series([0], dtype=pl.Int64)
+    fractions = tails.str.strip_chars_end("Z")
+    if fractions.str.contains("[+-]").any():
+        fractions = fractions.str.replace("[+-].*$", "")
+    seconds = ("0" + fractions).cast(pl.Float64, strict=False).fill_null(0)
+    return (seconds * 1_000_000).round().cast(pl.Int64)
+
+
+def _offset(tails: pl.Series) -> pl.Series:
+    """`+02:00`, `.123-0530` -> microseconds east of UTC."""
+    if not tails.str.contains("[+-]").any():
+        return pl.Series([0], dtype=pl.Int64)
+    parts = tails.str.extract_groups(r"([+-])([0-9]{2}):?([0-9]{2})$").struct.unnest()
+    sign, hours, minutes = (pl.col(name) for name in parts.columns)
+    minutes = _number(hours) * 60 + _number(minutes)
+    signed = pl.when(sign == "-").then(-minutes).otherwise(minutes)
+    return parts.select(signed * 60_000_000).to_series()

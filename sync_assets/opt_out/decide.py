@@ -1,0 +1,72 @@
+"""Which opt-out both systems are to hold, and which of them has to be written: one pure function.
+
+The rule is Adobe's (features.md row 52): Dynamics 365 tells one time for the whole record, Campaign one for each
+attribute. Campaign newer: Campaign's value. Dynamics 365 newer or equal: an opt-out on either side wins.
+
+What is missing is defined so that nobody is mailed through a channel that they left:
+
+- Dynamics 365 has no value: not opted out, as its forms show it. That is no reason to write.
+- Campaign has no value: it says nothing, so nothing is decided.
+- Campaign has no time: it was never changed there, as far as anybody knows, so it is not newer.
+- Dynamics 365 has no time: Campaign is not known to be newer, so an opt-out on either side wins.
+- Times are compared in whole seconds, since Dynamics 365 has no others: the same second counts as equal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+Direction = Literal["d365_to_campaign", "campaign_to_d365", "bidirectional"]
+Side = Literal["d365", "campaign"]
+Reason = Literal[
+    "both sides agree",
+    "Campaign is newer",
+    "an opt-out wins",
+    "Campaign decides",
+    "Dynamics 365 decides",
+    "never changed in Campaign",
+    "Campaign says nothing",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`value`: what both sides are to hold, True for opted out. `write`: the side that does not hold it yet."""
+
+    value: bool
+    write: Side | None
+    reason: Reason
+
+
+def decide(  # noqa: PLR0911 - a table of cases
+    direction: Direction,
+    d365: bool | None,
+    d365_modified: datetime | None,
+    campaign: bool | None,
+    campaign_changed: datetime | None,
+) -> Decision:
+    """d365, campaign: True for opted out, None for no value. d365_modified: when the record was last modified.
+    campaign_changed: when the attribute was last changed. Times with a time zone; None if there is none."""
+    held = bool(d365)
+    if direction == "d365_to_campaign":
+        agree = held == bool(campaign)
+        return Decision(held, None if agree else "campaign", "both sides agree" if agree else "Dynamics 365 decides")
+    if campaign is None:
+        return Decision(held, None, "Campaign says nothing")
+    if held == campaign:
+        return Decision(held, None, "both sides agree")
+    if direction == "campaign_to_d365":
+        if campaign or campaign_changed is not None:
+            return Decision(campaign, "d365", "Campaign decides")
+        return Decision(held, None, "never changed in Campaign")  # its default is no opt-in of anybody
+    if _newer(campaign_changed, d365_modified):
+        return Decision(campaign, "d365", "Campaign is newer")
+    return Decision(True, "campaign" if held else "d365", "an opt-out wins")
+
+
+def _newer(campaign: datetime | None, d365: datetime | None) -> bool:
+    if campaign is None or d365 is None:
+        return False
+    return campaign.replace(microsecond=0) > d365.replace(microsecond=0)

@@ -1,0 +1,183 @@
+"""The bytes of an export file -> its physical lines: unzipped, decoded, in groups of bounded size. Nothing of CSV here.
+
+What can be wrong with a file (campaign-standard-api.md section 8): cut off while it was uploaded, written again under
+the same name, zipped or encrypted by the workflow's post-processing, in another encoding than expected.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from sync_assets.errors import SyncAssetsError
+
+MOST_CHARACTERS = 131_072
+"""A line, and a row over several lines, has at most so many (csv's own limit of a field). Longer lines come cut, but
+longer than this, so that they are known by their length."""
+
+_BLOCK = 1 << 18
+_GROUP = 1 << 23  # characters of a group of lines
+_GZIP = b"\x1f\x8b"
+_WIDE = ("utf-16", "utf-32")
+_BOMS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+AGAIN = "Nothing of it was taken. Let the workflow write the file again."
+
+
+class BadExport(SyncAssetsError):
+    """The file as a whole cannot be used: nothing of it counts."""
+
+
+class Lines:
+    """The lines of one file, to be taken once. `stream`: opened for reading bytes; closing it is the caller's task.
+
+    `encoding`: a Python name. `name`: the file's, so that it can be told when `.gz` promises too much.
+    """
+
+    def __init__(self, stream: BinaryIO, encoding: str, name: str = "") -> None:
+        self._stream = stream
+        self._encoding = encoding
+        self._name = name
+        self.bytes_read = 0
+        """as they stand in the file, zipped or not"""
+        self.zipped = False
+        self.undecodable = False
+        """bytes were met that the encoding does not have; each stands as U+FFFD in its line"""
+
+    def groups(self, most_lines: int) -> Iterator[tuple[int, list[str]]]:
+        """Number of the first line (from 1) and lines with their end, which is `\\n` whether it was CR, LF or CRLF.
+        The last line of the file may lack it. BadExport: not to be unzipped or decoded; errors of the stream pass."""
+        number, held, characters, rest = 1, list[str](), 0, ""
+        for text in self._texts():
+            lines = io.StringIO(rest + text).readlines()
+            rest = lines.pop()[: MOST_CHARACTERS + 1] if lines and not lines[-1].endswith("\n") else ""
+            held += lines
+            characters += len(text)
+            while len(held) >= most_lines or (held and characters >= _GROUP):
+                group, held = held[:most_lines], held[most_lines:]
+                yield number, group
+                number += len(group)
+                characters = sum(map(len, held))
+        if rest:
+            held.append(rest)
+        if held:
+            yield number, held
+
+    def _texts(self) -> Iterator[str]:
+        decode = _decoder(self._encoding)
+        wide = codecs.lookup(self._encoding).name.startswith(_WIDE)
+        start, blocks = _with_start(self._unzipped(), 4096)
+        _check_width(start, wide, self._encoding)
+        # with the mark of UTF-8 in front it is UTF-8, which reads the same where it matters: all that is used is ASCII
+        skipped = len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) and not wide else 0
+        first = True
+        for block in blocks:
+            text = self._decoded(decode, block[skipped:], False)
+            skipped = 0
+            if text:
+                yield text.removeprefix("\ufeff") if first else text
+                first = False
+        yield self._decoded(decode, b"", True)
+
+    def _decoded(self, decode: io.IncrementalNewlineDecoder, block: bytes, final: bool) -> str:
+        try:
+            text = decode.decode(block, final)
+        except ValueError:
+            raise _wrong_encoding(self._encoding) from None
+        if not text.isascii():
+            text = re.sub("[\ud800-\udfff]", "\ufffd", text)  # halves of characters, which some encodings let through
+            self.undecodable |= "\ufffd" in text
+        return text
+
+    def _unzipped(self) -> Iterator[bytes]:
+        start, blocks = _with_start(self._blocks(), len(_GZIP))
+        self.zipped = start == _GZIP
+        if start and not self.zipped and self._name.lower().endswith(".gz"):
+            raise BadExport(
+                "The name of the file ends in .gz, but its content is not zipped.",
+                "Let the workflow zip it (Extract file, post-processing), or give it another name.",
+            )
+        return _members(blocks) if self.zipped else blocks
+
+    def _blocks(self) -> Iterator[bytes]:
+        while block := self._stream.read(_BLOCK):
+            self.bytes_read += len(block)
+            yield block
+
+
+def _with_start(blocks: Iterator[bytes], length: int) -> tuple[bytes, Iterator[bytes]]:
+    """The first `length` bytes, or all there are, and the blocks as if none had been taken."""
+    taken = b""
+    while len(taken) < length and (block := next(blocks, None)) is not None:
+        taken += block
+
+    def all_of_them() -> Iterator[bytes]:
+        yield taken
+        yield from blocks
+
+    return taken[:length], all_of_them()
+
+
+def _members(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Unzips gzip members one behind the other, with zeros between and behind them or without (RFC 1952)."""
+    member, begun = zlib.decompressobj(wbits=31), False
+    for block in blocks:
+        left = block
+        while left:
+            if not begun:
+                left = left.lstrip(b"\0")
+                begun = bool(left)
+                continue
+            try:
+                text = member.decompress(left, _BLOCK)
+            except zlib.error:
+                raise BadExport("The zipped file is damaged.", AGAIN) from None
+            if text:
+                yield text
+            left = member.unused_data if member.eof else member.unconsumed_tail
+            if member.eof:
+                member, begun = zlib.decompressobj(wbits=31), False
+    if begun:
+        raise BadExport("The zipped file is cut off.", AGAIN)
+
+
+def _decoder(encoding: str) -> io.IncrementalNewlineDecoder:
+    try:
+        b"a".decode(encoding, "replace")  # some of Python's codecs are none of text
+        return io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)("replace"), translate=True)
+    except (LookupError, ValueError):
+        raise _wrong_encoding(encoding) from None
+
+
+def _wrong_encoding(encoding: str) -> BadExport:
+    return BadExport(
+        f"The file cannot be read as `{encoding}`.", "Write its encoding, e.g. `export.encoding: utf-8` or `cp1252`."
+    )
+
+
+def _check_width(start: bytes, wide: bool, encoding: str) -> None:
+    """UTF-16 read as UTF-8, and the other way round, would only give a header that nobody can read."""
+    if wide:
+        if start and b"\0" not in start:
+            raise BadExport(
+                f"The file does not look like `{encoding}`: no letter of its header takes more than one byte.",
+                "Write its encoding, e.g. `export.encoding: utf-8`.",
+            )
+        return
+    seems = next((name for bom, name in _BOMS if start.startswith(bom)), None)
+    zeros = sorted((start[0::2].count(0), start[1::2].count(0)))
+    if seems is None and zeros[0] * 10 <= len(start) < zeros[1] * 3:
+        seems = "utf-16"  # ASCII text has a zero in every second byte
+    if seems:
+        raise BadExport(
+            f"The file looks like {seems.upper()}, not `{encoding}`.",
+            f"Write `export.encoding: {seems}`, or choose UTF-8 in the Extract file activity.",
+        )

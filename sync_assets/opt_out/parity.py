@@ -1,0 +1,140 @@
+"""Do both sides agree? A sample of contacts is read on both, and whoever is opted out on one side only must have a
+reason to be: a change that is younger than the direction needs to carry it, or one that it does not carry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from sync_assets.campaign.dialect import Verdict, redact
+from sync_assets.campaign.opt_out_polling import opt_outs_of
+from sync_assets.config import OptOut
+from sync_assets.d365.rows import rows_now
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress.target import CONTACT
+from sync_assets.ledger import times
+from sync_assets.opt_out.decide import Direction, decide
+from sync_assets.opt_out.parties import Parties, ready
+from sync_assets.runtime import Runtime
+
+SAMPLE = 200
+AT_ONCE = 16
+PUSHED_WITHIN = timedelta(minutes=15)
+"""What D365 says is carried by the sensors within seconds; this leaves room for a busy hour."""
+SLACK = timedelta(hours=1)
+
+
+@dataclass(slots=True)
+class Parity:
+    """`compared`: opt-outs of contacts that stand on both sides; `differing`: attribute -> ids that should agree by
+    now; `on_the_way`: those that still may differ."""
+
+    contacts: int = 0
+    compared: int = 0
+    on_the_way: int = 0
+    kept_back: int = 0
+    differing: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+
+    @property
+    def wrong(self) -> int:
+        return sum(len(ids) for ids in self.differing.values())
+
+
+def allowed(opt_out: OptOut, side: str) -> timedelta:
+    """How long a change of that side may take to reach the other one."""
+    if side == "d365":
+        return PUSHED_WITHIN
+    if opt_out.poll_profiles_minutes is not None:
+        return timedelta(minutes=2 * opt_out.poll_profiles_minutes) + PUSHED_WITHIN
+    return timedelta(hours=opt_out.export.expected_every_hours) + SLACK
+
+
+def judge(
+    opt_out: OptOut,
+    direction: Direction,
+    d365: tuple[bool | None, datetime | None],
+    campaign: tuple[bool | None, datetime | None],
+    applied: datetime | None,
+    now: datetime,
+) -> str:
+    """`agree`, `on the way` or `differ`. d365, campaign: value (true is opted out) and time of change. applied: the
+    change in Campaign that was carried last. Pure."""
+    decision = decide(direction, d365[0], d365[1], campaign[0], campaign[1])
+    if decision.write is None:
+        return "agree"
+    if direction == "campaign_to_d365":
+        carried = applied is not None and campaign[1] is not None and campaign[1] <= applied
+        if carried:
+            return "agree"  # Dynamics 365 has changed it itself since then, which nobody carries back
+        changed, side = campaign[1], "campaign"
+    else:
+        from_campaign = decision.write == "d365"
+        changed, side = (campaign[1], "campaign") if from_campaign else (d365[1], "d365")
+    # Without a time of change it cannot be known to be young.
+    return "on the way" if changed is not None and now - changed <= allowed(opt_out, side) else "differ"
+
+
+async def parity(runtime: Runtime, *, sample: int = SAMPLE, seed: int | None = None) -> Parity:
+    """Compares up to `sample` contacts. Costs a read each in Campaign. Raises what the clients raise."""
+    ledger = await asyncio.to_thread(lambda: runtime.ledger)
+    left = runtime.calls_left
+    wanted = sample if left is None else min(sample, left)
+    ids = await asyncio.to_thread(
+        ledger.sample_settled, CONTACT, sample, secrets.randbits(32) if seed is None else seed
+    )
+    found = Parity(kept_back=max(0, len(ids) - wanted))
+    if not ids[:wanted]:
+        return found
+    async with ready(runtime) as both:
+        try:
+            await _compare(both, ids[:wanted], found)
+        finally:
+            await both.count_calls()
+    return found
+
+
+async def _compare(both: Parties, ids: Sequence[str], found: Parity) -> None:
+    columns = [column.name for column in both.columns.values()]
+    here = await rows_now(both.d365, both.table, columns, ids)
+    rows = await asyncio.to_thread(both.ledger.opt_outs_of, ids)
+    applied = {(row.id, row.attribute): row.campaign_at for row in rows}
+    opt_out, now, free = both.runtime.config.opt_out, datetime.now(UTC), asyncio.Semaphore(AT_ONCE)
+    verdicts: Counter[str] = Counter()
+
+    async def look(id_: str) -> None:
+        async with free:
+            told = await opt_outs_of(both.records, id_, both.attributes)
+        if isinstance(told, Verdict):
+            if told.kind == "denied":
+                raise SyncAssetsError(
+                    f"Campaign refuses access: {redact(told.reason, None)}", "Check the credentials and the URL."
+                )
+            return
+        found.contacts += 1
+        for attribute, column in both.columns.items():
+            micros = applied.get((id_, attribute))
+            verdict = judge(
+                opt_out,
+                both.direction,
+                (column.opted_out(here[id_].values[column.name]), here[id_].modified),
+                told[attribute],
+                None if micros is None else times.from_micros(micros),
+                now,
+            )
+            verdicts[verdict] += 1
+            if verdict == "differ":
+                found.differing.setdefault(attribute, []).append(id_)
+
+    try:
+        async with asyncio.TaskGroup() as reads:
+            for id_ in ids:
+                if id_ in here:
+                    reads.create_task(look(id_))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None  # the others ended for the same reason, or were cancelled
+    found.compared, found.on_the_way = verdicts.total(), verdicts["on the way"]

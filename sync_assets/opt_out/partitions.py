@@ -1,0 +1,36 @@
+"""Partitions of the opt-out assets: one for each file, one for each poll of profiles, one a day for changes in D365."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from sync_assets.partitions import TABLE_TAG, under_way_tag
+
+opt_out_files = dg.DynamicPartitionsDefinition(name="opt_out_files")
+
+PROFILES, CHANGES = "(profiles)", "(changes)"
+"""What stands in the place of a file's name where there is none."""
+WORK = "opt-outs"
+"""In the place of a table in the tags of runs (partitions.py): one of them at a time."""
+
+
+def profiles_partition(moment: datetime) -> str:
+    """A poll of profiles through the API."""
+    return f"{PROFILES}@{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def changes_partition(moment: datetime | None = None) -> str:
+    """What is due without a file: changes in Dynamics 365, contacts released from a hold, retries; by UTC day."""
+    return f"{CHANGES}@{(moment or datetime.now(UTC)).astimezone(UTC):%Y-%m-%d}"
+
+
+def poll_of(partition: str) -> datetime | None:
+    """When the poll of this partition began; None if it is none."""
+    name, _, moment = partition.rpartition("@")
+    return datetime.strptime(moment, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) if name == PROFILES else None
+
+
+def run_tags() -> dict[str, str]:
+    return {TABLE_TAG: WORK, under_way_tag(WORK): "yes"}

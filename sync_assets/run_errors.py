@@ -1,0 +1,38 @@
+"""What goes wrong in a run's flow, told in our own words: a run's events hold nobody's data."""
+
+# No `from __future__ import annotations`: kept like the modules that Dagster looks into.
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from sync_assets.errors import SyncAssetsError, places
+from sync_assets.runtime import Runtime
+
+
+@contextmanager
+def told(runtime: Runtime, context: dg.AssetExecutionContext, what: str) -> Iterator[list[SyncAssetsError]]:
+    """Catches what goes wrong in a flow, so that a run's events hold our own words and nobody's data.
+
+    An error that is not ours may quote a row: only its type and the places in the code are kept.
+    """
+    failed: list[SyncAssetsError] = []
+    try:
+        yield failed
+    except SyncAssetsError as error:
+        failed.append(error)
+    except (KeyboardInterrupt, asyncio.CancelledError, dg.DagsterExecutionInterruptedError):
+        runtime.interrupted = True
+        raise
+    except Exception as error:  # noqa: BLE001
+        failed.append(
+            SyncAssetsError(
+                f"The {what} stopped at an error of the program: {places(error)}.",
+                "Nothing is lost; please report it with this line.",
+            )
+        )
+    for error in failed:
+        runtime.problems.append(error)
+        context.log.error(str(error))

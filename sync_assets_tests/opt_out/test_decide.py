@@ -1,0 +1,120 @@
+"""The decision, as a truth table: direction x D365 value x Campaign value x which of the two is newer."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from sync_assets.opt_out.decide import Decision, Direction, decide
+
+THEN = datetime(2026, 11, 24, 10, 0, 5, tzinfo=UTC)
+LATER = THEN + timedelta(seconds=1)
+
+TIMES: dict[str, tuple[datetime | None, datetime | None]] = {
+    "campaign newer": (THEN, LATER),
+    "equal": (THEN, THEN),
+    "equal but for a fraction": (THEN, THEN + timedelta(milliseconds=999)),
+    "d365 newer": (LATER, THEN),
+    "campaign never changed": (THEN, None),
+    "d365 without time": (None, THEN),
+    "no times": (None, None),
+}
+"""(record modified in D365, attribute changed in Campaign)."""
+
+# What both hold afterwards and which side is written (d: D365, c: Campaign, -: neither), for each pair of values
+# (D365, Campaign): true/true, true/false, false/true, false/false.
+TABLE: dict[Direction, dict[str, str]] = {
+    "bidirectional": {
+        "campaign newer": "T- Fd Td F-",
+        "equal": "T- Tc Td F-",
+        "equal but for a fraction": "T- Tc Td F-",
+        "d365 newer": "T- Tc Td F-",
+        "campaign never changed": "T- Tc Td F-",
+        "d365 without time": "T- Tc Td F-",
+        "no times": "T- Tc Td F-",
+    },
+    "campaign_to_d365": {
+        "campaign newer": "T- Fd Td F-",
+        "equal": "T- Fd Td F-",
+        "equal but for a fraction": "T- Fd Td F-",
+        "d365 newer": "T- Fd Td F-",
+        "campaign never changed": "T- T- Td F-",
+        "d365 without time": "T- Fd Td F-",
+        "no times": "T- T- Td F-",
+    },
+    "d365_to_campaign": dict.fromkeys(TIMES, "T- Tc Fc F-"),
+}
+VALUES = ((True, True), (True, False), (False, True), (False, False))
+SIDES = {"d": "d365", "c": "campaign", "-": None}
+
+
+def _rows() -> list[tuple[Direction, str, bool, bool, str]]:
+    return [
+        (direction, when, d365, campaign, expected)
+        for direction, by_time in TABLE.items()
+        for when, line in by_time.items()
+        for (d365, campaign), expected in zip(VALUES, line.split(), strict=True)
+    ]
+
+
+def test_the_table_is_whole() -> None:
+    assert all(by_time.keys() == TIMES.keys() for by_time in TABLE.values())
+    assert len(_rows()) == 3 * len(TIMES) * 4
+
+
+@pytest.mark.parametrize(("direction", "when", "d365", "campaign", "expected"), _rows())
+def test_truth_table(direction: Direction, when: str, d365: bool, campaign: bool, expected: str) -> None:
+    found = decide(direction, d365, TIMES[when][0], campaign, TIMES[when][1])
+    assert (found.value, found.write) == (expected[0] == "T", SIDES[expected[1]])
+
+
+@pytest.mark.parametrize("direction", TABLE)
+@pytest.mark.parametrize("when", TIMES)
+@pytest.mark.parametrize("campaign", [True, False, None])
+def test_no_value_in_d365_counts_as_not_opted_out(direction: Direction, when: str, campaign: bool | None) -> None:
+    modified, changed = TIMES[when]
+    assert decide(direction, None, modified, campaign, changed) == decide(direction, False, modified, campaign, changed)
+
+
+@pytest.mark.parametrize("when", TIMES)
+@pytest.mark.parametrize("d365", [True, False])
+def test_what_campaign_does_not_say_changes_nothing_in_d365(when: str, d365: bool) -> None:
+    modified, changed = TIMES[when]
+    for direction in ("bidirectional", "campaign_to_d365"):
+        assert decide(direction, d365, modified, None, changed) == Decision(d365, None, "Campaign says nothing")
+    wanted = "campaign" if d365 else None
+    assert decide("d365_to_campaign", d365, modified, None, changed).write == wanted
+
+
+def test_no_decision_calls_for_another_one() -> None:
+    """Once the side is written both hold the value, whatever the times are by then: nothing is written again."""
+    for direction, by_time in TABLE.items():
+        for when, (d365, campaign) in itertools.product(by_time, VALUES):
+            decided = decide(direction, d365, TIMES[when][0], campaign, TIMES[when][1])
+            if decided.write is None:
+                continue
+            for modified, changed in TIMES.values():
+                again = decide(direction, decided.value, modified, decided.value, changed)
+                assert again == Decision(decided.value, None, "both sides agree")
+
+
+def test_bidirectional_never_takes_an_opt_out_from_campaign() -> None:
+    """Campaign is what mails: there only opt-outs are written."""
+    for when, (d365, campaign) in itertools.product(TIMES, VALUES):
+        decided = decide("bidirectional", d365, TIMES[when][0], campaign, TIMES[when][1])
+        assert decided.write != "campaign" or decided.value
+
+
+def test_a_time_counts_whatever_its_zone() -> None:
+    elsewhere = LATER.astimezone(timezone(timedelta(hours=-8)))
+    assert decide("bidirectional", True, THEN, False, elsewhere) == Decision(False, "d365", "Campaign is newer")
+
+
+def test_the_reason_tells_why() -> None:
+    assert decide("bidirectional", True, LATER, False, THEN).reason == "an opt-out wins"
+    assert decide("bidirectional", True, THEN, False, LATER).reason == "Campaign is newer"
+    assert decide("campaign_to_d365", True, LATER, False, THEN).reason == "Campaign decides"
+    assert decide("campaign_to_d365", True, LATER, False, None).reason == "never changed in Campaign"
+    assert decide("d365_to_campaign", True, None, False, None).reason == "Dynamics 365 decides"
