@@ -18,10 +18,7 @@ gc.freeze()
 from sync_assets.ingress.assets import table_assets  # noqa: E402
 from sync_assets.ingress.checks import backlog_checks, drift_checks, feed_check  # noqa: E402
 from sync_assets.ingress.sensors import backlog_sensor, changes_sensor  # noqa: E402
-from sync_assets.opt_out.assets import active, chain, opt_out_assets  # noqa: E402
-from sync_assets.opt_out.assets import resources as opt_out_resources  # noqa: E402
-from sync_assets.opt_out.checks import parity_check, watch_checks  # noqa: E402
-from sync_assets.opt_out.sensors import due_request, opt_out_file_sensor  # noqa: E402
+from sync_assets.opt_out.names import active, chain  # noqa: E402
 from sync_assets.runtime import Runtime  # noqa: E402
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
@@ -38,9 +35,17 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     sensors = [changes_sensor(tables, runtime, status)]
     resources: dict[str, object] = {}
     other = None
+    # What they import is not for the runs of those who have no opt-outs: each run loads this anew.
     if runtime.config.opt_out.direction != "disabled":
+        from sync_assets.opt_out.checks import parity_check  # noqa: PLC0415
+
         comparisons.append(parity_check(runtime))
     if active(runtime.config):
+        from sync_assets.opt_out.assets import opt_out_assets  # noqa: PLC0415
+        from sync_assets.opt_out.assets import resources as opt_out_resources  # noqa: PLC0415
+        from sync_assets.opt_out.checks import watch_checks  # noqa: PLC0415
+        from sync_assets.opt_out.sensors import due_request, opt_out_file_sensor  # noqa: PLC0415
+
         assets += opt_out_assets(runtime)
         checks.append(watch_checks(runtime))
         sensors.append(opt_out_file_sensor(runtime, status))

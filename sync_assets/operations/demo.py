@@ -152,11 +152,26 @@ def _change(admin: httpx.Client, contacts: int) -> list[str]:
     for order in orders[:1]:
         admin.post("/d365/delete", json={"table": "new_order", "ids": [order["new_orderid"]]})
     admin.post("/campaign/profiles", json=[{"email": "walk-in@example.org", "firstName": "Walk", "lastName": "In"}])
+    opted_out = _opt_out(admin)
     return [
         f"Dynamics 365: {some} job titles changed, {some} fax numbers that nobody mapped, {some} new contacts with "
         f"their orders, {len(orders[:1])} order deleted with its lines",
         "Campaign: a marketer adds a profile of their own",
+        f"Opt-outs: {opted_out[0]} contacts ask not to be called in Dynamics 365, {opted_out[1]} unsubscribe in "
+        "Campaign, whose workflow writes its file",
     ]
+
+
+def _opt_out(admin: httpx.Client, number: int = 3) -> tuple[int, int]:
+    """Contacts opt out on either side, others than those on the other side; Campaign exports its own."""
+    contacts: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": "contact"}).json()
+    profiles: list[dict[str, Any]] = admin.get("/campaign/dump", params={"resource": "profile"}).json()
+    free = [row["contactid"] for row in contacts if not row["donotphone"]][:number]
+    admin.post("/d365/change", json={"table": "contact", "ids": free, "set": {"donotphone": True}})
+    keys = [one["PKey"] for one in profiles if one["externalId"] and not one["blackListEmail"]][-number:]
+    admin.post("/campaign/change", json={"resource": "profile", "pkeys": keys, "set": {"blackListEmail": True}})
+    admin.post("/campaign/export", json={})
+    return len(free), len(keys)
 
 
 def _differences(admin: httpx.Client) -> list[str]:
@@ -179,6 +194,9 @@ def _differences(admin: httpx.Client) -> list[str]:
             # Campaign re-cases names (smartCase): what is read back may differ in that.
             if (row[column] or "").casefold() != (found[0][attribute] or "").casefold():
                 wrong.append(f"contact {row['contactid']}: {column} is not {attribute}")
+        for column, attribute in (("donotemail", "blackListEmail"), ("donotphone", "blackListPhone")):
+            if row[column] != found[0][attribute]:
+                wrong.append(f"contact {row['contactid']}: {column} does not agree with {attribute}")
     for table, (resource, *of_child) in CHILDREN.items():
         wrong += _child_differences(admin, table, resource, *of_child)
     return wrong

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
 
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import Verdict, redact
@@ -20,22 +19,12 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress import guardrails
 from sync_assets.ingress.preflight import Finding, Ready, findings_of, preflight
 from sync_assets.ingress.target import Target
+from sync_assets.operations.line import Line, failed
+from sync_assets.opt_out.names import active
 from sync_assets.runtime import Runtime
 from sync_assets.settings import SettingsError
 
 SHORT_WINDOW_DAYS = 7
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One answer; `what` was asked, `message` says how it is and what to do."""
-
-    outcome: Literal["ok", "warn", "fail"]
-    what: str
-    message: str
-
-    def document(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def examine(runtime: Runtime) -> list[Line]:
@@ -44,7 +33,7 @@ def examine(runtime: Runtime) -> list[Line]:
     try:
         config = runtime.config
     except SyncAssetsError as error:
-        return _failed("configuration", error)
+        return failed("configuration", error)
     tables = ", ".join(f"{table.table} -> {table.resource}" for table in config.tables)
     lines.append(Line("ok", "configuration", f"{runtime.settings.config} maps {tables}"))
     lines += _environment(runtime)
@@ -54,10 +43,6 @@ def examine(runtime: Runtime) -> list[Line]:
     if not any(line.outcome == "fail" and line.what == "environment" for line in lines):
         lines += asyncio.run(_systems(runtime))
     return lines
-
-
-def _failed(what: str, error: SyncAssetsError) -> list[Line]:
-    return [Line("fail", what, line) for line in str(error).splitlines()]
 
 
 def _environment(runtime: Runtime) -> list[Line]:
@@ -79,7 +64,7 @@ def _ledger(runtime: Runtime) -> list[Line]:
     try:
         counts = runtime.ledger.counts()
     except SyncAssetsError as error:
-        return _failed("ledger", error)
+        return failed("ledger", error)
     known = sum(c.pending + c.waiting + c.failed + c.held + c.synced for c in counts.values())
     return [Line("ok", "ledger", f"open, {known:,} records known")]
 
@@ -129,7 +114,7 @@ async def _systems(runtime: Runtime) -> list[Line]:
                 await campaign.endpoint.sign_in()
                 lines.append(Line("ok", "Campaign", "signed in"))
             except SyncAssetsError as error:
-                lines += _failed("Campaign", error)
+                lines += failed("Campaign", error)
             if any(line.outcome == "fail" for line in lines):
                 return lines
             for config in runtime.config.tables:
@@ -140,9 +125,13 @@ async def _systems(runtime: Runtime) -> list[Line]:
                     lines += await _table_guardrails(runtime, config, ready, d365, campaign)
                 except SyncAssetsError as error:
                     findings = findings_of(error)
-                    lines += [_line(config, finding) for finding in findings] or _failed(config.table, error)
+                    lines += [_line(config, finding) for finding in findings] or failed(config.table, error)
+            if active(runtime.config):
+                from sync_assets.operations.doctor_opt_outs import opt_out_lines  # paramiko  # noqa: PLC0415
+
+                lines += await opt_out_lines(runtime, d365, campaign)
     except SyncAssetsError as error:
-        lines += _failed("connections", error)
+        lines += failed("connections", error)
     return lines
 
 
@@ -175,7 +164,7 @@ async def _dynamics(client: DataverseClient) -> list[Line]:
         lines = [Line("ok", "Dynamics 365", f"signed in, application user {user}")]
         days = await client.change_tracking_days()
     except SyncAssetsError as error:
-        return _failed("Dynamics 365", error)
+        return failed("Dynamics 365", error)
     if days is not None:
         lines.append(
             Line(

@@ -7,18 +7,17 @@ what lies there to be done afterwards.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import dagster as dg
 
-from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.assets import table_assets
 from sync_assets.ingress.runs import end_killed
-from sync_assets.ingress.target import CONTACT
 from sync_assets.opt_out import files
-from sync_assets.opt_out.assets import EXPORT, active, attributes, chain, opt_out_assets, resources
+from sync_assets.opt_out.assets import opt_out_assets, resources
+from sync_assets.opt_out.names import EXPORT, attributes, chain
 from sync_assets.opt_out.partitions import (
     WORK,
     changes_partition,
@@ -29,18 +28,12 @@ from sync_assets.opt_out.partitions import (
 from sync_assets.opt_out.polling import poll_is_due
 from sync_assets.runtime import Runtime
 
-OPT_OUTS_LEFT = ("due", "refused", "held", "files_waiting", "files_refused")
-"""Counts of opt-outs that are all 0 when nothing is left to be done."""
 SETTLING_SECONDS = 240.0
 """How long a file that goes on growing is waited for, beyond the time that it takes to settle."""
 LOOK_SECONDS = 1.0
 ROUNDS = 20
 
 Execute = Callable[..., None]
-
-
-def opt_outs_concerned(runtime: Runtime, tables: Sequence[TableConfig]) -> bool:
-    return active(runtime.config) and any(config.table == CONTACT for config in tables)
 
 
 def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance, execute: Execute) -> None:

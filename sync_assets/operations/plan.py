@@ -24,6 +24,7 @@ from sync_assets.ingress.unknown_codes import unknown_codes_warning
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.operations.report import CALL_KINDS, held_back, waiting_for
+from sync_assets.opt_out.names import active, attributes
 from sync_assets.runtime import Runtime
 
 
@@ -103,8 +104,23 @@ class _Plan:
             "tables": tables,
             "engine_calls": total,
             "budget": self._budget(sum(total.values())),
-            "notes": [*self.unknown_codes.values(), *held_back({"tables": tables}), *self._in_doubt()],
+            "notes": [
+                *self.unknown_codes.values(),
+                *held_back({"tables": tables}),
+                *self._in_doubt(),
+                *self._opt_outs(),
+            ],
         }
+
+    def _opt_outs(self) -> list[str]:
+        """Opt-outs are decided by what both sides say in that moment, so their number is foreseen, not their end."""
+        if not active(self.runtime.config):
+            return []
+        due = self.ledger.opt_outs_left(attributes(self.runtime.config)).due
+        told = f"{due:,} opt-outs would be due for a decision, at one read and one update each at most; " if due else ""
+        return [
+            f"{told}opt-out files on the SFTP are not looked at, and what follows from them is not in these numbers."
+        ]
 
     def _table(self, config: TableConfig) -> dict[str, Any]:
         rehearsal, counts = self.rehearsals[config.table], self.ledger.counts().get(config.table)

@@ -39,6 +39,28 @@ def show_status(document: dict[str, Any]) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     calls = ", ".join(f"{count:,} {kind}" for kind, count in document["engine_calls"].items())
     console.print(f"engine calls: {calls}")
+    for line in _opt_outs(document["opt_out"]):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _opt_outs(told: dict[str, Any]) -> Iterator[str]:
+    """Nothing while they are disabled or fields like any other: then nothing is done with them by themselves."""
+    if told["direction"] in ("disabled", "d365_to_campaign"):
+        return
+    last = f"the newest of {told['last_file_at']}" if told["last_file_at"] else "none was ever taken"
+    yield (
+        f"opt-outs ({told['direction']}): {told['to_d365']:,} written to Dynamics 365, {told['to_campaign']:,} to "
+        f"Campaign, {told['files_processed']:,} files with {told['rejected_rows']:,} rejected rows; {last}"
+    )
+    for kind, text in (
+        ("due", "are due: run `sync-assets sync`, or start the sensors"),
+        ("refused", "stand refused: see `sync-assets rejects`"),
+        ("held", "are kept back by a privacy hold"),
+    ):
+        if told[kind]:
+            yield f"opt-outs: {told[kind]:,} {text}"
+    if told["files_waiting"] or told["files_refused"]:
+        yield f"opt-out files: {told['files_waiting']:,} waiting, {told['files_refused']:,} of no use as a whole"
 
 
 PLANNED = ("insert", "update", "delete", "unchanged", "pending", "waiting", "failed", "held")

@@ -23,8 +23,8 @@ from sync_assets.ingress.runs import WORKER_TAG, end_killed
 from sync_assets.ingress.target import CONTACT
 from sync_assets.ingress.workers import release_dead, worker_id
 from sync_assets.operations.instance import dagster_instance
-from sync_assets.operations.opt_outs import OPT_OUTS_LEFT, opt_outs_concerned, sync_opt_outs
 from sync_assets.operations.report import document, held_back, unknown_tables
+from sync_assets.opt_out.names import active
 from sync_assets.partitions import range_tags, split_days, table_tags, today
 from sync_assets.runtime import Runtime
 
@@ -33,6 +33,8 @@ PATIENCE_SECONDS = 300.0
 
 LEFT = ("pending", "waiting", "failed", "held", "deletes_held_back")
 """Counts of a table that are all 0 when nothing is left to be done."""
+OPT_OUTS_LEFT = ("due", "refused", "held", "files_waiting", "files_refused")
+"""The same for opt-outs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,9 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
             _capture_and_push(runtime, config, opened)
         if not runtime.problems:
             _push_the_rest(runtime, tables, opened)
-        if opt_outs_concerned(runtime, tables):
+        if active(runtime.config) and any(config.table == CONTACT for config in tables):
+            from sync_assets.operations.opt_outs import sync_opt_outs  # paramiko is slow to import  # noqa: PLC0415
+
             sync_opt_outs(runtime, opened, execute)
     outcome = document(runtime, runtime.calls, runtime.opt_outs)
     status = _status(runtime, outcome, [config.table for config in tables])

@@ -5,12 +5,10 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 
-import dagster as dg
 import polars as pl
 
+from sync_assets.opt_out.names import DECISIONS
 from sync_assets.opt_out.store import Part, Store
-
-DECISIONS = dg.AssetKey(["opt_out", "decisions"])
 
 
 class Audit:

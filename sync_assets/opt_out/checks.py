@@ -18,7 +18,7 @@ from sync_assets.ingress.assets import campaign_key
 from sync_assets.ingress.quality import duration
 from sync_assets.ingress.target import CONTACT
 from sync_assets.opt_out import files
-from sync_assets.opt_out.assets import EXPORT
+from sync_assets.opt_out.names import EXPORT
 from sync_assets.opt_out.parity import Parity, parity
 from sync_assets.runtime import Runtime
 from sync_assets.sftp import Storage

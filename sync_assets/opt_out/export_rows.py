@@ -8,6 +8,7 @@ in a name is a matter of course; it must not take the rows behind it along.
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -58,15 +59,17 @@ def columns_of(header: str, key: str, attributes: tuple[str, ...], suffix: str, 
     needed = (key, *attributes)
     if not header.endswith("\n"):
         raise BadExport("The first line does not end: the file may be cut off.", "Let the workflow write it again.")
-    names = _names(header, separator, strict=True)
-    if names is None or len(header) > MOST_CHARACTERS:
+    names = _names(header, separator, strict=True) if len(header) <= MOST_CHARACTERS else None
+    missing = [name for name in needed if name not in (names or ())]
+    if missing:
+        _check_separator(header, needed, missing, separator)
+    if names is None:
         raise BadExport(
             "The quotes of the header are not balanced, or it is longer than any header.",
             'Look at the first line of the file and at "String delimiter" in the Extract file activity.',
         )
-    missing = [name for name in needed if name not in names]
     if missing:
-        raise _missing(missing, names, header, needed, separator)
+        raise _missing(missing, names, header, needed)
     times = [f"{attribute}{suffix}" for attribute in attributes]
     for name in (*needed, *times):
         if names.count(name) > 1:
@@ -195,16 +198,24 @@ def _names(header: str, separator: str, strict: bool = False) -> list[str] | Non
     return [canonical_attribute(name.strip()) for name in names]
 
 
-def _missing(missing: list[str], names: list[str], header: str, needed: tuple[str, ...], separator: str) -> BadExport:
-    """Which columns are missing, and why that may be. Of the header itself only plain names, and only if it is one:
-    without a header, or without a line end behind it, somebody's data stands in its place."""
-    columns = f"{'The column' if len(missing) == 1 else 'The columns'} {_listed(missing)}"
-    cause = f"{columns} {'is' if len(missing) == 1 else 'are'} missing in the header."
-    other, found = _other_separator(header, needed)
-    if found > len(needed) - len(missing):
-        sign = _SIGNS.get(other, f"`{other}`")
-        value = "tab" if other == "\t" else f'"{other}"'
-        return BadExport(f"{cause} Its names seem to be separated by {sign}.", f"Write `export.separator: {value}`.")
+def _check_separator(header: str, needed: tuple[str, ...], missing: list[str], separator: str) -> None:
+    """Raises BadExport if another sign than the configured one separates more of the needed names."""
+    header = header[:16_384]
+    others = sorted({sign for sign in header if sign.isprintable() and not sign.isalnum()} - set('"_\ufffd'))
+    signs = [separator, ",", ";", "\t", "|", *others[:40]]  # of equals the first is taken
+    found = {sign: len(set(needed) & set(_names(header, sign) or ())) for sign in signs}
+    best = max(signs, key=lambda sign: found[sign])
+    if best != separator and found[best] > 1:
+        raise BadExport(
+            f"{_are_missing(missing)} Its names seem to be separated by {_SIGNS.get(best, f'`{best}`')}.",
+            f"Write `export.separator: {_written(best)}`.",
+        )
+
+
+def _missing(missing: list[str], names: list[str], header: str, needed: tuple[str, ...]) -> BadExport:
+    """Why the columns may be missing. Of the header itself only plain names are told, and only if it is one: without a
+    header, or without a line end behind it, somebody's data stands in its place."""
+    cause = _are_missing(missing)
     known = {_plain(name) for name in needed}
     if any(_plain(name) in known for name in names) and not any(map(_is_data, names)):
         plain = [name for name in names if _identifier.match(name)]
@@ -225,13 +236,14 @@ def _missing(missing: list[str], names: list[str], header: str, needed: tuple[st
     )
 
 
-def _other_separator(header: str, needed: tuple[str, ...]) -> tuple[str, int]:
-    """The sign by which most of the needed columns stand out, and how many these are."""
-    header = header[:16_384]
-    signs = [",", ";", "\t", "|", *sorted({sign for sign in header if not sign.isalnum()} - set('"_\n'))][:40]
-    counts = {sign: len(set(needed) & set(_names(header, sign) or ())) for sign in signs}
-    best = max(signs, key=lambda sign: counts[sign])
-    return best, counts[best]
+def _written(sign: str) -> str:
+    """As YAML takes it."""
+    return "tab" if sign == "\t" else json.dumps(sign, ensure_ascii=False)
+
+
+def _are_missing(missing: list[str]) -> str:
+    columns = f"The column {_listed(missing)} is" if len(missing) == 1 else f"The columns {_listed(missing)} are"
+    return f"{columns} missing in the header."
 
 
 def _is_data(name: str) -> bool:

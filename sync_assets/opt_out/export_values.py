@@ -17,6 +17,8 @@ EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(days=1)
 """So far a time may lie in the future: clocks differ, and not every layout names its zone."""
 
+_BOOLEANS = ", ".join(f"{false}, {true}" for false, true in zip(FALSE, TRUE, strict=True))
+
 BAD_SCHEMA = pl.Schema({"line": pl.Int64, "id": pl.String, "reason": pl.String})
 """line, id (null if there is no GUID where it must stand), reason (holds no cell)."""
 
@@ -131,11 +133,12 @@ class CellChecker:
 
     def _wrong(self, texts: pl.DataFrame, values: pl.DataFrame) -> pl.DataFrame:
         """Which cells hold what they may not: a boolean column for each."""
-        in_time = pl.col(*self._times).is_between(EARLIEST, self._latest) if self._times else []
-        right = values.select(
-            texts["id"].str.contains(GUID), pl.col(*self._attributes).is_not_null() if self._attributes else [], in_time
-        )
-        return pl.DataFrame([texts[name].is_not_null() & ~right[name].fill_null(False) for name in right.columns])
+        right = [
+            texts["id"].str.contains(GUID),
+            *(values[name].is_not_null() for name in self._attributes),
+            *(values[name].is_between(EARLIEST, self._latest).fill_null(False) for name in self._times),
+        ]
+        return pl.DataFrame([texts[each.name].is_not_null() & ~each for each in right])
 
     def _bad(self, texts: pl.DataFrame, values: pl.DataFrame, wrong: pl.DataFrame) -> pl.DataFrame:
         reasons = [
@@ -154,7 +157,7 @@ class CellChecker:
         if name == "id":
             otherwise = pl.lit(f"{column} is no GUID")
         elif name in self._attributes:
-            otherwise = pl.lit(f"{column} is none of {', '.join(FALSE + TRUE)}")
+            otherwise = pl.lit(f"{column} is none of {_BOOLEANS}")
         else:
             otherwise = (
                 pl.when(value < EARLIEST)

@@ -17,8 +17,8 @@ from sync_assets.ingress.asking import Asked, ask_again
 from sync_assets.ingress.runs import under_way
 from sync_assets.ledger.opt_out_files import RESTART
 from sync_assets.opt_out import files
-from sync_assets.opt_out.assets import EXPORT, attributes, chain
 from sync_assets.opt_out.checks import is_overdue, watch_results
+from sync_assets.opt_out.names import EXPORT, attributes, chain
 from sync_assets.opt_out.partitions import (
     PROFILES,
     WORK,

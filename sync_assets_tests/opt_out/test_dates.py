@@ -198,9 +198,7 @@ def test_where_no_time_stands_nothing_fits(texts: list[str | None]) -> None:
 
 
 @given(st.lists(MOMENTS, min_size=1, max_size=5), st.sampled_from(DATE_LAYOUTS), st.sampled_from(["/", "-", ".", ""]))
-def test_the_layout_that_was_written_always_fits(
-    moments: list[datetime], layout: DateLayout, separator: str
-) -> None:
+def test_the_layout_that_was_written_always_fits(moments: list[datetime], layout: DateLayout, separator: str) -> None:
     separator = "-" if layout == "xml" else separator
     found = fit(pl.Series([written(moment, layout, separator, False, " %H:%M:%S") for moment in moments]))
     assert layout in found.layouts

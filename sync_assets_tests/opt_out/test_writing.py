@@ -23,7 +23,7 @@ from moto import mock_aws
 
 from sync_assets.errors import SyncAssetsError
 from sync_assets.opt_out.places import Bucket, File, Folder, Place
-from sync_assets.opt_out.store import LocalStore, Part, Parts, Store, StoreError, frames
+from sync_assets.opt_out.store import LocalStore, Part, Parts, Store, StoreError, frames, prune
 from sync_assets.opt_out.writing import in_parts, write_parts
 
 EXPORT, FILE = ["campaign", "opt_out_export"], "optout_24.csv@2026-11-24T04:00:00Z"
@@ -319,7 +319,7 @@ class TestAnyHistory:
     @given(history=attempts)
     @example(history=KILLED_BEFORE_IT_IS_SEEN)
     @example(history=KILLED_WHILE_CLEARING)
-    @settings(deadline=None, max_examples=60)
+    @settings(deadline=None, max_examples=200)
     def test_in_a_folder_what_complete_runs_left_is_there(self, history: list[Attempt], append: bool) -> None:
         with tempfile.TemporaryDirectory() as folder:
             check_history(Folder(Path(folder)), history, append)
@@ -327,9 +327,21 @@ class TestAnyHistory:
     @given(history=attempts)
     @example(history=KILLED_BEFORE_IT_IS_SEEN)
     @example(history=KILLED_WHILE_CLEARING)
-    @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_on_s3_what_complete_runs_left_is_there(self, s3: Any, history: list[Attempt], append: bool) -> None:
         check_history(Bucket(BUCKET, str(uuid4()), s3), history, append)
+
+
+@pytest.mark.parametrize("changes", range(1, 6))
+def test_prune_killed_at_any_moment_leaves_a_partition_or_none_but_no_part_of_one(tmp_path: Path, changes: int) -> None:
+    place = Folder(tmp_path)
+    store = Store(place)
+    write(store, "a", [table(1), table(2)], append=True)
+    write(store, "b", [table(3)], append=True)
+    with pytest.raises(Killed):
+        prune(Store(Mortal(place, changes, after=True)), EXPORT, LATER)
+    for frame in frames(store, EXPORT, FILE):  # none is missing that a manifest names
+        assert frame.height == 1
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,11 @@ import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from paramiko.ssh_exception import IncompatiblePeer
 
 from sync_assets.errors import SyncAssetsError
-from sync_assets.known_hosts import HostKey, KnownKeys, known_keys
 from sync_assets.settings import SftpSettings
+from sync_assets.sftp.known_hosts import HostKey, KnownKeys, known_keys
 
 SECOND_TRY_AFTER = 1.0
 """Seconds to wait after a connection that was cut before the server said a word."""
@@ -68,7 +69,7 @@ class _Silent(Unreachable):
 
 def place(settings: SftpSettings) -> str:
     """The server, as errors name it."""
-    return f"the SFTP {settings.host}:{settings.port}"
+    return f"SFTP {settings.host}:{settings.port}"
 
 
 @contextmanager
@@ -141,13 +142,14 @@ def _open(
     try:
         transport = paramiko.Transport(sock)
         transport.set_log_channel(_QUIET)
+        transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = 2 * timeout
         late = threading.Event()
 
         def give_up() -> None:
             late.set()
             _close(transport, sock)
 
-        # One limit for all of it: some of paramiko's own cannot be set, and the wait for a subsystem has none.
+        # One limit for all of it, ahead of paramiko's own: its wait for a subsystem has none.
         timer = threading.Timer(timeout, give_up)
         timer.daemon = True
         timer.start()
@@ -171,7 +173,8 @@ def _connect(settings: SftpSettings, timeout: float) -> socket.socket:
         sock = socket.create_connection((settings.host, settings.port), timeout)
     except (socket.gaierror, UnicodeError) as error:
         raise Unreachable(
-            f"The name of {place(settings)} cannot be resolved.", "Check CAMPAIGN_SFTP_HOST and the name service."
+            f"{place(settings)}: the name of the host cannot be resolved.",
+            "Check CAMPAIGN_SFTP_HOST and the name service.",
         ) from error
     except TimeoutError as error:
         raise Unreachable(f"{place(settings)} gave no answer within {timeout:g} seconds.", _REACH) from error
@@ -196,7 +199,7 @@ def _prove_host(transport: paramiko.Transport, settings: SftpSettings, known: Kn
     wanted = [name for name in options.key_types if _key_type(name) in types]
     if known.trusted and not wanted:
         raise HostKeyRefused(
-            f"{settings.host_key} knows {known.name} only by keys of a type that cannot be used here "
+            f"{settings.host_key} knows {known.name} by keys of a type only that cannot be used here "
             f"({', '.join(sorted(types))}).",
             _how_to_add(settings),
         )
@@ -204,7 +207,7 @@ def _prove_host(transport: paramiko.Transport, settings: SftpSettings, known: Kn
         options.key_types = wanted
     try:
         transport.start_client()
-    except paramiko.IncompatiblePeer as error:
+    except IncompatiblePeer as error:
         if "host key" in str(error):
             raise HostKeyRefused(
                 f"{place(settings)} has no host key of the types by which {settings.host_key} knows it "
@@ -212,12 +215,12 @@ def _prove_host(transport: paramiko.Transport, settings: SftpSettings, known: Kn
                 _how_to_add(settings),
             ) from error
         raise SftpError(f"{place(settings)} speaks no SSH that we do ({error}).", "Ask its owner.") from error
-    except (paramiko.SSHException, EOFError, OSError) as error:
-        said_nothing = not transport.remote_version
-        raise (_Silent if said_nothing else Unreachable)(
-            f"{place(settings)} cut the connection before {'it said anything' if said_nothing else 'the sign-in'}.",
-            _REACH,
-        ) from error
+    except Exception as error:  # paramiko hands on whatever a garbled answer broke in its thread
+        if not transport.remote_version:
+            raise _Silent(f"{place(settings)} cut the connection before it said anything in SSH.", _REACH) from error
+        if isinstance(error, EOFError | OSError):
+            raise Unreachable(f"{place(settings)} cut the connection before the sign-in.", _REACH) from error
+        raise SftpError(f"{place(settings)} speaks no SSH that we do ({type(error).__name__}).", _REACH) from error
     shown = transport.get_remote_server_key()
     _compare(HostKey(shown.get_name(), shown.asbytes()), settings, known)
 
@@ -254,13 +257,13 @@ def _compare(shown: HostKey, settings: SftpSettings, known: KnownKeys) -> None:
 
 def _how_to_add(settings: SftpSettings) -> str:
     return (
-        f"See what `ssh-keyscan -p {settings.port} {settings.host}` prints, have its owner confirm the fingerprint, and "
-        "add the line to the file that CAMPAIGN_SFTP_HOST_KEY names."
+        f"See what `ssh-keyscan -p {settings.port} {settings.host}` prints, have its owner confirm the fingerprint, "
+        "and add the line to the file that CAMPAIGN_SFTP_HOST_KEY names."
     )
 
 
 def _sign_in(transport: paramiko.Transport, settings: SftpSettings, key: paramiko.PKey) -> None:
-    who = f"the key {key.fingerprint} for the user of CAMPAIGN_SFTP_USER"
+    who = f"the key {key.fingerprint} for the user {settings.user}"
     try:
         transport.auth_publickey(settings.user, key)
     except paramiko.AuthenticationException as error:

@@ -1,0 +1,74 @@
+"""What `doctor` asks about opt-outs: columns and attributes, the SFTP with its folder and room, the export workflow."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+from sync_assets.campaign.client import CampaignClient
+from sync_assets.campaign.workflow import workflow
+from sync_assets.d365.client import DataverseClient
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress.target import CONTACT
+from sync_assets.operations.line import Line, failed
+from sync_assets.opt_out.checks import ERROR_SHARE, is_overdue, watch_results
+from sync_assets.opt_out.columns import opt_out_findings
+from sync_assets.opt_out.files import Look
+from sync_assets.runtime import Runtime
+from sync_assets.sftp import connect
+
+
+async def opt_out_lines(runtime: Runtime, d365: DataverseClient, campaign: CampaignClient) -> list[Line]:
+    """Asks both systems and the SFTP; writes nothing."""
+    config = runtime.config
+    contact = config.table(CONTACT)
+    lines: list[Line] = []
+    try:
+        table, resource = await asyncio.gather(
+            d365.table(CONTACT, list(config.opt_out.mappings)), campaign.resource(contact.api, contact.resource)
+        )
+        for finding in opt_out_findings(config, table, resource):
+            outcome = "ok" if finding.passed else "fail"
+            lines.append(Line(outcome, f"opt-outs: {finding.check.replace('_', ' ')}", finding.message))
+    except SyncAssetsError as error:
+        lines += failed("opt-outs", error)
+    try:
+        lines += await asyncio.to_thread(_sftp, runtime)
+    except SyncAssetsError as error:
+        lines += failed("opt-outs: Campaign SFTP", error)
+    if workflow_id := config.opt_out.export.workflow_id:
+        lines += await _workflow(campaign, workflow_id)
+    return lines
+
+
+def _sftp(runtime: Runtime) -> list[Line]:
+    export, now = runtime.config.opt_out.export, datetime.now(UTC)
+    with connect(runtime.settings.sftp()) as sftp:
+        listing = sftp.listing(export.directory, export.pattern)
+        storage = sftp.storage(export.directory)
+    found = f"signed in, {len(listing.files):,} files match {export.pattern} in {export.directory}"
+    lines = [Line("ok", "opt-outs: Campaign SFTP", found)]
+    lines += [
+        Line("warn", "opt-outs: Campaign SFTP", f"{name} is passed over: {why}")
+        for name, why in listing.passed_over[:5]
+    ]
+    newest = max((file.modified for file in listing.files), default=None)
+    late = is_overdue(export, newest, now)
+    seen = Look(ready=[], unsettled=[], refused=[], newest=newest, storage=storage)
+    arrives, room = watch_results(export, seen, now)
+    full = storage is not None and storage.share >= ERROR_SHARE
+    lines.append(Line("warn" if late else "ok", "opt-outs: export file", str(arrives.description)))
+    lines.append(Line("fail" if full else "ok" if room.passed else "warn", "opt-outs: room", str(room.description)))
+    return lines
+
+
+async def _workflow(campaign: CampaignClient, workflow_id: str) -> list[Line]:
+    what = f"opt-outs: workflow {workflow_id}"
+    try:
+        found = await workflow(campaign, workflow_id)
+    except SyncAssetsError as error:
+        return failed(what, error)
+    if found.status == "started":
+        return [Line("ok", what, "Campaign runs it")]
+    told = "" if found.status == "unknown" else f" (its state is {found.status})"
+    return [Line("warn", what, f"Campaign does not run it{told}: start it, or no opt-out file is written")]

@@ -1,0 +1,154 @@
+"""The asset `campaign/opt_out_export`: what Campaign states, from a file of its SFTP or from a poll of profiles."""
+
+# No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress import quality
+from sync_assets.opt_out import files, taking
+from sync_assets.opt_out.export_file import BadExport
+from sync_assets.opt_out.names import EXPORT, PARQUET, REJECTED
+from sync_assets.opt_out.partitions import CHANGES, WORK, opt_out_files, poll_of
+from sync_assets.opt_out.writing import write_parts
+from sync_assets.partitions import TABLE_TAG
+from sync_assets.run_errors import told
+from sync_assets.runtime import Runtime
+from sync_assets.sftp import FileGone
+
+READABLE = "the_file_can_be_read"
+VALID = "every_row_is_valid"
+SHOWN = 20
+
+
+def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
+    export = runtime.config.opt_out.export
+    expected = timedelta(hours=export.expected_every_hours)
+
+    @dg.asset(
+        key=EXPORT,
+        group_name="opt_out",
+        partitions_def=opt_out_files,
+        io_manager_key=PARQUET,
+        kinds={"adobecampaign", "sftp", "parquet"},
+        description="Opt-outs as Campaign states them: the validated rows of a file of the Campaign SFTP "
+        f"(`{export.directory}/{export.pattern}`), or those of the profiles that a poll through the API found changed.",
+        check_specs=[
+            dg.AssetCheckSpec(
+                READABLE, asset=EXPORT, blocking=True, description="The file is whole, has its columns, and times."
+            ),
+            dg.AssetCheckSpec(
+                VALID, asset=EXPORT, description="No row was left out because something is wrong with it."
+            ),
+        ],
+        freshness_policy=dg.FreshnessPolicy.time_window(
+            fail_window=max(expected * 1.25, timedelta(minutes=2)), warn_window=max(expected, timedelta(minutes=1))
+        ),
+        op_tags={TABLE_TAG: WORK},
+    )
+    def export_rows(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        with closing(runtime), tempfile.TemporaryDirectory(prefix="sync_assets_") as folder:
+            yield from _take(context, taking.Spool(Path(folder)))
+
+    def _take(context: dg.AssetExecutionContext, spool: taking.Spool) -> Iterator[Any]:
+        partition = context.partition_key
+        with told(runtime, context, f"reading of {partition}") as failed:
+            taken = _taken(runtime, partition, spool)
+        if failed:
+            raise dg.Failure(str(failed[0]), allow_retries=False)
+        if not isinstance(taken, taking.Taken):
+            # A file of no use, or one that is not what it was a moment ago, keeps no other one back.
+            yield dg.AssetCheckResult(passed=False, asset_key=EXPORT, check_name=READABLE, description=str(taken))
+            context.log.error(str(taken))
+            stop(runtime, f"{partition}: {taken}")
+            return
+        _keep_rejected(runtime, partition, context.run_id, spool, taken)
+        yield dg.Output(spool.frames(taking.GOOD), metadata=_taken_metadata(taken))
+        yield dg.AssetCheckResult(
+            passed=not taken.warnings,
+            asset_key=EXPORT,
+            check_name=READABLE,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="; ".join(taken.warnings) or "It could be read.",
+        )
+        yield _valid(runtime, partition, taken, spool)
+
+    return export_rows
+
+
+def _taken(runtime: Runtime, partition: str, spool: taking.Spool) -> taking.Taken | BadExport | FileGone:
+    if poll_of(partition):
+        return taking.spool_profiles(runtime, spool)
+    if partition.startswith(f"{CHANGES}@"):
+        raise SyncAssetsError(
+            "This partition stands for changes in Dynamics 365, there is no file of it.",
+            "Materialise opt_out/decisions and what follows from it.",
+        )
+    file = files.find(runtime, partition)
+    if file is None:
+        raise SyncAssetsError(
+            f"No file of this partition ({partition}) is known.", "It was removed from the SFTP, or never stood there."
+        )
+    try:
+        return taking.spool_file(runtime, file, spool)
+    except BadExport as error:
+        runtime.ledger.file_refused(file, str(error))
+        return error
+    except FileGone as error:
+        return error
+
+
+def _keep_rejected(runtime: Runtime, partition: str, run_id: str, spool: taking.Spool, taken: taking.Taken) -> None:
+    if taken.bad or runtime.store.published(REJECTED, partition):
+        write_parts(runtime.store, REJECTED, partition, run_id, spool.frames(taking.BAD))
+
+
+def _taken_metadata(taken: taking.Taken) -> dict[str, Any]:
+    return {
+        "rows": taken.rows,
+        "good_rows": taken.good,
+        "rejected_rows": taken.bad,
+        "foreign_profiles": taken.foreign,
+        "file_bytes": taken.bytes,
+        "seconds": round(taken.seconds, 3),
+        "rows_per_second": round(taken.rows / taken.seconds, 1) if taken.seconds else 0.0,
+        **({"dates": taken.dates} if taken.dates else {}),
+    }
+
+
+def _valid(runtime: Runtime, partition: str, taken: taking.Taken, spool: taking.Spool) -> dg.AssetCheckResult:
+    """Fails while there are bad rows; the first of them with line and reason, ids only."""
+    first = next(spool.frames(taking.BAD), None)
+    shown = [] if first is None else first.head(SHOWN).select("line", "id", "reason").rows()
+    text = "Every row is valid."
+    if taken.bad:
+        where = runtime.store.url(REJECTED, partition)
+        text = f"{taken.bad:,} of {taken.rows:,} rows were left out; the others go on. All of them: {where}."
+    return dg.AssetCheckResult(
+        passed=not taken.bad,
+        asset_key=EXPORT,
+        check_name=VALID,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=text,
+        metadata={
+            "rejected_rows": taken.bad,
+            "reasons": quality.table(("reason", "records"), taken.reasons.most_common(SHOWN)),
+            "first_rows": quality.table(
+                ("line", "id", "reason"), [(str(line), id_ or "", reason) for line, id_, reason in shown]
+            ),
+        },
+    )
+
+
+def stop(runtime: Runtime, problem: str | None) -> None:
+    """What was done stands; the run fails all the same, since something is left that it could not do."""
+    if problem:
+        runtime.stopped.append(problem)
+        raise dg.Failure(problem, allow_retries=False)

@@ -1,0 +1,178 @@
+"""What can be done on the Campaign SFTP (campaign-standard-api.md section 8).
+
+Files are listed, read, moved aside and removed, nothing else; symbolic links, folders and devices are neither followed
+nor opened. A file that is still being written looks like any other, so each step can be held to what was listed.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import BufferedReader
+from typing import BinaryIO
+
+from paramiko.sftp import SFTP_NO_SUCH_FILE
+
+from sync_assets.settings import SftpSettings
+from sync_assets.sftp.files import (
+    FileGone,
+    RemoteFile,
+    gone,
+    no_such_folder,
+    path_of,
+    refusals,
+    regular_file,
+    remote_file,
+    wrong_with_kind,
+    wrong_with_name,
+)
+from sync_assets.sftp.reading import PIECE, Reading
+from sync_assets.sftp.ssh import SftpError, place, sftp_channel
+from sync_assets.sftp.wire import Attributes, Refused, Wire, printable
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files whose names match, oldest first. `passed_over`: names that match but are not taken, made printable,
+    and why."""
+
+    files: tuple[RemoteFile, ...]
+    passed_over: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Room of the file system, in bytes. `size`: what is used and what is free for us."""
+
+    used: int
+    size: int
+
+    @property
+    def share(self) -> float:
+        """How full it is, 0 to 1."""
+        return self.used / self.size if self.size else 1.0
+
+
+@contextmanager
+def connect(settings: SftpSettings, *, timeout: float = 15.0) -> Generator[Sftp]:
+    """A signed-in connection, closed at the end. `timeout`: seconds for connecting, for signing in, and for each
+    answer later. Raises Unreachable, HostKeyRefused, SignInRefused, SftpError."""
+    with sftp_channel(settings, timeout) as channel:
+        yield Sftp(Wire(channel, place(settings)))
+
+
+class Sftp:
+    """An open connection, for one thread at a time.
+
+    A directory is a path, absolute or below the folder in which the user is put; a name is that of an entry in it.
+    Besides what is said there, all methods raise SftpError, and Unreachable if the connection fails.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def listing(self, directory: str, pattern: str) -> Listing:
+        """The regular files whose names match (`*`, `?`, `[...]`; capitals count). Raises NoSuchFolder."""
+        path = path_of(directory)
+        files: list[RemoteFile] = []
+        passed_over: list[tuple[str, str]] = []
+        with refusals(self._wire, f"list {printable(path)}", no_such_folder(self._wire, path)):
+            for raw, found in self._entries(path):
+                name = raw.decode("utf-8", "surrogateescape")
+                if name in (".", "..") or not fnmatch.fnmatchcase(name, pattern):
+                    continue
+                wrong = wrong_with_name(raw) or wrong_with_kind(found)
+                if wrong:
+                    passed_over.append((printable(raw), wrong))
+                else:
+                    files.append(remote_file(name, found))
+        files.sort(key=lambda file: (file.modified, file.name))
+        return Listing(tuple(files), tuple(sorted(passed_over)))
+
+    def _entries(self, path: bytes) -> Generator[tuple[bytes, Attributes]]:
+        handle = self._wire.open_folder(path)
+        try:
+            while names := self._wire.names(handle):
+                yield from names
+        finally:
+            with suppress(Refused, SftpError):  # the list is there, or the error that ended it
+                self._wire.close(handle)
+
+    def find(self, directory: str, name: str) -> RemoteFile | None:
+        """The regular file of that name; None if there is none."""
+        found = self._look(path_of(directory, name))
+        return None if found is None or wrong_with_kind(found) else remote_file(name, found)
+
+    @contextmanager
+    def open(self, directory: str, name: str, expected: RemoteFile | None = None) -> Generator[BinaryIO]:
+        """The content of a regular file, from front to end; memory stays flat.
+
+        Size and time must be those of `expected` (else: those found first) before the first byte and after the last:
+        reading to the end, or leaving the block before it, raises FileChanged if they are not. Raises FileGone if
+        there is no such file.
+        """
+        path = path_of(directory, name)
+        with Reading(self._wire, path, regular_file(self._wire, path, name, expected)) as reading:
+            yield BufferedReader(reading, PIECE)
+            reading.prove_unchanged()
+
+    def remove(self, directory: str, name: str, expected: RemoteFile | None = None) -> None:
+        """Removes a regular file. Raises FileGone, FileChanged if it is not the expected one."""
+        path = path_of(directory, name)
+        regular_file(self._wire, path, name, expected)
+        with refusals(self._wire, f"remove {printable(path)}", gone(self._wire, path)):
+            self._wire.remove(path)
+
+    def archive(self, directory: str, name: str, folder: str = "archive", expected: RemoteFile | None = None) -> str:
+        """Moves a regular file into a folder beside it, which is made if need be, in one step. Gives its name there:
+        if that is taken, the time of its last change is added, `.20261124T101500Z`. Never replaces a file. Raises
+        FileGone, FileChanged if it is not the expected one."""
+        path, archive = path_of(directory, name), path_of(directory, folder)
+        file = regular_file(self._wire, path, name, expected)
+        self._make_folder(archive)
+        for kept in (name, f"{name}.{file.modified:%Y%m%dT%H%M%SZ}"):
+            target = archive + b"/" + kept.encode()
+            if self._look(target) is None:
+                with refusals(self._wire, f"move {printable(path)} to {printable(target)}", gone(self._wire, path)):
+                    self._wire.rename(path, target)
+                return kept
+        raise SftpError(
+            f"{printable(path)} on {self._wire.server} cannot be archived: {printable(archive)} has that name already, "
+            "and it with the time, too.",
+            "Remove the one in the archive.",
+        )
+
+    def storage(self, directory: str) -> Storage | None:
+        """Room of the file system that the folder is on; None if the server does not tell. Raises NoSuchFolder."""
+        path = path_of(directory)
+        try:
+            numbers = self._wire.statvfs(path)
+        except Refused as refused:
+            if refused.code == SFTP_NO_SUCH_FILE:
+                raise no_such_folder(self._wire, path) from refused
+            return None
+        _, fragment, blocks, free, free_for_us = numbers[:5]
+        used = fragment * (blocks - free)
+        return Storage(used, used + fragment * free_for_us)
+
+    def _look(self, path: bytes) -> Attributes | None:
+        """What stands there, not followed; None: nothing."""
+        try:
+            with refusals(self._wire, f"look at {printable(path)}", gone(self._wire, path)):
+                return self._wire.lstat(path)
+        except FileGone:
+            return None
+
+    def _make_folder(self, path: bytes) -> None:
+        """Does nothing if it is there."""
+        found = self._look(path)
+        if found is None:
+            with refusals(self._wire, f"make {printable(path)}", no_such_folder(self._wire, path)):
+                self._wire.make_folder(path)
+        elif not found.is_folder:
+            raise SftpError(
+                f"{printable(path)} on {self._wire.server} is no folder, so nothing can be archived there.",
+                "Rename what is in the way.",
+            )

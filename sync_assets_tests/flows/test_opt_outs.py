@@ -1,0 +1,194 @@
+"""Opt-outs by whole runs: every row of the truth table in every direction, and no echo of any of it."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from sync_assets.opt_out.decide import Direction, decide
+from sync_assets_tests.flows.opt_outs import (
+    HOUR,
+    assert_quiet,
+    in_d365,
+    modified,
+    set_campaign,
+    set_d365,
+    sides,
+    switch_on,
+    write_file,
+    writes,
+)
+from sync_assets_tests.program import Program, calls
+
+N = 50
+DIRECTIONS: list[Direction] = ["campaign_to_d365", "bidirectional"]
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_truth_table_end_to_end(program: Program, direction: Direction) -> None:
+    """One contact for each pair of values and each order of times; one sync later both hold what the rule says."""
+    switch_on(program, direction)
+    admin = program.sandbox.admin
+    assert program.sync().status == 0
+    ids = sorted(program.profiles())
+    expected: dict[str, tuple[bool, bool]] = {}
+    cases = itertools.product((False, True), (False, True), ("older", "newer", "never"))
+    for id_, (d365, campaign, campaign_time) in zip(ids, cases, strict=False):
+        set_d365(program, id_, donotemail=not d365)
+        set_d365(program, id_, donotemail=d365)
+        record_time = modified(program, id_)
+        changed = {"older": record_time - HOUR, "newer": record_time + HOUR / 2, "never": None}[campaign_time]
+        if changed is None and campaign != sides(program, id_)[1]:
+            continue  # a value that differs from the default was changed at some time
+        if changed is not None:
+            set_campaign(program, id_, changed, blackListEmail=campaign)
+        d365_now, campaign_now = sides(program, id_)
+        decision = decide(direction, d365_now, record_time, campaign_now, changed)
+        expected[id_] = (
+            decision.value if decision.write == "d365" else d365_now,
+            decision.value if decision.write == "campaign" else campaign_now,
+        )
+    assert len(expected) >= 10
+    admin.export()
+    done = program.sync()
+    assert done.status == 0, (done.problems, done.stopped)
+    assert {id_: sides(program, id_) for id_ in expected} == expected
+    assert done.document["opt_out"]["files_processed"] == 1
+    assert_quiet(program)
+    assert {id_: sides(program, id_) for id_ in expected} == expected
+
+
+def test_the_first_load_carries_opt_outs_and_costs_no_more_than_an_insert_each(program: Program) -> None:
+    switch_on(program, "bidirectional")
+    done = program.sync()
+    assert done.status == 0, done.problems
+    assert done.document["engine_calls"] == calls(insert=N)
+    opted_out = 0
+    for contact in program.sandbox.admin.dump_d365():
+        d365, campaign = sides(program, contact["contactid"])
+        assert d365 == campaign
+        opted_out += d365
+    assert opted_out
+    assert_quiet(program)
+
+
+def test_an_opt_out_in_d365_arrives_in_campaign_with_one_read_and_one_update(program: Program) -> None:
+    switch_on(program, "bidirectional")
+    program.sync()
+    id_ = next(id_ for id_, profile in program.profiles().items() if not profile["blackListEmail"])
+    set_d365(program, id_, donotemail=True)
+    done = program.sync()
+    assert done.document["engine_calls"] == calls(read=1, update=1)
+    assert done.document["opt_out"]["to_campaign"] == 1
+    assert sides(program, id_) == (True, True)
+    assert_quiet(program)
+
+
+def test_what_we_wrote_does_not_come_back_as_news(program: Program) -> None:
+    """Our write to D365 stands in the change feed, our write to Campaign in the next file."""
+    switch_on(program, "bidirectional")
+    program.sync()
+    ours, theirs = [id_ for id_, profile in sorted(program.profiles().items()) if not profile["blackListEmail"]][:2]
+    set_d365(program, ours, donotemail=True)
+    set_campaign(program, theirs, blackListEmail=True)
+    program.sandbox.admin.export()
+    first = program.sync().document["opt_out"]
+    assert (first["to_d365"], first["to_campaign"]) == (1, 1)
+    program.sandbox.admin.export(name="optout_20991231_235959.csv")
+    assert_quiet(program)
+    assert sides(program, ours) == sides(program, theirs) == (True, True)
+
+
+def test_a_contact_changed_for_another_reason_after_an_opt_in_in_campaign_keeps_true(program: Program) -> None:
+    switch_on(program, "bidirectional")
+    program.sync()
+    id_ = next(id_ for id_, profile in program.profiles().items() if profile["blackListEmail"])
+    set_campaign(program, id_, modified(program, id_) + timedelta(seconds=1), blackListEmail=False)
+    program.sandbox.admin.export()
+    while datetime.now(UTC).replace(microsecond=0) <= modified(program, id_) + timedelta(seconds=1):
+        pass
+    program.sandbox.admin.change("contact", [id_], fax="+1 555 0100")
+    done = program.sync()
+    assert done.status == 0
+    assert sides(program, id_) == (True, True)
+    assert_quiet(program)
+
+
+def test_an_opt_in_in_campaign_newer_than_d365_carries_false_back(program: Program) -> None:
+    switch_on(program, "bidirectional")
+    program.sync()
+    id_ = next(id_ for id_, profile in program.profiles().items() if profile["blackListEmail"])
+    set_campaign(program, id_, modified(program, id_) + HOUR / 2, blackListEmail=False)
+    program.sandbox.admin.export()
+    assert program.sync().document["opt_out"]["to_d365"] == 1
+    assert sides(program, id_) == (False, False)
+    assert_quiet(program)
+
+
+def test_the_same_file_twice_and_a_stale_one_write_nothing(program: Program) -> None:
+    switch_on(program, "campaign_to_d365")
+    program.sync()
+    id_ = next(id_ for id_ in sorted(program.profiles()) if sides(program, id_) == (False, False))
+    row = f"{id_},%s,%s,0,\n"
+    header = "externalId,blackListEmail,blackListEmailLastModified,blackListPhone,blackListPhoneLastModified\n"
+    write_file(program, header + row % (1, "2026-11-20T10:00:00.000Z"), "optout_20261120_110000.csv")
+    assert program.sync().document["opt_out"]["to_d365"] == 1
+    since = program.sandbox.admin.last()
+    write_file(program, header + row % (1, "2026-11-20T10:00:00.000Z"), "optout_20261121_110000.csv")
+    write_file(program, header + row % (0, "2026-11-19T10:00:00.000Z"), "optout_20261119_110000.csv")
+    done = program.sync()
+    assert done.document["opt_out"] | {"files_processed": 2, "to_d365": 0} == done.document["opt_out"]
+    assert writes(program, since)["d365"] == 0
+    assert in_d365(program, id_)["donotemail"] is True
+
+
+@pytest.mark.parametrize("direction", ["disabled", "d365_to_campaign"])
+def test_directions_without_a_way_back_leave_files_alone(program: Program, direction: str) -> None:
+    switch_on(program, direction)
+    program.sync()
+    id_ = next(id_ for id_ in sorted(program.profiles()) if sides(program, id_) == (False, False))
+    set_campaign(program, id_, blackListEmail=True)
+    program.sandbox.admin.export()
+    done = program.sync()
+    assert done.status == 0
+    assert done.document["opt_out"]["files_processed"] == 0
+    assert in_d365(program, id_)["donotemail"] is False
+
+
+def test_a_profile_that_was_there_before_is_asked_and_never_loses_its_opt_out(program: Program) -> None:
+    switch_on(program, "bidirectional")
+    admin = program.sandbox.admin
+    plain = next(row for row in admin.dump_d365() if not row["donotemail"])
+    admin.add_profiles({"email": "before@example.org", "externalId": plain["contactid"], "blackListEmail": True})
+    done = program.sync()
+    assert done.status == 0, (done.problems, done.stopped)
+    assert sides(program, plain["contactid"]) == (True, True)
+    assert done.document["engine_calls"] == calls(insert=N, update=1, read=1)
+    assert_quiet(program)
+
+
+def test_every_decision_stands_in_the_audit(program: Program) -> None:
+    switch_on(program, "bidirectional")
+    program.sync()
+    id_ = next(id_ for id_, profile in program.profiles().items() if profile["blackListEmail"])
+    changed = (modified(program, id_) + HOUR / 2).replace(microsecond=0)
+    set_campaign(program, id_, changed, blackListEmail=False)
+    name = program.sandbox.admin.export()
+    program.sync()
+    kept = pl.read_parquet(program.home / "dagster" / "parquet" / "opt_out" / "decisions" / "*" / "*.parquet")
+    [decision] = kept.filter(pl.col("contact") == id_).rows(named=True)
+    assert decision | {
+        "column": "donotemail",
+        "attribute": "blackListEmail",
+        "d365": True,
+        "campaign": False,
+        "campaign_changed": changed,
+        "value": False,
+        "write": "d365",
+        "reason": "Campaign is newer",
+    } == decision
+    assert decision["source"].startswith(f"{name}@")
+    assert decision["d365_modified"] < decision["campaign_changed"]

@@ -1,0 +1,143 @@
+"""A real OpenSSH server for tests, where `sshd` is installed: SFTP for the current user, on a free loopback port."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+
+from sync_assets.settings import SftpSettings
+
+START_SECONDS = 20
+KEY_TYPES = ("ed25519", "ecdsa", "rsa")
+EXPORTS = "d365_loads/exports"
+
+
+def sshd() -> str:
+    """The path of the server. Skips the test where there is none."""
+    found = shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
+    if found is None or shutil.which("ssh-keygen") is None:
+        pytest.skip("no sshd here: install OpenSSH's server (Debian: openssh-server) to run this test")
+    return found
+
+
+def make_key(file: Path, type_: str = "rsa", *, passphrase: str = "") -> Path:
+    """A new key pair, `file` and `file`.pub, as ssh-keygen writes it."""
+    bits = ["-b", "2048"] if type_ == "rsa" else []
+    subprocess.run(["ssh-keygen", "-q", "-t", type_, *bits, "-N", passphrase, "-C", "", "-f", file], check=True)
+    return file
+
+
+class OpenSsh:
+    """A running server; `with` stops it.
+
+    `folder` gets its keys, `known_hosts`, the client's keys by type (`client_keys`; all may sign in) and the tree
+    `sftp/`, in which the user is put. `host_keys`: types that the server has. `subsystem`: what serves SFTP, None for
+    nothing. `more`: further lines of its configuration. `key_options`: stand before each authorized key.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        host_keys: Sequence[str] = KEY_TYPES,
+        subsystem: str | None = "internal-sftp",
+        more: Sequence[str] = (),
+        key_options: str = "",
+    ) -> None:
+        self._program, self._folder = sshd(), folder
+        self.root = folder / "sftp"
+        self.exports = self.root / EXPORTS
+        self.exports.mkdir(parents=True)
+        self.user = pwd.getpwuid(os.getuid()).pw_name
+        self.host_keys = {type_: make_key(folder / f"host_{type_}", type_) for type_ in host_keys}
+        self.client_keys = {type_: make_key(folder / f"client_{type_}", type_) for type_ in KEY_TYPES}
+        authorized = folder / "authorized_keys"
+        authorized.write_text(
+            "".join(f"{key_options} {public(file)}\n".lstrip() for file in self.client_keys.values()), "ascii"
+        )
+        self.known_hosts_file = folder / "known_hosts"
+        lines = [
+            *(f"HostKey {file}" for file in self.host_keys.values()),
+            f"AuthorizedKeysFile {authorized}",
+            "ListenAddress 127.0.0.1",
+            "PidFile none",
+            "LogLevel DEBUG1",
+            "StrictModes no",
+            "UsePAM no",
+            "PermitRootLogin yes",
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+            *more,
+        ]
+        if subsystem is not None:
+            start = f" -d {self.root}" if subsystem.startswith("internal-sftp") else ""
+            lines.append(f"Subsystem sftp {subsystem}{start}")
+        if os.getuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # it refuses to start without, and only root needs it
+        self._start(lines)
+        self.known_hosts_file.write_text(
+            "".join(f"[127.0.0.1]:{self.port} {public(file)}\n" for file in self.host_keys.values()), "ascii"
+        )
+
+    @property
+    def settings(self) -> SftpSettings:
+        return SftpSettings("127.0.0.1", self.port, self.user, self.client_keys["rsa"], self.known_hosts_file)
+
+    @property
+    def log(self) -> str:
+        """What the server has written so far."""
+        return self._log_file.read_text("utf-8", "replace")
+
+    def _start(self, lines: Sequence[str]) -> None:
+        configuration, self._log_file = self._folder / "sshd_config", self._folder / "sshd.log"
+        # from 9.8 on it shuts out who often signs in in vain, which is what tests do; older ones do not know the word
+        for unpunished in (["PerSourcePenalties no"], []):
+            configuration.write_text("\n".join([*lines, *unpunished, ""]))
+            test = subprocess.run([self._program, "-t", "-f", configuration], capture_output=True, text=True)
+            if test.returncode == 0:
+                break
+        else:
+            raise AssertionError(f"sshd does not like its configuration: {test.stderr}")
+        for _ in range(3):  # the port may be taken between finding and using it
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                self.port: int = free.getsockname()[1]
+            with self._log_file.open("wb") as log:
+                self._process = subprocess.Popen(
+                    [self._program, "-D", "-e", "-f", configuration, "-p", str(self.port)], stderr=log
+                )
+            started = time.monotonic()
+            while "Server listening on" not in self.log:
+                if self._process.poll() is not None:
+                    break
+                if time.monotonic() - started > START_SECONDS:
+                    self.stop()
+                    raise AssertionError(f"sshd did not start:\n{self.log}")
+                time.sleep(0.01)
+            else:
+                return
+        raise AssertionError(f"sshd did not start:\n{self.log}")
+
+    def stop(self) -> None:
+        """Ends the server; connections end with their clients."""
+        self._process.terminate()
+        self._process.wait(10)
+
+    def __enter__(self) -> OpenSsh:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+
+def public(private_key: Path) -> str:
+    """The public half as it stands in known_hosts and authorized_keys: type and key."""
+    return private_key.with_name(private_key.name + ".pub").read_text("ascii").strip()

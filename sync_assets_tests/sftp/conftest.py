@@ -1,0 +1,93 @@
+"""The two servers that the client is held against: the sandbox's own, and OpenSSH where it is installed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sync_assets.sandbox.faults import Faults
+from sync_assets.sandbox.sftp import EXPORTS, SftpServer
+from sync_assets.settings import SftpSettings
+from sync_assets.sftp import Sftp, connect
+from sync_assets_tests.openssh import OpenSsh
+
+
+@dataclass
+class Served:
+    """A server and its folder `exports`, which is `directory` for the client and empty when a test begins."""
+
+    settings: SftpSettings
+    exports: Path
+    openssh: OpenSsh | None = None
+    faults: Faults | None = None
+    directory: str = EXPORTS
+
+    def put(self, name: str, content: bytes = b"", modified: int | None = None) -> Path:
+        """A file in the folder; `modified`: time of its last change, seconds since 1970."""
+        file = self.exports / name
+        file.write_bytes(content)
+        if modified is not None:
+            set_time(file, modified)
+        return file
+
+
+def set_time(file: Path, modified: int) -> None:
+    import os
+
+    os.utime(file, (modified, modified))
+
+
+@pytest.fixture(scope="package")
+def openssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSsh]:
+    with OpenSsh(tmp_path_factory.mktemp("openssh")) as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def sandbox_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpServer]:
+    server = SftpServer(tmp_path_factory.mktemp("sandbox"), faults=Faults())
+    server.start()
+    yield server
+    server.stop()
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+
+
+@pytest.fixture
+def openssh(openssh_server: OpenSsh) -> Served:
+    _empty(openssh_server.exports)
+    return Served(openssh_server.settings, openssh_server.exports, openssh=openssh_server)
+
+
+@pytest.fixture
+def sandbox(sandbox_server: SftpServer) -> Served:
+    """Hides the fixture of that name for whole sandboxes: here it is the SFTP alone, in this process."""
+    _empty(sandbox_server.exports)
+    assert sandbox_server.faults is not None
+    sandbox_server.faults.clear()
+    settings = SftpSettings(
+        "127.0.0.1",
+        sandbox_server.port,
+        sandbox_server.user,
+        sandbox_server.private_key_file,
+        sandbox_server.known_hosts_file,
+    )
+    return Served(settings, sandbox_server.exports, faults=sandbox_server.faults)
+
+
+@pytest.fixture(params=["sandbox", "openssh"])
+def served(request: pytest.FixtureRequest) -> Served:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def sftp(served: Served) -> Iterator[Sftp]:
+    with connect(served.settings) as connected:
+        yield connected
