@@ -41,7 +41,8 @@ class OpenSsh:
 
     `folder` gets its keys, `known_hosts`, the client's keys by type (`client_keys`; all may sign in) and the tree
     `sftp/`, in which the user is put. `host_keys`: types that the server has. `subsystem`: what serves SFTP, None for
-    nothing. `more`: further lines of its configuration. `key_options`: stand before each authorized key.
+    nothing. `password`: it can be signed in by password, too. `more`: further lines of its configuration.
+    `key_options`: stand before each authorized key.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class OpenSsh:
         host_keys: Sequence[str] = KEY_TYPES,
         subsystem: str | None = "internal-sftp",
         more: Sequence[str] = (),
+        password: bool = False,
         key_options: str = "",
     ) -> None:
         self._program, self._folder = sshd(), folder
@@ -74,7 +76,7 @@ class OpenSsh:
             "StrictModes no",
             "UsePAM no",
             "PermitRootLogin yes",
-            "PasswordAuthentication no",
+            f"PasswordAuthentication {'yes' if password else 'no'}",
             "KbdInteractiveAuthentication no",
             *more,
         ]

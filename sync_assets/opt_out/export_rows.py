@@ -131,7 +131,7 @@ class RowReader:
                 if len(fields) == width and end - begin == 1 and end not in odd:
                     add_line(number + begin)
                     add_cells(pick(fields))
-                elif fields and (reason := self._trouble(len(fields), lines[begin:end], number + begin)):
+                elif fields and (reason := self._trouble(len(fields), lines[begin:end])):
                     found.bad.append((number + begin, self._id(lines[begin]), reason))
                     if len(fields) != width and end - begin > 1:
                         return begin + 1
@@ -149,8 +149,8 @@ class RowReader:
             return begin + 1
         return len(lines)
 
-    def _trouble(self, fields: int, record: list[str], number: int) -> str | None:
-        """What is wrong with a row of so many fields in the lines from `number` on."""
+    def _trouble(self, fields: int, record: list[str]) -> str | None:
+        """What is wrong with a row of so many fields that stands in these lines."""
         if sum(map(len, record)) > MOST_CHARACTERS:
             return _TOO_LONG
         if not record[-1].endswith("\n"):
@@ -160,9 +160,7 @@ class RowReader:
         # Two open quotes make one clean row of many; these lines are not read again as rows of their own, for they may
         # as well be the text of somebody who wants them to be.
         if sum(map(self._is_row, record)) > 1:
-            return (
-                f"a quoted field takes in lines {number} to {number + len(record) - 1}, which look like rows; {_OPEN}"
-            )
+            return f"a quoted field takes in {len(record) - 1} more lines, which look like rows; {_OPEN}"
         return None
 
     def _is_row(self, line: str) -> bool:

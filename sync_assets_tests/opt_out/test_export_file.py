@@ -502,7 +502,7 @@ def test_an_open_quote_takes_no_row_along(name: str, batch_rows: int) -> None:
 def test_two_open_quotes_that_make_one_row_of_many_are_told_and_nothing_between_them_is_believed() -> None:
     told = Told(text(f'{row(1)},"Ada', f"{row(2)},Bob", f'{row(3)},Eve"', f"{row(4)},Joe", header=QUOTED))
     assert told.ids == [4]
-    assert told.bad == {2: f"a quoted field takes in lines 2 to 4, which look like rows; {OPEN}"}
+    assert told.bad == {2: f"a quoted field takes in 2 more lines, which look like rows; {OPEN}"}
 
 
 def test_rows_that_somebody_wrote_into_a_text_are_not_read_as_rows() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,14 +32,8 @@ class Served:
         file = self.exports / name
         file.write_bytes(content)
         if modified is not None:
-            set_time(file, modified)
+            os.utime(file, (modified, modified))
         return file
-
-
-def set_time(file: Path, modified: int) -> None:
-    import os
-
-    os.utime(file, (modified, modified))
 
 
 @pytest.fixture(scope="package")
@@ -61,33 +56,29 @@ def _empty(folder: Path) -> None:
 
 
 @pytest.fixture
-def openssh(openssh_server: OpenSsh) -> Served:
+def openssh_sftp(openssh_server: OpenSsh) -> Served:
     _empty(openssh_server.exports)
     return Served(openssh_server.settings, openssh_server.exports, openssh=openssh_server)
 
 
 @pytest.fixture
-def sandbox(sandbox_server: SftpServer) -> Served:
-    """Hides the fixture of that name for whole sandboxes: here it is the SFTP alone, in this process."""
+def sandbox_sftp(sandbox_server: SftpServer) -> Served:
+    """The sandbox's SFTP alone, in threads of this process."""
     _empty(sandbox_server.exports)
     assert sandbox_server.faults is not None
     sandbox_server.faults.clear()
-    settings = SftpSettings(
-        "127.0.0.1",
-        sandbox_server.port,
-        sandbox_server.user,
-        sandbox_server.private_key_file,
-        sandbox_server.known_hosts_file,
-    )
-    return Served(settings, sandbox_server.exports, faults=sandbox_server.faults)
+    server = sandbox_server
+    settings = SftpSettings("127.0.0.1", server.port, server.user, server.private_key_file, server.known_hosts_file)
+    return Served(settings, server.exports, faults=server.faults)
 
 
-@pytest.fixture(params=["sandbox", "openssh"])
+@pytest.fixture(params=["sandbox_sftp", "openssh_sftp"])
 def served(request: pytest.FixtureRequest) -> Served:
+    """Either server: what a test says holds for both."""
     return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
 def sftp(served: Served) -> Iterator[Sftp]:
-    with connect(served.settings) as connected:
+    with connect(served.settings, timeout=5) as connected:
         yield connected

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Callable
 from types import TracebackType
 
@@ -14,19 +13,12 @@ class Relay:
     """Passes bytes on between connections to `port` of its own and the server's; `with` ends it.
 
     `connections`: how many came. `cut_first`: so many are cut at once. `answer`: what to do with a connection instead
-    of passing it on, in a thread. `delay`: seconds that bytes travel in each direction.
+    of passing it on, in a thread.
     """
 
-    def __init__(
-        self,
-        to: int,
-        *,
-        cut_first: int = 0,
-        answer: Callable[[socket.socket], None] | None = None,
-        delay: float = 0.0,
-    ) -> None:
+    def __init__(self, to: int, *, cut_first: int = 0, answer: Callable[[socket.socket], None] | None = None) -> None:
         self.connections = 0
-        self._to, self._cut_first, self._answer, self._delay = to, cut_first, answer, delay
+        self._to, self._cut_first, self._answer = to, cut_first, answer
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self._open: list[socket.socket] = []
@@ -61,8 +53,6 @@ class Relay:
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                if self._delay:
-                    time.sleep(self._delay)
                 target.sendall(data)
         _end(source)
         _end(target)
