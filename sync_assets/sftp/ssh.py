@@ -34,6 +34,7 @@ _REACH = (
     "Check CAMPAIGN_SFTP_HOST and CAMPAIGN_SFTP_PORT, and that the public IP address of this machine is on the allow "
     "list of the Campaign Control Panel."
 )
+_ADDRESS = "Check CAMPAIGN_SFTP_HOST and CAMPAIGN_SFTP_PORT, or ask the owner of the server."
 _OWN_KEY = "Name the private key, unencrypted and in OpenSSH format, in CAMPAIGN_SFTP_PRIVATE_KEY."
 _KEY_CLASSES = {
     rsa.RSAPrivateKey: paramiko.RSAKey,
@@ -214,13 +215,14 @@ def _prove_host(transport: paramiko.Transport, settings: SftpSettings, known: Kn
                 f"({', '.join(sorted(types))}). Nothing was sent to it.",
                 _how_to_add(settings),
             ) from error
-        raise SftpError(f"{place(settings)} speaks no SSH that we do ({error}).", "Ask its owner.") from error
+        told = str(error).encode("unicode_escape").decode()
+        raise SftpError(f"{place(settings)} speaks no SSH that we do ({told}).", _ADDRESS) from error
     except Exception as error:  # paramiko hands on whatever a garbled answer broke in its thread
         if not transport.remote_version:
             raise _Silent(f"{place(settings)} cut the connection before it said anything in SSH.", _REACH) from error
         if isinstance(error, EOFError | OSError):
             raise Unreachable(f"{place(settings)} cut the connection before the sign-in.", _REACH) from error
-        raise SftpError(f"{place(settings)} speaks no SSH that we do ({type(error).__name__}).", _REACH) from error
+        raise SftpError(f"{place(settings)} speaks no SSH that we do ({type(error).__name__}).", _ADDRESS) from error
     shown = transport.get_remote_server_key()
     _compare(HostKey(shown.get_name(), shown.asbytes()), settings, known)
 
