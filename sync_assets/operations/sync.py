@@ -33,8 +33,8 @@ PATIENCE_SECONDS = 300.0
 
 LEFT = ("pending", "waiting", "failed", "held", "deletes_held_back")
 """Counts of a table that are all 0 when nothing is left to be done."""
-OPT_OUTS_LEFT = ("due", "refused", "held", "files_waiting", "files_refused")
-"""The same for opt-outs."""
+OPT_OUTS_LEFT = ("due", "refused", "held", "files_waiting", "files_refused", "rejected_rows")
+"""The same for opt-outs; rejected rows are those of this invocation."""
 
 
 @dataclass(frozen=True, slots=True)

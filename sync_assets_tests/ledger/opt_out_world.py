@@ -161,7 +161,8 @@ class World:
         if etag is not None and etag != self.contacts[id_].etag:
             return False
         for name, value in values.items():
-            assert value or (id_, name) not in self.standing, f"the opt-out from {name} of {id_} is undone"
+            undone = not value and self.ways.direction == "bidirectional" and (id_, name) in self.standing
+            assert not undone, f"the opt-out from {name} of {id_} is undone"
         self.contacts[id_].values.update(values)
         self._touch(id_)
         self.written["d365"] += 1
