@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal
@@ -85,7 +84,7 @@ class Export(Model):
     @classmethod
     def _known_encoding(cls, value: str) -> str:
         try:
-            codecs.lookup(value)
+            "externalId".encode(value)  # not only known, but of texts: `base64` is a codec, too
         except (LookupError, ValueError):
             raise refused(f"`{value}` is no known encoding", "write e.g. `utf-8`, `latin-1` or `cp1252`") from None
         return value

@@ -311,6 +311,10 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
                 "7: `utf8000` is no known encoding; write e.g. `utf-8`, `latin-1` or `cp1252`",
             ),
             (
+                HEAD + "opt_out: {export: {encoding: base64}}\n",
+                "7: `base64` is no known encoding; write e.g. `utf-8`, `latin-1` or `cp1252`",
+            ),
+            (
                 HEAD + "opt_out: {export: {restart_stalled: true}}\n",
                 "7: restarting the export needs the workflow's id; write `workflow_id: WKF12` beside it",
             ),
