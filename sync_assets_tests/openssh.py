@@ -39,17 +39,18 @@ def make_key(file: Path, type_: str = "rsa", *, passphrase: str = "") -> Path:
 class OpenSsh:
     """A running server; `with` stops it.
 
-    `folder` gets its keys, `known_hosts`, the client's keys by type (`client_keys`; all may sign in) and the tree
-    `sftp/`, in which the user is put. `host_keys`: types that the server has. `subsystem`: what serves SFTP, None for
-    nothing. `password`: it can be signed in by password, too. `more`: further lines of its configuration.
-    `key_options`: stand before each authorized key.
+    `folder` gets the keys, `known_hosts` and the tree `sftp/`, in which the user is put. `host_keys`: types that the
+    server has; `client_keys`: types that may sign in. `subsystem`: what serves SFTP, None for nothing. `password`: it
+    can be signed in by password, too. `more`: further lines of its configuration. `key_options`: stand before each
+    authorized key.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
-        host_keys: Sequence[str] = KEY_TYPES,
+        host_keys: Sequence[str] = ("ed25519",),
+        client_keys: Sequence[str] = ("ed25519",),
         subsystem: str | None = "internal-sftp",
         more: Sequence[str] = (),
         password: bool = False,
@@ -61,7 +62,7 @@ class OpenSsh:
         self.exports.mkdir(parents=True)
         self.user = pwd.getpwuid(os.getuid()).pw_name
         self.host_keys = {type_: make_key(folder / f"host_{type_}", type_) for type_ in host_keys}
-        self.client_keys = {type_: make_key(folder / f"client_{type_}", type_) for type_ in KEY_TYPES}
+        self.client_keys = {type_: make_key(folder / f"client_{type_}", type_) for type_ in client_keys}
         authorized = folder / "authorized_keys"
         authorized.write_text(
             "".join(f"{key_options} {public(file)}\n".lstrip() for file in self.client_keys.values()), "ascii"
@@ -92,7 +93,8 @@ class OpenSsh:
 
     @property
     def settings(self) -> SftpSettings:
-        return SftpSettings("127.0.0.1", self.port, self.user, self.client_keys["rsa"], self.known_hosts_file)
+        first = next(iter(self.client_keys.values()))
+        return SftpSettings("127.0.0.1", self.port, self.user, first, self.known_hosts_file)
 
     @property
     def log(self) -> str:

@@ -114,8 +114,9 @@ class Sftp:
         there is no such file.
         """
         path = path_of(directory, name)
-        with Reading(self._wire, path, regular_file(self._wire, path, name, expected)) as reading:
-            yield BufferedReader(reading, PIECE)
+        file = regular_file(self._wire, path, name, expected)
+        with Reading(self._wire, path, file) as reading, BufferedReader(reading, PIECE) as stream:
+            yield stream
             reading.prove_unchanged()
 
     def remove(self, directory: str, name: str, expected: RemoteFile | None = None) -> None:

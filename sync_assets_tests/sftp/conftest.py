@@ -14,7 +14,7 @@ from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.sftp import EXPORTS, SftpServer
 from sync_assets.settings import SftpSettings
 from sync_assets.sftp import Sftp, connect
-from sync_assets_tests.openssh import OpenSsh
+from sync_assets_tests.openssh import KEY_TYPES, OpenSsh
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Served:
 
 @pytest.fixture(scope="package")
 def openssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSsh]:
-    with OpenSsh(tmp_path_factory.mktemp("openssh")) as server:
+    with OpenSsh(tmp_path_factory.mktemp("openssh"), host_keys=KEY_TYPES, client_keys=KEY_TYPES[::-1]) as server:
         yield server
 
 
@@ -48,6 +48,22 @@ def sandbox_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpSer
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="package")
+def _openssh_connection(openssh_server: OpenSsh) -> Iterator[Sftp]:
+    with connect(openssh_server.settings, timeout=5) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="package")
+def _sandbox_connection(sandbox_server: SftpServer) -> Iterator[Sftp]:
+    with connect(_settings(sandbox_server), timeout=5) as connected:
+        yield connected
+
+
+def _settings(server: SftpServer) -> SftpSettings:
+    return SftpSettings("127.0.0.1", server.port, server.user, server.private_key_file, server.known_hosts_file)
 
 
 def _empty(folder: Path) -> None:
@@ -67,9 +83,7 @@ def sandbox_sftp(sandbox_server: SftpServer) -> Served:
     _empty(sandbox_server.exports)
     assert sandbox_server.faults is not None
     sandbox_server.faults.clear()
-    server = sandbox_server
-    settings = SftpSettings("127.0.0.1", server.port, server.user, server.private_key_file, server.known_hosts_file)
-    return Served(settings, server.exports, faults=server.faults)
+    return Served(_settings(sandbox_server), sandbox_server.exports, faults=sandbox_server.faults)
 
 
 @pytest.fixture(params=["sandbox_sftp", "openssh_sftp"])
@@ -79,6 +93,6 @@ def served(request: pytest.FixtureRequest) -> Served:
 
 
 @pytest.fixture
-def sftp(served: Served) -> Iterator[Sftp]:
-    with connect(served.settings, timeout=5) as connected:
-        yield connected
+def sftp(request: pytest.FixtureRequest, served: Served) -> Sftp:
+    """A connection to it, the same for all tests: no error may spoil it for the next."""
+    return request.getfixturevalue("_openssh_connection" if served.openssh else "_sandbox_connection")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,15 +16,22 @@ import paramiko
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed448
+from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
 from paramiko.pkey import OPENSSH
 
 from sync_assets.errors import SyncAssetsError
+from sync_assets.sandbox import sftp as sandbox
 from sync_assets.settings import SftpSettings
-from sync_assets.sftp import HostKeyRefused, SftpError, SignInRefused, Unreachable, connect
+from sync_assets.sftp import HostKeyRefused, SftpError, SignInRefused, Unreachable, connect, ssh
 from sync_assets.sftp.known_hosts import known_keys
 from sync_assets_tests.openssh import KEY_TYPES, OpenSsh, make_key, public
 from sync_assets_tests.sftp.conftest import Served
 from sync_assets_tests.sftp.relay import Relay
+
+
+@pytest.fixture(autouse=True)
+def _no_long_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh, "SECOND_TRY_AFTER", 0.05)
 
 
 def works(settings: SftpSettings) -> bool:
@@ -46,7 +54,7 @@ def known_hosts(tmp_path: Path, text: str) -> Path:
 def own_key(tmp_path: Path) -> Path:
     """A key that no server knows."""
     file = tmp_path / "own_key"
-    paramiko.RSAKey.generate(2048).write_private_key_file(str(file))
+    paramiko.ECDSAKey.generate().write_private_key_file(str(file))
     return file
 
 
@@ -119,7 +127,6 @@ def test_a_server_that_is_not_known_hears_nothing_about_us(openssh_sftp: Served,
     heard = openssh_sftp.openssh.log[before:]
     assert "kex: algorithm" in heard
     assert "userauth-request" not in heard
-    assert openssh_sftp.settings.user not in heard.replace("privsep", "")
     assert works(openssh_sftp.settings)
     assert "userauth-request" in openssh_sftp.openssh.log[before:]
 
@@ -134,11 +141,11 @@ def test_a_server_with_several_keys_is_asked_for_the_one_that_the_file_has(
 
 
 def test_a_server_without_a_key_of_the_known_types_is_refused(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory):
-    with OpenSsh(tmp_path, host_keys=["rsa"]) as server:
-        other = make_key(tmp_path_factory.mktemp("keys") / "other", "ed25519")
+    with OpenSsh(tmp_path, host_keys=["ed25519"]) as server:
+        other = make_key(tmp_path_factory.mktemp("keys") / "other", "ecdsa")
         server.known_hosts_file.write_text(f"[127.0.0.1]:{server.port} {public(other)}\n")
         error = refused(server.settings, HostKeyRefused)
-    assert "ssh-ed25519" in error.cause
+    assert "ecdsa-sha2-nistp256" in error.cause
 
 
 def test_a_known_type_that_cannot_be_used_is_named(sandbox_sftp: Served, tmp_path: Path):
@@ -182,7 +189,7 @@ def test_a_key_in_the_older_formats_signs_in(
 
 def test_a_key_that_the_server_does_not_know_is_refused(served: Served, tmp_path: Path):
     error = refused(replace(served.settings, private_key=own_key(tmp_path)), SignInRefused)
-    assert paramiko.RSAKey.from_private_key_file(str(tmp_path / "own_key")).fingerprint in error.cause
+    assert paramiko.ECDSAKey.from_private_key_file(str(tmp_path / "own_key")).fingerprint in error.cause
     assert "expired" in error.remedy
     assert "CAMPAIGN_SFTP_PRIVATE_KEY" in error.remedy
 
@@ -224,13 +231,13 @@ def test_a_file_that_is_no_key_is_refused_before_anybody_is_called(tmp_path: Pat
 @pytest.mark.parametrize("way", ["encrypted", "encrypted pem", "public half", "missing", "a folder", "ed448"])
 def test_a_key_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path, way: str):
     file = tmp_path / "key"
-    key = paramiko.RSAKey.generate(2048)
+    key = paramiko.ECDSAKey.generate()
     if way == "encrypted":
         key.write_private_key_file(str(file), password="sesame", file_format=OPENSSH)
     elif way == "encrypted pem":
         key.write_private_key_file(str(file), password="sesame")
     elif way == "public half":
-        file.write_text(f"ssh-rsa {key.get_base64()}\n")
+        file.write_text(f"{key.get_name()} {key.get_base64()}\n")
     elif way == "a folder":
         file.mkdir()
     elif way == "ed448":
@@ -258,6 +265,27 @@ def test_nothing_of_the_users_own_is_looked_at(served: Served, tmp_path: Path, m
     refused(replace(served.settings, host_key=known_hosts(tmp_path, "")), HostKeyRefused)
 
 
+def test_nor_is_an_agent_asked(openssh_sftp: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    socket_file = tmp_path / "agent"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", socket_file], stdout=subprocess.DEVNULL)
+    try:
+        wait_for(socket_file)
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_file))
+        subprocess.run(["ssh-add", "-q", openssh_sftp.settings.private_key], check=True)
+        refused(replace(openssh_sftp.settings, private_key=own_key(tmp_path)), SignInRefused)
+    finally:
+        agent.terminate()
+        agent.wait()
+
+
+def wait_for(file: Path) -> None:
+    for _ in range(500):
+        if file.exists():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{file} did not come")
+
+
 # --- connections that fail --------------------------------------------------------------------------------------------
 
 
@@ -270,14 +298,14 @@ def instead(settings: SftpSettings, tmp_path: Path, **options: object) -> Iterat
         yield relay, replace(settings, port=relay.port, host_key=file)
 
 
-def test_a_connection_that_is_cut_before_a_word_was_said_is_tried_once_more(served: Served, tmp_path: Path):
-    with instead(served.settings, tmp_path, cut_first=1) as (relay, settings):
+def test_a_connection_that_is_cut_before_a_word_was_said_is_tried_once_more(sandbox_sftp: Served, tmp_path: Path):
+    with instead(sandbox_sftp.settings, tmp_path, cut_first=1) as (relay, settings):
         assert works(settings)
         assert relay.connections == 2
 
 
-def test_but_only_once(served: Served, tmp_path: Path):
-    with instead(served.settings, tmp_path, cut_first=9) as (relay, settings):
+def test_but_only_once(sandbox_sftp: Served, tmp_path: Path):
+    with instead(sandbox_sftp.settings, tmp_path, cut_first=9) as (relay, settings):
         error = refused(settings, Unreachable)
         assert relay.connections == 2
     assert "cut the connection before it said anything" in error.cause
@@ -304,14 +332,14 @@ def says(text: bytes) -> Callable[[socket.socket], None]:
         (b"SSH-2.0-x\r\n", Unreachable),
     ],
 )
-def test_what_speaks_no_ssh_is_told(served: Served, tmp_path: Path, text: bytes, kind: type[SftpError]):
-    with instead(served.settings, tmp_path, answer=says(text)) as (_, settings):
+def test_what_speaks_no_ssh_is_told(sandbox_sftp: Served, tmp_path: Path, text: bytes, kind: type[SftpError]):
+    with instead(sandbox_sftp.settings, tmp_path, answer=says(text)) as (_, settings):
         error = refused(settings, kind)
     assert "CAMPAIGN_SFTP_HOST" in error.remedy
 
 
-def test_a_server_that_never_answers_is_given_up_in_time(served: Served, tmp_path: Path):
-    with instead(served.settings, tmp_path, answer=lambda client: None) as (relay, settings):
+def test_a_server_that_never_answers_is_given_up_in_time(sandbox_sftp: Served, tmp_path: Path):
+    with instead(sandbox_sftp.settings, tmp_path, answer=lambda client: None) as (relay, settings):
         started = time.monotonic()
         error = refused(settings, Unreachable, timeout=0.4)
         assert 0.3 < time.monotonic() - started < 3
@@ -319,29 +347,58 @@ def test_a_server_that_never_answers_is_given_up_in_time(served: Served, tmp_pat
     assert "within 0.4 seconds" in error.cause
 
 
-def test_a_server_that_only_greets_is_given_up_in_time(served: Served, tmp_path: Path):
+def test_a_server_that_only_greets_is_given_up_in_time(sandbox_sftp: Served, tmp_path: Path):
     def greet(client: socket.socket) -> None:
         client.sendall(b"SSH-2.0-x\r\n")
 
-    with instead(served.settings, tmp_path, answer=greet) as (_, settings):
+    with instead(sandbox_sftp.settings, tmp_path, answer=greet) as (_, settings):
         started = time.monotonic()
         error = refused(settings, Unreachable, timeout=0.4)
         assert time.monotonic() - started < 3
     assert "within 0.4 seconds" in error.cause
 
 
-def test_a_port_where_nobody_listens_is_told(served: Served):
+def test_a_port_where_nobody_listens_is_told(sandbox_sftp: Served):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    error = refused(replace(served.settings, port=port), Unreachable)
+    error = refused(replace(sandbox_sftp.settings, port=port), Unreachable)
     assert f"127.0.0.1:{port} cannot be reached (Connection refused)" in error.cause
 
 
 @pytest.mark.parametrize("host", ["nowhere.invalid", "x" * 64, "no host"])
-def test_a_name_that_cannot_be_resolved_is_told(served: Served, host: str):
-    error = refused(replace(served.settings, host=host), Unreachable)
+def test_a_name_that_cannot_be_resolved_is_told(sandbox_sftp: Served, host: str):
+    error = refused(replace(sandbox_sftp.settings, host=host), Unreachable)
     assert host in error.cause
     assert "CAMPAIGN_SFTP_HOST" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ("check_auth_publickey", "cut the connection during the sign-in"),
+        ("check_channel_request", "cut the connection after the sign-in"),
+        ("check_channel_subsystem_request", "cut the connection after the sign-in"),
+    ],
+)
+def test_a_connection_that_is_cut_on_the_way_in_is_not_taken_for_a_refusal(
+    sandbox_sftp: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, told: str
+):
+    with instead(sandbox_sftp.settings, tmp_path) as (relay, settings):
+
+        def cut(*_: object) -> int:
+            relay.cut()
+            return 0
+
+        monkeypatch.setattr(sandbox._SignIn, step, cut)
+        error = refused(settings, Unreachable)
+        assert relay.connections == 1
+    assert told in error.cause
+
+
+def test_a_server_that_opens_no_channel_is_told(sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch):
+    prohibited = OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+    monkeypatch.setattr(sandbox._SignIn, "check_channel_request", lambda self, kind, number: prohibited)
+    assert "offers no SFTP" in refused(sandbox_sftp.settings, SftpError).cause
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,159 @@
+"""The protocol as such: whatever a server says, it is understood, refused as a whole, or the connection is over."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from paramiko.sftp import CMD_ATTRS, CMD_DATA, CMD_EXTENDED_REPLY, CMD_HANDLE, CMD_NAME, CMD_STATUS, CMD_VERSION
+
+from sync_assets.sftp import SftpError, Unreachable
+from sync_assets.sftp.wire import LONGEST, LONGEST_WORDS, Attributes, Refused, Wire, printable
+
+
+class Line:
+    """The end of a line over which this comes, and then nothing more."""
+
+    def __init__(self, comes: bytes) -> None:
+        self.comes, self.sent = comes, b""
+
+    def sendall(self, sent: bytes) -> None:
+        self.sent += sent
+
+    def recv(self, most: int) -> bytes:
+        came, self.comes = self.comes[: min(most, 7)], self.comes[min(most, 7) :]  # in bits, as a line may
+        return came
+
+
+def number(value: int) -> bytes:
+    return value.to_bytes(4, "big")
+
+
+def text(value: bytes) -> bytes:
+    return number(len(value)) + value
+
+
+def packet(kind: int, body: bytes) -> bytes:
+    return text(bytes([kind]) + body)
+
+
+GREETING = packet(CMD_VERSION, number(3) + text(b"statvfs@openssh.com") + text(b"2"))
+REQUESTS: dict[str, Callable[[Wire], object]] = {
+    "lstat": lambda wire: wire.lstat(b"a"),
+    "fstat": lambda wire: wire.fstat(b"h"),
+    "open_folder": lambda wire: wire.open_folder(b"a"),
+    "names": lambda wire: wire.names(b"h"),
+    "open_file": lambda wire: wire.open_file(b"a"),
+    "data": lambda wire: wire.data(wire.ask_data(b"h", 0, 10)),
+    "close": lambda wire: wire.close(b"h"),
+    "remove": lambda wire: wire.remove(b"a"),
+    "rename": lambda wire: wire.rename(b"a", b"b"),
+    "make_folder": lambda wire: wire.make_folder(b"a"),
+    "statvfs": lambda wire: wire.statvfs(b"a"),
+}
+
+
+def wire_with(*answers: bytes) -> Wire:
+    return Wire(cast("Any", Line(GREETING + b"".join(answers))), "SFTP test:22")
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+@given(comes=st.binary(max_size=80))
+def test_no_noise_is_taken_for_an_answer(request_: str, comes: bytes):
+    assume(comes[5:9] != number(1))  # then it would be one
+    wire = wire_with(comes)
+    with pytest.raises(SftpError):
+        REQUESTS[request_](wire)
+
+
+KINDS = [CMD_STATUS, CMD_HANDLE, CMD_DATA, CMD_NAME, CMD_ATTRS, CMD_EXTENDED_REPLY, 0, 255]
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+@given(kind=st.sampled_from(KINDS), body=st.binary(max_size=120), lead=st.sampled_from([b"", number(0), number(1)]))
+def test_an_answer_is_understood_or_told_to_be_none(request_: str, kind: int, body: bytes, lead: bytes):
+    wire = wire_with(packet(kind, number(1) + lead + body))
+    with contextlib.suppress(SftpError, Refused):
+        REQUESTS[request_](wire)
+
+
+@given(st.sampled_from([2, 4, LONGEST + 1, 0x48544D4C]))
+def test_an_answer_of_an_absurd_length_ends_the_connection(length: int):
+    wire = wire_with(number(length) + b"x" * 100)
+    with pytest.raises(SftpError, match="is no SFTP"):
+        wire.lstat(b"a")
+    with pytest.raises(SftpError, match="is no SFTP"):
+        wire.remove(b"a")
+
+
+@pytest.mark.parametrize("comes", [b"", GREETING[:-1], packet(CMD_STATUS, number(3)), b"Welcome!\r\n" * 9])
+def test_what_does_not_greet_is_no_sftp(comes: bytes):
+    with pytest.raises(SftpError):
+        Wire(cast("Any", Line(comes)), "SFTP test:22")
+
+
+def test_answers_may_come_in_another_order_and_some_may_be_forgotten():
+    answers = [packet(CMD_DATA, number(n) + text(b"piece %d" % n)) for n in (3, 1, 4, 2, 5)]
+    wire = wire_with(*answers)
+    asked = [wire.ask_data(b"h", 0, 10) for _ in range(5)]
+    wire.forget([asked[3]])
+    assert wire.data(asked[0]) == b"piece 1"
+    wire.forget([asked[2]])
+    assert wire.data(asked[1]) == b"piece 2"
+    assert wire.data(asked[4]) == b"piece 5"
+    assert not wire._early
+    assert not wire._unwanted
+    assert not wire._asked
+
+
+def test_an_answer_to_nothing_ends_the_connection():
+    wire = wire_with(packet(CMD_HANDLE, number(7) + text(b"h")))
+    with pytest.raises(SftpError, match="is no SFTP"):
+        wire.open_file(b"a")
+
+
+def test_attributes_of_all_sorts_are_understood():
+    everything = number(0x8000000F) + (5).to_bytes(8, "big") + number(0) * 2 + number(0o100644) + number(9) + number(8)
+    everything += number(2) + text(b"a@b") + text(b"x") + text(b"c@d") + text(b"")
+    answers = [number(1) + everything, number(2) + number(0), number(3) + number(1) + (2**40).to_bytes(8, "big")]
+    wire = wire_with(*(packet(CMD_ATTRS, answer) for answer in answers))
+    assert wire.lstat(b"a") == Attributes(size=5, mode=0o100644, modified=8)
+    assert wire.lstat(b"a") == Attributes()
+    assert wire.lstat(b"a") == Attributes(size=2**40)
+
+
+def test_the_words_of_a_refusal_are_shown_short_and_harmless():
+    wire = wire_with(packet(CMD_STATUS, number(1) + number(4) + text(b"\x1b[31mNo\n" + b"!" * 1000) + text(b"en")))
+    with pytest.raises(Refused) as caught:
+        wire.remove(b"a")
+    assert caught.value.code == 4
+    assert caught.value.words.startswith("\\x1b[31mNo\\n!!")
+    assert len(caught.value.words) == LONGEST_WORDS
+
+
+def test_a_status_without_words_is_one_too():
+    """Before version 3, servers sent none."""
+    wire = wire_with(packet(CMD_STATUS, number(1) + number(3)))
+    with pytest.raises(Refused) as caught:
+        wire.remove(b"a")
+    assert (caught.value.code, caught.value.words) == (3, "")
+
+
+def test_a_line_that_ends_is_told_each_time():
+    wire = wire_with()
+    for _ in range(2):
+        with pytest.raises(Unreachable, match="cut the connection"):
+            wire.remove(b"a")
+
+
+@given(st.binary(max_size=60))
+def test_what_is_shown_of_a_server_can_be_shown(said: bytes):
+    assert printable(said).isprintable()
+
+
+def test_what_can_be_shown_is_shown_as_it_is():
+    assert printable("Zürich 日本 'a' \"b\"".encode()) == "Zürich 日本 'a' \"b\""
