@@ -6,7 +6,6 @@ Thin: each runs one flow of `flows.py` and shows its numbers, which the UI plots
 
 # No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import date, timedelta
@@ -14,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 
+from sync_assets import interruptible
 from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress import guardrails, quality
@@ -84,7 +84,7 @@ def _captured(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
     def _capture(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with told(runtime, context, f"capture of {config.table}") as failed:
             limits = guardrails.check_limits(runtime, config, reading=True)
-            done = asyncio.run(capture_table(runtime, config))
+            done = interruptible.run(capture_table(runtime, config))
         if failed:
             yield from _findings(config, "d365", failed)
             raise dg.Failure(str(failed[0]), allow_retries=False)
@@ -127,7 +127,7 @@ def _pushed(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
         days = (_day(context.partition_keys[0]), _day(context.partition_keys[-1]))
         with told(runtime, context, f"push of {config.table}") as failed:
             guardrails.check_limits(runtime, config, reading=False)
-            done = asyncio.run(push_table(runtime, config, days))
+            done = interruptible.run(push_table(runtime, config, days))
             notes = [
                 guardrails.check_personal_data(runtime, config, done.resource),
                 guardrails.engine_budget(runtime, config),

@@ -6,9 +6,9 @@ block, `doctor` shows them as lines. Source: features.md sections 3 and 8, contr
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 
+from sync_assets import interruptible
 from sync_assets.campaign.client import CampaignClient, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config import Config, TableConfig
@@ -70,7 +70,7 @@ def check_limits(runtime: Runtime, table: TableConfig, *, reading: bool) -> list
     read is complete Dynamics 365 is asked how many contacts there are; else the ledger knows best."""
     contacts = known_contacts(runtime)
     if reading and table.table == CONTACT and not _complete(runtime):
-        contacts = max(contacts, asyncio.run(_told_contacts(runtime)) or 0)
+        contacts = max(contacts, interruptible.run(_told_contacts(runtime)) or 0)
     findings = within_limits(runtime.config, table, contacts)
     if any(not finding.passed for finding in findings):
         raise NotReady(table.table, findings)
@@ -204,7 +204,7 @@ def check_personal_data(runtime: Runtime, table: TableConfig, own: Resource) -> 
     finding = personal_data(runtime.config, table, [own])
     if finding.passed:
         return finding
-    return personal_data(runtime.config, table, asyncio.run(_on_the_way(runtime, own)))
+    return personal_data(runtime.config, table, interruptible.run(_on_the_way(runtime, own)))
 
 
 async def _on_the_way(runtime: Runtime, own: Resource) -> list[Resource]:
