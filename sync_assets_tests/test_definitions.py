@@ -147,6 +147,40 @@ def test_loading_reads_no_library_that_only_a_sign_in_or_the_sandbox_needs(tmp_p
     assert done.stdout.strip() == "[]"
 
 
+OPT_OUT_MODULES = ["sync_assets.opt_out.assets", "sync_assets.opt_out.sensors", "sync_assets.opt_out.store"]
+
+
+@pytest.mark.parametrize(
+    ("direction", "read"),
+    [
+        ("disabled", []),
+        ("d365_to_campaign", ["sync_assets.opt_out.checks"]),  # the two sides are compared; no file, no SFTP
+        ("campaign_to_d365", ["paramiko", "sync_assets.opt_out.checks", *OPT_OUT_MODULES]),
+    ],
+)
+def test_who_has_no_opt_outs_reads_nothing_of_them(tmp_path: Path, direction: str, read: list[str]) -> None:
+    """The definitions too, by then: nothing but the configuration is there, and nothing else is asked for."""
+    file = tmp_path / "config.yaml"
+    contact = {"table": "contact", "resource": "profile", "key": "externalId", "fields": {"lastname": "lastName"}}
+    opt_out = {"direction": direction, "mappings": {"donotemail": "blackListEmail"}}
+    file.write_text(yaml.safe_dump({"privacy_acknowledged": True, "tables": [contact], "opt_out": opt_out}))
+    code = (
+        "import sys; from sync_assets.definitions import defs; defs().resolve_asset_graph(); "
+        "print(sorted(name for name in sys.argv[1:] if name in sys.modules))"
+    )
+    names = ["paramiko", "boto3", "sync_assets.opt_out.checks", *OPT_OUT_MODULES]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *names],
+        cwd=tmp_path,
+        env={"SYNC_ASSETS_CONFIG": str(file)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, str(sorted(read)), "")
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_workspace_yaml_names_the_code_location() -> None:
     """With the command that an operator would use; validated in a process of its own."""
     [entry] = yaml.safe_load((PROJECT / "workspace.yaml").read_text())["load_from"]

@@ -6,12 +6,12 @@ Not here: what a run finds out about itself (assets.py), and what the numbers me
 
 # No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from sync_assets import interruptible
 from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError, places
 from sync_assets.ingress import quality
@@ -24,6 +24,8 @@ from sync_assets.runtime import Runtime
 POLLED_CHECK = "change_feed_is_polled"
 SILENT_AFTER = timedelta(minutes=15)
 _DRIFT = "drift_of_"
+PARITY = "opt_out_parity"
+"""The comparison of opt-outs (opt_out/checks.py)."""
 
 
 def feed_check(config: TableConfig, runtime: Runtime) -> dg.AssetChecksDefinition:
@@ -43,9 +45,13 @@ def feed_check(config: TableConfig, runtime: Runtime) -> dg.AssetChecksDefinitio
 def backlog_checks(config: TableConfig, runtime: Runtime) -> dg.AssetChecksDefinition:
     """Does anything wait too long, or stay behind? From the ledger; scheduled by definitions.py."""
 
-    @dg.multi_asset_check(name=f"backlog_of_{config.table}", specs=_specs(config, (quality.WAITING, quality.BACKLOG)))
-    def backlog() -> Iterator[dg.AssetCheckResult]:
-        yield from backlog_results(config, runtime, datetime.now(UTC))
+    @dg.multi_asset_check(
+        name=f"backlog_of_{config.table}",
+        specs=_specs(config, (quality.WAITING, quality.BACKLOG)),
+        can_subset=True,  # else the UI could not execute one of them
+    )
+    def backlog(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        yield from wanted(context, backlog_results(config, runtime, datetime.now(UTC)))
 
     return backlog
 
@@ -74,7 +80,7 @@ def drift_checks(config: TableConfig, runtime: Runtime) -> dg.AssetChecksDefinit
         can_subset=True,
     )
     def compare(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        if not _by_itself(context.run):
+        if not by_itself(context.run):
             return  # Dagster adds an asset's checks to each run of it; a sample with each would cost too much
         found = _drift(config, runtime)
         if isinstance(found, str):
@@ -83,21 +89,29 @@ def drift_checks(config: TableConfig, runtime: Runtime) -> dg.AssetChecksDefinit
             quality.agreement(config, found),
             quality.one_record_each(config, found, runtime.ledger.reject_reasons(config.table)),
         ]
-        wanted = {key.name for key in context.selected_asset_check_keys}
-        yield from (result for result in results if result.check_name in wanted)
+        yield from wanted(context, results)
 
     return compare
 
 
-def _by_itself(run: dg.DagsterRun) -> bool:
-    """Whether a run does nothing but compare."""
-    return not run.asset_selection and all(step.startswith(_DRIFT) for step in run.step_keys_to_execute or ())
+def wanted(
+    context: dg.AssetCheckExecutionContext, results: Sequence[dg.AssetCheckResult]
+) -> Iterator[dg.AssetCheckResult]:
+    """Those that the run selects."""
+    names = {key.name for key in context.selected_asset_check_keys}
+    yield from (result for result in results if result.check_name in names)
+
+
+def by_itself(run: dg.DagsterRun) -> bool:
+    """Whether a run does nothing but compare, records or opt-outs."""
+    steps = run.step_keys_to_execute or ()
+    return not run.asset_selection and all(step.startswith((_DRIFT, PARITY)) for step in steps)
 
 
 def _drift(config: TableConfig, runtime: Runtime) -> Drift | str:
     """What the sample showed, or in our own words why there is none: another's words may quote a record."""
     try:
-        return asyncio.run(drift(runtime, config))
+        return interruptible.run(drift(runtime, config))
     except SyncAssetsError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001

@@ -11,6 +11,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 from sync_assets.campaign.dialect import Verdict, redact
@@ -82,9 +83,9 @@ def body(form: str | None, record: Claimed, key: str, *, patch: bool) -> bytes:
     return ",".join([start.removesuffix("}"), *links, *opt_outs]).encode() + b"}"
 
 
-def outcome(record: Claimed, delivery: Delivery) -> Outcome:
-    """What the ledger is to know of a delivery."""
-    first = record.operation == "insert"
+def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) -> Outcome:
+    """What the ledger is to know of a delivery that has just been made."""
+    first, made = record.operation == "insert", delivery.deed == "inserted"
     return Outcome(
         record.seq,
         delivery.result,
@@ -92,7 +93,8 @@ def outcome(record: Claimed, delivery: Delivery) -> Outcome:
         delivery.reason,
         delivery.wait,
         record.links,
-        made=record.opt_outs if delivery.deed == "inserted" else (),
+        made=record.opt_outs if made else (),
+        made_at=(now or datetime.now(UTC)) if made else None,
         met=tuple(name for name, _ in record.opt_outs) if delivery.deed == "updated" and first else (),
     )
 

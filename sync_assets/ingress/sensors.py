@@ -193,9 +193,10 @@ def backlog_sensor(
     """Asks for runs of the partitions that still have pending records; several at once for a large backlog. `other`:
     what else it looks after (opt-outs), and the assets of that."""
 
+    # Not `target`: of that Dagster makes one job, and a job's assets have to share their partitions.
     @dg.sensor(
         name="backlog",
-        target=dg.AssetSelection.assets(*map(campaign_key, tables), *(other[1] if other else ())),
+        asset_selection=dg.AssetSelection.assets(*map(campaign_key, tables), *(other[1] if other else ())),
         minimum_interval_seconds=4,
         default_status=default_status,
         description="Looks at the ledger and starts runs for partitions with records that are still to be sent.",

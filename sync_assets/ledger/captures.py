@@ -79,9 +79,9 @@ class Captures(Gone, OptOutRows):
                     self._tie_the_rest(connection, table, links, tally)
             self._count(connection, tally)
             if table == CONTACT:
-                self._forget_opt_outs(connection, gone)
                 if opt_outs is not None:
                     self._opt_outs_captured(connection, opt_outs)
+                self._forget_opt_outs(connection, gone)
             return PageResult(
                 new=new,
                 changed=changed,

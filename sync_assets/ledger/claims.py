@@ -139,7 +139,7 @@ class Claims(TiedRecords, OptOutRows):
             answered = [(stand.id, by_seq[stand.seq]) for stand in held]
             self._opt_outs_sent(
                 connection,
-                {id_: dict(outcome.made) for id_, outcome in answered if outcome.made},
+                {id_: outcome for id_, outcome in answered if outcome.made},
                 {id_: outcome.met for id_, outcome in answered if outcome.met},
             )
             states = Counter(verdict.state for verdict in open_)

@@ -167,7 +167,8 @@ class Outcome:
     later: turned away unprocessed, or (without a reason) given back unsent, which counts as no attempt.
     unknown: sent, but no answer came.
     hash and links: those of the Claimed record. retry_after_seconds: for later and unknown; None is at once.
-    made: the opt-outs that Campaign made the record with. met: opt-outs of a record that was there before us.
+    made: the opt-outs that Campaign made the record with, at the moment `made_at`. met: opt-outs of a record that was
+    there before us.
     """
 
     seq: int
@@ -177,6 +178,7 @@ class Outcome:
     retry_after_seconds: float | None = None
     links: tuple[LinkTo, ...] = ()
     made: tuple[tuple[str, bool], ...] = ()
+    made_at: datetime | None = None
     met: tuple[str, ...] = ()
 
 

@@ -18,6 +18,7 @@ from sync_assets.ledger.opt_outs import OptOutRows
 _F = schema.opt_out_file.c
 POLL, RESTART = "/profiles", "/restart"
 """Kept beside the files under names that no file can have: polls of profiles, restarts of the export."""
+_ALL = sa.select(*_F).where(_F.name.not_in((POLL, RESTART))).order_by(_F.modified_at, _F.name, _F.size)
 
 
 class FileState(IntEnum):
@@ -49,7 +50,8 @@ class OptOutFile:
 
 class OptOutFiles(OptOutRows):
     def look(self, listed: Iterable[tuple[str, datetime, int]]) -> list[OptOutFile]:
-        """Note a look at the folder: (name, time, size) of all files that count. Gives them as they stand now.
+        """Note a look at the folder: (name, time, size) of all files that count. Gives them as they stand now,
+        the oldest first.
 
         What was seen before and is no longer there like this is forgotten, unless it is done.
         """
@@ -57,7 +59,7 @@ class OptOutFiles(OptOutRows):
 
         def work(connection: Connection) -> list[OptOutFile]:
             now = self._now()
-            before = connection.execute(sa.select(*_F).where(_F.name.not_in((POLL, RESTART)))).all()
+            before = connection.execute(_ALL).all()
             known = {(row.name, row.modified_at, row.size): row for row in before}
             at = [_F.name == sa.bindparam("n"), _F.modified_at == sa.bindparam("m"), _F.size == sa.bindparam("s")]
             left = [key for key, row in known.items() if key not in files and row.state != FileState.DONE]
@@ -73,7 +75,7 @@ class OptOutFiles(OptOutRows):
                     values = {"name": name, "modified_at": modified, "size": size, "state": 0}
                     new = self._upsert(schema.opt_out_file).values(**values, seen_at=now, looked_at=now)
                     connection.execute(new.on_conflict_do_nothing())
-            rows = connection.execute(sa.select(*_F).where(_F.name.not_in((POLL, RESTART)))).all()
+            rows = connection.execute(_ALL).all()
             return [_file(row) for row in rows if (row.name, row.modified_at, row.size) in files]
 
         return self._database.write(work)
@@ -81,8 +83,7 @@ class OptOutFiles(OptOutRows):
     def files(self) -> list[OptOutFile]:
         """All that are known, the oldest first."""
         with self._database.read() as connection:
-            rows = connection.execute(sa.select(*_F).where(_F.name.not_in((POLL, RESTART))).order_by(_F.modified_at))
-            return [_file(row) for row in rows]
+            return [_file(row) for row in connection.execute(_ALL)]
 
     def file_done(self, file: OptOutFile, counts: Mapping[str, int]) -> None:
         """All that it says is in the ledger. counts: into today's totals."""

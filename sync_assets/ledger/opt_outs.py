@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import opt_out_rules as rules
 from sync_assets.ledger import schema, times
-from sync_assets.ledger.model import Reject
+from sync_assets.ledger.model import Outcome, Reject
 from sync_assets.ledger.opt_out_rules import OptOut, OptOutState, Stated
 from sync_assets.ledger.room import Room
 
@@ -37,7 +37,7 @@ _INSERT = f"""
 _THERE = "SELECT id FROM sync_record WHERE table_name = ? AND (acked_hash IS NOT NULL OR uncertain > 0) AND id"
 _DUE = """
     SELECT DISTINCT id FROM sync_opt_out o
-    WHERE state = {state} AND id > :after AND attribute IN :attributes
+    WHERE state > 0 AND state = {state} AND id > :after AND attribute IN :attributes
         AND NOT EXISTS (SELECT 1 FROM sync_hold h WHERE h.table_name = 'contact' AND h.id = o.id)
     ORDER BY id LIMIT :limit
 """
@@ -108,22 +108,23 @@ class OptOutRows(Room):
     def _opt_outs_sent(
         self,
         connection: Connection,
-        inserted: Mapping[str, Mapping[str, bool]],
+        inserted: Mapping[str, Outcome],
         met: Mapping[str, Iterable[str]],
     ) -> None:
-        """Campaign made profiles with these opt-outs (id -> attribute -> value), or had profiles before we came (id ->
-        attributes that are to be compared)."""
+        """Campaign made profiles (id -> Outcome.made), or had profiles before we came (id -> attributes that are to be
+        compared)."""
         ids = [*inserted, *met]
         if not ids:
             return
         now = self._now()
         known = self._opt_outs(connection, ids)
         rows: list[OptOut] = []
-        for id_, values in inserted.items():
-            for name, value in values.items():
-                row = known.get((id_, name))
+        for id_, outcome in inserted.items():
+            at = now if outcome.made_at is None else min(times.to_micros(outcome.made_at), now)
+            for name, value in outcome.made:
+                row = known.get((id_, name)) or (OptOut(id_, name, campaign=None) if value else None)
                 if row is not None:
-                    rows.append(rules.after_insert(row, int(value), "change in Dynamics 365", now))
+                    rows.append(rules.after_insert(row, int(value), "change in Dynamics 365", at))
         for id_, names in met.items():
             rows += [
                 rules.met(known.get((id_, name), OptOut(id_, name)), "profile that was there before") for name in names
@@ -160,8 +161,8 @@ class OptOuts(OptOutRows):
         """What Campaign says of contacts, as of `stated_at`: how much of it is news, and what the rest is.
 
         statements: id, and for each attribute a Boolean under its name (null: nothing is said) and its time of change
-        under `<attribute>LastModified` (null: not told). Of an id that stands twice the later change counts, and the
-        later row where both tell the same time or none.
+        under `<attribute>LastModified` (null: not told). Of an id that stands twice the later change counts; where no
+        time tells which that is, an opt-out does, and Campaign is asked if it was heard of before.
         """
         at = times.to_micros(stated_at)
         counts: Counter[Stated] = Counter()
@@ -216,17 +217,24 @@ class OptOuts(OptOutRows):
 
     def put_opt_outs(
         self, rows: Sequence[OptOut], *, gone: Sequence[str] = (), counts: Mapping[str, int] | None = None
-    ) -> None:
+    ) -> list[OptOut]:
         """Store rows that were read before, unless somebody has changed them since then: those stay. gone: contacts
-        that Dynamics 365 no longer has. counts: what was done, into today's totals."""
+        that Dynamics 365 no longer has. counts: what was done, into today's totals.
 
-        def work(connection: Connection) -> None:
-            known = {(row.id, row.attribute): row for row in rows}
-            self._put_opt_outs(connection, known, rows)
+        Gives the rows that were stored, as they stand now. Only these may be put again: a version is no more than a
+        number, and that of a row that stayed may be the very one that ours would have.
+        """
+
+        def work(connection: Connection) -> list[OptOut]:
+            there = self._opt_outs(connection, list(dict.fromkeys(row.id for row in rows)))
+            versions = {key: row.version for key, row in there.items()}
+            stored = [row for row in rows if versions.get((row.id, row.attribute)) == row.version]
+            self._put_opt_outs(connection, there, stored)
             self._forget_opt_outs(connection, gone)
             self._add_opt_out_counts(connection, counts or {})
+            return [row._replace(version=row.version + 1) for row in stored]
 
-        self._database.write(work)
+        return self._database.write(work)
 
     def retry_opt_outs(self, id: str | None = None) -> int:
         """Make refused opt-outs due for a decision again; how many."""

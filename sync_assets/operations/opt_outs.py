@@ -15,6 +15,7 @@ import dagster as dg
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.assets import table_assets
 from sync_assets.ingress.runs import end_killed
+from sync_assets.ledger.opt_out_files import OptOutFile
 from sync_assets.opt_out import files
 from sync_assets.opt_out.assets import opt_out_assets, resources
 from sync_assets.opt_out.names import EXPORT, attributes, chain
@@ -49,50 +50,89 @@ def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance, execute: Execu
         where = {"partition_key": partition}
         execute(runtime, instance, assets, keys, where, run_tags(), resources(runtime))
 
-    steps = chain(runtime.config)
+    steps, stopped = chain(runtime.config), len(runtime.stopped)
+    waiting = _WaitingFiles(runtime, lambda partition: run(partition, [EXPORT, *steps]))
     try:
-        _consume_files(runtime, lambda partition: run(partition, [EXPORT, *steps]))
+        waiting.consume()
         if poll_is_due(runtime, datetime.now(UTC)):
             run(profiles_partition(datetime.now(UTC)), [EXPORT, *steps])
     except SyncAssetsError as error:
         runtime.problems.append(error)
     _settle(runtime, lambda: run(changes_partition(), steps))
+    if not runtime.ledger.opt_outs_left(attributes(runtime.config)).due:
+        # What ended a run early was made good by a later one; only what is wrong with files stands.
+        runtime.warnings += [text for text in runtime.stopped[stopped:] if text not in waiting.refused]
+        runtime.stopped[stopped:] = waiting.refused
 
 
-def _consume_files(runtime: Runtime, run: Callable[[str], None]) -> None:
-    """Each file that is ready, in their order; one that may still be written is waited for."""
-    settle = runtime.config.opt_out.export.settle_seconds
-    give_up_at = time.monotonic() + settle + SETTLING_SECONDS
-    tried: set[str] = set()
-    while True:
-        seen = files.look(runtime)
-        runtime.warnings.extend(trouble for trouble in seen.troubles if trouble not in runtime.warnings)
-        ready = [file for file in seen.ready if file.partition not in tried]
-        for file in ready:
-            tried.add(file.partition)
-            run(file.partition)
-            if runtime.problems:
-                return  # what kept this one from being taken keeps the others from it, too
-        if ready:
-            continue  # look again: what is done with is tidied up
-        if not seen.unsettled:
-            return
-        if time.monotonic() > give_up_at:
-            names = ", ".join(file.name for file in seen.unsettled)
-            runtime.stopped.append(f"{names}: still being written, it seems; left for the next sync.")
-            return
-        runtime.progress("waiting for files to settle", 0)
-        time.sleep(LOOK_SECONDS)
+Version = tuple[str, datetime, int]
+
+
+def _version(file: OptOutFile) -> Version:
+    return file.name, file.modified, file.size
+
+
+class _WaitingFiles:
+    """`refused`: what `runtime.stopped` says of files that could not be taken and still stand there."""
+
+    def __init__(self, runtime: Runtime, run: Callable[[str], None]) -> None:
+        self._runtime, self._run = runtime, run
+        self._tried: dict[Version, list[str]] = {}
+        self.refused: list[str] = []
+
+    def consume(self) -> None:
+        """Each file that is ready, in their order; one that may still be written is waited for."""
+        runtime = self._runtime
+        give_up_at = time.monotonic() + runtime.config.opt_out.export.settle_seconds + SETTLING_SECONDS
+        while True:
+            seen = files.look(runtime)
+            self._tell(seen)
+            ready = [file for file in seen.ready if _version(file) not in self._tried]
+            for file in ready:
+                problems = len(runtime.problems)
+                self._take(file)
+                if len(runtime.problems) > problems:
+                    return  # what kept this one from being taken keeps the others from it, too
+            if ready:
+                continue  # look again: what is done with is tidied up
+            if not seen.unsettled:
+                return
+            if time.monotonic() > give_up_at:
+                names = ", ".join(file.name for file in seen.unsettled)
+                self.refused.append(f"{names}: still being written, it seems; left for the next sync.")
+                runtime.stopped.append(self.refused[-1])
+                return
+            runtime.progress("waiting for files to settle", 0)
+            time.sleep(LOOK_SECONDS)
+
+    def _take(self, file: OptOutFile) -> None:
+        stopped = self._runtime.stopped
+        before = len(stopped)
+        self._run(file.partition)
+        said = [text for text in stopped[before:] if text.startswith(f"{file.partition}: ")]
+        self._tried[_version(file)] = said
+        self.refused += said
+
+    def _tell(self, seen: files.Look) -> None:
+        """What somebody should know of the folder, whoever read its files. What this sync said of a file that is no
+        longer there like this counts no more: its successor is taken, or waits."""
+        runtime, directory = self._runtime, self._runtime.config.opt_out.export.directory
+        said = [f"{name} in {directory} is passed over: {why}." for name, why in seen.passed_over]
+        said += [*seen.troubles, *(f"{file.partition}: {file.reason}" for file in seen.refused)]
+        runtime.warnings.extend(text for text in said if text not in runtime.warnings)
+        there = {_version(file) for file in (*seen.ready, *seen.unsettled, *seen.refused)}
+        gone = {text for version, texts in self._tried.items() if version not in there for text in texts}
+        self.refused = [text for text in self.refused if text not in gone]
+        runtime.stopped[:] = [text for text in runtime.stopped if text not in gone]
 
 
 def _settle(runtime: Runtime, run: Callable[[], None]) -> None:
     """Decides and writes what is due, until nothing moves."""
+    problems = len(runtime.problems)  # an SFTP that cannot be reached keeps no change of Dynamics 365 back
     for _ in range(ROUNDS):
-        if runtime.problems:
-            return
         before = runtime.ledger.opt_outs_left(attributes(runtime.config))
         if not before.due:
             return
         run()
-        if runtime.ledger.opt_outs_left(attributes(runtime.config)) == before:
+        if len(runtime.problems) > problems or runtime.ledger.opt_outs_left(attributes(runtime.config)) == before:
             return

@@ -141,10 +141,11 @@ async def write_campaign(parties: Parties) -> Applied:
             break
         after = max(due)
         in_doubt = {id_ for id_, rows in due.items() if any(row.sent for row in rows)}
-        marked = {id_: [row._replace(sent=1) for row in rows] for id_, rows in due.items()}
-        await asyncio.to_thread(parties.ledger.put_opt_outs, [row for rows in marked.values() for row in rows])
-        known = {id_: [row._replace(version=row.version + 1) for row in rows] for id_, rows in marked.items()}
-        change = await _Sending(parties, done).send(known, in_doubt)
+        marked: dict[str, list[OptOut]] = {}  # without what somebody has changed meanwhile
+        sending = [row._replace(sent=1) for rows in due.values() for row in rows]
+        for row in await asyncio.to_thread(parties.ledger.put_opt_outs, sending):
+            marked.setdefault(row.id, []).append(row)
+        change = await _Sending(parties, done).send(marked, in_doubt)
         await asyncio.to_thread(
             parties.ledger.put_opt_outs, change.rows, gone=change.gone, counts={TO_CAMPAIGN: change.written}
         )
@@ -158,7 +159,7 @@ class _Sending:
 
     def __init__(self, parties: Parties, done: Applied) -> None:
         self._parties, self._done, self._change = parties, done, _Change()
-        self._guard, self._free = parties.guard(), asyncio.Semaphore(REQUESTS)
+        self._guard, self._free = parties.budget.guard, asyncio.Semaphore(REQUESTS)
         self._denied: Denied | None = None
 
     async def send(self, due: Due, in_doubt: set[str]) -> _Change:

@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import dagster as dg
 
+from sync_assets import interruptible
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress import quality
 from sync_assets.ingress.assets import d365_key
@@ -48,6 +49,7 @@ from sync_assets.run_errors import told
 from sync_assets.runtime import Runtime
 
 ACCEPTED = "no_opt_out_is_refused"
+DECIDED = "everything_due_is_decided"
 
 
 def resources(runtime: Runtime) -> dict[str, Any]:
@@ -79,7 +81,8 @@ def _decisions(runtime: Runtime) -> dg.AssetsDefinition:
         check_specs=[
             dg.AssetCheckSpec(name, asset=DECISIONS, blocking=True, description=text)
             for name, (_, text) in OPT_OUT_CHECKS.items()
-        ],
+        ]
+        + [dg.AssetCheckSpec(DECIDED, asset=DECISIONS, description="Campaign could be asked where it has to be.")],
         op_tags={TABLE_TAG: WORK},
     )
     def decisions(context: dg.AssetExecutionContext, rows: Parts) -> Iterator[Any]:
@@ -88,10 +91,10 @@ def _decisions(runtime: Runtime) -> dg.AssetsDefinition:
 
     def _decide(context: dg.AssetExecutionContext, rows: Parts) -> Iterator[Any]:
         partition = context.partition_key
-        audit = Audit(runtime.store, partition, context.run_id)
+        audit, calls = Audit(runtime.store, partition, context.run_id), runtime.calls.total()
         with told(runtime, context, f"decision of {partition}") as failed:
             stated = _state(runtime, partition, rows)
-            deciding, told_of = asyncio.run(_all_decided(runtime, audit))
+            deciding, told_of = interruptible.run(_all_decided(runtime, audit))
         if failed:
             yield from _findings(failed[0])
             raise dg.Failure(str(failed[0]), allow_retries=False)
@@ -100,10 +103,11 @@ def _decisions(runtime: Runtime) -> dg.AssetsDefinition:
             metadata={
                 "dagster/partition_row_count": told_of,
                 "decisions": told_of,
-                **{f"stated_{kind}": number for kind, number in sorted(stated.items())},
+                **{f"stated_{kind}": stated[kind] for kind in get_args(Stated)},
                 "to_d365": left.to_d365,
                 "to_campaign": left.to_campaign,
                 "held": left.held,
+                "engine_calls": runtime.calls.total() - calls,
                 "by_reason": quality.table(
                     ("reason", "side written", "records"),
                     [(reason, side, number) for (reason, side), number in audit.reasons.most_common()],
@@ -113,18 +117,39 @@ def _decisions(runtime: Runtime) -> dg.AssetsDefinition:
             check_results=[
                 dg.AssetCheckResult(passed=True, asset_key=DECISIONS, check_name=name, description=text)
                 for name, (_, text) in OPT_OUT_CHECKS.items()
-            ],
+            ]
+            + [_all_due_is_decided(runtime, deciding)],
         )
-        unanswered = f"Campaign could not be asked about {deciding.unanswered} contacts; they stay due."
-        stop(runtime, deciding.problem or (unanswered if deciding.unanswered else None))
 
     return decisions
 
 
+def _all_due_is_decided(runtime: Runtime, deciding: Deciding) -> dg.AssetCheckResult:
+    """Fails while something has to wait for Campaign. The run goes on: what is decided is to be written."""
+    text = "Everything that was due is decided."
+    if deciding.unanswered:
+        text = f"Campaign could not be asked about {deciding.unanswered:,} contacts; their opt-outs stay due."
+        runtime.stopped.append(f"{text} {deciding.problem or ''}".strip())
+    return dg.AssetCheckResult(
+        passed=not deciding.unanswered,
+        asset_key=DECISIONS,
+        check_name=DECIDED,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{text} {deciding.problem or ''}".strip(),
+        metadata={"unanswered": deciding.unanswered},
+    )
+
+
 def _state(runtime: Runtime, partition: str, rows: Parts) -> Counter[Stated]:
-    """What the partition says, into the ledger. Of a file that is done with nothing is left to do after that."""
+    """What the partition says, into the ledger. Of a file that is done with nothing is left to do after that. Raises
+    SyncAssetsError if nobody has read what it says: a file must not count as done, nor a poll as made, for that."""
     ledger, poll = runtime.ledger, poll_of(partition)
     file = None if poll else files.find(runtime, partition)
+    unread = not runtime.store.published(EXPORT.path, partition)
+    if unread and (poll or (file and file.state != FileState.DONE)):
+        raise SyncAssetsError(
+            f"The rows of {partition} have not been read yet.", f"Materialise {EXPORT.to_user_string()} along with it."
+        )
     moment = poll or (file and (time_in_name(file.name) or file.modified))
     if moment is None:
         return Counter()  # changes in Dynamics 365; or a file that the ledger knows no more, and was taken long ago
@@ -134,13 +159,20 @@ def _state(runtime: Runtime, partition: str, rows: Parts) -> Counter[Stated]:
         counts = {"files_processed": 1, "rejected_rows": rejected}
         ledger.file_done(file, counts)
         runtime.opt_outs.update(counts)
-        # Copies of files are kept as long as the files; decisions are kept for good.
-        long_ago = datetime.now(UTC) - timedelta(days=runtime.config.opt_out.export.keep_days)
-        for asset in (EXPORT.path, REJECTED):
-            prune(runtime.store, asset, long_ago)
+        _forget_copies(runtime)
     elif poll:
+        last = ledger.last_noted(POLL)
         ledger.note(POLL, poll)
+        if last is None or last.date() < poll.date():  # daily: it looks at all partitions that there are
+            _forget_copies(runtime)
     return stated
+
+
+def _forget_copies(runtime: Runtime) -> None:
+    """Copies of what was read are kept as long as the files; decisions are kept for good."""
+    long_ago = datetime.now(UTC) - timedelta(days=runtime.config.opt_out.export.keep_days)
+    for asset in (EXPORT.path, REJECTED):
+        prune(runtime.store, asset, long_ago)
 
 
 async def _all_decided(runtime: Runtime, audit: Audit) -> tuple[Deciding, int]:
@@ -206,8 +238,9 @@ def _writes(
             return await write(both)
 
     def _write(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        calls = runtime.calls.total()
         with told(runtime, context, f"writing of {key.to_user_string()}") as failed:
-            done = asyncio.run(_all_written())
+            done = interruptible.run(_all_written())
         if failed:
             raise dg.Failure(str(failed[0]), allow_retries=False)
         runtime.opt_outs[TO_D365 if key == CONTACT_OPT_OUT else TO_CAMPAIGN] += done.written
@@ -221,6 +254,7 @@ def _writes(
                 "refused": done.refused,
                 "no_longer_there": done.gone,
                 "unanswered": done.unanswered,
+                "engine_calls": runtime.calls.total() - calls,
             },
             check_results=[_accepted(key, refused)],
         )

@@ -5,23 +5,27 @@ What they say is decided by plain functions of numbers and times; scheduled by d
 
 # No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
 
-import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from sync_assets import interruptible
 from sync_assets.config import Export
 from sync_assets.errors import SyncAssetsError, places
 from sync_assets.ingress import quality
 from sync_assets.ingress.assets import campaign_key
+from sync_assets.ingress.checks import PARITY, by_itself, wanted
 from sync_assets.ingress.quality import duration
 from sync_assets.ingress.target import CONTACT
-from sync_assets.opt_out import files
 from sync_assets.opt_out.names import EXPORT
 from sync_assets.opt_out.parity import Parity, parity
 from sync_assets.runtime import Runtime
-from sync_assets.sftp import Storage
+
+if TYPE_CHECKING:
+    from sync_assets.opt_out.files import Look
+    from sync_assets.sftp import Storage
 
 ARRIVES, ROOM, AGREE = "export_arrives_in_time", "sftp_has_room", "opt_outs_agree"
 TEXTS = {
@@ -38,8 +42,11 @@ def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(
         name="opt_out_export_watch",
         specs=[dg.AssetCheckSpec(name, asset=EXPORT, description=text) for name, text in TEXTS.items()],
+        can_subset=True,  # else the UI could not execute one of them
     )
-    def watch() -> Iterator[dg.AssetCheckResult]:
+    def watch(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        from sync_assets.opt_out import files  # paramiko: not for directions without files  # noqa: PLC0415
+
         try:
             seen = files.look(runtime)
         except SyncAssetsError as error:
@@ -48,29 +55,34 @@ def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
             raise dg.Failure(
                 f"The look at the SFTP stopped at an error: {places(error)}.", allow_retries=False
             ) from None
-        yield from watch_results(runtime.config.opt_out.export, seen, datetime.now(UTC))
+        yield from wanted(context, watch_results(runtime.config.opt_out.export, seen, datetime.now(UTC)))
 
     return watch
 
 
-def watch_results(export: Export, seen: files.Look, now: datetime) -> list[dg.AssetCheckResult]:
-    return [arrives(export, seen.newest, now), room(export, seen.storage)]
+def watch_results(export: Export, seen: "Look", now: datetime) -> list[dg.AssetCheckResult]:
+    return [arrives(export, seen.newest, now, seen.passed_over), room(export, seen.storage, seen.troubles)]
 
 
 def is_overdue(export: Export, newest: datetime | None, now: datetime) -> bool:
     return newest is None or now - newest > timedelta(hours=export.expected_every_hours)
 
 
-def arrives(export: Export, newest: datetime | None, now: datetime) -> dg.AssetCheckResult:
-    """`newest`: when the newest file was written. An export that stopped misses opt-outs until somebody notices."""
+def arrives(
+    export: Export, newest: datetime | None, now: datetime, passed_over: Sequence[tuple[str, str]] = ()
+) -> dg.AssetCheckResult:
+    """`newest`: when the newest file was written. An export that stopped misses opt-outs until somebody notices; one
+    that has yet to begin is a warning. `passed_over`: names that match and cannot be taken, and why."""
     late = is_overdue(export, newest, now)
     if newest is None:
-        text = f"No file has ever been seen in {export.directory}."
+        text = f"No file `{export.pattern}` has been seen in {export.directory} yet."
     else:
         text = (
             f"The newest file is {duration(now - newest)} old, one is expected every {export.expected_every_hours:g} h."
         )
-    if late:
+    if newest is None:
+        text += " Opt-outs made in Campaign reach Dynamics 365 once its export workflow has written its first file."
+    elif late:
         workflow = f"workflow {export.workflow_id}" if export.workflow_id else "the export workflow"
         text += (
             f" Look at {workflow} in Campaign and start it again at once: opt-outs made in Campaign do not reach "
@@ -80,24 +92,29 @@ def arrives(export: Export, newest: datetime | None, now: datetime) -> dg.AssetC
     numbers: dict[str, dg.MetadataValue | float] = {"expected_every_hours": float(export.expected_every_hours)}
     if newest:
         numbers |= {"newest_file": dg.MetadataValue.timestamp(newest), "hours": round(_hours(now - newest), 2)}
+    if passed_over:
+        text += f" Passed over in {export.directory}: {len(passed_over):,}."
+        numbers["passed_over"] = quality.table(("name", "why"), passed_over[: quality.SHOWN_IDS])
     return dg.AssetCheckResult(
         passed=not late,
         asset_key=EXPORT,
         check_name=ARRIVES,
-        severity=dg.AssetCheckSeverity.ERROR,
+        severity=dg.AssetCheckSeverity.WARN if newest is None else dg.AssetCheckSeverity.ERROR,
         description=text,
         metadata=numbers,
     )
 
 
-def room(export: Export, storage: Storage | None) -> dg.AssetCheckResult:
-    """A full SFTP breaks Campaign's workflows (features.md row 101)."""
+def room(export: Export, storage: "Storage | None", troubles: Sequence[str] = ()) -> dg.AssetCheckResult:
+    """A full SFTP breaks Campaign's workflows (features.md row 101). `troubles`: why files that were taken could not be
+    moved or removed as configured, which will fill it."""
+    share = 0.0 if storage is None else storage.share
+    numbers: dict[str, dg.MetadataValue | float | int] = {}
     if storage is None:
-        return dg.AssetCheckResult(
-            passed=True, asset_key=EXPORT, check_name=ROOM, description="The SFTP does not tell how full it is."
-        )
-    share = storage.share
-    text = f"The SFTP is {share:.0%} full ({storage.used / 1e9:,.1f} of {storage.size / 1e9:,.1f} GB)."
+        text = "The SFTP does not tell how full it is."
+    else:
+        text = f"The SFTP is {share:.0%} full ({storage.used / 1e9:,.1f} of {storage.size / 1e9:,.1f} GB)."
+        numbers = {"share_used": round(share, 4), "used_bytes": storage.used, "size_bytes": storage.size}
     if share >= WARN_SHARE:
         text += " Remove what is no longer needed"
         text += (
@@ -105,13 +122,15 @@ def room(export: Export, storage: Storage | None) -> dg.AssetCheckResult:
             if export.after != "delete"
             else "."
         )
+    if troubles:
+        text += f" Files that were taken could not be tidied up: {len(troubles):,}. The first: {troubles[0]}"
     return dg.AssetCheckResult(
-        passed=share < WARN_SHARE,
+        passed=share < WARN_SHARE and not troubles,
         asset_key=EXPORT,
         check_name=ROOM,
         severity=dg.AssetCheckSeverity.ERROR if share >= ERROR_SHARE else dg.AssetCheckSeverity.WARN,
         description=text,
-        metadata={"share_used": round(share, 4), "used_bytes": storage.used, "size_bytes": storage.size},
+        metadata=numbers | {"not_tidied_up": len(troubles)},
     )
 
 
@@ -124,7 +143,7 @@ def parity_check(runtime: Runtime) -> dg.AssetChecksDefinition:
     profile = campaign_key(runtime.config.table(CONTACT))
 
     @dg.multi_asset_check(
-        name="opt_out_parity",
+        name=PARITY,
         specs=[
             dg.AssetCheckSpec(
                 AGREE,
@@ -133,12 +152,13 @@ def parity_check(runtime: Runtime) -> dg.AssetChecksDefinition:
                 "opt-outs allows.",
             )
         ],
+        can_subset=True,  # else it had to be answered by each run
     )
     def compare(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        if context.run.asset_selection:
+        if not by_itself(context.run):
             return  # Dagster adds an asset's checks to each run of it; a sample with each would cost too much
         try:
-            found = asyncio.run(parity(runtime))
+            found = interruptible.run(parity(runtime))
         except SyncAssetsError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         except Exception as error:  # noqa: BLE001
@@ -160,18 +180,21 @@ def agree(profile: dg.AssetKey, found: Parity) -> dg.AssetCheckResult:
         )
     if not found.contacts:
         text = "No contact was compared: none is known on both sides, or the day's engine calls are spent."
+    if found.unanswered:
+        text += f" Campaign did not answer for {found.unanswered:,} contacts."
     rows = [(name, len(ids), ", ".join(ids[: quality.SHOWN_IDS])) for name, ids in sorted(found.differing.items())]
     return dg.AssetCheckResult(
-        passed=not found.wrong,
+        passed=not found.wrong and not (found.unanswered and not found.contacts),
         asset_key=profile,
         check_name=AGREE,
-        severity=dg.AssetCheckSeverity.ERROR,
+        severity=dg.AssetCheckSeverity.ERROR if found.wrong else dg.AssetCheckSeverity.WARN,
         description=text,
         metadata={
             "contacts": found.contacts,
             "compared": found.compared,
             "differing": found.wrong,
             "on_the_way": found.on_the_way,
+            "unanswered": found.unanswered,
             "kept_back_by_budget": found.kept_back,
             "attributes": quality.table(("attribute", "records", "ids"), rows),
         },

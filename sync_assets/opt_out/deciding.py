@@ -18,11 +18,11 @@ import polars as pl
 from sync_assets.campaign.dialect import Verdict, redact
 from sync_assets.campaign.opt_out_polling import opt_outs_of
 from sync_assets.d365.rows import RowNow, rows_now
-from sync_assets.http import SignInRefused
+from sync_assets.http import HttpError, SignInRefused
 from sync_assets.ledger import opt_out_rules as rules
 from sync_assets.ledger import times
 from sync_assets.ledger.opt_out_rules import OptOut, OptOutState
-from sync_assets.opt_out.decide import Decision, decide
+from sync_assets.opt_out.decide import Decision, Side, decide
 from sync_assets.opt_out.parties import BudgetSpent, Parties
 
 BATCH = 500
@@ -59,7 +59,8 @@ _STATES = {None: OptOutState.SETTLED, "d365": OptOutState.TO_D365, "campaign": O
 
 @dataclass(slots=True)
 class Deciding:
-    """`problem`: why it ended before everything was decided; `unanswered`: contacts of which Campaign said nothing."""
+    """`problem`: why Campaign was not asked about all contacts that it had to be asked about; `unanswered`: how many it
+    was not, or said nothing of. They stay due; everything else is decided."""
 
     parties: Parties
     problem: str | None = None
@@ -70,29 +71,30 @@ class Deciding:
         ledger, attributes, after = self.parties.ledger, self.parties.attributes, ""
         if self.parties.direction != "bidirectional":  # decided under another direction, which wrote to Campaign
             await asyncio.to_thread(ledger.reconsider_opt_outs, OptOutState.TO_CAMPAIGN)
-        while self.problem is None:
-            due = await asyncio.to_thread(ledger.opt_outs_due, OptOutState.DECIDE, attributes, after=after, limit=BATCH)
-            if not due:
-                return
+        while due := await asyncio.to_thread(
+            ledger.opt_outs_due, OptOutState.DECIDE, attributes, after=after, limit=BATCH
+        ):
             after = max(due)
             batch = await self._decide(due)
             yield batch.frame()
-            await asyncio.to_thread(ledger.put_opt_outs, batch.rows, gone=batch.gone)
+            await asyncio.to_thread(ledger.put_opt_outs, batch.rows)
             await self.parties.count_calls()
             await self.parties.keep_lease()
 
     async def _decide(self, due: Mapping[str, list[OptOut]]) -> _Batch:
         parties = self.parties
-        said = await self._ask([id_ for id_, rows in due.items() if any(row.ask for row in rows)])
+        to_ask = [id_ for id_, rows in due.items() if any(row.ask for row in rows)]
+        said = await self._ask(to_ask)
+        unanswered = set(to_ask) - said.keys()
+        self.unanswered += len(unanswered)
+        due = {id_: rows for id_, rows in due.items() if id_ not in unanswered}
         columns = [column.name for column in parties.columns.values()]
         here = await rows_now(parties.d365, parties.table, columns, list(due))
         batch = _Batch(parties, datetime.now(UTC))
         for id_, rows in due.items():
             now, told = here.get(id_), said.get(id_)
             if now is None:
-                batch.forget(id_, rows)
-            elif any(row.ask for row in rows) and told is None:
-                self.unanswered += 1  # stays due
+                batch.without_contact(rows, told)
             elif isinstance(told, Verdict) and told.kind == "missing":
                 batch.without_profile(rows, now)
             elif isinstance(told, Verdict):
@@ -103,8 +105,9 @@ class Deciding:
         return batch
 
     async def _ask(self, ids: list[str]) -> dict[str, Said | Verdict]:
-        """What Campaign holds of these contacts; those of which it could not be asked are left out."""
-        free, guard = asyncio.Semaphore(QUESTIONS), self.parties.guard()
+        """What Campaign holds of these contacts; those of which it could not be asked are left out. Raises
+        SignInRefused."""
+        free = asyncio.Semaphore(QUESTIONS)
         answers: dict[str, Said | Verdict] = {}
 
         async def ask(id_: str) -> None:
@@ -112,8 +115,12 @@ class Deciding:
                 if self.problem:
                     return
                 try:
-                    found = await opt_outs_of(self.parties.records, id_, self.parties.attributes, guard)
-                except BudgetSpent as error:
+                    found = await opt_outs_of(
+                        self.parties.records, id_, self.parties.attributes, self.parties.budget.guard
+                    )
+                except SignInRefused:
+                    raise
+                except (BudgetSpent, HttpError) as error:  # no reason to keep back what needs no word of Campaign
                     self.problem = str(error)
                     return
                 if isinstance(found, Verdict) and found.kind == "denied":
@@ -134,7 +141,6 @@ class _Batch:
     def __init__(self, parties: Parties, moment: datetime) -> None:
         self._parties, self._moment = parties, moment
         self.rows: list[OptOut] = []
-        self.gone: list[str] = []
         self._told: list[tuple[Any, ...]] = []
 
     def frame(self) -> pl.DataFrame:
@@ -142,20 +148,9 @@ class _Batch:
 
     def decide(self, row: OptOut, here: RowNow, told: tuple[bool | None, datetime | None] | None) -> None:
         d365, modified = self._d365(row, here), here.modified
-        campaign, changed = told or (_flag(row.campaign), _instant(row.campaign_at))
+        campaign, changed = _said(row, told)
         decision = decide(self._parties.direction, d365, modified, campaign, changed)
-        self.rows.append(
-            rules.decided(
-                row,
-                value=int(decision.value),
-                state=_STATES[decision.write],
-                campaign=_number(campaign),
-                campaign_at=None if changed is None else times.to_micros(changed),
-                d365=int(bool(d365)),
-                d365_at=None if modified is None else times.to_micros(modified),
-                now=times.to_micros(self._moment),
-            )
-        )
+        self._settle(row, int(bool(d365)), modified, campaign, changed, int(decision.value), decision.write)
         self._tell(row, d365, modified, campaign, changed, decision)
 
     def without_profile(self, rows: list[OptOut], here: RowNow) -> None:
@@ -164,10 +159,37 @@ class _Batch:
             self.rows.append(rules.no_profile(row, int(bool(d365))))
             self._tell(row, d365, here.modified, None, None, NO_PROFILE)
 
-    def forget(self, id_: str, rows: list[OptOut]) -> None:
-        self.gone.append(id_)
+    def without_contact(self, rows: list[OptOut], told: Said | Verdict | None) -> None:
+        """Dynamics 365 has no such contact, though Campaign speaks of it, and may do so in every file: what it says is
+        kept, so that it is news but once. The contact has to come back for it to mean anything."""
+        asked = {} if told is None or isinstance(told, Verdict) else told
         for row in rows:
-            self._tell(row, None, None, _flag(row.campaign), _instant(row.campaign_at), NO_CONTACT)
+            campaign, changed = _said(row, asked.get(row.attribute) if row.ask else None)
+            self._settle(row, None, None, campaign, changed, 0, None)
+            self._tell(row, None, None, campaign, changed, NO_CONTACT)
+
+    def _settle(
+        self,
+        row: OptOut,
+        d365: int | None,
+        modified: datetime | None,
+        campaign: bool | None,
+        changed: datetime | None,
+        value: int,
+        write: Side | None,
+    ) -> None:
+        self.rows.append(
+            rules.decided(
+                row,
+                value=value,
+                state=_STATES[write],
+                campaign=_number(campaign),
+                campaign_at=_micros(changed),
+                d365=d365,
+                d365_at=_micros(modified),
+                now=times.to_micros(self._moment),
+            )
+        )
 
     def refuse(self, rows: list[OptOut], reason: str) -> None:
         self.rows += [rules.refused(row, reason, times.to_micros(self._moment)) for row in rows]
@@ -195,6 +217,13 @@ class _Batch:
         )  # fmt: skip
 
 
+def _said(row: OptOut, told: tuple[bool | None, datetime | None] | None) -> tuple[bool | None, datetime | None]:
+    """What Campaign holds and since when: as it `told` right now, else as far as the ledger knows."""
+    if told is None:
+        return _flag(row.campaign), _instant(row.campaign_at)
+    return told[0], _instant(rules.since(row, told[0], _micros(told[1])))
+
+
 def _flag(value: int | None) -> bool | None:
     return None if value is None else bool(value)
 
@@ -205,3 +234,7 @@ def _number(value: bool | None) -> int | None:
 
 def _instant(micros: int | None) -> datetime | None:
     return None if micros is None else times.from_micros(micros)
+
+
+def _micros(moment: datetime | None) -> int | None:
+    return None if moment is None else times.to_micros(moment)

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
             yield from _take(context, taking.Spool(Path(folder)))
 
     def _take(context: dg.AssetExecutionContext, spool: taking.Spool) -> Iterator[Any]:
-        partition = context.partition_key
+        partition, calls = context.partition_key, runtime.calls.total()
         with told(runtime, context, f"reading of {partition}") as failed:
             taken = _taken(runtime, partition, spool)
         if failed:
@@ -70,7 +71,8 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
             stop(runtime, f"{partition}: {taken}")
             return
         _keep_rejected(runtime, partition, context.run_id, spool, taken)
-        yield dg.Output(spool.frames(taking.GOOD), metadata=_taken_metadata(taken))
+        numbers = _taken_metadata(taken) | {"engine_calls": runtime.calls.total() - calls}
+        yield dg.Output(spool.frames(taking.GOOD), metadata=numbers)
         yield dg.AssetCheckResult(
             passed=not taken.warnings,
             asset_key=EXPORT,
@@ -125,8 +127,8 @@ def _taken_metadata(taken: taking.Taken) -> dict[str, Any]:
 
 def _valid(runtime: Runtime, partition: str, taken: taking.Taken, spool: taking.Spool) -> dg.AssetCheckResult:
     """Fails while there are bad rows; the first of them with line and reason, ids only."""
-    first = next(spool.frames(taking.BAD), None)
-    shown = [] if first is None else first.head(SHOWN).select("line", "id", "reason").rows()
+    bad = (row for frame in spool.frames(taking.BAD) for row in frame.select("line", "id", "reason").iter_rows())
+    shown = list(islice(bad, SHOWN))
     text = "Every row is valid."
     if taken.bad:
         where = runtime.store.url(REJECTED, partition)

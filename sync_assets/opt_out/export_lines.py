@@ -77,7 +77,7 @@ class Lines:
         start, blocks = _with_start(self._unzipped(), 4096)
         _check_width(start, wide, self._encoding)
         # with the mark of UTF-8 in front it is UTF-8, which reads the same where it matters: all that is used is ASCII
-        skipped = len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) and not wide else 0
+        skipped = len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0
         first = True
         for block in blocks:
             text = self._decoded(decode, block[skipped:], False)

@@ -15,9 +15,11 @@ from sync_assets.config import Export
 from sync_assets.ledger.opt_out_files import FileState, OptOutFile
 from sync_assets.opt_out.export_file import file_order
 from sync_assets.runtime import Runtime
-from sync_assets.sftp import FileGone, Sftp, SftpError, Storage, connect
+from sync_assets.sftp import FileGone, RemoteFile, Sftp, SftpError, Storage, connect
 
 ARCHIVE = "archive"
+TICK = timedelta(seconds=1)
+"""SFTP tells times in whole seconds: what is written within the same one changes no time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def look(runtime: Runtime) -> Look:
 
 def settled(file: OptOutFile, settle_seconds: int) -> bool:
     """Two looks found it alike, and it is old enough. Pure."""
-    age = max(file.looked_at - file.modified, file.looked_at - file.seen_at)
+    age = max(file.looked_at - file.modified - TICK, file.looked_at - file.seen_at)
     return file.looked_at > file.seen_at and age >= timedelta(seconds=settle_seconds)
 
 
@@ -68,8 +70,9 @@ def in_order(files: Iterable[OptOutFile]) -> list[OptOutFile]:
 
 
 def find(runtime: Runtime, partition: str) -> OptOutFile | None:
-    """The known file of a partition."""
-    return next((file for file in runtime.ledger.files() if file.partition == partition), None)
+    """The known file of a partition: of those that were written within one second the one that stands there now."""
+    same = [file for file in runtime.ledger.files() if file.partition == partition]
+    return max(same, key=lambda file: file.looked_at, default=None)
 
 
 def _tidy(runtime: Runtime, sftp: Sftp, export: Export, done: Sequence[OptOutFile]) -> list[str]:
@@ -77,11 +80,12 @@ def _tidy(runtime: Runtime, sftp: Sftp, export: Export, done: Sequence[OptOutFil
     too_old = datetime.now(UTC) - timedelta(days=export.keep_days)
     troubles: list[str] = []
     for file in done:
+        taken = RemoteFile(file.name, file.size, file.modified)  # one that was written again meanwhile stays
         try:
             if export.after == "delete" or (export.after == "keep" and file.modified < too_old):
-                sftp.remove(export.directory, file.name)
+                sftp.remove(export.directory, file.name, taken)
             elif export.after == "archive":
-                sftp.archive(export.directory, file.name, ARCHIVE)
+                sftp.archive(export.directory, file.name, ARCHIVE, taken)
         except FileGone:
             continue
         except SftpError as error:

@@ -18,6 +18,7 @@ from sync_assets.d365.rows import rows_now
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.target import CONTACT
 from sync_assets.ledger import times
+from sync_assets.ledger.opt_out_rules import OptOutState
 from sync_assets.opt_out.decide import Direction, decide
 from sync_assets.opt_out.parties import Parties, ready
 from sync_assets.runtime import Runtime
@@ -32,11 +33,12 @@ SLACK = timedelta(hours=1)
 @dataclass(slots=True)
 class Parity:
     """`compared`: opt-outs of contacts that stand on both sides; `differing`: attribute -> ids that should agree by
-    now; `on_the_way`: those that still may differ."""
+    now; `on_the_way`: those that still may differ; `unanswered`: contacts of which Campaign said nothing."""
 
     contacts: int = 0
     compared: int = 0
     on_the_way: int = 0
+    unanswered: int = 0
     kept_back: int = 0
     differing: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
 
@@ -63,9 +65,13 @@ def judge(
     now: datetime,
 ) -> str:
     """`agree`, `on the way` or `differ`. d365, campaign: value (true is opted out) and time of change. applied: the
-    change in Campaign that was carried last. Pure."""
+    change in Campaign that was carried last. Pure.
+
+    What a direction does not carry may differ for good: a change in Dynamics 365 after the last one in Campaign
+    (campaign_to_d365), an opt-out that Campaign got by itself (d365_to_campaign). One that it lost must not.
+    """
     decision = decide(direction, d365[0], d365[1], campaign[0], campaign[1])
-    if decision.write is None:
+    if decision.write is None or (direction == "d365_to_campaign" and not decision.value):
         return "agree"
     if direction == "campaign_to_d365":
         carried = applied is not None and campaign[1] is not None and campaign[1] <= applied
@@ -102,7 +108,7 @@ async def _compare(both: Parties, ids: Sequence[str], found: Parity) -> None:
     columns = [column.name for column in both.columns.values()]
     here = await rows_now(both.d365, both.table, columns, ids)
     rows = await asyncio.to_thread(both.ledger.opt_outs_of, ids)
-    applied = {(row.id, row.attribute): row.campaign_at for row in rows}
+    applied = {(row.id, row.attribute): row.campaign_at for row in rows if row.state == OptOutState.SETTLED}
     opt_out, now, free = both.runtime.config.opt_out, datetime.now(UTC), asyncio.Semaphore(AT_ONCE)
     verdicts: Counter[str] = Counter()
 
@@ -114,6 +120,7 @@ async def _compare(both: Parties, ids: Sequence[str], found: Parity) -> None:
                 raise SyncAssetsError(
                     f"Campaign refuses access: {redact(told.reason, None)}", "Check the credentials and the URL."
                 )
+            found.unanswered += told.kind != "missing"
             return
         found.contacts += 1
         for attribute, column in both.columns.items():

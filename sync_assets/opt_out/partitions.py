@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -27,9 +28,13 @@ def changes_partition(moment: datetime | None = None) -> str:
 
 
 def poll_of(partition: str) -> datetime | None:
-    """When the poll of this partition began; None if it is none."""
+    """When the poll of this partition began; None if it is none, or one that somebody made up in the UI."""
     name, _, moment = partition.rpartition("@")
-    return datetime.strptime(moment, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) if name == PROFILES else None
+    if name != PROFILES:
+        return None
+    with suppress(ValueError):
+        return datetime.strptime(moment, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    return None
 
 
 def run_tags() -> dict[str, str]:

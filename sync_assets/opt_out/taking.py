@@ -6,7 +6,6 @@ line has changed nothing. Memory holds one batch.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
+from sync_assets import interruptible
 from sync_assets.campaign.opt_out_polling import changed_profiles
 from sync_assets.config import Config
 from sync_assets.ingress.target import CONTACT
@@ -117,7 +117,7 @@ def spool_profiles(runtime: Runtime, spool: Spool) -> Taken:
                 runtime.calls.update(calls)
                 runtime.ledger.count_calls({(CONTACT, kind): number for kind, number in calls.items()})
 
-    asyncio.run(poll())
+    interruptible.run(poll())
     taken.seconds = time.monotonic() - started
     return taken
 

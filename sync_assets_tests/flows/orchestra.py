@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +16,7 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 from sync_assets.definitions import build_definitions
 from sync_assets.ingress.flows import capture_table, push_table
 from sync_assets.ledger import Feed
-from sync_assets.partitions import table_tags, today
+from sync_assets.partitions import TABLE_TAG, table_tags, today
 from sync_assets.runtime import Runtime
 from sync_assets_tests.program import Program
 
@@ -40,6 +42,12 @@ class Run:
         return {
             event.asset_check_evaluation_data.check_name: event.asset_check_evaluation_data.passed for event in found
         }
+
+    def check(self, name: str) -> dg.AssetCheckEvaluation:
+        """What a check said last."""
+        found = self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        told = [event.asset_check_evaluation_data for event in found]
+        return [one for one in told if one.check_name == name][-1]
 
     @property
     def checked(self) -> set[str]:
@@ -88,17 +96,29 @@ class Orchestra:
         return build_definitions(self.runtime)
 
     def tick(self, sensor: str) -> SensorExecutionData:
-        """One tick, with the cursor that the last one left."""
-        with dg.build_sensor_context(
-            instance=self.instance,
+        """One tick as the daemon has it: with the cursor that the last one left; partitions that it asks for are added.
+
+        The context is the code server's own: the one that Dagster builds for tests knows no dynamic partitions.
+        """
+        repository = self.definitions.get_repository_def()
+        with dg.SensorEvaluationContext(
+            self.instance.get_ref(),
+            last_tick_completion_time=None,
+            last_run_key=None,
             cursor=self._cursors.get(sensor),
-            repository_def=self.definitions.get_repository_def(),
+            repository_name=repository.name,
+            repository_def=repository,
             sensor_name=sensor,
+            instance=self.instance,
         ) as context:
-            [found] = [one for one in self.definitions.sensors or () if one.name == sensor]
-            assert isinstance(found, dg.SensorDefinition)
-            data = found.evaluate_tick(context)
+            data = repository.get_sensor_def(sensor).evaluate_tick(context)
         self._cursors[sensor] = data.cursor
+        for request in data.dynamic_partitions_requests or ():
+            if isinstance(request, dg.AddDynamicPartitionsRequest):
+                self.instance.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)
+            else:
+                for key in request.partition_keys:
+                    self.instance.delete_dynamic_partition(request.partitions_def_name, key)
         return data
 
     def asked(self, sensor: str) -> list[dg.RunRequest]:
@@ -128,10 +148,25 @@ class Orchestra:
         result = job.execute_in_process(
             instance=self.instance,
             partition_key=partition_key,
-            tags={**table_tags("contact"), **tags},
+            tags={**({} if TABLE_TAG in tags else table_tags("contact")), **tags},
             raise_on_error=False,
         )
         return Run(self.instance, result.run_id, result.success)
+
+    def job(self, name: str) -> Run:
+        """A job that a schedule starts, or somebody in the UI."""
+        job = self.definitions.resolve_job_def(name)
+        result = job.execute_in_process(instance=self.instance, raise_on_error=False)
+        return Run(self.instance, result.run_id, result.success)
+
+    def later(self, sensor: str, **time: float) -> None:
+        """As if that time had passed since the sensor's last tick: all moments in its cursor move back."""
+        back = timedelta(**time)
+
+        def moved(found: re.Match[str]) -> str:
+            return (datetime.fromisoformat(found[0]) - back).isoformat()
+
+        self._cursors[sensor] = re.sub(r'(?<=")\d{4}-\d\d-\d\dT[\d:.]+(Z|[+]00:00)(?=")', moved, self._cursors[sensor] or "")
 
     def capture(self) -> None:
         """Without Dagster, and so is `push`: what a test needs to stand, but is not about."""

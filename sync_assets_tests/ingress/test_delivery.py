@@ -1,15 +1,15 @@
-"""What is sent of a record: its stored form, and its links by the parents' keys."""
+"""What is sent of a record: its stored form, its links by the parents' keys, and opt-outs while it is made."""
 
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
 
-from sync_assets.ingress.delivery import body
-from sync_assets.ledger import Claimed, LinkTo
+from sync_assets.ingress.delivery import Deed, Delivery, body, outcome
+from sync_assets.ledger import Claimed, LinkTo, Operation
 
 TO_ADA = LinkTo("cusContactLink", "ada", keyed=True)
 NOWHERE = LinkTo("cusContactLink", None, keyed=True)
@@ -35,3 +35,56 @@ def test_links_are_put_behind_the_stored_form(
 ) -> None:
     for is_patch, expected in ((False, post), (True, patch)):
         assert json.loads(body(form, claimed(*links), "k", patch=is_patch)) == {"k": "order1", **expected}
+
+
+BOTH = (("blackListEmail", True), ("blackListPhone", False))
+NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
+
+
+def contact(operation: Operation = "insert", opt_outs: tuple[tuple[str, bool], ...] = BOTH) -> Claimed:
+    return Claimed(1, "ada", date(2026, 11, 24), operation, None, None, b"h", 0, False, opt_outs=opt_outs)
+
+
+@pytest.mark.parametrize("form", ['{"k":"ada","n":1}', None])
+def test_a_post_carries_opt_outs_and_never_false(form: str | None) -> None:
+    """Campaign's own default is no opt-out, and false would undo what a person said there a moment ago."""
+    sent = {"k": "ada", **({"n": 1} if form else {})}
+    assert json.loads(body(form, contact(), "k", patch=False)) == {**sent, "blackListEmail": True}
+    none = contact(opt_outs=(("blackListEmail", False), ("blackListPhone", False)))
+    assert json.loads(body(form, none, "k", patch=False)) == sent
+
+
+def test_a_patch_carries_none() -> None:
+    assert json.loads(body('{"k":"ada","n":1}', contact(), "k", patch=True)) == {"k": "ada", "n": 1}
+
+
+def test_opt_outs_stand_behind_the_links() -> None:
+    record = Claimed(1, "ada", date(2026, 11, 24), "insert", None, None, b"h", 0, False, (TO_ADA,), BOTH)
+    expected = {"k": "ada", "cusContactLink": {"PKey": "ada"}, "blackListEmail": True}
+    assert json.loads(body('{"k":"ada"}', record, "k", patch=False)) == expected
+
+
+@pytest.mark.parametrize(
+    ("operation", "deed", "made", "met"),
+    [
+        ("insert", "inserted", BOTH, ()),
+        ("insert", "updated", (), ("blackListEmail", "blackListPhone")),  # it was there before us
+        ("update", "updated", (), ()),
+        ("update", "inserted", BOTH, ()),  # Campaign had lost it
+        ("delete", "deleted", (), ()),
+        ("insert", None, (), ()),  # refused, or put off
+    ],
+)
+def test_the_ledger_is_told_which_opt_outs_a_record_was_made_with_or_met(
+    operation: Operation, deed: Deed | None, made: tuple[tuple[str, bool], ...], met: tuple[str, ...]
+) -> None:
+    told = outcome(contact(operation), Delivery("done" if deed else "refused", deed), NOW)
+    assert (told.made, told.met) == (made, met)
+    assert told.made_at == (NOW if made else None)
+
+
+def test_an_outcome_says_what_became_of_the_record() -> None:
+    record = Claimed(7, "ada", date(2026, 11, 24), "update", None, None, b"h", 0, False, (TO_ADA,))
+    told = outcome(record, Delivery("later", reason="503", wait=3.0))
+    assert (told.seq, told.result, told.hash, told.reason) == (7, "later", b"h", "503")
+    assert (told.retry_after_seconds, told.links, told.made, told.met) == (3.0, (TO_ADA,), (), ())

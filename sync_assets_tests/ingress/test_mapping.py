@@ -9,8 +9,9 @@ import pytest
 
 from sync_assets.campaign.metadata import Attribute
 from sync_assets.config import TableConfig
+from sync_assets.config_opt_out import OptOutMapping
 from sync_assets.d365.metadata import Column
-from sync_assets.ingress.mapping import MappingError, compile_mapping
+from sync_assets.ingress.mapping import Mapping, MappingError, OptOutField, compile_mapping
 from sync_assets_tests.ingress.sample import CONTACT, PROFILE, mapping
 
 
@@ -18,6 +19,16 @@ def refused(fields: dict[str, Any], **more: Any) -> MappingError:
     with pytest.raises(MappingError) as caught:
         mapping(fields, **more)
     return caught.value
+
+
+def carrying(fields: dict[str, Any] | None = None, **opt_outs: OptOutMapping) -> Mapping:
+    """A mapping whose rows bring opt-outs beside the payload."""
+    given = {"table": "contact", "resource": "profile", "key": "externalId", "fields": fields or {"lastname": "title"}}
+    return compile_mapping(TableConfig.model_validate(given), CONTACT, PROFILE, carried=opt_outs)
+
+
+def opt_out(to: str, *, inverted: bool = False) -> OptOutMapping:
+    return OptOutMapping.model_validate({"to": to, "inverted": inverted})
 
 
 class TestWhatIsRead:
@@ -42,6 +53,23 @@ class TestWhatIsRead:
         done = mapping({"modifiedon": "cusTime", "contactid": "cusText"})
         assert done.select == ("contactid", "modifiedon")
 
+    def test_columns_of_opt_outs_are_read_and_are_no_fields(self) -> None:
+        done = carrying(vip=opt_out("blackListEmail"), score=opt_out("blackListPhone", inverted=True))
+        assert done.select == ("contactid", "lastname", "modifiedon", "score", "vip")
+        assert (done.column_types["vip"], done.column_types["score"]) == ("boolean", "integer")
+        assert done.opt_outs == (
+            OptOutField(CONTACT.columns["vip"], "blackListEmail", inverted=False),
+            OptOutField(CONTACT.columns["score"], "blackListPhone", inverted=True),
+        )
+        assert [field.attribute.path for field in done.fields] == ["title"]
+
+    def test_a_column_of_an_opt_out_that_is_also_a_field_is_read_once(self) -> None:
+        done = carrying({"vip": "cusBoolean"}, vip=opt_out("blackListEmail"))
+        assert done.select == ("contactid", "modifiedon", "vip")
+
+    def test_no_opt_outs_unless_the_rows_carry_some(self) -> None:
+        assert mapping({"vip": "cusBoolean"}).opt_outs == ()
+
 
 class TestWhatStandsAgainstIt:
     @pytest.mark.parametrize(
@@ -57,6 +85,14 @@ class TestWhatStandsAgainstIt:
         assert error.d365 == (told,)
         assert error.campaign == ()
         assert str(error) == f"contact: {told}"
+
+    def test_columns_of_opt_outs(self) -> None:
+        with pytest.raises(MappingError) as caught:
+            carrying(vp=opt_out("blackListEmail"), secret=opt_out("blackListPhone"))
+        assert caught.value.d365 == (
+            "opt-out `vp`: contact has no such column; did you mean `vip`?",
+            "opt-out `secret`: Dynamics 365 does not let anybody read this column; leave it out",
+        )
 
     @pytest.mark.parametrize(
         ("fields", "told"),
@@ -192,6 +228,20 @@ class TestFingerprint:
     def test_what_changes_payloads_matters(self, change: dict[str, Any]) -> None:
         given = {"fields": self.FIELDS, **change}
         assert mapping(**given).fingerprint != mapping(self.FIELDS).fingerprint
+
+    def test_opt_outs_matter_as_rows_have_to_be_read_again_for_them(self) -> None:
+        """A contact that has not changed since would else never say that it is opted out."""
+        fields = {"vip": "cusBoolean", "statecode": "cusText"}  # columns that are read in any case
+        told = {
+            carrying(fields).fingerprint,
+            carrying(fields, vip=opt_out("blackListEmail")).fingerprint,
+            carrying(fields, vip=opt_out("blackListPhone")).fingerprint,
+            carrying(fields, vip=opt_out("blackListEmail", inverted=True)).fingerprint,
+            carrying(fields, statecode=opt_out("blackListEmail")).fingerprint,
+            carrying(fields, vip=opt_out("blackListEmail"), statecode=opt_out("blackListPhone")).fingerprint,
+        }
+        assert len(told) == 6
+        assert carrying(fields).fingerprint == mapping(fields).fingerprint
 
     def test_metadata_matters_as_far_as_payloads_depend_on_it(self) -> None:
         given = {"table": "contact", "resource": "profile", "key": "externalId", "fields": self.FIELDS}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
@@ -98,8 +99,14 @@ class World:
     profiles: dict[str, Profile] = field(default_factory=dict[str, Profile])
     etags: int = 0
     exported: datetime | None = None
+    exporting: datetime | None = None
+    """Since when an export is under way."""
+    taken_back: dict[Key, datetime] = field(default_factory=dict[Key, datetime])
+    """When a person took an opt-out back in Campaign."""
     standing: set[Key] = field(default_factory=set[Key])
     """Opt-outs that nobody took back: they may never get lost. See `user_in_d365` and `user_in_campaign`."""
+    held_here: set[Key] = field(default_factory=set[Key])
+    """Those of them that Dynamics 365 holds: there we may never write false."""
     last_word: dict[Key, str] = field(default_factory=dict[Key, str])
     """The side on which a person changed it last."""
     written: Counter[str] = field(default_factory=Counter[str])
@@ -134,10 +141,18 @@ class World:
         self._touch(id_)
         if value != before:
             self.last_word[id_, name] = "d365"
-        if value:
+        self.held_here.discard((id_, name))
+        if value and not self._at_once(id_, name):
             self.standing.add((id_, name))
+            self.held_here.add((id_, name))
         elif id_ not in self.profiles or not self.profiles[id_].values[name]:
             self.standing.discard((id_, name))
+
+    def _at_once(self, id_: str, name: str) -> bool:
+        """Without times nobody can tell what came first of that which happened while a file was being written."""
+        timeless = name != EMAIL or not self.ways.api_times
+        taken_back = self.taken_back.get((id_, name))
+        return bool(timeless and self.exporting and taken_back and taken_back > self.exporting)
 
     def user_in_campaign(self, id_: str, name: str, value: bool) -> None:
         """Taking an opt-out back here answers all that were before."""
@@ -149,6 +164,8 @@ class World:
             self.standing.add((id_, name))
         else:
             self.standing.discard((id_, name))
+            self.held_here.discard((id_, name))
+            self.taken_back[id_, name] = self.clock.now
 
     def another_change(self, id_: str) -> None:
         self.contacts[id_].content = self.random.choice("abc")
@@ -161,7 +178,9 @@ class World:
         if etag is not None and etag != self.contacts[id_].etag:
             return False
         for name, value in values.items():
-            undone = not value and self.ways.direction == "bidirectional" and (id_, name) in self.standing
+            if value and (id_, name) in self.standing:
+                self.held_here.add((id_, name))
+            undone = not value and self.ways.direction == "bidirectional" and (id_, name) in self.held_here
             assert not undone, f"the opt-out from {name} of {id_} is undone"
         self.contacts[id_].values.update(values)
         self._touch(id_)
@@ -220,7 +239,7 @@ class World:
     def extract(self) -> File:
         """The rows of an export that begins now; its time of writing is still to come."""
         now, since = self.later(), None if self.ways.all_profiles else self.exported
-        self.exported = now
+        self.exported = self.exporting = now
         rows = [
             (id_, dict(profile.values), {name: self._in_file(profile.changed[name]) for name in ATTRIBUTES})
             for id_, profile in self.profiles.items()
@@ -241,7 +260,8 @@ class Killed(Exception):
 
 @dataclass
 class Records:
-    """Campaign's profiles as a delivery sees them. Some requests arrive and are not answered, or neither."""
+    """Campaign's profiles as a delivery sees them. With `trouble` a request is refused, or we die before or after it
+    arrives."""
 
     world: World
     id: str
@@ -265,8 +285,7 @@ class Records:
         self.world.make_profile(self.id, opt_outs)
         return Verdict("done")
 
-    def _request(self, arrive: object) -> Verdict:
-        assert callable(arrive)
+    def _request(self, arrive: Callable[[], Verdict]) -> Verdict:
         random = self.world.random
         if random.random() < self.trouble:
             kind = random.choice(["refused", "killed before", "killed after"])

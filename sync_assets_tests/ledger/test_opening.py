@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 import sqlalchemy as sa
 from alembic import command
@@ -17,8 +18,10 @@ from alembic.script import ScriptDirectory
 import sync_assets.ledger
 from sync_assets.ledger import Counts, Gate, Ledger, LedgerError, LinkSpec
 from sync_assets.ledger.migrate import HEAD, VERSION_TABLE
+from sync_assets.ledger.opt_out_rules import OptOutState
+from sync_assets.ledger.opt_outs import OptOutsLeft
 from sync_assets.ledger.schema import metadata
-from sync_assets_tests.ledger.helpers import capture, guid, linked, push, row, stored
+from sync_assets_tests.ledger.helpers import DAY, capture, guid, linked, push, row, stored
 
 SECRET = "correct-horse"
 
@@ -48,8 +51,8 @@ def test_the_migrations_bring_about_the_schema_that_the_code_knows(url: str) -> 
     engine.dispose()
 
 
-def first_version(url: str) -> None:
-    """A ledger as the first version left it: one contact settled, one to be sent, one refused, one taken."""
+def earlier_version(url: str, revision: str) -> None:
+    """A ledger as that version left it: one contact settled, one to be sent, one refused, one taken."""
     engine = sa.create_engine(url)
     if engine.name == "sqlite":
         Path(engine.url.database or "").parent.mkdir(parents=True)
@@ -58,7 +61,7 @@ def first_version(url: str) -> None:
     settings.attributes["version_table"] = VERSION_TABLE
     with engine.begin() as connection:
         settings.attributes["connection"] = connection
-        command.upgrade(settings, "0001")
+        command.upgrade(settings, revision)
         old = sa.MetaData()
         old.reflect(connection, only=["sync_record", "sync_tally", "sync_pending_day", "sync_feed"])
         told = {"table_name": "contact", "day": 20_000, "changed_at": 1, "desired_hash": row("anna")["hash"]}
@@ -86,7 +89,7 @@ def first_version(url: str) -> None:
 
 
 def test_a_ledger_of_the_first_version_is_brought_up_to_date_and_goes_on(new_url: str) -> None:
-    first_version(new_url)
+    earlier_version(new_url, "0001")
     link = LinkSpec("cusContact", "contact")
     with Ledger.open(new_url) as ledger:
         assert ledger.counts()["contact"] == Counts(synced=1, pending=2, failed=1)
@@ -110,6 +113,31 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date_and_goes_on(new_url
         assert ledger.counts() == {"contact": Counts(synced=3), "order": Counts(synced=3)}
 
 
+def test_a_ledger_without_opt_outs_is_brought_up_to_date_and_goes_on(new_url: str) -> None:
+    earlier_version(new_url, "0002")
+    engine = sa.create_engine(new_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"INSERT INTO sync_hold (table_name, id, since) VALUES ('contact', '{guid('x')}', 1)"
+        )
+        assert not sa.inspect(connection).has_table("sync_opt_out")
+    engine.dispose()
+    said = pl.DataFrame({"id": [guid("settled"), guid("pending")], "blackListEmail": [True, True]})
+    with Ledger.open(new_url) as ledger:
+        assert ledger.counts()["contact"] == Counts(synced=1, pending=2, failed=1)
+        assert [hold.id for hold in ledger.holds()] == [guid("x")]
+        assert ledger.opt_outs_left(["blackListEmail"]) == OptOutsLeft()
+        assert (ledger.files(), ledger.opt_out_counts(DAY)) == ([], {})
+        told = capture(ledger, row("settled"), row("pending"), opt_outs=said)
+        assert (told.unchanged, told.version) == (2, 8)  # the feed goes on from where it stood
+        assert ledger.opt_outs_due(OptOutState.DECIDE, ["blackListEmail"]).keys() == {guid("settled")}
+        sent = ledger.claim("contact", owner="ada", limit=9, lease_seconds=60, opt_outs=["blackListEmail"])
+        assert {one.id: one.opt_outs for one in sent} == {
+            guid("pending"): (("blackListEmail", True),),
+            guid("taken"): (("blackListEmail", False),),
+        }
+
+
 def test_partial_indexes_are_partial_on_both_databases(url: str) -> None:
     engine = sa.create_engine(url)
     partial = "SELECT sql FROM sqlite_master" if engine.name == "sqlite" else "SELECT indexdef FROM pg_indexes"
@@ -122,6 +150,7 @@ def test_partial_indexes_are_partial_on_both_databases(url: str) -> None:
         "sync_record_stuck",
         "sync_record_lease",
         "sync_link_other",
+        "sync_opt_out_due",
     ):
         assert any(f"index {index} " in text and " where " in text for text in definitions)
 

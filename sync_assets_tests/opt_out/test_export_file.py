@@ -5,8 +5,10 @@ The format: campaign-standard-api.md section 8. Any content at all: test_any_exp
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -363,6 +365,10 @@ def test_another_separator_is_recognised(separator: str, told: str) -> None:
     assert told in refused(text(header=f'"{HEADER}"'.replace(",", f'"{separator}"')))
 
 
+def test_a_sign_that_parts_one_name_only_is_no_separator() -> None:
+    assert "separated" not in refused(text(header="externalId/x,blackListPhone"))
+
+
 @pytest.mark.parametrize(
     ("header", "twice"),
     [
@@ -429,6 +435,13 @@ def test_bytes_of_another_encoding_in_a_needed_cell_make_a_bad_row(column: int) 
     told = Told(text(row(2)) + b",".join(cells) + b"\n")
     assert told.ids == [2]
     assert told.bad == {3: f"`{HEADER.split(',')[column]}` has bytes that are no utf-8: is the encoding right?"}
+
+
+def test_halves_of_characters_are_no_characters() -> None:
+    content = text(f"x+2AA-,{row(1)}", f"x,{row(2)}+2AA-", header=f"note,{HEADER}")
+    told = Told(content, replace(EMAIL, encoding="utf-7"))
+    assert told.ids == [1]
+    assert told.bad == {3: "`blackListEmailLastModified` has bytes that are no utf-7: is the encoding right?"}
 
 
 def test_zero_bytes_spoil_only_the_cells_that_are_needed() -> None:
@@ -515,6 +528,35 @@ def test_two_open_quotes_in_different_columns_spoil_only_their_rows() -> None:
         text(f'{row(1)},"Ada,x', f"{row(2)},Bob,x", f'{row(3)},Eve,"x', f"{row(4)},Joe,x", header=f"{QUOTED},x")
     )
     assert (told.ids, list(told.bad)) == ([2, 4], [2, 4])
+
+
+def test_an_open_quote_that_closes_in_another_column_spoils_only_its_row() -> None:
+    told = Told(text(f'{row(1)},"Ada,x', f"{row(2)},Bob,x", f'{row(3)},Eve,5"', header=f"{QUOTED},x"))
+    assert (told.ids, told.bad) == ([2, 3], {2: "4 fields instead of 5"})
+
+
+def test_what_an_open_quote_takes_in_is_bounded_however_long_csv_lets_a_field_be() -> None:
+    rows = [f"{row(number)},Bob" for number in range(2, 30_000)]
+    limit = csv.field_size_limit(10**9)
+    try:
+        reader = read_export(io.BytesIO(text(f'{row(1)},"Ada', *rows, header=QUOTED)), EMAIL, batch_rows=100, now=NOW)
+        assert next(reader).rows > 0
+        assert reader.bytes_read < 1_000_000
+        assert sum(len(batch.good) for batch in reader) > 27_000
+    finally:
+        csv.field_size_limit(limit)
+
+
+def test_a_file_without_line_ends_is_not_held() -> None:
+    content = text(header=f"{HEADER},note") + b"x" * 20_000_000
+    tracemalloc.start()
+    try:
+        told = Told(content)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert list(told.bad) == [2]
+    assert peak < 10_000_000
 
 
 @pytest.mark.parametrize("filler", ["x" * 140_000, "," * 140_000, "x" * 3_000_000, '"' + "x" * 140_000 + '"'])

@@ -1,0 +1,84 @@
+"""`python -m sync_assets_tests.bench WHAT`: measures, prints a table or one JSON document. See README.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+from sync_assets_tests.bench.latency import latency
+from sync_assets_tests.bench.measure import Run
+from sync_assets_tests.bench.reading import capture, noop, ours
+from sync_assets_tests.bench.scaling import memory_growth, scale, scale_out
+from sync_assets_tests.bench.show import show
+from sync_assets_tests.bench.stage import Report, Settings, Stage, machine, stage
+from sync_assets_tests.bench.startup import startup
+from sync_assets_tests.bench.writing import push
+
+__all__ = ["Run", "benches", "main"]
+
+ON_STAGE: dict[str, list[Callable[[Stage], Report]]] = {
+    "capture": [capture],
+    "push": [push],
+    "noop": [noop],
+    "scale": [scale, scale_out],
+}
+WHAT = (*ON_STAGE, "latency", "startup", "compare")
+
+
+def benches(what: str, settings: Settings) -> list[Report]:
+    """The reports of one benchmark; `compare`: of all."""
+    reports: list[Report] = []
+    wanted = [bench for name, some in ON_STAGE.items() if what in (name, "compare") for bench in some]
+    if wanted:
+        with stage(settings) as running:
+            reports += [bench(running) for bench in wanted]
+            if what == "compare":
+                _memory(reports, running)
+    if what in ("latency", "compare"):
+        reports.append(latency(settings.changes))
+    if what in ("startup", "compare"):
+        reports.append(startup() if settings.repeat > 1 else startup(settings.repeat))
+    return reports
+
+
+def _memory(reports: list[Report], running: Stage) -> None:
+    """From the rows of `capture` to those of `scale`: memory must not follow."""
+    by_name = {report.bench: report for report in reports}
+    for ledgers in running.databases:
+        small = by_name["capture"].named(ours(ledgers))
+        large = by_name["scale"].named(f"capture, {ledgers.name}, {running.settings.large:,} rows")
+        if small and large:
+            by_name["scale"].targets.append(memory_growth(small, large))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m sync_assets_tests.bench", description=__doc__)
+    parser.add_argument("what", choices=WHAT)
+    parser.add_argument("--rows", type=int, help="of a capture, and of the larger side of `scale`")
+    parser.add_argument("--records", type=int, help="of a push without latency")
+    parser.add_argument("--repeat", type=int)
+    parser.add_argument("--seconds", type=float, help="how long a push with latency takes")
+    parser.add_argument("--changes", type=int, help="of `latency`")
+    parser.add_argument("--gzip", action="store_true", help="the feed is gzipped, as Dataverse's own is")
+    parser.add_argument("--peers", choices=("all", "light", "none"), help="light: none that has to be installed")
+    parser.add_argument("--quick", action="store_true", help="a smoke test; says nothing about speed")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    arguments = parser.parse_args()
+    settings = Settings.quick() if arguments.quick else Settings()
+    given = {name: getattr(arguments, name) for name in ("rows", "records", "repeat", "seconds", "changes", "peers")}
+    settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
+    if arguments.what == "scale" and arguments.rows:
+        settings = replace(settings, large=arguments.rows)
+    settings = replace(settings, gzip=arguments.gzip)
+    here = machine()
+    reports = benches(arguments.what, settings)
+    if arguments.json:
+        print(json.dumps({"machine": here, "reports": [report.document() for report in reports]}, indent=2))
+    else:
+        show(reports, here)
+
+
+if __name__ == "__main__":
+    main()

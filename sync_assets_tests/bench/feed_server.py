@@ -1,0 +1,88 @@
+"""Dataverse as the benchmark reads it: a change feed of any number of rows, from pages made beforehand.
+
+`python -m sync_assets_tests.bench.feed_server [--page-rows N] [--gzip]`. Organisation URL:
+`http://127.0.0.1:<port>/<rows>`, so that one server has tables of every size. Pages have as many rows as
+`odata.maxpagesize` asks for, at most N; the last one carries a delta link, behind which nothing ever changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from urllib.parse import parse_qs, urlsplit
+
+from sync_assets_tests.bench.columns import SET_NAME, entity_definition
+from sync_assets_tests.bench.rows import PageTemplate, page_ids
+from sync_assets_tests.bench.wire import Connection, answer, serve
+
+DISTINCT_PAGES = 4
+_PATH = re.compile(r"/(\d+)/api/data/v9\.2/(\w+)")
+_SIZE = re.compile(rb"odata\.maxpagesize=(\d+)")
+_ODATA = "OData-Version: 4.0\r\n"
+
+
+class Feed:
+    """All that the server knows; connections share it."""
+
+    def __init__(self, page_rows: int, gzip: bool) -> None:
+        self.page_rows, self.gzip = page_rows, gzip
+        self.templates = [PageTemplate(seed, page_rows) for seed in range(DISTINCT_PAGES)]
+        if gzip:
+            for template in self.templates:
+                template.packed_page(page_ids(0, 1), ("nextLink", ""))  # compressed now, not under the clock
+
+    def page(self, base: str, rows: int, size: int, number: int, *, packed: bool) -> bytes:
+        left = rows - number * size
+        more = left > size
+        address = f"{base}/{SET_NAME}?$skiptoken={number + 1}" if more else f"{base}/{SET_NAME}?$deltatoken=end"
+        link = ("nextLink" if more else "deltaLink", address)
+        count = min(left, size)
+        if count <= 0:
+            return answer("200 OK", f'{{"value":[],"@odata.{link[0]}":{json.dumps(link[1])}}}'.encode(), _ODATA)
+        template = self.templates[number % len(self.templates)]
+        if packed:
+            body = template.packed_page(page_ids(number, count), link)
+            return answer("200 OK", body, f"{_ODATA}Content-Encoding: gzip\r\n")
+        return answer("200 OK", template.page(page_ids(number, count), link), _ODATA)
+
+
+class Organisation(Connection):
+    feed: Feed
+
+    def answered(self, method: bytes, target: bytes, head: bytes, body: bytes) -> None:
+        parts = urlsplit(target.decode())
+        found = _PATH.match(parts.path)
+        if not found or method != b"GET":
+            self.transport.write(answer("404 Not Found", b'{"error":{"code":"404","message":"not in the benchmark"}}'))
+        elif found[2] == "EntityDefinitions":
+            self.transport.write(answer("200 OK", json.dumps({"value": [entity_definition()]}).encode(), _ODATA))
+        else:
+            query = parse_qs(parts.query)
+            rows, feed = int(found[1]), self.feed
+            asked = _SIZE.search(head)
+            size = min(int(asked[1]), feed.page_rows) if asked else feed.page_rows
+            number = int(query.get("$skiptoken", ["0"])[0])
+            if "$deltatoken" in query:
+                number = -(-rows // size)  # behind the last page: nothing
+            base = f"http://{_host(head)}/{rows}/api/data/v9.2"
+            packed = feed.gzip and b"gzip" in head
+            self.transport.write(feed.page(base, rows, size, number, packed=packed))
+
+
+def _host(head: bytes) -> str:
+    found = re.search(rb"\r\nhost: *([^\r\n]+)", head, re.IGNORECASE)
+    return found[1].decode() if found else "127.0.0.1"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--page-rows", type=int, default=5000)
+    parser.add_argument("--gzip", action="store_true")
+    arguments = parser.parse_args()
+    Organisation.feed = Feed(arguments.page_rows, arguments.gzip)
+    serve(Organisation)
+
+
+if __name__ == "__main__":
+    main()

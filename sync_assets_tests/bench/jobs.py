@@ -1,0 +1,131 @@
+"""Our side, measured: the real capture and the real push without Dagster, each in a process of its own.
+
+`python -m sync_assets_tests.bench.jobs capture|acknowledge|push|status ...`; the result goes where `meter` says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import time
+
+from sync_assets.campaign.client import CampaignClient
+from sync_assets.d365.client import DataverseClient
+from sync_assets.http import CachedTokens, ssl_context
+from sync_assets.ingress.capture import Capture
+from sync_assets.ingress.push import push
+from sync_assets.ingress.workers import worker_id
+from sync_assets.ledger import Ledger, Outcome
+from sync_assets_tests.bench.columns import TABLE_NAME
+from sync_assets_tests.bench.meter import Meter, report
+from sync_assets_tests.bench.raw_client import TOKEN
+from sync_assets_tests.bench.table import TABLE, TARGET, mapping
+
+STATUS_READS = 5
+
+
+async def _token() -> tuple[str, float]:
+    return TOKEN, 86_400.0
+
+
+async def capture(ledger: Ledger, url: str, page_rows: int) -> None:
+    """Follows the feed to its end, into the ledger. One that was read before is read in full once more."""
+    feed = ledger.feed(TABLE_NAME)
+    if feed:
+        ledger.reset_feed(TABLE_NAME, feed.version)
+    client = DataverseClient(url, CachedTokens(_token), context=ssl_context())
+    job = Capture(ledger, client, TABLE, mapping(), worker_id(), page_size=page_rows)
+    try:
+        with Meter() as meter:
+            result = await job.run()
+            told = {name: getattr(result, name) for name in ("new", "changed", "unchanged", "refused", "pages")}
+            meter.done(result.rows, **told)
+    finally:
+        await client.aclose()
+
+
+def acknowledge(ledger: Ledger) -> None:
+    """As if all that is pending had been sent."""
+    owner = worker_id()
+    done = 0
+    with Meter() as meter:
+        while records := ledger.claim(TABLE_NAME, owner=owner, limit=5000, lease_seconds=600):
+            ledger.settle(owner, [Outcome(one.seq, "done", one.hash) for one in records])
+            done += len(records)
+        meter.done(done)
+
+
+async def send(ledger: Ledger, url: str, in_flight: int, limit: int | None, *, wait: bool) -> None:
+    """Pushes what is pending, or about `limit` records of it. wait: for a line on standard input, to begin then."""
+    client = CampaignClient(
+        url, CachedTokens(_token), api_key="bench", context=ssl_context(), connections=in_flight, patience=10
+    )
+    enough = asyncio.Event()
+
+    def watch(done: int) -> None:
+        if limit is not None and done >= limit:
+            enough.set()
+
+    if wait:
+        print("ready", flush=True)
+        sys.stdin.readline()
+    try:
+        with Meter() as meter:
+            began = time.time()
+            result = await push(
+                ledger, client, TARGET, owner=worker_id(), concurrency=in_flight, progress=watch, stop=enough
+            )
+            stopped = None if enough.is_set() else result.stopped
+            calls = sum(result.calls.values())
+            meter.done(
+                result.done, began=began, ended=time.time(), calls=calls, peak_in_flight=result.peak,
+                refused=result.refused, given_back=result.given_back, stopped=stopped,
+                latency_p50=result.latency_p50, latency_p95=result.latency_p95,
+            )  # fmt: skip
+    finally:
+        await client.aclose()
+
+
+def status(url: str) -> None:
+    """How long the document of `status --json` takes, in a process that is up: the median of some."""
+    from sync_assets.operations.report import status as document
+    from sync_assets.runtime import Runtime
+
+    runtime = Runtime({**os.environ, "SYNC_ASSETS_LEDGER_URL": url})
+    document(runtime)
+    times: list[float] = []
+    for _ in range(STATUS_READS):
+        began = time.perf_counter()
+        document(runtime)
+        times.append(time.perf_counter() - began)
+    runtime.close()
+    report(1, statistics.median(times))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("capture", "acknowledge", "push", "status"))
+    parser.add_argument("ledger")
+    parser.add_argument("--url", default="")
+    parser.add_argument("--page-rows", type=int, default=5000)
+    parser.add_argument("--in-flight", type=int, default=64)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--wait", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.what == "status":
+        status(arguments.ledger)
+        return
+    with Ledger.open(arguments.ledger) as ledger:
+        if arguments.what == "capture":
+            asyncio.run(capture(ledger, arguments.url, arguments.page_rows))
+        elif arguments.what == "acknowledge":
+            acknowledge(ledger)
+        else:
+            asyncio.run(send(ledger, arguments.url, arguments.in_flight, arguments.limit, wait=arguments.wait))
+
+
+if __name__ == "__main__":
+    main()

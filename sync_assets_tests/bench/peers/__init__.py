@@ -1,0 +1,1 @@
+"""What others read and write with, each a program of its own: see `known.py`."""

@@ -1,0 +1,114 @@
+"""Campaign as the benchmark writes to it: takes every record, answers as Campaign does, after an exact time.
+
+`python -m sync_assets_tests.bench.push_server`. Base URL: `http://127.0.0.1:<port>/<milliseconds>`, so that one server
+has every latency. POST -> 201 with the whole record (some 1.2 kB), PATCH -> 200 {"PKey", "href"}
+(campaign-standard-api.md section 5). `GET /counts` tells what arrived since the last `DELETE /counts`, and how often a
+key came that had been sent before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter, deque
+
+from sync_assets_tests.bench.wire import Connection, answer, serve
+
+KEY = b'"externalId":"'
+TICK = 0.001
+"""Seconds. Answers are let go at the tick nearest to their time, so that their mean latency is exact."""
+
+_FILLER = {
+    f"{group}{name}": value
+    for group in ("", "cus", "location")
+    for name, value in {
+        "firstName": "Ada", "lastName": "Byron", "email": "ada.byron@example.com", "phone": "+44 20 7946 0000",
+        "created": "2026-11-24 10:00:00.000Z", "lastModified": "2026-11-24 10:00:00.000Z", "gender": "female",
+        "birthDate": "1980-02-28", "isExternal": False, "domain": "example.com", "thumbnail": "/nl/img/thumb.png",
+        "blackList": False, "emailFormat": "unknown", "postalAddress": {"line1": "", "line2": "Ada BYRON"},
+    }.items()
+}  # fmt: skip
+_RECORD = json.dumps(_FILLER, separators=(",", ":"))[1:].encode()
+
+
+class Counts:
+    """What arrived. `twice`: requests whose key had come before; `keyless`: those without one."""
+
+    def __init__(self) -> None:
+        self.by_kind: Counter[str] = Counter()
+        self.keys: set[bytes] = set()
+
+    def add(self, kind: str, key: bytes) -> None:
+        self.by_kind[kind] += 1
+        if not key:
+            self.by_kind["keyless"] += 1
+        elif key in self.keys:
+            self.by_kind["twice"] += 1
+        else:
+            self.keys.add(key)
+
+    def told(self) -> bytes:
+        counts = {kind: self.by_kind[kind] for kind in ("post", "patch", "twice", "keyless", "other")}
+        return json.dumps({**counts, "keys": len(self.keys)}).encode()
+
+
+class Wheel:
+    """Answers that wait for their time, in one queue for each latency, let go by one clock."""
+
+    def __init__(self) -> None:
+        self._queues: dict[bytes, deque[tuple[float, asyncio.Transport, bytes]]] = {}
+        self._turning = False
+
+    def add(self, milliseconds: bytes, transport: asyncio.Transport, said: bytes) -> None:
+        queue = self._queues.setdefault(milliseconds, deque())
+        queue.append((time.monotonic() + int(milliseconds) / 1000, transport, said))
+        if not self._turning:
+            self._turning = True
+            asyncio.get_running_loop().call_later(TICK, self._turn)
+
+    def _turn(self) -> None:
+        now = time.monotonic() + TICK / 2
+        self._turning = False
+        for queue in self._queues.values():
+            while queue and queue[0][0] <= now:
+                _, transport, said = queue.popleft()
+                if not transport.is_closing():
+                    transport.write(said)
+            self._turning |= bool(queue)
+        if self._turning:
+            asyncio.get_running_loop().call_later(TICK, self._turn)
+
+
+class Campaign(Connection):
+    counts = Counts()
+    wheel = Wheel()
+
+    def answered(self, method: bytes, target: bytes, head: bytes, body: bytes) -> None:
+        if target == b"/counts":
+            if method == b"DELETE":
+                self.counts.__init__()
+            self.transport.write(answer("200 OK", self.counts.told()))
+            return
+        if method == b"POST":
+            at = body.find(KEY) + len(KEY)
+            key = body[at : body.find(b'"', at)] if at >= len(KEY) else b""
+            self.counts.add("post", key)
+            record = b'{"PKey":"@%s","externalId":"%s","href":"%s/@%s",' % (key[-22:], key, target, key[-22:])
+            said = answer("201 Created", record + _RECORD)
+        elif method == b"PATCH":
+            key = target.rpartition(b"/")[2]
+            self.counts.add("patch", key)
+            said = answer("200 OK", b'{"PKey":"@%s","href":"%s"}' % (key[-22:], target))
+        else:
+            self.counts.by_kind["other"] += 1
+            said = answer("404 Not Found", b"RST-360011 not in the benchmark")
+        milliseconds = target[1 : target.find(b"/", 1)]
+        if milliseconds in (b"0", b"campaign"):
+            self.transport.write(said)
+        else:
+            self.wheel.add(milliseconds, self.transport, said)
+
+
+if __name__ == "__main__":
+    serve(Campaign)

@@ -1,0 +1,196 @@
+"""That each benchmark runs, on numbers too small to say anything about speed. Speed is no matter of a test.
+
+What is tested is that they measure what they claim to: that the servers answer as the real ones do, that all rows come
+through, that no key is sent twice, and that whatever could not be measured is told.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sync_assets.d365.pages import Page, PageParser
+from sync_assets_tests.bench.columns import COLUMNS
+from sync_assets_tests.bench.latency import latency
+from sync_assets_tests.bench.measure import ROOT, BenchError, Run, module, rounds, run
+from sync_assets_tests.bench.peers.known import READING, WRITING
+from sync_assets_tests.bench.reading import capture, noop
+from sync_assets_tests.bench.scaling import scale, scale_out
+from sync_assets_tests.bench.servers import feed_server, push_server
+from sync_assets_tests.bench.stage import Report, Settings, Stage, Target, stage
+from sync_assets_tests.bench.startup import startup
+from sync_assets_tests.bench.table import mapping
+from sync_assets_tests.bench.writing import push
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Stage]:
+    with stage(Settings.quick()) as quick:
+        yield quick
+
+
+def names(report: Report) -> list[str]:
+    return [result.name for result in report.results]
+
+
+def sane(report: Report) -> None:
+    """Every figure is there, none is absurd, and the document is JSON."""
+    for result in report.results:
+        assert result.runs
+        assert result.rate > 0
+    document = json.loads(json.dumps(report.document()))
+    assert all(set(target) == {"name", "value", "wanted", "unit", "met"} for target in document["targets"])
+
+
+def read(link: str, *, packed: bool = False) -> Page:
+    headers = {"Prefer": "odata.track-changes,odata.maxpagesize=20", **({"Accept-Encoding": "gzip"} if packed else {})}
+    with urllib.request.urlopen(urllib.request.Request(link, headers=headers)) as answer:
+        assert (answer.headers["Content-Encoding"] == "gzip") == packed
+        body = gzip.decompress(answer.read()) if packed else answer.read()
+    mapped = mapping()
+    return PageParser({name: mapped.column_types[name] for name in mapped.select}).parse(body)
+
+
+def pages(link: str | None, *, packed: bool) -> list[Page]:
+    found: list[Page] = []
+    while link:
+        found.append(read(link, packed=packed))
+        link = found[-1].next_link
+    return found
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_feed_gives_as_many_different_rows_as_asked_for_the_same_ones_each_time(packed: bool) -> None:
+    with feed_server(20, gzip=packed) as server:
+        first, again = (pages(f"{server.url(50)}/api/data/v9.2/contacts", packed=packed) for _ in range(2))
+        assert [page.rows.height for page in first] == [20, 20, 10]
+        end = read(first[-1].delta_link or "")
+        assert (end.rows.height, end.next_link, end.delta_link) == (0, None, first[-1].delta_link)
+    ids = [id_ for page in first for id_ in page.rows["contactid"]]
+    assert ids == [id_ for page in again for id_ in page.rows["contactid"]]
+    assert len(set(ids)) == 50
+    assert ids != sorted(ids)
+    assert first[0].rows.width == len(COLUMNS) + 2
+
+
+def test_campaign_answers_with_the_record_after_its_time_and_notices_a_key_that_comes_twice() -> None:
+    with push_server() as server:
+        address = f"{server.url(30)}/campaign/profileAndServicesExt/profile"
+        for key, method in (("a" * 36, "POST"), ("b" * 36, "POST"), ("a" * 36, "POST"), ("b" * 36, "PATCH")):
+            link = f"{address}/{key}" if method == "PATCH" else address
+            body = json.dumps({"externalId": key}, separators=(",", ":")).encode()
+            with urllib.request.urlopen(urllib.request.Request(link, data=body, method=method)) as answer:
+                text = answer.read()
+                assert json.loads(text)["PKey"]
+                assert (answer.status, len(text) > 1000) == ((201, True) if method == "POST" else (200, False))
+        counts = server.counts()
+        assert (counts["post"], counts["patch"], counts["keys"], counts["twice"]) == (3, 1, 2, 2)
+        server.forget()
+        assert server.counts()["keys"] == 0
+
+
+def test_the_limit_of_writing_is_what_the_latency_allows(tmp_path: Path) -> None:
+    bodies = tmp_path / "bodies"
+    bodies.write_text(json.dumps({"externalId": "a" * 36}, separators=(",", ":")))
+    with push_server() as server:
+        options = ["--in-flight", 4, "--seconds", 1, "--bodies", bodies]
+        done = run(module("raw_client", "write", server.url(100), *options))
+        assert 0 < done.items <= 44  # 4 at a time, ten times a second, and those that were on their way at the end
+        assert server.counts()["keys"] == done.items
+
+
+def test_capture_beside_its_limit_and_its_peers(running: Stage) -> None:
+    report = capture(running)
+    sane(report)
+    assert len(report.results) == 5
+    for peer in READING:
+        assert (peer.name in names(report)) == peer.light
+        assert any(peer.name in note for note in report.notes) != peer.light
+    assert report.results[1].document()["share_of_limit"] > 0
+    assert {run.items for result in report.results for run in result.runs} == {running.settings.rows}
+
+
+def test_a_re_read_writes_nothing_and_calls_nobody(running: Stage) -> None:
+    report = noop(running)
+    sane(report)
+    again = [result for result in report.results if "re-read" in result.name]
+    assert [result.told["calls"] for result in again] == [0, 0]
+    assert all(run.more["unchanged"] == running.settings.rows for result in again for run in result.runs)
+
+
+def test_push_beside_its_limit_and_its_peers(running: Stage) -> None:
+    report = push(running)
+    sane(report)
+    mine = [result for result in report.results if result.name.startswith("sync_assets")]
+    assert len(mine) == 6
+    assert all(result.limit and not result.runs[0].more["refused"] for result in mine)
+    for peer in WRITING:
+        assert any(peer.name in name for name in names(report)) == peer.light
+        assert any(peer.name in note for note in report.notes) != peer.light
+
+
+def test_sizes_are_compared(running: Stage) -> None:
+    report = scale(running)
+    sane(report)
+    assert len(report.results) == 12
+    assert len(report.targets) == 6
+
+
+def test_workers_share_a_ledger_and_send_nothing_twice(running: Stage) -> None:
+    tiny = replace(running, settings=replace(running.settings, seconds=0.2))
+    report = scale_out(tiny)
+    sane(report)
+    assert [result.told["sent_twice"] for result in report.results] == [0, 0, 0]
+    assert [result.runs[0].items for result in report.results] == [128, 256, 512]
+
+
+def test_starts_are_timed() -> None:
+    report = startup(1)
+    sane(report)
+    assert len(report.targets) == 3
+
+
+def test_a_change_is_followed_into_campaign() -> None:
+    report = latency(1)
+    sane(report)
+    assert 0 < report.results[0].told["median_seconds"] < 60
+
+
+def test_a_contender_that_fails_is_left_out_and_told() -> None:
+    said: list[str] = []
+
+    def broken() -> Run:
+        return run([sys.executable, "-c", "raise SystemExit('it broke')"])
+
+    found = rounds({"good": lambda: Run(10, 2.0), "bad": broken}, 3, said.append)
+    assert found.keys() == {"good"}
+    assert found["good"].document()["per_second"] == 5
+    assert len(said) == 1
+    assert "it broke" in said[0]
+
+
+def test_a_process_that_writes_no_result_is_an_error() -> None:
+    with pytest.raises(BenchError, match="exit status 0"):
+        run([sys.executable, "-c", ""])
+
+
+def test_a_target_is_met_from_the_right_side() -> None:
+    assert Target("rate", 3.0, 3.0).met
+    assert not Target("rate", 2.9, 3.0).met
+    assert Target("memory", 400, 400, most=True).met
+    assert not Target("memory", 401, 400, most=True).met
+
+
+def test_the_command_prints_one_document() -> None:
+    command = [sys.executable, "-m", "sync_assets_tests.bench", "startup", "--quick", "--json"]
+    document = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
+    assert document["machine"]["cores"] > 0
+    assert document["reports"][0]["bench"] == "start-up"

@@ -1,0 +1,294 @@
+"""What may become of opt-out files on the SFTP, by whole runs: growing, late, odd, written again, and what is done with
+those that are done."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from sync_assets.ledger.opt_out_files import FileState
+from sync_assets.operations import opt_outs as operations
+from sync_assets.opt_out import files
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.flows.opt_outs import (
+    EARLIER,
+    HEADER,
+    LATER,
+    assert_quiet,
+    checks,
+    clear,
+    exports,
+    in_d365,
+    known_files,
+    opted_in,
+    rejected_rows,
+    says,
+    set_campaign,
+    switch_on,
+    while_slow,
+    write_file,
+    writes,
+)
+from sync_assets_tests.program import Program
+
+
+@pytest.fixture(scope="module")
+def installation(sandbox_factory: SandboxFactory, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """In step, and shared by the tests of this file: each takes contacts of its own."""
+    program = Program(sandbox_factory(contacts=80), tmp_path_factory.mktemp("home"))
+    assert switch_on(program, "campaign_to_d365").sync().status == 0
+    return program
+
+
+@pytest.fixture(scope="module")
+def ids(installation: Program) -> Iterator[str]:
+    return opted_in(installation)
+
+
+@pytest.fixture
+def program(installation: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
+    monkeypatch.setattr(operations, "LOOK_SECONDS", 0.02)
+    clear(installation)
+    yield switch_on(installation, "campaign_to_d365")
+    installation.sandbox.admin.clear_faults()
+
+
+def opted_out(program: Program, *ids: str) -> list[bool]:
+    return [in_d365(program, id_)["donotemail"] for id_ in ids]
+
+
+def taken(program: Program) -> int:
+    """A sync that has nothing to complain of; how many files it took."""
+    done = program.sync()
+    assert (done.status, done.problems, done.stopped) == (0, [], [])
+    return done.document["opt_out"]["files_processed"]
+
+
+# --- files that are still being written -----------------------------------------------------------------------------
+
+
+def test_a_file_that_grows_while_sync_waits_for_it_is_taken_once_and_whole(
+    program: Program, ids: Iterator[str]
+) -> None:
+    switch_on(program, "campaign_to_d365", settle_seconds=1)
+    mine = [next(ids) for _ in range(6)]
+    path = exports(program) / "optout_growing.csv"
+    ended: list[datetime] = []
+
+    def upload() -> None:
+        with path.open("w", buffering=1) as file:
+            file.write(HEADER)
+            for id_ in mine:
+                file.write(says(id_)[:40])
+                time.sleep(0.4)  # in the middle of a line
+                file.write(says(id_)[40:])
+        ended.append(datetime.now(UTC))
+
+    since = program.sandbox.admin.last()
+    writer = threading.Thread(target=upload)
+    writer.start()
+    assert taken(program) == 1
+    writer.join()
+    assert opted_out(program, *mine) == [True] * 6
+    reads = [entry for entry in program.sandbox.admin.journal("sftp", since) if entry["method"] == "read"]
+    assert len(reads) == 1
+    assert datetime.fromisoformat(reads[0]["at"]) - ended[0] >= timedelta(seconds=1)
+    assert_quiet(program, syncs=1)
+
+
+def test_an_upload_that_pauses_within_a_row_is_made_good_when_it_goes_on(program: Program, ids: Iterator[str]) -> None:
+    """Nothing tells such a file from one that is complete but for the end of its last line, which is left out."""
+    first, second, third = (next(ids) for _ in range(3))
+    whole = HEADER + says(first) + says(second, 1) + says(third)
+    cut = whole.index(second) + 40
+    write_file(program, whole[:cut], "optout_paused.csv")
+    done = program.sync()
+    assert (done.status, done.document["opt_out"]["rejected_rows"]) == (2, 1)
+    assert opted_out(program, first, second, third) == [True, False, False]
+    assert rejected_rows(program, "optout_paused.csv")[0]["line"] == 3
+    write_file(program, whole, "optout_paused.csv")
+    assert taken(program) == 1
+    assert opted_out(program, first, second, third) == [True] * 3
+
+
+def test_a_file_that_changes_while_it_is_read_is_taken_when_it_has_settled(
+    program: Program, ids: Iterator[str]
+) -> None:
+    first, second = next(ids), next(ids)
+    path = exports(program) / write_file(program, HEADER + says(first), "optout_late_change.csv")
+    whole = HEADER + says(first) + says(second)
+    meanwhile = while_slow(program, lambda: path.write_text(whole), system="sftp", path=path.name, skip=1)  # to open it
+    assert taken(program) == 1
+    meanwhile.join()
+    assert opted_out(program, first, second) == [True, True]
+
+
+# --- order, files that come again -----------------------------------------------------------------------------------
+
+
+def test_files_are_taken_in_the_order_of_the_times_in_their_names(program: Program, ids: Iterator[str]) -> None:
+    """The one that was uploaded later says what was true earlier; without times of change nothing else tells so."""
+    id_, now = next(ids), datetime.now(UTC)
+    header = "externalId,blackListEmail,blackListPhone\n"
+    set_campaign(program, id_, now - timedelta(days=9), blackListEmail=False)
+    write_file(program, f"{header}{id_},0,0\n", "optout_20261102_060000.csv", modified=now - timedelta(hours=2))
+    write_file(program, f"{header}{id_},1,0\n", "optout_20261101_060000.csv", modified=now - timedelta(hours=1))
+    write_file(program, f"{header}{id_},0,0\n", "optout_no_time.csv", modified=now - timedelta(hours=3))
+    assert taken(program) == 3
+    done = {name: file.done_at for name, file in known_files(program).items() if file.done_at}
+    order = sorted(done, key=lambda name: done[name])
+    assert order[-3:] == ["optout_20261101_060000.csv", "optout_20261102_060000.csv", "optout_no_time.csv"]
+    assert opted_out(program, id_) == [False]
+    assert_quiet(program)
+
+
+def test_a_late_file_with_times_changes_nothing_that_a_later_change_has_told(
+    program: Program, ids: Iterator[str]
+) -> None:
+    id_ = next(ids)
+    write_file(program, HEADER + says(id_, 1, LATER), "optout_20261103_060000.csv")
+    assert taken(program) == 1
+    write_file(program, HEADER + says(id_, 0, EARLIER), "optout_20261102_060000.csv")
+    since = program.sandbox.admin.last()
+    assert taken(program) == 1
+    assert writes(program, since)["d365"] == 0
+    assert opted_out(program, id_) == [True]
+
+
+@pytest.mark.parametrize("seconds", [0, 60])
+def test_a_name_that_is_written_again_is_another_file(program: Program, ids: Iterator[str], seconds: int) -> None:
+    first, second = next(ids), next(ids)
+    moment = datetime.now(UTC).replace(microsecond=0)
+    name = write_file(program, HEADER + says(first), f"optout_again{seconds}.csv", modified=moment)
+    assert taken(program) == 1
+    assert taken(program) == 0
+    text = HEADER + says(first) + says(second)
+    write_file(program, text, name, modified=moment + timedelta(seconds=seconds))
+    assert taken(program) == 1
+    assert opted_out(program, first, second) == [True, True]
+    assert_quiet(program, syncs=1)
+
+
+# --- names and kinds ------------------------------------------------------------------------------------------------
+
+ODD_NAMES = [
+    "optout_with blanks in it.csv",
+    "optout_'single' and \"double\" quotes.csv",
+    "optout_Übergröße_日本語.csv",
+    "optout_-rf *;$(id)`id`.csv",
+    "optout_..%2f..%2fetc.csv",
+    "optout_a...b.csv",
+    "optout_a@2026-11-24T10:00:00Z.csv",
+    "optout_\\..\\c.csv",
+    f"optout_{'long' * 60}.csv.gz",
+]
+
+
+def test_odd_names_are_names_like_any_other(program: Program, ids: Iterator[str]) -> None:
+    mine = [next(ids) for _ in ODD_NAMES]
+    for name, id_ in zip(ODD_NAMES, mine, strict=True):
+        text = (HEADER + says(id_) + says("not-an-id")).encode()
+        write_file(program, gzip.compress(text) if name.endswith(".gz") else text, name)
+    done = program.sync()
+    told = done.document["opt_out"]
+    assert (told["files_processed"], told["rejected_rows"], done.stopped) == (len(ODD_NAMES), len(ODD_NAMES), [])
+    assert opted_out(program, *mine) == [True] * len(mine)
+    for name in ODD_NAMES:
+        assert [row["line"] for row in rejected_rows(program, name)] == [3]
+    assert taken(program) == 0
+
+
+def test_what_is_no_plain_file_is_passed_over_and_told(program: Program, ids: Iterator[str], tmp_path: Path) -> None:
+    id_, outside = next(ids), tmp_path / "outside.csv"
+    outside.write_text(HEADER + says(id_))
+    folder = exports(program)
+    (folder / "optout_link.csv").symlink_to(outside)
+    (folder / "optout_within.csv").symlink_to(folder / "elsewhere.csv")
+    (folder / "elsewhere.csv").write_text(HEADER + says(id_))
+    (folder / "optout_folder.csv").mkdir()
+    (folder / "optout_\n2.csv").write_text(HEADER + says(id_))
+    since = program.sandbox.admin.last()
+    done = program.sync()
+    assert (done.status, done.problems, done.document["opt_out"]["files_processed"]) == (0, [], 0)
+    said = "\n".join(done.stopped)
+    assert said.count("passed over") == 4
+    for what in ("a symbolic link", "a folder", "control characters"):
+        assert what in said
+    assert "\n2.csv" not in said
+    assert [entry for entry in program.sandbox.admin.journal("sftp", since) if entry["method"] == "read"] == []
+    assert opted_out(program, id_) == [False]
+
+
+# --- what becomes of files that are done ----------------------------------------------------------------------------
+
+
+def listed(program: Program) -> list[str]:
+    return sorted(str(path.relative_to(exports(program))) for path in exports(program).rglob("*") if path.is_file())
+
+
+def test_done_files_are_kept_until_they_are_too_old_and_no_other_is_removed(
+    program: Program, ids: Iterator[str]
+) -> None:
+    switch_on(program, "campaign_to_d365", keep_days=2)
+    days = timedelta(days=1)
+    now = datetime.now(UTC)
+    write_file(program, HEADER + says(next(ids)), "optout_young.csv", modified=now - 1 * days)
+    write_file(program, HEADER + says(next(ids)), "optout_old.csv", modified=now - 3 * days)
+    write_file(program, "of no use", "optout_broken.csv", modified=now - 3 * days)
+    write_file(program, "somebody else's", "other.csv", modified=now - 3 * days)
+    assert program.sync().document["opt_out"]["files_processed"] == 2
+    assert listed(program) == ["optout_broken.csv", "optout_young.csv", "other.csv"]
+
+
+def test_done_files_are_archived_and_the_archive_is_pruned(program: Program, ids: Iterator[str]) -> None:
+    switch_on(program, "campaign_to_d365", after="archive", keep_days=2)
+    first, second = next(ids), next(ids)
+    name = write_file(program, HEADER + says(first), "optout_daily.csv")
+    write_file(program, "of no use", "optout_broken.csv")
+    assert program.sync().document["opt_out"]["files_processed"] == 1
+    assert listed(program) == ["archive/optout_daily.csv", "optout_broken.csv"]
+    write_file(program, HEADER + says(second), name)
+    assert program.sync().document["opt_out"]["files_processed"] == 1
+    kept = listed(program)
+    assert len(kept) == 3
+    assert all(path.startswith("archive/optout_daily.csv") for path in kept[:2])
+    old = time.time() - 3 * 86_400
+    os.utime(exports(program) / kept[0], (old, old))
+    program.sync()
+    assert listed(program) == kept[1:]
+
+
+def test_done_files_are_deleted(program: Program, ids: Iterator[str]) -> None:
+    switch_on(program, "campaign_to_d365", after="delete")
+    write_file(program, HEADER + says(next(ids)), "optout_daily.csv")
+    write_file(program, "of no use", "optout_broken.csv")
+    assert program.sync().document["opt_out"]["files_processed"] == 1
+    assert listed(program) == ["optout_broken.csv"]
+
+
+@pytest.mark.parametrize("after", ["delete", "archive"])
+def test_what_was_written_again_since_it_was_listed_is_not_removed_with_the_one_that_is_done(
+    program: Program, ids: Iterator[str], after: str
+) -> None:
+    first, second = next(ids), next(ids)
+    path = exports(program) / write_file(program, HEADER + says(first), f"optout_race_{after}.csv")
+    assert taken(program) == 1
+    switch_on(program, "campaign_to_d365", after=after)
+    whole = HEADER + says(first) + says(second)
+    meanwhile = while_slow(program, lambda: path.write_text(whole), system="sftp", path=path.name)
+    with closing(program.runtime()) as runtime:
+        assert files.look(runtime).troubles == []
+    meanwhile.join()
+    assert path.exists()
+    assert taken(program) == 1
+    assert opted_out(program, first, second) == [True, True]
+    assert known_files(program)[path.name].state is FileState.DONE
+    assert checks(program)["every_row_is_valid"].passed

@@ -1,0 +1,282 @@
+"""`sync` killed at the worst moments of the flows of opt-outs, and run twice at once: nothing is lost or doubled.
+
+A moment is hit by holding a request up, and where what follows must not reach the ledger, by holding that locked.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psycopg
+import pytest
+
+from sync_assets.ingress.runs import under_way
+from sync_assets.ledger.opt_out_files import FileState
+from sync_assets.opt_out.partitions import WORK
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.flows.opt_outs import (
+    HEADER,
+    assert_quiet,
+    clear,
+    exports,
+    in_d365,
+    known_files,
+    opted_in,
+    says,
+    set_d365,
+    sides,
+    switch_on,
+    write_file,
+)
+from sync_assets_tests.postgres import PostgresServer
+from sync_assets_tests.program import Program
+
+IN_DOUBT_SECONDS = 1.5
+"""How long a request is held up: time enough to lock the ledger before it goes on."""
+
+
+@pytest.fixture(scope="module")
+def on_sqlite(sandbox_factory: SandboxFactory, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    return installed(Program(sandbox_factory(contacts=80), tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(scope="module")
+def on_postgres(
+    sandbox_factory: SandboxFactory, tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer
+) -> Iterator[Program]:
+    with postgres.database() as url:
+        program = Program(sandbox_factory(contacts=80), tmp_path_factory.mktemp("home"))
+        program.more["SYNC_ASSETS_LEDGER_URL"] = url
+        yield installed(program)
+
+
+def installed(program: Program) -> Program:
+    assert switch_on(program, "bidirectional").sync().status == 0
+    return program
+
+
+@pytest.fixture(params=["on_sqlite", "on_postgres"])
+def either(request: pytest.FixtureRequest) -> Program:
+    clear(program := request.getfixturevalue(request.param))
+    return program
+
+
+@pytest.fixture
+def program(on_sqlite: Program) -> Program:
+    clear(on_sqlite)
+    return on_sqlite
+
+
+TAKEN: dict[int, Iterator[str]] = {}
+
+
+def contacts(program: Program, count: int) -> list[str]:
+    """Contacts that no other test has taken, and that are opted out of nothing."""
+    ids = TAKEN.setdefault(id(program), opted_in(program))
+    return [next(ids) for _ in range(count)]
+
+
+@contextmanager
+def locked(program: Program) -> Generator[None]:
+    """Nobody else can write opt-outs into the ledger meanwhile."""
+    url = program.more.get("SYNC_ASSETS_LEDGER_URL")
+    if url:
+        with psycopg.connect(url.replace("+psycopg", "")) as connection:
+            connection.execute("LOCK TABLE sync_opt_out IN SHARE ROW EXCLUSIVE MODE")
+            yield
+            connection.rollback()
+        return
+    with closing(sqlite3.connect(Path(program.env["DAGSTER_HOME"]) / "ledger.db", isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    give_up_at = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < give_up_at, "that moment never came"
+        time.sleep(0.01)
+
+
+def kill_sync(program: Program, *, answered: Callable[[dict[str, Any]], bool] | None = None, **fault: Any) -> None:
+    """Starts `sync` and kills it while a request is held up; or, with `answered`, after its answer to that request and
+    before anything of it can be in the ledger."""
+    admin = program.sandbox.admin
+    since = admin.last()
+    rule = admin.fault(kind="slow", times=1, delay_ms=1000 * IN_DOUBT_SECONDS, **fault)
+    process = program.start("sync")
+    wait_for(lambda: process.poll() is not None or any(r["id"] == rule and r["fired"] for r in admin.fault_rules()))
+    assert process.poll() is None, process.communicate()
+    if answered is None:
+        process.kill()
+    else:
+        with locked(program):
+            wait_for(lambda: any(map(answered, admin.journal(since=since))))
+            time.sleep(0.2)  # the answer arrives, and what is made of it waits for the lock
+            process.kill()
+            process.wait()
+    process.communicate()
+    admin.clear_faults()
+
+
+def carried(program: Program, since: int) -> tuple[int, list[str]]:
+    """(batches that D365 was sent since then, whose profiles Campaign was sent an update)."""
+    entries = program.sandbox.admin.journal(since=since)
+    batches = sum("$batch" in entry["path"] for entry in entries)
+    return batches, sorted(entry["key"] for entry in entries if entry["method"] == "PATCH")
+
+
+def to_d365(program: Program, *ids: str) -> str:
+    return write_file(program, HEADER + "".join(map(says, ids)))
+
+
+# --- kill -9 --------------------------------------------------------------------------------------------------------
+
+
+def test_killed_between_the_write_to_d365_and_its_record(either: Program) -> None:
+    program, mine = either, contacts(either, 3)
+    to_d365(program, *mine)
+    since = program.sandbox.admin.last()
+    kill_sync(program, answered=lambda entry: "$batch" in entry["path"], system="d365", path=r"\$batch")
+    assert [in_d365(program, id_)["donotemail"] for id_ in mine] == [True] * 3
+    versions = [in_d365(program, id_)["versionnumber"] for id_ in mine]
+    with closing(program.runtime()) as runtime:
+        assert {row.state for row in runtime.ledger.opt_outs_of(mine)} == {2}  # to be written, as far as it knows
+    done = program.sync()
+    assert (done.status, done.document["opt_out"]["to_d365"]) == (0, 0), (done.problems, done.stopped)
+    assert carried(program, since)[0] == 1
+    assert [in_d365(program, id_)["versionnumber"] for id_ in mine] == versions
+    assert_quiet(program)
+
+
+def test_killed_between_the_update_in_campaign_and_its_record(either: Program) -> None:
+    program, mine = either, contacts(either, 3)
+    for id_ in mine:
+        set_d365(program, id_, donotemail=True)
+    since = program.sandbox.admin.last()
+
+    def sent(entry: dict[str, Any]) -> bool:
+        return entry["method"] == "PATCH" and entry["key"] == mine[0]
+
+    kill_sync(program, answered=sent, system="campaign", method="PATCH", path=mine[0])
+    assert [sides(program, id_) for id_ in mine] == [(True, True)] * 3
+    with closing(program.runtime()) as runtime:
+        assert {row.sent for row in runtime.ledger.opt_outs_of(mine)} == {1}
+    done = program.sync()
+    assert (done.status, done.document["opt_out"]["to_campaign"]) == (0, 0), (done.problems, done.stopped)
+    assert done.document["engine_calls"] == {"insert": 0, "update": 0, "delete": 0, "read": 3}  # asked, not told again
+    assert carried(program, since) == (0, sorted(mine))
+    assert_quiet(program)
+
+
+def test_killed_before_the_update_arrives_in_campaign(program: Program) -> None:
+    [id_] = contacts(program, 1)
+    set_d365(program, id_, donotemail=True)
+    admin = program.sandbox.admin
+    admin.fault("campaign", "cut_before", method="PATCH", path=id_)
+    process = program.start("sync")
+    wait_for(lambda: any(rule["fired"] for rule in admin.fault_rules()))
+    process.kill()
+    process.communicate()
+    admin.clear_faults()
+    assert sides(program, id_) == (True, False)
+    assert program.sync().status == 0
+    assert sides(program, id_) == (True, True)
+    assert_quiet(program)
+
+
+def test_killed_while_the_file_is_read(program: Program) -> None:
+    mine = contacts(program, 3)
+    name = to_d365(program, *mine)
+    since = program.sandbox.admin.last()
+    kill_sync(program, system="sftp", path=name, skip=1)  # the second request is the one that opens it
+    assert known_files(program)[name].state is FileState.SEEN
+    status, document = program.json("sync")
+    assert (status, document["opt_out"]["files_processed"], document["opt_out"]["to_d365"]) == (0, 1, 3)
+    assert carried(program, since)[0] == 1
+    with dg.DagsterInstance.from_config(program.env["DAGSTER_HOME"]) as instance:
+        assert not under_way(instance, WORK)
+    assert_quiet(program)
+
+
+def test_killed_between_the_rows_and_the_ledger(program: Program) -> None:
+    """The rows stand as Parquet; the ledger has heard of none."""
+    mine = contacts(program, 3)
+    name = to_d365(program, *mine)
+    since = program.sandbox.admin.last()
+
+    def read(entry: dict[str, Any]) -> bool:
+        return entry["system"] == "sftp" and entry["method"] == "read"
+
+    kill_sync(program, answered=read, system="sftp", path=name, skip=1)
+    assert known_files(program)[name].state is FileState.SEEN
+    with closing(program.runtime()) as runtime:
+        assert runtime.ledger.opt_outs_of(mine) == []
+    done = program.sync()
+    assert (done.status, done.document["opt_out"]["files_processed"], done.document["opt_out"]["to_d365"]) == (0, 1, 3)
+    assert carried(program, since)[0] == 1
+    assert_quiet(program)
+
+
+def test_killed_between_the_ledger_and_the_decisions(program: Program) -> None:
+    """The file is done, so it may go; what it said is in the ledger."""
+    mine = contacts(program, 3)
+    name = to_d365(program, *mine)
+    since = program.sandbox.admin.last()
+    kill_sync(program, system="d365", path=r"Dynamics\.CRM\.In")
+    assert known_files(program)[name].state is FileState.DONE
+    (exports(program) / name).unlink()
+    assert [in_d365(program, id_)["donotemail"] for id_ in mine] == [False] * 3
+    done = program.sync()
+    assert (done.status, done.document["opt_out"]["to_d365"]) == (0, 3), (done.problems, done.stopped)
+    assert carried(program, since)[0] == 1
+    assert_quiet(program)
+
+
+# --- two at once ----------------------------------------------------------------------------------------------------
+
+
+def test_two_syncs_at_once_do_the_work_once(either: Program) -> None:
+    program, mine, theirs = either, contacts(either, 3), contacts(either, 3)
+    to_d365(program, *mine)
+    for id_ in theirs:
+        set_d365(program, id_, donotemail=True)
+    admin = program.sandbox.admin
+    since = admin.last()
+    admin.faults(
+        {"system": "d365", "kind": "slow", "delay_ms": 700, "path": r"\$batch|Dynamics\.CRM\.In"},
+        {"system": "campaign", "kind": "slow", "delay_ms": 500, "method": "PATCH"},
+    )
+    both = [program.start("sync", "--json") for _ in range(2)]
+    for process in both:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    admin.clear_faults()
+    assert all(sides(program, id_)[0] for id_ in mine)
+    assert [sides(program, id_) for id_ in theirs] == [(True, True)] * 3
+    assert carried(program, since) == (1, sorted(theirs))
+    assert_quiet(program)
+
+
+def test_one_of_two_is_killed_and_the_other_ends_its_work(program: Program) -> None:
+    mine = contacts(program, 3)
+    to_d365(program, *mine)
+    admin = program.sandbox.admin
+    rule = admin.fault("d365", "slow", delay_ms=1500, path=r"\$batch", times=1)
+    first = program.start("sync")
+    wait_for(lambda: any(known["id"] == rule and known["fired"] for known in admin.fault_rules()))
+    second = program.start("sync")
+    time.sleep(0.5)
+    first.kill()
+    first.communicate()
+    _, errors = second.communicate(timeout=120)
+    assert second.returncode == 0, errors
+    assert all(sides(program, id_)[0] for id_ in mine)
+    assert_quiet(program)

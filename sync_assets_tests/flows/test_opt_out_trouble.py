@@ -1,0 +1,294 @@
+"""The SFTP and Dynamics 365 as they may fail the flows of opt-outs, by whole runs. Campaign has a file of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sync_assets.operations import opt_outs as operations
+from sync_assets.operations.doctor import examine
+from sync_assets.operations.report import rejects, retry
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.flows.opt_outs import (
+    HEADER,
+    HOUR,
+    assert_quiet,
+    audit,
+    clear,
+    in_d365,
+    modified,
+    opted_in,
+    says,
+    set_campaign,
+    set_d365,
+    sides,
+    switch_on,
+    while_slow,
+    write_file,
+    writes,
+)
+from sync_assets_tests.openssh import OpenSsh, make_key, public
+from sync_assets_tests.program import Program
+
+
+@pytest.fixture(scope="module")
+def installation(sandbox_factory: SandboxFactory, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """In step, and shared by the tests of this file: each takes contacts of its own."""
+    program = Program(sandbox_factory(contacts=300), tmp_path_factory.mktemp("home"))
+    assert switch_on(program, "bidirectional").sync().status == 0
+    return program
+
+
+@pytest.fixture(scope="module")
+def ids(installation: Program) -> Iterator[str]:
+    return opted_in(installation)
+
+
+@pytest.fixture
+def program(installation: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
+    monkeypatch.setattr(operations, "LOOK_SECONDS", 0.02)
+    clear(installation)
+    yield switch_on(installation, "bidirectional")
+    installation.more.clear()
+    installation.sandbox.admin.clear_faults()
+    installation.sandbox.admin.settings("d365", inactive_read_only=False)
+
+
+# --- the SFTP -------------------------------------------------------------------------------------------------------
+
+Spoil = Callable[[Program, Path], None]
+
+
+def other_host_key(program: Program, folder: Path) -> None:
+    key = public(make_key(folder / "other", "ecdsa"))
+    (folder / "known_hosts").write_text(f"[localhost]:{program.sandbox.env['CAMPAIGN_SFTP_PORT']} {key}\n")
+    program.more["CAMPAIGN_SFTP_HOST_KEY"] = str(folder / "known_hosts")
+
+
+def other_key(program: Program, folder: Path) -> None:
+    program.more["CAMPAIGN_SFTP_PRIVATE_KEY"] = str(make_key(folder / "mine"))
+
+
+def variable(name: str, value: str) -> Spoil:
+    return lambda program, _: program.more.update({name: value})
+
+
+CASES: dict[str, tuple[Spoil, str]] = {
+    "the host key is another one": (other_host_key, "host key"),
+    "nobody is there": (variable("CAMPAIGN_SFTP_PORT", "9"), "cannot be reached"),
+    "our key is not known there": (other_key, "refuses the key"),
+    "the folder is not there": (
+        lambda program, _: program.opt_out["export"].update(directory="elsewhere"),
+        "There is no folder elsewhere",
+    ),
+    "a variable is missing": (variable("CAMPAIGN_SFTP_HOST", ""), "CAMPAIGN_SFTP_HOST is not set"),
+    "a file is missing": (variable("CAMPAIGN_SFTP_PRIVATE_KEY", "/none"), "CAMPAIGN_SFTP_PRIVATE_KEY names a file"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_without_the_sftp_files_wait_and_everything_else_goes_on(
+    program: Program, ids: Iterator[str], tmp_path: Path, case: str
+) -> None:
+    spoil, says_ = CASES[case]
+    waiting, changed = next(ids), next(ids)
+    write_file(program, HEADER + says(waiting), "optout_waiting.csv")
+    spoil(program, tmp_path)
+    program.sandbox.admin.change("contact", [changed], jobtitle=case)
+    set_d365(program, changed, donotemail=True)
+    done = program.sync()
+    assert done.status == 1
+    assert any(says_ in str(problem) for problem in done.problems), done.problems
+    assert program.profiles()[changed]["cusJobTitle"] == case
+    assert sides(program, changed) == (True, True)  # an opt-out of Dynamics 365 needs no SFTP
+    assert sides(program, waiting) == (False, False)
+    with closing(program.runtime()) as runtime:
+        told = [line for line in examine(runtime) if line.outcome == "fail"]
+    assert any(says_ in line.message for line in told), told
+    program.more.clear()
+    assert switch_on(program, "bidirectional").sync().status == 0
+    assert sides(program, waiting)[0] is True
+
+
+def test_a_server_with_another_host_key_is_told_nothing(program: Program, tmp_path: Path, ids: Iterator[str]) -> None:
+    """OpenSSH's own server: before, and after its key has changed."""
+    id_ = next(ids)
+    with OpenSsh(tmp_path) as server:
+        (server.exports / "optout_daily.csv").write_text(HEADER + says(id_))
+        Path(os.fsdecode(os.fsencode(server.exports) + b"/optout_\xff.csv")).write_text(HEADER)
+        settings = server.settings
+        program.more |= {
+            "CAMPAIGN_SFTP_HOST": settings.host,
+            "CAMPAIGN_SFTP_PORT": str(settings.port),
+            "CAMPAIGN_SFTP_USER": settings.user,
+            "CAMPAIGN_SFTP_PRIVATE_KEY": str(settings.private_key),
+            "CAMPAIGN_SFTP_HOST_KEY": str(settings.host_key),
+        }
+        done = program.sync()
+        assert (done.status, done.document["opt_out"]["files_processed"]) == (0, 1), done.problems
+        assert any("its name is not UTF-8" in line for line in done.stopped)
+        assert sides(program, id_)[0] is True
+
+        other = public(make_key(tmp_path / "other", "ed25519"))
+        settings.host_key.write_text(f"[127.0.0.1]:{server.port} {other}\n")
+        (server.exports / "optout_next.csv").write_text(HEADER + says(id_, 0))
+        since, before = program.sandbox.admin.last(), len(server.log)
+        refused = program.sync()
+        assert (refused.status, len(refused.problems)) == (1, 1)
+        assert "host key" in str(refused.problems[0])
+        log = server.log[before:]
+        assert "Connection from" in log
+        assert "userauth" not in log
+        assert writes(program, since) == {"d365": 0, "campaign": 0}
+
+
+# --- Dynamics 365 ---------------------------------------------------------------------------------------------------
+
+
+def test_throttled_in_the_middle_of_the_batches_and_still_complete(program: Program, ids: Iterator[str]) -> None:
+    mine = [next(ids) for _ in range(101)]  # a batch takes 100
+    admin = program.sandbox.admin
+    admin.fault("d365", "throttle", path=r"\$batch", skip=1, times=2, retry_after=1)
+    write_file(program, HEADER + "".join(says(id_) for id_ in mine))
+    since = admin.last()
+    done = program.sync()
+    assert (done.status, done.document["opt_out"]["to_d365"]) == (0, 101), (done.problems, done.stopped)
+    batches = [entry["status"] for entry in admin.journal("d365", since) if "$batch" in entry["path"]]
+    assert batches == [200, 429, 429, 200]
+    assert all(row["donotemail"] for row in admin.dump_d365() if row["contactid"] in mine)
+
+
+def test_what_dynamics_refuses_stands_in_rejects_and_the_others_arrive(program: Program, ids: Iterator[str]) -> None:
+    _, inactive, also, _ = mine = [next(ids) for _ in range(4)]
+    admin = program.sandbox.admin
+    for id_ in mine:
+        set_campaign(program, id_, blackListEmail=True)
+    admin.change("contact", [inactive, also], statecode=1)
+    admin.settings("d365", inactive_read_only=True)
+    admin.export()
+    done = program.sync()
+    told = done.document["opt_out"]
+    assert (done.status, done.problems, told["to_d365"], told["refused"]) == (2, [], 2, 2)
+    assert [in_d365(program, id_)["donotemail"] for id_ in mine] == [True, False, False, True]
+
+    def refused() -> dict[str, tuple[str, int]]:
+        with closing(program.runtime()) as runtime:
+            return {one["id"]: (one["reason"], one["attempts"]) for one in rejects(runtime, "contact")}
+
+    assert refused().keys() == {inactive, also}
+    reason, attempts = refused()[inactive]
+    assert "blackListEmail: Dynamics 365: Dynamics 365 refuses the change" in reason
+    assert "inactive" in reason
+    assert attempts == 1
+    since = admin.last()
+    assert program.sync().status == 2  # is not sent again by itself
+    assert writes(program, since)["d365"] == 0
+
+    def again(id_: str | None) -> int:
+        with closing(program.runtime()) as runtime:
+            return retry(runtime, "contact", id_)["retried"]
+
+    assert again(inactive) == 1
+    assert program.sync().status == 2
+    assert {id_: attempts for id_, (_, attempts) in refused().items()} == {inactive: 2, also: 1}
+    admin.settings("d365", inactive_read_only=False)
+    assert again(also) == 1
+    assert program.sync().document["opt_out"]["refused"] == 1
+    assert again(None) == 1
+    assert program.sync().status == 0
+    assert all(sides(program, id_)[0] for id_ in mine)
+    assert refused() == {}
+
+
+def test_a_contact_that_is_gone_is_not_made_again_by_its_profile(program: Program, ids: Iterator[str]) -> None:
+    """Its profile stays in Campaign (apply_deletes is off) and goes on speaking."""
+    id_, admin = next(ids), program.sandbox.admin
+    admin.delete("contact", [id_])
+    write_file(program, HEADER + says(id_), "optout_20261110_060000.csv")
+    since = admin.last()
+    done = program.sync()
+    assert done.status == 0, (done.problems, done.stopped)
+    assert writes(program, since) == {"d365": 0, "campaign": 0}
+    assert id_ not in {row["contactid"] for row in admin.dump_d365()}
+    assert audit(program).rows(named=True)[-1]["reason"] == "the contact is not in Dynamics 365"
+
+    def asked(since: int) -> int:
+        return sum(id_ in entry["path"] for entry in admin.journal(since=since))
+
+    assert asked(since) > 0
+    since = admin.last()
+    assert_quiet(program)
+    write_file(program, HEADER + says(id_), "optout_20261111_060000.csv")
+    assert program.sync().status == 0
+    assert asked(since) == 0
+
+
+def test_deleted_between_the_decision_and_its_write_it_is_not_made_again(program: Program, ids: Iterator[str]) -> None:
+    id_, other, admin = next(ids), next(ids), program.sandbox.admin
+    write_file(program, HEADER + says(id_) + says(other))
+    meanwhile = while_slow(program, lambda: admin.delete("contact", [id_]), system="d365", path=r"\$batch")
+    done = program.sync()
+    meanwhile.join()
+    assert (done.status, done.document["opt_out"]["to_d365"]) == (0, 1), done.stopped
+    assert id_ not in {row["contactid"] for row in admin.dump_d365()}
+    assert sides(program, other)[0] is True
+
+
+def test_without_the_privilege_to_write_it_says_so_and_goes_on_once_it_is_given(
+    program: Program, ids: Iterator[str]
+) -> None:
+    id_, admin = next(ids), program.sandbox.admin
+    body = '{"error":{"code":"0x80040220","message":"Principal user is missing prvWriteContact privilege"}}'
+    admin.fault(
+        "d365", "status", status=403, body=body, path=r"\$batch", content_type="application/json; odata.metadata=none"
+    )
+    write_file(program, HEADER + says(id_))
+    done = program.sync()
+    assert done.status == 1
+    assert "may not write to the table contact" in str(done.problems[0])
+    assert done.document["opt_out"]["due"] == 1
+    admin.clear_faults()
+    assert program.sync().document["opt_out"]["to_d365"] == 1
+    assert sides(program, id_)[0] is True
+
+
+def test_an_opt_in_is_decided_anew_if_the_contact_has_changed_in_between(program: Program, ids: Iterator[str]) -> None:
+    """The write of an opt-in says which version of the row it was decided on (412)."""
+    id_, admin = next(ids), program.sandbox.admin
+    set_d365(program, id_, donotemail=True)
+    assert program.sync().status == 0
+    set_campaign(program, id_, modified(program, id_) + HOUR / 2, blackListEmail=False)
+    admin.export()
+    since = admin.last()
+    meanwhile = while_slow(
+        program, lambda: admin.change("contact", [id_], fax="+1 555 0100"), system="d365", path=r"\$batch"
+    )
+    # Campaign's opt-in lies ahead; the change of the contact comes when it has passed
+    admin.settings("d365", clock_offset_seconds=3600)
+    done = program.sync()
+    meanwhile.join()
+    admin.settings("d365", clock_offset_seconds=0)
+    assert done.status == 0, (done.problems, done.stopped)
+    assert sides(program, id_) == (True, True)
+    reasons = [row["reason"] for row in audit(program).rows(named=True) if row["contact"] == id_]
+    assert reasons[-2:] == ["Campaign is newer", "an opt-out wins"]
+    patches = [entry for entry in admin.journal("campaign", since) if entry["method"] == "PATCH"]
+    assert [entry["key"] for entry in patches].count(id_) == 1
+    assert_quiet(program)
+
+
+def test_dynamics_that_stays_away_keeps_nothing_of_what_a_file_said_from_coming_later(
+    program: Program, ids: Iterator[str]
+) -> None:
+    id_, admin = next(ids), program.sandbox.admin
+    write_file(program, HEADER + says(id_))
+    admin.fault("d365", "status", status=401, path=r"\$batch")
+    assert program.sync().status == 1
+    admin.clear_faults()
+    clear(program)
+    assert program.sync().status == 0
+    assert sides(program, id_)[0] is True

@@ -1,0 +1,335 @@
+"""Campaign as it may fail the flows of opt-outs, the day's budget, privacy holds, and columns of other kinds; by whole
+runs. The SFTP and Dynamics 365 have a file of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from sync_assets.operations import hold
+from sync_assets.operations import opt_outs as operations
+from sync_assets.operations.report import rejects, retry, status
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.flows.opt_outs import (
+    HEADER,
+    assert_quiet,
+    clear,
+    in_d365,
+    modified,
+    opted_in,
+    says,
+    set_campaign,
+    set_d365,
+    sides,
+    switch_on,
+    write_file,
+    writes,
+)
+from sync_assets_tests.program import Program, calls
+
+
+@pytest.fixture(scope="module")
+def installation(sandbox_factory: SandboxFactory, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """In step, and shared by the tests of this file: each takes contacts of its own."""
+    program = Program(sandbox_factory(contacts=120), tmp_path_factory.mktemp("home"))
+    assert switch_on(program, "bidirectional").sync().status == 0
+    return program
+
+
+@pytest.fixture(scope="module")
+def ids(installation: Program) -> Iterator[str]:
+    return opted_in(installation)
+
+
+@pytest.fixture
+def program(installation: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
+    monkeypatch.setattr(operations, "LOOK_SECONDS", 0.02)
+    clear(installation)
+    yield switch_on(installation, "bidirectional")
+    installation.guardrails.clear()
+    installation.sandbox.admin.clear_faults()
+
+
+def patched(program: Program, since: int, *statuses: int) -> list[str]:
+    """Whose profiles were sent an update since then, by the status of the answer if any are told."""
+    entries = program.sandbox.admin.journal("campaign", since)
+    return [
+        entry["key"]
+        for entry in entries
+        if entry["method"] == "PATCH" and (not statuses or entry["status"] in statuses)
+    ]
+
+
+def refused(program: Program) -> dict[str, tuple[str, int]]:
+    with closing(program.runtime()) as runtime:
+        return {one["id"]: (one["reason"], one["attempts"]) for one in rejects(runtime, "contact")}
+
+
+def calls_today(program: Program) -> int:
+    with closing(program.runtime()) as runtime:
+        return sum(status(runtime)["engine_calls"].values())
+
+
+def try_again(program: Program, id_: str | None = None) -> int:
+    with closing(program.runtime()) as runtime:
+        return retry(runtime, "contact", id_)["retried"]
+
+
+# --- Campaign -------------------------------------------------------------------------------------------------------
+
+
+def test_what_campaign_refuses_stands_in_rejects_and_the_others_arrive(program: Program, ids: Iterator[str]) -> None:
+    mine, admin = [next(ids) for _ in range(3)], program.sandbox.admin
+    body = 'RST-360011 An error has occurred.\nThe value "quill@cage.example" of attribute blackListEmail is not valid'
+    admin.fault("campaign", "status", status=500, body=body, method="PATCH", path=mine[1])
+    for id_ in mine:
+        set_d365(program, id_, donotemail=True)
+    done = program.sync()
+    told = done.document["opt_out"]
+    assert (done.status, told["to_campaign"], told["refused"]) == (2, 2, 1), (done.problems, done.stopped)
+    assert [sides(program, id_)[1] for id_ in mine] == [True, False, True]
+    [(id_, (reason, attempts))] = refused(program).items()
+    assert (id_, attempts) == (mine[1], 1)
+    assert "blackListEmail: Campaign:" in reason
+    assert "is not valid" in reason
+    assert "quill" not in reason
+
+    since = admin.last()
+    assert program.sync().status == 2  # is not sent again by itself
+    assert patched(program, since) == []
+    assert (try_again(program, mine[0]), try_again(program, mine[1])) == (0, 1)
+    assert program.sync().status == 2
+    assert refused(program)[mine[1]][1] == 2
+    admin.clear_faults()
+    assert try_again(program) == 1
+    assert program.sync().status == 0
+    assert sides(program, mine[1]) == (True, True)
+    assert_quiet(program)
+
+
+def test_a_refused_opt_out_that_changes_is_tried_again_by_itself(program: Program, ids: Iterator[str]) -> None:
+    id_, admin = next(ids), program.sandbox.admin
+    admin.fault("campaign", "status", status=500, body="blackListEmail is not valid", method="PATCH", path=id_)
+    set_d365(program, id_, donotemail=True)
+    assert program.sync().status == 2
+    admin.clear_faults()
+    set_d365(program, id_, donotemail=False)
+    assert program.sync().status == 0
+    assert sides(program, id_) == (False, False)
+    assert refused(program) == {}
+
+
+def test_throttled_and_unavailable_and_still_complete(program: Program, ids: Iterator[str]) -> None:
+    mine, admin = [next(ids) for _ in range(6)], program.sandbox.admin
+    admin.fault("campaign", "throttle", method="PATCH", skip=2, times=1, retry_after=1)
+    admin.fault("campaign", "unavailable", method="GET", path="/profile/", skip=1, times=1)
+    for id_ in mine:
+        set_d365(program, id_, donotemail=True)
+    since = admin.last()
+    done = program.sync()
+    assert (done.status, done.document["opt_out"]["to_campaign"]) == (0, 6), (done.problems, done.stopped)
+    assert sorted(patched(program, since, 200)) == sorted(mine)
+    assert done.document["engine_calls"] == calls(read=6, update=6)
+    assert [sides(program, id_) for id_ in mine] == [(True, True)] * 6
+
+
+def test_an_answer_that_was_lost_is_asked_for_and_nothing_is_sent_twice(program: Program, ids: Iterator[str]) -> None:
+    mine, admin = [next(ids) for _ in range(4)], program.sandbox.admin
+    admin.fault("campaign", "cut_after", method="PATCH", skip=1, times=2)
+    for id_ in mine:
+        set_d365(program, id_, donotemail=True)
+    since, before = admin.last(), admin.engine_calls()
+    done = program.sync()
+    assert (done.status, done.problems) == (0, []), done.stopped
+    assert sorted(patched(program, since, 200)) == sorted(mine)
+    assert [sides(program, id_) for id_ in mine] == [(True, True)] * 4
+    assert done.document["engine_calls"] == calls(read=4, update=6)
+    assert admin.engine_calls()["update"] - before["update"] == 6
+    assert_quiet(program)
+
+
+def test_a_profile_that_campaign_does_not_tell_stays_due_and_the_others_arrive(
+    program: Program, ids: Iterator[str]
+) -> None:
+    silent, other, in_file = next(ids), next(ids), next(ids)
+    admin = program.sandbox.admin
+    admin.fault("campaign", "rst", method="GET", path=silent)
+    for id_ in (silent, other):
+        set_d365(program, id_, donotemail=True)
+    write_file(program, HEADER + says(in_file))
+    done = program.sync()
+    assert (done.status, done.problems, done.document["opt_out"]["due"]) == (2, [], 1)
+    assert any("could not be asked about 1 contacts" in line for line in done.stopped)
+    assert sides(program, other) == (True, True)
+    assert sides(program, in_file)[0] is True
+    admin.clear_faults()
+    assert program.sync().status == 0
+    assert sides(program, silent) == (True, True)
+
+
+def test_a_request_that_did_not_arrive_is_sent_again(program: Program, ids: Iterator[str]) -> None:
+    id_, admin = next(ids), program.sandbox.admin
+    admin.fault("campaign", "cut_before", method="PATCH", times=1)
+    set_d365(program, id_, donotemail=True)
+    since = admin.last()
+    assert program.sync().status == 0
+    assert patched(program, since, 200) == [id_]
+    assert sides(program, id_) == (True, True)
+
+
+def test_denied_by_the_gateway_all_stays_due(program: Program, ids: Iterator[str]) -> None:
+    mine, admin = [next(ids) for _ in range(3)], program.sandbox.admin
+    body = '{"error_code":"403023","message":"Profile is not valid"}'
+    admin.fault("campaign", "status", status=403, body=body, method="PATCH", content_type="application/json")
+    for id_ in mine:
+        set_d365(program, id_, donotemail=True)
+    done = program.sync()
+    assert (done.status, done.document["opt_out"]["due"]) == (1, 3)
+    assert "Campaign refuses access" in str(done.problems[0])
+    admin.clear_faults()
+    assert program.sync().status == 0
+    assert [sides(program, id_) for id_ in mine] == [(True, True)] * 3
+
+
+def test_a_profile_that_campaign_has_lost_is_left_to_who_makes_it(program: Program, ids: Iterator[str]) -> None:
+    """Somebody deleted it in Campaign: an opt-out makes no profile, and the one that is made again carries it."""
+    id_, admin = next(ids), program.sandbox.admin
+    admin.post("/campaign/delete", {"resource": "profile", "pkeys": [program.profiles()[id_]["PKey"]]})
+    set_d365(program, id_, donotemail=True)
+    since = admin.last()
+    assert program.sync().status == 0
+    assert writes(program, since)["campaign"] == 0
+    assert id_ not in program.profiles()
+    admin.change("contact", [id_], jobtitle="Seen again")
+    assert program.sync().status == 0
+    assert sides(program, id_) == (True, True)
+    assert_quiet(program)
+
+
+def test_a_contact_that_is_not_in_campaign_yet_brings_its_opt_out_along(program: Program, ids: Iterator[str]) -> None:
+    admin = program.sandbox.admin
+    [id_] = admin.create("contact", {"firstname": "Ada", "lastname": "Late", "emailaddress1": "late@example.org"})
+    admin.fault("campaign", "status", status=500, body="lastName is not valid", method="POST", times=1)
+    assert program.sync().document["tables"]["contact"]["failed"] == 1
+    set_d365(program, id_, donotemail=True)
+    since = admin.last()
+    assert program.sync().document["opt_out"]["due"] == 0
+    try_again(program)
+    assert program.sync().status == 0
+    assert sides(program, id_) == (True, True)
+    methods = [entry["method"] for entry in admin.journal("campaign", since) if entry["key"] == id_]
+    assert methods.count("POST") == 1
+    assert "PATCH" not in methods
+    assert_quiet(program)
+
+
+# --- the day's budget -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("calls_left", [3, 9])
+def test_the_days_budget_is_never_exceeded_and_what_is_left_goes_on_later(
+    program: Program, ids: Iterator[str], calls_left: int
+) -> None:
+    """Six opt-outs cost a read and an update each: the budget ends among the reads, or among the updates."""
+    mine, admin = [next(ids) for _ in range(6)], program.sandbox.admin
+    for id_ in mine:
+        set_d365(program, id_, donotemail=True)
+    made = calls_today(program)
+    program.guardrails["engine_calls_per_day"] = made + calls_left
+    before = sum(admin.engine_calls().values())
+    done = program.sync()
+    assert done.status == 2, done.problems
+    assert any("engine_calls_per_day" in line for line in done.stopped)
+    assert sum(admin.engine_calls().values()) - before == calls_left
+    assert sum(done.document["engine_calls"].values()) == calls_left
+    assert calls_today(program) == made + calls_left
+    assert done.document["opt_out"]["due"] > 0
+
+    assert program.sync().status == 2
+    assert sum(admin.engine_calls().values()) - before == calls_left
+    program.guardrails["engine_calls_per_day"] = made + 100
+    assert program.sync().status == 0
+    assert [sides(program, id_) for id_ in mine] == [(True, True)] * 6
+    assert sum(admin.engine_calls().values()) - before == 12  # nothing was asked or sent twice
+
+
+def test_a_spent_budget_keeps_nothing_back_that_costs_no_call(program: Program, ids: Iterator[str]) -> None:
+    """What a file tells is written to Dynamics 365 all the same."""
+    asked, in_file = next(ids), next(ids)
+    set_d365(program, asked, donotemail=True)
+    write_file(program, HEADER + says(in_file))
+    program.guardrails["engine_calls_per_day"] = 1
+    done = program.sync()
+    assert (done.status, done.problems, done.document["engine_calls"]) == (2, [], calls())
+    assert (done.document["opt_out"]["to_d365"], done.document["opt_out"]["due"]) == (1, 1)
+    assert sides(program, in_file)[0] is True
+    program.guardrails.clear()
+    assert program.sync().status == 0
+    assert sides(program, asked) == (True, True)
+
+
+# --- privacy holds --------------------------------------------------------------------------------------------------
+
+
+def test_a_held_contact_is_written_on_neither_side_until_it_is_released(program: Program, ids: Iterator[str]) -> None:
+    in_campaign, in_dynamics, other = next(ids), next(ids), next(ids)
+    with closing(program.runtime()) as runtime:
+        for id_ in (in_campaign, in_dynamics):
+            hold.add(runtime, id_)
+    set_campaign(program, in_campaign, blackListEmail=True)
+    program.sandbox.admin.export()
+    set_d365(program, in_dynamics, donotemail=True)
+    set_d365(program, other, donotemail=True)
+    since = program.sandbox.admin.last()
+    done = program.sync()
+    assert (done.status, done.document["opt_out"]["held"], done.document["opt_out"]["due"]) == (2, 2, 0)
+    assert sides(program, in_campaign) == (False, True)
+    assert sides(program, in_dynamics) == (True, False)
+    assert sides(program, other) == (True, True)
+    journal = program.sandbox.admin.journal(since=since)
+    assert not any(entry["key"] in (in_campaign, in_dynamics) for entry in journal)
+    with closing(program.runtime()) as runtime:
+        for id_ in (in_campaign, in_dynamics):
+            hold.release(runtime, id_)
+    assert program.sync().status == 0
+    assert sides(program, in_campaign) == sides(program, in_dynamics) == (True, True)
+    assert_quiet(program)
+
+
+# --- columns of other kinds -----------------------------------------------------------------------------------------
+
+
+def test_whole_numbers_and_columns_whose_true_means_allow_travel_both_ways(
+    program: Program, ids: Iterator[str]
+) -> None:
+    admin = program.sandbox.admin
+    admin.post("/d365/metadata", {"table": "contact", "column": "new_nofax", "set": {"type": "Integer"}})
+    mappings: dict[str, Any] = {"new_nofax": "blackListFax", "followemail": {"to": "blackList", "inverted": True}}
+    program.opt_out["mappings"] = mappings
+    mine = out_here, out_there, in_there, empty = [next(ids) for _ in range(4)]
+    admin.change("contact", mine, new_nofax=0, followemail=True)
+    admin.change("contact", [in_there], new_nofax=1, followemail=False)
+    admin.change("contact", [empty], new_nofax=None, followemail=None)
+    assert program.sync().status == 0
+
+    def held(id_: str) -> tuple[Any, ...]:
+        row, profile = in_d365(program, id_), program.profiles()[id_]
+        return row["new_nofax"], row["followemail"], profile["blackListFax"], profile["blackList"]
+
+    assert held(in_there) == (1, False, True, True)
+    admin.change("contact", [out_here], new_nofax=1, followemail=False)
+    set_campaign(program, out_there, blackListFax=True, blackList=True)
+    later = modified(program, in_there) + timedelta(minutes=5)
+    set_campaign(program, in_there, later, blackListFax=False, blackList=False)
+    admin.export()
+    done = program.sync()
+    assert done.status == 0, (done.problems, done.stopped)
+    assert held(out_here) == (1, False, True, True)
+    assert held(out_there) == (1, False, True, True)
+    assert held(in_there) == (0, True, False, False)
+    assert held(empty) == (None, None, False, False)  # empty is no opt-out, and no reason to write
+    assert_quiet(program)

@@ -1,0 +1,322 @@
+"""The life of an opt-out, rule by rule, as tables."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from sync_assets.ledger import opt_out_rules as rules
+from sync_assets.ledger.opt_out_rules import DAY, OptOut, OptOutState
+from sync_assets.ledger.rules import REASON_LENGTH
+
+SETTLED, DECIDE, TO_D365, TO_CAMPAIGN, REFUSED = OptOutState
+
+MIDNIGHT = 20_000 * DAY
+THEN = MIDNIGHT + DAY // 2
+"""When the attribute changed, as far as Campaign told."""
+SAID = MIDNIGHT + 5 * DAY
+"""As of when it told so."""
+NOW = MIDNIGHT + 9 * DAY
+
+NOBODY = OptOut("ada", "blackListEmail")
+"""Made up for a contact of whom nothing was ever said."""
+
+
+def row(campaign: int | None, campaign_at: int | None = None, stated_at: int | None = SAID, **more: Any) -> OptOut:
+    return OptOut(
+        "ada", "blackListEmail", campaign=campaign, campaign_at=campaign_at, stated_at=stated_at, version=3, **more
+    )
+
+
+def due(before: OptOut, **changes: int | None) -> OptOut:
+    """The row is to be decided, with nothing left of earlier tries."""
+    tries = {"value": None, "sent": 0, "attempts": 0, "failed_since": None, "reason": None}
+    return before._replace(**{**tries, "state": DECIDE, "source": "why", **changes})
+
+
+TRIED = {"state": REFUSED, "value": 1, "sent": 1, "attempts": 2, "failed_since": 5, "reason": "no"}
+"""What tries leave in a row."""
+
+
+def settled(before: OptOut, **changes: int | None) -> OptOut:
+    return due(before, ask=0)._replace(**{"state": SETTLED, "source": before.source, **changes})
+
+
+# Statements
+
+TIMES = {
+    "no time": None,
+    "earlier": THEN - 1,
+    "the same": THEN,
+    "later": THEN + 1,
+    "its day": MIDNIGHT,
+    "the day before": MIDNIGHT - DAY,
+    "the day after": MIDNIGHT + DAY,
+}
+MADE = (SAID - 1, SAID, SAID + 1)
+"""When the statement was made."""
+ROWS = {
+    "nobody": NOBODY,
+    "false": row(0, THEN),
+    "true": row(1, THEN),
+    "true, no time": row(1),
+    "false, no time": row(0),
+    "we wrote true": row(1, THEN, ours=1),  # over a false of THEN
+    "we wrote true, no time": row(1, ours=1),
+    "made with false": row(0, ours=1),
+    "not known": row(None, stated_at=None),
+    "not known any more": row(None, THEN),
+}
+# For each time, what it is if the statement was made before the last one, with it, after it:
+# d default: no row. k known. s stale. e echo: we wrote it. t news: taken. a news: Campaign is asked.
+KINDS = {"d": "default", "k": "known", "s": "stale", "e": "echo", "t": "news", "a": "news"}
+TABLE = """
+                        no time  earlier  the same  later  its day  the day before  the day after
+nobody                | true   | ttt    ttt      ttt       ttt    ttt      ttt             ttt
+nobody                | false  | ddd    ttt      ttt       ttt    ttt      ttt             ttt
+false                 | true   | saa    sss      aaa       ttt    saa      sss             ttt
+false                 | false  | kkk    sss      kkk       ttt    kkk      sss             ttt
+true                  | true   | kkk    sss      kkk       ttt    kkk      sss             ttt
+true                  | false  | saa    sss      aaa       ttt    saa      sss             ttt
+true, no time         | true   | kkk    ttt      ttt       ttt    ttt      ttt             ttt
+true, no time         | false  | saa    ttt      ttt       ttt    ttt      ttt             ttt
+false, no time        | true   | saa    ttt      ttt       ttt    ttt      ttt             ttt
+false, no time        | false  | kkk    ttt      ttt       ttt    ttt      ttt             ttt
+we wrote true         | true   | kkk    sss      kkk       eee    kkk      sss             eee
+we wrote true         | false  | ssa    sss      sss       ttt    ssa      sss             ttt
+we wrote true, no time| true   | kkk    eee      eee       eee    eee      eee             eee
+we wrote true, no time| false  | ssa    ttt      ttt       ttt    ttt      ttt             ttt
+made with false       | true   | ssa    ttt      ttt       ttt    ttt      ttt             ttt
+made with false       | false  | kkk    eee      eee       eee    eee      eee             eee
+not known             | true   | aaa    ttt      ttt       ttt    ttt      ttt             ttt
+not known             | false  | aaa    ttt      ttt       ttt    ttt      ttt             ttt
+not known any more    | true   | saa    sss      aaa       ttt    saa      sss             ttt
+not known any more    | false  | saa    sss      aaa       ttt    saa      sss             ttt
+"""
+
+
+class TestStatement:
+    """Campaign says that it holds true or false since some time."""
+
+    def cases(self) -> list[tuple[str, int, str, int, str]]:
+        found: list[tuple[str, int, str, int, str]] = []
+        for line in TABLE.strip().splitlines()[1:]:
+            name, value, cells = (part.strip() for part in line.split("|"))
+            for (when, _), cell in zip(TIMES.items(), cells.split(), strict=True):
+                found += [
+                    (name, int(value == "true"), when, made, sign) for made, sign in zip((0, 1, 2), cell, strict=True)
+                ]
+        return found
+
+    def test_the_table_is_whole(self) -> None:
+        wanted = set(itertools.product(ROWS, (0, 1), TIMES, (0, 1, 2)))
+        assert {case[:4] for case in self.cases()} == wanted
+        assert len(self.cases()) == len(wanted)
+
+    @pytest.mark.parametrize("name", ROWS)
+    def test_truth_table(self, name: str) -> None:
+        wrong: list[str] = []
+        for which, value, when, made, sign in self.cases():
+            if which != name:
+                continue
+            before, at, stated_at = ROWS[name]._replace(**TRIED), TIMES[when], MADE[made]
+            found = rules.after_statement(before, value, at, stated_at, "why", known=name != "nobody")
+            after = {
+                "t": due(before, campaign=value, campaign_at=at, stated_at=stated_at, ours=0),
+                "a": due(before, ask=1),
+                "e": before._replace(campaign_at=at, stated_at=stated_at, ours=0),
+            }.get(sign)
+            if found != (KINDS[sign], after):
+                wrong.append(f"{value} {when}, made {made}: {sign} expected, not {found}")
+        assert not wrong, "\n".join(wrong)
+
+    def test_who_was_to_be_asked_already_still_is(self) -> None:
+        _, moved = rules.after_statement(row(1, THEN, ask=1), 0, THEN + 1, SAID, "why", known=True)
+        assert moved is not None
+        assert moved.ask == 1
+
+    def test_a_time_counts_once_it_was_seen(self) -> None:
+        """Said again, in a file that comes twice or an old one that comes late, it is no news."""
+        _, first = rules.after_statement(NOBODY, 1, THEN, SAID, "why", known=False)
+        assert first is not None
+        assert rules.after_statement(first, 1, THEN, SAID, "why", known=True) == ("known", None)
+        assert rules.after_statement(first, 0, THEN - 1, NOW, "why", known=True) == ("stale", None)
+
+
+class TestSince:
+    """Campaign was asked: since when does it hold what it told?"""
+
+    @pytest.mark.parametrize(
+        ("before", "value", "told", "expected"),
+        [
+            (row(1, THEN), True, NOW, NOW),  # as it says
+            (row(1, THEN), True, None, THEN),  # what it said before
+            (row(1, THEN), False, None, SAID),  # not longer than since it last said otherwise
+            (row(0, None, ours=1), True, None, SAID),
+            (row(0), False, None, None),
+            (row(None, THEN), False, None, None),  # what it said before is not known
+            (row(1, THEN), None, None, None),
+        ],
+    )
+    def test_since(self, before: OptOut, value: bool | None, told: int | None, expected: int | None) -> None:
+        assert rules.since(before, value, told) == expected
+
+
+class TestCapture:
+    """Dynamics 365 says that the contact is opted out or not."""
+
+    @pytest.mark.parametrize("there", [True, False])
+    @pytest.mark.parametrize("state", OptOutState)
+    @pytest.mark.parametrize("value", [0, 1])
+    def test_what_is_known_already_is_no_news(self, value: int, state: OptOutState, there: bool) -> None:
+        before = row(1, d365=value, state=state)
+        assert rules.after_capture(before, value, "why", known=True, there=there) is None
+
+    def test_a_first_opt_out_of_a_contact_that_campaign_has_is_to_be_compared(self) -> None:
+        after = rules.after_capture(NOBODY, 1, "why", known=False, there=True)
+        assert after == due(NOBODY, d365=1, campaign=None, ask=1)
+
+    def test_a_first_opt_out_of_a_contact_that_campaign_does_not_have_goes_with_the_profile(self) -> None:
+        after = rules.after_capture(NOBODY, 1, "why", known=False, there=False)
+        assert after == settled(NOBODY, d365=1, campaign=None)
+
+    @pytest.mark.parametrize("value", [0, 1])
+    def test_what_was_unsettled_is_forgotten_if_campaign_has_no_profile(self, value: int) -> None:
+        before = row(None, d365=1 - value, ask=1, **TRIED)
+        assert rules.after_capture(before, value, "why", known=True, there=False) == settled(before, d365=value)
+
+    @pytest.mark.parametrize("value", [0, 1])
+    def test_campaign_has_the_profile_if_it_spoke_of_it(self, value: int) -> None:
+        """One that was there before us, and that we did not send anything to yet."""
+        before = row(value, THEN, d365=1 - value, state=DECIDE)
+        assert rules.after_capture(before, value, "why", known=True, there=False) == due(before, d365=value, ask=1)
+
+    @pytest.mark.parametrize("value", [0, 1])
+    def test_our_own_write_comes_back_and_nothing_follows(self, value: int) -> None:
+        before = row(value, THEN, d365=1 - value)
+        assert rules.after_capture(before, value, "why", known=True, there=True) == before._replace(d365=value)
+
+    @pytest.mark.parametrize("value", [0, 1])
+    @pytest.mark.parametrize("campaign", [None, 0, 1])
+    @pytest.mark.parametrize("state", OptOutState)
+    def test_every_other_change_is_to_be_decided_and_campaign_asked(
+        self, state: OptOutState, campaign: int | None, value: int
+    ) -> None:
+        before = row(campaign, THEN, d365=1 - value)._replace(**{**TRIED, "state": state})
+        if state == SETTLED and campaign == value:
+            return
+        after = rules.after_capture(before, value, "why", known=True, there=True)
+        assert after == due(before, d365=value, ask=1)
+
+
+class TestInsert:
+    """Campaign made the profile."""
+
+    @pytest.mark.parametrize(("d365", "sent"), [(0, 0), (1, 1), (None, 0)])
+    def test_both_hold_what_was_sent(self, d365: int | None, sent: int) -> None:
+        before = row(None, THEN, d365=d365, ask=1)._replace(**TRIED)
+        after = rules.after_insert(before, sent, "why", NOW)
+        assert after == settled(before, campaign=sent, campaign_at=None, stated_at=NOW, ours=1)
+
+    @pytest.mark.parametrize(("d365", "sent"), [(0, 1), (1, 0), (None, 1)])
+    def test_what_changed_since_it_was_sent_is_to_be_decided(self, d365: int | None, sent: int) -> None:
+        before = row(None, THEN, d365=d365)._replace(**TRIED)
+        after = rules.after_insert(before, sent, "why", NOW)
+        assert after == due(before, campaign=sent, campaign_at=None, stated_at=NOW, ours=1, ask=1)
+
+    @pytest.mark.parametrize("sent", [0, 1])
+    @pytest.mark.parametrize("state", OptOutState)
+    def test_what_campaign_said_is_not_undone(self, state: OptOutState, sent: int) -> None:
+        """A person may have changed the profile, and a file told of it, before we hear that it was made."""
+        before = row(1, THEN, d365=sent)._replace(**{**TRIED, "state": state})
+        assert rules.after_insert(before, sent, "why", NOW) == due(before, ask=1)
+
+
+@pytest.mark.parametrize("state", OptOutState)
+def test_of_a_profile_that_was_there_before_campaign_is_asked(state: OptOutState) -> None:
+    before = row(1, THEN)._replace(**{**TRIED, "state": state})
+    assert rules.met(before, "why") == due(before, campaign=None, ask=1)
+
+
+class TestDecided:
+    def decided(self, before: OptOut, state: OptOutState) -> OptOut:
+        return rules.decided(
+            before, value=1, state=state, campaign=0, campaign_at=THEN + 1, d365=1, d365_at=THEN + 2, now=NOW
+        )
+
+    @pytest.mark.parametrize("state", [TO_D365, TO_CAMPAIGN])
+    def test_one_side_is_to_be_written(self, state: OptOutState) -> None:
+        before = row(1, THEN, d365=0, ours=1)._replace(**TRIED, source="why")
+        held = {"campaign": 0, "campaign_at": THEN + 1, "d365": 1, "d365_at": THEN + 2}
+        after = self.decided(before, state)
+        assert after == before._replace(**held, state=state, value=1, sent=0, reason=None)
+        assert (after.attempts, after.failed_since) == (2, 5)  # as long as it was not taken
+
+    def test_both_agree(self) -> None:
+        before = row(1, THEN, d365=0)._replace(**TRIED, source="why")
+        held = {"campaign": 0, "campaign_at": THEN + 1, "d365": 1, "d365_at": THEN + 2}
+        assert self.decided(before, SETTLED) == settled(before, **held)
+
+    @pytest.mark.parametrize("state", [SETTLED, TO_D365, TO_CAMPAIGN])
+    def test_what_campaign_was_asked_for_holds_as_of_now_and_is_its_own_word(self, state: OptOutState) -> None:
+        asked, not_asked = (self.decided(row(1, THEN, ours=1, ask=ask), state) for ask in (1, 0))
+        assert (asked.stated_at, asked.ours, asked.ask) == (NOW, 0, 0)
+        assert (not_asked.stated_at, not_asked.ours, not_asked.ask) == (SAID, 1, 0)
+
+
+@pytest.mark.parametrize("d365", [0, 1, None])
+def test_without_a_profile_there_is_nothing_to_decide(d365: int | None) -> None:
+    before = row(1, THEN, ask=1, ours=1)._replace(**TRIED, source="why")
+    after = rules.no_profile(before, d365)
+    assert after == settled(before, campaign=None, campaign_at=None, ours=0, d365=d365)
+
+
+class TestWritten:
+    @pytest.mark.parametrize("value", [0, 1])
+    def test_to_d365(self, value: int) -> None:
+        before = row(value, THEN, d365=1 - value)._replace(**{**TRIED, "state": TO_D365, "value": value})
+        assert rules.written(before, NOW) == settled(before, d365=value)
+
+    def test_to_campaign(self) -> None:
+        """The time that it told is that of what it held before."""
+        before = row(0, THEN, d365=1)._replace(**{**TRIED, "state": TO_CAMPAIGN})
+        after = rules.written(before, NOW)
+        assert after == settled(before, campaign=1, stated_at=NOW, ours=1)
+        assert after.campaign_at == THEN
+
+
+class TestRefused:
+    def test_it_stands_with_its_reason_until_something_changes(self) -> None:
+        before = row(0, THEN, d365=1, state=TO_CAMPAIGN, value=1, sent=1)
+        told = {"state": REFUSED, "attempts": 1, "sent": 0, "reason": "no", "failed_since": NOW}
+        assert rules.refused(before, "no", NOW) == before._replace(**told)
+
+    def test_tries_are_counted_from_the_first_one_on(self) -> None:
+        first = rules.refused(row(0, THEN, state=TO_CAMPAIGN, value=1), "no", NOW)
+        again = rules.again(first, ask=True)
+        assert again == due(first, ask=1, attempts=1, failed_since=NOW)._replace(source=first.source)
+        held = {"campaign": 0, "campaign_at": None, "d365": 1, "d365_at": None}
+        decided = rules.decided(again, value=1, state=TO_CAMPAIGN, now=NOW + 1, **held)
+        second = rules.refused(decided, "still no", NOW + 2)
+        assert (second.attempts, second.failed_since, second.reason) == (2, NOW, "still no")
+
+    def test_a_change_starts_them_anew(self) -> None:
+        before = rules.refused(row(0, THEN, state=TO_CAMPAIGN, value=1), "no", NOW)
+        _, after = rules.after_statement(before, 0, THEN + 1, SAID, "why", known=True)
+        assert after is not None
+        assert (after.attempts, after.failed_since, after.reason) == (0, None, None)
+
+    def test_reasons_are_kept_short_and_free_of_nul(self) -> None:
+        reason = rules.refused(row(0), "a\x00b" + "c" * 5_000, NOW).reason
+        assert reason is not None
+        assert reason.startswith("abc")
+        assert len(reason) == REASON_LENGTH
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+@pytest.mark.parametrize("ask", [False, True])
+def test_what_is_decided_anew_asks_campaign_if_it_is_told_to_or_was_to_before(ask: bool, asked: int) -> None:
+    before = row(0, THEN, d365=1, state=TO_CAMPAIGN, value=1, ask=asked)._replace(source="why")
+    assert rules.again(before, ask=ask) == due(before, ask=int(ask or asked))

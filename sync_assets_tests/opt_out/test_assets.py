@@ -1,0 +1,190 @@
+"""The opt-out assets as Dagster's UI shows them, by direction: which there are, what each is, what depends on what."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+
+from sync_assets.definitions import build_definitions
+from sync_assets.opt_out.decide import Direction
+from sync_assets.opt_out.partitions import changes_partition, opt_out_files, poll_of, profiles_partition
+from sync_assets.runtime import Runtime
+
+CONTACT = {"table": "contact", "resource": "profile", "key": "externalId", "fields": {"lastname": "lastName"}}
+ORDER = {"table": "new_order", "resource": "cusOrder", "key": "cusOrderId", "fields": {"new_name": "cusName"}}
+EXPORT, DECISIONS = "campaign/opt_out_export", "opt_out/decisions"
+TO_D365, TO_CAMPAIGN = "d365/contact_opt_out", "campaign/profile_opt_out"
+TABLES = {"d365/contact", "campaign/profile", "d365/new_order", "campaign/cusOrder"}
+BACK = {EXPORT, DECISIONS, TO_D365}
+PARITY, ARRIVES, ROOM = "opt_outs_agree", "export_arrives_in_time", "sftp_has_room"
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Any:
+    def write(direction: str, **export: Any) -> dg.Definitions:
+        mappings = {"donotemail": "blackListEmail", "donotphone": "blackListPhone"}
+        opt_out = {"direction": direction, "mappings": mappings, "export": export}
+        file = tmp_path / "config.yaml"
+        file.write_text(
+            yaml.safe_dump({"privacy_acknowledged": True, "tables": [CONTACT, ORDER], "opt_out": opt_out}),
+            encoding="utf-8",
+        )
+        return build_definitions(Runtime({"SYNC_ASSETS_CONFIG": str(file)}))
+
+    return write
+
+
+def specs(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
+    return {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+
+
+def checks(definitions: dg.Definitions, asset: str) -> dict[str, bool]:
+    """Check -> does it block?"""
+    graph = definitions.resolve_asset_graph()
+    found = [key for key in graph.asset_check_keys if key.asset_key.to_user_string() == asset]
+    return {key.name: graph.get_check_spec(key).blocking for key in found}
+
+
+@pytest.mark.parametrize(
+    ("direction", "assets", "sensors"),
+    [
+        ("disabled", set(), set()),
+        ("d365_to_campaign", set(), set()),  # there they are fields of the contact like any other
+        ("campaign_to_d365", BACK, {"opt_out_file"}),
+        ("bidirectional", BACK | {TO_CAMPAIGN}, {"opt_out_file"}),
+    ],
+)
+def test_each_direction_has_its_assets_and_sensors(
+    configured: Any, direction: Direction, assets: set[str], sensors: set[str]
+) -> None:
+    definitions = configured(direction)
+    assert specs(definitions).keys() == TABLES | assets
+    assert {sensor.name for sensor in definitions.sensors or ()} == {"d365_changes", "backlog"} | sensors
+
+
+@pytest.mark.parametrize("direction", ["disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional"])
+def test_every_job_behind_a_sensor_or_schedule_can_be_made(configured: Any, direction: Direction) -> None:
+    """As the code server does it, which shows nothing at all if one of them cannot."""
+    dg.Definitions.validate_loadable(configured(direction))
+
+
+def test_they_stand_in_one_group_beside_those_of_the_tables(configured: Any) -> None:
+    groups = {name: spec.group_name for name, spec in specs(configured("bidirectional")).items()}
+    assert {name for name, group in groups.items() if group == "opt_out"} == BACK | {TO_CAMPAIGN}
+    assert set(groups.values()) == {"d365", "campaign", "opt_out"}
+
+
+def test_a_file_and_changes_of_d365_both_lead_to_decisions_and_these_to_both_sides(configured: Any) -> None:
+    found = specs(configured("bidirectional"))
+    follows = {name: {dep.asset_key.to_user_string() for dep in spec.deps} for name, spec in found.items()}
+    assert {name: follows[name] for name in BACK | {TO_CAMPAIGN}} == {
+        EXPORT: set(),
+        DECISIONS: {EXPORT, "d365/contact"},
+        TO_D365: {DECISIONS},
+        TO_CAMPAIGN: {DECISIONS},
+    }
+
+
+def test_from_campaign_alone_no_change_of_d365_is_decided(configured: Any) -> None:
+    found = specs(configured("campaign_to_d365"))
+    assert [dep.asset_key.to_user_string() for dep in found[DECISIONS].deps] == [EXPORT]
+
+
+def test_each_file_is_a_partition_that_comes_by_itself(configured: Any) -> None:
+    found = specs(configured("bidirectional"))
+    for name in BACK | {TO_CAMPAIGN}:
+        partitions = found[name].partitions_def
+        assert isinstance(partitions, dg.DynamicPartitionsDefinition)
+        assert partitions.name == opt_out_files.name == "opt_out_files"
+
+
+def test_each_says_what_it_is(configured: Any) -> None:
+    found = specs(configured("bidirectional", directory="a/folder", pattern="out_*.csv"))
+    kinds = {name: found[name].kinds for name in BACK | {TO_CAMPAIGN}}
+    assert kinds == {
+        EXPORT: {"adobecampaign", "sftp", "parquet"},
+        DECISIONS: {"polars", "parquet"},
+        TO_D365: {"dynamics365"},
+        TO_CAMPAIGN: {"adobecampaign"},
+    }
+    assert "`a/folder/out_*.csv`" in (found[EXPORT].description or "")
+    assert "direction bidirectional" in (found[DECISIONS].description or "")
+    assert "running it again retries what is left" in (found[TO_D365].description or "")
+
+
+@pytest.mark.parametrize(
+    ("hours", "warn", "fail"),
+    [
+        (24, timedelta(hours=24), timedelta(hours=30)),
+        (0.5, timedelta(minutes=30), timedelta(minutes=37, seconds=30)),
+        (0.001, timedelta(minutes=1), timedelta(minutes=2)),  # Dagster takes no window below a minute
+    ],
+)
+def test_an_export_that_stopped_goes_stale(configured: Any, hours: float, warn: timedelta, fail: timedelta) -> None:
+    policy = specs(configured("campaign_to_d365", expected_every_hours=hours))[EXPORT].freshness_policy
+    assert policy == dg.FreshnessPolicy.time_window(fail_window=fail, warn_window=warn)
+
+
+def test_what_cannot_be_read_or_does_not_fit_blocks_what_follows(configured: Any) -> None:
+    definitions = configured("bidirectional")
+    assert checks(definitions, EXPORT) == {
+        "the_file_can_be_read": True,
+        "every_row_is_valid": False,
+        ARRIVES: False,
+        ROOM: False,
+    }
+    assert checks(definitions, DECISIONS) == {
+        "opt_out_columns_fit": True,
+        "opt_out_attributes_fit": True,
+        "everything_due_is_decided": False,
+    }
+    assert checks(definitions, TO_D365) == checks(definitions, TO_CAMPAIGN) == {"no_opt_out_is_refused": False}
+
+
+@pytest.mark.parametrize(
+    ("direction", "compared"),
+    [("disabled", False), ("d365_to_campaign", True), ("campaign_to_d365", True), ("bidirectional", True)],
+)
+def test_both_sides_are_compared_daily_in_every_direction_but_none(
+    configured: Any, direction: Direction, compared: bool
+) -> None:
+    definitions = configured(direction)
+    assert (PARITY in checks(definitions, "campaign/profile")) is compared
+    assert (PARITY in _checks_of_job(definitions, "compare_with_campaign")) is compared
+
+
+@pytest.mark.parametrize(
+    ("direction", "watched"),
+    [("disabled", False), ("d365_to_campaign", False), ("campaign_to_d365", True), ("bidirectional", True)],
+)
+def test_the_export_is_watched_half_hourly_where_files_are_read(
+    configured: Any, direction: Direction, watched: bool
+) -> None:
+    found = _checks_of_job(configured(direction), "watch_change_feeds")
+    assert (ARRIVES in found, ROOM in found) == (watched, watched)
+
+
+def _checks_of_job(definitions: dg.Definitions, job: str) -> set[str]:
+    layer = definitions.resolve_job_def(job).asset_layer
+    return {key.name for key in layer.asset_graph.asset_check_keys}
+
+
+def test_a_partition_tells_what_it_stands_for() -> None:
+    moment = dg.DailyPartitionsDefinition("2026-11-24").time_window_for_partition_key("2026-11-24").start
+    moment += timedelta(hours=23, minutes=59, seconds=59, microseconds=999_999)
+    assert profiles_partition(moment) == "(profiles)@2026-11-24T23:59:59Z"
+    assert changes_partition(moment) == "(changes)@2026-11-24"
+    assert poll_of("(profiles)@2026-11-24T23:59:59Z") == moment.replace(microsecond=0)
+
+
+@pytest.mark.parametrize(
+    "partition", ["(changes)@2026-11-24", "optout.csv@2026-11-24T04:00:00Z", "(profiles)@yesterday", "(profiles)", ""]
+)
+def test_what_is_no_poll_is_none(partition: str) -> None:
+    """One that somebody types in the UI, too: the sensor reads all that there are."""
+    assert poll_of(partition) is None

@@ -1,0 +1,181 @@
+"""What the checks of opt-outs say of numbers and times: passed or not, how bad, and what to do."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from sync_assets.config import Export
+from sync_assets.opt_out.checks import agree, arrives, is_overdue, room, watch_results
+from sync_assets.opt_out.files import Look
+from sync_assets.opt_out.parity import Parity
+from sync_assets.sftp import Storage
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
+PROFILE = dg.AssetKey(["campaign", "profile"])
+GB = 1_000_000_000
+
+
+def numbers(result: dg.AssetCheckResult) -> dict[str, Any]:
+    return {name: value.value for name, value in result.metadata.items()}
+
+
+# export_arrives_in_time
+
+
+@pytest.mark.parametrize(
+    ("age", "overdue"),
+    [
+        (timedelta(0), False),
+        (timedelta(hours=24), False),
+        (timedelta(hours=24, seconds=1), True),
+        (timedelta(hours=-1), False),  # the SFTP's clock is ahead of ours
+        (None, True),
+    ],
+)
+def test_a_file_is_overdue_once_it_is_older_than_one_is_expected(age: timedelta | None, overdue: bool) -> None:
+    newest = None if age is None else NOW - age
+    assert is_overdue(Export(), newest, NOW) is overdue
+    assert arrives(Export(), newest, NOW).passed is not overdue
+
+
+def test_a_file_that_came_in_time_is_told_with_its_age() -> None:
+    result = arrives(Export(), NOW - timedelta(hours=3, minutes=30), NOW)
+    assert result.description == "The newest file is 3 h 30 min old, one is expected every 24 h."
+    assert numbers(result) == {
+        "expected_every_hours": 24.0,
+        "hours": 3.5,
+        "newest_file": (NOW - timedelta(hours=3.5)).timestamp(),
+    }
+
+
+def test_an_export_that_stopped_is_an_error_that_says_what_to_do() -> None:
+    result = arrives(Export(workflow_id="WKF12"), NOW - timedelta(days=3), NOW)
+    assert (result.passed, result.severity) == (False, ERROR)
+    said = result.description or ""
+    assert said.startswith("The newest file is 3 d 0 h old")
+    assert "Look at workflow WKF12 in Campaign and start it again at once" in said
+    assert "opt-outs made in Campaign do not reach Dynamics 365 meanwhile" in said
+    assert "raise `expected_every_hours`" in said
+
+
+def test_which_workflow_is_meant_need_not_be_configured() -> None:
+    assert "Look at the export workflow" in (arrives(Export(), NOW - timedelta(days=3), NOW).description or "")
+
+
+def test_an_export_that_has_yet_to_begin_is_a_warning() -> None:
+    """A new installation is not broken, and an export that has another name than we look for is told all the same."""
+    result = arrives(Export(directory="d365_loads/exports", pattern="optout_*.csv*"), None, NOW)
+    assert (result.passed, result.severity) == (False, WARN)
+    assert "No file `optout_*.csv*` has been seen in d365_loads/exports yet." in (result.description or "")
+
+
+def test_names_that_cannot_be_taken_are_told_with_the_reason() -> None:
+    result = arrives(Export(), NOW, NOW, (("optout_link.csv", "a symbolic link"),))
+    assert result.passed
+    assert "Passed over in d365_loads/exports: 1." in (result.description or "")
+    [record] = numbers(result)["passed_over"].records
+    assert record.data == {"name": "optout_link.csv", "why": "a symbolic link"}
+
+
+# sftp_has_room
+
+
+@pytest.mark.parametrize(
+    ("used", "passed", "severity", "says"),
+    [
+        (0, True, WARN, "0% full"),
+        (79, True, WARN, "The SFTP is 79% full (79.0 of 100.0 GB)."),
+        (80, False, WARN, "80% full (80.0 of 100.0 GB). Remove what is no longer needed"),
+        (89, False, WARN, "89% full"),
+        (90, False, ERROR, "90% full"),
+        (100, False, ERROR, "100% full"),
+    ],
+)
+def test_room_is_told_as_campaigns_own_alerts_tell_it(
+    used: int, passed: bool, severity: dg.AssetCheckSeverity, says: str
+) -> None:
+    result = room(Export(), Storage(used * GB, 100 * GB))
+    assert (result.passed, result.severity) == (passed, severity)
+    assert says in (result.description or "")
+    assert numbers(result) == {
+        "share_used": used / 100,
+        "used_bytes": used * GB,
+        "size_bytes": 100 * GB,
+        "not_tidied_up": 0,
+    }
+
+
+@pytest.mark.parametrize(("after", "hint"), [("keep", True), ("archive", True), ("delete", False)])
+def test_the_configuration_that_makes_room_is_named_where_it_is_not_used(after: Any, hint: bool) -> None:
+    assert ("`export.after: delete`" in (room(Export(after=after), Storage(9, 10)).description or "")) is hint
+
+
+def test_a_server_that_does_not_tell_is_not_full() -> None:
+    result = room(Export(), None)
+    assert result.passed
+    assert result.description == "The SFTP does not tell how full it is."
+
+
+def test_files_that_cannot_be_tidied_up_are_a_warning_before_they_fill_it() -> None:
+    result = room(Export(), Storage(1, 10), ["optout_1.csv may not be removed.", "optout_2.csv may not be removed."])
+    assert (result.passed, result.severity) == (False, WARN)
+    assert (result.description or "").endswith("tidied up: 2. The first: optout_1.csv may not be removed.")
+    assert numbers(result)["not_tidied_up"] == 2
+
+
+def test_one_look_answers_both() -> None:
+    look = Look([], [], [], NOW, Storage(1, 10), (("a", "a folder"),), ["trouble"])
+    results = {result.check_name: result for result in watch_results(Export(), look, NOW)}
+    assert results.keys() == {"export_arrives_in_time", "sftp_has_room"}
+    assert "passed_over" in numbers(results["export_arrives_in_time"])
+    assert numbers(results["sftp_has_room"])["not_tidied_up"] == 1
+
+
+# opt_outs_agree
+
+
+@pytest.mark.parametrize(
+    ("found", "passed", "says"),
+    [
+        (Parity(contacts=200, compared=400), True, "Of 200 contacts that were read on both sides, all opt-outs agree."),
+        (Parity(contacts=200, compared=400, on_the_way=3), True, "3 opt-outs are on their way"),
+        (
+            Parity(contacts=1_200, compared=1_200, differing={"blackListEmail": ["a", "b"]}, on_the_way=1),
+            False,
+            "Of 1,200 contacts that were read on both sides, 2 opt-outs differ for longer than they should.",
+        ),
+        (Parity(), True, "No contact was compared"),
+        (Parity(kept_back=200), True, "the day's engine calls are spent"),
+        (Parity(contacts=199, unanswered=1), True, "all opt-outs agree. Campaign did not answer for 1 contacts."),
+        (Parity(unanswered=200), False, "Campaign did not answer for 200 contacts."),
+    ],
+)
+def test_what_the_comparison_says(found: Parity, passed: bool, says: str) -> None:
+    result = agree(PROFILE, found)
+    assert (result.passed, result.asset_key) == (passed, PROFILE)
+    assert result.severity is (ERROR if found.wrong else WARN)
+    assert says in (result.description or "")
+
+
+def test_a_comparison_that_fails_names_attributes_and_ids_and_what_to_do() -> None:
+    ids = [f"id-{n}" for n in range(7)]
+    result = agree(PROFILE, Parity(contacts=9, compared=18, differing={"ccpaOptOut": ["x"], "blackListEmail": ids}))
+    told = numbers(result)
+    assert [record.data for record in told.pop("attributes").records] == [
+        {"attribute": "blackListEmail", "records": 7, "ids": "id-0, id-1, id-2, id-3, id-4"},
+        {"attribute": "ccpaOptOut", "records": 1, "ids": "x"},
+    ]
+    assert told == {
+        "contacts": 9,
+        "compared": 18,
+        "differing": 8,
+        "on_the_way": 0,
+        "unanswered": 0,
+        "kept_back_by_budget": 0,
+    }
+    assert "sync-assets rejects" in (result.description or "")
