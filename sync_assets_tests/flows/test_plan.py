@@ -129,7 +129,7 @@ def flown(program: Program) -> dict[str, Any]:
             read_again = any(runtime.ledger.unread(config.table, 1) for config in tables)
 
     asyncio.run(fly())
-    found = document(runtime, runtime.calls)
+    found = document(runtime, runtime.calls, runtime.opt_outs)
     runtime.close()
     return found
 
