@@ -166,7 +166,8 @@ class Orchestra:
         def moved(found: re.Match[str]) -> str:
             return (datetime.fromisoformat(found[0]) - back).isoformat()
 
-        self._cursors[sensor] = re.sub(r'(?<=")\d{4}-\d\d-\d\dT[\d:.]+(Z|[+]00:00)(?=")', moved, self._cursors[sensor] or "")
+        moment = r'(?<=")\d{4}-\d\d-\d\dT[\d:.]+(Z|[+]00:00)(?=")'
+        self._cursors[sensor] = re.sub(moment, moved, self._cursors[sensor] or "")
 
     def capture(self) -> None:
         """Without Dagster, and so is `push`: what a test needs to stand, but is not about."""
