@@ -10,20 +10,30 @@ import polars as pl
 from sync_assets.opt_out.names import DECISIONS
 from sync_assets.opt_out.store import Part, Store
 
+PARTS_TOGETHER = 50
+"""Parts that one manifest names: it is written anew with each of them, and a first file may have millions of rows."""
+
 
 class Audit:
     """The decisions of one run, beside those that other runs left in the partition. Each frame is visible at once."""
 
     def __init__(self, store: Store, partition: str, run_id: str) -> None:
         self._store, self._partition = store, partition
-        self._run = f"{run_id}-{uuid.uuid4().hex[:8]}"  # a step that is tried again keeps its run's id
-        self._parts: list[Part] = []
+        self._run_id = run_id
+        self._begin()
         self.reasons: Counter[tuple[str, str]] = Counter()
         """(reason, side written or "") -> how many."""
+
+    def _begin(self) -> None:
+        """A manifest of its own: what several of them name adds up."""
+        self._run = f"{self._run_id}-{uuid.uuid4().hex[:8]}"  # a step that is tried again keeps its run's id
+        self._parts: list[Part] = []
 
     def keep(self, frame: pl.DataFrame) -> None:
         if not frame.height:
             return
+        if len(self._parts) == PARTS_TOGETHER:
+            self._begin()
         asset = DECISIONS.path
         name = f"{self._run}-{len(self._parts) + 1:05}"
         self._parts.append(self._store.write(asset, self._partition, name, frame))

@@ -154,40 +154,40 @@ def test_sensors_alone_carry_a_file_to_d365_and_its_echo_changes_nothing(orchest
     assert not rest(orchestra)
 
 
-def test_sensors_alone_carry_what_a_poll_finds_without_any_file(orchestra: Orchestra) -> None:
+def polling(orchestra: Orchestra, last: datetime | None = None) -> Orchestra:
+    """Profiles are polled every five minutes; the last poll began then."""
     orchestra.program.opt_out["poll_profiles_minutes"] = 5
     orchestra.reload()
-    [first], _ = apart(rest(orchestra))
-    [partition] = first.days(EXPORT)
-    assert values(first, EXPORT, partition)["engine_calls"] == 1  # 20 profiles are one page
-    began = poll_of(partition)
-    assert orchestra.runtime.ledger.last_noted(POLL) == began
+    if last:
+        orchestra.runtime.ledger.note(POLL, last)
+    return orchestra
 
+
+def test_sensors_alone_carry_what_a_poll_finds_without_any_file(orchestra: Orchestra) -> None:
+    polling(orchestra, datetime.now(UTC) - timedelta(minutes=5))
     id_ = next(opted_in(orchestra.program))
     set_campaign(orchestra.program, id_, blackListEmail=True)
-    assert not rest(orchestra)  # not before it is due
-    orchestra.program.opt_out["poll_profiles_minutes"] = 1
-    _polled(orchestra, ago=timedelta(minutes=1))
-    [second], _ = apart(rest(orchestra))
+    [run], _ = apart(rest(orchestra))
+    [partition] = run.days(EXPORT)
     assert sides(orchestra.program, id_) == (True, True)
-    [partition] = second.days(EXPORT)
+    assert table(run.metadata(DECISIONS, partition), "by_reason") == [("Campaign is newer", 1, "d365")]
     assert orchestra.runtime.ledger.last_noted(POLL) == poll_of(partition)
-    assert table(second.metadata(DECISIONS, partition), "by_reason") == [("Campaign is newer", 1, "d365")]
     assert not list(exports(orchestra.program).iterdir())
 
 
-def _polled(orchestra: Orchestra, ago: timedelta) -> None:
-    """As if the last poll had begun so long ago: in a ledger of its own, which knows what stands on both sides."""
-    orchestra.program.more = {"SYNC_ASSETS_LEDGER_URL": f"sqlite:///{orchestra.program.home / 'other.db'}"}
-    orchestra.reload()
-    orchestra.capture()
-    orchestra.runtime.ledger.note(POLL, datetime.now(UTC) - ago)
+def test_the_first_poll_reads_all_profiles_and_none_follows_before_it_is_due(orchestra: Orchestra) -> None:
+    since = orchestra.program.sandbox.admin.last()
+    [run], others = apart(rest(polling(orchestra)))
+    [partition] = run.days(EXPORT)
+    told = values(run, EXPORT, partition)
+    assert (told["rows"], told["engine_calls"]) == (N, 1)  # one page
+    assert not others
+    assert not rest(orchestra)
+    assert writes(orchestra.program, since) == {"d365": 0, "campaign": 0}
 
 
 def test_a_poll_reads_what_changed_since_the_last_one_began(orchestra: Orchestra) -> None:
-    orchestra.program.opt_out["poll_profiles_minutes"] = 5
-    orchestra.reload()
-    orchestra.runtime.ledger.note(POLL, datetime.now(UTC) - timedelta(minutes=5))
+    polling(orchestra, datetime.now(UTC) - timedelta(minutes=5))
     old, new, *_ = opted_in(orchestra.program)
     for id_, age in ((old, timedelta(minutes=30)), (new, timedelta(minutes=1))):
         moment = f"{datetime.now(UTC) - age:%Y-%m-%d %H:%M:%S}.000Z"
@@ -325,7 +325,8 @@ def test_runs_of_one_day_add_up_in_its_audit(orchestra: Orchestra) -> None:
 def test_an_opt_out_that_is_refused_leaves_the_run_green_and_its_check_red(orchestra: Orchestra) -> None:
     id_ = next(opted_in(orchestra.program))
     set_d365(orchestra.program, id_, donotemail=True)
-    orchestra.program.sandbox.admin.fault("campaign", "rst", method="PATCH", path="/profile/")
+    body = "RST-360011 An error has occurred.\nThe value of attribute blackListEmail is not valid"
+    orchestra.program.sandbox.admin.fault("campaign", "status", status=500, body=body, method="PATCH", path=id_)
     runs = rest(orchestra)
     told = [run.check("no_opt_out_is_refused") for run in runs if TO_CAMPAIGN in _materialised(run)][-1]
     assert (told.passed, told.severity) == (False, dg.AssetCheckSeverity.WARN)
@@ -387,9 +388,7 @@ def test_a_file_that_nobody_has_read_is_not_done_with_by_deciding(orchestra: Orc
 
 
 def test_nor_is_a_poll_made_by_deciding(orchestra: Orchestra) -> None:
-    orchestra.program.opt_out["poll_profiles_minutes"] = 5
-    orchestra.reload()
-    [request] = orchestra.asked(FILE)
+    [request] = polling(orchestra).asked(FILE)
     assert not orchestra.materialize(DECISIONS, request.partition_key).success
     assert orchestra.runtime.ledger.last_noted(POLL) is None
 

@@ -180,15 +180,19 @@ def test_every_decision_stands_in_the_audit(program: Program) -> None:
     program.sync()
     kept = pl.read_parquet(program.home / "dagster" / "parquet" / "opt_out" / "decisions" / "*" / "*.parquet")
     [decision] = kept.filter(pl.col("contact") == id_).rows(named=True)
-    assert decision | {
-        "column": "donotemail",
-        "attribute": "blackListEmail",
-        "d365": True,
-        "campaign": False,
-        "campaign_changed": changed,
-        "value": False,
-        "write": "d365",
-        "reason": "Campaign is newer",
-    } == decision
+    assert (
+        decision
+        | {
+            "column": "donotemail",
+            "attribute": "blackListEmail",
+            "d365": True,
+            "campaign": False,
+            "campaign_changed": changed,
+            "value": False,
+            "write": "d365",
+            "reason": "Campaign is newer",
+        }
+        == decision
+    )
     assert decision["source"].startswith(f"{name}@")
     assert decision["d365_modified"] < decision["campaign_changed"]

@@ -176,7 +176,7 @@ class TestPolarityByLabels:
         )
 
     @pytest.mark.parametrize("type_", ["boolean", "picklist"])
-    @pytest.mark.parametrize("label", [*ALLOWING, "ALLOW", "Opt-In", " Opt  in ", "Send"])
+    @pytest.mark.parametrize("label", [*sorted(ALLOWING), "ALLOW", "Opt-In", " Opt  in ", "Send"])
     def test_words_for_allow(self, label: str, type_: ColumnType) -> None:
         table = having(Column("new_x", type_, labels={0: "?", 1: label}))
         [problem] = problems({"new_x": "blackList"}, table)
@@ -186,7 +186,7 @@ class TestPolarityByLabels:
         assert opt_out_columns(config({"new_x": {"to": "blackList", "inverted": True}}), table)
 
     @pytest.mark.parametrize("type_", ["boolean", "picklist"])
-    @pytest.mark.parametrize("label", [*REFUSING, "DO NOT ALLOW", "Opt-Out", "Do Not Send"])
+    @pytest.mark.parametrize("label", [*sorted(REFUSING), "DO NOT ALLOW", "Opt-Out", "Do Not Send"])
     def test_words_for_do_not(self, label: str, type_: ColumnType) -> None:
         table = having(Column("new_x", type_, labels={0: "?", 1: label}))
         [problem] = problems({"new_x": {"to": "blackList", "inverted": True}}, table)

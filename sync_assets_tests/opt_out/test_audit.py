@@ -1,0 +1,52 @@
+"""The audit: each frame is visible at once, and what other runs have told stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from sync_assets.opt_out.audit import PARTS_TOGETHER, Audit
+from sync_assets.opt_out.names import DECISIONS
+from sync_assets.opt_out.store import LocalStore, Parts
+
+PARTITION = "optout_1.csv@2026-11-24T06:00:00Z"
+
+
+def decisions(*contacts: str, reason: str = "an opt-out wins", write: str | None = "d365") -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "contact": contacts,
+            "reason": [reason] * len(contacts),
+            "write": pl.Series([write] * len(contacts), dtype=pl.String),
+        }
+    )
+
+
+def kept(store: LocalStore) -> list[str]:
+    return sorted(id_ for frame in Parts(store, DECISIONS.path, [PARTITION]) for id_ in frame["contact"])
+
+
+def test_each_frame_is_visible_at_once_however_many_there_are(tmp_path: Path) -> None:
+    store, told = LocalStore(tmp_path), list[str]()
+    audit = Audit(store, PARTITION, "run")
+    for number in range(2 * PARTS_TOGETHER + 3):
+        audit.keep(decisions(f"{number:04}"))
+        told.append(f"{number:04}")
+        assert kept(store) == told
+
+
+def test_what_other_runs_have_told_stays_also_that_of_the_same_run_tried_again(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    for run, contact in (("one", "a"), ("other", "b"), ("one", "c")):
+        Audit(store, PARTITION, run).keep(decisions(contact))
+    assert kept(store) == ["a", "b", "c"]
+
+
+def test_decisions_are_counted_by_reason_and_side(tmp_path: Path) -> None:
+    audit = Audit(LocalStore(tmp_path), PARTITION, "run")
+    audit.keep(decisions("a", "b"))
+    audit.keep(decisions("c"))
+    audit.keep(decisions("d", reason="both sides agree", write=None))
+    audit.keep(decisions())
+    assert audit.reasons == {("an opt-out wins", "d365"): 3, ("both sides agree", ""): 1}
