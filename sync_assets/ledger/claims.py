@@ -127,6 +127,7 @@ class Claims(TiedRecords, OptOutRows):
                 moved.append(rules.answered(stand, verdict))
                 (settled if verdict.state == State.SETTLED else open_).append(verdict)
             self._bulk.for_each(connection, _SETTLED, settled)
+            self._erased = self._erased or bool(settled)
             self._bulk.for_each(connection, _OPEN, open_)
             self._bulk.for_seqs(connection, "DELETE FROM sync_record", [stand.seq for stand in removed])
             if self._tied(connection):

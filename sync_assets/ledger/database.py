@@ -70,6 +70,24 @@ class Database:
                 self._pragma("busy_timeout = 0", "wal_checkpoint(TRUNCATE)")
         self._engine.dispose()
 
+    def rewrite(self, most_bytes: int) -> None:
+        """SQLite: write the file anew, without what lies between its rows, if no more than `most_bytes` is left of it.
+
+        `secure_delete` overwrites what is deleted, but not the copies that stay behind when a page is split and its
+        rows move: a row that grows does that to its neighbours. Left undone while another process is at work.
+        """
+        if not self.sqlite:
+            return
+        with suppress(LedgerError), self._plain(), closing(self._engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            pages, free, size = (
+                cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+            )
+            if (pages - free) * size <= most_bytes:
+                cursor.execute("PRAGMA busy_timeout = 2000")
+                cursor.execute("VACUUM")
+            cursor.close()
+
     @contextmanager
     def read(self) -> Generator[Connection]:
         """A transaction that only reads. LedgerError if the database fails."""

@@ -17,6 +17,11 @@ from sync_assets.ledger.room import Clock
 from sync_assets.ledger.waiting import Waiting
 
 
+REWRITTEN_UP_TO = 128 * 1024 * 1024
+"""Bytes of a ledger in SQLite that is rewritten when payloads were erased: some half a million settled records, half a
+second. Larger ones belong into PostgreSQL, whose autovacuum does that by itself."""
+
+
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -44,6 +49,9 @@ class Ledger(Captures, Claims, Holds, OptOuts, OptOutFiles, Replays, Reports, Wa
         return cls(database, clock)
 
     def close(self) -> None:
+        """Leaves nothing of erased payloads in SQLite's file, as long as that is of a moderate size."""
+        if self._erased and not any(counts.pending for counts in self.counts().values()):
+            self._database.rewrite(REWRITTEN_UP_TO)
         self._database.close()
 
     def __enter__(self) -> Self:

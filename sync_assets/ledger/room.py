@@ -44,6 +44,7 @@ class Room:
         self._database = database
         self._clock = clock
         self._bulk: Bulk = SqliteBulk() if database.sqlite else PostgresBulk()
+        self._erased = False  # whether payloads were erased since it was opened
 
     def _now(self) -> int:
         return times.to_micros(self._clock())

@@ -106,6 +106,7 @@ class Parties:
                     f"Another run has been at the opt-outs for over {wait_seconds:.0f} s.", "Let it finish first."
                 )
             await asyncio.sleep(0.25)
+            await asyncio.to_thread(release_dead, self.ledger)  # who holds it may be killed while we wait
 
 
 @asynccontextmanager

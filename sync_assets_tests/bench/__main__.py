@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="how long a push with latency takes")
     parser.add_argument("--changes", type=int, help="of `latency`")
     parser.add_argument("--gzip", action="store_true", help="the feed is gzipped, as Dataverse's own is")
+    parser.add_argument("--labels", action="store_true", help="peers ask for labels, which ours has from the metadata")
     parser.add_argument("--peers", choices=("all", "light", "none"), help="light: none that has to be installed")
     parser.add_argument("--quick", action="store_true", help="a smoke test; says nothing about speed")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
@@ -71,7 +72,7 @@ def main() -> None:
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
     if arguments.what == "scale" and arguments.rows:
         settings = replace(settings, large=arguments.rows)
-    settings = replace(settings, gzip=arguments.gzip)
+    settings = replace(settings, gzip=arguments.gzip, labels=arguments.labels)
     here = machine()
     reports = benches(arguments.what, settings)
     if arguments.json:

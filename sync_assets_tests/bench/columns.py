@@ -54,6 +54,19 @@ def select_name(name: str) -> str:
     return f"_{name}_value" if COLUMNS.get(name) == "lookup" else name
 
 
+LABEL = "@OData.Community.Display.V1.FormattedValue"
+LABELLED = frozenset(
+    {"picklist", "state", "status", "boolean", "date", "datetime", "money", "decimal", "double", "integer", "lookup"}
+)
+"""Types whose values Dataverse also shows as people read them, if asked to (dataverse-web-api.md section 2.4)."""
+
+
+def prefer(page_rows: str, labels: bool) -> str:
+    """The header by which a peer asks for a tracked page; labels: with formatted values, its only way to labels."""
+    wanted = f',odata.include-annotations="{LABEL[1:]}"' if labels else ""
+    return f"odata.track-changes,odata.maxpagesize={page_rows}{wanted}"
+
+
 def entity_definition() -> dict[str, Any]:
     """As much of the table's metadata as Microsoft's client asks for before it lists rows."""
     return {"LogicalName": TABLE_NAME, "EntitySetName": SET_NAME, "PrimaryIdAttribute": KEY}

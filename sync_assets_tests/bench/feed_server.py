@@ -1,8 +1,9 @@
 """Dataverse as the benchmark reads it: a change feed of any number of rows, from pages made beforehand.
 
-`python -m sync_assets_tests.bench.feed_server [--page-rows N] [--gzip]`. Organisation URL:
+`python -m sync_assets_tests.bench.feed_server [--page-rows N] [--gzip] [--labels]`. Organisation URL:
 `http://127.0.0.1:<port>/<rows>`, so that one server has tables of every size. Pages have as many rows as
 `odata.maxpagesize` asks for, at most N; the last one carries a delta link, behind which nothing ever changes.
+With `--labels` whoever asks for annotations gets formatted values, too.
 """
 
 from __future__ import annotations
@@ -25,14 +26,15 @@ _ODATA = "OData-Version: 4.0\r\n"
 class Feed:
     """All that the server knows; connections share it."""
 
-    def __init__(self, page_rows: int, gzip: bool) -> None:
+    def __init__(self, page_rows: int, gzip: bool, labels: bool) -> None:
         self.page_rows, self.gzip = page_rows, gzip
         self.templates = [PageTemplate(seed, page_rows) for seed in range(DISTINCT_PAGES)]
+        self.labelled = [PageTemplate(seed, page_rows, labels=True) for seed in range(DISTINCT_PAGES if labels else 0)]
         if gzip:
-            for template in self.templates:
+            for template in [*self.templates, *self.labelled]:
                 template.packed_page(page_ids(0, 1), ("nextLink", ""))  # compressed now, not under the clock
 
-    def page(self, base: str, rows: int, size: int, number: int, *, packed: bool) -> bytes:
+    def page(self, base: str, rows: int, size: int, number: int, *, packed: bool, labels: bool) -> bytes:
         left = rows - number * size
         more = left > size
         address = f"{base}/{SET_NAME}?$skiptoken={number + 1}" if more else f"{base}/{SET_NAME}?$deltatoken=end"
@@ -40,7 +42,7 @@ class Feed:
         count = min(left, size)
         if count <= 0:
             return answer("200 OK", f'{{"value":[],"@odata.{link[0]}":{json.dumps(link[1])}}}'.encode(), _ODATA)
-        template = self.templates[number % len(self.templates)]
+        template = (self.labelled if labels and self.labelled else self.templates)[number % DISTINCT_PAGES]
         if packed:
             body = template.packed_page(page_ids(number, count), link)
             return answer("200 OK", body, f"{_ODATA}Content-Encoding: gzip\r\n")
@@ -66,8 +68,8 @@ class Organisation(Connection):
             if "$deltatoken" in query:
                 number = -(-rows // size)  # behind the last page: nothing
             base = f"http://{_host(head)}/{rows}/api/data/v9.2"
-            packed = feed.gzip and b"gzip" in head
-            self.transport.write(feed.page(base, rows, size, number, packed=packed))
+            packed, labels = feed.gzip and b"gzip" in head, b"include-annotations" in head
+            self.transport.write(feed.page(base, rows, size, number, packed=packed, labels=labels))
 
 
 def _host(head: bytes) -> str:
@@ -79,8 +81,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--page-rows", type=int, default=5000)
     parser.add_argument("--gzip", action="store_true")
+    parser.add_argument("--labels", action="store_true")
     arguments = parser.parse_args()
-    Organisation.feed = Feed(arguments.page_rows, arguments.gzip)
+    Organisation.feed = Feed(arguments.page_rows, arguments.gzip, arguments.labels)
     serve(Organisation)
 
 

@@ -29,7 +29,11 @@ def capture(stage: Stage) -> Report:
     runs: dict[str, Callable[[], Run]] = {LIMIT: lambda: run(module("raw_client", "read", url))}
     runs |= {ours(ledgers): lambda one=ledgers: _first_load(stage, one) for ledgers in stage.databases}
     commands = ready(READING, settings.peers, report.say)
-    runs |= {name: reader(command, url, settings.page_rows) for name, command in commands.items()}
+    runs |= {
+        name: reader(command, url, settings.page_rows, labels=settings.labels) for name, command in commands.items()
+    }
+    if settings.labels:
+        report.say("Peers also ask for the labels of choices (formatted values); ours have them from the metadata.")
     found = rounds(runs, settings.repeat, report.say)
     report.results = with_limit(found)
     _compare_with_peers(stage, report)

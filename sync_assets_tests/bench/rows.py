@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from random import Random
 
-from sync_assets_tests.bench.columns import COLUMNS, KEY, OPTIONS, select_name
+from sync_assets_tests.bench.columns import COLUMNS, KEY, LABEL, LABELLED, OPTIONS, select_name
 
 _FIRST = ["Ada", "Jürgen", "Siân", "Zoë", "Aoife", "Hans-Peter", "Łukasz", "Mary Jane", "François", "Ngọc", "Олена"]
 _LAST = ["Byron", "O'Neill", "Müller-Lüdenscheidt", "McDonald", "Ó Briain", "García Márquez", "佐藤", "von der Leyen"]
@@ -52,9 +52,9 @@ def page_ids(number: int, size: int) -> list[bytes]:
 class PageTemplate:
     """One page of rows without its ids: the texts before, between and behind them."""
 
-    def __init__(self, seed: int, size: int) -> None:
+    def __init__(self, seed: int, size: int, *, labels: bool = False) -> None:
         chance = Random(seed)
-        rows = [row_text(chance).partition(PLACEHOLDER.decode()) for _ in range(size)]
+        rows = [row_text(chance, labels=labels).partition(PLACEHOLDER.decode()) for _ in range(size)]
         self._before: list[bytes] = []
         behind = '{"@odata.context":"$metadata#contacts","value":['
         for before, _, after in rows:
@@ -95,14 +95,18 @@ class PageTemplate:
             squeeze.flush(zlib.Z_SYNC_FLUSH)
 
 
-def row_text(chance: Random) -> str:
-    """One row as JSON, with PLACEHOLDER for its id."""
+def row_text(chance: Random, *, labels: bool = False) -> str:
+    """One row as JSON, with PLACEHOLDER for its id. labels: with values as people read them, where there are any."""
     made = {"@odata.etag": json.dumps(f'W/"{chance.randrange(10**8)}"'), KEY: f'"{PLACEHOLDER.decode()}"'}
     made["modifiedon"] = _time(chance)
     for name, type_ in COLUMNS.items():
         shown = select_name(name)
         empty = 0.7 if name in _RARE else 0.0 if name in _NEVER else _EMPTY.get(type_, 0.25 if type_ == "string" else 0)
-        made[shown] = "null" if chance.random() < empty else _MAKERS[type_](name, chance)
+        made[shown] = value = "null" if chance.random() < empty else _MAKERS[type_](name, chance)
+        if labels and value != "null" and type_ in LABELLED:
+            plain = value.strip('"')
+            label = OPTIONS[name][int(plain)] if name in OPTIONS else f"as shown: {plain}"
+            made[f"{shown}{LABEL}"] = json.dumps(label)
     return "{" + ",".join(f'"{name}":{value}' for name, value in made.items()) + "}"
 
 

@@ -60,8 +60,9 @@ class PushServer:
 
 
 @contextmanager
-def feed_server(page_rows: int = 5000, *, gzip: bool = False) -> Iterator[FeedServer]:
-    with _server("feed_server", "--page-rows", str(page_rows), *(["--gzip"] if gzip else [])) as base:
+def feed_server(page_rows: int = 5000, *, gzip: bool = False, labels: bool = False) -> Iterator[FeedServer]:
+    switches = [name for name, on in (("--gzip", gzip), ("--labels", labels)) if on]
+    with _server("feed_server", "--page-rows", str(page_rows), *switches) as base:
         yield FeedServer(base)
 
 

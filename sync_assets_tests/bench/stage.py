@@ -21,7 +21,8 @@ Peers = Literal["all", "light", "none"]
 @dataclass(frozen=True)
 class Settings:
     """rows: of a capture. records: of a push without latency. large: rows of the larger side of `scale`; the smaller
-    one has a tenth. seconds: how long pushes with latency, peers and limits write. changes: of `latency`."""
+    one has a tenth. seconds: how long pushes with latency, peers and limits write. changes: of `latency`.
+    labels: peers ask for the labels of choices, too, as whoever wants them must; ours come from the metadata."""
 
     rows: int = 200_000
     records: int = 20_000
@@ -32,6 +33,7 @@ class Settings:
     changes: int = 50
     peers: Peers = "all"
     gzip: bool = False
+    labels: bool = False
 
     @classmethod
     def quick(cls) -> Settings:
@@ -140,7 +142,7 @@ def _with_database(done: Run, seconds: float) -> Run:
 @contextmanager
 def stage(settings: Settings) -> Iterator[Stage]:
     with ExitStack() as running:
-        feed = running.enter_context(feed_server(settings.page_rows, gzip=settings.gzip))
+        feed = running.enter_context(feed_server(settings.page_rows, gzip=settings.gzip, labels=settings.labels))
         campaign = running.enter_context(push_server())
         databases = [running.enter_context(ledgers()) for ledgers in (sqlite_ledgers, postgres_ledgers)]
         yield Stage(settings, feed, campaign, databases)

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from sync_assets.d365.pages import Page, PageParser
-from sync_assets_tests.bench.columns import COLUMNS
+from sync_assets_tests.bench.columns import COLUMNS, LABEL, prefer
 from sync_assets_tests.bench.latency import latency
 from sync_assets_tests.bench.measure import ROOT, BenchError, Run, module, rounds, run
 from sync_assets_tests.bench.peers.known import READING, WRITING
@@ -51,7 +51,7 @@ def sane(report: Report) -> None:
 
 
 def read(link: str, *, packed: bool = False) -> Page:
-    headers = {"Prefer": "odata.track-changes,odata.maxpagesize=20", **({"Accept-Encoding": "gzip"} if packed else {})}
+    headers = {"Prefer": prefer("20", False), **({"Accept-Encoding": "gzip"} if packed else {})}
     with urllib.request.urlopen(urllib.request.Request(link, headers=headers)) as answer:
         assert (answer.headers["Content-Encoding"] == "gzip") == packed
         body = gzip.decompress(answer.read()) if packed else answer.read()
@@ -79,6 +79,16 @@ def test_the_feed_gives_as_many_different_rows_as_asked_for_the_same_ones_each_t
     assert len(set(ids)) == 50
     assert ids != sorted(ids)
     assert first[0].rows.width == len(COLUMNS) + 2
+
+
+def test_who_asks_for_labels_gets_them() -> None:
+    with feed_server(20, labels=True) as server:
+        link = f"{server.url(20)}/api/data/v9.2/contacts"
+        for labels in (False, True):
+            asked = urllib.request.Request(link, headers={"Prefer": prefer("20", labels)})
+            with urllib.request.urlopen(asked) as answer:
+                row = json.load(answer)["value"][0]
+            assert (row.get(f"statuscode{LABEL}") in ("Active", "Inactive")) == labels
 
 
 def test_campaign_answers_with_the_record_after_its_time_and_notices_a_key_that_comes_twice() -> None:

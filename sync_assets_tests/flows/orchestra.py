@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.instance.ref import InstanceRef
 
 from sync_assets.definitions import build_definitions
 from sync_assets.ingress.flows import capture_table, push_table
@@ -43,11 +44,11 @@ class Run:
             event.asset_check_evaluation_data.check_name: event.asset_check_evaluation_data.passed for event in found
         }
 
-    def check(self, name: str) -> dg.AssetCheckEvaluation:
-        """What a check said last."""
+    def check(self, name: str, key: dg.AssetKey | None = None) -> dg.AssetCheckEvaluation:
+        """What a check said last; `key`: of that asset, where several have one of that name."""
         found = self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
         told = [event.asset_check_evaluation_data for event in found]
-        return [one for one in told if one.check_name == name][-1]
+        return [one for one in told if one.check_name == name and key in (None, one.asset_key)][-1]
 
     @property
     def checked(self) -> set[str]:
@@ -81,7 +82,7 @@ class Run:
 
 @dataclass
 class Orchestra:
-    """`instance`: one in the program's DAGSTER_HOME."""
+    """`instance`: any, in memory where a test is not about what Dagster keeps: runs take a third of the time."""
 
     program: Program
     instance: dg.DagsterInstance
@@ -101,8 +102,9 @@ class Orchestra:
         The context is the code server's own: the one that Dagster builds for tests knows no dynamic partitions.
         """
         repository = self.definitions.get_repository_def()
+        in_memory = InstanceRef.from_dir(str(self.program.home))  # never opened: the instance itself is given, too
         with dg.SensorEvaluationContext(
-            self.instance.get_ref(),
+            self.instance.get_ref() if self.instance.is_persistent else in_memory,
             last_tick_completion_time=None,
             last_run_key=None,
             cursor=self._cursors.get(sensor),

@@ -18,6 +18,7 @@ import pytest
 
 from sync_assets.ingress.runs import under_way
 from sync_assets.ledger.opt_out_files import FileState
+from sync_assets.opt_out.parties import LEASE_SECONDS
 from sync_assets.opt_out.partitions import WORK
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.opt_outs import (
@@ -265,18 +266,28 @@ def test_two_syncs_at_once_do_the_work_once(either: Program) -> None:
     assert_quiet(program)
 
 
-def test_one_of_two_is_killed_and_the_other_ends_its_work(program: Program) -> None:
+def test_one_of_two_is_killed_and_the_one_that_waits_for_it_goes_on_at_once(program: Program) -> None:
     mine = contacts(program, 3)
     to_d365(program, *mine)
     admin = program.sandbox.admin
-    rule = admin.fault("d365", "slow", delay_ms=1500, path=r"\$batch", times=1)
+    rule = admin.fault("d365", "slow", delay_ms=20_000, path=r"\$batch", times=1)
     first = program.start("sync")
     wait_for(lambda: any(known["id"] == rule and known["fired"] for known in admin.fault_rules()))
+    since = admin.last()
     second = program.start("sync")
-    time.sleep(0.5)
+
+    def waits() -> bool:
+        """It has asked for metadata, as everybody does first, and then asks nothing more."""
+        before = admin.last()
+        time.sleep(1.0)
+        return second.poll() is None and since < before == admin.last()
+
+    wait_for(waits)
     first.kill()
     first.communicate()
+    killed = time.monotonic()
     _, errors = second.communicate(timeout=120)
     assert second.returncode == 0, errors
+    assert time.monotonic() - killed < LEASE_SECONDS / 2
     assert all(sides(program, id_)[0] for id_ in mine)
     assert_quiet(program)

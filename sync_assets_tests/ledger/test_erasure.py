@@ -40,3 +40,26 @@ def test_erased_payloads_are_gone_from_the_file(tmp_path: Path, size: int) -> No
         push(ledger)
     assert [file.name for file in tmp_path.iterdir()] == ["ledger.db"]
     assert PERSON.encode() not in path.read_bytes()
+
+
+def test_nothing_stays_between_the_rows_of_a_larger_ledger(tmp_path: Path) -> None:
+    """Rows of different lengths that grow when they are claimed: pages are split, and copies stay behind in them."""
+    path = tmp_path / "ledger.db"
+    with Ledger.open(f"sqlite:///{path}") as ledger:
+        page = [one | {"payload": one["payload"] + "x" * (n * 37 % 700)} for n, one in enumerate(people(2000, 300))]
+        capture(ledger, page=frame(page))
+        owner = "a worker's name, which is some hundred characters long".ljust(110)
+        while claimed := claim(ledger, owner, limit=64):
+            settle(ledger, "done", *reversed(claimed), owner=owner)
+    assert PERSON.encode() not in path.read_bytes()
+
+
+def test_what_is_still_to_be_sent_survives_that(tmp_path: Path) -> None:
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        capture(ledger, page=frame(people(20, 300)))
+        settle(ledger, "refused", *claim(ledger, limit=5), reason="no")
+        push(ledger)
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        assert sum(one.payload is not None for one in stored(ledger).values()) == 5
+        assert ledger.retry() == 5
+        assert len(claim(ledger, limit=10)) == 5

@@ -112,7 +112,7 @@ READING = (
     Peer("dlt rest_api to Parquet", _module("read_dlt"), _python("dlt")),
     Peer("Airbyte CDK", _module("read_airbyte"), _python("airbyte")),
 )
-"""Command arguments: the organisation's URL, rows in a page."""
+"""Command arguments: the organisation's URL, rows in a page, `labels` or nothing."""
 
 WRITING = (
     Peer("requests loop", _module("write_requests"), _ours("requests"), light=True),
@@ -141,8 +141,8 @@ def ready(peers: Sequence[Peer], which: str, say: Callable[[str], None]) -> dict
     return commands
 
 
-def reader(command: Sequence[str], url: str, page_rows: int) -> Callable[[], Run]:
-    return lambda: run([*command, url, str(page_rows)])
+def reader(command: Sequence[str], url: str, page_rows: int, *, labels: bool) -> Callable[[], Run]:
+    return lambda: run([*command, url, str(page_rows), "labels" if labels else ""])
 
 
 def writer(name: str, command: Sequence[str], url: str, bodies: Path, seconds: float) -> Callable[[], Run]:

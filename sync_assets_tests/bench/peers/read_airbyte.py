@@ -1,6 +1,6 @@
 """Peer, reading: Airbyte's CDK with a manifest for the same feed; its messages go to /dev/null.
 
-`python -m sync_assets_tests.bench.peers.read_airbyte URL PAGE_ROWS`, by a Python that has `airbyte-cdk`.
+`python -m sync_assets_tests.bench.peers.read_airbyte URL PAGE_ROWS LABELS`, by a Python that has `airbyte-cdk`.
 """
 
 import json
@@ -15,7 +15,7 @@ from airbyte_cdk.sources.declarative.concurrent_declarative_source import (  # p
     ConcurrentDeclarativeSource,
 )
 
-from sync_assets_tests.bench.columns import COLUMNS, KEY, SET_NAME, select_name
+from sync_assets_tests.bench.columns import COLUMNS, KEY, SET_NAME, prefer, select_name
 from sync_assets_tests.bench.meter import Meter
 
 NEXT = "@odata.nextLink"
@@ -26,7 +26,7 @@ JSON_TYPES = {
 }
 
 
-def manifest(url: str, page_rows: str) -> dict[str, Any]:
+def manifest(url: str, page_rows: str, labels: str) -> dict[str, Any]:
     types = {KEY: "string", "modifiedon": "string"}
     types |= {select_name(name): JSON_TYPES.get(type_, "string") for name, type_ in COLUMNS.items()}
     schema = {
@@ -47,7 +47,7 @@ def manifest(url: str, page_rows: str) -> dict[str, Any]:
                 "path": SET_NAME,
                 "http_method": "GET",
                 "request_parameters": {"$select": ",".join(types)},
-                "request_headers": {"Prefer": f"odata.track-changes,odata.maxpagesize={page_rows}"},
+                "request_headers": {"Prefer": prefer(page_rows, bool(labels))},
             },
             "record_selector": {
                 "type": "RecordSelector",
@@ -73,7 +73,7 @@ def manifest(url: str, page_rows: str) -> dict[str, Any]:
     }
 
 
-def main(url: str, page_rows: str) -> None:
+def main(url: str, page_rows: str, labels: str) -> None:
     of_stream = {"name": SET_NAME, "json_schema": {}, "supported_sync_modes": ["full_refresh"]}
     chosen = {"stream": of_stream, "sync_mode": "full_refresh", "destination_sync_mode": "overwrite"}
     with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere:
@@ -81,7 +81,9 @@ def main(url: str, page_rows: str) -> None:
         config.write_text("{}")
         catalog.write_text(json.dumps({"streams": [chosen]}))
         with Meter() as meter:
-            source = ConcurrentDeclarativeSource(source_config=manifest(url, page_rows), config={}, catalog=None)
+            source = ConcurrentDeclarativeSource(
+                source_config=manifest(url, page_rows, labels), config={}, catalog=None
+            )
             entrypoint = AirbyteEntrypoint(source)
             asked = entrypoint.parse_args(["read", "--config", str(config), "--catalog", str(catalog)])
             rows = 0

@@ -1,6 +1,6 @@
 """Peer, reading: dlt's rest_api source into Parquet files, its fastest way (reference/speed.md, D).
 
-`python -m sync_assets_tests.bench.peers.read_dlt URL PAGE_ROWS`, by a Python that has `dlt[parquet]`.
+`python -m sync_assets_tests.bench.peers.read_dlt URL PAGE_ROWS LABELS`, by a Python that has `dlt[parquet]`.
 """
 
 import os
@@ -10,19 +10,19 @@ import tempfile
 import dlt  # pyright: ignore[reportMissingImports]
 from dlt.sources.rest_api import rest_api_source  # pyright: ignore[reportMissingImports]
 
-from sync_assets_tests.bench.columns import COLUMNS, KEY, SET_NAME, select_name
+from sync_assets_tests.bench.columns import COLUMNS, KEY, SET_NAME, prefer, select_name
 from sync_assets_tests.bench.meter import Meter
 
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
 
 
-def main(url: str, page_rows: str) -> None:
+def main(url: str, page_rows: str, labels: str) -> None:
     select = ",".join([KEY, "modifiedon", *map(select_name, COLUMNS)])
     source = rest_api_source(
         {
             "client": {
                 "base_url": f"{url}/api/data/v9.2/",
-                "headers": {"Prefer": f"odata.track-changes,odata.maxpagesize={page_rows}"},
+                "headers": {"Prefer": prefer(page_rows, bool(labels))},
                 "paginator": {"type": "json_link", "next_url_path": "'@odata.nextLink'"},
             },
             "resources": [
