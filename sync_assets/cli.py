@@ -37,6 +37,10 @@ def main() -> None:
     """The console script. An error that is meant for people is one line on standard error and exit status 1."""
     from sync_assets.errors import SyncAssetsError, places  # noqa: PLC0415
 
+    # A command line that makes no sense is something that could not run; 2 has another meaning in the contract.
+    for kind in typer.BadParameter.__mro__:
+        if kind.__name__ == "UsageError":
+            kind.exit_code = 1  # pyright: ignore[reportAttributeAccessIssue]
     try:
         app()
     except SyncAssetsError as error:

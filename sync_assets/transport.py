@@ -52,6 +52,9 @@ def ssl_context(ca_bundle: Path | None = None) -> ssl.SSLContext:
     return context
 
 
+_REACH = "Check that address in the environment, and the network; nothing is lost, run it again later."
+
+
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """httpx over aiohttp: URLs travel exactly as given, and errors tell "not sent" from "outcome unknown"."""
 
@@ -98,9 +101,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 "Name the issuing authority's PEM file in SYNC_ASSETS_CA_BUNDLE.",
             ) from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError) as error:
-            raise NotSent(f"{place(request)} cannot be reached ({_cause(error)}).") from error
+            raise NotSent(f"{place(request)} cannot be reached ({_cause(error)}).", _REACH) from error
         except (aiohttp.ClientError, httpx.DecodingError, TimeoutError, OSError) as error:
-            raise OutcomeUnknown(f"{place(request)} gave no answer ({type(error).__name__}).") from error
+            raise OutcomeUnknown(f"{place(request)} gave no answer ({type(error).__name__}).", _REACH) from error
 
     async def aclose(self) -> None:
         if self._session:

@@ -16,7 +16,6 @@ from sync_assets.ledger.reports import Reports
 from sync_assets.ledger.room import Clock
 from sync_assets.ledger.waiting import Waiting
 
-
 REWRITTEN_UP_TO = 128 * 1024 * 1024
 """Bytes of a ledger in SQLite that is rewritten when payloads were erased: some half a million settled records, half a
 second. Larger ones belong into PostgreSQL, whose autovacuum does that by itself."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -77,6 +78,14 @@ def _clean(environment: dict[str, str]) -> dict[str, str]:
 def run_with_ui(contacts: int, port: int) -> int:
     """Serves until stopped. Returns the exit status."""
     console = Console()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise SyncAssetsError(
+                f"Port {port} is taken.", f"Write e.g. `sync-assets demo --port {port + 1}`."
+            ) from None
     # Stopped by whatever signal, also where a shell started us with SIGINT switched off: leave nothing running.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

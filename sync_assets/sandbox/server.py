@@ -156,6 +156,8 @@ class Sandbox:
             if env_file is not None:
                 lines = "".join(f"{name}={value}\n" for name, value in self.environment().items())
                 write_private(env_file, lines.encode())
+            if not until_stdin_closes:
+                self._say(env_file)
             await stopped.wait()
         finally:
             # Requests under way are cut off on purpose now; no need to report each
@@ -163,6 +165,14 @@ class Sandbox:
             if until_stdin_closes:
                 loop.remove_reader(sys.stdin.fileno())
             await self.stop()
+
+    def _say(self, env_file: Path | None) -> None:
+        """For whoever started it by hand: where everything is."""
+        environment = self.environment()
+        for name in ("D365_URL", "CAMPAIGN_URL", "CAMPAIGN_IMS_URL", "CAMPAIGN_SFTP_PORT", "SANDBOX_ADMIN_URL"):
+            print(f"{name}={environment[name]}", file=sys.stderr)  # noqa: T201
+        how = f"set -a; . {env_file}; set +a" if env_file else "give --env-file for all variables, secrets included"
+        print(f"To use it: {how}. Ctrl-C stops it.", file=sys.stderr, flush=True)  # noqa: T201
 
     def _totals(self) -> dict[str, Any]:
         """What each system holds: rows and records."""

@@ -1,0 +1,31 @@
+"""Memory stays flat: what a sync needs does not grow with the number of contacts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sync_assets_tests.program import Program
+from sync_assets_tests.sandbox_process import SandboxProcess
+
+MOST = 400
+"""MiB, for any number of contacts (100,000 were measured; README)."""
+
+
+def peak(home: Path, contacts: int) -> float:
+    """MiB resident at most in the process of a first `sync`."""
+    home.mkdir()
+    with SandboxProcess(contacts=contacts) as sandbox:
+        process = Program(sandbox, home).start("sync", "--json")
+        process.stdout and process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        assert sandbox.admin.engine_calls()["insert"] == contacts
+    return used.ru_maxrss / 1024
+
+
+def test_a_first_load_of_many_contacts_needs_little_more_memory_than_one_of_few(tmp_path: Path) -> None:
+    few, many = peak(tmp_path / "few", 2_000), peak(tmp_path / "many", 20_000)
+    assert many < MOST
+    assert many - few < 100  # two pages of 5,000 rows and what is on its way
