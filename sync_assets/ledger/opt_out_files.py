@@ -44,8 +44,8 @@ class OptOutFile:
 
     @property
     def partition(self) -> str:
-        """The key of its partition: a file that is written again is another one."""
-        return f"{self.name}@{self.modified:%Y-%m-%dT%H:%M:%SZ}"
+        """The key of its partition: a file that is written again is another one. Dagster takes no three dots in it."""
+        return f"{self.name.replace('...', '…')}@{self.modified:%Y-%m-%dT%H:%M:%SZ}"
 
 
 class OptOutFiles(OptOutRows):

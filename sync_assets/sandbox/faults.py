@@ -46,7 +46,8 @@ class Rule(msgspec.Struct, kw_only=True):
 
     def matches(self, method: str, path: str) -> bool:
         # `re` caches compiled patterns, so a rule can stay plain data
-        return (self.method is None or self.method == method) and (
+        # an SFTP operation is written small, an HTTP method in capitals; rules hold capitals
+        return (self.method is None or self.method == method.upper()) and (
             self.path is None or re.search(self.path, path) is not None
         )
 

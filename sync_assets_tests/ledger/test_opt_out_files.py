@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import dagster as dg
 import pytest
 
 from sync_assets.ledger import Ledger
@@ -25,6 +26,14 @@ def look(ledger: Ledger, *listed: Listed) -> dict[str, OptOutFile]:
 
 def look_at(ledger: Ledger, listed: Listed) -> OptOutFile:
     return look(ledger, listed)[listed[0]]
+
+
+def test_a_partition_key_is_one_that_dagster_takes() -> None:
+    moment = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
+    file = OptOutFile("optout_a...b.csv", moment, 10, moment, moment)
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("files", [file.partition])
+        assert instance.get_dynamic_partitions("files") == ["optout_a…b.csv@2026-11-24T04:00:00Z"]
 
 
 def test_a_file_is_first_seen_and_then_looked_at_again(ledger: Ledger, clock: Clock) -> None:
