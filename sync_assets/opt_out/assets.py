@@ -21,7 +21,7 @@ from sync_assets.ingress.assets import d365_key
 from sync_assets.ingress.preflight import findings_of
 from sync_assets.ingress.target import CONTACT
 from sync_assets.ledger import Reject
-from sync_assets.ledger.opt_out_files import POLL, FileState
+from sync_assets.ledger.opt_out_files import POLL, FileState, OptOutFile
 from sync_assets.ledger.opt_out_rules import Stated
 from sync_assets.opt_out import files, taking
 from sync_assets.opt_out.applying import TO_CAMPAIGN, TO_D365, Applied, write_campaign, write_d365
@@ -150,7 +150,7 @@ def _state(runtime: Runtime, partition: str, rows: Parts) -> Counter[Stated]:
         raise SyncAssetsError(
             f"The rows of {partition} have not been read yet.", f"Materialise {EXPORT.to_user_string()} along with it."
         )
-    moment = poll or (file and (time_in_name(file.name) or file.modified))
+    moment = poll or (file and _written_at(file))
     if moment is None:
         return Counter()  # changes in Dynamics 365; or a file that the ledger knows no more, and was taken long ago
     stated = taking.state(ledger, rows, attributes(runtime.config), partition, moment)
@@ -173,6 +173,12 @@ def _forget_copies(runtime: Runtime) -> None:
     long_ago = datetime.now(UTC) - timedelta(days=runtime.config.opt_out.export.keep_days)
     for asset in (EXPORT.path, REJECTED):
         prune(runtime.store, asset, long_ago)
+
+
+def _written_at(file: OptOutFile) -> datetime:
+    """When the file speaks, at the latest: the name's time may be that of another zone, and what it says must not
+    become newer by it than anything that happened since."""
+    return min(time_in_name(file.name) or file.modified, file.modified, datetime.now(UTC))
 
 
 async def _all_decided(runtime: Runtime, audit: Audit) -> tuple[Deciding, int]:

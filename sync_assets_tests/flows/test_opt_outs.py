@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -167,6 +168,23 @@ def test_a_profile_that_was_there_before_is_asked_and_never_loses_its_opt_out(pr
     assert done.status == 0, (done.problems, done.stopped)
     assert sides(program, plain["contactid"]) == (True, True)
     assert done.document["engine_calls"] == calls(insert=N, update=1, read=1)
+    assert_quiet(program)
+
+
+def test_a_file_named_by_a_clock_ahead_of_ours_makes_nothing_newer_than_it_is(program: Program) -> None:
+    """A server in another zone names files by its own time; a row whose value flips tells no new time of change."""
+    switch_on(program, "bidirectional")
+    program.sync()
+    id_ = next(id_ for id_ in sorted(program.profiles()) if sides(program, id_) == (False, False))
+    now = datetime.now(UTC)
+    header = "externalId,blackListEmail,blackListEmailLastModified,blackListPhone\n"
+    rows = "".join(f"{id_},{value},{now:%Y-%m-%dT%H:%M:%S}.000Z,\n" for value in (1, 0))
+    write_file(program, header + rows, f"optout_{now + 9 * HOUR:%Y%m%d_%H%M%S}.csv")
+    assert program.sync().status == 0
+    time.sleep(1.1)
+    set_d365(program, id_, donotemail=True)
+    assert program.sync().status == 0
+    assert sides(program, id_) == (True, True)
     assert_quiet(program)
 
 
