@@ -8,13 +8,14 @@ in a name is a matter of course; it must not take the rows behind it along.
 from __future__ import annotations
 
 import csv
+import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from sync_assets.config import canonical_attribute
+from sync_assets.config import OPT_OUT_ATTRIBUTES, canonical_attribute
 from sync_assets.opt_out.export_lines import MOST_CHARACTERS, BadExport
 
 GUID = r"^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"
@@ -24,7 +25,7 @@ FALSE = ("0", "false", "no")
 
 _guid = re.compile(GUID.replace("$", r"\Z"))
 _guid_inside = re.compile(GUID.strip("^$"))
-_identifier = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
+_CHANGED = "LastModified"
 _SIGNS = {"\t": "tab", " ": "a blank"}
 _NO_END = "the last line does not end: the file may be cut off"
 _TOO_LONG = f"longer than {MOST_CHARACTERS:,} characters: does a line end, or a quote close, too late?"
@@ -211,12 +212,14 @@ def _check_separator(header: str, needed: tuple[str, ...], missing: list[str], s
 
 
 def _missing(missing: list[str], names: list[str], header: str, needed: tuple[str, ...]) -> BadExport:
-    """Why the columns may be missing. Of the header itself only plain names are told, and only if it is one: without a
-    header, or without a line end behind it, somebody's data stands in its place."""
+    """Why the columns may be missing. Of the header itself only names that are Campaign's or much like the missing ones
+    are told, and only if it is one: without a header, or without a line end behind it, somebody's data stands there."""
     cause = _are_missing(missing)
     known = {_plain(name) for name in needed}
     if any(_plain(name) in known for name in names) and not any(map(_is_data, names)):
-        plain = [name for name in names if _identifier.match(name)]
+        of_campaign = {_plain(f"{name}{end}") for name in (*needed, *OPT_OUT_ATTRIBUTES) for end in ("", _CHANGED)}
+        near = {name for wanted in missing for name in difflib.get_close_matches(wanted, names, n=1)}
+        plain = [name for name in names if _plain(name) in of_campaign or name in near]
         others = f" and {len(names) - len(plain)} others" if len(plain) < len(names) else ""
         by_key = " or write the name of the key's column as `export.key_column`" if needed[0] in missing else ""
         return BadExport(

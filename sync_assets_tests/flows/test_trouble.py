@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from sync_assets_tests.program import CONTACT, Program, calls
 
@@ -100,19 +99,6 @@ def test_doctor_notices_that_the_key_identifies_nothing_and_counts_its_question(
     assert "Make externalId an identification key of profile" in failed["message"]
     assert program.sandbox.admin.engine_calls() == calls(read=1)
     assert program.json("status")[1]["engine_calls"] == calls(insert=50, read=1)
-
-
-def test_an_opt_out_direction_that_this_version_does_not_carry_out_is_told(program: Program) -> None:
-    program.more["SYNC_ASSETS_CONFIG"] = str(program.home / "with_opt_outs.yaml")
-    document = {
-        "privacy_acknowledged": True,
-        "tables": [program.table],
-        "opt_out": {"direction": "bidirectional", "mappings": {"donotemail": "blackListEmail"}},
-    }
-    (program.home / "with_opt_outs.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
-    status, _, errors = program.run("sync")
-    assert status == 0, errors
-    assert "opt_out.direction is bidirectional, but this version moves no opt-outs" in errors
 
 
 def test_an_unknown_table_is_named(program: Program) -> None:

@@ -326,10 +326,10 @@ def test_an_empty_file_is_refused(content: bytes) -> None:
 
 def test_missing_columns_are_named_and_so_is_what_stands_there() -> None:
     layout = replace(EMAIL, attributes=("blackListEmail", "blackListFax"))
-    told = refused(text(header="contactId,blackListEmail,No fax please"), layout)
+    told = refused(text(header="external_id,blackListEmail,Zebulon"), layout)
     assert told.startswith(
-        "The columns `externalId`, `blackListFax` are missing in the header. There stand `contactId`, `blackListEmail` "
-        "and 1 others. Let the columns of the Extract file activity be named so"
+        "The columns `externalId`, `blackListFax` are missing in the header. There stand `external_id`, "
+        "`blackListEmail` and 1 others. Let the columns of the Extract file activity be named so"
     )
     assert told.endswith("or write the name of the key's column as `export.key_column`.")
 
