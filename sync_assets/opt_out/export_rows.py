@@ -25,6 +25,7 @@ FALSE = ("0", "false", "no")
 
 _guid = re.compile(GUID.replace("$", r"\Z"))
 _guid_inside = re.compile(GUID.strip("^$"))
+_identifier = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 _CHANGED = "LastModified"
 _SIGNS = {"\t": "tab", " ": "a blank"}
 _NO_END = "the last line does not end: the file may be cut off"
@@ -219,7 +220,8 @@ def _missing(missing: list[str], names: list[str], header: str, needed: tuple[st
     if any(_plain(name) in known for name in names) and not any(map(_is_data, names)):
         of_campaign = {_plain(f"{name}{end}") for name in (*needed, *OPT_OUT_ATTRIBUTES) for end in ("", _CHANGED)}
         near = {name for wanted in missing for name in difflib.get_close_matches(wanted, names, n=1)}
-        plain = [name for name in names if _plain(name) in of_campaign or name in near]
+        alike = [name for name in names if _plain(name) in of_campaign or name in near]
+        plain = [name for name in alike if _identifier.match(name)]
         others = f" and {len(names) - len(plain)} others" if len(plain) < len(names) else ""
         by_key = " or write the name of the key's column as `export.key_column`" if needed[0] in missing else ""
         return BadExport(

@@ -17,7 +17,8 @@ def peak(home: Path, contacts: int) -> float:
     home.mkdir()
     with SandboxProcess(contacts=contacts) as sandbox:
         process = Program(sandbox, home).start("sync", "--json")
-        process.stdout and process.stdout.read()
+        assert process.stdout
+        process.stdout.read()
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         assert process.returncode == 0
