@@ -25,6 +25,8 @@ from sync_assets.http import (
 
 TRIES = 4
 
+_REACH = "Check CAMPAIGN_IMS_URL and the network; nothing is lost, run it again later."
+
 _REMEDIES = {
     "invalid_client": "Check CAMPAIGN_CLIENT_ID and CAMPAIGN_CLIENT_SECRET; the secret may have been rotated.",
     "invalid_scope": "Check CAMPAIGN_SCOPES against the scopes of the credential in the Adobe Developer Console.",
@@ -64,7 +66,7 @@ def ims_tokens(
                 if last or isinstance(error, NotTrusted):
                     # An unknown outcome here says nothing about the write that needed the token: not passed on.
                     kind = type(error) if isinstance(error, NotSent) else Unavailable
-                    raise kind(error.cause, error.remedy or "Check CAMPAIGN_IMS_URL and the network.") from error
+                    raise kind(error.cause, error.remedy if isinstance(error, NotTrusted) else _REACH) from error
             else:
                 told = _json(response.content)
                 token, lifetime = told.get("access_token"), told.get("expires_in")
