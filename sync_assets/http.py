@@ -12,15 +12,10 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import httpx
-import msgspec
-
-from sync_assets.transport import AiohttpTransport, HttpError, NotSent, NotTrusted, OutcomeUnknown, place, ssl_context
+from sync_assets.transport import Answer, HttpError, NotSent, NotTrusted, OutcomeUnknown, Wire, ssl_context
 
 __all__ = [
     "Answer",
@@ -37,7 +32,6 @@ __all__ = [
     "SignInRefused",
     "TokenSource",
     "Unavailable",
-    "place",
     "ssl_context",
 ]
 
@@ -62,22 +56,6 @@ class SignInRefused(HttpError):
 
 class ForeignLink(HttpError):
     """A link in an answer leads to another host; it would have carried our token there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A complete answer. `body` is decompressed; header names are matched case-insensitively."""
-
-    status: int
-    headers: httpx.Headers
-    body: bytes
-
-    def json(self) -> Any:
-        return msgspec.json.decode(self.body)
-
-    @property
-    def text(self) -> str:
-        return self.body.decode("utf-8", "replace")
 
 
 class TokenSource(Protocol):
@@ -193,16 +171,13 @@ class Endpoint:
         self._tokens = tokens
         self._transient = transient
         self._origin = _origin(self.base_url)
-        # The transport without httpx's client: its cookies, redirects and merging are unwanted or done already, and
-        # cost half of the processor time of a request.
-        self._transport = AiohttpTransport(context, connections)
+        self._wire = Wire(context, connections, connect=15.0, read=timeout)
         self._headers = {
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
             "User-Agent": "sync_assets",
             **headers,
         }
-        self._extensions = {"timeout": httpx.Timeout(timeout, connect=15.0, pool=None).as_dict()}
 
     async def sign_in(self) -> None:
         """Gets a token, if there is none yet. Raises SignInRefused, HttpError."""
@@ -289,15 +264,10 @@ class Endpoint:
         started = time.monotonic()
         status: int | None = None
         try:
-            request = httpx.Request(
-                method,
-                _parsed(url),
-                content=body,
-                headers={**self._headers, **(headers or {}), "Authorization": f"Bearer {token}"},
-                extensions=self._extensions,
+            answer = await self._wire.exchange(
+                method, url, {**self._headers, **(headers or {}), "Authorization": f"Bearer {token}"}, body
             )
-            response = await self._transport.handle_async_request(request)
-            status = response.status_code
+            status = answer.status
         except NotSent:
             status = 0
             raise
@@ -306,7 +276,7 @@ class Endpoint:
             self.observer(kind, status, seconds)
             if observer:
                 observer(kind, status, seconds)
-        return Answer(response.status_code, response.headers, response.content)
+        return answer
 
     def checked(self, url: str) -> str:
         """The absolute URL of a path or link. Raises ForeignLink if it leads to another host."""
@@ -320,10 +290,7 @@ class Endpoint:
         return url
 
     async def aclose(self) -> None:
-        await self._transport.aclose()
-
-
-_parsed = lru_cache(maxsize=128)(httpx.URL)
+        await self._wire.aclose()
 
 
 def _origin(url: str) -> tuple[str, str, int]:

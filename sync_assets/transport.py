@@ -1,20 +1,31 @@
-"""How a request travels: TLS, proxies, and an aiohttp transport behind httpx's interface.
+"""How a request travels: TLS, proxies, aiohttp, and a transport that puts the same behind httpx's interface.
 
-httpx's own transport is quadratic in the number of requests in flight (speed.md, A), and the ready-made bridge
-re-quotes URLs and reports a lost answer as a failed connection, while we have to know whether a request may have been
-carried out. When it may travel again is `http.py`'s.
+httpx's own transport is quadratic in the number of requests in flight, and its requests and answers cost half of the
+processor time of a call (speed.md, A), so calls go through `Wire`; what is made by httpx, as a sign-in is, travels the
+same way. The ready-made bridge re-quotes URLs and reports a lost answer as a failed connection, while we have to know
+whether a request may have been carried out. When it may travel again is `http.py`'s.
 """
 
 from __future__ import annotations
 
+import asyncio
+import gzip
+import re
 import ssl
 import urllib.request
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import certifi
 import httpx
+import msgspec
+from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
 from sync_assets.errors import SyncAssetsError
@@ -55,12 +66,36 @@ def ssl_context(ca_bundle: Path | None = None) -> ssl.SSLContext:
 _REACH = "Check that address in the environment, and the network; nothing is lost, run it again later."
 
 
-class AiohttpTransport(httpx.AsyncBaseTransport):
-    """httpx over aiohttp: URLs travel exactly as given, and errors tell "not sent" from "outcome unknown"."""
+INFLATED_HERE = 65_536
+"""Bytes of a compressed answer above which a thread inflates it: a page takes 20 ms, and other calls would wait."""
 
-    def __init__(self, context: ssl.SSLContext, connections: int) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer. `body` is decompressed; header names are matched case-insensitively."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
+
+
+class Wire:
+    """Requests over aiohttp: URLs travel exactly as given, and errors tell "not sent" from "outcome unknown".
+
+    `connect`, `read`: seconds, for a connection and for each silence after it.
+    """
+
+    def __init__(self, context: ssl.SSLContext, connections: int, *, connect: float, read: float) -> None:
         self._context = context
         self._connections = connections
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
         self._session: aiohttp.ClientSession | None = None
 
     def _open(self) -> aiohttp.ClientSession:
@@ -68,46 +103,78 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         # No cookies: Dataverse's affinity cookie would pin us to one server (dataverse-web-api.md section 4).
         # No trust_env: it looks for ~/.netrc and for a proxy in a thread of its own, for each single request.
         session = aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            timeout=self._timeout,
         )
         # aiohttp would send a GET or DELETE again by itself when a kept connection breaks: uncounted, unseen.
         session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
         return session
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def exchange(self, method: str, address: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        """One request and its whole answer. Raises NotSent, NotTrusted, OutcomeUnknown."""
         session = self._session = self._session or self._open()
-        limits: dict[str, float] = request.extensions.get("timeout", {})
+        url = _parsed(address)
         try:
             async with session.request(
-                request.method,
-                URL(str(request.url), encoded=True),
-                headers=request.headers.multi_items(),
-                data=request.content or None,
-                allow_redirects=False,
-                proxy=_proxy(request.url),
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=limits.get("connect"), sock_read=limits.get("read")
-                ),
+                method, url, headers=headers, data=body or None, allow_redirects=False, proxy=_proxy(url)
             ) as response:
-                return httpx.Response(
-                    response.status,
-                    headers=response.raw_headers,
-                    content=await response.read(),
-                    request=request,
-                )
+                content = await response.read()
+            return Answer(response.status, response.headers, await _inflated(response.headers, content))
         except aiohttp.ClientConnectorCertificateError as error:
             raise NotTrusted(
-                f"{place(request)}: the server's certificate is not trusted ({_certificate_trouble(error)}).",
+                f"{_place(method, url)}: the server's certificate is not trusted ({_certificate_trouble(error)}).",
                 "Name the issuing authority's PEM file in SYNC_ASSETS_CA_BUNDLE.",
             ) from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError) as error:
-            raise NotSent(f"{place(request)} cannot be reached ({_cause(error)}).", _REACH) from error
-        except (aiohttp.ClientError, httpx.DecodingError, TimeoutError, OSError) as error:
-            raise OutcomeUnknown(f"{place(request)} gave no answer ({type(error).__name__}).", _REACH) from error
+            raise NotSent(f"{_place(method, url)} cannot be reached ({_cause(error)}).", _REACH) from error
+        except (aiohttp.ClientError, ContentEncodingError, zlib.error, EOFError, TimeoutError, OSError) as error:
+            raise OutcomeUnknown(f"{_place(method, url)} gave no answer ({type(error).__name__}).", _REACH) from error
 
     async def aclose(self) -> None:
         if self._session:
             await self._session.close()
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """A Wire for an httpx client; its timeouts are the wire's, not the client's."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        answer = await self._wire.exchange(request.method, str(request.url), request.headers, request.content)
+        told = [pair for pair in answer.headers.items() if pair[0].lower() not in _ABOUT_THE_WIRE]
+        return httpx.Response(answer.status, headers=told, content=answer.body, request=request)
+
+    async def aclose(self) -> None:
+        await self._wire.aclose()
+
+
+_ABOUT_THE_WIRE = {"content-encoding", "content-length", "transfer-encoding"}
+
+
+_NOT_IN_A_URL = re.compile(r"[^\x21-\x7e]|[\"<>`]")
+
+
+@lru_cache(maxsize=128)
+def _parsed(address: str) -> URL:
+    """As given, but for what would break the line of the request: that is quoted."""
+    return URL(_NOT_IN_A_URL.sub(lambda found: quote(found[0]), address), encoded=True)
+
+
+async def _inflated(headers: Mapping[str, str], content: bytes) -> bytes:
+    """zlib.error, EOFError, OSError or ContentEncodingError if it is not what its header says, or not gzip."""
+    encoding = headers.get("Content-Encoding", "").strip().lower()
+    if encoding in ("", "identity") or not content:
+        return content
+    if encoding not in ("gzip", "x-gzip"):
+        raise ContentEncodingError("gzip was asked for")
+    if len(content) < INFLATED_HERE:
+        return gzip.decompress(content)
+    return await asyncio.to_thread(gzip.decompress, content)
 
 
 def _cause(error: BaseException) -> str:
@@ -126,11 +193,11 @@ def _environment_proxy(scheme: str, host: str) -> str | None:
     return urllib.request.getproxies().get(scheme)
 
 
-def _proxy(url: httpx.URL) -> str | None:
+def _proxy(url: URL) -> str | None:
     """The proxy of the environment (`HTTPS_PROXY`, `NO_PROXY`, ...) for a URL; looked up once per host."""
-    return _environment_proxy(url.scheme, url.host)
+    return _environment_proxy(url.scheme, url.host or "")
 
 
-def place(request: httpx.Request) -> str:
+def _place(method: str, url: URL) -> str:
     """Method, host and path: a query string may hold personal data and is left out."""
-    return f"{request.method} {request.url.scheme}://{request.url.netloc.decode()}{request.url.path}"
+    return f"{method} {url.scheme}://{url.raw_authority}{url.raw_path}"

@@ -30,6 +30,7 @@ from sync_assets.http import (
     retry_after,
     ssl_context,
 )
+from sync_assets.transport import INFLATED_HERE
 from sync_assets_tests.little_server import CUT, LittleServer, Request, answer
 
 
@@ -117,6 +118,12 @@ async def test_an_absolute_link_is_sent_as_it_is(start: Starter):
     assert bench.arrived() == ["GET /other/@p//x?a=b%20c"]
 
 
+async def test_what_would_break_the_line_of_a_request_is_quoted(start: Starter):
+    bench = await start(scripted(answer()))
+    await bench.endpoint.send("GET", "x?a=\u00e4 b\r\nX-Forged: 1#\\%")
+    assert [request.target for request in bench.server.requests] == ["/base/x?a=%C3%A4%20b%0D%0AX-Forged:%201"]
+
+
 @pytest.mark.parametrize("link", ["https://elsewhere.example/x", "http://localhost:{port}/x", "https://localhost:1/x"])
 async def test_a_link_to_another_host_scheme_or_port_is_refused_before_anything_is_sent(start: Starter, link: str):
     bench = await start(scripted(answer()))
@@ -144,8 +151,18 @@ async def test_a_compressed_answer_is_decompressed(start: Starter):
     assert (await bench.endpoint.send("GET", "x")).json() == {"a": "ä"}
 
 
-async def test_an_answer_that_cannot_be_decompressed_leaves_a_write_unknown(start: Starter):
-    bench = await start(scripted(answer(201, b"not gzip", Content_Encoding="gzip")))
+async def test_a_large_compressed_answer_is_decompressed(start: Starter):
+    words = b"".join(b"%d," % number for number in range(100_000))
+    assert len(gzip.compress(words)) > INFLATED_HERE
+    bench = await start(scripted(answer(200, gzip.compress(words), Content_Encoding="gzip")))
+    assert (await bench.endpoint.send("GET", "x")).body == words
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"), [("gzip", b"not gzip"), ("gzip", gzip.compress(b"{}")[:-6]), ("br", b"not asked for")]
+)
+async def test_an_answer_that_cannot_be_decompressed_leaves_a_write_unknown(start: Starter, encoding: str, body: bytes):
+    bench = await start(scripted(answer(201, body, Content_Encoding=encoding)))
     with pytest.raises(OutcomeUnknown):
         await bench.endpoint.send("POST", "x", body=b"{}", kind="insert")
     assert bench.seen == [("insert", None)]

@@ -12,7 +12,6 @@ import httpx
 import msgspec
 
 from sync_assets.http import (
-    AiohttpTransport,
     CachedTokens,
     HttpError,
     NotSent,
@@ -22,6 +21,7 @@ from sync_assets.http import (
     Unavailable,
     backoff,
 )
+from sync_assets.transport import AiohttpTransport, Wire
 
 TRIES = 4
 
@@ -54,7 +54,8 @@ def ims_tokens(
 
     async def ask() -> httpx.Response:
         # A client of its own for each fetch, once a day: nothing is left open, whichever loop asks.
-        async with httpx.AsyncClient(transport=AiohttpTransport(context, 1), timeout=httpx.Timeout(30)) as client:
+        transport = AiohttpTransport(Wire(context, 1, connect=30, read=30))
+        async with httpx.AsyncClient(transport=transport) as client:
             return await client.post(url, content=form, headers={"Content-Type": "application/x-www-form-urlencoded"})
 
     async def fetch() -> tuple[str, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-import httpx
+from multidict import CIMultiDict
 
 from sync_assets.http import Answer, HttpError
 
@@ -32,7 +32,7 @@ def read_parts(answer: Answer) -> list[Answer | None]:
             "Dynamics 365 answered a $batch with something that is not multipart/mixed with a boundary.",
             "Check D365_URL, and proxies on the way.",
         )
-    boundary = re.escape((found[1] or found[2]).encode(answer.headers.encoding, "replace"))
+    boundary = re.escape((found[1] or found[2]).encode("utf-8", "surrogateescape"))
     # A boundary may begin like another one, so it counts only with what may follow it.
     mark = re.compile(rb"\n--" + boundary + rb"(--)?[ \t]*(?=\n|$)")
     body = b"\n" + answer.body.replace(b"\r\n", b"\n")
@@ -54,7 +54,11 @@ def _part(piece: bytes) -> Answer | None:
         return None
     head, _, body = piece[line.end() - 1 :].partition(b"\n\n")
     pairs = (text.partition(b":") for text in head.split(b"\n") if b":" in text)
-    headers = httpx.Headers([(name.strip(), value.strip()) for name, _, value in pairs if name.strip()])
+    headers = CIMultiDict[str](
+        (name.strip().decode("utf-8", "replace"), value.strip().decode("utf-8", "replace"))
+        for name, _, value in pairs
+        if name.strip()
+    )
     return Answer(int(line[1]), headers, body.strip())
 
 

@@ -7,7 +7,7 @@ text that was sent (Money and Decimal are exact). Source: dataverse-web-api.md s
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -60,6 +60,9 @@ class _Head(msgspec.Struct):
     delta_link: str | None = msgspec.field(default=None, name="@odata.deltaLink")
 
 
+_HEAD = msgspec.json.Decoder(_Head)
+
+
 class _Tombstone(msgspec.Struct):
     id: str
     reason: str
@@ -79,7 +82,6 @@ class PageParser:
         )
         self._get = attrgetter(*fields) if len(fields) > 1 else lambda item: (getattr(item, "c0"),)  # noqa: B009
         self._rows = msgspec.json.Decoder(list[row])
-        self._head = msgspec.json.Decoder(_Head)
         self._items = msgspec.json.Decoder(list[msgspec.Raw])
         self._item = msgspec.json.Decoder(row)
 
@@ -97,18 +99,18 @@ class PageParser:
                 raise BadPage("Dynamics 365 sent something that is not a page of rows (not JSON).") from error
 
     def _parse(self, body: bytes) -> Page:
-        head = self._head.decode(body)
+        head = _HEAD.decode(body)
         deleted: list[str] = []
-        if b"$deletedEntity" in body or b'"reason"' in body:
-            items: list[Any] = []
+        try:
+            items = self._rows.decode(head.value)
+        except msgspec.ValidationError:  # a tombstone has none of a row's columns; anything else is refused again
+            items = []
             for raw in self._items.decode(head.value):
                 tombstone = _tombstone(raw)
                 if tombstone:
                     deleted.append(tombstone.id.lower())
                 else:
                     items.append(self._item.decode(raw))
-        else:
-            items = self._rows.decode(head.value)
         return Page(self._frame(items), deleted, head.next_link, head.delta_link)
 
     def _frame(self, items: list[Any]) -> pl.DataFrame:
@@ -116,15 +118,25 @@ class PageParser:
         series: list[pl.Series] = []
         for (name, type_), values in zip(self._columns.items(), columns, strict=True):
             if _JSON_TYPES.get(type_) is msgspec.Raw:
-                values = [_text(value) for value in values]  # noqa: PLW2901
-            series.append(pl.Series(name, values, dtype=frame_type(type_)))
+                series.append(_texts(name, values))
+            else:
+                series.append(pl.Series(name, values, dtype=frame_type(type_)))
         return pl.DataFrame(series)
+
+
+def next_link(body: bytes) -> str | None:
+    """Where the page after this one is, told long before the rows are read; None without one, or if that is no page
+    (then `parse` says so)."""
+    try:
+        return _HEAD.decode(body).next_link
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def has_news(body: bytes) -> tuple[bool, str | None]:
     """Is there anything in an answer of the feed (or more to come), and its delta link. Raises BadPage."""
     try:
-        head = msgspec.json.decode(body, type=_Head)
+        head = _HEAD.decode(body)
         rows = msgspec.json.decode(head.value, type=list[msgspec.Raw])
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadPage("Dynamics 365 sent something that is not a page of rows.") from error
@@ -139,6 +151,15 @@ def _tombstone(raw: msgspec.Raw) -> _Tombstone | None:
     except msgspec.ValidationError:
         return None
     return found if found.reason == "deleted" else None
+
+
+def _texts(name: str, values: Sequence[msgspec.Raw]) -> pl.Series:
+    """Raw JSON values as texts, see `_text`. A column of numbers and nulls, which is the rule, is split at once."""
+    packed = b"\n".join(values).decode()  # no JSON has a line feed inside of a number or a string
+    if '"' in packed or "{" in packed or "[" in packed or not values:
+        return pl.Series(name, [_text(value) for value in values], dtype=pl.String)
+    texts = pl.Series(name, packed.split("\n"), dtype=pl.String)
+    return texts.set(texts == "null", None)
 
 
 def _text(raw: msgspec.Raw) -> str | None:

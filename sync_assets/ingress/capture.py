@@ -1,10 +1,10 @@
 """Capture: follows a table's change feed page by page into the ledger.
 
 Each page and the position after it are saved in one transaction, so a capture that is killed goes on at the page it
-stopped at. The next page is fetched while the last one is transformed and stored: two pages in memory, whatever the
-size of the table. What is read beside the feed (replay.py) is stored by the same way, under the same lease: before the
-feed is followed to its end, so that whatever changed since comes after it. Source of the rules: dataverse-web-api.md
-section 1.5.
+stopped at. While one page is stored the next one is made ready, and the one after that fetched: so much is in memory,
+whatever the size of the table. What is read beside the feed (replay.py) is stored by the same way, under the same
+lease: before the feed is followed to its end, so that whatever changed since comes after it. Source of the rules:
+dataverse-web-api.md section 1.5.
 """
 
 from __future__ import annotations
@@ -19,13 +19,11 @@ from datetime import date
 
 from sync_assets.d365.client import MAX_PAGE, D365Refused, DataverseClient, FeedExpired
 from sync_assets.d365.metadata import Table
-from sync_assets.d365.pages import Page, PageParser
+from sync_assets.d365.pages import PageParser, next_link
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ingress.filters import filter_rows
+from sync_assets.ingress.captured import CapturedPage, captured
 from sync_assets.ingress.mapping import Mapping
 from sync_assets.ingress.replay import read_again, replay_days
-from sync_assets.ingress.transform import opted_out, transform
-from sync_assets.ingress.unknown_codes import unknown_codes
 from sync_assets.ledger import Feed, FeedMoved, Ledger, Position, TooManyDeletes
 
 LEASE_SECONDS = 120
@@ -116,57 +114,70 @@ class Capture:
                 )
             await asyncio.sleep(0.25)
 
-    async def pages(self, link: str, *, tracked: bool) -> AsyncGenerator[Page]:
-        """The page at `link` and those after it. The next one is fetched while the last one is stored."""
+    async def pages(self, link: str, *, tracked: bool) -> AsyncGenerator[CapturedPage]:
+        """The page at `link` and those after it, made ready. The next one is while the last one is stored."""
         parser = self.parser()
         fetching = asyncio.create_task(self._fetch(link, tracked))
+
+        async def make_ready() -> CapturedPage:
+            nonlocal fetching
+            body = await fetching
+            if following := next_link(body):
+                fetching = asyncio.create_task(self._fetch(following, tracked))
+            return await asyncio.to_thread(lambda: captured(parser.parse(body), self.mapping))
+
+        ahead = asyncio.create_task(make_ready())
         try:
             while True:
-                page = await asyncio.to_thread(parser.parse, await fetching)
+                page = await ahead
                 self.client.endpoint.checked(page.next_link or page.delta_link or "")  # before it is saved
                 if page.next_link:
-                    fetching = asyncio.create_task(self._fetch(page.next_link, tracked))
+                    ahead = asyncio.create_task(make_ready())
                 yield page
                 if not page.next_link:
                     return
                 await self.keep_lease()
         finally:
-            fetching.cancel()
+            for task in (ahead, fetching):
+                task.cancel()
+            await asyncio.gather(ahead, fetching, return_exceptions=True)
 
     def parser(self) -> PageParser:
         return PageParser({name: self.mapping.column_types[name] for name in self.mapping.select})
 
     def store(
-        self, page: Page, version: int | None, result: CaptureResult, position: Position | None = None, **how: bool
+        self,
+        page: CapturedPage,
+        version: int | None,
+        result: CaptureResult,
+        position: Position | None = None,
+        **how: bool,
     ) -> Feed:
-        """A page, through filter and transform, into the ledger; counted in `result`. The feed as it is then saved.
+        """A page into the ledger; counted in `result`. The feed as it is then saved.
 
         position, how: as in Ledger.save_page. FeedMoved if the feed is at another version than `version`.
         """
-        passed, dropped = filter_rows(page.rows, self.mapping.row_filter)
-        rows = transform(passed, self.mapping)
-        left = dropped[self.mapping.table_key.select_name].str.to_lowercase().to_list()
         delete_left = bool(self.mapping.row_filter and self.mapping.row_filter.delete_filtered_out)
         saved = self.ledger.save_page(
             self.table.name,
-            rows,
-            [*(page.deleted if self.apply_deletes else []), *(left if delete_left else [])],
+            page.rows,
+            [*(page.deleted if self.apply_deletes else []), *(page.left if delete_left else [])],
             position,
             version,
-            withdrawn=[*([] if self.apply_deletes else page.deleted), *([] if delete_left else left)],
+            withdrawn=[*([] if self.apply_deletes else page.deleted), *([] if delete_left else page.left)],
             links=self.mapping.link_specs,
-            opt_outs=opted_out(passed, self.mapping),
+            opt_outs=page.opt_outs,
             **how,
         )
         result.pages += 1
-        result.rows += page.rows.height
-        result.filtered_out += dropped.height
+        result.rows += page.read
+        result.filtered_out += len(page.left)
         result.new += saved.new
         result.changed += saved.changed
         result.unchanged += saved.unchanged
         result.refused += saved.refused
-        result.days.update(dict(rows.group_by("day").len().iter_rows()))
-        for column, codes in unknown_codes(passed, self.mapping).items():
+        result.days.update(page.days)
+        for column, codes in page.unknown_codes.items():
             result.unknown_codes[column].update(codes)
         self.progress(result)
         current = self.ledger.feed(self.table.name)
@@ -200,7 +211,7 @@ class Capture:
     async def _fetch(self, link: str, tracked: bool) -> bytes:
         return await self.client.page(link, tracked=tracked, size=self.page_size, table=self.table.name)
 
-    def _save(self, page: Page, feed: Feed | None, result: CaptureResult) -> Feed:
+    def _save(self, page: CapturedPage, feed: Feed | None, result: CaptureResult) -> Feed:
         """A page of the feed and the position after it."""
         done = page.next_link is None
         full_read_goes_on = not done and (feed is None or feed.link is None or feed.kind == "page")

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 
-import httpx
 import msgspec
 
 from sync_assets.campaign.client import CallCounter, CampaignClient
@@ -131,7 +130,7 @@ class _SaysYes(CampaignClient):
             observer(operation, 200, 0.0)
         record = {"PKey": self.held, self._key: self.held}
         told = {**record, "content": [record]} if operation == "read" else {}
-        return Answer(200, httpx.Headers(), msgspec.json.encode(told))
+        return Answer(200, {}, msgspec.json.encode(told))
 
 
 def _unguarded() -> None: ...

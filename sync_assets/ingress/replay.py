@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from sync_assets.d365.client import IDS_IN_A_QUERY
 from sync_assets.d365.pages import Page
+from sync_assets.ingress.captured import captured
 from sync_assets.ingress.mapping import MODIFIED
 from sync_assets.ledger import Replay
 
@@ -71,5 +72,6 @@ async def read_again(capture: Capture, result: CaptureResult) -> None:
             found = set(page.rows[key].str.to_lowercase().to_list())
             # Only an answer that is whole tells what is missing.
             missing = [] if page.next_link else [id_ for id_ in ids if id_ not in found]
-            feed = await asyncio.to_thread(capture.store, Page(page.rows, missing, None, None), feed.version, result)
+            ready = await asyncio.to_thread(captured, Page(page.rows, missing, None, None), capture.mapping)
+            feed = await asyncio.to_thread(capture.store, ready, feed.version, result)
         await capture.keep_lease()

@@ -156,7 +156,7 @@ def test_a_replay_of_a_table_that_was_cut_off_goes_on_at_its_page_when_it_is_rep
 
 def test_a_killed_replay_is_done_by_the_next_sync(synced: Program) -> None:
     admin = synced.sandbox.admin
-    admin.latency("d365", 1500)
+    admin.latency("d365", 3000)
     since = admin.last()
     process = synced.start("replay", "contact", "--from", "2000-01-01", "--force")
     give_up_at = time.monotonic() + 120

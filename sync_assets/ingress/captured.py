@@ -1,0 +1,51 @@
+"""A page of D365 rows, made ready for the ledger: parsed, filtered, transformed. Pure; the work of capture that needs
+nothing but a processor, so that one page goes through it while the last one is stored.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+
+from sync_assets.d365.pages import Page
+from sync_assets.ingress.filters import filter_rows
+from sync_assets.ingress.mapping import Mapping
+from sync_assets.ingress.transform import opted_out, transform
+from sync_assets.ingress.unknown_codes import unknown_codes
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedPage:
+    """`read`: how many rows D365 sent. `rows`: as Ledger.save_page takes them. `deleted`: ids of tombstones, `left`: of
+    rows outside of the filter. `opt_outs`: see transform.opted_out. `days`: rows by the UTC day of their last change.
+    `unknown_codes`: column -> option numbers that nobody has named. Links as in d365.pages.Page."""
+
+    read: int
+    rows: pl.DataFrame
+    deleted: list[str]
+    left: list[str]
+    opt_outs: pl.DataFrame | None
+    days: Counter[date]
+    unknown_codes: dict[str, list[int]]
+    next_link: str | None
+    delta_link: str | None
+
+
+def captured(page: Page, mapping: Mapping) -> CapturedPage:
+    """What the ledger is to hold of a page."""
+    passed, dropped = filter_rows(page.rows, mapping.row_filter)
+    rows = transform(passed, mapping)
+    return CapturedPage(
+        read=page.rows.height,
+        rows=rows,
+        deleted=page.deleted,
+        left=dropped[mapping.table_key.select_name].str.to_lowercase().to_list(),
+        opt_outs=opted_out(passed, mapping),
+        days=Counter(dict(rows.group_by("day").len().iter_rows())),
+        unknown_codes=unknown_codes(passed, mapping),
+        next_link=page.next_link,
+        delta_link=page.delta_link,
+    )
