@@ -15,6 +15,7 @@ from sync_assets.ingress.filters import filter_rows
 from sync_assets.ingress.mapping import Mapping
 from sync_assets.ingress.transform import opted_out, transform
 from sync_assets.ingress.unknown_codes import unknown_codes
+from sync_assets.ledger.pages import Page as LedgerPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class CapturedPage:
     `unknown_codes`: column -> option numbers that nobody has named. Links as in d365.pages.Page."""
 
     read: int
-    rows: pl.DataFrame
+    rows: LedgerPage
     deleted: list[str]
     left: list[str]
     opt_outs: pl.DataFrame | None
@@ -40,7 +41,7 @@ def captured(page: Page, mapping: Mapping) -> CapturedPage:
     rows = transform(passed, mapping)
     return CapturedPage(
         read=page.rows.height,
-        rows=rows,
+        rows=LedgerPage(rows, mapping.link_specs),
         deleted=page.deleted,
         left=dropped[mapping.table_key.select_name].str.to_lowercase().to_list(),
         opt_outs=opted_out(passed, mapping),

@@ -28,7 +28,7 @@ class Captures(Gone, OptOutRows):
     def save_page(
         self,
         table: str,
-        rows: "pl.DataFrame",
+        rows: "pl.DataFrame | Page",
         deleted: Sequence[str],
         position: Position | None,
         expected_version: int | None,
@@ -44,7 +44,8 @@ class Captures(Gone, OptOutRows):
         rows: id (String), day (Date), payload (String: JSON of an insert), update_payload (String or null: JSON
         of an update where it differs), hash (Binary, 16 bytes, of the update form), refusal (String or null: why
         the transform refuses the row; its payload is not stored), and for each of `links` a column (String or null:
-        the parent's id) under its attribute's name. Of an id that stands twice the last row counts.
+        the parent's id) under its attribute's name. Of an id that stands twice the last row counts. Or all that as a
+        pages.Page, made ready beforehand with the same links.
         deleted: ids of rows whose record Campaign is to delete, applied after the rows; see `carry_out_deletes`.
         withdrawn: ids of rows that are out of scope, whose record Campaign is to keep as it is; of a record that was
         never sent nothing is kept.
@@ -56,7 +57,7 @@ class Captures(Gone, OptOutRows):
         """
         from sync_assets.ledger.pages import Page  # noqa: PLC0415 - `status` does without the weight of Polars
 
-        page = Page(rows, links)
+        page = rows if isinstance(rows, Page) else Page(rows, links)
         gone = list(dict.fromkeys(deleted))
 
         def work(connection: Connection) -> PageResult:
@@ -100,9 +101,8 @@ class Captures(Gone, OptOutRows):
         """(new, changed, refused, ids of all of them)"""
         if not page.ids:
             return 0, 0, 0, []
-        differing = self._bulk.differing(connection, table, page.ids, page.hashes, everything=resend)
-        known = {seq: index for index, seq in differing if seq is not None}
-        fresh = [index for index, seq in differing if seq is None]
+        fresh, differing = self._bulk.differing(connection, table, page.ids, page.hashes, everything=resend)
+        known = {seq: index for index, seq in differing}
         moves: list[rules.Move] = []
         ids: list[str] = []
         for stand in self._bulk.stands(connection, list(known)):
