@@ -37,18 +37,23 @@ def range_tags(first: date, last: date) -> dict[str, str]:
 
 
 def split_days(pending: Sequence[tuple[date, int]], parts: int, widest_gap: int = 31) -> list[tuple[date, date]]:
-    """Days with pending records, ascending -> ranges for about `parts` runs of like size, and a cut at each wide gap.
+    """Days with pending records, ascending -> ranges for `parts` runs of like size, and a cut at each wide gap.
 
     A range names every day in it, pending or not, and Dagster notes each of them as materialised: that is why a gap
-    of more than `widest_gap` days is left out. A day that outweighs its share stands in several ranges: the runs
-    share its records through leases.
+    of more than `widest_gap` days is left out. Without such gaps there are never more than `parts` ranges. A range
+    with a day that outweighs its share stands there several times: the runs share its records through leases.
     """
-    share = max(1, -(-sum(count for _, count in pending) // parts))
-    ranges: list[tuple[date, date, int]] = []
-    for day, count in pending:
-        last = ranges[-1] if ranges else None
-        if last is None or last[2] + count > share or day - last[1] > timedelta(days=widest_gap):
-            ranges.append((day, day, count))
-        else:
-            ranges[-1] = (last[0], day, last[2] + count)
-    return [(first, last) for first, last, count in ranges for _ in range(max(1, round(count / share)))]
+    total = sum(count for _, count in pending)
+    ranges: list[tuple[date, date]] = []
+    first: date | None = None  # where the range that is still open begins
+    records, so_far, shares = 0, 0, 0
+    following = [*(day for day, _ in pending), date.max][1:]
+    for (day, count), next_day in zip(pending, following, strict=True):
+        first = first or day
+        records, so_far = records + count, so_far + count
+        reached = so_far * parts // total
+        apart = next_day - day > timedelta(days=widest_gap)
+        if reached > shares or apart:
+            ranges += [(first, day)] * max(1, min(reached - shares, records))
+            first, records, shares = None, 0, max(reached, shares)
+    return ranges

@@ -98,6 +98,11 @@ class Settings:
             raise SettingsError(problems)
         return settings
 
+    @property
+    def ledger_in_sqlite(self) -> bool:
+        """One file, one writer at a time."""
+        return self.ledger_url.startswith("sqlite:")
+
     def d365(self) -> D365Settings:
         return _or_raise(self._d365)
 

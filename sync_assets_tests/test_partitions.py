@@ -31,6 +31,15 @@ def test_equal_days_are_shared_out_evenly() -> None:
     assert split_days([(day(n), 10) for n in range(8)], 4) == [(day(n), day(n + 1)) for n in range(0, 8, 2)]
 
 
+def test_days_of_middling_size_make_no_more_ranges_than_asked_for() -> None:
+    assert split_days([(day(n), 6) for n in range(7)], 4) == [
+        (day(0), day(1)),
+        (day(2), day(3)),
+        (day(4), day(5)),
+        (day(6), day(6)),
+    ]
+
+
 def test_one_heavy_day_gets_several_runs() -> None:
     assert split_days([(day(0), 1_000_000)], 4) == [(day(0), day(0))] * 4
 
@@ -46,3 +55,5 @@ def test_every_pending_day_is_in_a_range_and_ranges_do_not_overlap(found: list[t
     assert all(any(first <= one <= last for first, last in ranges) for one, _ in found)
     distinct = list(dict.fromkeys(ranges))
     assert all(before[1] < after[0] for before, after in itertools.pairwise(distinct))
+    gaps = sum(after[0] - before[0] > timedelta(days=31) for before, after in itertools.pairwise(found))
+    assert len(ranges) <= parts + gaps

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 
 import msgspec
 
 
 class Asked(msgspec.Struct, frozen=True):
     """The last run that was asked for: what stood then (records left, or the feed's version), when, and how long to
-    wait if nothing moves."""
+    wait if nothing moves. `upto`: the day with which the last of its ranges began, if it was about days."""
 
     left: int
     at: datetime
     wait: float
+    upto: date | None = None
 
 
 def ask_again(asked: Asked | None, left: int, now: datetime) -> tuple[bool, Asked]:

@@ -19,8 +19,9 @@ from sync_assets.ingress.asking import Asked, ask_again
 from sync_assets.ingress.assets import campaign_key, d365_key, run_checks
 from sync_assets.ingress.checks import ledger_results
 from sync_assets.ingress.runs import under_way
+from sync_assets.ingress.spread import BACKLOG_TAG, most_runs, spread
 from sync_assets.ingress.watch import Watcher
-from sync_assets.partitions import range_tags, split_days, table_tags, today
+from sync_assets.partitions import range_tags, table_tags, today
 from sync_assets.runtime import Runtime
 
 HOLD_SECONDS = 9.5
@@ -30,8 +31,6 @@ LOOK_SECONDS = 0.5
 CONFIRM = timedelta(hours=1)
 """How often a quiet table's partition of today is confirmed, so that its freshness policy sees the polling."""
 CHECKED = timedelta(minutes=5)
-RECORDS_PER_RUN = 25_000
-MOST_RUNS = 4
 
 
 class Seen(msgspec.Struct):
@@ -190,8 +189,8 @@ def backlog_sensor(
     default_status: dg.DefaultSensorStatus,
     other: tuple[OtherWork, Sequence[dg.AssetKey]] | None = None,
 ) -> dg.SensorDefinition:
-    """Asks for runs of the partitions that still have pending records; several at once for a large backlog. `other`:
-    what else it looks after (opt-outs), and the assets of that."""
+    """Asks for runs of the partitions that still have pending records; several at once for a large backlog, as many as
+    `dagster.yaml` permits (see spread.py). `other`: what else it looks after (opt-outs), and the assets of that."""
 
     # Not `target`: of that Dagster makes one job, and a job's assets have to share their partitions.
     @dg.sensor(
@@ -213,10 +212,13 @@ def backlog_sensor(
                 continue
             if under_way(context.instance, config.table):
                 continue
-            worth, asked[config.table] = ask_again(asked.get(config.table), left, now)
+            before = asked.get(config.table)
+            worth, asked[config.table] = ask_again(before, left, now)
             if worth:
-                parts = min(MOST_RUNS, -(-left // RECORDS_PER_RUN))
-                requests += [_push_range(config, first, last) for first, last in split_days(pending, parts)]
+                most = most_runs(context.instance, config.table, one_writer=runtime.settings.ledger_in_sqlite)
+                ranges = spread(pending, most, before.upto if before else None)
+                asked[config.table] = msgspec.structs.replace(asked[config.table], upto=ranges[-1][0])
+                requests += [_push_range(config, first, last) for first, last in ranges]
         more = other[0](runtime, context.instance, asked, now) if other else None
         return dg.SensorResult(
             run_requests=[*requests, *([more[0]] if more else [])],
@@ -234,5 +236,5 @@ def _push_range(config: TableConfig, first: Any, last: Any) -> dg.RunRequest:
         **where,
         asset_selection=[campaign_key(config)],
         asset_check_keys=[key for key in run_checks(config) if key.asset_key == campaign_key(config)],
-        tags={**table_tags(config.table), **({} if where else range_tags(first, last))},
+        tags={**table_tags(config.table), BACKLOG_TAG: config.table, **({} if where else range_tags(first, last))},
     )

@@ -11,11 +11,12 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import pytest
 
-from sync_assets.ingress import sensors, watch
+from sync_assets.ingress import sensors, spread, watch
 from sync_assets.ingress.asking import Asked, ask_again
 from sync_assets.operations.instance import dagster_instance
 from sync_assets.partitions import RANGE_END, RANGE_START, TABLE_TAG, table_tags, today
 from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra
+from sync_assets_tests.postgres import PostgresServer
 from sync_assets_tests.program import Program, calls
 
 N = 50
@@ -201,24 +202,66 @@ def test_one_day_is_asked_for_as_a_partition_and_several_as_a_range(captured: Or
     captured.program.assert_in_step()
 
 
-def test_a_large_backlog_is_split_into_several_runs_of_like_size(
-    captured: Orchestra, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sensors, "RECORDS_PER_RUN", 15)
-    before = captured.pending
-    requests = captured.asked("backlog")
-    assert 4 <= len(requests) <= 5
+@pytest.fixture
+def on_postgres(orchestra: Orchestra, postgres: PostgresServer) -> Iterator[Orchestra]:
+    """The ledger is in PostgreSQL, all contacts are captured, and 15 records are worth a run."""
+    with postgres.database() as url, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spread, "RECORDS_PER_RUN", 15)
+        orchestra.program.more["SYNC_ASSETS_LEDGER_URL"] = url
+        orchestra.capture()
+        yield orchestra
+        orchestra.runtime.close()
+
+
+def test_a_large_backlog_is_split_into_several_runs_of_like_size(on_postgres: Orchestra) -> None:
+    before = on_postgres.pending
+    requests = on_postgres.asked("backlog")
+    assert len(requests) == 4
+    assert {request.tags["sync/backlog"] for request in requests} == {"contact"}
     sent: list[int] = []
     for request in requests:
         first = request.partition_key or request.tags[RANGE_START]
         last = request.partition_key or request.tags[RANGE_END]
-        run = captured.execute(request)
+        run = on_postgres.execute(request)
         assert run.success
         sent.append(run.metadata(PROFILE, last)["inserted"])
         assert sent[-1] == sum(count for day, count in before.items() if first <= day <= last)
     assert sum(sent) == N
     assert max(sent) <= 20
-    captured.program.assert_in_step()
+    on_postgres.program.assert_in_step()
+
+
+def test_a_small_backlog_is_one_run(on_postgres: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spread, "RECORDS_PER_RUN", N)
+    assert len(on_postgres.asked("backlog")) == 1
+
+
+def test_on_sqlite_a_large_backlog_is_one_run_too(captured: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spread, "RECORDS_PER_RUN", 1)
+    assert len(captured.asked("backlog")) == 1
+
+
+def test_of_a_heavy_day_no_more_runs_are_asked_for_than_the_queue_permits_and_none_meanwhile(
+    on_postgres: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spread, "RECORDS_PER_RUN", 1)
+    on_postgres.program.sandbox.admin.change("contact", N, jobtitle="All on one day")
+    on_postgres.capture()
+    requests = on_postgres.asked("backlog")
+    most = on_postgres.instance.get_concurrency_config().run_queue_config
+    assert most
+    assert [request.partition_key for request in requests] == [today()] * most.max_concurrent_runs
+    started = [
+        dg.DagsterRun("one_of_them", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED, tags=request.tags)
+        for request in requests
+    ]
+    for run in started:
+        on_postgres.instance.add_run(run)
+    for run in started:
+        on_postgres.later("backlog", hours=1)
+        assert not on_postgres.asked("backlog")
+        on_postgres.instance.delete_run(run.run_id)
+    assert len(on_postgres.asked("backlog")) == most.max_concurrent_runs
 
 
 def test_a_backlog_that_does_not_move_is_waited_for(captured: Orchestra) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
+from sync_assets.ingress import spread
+from sync_assets.operations.instance import dagster_instance
+from sync_assets_tests.flows.orchestra import PROFILE, Orchestra, Run
 from sync_assets_tests.postgres import PostgresServer
 from sync_assets_tests.program import Program, calls
 
@@ -42,3 +48,44 @@ def test_two_at_once_one_of_them_killed(on_postgres: Program) -> None:
     status, _, errors = on_postgres.run("sync")
     assert status == 0, errors
     on_postgres.assert_in_step()
+
+
+def test_the_runs_of_one_day_that_the_backlog_sensor_asks_for_share_its_records(
+    on_postgres: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each in a process of its own, as a run launcher starts them. Nothing is sent twice."""
+    admin = on_postgres.sandbox.admin
+    on_postgres.guardrails = {"concurrency": 4}
+    monkeypatch.setattr(spread, "RECORDS_PER_RUN", 200)
+    monkeypatch.setenv("DAGSTER_HOME", on_postgres.env["DAGSTER_HOME"])
+    admin.load(250)
+    admin.change("contact", 300, jobtitle="All on one day")
+    admin.latency("campaign", 100)
+    with dagster_instance() as instance:
+        orchestra = Orchestra(on_postgres, instance)
+        orchestra.capture()
+        first, second = orchestra.asked("backlog")
+        assert first.partition_key == second.partition_key
+        started = [materialization(on_postgres, str(one.partition_key)) for one in (first, second)]
+        for process in started:
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, errors
+        assert orchestra.pending == {}
+        runs = [Run(instance, run.run_id, run.is_success) for run in instance.get_runs()]
+        sent = [run.metadata(PROFILE, str(first.partition_key))["inserted"] for run in runs]
+        orchestra.runtime.close()
+    assert len(sent) == 2
+    assert sum(sent) == 300
+    assert min(sent) > 0
+    journal = [entry for entry in admin.journal("campaign") if entry["engine"]]
+    assert set(Counter(entry["key"] for entry in journal).values()) == {1}
+    assert admin.engine_calls() == calls(insert=300)
+    on_postgres.assert_in_step()
+
+
+def materialization(program: Program, partition: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "sync_assets.definitions"]
+    command += ["--select", 'key:"campaign/profile"', "--partition", partition]
+    return subprocess.Popen(
+        command, env=program.env, cwd=program.home, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
