@@ -27,7 +27,9 @@ from sync_assets.ingress.replay import read_again, replay_days
 from sync_assets.ledger import Feed, FeedMoved, Ledger, Position, TooManyDeletes
 
 LEASE_SECONDS = 120
-"""How long a capture owns its feed without a sign of life; every page renews it."""
+"""How long a capture owns its feed without a sign of life."""
+RENEW_SECONDS = 15
+"""A page that comes so long after the last renewal renews it."""
 
 
 class CaptureBusy(SyncAssetsError):
@@ -127,6 +129,7 @@ class Capture:
             return await asyncio.to_thread(lambda: captured(parser.parse(body), self.mapping))
 
         ahead = asyncio.create_task(make_ready())
+        renewed = time.monotonic()
         try:
             while True:
                 page = await ahead
@@ -136,7 +139,9 @@ class Capture:
                 yield page
                 if not page.next_link:
                     return
-                await self.keep_lease()
+                if time.monotonic() - renewed > RENEW_SECONDS:
+                    renewed = time.monotonic()
+                    await self.keep_lease()
         finally:
             for task in (ahead, fetching):
                 task.cancel()

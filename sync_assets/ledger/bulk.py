@@ -91,7 +91,8 @@ class Bulk(Protocol):
     def for_ids(
         self, connection: Connection, statement: str, ids: Sequence[str], *values: Any, also: str = ""
     ) -> Sequence[Any]:
-        """The rows of a SELECT that ends in a column of ids, to be one of `ids`; values as in `for_seqs`."""
+        """Run a statement that ends in a column of ids, to be one of `ids`; the rows of a SELECT; values as in
+        `for_seqs`."""
         ...
 
     def insert(self, connection: Connection, records: "pl.DataFrame") -> None:
@@ -164,7 +165,8 @@ class SqliteBulk:
             return []
         marks = statement.count("?")
         within = f"{statement} IN (SELECT value FROM json_each(?)) {also}"  # noqa: S608 - made of constants
-        return connection.exec_driver_sql(within, (*values[:marks], json.dumps(ids), *values[marks:])).all()
+        result = connection.exec_driver_sql(within, (*values[:marks], json.dumps(ids), *values[marks:]))
+        return result.all() if result.returns_rows else []
 
     def insert(self, connection: Connection, records: "pl.DataFrame") -> None:
         import polars as pl  # noqa: PLC0415 - see captures.py
@@ -247,7 +249,8 @@ class PostgresBulk:
             return []
         marks = statement.count("?")
         within = f"{statement} = ANY(string_to_array(?, chr(31))) {also}".replace("?", "%s")
-        return connection.exec_driver_sql(within, (*values[:marks], _packed(ids), *values[marks:])).all()
+        result = connection.exec_driver_sql(within, (*values[:marks], _packed(ids), *values[marks:]))
+        return result.all() if result.returns_rows else []
 
     def insert(self, connection: Connection, records: "pl.DataFrame") -> None:
         # The ids are known to be new, so COPY goes straight into the table.

@@ -140,15 +140,11 @@ class Captures(Gone, OptOutRows):
         self, connection: Connection, table: str, ids: Sequence[str], gone: Sequence[str], bound: int | None
     ) -> None:
         """Rows of this page are not missing from the full read, and no earlier page's tombstone holds for them."""
-        collected = self._has_collected(connection, table)
-        if not collected and bound is None:
-            return
-        found = self._bulk.find(connection, table, ids)
         if bound is not None:
-            self._see(connection, table, list(found.values()))
-        if collected:
+            self._see(connection, table, ids)
+        if self._has_collected(connection, table):
             deleted = set(gone)
-            self._come_back(connection, [seq for id_, seq in found.items() if id_ not in deleted])
+            self._come_back(connection, table, [id_ for id_ in ids if id_ not in deleted])
 
     def _tie(
         self,

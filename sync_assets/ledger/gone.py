@@ -33,6 +33,8 @@ _WITHDRAW = """
         update_payload = CASE WHEN ? THEN update_payload END, failed_since = NULL
     WHERE seq = ?
 """
+_BACK = "DELETE FROM sync_gone WHERE seq IN (SELECT seq FROM sync_record WHERE table_name = ? AND id"
+_SEEN = "INSERT INTO sync_seen (seq, table_name) SELECT seq, table_name FROM sync_record WHERE table_name = ? AND id"
 _MISSING = """
     INSERT INTO sync_gone (seq, table_name, withdraw)
     SELECT r.seq, r.table_name, ? FROM sync_record r
@@ -134,15 +136,13 @@ class Gone(Feeds, TiedRecords):
     def _has_collected(self, connection: Connection, table: str) -> bool:
         return bool(connection.execute(sa.select(sa.exists().where(_G.table_name == table))).scalar())
 
-    def _come_back(self, connection: Connection, seqs: Sequence[int]) -> None:
+    def _come_back(self, connection: Connection, table: str, ids: Sequence[str]) -> None:
         """These rows are there, whatever an earlier page said."""
-        self._bulk.for_seqs(connection, "DELETE FROM sync_gone", seqs)
+        self._bulk.for_ids(connection, _BACK, ids, table, also=")")
 
-    def _see(self, connection: Connection, table: str, seqs: Sequence[int]) -> None:
-        """The full read under way has come across these records."""
-        if seqs:
-            seen = self._upsert(schema.seen).on_conflict_do_nothing()
-            connection.execute(seen, [{"seq": seq, "table_name": table} for seq in seqs])
+    def _see(self, connection: Connection, table: str, ids: Sequence[str]) -> None:
+        """The full read under way has come across these rows."""
+        self._bulk.for_ids(connection, _SEEN, ids, table, also="ON CONFLICT (seq) DO NOTHING")
 
     def _miss(self, connection: Connection, table: str, bound: int, *, withdraw: bool) -> None:
         """The full read is complete: what it did not come across is gone.
