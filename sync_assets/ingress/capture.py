@@ -25,6 +25,7 @@ from sync_assets.ingress.captured import CapturedPage, captured
 from sync_assets.ingress.mapping import Mapping
 from sync_assets.ingress.replay import read_again, replay_days
 from sync_assets.ledger import Feed, FeedMoved, Ledger, Position, TooManyDeletes
+from sync_assets.memory import give_back_large_buffers
 
 LEASE_SECONDS = 120
 """How long a capture owns its feed without a sign of life."""
@@ -80,6 +81,7 @@ class Capture:
 
     async def run(self) -> CaptureResult:
         """Follows the feed to its end. Raises what the client raises; the position reached by then is kept."""
+        give_back_large_buffers()
         result = CaptureResult()
         started = time.monotonic()
         await self.keep_lease(self.wait_seconds)

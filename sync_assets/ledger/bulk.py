@@ -179,8 +179,10 @@ class SqliteBulk:
             start = size.fill_null(0).cum_sum() - size + 1
             parts += [start.alias(f"{name}_at"), size.alias(f"{name}_size")]
         rest = records.select(pl.struct(parts).struct.json_encode()).to_series().str.join(",").item()
+        # As bytes at once: a text of Python's takes four bytes a character if a single one is an emoji.
         payloads, updates = (
-            records[name].str.join("", ignore_nulls=True).item().encode() for name in ("payload", "update_payload")
+            records[name].str.join("", ignore_nulls=True).cast(pl.Binary).item()
+            for name in ("payload", "update_payload")
         )
         hashes = b"".join(records["desired_hash"].to_list())
         connection.exec_driver_sql(_INSERT_PAGE, (hashes, payloads, updates, f"[{rest}]"))

@@ -29,7 +29,7 @@ _SQLITE_SETTINGS = (
     "temp_store = MEMORY",
     "cache_size = -32768",  # 32 MiB a connection
     # 64 MiB. Random ids dirty the same pages again and again; written back less often they cost a third less.
-    "wal_autocheckpoint = 16000",
+    "wal_autocheckpoint = 8000",
 )
 # Every query is made for an index, and is meant to be answered by it from the first record to the last million. Left
 # to itself the planner reads the whole table while it has no statistics yet, which is all through a first load.
