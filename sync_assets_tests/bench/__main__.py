@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from sync_assets_tests.bench.latency import latency
 from sync_assets_tests.bench.measure import Run
+from sync_assets_tests.bench.queries import queries
 from sync_assets_tests.bench.reading import capture, noop, ours
 from sync_assets_tests.bench.scaling import memory_growth, scale, scale_out
 from sync_assets_tests.bench.show import show
@@ -23,14 +24,22 @@ ON_STAGE: dict[str, list[Callable[[Stage], Report]]] = {
     "push": [push],
     "noop": [noop],
     "scale": [scale, scale_out],
+    "queries": [queries],
 }
+ALONE = ("queries",)
+"""Not part of `compare`: it fills two databases for minutes, and there is nothing to compare with."""
 WHAT = (*ON_STAGE, "latency", "startup", "compare")
 
 
 def benches(what: str, settings: Settings) -> list[Report]:
     """The reports of one benchmark; `compare`: of all."""
     reports: list[Report] = []
-    wanted = [bench for name, some in ON_STAGE.items() if what in (name, "compare") for bench in some]
+    wanted = [
+        bench
+        for name, some in ON_STAGE.items()
+        if what == name or (what == "compare" and name not in ALONE)
+        for bench in some
+    ]
     if wanted:
         with stage(settings) as running:
             reports += [bench(running) for bench in wanted]
@@ -56,7 +65,7 @@ def _memory(reports: list[Report], running: Stage) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sync_assets_tests.bench", description=__doc__)
     parser.add_argument("what", choices=WHAT)
-    parser.add_argument("--rows", type=int, help="of a capture, and of the larger side of `scale`")
+    parser.add_argument("--rows", type=int, help="of a capture, of the larger side of `scale`, of `queries`")
     parser.add_argument("--records", type=int, help="of a push without latency")
     parser.add_argument("--repeat", type=int)
     parser.add_argument("--seconds", type=float, help="how long a push with latency takes")
@@ -70,7 +79,7 @@ def main() -> None:
     settings = Settings.quick() if arguments.quick else Settings()
     given = {name: getattr(arguments, name) for name in ("rows", "records", "repeat", "seconds", "changes", "peers")}
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
-    if arguments.what == "scale" and arguments.rows:
+    if arguments.what in ("scale", "queries") and arguments.rows:
         settings = replace(settings, large=arguments.rows)
     settings = replace(settings, gzip=arguments.gzip, labels=arguments.labels)
     here = machine()

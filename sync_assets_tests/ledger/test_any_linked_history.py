@@ -77,8 +77,25 @@ class World:
         row = self.d365.get(key)
         if row is None:
             return key in self.withdrawn and key in self.campaign
+        return all(self.has_parent(key, link, parent) for link, parent in self.parents(key, row) if link.required)
+
+    def has_parent(self, key: Key, link: LinkSpec, parent: Key | None) -> bool:
+        """Whether a parent is to be there for a child that needs one: the one that its row names, or the one on which it
+        hangs in Campaign, where it stays while its row names none that is in scope."""
+        if parent is not None and self.wanted(parent):
+            return True
+        former = self.former(key, link)
+        return former is not None and former in self.campaign and self.wanted(former)
+
+    def former(self, key: Key, link: LinkSpec) -> Key | None:
+        held = self.campaign.get(key)
+        name = held.links.get(link.attribute) if held else None
+        return None if name is None else (link.parent_table, name)
+
+    def stays(self, key: Key, row: Row) -> bool:
+        """Whether Campaign is to keep it as it was, on a parent that its row no longer names."""
         needed = [parent for link, parent in self.parents(key, row) if link.required]
-        return all(parent is not None and self.wanted(parent) for parent in needed)
+        return self.wanted(key) and not all(parent is not None and self.wanted(parent) for parent in needed)
 
     def may_go(self, key: Key) -> bool:
         """Whether Campaign may be asked to delete it: unwanted, or a parent that it needs was refused."""
@@ -406,7 +423,7 @@ class History:
             if key in world.withdrawn:
                 continue
             assert (held is not None) == world.wanted(key), f"{key}: {row} and {held}"
-            if row and held:
+            if row and held and not world.stays(key, row):
                 assert held.hash == row.hash
                 for link, parent in world.parents(key, row):
                     there = parent is not None and (not link.keyed or parent in world.campaign)

@@ -1,0 +1,140 @@
+"""`queries`: what the ledger asks of its database takes the same few milliseconds whatever is already synced.
+
+A ledger is filled by SQL with settled records, as after years of use, and some pending ones; each question is then put
+to it many times, through the ledger's own methods. That each of them is answered by an index is what
+ledger/test_plans.py tests, with EXPLAIN.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger import Ledger, Outcome
+from sync_assets.ledger.model import State
+from sync_assets.ledger.times import to_day_number
+from sync_assets_tests.bench.ledgers import Ledgers
+from sync_assets_tests.bench.measure import Result, Run
+from sync_assets_tests.bench.stage import Report, Stage, Target
+
+TABLE = "contact"
+PENDING = 20_000
+BATCH = 500
+TIMES = 20
+ASKED = ("status", "pending by day", "claim of one", "acknowledge one", f"claim of {BATCH}", f"acknowledge {BATCH}")
+MILLISECONDS = {"status": 10.0, "pending by day": 10.0, "claim of one": 10.0, "acknowledge one": 10.0}
+"""What is asked every few seconds. Batches are for reading: they do the work of `BATCH` records."""
+
+_FIRST = date(2024, 1, 1)
+_DAYS = 600
+_COLUMNS = "table_name, id, day, desired_hash, acked_hash, state, payload, changed_at, acked_at"
+_SQLITE = f"""
+    WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ? - 1)
+    INSERT INTO sync_record ({_COLUMNS})
+    SELECT '{TABLE}', lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(2)) || '-'
+        || hex(randomblob(2)) || '-' || hex(randomblob(6))), ? + i % {_DAYS}, randomblob(16),
+        CASE ? WHEN 0 THEN randomblob(16) END, ?, CASE ? WHEN 1 THEN '{{"email":"x"}}' END, i, i FROM n
+"""
+_POSTGRES = f"""
+    INSERT INTO sync_record ({_COLUMNS})
+    SELECT '{TABLE}', gen_random_uuid()::text, ? + mod(i, {_DAYS}), decode(md5(i::text), 'hex'),
+        CASE WHEN ? = 0 THEN decode(md5(i::text), 'hex') END, ?, CASE WHEN ? = 1 THEN '{{"email":"x"}}' END, i, i
+    FROM generate_series(0, ? - 1) i
+"""
+
+
+def queries(stage: Stage) -> Report:
+    """At `settings.large` records and at a hundredth of them, in each database."""
+    report = Report("queries", "queries")
+    for ledgers in stage.databases:
+        few, many = (_asked(ledgers, rows) for rows in (max(1, stage.settings.large // 100), stage.settings.large))
+        for results in (few, many):
+            report.results += results
+        for result, what in zip(many, ASKED, strict=True):
+            if what in MILLISECONDS:
+                took = 1000 / result.rate
+                report.targets.append(Target(result.name, took, MILLISECONDS[what], "ms", most=True))
+    return report
+
+
+def _asked(ledgers: Ledgers, rows: int) -> list[Result]:
+    url = ledgers.fresh()
+    try:
+        with Ledger.open(url) as ledger:
+            fill(ledger, rows, PENDING)
+            return [_measured(f"{what}, {ledgers.name}, {rows:,} records", ask) for what, ask in _questions(ledger)]
+    finally:
+        ledgers.drop(url)
+
+
+def fill(ledger: Ledger, settled: int, pending: int) -> None:
+    """So many records, with the totals that the ledger keeps of them; statistics as autovacuum would have them."""
+    first = to_day_number(_FIRST)
+
+    def work(connection: Connection) -> None:
+        execute = connection.exec_driver_sql
+        for state, number in ((State.SETTLED.value, settled), (State.PENDING.value, pending)):
+            if ledger._database.sqlite:  # pyright: ignore[reportPrivateUsage]
+                execute(_SQLITE, (number, first, state, state, state))
+            else:
+                execute(_POSTGRES.replace("?", "%s"), (first, state, state, state, number))
+        mark = "?" if ledger._database.sqlite else "%s"  # pyright: ignore[reportPrivateUsage]
+        for state, number in ((State.SETTLED.value, settled), (State.PENDING.value, pending)):
+            execute(f"INSERT INTO sync_tally VALUES ({mark}, {mark}, {mark})", (TABLE, state, number))
+        counted = f"SELECT table_name, day, count(*) FROM sync_record WHERE state = {State.PENDING.value}"
+        execute(f"INSERT INTO sync_pending_day {counted} GROUP BY table_name, day")
+
+    ledger._database.write(work)  # pyright: ignore[reportPrivateUsage]
+    if not ledger._database.sqlite:  # pyright: ignore[reportPrivateUsage]
+        ledger._database.write(lambda connection: connection.exec_driver_sql("ANALYZE"))  # pyright: ignore[reportPrivateUsage]
+
+
+def _questions(ledger: Ledger) -> Iterator[tuple[str, Callable[[], float]]]:
+    """Each returns the seconds that it took."""
+
+    def claim(number: int) -> float:
+        with timed() as took:
+            ledger.claim(TABLE, owner="bench", limit=number, lease_seconds=600)
+        ledger.release("bench")
+        return took[0]
+
+    def settle(number: int) -> float:
+        records = ledger.claim(TABLE, owner="bench", limit=number, lease_seconds=600)
+        with timed() as took:
+            ledger.settle("bench", [Outcome(one.seq, "done", one.hash) for one in records])
+        return took[0]
+
+    def ask(question: Callable[[], object]) -> float:
+        with timed() as took:
+            question()
+        return took[0]
+
+    asked: list[Callable[[], float]] = [
+        lambda: ask(ledger.counts),
+        lambda: ask(lambda: (ledger.pending_days(TABLE), ledger.oldest_pending(TABLE), ledger.next_due())),
+        lambda: claim(1),
+        lambda: settle(1),
+        lambda: claim(BATCH),
+        lambda: settle(BATCH),
+    ]
+    yield from zip(ASKED, asked, strict=True)
+
+
+@contextmanager
+def timed() -> Iterator[list[float]]:
+    """A list that holds the seconds of the block when it is over."""
+    took: list[float] = []
+    began = time.perf_counter()
+    yield took
+    took.append(time.perf_counter() - began)
+
+
+def _measured(name: str, ask: Callable[[], float]) -> Result:
+    ask()  # the first one compiles statements
+    result = Result(name, [Run(1, ask()) for _ in range(TIMES)])
+    result.told = {"milliseconds": round(1000 / result.rate, 2)}
+    return result
