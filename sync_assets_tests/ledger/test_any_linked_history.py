@@ -80,8 +80,8 @@ class World:
         return all(self.has_parent(key, link, parent) for link, parent in self.parents(key, row) if link.required)
 
     def has_parent(self, key: Key, link: LinkSpec, parent: Key | None) -> bool:
-        """Whether a parent is to be there for a child that needs one: the one that its row names, or the one on which it
-        hangs in Campaign, where it stays while its row names none that is in scope."""
+        """Whether a child has a parent that it needs: the one that its row names, or the one on which it hangs in
+        Campaign, where it stays while its row names none that is in scope."""
         if parent is not None and self.wanted(parent):
             return True
         former = self.former(key, link)
