@@ -40,12 +40,14 @@ _DIFFERS = """
 _NEVER = "-" * 32  # in place of a hash in hexadecimal: equal to none
 
 
+# What of a new record travels as bytes; all else as JSON, under names of one letter, which there are five thousand of.
 _BYTES = {
     "desired_hash": "substr(?1, 16 * key + 1, 16)",
-    "payload": "CAST(substr(?2, value ->> 'payload_at', value ->> 'payload_size') AS TEXT)",
-    "update_payload": "CAST(substr(?3, value ->> 'update_payload_at', value ->> 'update_payload_size') AS TEXT)",
+    "payload": "CAST(substr(?2, value ->> 'P', value ->> 'p') AS TEXT)",
+    "update_payload": "CAST(substr(?3, value ->> 'U', value ->> 'u') AS TEXT)",
 }
-_PAGE = ", ".join(_BYTES.get(name, f"value ->> '{name}'") for name in INSERTED)
+_LETTERS = {name: letter for name, letter in zip(INSERTED, "abcdefghij", strict=True) if name not in _BYTES}
+_PAGE = ", ".join(_BYTES.get(name) or f"value ->> '{_LETTERS[name]}'" for name in INSERTED)
 _INSERT_PAGE = f"INSERT INTO sync_record ({_COLUMNS}) SELECT {_PAGE} FROM json_each(?4)"  # noqa: S608 - constants
 
 
@@ -173,11 +175,11 @@ class SqliteBulk:
 
         # A row at a time through the driver is a turn of the interpreter each: alone that costs half as much again, and
         # beside a thread that makes the next page ready three times. So a page goes in whole, its texts end to end.
-        parts: list[pl.Expr] = [pl.exclude("payload", "update_payload", "desired_hash")]
-        for name in ("payload", "update_payload"):
+        parts = [pl.col(name).alias(letter) for name, letter in _LETTERS.items()]
+        for name, at, length in (("payload", "P", "p"), ("update_payload", "U", "u")):
             size = pl.col(name).str.len_bytes()
             start = size.fill_null(0).cum_sum() - size + 1
-            parts += [start.alias(f"{name}_at"), size.alias(f"{name}_size")]
+            parts += [start.alias(at), size.alias(length)]
         rest = records.select(pl.struct(parts).struct.json_encode()).to_series().str.join(",").item()
         # As bytes at once: a text of Python's takes four bytes a character if a single one is an emoji.
         payloads, updates = (
