@@ -144,9 +144,10 @@ class TableConfig(Model):
     api: Literal["profileAndServicesExt", "customResources"] = "profileAndServicesExt"
     address: Literal["url", "filter"] = "url"
     filter: AddressFilter | None = None
-    fields: dict[LogicalName, Annotated[FieldMapping, BeforeValidator(short_form)]] = Field(
-        default_factory=dict[str, FieldMapping]
-    )
+    fields: dict[
+        LogicalName,
+        Annotated[FieldMapping, BeforeValidator(short_form, json_schema_input_type=AttributeName | FieldMapping)],
+    ] = Field(default_factory=dict[str, FieldMapping])
     replacements: dict[LogicalName, Replacements] = Field(default_factory=dict[str, Replacements])
     filters: Filters | None = None
     apply_deletes: bool = False

@@ -108,9 +108,10 @@ class OptOut(Model):
     """How opt-outs travel between contact and profile, and which columns and attributes belong together."""
 
     direction: Direction = "disabled"
-    mappings: dict[LogicalName, Annotated[OptOutMapping, BeforeValidator(short_form)]] = Field(
-        default_factory=dict[str, OptOutMapping]
-    )
+    mappings: dict[
+        LogicalName,
+        Annotated[OptOutMapping, BeforeValidator(short_form, json_schema_input_type=OptOutAttribute | OptOutMapping)],
+    ] = Field(default_factory=dict[str, OptOutMapping])
     poll_profiles_minutes: Count | None = None
     export: Export = Export()
 

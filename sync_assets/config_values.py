@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 Scalar = str | bool | int | float | None
@@ -93,10 +93,19 @@ def plain_list(value: Any) -> list[Scalar] | None:
     return items if items and all(map(is_plain, items)) else None
 
 
-LogicalName = Annotated[str, AfterValidator(_logical_name)]
-ResourceName = Annotated[str, AfterValidator(_resource_name)]
-AttributeName = Annotated[str, AfterValidator(_attribute)]
-OptOutAttribute = Annotated[str, AfterValidator(_opt_out_attribute)]
+def _told(pattern: str, **more: Any) -> WithJsonSchema:
+    """What editors are told of a text whose rules stand in a validator (config_schema.py)."""
+    return WithJsonSchema({"type": "string", "pattern": f"^({pattern})$", **more})
+
+
+LogicalName = Annotated[str, AfterValidator(_logical_name), _told("[a-z][a-z0-9_]*")]
+ResourceName = Annotated[str, AfterValidator(_resource_name), _told("[A-Za-z][A-Za-z0-9_]*")]
+AttributeName = Annotated[str, AfterValidator(_attribute), _told(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*")]
+OptOutAttribute = Annotated[
+    str,
+    AfterValidator(_opt_out_attribute),
+    _told("ccpaOptOut|(black|deny)List(Email|Fax|Mobile|Phone|PostalMail|Pushnotification)?"),
+]
 Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]

@@ -1,0 +1,127 @@
+"""The JSON Schema for editors: current, true to the examples, and hard on what is mistyped."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+import sync_assets
+from sync_assets.config_file import ConfigError, parse_config
+from sync_assets.config_schema import DESCRIPTIONS, PACKAGED, json_schema, text
+from sync_assets.config_yaml import Document
+
+PACKAGE = Path(sync_assets.__file__).parent
+README = PACKAGE.parent / "README.md"
+SCHEMA = jsonschema.Draft7Validator(json_schema())
+
+
+def as_json(data: Any) -> Any:
+    """As an editor sees it: every key is a text."""
+    if isinstance(data, dict):
+        return {str(key): as_json(value) for key, value in data.items()}
+    return [as_json(item) for item in data] if isinstance(data, list) else data
+
+
+def example(name: str) -> Any:
+    return as_json(Document((PACKAGE / "sandbox" / name).read_text(encoding="utf-8")).data)
+
+
+def refused(data: Any) -> list[str]:
+    return [error.message for error in SCHEMA.iter_errors(data)]
+
+
+def test_what_is_packaged_is_what_the_models_say() -> None:
+    assert PACKAGED.read_text(encoding="utf-8") == text(), "run: python -m sync_assets.config_schema"
+
+
+def test_it_is_a_schema_of_the_draft_it_names() -> None:
+    jsonschema.Draft7Validator.check_schema(json_schema())
+    assert json_schema()["$schema"] == jsonschema.Draft7Validator.META_SCHEMA["$schema"]
+
+
+def test_every_key_has_words_and_no_words_are_left_over() -> None:
+    whole = json_schema()
+    parts = {**whole["$defs"], "Config": whole}
+    assert {name: set(part["properties"]) for name, part in parts.items()} == {
+        name: set(told) for name, told in DESCRIPTIONS.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["demo.yaml", "sync_assets.yaml"])
+def test_the_examples_are_accepted(name: str) -> None:
+    assert refused(example(name)) == []
+
+
+def test_the_examples_of_the_readme_are_accepted() -> None:
+    blocks = re.findall(r"^```ya?ml\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        data = as_json(Document(block).data)
+        whole = {"privacy_acknowledged": True, "tables": example("demo.yaml")["tables"]} | data
+        assert refused(whole) == [], block
+
+
+def _all_keys(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where the file has keys of the program's own, and not names of columns and values."""
+    if isinstance(data, list):
+        return [found for n, item in enumerate(data) for found in _all_keys(item, (*path, n))]
+    if not isinstance(data, dict):
+        return []
+    ours = not path or path[-1] not in ("fields", "replacements", "mappings")
+    inner = [] if path and path[-1] == "replacements" else data.items()
+    here = [(*path, key) for key in data] if ours else []
+    return here + [found for key, value in inner for found in _all_keys(value, (*path, key))]
+
+
+def test_each_key_is_refused_once_it_is_mistyped() -> None:
+    data = example("sync_assets.yaml")
+    keys = _all_keys(data)
+    assert len(keys) > 40
+    for path in keys:
+        wrong = copy.deepcopy(data)
+        around = wrong
+        for step in path[:-1]:
+            around = around[step]
+        around[f"{path[-1]}x"] = around[path[-1]]
+        assert refused(wrong), path
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("privacy_acknowledged: true", "privacy_acknowledged: false"),
+        ("picklists: labels", "picklists: names"),
+        ("firstname: firstName", "FirstName: firstName"),
+        ("firstname: firstName", "_companyid_value: firstName"),
+        ("firstname: firstName", "firstname: first-name"),
+        ("firstname: firstName", "firstname: {to: firstName, truncated: true}"),
+        ("donotemail: blackListEmail", "donotemail: blackListMail"),
+        ("new_tier: {null: none}", "new_tier: {null: [none]}"),
+        ("concurrency: 64", "concurrency: many"),
+        ("separator: \",\"", "separator: []"),
+    ],
+)  # fmt: skip
+def test_what_the_program_refuses_of_a_single_value_the_editor_underlines(where: str, value: str) -> None:
+    text = (PACKAGE / "sandbox" / "sync_assets.yaml").read_text(encoding="utf-8")
+    assert where in text
+    wrong = text.replace(where, value, 1)
+    with pytest.raises(ConfigError):
+        parse_config(wrong, "f")
+    assert refused(as_json(Document(wrong).data))
+
+
+def test_both_spellings_of_opt_outs_and_both_forms_of_a_mapping_are_accepted() -> None:
+    data = example("sync_assets.yaml")
+    data["opt_out"]["mappings"] = {"donotemail": "denyListEmail", "followemail": {"to": "blackList", "inverted": True}}
+    data["tables"][0]["replacements"] = {"gendercode": {"1": "male", "null": "unknown", "true": False}}
+    assert refused(data) == []
+
+
+def test_the_package_carries_it_as_json() -> None:
+    assert json.loads(PACKAGED.read_text(encoding="utf-8"))["required"] == ["privacy_acknowledged", "tables"]
