@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sync_assets import cli_scaffold
+
 if TYPE_CHECKING:
     from sync_assets.runtime import Runtime
 
@@ -307,6 +309,9 @@ def demo(
     from sync_assets.operations.demo import run_headless, run_with_ui  # noqa: PLC0415
 
     raise typer.Exit(run_headless(contacts) if headless else run_with_ui(contacts, port))
+
+
+cli_scaffold.register(app)
 
 
 if __name__ == "__main__":

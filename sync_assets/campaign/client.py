@@ -144,6 +144,18 @@ class CampaignClient:
             filters = {}  # none published
         return read_resource(name, api, told, filters)
 
+    async def resources(self) -> dict[str, str]:
+        """All resources by name, with the API that serves them (section 3); no engine call. One that stands in both is
+        told of where profiles are. Raises what `resource` raises, but not where an instance has one API only."""
+        found: dict[str, str] = {}
+        for api in ("profileAndServicesExt", "customResources"):
+            try:
+                told = await self._metadata(f"{api}/", api, "its resources")
+            except NotPublished:
+                continue
+            found |= {name: api for name, one in told.items() if isinstance(one, dict) and name not in found}
+        return found
+
     async def pages(
         self, api: str, resource: str, *, path: str = "", query: str = "", size: int = 500
     ) -> AsyncIterator[list[dict[str, Any]]]:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from sync_assets.d365.metadata import Column, ColumnType, Table
+from sync_assets.d365.metadata import Column, ColumnType, ListedTable, Table
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http import Answer, Endpoint, HttpError, TokenSource
 
@@ -124,6 +124,40 @@ class DataverseClient:
             columns={n: _typed_column(c, typed.get(n)) for n, c in found.items()},
         )
 
+    async def tables(self) -> list[ListedTable]:
+        """All tables that have change tracking on, by name."""
+        which = "ChangeTrackingEnabled eq true and IsIntersect eq false"
+        answer = await self._json(
+            f"EntityDefinitions?$select=LogicalName,DisplayName,IsCustomEntity&$filter={quote(which)}"
+        )
+        listed = [
+            ListedTable(
+                item["LogicalName"], _label({"Label": item.get("DisplayName")}), bool(item.get("IsCustomEntity"))
+            )
+            for item in answer["value"]
+        ]
+        return sorted(listed, key=lambda table: table.name)
+
+    async def described(self, name: str) -> Table:
+        """What `table` tells, and of its columns labels, lengths and targets, too: for people who choose among them."""
+        table = await self.table(name)
+        path = f"EntityDefinitions(LogicalName='{quote(name)}')/Attributes"
+        asked = {
+            "": "DisplayName",
+            "/Microsoft.Dynamics.CRM.StringAttributeMetadata": "MaxLength",
+            "/Microsoft.Dynamics.CRM.MemoAttributeMetadata": "MaxLength",
+            "/Microsoft.Dynamics.CRM.LookupAttributeMetadata": "Targets",
+        }
+        answers = await asyncio.gather(
+            *(self._json(f"{path}{cast}?$select=LogicalName,{what}", name) for cast, what in asked.items())
+        )
+        told: dict[str, dict[str, Any]] = {}
+        for answer in answers:
+            for item in answer["value"]:
+                told.setdefault(item["LogicalName"], {}).update(item)
+        columns = {n: _described_column(column, told.get(n, {})) for n, column in table.columns.items()}
+        return replace(table, columns=columns)
+
     async def _typed(self, path: str, column_type: ColumnType) -> dict[str, dict[str, Any]]:
         cast = _CASTS[column_type]
         wanted = (
@@ -218,6 +252,15 @@ def _typed_column(column: Column, typed: dict[str, Any] | None) -> Column:
     listed = options.get("Options") or [o for k in ("FalseOption", "TrueOption") if (o := options.get(k))]
     labels = {int(option["Value"]): _label(option) for option in listed}
     return replace(column, labels=labels)
+
+
+def _described_column(column: Column, told: dict[str, Any]) -> Column:
+    return replace(
+        column,
+        label=_label({"Label": told.get("DisplayName")}),
+        max_length=told.get("MaxLength"),
+        targets=tuple(told.get("Targets") or ()),
+    )
 
 
 def _label(option: dict[str, Any]) -> str:

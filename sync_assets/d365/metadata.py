@@ -19,7 +19,8 @@ ColumnType = Literal[
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of a table. `labels`: option value -> label (empty: it has none), for booleans (0, 1) and choices.
-    `updatable`: what is written to another one is silently ignored (section 2.5)."""
+    `updatable`: what is written to another one is silently ignored (section 2.5). `label`, `max_length` in characters,
+    `targets` of a lookup: the tables that it points to; of a table that is `described` only."""
 
     name: str
     type: ColumnType
@@ -28,6 +29,7 @@ class Column:
     labels: dict[int, str] = field(default_factory=dict[int, str])
     max_length: int | None = None
     updatable: bool = True
+    targets: tuple[str, ...] = ()
 
     @property
     def select_name(self) -> str:
@@ -44,3 +46,12 @@ class Table:
     key: str
     change_tracking: bool
     columns: dict[str, Column]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedTable:
+    """One table of many. `label`: what people call it; `custom`: it is none of Microsoft's."""
+
+    name: str
+    label: str
+    custom: bool
