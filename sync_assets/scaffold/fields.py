@@ -7,6 +7,7 @@ suggestion that was commented out can be taken up without a clash.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -75,13 +76,15 @@ def suggest_fields(table: Table, resource: Resource, taken: Collection[str]) -> 
 
 
 def best_picklists(suggestions: Iterable[Suggestion]) -> Picklists:
-    """Labels, unless codes name more of the enumerations' values."""
-    fields = [one for one in suggestions if one.sure and one.attribute.type == "enumeration" and one.column.labels]
-    labels, codes = (
-        sum(len(option_values(one.column, one.attribute, how)) for one in fields) for how in ("labels", "codes")
-    )
-    strict = any(one.sure and one.column.labels and one.attribute.type == "string" for one in suggestions)
-    return "codes" if codes > labels and not strict else "labels"
+    """Labels, unless there is a text attribute too short for them. Enumerations are the same to both."""
+    texts = [one for one in suggestions if one.sure and one.column.labels and one.attribute.type == "string"]
+    return "codes" if any(_longest(one) > (one.attribute.length or sys.maxsize) for one in texts) else "labels"
+
+
+def _longest(one: Suggestion) -> int:
+    """Characters of the longest text that the column's labels make."""
+    labels = [len(label) for label in one.column.labels.values()]
+    return sum(labels) + 2 * (len(labels) - 1) if one.column.type == "multiselect" else max(labels)
 
 
 def is_writable_value(attribute: Attribute) -> bool:
@@ -126,10 +129,8 @@ def _suggestion(column: Column, attribute: Attribute, noun: str, known: dict[str
 
 
 def _uncovered(column: Column, attribute: Attribute) -> tuple[int, ...]:
-    """Options without a value in the better of the two ways to name them."""
-    ways: tuple[Picklists, ...] = ("labels", "codes")
-    best = max((option_values(column, attribute, way) for way in ways), key=len)
-    return tuple(sorted(set(column.labels) - set(best)))
+    """Options that no value is called like, neither by label nor by number."""
+    return tuple(sorted(set(column.labels) - set(option_values(column, attribute, "labels"))))
 
 
 def _each_once(found: list[Suggestion]) -> list[Suggestion]:

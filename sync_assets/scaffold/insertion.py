@@ -6,7 +6,6 @@ indented deeper than the `-` belong to the entry before, those at its height to 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import yaml
@@ -20,11 +19,12 @@ def insert_table(text: str, block: Callable[[int], str]) -> str:
     where the list is written so that a line can't be added."""
     entries = _entries(text)
     last, dash = entries.value[-1], entries.start_mark.column
-    end = _end_of_entry(text, _last_character(last), dash)
+    content = _last_character(last)
+    end = _end_of_entry(text, content, dash)
     newline = "\r\n" if "\r\n" in text else "\n"
     before, after = text[:end], text[end:]
     glue = "" if before.endswith("\n") else newline
-    gap = newline if _are_apart(text, last) else ""
+    gap = newline if "\n" in text[last.start_mark.index : content] else ""  # an entry of one line stands by itself
     entry = block(dash).replace("\n", newline)
     whole = f"{before}{glue}{gap}{entry}{after}"
     _check(text, whole)
@@ -74,14 +74,6 @@ def _end_of_entry(text: str, position: int, dash: int) -> int:
     return end
 
 
-def _are_apart(text: str, last: yaml.Node) -> bool:
-    """Is there an empty line between entries? With a single one there is to be one, unless it is a short line."""
-    above = text[: _line_start(text, last.start_mark.index)]
-    above = re.sub(r"(?:^[ \t]*#[^\n]*\n)+\Z", "", above, flags=re.MULTILINE)
-    first = above.rstrip().endswith("tables:")
-    return bool(re.search(r"\n[ \t]*\r?\n\Z", above)) or (first and last.end_mark.line > last.start_mark.line + 1)
-
-
 def _check(former: str, whole: str) -> None:
     """Nothing may be another now, but one more table: aliases and odd layouts are not taken on trust."""
     old, new = Document(former), Document(whole)
@@ -89,10 +81,6 @@ def _check(former: str, whole: str) -> None:
         raise _not_a_block()
     if [*old.data["tables"]] != new.data["tables"][:-1] or {**new.data, "tables": None} != {**old.data, "tables": None}:
         raise _not_a_block()
-
-
-def _line_start(text: str, position: int) -> int:
-    return text.rfind("\n", 0, position) + 1
 
 
 def _next_line(text: str, position: int) -> int:

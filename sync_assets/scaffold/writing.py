@@ -65,9 +65,9 @@ def _lines(one: Suggested) -> Iterator[str]:
     table, resource = one.table, one.resource
     yield f"# {_plain(one.label) or table.name} -> {resource.name}"
     yield f"- table: {_name(table.name)}"
-    yield f"  resource: {resource.name}"
+    yield f"  resource: {_name(resource.name)}"
     key = f"{one.key.percent} %, {one.key.why}; it takes {table.key} and has to be an identification key"
-    yield _beside(f"  key: {one.key.name}", key)
+    yield _beside(f"  key: {_name(one.key.name)}", key)
     if resource.api != "profileAndServicesExt":
         yield f"  api: {resource.api}"
     yield from _section("fields", [(field.sure, *_field(field)) for field in one.fields])
@@ -97,12 +97,12 @@ def _section(name: str, entries: list[tuple[bool, str, str]]) -> Iterator[str]:
 def _field(one: Suggestion) -> tuple[str, str]:
     types = f"{shown(one.column)} -> {shown(one.attribute)}"
     parts = [f"{one.percent} %, {one.why}", types, *([one.note] if one.note else [])]
-    return f"{_name(one.column.name)}: {one.attribute.path}", "; ".join(parts)
+    return f"{_name(one.column.name)}: {_name(one.attribute.path)}", "; ".join(parts)
 
 
 def _link(one: LinkSuggestion) -> tuple[str, str]:
     style = "" if one.style == "key" else ", style: join"
-    text = f"- {{field: {_name(one.column.name)}, to: {one.attribute.path}, table: {_name(one.parent)}{style}"
+    text = f"- {{field: {_name(one.column.name)}, to: {_name(one.attribute.path)}, table: {_name(one.parent)}{style}"
     other = "" if one.attribute.mandatory else "; zero_or_one: is sent without its parent if need be"
     return f"{text}, cardinality: {one.cardinality}}}", f"{one.percent} %, {one.why}{other}"
 
@@ -161,8 +161,8 @@ def _plain(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    """A logical name is plain but where YAML takes it for something else."""
-    return json.dumps(text) if text in ("null", "true", "false") else text
+    """A name of either system is plain but where YAML takes it for something else."""
+    return json.dumps(text) if text.lower() in ("null", "true", "false") else text
 
 
 def _value(text: str) -> str:

@@ -58,6 +58,13 @@ def body(key: str, name: str = "Ada") -> bytes:
 # --- metadata ---
 
 
+async def test_resources_are_listed_with_the_api_that_serves_them(client: CampaignClient, admin: Admin) -> None:
+    listed = await client.resources()
+    assert listed["profile"] == listed["cusOrder"] == EXT
+    assert listed["cusStore"] == "customResources"
+    assert admin.engine_calls() == {"insert": 0, "update": 0, "delete": 0, "read": 0}
+
+
 async def test_the_attributes_of_profile(client: CampaignClient):
     resource = await client.resource(EXT, "profile")
     found = resource.attributes

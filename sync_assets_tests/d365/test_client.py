@@ -240,3 +240,26 @@ def test_what_a_refusal_means(status: int, code: str, message: str, kind: type, 
 @pytest.mark.parametrize("body", [b"", b"<html>no</html>", b"[]", b'{"error": 1}', b"\xff"])
 def test_a_refusal_in_no_known_form_is_still_told(body: bytes) -> None:
     assert "418" in str(refusal(Answer(418, httpx.Headers(), body)))
+
+
+def test_tables_with_change_tracking_are_listed_with_their_labels(shared: SandboxProcess) -> None:
+    listed = {table.name: table for table in use(shared, lambda client: client.tables())}
+    assert list(listed) == ["account", "contact", "new_order", "new_orderline"]
+    assert (listed["new_orderline"].label, listed["new_orderline"].custom) == ("Order Line", True)
+    assert not listed["contact"].custom
+
+
+def test_a_table_is_described_with_labels_lengths_and_targets(shared: SandboxProcess) -> None:
+    plain = use(shared, lambda client: client.table("contact"))
+    contact = use(shared, lambda client: client.described("contact"))
+    assert contact.columns.keys() == plain.columns.keys()
+    told = {name: contact.columns[name] for name in ("firstname", "description", "parentcustomerid", "gendercode")}
+    assert {name: column.label for name, column in told.items()} == {
+        "firstname": "First Name",
+        "description": "Description",
+        "parentcustomerid": "Company Name",
+        "gendercode": "Gender",
+    }
+    assert [column.max_length for column in told.values()] == [50, 2000, None, None]
+    assert told["parentcustomerid"].targets == ("account", "contact")
+    assert told["gendercode"].labels == {1: "Male", 2: "Female"}

@@ -1,0 +1,227 @@
+"""From nothing to tables that synchronise: `init`, `add`, `schema`, against both systems."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync_assets.config_file import load_config
+from sync_assets.config_schema import PACKAGED
+from sync_assets.errors import SyncAssetsError
+from sync_assets.operations import scaffold
+from sync_assets.operations.doctor import examine
+from sync_assets.operations.scaffold import Wanted, Written
+from sync_assets.runtime import Runtime
+from sync_assets.settings import SANDBOX_CONFIG
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.program import Program
+from sync_assets_tests.sandbox_process import SandboxProcess
+
+
+@pytest.fixture(scope="module")
+def shared(sandbox_factory: SandboxFactory) -> SandboxProcess:
+    return sandbox_factory(contacts=20)
+
+
+@pytest.fixture
+def program(shared: SandboxProcess, tmp_path: Path) -> Program:
+    return Program(shared, tmp_path)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "sync_assets.yaml"
+
+
+def init(program: Program, path: Path, *tables: str, **more: Any) -> Written:
+    return scaffold.init(program.env, path, [Wanted.of(text) for text in tables], **more)
+
+
+def add(program: Program, path: Path, table: str) -> Written:
+    return scaffold.add(program.env, path, Wanted.of(table))
+
+
+def runtime(program: Program, path: Path) -> Runtime:
+    return Runtime(program.env | {"SYNC_ASSETS_CONFIG": str(path)})
+
+
+def complaints(program: Program, path: Path) -> list[str]:
+    asked = runtime(program, path)
+    try:
+        return [f"{line.what}: {line.message}" for line in examine(asked) if line.outcome == "fail"]
+    finally:
+        asked.close()
+
+
+def test_a_new_user_comes_to_two_tables_that_synchronise(program: Program, path: Path) -> None:
+    init(program, path, "contact")
+    assert complaints(program, path) == []
+    assert program.sync(runtime(program, path)).status == 0
+    add(program, path, "new_order")
+    assert complaints(program, path) == []
+    assert program.sync(runtime(program, path)).status == 0
+    admin = program.sandbox.admin
+    orders = {order["new_orderid"]: order for order in admin.dump_d365("new_order")}
+    sent = {one["cusOrderId"]: one for one in admin.dump_campaign("cusOrder")}
+    assert len(orders) > 20
+    assert sent.keys() == orders.keys()
+    assert all(sent[key]["cusName"] == order["new_name"] for key, order in orders.items())
+    assert not admin.hidden("cusOrder")
+    assert len(program.profiles()) == 20
+
+
+def test_every_table_that_has_a_resource_passes_the_doctor_and_costs_no_engine_call(
+    program: Program, path: Path
+) -> None:
+    before = program.sandbox.admin.engine_calls()
+    written = init(program, path, "new_orderline", "account=cusStore", "contact", "new_order")
+    assert program.sandbox.admin.engine_calls() == before
+    assert complaints(program, path) == []
+    config = load_config(path)
+    assert config.targets == {
+        "new_orderline": "cusOrderLine",
+        "account": "cusStore",
+        "contact": "profile",
+        "new_order": "cusOrder",
+    }
+    assert {table.table: [link.table for link in table.links] for table in config.tables if table.links} == {
+        "new_orderline": ["new_order"],
+        "new_order": ["contact"],
+    }
+    assert config.table("account").api == "customResources"
+    assert config.table("account").fields["address1_city"].to == "cusCity"
+    assert all(one.key.sure for one in written.tables)
+
+
+def test_the_demo_needs_no_field_that_is_not_suggested(program: Program, path: Path) -> None:
+    init(program, path, "contact", "new_order", "new_orderline")
+    suggested, demo = load_config(path), load_config(SANDBOX_CONFIG.with_name("demo.yaml"))
+    for table in demo.tables:
+        own = suggested.table(table.table)
+        assert {c: f.to for c, f in table.fields.items()}.items() <= {c: f.to for c, f in own.fields.items()}.items()
+        assert (own.key, own.links) == (table.key, table.links)
+
+
+class TestAFileThatIsThere:
+    def test_is_not_written_over_without_force(self, program: Program, path: Path) -> None:
+        path.write_text("mine")
+        with pytest.raises(SyncAssetsError, match="is there already, and was left as it is"):
+            init(program, path, "contact")
+        assert path.read_text() == "mine"
+        init(program, path, "contact", force=True)
+        assert load_config(path).targets == {"contact": "profile"}
+        assert path.with_name("sync_assets.schema.json").read_bytes() == PACKAGED.read_bytes()
+
+    def test_of_the_program_itself_is_never_written(self, program: Program) -> None:
+        before = SANDBOX_CONFIG.read_bytes()
+        with pytest.raises(SyncAssetsError, match="belongs to the program"):
+            init(program, SANDBOX_CONFIG, "contact", force=True)
+        with pytest.raises(SyncAssetsError, match="belongs to the program"):
+            add(program, SANDBOX_CONFIG, "new_order")
+        assert SANDBOX_CONFIG.read_bytes() == before
+
+    def test_gets_one_more_table_and_keeps_every_other_byte(self, program: Program, path: Path) -> None:
+        text = (
+            "\ufeff# Ours, for Zoë\r\ntables:\r\n- {table: contact, resource: profile, key: externalId, "
+            "fields: {firstname: firstName}}   # people\r\n# the rest\r\nprivacy_acknowledged:   true"
+        )
+        path.write_bytes(text.encode())
+        path.chmod(0o640)
+        add(program, path, "new_order")
+        now = path.read_bytes().decode()
+        begin, end = text.index("# the rest"), len(text) - text.index("# the rest")
+        assert (now[:begin], now[-end:]) == (text[:begin], text[-end:])
+        assert load_config(path).targets == {"contact": "profile", "new_order": "cusOrder"}
+        assert path.stat().st_mode & 0o777 == 0o640
+        assert [file.name for file in path.parent.iterdir() if file.name.startswith(".sync")] == []
+
+    def test_is_told_which_of_its_tables_point_to_the_new_one(self, program: Program, path: Path) -> None:
+        init(program, path, "contact", "new_orderline")
+        (hint,) = add(program, path, "new_order").hints
+        assert "- {field: new_orderid, to: cusOrderLink, table: new_order}" in hint
+        assert add(program, path, "account=cusStore").hints == ()
+
+    def test_stays_as_it_is_where_the_guardrails_allow_no_more(self, program: Program, path: Path) -> None:
+        init(program, path, "contact")
+        path.write_text(path.read_text() + "guardrails: {max_custom_entities: 0}\n")
+        before = path.read_bytes()
+        with pytest.raises(SyncAssetsError, match="Nothing was written: tables besides contact: 1 of at most 0"):
+            add(program, path, "new_order")
+        assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ([], "No table was named"),
+        (["contact", "contact"], "contact is mapped already, to profile"),
+        (["new_ordr=cusOrder"], "Dynamics 365 has no table `new_ordr`"),
+        (["systemuser=cusOrder"], "Change tracking is not enabled for systemuser"),
+        (["account"], "No free resource of Campaign is called like account. There are cusOrder, "),
+        (["new_order=cusOdrer"], "Campaign has no resource cusOdrer. Did you mean cusOrder?"),
+        (["new_order=profile", "contact=profile"], "profile is taken by new_order"),
+        (["new_order=cusOrder:cusAmount"], "name a text attribute of at least 36 characters"),
+        (["account=orgUnitBase"], "no attribute of orgUnitBase is called like a key. Texts that could be it: label"),
+    ],
+)
+def test_what_cannot_be_is_said_and_nothing_is_written(
+    program: Program, path: Path, tables: list[str], message: str
+) -> None:
+    with pytest.raises(SyncAssetsError) as caught:
+        init(program, path, *tables)
+    assert message in str(caught.value)
+    assert list(path.parent.glob("sync_assets*")) == []
+
+
+def test_a_person_is_asked_for_tables_and_for_the_resource_that_nothing_is_called_like(
+    program: Program, path: Path
+) -> None:
+    asked: list[str] = []
+
+    def resource(table: str, free: Any) -> str:
+        asked.append(table)
+        return "cusStore" if "cusStore" in free else ""
+
+    def tables(there: scaffold.Landscape) -> list[str]:
+        assert [table.name for table, _ in there.offered][:2] == ["contact", "new_order"]
+        return ["contact", "account"]
+
+    init(program, path, choose_tables=tables, choose_resource=resource)
+    assert asked == ["account"]
+    assert load_config(path).targets == {"contact": "profile", "account": "cusStore"}
+
+
+class TestCommands:
+    def test_init_lists_what_can_be_mapped(self, program: Program) -> None:
+        status, document = program.json("init", "--list")
+        assert status == 0
+        listed = {one["table"]: one["resource"] for one in document["tables"]}
+        assert listed == {
+            "contact": "profile",
+            "new_order": "cusOrder",
+            "new_orderline": "cusOrderLine",
+            "account": None,
+        }
+        assert document["resources"]["cusStore"] == "customResources"
+
+    def test_init_and_add_say_what_they_wrote_and_what_is_next(self, program: Program, path: Path) -> None:
+        status, output, errors = program.run("init", "--table", "contact", "--file", str(path))
+        assert (status, errors) == (0, "")
+        assert "contact -> profile, key externalId: 22 columns mapped, 2 less sure ones commented out" in output
+        assert f"export SYNC_ASSETS_CONFIG={path}" in output
+        status, output, errors = program.run("add", "new_order", "--file", str(path))
+        assert (status, errors) == (0, "")
+        assert "new_order -> cusOrder, key cusOrderId: 9 columns mapped, linked by new_contactid -> contact" in output
+
+    def test_what_goes_wrong_is_a_line_on_standard_error(self, program: Program, tmp_path: Path) -> None:
+        status, output, errors = program.run("add", "new_order", "--file", str(tmp_path / "none.yaml"))
+        assert (status, output) == (1, "")
+        assert "none.yaml is not there. Write it first: `sync-assets init --table new_order`." in errors
+
+    def test_schema_prints_the_schema(self, program: Program) -> None:
+        status, output, errors = program.run("schema")
+        assert (status, errors) == (0, "")
+        assert json.loads(output) == json.loads(PACKAGED.read_bytes())
