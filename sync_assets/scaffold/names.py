@@ -45,6 +45,8 @@ KNOWN_PAIRS: dict[tuple[str, str], dict[str, str]] = {
 ISO_CODES = {"location.countryCode": "address1_country", "location.stateCode": "address1_stateorprovince"}
 """Attributes for codes such as `US`, and columns for the same as free texts (campaign-standard-api.md section 2)."""
 
+LEAST_ALIKE = 0.75
+
 _COLUMNS = {
     "emailaddress1": "email",
     "telephone1": "phone",
@@ -132,9 +134,12 @@ def likeness(column: Column, attribute: Attribute, noun: str = "") -> Likeness:
 
 
 def similarity(left: str, right: str) -> float:
-    """From 0 to 1."""
+    """From 0 to 1, or 0 where two names share less than three letters of four: those are chance."""
     matcher = SequenceMatcher(None, left, right, autojunk=False)
-    return matcher.ratio() if matcher.real_quick_ratio() > 0.6 and matcher.quick_ratio() > 0.6 else 0.0
+    if min(matcher.real_quick_ratio(), matcher.quick_ratio()) < LEAST_ALIKE:
+        return 0.0
+    ratio = matcher.ratio()
+    return ratio if ratio >= LEAST_ALIKE else 0.0
 
 
 def _plain(text: str) -> str:
