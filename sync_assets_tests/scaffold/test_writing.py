@@ -133,8 +133,6 @@ def test_each_line_that_is_commented_out_counts_once_its_mark_is_taken_away() ->
 
 def test_names_that_yaml_takes_for_something_else_are_quoted() -> None:
     odd = table("new_order", column("null"), column("true", "boolean"))
-    to = resource("cusOrder", attribute("cusNull"), attribute("cusTrue", "boolean"))
-    assert set(checked(whole_file([contact(), suggested(odd, to)]), (odd, to)).table("new_order").fields) == {
-        "null",
-        "true",
-    }
+    to = resource("cusOrder", attribute("Null"), attribute("True", "boolean"))
+    fields = checked(whole_file([contact(), suggested(odd, to)]), (odd, to)).table("new_order").fields
+    assert {name: field.to for name, field in fields.items()} == {"null": "Null", "true": "True"}
