@@ -93,10 +93,17 @@ def plain_list(value: Any) -> list[Scalar] | None:
     return items if items and all(map(is_plain, items)) else None
 
 
+def _owner(value: str) -> str:
+    if not re.fullmatch(r"team:[\w.-]+|[^@\s:]+@[^@\s]+\.[^@\s]+", value):
+        raise refused(f"`{value}` is no owner", "write a team, as in `team:crm`, or an e-mail address")
+    return value
+
+
 LogicalName = Annotated[str, AfterValidator(_logical_name)]
 ResourceName = Annotated[str, AfterValidator(_resource_name)]
 AttributeName = Annotated[str, AfterValidator(_attribute)]
 OptOutAttribute = Annotated[str, AfterValidator(_opt_out_attribute)]
+Owner = Annotated[str, AfterValidator(_owner)]
 Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
