@@ -116,7 +116,7 @@ def _pushed(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
         owners=list(runtime.config.owners.campaign),
         metadata={
             "dagster/table_name": config.resource,
-            shown.SCHEMA: shown.campaign_schema(runtime.config, config),
+            # No columns: of those from here and from a run together the UI shows the names in small letters.
             shown.LINEAGE: shown.campaign_lineage(runtime.config, config),
             **shown.table_code(runtime.config, config, push_table),
         },
@@ -232,7 +232,7 @@ def _capture_metadata(config: TableConfig, runtime: Runtime, done: Captured) -> 
 
 
 def _push_metadata(config: TableConfig, runtime: Runtime, done: Pushed) -> dict[str, Any]:
-    result = done.result
+    result, reasons = done.result, runtime.ledger.reject_reasons(config.table)
     return {
         "inserted": result.inserted,
         "updated": result.updated,
@@ -245,7 +245,7 @@ def _push_metadata(config: TableConfig, runtime: Runtime, done: Pushed) -> dict[
         **_latencies(result),
         "seconds": round(result.seconds, 3),
         "backlog": _backlog(config, runtime),
-        "refused_by_reason": quality.table(("reason", "records"), runtime.ledger.reject_reasons(config.table)),
+        **({"refused_by_reason": quality.table(("reason", "records"), reasons)} if reasons else {}),
         "engine_calls_by_day": shown.calls_by_day(runtime),
         shown.SCHEMA: shown.campaign_schema(runtime.config, config, done.resource),
         shown.LINEAGE: shown.campaign_lineage(runtime.config, config),

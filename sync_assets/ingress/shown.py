@@ -63,7 +63,7 @@ def d365_schema(config: Config, table: TableConfig, found: Table | None = None) 
     )
 
 
-def campaign_schema(config: Config, table: TableConfig, found: Resource | None = None) -> dg.TableSchema:
+def campaign_schema(config: Config, table: TableConfig, found: Resource) -> dg.TableSchema:
     """The mapped attributes and where they come from. found: what Campaign says of the resource."""
     told = {table.key: f"the id of the {table.table} in Dynamics 365"}
     told |= {field.to: f"from {table.table}.{name}{_how(field)}" for name, field in table.fields.items()}
@@ -74,9 +74,9 @@ def campaign_schema(config: Config, table: TableConfig, found: Resource | None =
         told.setdefault(one.to, f"from {table.table}.{name} for new records; then by opt_out/decisions")
     return dg.TableSchema(
         [
-            dg.TableColumn(name, kind, description=text, constraints=KEY if name == table.key else None)
+            dg.TableColumn(name, attribute.type, description=text, constraints=KEY if name == table.key else None)
             for name, text in told.items()
-            if (kind := NOT_READ if found is None else _type(found, name))
+            if (attribute := found.attributes.get(name))
         ]
     )
 
@@ -94,11 +94,6 @@ def campaign_lineage(config: Config, table: TableConfig) -> dg.TableColumnLineag
     for name, one in carried(config, table.table).items():
         deps.setdefault(one.to, [dg.TableColumnDep(source, name)])
     return dg.TableColumnLineage(deps)
-
-
-def _type(resource: Resource, name: str) -> str | None:
-    attribute = resource.attributes.get(name)
-    return attribute.type if attribute else None
 
 
 def _how(field: FieldMapping) -> str:
@@ -121,11 +116,11 @@ def links(runtime: Runtime, table: TableConfig) -> dict[str, dg.MetadataValue]:
 
 
 def code(config: Config, function: Callable[..., Any], *place: int | str) -> Mapping[str, Any]:
-    """References to the lines of the configuration at `place` and to the function that does the work."""
+    """References to the line of the configuration at `place`, if any, and to the function that does the work."""
     sources: list[Any] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)
-        if told := config.line_of(*place):
+        if place and (told := config.line_of(*place)):
             sources.append(dg.LocalFileCodeReference(file_path=told[0], line_number=told[1], label="configuration"))
         where = function.__code__
         sources.append(
@@ -152,6 +147,6 @@ def calls_by_day(runtime: Runtime, now: datetime | None = None) -> dg.MetadataVa
     rows: list[tuple[str | int, ...]] = []
     for day, calls in sorted(by_day.items(), reverse=True):
         total = sum(calls.values())
-        share = f"{total / budget:.0%} of {budget:,}" if budget else "no limit"
-        rows.append((day.isoformat(), *(calls.get(kind, 0) for kind in KINDS), total, share))
-    return quality.table(("day (UTC)", *KINDS, "all", "of the budget"), rows)
+        share = (f"{total / budget:.0%}",) if budget else ()
+        rows.append((day.isoformat(), *(calls.get(kind, 0) for kind in KINDS), total, *share))
+    return quality.table(("day", *KINDS, "all", *(("of budget",) if budget else ())), rows)

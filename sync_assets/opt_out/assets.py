@@ -272,7 +272,7 @@ def _writes(
                 "no_longer_there": done.gone,
                 "unanswered": done.unanswered,
                 "engine_calls": runtime.calls.total() - calls,
-                "refused_by_reason": quality.table(("reason", "records"), _reasons(refused)),
+                **({"refused_by_reason": quality.table(("reason", "records"), _reasons(refused))} if refused else {}),
                 **shown.links(runtime, runtime.config.table(CONTACT)),
             },
             check_results=[_accepted(key, refused)],

@@ -38,8 +38,10 @@ def test_no_page_lacks_anything_that_a_person_looks_for(pages: dict[str, dg.Asse
         assert spec.kinds, name
         assert spec.group_name in ("d365", "campaign", "opt_out", "report"), name
         assert spec.metadata[shown.REFERENCES].code_references, name
-        if spec.group_name != "report":
+        if shown.SCHEMA in spec.metadata:
             assert all(columns(spec).values()), name
+        else:
+            assert shown.LINEAGE in spec.metadata or spec.group_name == "report", name
 
 
 def test_before_the_first_run_each_mapped_column_says_where_it_goes(pages: dict[str, dg.AssetSpec]) -> None:
@@ -56,7 +58,10 @@ def test_before_the_first_run_each_mapped_column_says_where_it_goes(pages: dict[
 def test_each_attribute_has_its_column_and_a_link_its_parents_key_as_lineage(pages: dict[str, dg.AssetSpec]) -> None:
     spec = pages["campaign/cusOrder"]
     lineage = spec.metadata[shown.LINEAGE].deps_by_column
-    assert lineage.keys() == columns(spec).keys()
+    assert list(lineage) == [
+        "cusOrderId", "cusName", "cusAmount", "cusQuantity", "cusOrderDate", "cusPlacedOn", "cusStatus", "cusExpress",
+        "cusContactLink",
+    ]  # fmt: skip
     order, profile = dg.AssetKey(["d365", "new_order"]), dg.AssetKey(["campaign", "profile"])
     assert lineage["cusAmount"] == [dg.TableColumnDep(order, "new_amount")]
     assert {(dep.asset_key, dep.column_name) for dep in lineage["cusContactLink"]} == {
@@ -72,7 +77,10 @@ def test_lineage_leads_to_columns_that_are_shown(pages: dict[str, dg.AssetSpec])
             for dep in deps:
                 there = pages[dep.asset_key.to_user_string()]
                 key = f"{dep.asset_key.path[-1]}id" if there.group_name == "d365" else ""
-                assert dep.column_name in {*columns(there), key}
+                known = (
+                    there.metadata[shown.LINEAGE].deps_by_column if there.group_name == "campaign" else columns(there)
+                )
+                assert dep.column_name in {*known, key}
 
 
 def test_the_code_of_a_page_is_the_mappings_line_and_the_function(pages: dict[str, dg.AssetSpec]) -> None:
@@ -104,9 +112,9 @@ def test_calls_are_told_by_day_and_against_the_budget(tmp_path: Path) -> None:
     runtime.close()
     assert isinstance(told, dg.TableMetadataValue)
     [row] = told.records
-    assert (row.data["insert"], row.data["delete"], row.data["all"], row.data["of the budget"]) == (
+    assert (row.data["insert"], row.data["delete"], row.data["all"], row.data["of budget"]) == (
         40,
         0,
         50,
-        "25% of 200",
+        "25%",
     )
