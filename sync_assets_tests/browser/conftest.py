@@ -10,14 +10,14 @@ import yaml
 
 import sync_assets
 from sync_assets_tests.browser.ui import FLAGS, PATIENCE, Ui, chromium, dagster_dev
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.program import Program
+from sync_assets_tests.sandbox_process import SandboxProcess
 
 DEMO = Path(sync_assets.__file__).parent / "sandbox" / "demo.yaml"
 BUDGET = 1000
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser_path() -> str:
     path = chromium()
     if path is None:
@@ -26,12 +26,15 @@ def browser_path() -> str:
     return path
 
 
-@pytest.fixture(scope="session")
-def synchronised(
-    browser_path: str, sandbox_factory: SandboxFactory, tmp_path_factory: pytest.TempPathFactory
-) -> Program:
+@pytest.fixture(scope="module")
+def sandbox(browser_path: str) -> Iterator[SandboxProcess]:
+    with SandboxProcess(contacts=20) as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="module")
+def synchronised(sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Program:
     """The demo's tables after a first `sync`. Campaign refused one contact; its orders wait for it."""
-    sandbox = sandbox_factory(contacts=20)
     document = yaml.safe_load(DEMO.read_text(encoding="utf-8"))
     contact, *further = document["tables"]
     program = Program(
@@ -57,7 +60,7 @@ def synchronised(
     return program
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ui(browser_path: str, synchronised: Program) -> Iterator[Ui]:
     from playwright.sync_api import sync_playwright
 

@@ -67,12 +67,8 @@ def test_the_report_is_made_by_a_click_and_shows_pictures_and_numbers(ui: Ui, sy
     ui.open("/assets/report/daily_sync")
     ui.page.get_by_role("button", name="Materialize").first.click()
     ui.reads("Launched run", exact=False)
-    for _ in range(30):  # the page itself looks every few seconds, and not at everything
-        if ui.page.get_by_text("Show Markdown", exact=False).count():
-            break
-        ui.page.wait_for_timeout(500)
-        ui.page.reload()
-        ui.reads("Definition")
+    ui.wait_for_materialization("report", "daily_sync")
+    ui.page.reload()  # by itself the page looks every few seconds, and not at everything
     ui.text("Show Markdown", exact=False).click()
     calls = sum(synchronised.sandbox.admin.engine_calls().values())
     ui.reads(

@@ -99,6 +99,19 @@ class Ui:
         for text in texts:
             expect(self.text(text, exact=exact)).to_be_visible(timeout=PATIENCE)
 
+    def wait_for_materialization(self, *path: str) -> None:
+        """Until Dagster has noted one of the asset."""
+        key = ", ".join(f'"{part}"' for part in path)
+        noted = "... on AssetNode {assetMaterializations(limit: 1) {runId}}"
+        query = f"{{assetNodeOrError(assetKey: {{path: [{key}]}}) {{{noted}}}}}"
+        give_up_at = time.monotonic() + PATIENCE / 1000
+        while True:
+            answer = self.page.request.post(f"{self.url}/graphql", data={"query": query}).json()
+            if answer["data"]["assetNodeOrError"]["assetMaterializations"]:
+                return
+            assert time.monotonic() < give_up_at, f"{key} was not materialised"
+            time.sleep(0.2)
+
     def row(self, *texts: str) -> Locator:
         """The first row of a table that holds all the texts."""
         rows = self.page.get_by_role("row")
