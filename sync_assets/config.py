@@ -8,7 +8,7 @@ one value alone may be (`config_values.py`), opt-outs (`config_opt_out.py`), rea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator, model_validator
@@ -20,6 +20,7 @@ from sync_assets.config_values import (
     Count,
     LogicalName,
     Model,
+    Owner,
     ResourceName,
     Scalar,
     Share,
@@ -45,6 +46,7 @@ __all__ = [
     "Operator",
     "OptOut",
     "OptOutMapping",
+    "Owners",
     "Replacements",
     "Scalar",
     "Storage",
@@ -189,6 +191,15 @@ class Guardrails(Model):
     concurrency: Annotated[int, Field(ge=1, le=1024)] = 64
 
 
+class Owners(Model):
+    """Whom Dagster names as the owners of an asset, by its group: `team:...` or e-mail addresses."""
+
+    d365: Annotated[tuple[Owner, ...], Field(strict=False)] = ("team:crm",)
+    campaign: Annotated[tuple[Owner, ...], Field(strict=False)] = ("team:marketing",)
+    opt_out: Annotated[tuple[Owner, ...], Field(strict=False)] = ("team:crm", "team:marketing")
+    report: Annotated[tuple[Owner, ...], Field(strict=False)] = ("team:crm", "team:marketing")
+
+
 class Config(Model):
     """The whole file. Get one from `config_file.load_config`: it also holds what several places must agree on."""
 
@@ -197,6 +208,8 @@ class Config(Model):
     opt_out: OptOut = OptOut()
     storage: Storage = Storage()
     guardrails: Guardrails = Guardrails()
+    owners: Owners = Owners()
+    _file: tuple[str, Callable[[tuple[int | str, ...]], int]] | None = PrivateAttr(default=None)
 
     @field_validator("privacy_acknowledged")
     @classmethod
@@ -217,6 +230,14 @@ class Config(Model):
             tables = tuple(one.with_opt_outs(mappings) if one.table == CONTACT else one for one in self.tables)
             object.__setattr__(self, "tables", tables)  # frozen, but nobody has it yet
         return self
+
+    def read_from(self, file: str, line: Callable[[tuple[int | str, ...]], int]) -> None:
+        """Notes the file that this is, and how the line of a place in it is found."""
+        self._file = (file, line)
+
+    def line_of(self, *place: int | str) -> tuple[str, int] | None:
+        """The file and the line of what stands at `place` in it; None if this was read from no file."""
+        return self._file and (self._file[0], self._file[1](place))
 
     @property
     def targets(self) -> dict[str, str]:

@@ -90,6 +90,7 @@ def parse_config(text: str, name: str) -> Config:
     if findings or config is None:
         lines = {(document.line(place), f"{what}; {instead}") for place, what, instead in findings}
         raise ConfigError([f"{name}:{line}: {message}" for line, message in sorted(lines)])
+    config.read_from(str(Path(name).absolute()), document.line)
     return config
 
 

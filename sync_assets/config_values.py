@@ -93,6 +93,15 @@ def plain_list(value: Any) -> list[Scalar] | None:
     return items if items and all(map(is_plain, items)) else None
 
 
+_OWNER = r"team:[\w.-]+|[^@\s:]+@[^@\s]+\.[^@\s]+"
+
+
+def _owner(value: str) -> str:
+    if not re.fullmatch(_OWNER, value):
+        raise refused(f"`{value}` is no owner", "write a team, as in `team:crm`, or an e-mail address")
+    return value
+
+
 def _told(pattern: str, **more: Any) -> WithJsonSchema:
     """What editors are told of a text whose rules stand in a validator (config_schema.py)."""
     return WithJsonSchema({"type": "string", "pattern": f"^({pattern})$", **more})
@@ -106,6 +115,7 @@ OptOutAttribute = Annotated[
     AfterValidator(_opt_out_attribute),
     _told("ccpaOptOut|(black|deny)List(Email|Fax|Mobile|Phone|PostalMail|Pushnotification)?"),
 ]
+Owner = Annotated[str, AfterValidator(_owner), _told(_OWNER)]
 Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]

@@ -19,6 +19,7 @@ from sync_assets.ingress.assets import table_assets  # noqa: E402
 from sync_assets.ingress.checks import backlog_checks, drift_checks, feed_check  # noqa: E402
 from sync_assets.ingress.sensors import backlog_sensor, changes_sensor  # noqa: E402
 from sync_assets.opt_out.names import active, chain  # noqa: E402
+from sync_assets.report.assets import report_asset  # noqa: E402
 from sync_assets.runtime import Runtime  # noqa: E402
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
@@ -51,6 +52,13 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         sensors.append(opt_out_file_sensor(runtime, status))
         resources = opt_out_resources(runtime)
         other = (due_request, chain(runtime.config))
+    report = report_asset(runtime)
+    assets.append(report)
+    daily = dg.define_asset_job(
+        "daily_report",
+        selection=dg.AssetSelection.assets(report.key),
+        description="The last fourteen days on one page.",
+    )
     watch = _of_checks(
         "watch_change_feeds", checks, "Asks whether feeds and files arrive, and whether anything stays behind."
     )
@@ -64,9 +72,9 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         sensors=[*sensors, backlog_sensor(tables, runtime, status, other)],
         schedules=[
             dg.ScheduleDefinition(job=job, cron_schedule=cron, default_status=schedule_status)
-            for job, cron in ((watch, "*/30 * * * *"), (compare, "30 4 * * *"))
+            for job, cron in ((watch, "*/30 * * * *"), (compare, "30 4 * * *"), (daily, "0 5 * * *"))
         ],
-        jobs=[watch, compare],
+        jobs=[watch, compare, daily],
         executor=dg.in_process_executor,
         resources=resources,
     )

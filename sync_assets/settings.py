@@ -112,6 +112,14 @@ class Settings:
     def sftp(self) -> SftpSettings:
         return _or_raise(self._sftp)
 
+    def links(self) -> tuple[str | None, str | None]:
+        """The URLs of Dynamics 365 and of Campaign, for people to follow; None where they are not set."""
+        d365, campaign = self._d365, self._campaign
+        return (
+            None if isinstance(d365, SettingsError) else d365.url,
+            None if isinstance(campaign, SettingsError) else campaign.url,
+        )
+
 
 def _or_raise(value: T | SettingsError) -> T:
     if isinstance(value, SettingsError):

@@ -326,6 +326,10 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
                 HEAD + "guardrails: {concurrency: 0}\n",
                 "7: `concurrency` cannot be `0`; it must be greater than or equal to 1",
             ),
+            (
+                HEAD + "owners: {d365: [crm]}\n",
+                "7: `crm` is no owner; write a team, as in `team:crm`, or an e-mail address",
+            ),
             (HEAD + "guardrails: {max_contacts: many}\n", "7: `max_contacts` cannot be `many`; write a whole number"),
             (
                 HEAD + "guardrails: {engine_calls_per_day: 0}\n",

@@ -20,6 +20,7 @@ from sync_assets.runtime import Runtime
 
 PROJECT = Path(sync_assets.__file__).parents[1]
 CONTACT, PROFILE = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
+REPORT = dg.AssetKey(["report", "daily_sync"])
 
 
 def definitions(**environment: str) -> dg.Definitions:
@@ -32,7 +33,11 @@ def specs(defs: dg.Definitions) -> dict[dg.AssetKey, dg.AssetSpec]:
 
 def test_a_mapped_table_is_two_assets_in_their_groups_one_behind_the_other() -> None:
     found = specs(definitions())
-    assert {key: spec.group_name for key, spec in found.items()} == {CONTACT: "d365", PROFILE: "campaign"}
+    assert {key: spec.group_name for key, spec in found.items()} == {
+        CONTACT: "d365",
+        PROFILE: "campaign",
+        REPORT: "report",
+    }
     assert [dep.asset_key for dep in found[PROFILE].deps] == [CONTACT]
 
 
@@ -45,13 +50,13 @@ def test_each_table_of_the_file_has_its_own(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump({"privacy_acknowledged": True, "tables": tables}))
     defs = definitions(SYNC_ASSETS_CONFIG=str(file))
     keys = {key.to_user_string() for key in specs(defs)}
-    assert keys == {"d365/contact", "campaign/profile", "d365/new_order", "campaign/cusOrder"}
+    assert keys == {"d365/contact", "campaign/profile", "d365/new_order", "campaign/cusOrder", "report/daily_sync"}
     assert {sensor.name for sensor in defs.sensors or ()} == {"d365_changes", "backlog"}
 
 
 def test_partitions_are_utc_days_up_to_and_including_today() -> None:
-    for spec in specs(definitions()).values():
-        days = spec.partitions_def
+    for key in (CONTACT, PROFILE):
+        days = specs(definitions())[key].partitions_def
         assert isinstance(days, dg.DailyPartitionsDefinition)
         assert days.timezone == "UTC"
         before = datetime.now(UTC).date().isoformat()
@@ -103,6 +108,7 @@ def test_sensors_and_the_schedule_start_by_themselves_only_if_told_so(autostart:
     assert {name: schedule.cron_schedule for name, schedule in schedules.items()} == {
         "watch_change_feeds": "*/30 * * * *",
         "compare_with_campaign": "30 4 * * *",
+        "daily_report": "0 5 * * *",
     }
     assert {s.default_status is dg.DefaultScheduleStatus.RUNNING for s in schedules.values()} == {running}
 
@@ -133,7 +139,7 @@ def test_the_code_location_loads_without_any_environment_variable(tmp_path: Path
     """As Dagster's code server does it; what a run needs is asked for by the run."""
     code = "from sync_assets.definitions import defs; print(len(defs().resolve_all_asset_specs()))"
     done = in_a_process(code, tmp_path)
-    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "2", "")
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "3", "")
     assert list(tmp_path.iterdir()) == []
 
 

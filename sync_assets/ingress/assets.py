@@ -1,7 +1,8 @@
 """The assets of a mapped table: `d365/<table>` captures its change feed, `campaign/<resource>` pushes what is pending.
 
 Thin: each runs one flow of `flows.py` and shows its numbers, which the UI plots. Checks that belong to the run itself
-(set-up, refused records) are reported by the asset; those that can be asked at any time stand in `checks.py`.
+(set-up, refused records) are reported by the asset; those that can be asked at any time stand in `checks.py`. What the
+page shows besides (columns, links, code) stands in `shown.py`.
 """
 
 # No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
@@ -16,10 +17,11 @@ import dagster as dg
 from sync_assets import interruptible
 from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ingress import guardrails, quality
+from sync_assets.ingress import guardrails, quality, shown
 from sync_assets.ingress.flows import Captured, Pushed, capture_table, push_table
 from sync_assets.ingress.preflight import CHECKS, Finding, Side, findings_of
 from sync_assets.ingress.push import PushResult
+from sync_assets.ingress.shown import campaign_key, d365_key
 from sync_assets.ingress.unknown_codes import unknown_codes_warning
 from sync_assets.partitions import TABLE_TAG, daily
 from sync_assets.run_errors import told
@@ -28,14 +30,6 @@ from sync_assets.runtime import Runtime
 GUARD_CHECK = "no_deletion_is_held_back"
 FRESH = timedelta(hours=3)
 """The change sensor confirms today's partition at least hourly, changes or not (see sensors.py)."""
-
-
-def d365_key(config: TableConfig) -> dg.AssetKey:
-    return dg.AssetKey(["d365", config.table])
-
-
-def campaign_key(config: TableConfig) -> dg.AssetKey:
-    return dg.AssetKey(["campaign", config.resource])
 
 
 def table_assets(config: TableConfig, runtime: Runtime) -> list[dg.AssetsDefinition]:
@@ -71,7 +65,12 @@ def _captured(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
         kinds={"dynamics365", "polars"},
         description=f"Rows of the Dynamics 365 table `{config.table}`, by the day on which they were last modified. "
         "A run follows the change feed to its end and puts what Campaign should hold into the ledger.",
-        metadata={"dagster/table_name": config.table},
+        owners=list(runtime.config.owners.d365),
+        metadata={
+            "dagster/table_name": config.table,
+            shown.SCHEMA: shown.d365_schema(runtime.config, config),
+            **shown.table_code(runtime.config, config, capture_table),
+        },
         check_specs=_specs(config, "d365"),
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=FRESH, warn_window=FRESH * 2 / 3),
         tags={"sync/pii": "true"},
@@ -114,7 +113,13 @@ def _pushed(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
         kinds={"adobecampaign"},
         description=f"Records of the Campaign resource `{config.resource}`, in step with `{config.table}`. "
         "A run sends what is pending of its partitions; running it again retries what is left.",
-        metadata={"dagster/table_name": config.resource},
+        owners=list(runtime.config.owners.campaign),
+        metadata={
+            "dagster/table_name": config.resource,
+            # No columns: of those from here and from a run together the UI shows the names in small letters.
+            shown.LINEAGE: shown.campaign_lineage(runtime.config, config),
+            **shown.table_code(runtime.config, config, push_table),
+        },
         check_specs=_specs(config, "campaign"),
         tags={"sync/pii": "true"},
         op_tags={TABLE_TAG: config.table},
@@ -207,12 +212,7 @@ def _refused(config: TableConfig, runtime: Runtime) -> dg.AssetCheckResult:
 
 
 def _capture_metadata(config: TableConfig, runtime: Runtime, done: Captured) -> dict[str, Any]:
-    result, table = done.result, done.ready.table
-    columns = [
-        dg.TableColumn(column.name, column.type, description=f"to {config.resource}.{to}")
-        for name, to in {table.key: config.key, **_targets(config)}.items()
-        if (column := table.columns.get(name))
-    ]
+    result = done.result
     return {
         "rows_captured": result.rows,
         "new": result.new,
@@ -226,23 +226,13 @@ def _capture_metadata(config: TableConfig, runtime: Runtime, done: Captured) -> 
         "rows_per_second": round(result.rows_per_second, 1),
         "seconds": round(result.seconds, 3),
         "backlog": _backlog(config, runtime),
-        "dagster/column_schema": dg.TableSchema(columns),
-        "dynamics_365": dg.MetadataValue.url(
-            f"{runtime.settings.d365().url}/main.aspx?pagetype=entitylist&etn={config.table}"
-        ),
+        shown.SCHEMA: shown.d365_schema(runtime.config, config, done.ready.table),
+        **shown.links(runtime, config),
     }
 
 
 def _push_metadata(config: TableConfig, runtime: Runtime, done: Pushed) -> dict[str, Any]:
-    result, resource = done.result, done.resource
-    columns = [
-        dg.TableColumn(to, attribute.type, description=text)
-        for to, text in {
-            config.key: f"the id of the {config.table} in Dynamics 365",
-            **{to: f"from {config.table}.{name}" for name, to in _targets(config).items()},
-        }.items()
-        if (attribute := resource.attributes.get(to))
-    ]
+    result, reasons = done.result, runtime.ledger.reject_reasons(config.table)
     return {
         "inserted": result.inserted,
         "updated": result.updated,
@@ -250,22 +240,17 @@ def _push_metadata(config: TableConfig, runtime: Runtime, done: Pushed) -> dict[
         "failed": result.refused,
         "put_off": result.put_off,
         "engine_calls": sum(result.calls.values()),
-        **{f"engine_calls_{kind}": result.calls.get(kind, 0) for kind in ("insert", "update", "delete", "read")},
+        **{f"engine_calls_{kind}": result.calls.get(kind, 0) for kind in shown.KINDS},
         "records_per_second": round(result.records_per_second, 1),
         **_latencies(result),
         "seconds": round(result.seconds, 3),
         "backlog": _backlog(config, runtime),
-        "dagster/column_schema": dg.TableSchema(columns),
-        "dagster/column_lineage": dg.TableColumnLineage(
-            {to: [dg.TableColumnDep(d365_key(config), name)] for name, to in _targets(config).items()}
-        ),
-        "campaign": dg.MetadataValue.url(f"{runtime.settings.campaign().url}/campaign/{config.api}/{config.resource}"),
+        **({"refused_by_reason": quality.table(("reason", "records"), reasons)} if reasons else {}),
+        "engine_calls_by_day": shown.calls_by_day(runtime),
+        shown.SCHEMA: shown.campaign_schema(runtime.config, config, done.resource),
+        shown.LINEAGE: shown.campaign_lineage(runtime.config, config),
+        **shown.links(runtime, config),
     }
-
-
-def _targets(config: TableConfig) -> dict[str, str]:
-    """D365 column -> Campaign attribute."""
-    return {name: field.to for name, field in config.fields.items()}
 
 
 def _latencies(result: PushResult) -> dict[str, float]:

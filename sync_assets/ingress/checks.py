@@ -61,7 +61,9 @@ def backlog_results(config: TableConfig, runtime: Runtime, now: datetime) -> lis
     counts = ledger.counts().get(config.table)
     by_reason = {WAITING_FOR[gate]: number for gate, number in ledger.waiting_reasons(config.table).items()}
     return [
-        quality.waiting(config, by_reason, ledger.oldest_waiting(config.table), now),
+        quality.waiting(
+            config, by_reason, ledger.oldest_waiting(config.table), now, ledger.waiting_parents(config.table)
+        ),
         quality.backlog(config, counts.pending if counts else 0, ledger.oldest_pending(config.table), now),
     ]
 

@@ -60,9 +60,14 @@ def refused(config: TableConfig, counts: Counts | None, reasons: Sequence[tuple[
 
 
 def waiting(
-    config: TableConfig, by_reason: Mapping[str, int], oldest: datetime | None, now: datetime
+    config: TableConfig,
+    by_reason: Mapping[str, int],
+    oldest: datetime | None,
+    now: datetime,
+    parents: Sequence[tuple[str, str, int]] = (),
 ) -> dg.AssetCheckResult:
-    """`by_reason`: what records wait for -> how many; `oldest`: since when the one that has waited longest waits."""
+    """`by_reason`: what records wait for -> how many; `oldest`: since when the one that has waited longest waits;
+    `parents`: table of the parents, how these stand, records that wait for them."""
     number, age = sum(by_reason.values()), _age(oldest, now)
     passed = age <= LONG
     if not number:
@@ -77,6 +82,7 @@ def waiting(
         "waiting": number,
         "oldest_hours": round(age / timedelta(hours=1), 2),
         "waiting_for": table(("waiting for", "records"), Counter(by_reason).most_common()),
+        "waiting_by_parent": table(("parent", "the parent is", "records"), parents),
     }
     if oldest:
         numbers["oldest"] = dg.MetadataValue.timestamp(oldest)
@@ -157,8 +163,10 @@ def one_record_each(config: TableConfig, found: Drift, reasons: Sequence[tuple[s
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[str | int]]) -> dg.MetadataValue:
-    """Rows as a table in the UI; columns called `records` are numbers."""
-    columns = [dg.TableColumn(name, "int" if name == "records" else "string") for name in names]
+    """Rows as a table in the UI; columns called `records`, and those that hold numbers, are numbers."""
+    rows = list(rows)
+    numbers = {name for at, name in enumerate(names) if name == "records" or (rows and isinstance(rows[0][at], int))}
+    columns = [dg.TableColumn(name, "int" if name in numbers else "string") for name in names]
     records = [dg.TableRecord(dict(zip(names, row, strict=True))) for row in rows]
     return dg.MetadataValue.table(records, schema=dg.TableSchema(columns))
 

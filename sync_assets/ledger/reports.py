@@ -196,6 +196,19 @@ class Reports(Room):
         with self._database.read() as connection:
             return {kind: int(number) for kind, number in connection.execute(calls.group_by(_E.kind))}
 
+    def engine_calls_by_day(self, first: date, last: date) -> dict[date, dict[str, int]]:
+        """Engine calls of all tables by UTC day and kind, both days included. Days without any are not there."""
+        calls = (
+            sa.select(_E.day, _E.kind, sa.func.sum(_E.calls))
+            .where(_E.day.between(times.to_day_number(first), times.to_day_number(last)))
+            .group_by(_E.day, _E.kind)
+        )
+        by_day: dict[date, dict[str, int]] = defaultdict(dict)
+        with self._database.read() as connection:
+            for day, kind, number in connection.execute(calls):
+                by_day[times.from_day_number(day)][kind] = int(number)
+        return dict(by_day)
+
     def engine_calls_by_table(self, day: date) -> dict[str, dict[str, int]]:
         """Engine calls of a UTC day by table and kind."""
         calls = sa.select(schema.engine_call).where(_E.day == times.to_day_number(day))

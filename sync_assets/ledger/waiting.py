@@ -5,7 +5,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from sync_assets.ledger import schema, times
-from sync_assets.ledger.model import Gate
+from sync_assets.ledger.model import Gate, State
 from sync_assets.ledger.room import Room
 
 WAITING_FOR = {
@@ -17,8 +17,21 @@ WAITING_FOR = {
 }
 """What a record at each gate waits for, in words."""
 
+STANDING = {
+    State.SETTLED: "not in scope",
+    State.PENDING: "to be sent",
+    State.WAITING: "waits itself",
+    State.FAILED: "refused",
+    State.HELD: "kept back by a privacy hold",
+}
+"""How the parent of a record stands that waits for it, in words."""
+UNKNOWN, NO_PARENT = "not captured", "none: the lookup is empty"
+
 _R = schema.record.c
+_L = schema.link.c
 _WAITING = sa.text("state = 2")
+_LOOKED_AT = 10_000
+"""Waiting records whose parents are looked at: a first load may have millions."""
 
 
 class Waiting(Room):
@@ -36,6 +49,34 @@ class Waiting(Room):
         with self._database.read() as connection:
             moment = connection.execute(oldest).scalar()
         return None if moment is None else times.from_micros(moment)
+
+    def waiting_parents(self, table: str) -> list[tuple[str, str, int]]:
+        """What records of the table wait for: the parent's table, how the parent stands, how many records; the most
+        frequent first. Of a large number that waits, some are looked at."""
+        gates = (Gate.COMING.value, Gate.ABSENT.value)
+        waiting = (
+            sa.select(_R.seq)
+            .where(schema.STUCK, _WAITING, _R.table_name == table, _R.gate.in_(gates))
+            .limit(_LOOKED_AT)
+            .subquery()
+        )
+        parent = schema.record.alias("parent")
+        absent = sa.or_(parent.c.state.is_(None), parent.c.state != State.SETTLED.value, parent.c.acked_hash.is_(None))
+        coming = parent.c.state.in_((State.PENDING.value, State.WAITING.value))
+        standing = (
+            sa.select(_L.parent_table, _L.parent_id.is_(None).label("none"), parent.c.state, sa.func.count())
+            .select_from(waiting)
+            .join(schema.link, _L.seq == waiting.c.seq)
+            .outerjoin(parent, sa.and_(parent.c.table_name == _L.parent_table, parent.c.id == _L.parent_id))
+            .where(sa.or_(sa.and_(_L.required == 1, absent), coming))
+            .group_by(_L.parent_table, "none", parent.c.state)
+        )
+        with self._database.read() as connection:
+            found = [
+                (name, NO_PARENT if none else UNKNOWN if state is None else STANDING[State(state)], number)
+                for name, none, state, number in connection.execute(standing)
+            ]
+        return sorted(found, key=lambda one: (-one[2], one[0], one[1]))
 
     def unread(self, table: str, limit: int = 1000) -> list[str]:
         """Ids of records whose row must be read again from D365 (Gate.UNREAD), up to `limit`."""

@@ -7,7 +7,7 @@ Thin: each runs one flow and shows its numbers. The first one stands in export_a
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
@@ -16,19 +16,21 @@ import dagster as dg
 
 from sync_assets import interruptible
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ingress import quality
+from sync_assets.ingress import quality, shown
 from sync_assets.ingress.assets import d365_key
 from sync_assets.ingress.preflight import findings_of
 from sync_assets.ingress.target import CONTACT
 from sync_assets.ledger import Reject
 from sync_assets.ledger.opt_out_files import POLL, FileState, OptOutFile
 from sync_assets.ledger.opt_out_rules import Stated
-from sync_assets.opt_out import files, taking
+from sync_assets.ledger.reasons import kind_of_reason
+from sync_assets.opt_out import files, pages, taking
 from sync_assets.opt_out.applying import TO_CAMPAIGN, TO_D365, Applied, write_campaign, write_d365
 from sync_assets.opt_out.audit import Audit
 from sync_assets.opt_out.columns import OPT_OUT_CHECKS
+from sync_assets.opt_out.decide import decide
 from sync_assets.opt_out.deciding import Deciding
-from sync_assets.opt_out.export_asset import export_asset, stop
+from sync_assets.opt_out.export_asset import SHOWN, export_asset, stop
 from sync_assets.opt_out.export_file import time_in_name
 from sync_assets.opt_out.io_manager import ParquetParts
 from sync_assets.opt_out.names import (
@@ -75,6 +77,8 @@ def _decisions(runtime: Runtime) -> dg.AssetsDefinition:
         ins={"rows": dg.AssetIn(key=EXPORT, input_manager_key=PARQUET)},
         deps=[changes] if both else [],
         kinds={"polars", "parquet"},
+        owners=list(runtime.config.owners.opt_out),
+        metadata=pages.decisions(runtime.config, decide),
         description="What is decided of each opt-out that may differ: both values, both times, the value that both "
         "sides are to hold, why, and which side is written (direction "
         f"{runtime.config.opt_out.direction}). Kept for audit.",
@@ -113,6 +117,7 @@ def _decisions(runtime: Runtime) -> dg.AssetsDefinition:
                     [(reason, side, number) for (reason, side), number in audit.reasons.most_common()],
                 ),
                 "audit": audit.url,
+                **shown.links(runtime, contact),
             },
             check_results=[
                 dg.AssetCheckResult(passed=True, asset_key=DECISIONS, check_name=name, description=text)
@@ -204,6 +209,7 @@ def _contact_opt_out(runtime: Runtime) -> dg.AssetsDefinition:
         CONTACT_OPT_OUT,
         "Opt-outs of contacts in Dynamics 365, as decided: written where they differ, never where they agree.",
         {"dynamics365"},
+        pages.contact_opt_out(runtime.config, write_d365),
         write_d365,
     )
 
@@ -214,6 +220,7 @@ def _profile_opt_out(runtime: Runtime) -> dg.AssetsDefinition:
         PROFILE_OPT_OUT,
         "Opt-outs of profiles in Campaign, as decided: written where they differ, never where they agree.",
         {"adobecampaign"},
+        pages.profile_opt_out(runtime.config, write_campaign),
         write_campaign,
     )
 
@@ -223,6 +230,7 @@ def _writes(
     key: dg.AssetKey,
     description: str,
     kinds: set[str],
+    page: Mapping[str, Any],
     write: Callable[[Parties], Any],
 ) -> dg.AssetsDefinition:
     @dg.asset(
@@ -231,6 +239,9 @@ def _writes(
         partitions_def=opt_out_files,
         deps=[DECISIONS],
         kinds=kinds,
+        owners=list(runtime.config.owners.opt_out),
+        metadata=page,
+        tags={"sync/pii": "true"},
         description=f"{description} A run writes all that is due; running it again retries what is left.",
         check_specs=[dg.AssetCheckSpec(ACCEPTED, asset=key, description="No opt-out stands refused.")],
         op_tags={TABLE_TAG: WORK},
@@ -261,12 +272,18 @@ def _writes(
                 "no_longer_there": done.gone,
                 "unanswered": done.unanswered,
                 "engine_calls": runtime.calls.total() - calls,
+                **({"refused_by_reason": quality.table(("reason", "records"), _reasons(refused))} if refused else {}),
+                **shown.links(runtime, runtime.config.table(CONTACT)),
             },
             check_results=[_accepted(key, refused)],
         )
         stop(runtime, done.problem)
 
     return written
+
+
+def _reasons(refused: Sequence[Reject]) -> list[tuple[str, int]]:
+    return Counter(kind_of_reason(one.reason) for one in refused).most_common(SHOWN)
 
 
 def _accepted(key: dg.AssetKey, refused: Sequence[Reject]) -> dg.AssetCheckResult:

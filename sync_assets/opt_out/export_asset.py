@@ -14,7 +14,7 @@ import dagster as dg
 
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress import quality
-from sync_assets.opt_out import files, taking
+from sync_assets.opt_out import files, pages, taking
 from sync_assets.opt_out.export_file import BadExport
 from sync_assets.opt_out.names import EXPORT, PARQUET, REJECTED
 from sync_assets.opt_out.partitions import CHANGES, WORK, opt_out_files, poll_of
@@ -39,6 +39,8 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
         partitions_def=opt_out_files,
         io_manager_key=PARQUET,
         kinds={"adobecampaign", "sftp", "parquet"},
+        owners=list(runtime.config.owners.opt_out),
+        metadata=pages.export(runtime.config, taking.spool_file),
         description="Opt-outs as Campaign states them: the validated rows of a file of the Campaign SFTP "
         f"(`{export.directory}/{export.pattern}`), or those of the profiles that a poll through the API found changed.",
         check_specs=[

@@ -334,7 +334,10 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
     assert told["rows_per_second"] > 0
     columns = {column.name: column for column in told["dagster/column_schema"].columns}
     assert next(iter(columns)) == "contactid"
-    assert (columns["birthdate"].type, columns["birthdate"].description) == ("date", "to profile.birthDate")
+    assert (columns["birthdate"].type, columns["birthdate"].description) == (
+        "date",
+        "to profile.birthDate; on first load and replay only",
+    )
     assert told["dynamics_365"].startswith(in_step.program.sandbox.env["D365_URL"])
 
     told = run.metadata(PROFILE, today())
@@ -355,6 +358,12 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
     assert columns["externalId"].description == "the id of the contact in Dynamics 365"
     assert columns["location.city"].description == "from contact.address1_city"
     assert told["dagster/column_lineage"].deps_by_column["email"] == [dg.TableColumnDep(CONTACT, "emailaddress1")]
+    assert told["dynamics_365"].startswith(in_step.program.sandbox.env["D365_URL"])
+    [refused] = told["refused_by_reason"].records
+    assert refused.data["records"] == 1
+    assert "not-an-address" not in refused.data["reason"]
+    [today_s] = told["engine_calls_by_day"].records
+    assert today_s.data == {"day": today(), "insert": N + 1, "update": 5, "delete": 0, "read": 0, "all": N + 6}
     assert told["campaign"] == in_step.program.sandbox.env["CAMPAIGN_URL"] + "/campaign/profileAndServicesExt/profile"
 
 

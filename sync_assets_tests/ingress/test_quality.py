@@ -32,6 +32,12 @@ def number(result: dg.AssetCheckResult, name: str) -> Any:
     return result.metadata[name].value
 
 
+def test_a_column_of_a_table_that_holds_numbers_is_one_of_numbers() -> None:
+    value = quality.table(("day", "insert"), [("2026-11-24", 3)])
+    assert isinstance(value, dg.TableMetadataValue)
+    assert [(column.name, column.type) for column in value.schema.columns] == [("day", "string"), ("insert", "int")]
+
+
 def test_every_check_has_a_text_and_stands_on_the_campaign_asset() -> None:
     results = [
         quality.refused(CONTACT, None, []),

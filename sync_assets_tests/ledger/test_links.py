@@ -175,6 +175,25 @@ def test_links_that_are_turned_away_are_tried_again_with_a_pause_and_then_refuse
     assert sent(ledger, "order") == ["update"]
 
 
+def test_what_waits_is_told_by_its_parents_and_how_these_stand(ledger: Ledger) -> None:
+    capture(ledger, row("anna"), row("bert", refusal="no"))
+    for name, contact in (("o1", "anna"), ("o2", "anna"), ("o3", "bert"), ("o4", "carl"), ("o5", None)):
+        order(ledger, contact, name=name)
+    order(ledger, "anna", name="o6", link=OPTIONAL)
+    order(ledger, "carl", name="o7", link=OPTIONAL)  # is sent without it
+    assert ledger.waiting_parents("order") == [
+        ("contact", "to be sent", 3),
+        ("contact", "none: the lookup is empty", 1),
+        ("contact", "not captured", 1),
+        ("contact", "refused", 1),
+    ]
+    sent(ledger)
+    assert ("contact", "to be sent") not in {
+        (table, standing) for table, standing, _ in ledger.waiting_parents("order")
+    }
+    assert ledger.waiting_parents("contact") == []
+
+
 # A parent waits for its children's end
 
 

@@ -21,6 +21,17 @@ def test_counts_are_by_table_and_state(ledger: Ledger) -> None:
     assert counts["contact"].records == 8
 
 
+def test_engine_calls_of_several_days_are_by_day_and_kind(ledger: Ledger, clock: Clock) -> None:
+    first = clock.now.date()
+    ledger.count_calls({("contact", "insert"): 2, ("contact", "read"): 1})
+    ledger.count_calls({("order", "insert"): 3})
+    clock.advance(2 * 86400)
+    ledger.count_calls({("contact", "update"): 4})
+    last = clock.now.date()
+    assert ledger.engine_calls_by_day(first, last) == {first: {"insert": 5, "read": 1}, last: {"update": 4}}
+    assert ledger.engine_calls_by_day(last, last) == {last: {"update": 4}}
+
+
 def test_pending_days_are_listed_oldest_first(ledger: Ledger) -> None:
     old = date(2019, 2, 28)
     capture(ledger, row("anna"), row("bert", day=old), row("carl", day=old), row("dora", day=old, refusal="no"))

@@ -23,6 +23,8 @@ TABLES = {"d365/contact", "campaign/profile", "d365/new_order", "campaign/cusOrd
 BACK = {EXPORT, DECISIONS, TO_D365}
 PARITY, ARRIVES, ROOM = "opt_outs_agree", "export_arrives_in_time", "sftp_has_room"
 
+REPORT = "report/daily_sync"
+
 
 @pytest.fixture
 def configured(tmp_path: Path) -> Any:
@@ -63,7 +65,7 @@ def test_each_direction_has_its_assets_and_sensors(
     configured: Any, direction: Direction, assets: set[str], sensors: set[str]
 ) -> None:
     definitions = configured(direction)
-    assert specs(definitions).keys() == TABLES | assets
+    assert specs(definitions).keys() == TABLES | assets | {REPORT}
     assert {sensor.name for sensor in definitions.sensors or ()} == {"d365_changes", "backlog"} | sensors
 
 
@@ -76,7 +78,7 @@ def test_every_job_behind_a_sensor_or_schedule_can_be_made(configured: Any, dire
 def test_they_stand_in_one_group_beside_those_of_the_tables(configured: Any) -> None:
     groups = {name: spec.group_name for name, spec in specs(configured("bidirectional")).items()}
     assert {name for name, group in groups.items() if group == "opt_out"} == BACK | {TO_CAMPAIGN}
-    assert set(groups.values()) == {"d365", "campaign", "opt_out"}
+    assert set(groups.values()) == {"d365", "campaign", "opt_out", "report"}
 
 
 def test_a_file_and_changes_of_d365_both_lead_to_decisions_and_these_to_both_sides(configured: Any) -> None:

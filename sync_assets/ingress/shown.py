@@ -1,0 +1,152 @@
+"""What an asset's page shows besides the numbers of its runs: columns and where they go, links, code, owners.
+
+Here: for the assets of a table, from the mapping and what a run learned of both systems; and what all assets share.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from sync_assets.campaign.metadata import Resource
+from sync_assets.config import Config, FieldMapping, TableConfig
+from sync_assets.d365.metadata import Table
+from sync_assets.ingress import quality
+from sync_assets.ingress.target import carried
+from sync_assets.runtime import Runtime
+
+SCHEMA, LINEAGE, REFERENCES = "dagster/column_schema", "dagster/column_lineage", "dagster/code_references"
+"""Metadata that Dagster's UI knows."""
+NOT_READ = "not read yet"
+"""The type of a column before the first run: the configuration does not say it."""
+KEY = dg.TableColumnConstraints(nullable=False, unique=True)
+KINDS = ("insert", "update", "delete", "read")
+DAYS = 14
+
+
+def d365_key(config: TableConfig) -> dg.AssetKey:
+    return dg.AssetKey(["d365", config.table])
+
+
+def campaign_key(config: TableConfig) -> dg.AssetKey:
+    return dg.AssetKey(["campaign", config.resource])
+
+
+# --- Columns ----------------------------------------------------------------------------------------------------------
+
+
+def d365_schema(config: Config, table: TableConfig, found: Table | None = None) -> dg.TableSchema:
+    """The mapped columns and where they go. found: what Dynamics 365 says of the table."""
+    told = {name: f"to {table.resource}.{field.to}{_how(field)}" for name, field in table.fields.items()}
+    told |= {
+        link.field: f"to {table.resource}.{link.to}, the {config.table(link.table).resource} of this {table.table}"
+        for link in table.links
+    }
+    told |= {
+        name: f"to {table.resource}.{one.to} of new records; then by opt_out/decisions"
+        for name, one in carried(config, table.table).items()
+        if name not in told
+    }
+    if found is None:
+        return dg.TableSchema([dg.TableColumn(name, NOT_READ, description=text) for name, text in told.items()])
+    told = {found.key: f"to {table.resource}.{table.key}"} | told
+    return dg.TableSchema(
+        [
+            dg.TableColumn(name, column.type, description=text, constraints=KEY if name == found.key else None)
+            for name, text in told.items()
+            if (column := found.columns.get(name))
+        ]
+    )
+
+
+def campaign_schema(config: Config, table: TableConfig, found: Resource) -> dg.TableSchema:
+    """The mapped attributes and where they come from. found: what Campaign says of the resource."""
+    told = {table.key: f"the id of the {table.table} in Dynamics 365"}
+    told |= {field.to: f"from {table.table}.{name}{_how(field)}" for name, field in table.fields.items()}
+    for link in table.links:
+        parent = config.table(link.table)
+        told[link.to] = f"from {table.table}.{link.field}: the {parent.resource} by its {parent.key}"
+    for name, one in carried(config, table.table).items():
+        told.setdefault(one.to, f"from {table.table}.{name} for new records; then by opt_out/decisions")
+    return dg.TableSchema(
+        [
+            dg.TableColumn(name, attribute.type, description=text, constraints=KEY if name == table.key else None)
+            for name, text in told.items()
+            if (attribute := found.attributes.get(name))
+        ]
+    )
+
+
+def campaign_lineage(config: Config, table: TableConfig) -> dg.TableColumnLineage:
+    """Campaign attribute -> the columns of Dynamics 365 that it comes from; of links the parent's key as well."""
+    source = d365_key(table)
+    # Tables of contacts and custom entities name their key so (dataverse-web-api.md); only activities do not.
+    deps = {table.key: [dg.TableColumnDep(source, f"{table.table}id")]}
+    deps |= {field.to: [dg.TableColumnDep(source, name)] for name, field in table.fields.items()}
+    for link in table.links:
+        parent = config.table(link.table)
+        there = dg.TableColumnDep(campaign_key(parent), parent.key)
+        deps[link.to] = [dg.TableColumnDep(source, link.field), there]
+    for name, one in carried(config, table.table).items():
+        deps.setdefault(one.to, [dg.TableColumnDep(source, name)])
+    return dg.TableColumnLineage(deps)
+
+
+def _how(field: FieldMapping) -> str:
+    once = "" if field.apply_updates else "; on first load and replay only"
+    return once + ("; cut to its length" if field.truncate else "")
+
+
+# --- Links, code, owners ----------------------------------------------------------------------------------------------
+
+
+def links(runtime: Runtime, table: TableConfig) -> dict[str, dg.MetadataValue]:
+    """To the record lists of both systems: the page of Dynamics 365, and the list that Campaign's API serves."""
+    d365, campaign = runtime.settings.links()
+    found: dict[str, dg.MetadataValue] = {}
+    if d365:
+        found["dynamics_365"] = dg.MetadataValue.url(f"{d365}/main.aspx?pagetype=entitylist&etn={table.table}")
+    if campaign:
+        found["campaign"] = dg.MetadataValue.url(f"{campaign}/campaign/{table.api}/{table.resource}")
+    return found
+
+
+def code(config: Config, function: Callable[..., Any], *place: int | str) -> Mapping[str, Any]:
+    """References to the line of the configuration at `place`, if any, and to the function that does the work."""
+    sources: list[Any] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        if place and (told := config.line_of(*place)):
+            sources.append(dg.LocalFileCodeReference(file_path=told[0], line_number=told[1], label="configuration"))
+        where = function.__code__
+        sources.append(
+            dg.LocalFileCodeReference(
+                file_path=where.co_filename, line_number=where.co_firstlineno, label=function.__name__
+            )
+        )
+        return {REFERENCES: dg.CodeReferencesMetadataValue(code_references=sources)}
+
+
+def table_code(config: Config, table: TableConfig, function: Callable[..., Any]) -> Mapping[str, Any]:
+    at = [one.table for one in config.tables].index(table.table)
+    return code(config, function, "tables", at)
+
+
+# --- Tables of numbers ------------------------------------------------------------------------------------------------
+
+
+def calls_by_day(runtime: Runtime, now: datetime | None = None) -> dg.MetadataValue:
+    """Engine calls of the last days, all tables together, by kind and against the day's budget."""
+    today = (now or datetime.now(UTC)).date()
+    by_day = runtime.ledger.engine_calls_by_day(today - timedelta(days=DAYS - 1), today)
+    budget = runtime.config.guardrails.engine_calls_per_day
+    rows: list[tuple[str | int, ...]] = []
+    for day, calls in sorted(by_day.items(), reverse=True):
+        total = sum(calls.values())
+        share = (f"{total / budget:.0%}",) if budget else ()
+        rows.append((day.isoformat(), *(calls.get(kind, 0) for kind in KINDS), total, *share))
+    return quality.table(("day", *KINDS, "all", *(("of budget",) if budget else ())), rows)

@@ -1,0 +1,92 @@
+"""What the pages of the opt-out assets show before and besides their runs: columns, where they come from, code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dagster as dg
+
+from sync_assets.config import Config
+from sync_assets.ingress import shown
+from sync_assets.ingress.shown import d365_key
+from sync_assets.ingress.target import CONTACT
+from sync_assets.opt_out.deciding import SCHEMA as DECISION
+from sync_assets.opt_out.export_values import CHANGED, good_schema
+from sync_assets.opt_out.names import DECISIONS, EXPORT
+
+_OF_A_DECISION = {
+    "contact": "the contact's id",
+    "column": "the column of contact",
+    "attribute": "the opt-out attribute of its profile",
+    "d365": "opted out, as Dynamics 365 has it",
+    "d365_modified": "when the contact was last modified",
+    "campaign": "opted out, as Campaign has it",
+    "campaign_changed": "when Campaign's attribute changed",
+    "value": "what both sides are to hold",
+    "write": "the side that is written; empty: they agree",
+    "reason": "why",
+    "source": "what gave rise to it",
+    "decided_at": "when it was decided",
+}
+
+
+def export(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Of campaign/opt_out_export."""
+    told = {"line": "of the file", "id": "the contact's id"}
+    for one in config.opt_out.mappings.values():
+        told |= {one.to: "opted out, as the file states it", f"{one.to}{CHANGED}": "when that changed"}
+    types = good_schema(tuple(dict.fromkeys(one.to for one in config.opt_out.mappings.values())))
+    columns = [dg.TableColumn(name, _type(types[name]), description=text) for name, text in told.items()]
+    return _page(config, function, columns, {})
+
+
+def decisions(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Of opt_out/decisions: its rows are an opt-out each, so that their columns come from all mapped ones."""
+    columns = [dg.TableColumn(name, _type(kind), _OF_A_DECISION[name]) for name, kind in DECISION.items()]
+    stated = [one.to for one in config.opt_out.mappings.values()]
+    deps = {
+        "contact": [dg.TableColumnDep(EXPORT, "id")],
+        "campaign": [dg.TableColumnDep(EXPORT, to) for to in stated],
+        "campaign_changed": [dg.TableColumnDep(EXPORT, f"{to}{CHANGED}") for to in stated],
+    }
+    if config.opt_out.direction == "bidirectional":
+        contact = d365_key(config.table(CONTACT))
+        deps["d365"] = [dg.TableColumnDep(contact, name) for name in config.opt_out.mappings]
+    return _page(config, function, columns, deps)
+
+
+def contact_opt_out(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Of d365/contact_opt_out."""
+    told = {
+        name: f"as decided of {one.to}" + ("; true means allow" if one.inverted else "")
+        for name, one in config.opt_out.mappings.items()
+    }
+    return _written(config, function, told) | {"dagster/table_name": CONTACT}
+
+
+def profile_opt_out(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Of campaign/profile_opt_out."""
+    told = {one.to: f"as decided of {name}" for name, one in config.opt_out.mappings.items()}
+    return _written(config, function, told) | {"dagster/table_name": config.table(CONTACT).resource}
+
+
+def _type(kind: object) -> str:
+    """As Dagster's icons know it: `datetime`, without its unit and zone."""
+    return str(kind).partition("(")[0].lower()
+
+
+def _written(config: Config, function: Callable[..., Any], told: Mapping[str, str]) -> dict[str, Any]:
+    columns = [dg.TableColumn(name, "boolean", description=text) for name, text in told.items()]
+    deps = {name: [dg.TableColumnDep(DECISIONS, "value")] for name in told}
+    return _page(config, function, columns, deps)
+
+
+def _page(
+    config: Config,
+    function: Callable[..., Any],
+    columns: list[dg.TableColumn],
+    deps: Mapping[str, list[dg.TableColumnDep]],
+) -> dict[str, Any]:
+    page: dict[str, Any] = {shown.SCHEMA: dg.TableSchema(columns), **shown.code(config, function, "opt_out")}
+    return page | ({shown.LINEAGE: dg.TableColumnLineage(deps)} if deps else {})

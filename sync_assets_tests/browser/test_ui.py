@@ -1,0 +1,82 @@
+"""What a person finds in Dagster's UI after a first sync: one contact was refused, its orders and their lines wait."""
+
+from __future__ import annotations
+
+from sync_assets.partitions import today
+from sync_assets_tests.browser.conftest import BUDGET
+from sync_assets_tests.browser.ui import Ui
+from sync_assets_tests.program import Program
+
+
+def test_the_lineage_leads_from_dynamics_365_over_campaign_to_the_report(ui: Ui) -> None:
+    ui.open("/asset-groups")
+    ui.reads("Global asset lineage", "d365", "campaign", "opt_out", "report")
+    ui.open("/assets/campaign/cusOrder?view=lineage&lineageScope=neighbors")
+    ui.reads("new_order", "profile", "cusOrder", "cusOrderLine", "daily_sync")
+
+
+def test_an_asset_page_tells_what_it_is_whose_it_is_and_where_each_column_comes_from(ui: Ui) -> None:
+    ui.open("/assets/campaign/cusOrder")
+    ui.reads("Records of the Campaign resource", exact=False)
+    ui.reads("marketing", "adobecampaign")
+    for code in ("configuration", "push_table"):
+        href = ui.page.get_by_role("link", name=code).first.get_attribute("href")
+        assert href
+        assert href.startswith("vscode://file/")
+    ui.reads("cusAmount", "from new_order.new_amount", "from new_order.new_contactid: the profile by its externalId")
+
+
+def test_an_asset_page_has_the_numbers_of_the_last_run_as_table_and_as_plots(ui: Ui, synchronised: Program) -> None:
+    sent = len(synchronised.sandbox.admin.dump_campaign("cusOrder"))
+    ui.open("/assets/campaign/cusOrder")
+    ui.reads("engine_calls_by_day", "of budget")
+    assert sent
+    for name in ("inserted", "engine_calls", "engine_calls_insert"):
+        assert ui.row(name).get_by_text(f"{sent}", exact=True).is_visible()
+    ui.text("Plots").click()
+    ui.page.locator("canvas").first.wait_for()
+
+
+def test_an_asset_page_leads_to_the_records_in_both_systems(ui: Ui, synchronised: Program) -> None:
+    ui.open("/assets/campaign/cusOrder")
+    d365, campaign = (synchronised.env[f"{system}_URL"] for system in ("D365", "CAMPAIGN"))
+    for url in (
+        f"{d365}/main.aspx?pagetype=entitylist&etn=new_order",
+        f"{campaign}/campaign/profileAndServicesExt/cusOrder",
+    ):
+        ui.page.locator(f'a[href="{url}"]').first.wait_for()
+
+
+def test_a_check_that_fails_says_how_many_why_and_what_to_do_and_nothing_of_the_record(ui: Ui) -> None:
+    ui.open("/assets/campaign/profile?view=checks&checkDetail=no_record_is_refused")
+    ui.reads("Failed")
+    ui.reads("Records that are refused: 1 of 20", "sync-assets rejects contact", "put them right in", exact=False)
+    ui.reads("The value is not valid for the 'email' data policy of the '@email' field")
+    assert "not-an-address" not in ui.page.content()
+
+
+def test_the_runs_page_tells_which_tables_and_which_day_a_run_was_about(ui: Ui) -> None:
+    ui.open("/runs")
+    for table in ("contact", "new_order", "new_orderline"):
+        ui.reads(f"sync/table: {table}")
+    assert ui.page.get_by_text(f"partition: {today()}").count() == 3
+    assert ui.page.get_by_text("Success", exact=True).count() == 3
+
+
+def test_the_report_is_made_by_a_click_and_shows_pictures_and_numbers(ui: Ui, synchronised: Program) -> None:
+    ui.open("/assets/report/daily_sync")
+    ui.page.get_by_role("button", name="Materialize").first.click()
+    ui.reads("Launched run", exact=False)
+    ui.wait_for_materialization("report", "daily_sync")
+    ui.page.reload()  # by itself the page looks every few seconds, and not at everything
+    ui.text("Show Markdown", exact=False).click()
+    calls = sum(synchronised.sandbox.admin.engine_calls().values())
+    ui.reads(
+        f"1 refused, 0 opt-outs written to Dynamics 365 and 0 to Campaign, {calls} engine calls of {BUDGET:,}",
+        exact=False,
+    )
+    pictures = ui.page.locator("img[alt*='by day']")
+    assert pictures.count() == 6
+    widths = pictures.evaluate_all("all => all.map(one => one.complete ? one.naturalWidth : 0)")
+    assert all(width > 100 for width in widths)  # a picture that the browser refuses has none
+    assert ui.row("cusOrderLine", "new_orderline").is_visible()
