@@ -24,7 +24,14 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "tables": "One entry per table. A table and a resource may each stand here once.",
         "opt_out": "Opt-outs between contact and profile.",
         "storage": "Where the rows of opt-out files, and what was decided on them, are kept as Parquet.",
+        "owners": "Whom Dagster names as the owners of the assets, by their group.",
         "guardrails": "Limits that stop the program before it writes anything.",
+    },
+    "Owners": {
+        "d365": "Of what is captured: `team:<name>`, or e-mail addresses.",
+        "campaign": "Of profiles and resources.",
+        "opt_out": "Of opt-outs.",
+        "report": "Of the daily report.",
     },
     "TableConfig": {
         "table": "Dynamics 365 table, by its logical name as in `contact`. Its primary key is found by itself.",
