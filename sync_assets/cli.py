@@ -179,6 +179,46 @@ def replay(
 
 
 @app.command()
+def rebuild(
+    table: Annotated[
+        list[str] | None, typer.Argument(help="Mapped tables; all if left out.", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell how many engine calls it would take.")] = False,
+    as_json: Json = False,
+) -> None:
+    """After the ledger was lost or restored from a backup: find out what Campaign holds already, so that the next sync
+    sends only what differs. Writes to neither system. May be killed and repeated; stop the sensors meanwhile."""
+    from sync_assets.operations import rebuild as operation  # noqa: PLC0415
+    from sync_assets.operations.show import show_rebuild, show_rehearsal  # noqa: PLC0415
+
+    runtime = _runtime()
+    try:
+        if dry_run:
+            _print(operation.rehearse(runtime, table or []), as_json, show_rehearsal)
+            return
+        with _progress(runtime):
+            done = operation.rebuild(runtime, table or [])
+    except KeyboardInterrupt:
+        typer.echo("sync-assets: Interrupted. Nothing is lost; run it again to go on.", err=True)
+        raise typer.Exit(130) from None
+    for line in done.said:
+        typer.echo(f"sync-assets: {line}", err=True)
+    _print(done.document, as_json, show_rebuild)
+    if done.problem:
+        fail(done.problem)
+
+
+@app.command()
+def backup(file: Annotated[str, typer.Argument(help="A new file.")]) -> None:
+    """Copy a ledger in SQLite, whole as of this moment, while everything goes on. For PostgreSQL use pg_dump."""
+    from pathlib import Path  # noqa: PLC0415
+
+    from sync_assets.operations.backup import backup as run  # noqa: PLC0415
+
+    typer.echo(f"{run(_runtime(), Path(file)):,} bytes written to {file}.")
+
+
+@app.command()
 def rejects(table: Table = None, as_json: Json = False) -> None:
     """The records that Campaign or D365 refused: id, reason, since when, attempts."""
     from sync_assets.operations.report import rejects as report  # noqa: PLC0415

@@ -87,7 +87,7 @@ async def changed_profiles(
             profiles = [p for p, time in zip(profiles, times, strict=True) if time is None or time >= border]
             if _oldest(times, border):
                 link = ""
-        yield _frame(profiles, key, attributes)
+        yield statements(profiles, key, attributes)
 
 
 def _oldest(times: Sequence[datetime | None], border: datetime) -> bool:
@@ -104,7 +104,8 @@ def _oldest(times: Sequence[datetime | None], border: datetime) -> bool:
     return bool(known) and known[-1] < border
 
 
-def _frame(profiles: list[dict[str, Any]], key: str, attributes: Sequence[str]) -> pl.DataFrame:
+def statements(profiles: list[dict[str, Any]], key: str, attributes: Sequence[str]) -> pl.DataFrame:
+    """What profiles as Campaign lists them say of opt-outs: the frame of `changed_profiles`."""
     ids = [str(profile.get(key) or "").lower() for profile in profiles]
     ours = [(id_, profile) for id_, profile in zip(ids, profiles, strict=True) if _GUID.fullmatch(id_)]
     columns = [pl.Series("id", [id_ for id_, _ in ours], dtype=pl.String)]

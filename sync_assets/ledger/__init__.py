@@ -5,7 +5,7 @@ standing   where a record belongs, pure functions as well
 ties       parents, children and privacy holds: which records wait for which
 model      the words used with the rest of the program
 schema     the tables; migrations bring them about
-feeds, gone, captures, replays, claims, holds, reports, waiting   the operations, gathered in Ledger
+feeds, gone, captures, replays, claims, rebuilds, holds, reports, waiting   the operations, gathered in Ledger
 database, bulk   SQLite and PostgreSQL
 """
 
@@ -24,6 +24,7 @@ from sync_assets.ledger.model import (
     Outcome,
     PageResult,
     Position,
+    Rebuild,
     Reject,
     Replay,
     Result,
@@ -47,6 +48,7 @@ __all__ = [
     "Outcome",
     "PageResult",
     "Position",
+    "Rebuild",
     "Reject",
     "Replay",
     "Result",

@@ -23,7 +23,7 @@ _ANSWER = ", ".join(
 _FREED = f"UPDATE sync_record SET lease_owner = NULL, lease_until = NULL, {_ANSWER}"  # noqa: S608 - constants
 _OPEN = f"{_FREED} WHERE seq = ?"
 _SETTLED = f"{_FREED}, payload = NULL, update_payload = NULL WHERE seq = ?"
-_CLAIM = """
+CLAIM = """
     UPDATE sync_record SET lease_owner = ?, lease_until = ?,
         uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END, resend = CASE resend WHEN 0 THEN 0 ELSE 2 END
 """
@@ -53,13 +53,13 @@ class Claims(TiedRecords, OptOutRows):
             rows = connection.execute(self._due(connection, table, now, limit, days)).all()
             until = now + times.seconds(lease_seconds)
             seqs = [row.seq for row in rows]
-            self._bulk.for_seqs(connection, _CLAIM, seqs, owner, until)
+            self._bulk.for_seqs(connection, CLAIM, seqs, owner, until)
             links = self._links_to_send(connection, seqs) if self._tied(connection) else {}
             said: dict[str, tuple[tuple[str, bool], ...]] = {}
             if opt_outs:
                 said = self._opt_outs_to_send(connection, [row.id for row in rows], opt_outs)
             nothing = tuple((name, False) for name in opt_outs)
-            return [_claimed(row, links.get(row.seq, ()), said.get(row.id, nothing)) for row in rows]
+            return [claimed(row, links.get(row.seq, ()), said.get(row.id, nothing)) for row in rows]
 
         return self._database.write(work)
 
@@ -242,7 +242,7 @@ def claimable(now: int) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]
     )
 
 
-def _claimed(row: Any, links: tuple[LinkTo, ...], opt_outs: tuple[tuple[str, bool], ...]) -> Claimed:
+def claimed(row: Any, links: tuple[LinkTo, ...], opt_outs: tuple[tuple[str, bool], ...]) -> Claimed:
     unwanted = row.desired_hash is None or row.gate == Gate.ABSENT
     operation: Operation = "delete" if unwanted else "insert" if row.acked_hash is None else "update"
     links_alone = operation == "update" and row.payload is None

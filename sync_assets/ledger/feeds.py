@@ -33,22 +33,7 @@ class Feeds(Room):
         resend: until that read is complete, each row that it brings is sent again, equal or not.
         """
 
-        def work(connection: Connection) -> Feed:
-            now = self._now()
-            newest = connection.execute(sa.select(sa.func.max(schema.record.c.seq))).scalar()
-            connection.execute(sa.delete(schema.seen).where(schema.seen.c.table_name == table))
-            changes = {
-                "read_id": _F.read_id + 1,
-                "read_bound": newest or 0,
-                "link": None,
-                "kind": "page",
-                "complete": False,
-                "resend": resend,
-                "saved_at": now,
-            }
-            return _move(connection, table, expected_version, changes)
-
-        return self._database.write(work)
+        return self._database.write(lambda connection: self._reset(connection, table, expected_version, resend=resend))
 
     def polled(self, table: str, expected_version: int, link: str | None = None) -> Feed:
         """Record a poll that found nothing. link: a fresh delta link in place of the stored one.
@@ -107,6 +92,20 @@ class Feeds(Room):
             connection.execute(sa.delete(schema.capture_lease).where(_L.table_name == table, _L.owner == owner))
 
         self._database.write(work)
+
+    def _reset(self, connection: Connection, table: str, expected_version: int, *, resend: bool) -> Feed:
+        newest = connection.execute(sa.select(sa.func.max(schema.record.c.seq))).scalar()
+        connection.execute(sa.delete(schema.seen).where(schema.seen.c.table_name == table))
+        changes = {
+            "read_id": _F.read_id + 1,
+            "read_bound": newest or 0,
+            "link": None,
+            "kind": "page",
+            "complete": False,
+            "resend": resend,
+            "saved_at": self._now(),
+        }
+        return _move(connection, table, expected_version, changes)
 
     def _advance(
         self, connection: Connection, table: str, position: Position, expected_version: int | None, now: int

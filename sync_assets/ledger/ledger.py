@@ -11,6 +11,7 @@ from sync_assets.ledger.holds import Holds
 from sync_assets.ledger.migrate import migrate
 from sync_assets.ledger.opt_out_files import OptOutFiles
 from sync_assets.ledger.opt_outs import OptOuts
+from sync_assets.ledger.rebuilds import Rebuilds
 from sync_assets.ledger.replays import Replays
 from sync_assets.ledger.reports import Reports
 from sync_assets.ledger.room import Clock
@@ -25,7 +26,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Ledger(Captures, Claims, Holds, OptOuts, OptOutFiles, Replays, Reports, Waiting):
+class Ledger(Captures, Claims, Holds, OptOuts, OptOutFiles, Rebuilds, Replays, Reports, Waiting):
     """What every record should be in Campaign, what Campaign acknowledged, and where each feed stands.
 
     Threads may share one. Any number of processes may have the same ledger open; their clocks should agree to

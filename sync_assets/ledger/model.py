@@ -10,6 +10,10 @@ Operation = Literal["insert", "update", "delete"]
 Result = Literal["done", "refused", "later", "unknown"]
 
 
+OTHER = bytes(16)
+"""In place of the hash that Campaign acknowledged: it holds the record, and something else than we would send."""
+
+
 class State(IntEnum):
     """Where a record stands. The numbers are stored, so they never change their meaning."""
 
@@ -111,6 +115,24 @@ class Replay:
     resend: bool
     fingerprint: str | None = None
     link: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """A rebuild of a table: what it came across so far, and where it goes on.
+
+    captured: all rows of Dynamics 365 are in the ledger. link: of the next page of Campaign's records, None before the
+    first one. records: of Campaign, looked at; of these, `equal` hold what they should, `differing` do not, and
+    `unknown` carry an id that the ledger does not know.
+    """
+
+    table: str
+    captured: bool = False
+    link: str | None = None
+    records: int = 0
+    equal: int = 0
+    differing: int = 0
+    unknown: int = 0
 
 
 @dataclass(frozen=True, slots=True)

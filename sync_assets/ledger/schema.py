@@ -160,6 +160,19 @@ replay = sa.Table(
     sa.Column("link", sa.Text),  # of the next page, NULL: the first one
 )
 
+# Rebuilds that are under way, and what they came across so far.
+rebuild = sa.Table(
+    "sync_rebuild",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("captured", sa.Boolean, nullable=False),  # all rows of Dynamics 365 were read again
+    sa.Column("link", sa.Text),  # of the next page of Campaign's records, NULL: the first one
+    sa.Column("records", sa.BigInteger, nullable=False),  # of Campaign, looked at
+    sa.Column("equal", sa.BigInteger, nullable=False),
+    sa.Column("differing", sa.BigInteger, nullable=False),
+    sa.Column("unknown", sa.BigInteger, nullable=False),  # that carry an id which the ledger does not know
+)
+
 capture_lease = sa.Table(
     "sync_capture_lease",
     metadata,

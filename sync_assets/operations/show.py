@@ -136,6 +136,32 @@ def show_replay(document: dict[str, Any]) -> None:
     Console(soft_wrap=True).print(f"{table} was captured again: {pending:,} records are pending. {goes}")
 
 
+REBUILT = ("records", "equal", "differing", "unknown", "pending", "waiting", "failed", "held", "synced")
+
+
+def show_rebuild(document: dict[str, Any]) -> None:
+    """Of Campaign's records, then of the ledger's."""
+    console = Console()
+    tables = {name: [one[column] for column in REBUILT] for name, one in document["tables"].items()}
+    console.print(_summed("table", tables, REBUILT))
+    if any(one["unknown"] for one in document["tables"].values()):
+        text = (
+            "unknown: records of Campaign that carry an id, of no row that Dynamics 365 brought. They are left alone."
+        )
+        console.print(text, highlight=False, soft_wrap=True)
+    if any(one["pending"] for one in document["tables"].values()):
+        console.print("`sync-assets plan` tells what the next sync sends.", highlight=False, soft_wrap=True)
+
+
+def show_rehearsal(document: dict[str, Any]) -> None:
+    """Records to be compared, and the reads that takes."""
+    console = Console()
+    tables = {name: [one["records"], one["engine_calls"]["read"]] for name, one in document["tables"].items()}
+    console.print(_summed("table", tables, ("records", "reads")))
+    if document["left_today"] is not None:
+        console.print(f"engine_calls_per_day leaves {document['left_today']:,} calls for today.", highlight=False)
+
+
 def show_diagnosis(document: dict[str, Any]) -> None:
     styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
     console = Console(soft_wrap=True)

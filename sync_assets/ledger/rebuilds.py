@@ -1,0 +1,102 @@
+"""Rebuilds: what Campaign holds already is found out, after the ledger was lost or restored from an older one.
+
+A rebuild reads all rows of Dynamics 365 again and asks for all of them to be sent, so that none counts as acknowledged
+by hearsay. Then Campaign's records are looked at page by page, and those that hold what they should are acknowledged
+without a request. What is left is pending, as after any capture: a rebuild that is killed, or never ended, costs
+requests and no record.
+"""
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger import schema, times
+from sync_assets.ledger.claims import CLAIM, claimable, claimed
+from sync_assets.ledger.feeds import Feeds
+from sync_assets.ledger.model import Claimed, Gate, Rebuild, State
+from sync_assets.ledger.ties import TiedRecords
+
+_B = schema.rebuild.c
+_R = schema.record.c
+
+
+class Rebuilds(Feeds, TiedRecords):
+    def rebuild(self, table: str) -> Rebuild | None:
+        """The one that is under way; None if none is."""
+        with self._database.read() as connection:
+            return _stored(connection, table)
+
+    def begin_rebuild(self, table: str) -> Rebuild:
+        """Begin one: the feed is read again from its beginning, and each row that it brings is to be sent. One that is
+        under way goes on."""
+
+        def work(connection: Connection) -> Rebuild:
+            if (under_way := _stored(connection, table)) is not None:
+                return under_way
+            new = Rebuild(table)
+            counts = {"records": 0, "equal": 0, "differing": 0, "unknown": 0}
+            connection.execute(sa.insert(schema.rebuild).values(table_name=table, captured=False, **counts))
+            version = sa.select(schema.feed.c.version).where(schema.feed.c.table_name == table).with_for_update()
+            if (known := connection.execute(version).scalar()) is not None:
+                self._reset(connection, table, known, resend=True)
+            connection.execute(sa.delete(schema.replay).where(schema.replay.c.table_name == table))
+            return new
+
+        return self._database.write(work)
+
+    def put_rebuild(self, rebuild: Rebuild) -> None:
+        """Store how far it has come."""
+        changes = {name: getattr(rebuild, name) for name in ("captured", "link", "records", "equal", "differing")}
+        moved = sa.update(schema.rebuild).where(_B.table_name == rebuild.table)
+        self._database.write(
+            lambda connection: connection.execute(moved.values(**changes, unknown=rebuild.unknown)) and None
+        )
+
+    def end_rebuild(self, table: str) -> None:
+        gone = sa.delete(schema.rebuild).where(_B.table_name == table)
+        self._database.write(lambda connection: connection.execute(gone) and None)
+
+    def claim_found(self, table: str, ids: list[str], *, owner: str, lease_seconds: float) -> tuple[list[Claimed], int]:
+        """Take those of the records that Campaign was found to hold and that are not acknowledged as they should be;
+        and how many of the ids the ledger does not know.
+
+        Besides pending ones these are records that wait for a parent, were refused, or are held, as long as nothing is
+        known of them in Campaign: without that, a delete would leave them there. A record that waits for a parent which
+        is out of scope is left alone, since Campaign would be asked to delete it. update_payload is told also of a
+        record that is to be sent as a whole: it was there before, so what is sent once only was sent.
+        """
+
+        def work(connection: Connection) -> tuple[list[Claimed], int]:
+            now = self._now()
+            known = self._bulk.find(connection, table, ids)
+            not_sent = sa.and_(_R.acked_hash.is_(None), _R.uncertain == 0)
+            open_ = sa.or_(
+                sa.and_(_R.state == State.PENDING.value, _R.payload.is_not(None)),
+                sa.and_(not_sent, _R.state.in_([State.FAILED.value, State.HELD.value])),
+                sa.and_(
+                    not_sent,
+                    _R.state == State.WAITING.value,
+                    _R.gate.in_([Gate.COMING.value, Gate.UNREAD.value]),
+                ),
+            )
+            names = ("seq", "id", "day", "payload", "update_payload", "desired_hash", "acked_hash")
+            names += ("attempts", "uncertain", "resend", "gate")
+            wanted = (
+                sa.select(*(_R[name] for name in names if name != "resend"), sa.literal(0).label("resend"))
+                .where(_R.seq.in_(list(known.values())), _R.desired_hash.is_not(None), open_, *claimable(now))
+                .order_by(_R.seq)
+                .with_for_update(skip_locked=True)
+            )
+            rows = connection.execute(wanted).all()
+            seqs = [row.seq for row in rows]
+            self._bulk.for_seqs(connection, CLAIM, seqs, owner, now + times.seconds(lease_seconds))
+            links = self._links_to_send(connection, seqs) if self._tied(connection) else {}
+            return [claimed(row, links.get(row.seq, ()), ()) for row in rows], len(ids) - len(known)
+
+        return self._database.write(work)
+
+
+def _stored(connection: Connection, table: str) -> Rebuild | None:
+    row = connection.execute(sa.select(schema.rebuild).where(_B.table_name == table)).one_or_none()
+    if row is None:
+        return None
+    return Rebuild(row.table_name, row.captured, row.link, row.records, row.equal, row.differing, row.unknown)

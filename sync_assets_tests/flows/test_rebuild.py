@@ -1,0 +1,261 @@
+"""`rebuild`: the ledger was lost, or is an older copy. Nothing is made twice, only what differs is sent."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from sync_assets.ingress import rebuild as ingress
+from sync_assets.operations.rebuild import Rebuilt, rebuild, rehearse
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.flows.opt_outs import (
+    HEADER,
+    assert_quiet,
+    in_d365,
+    opted_in,
+    says,
+    set_campaign,
+    set_d365,
+    sides,
+    switch_on,
+    write_file,
+    writes,
+)
+from sync_assets_tests.flows.test_links import Chain
+from sync_assets_tests.postgres import PostgresServer
+from sync_assets_tests.program import Program, calls
+
+
+def ledger_of(program: Program) -> Path:
+    return Path(program.runtime().settings.ledger_url.removeprefix("sqlite:///"))
+
+
+def lose(program: Program) -> None:
+    for file in ledger_of(program).parent.glob(f"{ledger_of(program).name}*"):
+        file.unlink()
+
+
+def rebuilt(program: Program, *tables: str) -> Rebuilt:
+    """`rebuild` in this process. It writes nothing to either system."""
+    since = program.sandbox.admin.last()
+    with closing(program.runtime()) as runtime:
+        done = rebuild(runtime, tables)
+    assert writes(program, since) == {"d365": 0, "campaign": 0}
+    return done
+
+
+def found(done: Rebuilt, *what: str) -> dict[str, tuple[int, ...]]:
+    assert done.problem is None, done.problem
+    return {table: tuple(one[name] for name in what) for table, one in done.document["tables"].items()}
+
+
+@pytest.fixture
+def chain(sandbox_factory: SandboxFactory, tmp_path: Path) -> Iterator[Callable[..., Chain]]:
+    made: list[Chain] = []
+
+    def make(*options: Any) -> Chain:
+        made.append(Chain(sandbox_factory, tmp_path, *options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.sandbox.stop()
+
+
+FOREIGN: list[dict[str, Any]] = [
+    {"firstName": "Nobody", "email": "nobody@example.com"},
+    {"firstName": "Ada", "email": "own@example.com", "externalId": "A-1"},
+    {"firstName": "Eve", "email": "eve@example.com", "externalId": "00000000-0000-4000-8000-000000000000"},
+]
+
+
+@pytest.mark.parametrize("style", ["key", "join"])
+def test_after_a_lost_ledger_only_what_differs_is_sent_and_nothing_is_made_twice(
+    chain: Callable[..., Chain], style: Literal["key", "join"]
+) -> None:
+    here, joined = chain(style, "zero_or_one"), int(style == "join")
+    admin = here.admin
+    first, second, third, fourth = [here.make() for _ in range(4)]
+    admin.add_profiles(*FOREIGN)
+    assert here.sync() == (0, calls(insert=12))
+    foreign = [one for one in admin.dump_campaign() if one["email"]]
+    assert len(foreign) == 3
+
+    lose(here.program)
+    admin.change("contact", [first[0]], firstname="Changed")
+    admin.change("new_orderline", [second[2]], new_orderid=first[1])  # moved to another order
+    admin.delete("new_orderline", [third[2]])
+    new = here.make("New")
+    pkey = here.held()["cusOrder"][fourth[1]]["PKey"]
+    admin.post("/campaign/change", {"resource": "cusOrder", "pkeys": [pkey], "set": {"cusName": "By hand"}})
+
+    done = rebuilt(here.program)
+    assert found(done, "records", "equal", "differing", "unknown", "pending") == {
+        "contact": (7, 3, 1, 1, 2),  # pending: the changed one and the new one
+        "new_order": (4, 3, 1, 0, 1 + joined),  # linked by key the new one waits for its contact
+        # A link that differs as an attribute is a difference, one by the parent's key is sent alone.
+        "new_orderline": (4, 3 - joined, joined, 1, 1 + joined),
+    }
+    assert done.document["engine_calls"] == calls(read=3)
+    assert here.sync() == (0, calls(insert=3, update=3))
+    held = here.held()
+    assert held["profile"][first[0]]["firstName"] == "Changed"
+    assert held["cusOrder"][fourth[1]]["cusName"] == "N"
+    assert held["cusOrderLine"][third[2]]  # its row is gone, and nobody knows since when
+    assert {new[0], *(one[0] for one in (first, second, third, fourth))} <= held["profile"].keys()
+    orders = {order["PKey"]: id_ for id_, order in held["cusOrder"].items()}
+    assert orders[held["cusOrderLine"][second[2]]["cusOrderLink"]["PKey"]] == first[1]
+    assert [one for one in admin.dump_campaign() if one["email"]] == foreign
+    assert here.sync() == (0, calls())
+
+
+def test_a_copy_of_the_ledger_may_be_older_than_what_campaign_holds(chain: Callable[..., Chain]) -> None:
+    here = chain("key", "one")
+    admin, program = here.admin, here.program
+    stays, back, gone, moved = [here.make() for _ in range(4)]
+    assert here.sync() == (0, calls(insert=12))
+    copy = program.home / "copy.db"
+    status, output, errors = program.run("backup", str(copy))
+    assert status == 0, errors
+    assert "bytes written" in output
+
+    admin.change("contact", [back[0]], firstname="Meanwhile")
+    admin.change("new_order", [moved[1]], new_contactid=stays[0])
+    admin.delete("new_orderline", [gone[2]])
+    late = here.make("Late")
+    assert here.sync() == (0, calls(insert=3, update=2, read=1, delete=1))
+    admin.change("contact", [back[0]], firstname="Ada")  # as it was when the copy was made: it tells no difference
+    admin.change("contact", [late[0]], firstname="Later")
+    lose(program)
+    shutil.copy(copy, ledger_of(program))
+
+    assert found(rebuilt(program), "records", "equal", "differing", "unknown", "pending") == {
+        "contact": (5, 3, 2, 0, 2),
+        "new_order": (5, 5, 0, 0, 0),
+        "new_orderline": (4, 4, 0, 0, 1),  # Campaign is asked to delete what it has deleted
+    }
+    assert here.sync() == (0, calls(update=2, read=1))
+    names = {id_: record["firstName"] for id_, record in here.held()["profile"].items()}
+    assert (names[back[0]], names[late[0]]) == ("Ada", "Later")
+    assert here.sync() == (0, calls())
+
+
+def test_a_ledger_in_postgresql_is_rebuilt_likewise(program: Program, postgres: PostgresServer) -> None:
+    with postgres.database() as lost, postgres.database() as fresh:
+        program.more["SYNC_ASSETS_LEDGER_URL"] = lost
+        assert program.sync().document["engine_calls"] == calls(insert=50)
+        program.sandbox.admin.change("contact", 2, jobtitle="Changed")
+        program.more["SYNC_ASSETS_LEDGER_URL"] = fresh
+        assert found(rebuilt(program), "equal", "differing", "pending") == {"contact": (48, 2, 2)}
+        assert program.sync().document["engine_calls"] == calls(update=2)
+        program.assert_in_step()
+
+
+def test_fields_that_are_sent_once_are_not_sent_again(program: Program) -> None:
+    program.sync()
+    [key] = program.sandbox.admin.change("contact", 1, birthdate="1990-01-02", jobtitle="Changed")
+    before = program.profiles()[key]["birthDate"]
+    lose(program)
+    assert found(rebuilt(program), "equal", "differing") == {"contact": (49, 1)}
+    assert program.sync().document["engine_calls"] == calls(update=1)
+    assert program.profiles()[key]["birthDate"] == before != "1990-01-02"
+
+
+def test_it_goes_on_where_the_day_s_engine_calls_were_spent(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    program.sync()
+    lose(program)
+    monkeypatch.setattr(ingress, "PAGE", 10)
+    program.guardrails = {"engine_calls_per_day": 3}
+    stopped = rebuilt(program)
+    assert "engine_calls_per_day" in str(stopped.problem)
+    assert stopped.document["engine_calls"] == calls(read=3)
+    program.guardrails = {}
+    since = program.sandbox.admin.last()
+    done = rebuilt(program)
+    assert found(done, "records", "equal", "pending") == {"contact": (50, 50, 0)}
+    assert done.document["engine_calls"] == calls(read=2)
+    assert not any("/contacts?" in entry["path"] for entry in program.sandbox.admin.journal("d365", since))
+    assert program.sync().document["engine_calls"] == calls()
+
+
+def test_one_that_stopped_while_it_read_d365_reads_on_and_no_half_of_it_is_believed(program: Program) -> None:
+    program.sync()
+    lose(program)
+    admin = program.sandbox.admin
+    admin.fault("campaign", "status", status=400, path="_lineCount", times=1)
+    assert rebuilt(program).problem is not None
+    assert found(rebuilt(program), "equal", "differing", "pending") == {"contact": (50, 0, 0)}
+    assert program.sync().document["engine_calls"] == calls()
+
+
+def test_a_sync_in_place_of_a_rebuild_costs_two_calls_for_a_record_and_makes_nothing_twice(program: Program) -> None:
+    program.sync()
+    lose(program)
+    assert program.sync().document["engine_calls"] == calls(insert=50, update=50)
+    program.assert_in_step()
+
+
+def test_a_dry_run_counts_the_calls_and_reads_no_record(program: Program) -> None:
+    program.sync()
+    lose(program)
+    since = program.sandbox.admin.last()
+    with closing(program.runtime()) as runtime:
+        told = rehearse(runtime)
+    assert told["tables"] == {"contact": {"resource": "profile", "records": 50, "engine_calls": {"read": 1}}}
+    paths = [entry["path"] for entry in program.sandbox.admin.journal("campaign", since) if entry["engine"]]
+    assert [path.rpartition("/")[2] for path in paths] == ["_count"]
+
+
+def test_a_held_contact_is_not_written_afterwards(program: Program) -> None:
+    program.sync()
+    [key] = program.sandbox.admin.change("contact", 1, jobtitle="Changed")
+    lose(program)
+    status, _, errors = program.run("hold", "add", key)
+    assert status == 0, errors
+    assert found(rebuilt(program), "pending", "held") == {"contact": (0, 1)}
+    assert program.sync().document["engine_calls"] == calls()
+    program.run("hold", "release", key)
+    assert program.sync().document["engine_calls"] == calls(update=1)
+
+
+def test_opt_outs_of_either_side_outlive_the_ledger_and_old_files_say_nothing_new(program: Program) -> None:
+    switch_on(program, "bidirectional")
+    assert program.sync().status == 0
+    people = opted_in(program)
+    in_campaign, in_d365_alone, back_again = next(people), next(people), next(people)
+    write_file(program, HEADER + says(back_again, at="2020-01-01T10:00:00.000Z"), "optout_20200101_100000.csv")
+    lose(program)
+    set_campaign(program, in_campaign, blackListEmail=True)
+    set_d365(program, in_d365_alone, donotemail=True)
+    set_campaign(program, back_again, blackListEmail=True)
+    set_campaign(program, back_again, blackListEmail=False)  # later than the file says
+
+    assert found(rebuilt(program), "records", "equal") == {"contact": (50, 50)}
+    done = program.sync()
+    assert done.status == 0, (done.problems, done.stopped)
+    assert done.document["opt_out"]["files_processed"] == 1
+    assert sides(program, in_campaign) == (True, True)
+    assert sides(program, in_d365_alone) == (True, True)
+    assert sides(program, back_again) == (False, False)
+    assert all(in_d365(program, id_)["donotemail"] == one["blackListEmail"] for id_, one in program.profiles().items())
+    assert done.document["engine_calls"]["insert"] == 0
+    assert_quiet(program)
+
+
+def test_the_command_tells_people_and_programs(program: Program) -> None:
+    program.sync()
+    lose(program)
+    status, told = program.json("rebuild", "contact")
+    assert status == 0
+    assert told["tables"]["contact"] | {"synced": 50, "equal": 50, "pending": 0} == told["tables"]["contact"]
+    status, output, _ = program.run("rebuild", "--dry-run")
+    assert status == 0
+    assert "reads" in output
+    status, _, errors = program.run("rebuild", "nothing")
+    assert status == 1
+    assert "is not a mapped table" in errors
