@@ -138,6 +138,17 @@ def test_a_ledger_without_opt_outs_is_brought_up_to_date_and_goes_on(new_url: st
         }
 
 
+def test_a_ledger_without_rebuilds_is_brought_up_to_date_and_can_be_rebuilt(new_url: str) -> None:
+    earlier_version(new_url, "0003")
+    with Ledger.open(new_url) as ledger:
+        assert ledger.counts()["contact"] == Counts(synced=1, pending=2, failed=1)
+        ledger.begin_rebuild("contact")
+        capture(ledger, row("settled"), row("pending"), row("refused"), row("taken"), complete=True)
+        ids = [guid(name) for name in ("settled", "pending", "refused", "taken")]
+        claimed, unknown = ledger.claim_found("contact", ids, owner="rebuild", lease_seconds=60)
+        assert (sorted(one.id for one in claimed), unknown) == (sorted(ids), 0)
+
+
 def test_partial_indexes_are_partial_on_both_databases(url: str) -> None:
     engine = sa.create_engine(url)
     partial = "SELECT sql FROM sqlite_master" if engine.name == "sqlite" else "SELECT indexdef FROM pg_indexes"
