@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import math
 import random
 import ssl
 import time
@@ -113,18 +114,18 @@ class Pause:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a `Retry-After` header (a number, or a date), None without one."""
+    """Seconds of a `Retry-After` header (a number, or a date), None without one or if it makes no sense."""
     value = headers.get("retry-after", "").strip()
     if not value:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
+        try:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None  # without end, it would hold every worker for ever
 
 
 def backoff(attempt: int, longest: float = 30.0) -> float:

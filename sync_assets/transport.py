@@ -79,7 +79,11 @@ class Answer:
     body: bytes
 
     def json(self) -> Any:
-        return msgspec.json.decode(self.body)
+        """Raises msgspec.DecodeError, UnicodeDecodeError."""
+        try:
+            return msgspec.json.decode(self.body)
+        except RecursionError:
+            raise msgspec.DecodeError("JSON is nested too deeply") from None
 
     @property
     def text(self) -> str:

@@ -239,6 +239,14 @@ async def test_retry_after_stops_every_worker(start: Starter):
     assert bench.seen.count(("read", 429)) == 1
 
 
+@given(
+    st.text(max_size=30) | st.sampled_from(["1e999", "nan", "-inf", "Fri, 31 Dec 9999 23:59:59 -2359", "0 1 2", "²"])
+)
+def test_any_retry_after_is_a_time_or_none(value: str):
+    told = retry_after({"retry-after": value})
+    assert told is None or 0 <= told < float("inf")
+
+
 async def test_a_retry_after_beyond_our_patience_ends_all_at_once(start: Starter):
     bench = await start(scripted(answer(503, Retry_After="3600")))
     endpoint = bench.open(patience=2)

@@ -207,7 +207,7 @@ def decoded(answer: Answer, shape: type[_T], resource: str) -> _T:
         raise CampaignRefused(f"Campaign refused to read {resource}: {redact(words(answer), None)}")
     try:
         return msgspec.json.decode(answer.body, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HttpError(
             f"Campaign answered for {resource} with something that is not a JSON object.", "Check CAMPAIGN_URL."
         ) from error

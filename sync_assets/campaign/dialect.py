@@ -147,7 +147,7 @@ class _Censor:
     def __init__(self, payload: str | bytes | None) -> None:
         try:
             leaves = list(_leaves(_DECODER.decode(payload))) if payload else []
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             leaves = []
         self.names = {name for name, _ in leaves} - {""}
         given = {value for _, value in leaves if value and not _GUID.fullmatch(value)}

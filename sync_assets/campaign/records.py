@@ -133,7 +133,7 @@ def counted(calls: CallCounter) -> Observer:
 def _decoded(body: bytes) -> dict[str, Any] | Verdict:
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Verdict("transient", "an answer that is not JSON")
 
 

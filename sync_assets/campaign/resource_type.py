@@ -26,6 +26,8 @@ _HIGH_LEVEL: dict[str, AttributeType] = {
     "date": "date",
     "datetime": "datetime",
 }
+_DIGITS = 18
+"""Of a number that we believe in."""
 _LOCATION = ("address1", "address2", "address3", "address4", "city", "countryCode", "stateCode", "zipCode")
 """What a profile's `location` holds (section 2), for builds that describe the group without its parts."""
 
@@ -75,7 +77,7 @@ def _type(name: str, told: dict[str, Any]) -> AttributeType:
 def _length(told: dict[str, Any]) -> int | None:
     """Characters; the member is a text, "0" where there is no limit to tell."""
     text = str(told.get("length", "")).strip()
-    return int(text) or None if text.isdecimal() else None
+    return int(text) or None if text.isdecimal() and len(text) <= _DIGITS else None
 
 
 def _values(told: Any) -> list[str]:
@@ -88,7 +90,8 @@ def _values(told: Any) -> list[str]:
         members = _dict(item)
         name = str(members.get("apiName") or members.get("name") or key or ("" if members else item))
         stored = str(members.get("value", ""))
-        named.append((float(stored) if stored.lstrip("-").isdecimal() else float(len(named)), name))
+        number = stored.removeprefix("-").isdecimal() and len(stored) <= _DIGITS
+        named.append((float(stored) if number else float(len(named)), name))
     return [name for _, name in sorted(named, key=lambda pair: pair[0])]
 
 

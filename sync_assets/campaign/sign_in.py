@@ -24,6 +24,8 @@ from sync_assets.http import (
 from sync_assets.transport import AiohttpTransport, Wire
 
 TRIES = 4
+DAY = 24 * 60 * 60
+"""Seconds. A token lasts no longer (section 1), whatever is told."""
 
 _REACH = "Check CAMPAIGN_IMS_URL and the network; nothing is lost, run it again later."
 
@@ -72,7 +74,7 @@ def ims_tokens(
                 told = _json(response.content)
                 token, lifetime = told.get("access_token"), told.get("expires_in")
                 if response.status_code == 200 and isinstance(token, str) and token:
-                    return token, float(lifetime) if isinstance(lifetime, int | float) else 3600.0
+                    return token, float(min(lifetime, DAY)) if isinstance(lifetime, int | float) else 3600.0
                 refusal = _refusal(response.status_code, told, url)
                 if last or isinstance(refusal, SignInRefused):
                     raise refusal
@@ -98,6 +100,6 @@ def _refusal(status: int, told: dict[str, Any], url: str) -> HttpError:
 def _json(body: bytes) -> dict[str, Any]:
     try:
         told: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -110,19 +111,20 @@ class DataverseClient:
                 "Write its logical name under `tables` in the configuration, in the singular as in `contact`.",
                 error.code,
             ) from error
-        found = {column.name: column for column in map(_column, attributes["value"])}
-        wanted = [c for c in found.values() if c.type in _CASTS and (columns is None or c.name in columns)]
-        typed: dict[str, dict[str, Any]] = {}
-        kinds: set[ColumnType] = {column.type for column in wanted}
-        for part in await asyncio.gather(*(self._typed(path, kind) for kind in kinds)):
-            typed |= part
-        return Table(
-            name=head["LogicalName"],
-            set_name=head["EntitySetName"],
-            key=head["PrimaryIdAttribute"],
-            change_tracking=bool(head.get("ChangeTrackingEnabled")),
-            columns={n: _typed_column(c, typed.get(n)) for n, c in found.items()},
-        )
+        with _understood(f"the table {name}"):
+            found = {column.name: column for column in map(_column, attributes["value"])}
+            wanted = [c for c in found.values() if c.type in _CASTS and (columns is None or c.name in columns)]
+            kinds: set[ColumnType] = {column.type for column in wanted}
+            typed: dict[str, dict[str, Any]] = {}
+            for part in await asyncio.gather(*(self._typed(path, kind) for kind in kinds)):
+                typed |= part
+            return Table(
+                name=str(head["LogicalName"]),
+                set_name=str(head["EntitySetName"]),
+                key=str(head["PrimaryIdAttribute"]),
+                change_tracking=bool(head.get("ChangeTrackingEnabled")),
+                columns={n: _typed_column(c, typed.get(n)) for n, c in found.items()},
+            )
 
     async def tables(self) -> list[ListedTable]:
         """All tables that have change tracking on, by name."""
@@ -204,19 +206,23 @@ class DataverseClient:
     async def record_count(self, table: str) -> int | None:
         """How many rows the table has, as of a snapshot up to a day old (section 2.3); None if it is not told."""
         answer = await self._json(f"RetrieveTotalRecordCount(EntityNames=['{quote(table)}'])", table)
-        counts = answer.get("EntityRecordCountCollection") or {}
-        told = dict(zip(counts.get("Keys") or [], counts.get("Values") or [], strict=False))
-        return int(told[table]) if table in told else None
+        with _understood("the number of rows"):
+            counts = answer.get("EntityRecordCountCollection") or {}
+            told = dict(zip(counts.get("Keys") or [], counts.get("Values") or [], strict=False))
+            return int(told[table]) if table in told else None
 
     async def who_am_i(self) -> str:
         """The id of the application user that we are signed in as."""
-        return str((await self._json("WhoAmI"))["UserId"])
+        answer = await self._json("WhoAmI")
+        with _understood("our user"):
+            return str(answer["UserId"])
 
     async def change_tracking_days(self) -> int | None:
         """For how many days a feed position stays good (`expirechangetrackingindays`), None if not told."""
         answer = await self._json("organizations?$select=expirechangetrackingindays")
-        value = (answer.get("value") or [{}])[0].get("expirechangetrackingindays")
-        return int(value) if value is not None else None
+        with _understood("the organisation"):
+            value = (answer.get("value") or [{}])[0].get("expirechangetrackingindays")
+            return int(value) if value is not None else None
 
     async def _json(self, path: str, table: str = "") -> dict[str, Any]:
         answer = await self.endpoint.send("GET", path)
@@ -231,6 +237,17 @@ class DataverseClient:
 
     async def aclose(self) -> None:
         await self.endpoint.aclose()
+
+
+@contextmanager
+def _understood(what: str) -> Iterator[None]:
+    """Around reading an answer that is JSON, and perhaps not the one that it should be."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
+        raise HttpError(
+            f"Dynamics 365 tells of {what} in a way that makes no sense.", "Check D365_URL, and proxies on the way."
+        ) from None  # its words may quote the answer
 
 
 def _column(item: dict[str, Any]) -> Column:
@@ -300,6 +317,7 @@ def refusal(answer: Answer, table: str = "") -> D365Refused:
     try:
         error: dict[str, Any] = answer.json()["error"]
         code, message = str(error.get("code", "")), str(error.get("message", ""))
+        code = code if re.fullmatch(r"0x[0-9a-fA-F]{1,8}", code) else ""  # anything else may quote a row
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         code, message = "", ""
     kind, cause, remedy = _MEANINGS.get(code) or _MEANINGS.get(str(answer.status)) or (D365Refused, "", "")

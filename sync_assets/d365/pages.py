@@ -91,11 +91,13 @@ class PageParser:
             return self._parse(body)
         except msgspec.ValidationError as error:
             raise BadPage(f"Dynamics 365 sent a page that does not fit the table's metadata: {error}.") from error
+        except RecursionError:
+            raise BadPage("Dynamics 365 sent something that is not a page of rows (nested too deeply).") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             try:
                 # Half a surrogate pair in one text must not stop the other rows: it becomes U+FFFD.
                 return self._parse(_without_lone_surrogates(body))
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, RecursionError):
                 raise BadPage("Dynamics 365 sent something that is not a page of rows (not JSON).") from error
 
     def _parse(self, body: bytes) -> Page:
@@ -119,8 +121,11 @@ class PageParser:
         for (name, type_), values in zip(self._columns.items(), columns, strict=True):
             if _JSON_TYPES.get(type_) is msgspec.Raw:
                 series.append(_texts(name, values))
-            else:
+                continue
+            try:
                 series.append(pl.Series(name, values, dtype=frame_type(type_)))
+            except (TypeError, OverflowError):  # its words quote the number
+                raise BadPage(f"Dynamics 365 sent a number in {name} that has more than 64 bits.") from None
         return pl.DataFrame(series)
 
 
@@ -129,7 +134,7 @@ def next_link(body: bytes) -> str | None:
     (then `parse` says so)."""
     try:
         return _HEAD.decode(body).next_link
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -138,7 +143,7 @@ def has_news(body: bytes) -> tuple[bool, str | None]:
     try:
         head = _HEAD.decode(body)
         rows = msgspec.json.decode(head.value, type=list[msgspec.Raw])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadPage("Dynamics 365 sent something that is not a page of rows.") from error
     return bool(rows or head.next_link or not head.delta_link), head.delta_link
 

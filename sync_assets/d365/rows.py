@@ -92,7 +92,10 @@ class _Decoder:
             raise BadPage(f"Dynamics 365 sent rows that do not fit what was asked for: {error}.") from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadPage("Dynamics 365 sent something that is not a page of rows (not JSON).") from error
-        return [self._row(item) for item in page.value], page.next_link
+        try:
+            return [self._row(item) for item in page.value], page.next_link
+        except OverflowError:
+            raise BadPage(f"Dynamics 365 sent a time in {_MODIFIED} that is none in UTC.") from None
 
     def _row(self, item: Any) -> RowNow:
         modified: datetime | None = item.modified

@@ -141,7 +141,7 @@ def _ids(body: bytes, table: Table) -> list[str]:
 def _decoded(body: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HttpError("Dynamics 365 answered with something that is not JSON.", "Check D365_URL.") from error
 
 
