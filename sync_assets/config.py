@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
+from sync_assets.config_logs import Logs
 from sync_assets.config_opt_out import Export, OptOut, OptOutMapping, Storage
 from sync_assets.config_values import (
     OPT_OUT_ATTRIBUTES,
@@ -43,6 +44,7 @@ __all__ = [
     "Filters",
     "Guardrails",
     "Link",
+    "Logs",
     "Operator",
     "OptOut",
     "OptOutMapping",
@@ -207,6 +209,7 @@ class Config(Model):
     tables: Annotated[tuple[TableConfig, ...], Field(strict=False, min_length=1)]
     opt_out: OptOut = OptOut()
     storage: Storage = Storage()
+    logs: Logs = Logs()
     guardrails: Guardrails = Guardrails()
     owners: Owners = Owners()
     _file: tuple[str, Callable[[tuple[int | str, ...]], int]] | None = PrivateAttr(default=None)

@@ -19,6 +19,19 @@ DateFormat = Literal["auto", "xml", "yyyymmdd", "mmddyyyy", "ddmmyyyy", "mmyyyyd
 """How Campaign's Extract file writes times (campaign-standard-api.md section 8); auto: found out from the file."""
 
 
+def sftp_folder(value: str, example: str) -> str:
+    """A folder on the SFTP as it may be written; ValueError with what to write instead."""
+    if "\\" in value:
+        raise refused("folders on the SFTP are separated by `/`", f"write e.g. `{example}`")
+    if ".." in value.split("/"):
+        raise refused(
+            f"`{value}` leads out of its folder with `..`",
+            "write the folder as seen from the one after sign-in, or from the root as in `/"
+            f"{example.partition(': ')[2]}`",
+        )
+    return value
+
+
 class OptOutMapping(Model):
     """The Campaign opt-out attribute that stands beside a D365 boolean. `inverted`: true in D365 means allow."""
 
@@ -59,14 +72,7 @@ class Export(Model):
     @field_validator("directory")
     @classmethod
     def _one_place(cls, value: str) -> str:
-        if "\\" in value:
-            raise refused("folders on the SFTP are separated by `/`", "write e.g. `directory: d365_loads/exports`")
-        if ".." in value.split("/"):
-            raise refused(
-                f"`{value}` leads out of its folder with `..`",
-                "write the folder as seen from the one after sign-in, or from the root as in `/d365_loads/exports`",
-            )
-        return value
+        return sftp_folder(value, "directory: d365_loads/exports")
 
     @field_validator("separator")
     @classmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import warnings
+from typing import Any
 
 import dagster as dg
 
@@ -65,16 +66,20 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     compare = _of_checks(
         "compare_with_campaign", comparisons, "Reads a random sample of records on both sides and compares them."
     )
+    jobs: list[tuple[Any, str]] = [(watch, "*/30 * * * *"), (compare, "30 4 * * *"), (daily, "0 5 * * *")]
+    if runtime.config.logs.export:
+        from sync_assets.operations.log_job import log_export  # noqa: PLC0415
+
+        jobs.append((log_export(runtime), "*/15 * * * *"))
     schedule_status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
     return dg.Definitions(
         assets=assets,
         asset_checks=[*checks, *comparisons],
         sensors=[*sensors, backlog_sensor(tables, runtime, status, other)],
         schedules=[
-            dg.ScheduleDefinition(job=job, cron_schedule=cron, default_status=schedule_status)
-            for job, cron in ((watch, "*/30 * * * *"), (compare, "30 4 * * *"), (daily, "0 5 * * *"))
+            dg.ScheduleDefinition(job=job, cron_schedule=cron, default_status=schedule_status) for job, cron in jobs
         ],
-        jobs=[watch, compare, daily],
+        jobs=[job for job, _ in jobs],
         executor=dg.in_process_executor,
         resources=resources,
     )

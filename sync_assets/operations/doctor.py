@@ -42,13 +42,17 @@ def examine(runtime: Runtime) -> list[Line]:
     lines += _guardrails(runtime, counted=ledger[0].outcome == "ok")
     if not any(line.outcome == "fail" and line.what == "environment" for line in lines):
         lines += asyncio.run(_systems(runtime))
+        if config.logs.export:
+            from sync_assets.operations.log_export import log_lines  # noqa: PLC0415
+
+            lines += log_lines(runtime)
     return lines
 
 
 def _environment(runtime: Runtime) -> list[Line]:
     problems: list[str] = []
     needed = [runtime.settings.d365, runtime.settings.campaign]
-    if runtime.config.opt_out.direction in ("campaign_to_d365", "bidirectional"):
+    if runtime.config.opt_out.direction in ("campaign_to_d365", "bidirectional") or runtime.config.logs.export:
         needed.append(runtime.settings.sftp)  # type: ignore[arg-type]
     for settings in needed:
         try:

@@ -66,10 +66,22 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
             from sync_assets.operations.opt_outs import sync_opt_outs  # paramiko is slow to import  # noqa: PLC0415
 
             sync_opt_outs(runtime, opened, execute)
+    if runtime.config.logs.export:
+        _export_log(runtime)
     outcome = document(runtime, runtime.calls, runtime.opt_outs)
     status = _status(runtime, outcome, [config.table for config in tables])
     said = [*runtime.warnings, *held_back(outcome), *runtime.stopped]
     return Synced(outcome, runtime.problems, said, status)
+
+
+def _export_log(runtime: Runtime) -> None:
+    """That it could not be written is told, and is no reason to call the sync a failure as a whole."""
+    from sync_assets.operations.log_export import export_log  # noqa: PLC0415
+
+    try:
+        export_log(runtime)
+    except SyncAssetsError as error:
+        runtime.stopped.append(f"The log was not written to the Campaign SFTP: {error}")
 
 
 def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str]) -> int:

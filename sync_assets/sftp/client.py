@@ -1,19 +1,21 @@
 """What can be done on the Campaign SFTP (campaign-standard-api.md section 8).
 
-Files are listed, read, moved aside and removed, nothing else; symbolic links, folders and devices are neither followed
-nor opened. A file that is still being written looks like any other, so each step can be held to what was listed.
+Files are listed, read, written as a whole, moved aside and removed, nothing else; symbolic links, folders and devices
+are neither followed nor opened. A file that is still being written looks like any other, so each step can be held to
+what was listed.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import uuid
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from typing import BinaryIO
 
-from paramiko.sftp import SFTP_NO_SUCH_FILE
+from paramiko.sftp import SFTP_NO_SUCH_FILE, SFTP_OP_UNSUPPORTED
 
 from sync_assets.settings import SftpSettings
 from sync_assets.sftp.files import (
@@ -145,6 +147,31 @@ class Sftp:
             "Remove the one in the archive.",
         )
 
+    def put(self, directory: str, name: str, content: bytes) -> None:
+        """Writes a file, in place of one of that name: first under another name, then renamed, so that nobody reads
+        half of it. Makes the folder, and those above it. A server that cannot replace a file has none for a moment."""
+        path = path_of(directory, name)
+        part = path + f".{uuid.uuid4().hex}.part".encode()
+        folders = path_of(directory).split(b"/")
+        for depth in range(1, len(folders) + 1):
+            if folder := b"/".join(folders[:depth]):
+                self._make_folder(folder)
+        with refusals(self._wire, f"write {printable(path)}", no_such_folder(self._wire, path_of(directory))):
+            try:
+                self._wire.write_file(part, content)
+                try:
+                    self._wire.replace(part, path)
+                except Refused as refused:
+                    if refused.code != SFTP_OP_UNSUPPORTED:
+                        raise
+                    if self._look(path) is not None:
+                        self._wire.remove(path)
+                    self._wire.rename(part, path)
+            except BaseException:
+                with suppress(Refused, SftpError):
+                    self._wire.remove(part)
+                raise
+
     def storage(self, directory: str) -> Storage | None:
         """Room of the file system that the folder is on; None if the server does not tell. Raises NoSuchFolder."""
         path = path_of(directory)
@@ -174,6 +201,6 @@ class Sftp:
                 self._wire.make_folder(path)
         elif not found.is_folder:
             raise SftpError(
-                f"{printable(path)} on {self._wire.server} is no folder, so nothing can be archived there.",
+                f"{printable(path)} on {self._wire.server} is no folder, so nothing can be put there.",
                 "Rename what is in the way.",
             )

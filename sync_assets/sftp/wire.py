@@ -32,8 +32,12 @@ from paramiko.sftp import (
     CMD_RENAME,
     CMD_STATUS,
     CMD_VERSION,
+    CMD_WRITE,
     SFTP_EOF,
+    SFTP_FLAG_CREATE,
+    SFTP_FLAG_EXCL,
     SFTP_FLAG_READ,
+    SFTP_FLAG_WRITE,
     SFTP_OK,
 )
 
@@ -42,6 +46,8 @@ from sync_assets.sftp.ssh import SftpError, Unreachable
 VERSION = 3
 RECEIVE = 256 * 1024
 """Bytes to take from the channel at once."""
+PIECE = 32 * 1024
+"""Bytes that every server takes at once (section 3)."""
 LONGEST = 1024 * 1024
 """Bytes of the longest answer that we believe in; OpenSSH sends up to 256 KB."""
 LONGEST_WORDS = 100
@@ -197,6 +203,22 @@ class Wire:
     def rename(self, path: bytes, target: bytes) -> None:
         """Refused if the target exists (section 6.5); OpenSSH makes sure of it with a hard link."""
         self._answer(self._ask(CMD_RENAME, _text(path) + _text(target)), CMD_STATUS)
+
+    def replace(self, path: bytes, target: bytes) -> None:
+        """In one step, whether the target exists or not: OpenSSH's extension (its PROTOCOL file, 4.3)."""
+        body = _text(b"posix-rename@openssh.com") + _text(path) + _text(target)
+        self._answer(self._ask(CMD_EXTENDED, body), CMD_STATUS)
+
+    def write_file(self, path: bytes, content: bytes) -> None:
+        """A new file. Refused if it exists."""
+        flags, no_attributes = _int(SFTP_FLAG_WRITE | SFTP_FLAG_CREATE | SFTP_FLAG_EXCL), _int(0)
+        handle = self._answer(self._ask(CMD_OPEN, _text(path) + flags + no_attributes), CMD_HANDLE).text()
+        try:
+            for start in range(0, len(content), PIECE):
+                where = _text(handle) + start.to_bytes(8, "big")
+                self._answer(self._ask(CMD_WRITE, where + _text(content[start : start + PIECE])), CMD_STATUS)
+        finally:
+            self.close(handle)
 
     def make_folder(self, path: bytes) -> None:
         no_attributes = _int(0)

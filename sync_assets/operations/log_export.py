@@ -1,0 +1,85 @@
+"""What the program did, as a file of JSON lines a day on the Campaign SFTP (features.md row 77). No personal data.
+
+The file is made of the ledger, so it is the same whichever machine writes it, and one of the day replaces the last one:
+it tells of the whole day as of its last writing. Each line is an object with `kind`:
+
+    log         day, at (when the file was written), version of the program
+    table       its counts, the change feed's position, the day's engine calls
+    reason      a reason for which records of a table are refused, ids taken out, and how many
+    refused     one refused record: table, id, reason, since, attempts; at most MOST_REFUSED of them
+    opt_out     what was done with opt-outs that day, and what is left
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from importlib.metadata import version
+from itertools import islice
+from typing import Any
+
+from sync_assets.errors import SyncAssetsError
+from sync_assets.operations.line import Line, failed
+from sync_assets.operations.report import CALL_KINDS, iso, rejects, status
+from sync_assets.runtime import Runtime
+
+MOST_REFUSED = 10_000
+_NAME = re.compile(r"sync_assets_(\d{4}-\d{2}-\d{2})\.jsonl")
+
+
+def export_log(runtime: Runtime, now: datetime | None = None) -> str:
+    """Writes today's file, removes those that are too old; its name. Raises SyncAssetsError (the SFTP, the ledger)."""
+    from sync_assets.sftp import connect  # paramiko is slow to import  # noqa: PLC0415
+
+    now, logs = now or datetime.now(UTC), runtime.config.logs
+    name = f"sync_assets_{now.astimezone(UTC).date()}.jsonl"
+    content = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in entries(runtime, now)).encode()
+    with connect(runtime.settings.sftp()) as sftp:
+        sftp.put(logs.folder, name, content)
+        for file in sftp.listing(logs.folder, "sync_assets_*.jsonl").files:
+            if too_old(file.name, now.date() - timedelta(days=logs.keep_days)):
+                sftp.remove(logs.folder, file.name, file)
+    return name
+
+
+def too_old(name: str, oldest: date) -> bool:
+    """Whether a file is one of ours and of an earlier day, by its name."""
+    found = _NAME.fullmatch(name)
+    try:
+        return bool(found) and date.fromisoformat(found[1]) < oldest
+    except ValueError:
+        return False
+
+
+def entries(runtime: Runtime, now: datetime) -> Iterator[dict[str, Any]]:
+    """The lines of today's file."""
+    day, document = now.astimezone(UTC).date(), status(runtime)
+    yield {"kind": "log", "day": day.isoformat(), "at": iso(now), "version": version("sync_assets")}
+    calls = runtime.ledger.engine_calls_by_table(day)
+    for table, told in document["tables"].items():
+        counted = {kind: calls.get(table, {}).get(kind, 0) for kind in CALL_KINDS}
+        yield {"kind": "table", "table": table, **told, "engine_calls": counted}
+    for table in document["tables"]:
+        for reason, records in runtime.ledger.reject_reasons(table):
+            yield {"kind": "reason", "table": table, "reason": reason, "records": records}
+    for reject in islice(rejects(runtime, None), MOST_REFUSED):
+        yield {"kind": "refused", **reject}
+    yield {"kind": "opt_out", **document["opt_out"]}
+
+
+def log_lines(runtime: Runtime) -> list[Line]:
+    """What `doctor` tells of it: whether the SFTP lets us in. Writes nothing."""
+    from sync_assets.sftp import NoSuchFolder, connect  # noqa: PLC0415
+
+    logs, what = runtime.config.logs, "logs: Campaign SFTP"
+    try:
+        with connect(runtime.settings.sftp()) as sftp:
+            try:
+                files = sum(bool(_NAME.fullmatch(file.name)) for file in sftp.listing(logs.folder, "*").files)
+            except NoSuchFolder:
+                return [Line("ok", what, f"signed in; {logs.folder} is made with the first file")]
+    except SyncAssetsError as error:
+        return failed(what, error)
+    return [Line("ok", what, f"signed in, {files:,} files in {logs.folder}")]

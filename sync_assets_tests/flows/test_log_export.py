@@ -1,0 +1,134 @@
+"""The log on the Campaign SFTP: what the day brought, no person in it, and a sync that goes on without it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+
+from sync_assets.config_file import ConfigError, parse_config
+from sync_assets.definitions import build_definitions
+from sync_assets.operations.log_export import export_log, log_lines, too_old
+from sync_assets_tests.program import CONTACT, Program, calls
+
+
+@pytest.fixture
+def logging(program: Program) -> Program:
+    program.logs = {"export": True}
+    return program
+
+
+def folder(program: Program) -> Path:
+    return Path(program.sandbox.env["CAMPAIGN_SFTP_PRIVATE_KEY"]).parent / "sftp" / "d365_loads" / "logs"
+
+
+def today() -> str:
+    return f"sync_assets_{datetime.now(UTC).date()}.jsonl"
+
+
+def lines(program: Program) -> dict[str, list[dict[str, Any]]]:
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for text in (folder(program) / today()).read_text().splitlines():
+        line = json.loads(text)
+        by_kind.setdefault(line.pop("kind"), []).append(line)
+    return by_kind
+
+
+def test_a_day_s_file_tells_counts_and_refusals_and_names_nobody(logging: Program) -> None:
+    admin = logging.sandbox.admin
+    admin.settings("campaign", bare_data_policy=False)  # else it is tried several times
+    [key] = admin.change("contact", 1, emailaddress1="no address of anybody")
+    assert logging.sync().status == 2
+    told = lines(logging)
+    [table] = told["table"]
+    assert (table["table"], table["synced"], table["failed"]) == ("contact", 49, 1)
+    assert table["engine_calls"] == calls(insert=50)
+    [refused] = told["refused"]
+    assert (refused["table"], refused["id"], refused["attempts"]) == ("contact", key, 1)
+    [reason] = told["reason"]
+    assert reason["records"] == 1
+    assert [told["log"][0]["day"], told["opt_out"][0]["direction"]] == [str(datetime.now(UTC).date()), "disabled"]
+
+    text = (folder(logging) / today()).read_text().casefold()
+    for contact in admin.dump_d365():
+        for column in ("lastname", "emailaddress1", "address1_city"):
+            assert not contact[column] or contact[column].casefold() not in text, column
+
+    old = (datetime.now(UTC).date() - timedelta(days=40)).isoformat()
+    for name in (f"sync_assets_{old}.jsonl", "sync_assets_notes.jsonl", "other.txt"):
+        (folder(logging) / name).write_text("x")
+    admin.change("contact", [key], emailaddress1="ada@example.com")
+    assert logging.sync().status == 0
+    told = lines(logging)
+    assert "refused" not in told
+    assert told["table"][0]["engine_calls"] == calls(insert=51)  # of the day, not of this sync
+    assert sorted(path.name for path in folder(logging).iterdir()) == sorted(
+        [today(), "sync_assets_notes.jsonl", "other.txt"]
+    )
+
+
+def test_a_sync_goes_on_without_it_and_says_so(logging: Program) -> None:
+    logging.sandbox.admin.fault("sftp", "status", method="write")
+    done = logging.sync()
+    assert done.status == 2
+    assert [line for line in done.stopped if "The log was not written to the Campaign SFTP" in line]
+    assert logging.profiles()
+    assert not folder(logging).exists() or list(folder(logging).iterdir()) == []
+
+
+def test_nothing_is_written_unless_it_is_switched_on(program: Program) -> None:
+    program.sync()
+    assert not folder(program).exists()
+    with closing(program.runtime()) as runtime:
+        assert "log_export" not in {job.name for job in build_definitions(runtime).jobs or ()}
+
+
+def test_dagster_writes_it_by_a_schedule(logging: Program) -> None:
+    runtime = logging.runtime()
+    defs = build_definitions(runtime)
+    schedules = {one.job_name: one for one in defs.schedules or () if isinstance(one, dg.ScheduleDefinition)}
+    assert schedules["log_export"].cron_schedule == "*/15 * * * *"
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert defs.resolve_job_def("log_export").execute_in_process(instance=instance).success
+    assert lines(logging)["table"][0]["synced"] == 0
+    with closing(logging.runtime()) as again:
+        assert [(line.outcome, line.message) for line in log_lines(again)] == [
+            ("ok", "signed in, 1 files in d365_loads/logs")
+        ]
+        assert export_log(again) == today()
+
+
+@pytest.mark.parametrize(
+    ("name", "old"),
+    [
+        ("sync_assets_2026-11-23.jsonl", True),
+        ("sync_assets_2026-11-24.jsonl", False),
+        ("sync_assets_2026-13-24.jsonl", False),
+        ("other_2026-11-23.jsonl", False),
+        ("sync_assets_2026-11-23.jsonl.gz", False),
+    ],
+)
+def test_only_files_of_ours_are_too_old(name: str, old: bool) -> None:
+    assert too_old(name, date(2026, 11, 24)) is old
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ({"folder": "../other"}, "leads out of its folder"),
+        ({"folder": "a\\b"}, "separated by `/`"),
+        ({"folder": " logs"}, "begins or ends with a blank"),
+        ({"keep_days": 0}, "keep_days"),
+        ({"exports": True}, "exports"),
+    ],
+)
+def test_a_wrong_setting_is_explained(written: dict[str, Any], said: str) -> None:
+    document = {"privacy_acknowledged": True, "tables": [CONTACT], "logs": written}
+    with pytest.raises(ConfigError, match=said):
+        parse_config(yaml.safe_dump(document), "f.yaml")
