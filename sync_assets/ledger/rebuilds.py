@@ -56,33 +56,32 @@ class Rebuilds(Feeds, TiedRecords):
         self._database.write(lambda connection: connection.execute(gone) and None)
 
     def claim_found(self, table: str, ids: list[str], *, owner: str, lease_seconds: float) -> tuple[list[Claimed], int]:
-        """Take those of the records that Campaign was found to hold and that are not acknowledged as they should be;
-        and how many of the ids the ledger does not know.
+        """Take those of the records that Campaign was found to hold of which it is to be found out what it holds; and
+        how many of the ids the ledger does not know.
 
-        Besides pending ones these are records that wait for a parent, were refused, or are held, as long as nothing is
-        known of them in Campaign: without that, a delete would leave them there. A record that waits for a parent which
-        is out of scope is left alone, since Campaign would be asked to delete it. update_payload is told also of a
-        record that is to be sent as a whole: it was there before, so what is sent once only was sent.
+        Besides pending ones these are records that wait for a parent, were refused, are out of scope, or are held (if
+        nothing is known of them in Campaign): a delete would leave them there if they were not known to be there, and
+        what an older copy of the ledger says of their links may not hold any more. A record that is to leave Campaign
+        is left alone, and so is one that waits for a parent which is out of scope: Campaign would be asked to delete
+        it. update_payload is told also of a record that is to be sent as a whole: it was there before, so what is sent
+        once only was sent.
         """
 
         def work(connection: Connection) -> tuple[list[Claimed], int]:
             now = self._now()
             known = self._bulk.find(connection, table, ids)
-            not_sent = sa.and_(_R.acked_hash.is_(None), _R.uncertain == 0)
-            open_ = sa.or_(
+            asked_for = sa.or_(
                 sa.and_(_R.state == State.PENDING.value, _R.payload.is_not(None)),
-                sa.and_(not_sent, _R.state.in_([State.FAILED.value, State.HELD.value])),
-                sa.and_(
-                    not_sent,
-                    _R.state == State.WAITING.value,
-                    _R.gate.in_([Gate.COMING.value, Gate.UNREAD.value]),
-                ),
+                _R.state.in_([State.WAITING.value, State.FAILED.value]),
+                sa.and_(_R.state == State.SETTLED.value, _R.withdrawn == 1),
+                sa.and_(_R.state == State.HELD.value, _R.acked_hash.is_(None), _R.uncertain == 0),
             )
+            stays = sa.and_(_R.desired_hash.is_not(None), _R.gate.not_in([Gate.ABSENT.value, Gate.CHILDREN.value]))
             names = ("seq", "id", "day", "payload", "update_payload", "desired_hash", "acked_hash")
             names += ("attempts", "uncertain", "resend", "gate")
             wanted = (
                 sa.select(*(_R[name] for name in names if name != "resend"), sa.literal(0).label("resend"))
-                .where(_R.seq.in_(list(known.values())), _R.desired_hash.is_not(None), open_, *claimable(now))
+                .where(_R.seq.in_(list(known.values())), stays, asked_for, *claimable(now))
                 .order_by(_R.seq)
                 .with_for_update(skip_locked=True)
             )

@@ -53,7 +53,7 @@ columns = st.fixed_dictionaries(
 pages = bodies | columns.map(rows_of)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(pages)
 def test_any_bytes_are_a_page_or_told_to_be_none(body: bytes) -> None:
     for parse in (PARSER.parse, has_news, ROWS.decode):
@@ -103,7 +103,7 @@ part = st.sampled_from(
 ) | st.binary(max_size=10)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(part, max_size=15).map(b"".join) | bodies,
     st.sampled_from(["multipart/mixed; boundary=b", 'multipart/mixed;boundary="b"', "multipart/mixed", "text/html", ""])
@@ -150,7 +150,7 @@ attribute = st.fixed_dictionaries(
 described = objects | documents | st.lists(attribute, max_size=3).map(lambda listed: {"value": listed})
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(described, min_size=1, max_size=4))
 def test_any_metadata_is_understood_or_told_to_make_no_sense(answers: list[Any]) -> None:
     questions = [

@@ -82,11 +82,8 @@ def test_a_sync_goes_on_without_it_and_says_so(logging: Program) -> None:
     assert not folder(logging).exists() or list(folder(logging).iterdir()) == []
 
 
-def test_nothing_is_written_unless_it_is_switched_on(program: Program) -> None:
-    program.sync()
-    assert not folder(program).exists()
-    with closing(program.runtime()) as runtime:
-        assert "log_export" not in {job.name for job in build_definitions(runtime).jobs or ()}
+def test_there_is_no_job_unless_it_is_switched_on(program: Program) -> None:
+    assert "log_export" not in {job.name for job in build_definitions(program.runtime()).jobs or ()}
 
 
 def test_dagster_writes_it_by_a_schedule(logging: Program) -> None:

@@ -101,7 +101,6 @@ def test_a_refused_row_that_campaign_holds_is_deleted_there_when_it_goes(ledger:
     capture(ledger, row("anna", refusal="too long"))
     holds_another(ledger, find(ledger, "anna"))
     assert record(ledger, "anna").state == State.FAILED
-    assert find(ledger, "anna") == []  # nothing more is to be found out
     capture(ledger, deleted=["anna"])
     assert claim_one(ledger).operation == "delete"
 
@@ -130,6 +129,29 @@ def test_a_child_whose_parent_is_still_to_be_sent_waits_and_is_known_to_be_there
     push(ledger)
     sent = claim_one(ledger, table="order")
     assert (sent.operation, sent.links[0].id) == ("update", guid("anna"))
+
+
+def test_what_an_older_copy_says_of_a_link_is_put_right(ledger: Ledger) -> None:
+    """The child seems to hang on its former parent, and waits for a new one; Campaign's has left the former one."""
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
+    push(ledger, table="order")
+    capture(ledger, page=linked([row("o")], cusContact=["nobody"]), table="order", links=[TO_CONTACT])
+    assert ledger.waiting_reasons("order") == {Gate.COMING: 1}
+    [child] = find(ledger, "o", table="order")
+    ledger.settle("rebuild", [Outcome(child.seq, "done", OTHER, links=(child.links[0]._replace(id=None),))])
+    assert claim_one(ledger, table="order").operation == "delete"  # it may not be there without a parent
+
+
+def test_a_record_out_of_scope_stays_as_it_is_until_its_row_comes_back(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, withdrawn=[guid("anna")])
+    holds_another(ledger, find(ledger, "anna"))
+    assert (record(ledger, "anna").state, claim(ledger)) == (State.SETTLED, [])
+    capture(ledger, row("anna"))
+    assert claim_one(ledger).operation == "update"
 
 
 def test_a_child_whose_parent_is_out_of_scope_is_left_alone(ledger: Ledger) -> None:
