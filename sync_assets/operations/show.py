@@ -146,7 +146,7 @@ def show_rebuild(document: dict[str, Any]) -> None:
     console.print(_summed("table", tables, REBUILT))
     if any(one["unknown"] for one in document["tables"].values()):
         text = (
-            "unknown: records of Campaign that carry an id, of no row that Dynamics 365 brought. They are left alone."
+            "unknown: records of Campaign that carry an id, of no row in scope. They are left alone."
         )
         console.print(text, highlight=False, soft_wrap=True)
     if any(one["pending"] for one in document["tables"].values()):
