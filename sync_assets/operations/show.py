@@ -145,9 +145,7 @@ def show_rebuild(document: dict[str, Any]) -> None:
     tables = {name: [one[column] for column in REBUILT] for name, one in document["tables"].items()}
     console.print(_summed("table", tables, REBUILT))
     if any(one["unknown"] for one in document["tables"].values()):
-        text = (
-            "unknown: records of Campaign that carry an id, of no row in scope. They are left alone."
-        )
+        text = "unknown: records of Campaign that carry an id, of no row in scope. They are left alone."
         console.print(text, highlight=False, soft_wrap=True)
     if any(one["pending"] for one in document["tables"].values()):
         console.print("`sync-assets plan` tells what the next sync sends.", highlight=False, soft_wrap=True)
