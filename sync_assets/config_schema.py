@@ -25,6 +25,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "opt_out": "Opt-outs between contact and profile.",
         "storage": "Where the rows of opt-out files, and what was decided on them, are kept as Parquet.",
         "owners": "Whom Dagster names as the owners of the assets, by their group.",
+        "logs": "What the program did, as a file a day on the Campaign SFTP.",
         "guardrails": "Limits that stop the program before it writes anything.",
     },
     "Owners": {
@@ -107,6 +108,11 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "directory": "A local folder, from the root as in `/srv/sync_assets`. null: a folder in DAGSTER_HOME.",
         "s3_bucket": "S3 instead of a folder. Signs in by the usual AWS environment.",
         "s3_prefix": "The folder within the bucket.",
+    },
+    "Logs": {
+        "export": "true: a file of JSON lines a day, with counts and refused records by id and reason.",
+        "folder": "As seen after sign-in, or from the root. Made if it is not there.",
+        "keep_days": "Older files are removed.",
     },
     "Guardrails": {
         "max_contacts": "Contacts at most.",
