@@ -215,7 +215,8 @@ class TestDirectionD365ToCampaign:
 
     def test_a_configuration_read_twice_is_the_same(self) -> None:
         config, _ = self.contact()
-        assert Config.model_validate(config.model_dump(by_alias=True)) == config
+        again = Config.model_validate(config.model_dump(by_alias=True))  # all of it but where it stands in the file
+        assert again.model_dump() == config.model_dump()
 
     @pytest.mark.parametrize(("limit", "passed"), [(2, False), (3, True)])
     def test_they_count_as_mapped_columns(self, limit: int, passed: bool) -> None:
