@@ -323,6 +323,22 @@ def doctor(as_json: Json = False) -> None:
 
 
 @app.command()
+def alerts(
+    test: Annotated[bool, typer.Option("--test", help="Send a test notice to everybody who is to be told.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What is wrong now: failed runs, failed checks, stale data, as the sensor `alerts` tells it."""
+    from sync_assets.operations import alerts as run  # noqa: PLC0415
+
+    if not test:
+        _print(run.now_wrong(_runtime()), as_json, run.show_troubles)
+        return
+    document = run.test_notices(_runtime())
+    _print(document, as_json, run.show_test)
+    raise typer.Exit(0 if all(one["told"] for one in document["channels"].values()) else 1)
+
+
+@app.command()
 def sandbox(
     port: Annotated[int, typer.Option(help="First of six ports; 0: whatever is free.")] = 0,
     env_file: Annotated[str | None, typer.Option("--env-file", help="Write the environment for them here.")] = None,

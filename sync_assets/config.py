@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
 from sync_assets.config_logs import Logs
+from sync_assets.config_alerts import Alerts
 from sync_assets.config_opt_out import Export, OptOut, OptOutMapping, Storage
 from sync_assets.config_values import (
     OPT_OUT_ATTRIBUTES,
@@ -212,6 +213,7 @@ class Config(Model):
     logs: Logs = Logs()
     guardrails: Guardrails = Guardrails()
     owners: Owners = Owners()
+    alerts: Alerts | None = None
     _file: tuple[str, Callable[[tuple[int | str, ...]], int]] | None = PrivateAttr(default=None)
 
     @field_validator("privacy_acknowledged")

@@ -30,6 +30,8 @@ _EXAMPLES = {
     "rules": "rules: [{field: statecode, is: eq, value: 0}]",
     "name": "name: byExternalId",
     "parameter": "parameter: externalId_parameter",
+    "host": "host: smtp.example.com",
+    "from": "from: sync@example.com",
 }
 """What may stand where a required key is missing."""
 
@@ -37,6 +39,7 @@ _EXAMPLES_IN = {
     ("links", "field"): "field: new_contactid",
     ("links", "to"): "to: cusContactLink",
     ("mappings", "to"): "to: blackListEmail",
+    ("email", "to"): "to: [ops@example.com]",
 }
 """The same for keys that mean something else within `links` and `mappings`."""
 

@@ -60,6 +60,11 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         selection=dg.AssetSelection.assets(report.key),
         description="The last fourteen days on one page.",
     )
+    if runtime.config.alerts:
+        from sync_assets.alerts.looking import Watched  # noqa: PLC0415
+        from sync_assets.alerts.sensor import alert_sensor  # noqa: PLC0415
+
+        sensors.append(alert_sensor(runtime, Watched.of([*assets, *checks, *comparisons]), status))
     watch = _of_checks(
         "watch_change_feeds", checks, "Asks whether feeds and files arrive, and whether anything stays behind."
     )

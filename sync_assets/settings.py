@@ -67,8 +67,18 @@ class SftpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertSettings:
+    """What notices need and no file may hold: a webhook's address lets anybody write there. None: not set."""
+
+    webhook: SecretStr | None
+    smtp_user: str | None
+    smtp_password: SecretStr | None
+    ui_url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """All of it. `d365()`, `campaign()`, `sftp()`: SettingsError if that system's variables are not complete."""
+    """All of it. `d365()`, `campaign()`, `sftp()`, `alerts()`: SettingsError if those variables are not complete."""
 
     config: Path
     home: Path  # what this installation keeps locally
@@ -78,6 +88,7 @@ class Settings:
     _d365: D365Settings | SettingsError = field(repr=False)
     _campaign: CampaignSettings | SettingsError = field(repr=False)
     _sftp: SftpSettings | SettingsError = field(repr=False)
+    _alerts: AlertSettings | SettingsError = field(repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], needs: Collection[System] = ()) -> Settings:
@@ -92,6 +103,7 @@ class Settings:
             _d365=systems["d365"].complete(_d365),
             _campaign=systems["campaign"].complete(_campaign),
             _sftp=systems["sftp"].complete(_sftp),
+            _alerts=_Reader(environment).complete(_alerts),
         )
         problems = [*general.problems, *(one for name in needs for one in systems[name].problems)]
         if problems:
@@ -119,6 +131,9 @@ class Settings:
             None if isinstance(d365, SettingsError) else d365.url,
             None if isinstance(campaign, SettingsError) else campaign.url,
         )
+
+    def alerts(self) -> AlertSettings:
+        return _or_raise(self._alerts)
 
 
 def _or_raise(value: T | SettingsError) -> T:
@@ -169,6 +184,19 @@ class _Reader:
         elif wrong_end and wrong_end in f"{parts.path}/":
             self.problems.append(f"{name} is too long. Leave out {wrong_end.rstrip('/')} and what follows.")
         return value
+
+    def secret_url(self, name: str) -> SecretStr | None:
+        """An https URL (http on a loopback host) that is a secret as a whole; it may have a query."""
+        value = self.optional(name)
+        try:
+            parts = urlsplit(value)
+            host, _ = parts.hostname or "", parts.port
+        except ValueError:
+            parts, host = urlsplit(""), ""
+        safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+        if value and not (host and safe):
+            self.problems.append(f"{name} is no URL to be used. Write it with https:// and the host name.")
+        return SecretStr(value) if value else None
 
     def file(self, name: str, default: Path | None) -> Path | None:
         value = self.optional(name)
@@ -245,4 +273,22 @@ def _sftp(read: _Reader) -> SftpSettings:
         user=read.required("CAMPAIGN_SFTP_USER"),
         private_key=read.required_file("CAMPAIGN_SFTP_PRIVATE_KEY"),
         host_key=read.required_file("CAMPAIGN_SFTP_HOST_KEY"),
+    )
+
+
+def _alerts(read: _Reader) -> AlertSettings:
+    user, password = read.optional("SYNC_ASSETS_SMTP_USER"), read.optional("SYNC_ASSETS_SMTP_PASSWORD")
+    if bool(user) != bool(password):
+        read.problems.append(
+            "Of SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD one is not set. Set both, or neither if the mail "
+            "server asks for none."
+        )
+    ui_url = read.optional("SYNC_ASSETS_UI_URL").rstrip("/")  # shown in notices, never asked: plain http will do
+    if ui_url and not ui_url.startswith(("https://", "http://")):
+        read.problems.append("SYNC_ASSETS_UI_URL is no URL. Write it with https:// and the host name.")
+    return AlertSettings(
+        webhook=read.secret_url("SYNC_ASSETS_ALERT_WEBHOOK"),
+        smtp_user=user or None,
+        smtp_password=SecretStr(password) if password else None,
+        ui_url=ui_url,
     )

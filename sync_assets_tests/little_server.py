@@ -52,7 +52,7 @@ class LittleServer:
         self.connections = 0
         self.ca_file = directory / "little-ca.pem"
         key_file = directory / "little-key.pem"
-        _make_certificate(self.ca_file, key_file)
+        make_certificate(self.ca_file, key_file)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(self.ca_file, key_file)
 
@@ -89,7 +89,7 @@ class LittleServer:
             writer.transport.abort()
 
 
-def _make_certificate(certificate_file: Path, key_file: Path) -> None:
+def make_certificate(certificate_file: Path, key_file: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "little server")])
     now = datetime.datetime.now(datetime.UTC)

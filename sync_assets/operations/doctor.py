@@ -40,6 +40,7 @@ def examine(runtime: Runtime) -> list[Line]:
     ledger = _ledger(runtime)
     lines += ledger
     lines += _guardrails(runtime, counted=ledger[0].outcome == "ok")
+    lines += _alerts(runtime)
     if not any(line.outcome == "fail" and line.what == "environment" for line in lines):
         lines += asyncio.run(_systems(runtime))
         if config.logs.export:
@@ -87,6 +88,22 @@ def _guardrails(runtime: Runtime, *, counted: bool) -> list[Line]:
         if table.apply_deletes:
             lines.append(Line("warn", f"{table.table}: the order of a privacy delete", guardrails.PRIVACY_ORDER))
     return lines
+
+
+def _alerts(runtime: Runtime) -> list[Line]:
+    """Nothing is sent: `sync-assets alerts --test` does that."""
+    from sync_assets.alerts.senders import channels  # noqa: PLC0415
+
+    names = channels(runtime.config.alerts)
+    if not names:
+        return [Line("ok", "alerts", "nobody is told of trouble: there is no `alerts` in the configuration")]
+    try:
+        address = runtime.settings.alerts().webhook
+    except SettingsError as error:
+        return failed("alerts", error)
+    if "webhook" in names and address is None:
+        return [Line("fail", "alerts", "SYNC_ASSETS_ALERT_WEBHOOK is not set. Set it in the environment.")]
+    return [Line("ok", "alerts", f"{' and '.join(names)}; `sync-assets alerts --test` sends a test notice")]
 
 
 async def _table_guardrails(

@@ -1,0 +1,170 @@
+"""Asks the Dagster instance what is wrong: a handful of queries, however many runs and events there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import dagster as dg
+from dagster._core.definitions.freshness import FreshnessState
+from dagster._core.storage.asset_check_execution_record import (
+    COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
+    AssetCheckExecutionRecord,
+    AssetCheckExecutionRecordStatus,
+)
+
+from sync_assets.alerts.troubles import FailedCheck, FailedStep, Look, Stale
+
+LOOK_BACK = timedelta(days=1)
+MOST_RUNS, MOST_READ = 200, 40
+"""Failed runs that are looked at, and those of them whose events are read, which is what costs time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step of a run does: materialise assets, or answer checks. `of`: how to call it."""
+
+    of: str
+    assets: tuple[dg.AssetKey, ...] = ()
+    checks: tuple[dg.AssetCheckKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Ours, as against what else lives on the instance: steps by name, and assets that have a freshness policy."""
+
+    steps: Mapping[str, Step]
+    fresh: Sequence[dg.AssetKey] = field(default_factory=list[dg.AssetKey])
+
+    @classmethod
+    def of(cls, definitions: Iterable[dg.AssetsDefinition]) -> Watched:
+        """Of assets and asset checks, which are assets definitions, too."""
+        steps: dict[str, Step] = {}
+        fresh: list[dg.AssetKey] = []
+        for one in definitions:
+            keys, checks = tuple(sorted(one.keys)), tuple(sorted(one.check_keys))
+            if keys:
+                named = ", ".join(key.to_user_string() for key in keys)
+            else:
+                about = sorted({key.asset_key.to_user_string() for key in checks})
+                named = f"the checks of {', '.join(about)}"
+            steps[one.node_def.name] = Step(named, keys, checks)
+            fresh += [spec.key for spec in one.specs if spec.freshness_policy]
+        return cls(steps, fresh)
+
+
+def look(instance: dg.DagsterInstance, watched: Watched, now: datetime, paused: frozenset[str] = frozenset()) -> Look:
+    """What is wrong now, of what is watched. paused: assets of tables in maintenance."""
+    assets = [key for step in watched.steps.values() for key in step.assets]
+    answers = _answers(instance, [key for step in watched.steps.values() for key in step.checks])
+    made = {
+        record.asset_entry.asset_key: record.asset_entry.last_materialization.timestamp
+        for record in instance.get_asset_records(assets)
+        if record.asset_entry.last_materialization
+    }
+    done = {key: record.event.timestamp for key, record in answers.items() if record.event}
+    good = {name: moment for name, step in watched.steps.items() if (moment := _last_good(step, made, done))}
+    return Look(
+        failed=list(_failed(instance, watched.steps, good, now)),
+        checks=list(_failed_checks(answers.values())),
+        stale=list(_stale(instance, watched.fresh)),
+        good=good,
+        paused=paused,
+    )
+
+
+def _last_good(
+    step: Step, made: Mapping[dg.AssetKey, float], done: Mapping[dg.AssetCheckKey, float]
+) -> datetime | None:
+    """When the step last did its work: an asset was made, or a check answered, if only by saying no."""
+    found = [made[key] for key in step.assets if key in made]
+    if not step.assets:
+        found = [done[key] for key in step.checks if key in done]
+    return datetime.fromtimestamp(max(found), UTC) if found else None
+
+
+def _answers(
+    instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKey]
+) -> dict[dg.AssetCheckKey, AssetCheckExecutionRecord]:
+    """Each check's latest answer, the one before if a run is about to ask it again or died over it."""
+    storage = instance.event_log_storage
+    found = dict(storage.get_latest_asset_check_execution_by_key(keys))
+    for key, record in list(found.items()):
+        if record.status == AssetCheckExecutionRecordStatus.PLANNED:
+            done = storage.get_asset_check_execution_history(
+                key, limit=1, status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
+            )
+            del found[key]
+            found.update((key, one) for one in done)
+    return found
+
+
+def _failed_checks(answers: Iterable[AssetCheckExecutionRecord]) -> Iterator[FailedCheck]:
+    for record in answers:
+        told = record.evaluation
+        if record.status == AssetCheckExecutionRecordStatus.FAILED and told and record.event:
+            yield FailedCheck(
+                asset=record.key.asset_key.to_user_string(),
+                name=record.key.name,
+                run_id=record.run_id,
+                at=datetime.fromtimestamp(record.event.timestamp, UTC),
+                error=told.severity == dg.AssetCheckSeverity.ERROR,
+                said=told.description or "",
+            )
+
+
+def _stale(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]) -> Iterator[Stale]:
+    for key, record in instance.get_freshness_state_records(keys).items():
+        if record.freshness_state in (FreshnessState.FAIL, FreshnessState.WARN):
+            error = record.freshness_state == FreshnessState.FAIL
+            yield Stale(key.to_user_string(), record.updated_at.astimezone(UTC), error)
+
+
+def _failed(
+    instance: dg.DagsterInstance, steps: Mapping[str, Step], good: Mapping[str, datetime], now: datetime
+) -> Iterator[FailedStep]:
+    """Steps whose last failure is younger than their last success, with that failure."""
+    failures = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=now - LOOK_BACK)
+    settled: set[str] = set()
+    read = 0
+    for record in instance.get_run_records(failures, limit=MOST_RUNS):
+        run = record.dagster_run
+        at = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp
+        ours = _steps_of(run, steps)
+        undecided = {name for name in ours if name not in settled and not (name in good and good[name] > at)}
+        if read == MOST_READ or (ours and not undecided):
+            continue
+        read += 1
+        said = {name: why for name, why in _step_failures(instance, run.run_id) if name in steps}
+        for name, why in (said or dict.fromkeys(undecided, "Its process ended before it was done.")).items():
+            if name not in settled and not (name in good and good[name] > at):
+                yield FailedStep(name, steps[name].of, run.run_id, at, why)
+            settled.add(name)
+
+
+def _steps_of(run: dg.DagsterRun, steps: Mapping[str, Step]) -> set[str]:
+    """Our steps that a run was to take, as far as it says."""
+    if run.step_keys_to_execute:
+        return steps.keys() & set(run.step_keys_to_execute)
+    chosen = run.asset_selection or set()
+    return {name for name, step in steps.items() if chosen & set(step.assets)}
+
+
+def _step_failures(instance: dg.DagsterInstance, run_id: str) -> Iterator[tuple[str, str]]:
+    """Step -> what it said. Only our own words: another's error may quote a record, of it the type is told."""
+    found = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
+    for record in found:
+        event = record.event_log_entry.dagster_event
+        if event is None or event.step_key is None:
+            continue
+        failure: Any = event.step_failure_data
+        ours = failure.user_failure_data
+        yield event.step_key, (ours.description if ours and ours.description else _type_of(failure.error))
+
+
+def _type_of(error: Any) -> str:
+    while error and error.cause:
+        error = error.cause
+    return f"It stopped at an error of the program: {cast('str', error.cls_name)}." if error else ""

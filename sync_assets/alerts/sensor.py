@@ -1,0 +1,77 @@
+"""The sensor `alerts`: looks every half a minute and tells who is to be told. Its cursor is what each channel was told.
+
+A channel that cannot be reached keeps its memory as it was, and is told at the next tick; the others are told once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import msgspec
+
+from sync_assets.alerts.looking import Watched, look
+from sync_assets.alerts.senders import NotTold, Send, senders
+from sync_assets.alerts.telling import Memory, notices
+from sync_assets.alerts.troubles import Trouble, troubles
+from sync_assets.alerts.wording import subject, text
+from sync_assets.config_alerts import Alerts
+from sync_assets.runtime import Runtime
+
+LOOK_SECONDS = 29
+"""Between two looks: the daemon's own round of 5 s makes it 30."""
+
+
+def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
+    alerts = runtime.config.alerts
+    assert alerts
+
+    @dg.sensor(
+        name="alerts",
+        minimum_interval_seconds=LOOK_SECONDS,
+        default_status=default_status,
+        description="Tells of failed runs, failed checks and stale data, once, and again when that is over.",
+    )
+    def tell(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        memory = msgspec.json.decode(context.cursor, type=dict[str, Memory]) if context.cursor else {}
+        now = datetime.now(UTC)
+        seen = look(context.instance, watched, now)
+        wrong = troubles(seen, warnings=alerts.warnings)
+        memory, said = tell_all(
+            alerts, senders(runtime), wrong, seen.good, memory, now, runtime.settings.alerts().ui_url
+        )
+        for line in said:
+            context.log.info(line)
+        return dg.SensorResult(skip_reason="; ".join(said), cursor=msgspec.json.encode(memory).decode())
+
+    return tell
+
+
+def tell_all(
+    alerts: Alerts,
+    channels: Mapping[str, Send],
+    wrong: Sequence[Trouble],
+    good: Mapping[str, datetime],
+    memory: Mapping[str, Memory],
+    now: datetime,
+    ui_url: str,
+) -> tuple[dict[str, Memory], list[str]]:
+    """Tells every channel what it does not know. What each was told by now, and a line for each to show people."""
+    again_after = timedelta(hours=alerts.again_after_hours)
+    after: dict[str, Memory] = {}
+    said: list[str] = []
+    for name, send in channels.items():
+        known = memory.get(name, {})
+        found, knows = notices(wrong, good, known, now, again_after)
+        try:
+            if found:
+                send(subject(found), text(found, ui_url))
+        except NotTold as error:
+            after[name] = known
+            said.append(f"{name}: not told, it is tried again. {error}")
+        else:
+            after[name] = knows
+            new, again, solved = len(found.new), len(found.again), len(found.solved)
+            said.append(f"{name}: told of {new} new, {again} lasting, {solved} solved" if found else f"{name}: no news")
+    return after, said

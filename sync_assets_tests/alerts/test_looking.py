@@ -1,0 +1,175 @@
+"""What a real Dagster instance says: failed runs, checks that say no, freshness; and when that is over."""
+
+# No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
+
+from sync_assets.alerts.looking import Watched, look
+from sync_assets.alerts.troubles import Look, troubles
+
+SOURCE, TARGET = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
+SPEC = dg.AssetCheckSpec("mapped_columns_exist", asset=SOURCE, blocking=True)
+QUESTION = dg.AssetCheckKey(SOURCE, "feed")
+
+
+class World:
+    """Two assets and a check beside them. `fails`: what goes wrong in the next run, and how."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+        self.fails: dict[str, Exception | bool] = {}
+
+        @dg.asset(
+            key=SOURCE,
+            check_specs=[SPEC],
+            freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=3)),
+        )
+        def source() -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+            self._fail("source")
+            if "column" in self.fails:
+                yield dg.AssetCheckResult(passed=False, check_name=SPEC.name, description="nickname is gone")
+                raise dg.Failure("nickname is gone", allow_retries=False)
+            yield dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=True, check_name=SPEC.name)])
+
+        @dg.asset(key=TARGET, deps=[SOURCE])
+        def target() -> None:
+            self._fail("target")
+
+        @dg.asset_check(asset=SOURCE, name="feed")
+        def feed() -> dg.AssetCheckResult:
+            self._fail("feed")
+            return dg.AssetCheckResult(passed="silent" not in self.fails, description="not polled")
+
+        self.assets = [source, target]
+        self.defs = dg.Definitions(
+            assets=self.assets,
+            asset_checks=[feed],
+            jobs=[dg.define_asset_job("watch", dg.AssetSelection.checks(QUESTION))],
+        )
+        self.watched = Watched.of([source, target, feed])
+
+    def _fail(self, what: str) -> None:
+        error = self.fails.get(what)
+        if isinstance(error, Exception):
+            raise error
+
+    def run(self, *keys: dg.AssetKey, **fails: Exception | bool) -> None:
+        self.fails = fails
+        dg.materialize(
+            self.assets,
+            selection=dg.AssetSelection.assets(*(keys or (SOURCE, TARGET))),
+            instance=self.instance,
+            raise_on_error=False,
+        )
+
+    def ask(self, **fails: Exception | bool) -> None:
+        self.fails = fails
+        self.defs.resolve_job_def("watch").execute_in_process(instance=self.instance, raise_on_error=False)
+
+    def look(self) -> Look:
+        return look(self.instance, self.watched, datetime.now(UTC))
+
+    @property
+    def wrong(self) -> list[str]:
+        return [trouble.what.replace(trouble.path[5:13], "…") for trouble in troubles(self.look(), warnings=True)]
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield World(instance)
+
+
+def test_nothing_is_wrong_before_anything_ran_and_after_all_went_well(world: World) -> None:
+    assert world.look() == Look()
+    world.run()
+    world.ask()
+    assert world.wrong == []
+
+
+def test_a_failed_run_is_told_by_its_step_in_our_words_and_is_over_with_the_next_good_one(world: World) -> None:
+    world.run(source=dg.Failure("D365 cannot be reached. Check D365_URL.", allow_retries=False))
+    [failed] = world.look().failed
+    assert (failed.step, failed.of, failed.said) == (
+        "d365__contact",
+        "d365/contact",
+        "D365 cannot be reached. Check D365_URL.",
+    )
+    world.run(TARGET)
+    assert world.wrong == ["The run … of d365/contact failed"]  # what ran since was another step
+    world.run(SOURCE)
+    assert world.wrong == []
+
+
+def test_the_words_of_an_error_that_is_not_ours_are_not_told(world: World) -> None:
+    world.run(target=ValueError("jane.doe@example.com"))
+    [failed] = world.look().failed
+    assert failed.said == "It stopped at an error of the program: ValueError."
+    assert "jane" not in repr(world.look())
+
+
+def test_of_many_failures_the_last_one_is_told(world: World) -> None:
+    world.run(target=dg.Failure("first", allow_retries=False))
+    world.run(TARGET, target=dg.Failure("second", allow_retries=False))
+    world.run(source=dg.Failure("third", allow_retries=False))
+    assert {failed.said for failed in world.look().failed} == {"second", "third"}
+
+
+def test_a_check_that_says_no_is_told_instead_of_the_run_that_it_stopped(world: World) -> None:
+    world.run(column=True)
+    [told] = troubles(world.look(), warnings=True)
+    assert told.what == "Check mapped_columns_exist of d365/contact does not hold"
+    assert told.said == "nickname is gone"
+    world.run()
+    assert world.wrong == []
+
+
+def test_a_check_that_could_not_be_asked_keeps_its_last_answer(world: World) -> None:
+    world.ask(silent=True)
+    assert world.wrong == ["Check feed of d365/contact does not hold"]
+    world.ask(feed=RuntimeError("no ledger"))
+    assert world.wrong == [
+        "Check feed of d365/contact does not hold",
+        "The run … of the checks of d365/contact failed",
+    ]
+    world.ask()
+    assert world.wrong == []
+
+
+def test_stale_data_is_told_as_the_freshness_daemon_says(world: World) -> None:
+    moment = datetime.now(UTC)
+
+    def becomes(state: FreshnessState, before: FreshnessState) -> None:
+        change = FreshnessStateChange(
+            key=SOURCE, new_state=state, previous_state=before, state_change_timestamp=moment.timestamp()
+        )
+        world.instance._report_runless_asset_event(change)
+
+    becomes(FreshnessState.FAIL, FreshnessState.PASS)
+    [stale] = world.look().stale
+    assert (stale.asset, stale.error) == ("d365/contact", True)
+    assert abs(stale.at - moment) < timedelta(seconds=5)
+    becomes(FreshnessState.PASS, FreshnessState.FAIL)
+    assert world.look().stale == []
+
+
+def test_a_run_whose_process_died_is_told_for_what_it_did_not_do(world: World) -> None:
+    run = dg.DagsterRun("job", step_keys_to_execute=None, asset_selection=frozenset({TARGET}))
+    world.instance.add_run(run)
+    world.instance.report_run_failed(run, "killed")
+    [failed] = world.look().failed
+    assert (failed.of, failed.said) == ("campaign/profile", "Its process ended before it was done.")
+
+
+def test_runs_of_others_on_the_same_instance_are_not_ours(world: World) -> None:
+    @dg.asset
+    def theirs() -> None:
+        raise ValueError
+
+    dg.materialize([theirs], instance=world.instance, raise_on_error=False)
+    assert world.look() == Look()

@@ -1,0 +1,177 @@
+"""Who is told what: each trouble once, again after a day, and when it is over; each channel for itself."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync_assets.alerts.senders import NotTold, Send
+from sync_assets.alerts.sensor import tell_all
+from sync_assets.alerts.telling import Memory, Notices, Told, notices
+from sync_assets.alerts.troubles import FailedCheck, FailedStep, Look, Stale, Trouble, troubles
+from sync_assets.alerts.wording import SHOWN, subject, text
+from sync_assets.config_alerts import Alerts
+
+NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
+DAY = timedelta(days=1)
+BROKEN = FailedCheck("campaign/profile", "mapped_attributes_exist", "r1", NOW, error=True, said="cusVip is gone.")
+FAILED = FailedStep("d365__contact", "d365/contact", "0123456789", NOW, "Dynamics 365 cannot be reached.")
+OLD = Stale("d365/contact", NOW, error=True)
+
+
+def wrong(*, warnings: bool = True, **found: object) -> list[Trouble]:
+    return troubles(Look(**found), warnings=warnings)  # type: ignore[arg-type]
+
+
+def tell(now_wrong: list[Trouble], told: Memory, now: datetime, **good: datetime) -> tuple[Notices, Memory]:
+    return notices(now_wrong, good, told, now, DAY)
+
+
+def test_trouble_names_what_it_is_since_when_what_to_do_and_where_it_is_shown() -> None:
+    found, _ = tell(wrong(failed=[FAILED], checks=[BROKEN], stale=[OLD]), {}, NOW)
+    told = text(found, "https://dagster.example.com")
+    for part in (
+        "mapped_attributes_exist of campaign/profile",
+        "cusVip is gone.",
+        "https://dagster.example.com/assets/campaign/profile?view=checks",
+        "The run 01234567 of d365/contact failed, since 2026-11-25 10:00 UTC. Dynamics 365 cannot be reached.",
+        "https://dagster.example.com/runs/0123456789",
+        "d365/contact is stale, since 2026-11-25 10:00 UTC",
+        "Start its sensor",
+    ):
+        assert part in told
+    assert told.count("What to do:") == 3
+    assert "http" not in text(found, "")
+    assert subject(found).startswith("sync_assets: 3 new: Check mapped_attributes_exist of campaign/profile")
+
+
+def test_a_run_that_failed_because_of_a_check_is_told_as_that_check() -> None:
+    step = FailedStep("campaign__profile", "campaign/profile", "r1", NOW, "the same words")
+    assert [trouble.kind for trouble in wrong(failed=[step], checks=[BROKEN])] == ["check"]
+    other = FailedStep("campaign__profile", "campaign/profile", "r2", NOW, "")
+    assert {trouble.kind for trouble in wrong(failed=[other], checks=[BROKEN])} == {"check", "run"}
+
+
+def test_warnings_are_told_unless_nobody_wants_them() -> None:
+    warns = FailedCheck("campaign/profile", "backlog_is_young", "r1", NOW, error=False, said="old")
+    late = Stale("d365/contact", NOW, error=False)
+    assert len(wrong(checks=[warns], stale=[late])) == 2
+    assert wrong(warnings=False, checks=[warns], stale=[late]) == []
+
+
+def test_data_of_a_table_in_maintenance_may_be_old() -> None:
+    assert wrong(stale=[OLD], paused=frozenset({"d365/contact"})) == []
+
+
+def test_the_same_trouble_is_told_once_and_again_after_a_day_with_its_beginning() -> None:
+    found, told = tell(wrong(checks=[BROKEN]), {}, NOW)
+    assert len(found.new) == 1
+    later = FailedCheck(BROKEN.asset, BROKEN.name, "r2", NOW + timedelta(hours=5), error=True, said="the same")
+    found, told = tell(wrong(checks=[later]), told, NOW + timedelta(hours=23, minutes=59))
+    assert not found
+    found, told = tell(wrong(checks=[later]), told, NOW + DAY)
+    assert [(one.since, found.new) for one in found.again] == [(NOW, [])]
+    found, told = tell(wrong(checks=[later]), told, NOW + DAY * 1.5)
+    assert not found
+
+
+def test_what_is_over_is_told_once() -> None:
+    _, told = tell(wrong(checks=[BROKEN], stale=[OLD]), {}, NOW)
+    found, told = tell([], told, NOW + timedelta(hours=1))
+    assert {one.what for one in found.solved} == {
+        "Check mapped_attributes_exist of campaign/profile does not hold",
+        "d365/contact is stale",
+    }
+    assert "that is over" in text(found, "")
+    assert subject(found).startswith("sync_assets: 2 solved: ")
+    assert not tell([], told, NOW + timedelta(hours=2))[0]
+
+
+def test_a_failed_run_is_over_when_its_step_did_its_work_and_not_when_it_is_out_of_sight() -> None:
+    _, told = tell(wrong(failed=[FAILED]), {}, NOW)
+    found, kept = tell([], told, NOW + DAY * 2)
+    assert not found
+    assert kept == told
+    found, _ = tell([], told, NOW + DAY * 2, d365__contact=NOW + timedelta(minutes=1))
+    assert [one.what for one in found.solved] == ["The run 01234567 of d365/contact failed"]
+    found, kept = tell([], told, NOW + DAY * 8)
+    assert not found
+    assert kept == {}
+
+
+def test_a_long_list_is_cut_and_says_how_much_is_missing() -> None:
+    many = [
+        FailedCheck(f"campaign/r{n}", "no_record_is_refused", "r", NOW, error=True, said="x" * 5000) for n in range(30)
+    ]
+    told = text(tell(wrong(checks=many), {}, NOW)[0], "")
+    assert told.count("\n• ") == SHOWN
+    assert "and 10 more" in told
+    assert len(told) < 20_000
+
+
+IDS = ("a", "b", "c")
+
+
+@given(
+    ticks=st.lists(
+        st.tuples(st.sets(st.sampled_from(IDS)), st.booleans(), st.booleans(), st.integers(1, 30)), max_size=25
+    )
+)
+def test_whatever_channels_fail_each_knows_in_the_end_what_is_so_and_hears_nothing_twice(
+    ticks: list[tuple[set[str], bool, bool, int]],
+) -> None:
+    """At each tick: what is wrong, which channels are down, hours until then. In the end both are up."""
+    heard: dict[str, list[str]] = {"webhook": [], "email": []}
+    down: set[str] = set()
+
+    def sender(name: str) -> Send:
+        def send(_: str, body: str) -> None:
+            if name in down:
+                raise NotTold("down")
+            heard[name].append(body)
+
+        return send
+
+    channels = {name: sender(name) for name in heard}
+    memory: dict[str, Memory] = {}
+    now = NOW
+    for wrong_now, no_webhook, no_email, hours in [*ticks, (set(ticks[-1][0]) if ticks else set(), False, False, 1)]:
+        now += timedelta(hours=hours)
+        down.clear()
+        down |= ({"webhook"} if no_webhook else set()) | ({"email"} if no_email else set())
+        found = [Trouble(f"check {one}", "check", f"<{one}>", now, "", "", "") for one in sorted(wrong_now)]
+        before = {name: len(bodies) for name, bodies in heard.items()}
+        known = {name: set(memory.get(name, {})) for name in heard}
+        memory, _ = tell_all(Alerts(webhook=True), channels, found, {}, memory, now, "")
+        for name, bodies in heard.items():
+            said = "".join(bodies[before[name] :])
+            for one in IDS:
+                news = (f"check {one}" in known[name]) != (one in wrong_now) and name not in down
+                assert (f"<{one}>" in said) or not news
+                if f"check {one}" in known[name] and one in wrong_now and f"<{one}>" in said:
+                    assert said.startswith(("Still so", "New trouble"))
+    last = ticks[-1][0] if ticks else set()
+    assert {name: set(known) for name, known in memory.items()} == {
+        name: {f"check {one}" for one in last} for name in heard
+    }
+
+
+def test_a_channel_that_was_down_hears_it_later_and_the_other_one_does_not_hear_it_twice() -> None:
+    heard: list[str] = []
+
+    def fails(_: str, __: str) -> None:
+        raise NotTold("The webhook cannot be reached.")
+
+    alerts = Alerts(webhook=True)
+    first, said = tell_all(
+        alerts, {"webhook": fails, "email": lambda _, b: heard.append(b)}, wrong(checks=[BROKEN]), {}, {}, NOW, ""
+    )
+    assert said[0] == "webhook: not told, it is tried again. The webhook cannot be reached."
+    assert len(heard) == 1
+    late: list[str] = []
+    both = {"webhook": lambda _, b: late.append(b), "email": lambda _, b: heard.append(b)}  # type: ignore[misc]
+    after, _ = tell_all(alerts, both, wrong(checks=[BROKEN]), {}, first, NOW + timedelta(seconds=30), "")  # type: ignore[arg-type]
+    assert (len(late), len(heard)) == (1, 1)
+    assert isinstance(after["webhook"]["check campaign/profile mapped_attributes_exist"], Told)
