@@ -16,8 +16,10 @@ PUBLISHED = "resource_is_published"
 CHECKS: dict[str, tuple[Side, str]] = {
     "change_tracking_is_on": ("d365", "Dynamics 365 keeps a change feed of the table."),
     "mapped_columns_exist": ("d365", "Every column of the mapping is in the table and may be read."),
+    "column_types_are_as_before": ("d365", "No mapped column has another type than before."),
     PUBLISHED: ("campaign", "Campaign serves the resource under the API that the configuration names."),
     "mapped_attributes_exist": ("campaign", "Every attribute of the mapping is in the resource and may be written."),
+    "attribute_types_are_as_before": ("campaign", "No mapped attribute has another type than before."),
     "key_is_unique": ("campaign", "The key attribute identifies one record: it can hold the id and is unique."),
 }
 """Check name -> whose asset it stands on, what it says when it holds. All of them block."""

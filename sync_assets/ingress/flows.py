@@ -6,17 +6,22 @@ Both begin with the preflight of what they need, so that nothing is written whil
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from typing import TYPE_CHECKING
 
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config import TableConfig
 from sync_assets.ingress.capture import Capture, CaptureResult
+from sync_assets.ingress.data_model import type_findings, types_in, types_of
 from sync_assets.ingress.preflight import Finding, NotReady, Ready, campaign_findings, preflight
 from sync_assets.ingress.push import PushResult, Target, push
 from sync_assets.ingress.target import carried
 from sync_assets.ingress.workers import release_dead, worker_id
 from sync_assets.runtime import Runtime
+
+if TYPE_CHECKING:
+    from sync_assets.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,7 @@ async def capture_table(runtime: Runtime, config: TableConfig) -> Captured:
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         ready = await preflight(config, d365, campaign, runtime.config.targets, carried(runtime.config, config.table))
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
+        findings = await asyncio.to_thread(_same_types, ledger, config, ready)
         await asyncio.to_thread(release_dead, ledger)
         result = await Capture(
             ledger,
@@ -48,17 +54,30 @@ async def capture_table(runtime: Runtime, config: TableConfig) -> Captured:
             max_delete_share=runtime.config.guardrails.max_delete_share,
             progress=lambda so_far: runtime.progress(f"capturing {config.table}", so_far.rows),
         ).run()
-        return Captured(ready, result)
+        return Captured(replace(ready, findings=findings), result)
+
+
+def _same_types(ledger: Ledger, config: TableConfig, ready: Ready) -> list[Finding]:
+    """All findings of a table whose types are as before; they are noted for the next time. Raises NotReady."""
+    known, now = ledger.known_types(config.table), types_of(ready.mapping)
+    findings = [*ready.findings, *type_findings(config, known, now)]
+    if any(not finding.passed for finding in findings):
+        raise NotReady(config.table, findings)
+    if known != now:
+        ledger.note_types(config.table, now)
+    return findings
 
 
 async def push_table(runtime: Runtime, config: TableConfig, days: tuple[date, date] | None = None) -> Pushed:
     """Sends what is pending of the table, of the days given (both included) or of all. D365 may be out of reach."""
     async with runtime.campaign() as campaign:
         resource = await campaign.resource(config.api, config.resource)
-        findings = campaign_findings(config, resource)
+        ledger = await asyncio.to_thread(lambda: runtime.ledger)
+        known = await asyncio.to_thread(ledger.known_types, config.table)
+        types = type_findings(config, known, types_in(config, resource))
+        findings = [*campaign_findings(config, resource), *types]
         if any(not finding.passed for finding in findings):
             raise NotReady(config.table, findings)
-        ledger = await asyncio.to_thread(lambda: runtime.ledger)
         await asyncio.to_thread(release_dead, ledger)
         result = await push(
             ledger,

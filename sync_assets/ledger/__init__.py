@@ -5,11 +5,12 @@ standing   where a record belongs, pure functions as well
 ties       parents, children and privacy holds: which records wait for which
 model      the words used with the rest of the program
 schema     the tables; migrations bring them about
-feeds, gone, captures, replays, claims, rebuilds, holds, reports, waiting   the operations, gathered in Ledger
+feeds, gone, captures, replays, claims, rebuilds, holds, maintenance, reports, waiting
+           the operations, gathered in Ledger
 database, bulk   SQLite and PostgreSQL
 """
 
-from sync_assets.ledger.errors import FeedMoved, LedgerError, TooManyDeletes
+from sync_assets.ledger.errors import FeedMoved, InMaintenance, LedgerError, TooManyDeletes
 from sync_assets.ledger.ledger import Ledger
 from sync_assets.ledger.model import (
     Claimed,
@@ -39,6 +40,7 @@ __all__ = [
     "FeedKind",
     "FeedMoved",
     "Gate",
+    "InMaintenance",
     "Lease",
     "Ledger",
     "LedgerError",

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import rules, schema, times
+from sync_assets.ledger.maintenance import Maintenance
 from sync_assets.ledger.model import Claimed, Gate, Lease, LinkTo, Operation, Outcome, SettleResult, State
 from sync_assets.ledger.opt_outs import OptOutRows
 from sync_assets.ledger.room import Tally
@@ -29,7 +30,7 @@ CLAIM = """
 """
 
 
-class Claims(TiedRecords, OptOutRows):
+class Claims(Maintenance, TiedRecords, OptOutRows):
     def claim(
         self,
         table: str,
@@ -45,10 +46,12 @@ class Claims(TiedRecords, OptOutRows):
         Oldest change first. days: only records of these days, both included; oldest day first. Each record
         counts as uncertain from here on, until its outcome is settled: the worker may die after sending it.
         An owner is one worker, not to be used again by another one. opt_outs: attributes that go with a record when it
-        is made.
+        is made. None is claimed of a table in maintenance.
         """
 
         def work(connection: Connection) -> list[Claimed]:
+            if self._maintained_since(connection, table):
+                return []
             now = self._now()
             rows = connection.execute(self._due(connection, table, now, limit, days)).all()
             until = now + times.seconds(lease_seconds)

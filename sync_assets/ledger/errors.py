@@ -1,5 +1,7 @@
 """What can go wrong with the ledger, said so that a person can act on it."""
 
+from datetime import datetime
+
 from sync_assets.errors import SyncAssetsError
 
 
@@ -25,6 +27,16 @@ class TooManyDeletes(LedgerError):
         super().__init__(
             f"Dynamics 365 reports {deletes:,} records of {table} as gone; max_delete_share allows {allowed:,}.",
             f"They are held back. If that is right, `sync-assets approve-deletes {table}`, else look at Dynamics 365.",
+        )
+
+
+class InMaintenance(LedgerError):
+    """The table is neither captured nor sent for the time being; what was stored before stays as it is."""
+
+    def __init__(self, table: str, since: datetime) -> None:
+        super().__init__(
+            f"{table} is in maintenance since {since:%Y-%m-%d %H:%M} UTC: nothing of it is captured or sent.",
+            f"`sync-assets maintenance off {table}` ends that.",
         )
 
 

@@ -6,16 +6,16 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import schema, times
-from sync_assets.ledger.errors import FeedMoved
+from sync_assets.ledger.errors import FeedMoved, InMaintenance
+from sync_assets.ledger.maintenance import Maintenance
 from sync_assets.ledger.model import Feed, Position
-from sync_assets.ledger.room import Room
 
 _F = schema.feed.c
 _L = schema.capture_lease.c
 _COUNTED = {"preserve_rowcount": True}  # SQLAlchemy forgets how many rows an INSERT wrote unless asked
 
 
-class Feeds(Room):
+class Feeds(Maintenance):
     def feed(self, table: str) -> Feed | None:
         """The table's feed; None before its first page."""
         with self._database.read() as connection:
@@ -62,10 +62,13 @@ class Feeds(Room):
     def lease_feed(self, table: str, owner: str, seconds: float) -> bool:
         """Take the right to capture a table, or keep it longer; False if another owner has it.
 
-        It only spares double work. What keeps two captures from spoiling each other is the feed's version.
+        It only spares double work: what keeps two captures from spoiling each other is the feed's version.
+        InMaintenance if the table is.
         """
 
         def work(connection: Connection) -> bool:
+            if since := self._maintained_since(connection, table):
+                raise InMaintenance(table, since)
             now = self._now()
             new = self._upsert(schema.capture_lease).values(
                 table_name=table, owner=owner, until=now + times.seconds(seconds)

@@ -1,7 +1,7 @@
 """Opt-outs in the ledger: what either side said last, what is due for a decision, what is to be written where.
 
 The rules are in opt_out_rules.py. Here: reading and writing rows, so that whoever changes one has seen it as it stands.
-A contact under a privacy hold keeps its rows and is never due.
+A contact under a privacy hold keeps its rows and is never due, and none is while contact is in maintenance.
 """
 
 from collections import Counter
@@ -39,6 +39,7 @@ _DUE = """
     SELECT DISTINCT id FROM sync_opt_out o
     WHERE state > 0 AND state = {state} AND id > :after AND attribute IN :attributes
         AND NOT EXISTS (SELECT 1 FROM sync_hold h WHERE h.table_name = 'contact' AND h.id = o.id)
+        AND NOT EXISTS (SELECT 1 FROM sync_maintenance m WHERE m.table_name = 'contact')
     ORDER BY id LIMIT :limit
 """
 _O = schema.opt_out.c

@@ -238,3 +238,21 @@ opt_out_count = sa.Table(
     sa.Column("kind", sa.Text, primary_key=True),
     sa.Column("number", sa.BigInteger, nullable=False),
 )
+
+# Tables of which nothing is captured or sent for a while.
+maintenance = sa.Table(
+    "sync_maintenance",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("since", sa.BigInteger, nullable=False),
+)
+
+# The types of mapped columns and attributes as they were last: another one is a change of the data model.
+known_type = sa.Table(
+    "sync_known_type",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("side", NAME, primary_key=True),  # d365 or campaign
+    sa.Column("name", NAME, primary_key=True),
+    sa.Column("type", sa.Text, nullable=False),
+)
