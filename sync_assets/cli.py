@@ -304,6 +304,39 @@ def hold_verify(contact: Contact, as_json: Json = False) -> None:
     raise typer.Exit(0 if document["gone"] else 1)
 
 
+maintenance = typer.Typer(
+    name="maintenance",
+    help="Tables that are neither captured nor sent for a while, say while a data model is being published.",
+    no_args_is_help=True,
+)
+app.add_typer(maintenance)
+Tables = Annotated[list[str], typer.Argument(metavar="TABLE...", help="Mapped tables.", show_default=False)]
+
+
+@maintenance.command("on")
+def maintenance_on(tables: Tables, as_json: Json = False) -> None:
+    """Capture and send nothing of these tables from now on; the others go on as far as links allow."""
+    from sync_assets.operations import maintenance as run  # noqa: PLC0415
+
+    _print(run.on(_runtime(), tables), as_json, run.show)
+
+
+@maintenance.command("off")
+def maintenance_off(tables: Tables, as_json: Json = False) -> None:
+    """Let these tables go on, with the types of columns and attributes as they are now."""
+    from sync_assets.operations import maintenance as run  # noqa: PLC0415
+
+    _print(run.off(_runtime(), tables), as_json, run.show)
+
+
+@maintenance.command("list")
+def maintenance_list(as_json: Json = False) -> None:
+    """Which tables are in maintenance, since when, and what is pending meanwhile."""
+    from sync_assets.operations import maintenance as run  # noqa: PLC0415
+
+    _print(run.listed(_runtime()), as_json, run.show)
+
+
 def _known(runtime: Runtime, table: str | None) -> None:
     from sync_assets.operations.report import unknown_tables  # noqa: PLC0415
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import dagster as dg
 
 from sync_assets.errors import SyncAssetsError, places
+from sync_assets.ledger.errors import InMaintenance
 from sync_assets.runtime import Runtime
 
 
@@ -21,6 +22,11 @@ def told(runtime: Runtime, context: dg.AssetExecutionContext, what: str) -> Iter
     failed: list[SyncAssetsError] = []
     try:
         yield failed
+    except InMaintenance as why:  # no trouble: somebody wants it so
+        failed.append(why)
+        runtime.warnings.append(str(why))
+        context.log.warning(str(why))
+        return
     except SyncAssetsError as error:
         failed.append(error)
     except (KeyboardInterrupt, asyncio.CancelledError, dg.DagsterExecutionInterruptedError):

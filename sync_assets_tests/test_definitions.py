@@ -73,6 +73,7 @@ def test_the_blocking_checks_are_those_of_the_set_up() -> None:
     assert blocking == {
         ("d365/contact", "change_tracking_is_on"): True,
         ("d365/contact", "mapped_columns_exist"): True,
+        ("d365/contact", "column_types_are_as_before"): True,
         ("d365/contact", "contacts_are_within_the_limit"): True,
         ("d365/contact", "custom_entities_are_within_the_limit"): True,
         ("d365/contact", "columns_are_within_the_limit"): True,
@@ -82,6 +83,7 @@ def test_the_blocking_checks_are_those_of_the_set_up() -> None:
         ("d365/contact", "no_deletion_is_held_back"): False,
         ("campaign/profile", "resource_is_published"): True,
         ("campaign/profile", "mapped_attributes_exist"): True,
+        ("campaign/profile", "attribute_types_are_as_before"): True,
         ("campaign/profile", "key_is_unique"): True,
         ("campaign/profile", "personal_data_is_linked_to_profile"): False,
         ("campaign/profile", "engine_calls_are_within_the_budget"): False,

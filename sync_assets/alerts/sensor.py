@@ -17,6 +17,7 @@ from sync_assets.alerts.telling import Memory, notices
 from sync_assets.alerts.troubles import Trouble, troubles
 from sync_assets.alerts.wording import subject, text
 from sync_assets.config_alerts import Alerts
+from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime import Runtime
 
 LOOK_SECONDS = 29
@@ -36,7 +37,7 @@ def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultS
     def tell(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         memory = msgspec.json.decode(context.cursor, type=dict[str, Memory]) if context.cursor else {}
         now = datetime.now(UTC)
-        seen = look(context.instance, watched, now)
+        seen = look(context.instance, watched, now, paused_assets(runtime))
         wrong = troubles(seen, warnings=alerts.warnings)
         memory, said = tell_all(
             alerts, senders(runtime), wrong, seen.good, memory, now, runtime.settings.alerts().ui_url
@@ -46,6 +47,16 @@ def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultS
         return dg.SensorResult(skip_reason="; ".join(said), cursor=msgspec.json.encode(memory).decode())
 
     return tell
+
+
+def paused_assets(runtime: Runtime) -> frozenset[str]:
+    """Those of tables in maintenance. None if the ledger cannot be asked: that keeps nothing from being told."""
+    try:
+        paused = runtime.ledger.in_maintenance()
+    except SyncAssetsError:
+        return frozenset()
+    tables = [config for config in runtime.config.tables if config.table in paused]
+    return frozenset(name for one in tables for name in (f"d365/{one.table}", f"campaign/{one.resource}"))
 
 
 def tell_all(

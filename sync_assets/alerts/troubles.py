@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+BACKLOG = "backlog_is_young"
 Kind = Literal["run", "check", "freshness"]
 
 
@@ -76,9 +77,13 @@ def troubles(look: Look, *, warnings: bool) -> list[Trouble]:
     """All that is wrong, the longest first. `warnings`: of checks that only warn and data that is only late, too.
 
     A run that failed because a check of the same asset said no is one trouble, the check's: it says more. Data of a
-    table in maintenance gets old, as it should.
+    table in maintenance gets old, and its backlog, too, as they should.
     """
-    found = [_of_check(check) for check in look.checks if check.error or warnings]
+    found = [
+        _of_check(check)
+        for check in look.checks
+        if (check.error or warnings) and not (check.name == BACKLOG and check.asset in look.paused)
+    ]
     told_by_check = {(check.run_id, check.asset) for check in look.checks}
     found += [_of_step(step) for step in look.failed if (step.run_id, step.of) not in told_by_check]
     found += [_of_age(one) for one in look.stale if (one.error or warnings) and one.asset not in look.paused]

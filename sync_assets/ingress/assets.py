@@ -19,10 +19,12 @@ from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress import guardrails, quality, shown
 from sync_assets.ingress.flows import Captured, Pushed, capture_table, push_table
+from sync_assets.ingress.maintenance import check_not_paused, passed_over
 from sync_assets.ingress.preflight import CHECKS, Finding, Side, findings_of
 from sync_assets.ingress.push import PushResult
 from sync_assets.ingress.shown import campaign_key, d365_key
 from sync_assets.ingress.unknown_codes import unknown_codes_warning
+from sync_assets.ledger import InMaintenance
 from sync_assets.partitions import TABLE_TAG, daily
 from sync_assets.run_errors import told
 from sync_assets.runtime import Runtime
@@ -82,10 +84,15 @@ def _captured(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
 
     def _capture(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with told(runtime, context, f"capture of {config.table}") as failed:
+            check_not_paused(runtime, config)
             limits = guardrails.check_limits(runtime, config, reading=True)
             done = interruptible.run(capture_table(runtime, config))
+        if failed and isinstance(failed[0], InMaintenance):
+            yield passed_over(context, failed[0], _specs(config, "d365"))
+            return
         if failed:
             yield from _findings(config, "d365", failed)
+            _report_beyond(context, config, failed)
             raise dg.Failure(str(failed[0]), allow_retries=False)
         rows = {day.isoformat(): count for day, count in done.result.days.items()}
         for key in context.partition_keys:
@@ -131,12 +138,16 @@ def _pushed(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
     def _push(context: dg.AssetExecutionContext) -> Iterator[Any]:
         days = (_day(context.partition_keys[0]), _day(context.partition_keys[-1]))
         with told(runtime, context, f"push of {config.table}") as failed:
+            check_not_paused(runtime, config)
             guardrails.check_limits(runtime, config, reading=False)
             done = interruptible.run(push_table(runtime, config, days))
             notes = [
                 guardrails.check_personal_data(runtime, config, done.resource),
                 guardrails.engine_budget(runtime, config),
             ]
+        if failed and isinstance(failed[0], InMaintenance):
+            yield passed_over(context, failed[0], _specs(config, "campaign"))
+            return
         if failed:
             yield from _findings(config, "campaign", failed)
             raise dg.Failure(str(failed[0]), allow_retries=False)
@@ -191,6 +202,22 @@ def _results(config: TableConfig, side: Side, findings: list[Finding]) -> list[d
 def _findings(config: TableConfig, side: Side, failed: list[SyncAssetsError]) -> Iterator[dg.AssetCheckResult]:
     for error in failed:
         yield from _results(config, side, findings_of(error))
+
+
+def _report_beyond(context: dg.AssetExecutionContext, config: TableConfig, failed: list[SyncAssetsError]) -> None:
+    """What the capture found wrong on Campaign's side, whose own asset does not get to run after that."""
+    for error in failed:
+        for result in _results(config, "campaign", [one for one in findings_of(error) if not one.passed]):
+            context.instance.report_runless_asset_event(
+                dg.AssetCheckEvaluation(
+                    asset_key=campaign_key(config),
+                    check_name=str(result.check_name),
+                    passed=False,
+                    severity=result.severity,
+                    metadata=dict(result.metadata),
+                    description=result.description,
+                )
+            )
 
 
 def _guarded(config: TableConfig, done: Captured) -> dg.AssetCheckResult:

@@ -17,12 +17,14 @@ from sync_assets.errors import SyncAssetsError, places
 from sync_assets.ingress import quality
 from sync_assets.ingress.assets import campaign_key, d365_key
 from sync_assets.ingress.drift import Drift, drift
-from sync_assets.ledger import Feed
+from sync_assets.ledger import Feed, InMaintenance
 from sync_assets.ledger.waiting import WAITING_FOR
 from sync_assets.runtime import Runtime
 
 POLLED_CHECK = "change_feed_is_polled"
 SILENT_AFTER = timedelta(minutes=15)
+FORGOTTEN = timedelta(days=1)
+"""Nobody publishes a data model for so long."""
 _DRIFT = "drift_of_"
 PARITY = "opt_out_parity"
 """The comparison of opt-outs (opt_out/checks.py)."""
@@ -37,7 +39,7 @@ def feed_check(config: TableConfig, runtime: Runtime) -> dg.AssetChecksDefinitio
         description=f"The change feed was asked within the last {SILENT_AFTER.seconds // 60} minutes.",
     )
     def change_feed_is_polled() -> dg.AssetCheckResult:
-        return feed_result(config, runtime.ledger.feed(config.table), datetime.now(UTC))
+        return feed_answer(config, runtime, datetime.now(UTC))
 
     return change_feed_is_polled
 
@@ -70,7 +72,7 @@ def backlog_results(config: TableConfig, runtime: Runtime, now: datetime) -> lis
 
 def ledger_results(config: TableConfig, runtime: Runtime, now: datetime) -> list[dg.AssetCheckResult]:
     """All that can be said of a table without asking either system."""
-    return [feed_result(config, runtime.ledger.feed(config.table), now), *backlog_results(config, runtime, now)]
+    return [feed_answer(config, runtime, now), *backlog_results(config, runtime, now)]
 
 
 def drift_checks(config: TableConfig, runtime: Runtime) -> dg.AssetChecksDefinition:
@@ -122,6 +124,20 @@ def _drift(config: TableConfig, runtime: Runtime) -> Drift | str:
 
 def _specs(config: TableConfig, names: Sequence[str]) -> list[dg.AssetCheckSpec]:
     return [dg.AssetCheckSpec(name, asset=campaign_key(config), description=quality.TEXTS[name]) for name in names]
+
+
+def feed_answer(config: TableConfig, runtime: Runtime, now: datetime) -> dg.AssetCheckResult:
+    """Is the feed polled, or is the table in maintenance? That holds the check for a day: then it was forgotten."""
+    since = runtime.ledger.in_maintenance().get(config.table)
+    if since is None:
+        return feed_result(config, runtime.ledger.feed(config.table), now)
+    return dg.AssetCheckResult(
+        passed=now - since < FORGOTTEN,
+        asset_key=d365_key(config),
+        check_name=POLLED_CHECK,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"Not polled, on purpose. {InMaintenance(config.table, since)}",
+    )
 
 
 def feed_result(config: TableConfig, feed: Feed | None, now: datetime) -> dg.AssetCheckResult:

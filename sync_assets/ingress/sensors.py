@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -64,7 +64,9 @@ def changes_sensor(
         remapped = {config.table for config in tables if _remapped(config, seen)}
         looked: set[str] = set()
         while True:
-            idle = [config for config in tables if not under_way(context.instance, config.table)]
+            paused = runtime.ledger.in_maintenance()
+            going = [config for config in tables if config.table not in paused]
+            idle = [config for config in going if not under_way(context.instance, config.table)]
             changed = watchers[0].look(idle) | (remapped & {config.table for config in idle})
             looked |= {config.table for config in idle}
             pause = LOOK_SECONDS * max(1, len(tables) / 2)
@@ -77,7 +79,7 @@ def changes_sensor(
         requests = [_capture_and_push(together) for together in linked(worth)]
         return dg.SensorResult(
             run_requests=requests,
-            skip_reason=None if requests else _why_not(tables, looked, changed),
+            skip_reason=None if requests else _why_not(tables, looked, changed, paused),
             asset_events=[*_confirmations(quiet, seen, now), *_reports(quiet, runtime, seen, now)],
             cursor=msgspec.json.encode(seen).decode(),
         )
@@ -100,10 +102,14 @@ def _worth_a_run(config: TableConfig, runtime: Runtime, seen: Seen, now: datetim
     return worth
 
 
-def _why_not(tables: Sequence[TableConfig], looked: set[str], changed: set[str]) -> str:
+def _why_not(tables: Sequence[TableConfig], looked: set[str], changed: set[str], paused: Collection[str]) -> str:
     said = [f"{table}: changed, but the last run did not capture it; it is tried again later" for table in changed]
     said += [f"{table}: no change" for table in looked - changed]
-    said += [f"{config.table}: a run is under way" for config in tables if config.table not in looked]
+    said += [
+        f"{config.table}: {'in maintenance' if config.table in paused else 'a run is under way'}"
+        for config in tables
+        if config.table not in looked
+    ]
     return "; ".join(sorted(said))
 
 
@@ -204,7 +210,10 @@ def backlog_sensor(
         asked = msgspec.json.decode(context.cursor, type=dict[str, Asked]) if context.cursor else {}
         now = datetime.now(UTC)
         requests: list[dg.RunRequest] = []
+        paused = runtime.ledger.in_maintenance()
         for config in tables:
+            if config.table in paused:
+                continue
             pending = runtime.ledger.pending_days(config.table)
             left = sum(count for _, count in pending)
             if not left:
@@ -223,11 +232,15 @@ def backlog_sensor(
         return dg.SensorResult(
             run_requests=[*requests, *([more[0]] if more else [])],
             dynamic_partitions_requests=[more[1]] if more else None,
-            skip_reason=None if requests or more else "Nothing is pending, or a run is under way.",
+            skip_reason=None if requests or more else _nothing_to_send(paused),
             cursor=msgspec.json.encode(asked).decode(),
         )
 
     return backlog
+
+
+def _nothing_to_send(paused: Collection[str]) -> str:
+    return "Nothing is pending, or a run is under way." + (f" In maintenance: {', '.join(paused)}." if paused else "")
 
 
 def _push_range(config: TableConfig, first: Any, last: Any) -> dg.RunRequest:

@@ -23,7 +23,7 @@ from sync_assets.ingress.target import Target, carried
 from sync_assets.ingress.unknown_codes import unknown_codes_warning
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.scratch import scratch_ledger
-from sync_assets.operations.report import CALL_KINDS, held_back, waiting_for
+from sync_assets.operations.report import CALL_KINDS, held_back, iso, waiting_for
 from sync_assets.opt_out.names import active, attributes
 from sync_assets.runtime import Runtime
 
@@ -39,8 +39,20 @@ class Planned:
 
 def plan(runtime: Runtime) -> Planned:
     """Rehearses a sync of all mapped tables. Raises SyncAssetsError as `sync` would meet it, nothing being written."""
+    paused = _paused(runtime)
     with scratch_ledger(runtime.settings.ledger_url) as ledger:
-        return asyncio.run(_Plan(replace(runtime, _ledger=ledger), ledger).run())
+        planned = asyncio.run(_Plan(replace(runtime, _ledger=ledger), ledger).run())
+    planned.document["notes"] += paused
+    return planned
+
+
+def _paused(runtime: Runtime) -> list[str]:
+    """What is planned of a table in maintenance goes after that."""
+    return [
+        f"{table} is in maintenance since {iso(since)}: what is planned of it goes after `sync-assets maintenance off "
+        f"{table}`."
+        for table, since in runtime.ledger.in_maintenance().items()
+    ]
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from sync_assets.ingress.assets import d365_key
 from sync_assets.ingress.runs import end_killed
 from sync_assets.ingress.transform import FIRST_DAY
 from sync_assets.ingress.workers import release_dead
+from sync_assets.ledger import InMaintenance
 from sync_assets.operations.instance import dagster_instance
 from sync_assets.operations.report import document, held_back, unknown_tables
 from sync_assets.operations.sync import run_flow
@@ -63,6 +64,8 @@ def replay(
         raise SyncAssetsError(
             f"{table} has never been captured, so there is nothing to replay.", "Run `sync-assets sync`."
         )
+    if since := runtime.ledger.in_maintenance().get(table):
+        raise InMaintenance(table, since)
     [config] = [config for config in runtime.config.tables if config.table == table]
     with dagster_instance() as instance:
         release_dead(runtime.ledger)

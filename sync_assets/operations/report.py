@@ -32,7 +32,7 @@ def status(runtime: Runtime) -> dict[str, Any]:
 
 def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, int]) -> dict[str, Any]:
     """Counts per mapped table, the feed's position, engine calls by kind, opt-outs by what was done with them."""
-    counts = runtime.ledger.counts()
+    counts, paused = runtime.ledger.counts(), runtime.ledger.in_maintenance()
     tables: dict[str, Any] = {}
     for config in runtime.config.tables:
         found, feed = counts.get(config.table), runtime.ledger.feed(config.table)
@@ -45,6 +45,7 @@ def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, 
             "synced": found.synced if found else 0,
             "waiting_for": waiting_for(runtime, config.table) if found and found.waiting else {},
             "deletes_held_back": feed.deletes if feed else 0,
+            "maintenance_since": iso(paused[config.table]) if config.table in paused else None,
             "feed": {
                 "position_saved_at": iso(feed.saved_at) if feed else None,
                 "polled_at": iso(feed.polled_at) if feed else None,
@@ -92,6 +93,16 @@ def held_back(document: Mapping[str, Any]) -> list[str]:
         f"is right, `sync-assets approve-deletes {table}`, else look at Dynamics 365."
         for table, counts in document["tables"].items()
         if counts["deletes_held_back"]
+    ]
+
+
+def in_maintenance(document: Mapping[str, Any], tables: Sequence[str]) -> list[str]:
+    """What to tell of those of the tables that are in maintenance."""
+    return [
+        f"{table} is in maintenance since {since}: nothing of it is captured or sent. `sync-assets maintenance off "
+        f"{table}` ends that."
+        for table in tables
+        if (since := document["tables"][table]["maintenance_since"])
     ]
 
 

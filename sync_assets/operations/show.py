@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sync_assets.operations.report import held_back
+from sync_assets.operations.report import held_back, in_maintenance
 
 COLUMNS = ("pending", "waiting", "failed", "held", "synced")
 
@@ -35,7 +35,7 @@ def show_status(document: dict[str, Any]) -> None:
     for name, counts in document["tables"].items():
         for what, number in counts.get("waiting_for", {}).items():
             console.print(f"{name}: {number:,} wait for {what}", highlight=False)
-    for line in held_back(document):
+    for line in (*in_maintenance(document, list(document["tables"])), *held_back(document)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     calls = ", ".join(f"{count:,} {kind}" for kind, count in document["engine_calls"].items())
     console.print(f"engine calls: {calls}")

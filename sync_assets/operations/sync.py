@@ -23,7 +23,7 @@ from sync_assets.ingress.runs import WORKER_TAG, end_killed
 from sync_assets.ingress.target import CONTACT
 from sync_assets.ingress.workers import release_dead, worker_id
 from sync_assets.operations.instance import dagster_instance
-from sync_assets.operations.report import document, held_back, unknown_tables
+from sync_assets.operations.report import document, held_back, in_maintenance, unknown_tables
 from sync_assets.opt_out.names import active
 from sync_assets.partitions import range_tags, split_days, table_tags, today
 from sync_assets.runtime import Runtime
@@ -57,20 +57,26 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
     runtime.ledger  # noqa: B018  an unusable ledger is told before anything else
     with nullcontext(instance) if instance else dagster_instance() as opened:
         release_dead(runtime.ledger)
+        sound: list[TableConfig] = []
         for config in tables:
             end_killed(opened, config.table)
-            _capture_and_push(runtime, config, opened)
-        if not runtime.problems:
-            _push_the_rest(runtime, tables, opened)
-        if active(runtime.config) and any(config.table == CONTACT for config in tables):
+            before = len(runtime.problems)
+            if _goes(runtime, config):
+                _capture_and_push(runtime, config, opened)
+            if len(runtime.problems) == before:
+                sound.append(config)
+        if sound:
+            _push_the_rest(runtime, sound, opened)
+        if active(runtime.config) and any(config.table == CONTACT and _goes(runtime, config) for config in tables):
             from sync_assets.operations.opt_outs import sync_opt_outs  # paramiko is slow to import  # noqa: PLC0415
 
             sync_opt_outs(runtime, opened, execute)
     if runtime.config.logs.export:
         _export_log(runtime)
     outcome = document(runtime, runtime.calls, runtime.opt_outs)
-    status = _status(runtime, outcome, [config.table for config in tables])
-    said = [*runtime.warnings, *held_back(outcome), *runtime.stopped]
+    paused = in_maintenance(outcome, [config.table for config in tables])
+    status = _status(runtime, outcome, [config.table for config in tables]) or (2 if paused else 0)
+    said = [*runtime.warnings, *paused, *held_back(outcome), *runtime.stopped]
     return Synced(outcome, runtime.problems, said, status)
 
 
@@ -94,26 +100,28 @@ def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str]) ->
 
 
 def _push_the_rest(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance) -> None:
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    """Of tables that could be captured: what is wrong with one keeps no other from its work."""
+    give_up_at, problems = time.monotonic() + PATIENCE_SECONDS, len(runtime.problems)
     before: dict[str, int] | None = None
     read_again: dict[str, list[str]] = {}
-    while not runtime.problems and not runtime.stopped:
-        left = {config.table: runtime.ledger.pending_days(config.table) for config in tables}
-        for config in tables:
+    while len(runtime.problems) == problems and not runtime.stopped:
+        going = [config for config in tables if _goes(runtime, config)]
+        left = {config.table: runtime.ledger.pending_days(config.table) for config in going}
+        for config in going:
             for first, last in split_days(left[config.table], 1):
                 where: dict[str, Any] = (
                     {"partition_key": first.isoformat()} if first == last else {"tags": range_tags(first, last)}
                 )
                 run_flow(runtime, config, instance, [campaign_key(config)], where)
-        for config in tables:
+        for config in going:
             unread = runtime.ledger.unread(config.table)
             if unread and unread != read_again.get(config.table):
                 read_again[config.table] = unread
                 _capture_and_push(runtime, config, instance)
-        pending = {config.table: _pending(runtime, config) for config in tables}
+        pending = {config.table: _pending(runtime, config) for config in going}
         if not any(pending.values()) or time.monotonic() > give_up_at:
             return
-        due = runtime.ledger.next_due()
+        due = min(filter(None, (runtime.ledger.next_due(config.table) for config in going)), default=None)
         if pending == before and due is None:
             return
         if pending != before:
@@ -126,6 +134,10 @@ def _push_the_rest(runtime: Runtime, tables: Sequence[TableConfig], instance: dg
 
 def _capture_and_push(runtime: Runtime, config: TableConfig, instance: dg.DagsterInstance) -> None:
     run_flow(runtime, config, instance, [d365_key(config), campaign_key(config)], {"partition_key": today()})
+
+
+def _goes(runtime: Runtime, config: TableConfig) -> bool:
+    return config.table not in runtime.ledger.in_maintenance()
 
 
 def _pending(runtime: Runtime, config: TableConfig) -> int:

@@ -15,6 +15,7 @@ from sync_assets.campaign.workflow import start, workflow
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.asking import Asked, ask_again
 from sync_assets.ingress.runs import under_way
+from sync_assets.ingress.target import CONTACT
 from sync_assets.ledger.opt_out_files import RESTART
 from sync_assets.opt_out import files
 from sync_assets.opt_out.checks import is_overdue, watch_results
@@ -58,6 +59,8 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
     def opt_out_file(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         seen = msgspec.json.decode(context.cursor, type=Seen) if context.cursor else Seen()
         now = datetime.now(UTC)
+        if CONTACT in runtime.ledger.in_maintenance():
+            return dg.SensorResult(skip_reason="contact is in maintenance", cursor=context.cursor)
         found = files.look(runtime)
         for trouble in found.troubles:
             context.log.warning(trouble)
@@ -126,7 +129,7 @@ def due_request(
     """A run for what is due without a file, and the request that adds its partition; None if nothing is, or a run is
     under way. `asked`: the cursor of the sensor that asks."""
     left = runtime.ledger.opt_outs_left(attributes(runtime.config)).due
-    if not left:
+    if not left or CONTACT in runtime.ledger.in_maintenance():
         asked.pop(WORK, None)
         return None
     if under_way(instance, WORK):

@@ -376,6 +376,7 @@ def test_a_refused_record_leaves_the_run_green_and_its_check_red_until_it_is_put
     assert run.checks == {
         "change_tracking_is_on": True,
         "mapped_columns_exist": True,
+        "column_types_are_as_before": True,
         "contacts_are_within_the_limit": True,
         "custom_entities_are_within_the_limit": True,
         "columns_are_within_the_limit": True,
@@ -386,6 +387,7 @@ def test_a_refused_record_leaves_the_run_green_and_its_check_red_until_it_is_put
         "engine_calls_are_within_the_budget": True,
         "resource_is_published": True,
         "mapped_attributes_exist": True,
+        "attribute_types_are_as_before": True,
         "key_is_unique": True,
         "no_record_is_refused": False,
     }
@@ -419,7 +421,12 @@ def test_a_push_is_blocked_by_campaigns_own_metadata(captured: Orchestra) -> Non
     orchestra.reload()
     run = orchestra.materialize(PROFILE)
     assert not run.success
-    assert run.checks == {"resource_is_published": True, "mapped_attributes_exist": False, "key_is_unique": True}
+    assert run.checks == {
+        "resource_is_published": True,
+        "mapped_attributes_exist": False,
+        "attribute_types_are_as_before": True,
+        "key_is_unique": True,
+    }
     assert orchestra.program.sandbox.admin.engine_calls() == calls()
 
 

@@ -1,0 +1,54 @@
+"""`maintenance`: tables that are neither captured nor sent for a while, as plain documents and as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from sync_assets.operations.report import iso, unknown_tables
+from sync_assets.runtime import Runtime
+
+
+def on(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
+    """Stops them: whoever works on them ends within a batch or a page. Raises SyncAssetsError for unknown tables."""
+    _known(runtime, tables)
+    begun = [table for table in dict.fromkeys(tables) if runtime.ledger.begin_maintenance(table)]
+    return {"begun": begun, **listed(runtime)}
+
+
+def off(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
+    """Lets them go on, with the data model as it is. One that is no longer mapped can be named, too."""
+    paused = runtime.ledger.in_maintenance()
+    _known(runtime, [table for table in tables if table not in paused])
+    ended = [table for table in dict.fromkeys(tables) if runtime.ledger.end_maintenance(table)]
+    return {"ended": ended, **listed(runtime)}
+
+
+def listed(runtime: Runtime) -> dict[str, Any]:
+    """All of them, since when, and what is pending meanwhile."""
+    counts = runtime.ledger.counts()
+    return {
+        "maintenance": [
+            {"table": table, "since": iso(since), "pending": found.pending if (found := counts.get(table)) else 0}
+            for table, since in runtime.ledger.in_maintenance().items()
+        ]
+    }
+
+
+def show(document: dict[str, Any]) -> None:
+    console = Console(soft_wrap=True)
+    for table in document.get("begun", ()):
+        console.print(f"{table}: nothing is captured or sent from now on; what is under way ends with its batch.")
+    for table in document.get("ended", ()):
+        console.print(f"{table}: goes on with the next sync or tick of the sensors, with the data model as it is.")
+    for one in document["maintenance"]:
+        console.print(f"{one['table']} is in maintenance since {one['since']}, {one['pending']:,} records are pending.")
+    if not document["maintenance"]:
+        console.print("No table is in maintenance.")
+
+
+def _known(runtime: Runtime, tables: Sequence[str]) -> None:
+    if error := unknown_tables(runtime, tables):
+        raise error

@@ -1,0 +1,166 @@
+"""One table stands still, on purpose or because its data model changed; the others go on as far as links allow."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from sync_assets.alerts.looking import Watched, look
+from sync_assets.alerts.troubles import troubles
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress import sensors
+from sync_assets.ledger import InMaintenance
+from sync_assets.operations.maintenance import off, on
+from sync_assets.operations.plan import plan
+from sync_assets.operations.replay import replay
+from sync_assets.operations.report import status
+from sync_assets.partitions import today
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra
+from sync_assets_tests.flows.test_links import Chain
+
+ORDER, CUS_ORDER = dg.AssetKey(["d365", "new_order"]), dg.AssetKey(["campaign", "cusOrder"])
+
+
+@pytest.fixture
+def chain(sandbox_factory: SandboxFactory, tmp_path: Path) -> Chain:
+    return Chain(sandbox_factory, tmp_path)
+
+
+@pytest.fixture
+def orchestra(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> Orchestra:
+    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
+    return Orchestra(chain.program, dg.DagsterInstance.ephemeral())
+
+
+def numbers(chain: Chain) -> dict[str, int]:
+    return {resource: len(records) for resource, records in chain.held().items()}
+
+
+def test_what_links_to_a_table_in_maintenance_goes_as_far_as_its_parents_are_there(chain: Chain) -> None:
+    first, _, _ = chain.make("Ada")
+    chain.sync()
+    runtime = chain.program.runtime()
+    assert on(runtime, ["contact"])["begun"] == ["contact"]
+    chain.order(first)  # its contact stands in Campaign
+    chain.make("Grace")  # hers does not
+    since = chain.admin.last()
+    done = chain.program.sync()
+    assert done.status == 2
+    assert not done.problems
+    assert any("contact is in maintenance since" in line for line in done.stopped)
+    assert numbers(chain) == {"profile": 1, "cusOrder": 2, "cusOrderLine": 2}
+    assert done.document["tables"]["new_order"]["waiting"] == 1
+    assert done.document["tables"]["contact"]["maintenance_since"]
+    asked = [entry["path"] for entry in chain.admin.journal(since=since)]
+    assert not [path for path in asked if "/contacts" in path or path.endswith("/profile")]
+
+    assert off(runtime, ["contact"]) == {"ended": ["contact"], "maintenance": []}
+    assert chain.sync()[0] == 0
+    assert numbers(chain) == {"profile": 2, "cusOrder": 3, "cusOrderLine": 3}
+    chain.assert_parents_first()
+
+
+def test_sensors_ask_for_no_run_of_it_and_a_run_passes_it_over_in_green(chain: Chain, orchestra: Orchestra) -> None:
+    first, _, _ = chain.make("Ada")
+    [request] = orchestra.asked("d365_changes")
+    assert orchestra.execute(request).success
+    on(orchestra.runtime, ["contact"])
+    chain.order(first)
+    chain.admin.change("contact", [first], firstname="Adele")
+
+    [request] = orchestra.asked("d365_changes")
+    assert request.asset_selection
+    assert CONTACT not in request.asset_selection
+    assert ORDER in request.asset_selection
+    run = orchestra._run([CONTACT, PROFILE, ORDER, CUS_ORDER], None, today(), {})  # as somebody in the UI does it
+    assert run.success
+    assert "contact is in maintenance since" in run.metadata(CONTACT, today())["passed_over"]
+    assert "contact is in maintenance since" in run.metadata(PROFILE, today())["passed_over"]
+    assert run.metadata(CUS_ORDER, today())["inserted"] == 1
+    said = run.check("mapped_columns_exist", CONTACT)
+    assert said.passed
+    assert said.description
+    assert said.description.startswith("Not asked: contact is in maintenance")
+    assert [profile["firstName"] for profile in chain.admin.dump_campaign()] == ["Ada"]
+
+    off(orchestra.runtime, ["contact"])
+    orchestra.settle()
+    assert [profile["firstName"] for profile in chain.admin.dump_campaign()] == ["Adele"]
+
+
+def test_a_column_of_another_type_stops_its_table_alone_until_somebody_has_looked(
+    chain: Chain, orchestra: Orchestra
+) -> None:
+    admin = chain.admin
+    chain.make("Ada")
+    orchestra.settle()
+    admin.post("/d365/metadata", {"table": "new_order", "column": "new_name", "set": {"type": "Memo"}})
+    chain.make("Grace")
+    done = orchestra.program.sync()
+    assert done.status == 1
+    [problem] = done.problems
+    assert "`new_name` of new_order was string and is memo" in str(problem)
+    assert "`sync-assets maintenance off new_order` takes the new types" in str(problem)
+    tables = done.document["tables"]
+    assert [tables[name]["synced"] for name in ("contact", "new_order", "new_orderline")] == [2, 1, 1]
+
+    run = orchestra.materialize(ORDER)
+    assert not run.success
+    assert run.checks["column_types_are_as_before"] is False
+    mine = [*(orchestra.definitions.assets or ()), *(orchestra.definitions.asset_checks or ())]
+    watched = Watched.of(one for one in mine if isinstance(one, dg.AssetsDefinition))
+    told = troubles(look(orchestra.instance, watched, datetime.now(UTC)), warnings=False)
+    assert [one.what for one in told] == ["Check column_types_are_as_before of d365/new_order does not hold"]
+
+    off(orchestra.runtime, ["new_order"])
+    assert orchestra.program.sync().status == 0
+    admin.post("/d365/metadata", {"table": "new_order", "column": "new_name", "remove": True})
+    assert "`new_name`: new_order has no such column" in str(orchestra.program.sync().problems[0])
+
+
+def test_an_attribute_that_is_gone_fails_the_check_of_its_own_asset_though_the_capture_found_it(
+    orchestra: Orchestra,
+) -> None:
+    fields = orchestra.program.table["fields"]
+    orchestra.program.table = {**orchestra.program.table, "fields": {**fields, "fax": "cusNotThere"}}
+    run = orchestra.materialize(CONTACT)
+    assert not run.success
+    key = dg.AssetCheckKey(PROFILE, "mapped_attributes_exist")
+    found = orchestra.instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
+    assert found.evaluation
+    assert not found.evaluation.passed
+    assert "`fax`: profile has no attribute `cusNotThere`" in str(found.evaluation.description)
+
+
+def test_the_command_switches_lists_and_refuses_what_it_does_not_know(chain: Chain) -> None:
+    program = chain.program
+    assert program.json("maintenance", "on", "contact", "new_order")[1]["begun"] == ["contact", "new_order"]
+    code, listed = program.json("maintenance", "list")
+    assert (code, [one["table"] for one in listed["maintenance"]]) == (0, ["contact", "new_order"])
+    assert "contact is in maintenance since" in program.run("status")[1]
+    code, _, told = program.run("maintenance", "off", "contacts")
+    assert code == 1
+    assert "contacts is not a mapped table" in told
+    assert json.loads(program.run("maintenance", "off", "new_order", "--json")[1])["ended"] == ["new_order"]
+
+
+def test_a_plan_is_of_what_goes_after_it_and_a_replay_waits_for_its_end(chain: Chain) -> None:
+    chain.make("Ada")
+    chain.sync()
+    chain.make("Grace")
+    runtime = chain.program.runtime()
+    on(runtime, ["contact"])
+    planned = plan(runtime).document
+    assert planned["tables"]["contact"]["insert"] == 1
+    assert any("what is planned of it goes after `sync-assets maintenance off contact`" in n for n in planned["notes"])
+    with pytest.raises(InMaintenance):
+        replay(runtime, "contact")
+    assert status(runtime)["tables"]["contact"]["maintenance_since"]
+    with pytest.raises(SyncAssetsError, match="not a mapped table"):
+        off(runtime, ["contacts"])
+    runtime.close()
