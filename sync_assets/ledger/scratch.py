@@ -36,7 +36,7 @@ _VISIBLE = sa.text("""
 def scratch_ledger(url: str) -> Generator[Ledger]:
     """A copy of the ledger at `url` as it stands, empty if there is none yet, gone when the block is left.
 
-    Nobody holds anything of the copy: leases and maintenance are over, and every pending record may be claimed at once.
+    Nobody holds anything of the copy: leases are over, and every pending record may be claimed at once.
     LedgerError as for `Ledger.open`, and if there is no room for the copy.
     """
     address = Address.parse(url)
@@ -57,7 +57,6 @@ def _let_go(connection: Connection) -> None:
     later = record.c.not_before.is_not(None)
     connection.execute(sa.update(record).where(schema.PENDING, later).values(not_before=None))
     connection.execute(sa.delete(schema.capture_lease))
-    connection.execute(sa.delete(schema.maintenance))
 
 
 @contextmanager

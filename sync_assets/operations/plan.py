@@ -39,19 +39,22 @@ class Planned:
 
 def plan(runtime: Runtime) -> Planned:
     """Rehearses a sync of all mapped tables. Raises SyncAssetsError as `sync` would meet it, nothing being written."""
-    paused = _paused(runtime)
     with scratch_ledger(runtime.settings.ledger_url) as ledger:
+        paused = _end_maintenance(ledger)
         planned = asyncio.run(_Plan(replace(runtime, _ledger=ledger), ledger).run())
     planned.document["notes"] += paused
     return planned
 
 
-def _paused(runtime: Runtime) -> list[str]:
-    """What is planned of a table in maintenance goes after that."""
+def _end_maintenance(ledger: Ledger) -> list[str]:
+    """Tables in maintenance are planned as they go after that; what to say of it."""
+    paused = ledger.in_maintenance()
+    for table in paused:
+        ledger.end_maintenance(table)
     return [
         f"{table} is in maintenance since {iso(since)}: what is planned of it goes after `sync-assets maintenance off "
         f"{table}`."
-        for table, since in runtime.ledger.in_maintenance().items()
+        for table, since in paused.items()
     ]
 
 

@@ -19,6 +19,7 @@ import dagster as dg
 from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.assets import campaign_key, d365_key, table_assets
+from sync_assets.ingress.preflight import CHECKS, findings_of
 from sync_assets.ingress.runs import WORKER_TAG, end_killed
 from sync_assets.ingress.target import CONTACT
 from sync_assets.ingress.workers import release_dead, worker_id
@@ -65,7 +66,7 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
                 _capture_and_push(runtime, config, opened)
             if len(runtime.problems) == before:
                 sound.append(config)
-        if sound:
+        if sound and all(map(_of_its_table_alone, runtime.problems)):
             _push_the_rest(runtime, sound, opened)
         if active(runtime.config) and any(config.table == CONTACT and _goes(runtime, config) for config in tables):
             from sync_assets.operations.opt_outs import sync_opt_outs  # paramiko is slow to import  # noqa: PLC0415
@@ -138,6 +139,13 @@ def _capture_and_push(runtime: Runtime, config: TableConfig, instance: dg.Dagste
 
 def _goes(runtime: Runtime, config: TableConfig) -> bool:
     return config.table not in runtime.ledger.in_maintenance()
+
+
+def _of_its_table_alone(problem: SyncAssetsError) -> bool:
+    """Is it the data model of one table that does not fit? Broken guardrails, and systems out of reach, are no such
+    thing: they stop all."""
+    wrong = [finding for finding in findings_of(problem) if not finding.passed]
+    return bool(wrong) and all(finding.check in CHECKS for finding in wrong)
 
 
 def _pending(runtime: Runtime, config: TableConfig) -> int:
