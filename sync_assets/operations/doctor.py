@@ -17,6 +17,7 @@ from sync_assets.config import TableConfig
 from sync_assets.d365.client import DataverseClient
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress import guardrails
+from sync_assets.ingress.data_model import type_findings, types_of
 from sync_assets.ingress.preflight import Finding, Ready, findings_of, preflight
 from sync_assets.ingress.target import Target
 from sync_assets.operations.line import Line, failed
@@ -141,7 +142,8 @@ async def _systems(runtime: Runtime) -> list[Line]:
             for config in runtime.config.tables:
                 try:
                     ready = await preflight(config, d365, campaign, runtime.config.targets)
-                    lines += [_line(config, finding) for finding in ready.findings]
+                    types = type_findings(config, runtime.ledger.known_types(config.table), types_of(ready.mapping))
+                    lines += [_line(config, finding) for finding in (*ready.findings, *types)]
                     lines.append(await _key(runtime, config, campaign))
                     lines += await _table_guardrails(runtime, config, ready, d365, campaign)
                 except SyncAssetsError as error:
