@@ -6,6 +6,7 @@ import pytest
 
 from sync_assets.ledger import InMaintenance, Ledger
 from sync_assets_tests.ledger.helpers import capture, row
+from sync_assets_tests.ledger.test_opt_outs import THEN, due, in_campaign, state
 
 
 def claimed(ledger: Ledger, table: str = "contact") -> int:
@@ -63,3 +64,12 @@ def test_types_are_remembered_by_table_until_others_are_noted_or_its_maintenance
     ledger.end_maintenance("contact")  # whether it was in one or not: somebody has looked
     assert ledger.known_types("contact") == {}
     assert ledger.known_types("new_order") == {("d365", "new_name"): "string"}
+
+
+def test_no_opt_out_is_decided_or_written_meanwhile_and_none_is_lost(ledger: Ledger) -> None:
+    in_campaign(ledger, "anna")
+    ledger.begin_maintenance("contact")
+    state(ledger, ("anna", True, THEN))
+    assert due(ledger) == []
+    ledger.end_maintenance("contact")
+    assert len(due(ledger)) == 1
