@@ -76,18 +76,23 @@ def run_trouble_id(step: str) -> str:
 def troubles(look: Look, *, warnings: bool) -> list[Trouble]:
     """All that is wrong, the longest first. `warnings`: of checks that only warn and data that is only late, too.
 
-    A run that failed because a check of the same asset said no is one trouble, the check's: it says more. Data of a
-    table in maintenance gets old, and its backlog, too, as they should.
+    A run that failed because of a check that said no is one trouble, the check's. Data of a table in maintenance gets
+    old, and its backlog, too, as they should.
     """
-    found = [
-        _of_check(check)
+    checks = [
+        check
         for check in look.checks
         if (check.error or warnings) and not (check.name == BACKLOG and check.asset in look.paused)
     ]
-    told_by_check = {(check.run_id, check.asset) for check in look.checks}
-    found += [_of_step(step) for step in look.failed if (step.run_id, step.of) not in told_by_check]
+    found = [_of_check(check) for check in checks]
+    found += [_of_step(step) for step in look.failed if not any(_says(check, step) for check in checks)]
     found += [_of_age(one) for one in look.stale if (one.error or warnings) and one.asset not in look.paused]
     return sorted(found, key=lambda trouble: (trouble.since, trouble.id))
+
+
+def _says(check: FailedCheck, step: FailedStep) -> bool:
+    """Did the step fail because of the check? It may be of another asset: a capture looks at Campaign, too."""
+    return (check.run_id, check.asset) == (step.run_id, step.of) or bool(check.said and check.said in step.said)
 
 
 def _of_check(check: FailedCheck) -> Trouble:

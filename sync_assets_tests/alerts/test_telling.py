@@ -52,6 +52,8 @@ def test_a_run_that_failed_because_of_a_check_is_told_as_that_check() -> None:
     assert [trouble.kind for trouble in wrong(failed=[step], checks=[BROKEN])] == ["check"]
     other = FailedStep("campaign__profile", "campaign/profile", "r2", NOW, "")
     assert {trouble.kind for trouble in wrong(failed=[other], checks=[BROKEN])} == {"check", "run"}
+    capture = FailedStep("d365__contact", "d365/contact", "r2", NOW, "contact was not synchronised: cusVip is gone.")
+    assert [trouble.kind for trouble in wrong(failed=[capture], checks=[BROKEN])] == ["check"]
 
 
 def test_warnings_are_told_unless_nobody_wants_them() -> None:
