@@ -27,6 +27,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "owners": "Whom Dagster names as the owners of the assets, by their group.",
         "logs": "What the program did, as a file a day on the Campaign SFTP.",
         "guardrails": "Limits that stop the program before it writes anything.",
+        "alerts": "Whom to tell of failed runs, failed checks and stale data. null: nobody.",
     },
     "Owners": {
         "d365": "Of what is captured: `team:<name>`, or e-mail addresses.",
@@ -122,6 +123,19 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "engine_calls_per_day": "null: no limit. Else pushing stops there until the next UTC day.",
         "max_delete_share": "Of the known records in one capture, once there are more than 100.",
         "concurrency": "Requests in flight to Campaign at most. Adapts below that.",
+    },
+    "Alerts": {
+        "webhook": 'true: {"text": ...} goes to the address in SYNC_ASSETS_ALERT_WEBHOOK, as Slack and Teams take it.',
+        "email": "Notices by e-mail. Sign-in by SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD.",
+        "warnings": "false: only errors are told, not checks that warn.",
+        "again_after_hours": "Trouble that lasts is told again after that.",
+    },
+    "Email": {
+        "host": "The mail server.",
+        "port": "Its port: 587 with starttls, 465 with tls.",
+        "security": "`starttls`, `tls` from the first byte on, or `none`, on this machine only.",
+        "from": "The sender's address alone, as in `sync@example.com`.",
+        "to": "The recipients' addresses.",
     },
 }
 """Model -> its keys as written in the file -> what an editor shows beside them."""

@@ -2,7 +2,7 @@
 the types of what is mapped, by which a change of the data model is noticed.
 
 The switch is looked at where work is handed out (`claim`, `lease_feed`, `opt_outs_due`), so that every worker of every
-machine heeds it within a batch or a page, whoever started it.
+machine heeds it within a batch or the quarter of a minute after which a capture renews its lease, whoever started it.
 """
 
 from collections.abc import Mapping
