@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
-from sync_assets.config_logs import Logs
 from sync_assets.config_alerts import Alerts
+from sync_assets.config_logs import Logs
 from sync_assets.config_opt_out import Export, OptOut, OptOutMapping, Storage
 from sync_assets.config_values import (
     OPT_OUT_ATTRIBUTES,
