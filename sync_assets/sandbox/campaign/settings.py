@@ -61,6 +61,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     wrong_tenant_status: Literal[400, 500] = 500
     provisioned: bool = True
     """False: the credential is not provisioned for the tenant, 403023"""
+    profile_extension: bool = True
+    """False: never published with "Create the Profiles & Services Ext API" ticked, there is no such API"""
     workflow_delay_ms: float = 0
     """commands are queued: their effect shows only after so long"""
     signal_interval_s: float = 600

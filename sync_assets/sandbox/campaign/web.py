@@ -79,7 +79,7 @@ class _Call:
         api, rest = segments[0], segments[1:]
         if api == "workflow":
             return self._workflow(rest)
-        if api not in _APIS:
+        if api not in _APIS or (api == "profileAndServicesExt" and not self.campaign.settings.profile_extension):
             raise errors.bad_path()
         if not rest:
             return self._described(metadata.service_document(self.campaign, api, self.base))

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from typing import Protocol
 
-from sync_assets.sandbox.dataverse import actions, batch, listing, metadata, records
+from sync_assets.sandbox.dataverse import actions, batch, listing, metadata, privileges, records
 from sync_assets.sandbox.dataverse.call import Call, below_base, error_answer, json_answer
 from sync_assets.sandbox.dataverse.errors import DataverseError, no_such_segment, not_allowed, not_built
 from sync_assets.sandbox.dataverse.organization import Organization
@@ -130,6 +130,11 @@ _NAMED: dict[str, Callable[[Call], Answer]] = {
 def _rows(call: Call, store: Store) -> Answer:
     first, *rest = call.segments
     if first.key is not None:
+        if rest and store.table.name == "systemuser" and rest[0].name == privileges.ROLES:
+            return privileges.roles(call)
+        if rest and store.table.name == "systemuser" and rest[0].name == privileges.BY_NAMES:
+            return privileges.by_names(call, rest[0].key or "")
+        privileges.demand(call, store, "Read" if call.method == "GET" else "Write")
         if rest:
             return records.single_property(call, store, first.key, rest[0].name)
         handlers: dict[str, Callable[[Call, Store, str], Answer]] = {
@@ -138,6 +143,7 @@ def _rows(call: Call, store: Store) -> Answer:
         if (handler := handlers.get(call.method)) is None:
             raise not_allowed(f"The method {call.method} is not allowed for a row.")
         return handler(call, store, first.key)
+    privileges.demand(call, store, "Read" if call.method == "GET" else "Write")
     if rest:
         if rest[0].name == "$count":
             return listing.count(call, store)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sync_assets.sandbox.dataverse.columns import CHOICES, Column, Table, metadata_id
+from sync_assets.sandbox.dataverse.privileges import described as described_privileges
 from sync_assets.sandbox.dataverse.relations import Relation
 from sync_assets.sandbox.dataverse.store import Store
 
@@ -54,6 +55,7 @@ def table(store: Store) -> Document:
         "IsOptimisticConcurrencyEnabled": True,
         "ChangeTrackingEnabled": store.change_tracking,
         "CanChangeTrackingBeEnabled": managed(True, "canchangetrackingbeenabled"),
+        "Privileges": described_privileges(described),
         "HasChanged": None,
     }
 

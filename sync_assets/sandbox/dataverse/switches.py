@@ -14,6 +14,9 @@ OnDelete = Literal["remove_link", "cascade", "restrict"]
 """`CascadeConfiguration.Delete`: the lookup is emptied, the child goes too, the delete is refused"""
 Child = Literal["contact", "new_order", "new_orderline"]
 """tables with a lookup to a parent: parentcustomerid, new_contactid, new_orderid"""
+Depth = Literal["None", "Basic", "Local", "Deep", "Global"]
+"""How far a privilege reaches: not held, own rows, the business unit, with those below it, the organization"""
+Access = Literal["Read", "Write"]
 
 
 class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -46,6 +49,12 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """`@odata.deltaLink` and `@odata.nextLink` stand before `value` (1.2: order is free)"""
     organization_read: bool = True
     """false: the role reads less than the organization, so tracked reads are refused with 403 (1.1)"""
+    privileges: dict[str, dict[Access, Depth]] = {}
+    """by table; what is not named is held for the whole organization"""
+    privileges_told: bool = True
+    """false: the role may not read users and roles, so neither its own privileges"""
+    roles: list[str] = msgspec.field(default_factory=lambda: ["sync_assets"])
+    """security roles that the application user has itself"""
     application_user: bool = True
     """false: the application user was never made, every call is refused with 403"""
     clock_offset_seconds: int = 0
@@ -66,6 +75,11 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     limit_window_seconds: float = 300
     retry_after: float | None = None
     """seconds; None: as long as the window needs, and longer while the client pushes"""
+
+    def depth(self, table: str, access: Access) -> Depth:
+        """How far a privilege on a table reaches."""
+        held = self.privileges.get(table, {}).get(access, "Global")
+        return "Local" if held == "Global" and access == "Read" and not self.organization_read else held
 
     def parent_delete(self, child: str) -> OnDelete:
         """`on_parent_delete` of a table, `remove_link` for one that has no say in it."""

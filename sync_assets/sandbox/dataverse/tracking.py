@@ -87,7 +87,7 @@ def _position(call: Call, store: Store) -> Cookie:
     if not store.change_tracking:
         message = f"Entity {store.table.name} isn't enabled for change tracking."
         raise DataverseError(switches.status_tracking_off, "0x80072491", message)
-    if not switches.organization_read:
+    if switches.depth(store.table.name, "Read") != "Global":
         message = f"Principal user is missing prvRead{store.table.schema_name} privilege at organization level."
         raise DataverseError(403, "0x80040220", message)
     for option, name in _REFUSED.items():

@@ -139,3 +139,12 @@ async def test_unknown_resources_and_writing_metadata_are_404(http: httpx.AsyncC
     assert (await http.get(f"{EXT}/resourceType/cusStore")).status_code == 404, "not linked to profile"
     assert (await http.post(f"{EXT}/resourceType/profile", json={})).status_code == 404
     assert (await http.get(f"{EXT}/resourceType")).status_code == 404
+
+
+async def test_an_extension_that_was_never_published_is_no_api_at_all(
+    http: httpx.AsyncClient, campaign: Campaign
+) -> None:
+    campaign.configure({"profile_extension": False})
+    for path in (f"{EXT}/", f"{EXT}/resourceType/profile", f"{EXT}/profile"):
+        assert (await http.get(path)).status_code == 404
+    assert (await http.get("/profileAndServices/resourceType/profile")).status_code == 200

@@ -1,0 +1,99 @@
+"""What the caller's role allows: refusals, and what the Web API tells about it (reference 1.1, 3.4, 5).
+
+Told by functions bound to the user, of whose answers the reference holds only the error codes; their shape is that of
+Microsoft's own pages on `RetrieveUserSetOfPrivilegesByNames` and the complex type `RolePrivilege`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from sync_assets.sandbox.dataverse.call import Call, json_answer
+from sync_assets.sandbox.dataverse.columns import Table, metadata_id
+from sync_assets.sandbox.dataverse.errors import DataverseError, bad_query
+from sync_assets.sandbox.dataverse.store import Store
+from sync_assets.sandbox.dataverse.switches import Access
+from sync_assets.sandbox.dataverse.tables import BUSINESS_UNIT_ID, USER_ID
+from sync_assets.sandbox.middleware import Answer
+
+ACCESSES: tuple[Access, ...] = ("Read", "Write")
+ROLES = "systemuserroles_association"
+BY_NAMES = "Microsoft.Dynamics.CRM.RetrieveUserSetOfPrivilegesByNames"
+
+
+def name(table: Table, access: Access) -> str:
+    return f"prv{access}{table.schema_name}"
+
+
+def missing(privilege: str) -> DataverseError:
+    return DataverseError(403, "0x80040220", f"Principal user (Id={USER_ID}, type=8) is missing {privilege} privilege")
+
+
+def demand(call: Call, store: Store, access: Access) -> None:
+    """Raises DataverseError if the role does not hold the privilege at all."""
+    if call.org.switches.depth(store.table.name, access) == "None":
+        raise missing(name(store.table, access))
+
+
+def described(table: Table) -> list[dict[str, Any]]:
+    """The member `Privileges` of a table's metadata."""
+    return [
+        {
+            "CanBeBasic": True,
+            "CanBeDeep": True,
+            "CanBeGlobal": True,
+            "CanBeLocal": True,
+            "CanBeEntityReference": False,
+            "CanBeParentEntityReference": False,
+            "Name": name(table, access),
+            "PrivilegeId": metadata_id("privilege", name(table, access)),
+            "PrivilegeType": access,
+        }
+        for access in ACCESSES
+    ]
+
+
+def roles(call: Call) -> Answer:
+    """`systemusers(<id>)/systemuserroles_association`."""
+    call.touches("read")
+    if not call.org.switches.privileges_told:
+        raise missing("prvReadRole")
+    told = [{"roleid": metadata_id("role", role), "name": role} for role in call.org.switches.roles]
+    return json_answer({"@odata.context": f"{call.org.api}/$metadata#roles", "value": told})
+
+
+def by_names(call: Call, arguments: str) -> Answer:
+    """The privileges of these names that the user holds, at the depth that it has by its own and by its teams' roles:
+    `RetrieveUserSetOfPrivilegesByNames(PrivilegeNames=@p1)?@p1=["prvReadContact"]`."""
+    call.touches("read")
+    if not call.org.switches.privileges_told:
+        raise missing("prvReadUser")
+    _, _, value = arguments.partition("=")
+    value = call.options.get(value, value) if value.startswith("@") else value
+    try:
+        wanted = msgspec.json.decode(value.replace("'", '"'), type=list[str])
+    except msgspec.DecodeError:
+        raise bad_query(f"Bad Request - Error in query syntax: '({arguments})'.") from None
+    held = {
+        name(store.table, access): call.org.switches.depth(table, access)
+        for table, store in call.org.stores.items()
+        for access in ACCESSES
+    }
+    if unknown := [one for one in wanted if one not in held]:
+        raise bad_query(f"Privilege with name {unknown[0]} does not exist.")
+    told = [
+        {
+            "Depth": held[one],
+            "PrivilegeId": metadata_id("privilege", one),
+            "BusinessUnitId": BUSINESS_UNIT_ID,
+            "PrivilegeName": one,
+            "RecordFilterId": "00000000-0000-0000-0000-000000000000",
+            "RecordFilterUniqueName": None,
+        }
+        for one in wanted
+        if held[one] != "None"
+    ]
+    context = f"{call.org.api}/$metadata#Microsoft.Dynamics.CRM.RetrieveUserSetOfPrivilegesByNamesResponse"
+    return json_answer({"@odata.context": context, "RolePrivileges": told})
