@@ -67,7 +67,7 @@ class D365Refused(SyncAssetsError):
         super().__init__(cause, remedy)
 
 
-_NO_SUCH_TABLE = ("0x80060888", "0x80040217")
+NO_SUCH_TABLE = ("0x80060888", "0x80040217")
 """What Dataverse says of metadata that is not there (section 3.4)."""
 _TRACKING_OFF = "Change tracking is not enabled in Dynamics 365{about}."
 _SWITCH_ON = "Switch it on in the table's properties (Advanced options, Track changes) and publish."
@@ -104,7 +104,7 @@ class DataverseClient:
                 self._json(f"{path}/Attributes?$select={_DESCRIBED}", name),
             )
         except D365Refused as error:
-            if error.code not in _NO_SUCH_TABLE:
+            if error.code not in NO_SUCH_TABLE:
                 raise
             raise D365Refused(
                 f"Dynamics 365 has no table `{name}`.",

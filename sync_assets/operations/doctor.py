@@ -1,18 +1,20 @@
 """`doctor`: is everything in place? A line for each question: ok, warn or fail, with what to do.
 
-Asks as few things as it can: configuration, environment, ledger, sign-in on both sides, each table's preflight.
-Writes nothing to either system.
+Here: configuration, environment, ledger, guardrails, and each table's preflight; what is asked of the systems as such
+stands in the modules `doctor_*`. Asks at the same time what it can. Writes nothing to either system, and makes one
+engine call for each table, a read, which it tells of.
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 
-from sync_assets.campaign.client import CampaignClient
+from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.dialect import Verdict, redact
 from sync_assets.campaign.records import Records
+from sync_assets.campaign.records import counted as counting
 from sync_assets.config import TableConfig
 from sync_assets.d365.client import DataverseClient
 from sync_assets.errors import SyncAssetsError
@@ -20,12 +22,13 @@ from sync_assets.ingress import guardrails
 from sync_assets.ingress.data_model import type_findings, types_of
 from sync_assets.ingress.preflight import Finding, Ready, findings_of, preflight
 from sync_assets.ingress.target import Target
+from sync_assets.operations.doctor_dynamics import dynamics, position, privilege_lines
+from sync_assets.operations.doctor_setup import campaign_lines, setup_lines, sftp_lines
+from sync_assets.operations.doctor_volume import volume_lines
 from sync_assets.operations.line import Line, failed
 from sync_assets.opt_out.names import active
 from sync_assets.runtime import Runtime
 from sync_assets.settings import SettingsError
-
-SHORT_WINDOW_DAYS = 7
 
 
 def examine(runtime: Runtime) -> list[Line]:
@@ -37,17 +40,15 @@ def examine(runtime: Runtime) -> list[Line]:
         return failed("configuration", error)
     tables = ", ".join(f"{table.table} -> {table.resource}" for table in config.tables)
     lines.append(Line("ok", "configuration", f"{runtime.settings.config} maps {tables}"))
+    lines += setup_lines(config, runtime.settings.links()[0])
     lines += _environment(runtime)
     ledger = _ledger(runtime)
     lines += ledger
-    lines += _guardrails(runtime, counted=ledger[0].outcome == "ok")
+    counted = ledger[0].outcome == "ok"
+    lines += _guardrails(runtime, counted=counted)
     lines += _alerts(runtime)
     if not any(line.outcome == "fail" and line.what == "environment" for line in lines):
-        lines += asyncio.run(_systems(runtime))
-        if config.logs.export:
-            from sync_assets.operations.log_export import log_lines  # noqa: PLC0415
-
-            lines += log_lines(runtime)
+        lines += asyncio.run(_systems(runtime, counted=counted))
     return lines
 
 
@@ -123,39 +124,103 @@ async def _table_guardrails(
     lines += [Line("warn", config.table, warning) for warning in ready.mapping.warnings]  # each type by itself, too
     resources = await guardrails.resources_on_the_way(runtime.config, campaign, ready.resource)
     lines.append(_line(config, guardrails.personal_data(runtime.config, config, resources)))
-    lines.append(_line(config, guardrails.engine_budget(runtime, config)))
     return lines
 
 
-async def _systems(runtime: Runtime) -> list[Line]:
+async def _systems(runtime: Runtime, *, counted: bool) -> list[Line]:
+    """`counted`: whether the ledger can be asked. All that can be asked at the same time is."""
+    systems, sftp = await asyncio.gather(_both(runtime, counted=counted), asyncio.to_thread(sftp_lines, runtime))
+    return [*systems, *sftp]
+
+
+async def _both(runtime: Runtime, *, counted: bool) -> list[Line]:
     lines: list[Line] = []
     try:
         async with runtime.d365() as d365, runtime.campaign() as campaign:
-            lines += await _dynamics(d365)
-            try:
-                await campaign.endpoint.sign_in()
-                lines.append(Line("ok", "Campaign", "signed in"))
-            except SyncAssetsError as error:
-                lines += failed("Campaign", error)
-            if any(line.outcome == "fail" for line in lines):
+            about, signed_in = await asyncio.gather(dynamics(d365), campaign_lines(runtime.config, campaign))
+            lines += [*about.lines, *signed_in]
+            if about.user is None or signed_in[0].outcome == "fail":
                 return lines
-            for config in runtime.config.tables:
-                try:
-                    ready = await preflight(config, d365, campaign, runtime.config.targets)
-                    types = type_findings(config, runtime.ledger.known_types(config.table), types_of(ready.mapping))
-                    lines += [_line(config, finding) for finding in (*ready.findings, *types)]
-                    lines.append(await _key(runtime, config, campaign))
-                    lines += await _table_guardrails(runtime, config, ready, d365, campaign)
-                except SyncAssetsError as error:
-                    findings = findings_of(error)
-                    lines += [_line(config, finding) for finding in findings] or failed(config.table, error)
-            if active(runtime.config):
-                from sync_assets.operations.doctor_opt_outs import opt_out_lines  # paramiko  # noqa: PLC0415
-
-                lines += await opt_out_lines(runtime, d365, campaign)
+            asked = [
+                _Asked(runtime, config, d365, campaign, about.user, about.days, counted=counted)
+                for config in runtime.config.tables
+            ]
+            told, opt_outs = await asyncio.gather(
+                asyncio.gather(*(one.lines() for one in asked)), _opt_outs(runtime, d365, campaign)
+            )
+            lines += [line for of_a_table in told for line in of_a_table]
+            fit = [(one.config, one.ready.table) for one in asked if one.ready]
+            synced = {name: count.synced for name, count in runtime.ledger.counts().items()} if counted else None
+            lines += await volume_lines(fit, d365, synced, runtime.config.guardrails.engine_calls_per_day)
+            lines += opt_outs
     except SyncAssetsError as error:
         lines += failed("connections", error)
     return lines
+
+
+async def _opt_outs(runtime: Runtime, d365: DataverseClient, campaign: CampaignClient) -> list[Line]:
+    if not active(runtime.config):
+        return []
+    from sync_assets.operations.doctor_opt_outs import opt_out_lines  # paramiko  # noqa: PLC0415
+
+    return await opt_out_lines(runtime, d365, campaign)
+
+
+@dataclass
+class _Asked:
+    """One table. user: ours in Dynamics 365; days: its window of change tracking. ready: once it is known to be fit."""
+
+    runtime: Runtime
+    config: TableConfig
+    d365: DataverseClient
+    campaign: CampaignClient
+    user: str
+    days: int | None
+    _: KW_ONLY
+    counted: bool
+    ready: Ready | None = None
+
+    async def lines(self) -> list[Line]:
+        fit, allowed = await asyncio.gather(
+            self._fit(), privilege_lines(self.runtime.config, self.config, self.d365, self.user)
+        )
+        return [*fit, *allowed]
+
+    async def _fit(self) -> list[Line]:
+        runtime, config, lines = self.runtime, self.config, list[Line]()
+        try:
+            self.ready = ready = await preflight(config, self.d365, self.campaign, runtime.config.targets)
+            lines += [_line(config, finding) for finding in ready.findings]
+            if self.counted:
+                known = runtime.ledger.known_types(config.table)
+                lines += [_line(config, finding) for finding in type_findings(config, known, types_of(ready.mapping))]
+            told = await asyncio.gather(
+                self._identified(ready),
+                _table_guardrails(runtime, config, ready, self.d365, self.campaign),
+            )
+            lines += [line for part in told for line in part]
+            if self.counted:
+                lines += position(config.table, runtime.ledger.feed(config.table), self.days)
+                lines.append(_line(config, guardrails.engine_budget(runtime, config)))
+        except SyncAssetsError as error:
+            findings = findings_of(error)
+            lines += [_line(config, finding) for finding in findings] or failed(config.table, error)
+        return lines
+
+    async def _identified(self, ready: Ready) -> list[Line]:
+        """Whether records are found: by the metadata, and if the ledger can count the call, by asking for one."""
+        lines, given = list[Line](), self.config.filter
+        if given and ready.resource.filters:  # metadata that tells of no filter at all may keep them to itself
+            what = f"{self.config.table}: filter {given.name}"
+            if given.name not in ready.resource.filters:
+                known = ", ".join(ready.resource.filters)
+                told = f"{self.config.resource} has no such filter published (it has {known}). Define it with "
+                told += f'"switch to parameters" on {self.config.key} and publish, or correct `filter`'
+                return [Line("fail", what, told)]
+            lines.append(Line("ok", what, "published"))
+        if self.counted:
+            lines.append(await _key(self.runtime, self.config, self.campaign))
+        return lines
 
 
 def _line(config: TableConfig, finding: Finding) -> Line:
@@ -170,30 +235,15 @@ async def _key(runtime: Runtime, config: TableConfig, campaign: CampaignClient) 
     target = Target.of(config)
     what = f"{config.table}: records are found by {config.key}"
     held = runtime.ledger.one_acknowledged(config.table)
-    records = Records(campaign, target.api, target.resource, target.key, target.filter)
+    calls = CallCounter()
+    records = Records(campaign, target.api, target.resource, target.key, target.filter, observer=counting(calls))
     found = await records.find(held or str(uuid.uuid4()))
-    runtime.ledger.count_calls({(config.table, kind): count for kind, count in campaign.calls.take().items()})
+    cost = f"(asked with {calls.total} engine call{'s' if calls.total > 1 else ''})"
+    runtime.ledger.count_calls({(config.table, kind): count for kind, count in calls.take().items()})
     if held and not isinstance(found, Verdict):
-        return Line("ok", what, "Campaign found one that was sent")
+        return Line("ok", what, f"Campaign found one that was sent {cost}")
     if not held and isinstance(found, Verdict) and found.kind == "missing":
-        return Line("ok", what, "Campaign takes it for a key; ask again after the first sync to be sure")
+        return Line("ok", what, f"Campaign takes it for a key; ask again after the first sync to be sure {cost}")
     told = redact(found.reason, None) if isinstance(found, Verdict) else "it found a record that cannot be there"
-    return Line("fail", what, f"{told}. Make {config.key} an identification key of {config.resource} and publish.")
-
-
-async def _dynamics(client: DataverseClient) -> list[Line]:
-    try:
-        user = await client.who_am_i()
-        lines = [Line("ok", "Dynamics 365", f"signed in, application user {user}")]
-        days = await client.change_tracking_days()
-    except SyncAssetsError as error:
-        return failed("Dynamics 365", error)
-    if days is not None:
-        lines.append(
-            Line(
-                "warn" if days < SHORT_WINDOW_DAYS else "ok",
-                "change tracking window",
-                f"positions in the change feed stay good for {days} days: a longer standstill costs a full read",
-            )
-        )
-    return lines
+    remedy = f"Make {config.key} an identification key of {config.resource} and publish."
+    return Line("fail", what, f"{told}. {remedy} {cost}")

@@ -19,7 +19,7 @@ from sync_assets.sftp import connect
 
 
 async def opt_out_lines(runtime: Runtime, d365: DataverseClient, campaign: CampaignClient) -> list[Line]:
-    """Asks both systems and the SFTP; writes nothing."""
+    """Asks both systems; writes nothing."""
     config = runtime.config
     contact = config.table(CONTACT)
     lines: list[Line] = []
@@ -32,13 +32,17 @@ async def opt_out_lines(runtime: Runtime, d365: DataverseClient, campaign: Campa
             lines.append(Line(outcome, f"opt-outs: {finding.check.replace('_', ' ')}", finding.message))
     except SyncAssetsError as error:
         lines += failed("opt-outs", error)
-    try:
-        lines += await asyncio.to_thread(_sftp, runtime)
-    except SyncAssetsError as error:
-        lines += failed("opt-outs: Campaign SFTP", error)
     if workflow_id := config.opt_out.export.workflow_id:
         lines += await _workflow(campaign, workflow_id)
     return lines
+
+
+def export_lines(runtime: Runtime) -> list[Line]:
+    """Asks the SFTP for the folder of export files, its room, and how old the newest file is; blocks."""
+    try:
+        return _sftp(runtime)
+    except SyncAssetsError as error:
+        return failed("opt-outs: Campaign SFTP", error)
 
 
 def _sftp(runtime: Runtime) -> list[Line]:

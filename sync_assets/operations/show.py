@@ -7,31 +7,38 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sync_assets.operations.report import held_back, in_maintenance
 
 COLUMNS = ("pending", "waiting", "failed", "held", "synced")
 
 
-def _table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
+def _table(*columns: str, numbers: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
+    """numbers: columns of numbers. whole: columns that are never broken: times and ids. Others give way where the
+    terminal is narrow."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(
-            column, justify="right" if column in numbers else "left", overflow="fold", no_wrap=column in ("id", "since")
-        )
+        right = "right" if column in numbers else "left"
+        table.add_column(column, justify=right, overflow="fold", no_wrap=column in (*numbers, *whole))
     return table
 
 
 def show_status(document: dict[str, Any]) -> None:
-    """Tables with their counts, then engine calls and opt-outs."""
-    table = _table("table", "resource", *COLUMNS, "feed", numbers=COLUMNS)
+    """Tables with their counts, their change feeds, then engine calls and opt-outs. Fits 80 columns."""
+    table = _table("table", "resource", *COLUMNS, numbers=COLUMNS)
+    feeds = _table("change feed", "position saved", "last asked", "", whole=("position saved", "last asked"))
     for name, counts in document["tables"].items():
+        table.add_row(name, counts["resource"], *(f"{counts[column]:,}" for column in COLUMNS))
         feed = counts["feed"]
-        position = feed["position_saved_at"] or "never captured"
-        state = position if feed["complete"] or not feed["position_saved_at"] else f"{position} (first read goes on)"
-        table.add_row(name, counts["resource"], *(f"{counts[column]:,}" for column in COLUMNS), state)
+        saved, polled = feed["position_saved_at"], feed["polled_at"]
+        state = "never captured" if not saved else "" if feed["complete"] else "first read goes on"
+        feeds.add_row(name, saved or "-", polled or "-", state)
     console = Console()
     console.print(table)
+    console.print()
+    console.print(feeds)
+    console.print()
     for name, counts in document["tables"].items():
         for what, number in counts.get("waiting_for", {}).items():
             console.print(f"{name}: {number:,} wait for {what}", highlight=False)
@@ -111,10 +118,22 @@ def show_rejects(document: dict[str, Any]) -> None:
     if not document["rejects"]:
         Console().print("No record is refused.")
         return
-    table = _table("table", "id", "since", "attempts", "reason", numbers=("attempts",))
-    for reject in document["rejects"]:
-        table.add_row(reject["table"], reject["id"], reject["since"], str(reject["attempts"]), reject["reason"])
-    Console().print(table)
+    console = Console()
+    for (name, reason), same in _by_reason(document["rejects"]).items():
+        console.print(Text.assemble((f"{name}: ", "bold"), reason), highlight=False)
+        table = _table("  id", "since", "attempts", numbers=("attempts",), whole=("  id", "since"))
+        for reject in same:
+            table.add_row(f"  {reject['id']}", reject["since"], str(reject["attempts"]))
+        console.print(table)
+
+
+def _by_reason(rejects: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Records of a table that are refused for the same reason, under table and reason, in the order in which they came:
+    a reason may be long, and thousands may share it."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for reject in rejects:
+        found.setdefault((reject["table"], reject["reason"]), []).append(reject)
+    return found
 
 
 def show_retry(document: dict[str, Any]) -> None:

@@ -100,6 +100,8 @@ def _route(call: Call) -> Answer:
     if not call.segments:
         return _service_document(call)
     first = call.segments[0]
+    if (told := privileges.of_the_user(call)) is not None:
+        return told
     if (store := call.org.by_set.get(first.name)) is not None:
         return _rows(call, store)
     if (handler := _NAMED.get(first.name)) is not None:
@@ -130,10 +132,6 @@ _NAMED: dict[str, Callable[[Call], Answer]] = {
 def _rows(call: Call, store: Store) -> Answer:
     first, *rest = call.segments
     if first.key is not None:
-        if rest and store.table.name == "systemuser" and rest[0].name == privileges.ROLES:
-            return privileges.roles(call)
-        if rest and store.table.name == "systemuser" and rest[0].name == privileges.BY_NAMES:
-            return privileges.by_names(call, rest[0].key or "")
         privileges.demand(call, store, "Read" if call.method == "GET" else "Write")
         if rest:
             return records.single_property(call, store, first.key, rest[0].name)

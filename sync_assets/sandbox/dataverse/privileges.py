@@ -55,7 +55,15 @@ def described(table: Table) -> list[dict[str, Any]]:
     ]
 
 
-def roles(call: Call) -> Answer:
+def of_the_user(call: Call) -> Answer | None:
+    """`systemusers(<id>)/...`, where it is about roles and privileges; None: the call is about something else."""
+    names = [segment.name for segment in call.segments]
+    if names == ["systemusers", ROLES]:
+        return _roles(call)
+    return _by_names(call, call.segments[1].key or "") if names == ["systemusers", BY_NAMES] else None
+
+
+def _roles(call: Call) -> Answer:
     """`systemusers(<id>)/systemuserroles_association`."""
     call.touches("read")
     if not call.org.switches.privileges_told:
@@ -64,7 +72,7 @@ def roles(call: Call) -> Answer:
     return json_answer({"@odata.context": f"{call.org.api}/$metadata#roles", "value": told})
 
 
-def by_names(call: Call, arguments: str) -> Answer:
+def _by_names(call: Call, arguments: str) -> Answer:
     """The privileges of these names that the user holds, at the depth that it has by its own and by its teams' roles:
     `RetrieveUserSetOfPrivilegesByNames(PrivilegeNames=@p1)?@p1=["prvReadContact"]`."""
     call.touches("read")
