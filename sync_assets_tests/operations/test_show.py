@@ -26,7 +26,8 @@ def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 def table(resource: str, complete: bool = True, at: str | None = AT) -> dict[str, Any]:
     counts = {"pending": 30_000_000, "waiting": 1_200_000, "failed": 12_345, "held": 12, "synced": 30_000_000}
     feed = {"position_saved_at": at, "polled_at": at, "complete": complete}
-    return {"resource": resource, **counts, "waiting_for": {}, "deletes_held_back": 0, "feed": feed}
+    about = {"waiting_for": {}, "deletes_held_back": 0, "maintenance_since": None}
+    return {"resource": resource, **counts, **about, "feed": feed}
 
 
 def status(**tables: dict[str, Any]) -> dict[str, Any]:
