@@ -22,6 +22,7 @@ from sync_assets.ingress import guardrails
 from sync_assets.ingress.data_model import type_findings, types_of
 from sync_assets.ingress.preflight import Finding, Ready, findings_of, preflight
 from sync_assets.ingress.target import Target
+from sync_assets.ledger import LedgerError
 from sync_assets.operations.doctor_dynamics import dynamics, position, privilege_lines
 from sync_assets.operations.doctor_setup import campaign_lines, setup_lines, sftp_lines
 from sync_assets.operations.doctor_volume import volume_lines
@@ -149,8 +150,11 @@ async def _both(runtime: Runtime, *, counted: bool) -> list[Line]:
                 asyncio.gather(*(one.lines() for one in asked)), _opt_outs(runtime, d365, campaign)
             )
             lines += [line for of_a_table in told for line in of_a_table]
+            broken = {str(one.ledger_error): one.ledger_error for one in asked if one.ledger_error}
+            lines += [line for error in broken.values() for line in failed("ledger in use", error)]
             fit = [(one.config, one.ready.table) for one in asked if one.ready]
-            synced = {name: count.synced for name, count in runtime.ledger.counts().items()} if counted else None
+            counts = runtime.ledger.counts() if counted else {}
+            synced = {name: count.synced for name, count in counts.items()}
             lines += await volume_lines(fit, d365, synced, runtime.config.guardrails.engine_calls_per_day)
             lines += opt_outs
     except SyncAssetsError as error:
@@ -179,6 +183,8 @@ class _Asked:
     _: KW_ONLY
     counted: bool
     ready: Ready | None = None
+    ledger_error: LedgerError | None = None
+    """what ended the questions: the same for every table, so it is told of none of them"""
 
     async def lines(self) -> list[Line]:
         fit, allowed = await asyncio.gather(
@@ -202,6 +208,8 @@ class _Asked:
             if self.counted:
                 lines += position(config.table, runtime.ledger.feed(config.table), self.days)
                 lines.append(_line(config, guardrails.engine_budget(runtime, config)))
+        except LedgerError as error:
+            self.ledger_error = error
         except SyncAssetsError as error:
             findings = findings_of(error)
             lines += [_line(config, finding) for finding in findings] or failed(config.table, error)

@@ -22,11 +22,11 @@ DAY = timedelta(days=1)
 async def volume_lines(
     tables: Sequence[tuple[TableConfig, Table]],
     d365: DataverseClient,
-    synced: Mapping[str, int] | None,
+    synced: Mapping[str, int],
     per_day: int | None,
 ) -> list[Line]:
-    """tables: those that are fit to be synchronised. synced: records that Campaign holds, by table; None if the ledger
-    can't tell. per_day: `engine_calls_per_day`."""
+    """tables: those that are fit to be synchronised. synced: records that Campaign holds, by table; none
+    where the ledger can't tell. per_day: `engine_calls_per_day`."""
     if not tables:
         return []
     since = datetime.now(UTC) - DAY
@@ -35,7 +35,7 @@ async def volume_lines(
         asyncio.gather(*(_told(modified_since(d365, table, since)) for _, table in tables)),
     )
     names = [config.table for config, _ in tables]
-    lines = [first_load(dict(zip(names, rows, strict=True)), synced or {}, per_day)]
+    lines = [first_load(dict(zip(names, rows, strict=True)), synced, per_day)]
     costs = {
         config.table: None if number is None else projected_calls(config, {"update": number})
         for (config, _), number in zip(tables, changed, strict=True)

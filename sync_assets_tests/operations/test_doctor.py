@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -295,3 +296,19 @@ def test_a_ledger_that_cannot_be_used_is_told_once_and_everything_else_is_told_a
     assert wrong(told).keys() == {"ledger"}
     assert told["new_order: privileges to read"][0] == "ok"
     assert program.sandbox.admin.engine_calls() == calls(), "a call that cannot be counted is not made"
+
+
+def test_a_ledger_that_can_be_read_only_is_told_once_for_all_tables(program: Program, ask: Ask) -> None:
+    ask()
+    file = program.home / "dagster" / "ledger.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute(
+            "CREATE TRIGGER closed BEFORE INSERT ON sync_engine_call BEGIN SELECT RAISE(ABORT, 'read only'); END"
+        )
+        database.execute(
+            "CREATE TRIGGER closed_too BEFORE UPDATE ON sync_engine_call BEGIN SELECT RAISE(ABORT, 'read only'); END"
+        )
+        database.commit()
+    told = ask()
+    assert wrong(told).keys() == {"ledger in use"}
+    assert told["new_order: privileges to read"][0] == "ok"
