@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from sync_assets.d365.client import IDS_IN_A_QUERY
 from sync_assets.d365.pages import Page
+from sync_assets.ingress.beside import parser
 from sync_assets.ingress.captured import captured
 from sync_assets.ingress.mapping import MODIFIED
 from sync_assets.ledger import Replay
@@ -59,7 +60,7 @@ async def read_again(capture: Capture, result: CaptureResult) -> None:
     """Reads the rows that are to be inserted again and whose payload was erased when Campaign acknowledged it. Those
     that Dynamics 365 no longer has are gone like those of a tombstone."""
     ledger, table, key = capture.ledger, capture.table, capture.mapping.table_key.select_name
-    parser = capture.parser()
+    parse = parser(capture.mapping).parse
     tried: set[str] = set()
     while True:
         feed = await asyncio.to_thread(ledger.feed, table.name)
@@ -68,7 +69,7 @@ async def read_again(capture: Capture, result: CaptureResult) -> None:
             return
         tried.update(ids)
         async for body in capture.client.rows(table, capture.mapping.select, ids):
-            page = await asyncio.to_thread(parser.parse, body)
+            page = await asyncio.to_thread(parse, body)
             found = set(page.rows[key].str.to_lowercase().to_list())
             # Only an answer that is whole tells what is missing.
             missing = [] if page.next_link else [id_ for id_ in ids if id_ not in found]
