@@ -66,6 +66,8 @@ def ssl_context(ca_bundle: Path | None = None) -> ssl.SSLContext:
 _REACH = "Check that address in the environment, and the network; nothing is lost, run it again later."
 
 
+READ_AHEAD = 1 << 20
+"""Bytes of an answer that may wait to be read: with aiohttp's 64 KiB a page of 8 MB stops and goes a hundred times."""
 INFLATED_HERE = 65_536
 """Bytes of a compressed answer above which a thread inflates it: a page takes 20 ms, and other calls would wait."""
 
@@ -112,6 +114,7 @@ class Wire:
             auto_decompress=False,
             trust_env=False,
             timeout=self._timeout,
+            read_bufsize=READ_AHEAD,
         )
         # aiohttp would send a GET or DELETE again by itself when a kept connection breaks: uncounted, unseen.
         session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
