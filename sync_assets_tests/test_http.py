@@ -159,7 +159,9 @@ async def test_a_large_compressed_answer_is_decompressed(start: Starter):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "body"), [("gzip", b"not gzip"), ("gzip", gzip.compress(b"{}")[:-6]), ("br", b"not asked for")]
+    ("encoding", "body"),
+    [("gzip", b"not gzip"), ("gzip", gzip.compress(b"{}")[:-6]), ("br", b"not asked for")],
+    ids=["no gzip", "cut off", "another encoding"],
 )
 async def test_an_answer_that_cannot_be_decompressed_leaves_a_write_unknown(start: Starter, encoding: str, body: bytes):
     bench = await start(scripted(answer(201, body, Content_Encoding=encoding)))
