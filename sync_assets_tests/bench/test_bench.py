@@ -168,6 +168,7 @@ def test_starts_are_timed() -> None:
     assert len(report.targets) == 3
 
 
+@pytest.mark.slow
 def test_a_change_is_followed_into_campaign() -> None:
     report = latency(1)
     sane(report)
