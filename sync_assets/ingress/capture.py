@@ -21,8 +21,7 @@ from sync_assets.d365.client import MAX_PAGE, D365Refused, DataverseClient, Feed
 from sync_assets.d365.metadata import Table
 from sync_assets.d365.pages import next_link
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ingress.beside import Preparer
-from sync_assets.ingress.captured import CapturedPage
+from sync_assets.ingress.captured import CapturedPage, captured, parser
 from sync_assets.ingress.mapping import Mapping
 from sync_assets.ingress.replay import read_again, replay_days
 from sync_assets.ledger import Feed, FeedMoved, Ledger, Position, TooManyDeletes
@@ -121,7 +120,7 @@ class Capture:
 
     async def pages(self, link: str, *, tracked: bool) -> AsyncGenerator[CapturedPage]:
         """The page at `link` and those after it, made ready. The next one is while the last one is stored."""
-        prepare = Preparer(self.mapping)
+        parse = parser(self.mapping).parse
         fetching = asyncio.create_task(self._fetch(link, tracked))
 
         async def make_ready() -> CapturedPage:
@@ -129,7 +128,7 @@ class Capture:
             body = await fetching
             if following := next_link(body):
                 fetching = asyncio.create_task(self._fetch(following, tracked))
-            return await prepare(body)
+            return await asyncio.to_thread(lambda: captured(parse(body), self.mapping))
 
         ahead = asyncio.create_task(make_ready())
         renewed = time.monotonic()
@@ -148,7 +147,6 @@ class Capture:
         finally:
             for task in (ahead, fetching):
                 task.cancel()
-            prepare.close()
             await asyncio.gather(ahead, fetching, return_exceptions=True)
 
     def store(

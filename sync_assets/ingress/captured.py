@@ -10,7 +10,7 @@ from datetime import date
 
 import polars as pl
 
-from sync_assets.d365.pages import Page
+from sync_assets.d365.pages import Page, PageParser
 from sync_assets.ingress.filters import filter_rows
 from sync_assets.ingress.mapping import Mapping
 from sync_assets.ingress.transform import opted_out, transform
@@ -50,3 +50,8 @@ def captured(page: Page, mapping: Mapping) -> CapturedPage:
         next_link=page.next_link,
         delta_link=page.delta_link,
     )
+
+
+def parser(mapping: Mapping) -> PageParser:
+    """Of pages with the columns that a mapping selects."""
+    return PageParser({name: mapping.column_types[name] for name in mapping.select})

@@ -15,8 +15,7 @@ from urllib.parse import quote
 
 from sync_assets.d365.client import IDS_IN_A_QUERY
 from sync_assets.d365.pages import Page
-from sync_assets.ingress.beside import parser
-from sync_assets.ingress.captured import captured
+from sync_assets.ingress.captured import captured, parser
 from sync_assets.ingress.mapping import MODIFIED
 from sync_assets.ledger import Replay
 
