@@ -18,11 +18,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 
 from sync_assets import cli
+from sync_assets.config_schema import PACKAGED
 from sync_assets_tests.program import CONTACT, OURS, Program
 from sync_assets_tests.sandbox_process import SandboxProcess
 
@@ -147,6 +149,53 @@ def test_a_link_within_the_project_leads_somewhere(link: str) -> None:
         page = ROOT / (address or "README.md")
         assert page.exists()
         assert not anchor or anchor in anchors(page)
+
+
+def keys() -> dict[str, str]:
+    """Every key of the configuration -> its default, as README.md writes it, from the JSON Schema. Keys are written as in
+    `tables[].links[].field`; those of a mapping's long form stand beside it, as in `tables[].fields.to`."""
+    schema = json.loads(PACKAGED.read_bytes())
+
+    def referred(value: object) -> Iterator[str]:
+        if isinstance(value, dict):
+            yield from ([value["$ref"].rpartition("/")[2]] if "$ref" in value else [])
+        if isinstance(value, dict | list):
+            for part in value.values() if isinstance(value, dict) else value:
+                yield from referred(part)
+
+    def below(part: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
+        for name, one in part["properties"].items():
+            key = f"{path}.{name}".lstrip(".")
+            is_map, is_list = "patternProperties" in one, "items" in one
+            further = list(dict.fromkeys(referred(one)))
+            if is_map or not further:
+                yield key, "required" if name in part.get("required", ()) else default(one.get("default"))
+            for reference in further:
+                yield from below(schema["$defs"][reference], f"{key}[]" if is_list else key)
+
+    def default(value: Any) -> str:
+        if value in (None, []):
+            return "none"
+        return ", ".join(f"`{one}`" for one in value) if isinstance(value, list) else f"`{value}`".replace("T", "t").replace("F", "f") if isinstance(value, bool) else f"`{value}`"
+
+    return dict(below(schema, ""))
+
+
+def told_keys(text: str = README) -> dict[str, str]:
+    """The same from the tables of the section Configuration. The first cell of a table's head is what its keys are below."""
+    section = text.partition("\n## Configuration\n")[2].partition("\n## ")[0]
+    found: dict[str, str] = {}
+    for table in re.findall(r"(?:^\|.+\|\n)+", section, re.MULTILINE):
+        head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines())
+        if head[1:2] != ["default"]:
+            continue
+        for name, preset, *_ in rows:
+            found |= {f"{head[0]}.{one}".replace("`", "").removeprefix("key."): preset for one in name.split(", ")}
+    return found
+
+
+def test_every_key_of_the_configuration_is_told_with_its_default() -> None:
+    assert told_keys() == keys()
 
 
 # What the program does
