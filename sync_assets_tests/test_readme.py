@@ -25,6 +25,7 @@ import typer
 
 from sync_assets import cli
 from sync_assets.config_schema import PACKAGED
+from sync_assets_tests.alerts.mail_server import mail_server
 from sync_assets_tests.program import CONTACT, OURS, Program
 from sync_assets_tests.sandbox_process import SandboxProcess
 
@@ -152,7 +153,7 @@ def test_a_link_within_the_project_leads_somewhere(link: str) -> None:
 
 
 def keys() -> dict[str, str]:
-    """Every key of the configuration -> its default, as README.md writes it, from the JSON Schema. Keys are written as in
+    """Every key of the configuration -> its default, as README.md writes it, from the JSON Schema. Keys are as in
     `tables[].links[].field`; those of a mapping's long form stand beside it, as in `tables[].fields.to`."""
     schema = json.loads(PACKAGED.read_bytes())
 
@@ -176,13 +177,15 @@ def keys() -> dict[str, str]:
     def default(value: Any) -> str:
         if value in (None, []):
             return "none"
-        return ", ".join(f"`{one}`" for one in value) if isinstance(value, list) else f"`{value}`".replace("T", "t").replace("F", "f") if isinstance(value, bool) else f"`{value}`"
+        if isinstance(value, list):
+            return ", ".join(map(default, value))
+        return f"`{value}`" if isinstance(value, str) else f"`{json.dumps(value)}`"
 
     return dict(below(schema, ""))
 
 
 def told_keys(text: str = README) -> dict[str, str]:
-    """The same from the tables of the section Configuration. The first cell of a table's head is what its keys are below."""
+    """The same from the tables of the section Configuration; the first cell of a head says what its keys are below."""
     section = text.partition("\n## Configuration\n")[2].partition("\n## ")[0]
     found: dict[str, str] = {}
     for table in re.findall(r"(?:^\|.+\|\n)+", section, re.MULTILINE):
@@ -247,7 +250,9 @@ def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 
 
 def test_every_command_ends_as_told(story: Story) -> None:
-    for chapter in (begin, first_sync, look_after_the_ledger, mass_deletion, privacy_delete, trouble, sandbox):
+    for chapter in (begin, first_sync, look_after_the_ledger, mass_deletion, maintenance, privacy_delete):
+        chapter(story)
+    for chapter in (notices, trouble, sandbox):
         chapter(story)
     for one in table_of_commands():
         for path in one.paths:
@@ -295,6 +300,12 @@ def mass_deletion(story: Story) -> None:
     story.program.assert_in_step()
 
 
+def maintenance(story: Story) -> None:
+    story.type("maintenance on contact")
+    story.type("maintenance list --json")
+    story.type("maintenance off contact")
+
+
 def privacy_delete(story: Story) -> None:
     """In the order that README.md gives."""
     admin, [contact, *_] = story.admin, [row["contactid"] for row in story.admin.dump_d365()]
@@ -308,6 +319,24 @@ def privacy_delete(story: Story) -> None:
     story.type("hold list")
     story.type("sync")
     story.program.assert_in_step()
+
+
+def notices(story: Story) -> None:
+    """To a mail server, while it is there and afterwards."""
+    with mail_server(story.program.home, "none") as box:
+        email = {
+            "host": "127.0.0.1",
+            "port": box.port,
+            "security": "none",
+            "from": "a@example.org",
+            "to": ["b@example.org"],
+        }
+        story.program.alerts = {"email": email}
+        story.type("alerts --test")
+    assert box.recipients == [["b@example.org"]]
+    story.type("alerts --test", 1)
+    story.type("alerts --json")
+    story.program.alerts = {}
 
 
 def trouble(story: Story) -> None:
