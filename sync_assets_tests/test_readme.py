@@ -54,8 +54,7 @@ class Named:
 def named(written: str, statuses: frozenset[int] = frozenset()) -> Named:
     words = written.replace("\\|", "|").removeprefix("sync-assets").split()
     path = list(itertools.takewhile(re.compile(r"[a-z][a-z|-]*").fullmatch, words))
-    if path and path[0] not in GROUPS:
-        path = path[:1]
+    path = path[: 2 if path and path[0] in GROUPS else 1]
     paths = tuple(" ".join(one) for one in itertools.product(*(word.split("|") for word in path)))
     return Named(written, paths, frozenset(re.findall(r"--[a-z-]+", written)), statuses)
 
