@@ -24,6 +24,7 @@ import pytest
 import typer
 
 from sync_assets import cli
+from sync_assets.config_file import load_config
 from sync_assets.config_schema import PACKAGED
 from sync_assets_tests.alerts.mail_server import mail_server
 from sync_assets_tests.program import CONTACT, OURS, Program
@@ -198,6 +199,13 @@ def told_keys(text: str = README) -> dict[str, str]:
 
 def test_every_key_of_the_configuration_is_told_with_its_default() -> None:
     assert told_keys() == keys()
+
+
+def test_the_example_of_a_configuration_is_taken(tmp_path: Path) -> None:
+    [example] = re.findall(r"^```yaml\n(privacy_acknowledged.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    file = tmp_path / "sync_assets.yaml"
+    file.write_text(example, encoding="utf-8")
+    assert {table.table for table in load_config(file).tables} == {"contact", "new_order"}
 
 
 # What the program does
