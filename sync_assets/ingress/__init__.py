@@ -7,6 +7,7 @@ mapping         a table's configuration, compiled against the metadata of both s
 push, delivery, holding, concurrency   what is pending to Campaign; the requests for a record; leases; how many at once
 preflight, guardrails, findings   what stops a table before its first write
 plan, rebuild, drift, comparison, hold   rehearsal; a lost ledger; samples; where a contact is
+maintenance, data_model   tables that stand still, by a person's word or because a type changed
 assets, checks, sensors, runs, spread, shown   Dagster's objects: thin, nothing in them needs Dagster to be tested
 
 Opt-outs that travel back belong to `opt_out`, SQL to `ledger`, requests to `d365` and `campaign`.
