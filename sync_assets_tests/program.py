@@ -41,8 +41,8 @@ OURS = ("SYNC_ASSETS_", "D365_", "CAMPAIGN_", "DAGSTER_")
 @dataclass
 class Program:
     """One installation. `home`: an empty folder; `table`: the configuration of its table, `further`: of more tables.
-    `opt_out`, `storage`, `logs`: those parts of the configuration, left out while empty. `on_disk`: `sync` writes
-    Dagster's events to DAGSTER_HOME, as the command line does."""
+    `opt_out`, `storage`, `logs`, `alerts`: those parts of the configuration, left out while empty. `on_disk`: `sync`
+    writes Dagster's events to DAGSTER_HOME, as the command line does."""
 
     sandbox: SandboxProcess
     home: Path
@@ -53,6 +53,7 @@ class Program:
     opt_out: dict[str, Any] = field(default_factory=dict[str, Any])
     storage: dict[str, Any] = field(default_factory=dict[str, Any])
     logs: dict[str, Any] = field(default_factory=dict[str, Any])
+    alerts: dict[str, Any] = field(default_factory=dict[str, Any])
     on_disk: bool = False
     _instance: dg.DagsterInstance | None = None
 
@@ -60,7 +61,7 @@ class Program:
     def env(self) -> dict[str, str]:
         config = self.home / "config.yaml"
         document = {"privacy_acknowledged": True, "tables": [self.table, *self.further], "guardrails": self.guardrails}
-        document |= {key: part for key in ("opt_out", "storage", "logs") if (part := getattr(self, key))}
+        document |= {key: part for key in ("opt_out", "storage", "logs", "alerts") if (part := getattr(self, key))}
         config.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
         dagster_home = self.home / "dagster"
         dagster_home.mkdir(exist_ok=True)
