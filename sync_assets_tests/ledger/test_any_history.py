@@ -292,7 +292,7 @@ def test_any_history_ends_well(ledgers: Ledgers) -> None:
     """Hypothesis chooses the seed and how far to go; its own choice at each step would prefer the dull ones."""
 
     @settings(
-        max_examples=40 if ledgers.kind == "sqlite" else 15,
+        max_examples=25 if ledgers.kind == "sqlite" else 8,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )

@@ -437,7 +437,7 @@ def test_any_linked_history_ends_well(ledgers: Ledgers) -> None:
     """Hypothesis chooses the seed and how far to go, as in test_any_history."""
 
     @settings(
-        max_examples=40 if ledgers.kind == "sqlite" else 12,
+        max_examples=25 if ledgers.kind == "sqlite" else 8,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )

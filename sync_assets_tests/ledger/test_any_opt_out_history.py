@@ -423,7 +423,7 @@ def test_any_history_of_opt_outs_ends_well(ledgers: Ledgers) -> None:
     """Hypothesis chooses the seed and how far to go, as in test_any_history."""
 
     @settings(
-        max_examples=50 if ledgers.kind == "sqlite" else 10,
+        max_examples=30 if ledgers.kind == "sqlite" else 6,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )
