@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -11,6 +12,12 @@ from sync_assets_tests.postgres import postgres
 from sync_assets_tests.sandbox_process import SandboxProcess
 
 __all__ = ["postgres"]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: much of a test's time it waits for processes of its own."""
+    return (os.cpu_count() or 1) + 1
+
 
 SandboxFactory = Callable[..., SandboxProcess]
 

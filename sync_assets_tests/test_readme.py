@@ -101,12 +101,12 @@ def mentions(text: str = README) -> list[Named]:
 
 def wrong(told: list[Named]) -> list[str]:
     """What of it the program does not know."""
+    known = {**COMMANDS, "": set[str]()}  # without a command it has its help
     return [
         one.written
         for one in told
-        if not one.paths
-        or not all(path in COMMANDS for path in one.paths)
-        or one.options - {"--json", "--help"} - set[str]().union(*(COMMANDS[path] for path in one.paths))
+        if not (set(one.paths) <= (known.keys() if one.options else COMMANDS.keys()))
+        or one.options - {"--json", "--help"} - set[str]().union(*(known[path] for path in one.paths))
     ]
 
 

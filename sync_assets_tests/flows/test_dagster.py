@@ -203,9 +203,7 @@ def test_one_day_is_asked_for_as_a_partition_and_several_as_a_range(captured: Or
 
 
 @pytest.fixture
-def on_postgres(
-    orchestra: Orchestra, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Orchestra]:
+def on_postgres(orchestra: Orchestra, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
     """The ledger is in PostgreSQL, all contacts are captured, and 15 records are worth a run."""
     monkeypatch.setattr(spread, "RECORDS_PER_RUN", 15)
     with postgres.database() as url:
