@@ -10,5 +10,10 @@ operations    what the commands do; scaffold: a first configuration; report: the
 sandbox       local systems for tests and demonstrations
 
 Arrows point one way: definitions, cli -> operations, report -> ingress, opt_out -> ledger, clients -> http. Nothing but
-`cli` and the tests imports `sandbox`. Importing this package imports nothing further.
+`cli` and the tests imports `sandbox`. Importing this package imports nothing further but `memory`, whose settings are
+for threads that do not exist yet.
 """
+
+from sync_assets.memory import give_back_large_buffers
+
+give_back_large_buffers()

@@ -33,6 +33,11 @@ _JSON_TYPES: dict[ColumnType, Any] = {
 """What a column's JSON must be; all others are strings or null."""
 
 
+AT_ONCE = 128
+"""Rows that are decoded without a pause. The interpreter belongs to one thread until that is done; in pieces of half a
+millisecond the threads that fetch and store other pages wait no longer than that."""
+
+
 def frame_type(column_type: ColumnType) -> pl.DataType:
     """The Polars type of a column in a page: numbers with a fraction are their exact text, times are text as sent."""
     if column_type == "boolean":
@@ -54,13 +59,15 @@ class Page:
     delta_link: str | None
 
 
-class _Head(msgspec.Struct):
-    value: msgspec.Raw
+class Head(msgspec.Struct):
+    """An answer, its rows not yet read."""
+
+    value: list[msgspec.Raw]
     next_link: str | None = msgspec.field(default=None, name="@odata.nextLink")
     delta_link: str | None = msgspec.field(default=None, name="@odata.deltaLink")
 
 
-_HEAD = msgspec.json.Decoder(_Head)
+_HEAD = msgspec.json.Decoder(Head)
 
 
 class _Tombstone(msgspec.Struct):
@@ -82,13 +89,13 @@ class PageParser:
         )
         self._get = attrgetter(*fields) if len(fields) > 1 else lambda item: (getattr(item, "c0"),)  # noqa: B009
         self._rows = msgspec.json.Decoder(list[row])
-        self._items = msgspec.json.Decoder(list[msgspec.Raw])
         self._item = msgspec.json.Decoder(row)
 
-    def parse(self, body: bytes) -> Page:
-        """One answer -> Page. Raises BadPage if it is no page or a value has not its column's type."""
+    def parse(self, body: bytes, head: Head | None = None) -> Page:
+        """One answer -> Page; `head`: what `peek` said of it. Raises BadPage if it is no page or a value has not its
+        column's type."""
         try:
-            return self._parse(body)
+            return self._parse(head or _HEAD.decode(body))
         except msgspec.ValidationError as error:
             raise BadPage(f"Dynamics 365 sent a page that does not fit the table's metadata: {error}.") from error
         except RecursionError:
@@ -96,27 +103,35 @@ class PageParser:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             try:
                 # Half a surrogate pair in one text must not stop the other rows: it becomes U+FFFD.
-                return self._parse(_without_lone_surrogates(body))
+                return self._parse(_HEAD.decode(_without_lone_surrogates(body)))
             except (msgspec.MsgspecError, RecursionError):
                 raise BadPage("Dynamics 365 sent something that is not a page of rows (not JSON).") from error
 
-    def _parse(self, body: bytes) -> Page:
-        head = _HEAD.decode(body)
+    def _parse(self, head: Head) -> Page:
+        raws = head.value
         deleted: list[str] = []
+        columns: list[list[Any]] = [[] for _ in self._columns]
+        for at in range(0, len(raws), AT_ONCE):
+            items = self._decode(raws[at : at + AT_ONCE], deleted)
+            for column, values in zip(columns, zip(*map(self._get, items), strict=True), strict=False):
+                column.extend(values)
+        return Page(self._frame(columns), deleted, head.next_link, head.delta_link)
+
+    def _decode(self, raws: Sequence[msgspec.Raw], deleted: list[str]) -> list[Any]:
+        """Rows; ids of tombstones go to `deleted`."""
         try:
-            items = self._rows.decode(head.value)
+            return self._rows.decode(b"[%b]" % b",".join(raws))
         except msgspec.ValidationError:  # a tombstone has none of a row's columns; anything else is refused again
-            items = []
-            for raw in self._items.decode(head.value):
+            items: list[Any] = []
+            for raw in raws:
                 tombstone = _tombstone(raw)
                 if tombstone:
                     deleted.append(tombstone.id.lower())
                 else:
                     items.append(self._item.decode(raw))
-        return Page(self._frame(items), deleted, head.next_link, head.delta_link)
+            return items
 
-    def _frame(self, items: list[Any]) -> pl.DataFrame:
-        columns = list(zip(*map(self._get, items), strict=True)) if items else [()] * len(self._columns)
+    def _frame(self, columns: Sequence[list[Any]]) -> pl.DataFrame:
         series: list[pl.Series] = []
         for (name, type_), values in zip(self._columns.items(), columns, strict=True):
             if _JSON_TYPES.get(type_) is msgspec.Raw:
@@ -129,23 +144,21 @@ class PageParser:
         return pl.DataFrame(series)
 
 
-def next_link(body: bytes) -> str | None:
-    """Where the page after this one is, told long before the rows are read; None without one, or if that is no page
-    (then `parse` says so)."""
+def peek(body: bytes) -> Head | None:
+    """Where the page after this one is, told long before the rows are read. None if that is no page: then `parse` says
+    so."""
     try:
-        return _HEAD.decode(body).next_link
+        return _HEAD.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
 def has_news(body: bytes) -> tuple[bool, str | None]:
     """Is there anything in an answer of the feed (or more to come), and its delta link. Raises BadPage."""
-    try:
-        head = _HEAD.decode(body)
-        rows = msgspec.json.decode(head.value, type=list[msgspec.Raw])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadPage("Dynamics 365 sent something that is not a page of rows.") from error
-    return bool(rows or head.next_link or not head.delta_link), head.delta_link
+    head = peek(body)
+    if head is None:
+        raise BadPage("Dynamics 365 sent something that is not a page of rows.")
+    return bool(head.value or head.next_link or not head.delta_link), head.delta_link
 
 
 def _tombstone(raw: msgspec.Raw) -> _Tombstone | None:

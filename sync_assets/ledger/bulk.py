@@ -4,11 +4,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.engine import Connection
 
+from sync_assets.ledger.copying import binary_rows
 from sync_assets.ledger.standing import Stand
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ INSERTED = (
     "changed_at",
 )
 _COLUMNS = ", ".join(INSERTED)
+_INTEGERS = {"day": "integer", "state": "smallint", "failed_since": "bigint", "changed_at": "bigint"}
 _MADE = {
     "payload": "CASE WHEN acked_hash IS NULL THEN payload END AS payload",
     "has_payload": "payload IS NOT NULL AS has_payload",
@@ -258,13 +259,10 @@ class PostgresBulk:
 
     def insert(self, connection: Connection, records: "pl.DataFrame") -> None:
         # The ids are known to be new, so COPY goes straight into the table.
-        content = BytesIO()
-        hashes = "\\x" + records["desired_hash"].bin.encode("hex")
-        records.with_columns(hashes.alias("desired_hash")).write_csv(content, include_header=False)
         driver: Any = connection.connection.driver_connection
-        statement = f"COPY sync_record ({_COLUMNS}) FROM STDIN (FORMAT CSV)"
+        statement = f"COPY sync_record ({_COLUMNS}) FROM STDIN (FORMAT BINARY)"
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.write(content.getbuffer())
+            copy.write(memoryview(binary_rows(records, _INTEGERS)))  # the driver cuts it into pieces
 
     def stands(self, connection: Connection, seqs: Sequence[int], also: str = "", *values: Any) -> list[Stand]:
         rows = self.for_seqs(connection, _STANDS, seqs, *values, also=f"{also} ORDER BY seq FOR UPDATE")

@@ -64,9 +64,9 @@ class Captures(Gone, OptOutRows):
             now = self._now()
             tally = Tally()
             if position is None:
-                version, to_resend, bound = self._touch(connection, table, expected_version), False, None
+                feed, to_resend, bound = self._touch(connection, table, expected_version), False, None
             else:
-                version, to_resend, bound = self._advance(connection, table, position, expected_version, now)
+                feed, to_resend, bound = self._advance(connection, table, position, expected_version, now)
             self._take_turns(connection, tied=bool(links))
             new, changed, refused, moved = self._store(connection, table, page, resend or to_resend, now, tally)
             deletes = self._delete(connection, table, gone, tally)
@@ -90,7 +90,8 @@ class Captures(Gone, OptOutRows):
                 refused=refused,
                 deleted=deletes,
                 ignored_deletes=len(gone) - deletes,
-                version=version,
+                version=feed.version,
+                feed=feed,
             )
 
         return self._database.write(work)

@@ -112,8 +112,8 @@ class Feeds(Maintenance):
 
     def _advance(
         self, connection: Connection, table: str, position: Position, expected_version: int | None, now: int
-    ) -> tuple[int, bool, int | None]:
-        """Save a position: (its version, whether the rows read up to it are to be resent, the bound of a full read that
+    ) -> tuple[Feed, bool, int | None]:
+        """Save a position: (the feed, whether the rows read up to it are to be resent, the bound of a full read that
         began again).
 
         First in its transaction: it locks the feed, so that the captures of one table follow one another.
@@ -133,9 +133,10 @@ class Feeds(Maintenance):
                 saved_at=now,
                 polled_at=now,
             )
-            if connection.execute(new.on_conflict_do_nothing(), execution_options=_COUNTED).rowcount != 1:
+            row = connection.execute(new.on_conflict_do_nothing().returning(schema.feed)).one_or_none()
+            if row is None:
                 raise _moved(connection, table, None)
-            return 1, False, None
+            return _feed(row), False, None
         before = connection.execute(
             sa.select(_F.resend, _F.read_bound).where(_F.table_name == table).with_for_update()
         ).one_or_none()
@@ -150,13 +151,13 @@ class Feeds(Maintenance):
             "polled_at": now,
         }
         feed = _move(connection, table, expected_version, changes, read_id=position.read_id)
-        return feed.version, bool(before and before.resend), before.read_bound if before else None
+        return feed, bool(before and before.resend), before.read_bound if before else None
 
-    def _touch(self, connection: Connection, table: str, expected_version: int | None) -> int:
-        """The feed's next version, its position unchanged."""
+    def _touch(self, connection: Connection, table: str, expected_version: int | None) -> Feed:
+        """The feed at its next version, its position unchanged."""
         if expected_version is None:
             raise ValueError("rows beside a feed need the feed's version")
-        return _move(connection, table, expected_version, {}).version
+        return _move(connection, table, expected_version, {})
 
 
 def _stored(connection: Connection, table: str) -> Feed | None:
@@ -185,12 +186,10 @@ def _change(
     same = [_F.table_name == table, _F.version == expected]
     if read_id is not None:
         same.append(_F.read_id == read_id)
-    if connection.execute(sa.update(schema.feed).where(*same).values(changes)).rowcount != 1:
+    row = connection.execute(sa.update(schema.feed).where(*same).values(changes).returning(schema.feed)).one_or_none()
+    if row is None:
         raise _moved(connection, table, expected)
-    feed = _stored(connection, table)
-    if feed is None:
-        raise AssertionError("the feed was just written")
-    return feed
+    return _feed(row)
 
 
 def _moved(connection: Connection, table: str, expected: int | None) -> FeedMoved:

@@ -1,6 +1,6 @@
 """The words that the ledger speaks to the rest of the program. Times are UTC."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import IntEnum
 from typing import Literal, NamedTuple
@@ -141,7 +141,7 @@ class PageResult:
 
     refused: rows that the transform refuses, if that is news. deleted: will be deleted in Campaign when the read is at
     its end, or was never sent and is forgotten. ignored_deletes: never seen, or known to be deleted already.
-    version: of the feed after this page, to be expected by the next one.
+    version: of the feed after this page, to be expected by the next one. feed: as this page left its position.
     """
 
     new: int
@@ -151,6 +151,7 @@ class PageResult:
     deleted: int
     ignored_deletes: int
     version: int
+    feed: Feed = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

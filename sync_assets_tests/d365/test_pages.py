@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.d365.metadata import ColumnType
-from sync_assets.d365.pages import BadPage, PageParser
+from sync_assets.d365.pages import AT_ONCE, BadPage, PageParser
 
 COLUMNS: dict[str, ColumnType] = {
     "contactid": "guid",
@@ -79,6 +79,16 @@ def test_nulls() -> None:
 
 def test_deletions_stand_apart_from_rows() -> None:
     assert parse(page(TOMBSTONE, ROW, TOMBSTONE))[1] == ["2e", "2e"]
+
+
+@pytest.mark.parametrize("size", [AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE])
+def test_a_page_of_any_size_keeps_its_order_wherever_deletions_stand(size: int) -> None:
+    rows = [{**ROW, "contactid": str(n)} for n in range(size)]
+    deleted = [{**TOMBSTONE, "id": f"D{n}"} for n in range(3)]
+    mixed = [deleted[0], *rows[: AT_ONCE // 2], deleted[1], *rows[AT_ONCE // 2 :], deleted[2]]
+    found, gone = parse(page(*mixed))
+    assert [row["contactid"] for row in found] == [row["contactid"] for row in rows]
+    assert gone == ["d0", "d1", "d2"]
 
 
 def test_a_text_that_looks_like_a_deletion_is_none() -> None:
