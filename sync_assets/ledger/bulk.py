@@ -4,7 +4,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sqlalchemy.engine import Connection
 
@@ -52,6 +52,12 @@ _PAGE = ", ".join(_BYTES.get(name) or f"value ->> '{_LETTERS[name]}'" for name i
 _INSERT_PAGE = f"INSERT INTO sync_record ({_COLUMNS}) SELECT {_PAGE} FROM json_each(?4)"  # noqa: S608 - constants
 
 
+class Differing(NamedTuple):
+    fresh: list[int]
+    differing: list[tuple[int, int]]
+    known: list[int]
+
+
 class Bulk(Protocol):
     """Statements on records by the thousand. They mark their parameters with `?` on both databases."""
 
@@ -68,6 +74,10 @@ class Bulk(Protocol):
         """Run a statement once for each row of values."""
         ...
 
+    def see(self, connection: Connection, table: str, seqs: Sequence[int]) -> None:
+        """Note that the full read under way has come across these records."""
+        ...
+
     def for_pairs(
         self, connection: Connection, statement: str, pairs: Sequence[tuple[int, str | None]], *values: Any
     ) -> None:
@@ -79,8 +89,9 @@ class Bulk(Protocol):
 
     def differing(
         self, connection: Connection, table: str, ids: list[str], hashes: list[str | None], everything: bool
-    ) -> tuple[list[int], list[tuple[int, int]]]:
-        """Indexes of the ids that have no record, and (index, seq) of those whose record does not plainly say the same.
+    ) -> "Differing":
+        """Indexes of the ids that have no record, (index, seq) of those whose record does not plainly say the same, and
+        the seqs of all that have one.
 
         hashes: hexadecimal in lower case; None always differs. A superset of what has changed: the rules
         decide. everything: all ids differ.
@@ -129,6 +140,12 @@ class SqliteBulk:
         if rows:
             connection.exec_driver_sql(statement, list(rows))
 
+    def see(self, connection: Connection, table: str, seqs: Sequence[int]) -> None:
+        if seqs:
+            # WHERE true: without it ON would belong to a join.
+            noted = "INSERT INTO sync_seen (seq, table_name) SELECT value, ? FROM json_each(?) WHERE true"
+            connection.exec_driver_sql(f"{noted} ON CONFLICT (seq) DO NOTHING", (table, json.dumps(seqs)))
+
     def for_pairs(
         self, connection: Connection, statement: str, pairs: Sequence[tuple[int, str | None]], *values: Any
     ) -> None:
@@ -141,7 +158,7 @@ class SqliteBulk:
 
     def differing(
         self, connection: Connection, table: str, ids: list[str], hashes: list[str | None], everything: bool
-    ) -> tuple[list[int], list[tuple[int, int]]]:
+    ) -> "Differing":
         # One JSON string per row, hash first: faster by a third than a temporary table. One row comes back, since each
         # row that the driver fetches is a turn of the interpreter, for which a thread beside us would make it wait.
         packed = json.dumps([(digest or _NEVER) + id_ for id_, digest in zip(ids, hashes, strict=True)])
@@ -149,13 +166,15 @@ class SqliteBulk:
             f"""
             SELECT json_group_array(p.key) FILTER (WHERE r.seq IS NULL),
                 json_group_array(json_array(p.key, r.seq)) FILTER (WHERE {_DIFFERS}
-                    OR lower(hex(r.desired_hash)) <> substr(p.value, 1, 32)))
+                    OR lower(hex(r.desired_hash)) <> substr(p.value, 1, 32))),
+                json_group_array(r.seq) FILTER (WHERE r.seq IS NOT NULL)
             FROM json_each(?) p LEFT JOIN sync_record r ON r.table_name = ? AND r.id = substr(p.value, 33)
             """,  # noqa: S608 - constants
             (everything, packed, table),
         )
-        fresh, differing = found.one()
-        return json.loads(fresh), [(index, seq) for index, seq in json.loads(differing)]
+        lists: list[list[Any]] = [json.loads(text) for text in found.one()]
+        fresh, differing, known = lists
+        return Differing(fresh, [(index, seq) for index, seq in differing], known)
 
     def find(self, connection: Connection, table: str, ids: Sequence[str]) -> dict[str, int]:
         statement = "SELECT id, seq FROM sync_record WHERE table_name = ? AND id"
@@ -215,6 +234,11 @@ class PostgresBulk:
         if rows:
             connection.exec_driver_sql(statement.replace("?", "%s"), list(rows))
 
+    def see(self, connection: Connection, table: str, seqs: Sequence[int]) -> None:
+        if seqs:
+            noted = "INSERT INTO sync_seen (seq, table_name) SELECT unnest(string_to_array(%s, ',')::bigint[]), %s"
+            connection.exec_driver_sql(f"{noted} ON CONFLICT (seq) DO NOTHING", (",".join(map(str, seqs)), table))
+
     def for_pairs(
         self, connection: Connection, statement: str, pairs: Sequence[tuple[int, str | None]], *values: Any
     ) -> None:
@@ -227,21 +251,23 @@ class PostgresBulk:
 
     def differing(
         self, connection: Connection, table: str, ids: list[str], hashes: list[str | None], everything: bool
-    ) -> tuple[list[int], list[tuple[int, int]]]:
+    ) -> "Differing":
         found = connection.exec_driver_sql(
             f"""
             SELECT string_agg((p.n - 1)::text, ',') FILTER (WHERE r.seq IS NULL),
                 string_agg(p.n - 1 || ':' || r.seq, ',') FILTER (WHERE {_DIFFERS}
-                    OR r.desired_hash IS DISTINCT FROM decode(p.hash, 'hex')))
+                    OR r.desired_hash IS DISTINCT FROM decode(p.hash, 'hex'))),
+                string_agg(r.seq::text, ',')
             FROM unnest(string_to_array(?, chr(31)), string_to_array(?, chr(31), ''))
                 WITH ORDINALITY p (id, hash, n)
             LEFT JOIN sync_record r ON r.table_name = ? AND r.id = p.id
             """.replace("?", "%s"),  # noqa: S608 - constants
             (everything, _packed(ids), _packed([digest or "" for digest in hashes]), table),
         )
-        fresh, differing = found.one()
-        pairs = (pair.split(":") for pair in (differing or "").split(",") if pair)
-        return [int(index) for index in (fresh or "").split(",") if index], [(int(i), int(seq)) for i, seq in pairs]
+        lists: list[list[str]] = [text.split(",") if text else [] for text in found.one()]
+        fresh, differing, known = lists
+        pairs = (pair.split(":") for pair in differing)
+        return Differing(list(map(int, fresh)), [(int(index), int(seq)) for index, seq in pairs], list(map(int, known)))
 
     def find(self, connection: Connection, table: str, ids: Sequence[str]) -> dict[str, int]:
         statement = "SELECT id, seq FROM sync_record WHERE table_name = ? AND id"

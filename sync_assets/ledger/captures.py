@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import rules
+from sync_assets.ledger.bulk import Differing
 from sync_assets.ledger.gone import MOVE, Gone
 from sync_assets.ledger.model import LinkSpec, PageResult, Position, State
 from sync_assets.ledger.opt_outs import CONTACT, OptOutRows
@@ -68,10 +69,13 @@ class Captures(Gone, OptOutRows):
             else:
                 feed, to_resend, bound = self._advance(connection, table, position, expected_version, now)
             self._take_turns(connection, tied=bool(links))
-            new, changed, refused, moved = self._store(connection, table, page, resend or to_resend, now, tally)
+            there = self._bulk.differing(connection, table, page.ids, page.hashes, resend or to_resend)
+            new, changed, refused, moved = self._store(connection, table, page, there, resend or to_resend, now, tally)
             deletes = self._delete(connection, table, gone, tally)
             self._withdraw(connection, table, withdrawn, tally)
-            self._note_what_is_there(connection, table, [*page.ids, *withdrawn], gone, bound)
+            if bound is not None:
+                self._see(connection, table, there.known, withdrawn)
+            self._let_come_back(connection, table, [*page.ids, *withdrawn], gone)
             if bound is not None and position and position.complete:
                 self._miss(connection, table, bound, withdraw=not missing_are_deleted)
             if links or self._tied(connection):
@@ -97,13 +101,18 @@ class Captures(Gone, OptOutRows):
         return self._database.write(work)
 
     def _store(
-        self, connection: Connection, table: str, page: "Page", resend: bool, now: int, tally: Tally
+        self,
+        connection: Connection,
+        table: str,
+        page: "Page",
+        there: Differing,
+        resend: bool,
+        now: int,
+        tally: Tally,
     ) -> tuple[int, int, int, list[str]]:
         """(new, changed, refused, ids of all of them)"""
-        if not page.ids:
-            return 0, 0, 0, []
-        fresh, differing = self._bulk.differing(connection, table, page.ids, page.hashes, everything=resend)
-        known = {seq: index for index, seq in differing}
+        fresh = list(there.fresh)
+        known = {seq: index for index, seq in there.differing}
         moves: list[rules.Move] = []
         ids: list[str] = []
         for stand in self._bulk.stands(connection, list(known)):
@@ -137,12 +146,8 @@ class Captures(Gone, OptOutRows):
         seqs = list(self._bulk.find(connection, table, ids).values())
         self._let_go(connection, seqs, tally, withdraw=True)
 
-    def _note_what_is_there(
-        self, connection: Connection, table: str, ids: Sequence[str], gone: Sequence[str], bound: int | None
-    ) -> None:
-        """Rows of this page are not missing from the full read, and no earlier page's tombstone holds for them."""
-        if bound is not None:
-            self._see(connection, table, ids)
+    def _let_come_back(self, connection: Connection, table: str, ids: Sequence[str], gone: Sequence[str]) -> None:
+        """No earlier page's tombstone holds for the rows of this one."""
         if self._has_collected(connection, table):
             deleted = set(gone)
             self._come_back(connection, table, [id_ for id_ in ids if id_ not in deleted])
