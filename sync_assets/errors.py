@@ -18,9 +18,16 @@ class SyncAssetsError(Exception):
         super().__init__(f"{self.cause} {self.remedy}".strip())
 
 
+_OURS = PurePath(__file__).parent
+
+
 def places(error: BaseException, most: int = 6) -> str:
-    """Type of an error that is not ours and where it arose, innermost first: its own words may quote a record."""
-    frames = reversed(traceback.extract_tb(error.__traceback__)[-most:])
-    return (
-        f"{type(error).__name__} at {' < '.join(f'{PurePath(frame.filename).name}:{frame.lineno}' for frame in frames)}"
-    )
+    """Type of an error that is not ours and where it arose: its own words may quote a record.
+
+    Innermost first: the place itself and then our own lines that led there. Those of libraries between them are left
+    out, as they would crowd out the line that matters.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames[:-1] if PurePath(frame.filename).is_relative_to(_OURS)]
+    shown = [f"{PurePath(frame.filename).name}:{frame.lineno}" for frame in [*frames[-1:], *reversed(ours)][:most]]
+    return f"{type(error).__name__} at {' < '.join(shown)}" if shown else type(error).__name__

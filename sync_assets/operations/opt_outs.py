@@ -21,8 +21,8 @@ from sync_assets.opt_out.assets import opt_out_assets, resources
 from sync_assets.opt_out.names import EXPORT, attributes, chain
 from sync_assets.opt_out.partitions import (
     WORK,
+    add_partition,
     changes_partition,
-    opt_out_files,
     profiles_partition,
     run_tags,
 )
@@ -46,7 +46,7 @@ def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance, execute: Execu
     ]
 
     def run(partition: str, keys: list[dg.AssetKey]) -> None:
-        instance.add_dynamic_partitions(str(opt_out_files.name), [partition])
+        add_partition(instance, partition)
         where = {"partition_key": partition}
         execute(runtime, instance, assets, keys, where, run_tags(), resources(runtime))
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import dagster as dg
+from sqlalchemy import exc
 
 from sync_assets.partitions import TABLE_TAG, under_way_tag
 
@@ -25,6 +26,18 @@ def profiles_partition(moment: datetime) -> str:
 def changes_partition(moment: datetime | None = None) -> str:
     """What is due without a file: changes in Dynamics 365, contacts released from a hold, retries; by UTC day."""
     return f"{CHANGES}@{(moment or datetime.now(UTC)).astimezone(UTC):%Y-%m-%d}"
+
+
+def add_partition(instance: dg.DagsterInstance, partition: str) -> None:
+    """Make a partition known to Dagster, unless it is.
+
+    On SQLite Dagster looks and then inserts, in two steps between which another `sync` or a sensor may have added it.
+    """
+    try:
+        instance.add_dynamic_partitions(str(opt_out_files.name), [partition])
+    except exc.IntegrityError:
+        if not instance.has_dynamic_partition(str(opt_out_files.name), partition):
+            raise
 
 
 def poll_of(partition: str) -> datetime | None:

@@ -1,0 +1,28 @@
+"""What is said of an error that is not ours: where it arose, and nothing of what it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from sqlalchemy import exc
+
+from sync_assets.errors import places
+from sync_assets.opt_out.partitions import add_partition
+
+
+def test_the_place_itself_and_then_our_own_lines_without_those_of_libraries_between(tmp_path: Path) -> None:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        instance.get_dynamic_partitions("of anybody")  # opens the file
+        (storage,) = tmp_path.rglob("index.db")
+        storage.write_bytes(b"Ada Lovelace" * 500)
+        with pytest.raises(exc.DatabaseError) as caught:
+            add_partition(instance, "Ada Lovelace")
+    said = places(caught.value)
+    assert re.fullmatch(r"DatabaseError at default\.py:\d+ < partitions\.py:\d+", said), said
+
+
+def test_an_error_without_a_trace_has_its_type() -> None:
+    assert places(ValueError("Ada Lovelace")) == "ValueError"
