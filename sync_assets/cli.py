@@ -52,6 +52,8 @@ def main() -> None:
     finally:
         for runtime in _RUNTIMES:
             runtime.close()
+            for note in runtime.notes:
+                typer.echo(f"sync-assets: {note}", err=True)
 
 
 def fail(*errors: object) -> None:

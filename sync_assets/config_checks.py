@@ -34,7 +34,7 @@ def check(data: dict[Any, Any], line: Callable[[Path], int]) -> Iterator[Finding
         yield from _replacements_are_of_fields(path, table)
     yield from _used_once(tables, "table", line)
     yield from _used_once(tables, "resource", line)
-    yield from _links_lead_somewhere(tables)
+    yield from _links_lead_somewhere(tables, line)
     yield from _no_link_circles(tables)
     yield from _opt_out(data, tables, line)
 
@@ -166,12 +166,14 @@ def _links(tables: list[tuple[Path, Any]]) -> Iterator[tuple[Path, str, str]]:
                 yield (*path, "links", n, "table"), child, parent
 
 
-def _links_lead_somewhere(tables: list[tuple[Path, Any]]) -> Iterator[Finding]:
-    names = [table["table"] for _, table in tables if isinstance(table.get("table"), str)]
+def _links_lead_somewhere(tables: list[tuple[Path, Any]], line: Callable[[Path], int]) -> Iterator[Finding]:
+    names = {table["table"]: path for path, table in tables if isinstance(table.get("table"), str)}
     for where, _, parent in _links(tables):
         if parent not in names:
-            meant = did_you_mean(parent, names)
-            instead = f"did you mean `{meant}`?" if meant else f"map `{parent}` under `tables` or remove the link"
+            instead = f"map `{parent}` under `tables` or remove the link"
+            if meant := did_you_mean(parent, list(names)):  # either may be the mistyped one
+                mapped = line((*names[meant], "table"))
+                instead = f"did you mean `{meant}`, as line {mapped} says? Correct the one that is mistyped"
             yield where, f"the link leads to `{parent}`, which is not mapped", instead
 
 

@@ -31,3 +31,14 @@ def places(error: BaseException, most: int = 6) -> str:
     ours = [frame for frame in frames[:-1] if PurePath(frame.filename).is_relative_to(_OURS)]
     shown = [f"{PurePath(frame.filename).name}:{frame.lineno}" for frame in [*frames[-1:], *reversed(ours)][:most]]
     return f"{type(error).__name__} at {' < '.join(shown)}" if shown else type(error).__name__
+
+
+def reason(error: BaseException) -> str:
+    """Why there is no connection, as the operating system or OpenSSL says it deep inside a library's error; else the
+    error's type. Neither quotes an address or what was to be sent."""
+    said = type(error).__name__
+    inner: BaseException | None = error
+    while inner is not None:
+        said = str(getattr(inner, "verify_message", None) or getattr(inner, "strerror", None) or said)
+        inner = inner.__cause__ or inner.__context__
+    return said

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Runtime:
     """One process's view of the environment. `calls` counts the engine calls that this process made, by kind,
     `opt_outs` what it did with opt-outs; `problems` keeps what kept a flow from running, `stopped` what ended one
-    early, `warnings` what somebody should know: the command line prints them."""
+    early, `warnings` what somebody should know, `notes` what was done by itself: the command line prints them."""
 
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     calls: Counter[str] = field(default_factory=Counter[str])
@@ -41,6 +41,7 @@ class Runtime:
     interrupted: bool = False
     stopped: list[str] = field(default_factory=list[str])
     warnings: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])
     progress: Callable[[str, int], None] = lambda what, records: None
     _ledger: Ledger | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -61,6 +62,8 @@ class Runtime:
         with self._lock:
             if self._ledger is None:
                 self._ledger = Ledger.open(self.settings.ledger_url)
+                if self._ledger.made:  # welcome at the first start, and telling if the URL is mistyped
+                    self.notes.append(f"A new, empty ledger was made: {self._ledger.where}")
             return self._ledger
 
     @cached_property

@@ -91,23 +91,22 @@ class Settings:
     _alerts: AlertSettings | SettingsError = field(repr=False)
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str], needs: Collection[System] = ()) -> Settings:
-        """Reads the variables. Raises SettingsError for whatever is wrong, and for what `needs` lacks."""
-        general, systems = _Reader(environment), {name: _Reader(environment) for name in ("d365", "campaign", "sftp")}
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Reads the variables. Raises SettingsError for whatever is wrong with those of no system."""
+        general = _Reader(environment)
         settings = cls(
-            config=general.file("SYNC_ASSETS_CONFIG", SANDBOX_CONFIG) or SANDBOX_CONFIG,
+            config=general.file("SYNC_ASSETS_CONFIG", SANDBOX_CONFIG, shown=True) or SANDBOX_CONFIG,
             home=general.home(),
             ledger_url=general.ledger_url(),
             autostart=general.flag("SYNC_ASSETS_AUTOSTART"),
-            ca_bundle=general.file("SYNC_ASSETS_CA_BUNDLE", None),
-            _d365=systems["d365"].complete(_d365),
-            _campaign=systems["campaign"].complete(_campaign),
-            _sftp=systems["sftp"].complete(_sftp),
+            ca_bundle=general.file("SYNC_ASSETS_CA_BUNDLE", None, shown=True),
+            _d365=_Reader(environment).complete(_d365),
+            _campaign=_Reader(environment).complete(_campaign),
+            _sftp=_Reader(environment).complete(_sftp),
             _alerts=_Reader(environment).complete(_alerts),
         )
-        problems = [*general.problems, *(one for name in needs for one in systems[name].problems)]
-        if problems:
-            raise SettingsError(problems)
+        if general.problems:
+            raise SettingsError(general.problems)
         return settings
 
     @property
@@ -123,6 +122,14 @@ class Settings:
 
     def sftp(self) -> SftpSettings:
         return _or_raise(self._sftp)
+
+    def require(self, *systems: System) -> None:
+        """SettingsError with everything that these systems lack, told at once."""
+        known = {"d365": self._d365, "campaign": self._campaign, "sftp": self._sftp}
+        errors = [known[system] for system in systems]
+        problems = [one for error in errors if isinstance(error, SettingsError) for one in error.problems]
+        if problems:
+            raise SettingsError(problems)
 
     def links(self) -> tuple[str | None, str | None]:
         """The URLs of Dynamics 365 and of Campaign, for people to follow; None where they are not set."""
@@ -198,13 +205,15 @@ class _Reader:
             self.problems.append(f"{name} is no URL to be used. Write it with https:// and the host name.")
         return SecretStr(value) if value else None
 
-    def file(self, name: str, default: Path | None) -> Path | None:
+    def file(self, name: str, default: Path | None, *, shown: bool = False) -> Path | None:
+        """shown: the path may stand in a message. Not that of a key, in whose place somebody may have put the key."""
         value = self.optional(name)
         if not value:
             return default
         path = Path(value).expanduser()
         if not path.is_file():
-            self.problems.append(f"{name} names a file that is not there. Correct the path.")
+            which = f" ({path})" if shown else ""
+            self.problems.append(f"{name} names a file that is not there{which}. Correct the path.")
         return path
 
     def required_file(self, name: str) -> Path:

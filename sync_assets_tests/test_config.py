@@ -275,7 +275,8 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             ),
             (
                 table("links: [{field: a, to: cusLink, table: contatc}]"),
-                "7: the link leads to `contatc`, which is not mapped; did you mean `contact`?",
+                "7: the link leads to `contatc`, which is not mapped; did you mean `contact`, as line 3 says? "
+                "Correct the one that is mistyped",
             ),
             (
                 HEAD + "opt_out: {mappings: {donotemail: optOutEmail}}\n",

@@ -199,7 +199,8 @@ class TestLinks:
         [
             (
                 LINK.replace("table: contact", "table: contatc"),
-                "the link leads to `contatc`, which is not mapped; did you mean `contact`?",
+                "the link leads to `contatc`, which is not mapped; did you mean `contact`, as line 3 says? "
+                "Correct the one that is mistyped",
             ),
             (
                 LINK.replace("table: contact", "table: account"),

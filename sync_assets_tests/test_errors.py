@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 
 import dagster as dg
+import httpx
 import pytest
 from sqlalchemy import exc
 
-from sync_assets.errors import places
+from sync_assets.errors import places, reason
 from sync_assets.opt_out.partitions import add_partition
 
 
@@ -22,6 +24,15 @@ def test_the_place_itself_and_then_our_own_lines_without_those_of_libraries_betw
             add_partition(instance, "Ada Lovelace")
     said = places(caught.value)
     assert re.fullmatch(r"DatabaseError at default\.py:\d+ < partitions\.py:\d+", said), said
+
+
+def test_why_there_is_no_connection_in_the_words_of_the_system() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(httpx.ConnectError) as refused:
+        httpx.get(f"http://127.0.0.1:{port}/hush?{port}")
+    assert reason(refused.value) == "Connection refused"
+    assert reason(ValueError("Ada Lovelace")) == "ValueError"
 
 
 def test_an_error_without_a_trace_has_its_type() -> None:

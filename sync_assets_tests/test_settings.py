@@ -33,12 +33,13 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def problems(environment: dict[str, str], **changes: str) -> tuple[str, ...]:
     with pytest.raises(SettingsError) as caught:
-        Settings.from_environment(environment | changes, needs=("d365", "campaign", "sftp"))
+        Settings.from_environment(environment | changes).require("d365", "campaign", "sftp")
     return caught.value.problems
 
 
 def test_all_of_it(environment: dict[str, str], tmp_path: Path) -> None:
-    settings = Settings.from_environment(environment, needs=("d365", "campaign", "sftp"))
+    settings = Settings.from_environment(environment)
+    settings.require("d365", "campaign", "sftp")
     assert settings.config == SANDBOX_CONFIG
     assert settings.ca_bundle == tmp_path / "ca.pem"
     assert not settings.autostart
@@ -77,7 +78,8 @@ def test_every_missing_variable_is_named_at_once() -> None:
 
 def test_each_system_is_asked_for_separately(environment: dict[str, str]) -> None:
     without_sftp = {name: value for name, value in environment.items() if "SFTP" not in name}
-    settings = Settings.from_environment(without_sftp, needs=("d365", "campaign"))
+    settings = Settings.from_environment(without_sftp)
+    settings.require("d365", "campaign")
     assert settings.campaign().client_id == "campaign-client"
     with pytest.raises(SettingsError, match="CAMPAIGN_SFTP_HOST is not set"):
         settings.sftp()
@@ -104,9 +106,9 @@ def test_a_blank_value_is_a_missing_one(environment: dict[str, str]) -> None:
         ("CAMPAIGN_URL", "https://mc.adobe.io/acme/campaign", "Leave out /campaign and what follows"),
         ("CAMPAIGN_SFTP_PORT", "0", "is no port"),
         ("CAMPAIGN_SFTP_PORT", "ssh", "is no port"),
-        ("CAMPAIGN_SFTP_PRIVATE_KEY", "/nowhere/key", "a file that is not there"),
-        ("SYNC_ASSETS_CA_BUNDLE", "/nowhere/ca.pem", "a file that is not there"),
-        ("SYNC_ASSETS_CONFIG", "/nowhere/sync_assets.yaml", "a file that is not there"),
+        ("CAMPAIGN_SFTP_PRIVATE_KEY", "/nowhere/key", "a file that is not there. Correct"),
+        ("SYNC_ASSETS_CA_BUNDLE", "/nowhere/ca.pem", "a file that is not there (/nowhere/ca.pem)"),
+        ("SYNC_ASSETS_CONFIG", "/nowhere/sync_assets.yaml", "a file that is not there (/nowhere/sync_assets.yaml)"),
         ("SYNC_ASSETS_AUTOSTART", "maybe", "Write 1 or 0"),
         ("SYNC_ASSETS_LEDGER_URL", "postgresql://u:hunter2@h/db", "Write sqlite:///<path> or postgresql+psycopg://"),
     ],
@@ -120,7 +122,7 @@ def test_what_is_wrong_is_told_by_name(environment: dict[str, str], name: str, v
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "[::1]"])
 def test_plain_http_is_for_this_machine_only(environment: dict[str, str], host: str) -> None:
-    settings = Settings.from_environment(environment | {"D365_URL": f"http://{host}:8000"}, needs=("d365",))
+    settings = Settings.from_environment(environment | {"D365_URL": f"http://{host}:8000"})
     assert settings.d365().url == f"http://{host}:8000"
 
 

@@ -13,7 +13,7 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 
 from sync_assets.config_alerts import Alerts, Email
-from sync_assets.errors import SyncAssetsError
+from sync_assets.errors import SyncAssetsError, reason
 from sync_assets.runtime import Runtime
 from sync_assets.settings import AlertSettings
 
@@ -70,7 +70,7 @@ def send_webhook(settings: AlertSettings, context: ssl.SSLContext, text: str) ->
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise NotTold(
-            f"The webhook cannot be reached ({type(error).__name__}).",
+            f"The webhook cannot be reached ({reason(error)}).",
             "Check SYNC_ASSETS_ALERT_WEBHOOK, and the network; SYNC_ASSETS_CA_BUNDLE for an authority of your own.",
         ) from None
     if answer.status_code == 429 or answer.status_code >= 500:
@@ -110,12 +110,12 @@ def send_email(email: Email, settings: AlertSettings, context: ssl.SSLContext, s
         raise NotTold(f"{where} refused all recipients.", "Check `alerts.email.to`.") from None
     except ssl.SSLError as error:
         raise NotTold(
-            f"{where} has no certificate that is trusted ({getattr(error, 'verify_message', type(error).__name__)}).",
+            f"{where} has no certificate that is trusted ({reason(error)}).",
             "Name the issuing authority's PEM file in SYNC_ASSETS_CA_BUNDLE, or correct host, port and `security`.",
         ) from None
     except (OSError, smtplib.SMTPException) as error:
         raise NotTold(
-            f"{where} cannot be reached ({type(error).__name__}).", "Check host and port of `alerts.email`."
+            f"{where} cannot be reached ({reason(error)}).", "Check host and port of `alerts.email`."
         ) from None
 
 

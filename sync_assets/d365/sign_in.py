@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
+from sync_assets.errors import reason
 from sync_assets.http import CachedTokens, HttpError, SignInRefused
 
 TIMEOUT = (15.0, 30.0)
@@ -71,7 +72,7 @@ def entra_tokens(
             ) from error
         except requests.RequestException as error:
             raise HttpError(
-                f"The sign-in host {authority} cannot be reached ({type(error).__name__}).",
+                f"The sign-in host {authority} cannot be reached ({reason(error)}).",
                 "Check D365_AUTHORITY, the network, and SYNC_ASSETS_CA_BUNDLE for a private certificate.",
             ) from error
         except MsalError as error:

@@ -33,6 +33,14 @@ class Ledger(Captures, Claims, Holds, OptOuts, OptOutFiles, Rebuilds, Replays, R
     within seconds, since leases are measured by them.
     """
 
+    made = False
+    """There was none at this URL before."""
+
+    @property
+    def where(self) -> str:
+        """For people: the file, or host and database. No password."""
+        return self._database.location
+
     @classmethod
     def open(cls, url: str, *, clock: Clock = _utc_now) -> Self:
         """Open the ledger at an SQLAlchemy URL, `sqlite:///path` or `postgresql+psycopg://...`.
@@ -42,11 +50,13 @@ class Ledger(Captures, Claims, Holds, OptOuts, OptOutFiles, Rebuilds, Replays, R
         """
         database = Database(url)
         try:
-            migrate(database)
+            made = migrate(database)
         except BaseException:
             database.close()
             raise
-        return cls(database, clock)
+        ledger = cls(database, clock)
+        ledger.made = made
+        return ledger
 
     def close(self) -> None:
         """Leaves nothing of erased payloads in SQLite's file, as long as that is of a moderate size."""

@@ -11,12 +11,12 @@ VERSION_TABLE = "sync_schema"  # not Alembic's default: Dagster's storage in the
 _LOCK = 7_305_808_869_231_650_145  # any number, as long as nobody else uses it
 
 
-def migrate(database: Database) -> None:
-    """LedgerError if the ledger was written by a newer version of this program."""
+def migrate(database: Database) -> bool:
+    """Whether there was no ledger before. LedgerError if the ledger was written by a newer version of this program."""
     with database.read() as connection:
         if _revision(connection) == HEAD:
-            return  # the usual case, and quick: Alembic is not even imported
-    database.write(lambda connection: _upgrade(connection, database))
+            return False  # the usual case, and quick: Alembic is not even imported
+    return database.write(lambda connection: _upgrade(connection, database))
 
 
 def _revision(connection: Connection) -> str | None:
@@ -25,13 +25,13 @@ def _revision(connection: Connection) -> str | None:
     return connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar()  # noqa: S608 - constant
 
 
-def _upgrade(connection: Connection, database: Database) -> None:
+def _upgrade(connection: Connection, database: Database) -> bool:
     """In the writing transaction: the second of two processes waits here, then finds nothing to do."""
     if not database.sqlite:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
     stored = _revision(connection)
     if stored == HEAD:
-        return
+        return False
     from alembic import command, config, script  # noqa: PLC0415 - slow to import, hardly ever needed
 
     settings = config.Config()
@@ -46,3 +46,4 @@ def _upgrade(connection: Connection, database: Database) -> None:
     settings.attributes["connection"] = connection
     settings.attributes["version_table"] = VERSION_TABLE
     command.upgrade(settings, HEAD)
+    return stored is None

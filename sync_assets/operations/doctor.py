@@ -29,7 +29,7 @@ from sync_assets.operations.doctor_volume import volume_lines
 from sync_assets.operations.line import Line, failed
 from sync_assets.opt_out.names import active
 from sync_assets.runtime import Runtime
-from sync_assets.settings import SettingsError
+from sync_assets.settings import SettingsError, System
 
 
 def examine(runtime: Runtime) -> list[Line]:
@@ -54,17 +54,13 @@ def examine(runtime: Runtime) -> list[Line]:
 
 
 def _environment(runtime: Runtime) -> list[Line]:
-    problems: list[str] = []
-    needed = [runtime.settings.d365, runtime.settings.campaign]
+    needed: list[System] = ["d365", "campaign"]
     if runtime.config.opt_out.direction in ("campaign_to_d365", "bidirectional") or runtime.config.logs.export:
-        needed.append(runtime.settings.sftp)  # type: ignore[arg-type]
-    for settings in needed:
-        try:
-            settings()
-        except SettingsError as error:
-            problems += error.problems
-    if problems:
-        return [Line("fail", "environment", problem) for problem in problems]
+        needed.append("sftp")
+    try:
+        runtime.settings.require(*needed)
+    except SettingsError as error:
+        return failed("environment", error)
     return [Line("ok", "environment", "all variables are set")]
 
 
@@ -99,7 +95,7 @@ def _alerts(runtime: Runtime) -> list[Line]:
 
     names = channels(runtime.config.alerts)
     if not names:
-        return [Line("ok", "alerts", "nobody is told of trouble: there is no `alerts` in the configuration")]
+        return [Line("ok", "alerts", "the configuration has no `alerts`, so nobody is told of trouble")]
     try:
         address = runtime.settings.alerts().webhook
     except SettingsError as error:

@@ -65,6 +65,7 @@ def verify(runtime: Runtime, given: str) -> dict[str, Any]:
         "held_since": iso(since) if since else None,
         "d365": _answered(found.d365),
         "campaign": {**_answered(found.campaign), "not_seen": _not_seen(found)},
+        "resources": {table.table: table.resource for table in runtime.config.tables},
         "ledger": _ledger(found),
     }
 
@@ -142,12 +143,14 @@ def show_whereabouts(document: dict[str, Any]) -> None:
         found, errors = document[system]["found"], document[system]["errors"]
         for table, ids in found.items():
             more = f" and {len(ids) - LISTED:,} more" if len(ids) > LISTED else ""
-            typer.echo(f"{name}: still there: {table} {', '.join(ids[:LISTED])}{more}")
+            there = document["resources"].get(table, table) if system == "campaign" else table
+            typer.echo(f"{name}: still there: {there} {', '.join(ids[:LISTED])}{more}")
         if not found and not errors:
             typer.echo(f"{name}: gone")
     for table, ids in document["campaign"]["not_seen"].items():
+        there = document["resources"].get(table, table)
         typer.echo(
-            f"Campaign: {_records(len(ids))} of {table} that it once took are not to be seen: deleted, or hidden since "
+            f"Campaign: {_records(len(ids))} of {there} that it once took are not to be seen: deleted, or hidden since "
             "their parent is gone. Make sure in Campaign."
         )
     ledger = document["ledger"]

@@ -39,6 +39,7 @@ class Planned:
 
 def plan(runtime: Runtime) -> Planned:
     """Rehearses a sync of all mapped tables. Raises SyncAssetsError as `sync` would meet it, nothing being written."""
+    runtime.settings.require("d365", "campaign")
     with scratch_ledger(runtime.settings.ledger_url) as ledger:
         paused = _end_maintenance(ledger)
         planned = asyncio.run(_Plan(replace(runtime, _ledger=ledger), ledger).run())

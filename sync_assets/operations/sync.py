@@ -55,6 +55,7 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
     if error := unknown_tables(runtime, only):
         raise error
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
+    runtime.settings.require("d365", "campaign")
     runtime.ledger  # noqa: B018  an unusable ledger is told before anything else
     with nullcontext(instance) if instance else dagster_instance() as opened:
         release_dead(runtime.ledger)

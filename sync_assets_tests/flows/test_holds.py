@@ -232,7 +232,7 @@ def test_the_command_line(house: House) -> None:
 
     status, output, _ = house.program.run("hold", "verify", house.ada)
     assert status == 1
-    assert f"Campaign: still there: contact {house.ada}" in output
+    assert f"Campaign: still there: profile {house.ada}" in output
     assert f"Dynamics 365: still there: new_order {house.adas_order}" in output
     house.privacy_delete()
     status, document = house.program.json("hold", "verify", house.ada)

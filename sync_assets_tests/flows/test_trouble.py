@@ -57,13 +57,16 @@ CASES: dict[str, tuple[Spoil, str]] = {
 }
 
 
+MADE = "A new, empty ledger was made: "
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_sync_says_what_is_wrong_and_writes_nothing(program: Program, case: str) -> None:
     spoil, says = CASES[case]
     spoil(program)
     status, output, errors = program.run("sync")
     assert status == 1, (output, errors)
-    told = [line for line in errors.splitlines() if line.startswith("sync-assets: ")]
+    told = [line for line in errors.splitlines() if line.startswith("sync-assets: ") and MADE not in line]
     assert any(says in line for line in told), errors
     assert len(told) <= 2, told
     assert "Traceback" not in errors
@@ -99,6 +102,24 @@ def test_doctor_notices_that_the_key_identifies_nothing_and_counts_its_question(
     assert "Make externalId an identification key of profile" in failed["message"]
     assert program.sandbox.admin.engine_calls() == calls(read=1)
     assert program.json("status")[1]["engine_calls"] == calls(insert=50, read=1)
+
+
+def test_what_both_systems_lack_is_told_at_once(program: Program) -> None:
+    lacking = ("D365_CLIENT_ID", "D365_CLIENT_SECRET", "CAMPAIGN_URL", "CAMPAIGN_SCOPES")
+    env(**dict.fromkeys(lacking, ""))(program)
+    for command in ("sync", "plan"):
+        status, output, errors = program.run(command)
+        assert (status, output) == (1, "")
+        assert errors.splitlines() == [
+            f"sync-assets: {name} is not set. Set it in the environment." for name in lacking
+        ]
+
+
+def test_a_ledger_that_is_made_is_told_since_its_url_may_be_mistyped(program: Program) -> None:
+    for name in ("ledger.db", "legder.db"):
+        program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{program.home / name}"
+        assert program.run("status")[2].strip() == f"sync-assets: {MADE}{program.home / name}"
+        assert program.run("status")[2] == ""
 
 
 def test_an_unknown_table_is_named(program: Program) -> None:

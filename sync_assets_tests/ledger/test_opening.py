@@ -28,8 +28,10 @@ SECRET = "correct-horse"
 
 def test_a_ledger_is_made_where_there_is_none_and_found_again(new_url: str) -> None:
     with Ledger.open(new_url) as ledger:
+        assert ledger.made
         capture(ledger, row("anna"))
     with Ledger.open(new_url) as ledger:
+        assert not ledger.made
         assert len(stored(ledger)) == 1
 
 
