@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -17,6 +18,11 @@ __all__ = ["postgres"]
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors: much of a test's time it waits for processes of its own."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_configure() -> None:
+    """A shell that starts us in the background may ignore Ctrl-C for us, which the programs under test would inherit."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 SandboxFactory = Callable[..., SandboxProcess]

