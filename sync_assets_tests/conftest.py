@@ -21,7 +21,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure() -> None:
-    """A shell that starts us in the background may ignore Ctrl-C for us, which the programs under test would inherit."""
+    """A shell that starts us in the background may ignore Ctrl-C for us, and programs under test would inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -21,9 +21,8 @@ from sqlalchemy.engine import make_url
 from sync_assets.ledger import Ledger
 from sync_assets_tests.postgres import running_server
 
-
 POSTGRES = {"shared_buffers": "1GB", "max_wal_size": "4GB"}
-"""Its defaults, 128 MB and 1 GB, are those of a machine of 2005. A service that is rented has a quarter of its memory as
+"""Its defaults, 128 MB and 1 GB, suit a small machine. A rented service has a quarter of its memory as
 shared buffers, and room for more of the log before it writes everything back."""
 
 
