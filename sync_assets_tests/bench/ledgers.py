@@ -1,6 +1,6 @@
 """Ledgers for measured runs: empty ones and copies of filled ones, in SQLite and in PostgreSQL.
 
-PostgreSQL is the server of the tests (postgres.py), but it syncs to disk, and has the memory that speed.md gave it.
+PostgreSQL is the server of the tests (postgres.py) with its default settings, so it syncs to disk.
 """
 
 from __future__ import annotations
@@ -21,10 +21,6 @@ from sqlalchemy.engine import make_url
 from sync_assets.ledger import Ledger
 from sync_assets_tests.postgres import running_server
 
-POSTGRES = {"shared_buffers": "1GB", "max_wal_size": "4GB"}
-"""Its defaults, 128 MB and 1 GB, suit a small machine. A rented service has a quarter of its memory as
-shared buffers, and room for more of the log before it writes everything back."""
-
 
 class Ledgers(Protocol):
     """One kind of database. URLs are SQLAlchemy's."""
@@ -37,6 +33,10 @@ class Ledgers(Protocol):
 
     def copy(self, url: str) -> str:
         """A copy of a ledger that nobody has open."""
+        ...
+
+    def tidy(self, url: str) -> None:
+        """What the database does by itself within minutes: what a benchmark has just left behind is cleared away."""
         ...
 
     def drop(self, url: str) -> None: ...
@@ -65,6 +65,9 @@ class SqliteLedgers:
         copied = self._file()
         shutil.copyfile(url.removeprefix("sqlite:///"), copied)
         return f"sqlite:///{copied}"
+
+    def tidy(self, url: str) -> None:
+        """Nothing: SQLite reuses what is free and keeps no versions."""
 
     def drop(self, url: str) -> None:
         for end in ("", "-wal", "-shm"):
@@ -105,7 +108,17 @@ class PostgresLedgers:
         return url
 
     def copy(self, url: str) -> str:
-        return self._create(make_url(url).database)
+        copied = self._create(make_url(url).database)
+        with self._connection() as connection:
+            connection.execute("CHECKPOINT")  # else it comes while a run is measured
+        return copied
+
+    def tidy(self, url: str) -> None:
+        """Autovacuum looks once a minute."""
+        with psycopg.connect(
+            make_url(url).set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True
+        ) as connection:
+            connection.execute("VACUUM ANALYZE")
 
     def drop(self, url: str) -> None:
         with self._connection() as connection:
@@ -128,5 +141,5 @@ def sqlite_ledgers() -> Iterator[Ledgers]:
 
 @contextmanager
 def postgres_ledgers() -> Iterator[Ledgers]:
-    with contextmanager(running_server)(POSTGRES) as server, server.database() as admin:
+    with contextmanager(running_server)({}) as server, server.database() as admin:
         yield PostgresLedgers(admin)

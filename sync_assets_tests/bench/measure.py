@@ -101,6 +101,7 @@ def rounds(contenders: Contenders, repeat: int, say: Callable[[str], None]) -> d
         for name, run in contenders.items():
             if name in failed:
                 continue
+            os.sync()  # what the last one left to be written does not hold up the next
             try:
                 done = run()
             except BenchError as error:

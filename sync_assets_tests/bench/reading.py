@@ -49,6 +49,7 @@ def noop(stage: Stage) -> Report:
         done[ledgers.name] = ledgers.fresh()
         stage.capture(ledgers, done[ledgers.name], rows)
         run(module("jobs", "acknowledge", done[ledgers.name]))
+        ledgers.tidy(done[ledgers.name])
         runs[ours(ledgers)] = lambda one=ledgers: _first_load(stage, one)
         runs[again(ledgers)] = lambda one=ledgers: stage.on_copy(
             one, done[one.name], lambda ledger: _second_read(stage, one, ledger)
