@@ -25,13 +25,15 @@ from sync_assets.ingress.push import PushResult
 from sync_assets.ingress.shown import campaign_key, d365_key
 from sync_assets.ingress.unknown_codes import unknown_codes_warning
 from sync_assets.ledger import InMaintenance
-from sync_assets.partitions import TABLE_TAG, daily
+from sync_assets.partitions import CHANGES_TAG, TABLE_TAG, daily
 from sync_assets.run_errors import told
 from sync_assets.runtime import Runtime
 
 GUARD_CHECK = "no_deletion_is_held_back"
 FRESH = timedelta(hours=3)
 """The change sensor confirms today's partition at least hourly, changes or not (see sensors.py)."""
+CHANGES_SECONDS = 60.0
+"""How long a run that follows the feeds sends: nothing is captured meanwhile. Runs of the backlog send the rest."""
 
 
 def table_assets(config: TableConfig, runtime: Runtime) -> list[dg.AssetsDefinition]:
@@ -140,7 +142,8 @@ def _pushed(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
         with told(runtime, context, f"push of {config.table}") as failed:
             check_not_paused(runtime, config)
             guardrails.check_limits(runtime, config, reading=False)
-            done = interruptible.run(push_table(runtime, config, days))
+            seconds = CHANGES_SECONDS if CHANGES_TAG in context.run.tags else None
+            done = interruptible.run(push_table(runtime, config, days, seconds))
             notes = [
                 guardrails.check_personal_data(runtime, config, done.resource),
                 guardrails.engine_budget(runtime, config),

@@ -68,8 +68,11 @@ def _same_types(ledger: Ledger, config: TableConfig, ready: Ready) -> list[Findi
     return findings
 
 
-async def push_table(runtime: Runtime, config: TableConfig, days: tuple[date, date] | None = None) -> Pushed:
-    """Sends what is pending of the table, of the days given (both included) or of all. D365 may be out of reach."""
+async def push_table(
+    runtime: Runtime, config: TableConfig, days: tuple[date, date] | None = None, seconds: float | None = None
+) -> Pushed:
+    """Sends what is pending of the table, of the days given (both included) or of all, for so many seconds at most.
+    D365 may be out of reach."""
     async with runtime.campaign() as campaign:
         resource = await campaign.resource(config.api, config.resource)
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
@@ -88,6 +91,7 @@ async def push_table(runtime: Runtime, config: TableConfig, days: tuple[date, da
             concurrency=runtime.config.guardrails.concurrency,
             calls_left=lambda: runtime.calls_left,
             progress=lambda done: runtime.progress(f"sending {config.table}", done),
+            seconds=seconds,
         )
         runtime.calls.update(result.calls)
         return Pushed(resource, findings, result)

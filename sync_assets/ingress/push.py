@@ -58,18 +58,20 @@ async def push(
     calls_left: CallsLeft = lambda: None,
     progress: Callable[[int], None] | None = None,
     stop: asyncio.Event | None = None,
+    seconds: float | None = None,
 ) -> PushResult:
     """Sends what is pending of a table until nothing more can be sent now.
 
     owner: a name for this worker that no other one ever has. days: only records of these days, both included.
     calls_left: engine calls that may still be made as the ledger counts them, None without a limit; asked again each
     time that calls were counted there, since other pushes draw on the same budget.
-    progress: told now and then how many records are done or refused. stop: set it to end early.
+    progress: told now and then how many records are done or refused. stop: set it to end early. seconds: after these
+    no further request is sent, and the push ends without `stopped`.
     An unreachable, refusing or throttling Campaign ends the push with `stopped`, too, and does not raise; a ledger that
     fails does (LedgerError).
     """
     holding = Holding(ledger, target.table, owner, lease_seconds, days, target.opt_outs)
-    return await _Push(holding, client, target, concurrency, calls_left, progress).run(stop)
+    return await _Push(holding, client, target, concurrency, calls_left, progress).run(stop, seconds)
 
 
 class _Stopped(Exception):
@@ -108,12 +110,12 @@ class _Push:
 
     # --- the whole ----------------------------------------------------------------------------------------------------
 
-    async def run(self, stop: asyncio.Event | None) -> PushResult:
+    async def run(self, stop: asyncio.Event | None, seconds: float | None) -> PushResult:
         started = time.monotonic()
         self._tell()
         feeder = asyncio.create_task(self._feed())
         workers = [asyncio.create_task(self._work()) for _ in range(self._concurrency)]
-        helpers = [self._holding.keep_settling(self._tell), self._holding.keep_leases(), self._heed(stop)]
+        helpers = [self._holding.keep_settling(self._tell), self._holding.keep_leases(), self._heed(stop, seconds)]
         tasks = [asyncio.create_task(helper) for helper in helpers]
         waiting = {feeder, *workers, *tasks}
         try:
@@ -162,10 +164,13 @@ class _Push:
         self._runs_low.set()
         self._holding.idle.set()
 
-    async def _heed(self, stop: asyncio.Event | None) -> None:
-        if stop:
-            await stop.wait()
+    async def _heed(self, stop: asyncio.Event | None, seconds: float | None) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await (stop or asyncio.Event()).wait()
             self._stop("It was asked to stop.")
+        except TimeoutError:
+            self._end()
         await asyncio.Event().wait()
 
     def _tell(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from sync_assets.ingress.spread import BACKLOG_TAG
 from sync_assets.ingress.workers import is_dead
 from sync_assets.partitions import under_way_tag
 
@@ -19,9 +20,12 @@ _UNDER_WAY = [
 ]
 
 
-def under_way(instance: dg.DagsterInstance, table: str) -> bool:
-    """Is a run of this table queued or running? Ends those whose process was killed."""
-    return bool(end_killed(instance, table))
+def under_way(instance: dg.DagsterInstance, table: str, *, capturing: bool = False) -> bool:
+    """Is a run of this table queued or running? Ends those whose process was killed.
+
+    capturing: one that may capture it. Those that work off a backlog do not, and may take days.
+    """
+    return any(not (capturing and BACKLOG_TAG in run.tags) for run in end_killed(instance, table))
 
 
 def end_killed(instance: dg.DagsterInstance, table: str) -> list[dg.DagsterRun]:

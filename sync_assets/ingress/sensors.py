@@ -21,7 +21,7 @@ from sync_assets.ingress.checks import ledger_results
 from sync_assets.ingress.runs import under_way
 from sync_assets.ingress.spread import BACKLOG_TAG, most_runs, spread
 from sync_assets.ingress.watch import Watcher
-from sync_assets.partitions import range_tags, table_tags, today
+from sync_assets.partitions import CHANGES_TAG, range_tags, table_tags, today
 from sync_assets.runtime import Runtime
 
 HOLD_SECONDS = 9.5
@@ -66,7 +66,7 @@ def changes_sensor(
         while True:
             paused = runtime.ledger.in_maintenance()
             going = [config for config in tables if config.table not in paused]
-            idle = [config for config in going if not under_way(context.instance, config.table)]
+            idle = [config for config in going if not under_way(context.instance, config.table, capturing=True)]
             changed = watchers[0].look(idle) | (remapped & {config.table for config in idle})
             looked |= {config.table for config in idle}
             pause = LOOK_SECONDS * max(1, len(tables) / 2)
@@ -133,7 +133,7 @@ def _capture_and_push(tables: Sequence[TableConfig]) -> dg.RunRequest:
         partition_key=today(),
         asset_selection=[key for config in tables for key in (d365_key(config), campaign_key(config))],
         asset_check_keys=[key for config in tables for key in run_checks(config)],
-        tags=table_tags(*(config.table for config in tables)),
+        tags={**table_tags(*(config.table for config in tables)), CHANGES_TAG: "yes"},
     )
 
 

@@ -115,6 +115,15 @@ def test_on_aws_no_backlog_keeps_others_from_running() -> None:
     assert tables * limit["limit"] + tables <= runs["max_concurrent_runs"]
 
 
+@pytest.mark.parametrize("file", [PACKAGED, ROOT / "dagster.yaml"], ids=["packaged", "project"])
+def test_on_one_machine_backlogs_leave_room_for_a_run_of_changes(file: Path) -> None:
+    runs = read(file)["concurrency"]["runs"]
+    queue = RunQueueConfig(runs["max_concurrent_runs"], runs["tag_concurrency_limits"])
+    [limit] = runs["tag_concurrency_limits"]
+    assert "value" not in limit  # of all tables together
+    assert permitted(queue, "contact") == limit["limit"] < runs["max_concurrent_runs"]
+
+
 def test_the_workspace_names_the_code_location_of_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     file = DEPLOY / "workspace.yaml"
     monkeypatch.setenv("DAGSTER_CODE_LOCATION_HOST", "code")

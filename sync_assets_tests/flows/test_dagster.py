@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import pytest
 
-from sync_assets.ingress import sensors, spread, watch
+from sync_assets.ingress import assets, sensors, spread, watch
 from sync_assets.ingress.asking import Asked, ask_again
 from sync_assets.operations.instance import dagster_instance
 from sync_assets.partitions import RANGE_END, RANGE_START, TABLE_TAG, table_tags, today
@@ -131,6 +131,33 @@ def test_while_a_run_is_under_way_nobody_asks_for_another(captured: Orchestra, s
     assert captured.asked("backlog")
 
 
+def test_while_a_backlog_is_worked_off_changes_are_captured_and_sent(captured: Orchestra) -> None:
+    [backlog] = captured.asked("backlog")
+    captured.instance.add_run(
+        dg.DagsterRun("backlog", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED, tags=backlog.tags)
+    )
+    captured.program.sandbox.admin.change("contact", 1, jobtitle="At once")
+    [request] = captured.asked("d365_changes")
+    assert captured.execute(request).metadata(PROFILE, today())["inserted"] == 1
+    assert sum(captured.pending.values()) == N - 1
+    captured.later("backlog", hours=1)
+    assert not captured.asked("backlog")
+
+
+def test_a_run_of_changes_leaves_to_the_backlog_what_it_does_not_send_in_its_time(
+    captured: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assets, "CHANGES_SECONDS", 0.0)
+    captured.program.sandbox.admin.change("contact", 20, jobtitle="Of today")
+    [request] = captured.asked("d365_changes")
+    run = captured.execute(request)
+    assert run.success
+    assert (run.metadata(PROFILE, today())["inserted"], run.metadata(PROFILE, today())["backlog"]) == (0, N)
+    captured.settle()
+    captured.program.assert_in_step()
+    assert captured.program.sandbox.admin.engine_calls() == calls(insert=N)
+
+
 def test_a_run_that_fails_is_asked_for_more_and_more_rarely(orchestra: Orchestra) -> None:
     orchestra.program.sandbox.admin.post("/d365/tracking", {"table": "contact", "enabled": False})
     [request] = orchestra.asked("d365_changes")
@@ -216,7 +243,7 @@ def on_postgres(orchestra: Orchestra, postgres: PostgresServer, monkeypatch: pyt
 def test_a_large_backlog_is_split_into_several_runs_of_like_size(on_postgres: Orchestra) -> None:
     before = on_postgres.pending
     requests = on_postgres.asked("backlog")
-    assert len(requests) == 4
+    assert len(requests) == 3
     assert {request.tags["sync/backlog"] for request in requests} == {"contact"}
     sent: list[int] = []
     for request in requests:
@@ -248,9 +275,9 @@ def test_of_a_heavy_day_no_more_runs_are_asked_for_than_the_queue_permits_and_no
     on_postgres.program.sandbox.admin.change("contact", N, jobtitle="All on one day")
     on_postgres.capture()
     requests = on_postgres.asked("backlog")
-    most = on_postgres.instance.get_concurrency_config().run_queue_config
-    assert most
-    assert [request.partition_key for request in requests] == [today()] * most.max_concurrent_runs
+    most = spread.permitted(on_postgres.instance.get_concurrency_config().run_queue_config, "contact")
+    assert most > 1
+    assert [request.partition_key for request in requests] == [today()] * most
     started = [
         dg.DagsterRun("one_of_them", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED, tags=request.tags)
         for request in requests
@@ -261,7 +288,7 @@ def test_of_a_heavy_day_no_more_runs_are_asked_for_than_the_queue_permits_and_no
         on_postgres.later("backlog", hours=1)
         assert not on_postgres.asked("backlog")
         on_postgres.instance.delete_run(run.run_id)
-    assert len(on_postgres.asked("backlog")) == most.max_concurrent_runs
+    assert len(on_postgres.asked("backlog")) == most
 
 
 def test_a_backlog_that_does_not_move_is_waited_for(captured: Orchestra) -> None:

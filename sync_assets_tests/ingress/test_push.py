@@ -558,6 +558,21 @@ async def test_a_push_that_is_asked_to_stop_ends_with_what_it_has(bench: Bench):
     assert bench.counts().leased == 0
 
 
+async def test_a_push_whose_time_is_up_ends_in_order_and_leaves_the_rest(bench: Bench):
+    payloads = people(400)
+    bench.capture(payloads)
+    bench.admin.latency("campaign", 300)
+    result = await bench.push(seconds=0.5, concurrency=8)
+    assert result.stopped is None
+    assert 0 < bench.counts().synced == result.inserted < 400
+    assert bench.counts().leased == 0
+    bench.admin.latency("campaign", 0)
+    rest = await bench.push(seconds=600)
+    assert result.inserted + rest.inserted == 400
+    assert dict(result.calls + rest.calls) == calls(insert=400)
+    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
+
+
 # --- several at once, and kills ---
 
 
