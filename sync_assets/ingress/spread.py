@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dagster._core.run_coordinator.queued_run_coordinator import RunQueueConfig
 
 BACKLOG_TAG = "sync/backlog"
-"""On each run that the backlog sensor asks for: the table. What `dagster.yaml` limits."""
+"""On each run that only sends what is pending of a table: which one. What `dagster.yaml` limits."""
 RECORDS_PER_RUN = 25_000
 """About half a minute to some minutes of sending: a run for fewer records would mostly start and stop."""
 MOST_RUNS = 4

@@ -21,6 +21,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.assets import campaign_key, d365_key, table_assets
 from sync_assets.ingress.preflight import CHECKS, findings_of
 from sync_assets.ingress.runs import WORKER_TAG, end_killed
+from sync_assets.ingress.spread import BACKLOG_TAG
 from sync_assets.ingress.target import CONTACT
 from sync_assets.ingress.workers import release_dead, worker_id
 from sync_assets.operations.instance import dagster_instance
@@ -166,8 +167,9 @@ def run_flow(
     selection: list[dg.AssetKey],
     where: dict[str, Any],
 ) -> None:
-    """One Dagster run of a table."""
-    execute(runtime, instance, _assets(runtime), selection, where, table_tags(config.table))
+    """One Dagster run of a table. One that only sends does not keep sensors from following the table's changes."""
+    sends_only = {BACKLOG_TAG: config.table} if selection == [campaign_key(config)] else {}
+    execute(runtime, instance, _assets(runtime), selection, where, table_tags(config.table) | sends_only)
 
 
 def execute(

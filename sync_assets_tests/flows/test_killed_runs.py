@@ -8,7 +8,9 @@ from pathlib import Path
 import dagster as dg
 
 from sync_assets.ingress.runs import WORKER_TAG, under_way
+from sync_assets.ingress.spread import BACKLOG_TAG
 from sync_assets.partitions import TABLE_TAG
+from sync_assets_tests.flows.orchestra import Run
 from sync_assets_tests.program import Program
 
 
@@ -29,6 +31,16 @@ def test_a_killed_sync_leaves_no_run_that_stands_as_started(program: Program) ->
         killed = instance.get_run_by_id(run.run_id)
         assert killed is not None
         assert killed.status is dg.DagsterRunStatus.FAILURE
+
+
+def test_of_a_sync_only_the_run_that_captures_keeps_sensors_from_it(program: Program) -> None:
+    status, _, errors = program.run("sync")
+    assert status == 0, errors
+    with dg.DagsterInstance.from_config(program.env["DAGSTER_HOME"]) as instance:
+        runs = instance.get_runs(ascending=True)
+        made = [Run(instance, run.run_id, run.is_success).steps for run in runs]
+    assert made == [{"d365__contact", "campaign__profile"}, {"campaign__profile"}]
+    assert [BACKLOG_TAG in run.tags for run in runs] == [False, True]
 
 
 def test_after_a_sync_no_file_of_its_home_holds_what_a_contact_holds(program: Program) -> None:
