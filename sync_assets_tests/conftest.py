@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -23,6 +24,15 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_configure() -> None:
     """A shell that starts us in the background may ignore Ctrl-C for us, and programs under test would inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module")
+def no_collection() -> Iterator[None]:
+    """For answers nested too deeply: what is collected there, of whatever test, cannot finalize."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 SandboxFactory = Callable[..., SandboxProcess]

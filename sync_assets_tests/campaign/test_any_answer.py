@@ -6,6 +6,7 @@ import json
 from typing import Any, get_args
 
 import httpx
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,8 @@ from sync_assets.campaign.times import moment
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http import Answer
 from sync_assets_tests.foreign import PEOPLE, assert_no_people, bodies, documents, objects
+
+pytestmark = pytest.mark.usefixtures("no_collection")
 
 statuses = st.sampled_from([200, 204, 302, 400, 401, 403, 404, 429, 500, 503]) | st.integers(200, 599)
 PAYLOAD = json.dumps({"lastName": PEOPLE[0], "email": PEOPLE[1], "phone": PEOPLE[2]})

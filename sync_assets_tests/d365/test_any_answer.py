@@ -20,6 +20,8 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.http import Answer, HttpError
 from sync_assets_tests.foreign import DEEP, PEOPLE, assert_no_people, bodies, documents, objects, scalars
 
+pytestmark = pytest.mark.usefixtures("no_collection")
+
 PARSER = PageParser(
     {
         "contactid": "guid",

@@ -240,6 +240,7 @@ class TestCommandLine:
             ("contact", "--to", "2026-02-30"): "`--to 2026-02-30` is not a day. Write it as 2026-11-24.",
             ("contact", "--from", "2026-11-24", "--to", "2026-11-01"): "2026-11-24 is after 2026-11-01. --from is",
         }
+        assert program.run("status")[0] == 0  # makes the ledger, and says so
         for arguments, told in cases.items():
             status, output, errors = program.run("replay", *arguments)
             assert (status, output) == (1, "")
