@@ -20,7 +20,7 @@ from typing import Any
 
 Row = dict[str, Any]
 
-SPREAD_DAYS = 60
+SPREAD_DAYS = 30
 """`modifiedon` lies within so many days before `until`."""
 
 GENDER = {1: "Male", 2: "Female"}

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import dagster as dg
 import pytest
 
+from sync_assets.ingress import sensors
 from sync_assets.ingress.capture import CaptureResult
 from sync_assets.ingress.runs import WORKER_TAG
 from sync_assets.ledger import Replay
@@ -209,7 +210,10 @@ def test_a_mapping_that_changes_while_days_are_replayed_reads_the_whole_table(sy
     synced.assert_in_step()
 
 
-def test_the_change_sensor_asks_for_a_run_that_goes_on_with_a_replay(synced: Program) -> None:
+def test_the_change_sensor_asks_for_a_run_that_goes_on_with_a_replay(
+    synced: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
     with dg.DagsterInstance.from_config(synced.env["DAGSTER_HOME"]) as instance:
         orchestra = Orchestra(synced, instance)
         orchestra.runtime.ledger.ask_for_replay("contact", date.min, date.max, resend=True)

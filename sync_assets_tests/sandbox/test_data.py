@@ -43,12 +43,12 @@ def test_every_row_has_the_same_columns() -> None:
     assert len({tuple(row) for row in SAMPLE}) == 1
 
 
-def test_modification_times_spread_over_sixty_days_before_the_given_point() -> None:
+def test_modification_times_spread_over_thirty_days_before_the_given_point() -> None:
     times = [row["modifiedon"] for row in SAMPLE]
     assert all(TIME.fullmatch(value) for value in times)
-    assert min(times) >= (UNTIL - timedelta(days=60)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert min(times) >= (UNTIL - timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:%SZ")
     assert max(times) < UNTIL.strftime("%Y-%m-%dT%H:%M:%SZ")
-    assert len({value[:10] for value in times}) == 60
+    assert len({value[:10] for value in times}) == 30
     assert all(row["createdon"] <= row["modifiedon"] for row in SAMPLE)
 
 
