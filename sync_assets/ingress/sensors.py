@@ -18,7 +18,7 @@ from sync_assets.config import TableConfig
 from sync_assets.ingress.asking import Asked, ask_again
 from sync_assets.ingress.assets import campaign_key, d365_key, run_checks
 from sync_assets.ingress.checks import ledger_results
-from sync_assets.ingress.runs import under_way
+from sync_assets.ingress.runs import end_killed, under_way
 from sync_assets.ingress.spread import BACKLOG_TAG, most_runs, spread
 from sync_assets.ingress.watch import Watcher
 from sync_assets.partitions import CHANGES_TAG, range_tags, table_tags, today
@@ -215,12 +215,15 @@ def backlog_sensor(
             if config.table in paused:
                 continue
             pending = runtime.ledger.pending_days(config.table)
-            left = sum(count for _, count in pending)
-            if not left:
+            if not pending:
                 asked.pop(config.table, None)
                 continue
-            if under_way(context.instance, config.table):
+            runs = end_killed(context.instance, config.table)
+            if runs:  # one that follows the changes sends those of today, and of no other day
+                pending = [(day, count) for day, count in pending if day.isoformat() != today()]
+            if not pending or any(CHANGES_TAG not in run.tags for run in runs):
                 continue
+            left = sum(count for _, count in pending)
             before = asked.get(config.table)
             worth, asked[config.table] = ask_again(before, left, now)
             if worth:

@@ -144,6 +144,20 @@ def test_while_a_backlog_is_worked_off_changes_are_captured_and_sent(captured: O
     assert not captured.asked("backlog")
 
 
+def test_while_changes_are_followed_a_backlog_of_other_days_is_worked_off(captured: Orchestra) -> None:
+    captured.program.sandbox.admin.change("contact", 5, jobtitle="Of today")
+    [request] = captured.asked("d365_changes")
+    captured.capture()
+    captured.instance.add_run(
+        dg.DagsterRun("changes", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED, tags=request.tags)
+    )
+    [backlog] = captured.asked("backlog")
+    assert captured.execute(backlog).success
+    assert captured.pending == {today(): 5}  # those are the run's own
+    captured.later("backlog", hours=1)
+    assert not captured.asked("backlog")
+
+
 def test_a_run_of_changes_leaves_to_the_backlog_what_it_does_not_send_in_its_time(
     captured: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
