@@ -16,7 +16,7 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 TABLE_TAG = "sync/table"
 """On every run of ours: which tables it works on, for people."""
 CHANGES_TAG = "sync/changes"
-"""On runs that follow the change feeds: they send for a minute at most, so that the next change is soon captured."""
+"""On runs that follow the change feeds: they do not send for long, so that the next change is soon captured."""
 
 
 def today() -> str:

@@ -32,8 +32,9 @@ from sync_assets.runtime import Runtime
 GUARD_CHECK = "no_deletion_is_held_back"
 FRESH = timedelta(hours=3)
 """The change sensor confirms today's partition at least hourly, changes or not (see sensors.py)."""
-CHANGES_SECONDS = 60.0
-"""How long a run that follows the feeds sends: nothing is captured meanwhile. Runs of the backlog send the rest."""
+CHANGES_SECONDS = 30.0
+"""How long a run that follows the feeds sends of each table: none of them is captured meanwhile. What is left is sent
+by runs of the backlog, or by the next one."""
 
 
 def table_assets(config: TableConfig, runtime: Runtime) -> list[dg.AssetsDefinition]:

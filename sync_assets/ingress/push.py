@@ -37,6 +37,8 @@ LINGER = 20.0
 """Seconds that a push waits for a record which is to be tried again, before it leaves it to the next push."""
 GRACE = 5.0
 """Seconds that requests in flight get to end when a push is stopped."""
+LAST_ANSWERS = 60.0
+"""The same when its time is up: none is to be in doubt for that."""
 HOPELESS = 30
 """Records in a row that Campaign fails on, with none in between that it takes, until we leave it alone."""
 
@@ -144,7 +146,8 @@ class _Push:
         await asyncio.wait([feeder])  # never cancelled: a claim that is under way would be forgotten
         for _ in workers:
             self._queue.put_nowait(None)
-        await asyncio.wait(workers, timeout=GRACE if self._holding.open else 0)
+        grace = GRACE if self._result.stopped else LAST_ANSWERS
+        await asyncio.wait(workers, timeout=grace if self._holding.open else 0)
         for task in [*workers, *helpers]:
             task.cancel()
         await asyncio.gather(feeder, *workers, *helpers, return_exceptions=True)

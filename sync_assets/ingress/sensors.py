@@ -218,12 +218,13 @@ def backlog_sensor(
             if not pending:
                 asked.pop(config.table, None)
                 continue
+            left = sum(count for _, count in pending)
             runs = end_killed(context.instance, config.table)
             if runs:  # one that follows the changes sends those of today, and of no other day
                 pending = [(day, count) for day, count in pending if day.isoformat() != today()]
-            if not pending or any(CHANGES_TAG not in run.tags for run in runs):
-                continue
-            left = sum(count for _, count in pending)
+                others = any(CHANGES_TAG not in run.tags for run in runs)
+                if not pending or others or not _known_with_parents(config, runtime):
+                    continue
             before = asked.get(config.table)
             worth, asked[config.table] = ask_again(before, left, now)
             if worth:
@@ -240,6 +241,13 @@ def backlog_sensor(
         )
 
     return backlog
+
+
+def _known_with_parents(config: TableConfig, runtime: Runtime) -> bool:
+    """Were all rows of the table and of those it links to captured once? Before that a child may be captured whose
+    parent is not: it would be sent without its link, and again with it."""
+    feeds = [runtime.ledger.feed(table) for table in (config.table, *(link.table for link in config.links))]
+    return all(feed and feed.complete for feed in feeds)
 
 
 def _nothing_to_send(paused: Collection[str]) -> str:

@@ -14,7 +14,7 @@ import pytest
 from sync_assets.ingress import assets, sensors, spread, watch
 from sync_assets.ingress.asking import Asked, ask_again
 from sync_assets.operations.instance import dagster_instance
-from sync_assets.partitions import RANGE_END, RANGE_START, TABLE_TAG, table_tags, today
+from sync_assets.partitions import CHANGES_TAG, RANGE_END, RANGE_START, TABLE_TAG, table_tags, today
 from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra
 from sync_assets_tests.postgres import PostgresServer
 from sync_assets_tests.program import Program, calls
@@ -156,6 +156,33 @@ def test_while_changes_are_followed_a_backlog_of_other_days_is_worked_off(captur
     assert captured.pending == {today(): 5}  # those are the run's own
     captured.later("backlog", hours=1)
     assert not captured.asked("backlog")
+
+
+def test_not_before_all_rows_were_captured_once(captured: Orchestra) -> None:
+    """A child that is captured before its parent would be sent without its link, and again with it."""
+    feed = captured.feed
+    captured.runtime.ledger.reset_feed("contact", feed.version, resend=False)
+    tags = table_tags("contact") | {CHANGES_TAG: "yes"}
+    captured.instance.add_run(
+        dg.DagsterRun("changes", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED, tags=tags)
+    )
+    assert not captured.asked("backlog")
+    captured.capture()
+    assert captured.asked("backlog")
+
+
+def test_a_backlog_that_does_not_move_is_waited_for_whatever_runs_of_changes_come_and_go(captured: Orchestra) -> None:
+    captured.program.sandbox.admin.change("contact", 5, jobtitle="Of today")
+    captured.capture()
+    tags = table_tags("contact") | {CHANGES_TAG: "yes"}
+    run = dg.DagsterRun("changes", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED, tags=tags)
+    asked = [len(captured.asked("backlog"))]
+    for _ in range(2):
+        captured.instance.add_run(run)
+        asked.append(len(captured.asked("backlog")))
+        captured.instance.delete_run(run.run_id)
+        asked.append(len(captured.asked("backlog")))
+    assert asked == [1, 0, 0, 0, 0]
 
 
 def test_a_run_of_changes_leaves_to_the_backlog_what_it_does_not_send_in_its_time(
