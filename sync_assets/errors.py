@@ -35,7 +35,7 @@ def places(error: BaseException, most: int = 6) -> str:
 
 def reason(error: BaseException) -> str:
     """Why there is no connection, as the operating system or OpenSSL says it deep inside a library's error; else the
-    error's type. Neither quotes an address or what was to be sent."""
+    error's type. Neither quotes a URL or what was to be sent."""
     said = type(error).__name__
     inner: BaseException | None = error
     while inner is not None:

@@ -28,7 +28,7 @@ import msgspec
 from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
-from sync_assets.errors import SyncAssetsError
+from sync_assets.errors import SyncAssetsError, reason
 
 
 class HttpError(SyncAssetsError):
@@ -132,11 +132,11 @@ class Wire:
             return Answer(response.status, response.headers, await _inflated(response.headers, content))
         except aiohttp.ClientConnectorCertificateError as error:
             raise NotTrusted(
-                f"{_place(method, url)}: the server's certificate is not trusted ({_certificate_trouble(error)}).",
+                f"{_place(method, url)}: the server's certificate is not trusted ({reason(error)}).",
                 "Name the issuing authority's PEM file in SYNC_ASSETS_CA_BUNDLE.",
             ) from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError) as error:
-            raise NotSent(f"{_place(method, url)} cannot be reached ({_cause(error)}).", _REACH) from error
+            raise NotSent(f"{_place(method, url)} cannot be reached ({reason(error)}).", _REACH) from error
         except (aiohttp.ClientError, ContentEncodingError, zlib.error, EOFError, TimeoutError, OSError) as error:
             raise OutcomeUnknown(f"{_place(method, url)} gave no answer ({type(error).__name__}).", _REACH) from error
 
@@ -182,15 +182,6 @@ async def _inflated(headers: Mapping[str, str], content: bytes) -> bytes:
     if len(content) < INFLATED_HERE:
         return gzip.decompress(content)
     return await asyncio.to_thread(gzip.decompress, content)
-
-
-def _cause(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or type(error).__name__)
-
-
-def _certificate_trouble(error: aiohttp.ClientConnectorCertificateError) -> str:
-    cause = error.certificate_error
-    return str(getattr(cause, "verify_message", "") or type(cause).__name__)
 
 
 @lru_cache(maxsize=64)
