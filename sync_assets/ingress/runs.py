@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dagster as dg
 
-from sync_assets.ingress.spread import BACKLOG_TAG
 from sync_assets.ingress.workers import is_dead
 from sync_assets.partitions import under_way_tag
 
@@ -20,12 +19,12 @@ _UNDER_WAY = [
 ]
 
 
-def under_way(instance: dg.DagsterInstance, table: str, *, capturing: bool = False) -> bool:
+def under_way(instance: dg.DagsterInstance, table: str, *, beside: str | None = None) -> bool:
     """Is a run of this table queued or running? Ends those whose process was killed.
 
-    capturing: one that may capture it. Those that work off a backlog do not, and may take days.
+    beside: runs with that tag do not count, since others may go on at their side.
     """
-    return any(not (capturing and BACKLOG_TAG in run.tags) for run in end_killed(instance, table))
+    return any(beside not in run.tags for run in end_killed(instance, table))
 
 
 def end_killed(instance: dg.DagsterInstance, table: str) -> list[dg.DagsterRun]:

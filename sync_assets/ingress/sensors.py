@@ -66,7 +66,8 @@ def changes_sensor(
         while True:
             paused = runtime.ledger.in_maintenance()
             going = [config for config in tables if config.table not in paused]
-            idle = [config for config in going if not under_way(context.instance, config.table, capturing=True)]
+            # A run that works off a backlog captures nothing, and may take days.
+            idle = [config for config in going if not under_way(context.instance, config.table, beside=BACKLOG_TAG)]
             changed = watchers[0].look(idle) | (remapped & {config.table for config in idle})
             looked |= {config.table for config in idle}
             pause = LOOK_SECONDS * max(1, len(tables) / 2)

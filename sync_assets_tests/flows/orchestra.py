@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -154,6 +155,12 @@ class Orchestra:
             raise_on_error=False,
         )
         return Run(self.instance, result.run_id, result.success)
+
+    def under_way(
+        self, tags: Mapping[str, str], status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED
+    ) -> dg.DagsterRun:
+        """A run with these tags as Dagster knows it, that nobody executes. It ends when it is deleted."""
+        return self.instance.add_run(dg.DagsterRun("by_hand", run_id=str(uuid.uuid4()), status=status, tags=tags))
 
     def job(self, name: str) -> Run:
         """A job that a schedule starts, or somebody in the UI."""

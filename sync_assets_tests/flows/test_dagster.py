@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
@@ -121,9 +120,7 @@ def test_a_change_is_asked_for_within_a_second(in_step: Orchestra, monkeypatch: 
 def test_while_a_run_is_under_way_nobody_asks_for_another(captured: Orchestra, status: dg.DagsterRunStatus) -> None:
     captured.program.sandbox.admin.change("contact", 1, jobtitle="Later")
     tags = table_tags("contact")
-    run = captured.instance.add_run(
-        dg.DagsterRun(job_name="by_hand", run_id=str(uuid.uuid4()), status=status, tags=tags)
-    )
+    run = captured.under_way(tags, status)
     assert captured.tick("d365_changes").skip_message == "contact: a run is under way"
     assert not captured.asked("backlog")
     captured.instance.delete_run(run.run_id)
@@ -133,9 +130,7 @@ def test_while_a_run_is_under_way_nobody_asks_for_another(captured: Orchestra, s
 
 def test_while_a_backlog_is_worked_off_changes_are_captured_and_sent(captured: Orchestra) -> None:
     [backlog] = captured.asked("backlog")
-    captured.instance.add_run(
-        dg.DagsterRun("backlog", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED, tags=backlog.tags)
-    )
+    captured.under_way(backlog.tags)
     captured.program.sandbox.admin.change("contact", 1, jobtitle="At once")
     [request] = captured.asked("d365_changes")
     assert captured.execute(request).metadata(PROFILE, today())["inserted"] == 1
@@ -148,9 +143,7 @@ def test_while_changes_are_followed_a_backlog_of_other_days_is_worked_off(captur
     captured.program.sandbox.admin.change("contact", 5, jobtitle="Of today")
     [request] = captured.asked("d365_changes")
     captured.capture()
-    captured.instance.add_run(
-        dg.DagsterRun("changes", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED, tags=request.tags)
-    )
+    captured.under_way(request.tags)
     [backlog] = captured.asked("backlog")
     assert captured.execute(backlog).success
     assert captured.pending == {today(): 5}  # those are the run's own
@@ -162,10 +155,7 @@ def test_not_before_all_rows_were_captured_once(captured: Orchestra) -> None:
     """A child that is captured before its parent would be sent without its link, and again with it."""
     feed = captured.feed
     captured.runtime.ledger.reset_feed("contact", feed.version, resend=False)
-    tags = table_tags("contact") | {CHANGES_TAG: "yes"}
-    captured.instance.add_run(
-        dg.DagsterRun("changes", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED, tags=tags)
-    )
+    captured.under_way(table_tags("contact") | {CHANGES_TAG: "yes"})
     assert not captured.asked("backlog")
     captured.capture()
     assert captured.asked("backlog")
@@ -174,11 +164,9 @@ def test_not_before_all_rows_were_captured_once(captured: Orchestra) -> None:
 def test_a_backlog_that_does_not_move_is_waited_for_whatever_runs_of_changes_come_and_go(captured: Orchestra) -> None:
     captured.program.sandbox.admin.change("contact", 5, jobtitle="Of today")
     captured.capture()
-    tags = table_tags("contact") | {CHANGES_TAG: "yes"}
-    run = dg.DagsterRun("changes", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED, tags=tags)
     asked = [len(captured.asked("backlog"))]
     for _ in range(2):
-        captured.instance.add_run(run)
+        run = captured.under_way(table_tags("contact") | {CHANGES_TAG: "yes"})
         asked.append(len(captured.asked("backlog")))
         captured.instance.delete_run(run.run_id)
         asked.append(len(captured.asked("backlog")))
@@ -319,13 +307,7 @@ def test_of_a_heavy_day_no_more_runs_are_asked_for_than_the_queue_permits_and_no
     most = spread.permitted(on_postgres.instance.get_concurrency_config().run_queue_config, "contact")
     assert most > 1
     assert [request.partition_key for request in requests] == [today()] * most
-    started = [
-        dg.DagsterRun("one_of_them", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED, tags=request.tags)
-        for request in requests
-    ]
-    for run in started:
-        on_postgres.instance.add_run(run)
-    for run in started:
+    for run in [on_postgres.under_way(request.tags) for request in requests]:
         on_postgres.later("backlog", hours=1)
         assert not on_postgres.asked("backlog")
         on_postgres.instance.delete_run(run.run_id)

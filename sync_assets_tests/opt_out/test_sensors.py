@@ -149,19 +149,14 @@ def test_while_a_run_of_opt_outs_is_under_way_no_other_is_asked_for(
 ) -> None:
     write_file(orchestra.program, HEADER)
     why_not(orchestra)
-    run = orchestra.instance.add_run(
-        dg.DagsterRun(job_name="by_hand", run_id=str(uuid.uuid4()), status=status, tags=run_tags())
-    )
+    run = orchestra.under_way(run_tags(), status)
     assert why_not(orchestra) == "a run of opt-outs is under way"
     orchestra.instance.delete_run(run.run_id)
     assert asked_partition(orchestra)
 
 
 def test_a_run_of_contacts_holds_no_file_up(orchestra: Orchestra) -> None:
-    tags = table_tags("contact")
-    orchestra.instance.add_run(
-        dg.DagsterRun("by_hand", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED, tags=tags)
-    )
+    orchestra.under_way(table_tags("contact"))
     write_file(orchestra.program, HEADER)
     why_not(orchestra)
     assert asked_partition(orchestra)
@@ -481,9 +476,7 @@ def test_records_and_opt_outs_are_asked_for_in_one_tick(due: Orchestra) -> None:
 
 
 def test_while_a_run_of_opt_outs_is_under_way_they_wait(due: Orchestra) -> None:
-    run = due.instance.add_run(
-        dg.DagsterRun("by_hand", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED, tags=run_tags())
-    )
+    run = due.under_way(run_tags())
     assert not due.asked("backlog")
     due.instance.delete_run(run.run_id)
     assert due.asked("backlog")
