@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.sign_in import ims_tokens
@@ -31,6 +32,12 @@ from sync_assets_tests.sandbox_process import SandboxProcess
 DAY = date(2026, 11, 24)
 PROFILE = Target("contact", "profile")
 Payload = dict[str, Any]
+
+on_both_databases = pytest.mark.parametrize("ledger_url", ["sqlite", "postgresql"], indirect=True)
+
+
+def calls(**of_kind: int) -> dict[str, int]:
+    return of_kind
 
 
 @asynccontextmanager

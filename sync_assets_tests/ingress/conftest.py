@@ -1,0 +1,41 @@
+"""A Campaign and an empty ledger on either database, for tests that push (see pushing.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.ingress.pushing import Bench
+from sync_assets_tests.postgres import PostgresServer
+from sync_assets_tests.sandbox_process import SandboxProcess
+
+
+@pytest.fixture(scope="module")
+def shared_sandbox(sandbox_factory: SandboxFactory) -> Iterator[SandboxProcess]:
+    """One for all tests of this module: every test has ids of its own."""
+    process = sandbox_factory(contacts=0)
+    yield process
+    assert process.errors == ""
+
+
+@pytest.fixture
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield f"sqlite:///{tmp_path}/ledger.db"
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        with server.database() as url:
+            yield url
+
+
+@pytest.fixture
+def bench(shared_sandbox: SandboxProcess, ledger_url: str) -> Iterator[Bench]:
+    opened = Bench(ledger_url, shared_sandbox)
+    opened.admin.clear_journal()
+    yield opened
+    opened.admin.clear_faults()
+    opened.admin.latency("campaign", 0)
+    opened.close()
