@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger.copying import binary_rows
+from sync_assets.ledger.schema import short_id
 from sync_assets.ledger.standing import Stand
 
 if TYPE_CHECKING:
@@ -109,6 +110,12 @@ class Bulk(Protocol):
         `for_seqs`."""
         ...
 
+    def for_record_ids(
+        self, connection: Connection, statement: str, ids: Sequence[str], *values: Any, also: str = ""
+    ) -> Sequence[Any]:
+        """The same for one that ends in `id` of sync_record, which is found by its index."""
+        ...
+
     def insert(self, connection: Connection, records: "pl.DataFrame") -> None:
         """New records, with the columns INSERTED."""
         ...
@@ -168,7 +175,9 @@ class SqliteBulk:
                 json_group_array(json_array(p.key, r.seq)) FILTER (WHERE {_DIFFERS}
                     OR lower(hex(r.desired_hash)) <> substr(p.value, 1, 32))),
                 json_group_array(r.seq) FILTER (WHERE r.seq IS NOT NULL)
-            FROM json_each(?) p LEFT JOIN sync_record r ON r.table_name = ? AND r.id = substr(p.value, 33)
+            FROM json_each(?) p LEFT JOIN sync_record r
+                ON {short_id("r.id")} = {short_id("substr(p.value, 33)")}
+                AND r.table_name = ? AND r.id = substr(p.value, 33)
             """,  # noqa: S608 - constants
             (everything, packed, table),
         )
@@ -178,7 +187,7 @@ class SqliteBulk:
 
     def find(self, connection: Connection, table: str, ids: Sequence[str]) -> dict[str, int]:
         statement = "SELECT id, seq FROM sync_record WHERE table_name = ? AND id"
-        return {row[0]: row[1] for row in self.for_ids(connection, statement, ids, table)}
+        return {row[0]: row[1] for row in self.for_record_ids(connection, statement, ids, table)}
 
     def for_ids(
         self, connection: Connection, statement: str, ids: Sequence[str], *values: Any, also: str = ""
@@ -189,6 +198,14 @@ class SqliteBulk:
         within = f"{statement} IN (SELECT value FROM json_each(?)) {also}"  # noqa: S608 - made of constants
         result = connection.exec_driver_sql(within, (*values[:marks], json.dumps(ids), *values[marks:]))
         return result.all() if result.returns_rows else []
+
+    def for_record_ids(
+        self, connection: Connection, statement: str, ids: Sequence[str], *values: Any, also: str = ""
+    ) -> Sequence[Any]:
+        marks = statement.count("?")
+        keys = f"{short_id('id')} IN (SELECT {short_id('value')} FROM json_each(?))"  # noqa: S608
+        found_by = f"{statement.removesuffix('id')}{keys} AND id"
+        return self.for_ids(connection, found_by, ids, *values[:marks], json.dumps(ids), *values[marks:], also=also)
 
     def insert(self, connection: Connection, records: "pl.DataFrame") -> None:
         import polars as pl  # noqa: PLC0415 - see captures.py
@@ -271,7 +288,7 @@ class PostgresBulk:
 
     def find(self, connection: Connection, table: str, ids: Sequence[str]) -> dict[str, int]:
         statement = "SELECT id, seq FROM sync_record WHERE table_name = ? AND id"
-        return {row[0]: row[1] for row in self.for_ids(connection, statement, ids, table)}
+        return {row[0]: row[1] for row in self.for_record_ids(connection, statement, ids, table)}
 
     def for_ids(
         self, connection: Connection, statement: str, ids: Sequence[str], *values: Any, also: str = ""
@@ -282,6 +299,11 @@ class PostgresBulk:
         within = f"{statement} = ANY(string_to_array(?, chr(31))) {also}".replace("?", "%s")
         result = connection.exec_driver_sql(within, (*values[:marks], _packed(ids), *values[marks:]))
         return result.all() if result.returns_rows else []
+
+    def for_record_ids(
+        self, connection: Connection, statement: str, ids: Sequence[str], *values: Any, also: str = ""
+    ) -> Sequence[Any]:
+        return self.for_ids(connection, statement, ids, *values, also=also)
 
     def insert(self, connection: Connection, records: "pl.DataFrame") -> None:
         # The ids are known to be new, so COPY goes straight into the table.

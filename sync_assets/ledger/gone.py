@@ -142,7 +142,7 @@ class Gone(Feeds, TiedRecords):
 
     def _come_back(self, connection: Connection, table: str, ids: Sequence[str]) -> None:
         """These rows are there, whatever an earlier page said."""
-        self._bulk.for_ids(connection, _BACK, ids, table, also=")")
+        self._bulk.for_record_ids(connection, _BACK, ids, table, also=")")
 
     def _see(self, connection: Connection, table: str, seqs: Sequence[int], ids: Sequence[str]) -> None:
         """The full read under way has come across these records, and those of these ids."""

@@ -97,7 +97,7 @@ class OptOutRows(Room):
                 if row is None and not value:
                     continue
                 if there is None:  # asked for once something may have changed
-                    there = {found[0] for found in self._bulk.for_ids(connection, _THERE, ids, CONTACT)}
+                    there = {found[0] for found in self._bulk.for_record_ids(connection, _THERE, ids, CONTACT)}
                 start = row or OptOut(id_, name)
                 moved = rules.after_capture(
                     start, int(bool(value)), "change in Dynamics 365", known=row is not None, there=id_ in there

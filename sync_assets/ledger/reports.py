@@ -14,6 +14,7 @@ from sync_assets.ledger.reasons import kind_of_reason
 from sync_assets.ledger.room import Room
 
 _R = schema.record.c
+_SETTLED = "SELECT id, acked_hash FROM sync_record WHERE state = 0 AND acked_hash IS NOT NULL AND table_name = ? AND id"
 _D = schema.pending_day.c
 _T = schema.tally.c
 _E = schema.engine_call.c
@@ -179,13 +180,9 @@ class Reports(Room):
         hashes: dict[str, bytes] = {}
         with self._database.read() as connection:
             for start in range(0, len(ids), _AT_ONCE):
-                some = sa.select(_R.id, _R.acked_hash).where(
-                    _R.table_name == table,
-                    _R.id.in_(ids[start : start + _AT_ONCE]),
-                    _R.state == State.SETTLED.value,
-                    _R.acked_hash.is_not(None),
-                )
-                hashes |= {id_: bytes(acked) for id_, acked in connection.execute(some)}
+                some = list(ids[start : start + _AT_ONCE])
+                rows = self._bulk.for_record_ids(connection, _SETTLED, some, table)
+                hashes |= {id_: bytes(acked) for id_, acked in rows}
         return hashes
 
     def engine_calls(self, day: date, table: str | None = None) -> dict[str, int]:

@@ -188,7 +188,7 @@ class TiedRecords(Room):
         found = self._children(connection, [_key(stand) for stand in stands])
         # A parent is only concerned by its children when it is to go.
         for table, ids in _parent_ids(self._links(connection, [stand.seq for stand in stands])).items():
-            found |= {row[0] for row in self._bulk.for_ids(connection, _LEAVING, ids, table)}
+            found |= {row[0] for row in self._bulk.for_record_ids(connection, _LEAVING, ids, table)}
         return found
 
     def _children(self, connection: Connection, keys: Iterable[Key]) -> set[int]:

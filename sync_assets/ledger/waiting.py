@@ -28,6 +28,7 @@ STANDING = {
 UNKNOWN, NO_PARENT = "not captured", "none: the lookup is empty"
 
 _R = schema.record.c
+_SAME_SHORT_ID = sa.text(f"{schema.short_id('parent.id')} = {schema.short_id('sync_link.parent_id')}")
 _L = schema.link.c
 _WAITING = sa.text("state = 2")
 _LOOKED_AT = 10_000
@@ -67,7 +68,10 @@ class Waiting(Room):
             sa.select(_L.parent_table, _L.parent_id.is_(None).label("none"), parent.c.state, sa.func.count())
             .select_from(waiting)
             .join(schema.link, _L.seq == waiting.c.seq)
-            .outerjoin(parent, sa.and_(parent.c.table_name == _L.parent_table, parent.c.id == _L.parent_id))
+            .outerjoin(
+                parent,
+                sa.and_(_SAME_SHORT_ID, parent.c.table_name == _L.parent_table, parent.c.id == _L.parent_id),
+            )
             .where(sa.or_(sa.and_(_L.required == 1, absent), coming))
             .group_by(_L.parent_table, "none", parent.c.state)
         )

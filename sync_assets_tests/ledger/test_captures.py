@@ -273,6 +273,19 @@ def test_tables_are_apart(ledger: Ledger) -> None:
     assert ledger.counts()["contact"].pending == 1
 
 
+def test_records_are_apart_whose_ids_begin_and_end_alike(ledger: Ledger) -> None:
+    """SQLite finds a record by two pieces of its id, which several may share."""
+    ids = [f"ab123456-000{n}-4000-8000-aaaaaa654321" for n in range(3)]
+    anna, bert, carl = ({**row("a"), "id": id_} for id_ in ids)
+    capture(ledger, anna, bert)
+    push(ledger)
+    assert capture(ledger, anna, {**row("b", "b"), "id": ids[1]}, carl) == result(new=1, changed=1, unchanged=1, version=2)
+    assert {(one.id, one.operation) for one in push(ledger)} == {(ids[1], "update"), (ids[2], "insert")}
+    assert ledger.acked_hashes("contact", ids[:2]) == {ids[0]: hash_of("a"), ids[1]: hash_of("b")}
+    capture(ledger, withdrawn=[ids[1]])
+    assert {id_ for id_, one in stored(ledger).items() if one.withdrawn} == {ids[1]}
+
+
 def test_a_large_page_of_new_changed_unchanged_and_deleted_rows(ledger: Ledger) -> None:
     capture(ledger, page=many(3000))
     push(ledger)

@@ -39,6 +39,8 @@ def operations(ledger: Ledger) -> dict[str, Callable[[], object]]:
         "reject reasons": lambda: ledger.reject_reasons("contact"),
         "sample of a large table": lambda: ledger.sample_settled("contact", 20, 1),
         "acknowledged hashes": lambda: ledger.acked_hashes("contact", [guid("row1"), guid("row2")]),
+        "parents that are waited for": lambda: ledger.waiting_parents("order"),
+        "rows that come back": lambda: capture(ledger, *[row(f"row{n}", "d") for n in range(30, 40)]),
         "retry of one": lambda: ledger.retry("contact", guid("bad1")),
         "retry": ledger.retry,
     }
@@ -125,7 +127,7 @@ def explain(ledger: Ledger, statement: str, values: Any) -> list[str]:
 
 def reads_all_records(kind: str, plan: list[str]) -> bool:
     if kind == "sqlite":
-        return any(line.startswith(("SCAN sync_record", "SCAN r ")) or line == "SCAN r" for line in plan)
+        return any(line.split(" USING")[0] in ("SCAN sync_record", "SCAN r", "SCAN parent") for line in plan)
     return any(found for found in _postgres_full_reads(plan))
 
 
