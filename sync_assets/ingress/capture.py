@@ -1,10 +1,10 @@
 """Capture: follows a table's change feed page by page into the ledger.
 
 Each page and the position after it are saved in one transaction, so a capture that is killed goes on at the page it
-stopped at. While one page is stored the next one is made ready, and the one after that fetched: so much is in memory,
-whatever the size of the table. What is read beside the feed (replay.py) is stored by the same way, under the same
-lease: before the feed is followed to its end, so that whatever changed since comes after it. Source of the rules:
-dataverse-web-api.md section 1.5.
+stopped at. While one page is stored the next one is made ready, the one after that parsed, and one more fetched: so
+much is in memory, whatever the size of the table. What is read beside the feed (replay.py) is stored by the same way,
+under the same lease: before the feed is followed to its end, so that whatever changed since comes after it. Source of
+the rules: dataverse-web-api.md section 1.5.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from datetime import date
 
 from sync_assets.d365.client import MAX_PAGE, D365Refused, DataverseClient, FeedExpired
 from sync_assets.d365.metadata import Table
-from sync_assets.d365.pages import peek
+from sync_assets.d365.pages import Page, peek
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.captured import CapturedPage, captured, parser
 from sync_assets.ingress.mapping import Mapping
@@ -123,17 +123,27 @@ class Capture:
             await asyncio.sleep(0.25)
 
     async def pages(self, link: str, *, tracked: bool) -> AsyncGenerator[CapturedPage]:
-        """The page at `link` and those after it, made ready. The next one is while the last one is stored."""
+        """The page at `link` and those after it, made ready. The next ones are while the last one is stored: one of
+        them parsed, which is the interpreter's work, while another one is transformed, which is mostly Polars'."""
         parse = parser(self.mapping).parse
         fetching = asyncio.create_task(self._fetch(link, tracked))
 
-        async def make_ready() -> CapturedPage:
+        async def parse_next() -> Page:
             nonlocal fetching
             body = await fetching
             head = peek(body)
             if head and head.next_link:
                 fetching = asyncio.create_task(self._fetch(head.next_link, tracked))
-            return await asyncio.to_thread(lambda: captured(parse(body, head), self.mapping))
+            return await asyncio.to_thread(parse, body, head)
+
+        parsing = asyncio.create_task(parse_next())
+
+        async def make_ready() -> CapturedPage:
+            nonlocal parsing
+            page = await parsing
+            if page.next_link:
+                parsing = asyncio.create_task(parse_next())
+            return await asyncio.to_thread(captured, page, self.mapping)
 
         ahead = asyncio.create_task(make_ready())
         renewed = time.monotonic()
@@ -150,9 +160,9 @@ class Capture:
                     renewed = time.monotonic()
                     await self.keep_lease()
         finally:
-            for task in (ahead, fetching):
+            for task in (ahead, parsing, fetching):
                 task.cancel()
-            await asyncio.gather(ahead, fetching, return_exceptions=True)
+            await asyncio.gather(ahead, parsing, fetching, return_exceptions=True)
 
     def store(
         self,
