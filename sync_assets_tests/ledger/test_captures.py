@@ -279,7 +279,8 @@ def test_records_are_apart_whose_ids_begin_and_end_alike(ledger: Ledger) -> None
     anna, bert, carl = ({**row("a"), "id": id_} for id_ in ids)
     capture(ledger, anna, bert)
     push(ledger)
-    assert capture(ledger, anna, {**row("b", "b"), "id": ids[1]}, carl) == result(new=1, changed=1, unchanged=1, version=2)
+    told = capture(ledger, anna, {**row("b", "b"), "id": ids[1]}, carl)
+    assert told == result(new=1, changed=1, unchanged=1, version=2)
     assert {(one.id, one.operation) for one in push(ledger)} == {(ids[1], "update"), (ids[2], "insert")}
     assert ledger.acked_hashes("contact", ids[:2]) == {ids[0]: hash_of("a"), ids[1]: hash_of("b")}
     capture(ledger, withdrawn=[ids[1]])
