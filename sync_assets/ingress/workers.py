@@ -21,20 +21,33 @@ def worker_id() -> str:
 
 def is_dead(owner: str) -> bool:
     """True only if `owner` ran on this machine and is certainly gone."""
-    try:
-        host, namespace, pid, started, _ = owner.split("|")
-        number = int(pid)
-    except ValueError:
-        return False
-    if not namespace or (host, namespace) != (socket.gethostname(), _namespace()):
+    pid, started = _of_this_machine(owner)
+    if not pid:
         return False
     try:
-        os.kill(number, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
         pass
-    return bool(started) and _started(number) != started
+    return bool(started) and _started(pid) != started
+
+
+def living(owner: str) -> int | None:
+    """The number of its process, if that is on this machine and certainly still the same one."""
+    pid, started = _of_this_machine(owner)
+    return pid if started and _started(pid) == started else None
+
+
+def _of_this_machine(owner: str) -> tuple[int, str]:
+    """Its process's number and start; (0, "") if it ran elsewhere, or if nothing is known of where it ran."""
+    try:
+        host, namespace, pid, started, _ = owner.split("|")
+        number = int(pid)
+    except ValueError:
+        return 0, ""
+    here = namespace and (host, namespace) == (socket.gethostname(), _namespace())
+    return (number, started) if here else (0, "")
 
 
 def release_dead(ledger: Ledger) -> int:
@@ -61,9 +74,11 @@ def _namespace() -> str:
 
 
 def _started(pid: int) -> str:
-    """When the process started, in clock ticks since boot; tells a process from a later one under the same number."""
+    """When the process started, in clock ticks since boot; tells a process from a later one under the same number.
+    Nothing of one that has ended and that nobody has asked for its end yet."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
-            return stat.read().rpartition(")")[2].split()[19]
+            state, *fields = stat.read().rpartition(")")[2].split()
+            return "" if state in "ZX" else fields[18]
     except (OSError, IndexError):
         return ""
