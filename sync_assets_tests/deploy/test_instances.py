@@ -122,6 +122,10 @@ def test_on_one_machine_backlogs_leave_room_for_a_run_of_changes(file: Path) -> 
     assert (of_all_tables["key"], of_all_tables["limit"] < runs["max_concurrent_runs"]) == (BACKLOG_TAG, True)
 
 
+def test_both_local_instances_start_runs_in_the_same_way() -> None:
+    assert read(PACKAGED)["run_launcher"] == read(ROOT / "dagster.yaml")["run_launcher"]
+
+
 def test_the_workspace_names_the_code_location_of_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     file = DEPLOY / "workspace.yaml"
     monkeypatch.setenv("DAGSTER_CODE_LOCATION_HOST", "code")
