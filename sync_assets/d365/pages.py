@@ -88,7 +88,6 @@ class PageParser:
             gc=False,
         )
         self._get = attrgetter(*fields) if len(fields) > 1 else lambda item: (getattr(item, "c0"),)  # noqa: B009
-        self._rows = msgspec.json.Decoder(list[row])
         self._item = msgspec.json.Decoder(row)
 
     def parse(self, body: bytes, head: Head | None = None) -> Page:
@@ -120,7 +119,7 @@ class PageParser:
     def _decode(self, raws: Sequence[msgspec.Raw], deleted: list[str]) -> list[Any]:
         """Rows; ids of tombstones go to `deleted`."""
         try:
-            return self._rows.decode(b"[%b]" % b",".join(raws))
+            return self._item.decode_lines(b"\n".join(raws))
         except msgspec.ValidationError:  # a tombstone has none of a row's columns; anything else is refused again
             items: list[Any] = []
             for raw in raws:

@@ -11,8 +11,11 @@ import polars as pl
 from sync_assets.ingress.filters import TIME_FORMAT
 from sync_assets.ingress.mapping import Field
 
+_PLAIN_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z$"
+"""As Dataverse writes times to the second (dataverse-web-api.md section 2.4): nearly all of them."""
 
-def converted(field: Field) -> pl.Expr:  # noqa: PLR0911, PLR0912  (one branch per conversion)
+
+def converted(field: Field, rows: pl.DataFrame) -> pl.Expr:  # noqa: PLR0911, PLR0912  (one branch per conversion)
     """The values of the field's column as its attribute needs them. Numbers with a fraction must be canonical."""
     column = pl.col(field.column.select_name)
     match field.conversion:
@@ -43,7 +46,7 @@ def converted(field: Field) -> pl.Expr:  # noqa: PLR0911, PLR0912  (one branch p
         case "day_as_time":
             return pl.concat_str(_day(column), pl.lit(" 00:00:00.000Z"))
         case "time":
-            return _time(column).dt.strftime("%Y-%m-%d %H:%M:%S%.3fZ")
+            return _time_text(column, rows[field.column.select_name])
         case "time_as_day":
             return _time(column).dt.strftime("%Y-%m-%d")
         case "replaced":
@@ -86,6 +89,16 @@ def _day(column: pl.Expr) -> pl.Expr:
     """A date has no time zone, so that nothing is shifted."""
     day = column.str.head(10)
     return pl.when(day.str.to_date("%Y-%m-%d", strict=False).is_not_null()).then(day)
+
+
+def _time_text(column: pl.Expr, values: pl.Series) -> pl.Expr:
+    """Where all values are plain their text is cut and joined, which takes half as long as writing the times anew."""
+    if not values.str.contains(_PLAIN_TIME).all():  # ignores nulls
+        return _time(column).dt.strftime("%Y-%m-%d %H:%M:%S%.3fZ")
+    there = column.str.to_datetime("%Y-%m-%dT%H:%M:%SZ", strict=False, time_unit="ms").is_not_null()
+    return pl.when(there).then(
+        pl.concat_str(column.str.head(10), pl.lit(" "), column.str.slice(11, 8), pl.lit(".000Z"))
+    )
 
 
 def _time(column: pl.Expr) -> pl.Expr:

@@ -128,7 +128,7 @@ def _exact(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
 
 def _value(field: Field, rows: pl.DataFrame) -> pl.Expr:
     """The field's value in Campaign; null where there is none, and where there is one that does not fit."""
-    value = converted(field)
+    value = converted(field, rows)
     replaced = replaced_name(field.attribute.path)
     if replaced in rows.columns:
         value = pl.coalesce(pl.col(replaced), value)
