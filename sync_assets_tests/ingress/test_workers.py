@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from sync_assets.ingress.workers import is_dead, living, worker_id
+from sync_assets_tests.waiting import until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells when a process started")
 
@@ -28,10 +28,7 @@ def test_a_process_that_has_ended_is_dead_even_if_nobody_asked_for_its_end() -> 
     name = child.stdout.readline().strip()
     assert (living(name), is_dead(name)) == (child.pid, False)
     child.kill()
-    give_up_at = time.monotonic() + 10
-    while not is_dead(name):
-        assert time.monotonic() < give_up_at
-        time.sleep(0.01)
+    until(lambda: is_dead(name), seconds=10)
     assert living(name) is None
     child.communicate()
     assert (living(name), is_dead(name)) == (None, True)

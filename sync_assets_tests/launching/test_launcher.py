@@ -7,8 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -31,6 +30,7 @@ from sync_assets.launching import launcher as launching
 from sync_assets.launching.launcher import PROCESS_TAG, WarmRunLauncher
 from sync_assets.operations.instance import PACKAGED
 from sync_assets_tests.program import OURS
+from sync_assets_tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Dagster's own launcher does it all")
 
@@ -56,13 +56,6 @@ privacy_acknowledged: true
 tables: [{table: contact, resource: profile, key: externalId, fields: {firstname: firstName}}]
 """
 DONE = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
-
-
-def until(true: Callable[[], bool], seconds: float = 30) -> None:
-    give_up_at = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.05)
 
 
 class Daemon:

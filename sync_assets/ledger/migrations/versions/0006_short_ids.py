@@ -1,4 +1,4 @@
-"""In SQLite a record is found by two pieces of its id: an index of a third the size. See `schema.short_id`."""
+"""In SQLite a record is found by two pieces of its id: an index of less than half the size. See `schema.short_id`."""
 
 import re
 
