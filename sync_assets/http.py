@@ -172,13 +172,8 @@ class Endpoint:
         self._tokens = tokens
         self._transient = transient
         self._origin = _origin(self.base_url)
-        self._wire = Wire(context, connections, connect=15.0, read=timeout)
-        self._headers = {
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip",
-            "User-Agent": "sync_assets",
-            **headers,
-        }
+        always = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "sync_assets", **headers}
+        self._wire = Wire(context, connections, connect=15.0, read=timeout, headers=always)
 
     async def sign_in(self) -> None:
         """Gets a token, if there is none yet. Raises SignInRefused, HttpError."""
@@ -266,7 +261,7 @@ class Endpoint:
         status: int | None = None
         try:
             answer = await self._wire.exchange(
-                method, url, {**self._headers, **(headers or {}), "Authorization": f"Bearer {token}"}, body
+                method, url, {**(headers or {}), "Authorization": f"Bearer {token}"}, body
             )
             status = answer.status
         except NotSent:

@@ -14,6 +14,8 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from sync_assets.event_loop import new_event_loop
+
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -22,7 +24,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def run(main: Coroutine[Any, Any, T]) -> T:
     """`asyncio.run`, interruptible. Outside of the main thread, where no signal arrives, it is just that."""
     if threading.current_thread() is not threading.main_thread():
-        return asyncio.run(main)
+        return _run(main)
     # What has no handler of Python's ends the process or is ignored: that is left as it is.
     former = {number: handler for number in _SIGNALS if callable(handler := signal.getsignal(number))}
     caught: list[signal.Signals] = []
@@ -44,7 +46,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
                 loop.remove_signal_handler(number)
 
     try:
-        result = asyncio.run(guarded())
+        result = _run(guarded())
     except asyncio.CancelledError:
         if not caught:
             raise
@@ -56,3 +58,8 @@ def run(main: Coroutine[Any, Any, T]) -> T:
             signal.signal(number, handler)
     signal.raise_signal(caught[0])
     raise KeyboardInterrupt
+
+
+def _run(main: Coroutine[Any, Any, T]) -> T:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(main)

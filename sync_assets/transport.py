@@ -95,11 +95,21 @@ class Answer:
 class Wire:
     """Requests over aiohttp: URLs travel exactly as given, and errors tell "not sent" from "outcome unknown".
 
-    `connect`, `read`: seconds, for a connection and for each silence after it.
+    `connect`, `read`: seconds, for a connection and for each silence after it. `headers`: of every request; its own
+    ones come first.
     """
 
-    def __init__(self, context: ssl.SSLContext, connections: int, *, connect: float, read: float) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        connections: int,
+        *,
+        connect: float,
+        read: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self._context = context
+        self._headers = headers
         self._connections = connections
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
         self._session: aiohttp.ClientSession | None = None
@@ -110,6 +120,7 @@ class Wire:
         # No trust_env: it looks for ~/.netrc and for a proxy in a thread of its own, for each single request.
         session = aiohttp.ClientSession(
             connector=connector,
+            headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
@@ -124,9 +135,10 @@ class Wire:
         """One request and its whole answer. Raises NotSent, NotTrusted, OutcomeUnknown."""
         session = self._session = self._session or self._open()
         url = _parsed(address)
+        payload = aiohttp.BytesPayload(body) if body else None  # else aiohttp looks for the kind of each single one
         try:
             async with session.request(
-                method, url, headers=headers, data=body or None, allow_redirects=False, proxy=_proxy(url)
+                method, url, headers=headers, data=payload, allow_redirects=False, proxy=_proxy(url)
             ) as response:
                 content = await response.read()
             return Answer(response.status, response.headers, await _inflated(response.headers, content))

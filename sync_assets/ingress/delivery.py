@@ -106,14 +106,12 @@ async def _write(record: Claimed, records: Records, guard: Guard, key_works: Key
     that are sent on first load only belong to it.
     """
     form = (record.update_payload or record.payload) if record.operation == "update" else record.payload
-    whole = body(record.payload, record, records.key, patch=False)
-    changes = body(form, record, records.key, patch=True)
     patch = record.operation == "update" or record.uncertain
     taken: Verdict | None = None  # what a POST was told about a key that exists already
     posts = 0
     while True:
         if patch:
-            said = await records.update(record.id, changes, guard)
+            said = await records.update(record.id, body(form, record, records.key, patch=True), guard)
             if said.kind != "missing":
                 return said, "updated"
             if taken:
@@ -125,7 +123,7 @@ async def _write(record: Claimed, records: Records, guard: Guard, key_works: Key
             patch = False
         posts += 1
         try:
-            said = await records.insert(whole, guard)
+            said = await records.insert(body(record.payload, record, records.key, patch=False), guard)
         except OutcomeUnknown:
             if posts == MAX_POSTS:
                 raise

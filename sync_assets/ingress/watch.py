@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from sync_assets.config import TableConfig
 from sync_assets.d365.client import DataverseClient, FeedExpired
 from sync_assets.d365.pages import has_news
+from sync_assets.event_loop import new_event_loop
 from sync_assets.ledger import FeedMoved
 from sync_assets.runtime import Runtime
 
@@ -30,7 +31,7 @@ class Watcher:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_event_loop()
         self._client: DataverseClient | None = None
         self._stack = AsyncExitStack()
         threading.Thread(target=self._loop.run_forever, name="watch", daemon=True).start()

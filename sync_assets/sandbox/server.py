@@ -14,8 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
+from sync_assets.event_loop import new_event_loop
 from sync_assets.sandbox import campaign, dataverse, entra, ims
 from sync_assets.sandbox.admin import admin_app
 from sync_assets.sandbox.campaign import admin as campaign_admin
@@ -193,5 +192,5 @@ def run(contacts: int = 1000, port: int = 0, env_file: Path | None = None, *, un
     # While it is built (seconds, with many contacts) a signal must not leave keys behind
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     sandbox = Sandbox(contacts, port)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(sandbox.run_forever(env_file, until_stdin_closes=until_stdin_closes))

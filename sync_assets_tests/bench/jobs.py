@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 
+from sync_assets import interruptible
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.d365.client import DataverseClient
 from sync_assets.http import CachedTokens, ssl_context
@@ -120,11 +121,11 @@ def main() -> None:
         return
     with Ledger.open(arguments.ledger) as ledger:
         if arguments.what == "capture":
-            asyncio.run(capture(ledger, arguments.url, arguments.page_rows))
+            interruptible.run(capture(ledger, arguments.url, arguments.page_rows))
         elif arguments.what == "acknowledge":
             acknowledge(ledger)
         else:
-            asyncio.run(send(ledger, arguments.url, arguments.in_flight, arguments.limit, wait=arguments.wait))
+            interruptible.run(send(ledger, arguments.url, arguments.in_flight, arguments.limit, wait=arguments.wait))
 
 
 if __name__ == "__main__":
