@@ -1,9 +1,9 @@
-"""How a request travels: TLS, proxies, aiohttp, and a transport that puts the same behind httpx's interface.
+"""How a request travels: TLS, proxies, aiohttp.
 
 httpx's own transport is quadratic in the number of requests in flight, and its requests and answers cost half of the
 processor time of a call (speed.md, A), so calls go through `Wire`; what is made by httpx, as a sign-in is, travels the
-same way. The ready-made bridge re-quotes URLs and reports a lost answer as a failed connection, while we have to know
-whether a request may have been carried out. When it may travel again is `http.py`'s.
+same way (httpx_transport.py). The ready-made bridge re-quotes URLs and reports a lost answer as a failed connection,
+while we have to know whether a request may have been carried out. When it may travel again is `http.py`'s.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from urllib.parse import quote
 
 import aiohttp
 import certifi
-import httpx
 import msgspec
 from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
@@ -155,24 +154,6 @@ class Wire:
     async def aclose(self) -> None:
         if self._session:
             await self._session.close()
-
-
-class AiohttpTransport(httpx.AsyncBaseTransport):
-    """A Wire for an httpx client; its timeouts are the wire's, not the client's."""
-
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        answer = await self._wire.exchange(request.method, str(request.url), request.headers, request.content)
-        told = [pair for pair in answer.headers.items() if pair[0].lower() not in _ABOUT_THE_WIRE]
-        return httpx.Response(answer.status, headers=told, content=answer.body, request=request)
-
-    async def aclose(self) -> None:
-        await self._wire.aclose()
-
-
-_ABOUT_THE_WIRE = {"content-encoding", "content-length", "transfer-encoding"}
 
 
 _NOT_IN_A_URL = re.compile(r"[^\x21-\x7e]|[\"<>`]")

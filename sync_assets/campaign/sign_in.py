@@ -21,7 +21,8 @@ from sync_assets.http import (
     Unavailable,
     backoff,
 )
-from sync_assets.transport import AiohttpTransport, Wire
+from sync_assets.httpx_transport import AiohttpTransport
+from sync_assets.transport import Wire
 
 TRIES = 4
 DAY = 24 * 60 * 60

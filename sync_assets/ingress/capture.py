@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import date
+from typing import TYPE_CHECKING
 
 from sync_assets.d365.client import MAX_PAGE, D365Refused, DataverseClient, FeedExpired
 from sync_assets.d365.metadata import Table
@@ -25,7 +26,10 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.captured import CapturedPage, captured, parser
 from sync_assets.ingress.mapping import Mapping
 from sync_assets.ingress.replay import read_again, replay_days
-from sync_assets.ledger import Feed, FeedMoved, Ledger, Position, TooManyDeletes
+from sync_assets.ledger import Feed, FeedMoved, Position, TooManyDeletes
+
+if TYPE_CHECKING:
+    from sync_assets.ledger import Ledger
 
 LEASE_SECONDS = 120
 """How long a capture owns its feed without a sign of life."""

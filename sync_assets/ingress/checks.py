@@ -18,7 +18,7 @@ from sync_assets.ingress import quality
 from sync_assets.ingress.assets import campaign_key, d365_key
 from sync_assets.ingress.drift import Drift, drift
 from sync_assets.ledger import Feed, InMaintenance
-from sync_assets.ledger.waiting import WAITING_FOR
+from sync_assets.ledger.model import WAITING_FOR
 from sync_assets.runtime import Runtime
 
 POLLED_CHECK = "change_feed_is_polled"

@@ -13,7 +13,7 @@ from sync_assets.campaign.metadata import Resource
 from sync_assets.config import TableConfig
 from sync_assets.ingress.findings import CHECKS, Finding, Side
 from sync_assets.ingress.mapping import Mapping
-from sync_assets.ledger.maintenance import Types
+from sync_assets.ledger.model import Types
 
 TYPES: dict[Side, str] = {"d365": "column_types_are_as_before", "campaign": "attribute_types_are_as_before"}
 """Side -> the check that stands on its asset."""

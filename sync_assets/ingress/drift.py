@@ -13,7 +13,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Mapping as ABCMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -28,8 +28,10 @@ from sync_assets.ingress.comparison import differing
 from sync_assets.ingress.preflight import Ready, preflight
 from sync_assets.ingress.target import Target
 from sync_assets.ingress.transform import transform
-from sync_assets.ledger import Ledger
 from sync_assets.runtime import Runtime
+
+if TYPE_CHECKING:
+    from sync_assets.ledger import Ledger
 
 SAMPLE = 200
 AT_ONCE = 8

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from typing import TYPE_CHECKING
 
-from sync_assets.ledger import Ledger
+if TYPE_CHECKING:
+    from sync_assets.ledger import Ledger
 
 
 def worker_id() -> str:

@@ -36,9 +36,10 @@ SHARED = (
     "dagster._core.system_config.composite_descent", "dagster._core.workspace.autodiscovery",
     "dagster._utils.test.definitions",
     "aiohttp", "alembic.command", "httpx", "msal", "msgspec", "paramiko", "pydantic", "requests",
-    "sqlalchemy.dialects.sqlite", "upath.implementations.local",
+    "sqlalchemy.dialects.sqlite", "upath.implementations.local", "uvloop",
     "sync_assets.campaign.client", "sync_assets.campaign.sign_in", "sync_assets.config_file", "sync_assets.d365.client",
-    "sync_assets.d365.sign_in", "sync_assets.ingress.workers", "sync_assets.launching.launcher", "sync_assets.runtime",
+    "sync_assets.d365.sign_in", "sync_assets.ingress.workers", "sync_assets.launching.launcher",
+    "sync_assets.ledger.ledger", "sync_assets.runtime",
 )  # fmt: skip
 """All that starts no thread."""
 

@@ -10,8 +10,9 @@ feeds, gone, captures, replays, claims, rebuilds, holds, maintenance, reports, w
 database, bulk   SQLite and PostgreSQL
 """
 
+from typing import TYPE_CHECKING, Any
+
 from sync_assets.ledger.errors import FeedMoved, InMaintenance, LedgerError, TooManyDeletes
-from sync_assets.ledger.ledger import Ledger
 from sync_assets.ledger.model import (
     Claimed,
     Counts,
@@ -32,6 +33,9 @@ from sync_assets.ledger.model import (
     SettleResult,
     State,
 )
+
+if TYPE_CHECKING:
+    from sync_assets.ledger.ledger import Ledger
 
 __all__ = [
     "Claimed",
@@ -58,3 +62,12 @@ __all__ = [
     "State",
     "TooManyDeletes",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """SQLAlchemy is a fifth of what the code location loads: not for those who only need the words."""
+    if name == "Ledger":
+        from sync_assets.ledger.ledger import Ledger  # noqa: PLC0415
+
+        return Ledger
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

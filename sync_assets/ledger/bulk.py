@@ -9,25 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger.copying import binary_rows
+from sync_assets.ledger.model import INSERTED
 from sync_assets.ledger.schema import short_id
 from sync_assets.ledger.standing import Stand
 
 if TYPE_CHECKING:
     import polars as pl
 
-# What a new record is made of: the columns of pages.Page.records, in its order.
-INSERTED = (
-    "table_name",
-    "id",
-    "day",
-    "desired_hash",
-    "refusal",
-    "payload",
-    "update_payload",
-    "state",
-    "failed_since",
-    "changed_at",
-)
 _COLUMNS = ", ".join(INSERTED)
 SQLITE_ROWS = 1000
 """In one statement, which holds three copies of their texts. All of a page take 45 MB more at the peak and no less

@@ -12,13 +12,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import schema, times
+from sync_assets.ledger.model import Types
 from sync_assets.ledger.room import Room
 
 _M = schema.maintenance.c
 _K = schema.known_type.c
-
-Types = dict[tuple[str, str], str]
-"""(side, column or attribute) -> type."""
 
 
 class Maintenance(Room):

@@ -8,7 +8,23 @@ from typing import Literal, NamedTuple
 FeedKind = Literal["page", "delta"]
 Operation = Literal["insert", "update", "delete"]
 Result = Literal["done", "refused", "later", "unknown"]
+Types = dict[tuple[str, str], str]
+"""(side, column or attribute) -> type."""
 
+
+INSERTED = (
+    "table_name",
+    "id",
+    "day",
+    "desired_hash",
+    "refusal",
+    "payload",
+    "update_payload",
+    "state",
+    "failed_since",
+    "changed_at",
+)
+"""What a new record is made of: the columns of pages.Page.records, in its order."""
 
 OTHER = bytes(16)
 """In place of the hash that Campaign acknowledged: it holds the record, and something else than we would send."""
@@ -32,6 +48,16 @@ class Gate(IntEnum):
     ABSENT = 2  # a parent that it needs is not to be in Campaign, so it is not to be there either
     UNREAD = 3  # its row must be read again: the payload was erased when Campaign acknowledged it
     CHILDREN = 4  # it is to be deleted, its children go first
+
+
+WAITING_FOR = {
+    Gate.OPEN: "nothing",
+    Gate.COMING: "a parent that is still to be acknowledged, or a new one in scope: Campaign keeps it as it was",
+    Gate.ABSENT: "a parent that is not in scope: filtered out, refused, deleted, not mapped, or none at all",
+    Gate.UNREAD: "its row, which is to be read again from Dynamics 365",
+    Gate.CHILDREN: "its children, which are to be deleted or unlinked first, also in tables that are mapped no more",
+}
+"""What a record at each gate waits for, in words."""
 
 
 @dataclass(frozen=True, slots=True)

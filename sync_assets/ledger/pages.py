@@ -4,8 +4,7 @@ from collections.abc import Container, Iterator, Sequence
 
 import polars as pl
 
-from sync_assets.ledger.bulk import INSERTED
-from sync_assets.ledger.model import LinkSpec, State
+from sync_assets.ledger.model import INSERTED, LinkSpec, State
 from sync_assets.ledger.rules import Row
 
 COLUMNS: dict[str, pl.DataType] = {

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import schema, times
@@ -13,6 +13,9 @@ from sync_assets.ledger.bulk import Bulk, PostgresBulk, SqliteBulk
 from sync_assets.ledger.database import Database
 from sync_assets.ledger.model import State
 from sync_assets.ledger.standing import Stand
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
 
 Clock = Callable[[], datetime]
 
@@ -49,8 +52,14 @@ class Room:
     def _now(self) -> int:
         return times.to_micros(self._clock())
 
-    def _upsert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-        return sqlite.insert(table) if self._database.sqlite else postgresql.insert(table)
+    def _upsert(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
+        if self._database.sqlite:
+            from sqlalchemy.dialects import sqlite  # noqa: PLC0415
+
+            return sqlite.insert(table)
+        from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - with all its drivers, a seventh of SQLAlchemy
+
+        return postgresql.insert(table)
 
     def _count(self, connection: Connection, tally: Tally) -> None:
         """Add to the totals. Last in a transaction, and in order: all writers of a table meet in these rows."""

@@ -8,15 +8,6 @@ from sync_assets.ledger import schema, times
 from sync_assets.ledger.model import Gate, State
 from sync_assets.ledger.room import Room
 
-WAITING_FOR = {
-    Gate.OPEN: "nothing",
-    Gate.COMING: "a parent that is still to be acknowledged, or a new one in scope: Campaign keeps it as it was",
-    Gate.ABSENT: "a parent that is not in scope: filtered out, refused, deleted, not mapped, or none at all",
-    Gate.UNREAD: "its row, which is to be read again from Dynamics 365",
-    Gate.CHILDREN: "its children, which are to be deleted or unlinked first, also in tables that are mapped no more",
-}
-"""What a record at each gate waits for, in words."""
-
 STANDING = {
     State.SETTLED: "not in scope",
     State.PENDING: "to be sent",

@@ -9,8 +9,8 @@ from typing import Any
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.target import CONTACT
 from sync_assets.ledger import Reject
+from sync_assets.ledger.model import WAITING_FOR
 from sync_assets.ledger.opt_out_files import FileState
-from sync_assets.ledger.waiting import WAITING_FOR
 from sync_assets.runtime import Runtime
 
 CALL_KINDS = ("insert", "update", "delete", "read")
