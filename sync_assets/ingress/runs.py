@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from sync_assets.ingress.workers import is_dead
+from sync_assets.ingress.workers import ended_with_its_machine, is_dead
 from sync_assets.partitions import under_way_tag
 
 WORKER_TAG = "sync/worker"
@@ -35,7 +35,8 @@ def end_killed(instance: dg.DagsterInstance, table: str) -> list[dg.DagsterRun]:
     """
     alive: list[dg.DagsterRun] = []
     for run in instance.get_runs(dg.RunsFilter(tags={under_way_tag(table): "yes"}, statuses=_UNDER_WAY)):
-        if is_dead(run.tags.get(WORKER_TAG, "")):
+        worker = run.tags.get(WORKER_TAG, "")
+        if is_dead(worker) or ended_with_its_machine(worker):
             instance.report_run_failed(run, "The process that executed this run was killed. Nothing is lost.")
         else:
             alive.append(run)

@@ -2,7 +2,8 @@
 
 A lease protects a record from being sent twice. When its holder was killed on this machine, nobody has to wait for
 the lease to run out: the process is gone for certain (same host, same process namespace, no such process or another
-one under its number). Of workers on other machines nothing is known, so their leases run out by time.
+one under its number). Of workers on other machines nothing is known, so their leases run out by time. A
+run of Dagster's does not, so of its process a little more is inferred (`ended_with_its_machine`, `has_ended`).
 """
 
 from __future__ import annotations
@@ -15,24 +16,47 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
 
+CLOCKS_DIFFER = 2.0
+"""Seconds. The time of the boot is told in whole ones."""
+
 
 def worker_id() -> str:
     """A name for this process, unique for each call: host, process namespace, process id, its start, a random part."""
-    return "|".join([socket.gethostname(), _namespace(), str(os.getpid()), _started(os.getpid()), uuid.uuid4().hex[:8]])
+    started = _started(os.getpid()) or ""
+    return "|".join([socket.gethostname(), _namespace(), str(os.getpid()), started, uuid.uuid4().hex[:8]])
 
 
 def is_dead(owner: str) -> bool:
     """True only if `owner` ran on this machine and is certainly gone."""
     pid, started = _of_this_machine(owner)
-    if not pid:
-        return False
+    now = _started(pid) if pid else None
+    return now == "" or bool(now and started and now != started)
+
+
+def ended_with_its_machine(owner: str, *, of_any_name: bool = False) -> bool:
+    """Did it run before a machine, or container, of this name was started last?
+
+    Another machine may have that name, so a lease is not to be given back for that: it runs out. But a run would stand
+    for ever. of_any_name: it can only have run where we are, whatever that was called then.
+    """
+    host, _, rest = owner.partition("|")
+    namespace = rest.partition("|")[0]
+    elsewhere = bool(namespace and _namespace()) and namespace != _namespace()
+    return elsewhere and (of_any_name or host == socket.gethostname())
+
+
+def has_ended(pid: int, since: float) -> bool:
+    """Is the process gone that was there under that number at `since` (as time.time() tells it)? False if nothing here
+    says so."""
+    started = _started(pid) if _namespace() else None
+    if not started:
+        return started == ""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return bool(started) and _started(pid) != started
+        with open("/proc/stat", encoding="ascii") as stat:
+            booted = next(int(line.split()[1]) for line in stat if line.startswith("btime "))
+    except (OSError, StopIteration):
+        return False
+    return booted + int(started) / os.sysconf("SC_CLK_TCK") > since + CLOCKS_DIFFER
 
 
 def living(owner: str) -> int | None:
@@ -75,12 +99,19 @@ def _namespace() -> str:
         return ""
 
 
-def _started(pid: int) -> str:
+def _started(pid: int) -> str | None:
     """When the process started, in clock ticks since boot; tells a process from a later one under the same number.
-    Nothing of one that has ended and that nobody has asked for its end yet."""
+    Empty if it has ended, also while nobody has asked for its end yet; None if that cannot be told: it may be hidden
+    from other users (`hidepid`), or we have too many files open."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:  # of another user
+        pass
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
             state, *fields = stat.read().rpartition(")")[2].split()
             return "" if state in "ZX" else fields[18]
     except (OSError, IndexError):
-        return ""
+        return None

@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,30 @@ class WarmRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Most deaths the nursery reports at once: this is for those who died with it. Of runs that Dagster's launcher
-        started their code server takes care."""
-        from sync_assets.ingress.workers import is_dead  # noqa: PLC0415
+        """Most deaths are reported at once, by the nursery or by the code server that started the process: this is for
+        those who died together with it, be it that the machine was switched off."""
+        from sync_assets.ingress.workers import ended_with_its_machine, has_ended, is_dead  # noqa: PLC0415
 
-        if is_dead(_process(run)):
+        if process := _process(run):
+            gone = is_dead(process) or ended_with_its_machine(process, of_any_name=True)
+        else:
+            pid, began = self._told_process(run) if _is_local(run) else (0, 0.0)
+            gone = bool(pid) and has_ended(pid, began)
+        if gone:
             return CheckRunHealthResult(WorkerStatus.FAILED, "The process that executed this run was killed.")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
+
+    def _told_process(self, run: dg.DagsterRun) -> tuple[int, float]:
+        """The number of the process that Dagster's own launcher has started, and since when it is there; (0, 0) if that
+        is not told."""
+        first = self._instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT, limit=20)
+        for record in first.records:
+            event = record.event_log_entry.dagster_event
+            if event and (event.message or "").startswith("Started process for run"):
+                pid = event.engine_event_data.metadata.get("pid")
+                if isinstance(pid, dg.TextMetadataValue) and (pid.text or "").isdigit():
+                    return int(pid.text or 0), record.timestamp
+        return 0, 0.0
 
     def dispose(self) -> None:
         with self._lock:
@@ -154,7 +172,9 @@ class Nursery:
         self._process.poll()
 
     def give_up(self) -> None:
-        """It must not begin later with what Dagster's launcher has begun meanwhile. Its workers go on."""
+        """It must not begin later with what Dagster's launcher has begun meanwhile. Its workers go on; should one of
+        them have the order already, only its answer being lost, Dagster lets the first of the two do it
+        (`run_monitoring`)."""
         self._process.kill()
         self._process.wait()
         self._socket.close()
@@ -163,11 +183,18 @@ class Nursery:
 def _of_this_python(run: dg.DagsterRun) -> bool:
     """Is the run's code location one on this machine, in this Python environment?"""
     # On macOS a forked process may crash in Apple's frameworks: https://github.com/python/cpython/issues/77906
-    if sys.platform != "linux" or run.job_code_origin is None or run.remote_job_origin is None:
+    if sys.platform != "linux" or not run.job_code_origin or not _is_local(run):
         return False
-    code, location = run.job_code_origin.repository_origin, run.remote_job_origin.repository_origin.code_location_origin
+    return run.job_code_origin.repository_origin.executable_path == sys.executable
+
+
+def _is_local(run: dg.DagsterRun) -> bool:
+    """Is its code location one on this machine?"""
+    if run.job_code_origin is None or run.remote_job_origin is None:
+        return False
+    location = run.remote_job_origin.repository_origin.code_location_origin
     elsewhere = isinstance(location, GrpcServerCodeLocationOrigin) and not location.socket
-    return code.executable_path == sys.executable and not code.container_image and not elsewhere
+    return not run.job_code_origin.repository_origin.container_image and not elsewhere
 
 
 def process_tag(process: str, run_id: str) -> dict[str, str]:
@@ -182,4 +209,8 @@ def _process(run: dg.DagsterRun | None) -> str:
 
 def _sources() -> int:
     """Changes when a module is changed."""
-    return hash(frozenset((str(path), path.stat().st_mtime_ns) for path in PACKAGE.rglob("*.py")))
+    changed: set[tuple[str, int]] = set()
+    for path in PACKAGE.rglob("*.py"):
+        with suppress(OSError):  # a link of an editor's that leads nowhere, or a file that is gone meanwhile
+            changed.add((str(path), path.stat().st_mtime_ns))
+    return hash(frozenset(changed))

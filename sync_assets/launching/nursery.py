@@ -166,6 +166,7 @@ def work(ref: str, line: socket.socket) -> None:
     load(PER_WORKER)
     gc.freeze()
     from dagster._cli.api import _execute_run_command_body  # noqa: PLC0415
+    from dagster._core.secrets.env_file import get_env_var_dict  # noqa: PLC0415
     from dagster._utils.interrupts import capture_interrupts  # noqa: PLC0415
 
     from sync_assets.ingress.workers import worker_id  # noqa: PLC0415
@@ -175,6 +176,8 @@ def work(ref: str, line: socket.socket) -> None:
         run_id = _received(line)
         if not run_id:
             return
+        # `.env` as it is now, as a code server reads it when the definitions are reloaded.
+        os.environ.update(get_env_var_dict(os.getcwd()))
         with capture_interrupts():
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             # Before all else that is written to the run: adding tags writes back what was read of it.

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,6 +20,7 @@ from random import Random
 from sync_assets.operations.instance import PACKAGED
 from sync_assets_tests.bench.measure import BenchError, Result, Run, progress
 from sync_assets_tests.bench.stage import Report, Target
+from sync_assets_tests.dagster_dev import DagsterDev, dagster_dev
 from sync_assets_tests.program import OURS
 from sync_assets_tests.sandbox_process import SandboxProcess
 
@@ -35,13 +33,13 @@ CONFIG = PACKAGED.parent.parent / "sandbox" / "sync_assets.yaml"
 
 def latency(changes: int) -> Report:
     report = Report("latency", "changes")
-    with SandboxProcess(CONTACTS) as sandbox, _dagster_dev(sandbox) as output:
-        contacts = _first_sync(sandbox, output)
+    with SandboxProcess(CONTACTS) as sandbox, _synchronising(sandbox) as running:
+        contacts = _first_sync(sandbox, running)
         chance = Random(5)
         seconds: list[float] = []
         for number in range(changes):
             time.sleep(chance.uniform(*PAUSES))
-            seconds.append(_one_change(sandbox, contacts[number % len(contacts)], f"Bench {number}", output))
+            seconds.append(_one_change(sandbox, contacts[number % len(contacts)], f"Bench {number}", running))
             progress(f"change {number + 1}/{changes}: {seconds[-1]:.2f} s")
     result = Result("change to Campaign, dagster dev", [Run(1, one) for one in seconds])
     median, p95 = statistics.median(seconds), sorted(seconds)[min(len(seconds) - 1, int(len(seconds) * 0.95))]
@@ -58,51 +56,29 @@ def latency(changes: int) -> Report:
 
 
 @contextmanager
-def _dagster_dev(sandbox: SandboxProcess) -> Iterator[Path]:
-    """`dagster dev` with an instance of its own; yields the file of what it says."""
-    home = Path(tempfile.mkdtemp(prefix="bench-dagster-"))
-    shutil.copy(PACKAGED, home / "dagster.yaml")
+def _synchronising(sandbox: SandboxProcess) -> Iterator[DagsterDev]:
+    """`dagster dev` with an instance of its own, its sensors on."""
     other = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    environment = (
-        other
-        | sandbox.env
-        | {
-            "DAGSTER_HOME": str(home),
-            "SYNC_ASSETS_AUTOSTART": "1",
-            "SYNC_ASSETS_CONFIG": str(CONFIG),
-            "DAGSTER_DISABLE_TELEMETRY": "1",
-        }
-    )
-    said = home / "said"
-    with said.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dagster", "dev", "-m", "sync_assets.definitions", "-p", "0"],
-            env=environment, cwd=home, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-    try:
-        yield said
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        shutil.rmtree(home, ignore_errors=True)
+    ours = {"SYNC_ASSETS_AUTOSTART": "1", "SYNC_ASSETS_CONFIG": str(CONFIG)}
+    with tempfile.TemporaryDirectory(prefix="bench-dagster-", ignore_cleanup_errors=True) as folder:
+        home = Path(folder)
+        shutil.copy(PACKAGED, home / "dagster.yaml")
+        with dagster_dev(home, other | sandbox.env | ours | {"DAGSTER_HOME": folder}) as running:
+            yield running
 
 
-def _first_sync(sandbox: SandboxProcess, output: Path) -> list[str]:
+def _first_sync(sandbox: SandboxProcess, running: DagsterDev) -> list[str]:
     """Waits until all contacts are in Campaign and nothing moves any more; their ids."""
     contacts = [row["contactid"] for row in sandbox.admin.dump_d365()]
     until = time.monotonic() + START_SECONDS
     while sandbox.admin.totals()["campaign"].get("profile", 0) < len(contacts):
-        _still_time(until, output, "the first sync was not done")
+        _still_time(until, running, "the first sync was not done")
         time.sleep(0.2)
     time.sleep(10)
     return contacts
 
 
-def _one_change(sandbox: SandboxProcess, contact: str, title: str, output: Path) -> float:
+def _one_change(sandbox: SandboxProcess, contact: str, title: str, running: DagsterDev) -> float:
     """Seconds from before the change until Campaign's answer to the call that brought it."""
     since = sandbox.admin.last()
     began = datetime.now(UTC)
@@ -112,10 +88,10 @@ def _one_change(sandbox: SandboxProcess, contact: str, title: str, output: Path)
         for entry in sandbox.admin.journal("campaign", since):
             if entry["engine"] in ("insert", "update") and (entry["key"] or "").lower() == contact:
                 return (datetime.fromisoformat(entry["at"]) - began).total_seconds()
-        _still_time(until, output, "a change did not arrive")
+        _still_time(until, running, "a change did not arrive")
         time.sleep(0.05)
 
 
-def _still_time(until: float, output: Path, otherwise: str) -> None:
+def _still_time(until: float, running: DagsterDev, otherwise: str) -> None:
     if time.monotonic() > until:
-        raise BenchError(f"{otherwise} in time; dagster said: {output.read_text(errors='replace')[-600:]}")
+        raise BenchError(f"{otherwise} in time; dagster said: {running.said[-600:]}")

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import sync_assets
-from sync_assets_tests.browser.ui import FLAGS, PATIENCE, Ui, chromium, dagster_dev
+from sync_assets_tests.browser.ui import FLAGS, PATIENCE, Ui, chromium, served
 from sync_assets_tests.program import Program
 from sync_assets_tests.sandbox_process import SandboxProcess
 
@@ -64,7 +64,7 @@ def synchronised(sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFacto
 def ui(browser_path: str, synchronised: Program) -> Iterator[Ui]:
     from playwright.sync_api import sync_playwright
 
-    with dagster_dev(synchronised) as url, sync_playwright() as playwright:
+    with served(synchronised) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
         page = browser.new_page(viewport={"width": 1500, "height": 1400})
         page.set_default_timeout(PATIENCE)

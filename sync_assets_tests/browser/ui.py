@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 
+from sync_assets_tests.dagster_dev import DagsterDev, dagster_dev
 from sync_assets_tests.program import Program
 
 if TYPE_CHECKING:
@@ -37,45 +32,25 @@ def chromium() -> str | None:
 
 
 @contextmanager
-def dagster_dev(program: Program) -> Iterator[str]:
-    """Serves the program's assets, sensors off; yields the URL. Ends every process that it started."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    output = (program.home / "dagster_dev.log").open("w+b")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dagster", "dev", "-m", "sync_assets.definitions", "-h", "127.0.0.1", "-p", str(port)],
-        env=program.env | {"PYTHONWARNINGS": "ignore", "DAGSTER_DISABLE_TELEMETRY": "1"},
-        cwd=program.home,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait_until_loaded(url, process, output.name)
-        yield url
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own
-        output.close()
+def served(program: Program) -> Iterator[str]:
+    """Serves the program's assets, sensors off; yields the URL."""
+    with dagster_dev(program.home, program.env) as running:
+        _wait_until_loaded(running)
+        yield running.url
 
 
-def _wait_until_loaded(url: str, process: subprocess.Popen[bytes], log: str) -> None:
+def _wait_until_loaded(running: DagsterDev) -> None:
     """Until the code location is there: the server answers before that, with empty pages."""
     give_up_at = time.monotonic() + START_SECONDS
     while True:
         try:
-            answer = httpx.post(f"{url}/graphql", json={"query": "{assetNodes {id}}"}, timeout=5)
+            answer = httpx.post(f"{running.url}/graphql", json={"query": "{assetNodes {id}}"}, timeout=5)
             if answer.is_success and (answer.json().get("data") or {}).get("assetNodes"):
                 return
         except httpx.TransportError:
             pass
-        if process.poll() is not None or time.monotonic() > give_up_at:
-            raise AssertionError(f"dagster dev did not start:\n{Path(log).read_text(errors='replace')[-4000:]}")
+        if running.process.poll() is not None or time.monotonic() > give_up_at:
+            raise AssertionError(f"dagster dev did not start:\n{running.said}")
         time.sleep(0.2)
 
 

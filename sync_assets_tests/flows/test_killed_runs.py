@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+import uuid
 from pathlib import Path
 
 import dagster as dg
 
 from sync_assets.ingress.runs import WORKER_TAG, under_way
 from sync_assets.ingress.spread import BACKLOG_TAG
-from sync_assets.partitions import TABLE_TAG
+from sync_assets.ingress.workers import worker_id
+from sync_assets.partitions import TABLE_TAG, under_way_tag
 from sync_assets_tests.flows.orchestra import Run
 from sync_assets_tests.program import Program
 
@@ -31,6 +33,18 @@ def test_a_killed_sync_leaves_no_run_that_stands_as_started(program: Program) ->
         killed = instance.get_run_by_id(run.run_id)
         assert killed is not None
         assert killed.status is dg.DagsterRunStatus.FAILURE
+
+
+def test_a_sync_that_ended_with_its_machine_leaves_none_either() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        host, namespace, rest = worker_id().split("|", 2)
+        for boot, lives in ((namespace, True), (f"{namespace} before", False)):
+            tags = {under_way_tag("contact"): "yes", WORKER_TAG: f"{host}|{boot}|{rest}"}
+            run = instance.add_run(
+                dg.DagsterRun("sync", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED, tags=tags)
+            )
+            assert under_way(instance, "contact") is lives
+            instance.delete_run(run.run_id)
 
 
 def test_of_a_sync_only_the_run_that_captures_keeps_sensors_from_it(program: Program) -> None:

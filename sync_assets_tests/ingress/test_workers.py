@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sync_assets.ingress.workers import is_dead, living, worker_id
+from sync_assets.ingress.workers import ended_with_its_machine, has_ended, is_dead, living, worker_id
 from sync_assets_tests.waiting import until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells when a process started")
@@ -27,11 +31,12 @@ def test_a_process_that_has_ended_is_dead_even_if_nobody_asked_for_its_end() -> 
     assert child.stdout
     name = child.stdout.readline().strip()
     assert (living(name), is_dead(name)) == (child.pid, False)
+    assert not has_ended(child.pid, time.time())
     child.kill()
     until(lambda: is_dead(name), seconds=10)
-    assert living(name) is None
+    assert (living(name), has_ended(child.pid, time.time())) == (None, True)
     child.communicate()
-    assert (living(name), is_dead(name)) == (None, True)
+    assert (living(name), is_dead(name), has_ended(child.pid, time.time())) == (None, True, True)
 
 
 @pytest.mark.parametrize("part", [0, 1, 3], ids=["host", "namespace", "start"])
@@ -42,6 +47,37 @@ def test_another_one_under_that_number_is_not_it(part: int) -> None:
     assert is_dead("|".join(parts)) is (part == 3)
 
 
-@pytest.mark.parametrize("name", ["", "export", "a|b|c|d|e"])
+@pytest.mark.parametrize("name", ["", "export"])
 def test_of_other_names_nothing_is_known(name: str) -> None:
-    assert (living(name), is_dead(name)) == (None, False)
+    assert (living(name), is_dead(name), ended_with_its_machine(name)) == (None, False, False)
+
+
+@pytest.mark.parametrize(
+    ("part", "ended", "of_any_name"),
+    [(None, False, False), ("host", False, False), ("namespace", True, True), ("both", False, True)],
+)
+def test_who_ran_before_the_machine_was_started_last_has_ended_with_it(
+    part: str | None, ended: bool, of_any_name: bool
+) -> None:
+    host, namespace, rest = worker_id().split("|", 2)
+    host += "0" if part in ("host", "both") else ""
+    namespace += "0" if part in ("namespace", "both") else ""
+    name = f"{host}|{namespace}|{rest}"
+    assert (ended_with_its_machine(name), ended_with_its_machine(name, of_any_name=True)) == (ended, of_any_name)
+
+
+def test_a_process_that_began_later_is_another_one_under_that_number() -> None:
+    assert has_ended(os.getpid(), since=time.time() - 7 * 86_400)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOENT], ids=["too many files", "hidden from us"])
+def test_of_one_that_cannot_be_looked_at_nothing_is_said(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    name, opened = worker_id(), builtins.open
+
+    def refused(path: Any, *arguments: Any, **options: Any) -> Any:
+        if str(path).endswith(f"{os.getpid()}/stat"):
+            raise OSError(number, os.strerror(number))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "open", refused)
+    assert (living(name), is_dead(name), has_ended(os.getpid(), since=0)) == (None, False, False)

@@ -14,6 +14,7 @@ import dagster as dg
 import pytest
 from dagster._core.code_pointer import CodePointer, FileCodePointer, ModuleCodePointer
 from dagster._core.definitions.job_definition import JobDefinition
+from dagster._core.events import EngineEventData
 from dagster._core.launcher.base import WorkerStatus
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
@@ -26,8 +27,9 @@ from dagster._core.remote_origin import (
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._serdes import serialize_value
 
+from sync_assets.ingress.workers import worker_id
 from sync_assets.launching import launcher as launching
-from sync_assets.launching.launcher import PROCESS_TAG, WarmRunLauncher
+from sync_assets.launching.launcher import PROCESS_TAG, WarmRunLauncher, process_tag
 from sync_assets.operations.instance import PACKAGED
 from sync_assets_tests.program import OURS
 from sync_assets_tests.waiting import until
@@ -234,6 +236,45 @@ def test_one_that_dies_together_with_the_nursery_is_seen_by_the_monitoring(daemo
     daemon.instance.report_run_failed(daemon.run(run_id))
 
 
+def test_a_run_of_before_the_machine_was_switched_off_is_seen_by_the_monitoring(daemon: Daemon) -> None:
+    run_id = daemon.create("slow")
+    _, namespace, rest = worker_id().split("|", 2)
+    daemon.instance.add_run_tags(run_id, process_tag(f"former name|{namespace} before|{rest}", run_id))
+    assert daemon.launcher.check_run_worker_health(daemon.run(run_id)).status is WorkerStatus.FAILED
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["here", "on another machine"])
+def test_a_killed_process_of_dagsters_own_launcher_is_seen_by_the_monitoring(daemon: Daemon, remote: bool) -> None:
+    def health() -> WorkerStatus:
+        return daemon.launcher.check_run_worker_health(daemon.run(run_id)).status
+
+    run_id = daemon.create("slow", remote=remote)
+    assert health() is WorkerStatus.RUNNING  # nothing is told of its process
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        told = EngineEventData.in_process(process.pid)
+        for message in ("Another event.", f"Started process for run (pid: {process.pid})."):
+            daemon.instance.report_engine_event(message, daemon.run(run_id), told)
+        assert health() is WorkerStatus.RUNNING
+        process.kill()
+        process.wait()
+    assert health() is (WorkerStatus.RUNNING if remote else WorkerStatus.FAILED)
+
+
+def test_a_run_has_what_dotenv_says_now(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(daemon.home)
+    daemon.launcher.dispose()
+    daemon.warm()
+    until(lambda: len(children(daemon.nursery)) == 1)  # one waits, with the environment of before
+    missing = daemon.home / "missing.yaml"
+    daemon.home.joinpath(".env").write_text(f"SYNC_ASSETS_CONFIG={missing}\n", encoding="utf-8")
+    try:
+        run_id = daemon.launch("daily_report")
+        assert daemon.ended(run_id) is dg.DagsterRunStatus.FAILURE
+    finally:
+        daemon.home.joinpath(".env").unlink()
+    assert "missing.yaml" in daemon.told(run_id)
+
+
 def test_the_worker_that_waits_may_be_killed(daemon: Daemon) -> None:
     until(lambda: len(children(daemon.nursery)) == 1)
     os.kill(int(children(daemon.nursery)[0]), signal.SIGKILL)
@@ -282,6 +323,14 @@ def test_who_changes_a_module_gets_workers_with_the_new_one(
     assert [daemon.launch("slow")] == by_dagster
     assert before._process.wait(10) == 0  # and its spare with it
     monkeypatch.undo()
+
+
+def test_a_module_that_leads_nowhere_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launching, "PACKAGE", tmp_path)
+    tmp_path.joinpath("module.py").write_text("", encoding="utf-8")
+    before = launching._sources()
+    tmp_path.joinpath(".#module.py").symlink_to("somebody@somewhere")
+    assert launching._sources() == before
 
 
 def test_one_whose_daemon_is_gone_ends(daemon: Daemon) -> None:

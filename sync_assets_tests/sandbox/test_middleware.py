@@ -90,9 +90,9 @@ async def test_slow_and_latency_delay_the_work(system: System) -> None:
     assert time.perf_counter() - started > 0.12
     assert system.journal.entries()[-1].ms > 120
     assert system.last()[2:] == (201, "insert", "slow")
-    started = time.perf_counter()
     await system.client.post("/", content="x")
-    assert 0.04 < time.perf_counter() - started < 0.12
+    assert system.journal.entries()[-1].ms > 40
+    assert system.last()[2:] == (201, "insert", None)
 
 
 async def test_any_status_body_and_headers(system: System) -> None:

@@ -1,0 +1,58 @@
+"""`dagster dev` as a process that leads a group of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+END_SECONDS = 60.0
+
+
+@dataclass
+class DagsterDev:
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    @property
+    def said(self) -> str:
+        """The end of it."""
+        return self.log.read_text(errors="replace")[-4000:]
+
+    def kill(self) -> None:
+        """It and all that it started, as a power failure does."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def dagster_dev(folder: Path, environment: Mapping[str, str]) -> Iterator[DagsterDev]:
+    """Serves our definitions from `folder`. Ends every process that it started."""
+    with socket.socket() as probe:  # by itself it takes 3000, whoever has that
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = folder / "dagster_dev.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dagster", "dev", "-m", "sync_assets.definitions", "-h", "127.0.0.1",
+             "-p", str(port)],
+            env={**environment, "PYTHONWARNINGS": "ignore", "DAGSTER_DISABLE_TELEMETRY": "1"},
+            cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    running = DagsterDev(process, f"http://127.0.0.1:{port}", log)
+    try:
+        yield running
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(END_SECONDS)
+        running.kill()
