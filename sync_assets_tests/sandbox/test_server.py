@@ -88,7 +88,7 @@ def test_the_environment_file_is_private_and_stop_leaves_nothing(tmp_path: Path)
         started = time.monotonic()
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=10)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     assert process.returncode == 0
     *said, how = errors.decode().splitlines()  # where it is, for whoever started it by hand; no secret, no traceback
     assert [line.partition("=")[0] for line in said] == [
@@ -111,7 +111,7 @@ def test_it_stops_at_once_and_silently_with_a_request_under_way() -> None:
                 client.get(url)
             started = time.monotonic()
             process.stop()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     assert (process.process.returncode, process.errors) == (0, "")
 
 
