@@ -68,7 +68,8 @@ class TokenSource(Protocol):
 
 
 class CachedTokens:
-    """Keeps a token until shortly before it expires; one fetch at a time, however many workers ask.
+    """Keeps a token until shortly before it expires; one fetch at a time, however many workers ask. It may serve one
+    event loop after the other.
 
     `fetch` returns (token, lifetime in seconds).
     """
@@ -78,6 +79,7 @@ class CachedTokens:
         self._token = ""
         self._good_until = 0.0
         self._lock = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def token(self) -> str:
         if time.monotonic() < self._good_until:
@@ -85,6 +87,8 @@ class CachedTokens:
         return await self.renew(self._token)
 
     async def renew(self, refused: str) -> str:
+        if self._loop is not (loop := asyncio.get_running_loop()):
+            self._loop, self._lock = loop, asyncio.Lock()  # a lock belongs to the loop in which somebody waited for it
         async with self._lock:
             if self._token != refused and time.monotonic() < self._good_until:
                 return self._token  # somebody else renewed it while we waited for the lock

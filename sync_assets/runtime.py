@@ -21,9 +21,12 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.settings import Settings
 
 if TYPE_CHECKING:
+    import ssl
+
     from sync_assets.campaign.client import CampaignClient
     from sync_assets.config import Config
     from sync_assets.d365.client import DataverseClient
+    from sync_assets.http import CachedTokens
     from sync_assets.ledger import Ledger
     from sync_assets.opt_out.store import Store
 
@@ -91,23 +94,46 @@ class Runtime:
                 self._ledger.close()
             self._ledger = None
 
-    @asynccontextmanager
-    async def d365(self) -> AsyncIterator[DataverseClient]:
-        from sync_assets.d365.client import DataverseClient  # noqa: PLC0415
-        from sync_assets.d365.sign_in import entra_tokens  # noqa: PLC0415
+    # A process signs in once, however many tables it captures and sends.
+
+    @cached_property
+    def _trusted(self) -> ssl.SSLContext:
         from sync_assets.http import ssl_context  # noqa: PLC0415
 
+        return ssl_context(self.settings.ca_bundle)
+
+    @cached_property
+    def _d365_tokens(self) -> CachedTokens:
+        from sync_assets.d365.sign_in import entra_tokens  # noqa: PLC0415
+
         access = self.settings.d365()
-        context = ssl_context(self.settings.ca_bundle)
-        tokens = entra_tokens(
+        return entra_tokens(
             authority=access.authority,
             tenant=access.tenant_id,
             client_id=access.client_id,
             client_secret=access.client_secret.get_secret_value(),
             resource=access.url,
-            context=context,
+            context=self._trusted,
         )
-        client = DataverseClient(access.url, tokens, context=context)
+
+    @cached_property
+    def _campaign_tokens(self) -> CachedTokens:
+        from sync_assets.campaign.sign_in import ims_tokens  # noqa: PLC0415
+
+        access = self.settings.campaign()
+        return ims_tokens(
+            ims_url=access.ims_url,
+            client_id=access.client_id,
+            client_secret=access.client_secret.get_secret_value(),
+            scopes=access.scopes,
+            context=self._trusted,
+        )
+
+    @asynccontextmanager
+    async def d365(self) -> AsyncIterator[DataverseClient]:
+        from sync_assets.d365.client import DataverseClient  # noqa: PLC0415
+
+        client = DataverseClient(self.settings.d365().url, self._d365_tokens, context=self._trusted)
         try:
             yield client
         finally:
@@ -116,23 +142,13 @@ class Runtime:
     @asynccontextmanager
     async def campaign(self) -> AsyncIterator[CampaignClient]:
         from sync_assets.campaign.client import CampaignClient  # noqa: PLC0415
-        from sync_assets.campaign.sign_in import ims_tokens  # noqa: PLC0415
-        from sync_assets.http import ssl_context  # noqa: PLC0415
 
         access = self.settings.campaign()
-        context = ssl_context(self.settings.ca_bundle)
-        tokens = ims_tokens(
-            ims_url=access.ims_url,
-            client_id=access.client_id,
-            client_secret=access.client_secret.get_secret_value(),
-            scopes=access.scopes,
-            context=context,
-        )
         client = CampaignClient(
             access.url,
-            tokens,
+            self._campaign_tokens,
             api_key=access.client_id,
-            context=context,
+            context=self._trusted,
             connections=self.config.guardrails.concurrency,
         )
         try:

@@ -213,6 +213,18 @@ async def test_many_workers_ask_for_the_first_token_once():
     assert tokens.fetched == 1
 
 
+def test_a_token_is_kept_from_one_event_loop_to_the_next_and_renewed_in_either():
+    tokens = Tokens()
+
+    async def all_at_once(refused: str) -> set[str]:
+        return set(await asyncio.gather(*(tokens.source.renew(refused) for _ in range(50))))
+
+    assert asyncio.run(all_at_once("")) == {"t1"}
+    assert asyncio.run(tokens.source.token()) == "t1"
+    assert asyncio.run(all_at_once("t1")) == {"t2"}
+    assert tokens.fetched == 2
+
+
 # --- waiting ----------------------------------------------------------------------------------------------------------
 
 

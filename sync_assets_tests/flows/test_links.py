@@ -126,6 +126,15 @@ def test_a_chain_arrives_in_link_order_changes_and_goes(
     assert chain.sync() == (0, calls())
 
 
+def test_a_process_signs_in_once_however_many_tables_it_has(sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
+    chain = Chain(sandbox_factory, tmp_path)
+    chain.make()
+    assert chain.sync() == (0, calls(insert=3))
+    tokens = [entry["path"] for system in ("login", "ims") for entry in chain.admin.journal(system)]
+    assert len([path for path in tokens if path.endswith("/token")]) == 1, tokens
+    assert len([path for path in tokens if "/ims/token" in path]) == 1, tokens
+
+
 def test_an_order_that_changes_hands_is_an_update(sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
     chain = Chain(sandbox_factory, tmp_path)
     ada, order, _ = chain.make()
