@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from sync_assets.transport import Answer, HttpError, NotSent, NotTrusted, OutcomeUnknown, Wire, ssl_context
 
@@ -68,8 +69,7 @@ class TokenSource(Protocol):
 
 
 class CachedTokens:
-    """Keeps a token until shortly before it expires; one fetch at a time, however many workers ask. It may serve one
-    event loop after the other.
+    """Keeps a token until shortly before it expires; one fetch at a time and event loop, however many workers ask.
 
     `fetch` returns (token, lifetime in seconds).
     """
@@ -78,8 +78,7 @@ class CachedTokens:
         self._fetch = fetch
         self._token = ""
         self._good_until = 0.0
-        self._lock = asyncio.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
     async def token(self) -> str:
         if time.monotonic() < self._good_until:
@@ -87,9 +86,7 @@ class CachedTokens:
         return await self.renew(self._token)
 
     async def renew(self, refused: str) -> str:
-        if self._loop is not (loop := asyncio.get_running_loop()):
-            self._loop, self._lock = loop, asyncio.Lock()  # a lock belongs to the loop in which somebody waited for it
-        async with self._lock:
+        async with self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             if self._token != refused and time.monotonic() < self._good_until:
                 return self._token  # somebody else renewed it while we waited for the lock
             self._token, lifetime = await self._fetch()

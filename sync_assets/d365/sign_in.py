@@ -35,6 +35,10 @@ class _TrustedAdapter(HTTPAdapter):
         # msal gives no time-out to a session that is not its own: a host that never answers would hang us for ever.
         return super().send(*args, **{**kwargs, "timeout": kwargs.get("timeout") or TIMEOUT})
 
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        super().cert_verify(conn, url, verify, cert)
+        conn.ca_certs = conn.ca_cert_dir = None  # else urllib3 adds certifi's authorities to our context, for good
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
 

@@ -3,21 +3,19 @@
 A lease protects a record from being sent twice. When its holder was killed on this machine, nobody has to wait for
 the lease to run out: the process is gone for certain (same host, same process namespace, no such process or another
 one under its number). Of workers on other machines nothing is known, so their leases run out by time. A
-run of Dagster's does not, so of its process a little more is inferred (`ended_with_its_machine`, `has_ended`).
+run of Dagster's does not, so of its process a little more is inferred (`ended_with_its_machine`).
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import sys
 import uuid
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
-
-CLOCKS_DIFFER = 2.0
-"""Seconds. The time of the boot is told in whole ones."""
 
 
 def worker_id() -> str:
@@ -34,29 +32,24 @@ def is_dead(owner: str) -> bool:
 
 
 def ended_with_its_machine(owner: str, *, of_any_name: bool = False) -> bool:
-    """Did it run before a machine, or container, of this name was started last?
+    """Did it run before a machine of this name was started last?
 
     Another machine may have that name, so a lease is not to be given back for that: it runs out. But a run would stand
-    for ever. of_any_name: it can only have run where we are, whatever that was called then.
+    for ever. of_any_name: it can only have run on this machine and in this container, whatever they were called then,
+    so it has ended with the container, too.
     """
     host, _, rest = owner.partition("|")
-    namespace = rest.partition("|")[0]
-    elsewhere = bool(namespace and _namespace()) and namespace != _namespace()
-    return elsewhere and (of_any_name or host == socket.gethostname())
-
-
-def has_ended(pid: int, since: float) -> bool:
-    """Is the process gone that was there under that number at `since` (as time.time() tells it)? False if nothing here
-    says so."""
-    started = _started(pid) if _namespace() else None
-    if not started:
-        return started == ""
-    try:
-        with open("/proc/stat", encoding="ascii") as stat:
-            booted = next(int(line.split()[1]) for line in stat if line.startswith("btime "))
-    except (OSError, StopIteration):
+    then, now = rest.partition("|")[0], _namespace()
+    if not then or not now:
         return False
-    return booted + int(started) / os.sysconf("SC_CLK_TCK") > since + CLOCKS_DIFFER
+    if of_any_name:
+        return then != now
+    return host == socket.gethostname() and then.split()[0] != now.split()[0]
+
+
+def has_ended(pid: int) -> bool:
+    """Is there certainly no process under that number?"""
+    return _started(pid) == ""
 
 
 def living(owner: str) -> int | None:
@@ -103,6 +96,8 @@ def _started(pid: int) -> str | None:
     """When the process started, in clock ticks since boot; tells a process from a later one under the same number.
     Empty if it has ended, also while nobody has asked for its end yet; None if that cannot be told: it may be hidden
     from other users (`hidepid`), or we have too many files open."""
+    if sys.platform == "win32":
+        return None  # os.kill(pid, 0) would be a Ctrl-C there
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -110,7 +105,7 @@ def _started(pid: int) -> str | None:
     except PermissionError:  # of another user
         pass
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
             state, *fields = stat.read().rpartition(")")[2].split()
             return "" if state in "ZX" else fields[18]
     except (OSError, IndexError):

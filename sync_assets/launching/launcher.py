@@ -32,6 +32,8 @@ from dagster._serdes import serialize_value
 
 PROCESS_TAG = f"{HIDDEN_TAG_PREFIX}sync_assets_process"
 """On runs with a worker of ours: which process that is, and of which run: a run that repeats another gets its tags."""
+LAUNCHED_TAG = f"{HIDDEN_TAG_PREFIX}sync_assets_launched"
+"""On runs that were left to Dagster's own launcher: the same of the daemon that did so."""
 
 ANSWER_SECONDS = 20.0
 PACKAGE = Path(__file__).parent.parent
@@ -52,6 +54,10 @@ class WarmRunLauncher(DefaultRunLauncher):
         if _of_this_python(run) and self._start(run.run_id):
             self._run_ids.add(run.run_id)
         else:
+            if _is_local(run):
+                from sync_assets.ingress.workers import worker_id  # noqa: PLC0415
+
+                self._instance.add_run_tags(run.run_id, process_tag(worker_id(), run.run_id, LAUNCHED_TAG))
             super().launch_run(context)
 
     def _start(self, run_id: str) -> bool:
@@ -71,7 +77,7 @@ class WarmRunLauncher(DefaultRunLauncher):
                 return False
 
     def terminate(self, run_id: str) -> bool:
-        from sync_assets.ingress.workers import living  # SQLAlchemy: not for each start of Dagster  # noqa: PLC0415
+        from sync_assets.ingress.workers import living  # noqa: PLC0415
 
         run = self._instance.get_run_by_id(run_id) if self.has_instance else None
         process = _process(run)
@@ -99,24 +105,25 @@ class WarmRunLauncher(DefaultRunLauncher):
 
         if process := _process(run):
             gone = is_dead(process) or ended_with_its_machine(process, of_any_name=True)
+        elif _is_local(run):
+            gone = ended_with_its_machine(_process(run, LAUNCHED_TAG), of_any_name=True)
+            gone = gone or bool((pid := self._told_process(run)) and has_ended(pid))
         else:
-            pid, began = self._told_process(run) if _is_local(run) else (0, 0.0)
-            gone = bool(pid) and has_ended(pid, began)
+            gone = False
         if gone:
             return CheckRunHealthResult(WorkerStatus.FAILED, "The process that executed this run was killed.")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
-    def _told_process(self, run: dg.DagsterRun) -> tuple[int, float]:
-        """The number of the process that Dagster's own launcher has started, and since when it is there; (0, 0) if that
-        is not told."""
+    def _told_process(self, run: dg.DagsterRun) -> int:
+        """The number of the process that Dagster's own launcher has started, 0 if that is not told."""
         first = self._instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT, limit=20)
         for record in first.records:
             event = record.event_log_entry.dagster_event
             if event and (event.message or "").startswith("Started process for run"):
                 pid = event.engine_event_data.metadata.get("pid")
                 if isinstance(pid, dg.TextMetadataValue) and (pid.text or "").isdigit():
-                    return int(pid.text or 0), record.timestamp
-        return 0, 0.0
+                    return int(pid.text or 0)
+        return 0
 
     def dispose(self) -> None:
         with self._lock:
@@ -197,13 +204,13 @@ def _is_local(run: dg.DagsterRun) -> bool:
     return not run.job_code_origin.repository_origin.container_image and not elsewhere
 
 
-def process_tag(process: str, run_id: str) -> dict[str, str]:
-    return {PROCESS_TAG: f"{process} of {run_id}"}
+def process_tag(process: str, run_id: str, tag: str = PROCESS_TAG) -> dict[str, str]:
+    return {tag: f"{process} of {run_id}"}
 
 
-def _process(run: dg.DagsterRun | None) -> str:
-    """The worker's name as the tag has it, or nothing."""
-    process, _, run_id = (run.tags.get(PROCESS_TAG, "") if run else "").rpartition(" of ")
+def _process(run: dg.DagsterRun | None, tag: str = PROCESS_TAG) -> str:
+    """The process's name as the tag has it, or nothing."""
+    process, _, run_id = (run.tags.get(tag, "") if run else "").rpartition(" of ")
     return process if run and run_id == run.run_id else ""
 
 

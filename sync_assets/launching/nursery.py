@@ -165,6 +165,7 @@ def work(ref: str, line: socket.socket) -> None:
     """In a worker: makes ready, waits for the order, and executes the run. Without an order it just ends."""
     load(PER_WORKER)
     gc.freeze()
+    from dagster import DagsterRunStatus  # noqa: PLC0415
     from dagster._cli.api import _execute_run_command_body  # noqa: PLC0415
     from dagster._core.secrets.env_file import get_env_var_dict  # noqa: PLC0415
     from dagster._utils.interrupts import capture_interrupts  # noqa: PLC0415
@@ -180,8 +181,10 @@ def work(ref: str, line: socket.socket) -> None:
         os.environ.update(get_env_var_dict(os.getcwd()))
         with capture_interrupts():
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-            # Before all else that is written to the run: adding tags writes back what was read of it.
-            instance.add_run_tags(run_id, process_tag(worker_id(), run_id))
+            run = instance.get_run_by_id(run_id)
+            if run and run.status in (DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING):  # else it is another's
+                # Before all else that is written to the run: adding tags writes back what was read of it.
+                instance.add_run_tags(run_id, process_tag(worker_id(), run_id))
             _execute_run_command_body(run_id, instance, lambda event: None, set_exit_code_on_failure=False)
 
 

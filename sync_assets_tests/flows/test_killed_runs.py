@@ -38,7 +38,7 @@ def test_a_killed_sync_leaves_no_run_that_stands_as_started(program: Program) ->
 def test_a_sync_that_ended_with_its_machine_leaves_none_either() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         host, namespace, rest = worker_id().split("|", 2)
-        for boot, lives in ((namespace, True), (f"{namespace} before", False)):
+        for boot, lives in ((namespace, True), (f"before {namespace}", False)):
             tags = {under_way_tag("contact"): "yes", WORKER_TAG: f"{host}|{boot}|{rest}"}
             run = instance.add_run(
                 dg.DagsterRun("sync", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED, tags=tags)

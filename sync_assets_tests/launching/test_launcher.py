@@ -29,7 +29,7 @@ from dagster._serdes import serialize_value
 
 from sync_assets.ingress.workers import worker_id
 from sync_assets.launching import launcher as launching
-from sync_assets.launching.launcher import PROCESS_TAG, WarmRunLauncher, process_tag
+from sync_assets.launching.launcher import LAUNCHED_TAG, PROCESS_TAG, WarmRunLauncher, process_tag
 from sync_assets.operations.instance import PACKAGED
 from sync_assets_tests.program import OURS
 from sync_assets_tests.waiting import until
@@ -175,7 +175,9 @@ def test_who_only_opens_the_instance_starts_no_process(started: Daemon) -> None:
 
 
 def test_the_first_run_does_not_wait_until_all_is_loaded(started: Daemon, by_dagster: list[str]) -> None:
-    assert [started.launch("slow")] == by_dagster
+    run_id = started.launch("slow")
+    assert by_dagster == [run_id]
+    assert started.run(run_id).tags[LAUNCHED_TAG].endswith(f" of {run_id}")
     until(lambda: bool(started.launcher._nursery and started.launcher._nursery.is_ready()))
 
 
@@ -236,10 +238,11 @@ def test_one_that_dies_together_with_the_nursery_is_seen_by_the_monitoring(daemo
     daemon.instance.report_run_failed(daemon.run(run_id))
 
 
-def test_a_run_of_before_the_machine_was_switched_off_is_seen_by_the_monitoring(daemon: Daemon) -> None:
+@pytest.mark.parametrize("tag", [PROCESS_TAG, LAUNCHED_TAG], ids=["a run of ours", "a run of Dagster's launcher"])
+def test_a_run_of_before_the_machine_was_switched_off_is_seen_by_the_monitoring(daemon: Daemon, tag: str) -> None:
     run_id = daemon.create("slow")
     _, namespace, rest = worker_id().split("|", 2)
-    daemon.instance.add_run_tags(run_id, process_tag(f"former name|{namespace} before|{rest}", run_id))
+    daemon.instance.add_run_tags(run_id, process_tag(f"former name|before {namespace}|{rest}", run_id, tag))
     assert daemon.launcher.check_run_worker_health(daemon.run(run_id)).status is WorkerStatus.FAILED
 
 
