@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import sys
 
+if sys.platform != "win32":
+    import uvloop
+
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """For `asyncio.Runner(loop_factory=...)`, or to run in a thread."""
     if sys.platform == "win32":
         return asyncio.new_event_loop()
-    import uvloop  # noqa: PLC0415 - not there on Windows
-
     return uvloop.new_event_loop()

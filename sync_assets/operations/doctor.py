@@ -11,6 +11,7 @@ import asyncio
 import uuid
 from dataclasses import KW_ONLY, dataclass, replace
 
+from sync_assets import interruptible
 from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.dialect import Verdict, redact
 from sync_assets.campaign.records import Records
@@ -49,7 +50,7 @@ def examine(runtime: Runtime) -> list[Line]:
     lines += _guardrails(runtime, counted=counted)
     lines += _alerts(runtime)
     if not any(line.outcome == "fail" and line.what == "environment" for line in lines):
-        lines += asyncio.run(_systems(runtime, counted=counted))
+        lines += interruptible.run(_systems(runtime, counted=counted))
     return lines
 
 

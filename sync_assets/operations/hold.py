@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import Counter
 from typing import Any
 
 import typer
 
+from sync_assets import interruptible
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.hold import CONTACT, Answer, Whereabouts, whereabouts
 from sync_assets.ingress.workers import release_dead
@@ -57,7 +57,7 @@ def listed(runtime: Runtime) -> dict[str, Any]:
 def verify(runtime: Runtime, given: str) -> dict[str, Any]:
     """Where the contact and its children still are; `gone`: in neither system, and nothing under way."""
     id_ = contact_id(given)
-    found = asyncio.run(whereabouts(runtime, id_))
+    found = interruptible.run(whereabouts(runtime, id_))
     since = runtime.ledger.held_since(CONTACT, id_)
     return {
         "id": id_,

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from sync_assets import interruptible
 from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.flows import capture_table
@@ -42,7 +43,7 @@ def plan(runtime: Runtime) -> Planned:
     runtime.settings.require("d365", "campaign")
     with scratch_ledger(runtime.settings.ledger_url) as ledger:
         paused = _end_maintenance(ledger)
-        planned = asyncio.run(_Plan(replace(runtime, _ledger=ledger), ledger).run())
+        planned = interruptible.run(_Plan(replace(runtime, _ledger=ledger), ledger).run())
     planned.document["notes"] += paused
     return planned
 

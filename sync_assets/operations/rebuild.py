@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -60,7 +59,7 @@ def rehearse(runtime: Runtime, only: Sequence[str] = ()) -> dict[str, Any]:
     """
     tables: dict[str, Any] = {}
     for config in _tables(runtime, only):
-        records, pages = asyncio.run(pages_of(runtime, config))
+        records, pages = interruptible.run(pages_of(runtime, config))
         tables[config.table] = {"resource": config.resource, "records": records, "engine_calls": {"read": pages}}
     reads = sum(one["engine_calls"]["read"] for one in tables.values())
     return {"tables": tables, "engine_calls": {"read": reads}, "left_today": runtime.calls_left}

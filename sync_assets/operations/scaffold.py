@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import sync_assets
+from sync_assets import interruptible
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.config import Config
 from sync_assets.config_checks import did_you_mean
@@ -94,7 +95,7 @@ def landscape(environment: Mapping[str, str]) -> Landscape:
         async with runtime.d365() as d365, runtime.campaign() as campaign:
             return await _look(d365, campaign)
 
-    return asyncio.run(ask())
+    return interruptible.run(ask())
 
 
 def init(
@@ -123,7 +124,7 @@ def init(
             text = whole_file(tables)
             return tables, parse_config(text, str(path)), text
 
-    tables, config, text = asyncio.run(ask())
+    tables, config, text = interruptible.run(ask())
     _fits(config, tables)
     _write(path, text.encode())
     schema = path.with_name(SCHEMA_FILE)
@@ -149,7 +150,7 @@ def add(
             (one,) = await _suggest([wanted], config, there, d365, campaign, choose_resource)
             return one, await _children(one, config, d365, campaign)
 
-    one, hints = asyncio.run(ask())
+    one, hints = interruptible.run(ask())
     mark = "\ufeff" if before.startswith(b"\xef\xbb\xbf") else ""
     text = before.decode("utf-8-sig")
     whole = insert_table(text, lambda indent: table_block(one, indent))

@@ -45,7 +45,7 @@ from sync_assets.opt_out.names import (
 )
 from sync_assets.opt_out.parties import Parties, parties
 from sync_assets.opt_out.partitions import WORK, opt_out_files, poll_of
-from sync_assets.opt_out.store import Parts, prune
+from sync_assets.opt_out.store import Gone, Parts, prune
 from sync_assets.partitions import TABLE_TAG
 from sync_assets.run_errors import told
 from sync_assets.runtime import Runtime
@@ -158,7 +158,10 @@ def _state(runtime: Runtime, partition: str, rows: Parts) -> Counter[Stated]:
     moment = poll or (file and _written_at(file))
     if moment is None:
         return Counter()  # changes in Dynamics 365; or a file that the ledger knows no more, and was taken long ago
-    stated = taking.state(ledger, rows, attributes(runtime.config), partition, moment)
+    try:
+        stated = taking.state(ledger, rows, attributes(runtime.config), partition, moment)
+    except Gone:  # another run has read the same file at the same time
+        stated = taking.state(ledger, rows.anew(), attributes(runtime.config), partition, moment)
     if file and file.state != FileState.DONE:
         rejected = Parts(runtime.store, REJECTED, [partition]).rows
         counts = {"files_processed": 1, "rejected_rows": rejected}

@@ -49,6 +49,10 @@ class StoreError(SyncAssetsError):
     """The place does not give or take what it should. Names the place; never credentials, never content."""
 
 
+class Gone(StoreError):
+    """What was there a moment ago, another run has replaced or removed."""
+
+
 @dataclass(frozen=True, slots=True)
 class File:
     """A file in a folder, by its name there."""

@@ -27,9 +27,21 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from sync_assets.opt_out.places import Bucket, Folder, Place, StoreError, client_fault
+from sync_assets.opt_out.places import Bucket, Folder, Gone, Place, StoreError, client_fault
 
-__all__ = ["LocalStore", "Part", "Parts", "S3Store", "Storage", "Store", "StoreError", "frames", "open_store", "prune"]
+__all__ = [
+    "Gone",
+    "LocalStore",
+    "Part",
+    "Parts",
+    "S3Store",
+    "Storage",
+    "Store",
+    "StoreError",
+    "frames",
+    "open_store",
+    "prune",
+]
 
 _PART, _MANIFEST = ".parquet", ".json"
 _AGAIN = "Materialise this partition again."
@@ -99,7 +111,7 @@ class Store:
         """One part, published or not."""
         content = self._place.get(_key(asset, partition, part, _PART))
         if content is None:
-            raise StoreError(
+            raise Gone(
                 f"The part {part} of {self.url(asset, partition)} is gone: it was replaced or removed meanwhile.",
                 "Run again what reads it.",
             )
@@ -197,12 +209,12 @@ class S3Store(Store):
 class Parts:
     """The published parts of partitions of one asset, as they were when it was made: iterate as often as you like.
 
-    Frames are read one by one, those of what was published first come first. A part that a run has replaced since is a
-    StoreError.
+    Frames are read one by one, those of what was published first come first. A part that a run has replaced since is
+    `Gone`.
     """
 
     def __init__(self, store: Store, asset: Sequence[str], partitions: Sequence[str]) -> None:
-        self._store, self._asset = store, tuple(asset)
+        self._store, self._asset, self._partitions = store, tuple(asset), tuple(partitions)
         self._parts = [
             (partition, part)
             for partition in partitions
@@ -213,6 +225,10 @@ class Parts:
     def __iter__(self) -> Iterator[pl.DataFrame]:
         for partition, part in self._parts:
             yield self._store.read(self._asset, partition, part.name)
+
+    def anew(self) -> Parts:
+        """The same partitions as they are now."""
+        return Parts(self._store, self._asset, self._partitions)
 
     def __len__(self) -> int:
         """How many frames."""

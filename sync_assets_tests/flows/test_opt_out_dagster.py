@@ -17,8 +17,10 @@ import polars as pl
 import pytest
 
 from sync_assets.ingress import sensors
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.opt_out_files import POLL, FileState
 from sync_assets.operations.instance import dagster_instance
+from sync_assets.opt_out import taking
 from sync_assets.opt_out.partitions import changes_partition, poll_of
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.opt_outs import (
@@ -139,6 +141,32 @@ def test_sensors_alone_carry_a_file_to_d365_and_its_echo_changes_nothing(orchest
     # What we wrote comes back in the change feed, and is nothing new.
     assert [run.steps for run in after] == [{"d365__contact", "campaign__profile"}]
     assert not rest(orchestra)
+
+
+def test_a_file_that_another_run_reads_at_the_same_time_is_decided_all_the_same(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = next(opted_in(orchestra.program))
+    set_campaign(orchestra.program, id_, blackListPhone=True)
+    orchestra.program.sandbox.admin.export()
+    state, replaced = taking.state, []
+
+    def state_meanwhile(ledger: Ledger, rows: Any, attributes: Any, partition: str, moment: datetime) -> Any:
+        if not replaced:
+            store, key = orchestra.runtime.store, EXPORT.path
+            for manifest, parts in store.published(key, partition).items():
+                copies = [store.write(key, partition, f"other-{one.name}", store.read(key, partition, one.name))
+                          for one in parts]  # fmt: skip
+                store.publish(key, partition, manifest, copies)
+                store.remove(key, partition, *(one.name for one in parts))
+                replaced.extend(parts)
+        return state(ledger, rows, attributes, partition, moment)
+
+    monkeypatch.setattr(taking, "state", state_meanwhile)
+    taken, _ = take(orchestra)
+    assert taken.success, taken.errors
+    assert replaced
+    assert sides(orchestra.program, id_, "donotphone") == (True, True)
 
 
 def polling(orchestra: Orchestra, last: datetime | None = None) -> Orchestra:

@@ -32,6 +32,7 @@ from polars.testing import assert_frame_equal
 from sync_assets.errors import SyncAssetsError
 from sync_assets.opt_out import places
 from sync_assets.opt_out.store import (
+    Gone,
     LocalStore,
     Parts,
     S3Store,
@@ -240,8 +241,10 @@ class TestManifests:
         reader = iter(found)
         assert next(reader)["id"].item() == 1
         store.remove(EXPORT, KEY, "run-2")
-        with pytest.raises(StoreError, match=r"is gone: it was replaced .* Run again what reads it\."):
+        with pytest.raises(Gone, match=r"is gone: it was replaced .* Run again what reads it\."):
             next(reader)
+        publish(store, KEY, "all", "run-3")
+        assert [frame["id"].item() for frame in found.anew()] == [3]
 
     def test_what_ended_first_comes_first(self, tmp_path: Path) -> None:
         store = LocalStore(tmp_path)
