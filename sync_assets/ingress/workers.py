@@ -2,8 +2,8 @@
 
 A lease protects a record from being sent twice. When its holder was killed on this machine, nobody has to wait for
 the lease to run out: the process is gone for certain (same host, same process namespace, no such process or another
-one under its number). Of workers on other machines nothing is known, so their leases run out by time. A
-run of Dagster's does not, so of its process a little more is inferred (`ended_with_its_machine`).
+one under its number). Of workers on other machines nothing is known, so their leases run out by time. A run
+of Dagster's does not, so of its process a little more is inferred (`ended_with_its_machine`).
 """
 
 from __future__ import annotations
