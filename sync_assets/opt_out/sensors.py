@@ -5,12 +5,12 @@ the sensor `backlog` uses.
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import msgspec
 
+from sync_assets import interruptible
 from sync_assets.campaign.workflow import start, workflow
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.asking import Asked, ask_again
@@ -166,7 +166,7 @@ def _restart_stalled(runtime: Runtime, found: files.Look, now: datetime) -> dg.A
     runtime.ledger.note(RESTART, now)  # first: if we are killed, once an hour is still once an hour
     said, status = "", ""
     try:
-        status = asyncio.run(_start(runtime, export.workflow_id))
+        status = interruptible.run(_start(runtime, export.workflow_id))
         said = f"The export was overdue; workflow {export.workflow_id} was started (it was {status})."
     except SyncAssetsError as error:
         said = f"The export is overdue, and workflow {export.workflow_id} could not be started: {error}"
