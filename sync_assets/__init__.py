@@ -5,7 +5,7 @@ config*       the configuration file, typed and validated; settings: the environ
 ingress       D365 -> Campaign
 opt_out       opt-outs, both ways
 ledger        desired state against acknowledged state: the only state that the program keeps
-d365, campaign, sftp   the clients; http, transport: what they share
+d365, campaign, sftp   the clients; http, transport, wire: what they share
 operations    what the commands do; scaffold: a first configuration; report: the daily page; alerts: who is told
 launching     how Dagster's daemon starts runs on this machine
 sandbox       local systems for tests and demonstrations

@@ -1,6 +1,6 @@
 """One place for all HTTP: sign-in renewal, retry, waiting, same-origin links, redaction.
 
-Here: when a request may travel, and travel again. Not here: how (`transport.py`), and what an answer means (each client
+Here: when a request may travel, and travel again. Not here: how (`wire.py`), and what an answer means (each client
 knows its system's dialect).
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from sync_assets.transport import Answer, HttpError, NotSent, NotTrusted, OutcomeUnknown, Wire, ssl_context
+from sync_assets.transport import Answer, HttpError, NotSent, NotTrusted, OutcomeUnknown, ssl_context
 
 __all__ = [
     "Answer",
@@ -173,6 +173,8 @@ class Endpoint:
         self._tokens = tokens
         self._transient = transient
         self._origin = _origin(self.base_url)
+        from sync_assets.wire import Wire  # noqa: PLC0415 - aiohttp, which the code location does not need
+
         always = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "sync_assets", **headers}
         self._wire = Wire(context, connections, connect=15.0, read=timeout, headers=always)
 

@@ -1,10 +1,10 @@
-"""What is made by httpx travels as all else does. Apart from `transport`, since httpx takes a while to import."""
+"""What is made by httpx travels as all else does. Apart from `wire`, since httpx takes a while to import."""
 
 from __future__ import annotations
 
 import httpx
 
-from sync_assets.transport import Wire
+from sync_assets.wire import Wire
 
 _ABOUT_THE_WIRE = {"content-encoding", "content-length", "transfer-encoding"}
 

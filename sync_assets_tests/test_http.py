@@ -30,7 +30,7 @@ from sync_assets.http import (
     retry_after,
     ssl_context,
 )
-from sync_assets.transport import INFLATED_HERE
+from sync_assets.wire import INFLATED_HERE
 from sync_assets_tests.little_server import CUT, LittleServer, Request, answer
 
 

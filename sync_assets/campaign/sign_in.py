@@ -22,7 +22,7 @@ from sync_assets.http import (
     backoff,
 )
 from sync_assets.httpx_transport import AiohttpTransport
-from sync_assets.transport import Wire
+from sync_assets.wire import Wire
 
 TRIES = 4
 DAY = 24 * 60 * 60
