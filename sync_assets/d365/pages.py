@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
 from operator import attrgetter
+from struct import unpack
 from typing import Any
 
 import msgspec
@@ -51,12 +53,14 @@ class BadPage(SyncAssetsError):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`rows`: one column per selected column. `deleted`: ids. Exactly one link is set in an answer that is complete."""
+    """`rows`: one column per selected column. `deleted`: ids. Exactly one link is set in an answer that is complete.
+    `row_hashes`: see `row_hashes`, one for each row, or none at all."""
 
     rows: pl.DataFrame
     deleted: list[str]
     next_link: str | None
     delta_link: str | None
+    row_hashes: Sequence[int] = field(default=(), repr=False)
 
 
 class Head(msgspec.Struct):
@@ -68,6 +72,12 @@ class Head(msgspec.Struct):
 
 
 _HEAD = msgspec.json.Decoder(Head)
+
+
+def row_hashes(raws: Sequence[msgspec.Raw]) -> tuple[int, ...]:
+    """A signed number of 64 bits of each row as it was sent, its version and the order of its members included: what
+    has the same is the same row. Every computed column is part of it, which the version alone would not tell."""
+    return unpack(f">{len(raws)}q", b"".join([sha256(raw).digest()[:8] for raw in raws]))
 
 
 class _Tombstone(msgspec.Struct):
@@ -109,12 +119,16 @@ class PageParser:
     def _parse(self, head: Head) -> Page:
         raws = head.value
         deleted: list[str] = []
+        hashes: list[int] = []
         columns: list[list[Any]] = [[] for _ in self._columns]
         for at in range(0, len(raws), AT_ONCE):
             items = self._decode(raws[at : at + AT_ONCE], deleted)
             for column, values in zip(columns, zip(*map(self._get, items), strict=True), strict=False):
                 column.extend(values)
-        return Page(self._frame(columns), deleted, head.next_link, head.delta_link)
+            if not deleted:
+                hashes += row_hashes(raws[at : at + AT_ONCE])
+        known = () if deleted else hashes  # a page with a tombstone tells of none
+        return Page(self._frame(columns), deleted, head.next_link, head.delta_link, known)
 
     def _decode(self, raws: Sequence[msgspec.Raw], deleted: list[str]) -> list[Any]:
         """Rows; ids of tombstones go to `deleted`."""

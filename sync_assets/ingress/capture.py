@@ -17,16 +17,18 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sync_assets.d365.client import MAX_PAGE, D365Refused, DataverseClient, FeedExpired
 from sync_assets.d365.metadata import Table
-from sync_assets.d365.pages import Page, peek
+from sync_assets.d365.pages import Head, Page, peek
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.captured import CapturedPage, captured, parser
 from sync_assets.ingress.mapping import Mapping
 from sync_assets.ingress.replay import read_again, replay_days
-from sync_assets.ledger import Feed, FeedMoved, Position, TooManyDeletes
+from sync_assets.ingress.unread import Sieve, Unread
+from sync_assets.ledger import Feed, FeedMoved, Position, RowsMoved, TooManyDeletes
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
@@ -94,15 +96,18 @@ class Capture:
         started = time.monotonic()
         await self.keep_lease(self.wait_seconds)
         resets = 0
+        sift = True
         try:
             while True:
                 try:
                     await replay_days(self, result)
-                    if await self._follow(result):
+                    if await self._follow(result, sift=sift):
                         continue  # what changed while the full read was under way stands in the feed after it
                     await read_again(self, result)
                     await self._let_go(result)
                     return result
+                except RowsMoved:
+                    sift = False  # a delete was settled meanwhile, say: go on at this page, and read all of it
                 except FeedMoved:
                     continue  # another worker saved pages meanwhile; go on from where it got to
                 except FeedExpired:
@@ -126,28 +131,43 @@ class Capture:
                 )
             await asyncio.sleep(0.25)
 
-    async def pages(self, link: str, *, tracked: bool) -> AsyncGenerator[CapturedPage]:
+    async def pages(self, link: str, *, tracked: bool, sift: bool = False) -> AsyncGenerator[CapturedPage]:
         """The page at `link` and those after it, made ready. The next ones are while the last one is stored: one of
-        them parsed, which is the interpreter's work, while another one is transformed, which is mostly Polars'."""
+        them parsed, which is the interpreter's work, while another one is transformed, which is mostly Polars'.
+
+        sift: rows that the ledger knows are left unread, see unread.py.
+        """
         parse = parser(self.mapping).parse
+        sieve = Sieve(self.mapping, partial(self.ledger.same_rows, self.table.name))
         fetching = asyncio.create_task(self._fetch(link, tracked))
 
-        async def parse_next() -> Page:
+        def parsed(body: bytes, head: Head | None) -> tuple[Page, Unread]:
+            if head is None or not sift:
+                return parse(body, head), Unread()
+            to_read, unread = sieve.part(head)
+            page = parse(body, to_read)
+            mended = page.rows.height + len(page.deleted) > len(to_read.value)  # and so read as a whole
+            return page, Unread() if mended else unread
+
+        async def parse_next() -> tuple[Page, Unread]:
             nonlocal fetching
             body = await fetching
             head = peek(body)
             if head and head.next_link:
                 fetching = asyncio.create_task(self._fetch(head.next_link, tracked))
-            return await asyncio.to_thread(parse, body, head)
+            page, unread = await asyncio.to_thread(parsed, body, head)
+            if head is None and page.next_link:  # it had to be mended before it could be read
+                fetching = asyncio.create_task(self._fetch(page.next_link, tracked))
+            return page, unread
 
         parsing = asyncio.create_task(parse_next())
 
         async def make_ready() -> CapturedPage:
             nonlocal parsing
-            page = await parsing
+            page, unread = await parsing
             if page.next_link:
                 parsing = asyncio.create_task(parse_next())
-            return await asyncio.to_thread(captured, page, self.mapping)
+            return await asyncio.to_thread(captured, page, self.mapping, unread)
 
         ahead = asyncio.create_task(make_ready())
         renewed = time.monotonic()
@@ -190,6 +210,7 @@ class Capture:
             withdrawn=[*([] if self.apply_deletes else page.deleted), *([] if delete_left else page.left)],
             links=self.mapping.link_specs,
             opt_outs=page.opt_outs,
+            unread=page.unread,
             **how,
         )
         result.pages += 1
@@ -214,11 +235,16 @@ class Capture:
             return self.client.first_page(self.table, self.mapping.select), True, feed
         return feed.link, feed.kind == "page", feed
 
-    async def _follow(self, result: CaptureResult) -> bool:
-        """Follows the feed to its delta link. Returns whether that was (the rest of) a full read."""
+    async def _follow(self, result: CaptureResult, *, sift: bool) -> bool:
+        """Follows the feed to its delta link. Returns whether that was (the rest of) a full read.
+
+        sift: in one that begins again, rows that the ledger knows may be left unread.
+        """
         link, full, feed = await self._start()
         result.full_read |= full
-        async with aclosing(self.pages(link, tracked=full)) as pages:
+        # All rows were read by these rules before, and none by others since; and none is asked for to be sent again.
+        sift &= full and feed is not None and feed.read_as == self.mapping.fingerprint and not feed.resend
+        async with aclosing(self.pages(link, tracked=full, sift=sift)) as pages:
             async for page in pages:
                 if not (page.next_link or page.delta_link):
                     raise D365Refused(

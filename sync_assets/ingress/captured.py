@@ -5,6 +5,7 @@ nothing but a processor, so that one page goes through it while the last one is 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -15,14 +16,16 @@ from sync_assets.ingress.filters import filter_rows
 from sync_assets.ingress.mapping import Mapping
 from sync_assets.ingress.transform import opted_out, transform
 from sync_assets.ingress.unknown_codes import unknown_codes
+from sync_assets.ingress.unread import Unread
+from sync_assets.ledger.pages import ROW_HASH
 from sync_assets.ledger.pages import Page as LedgerPage
 
 
 @dataclass(frozen=True, slots=True)
 class CapturedPage:
-    """`read`: how many rows D365 sent. `rows`: as Ledger.save_page takes them. `deleted`: ids of tombstones, `left`: of
-    rows outside of the filter. `opt_outs`: see transform.opted_out. `days`: rows by the UTC day of their last change.
-    `unknown_codes`: column -> option numbers that nobody has named. Links as in d365.pages.Page."""
+    """`read`: how many rows D365 sent. `rows`, `unread`: as Ledger.save_page takes them. `deleted`: ids of tombstones,
+    `left`: of rows outside of the filter. `opt_outs`: see transform.opted_out. `days`: rows by the UTC day of their
+    last change. `unknown_codes`: column -> option numbers that nobody has named. Links as in d365.pages.Page."""
 
     read: int
     rows: LedgerPage
@@ -30,26 +33,39 @@ class CapturedPage:
     left: list[str]
     opt_outs: pl.DataFrame | None
     days: Counter[date]
+    unread: Sequence[tuple[str, int]]
     unknown_codes: dict[str, list[int]]
     next_link: str | None
     delta_link: str | None
 
 
-def captured(page: Page, mapping: Mapping) -> CapturedPage:
-    """What the ledger is to hold of a page."""
-    passed, dropped = filter_rows(page.rows, mapping.row_filter)
+def captured(page: Page, mapping: Mapping, unread: Unread | None = None) -> CapturedPage:
+    """What the ledger is to hold of a page. `unread`: its further rows, which it holds already."""
+    unread = unread or Unread()
+    passed, dropped = filter_rows(_hashed(page), mapping.row_filter)
     rows = transform(passed, mapping)
+    unknown = unknown_codes(passed, mapping)
+    # Whoever reads them again is to be told of the codes again.
+    if ROW_HASH in passed.columns and rows.height == passed.height and not unknown:
+        rows = rows.with_columns(passed[ROW_HASH])
     return CapturedPage(
-        read=page.rows.height,
+        read=page.rows.height + len(unread.rows),
         rows=LedgerPage(rows, mapping.link_specs),
         deleted=page.deleted,
         left=dropped[mapping.table_key.select_name].str.to_lowercase().to_list(),
         opt_outs=opted_out(passed, mapping),
-        days=Counter(dict(rows.group_by("day").len().iter_rows())),
-        unknown_codes=unknown_codes(passed, mapping),
+        days=Counter(dict(rows.group_by("day").len().iter_rows())) + unread.days,
+        unread=unread.rows,
+        unknown_codes=unknown,
         next_link=page.next_link,
         delta_link=page.delta_link,
     )
+
+
+def _hashed(page: Page) -> pl.DataFrame:
+    if not page.row_hashes:
+        return page.rows
+    return page.rows.with_columns(pl.Series(ROW_HASH, page.row_hashes, pl.Int64))
 
 
 def parser(mapping: Mapping) -> PageParser:

@@ -12,7 +12,7 @@ database, bulk   SQLite and PostgreSQL
 
 from typing import TYPE_CHECKING, Any
 
-from sync_assets.ledger.errors import FeedMoved, InMaintenance, LedgerError, TooManyDeletes
+from sync_assets.ledger.errors import FeedMoved, InMaintenance, LedgerError, RowsMoved, TooManyDeletes
 from sync_assets.ledger.model import (
     Claimed,
     Counts,
@@ -58,6 +58,7 @@ __all__ = [
     "Reject",
     "Replay",
     "Result",
+    "RowsMoved",
     "SettleResult",
     "State",
     "TooManyDeletes",

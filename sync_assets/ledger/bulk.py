@@ -20,16 +20,22 @@ _COLUMNS = ", ".join(INSERTED)
 SQLITE_ROWS = 1000
 """In one statement, which holds three copies of their texts. All of a page take 45 MB more at the peak and no less
 time."""
-_INTEGERS = {"day": "integer", "state": "smallint", "failed_since": "bigint", "changed_at": "bigint"}
+_INTEGERS = {
+    "day": "integer",
+    "state": "smallint",
+    "failed_since": "bigint",
+    "changed_at": "bigint",
+    "row_hash": "bigint",
+}
 _MADE = {
     "payload": "CASE WHEN acked_hash IS NULL THEN payload END AS payload",
     "has_payload": "payload IS NOT NULL AS has_payload",
 }
 _STAND = ", ".join(_MADE.get(name, name) for name in Stand._fields)
 _STANDS = f"SELECT {_STAND} FROM sync_record"  # noqa: S608 - made of constants
-_DIFFERS = """
-    r.seq IS NOT NULL AND (? OR r.desired_hash IS NULL OR r.acked_hash IS NULL OR r.withdrawn <> 0
-        OR r.refusal IS NOT NULL OR r.gate = 3"""
+_NEWS = """
+    r.desired_hash IS NULL OR r.acked_hash IS NULL OR r.withdrawn <> 0 OR r.refusal IS NOT NULL OR r.gate = 3"""
+_DIFFERS = f"r.seq IS NOT NULL AND (? OR {_NEWS}"
 _NEVER = "-" * 32  # in place of a hash in hexadecimal: equal to none
 
 
@@ -39,7 +45,7 @@ _BYTES = {
     "payload": "CAST(substr(?2, value ->> 'P', value ->> 'p') AS TEXT)",
     "update_payload": "CAST(substr(?3, value ->> 'U', value ->> 'u') AS TEXT)",
 }
-_LETTERS = {name: letter for name, letter in zip(INSERTED, "abcdefghij", strict=True) if name not in _BYTES}
+_LETTERS = {name: letter for name, letter in zip(INSERTED, "abcdefghijk", strict=True) if name not in _BYTES}
 _PAGE = ", ".join(_BYTES.get(name) or f"value ->> '{_LETTERS[name]}'" for name in INSERTED)
 _INSERT_PAGE = f"INSERT INTO sync_record ({_COLUMNS}) SELECT {_PAGE} FROM json_each(?4)"  # noqa: S608 - constants
 
@@ -88,6 +94,13 @@ class Bulk(Protocol):
         hashes: hexadecimal in lower case; None always differs. A superset of what has changed: the rules
         decide. everything: all ids differ.
         """
+        ...
+
+    def same_rows(
+        self, connection: Connection, table: str, ids: Sequence[str], row_hashes: Sequence[int]
+    ) -> list[tuple[int, int]]:
+        """(index, seq) of those ids whose row is byte for byte what it was when the record moved last, so that it need
+        not be parsed to know that `differing` would not name it."""
         ...
 
     def find(self, connection: Connection, table: str, ids: Sequence[str]) -> dict[str, int]:
@@ -175,6 +188,22 @@ class SqliteBulk:
         lists: list[list[Any]] = [json.loads(text) for text in found.one()]
         fresh, differing, known = lists
         return Differing(fresh, [(index, seq) for index, seq in differing], known)
+
+    def same_rows(
+        self, connection: Connection, table: str, ids: Sequence[str], row_hashes: Sequence[int]
+    ) -> list[tuple[int, int]]:
+        packed = json.dumps([f"{digest:+020d}{id_}" for id_, digest in zip(ids, row_hashes, strict=True)])
+        found = connection.exec_driver_sql(
+            f"""
+            SELECT json_group_array(json_array(p.key, r.seq))
+            FROM json_each(?) p CROSS JOIN sync_record r
+            WHERE {short_id("r.id")} = {short_id("substr(p.value, 21)")}
+                AND r.table_name = ? AND r.id = substr(p.value, 21)
+                AND r.row_hash = CAST(substr(p.value, 1, 20) AS INTEGER) AND NOT ({_NEWS})
+            """,  # noqa: S608 - constants
+            (packed, table),
+        )
+        return [(index, seq) for index, seq in json.loads(found.scalar_one())]
 
     def find(self, connection: Connection, table: str, ids: Sequence[str]) -> dict[str, int]:
         statement = "SELECT id, seq FROM sync_record WHERE table_name = ? AND id"
@@ -280,6 +309,21 @@ class PostgresBulk:
         fresh, differing, known = lists
         pairs = (pair.split(":") for pair in differing)
         return Differing(list(map(int, fresh)), [(int(index), int(seq)) for index, seq in pairs], list(map(int, known)))
+
+    def same_rows(
+        self, connection: Connection, table: str, ids: Sequence[str], row_hashes: Sequence[int]
+    ) -> list[tuple[int, int]]:
+        found = connection.exec_driver_sql(
+            f"""
+            SELECT string_agg(p.n - 1 || ':' || r.seq, ',')
+            FROM unnest(string_to_array(?, chr(31)), string_to_array(?, ',')::bigint[]) WITH ORDINALITY p (id, hash, n)
+            JOIN sync_record r ON r.table_name = ? AND r.id = p.id
+            WHERE r.row_hash = p.hash AND NOT ({_NEWS})
+            """.replace("?", "%s"),  # noqa: S608 - constants
+            (_packed(ids), ",".join(map(str, row_hashes)), table),
+        )
+        pairs = (pair.split(":") for pair in (found.scalar_one() or "").split(",") if pair)
+        return [(int(index), int(seq)) for index, seq in pairs]
 
     def find(self, connection: Connection, table: str, ids: Sequence[str]) -> dict[str, int]:
         statement = "SELECT id, seq FROM sync_record WHERE table_name = ? AND id"

@@ -7,6 +7,7 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import rules
 from sync_assets.ledger.bulk import Differing
+from sync_assets.ledger.errors import RowsMoved
 from sync_assets.ledger.gone import MOVE, Gone
 from sync_assets.ledger.model import LinkSpec, PageResult, Position, State
 from sync_assets.ledger.opt_outs import CONTACT, OptOutRows
@@ -37,6 +38,7 @@ class Captures(Gone, OptOutRows):
         withdrawn: Sequence[str] = (),
         links: Sequence[LinkSpec] = (),
         opt_outs: "pl.DataFrame | None" = None,
+        unread: Sequence[tuple[str, int]] = (),
         resend: bool = False,
         missing_are_deleted: bool = False,
     ) -> PageResult:
@@ -50,11 +52,13 @@ class Captures(Gone, OptOutRows):
         deleted: ids of rows whose record Campaign is to delete, applied after the rows; see `carry_out_deletes`.
         withdrawn: ids of rows that are out of scope, whose record Campaign is to keep as it is; of a record that was
         never sent nothing is kept.
+        unread: (id, row hash) of further rows of the page, none of them in `rows`, which `same_rows` has named.
         opt_outs: what the rows say of opt-outs, see OptOutRows._opt_outs_captured; None if that is nobody's business.
         position: None leaves it where it is (rows read again beside the feed). expected_version: the feed's version
         that the page was read from, None before the first page. resend: these rows are sent again, equal or not.
         missing_are_deleted: what a full read did not bring is to be deleted when it is complete, else it is withdrawn.
-        FeedMoved if the version is another or belongs to another full read; ValueError if rows are not as said above.
+        rows may have a row_hash (Int64) as well. FeedMoved if the version is another or belongs to another full read;
+        RowsMoved if one that is unread has to be read after all; ValueError if rows are not as said above.
         """
         from sync_assets.ledger.pages import Page  # noqa: PLC0415 - `status` does without the weight of Polars
 
@@ -69,13 +73,16 @@ class Captures(Gone, OptOutRows):
             else:
                 feed, to_resend, bound = self._advance(connection, table, position, expected_version, now)
             self._take_turns(connection, tied=bool(links))
+            left = self._bulk.same_rows(connection, table, *zip(*unread, strict=True)) if unread else []
+            if len(left) < len(unread):
+                raise RowsMoved(table)
             there = self._bulk.differing(connection, table, page.ids, page.hashes, resend or to_resend)
             new, changed, refused, moved = self._store(connection, table, page, there, resend or to_resend, now, tally)
             deletes = self._delete(connection, table, gone, tally)
             self._withdraw(connection, table, withdrawn, tally)
             if bound is not None:
-                self._see(connection, table, there.known, withdrawn)
-            self._let_come_back(connection, table, [*page.ids, *withdrawn], gone)
+                self._see(connection, table, [*there.known, *(seq for _, seq in left)], withdrawn)
+            self._let_come_back(connection, table, [*page.ids, *(id_ for id_, _ in unread), *withdrawn], gone)
             if bound is not None and position and position.complete:
                 self._miss(connection, table, bound, withdraw=not missing_are_deleted)
             if links or self._tied(connection):
@@ -90,7 +97,7 @@ class Captures(Gone, OptOutRows):
             return PageResult(
                 new=new,
                 changed=changed,
-                unchanged=len(page.ids) - new - changed - refused,
+                unchanged=len(page.ids) + len(unread) - new - changed - refused,
                 refused=refused,
                 deleted=deletes,
                 ignored_deletes=len(gone) - deletes,
@@ -99,6 +106,12 @@ class Captures(Gone, OptOutRows):
             )
 
         return self._database.write(work)
+
+    def same_rows(self, table: str, ids: Sequence[str], row_hashes: Sequence[int]) -> list[int]:
+        """Indexes of the rows that Dynamics 365 sent just so when their record moved last: `save_page` would find no
+        news in them. Only if all rows of the table were read by the same rules since (Feed.read_as)."""
+        with self._database.read() as connection:
+            return [index for index, _ in self._bulk.same_rows(connection, table, ids, row_hashes)]
 
     def _store(
         self,

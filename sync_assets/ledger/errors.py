@@ -19,6 +19,16 @@ class FeedMoved(LedgerError):
         )
 
 
+class RowsMoved(LedgerError):
+    """Rows that were left unread have to be read after all; nothing was written. Go on at the feed's position."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            f"Records of {table} changed while a page with their rows was read.",
+            "Nothing was written; the page is to be read again.",
+        )
+
+
 class TooManyDeletes(LedgerError):
     """A read found more deletions than the guard allows; they are held back, all else was stored."""
 

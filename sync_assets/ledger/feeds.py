@@ -132,6 +132,7 @@ class Feeds(Maintenance):
                 version=1,
                 saved_at=now,
                 polled_at=now,
+                read_as=position.fingerprint if position.complete else None,
             )
             row = connection.execute(new.on_conflict_do_nothing().returning(schema.feed)).one_or_none()
             if row is None:
@@ -149,6 +150,9 @@ class Feeds(Maintenance):
             "read_bound": sa.null() if position.complete else _F.read_bound,
             "saved_at": now,
             "polled_at": now,
+            "read_as": position.fingerprint
+            if position.complete
+            else sa.case((_F.fingerprint == position.fingerprint, _F.read_as)),
         }
         feed = _move(connection, table, expected_version, changes, read_id=position.read_id)
         return feed, bool(before and before.resend), before.read_bound if before else None
@@ -211,4 +215,5 @@ def _feed(row: Any) -> Feed:
         polled_at=times.from_micros(row.polled_at),
         deletes_approved=row.deletes_approved,
         deletes=row.deletes,
+        read_as=row.read_as,
     )

@@ -23,6 +23,7 @@ INSERTED = (
     "state",
     "failed_since",
     "changed_at",
+    "row_hash",
 )
 """What a new record is made of: the columns of pages.Page.records, in its order."""
 
@@ -109,6 +110,7 @@ class Feed:
     resend: that read was asked to send every row again (`replay --force`); ends when the read is complete.
     deletes_approved: the next deletions are carried out, however many they are.
     deletes: deletions that the guard holds back.
+    read_as: the fingerprint under which all rows were read to the end, and none by another one since.
     saved_at: when the position last moved; polled_at: when D365 was last asked with success.
     """
 
@@ -124,6 +126,7 @@ class Feed:
     polled_at: datetime
     deletes_approved: bool = False
     deletes: int = 0
+    read_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

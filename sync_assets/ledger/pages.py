@@ -15,6 +15,8 @@ COLUMNS: dict[str, pl.DataType] = {
     "hash": pl.Binary(),
     "refusal": pl.String(),
 }
+ROW_HASH = "row_hash"
+"""A further column, Int64: of the row as D365 sent it. Not known of any row where it is left out."""
 
 
 class Page:
@@ -26,6 +28,8 @@ class Page:
         if rows.is_empty():
             rows = pl.DataFrame(schema=columns)
         _check(rows, columns)
+        if ROW_HASH not in rows.columns:
+            rows = rows.with_columns(pl.lit(None, pl.Int64).alias(ROW_HASH))
         if rows["id"].n_unique() < rows.height:
             rows = rows.unique("id", keep="last", maintain_order=True)
         self.links = tuple(links)
@@ -38,6 +42,7 @@ class Page:
             pl.col("refusal").cast(pl.String).str.replace_all("\x00", "", literal=True),
             pl.when(accepted).then(pl.col("payload")).cast(pl.String),
             pl.when(accepted).then(pl.col("update_payload")).cast(pl.String),
+            pl.col(ROW_HASH),
         )
         self.ids: list[str] = self._rows["id"].to_list()
         # None for a refused row: whether it is news depends on more than its hash.
@@ -45,8 +50,7 @@ class Page:
         self.hashes: list[str | None] = rows.select(known).to_series().to_list()
 
     def row(self, index: int) -> Row:
-        _, day, digest, refusal, payload, update_payload = self._rows.row(index)
-        return Row(day, digest, refusal, payload, update_payload)
+        return Row(*self._rows.row(index)[1:])
 
     def parents(self, ids: Container[str]) -> Iterator[tuple[str, tuple[str | None, ...]]]:
         """Of those rows: the id, and the parents' ids in the order of `links`."""

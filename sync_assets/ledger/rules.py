@@ -29,6 +29,7 @@ class Row(NamedTuple):
     refusal: str | None
     payload: str | None
     update_payload: str | None
+    row_hash: int | None = None
 
 
 class Move(NamedTuple):
@@ -45,6 +46,7 @@ class Move(NamedTuple):
     changed_at: int
     payload: str | None
     update_payload: str | None
+    row_hash: int | None
     seq: int
 
 
@@ -103,6 +105,7 @@ def after_capture(stand: Stand, row: Row, *, resend: bool, now: int) -> Move | N
         changed_at=now,
         payload=row.payload if keep else None,
         update_payload=row.update_payload if keep else None,
+        row_hash=row.row_hash,
         seq=stand.seq,
     )
 
@@ -141,6 +144,7 @@ def after_delete(stand: Stand, *, now: int) -> Move | None:
         changed_at=now,
         payload=None,
         update_payload=None,
+        row_hash=None,
         seq=stand.seq,
     )
 

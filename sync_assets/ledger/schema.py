@@ -45,6 +45,8 @@ record = sa.Table(
     sa.Column("reason", sa.Text),  # what the other side said last
     sa.Column("payload", sa.Text),  # only while something is to be sent
     sa.Column("update_payload", sa.Text),
+    # Of the row as D365 sent it when the desired state moved last; NULL: not known, see bulk.same_rows.
+    sa.Column("row_hash", sa.BigInteger),
     sa.UniqueConstraint("table_name", "id", name="sync_record_id").ddl_if(dialect="postgresql"),
     sqlite_autoincrement=True,
 )
@@ -114,6 +116,7 @@ feed = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("saved_at", sa.BigInteger, nullable=False),
     sa.Column("polled_at", sa.BigInteger, nullable=False),
+    sa.Column("read_as", sa.Text),  # the fingerprint under which every row was read to the end; NULL: of none
 )
 
 # A record's links to its parents, one row for each configured link.

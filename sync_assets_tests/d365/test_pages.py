@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.d365.metadata import ColumnType
-from sync_assets.d365.pages import AT_ONCE, BadPage, PageParser
+from sync_assets.d365.pages import AT_ONCE, BadPage, PageParser, peek, row_hashes
 
 COLUMNS: dict[str, ColumnType] = {
     "contactid": "guid",
@@ -75,6 +75,26 @@ def test_money_stays_the_text_that_was_sent(number: str) -> None:
 def test_nulls() -> None:
     rows, _ = parse(page({**dict.fromkeys(COLUMNS), "contactid": "6f"}))
     assert rows == [{**dict.fromkeys(COLUMNS), "contactid": "6f"}]
+
+
+def test_rows_are_told_apart_by_each_byte_that_was_sent() -> None:
+    rows = [ROW, {**ROW, "@odata.etag": 'W/"2"'}, {**ROW, "firstname": "ada"}, dict(reversed(ROW.items())), ROW]
+    body = page(*rows, nextLink="n")
+    found = PageParser(COLUMNS).parse(body)
+    head = peek(body)
+    assert head
+    assert list(found.row_hashes) == list(row_hashes(head.value))
+    assert found.row_hashes[0] == found.row_hashes[4]
+    assert len(set(found.row_hashes)) == 4
+    assert all(-(2**63) <= one < 2**63 for one in found.row_hashes)
+    assert row_hashes([]) == ()
+
+
+@pytest.mark.parametrize("at", [0, 1, AT_ONCE, AT_ONCE + 1])
+def test_a_page_with_a_deletion_tells_no_row_by_its_bytes(at: int) -> None:
+    rows: list[object] = [{**ROW, "contactid": str(n)} for n in range(AT_ONCE + 1)]
+    assert len(PageParser(COLUMNS).parse(page(*rows)).row_hashes) == len(rows)
+    assert not PageParser(COLUMNS).parse(page(*rows[:at], TOMBSTONE, *rows[at:])).row_hashes
 
 
 def test_deletions_stand_apart_from_rows() -> None:

@@ -21,6 +21,7 @@ SCHEMA = {
     "update_payload": pl.String,
     "hash": pl.Binary,
     "refusal": pl.String,
+    "row_hash": pl.Int64,
 }
 
 
@@ -63,8 +64,10 @@ def row(
     day: date = DAY,
     insert_only: str = "",
     refusal: str | None = None,
+    row_hash: int | None = None,
 ) -> dict[str, Any]:
-    """A captured row. `insert_only`: a field that is not sent on update, so it is not part of the hash."""
+    """A captured row. `insert_only`: a field that is not sent on update, so it is not part of the hash. `row_hash`: of
+    the row as it was sent, if that is known."""
     update = f'{{"value":"{value}"}}'
     insert = f'{{"value":"{value}","once":"{insert_only}"}}' if insert_only else update
     return {
@@ -74,6 +77,7 @@ def row(
         "update_payload": update if insert_only else None,
         "hash": hash_of(value),
         "refusal": refusal,
+        "row_hash": row_hash,
     }
 
 

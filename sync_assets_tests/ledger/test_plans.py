@@ -21,6 +21,9 @@ def operations(ledger: Ledger) -> dict[str, Callable[[], object]]:
     return {
         "capture of unchanged rows": lambda: capture(ledger, page=many(50)),
         "capture of changed rows": lambda: capture(ledger, page=many(20, "c")),
+        "rows that need not be read": lambda: ledger.same_rows(
+            "contact", [guid(f"row{n}") for n in range(50)], [*range(50)]
+        ),
         "capture of deletes": lambda: capture(ledger, deleted=["row21", "new1"]),
         "claim": lambda: claim(ledger, limit=10),
         "claim by days": lambda: claim(ledger, limit=10, days=week),

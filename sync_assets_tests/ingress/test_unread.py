@@ -1,0 +1,306 @@
+"""Which rows of a page are left unread, and that a table which is read once more comes out as if all had been read."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync_assets.d365.client import DataverseClient
+from sync_assets.d365.pages import Head, peek, row_hashes
+from sync_assets.ingress.capture import Capture, CaptureResult
+from sync_assets.ingress.preflight import preflight
+from sync_assets.ingress.transform import FIRST_DAY
+from sync_assets.ingress.unread import Sieve, Unread
+from sync_assets_tests.ingress.sample import mapping
+from sync_assets_tests.ledger.helpers import push, stored
+from sync_assets_tests.program import CONTACT, Program
+from sync_assets_tests.sandbox_process import SandboxProcess
+
+TOMBSTONE = {"id": "2E", "reason": "deleted"}
+
+
+def sent(name: str, modified: str | None = "2026-11-24T23:59:59Z", **more: Any) -> dict[str, Any]:
+    return {"@odata.etag": 'W/"1"', "contactid": name, "modifiedon": modified, **more}
+
+
+def head(*rows: dict[str, Any], link: str = "next") -> Head:
+    found = peek(json.dumps({"value": rows, "@odata.nextLink": link}).encode())
+    assert found
+    return found
+
+
+def knows(*names: str) -> Any:
+    """A ledger that knows the rows with these ids."""
+
+    def same_rows(ids: Sequence[str], hashes: Sequence[int]) -> list[int]:
+        assert len(ids) == len(hashes)
+        return [index for index, id_ in enumerate(ids) if id_ in names]
+
+    return same_rows
+
+
+class TestAPage:
+    def part(self, page: Head, *known: str) -> tuple[list[str], Unread]:
+        to_read, unread = Sieve(mapping({"lastname": "cusText"}), knows(*known)).part(page)
+        assert (to_read.next_link, to_read.delta_link) == (page.next_link, page.delta_link)
+        return [json.loads(bytes(raw))["contactid"] for raw in to_read.value], unread
+
+    def test_what_the_ledger_knows_is_left_unread(self) -> None:
+        page = head(sent("A"), sent("b"), sent("c"))
+        read, unread = self.part(page, "a", "c")
+        assert read == ["b"]
+        hashes = row_hashes(page.value)
+        assert unread.rows == [("a", hashes[0]), ("c", hashes[2])]
+
+    def test_nothing_is_known(self) -> None:
+        assert self.part(head(sent("a"), sent("b"))) == (["a", "b"], Unread([]))
+
+    def test_an_empty_page(self) -> None:
+        assert self.part(head()) == ([], Unread([]))
+
+    def test_all_of_a_page_is_read_in_which_an_id_stands_twice_since_the_last_one_counts(self) -> None:
+        assert self.part(head(sent("a"), sent("b"), sent("A", "2026-11-25T00:00:00Z")), "a", "b")[1] == Unread()
+
+    def test_all_of_a_page_with_a_deletion_is_read(self) -> None:
+        page = head(sent("a"), TOMBSTONE)
+        assert Sieve(mapping({"lastname": "cusText"}), knows("a")).part(page) == (page, Unread())
+
+    @pytest.mark.parametrize("wrong", [{"contactid": 7}, {"contactid": None}, {"modifiedon": 7}])
+    def test_all_of_a_page_is_read_that_is_not_as_it_should_be(self, wrong: dict[str, Any]) -> None:
+        assert self.part(head(sent("a"), {**sent("b"), **wrong}), "a", "b")[1] == Unread()
+
+    @pytest.mark.parametrize(
+        ("modified", "day"),
+        [
+            ("2026-11-24T23:59:59Z", date(2026, 11, 24)),
+            ("2024-02-29T00:00:00Z", date(2024, 2, 29)),
+            ("1999-12-31T00:00:00Z", FIRST_DAY),
+            (None, FIRST_DAY),
+            ("soon", FIRST_DAY),
+        ],
+    )
+    def test_unread_rows_count_on_the_day_of_their_last_change(self, modified: str | None, day: date) -> None:
+        assert self.part(head(sent("a", modified)), "a")[1].days == Counter([day])
+
+
+# --- whole reads ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def systems() -> Iterator[SandboxProcess]:
+    with SandboxProcess() as one:
+        yield one
+
+
+@pytest.fixture
+def program(systems: SandboxProcess, tmp_path: Path) -> Program:
+    return Program(systems, tmp_path)
+
+
+class Reader:
+    """Reads a table in full, as often as it is told to, and sees how many rows were left unread."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.runtime = program.runtime()
+
+    @asynccontextmanager
+    async def capture(self, **options: Any) -> AsyncIterator[Capture]:
+        async with self.runtime.d365() as d365, self.runtime.campaign() as campaign:
+            ready = await preflight(self.runtime.config.tables[0], d365, campaign)
+            yield Capture(self.runtime.ledger, d365, ready.table, ready.mapping, "worker", page_size=20, **options)
+
+    async def read(self) -> tuple[CaptureResult, int]:
+        """What a full read of all rows came to, and how many of them were left unread."""
+        feed = self.runtime.ledger.feed("contact")
+        if feed:
+            self.runtime.ledger.reset_feed("contact", feed.version)
+        left: list[int] = []
+        save_page = self.runtime.ledger.save_page
+
+        def saved(*arguments: Any, **options: Any) -> Any:
+            told = save_page(*arguments, **options)
+            left.append(len(options["unread"]))
+            return told
+
+        self.runtime.ledger.save_page = saved  # type: ignore[method-assign]
+        try:
+            async with self.capture() as capture:
+                return await capture.run(), sum(left)
+        finally:
+            self.runtime.ledger.save_page = save_page  # type: ignore[method-assign]
+
+    async def first(self) -> None:
+        await self.read()
+        push(self.runtime.ledger)
+
+    def configure(self, **fields: Any) -> None:
+        """Other rules: columns and where they go. Without any: those of the beginning."""
+        self.runtime.close()
+        self.program.table = {**CONTACT, "fields": fields or CONTACT["fields"]}
+        self.runtime = self.program.runtime()
+
+
+@pytest.fixture
+def reader(program: Program) -> Iterator[Reader]:
+    one = Reader(program)
+    yield one
+    one.runtime.close()
+
+
+async def test_a_table_is_read_once_more_without_reading_what_did_not_change(reader: Reader) -> None:
+    await reader.first()
+    before = stored(reader.runtime.ledger)
+    result, left = await reader.read()
+    assert left == 50
+    assert (result.rows, result.unchanged, result.new, result.changed) == (50, 50, 0, 0)
+    assert sum(result.days.values()) == 50
+    assert result.full_read
+    assert stored(reader.runtime.ledger) == before
+
+
+async def test_days_are_those_of_a_read_of_every_row(reader: Reader) -> None:
+    read, left = await reader.read()
+    assert left == 0
+    push(reader.runtime.ledger)
+    again, left = await reader.read()
+    assert left == 50
+    assert again.days == read.days
+
+
+async def test_what_changed_came_and_went_is_found_among_the_unread(reader: Reader) -> None:
+    admin = reader.program.sandbox.admin
+    await reader.first()
+    ids = [row["contactid"] for row in admin.dump_d365()]
+    admin.change("contact", ids[:3], lastname="Changed")
+    admin.delete("contact", [ids[3]])
+    [new] = admin.create("contact", {"lastname": "New", "firstname": "Row"})
+    try:
+        result, left = await reader.read()
+        assert left == 46
+        assert (result.new, result.changed) == (1, 3)
+        assert result.unchanged == 46
+        records = stored(reader.runtime.ledger)
+        assert new in records
+        assert "Changed" in records[ids[0]].payload
+        # A record that D365 has no more is let go of, as if every row had been read.
+        assert records[ids[3]].withdrawn == 1
+        assert [id_ for id_ in ids if records[id_].withdrawn] == [ids[3]]
+    finally:
+        admin.delete("contact", [new])
+        admin.create("contact", {"contactid": ids[3], "lastname": "Again"})
+
+
+async def test_rows_that_were_never_acknowledged_are_read(reader: Reader) -> None:
+    await reader.read()
+    _, left = await reader.read()
+    assert left == 0
+
+
+async def test_all_rows_are_read_by_other_rules_and_by_the_former_ones_after_them(reader: Reader) -> None:
+    await reader.first()
+    reader.configure(lastname="firstName", firstname="lastName")
+    result, left = await reader.read()
+    assert (result.changed, left) == (50, 0)
+    push(reader.runtime.ledger)
+    _, left = await reader.read()
+    assert left == 50
+    reader.configure()
+    result, left = await reader.read()
+    assert (result.changed, left) == (50, 0)
+
+
+async def test_all_rows_are_read_once_a_read_by_other_rules_has_begun(reader: Reader) -> None:
+    """It was stopped at its first page; by the former rules nothing may be taken for read."""
+    await reader.first()
+    reader.configure(lastname="lastName")
+    feed = reader.runtime.ledger.feed("contact")
+    assert feed
+    reader.runtime.ledger.reset_feed("contact", feed.version)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(result: CaptureResult) -> None:
+        raise Stopped
+
+    async with reader.capture(progress=stop) as capture:
+        with pytest.raises(Stopped):
+            await capture.run()
+    reader.configure()
+    _, left = await reader.read()
+    assert left == 0
+
+
+async def test_rows_that_are_to_be_sent_again_are_read(reader: Reader) -> None:
+    await reader.first()
+    feed = reader.runtime.ledger.feed("contact")
+    assert feed
+    reader.runtime.ledger.reset_feed("contact", feed.version, resend=True)
+    async with reader.capture() as capture:
+        await capture.run()
+    assert reader.runtime.ledger.counts()["contact"].pending == 50
+
+
+async def test_options_that_nobody_has_named_are_told_each_time(reader: Reader) -> None:
+    removed = {"column": "gendercode", "set": {"options": {1: "Male"}}}
+    reader.program.sandbox.admin.post("/d365/metadata", {"table": "contact", **removed})
+    try:
+        reader.configure(gendercode="cusJobTitle")
+        result, _ = await reader.read()
+        push(reader.runtime.ledger)
+        again, _ = await reader.read()
+        assert result.unknown_codes["gendercode"] == again.unknown_codes["gendercode"] != set()
+    finally:
+        reader.program.sandbox.admin.post("/d365/metadata", {"table": "contact"})
+
+
+async def test_a_record_that_moved_while_its_page_was_ready_is_read_after_all(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger is asked before the page is stored; here it says of all rows that it knows them."""
+    await reader.first()
+    before = stored(reader.runtime.ledger)
+    ids = [row["contactid"] for row in reader.program.sandbox.admin.dump_d365()]
+    reader.program.sandbox.admin.change("contact", ids[-1:], lastname="Meanwhile")
+    asked: list[int] = []
+
+    def all_known(table: str, ids: Sequence[str], hashes: Sequence[int]) -> list[int]:
+        asked.append(len(ids))
+        return list(range(len(ids)))
+
+    monkeypatch.setattr(reader.runtime.ledger, "same_rows", all_known)
+    result, _ = await reader.read()
+    assert asked
+    assert result.changed == 1
+    after = stored(reader.runtime.ledger)
+    assert "Meanwhile" in after[ids[-1]].payload
+    assert {id_: one for id_, one in after.items() if id_ != ids[-1]} == {
+        id_: one for id_, one in before.items() if id_ != ids[-1]
+    }
+
+
+@pytest.mark.parametrize("half", [b"\\ud83d", b"\xf0\x9f"], ids=["surrogate", "UTF-8"])
+async def test_half_a_character_in_a_row_that_changed_spoils_no_row_beside_it(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, half: bytes
+) -> None:
+    """A page with one is mended and read as a whole; the page after it is found nevertheless."""
+    await reader.first()
+    [changed] = reader.program.sandbox.admin.change("contact", 1, lastname="HALF of it")
+    page = DataverseClient.page
+
+    async def mangled(self: DataverseClient, *arguments: Any, **options: Any) -> bytes:
+        return (await page(self, *arguments, **options)).replace(b"HALF", half)
+
+    monkeypatch.setattr(DataverseClient, "page", mangled)
+    result, left = await reader.read()
+    assert (result.rows, result.changed, result.unchanged) == (50, 1, 49)
+    assert left == 30  # two of the three pages
+    assert "\ufffd of it" in stored(reader.runtime.ledger)[changed].payload
