@@ -1,7 +1,7 @@
 """D365 -> Campaign: transform (pure), capture, push, and the Dagster objects around them.
 
 flows           the two flows of a table, without Dagster: start reading here
-capture, captured, replay   the change feed into the ledger; rows that are read beside it
+capture, captured, unread, replay   the change feed into the ledger; what of a re-read need not be read; rows beside it
 transform       a page of rows -> what Campaign should hold; uses filters, replacements, conversion, expressions
 mapping         a table's configuration, compiled against the metadata of both systems
 push, delivery, holding, concurrency   what is pending to Campaign; the requests for a record; leases; how many at once

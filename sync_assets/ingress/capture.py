@@ -211,6 +211,7 @@ class Capture:
             links=self.mapping.link_specs,
             opt_outs=page.opt_outs,
             unread=page.unread,
+            fingerprint=self.mapping.fingerprint,
             **how,
         )
         result.pages += 1
@@ -243,7 +244,8 @@ class Capture:
         link, full, feed = await self._start()
         result.full_read |= full
         # All rows were read by these rules before, and none by others since; and none is asked for to be sent again.
-        sift &= full and feed is not None and feed.read_as == self.mapping.fingerprint and not feed.resend
+        rules = self.mapping.fingerprint
+        sift &= full and feed is not None and feed.read_as == feed.fingerprint == rules and not feed.resend
         async with aclosing(self.pages(link, tracked=full, sift=sift)) as pages:
             async for page in pages:
                 if not (page.next_link or page.delta_link):

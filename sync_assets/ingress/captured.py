@@ -20,6 +20,8 @@ from sync_assets.ingress.unread import Unread
 from sync_assets.ledger.pages import ROW_HASH
 from sync_assets.ledger.pages import Page as LedgerPage
 
+_HASH = "row hash"  # no column of Dynamics 365 has a blank in its name
+
 
 @dataclass(frozen=True, slots=True)
 class CapturedPage:
@@ -45,9 +47,9 @@ def captured(page: Page, mapping: Mapping, unread: Unread | None = None) -> Capt
     passed, dropped = filter_rows(_hashed(page), mapping.row_filter)
     rows = transform(passed, mapping)
     unknown = unknown_codes(passed, mapping)
-    # Whoever reads them again is to be told of the codes again.
-    if ROW_HASH in passed.columns and rows.height == passed.height and not unknown:
-        rows = rows.with_columns(passed[ROW_HASH])
+    # Whoever reads them again is to be told of the codes again: such rows are never known.
+    if _HASH in passed.columns and rows.height == passed.height and not unknown:
+        rows = rows.with_columns(passed[_HASH].alias(ROW_HASH))
     return CapturedPage(
         read=page.rows.height + len(unread.rows),
         rows=LedgerPage(rows, mapping.link_specs),
@@ -65,7 +67,7 @@ def captured(page: Page, mapping: Mapping, unread: Unread | None = None) -> Capt
 def _hashed(page: Page) -> pl.DataFrame:
     if not page.row_hashes:
         return page.rows
-    return page.rows.with_columns(pl.Series(ROW_HASH, page.row_hashes, pl.Int64))
+    return page.rows.with_columns(pl.Series(_HASH, page.row_hashes, pl.Int64))
 
 
 def parser(mapping: Mapping) -> PageParser:

@@ -33,7 +33,8 @@ from sync_assets.ingress.values import is_option, named_option
 from sync_assets.ledger.model import LinkSpec
 
 FORM_VERSION = 1
-"""Goes up whenever the same row would become another payload: then every table is read once more."""
+"""Goes up whenever something else would follow from the same row, be it its payload, its place in or out of scope, its
+links, opt-outs or unknown codes: then every table is read once more, all rows of it."""
 
 MODIFIED = "modifiedon"
 _ID_LENGTH = 36

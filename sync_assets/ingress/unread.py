@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from sync_assets.d365.pages import Head, row_hashes
+from sync_assets.d365.pages import AT_ONCE, Head, row_hashes
 from sync_assets.ingress.mapping import MODIFIED, Mapping
 from sync_assets.ingress.transform import FIRST_DAY
 
@@ -42,14 +42,18 @@ class Sieve:
     def part(self, head: Head) -> tuple[Head, Unread]:
         """The page with the rows that are to be read, and the others. All are to be if the page is not plainly one of
         different rows: what is wrong with it is for whoever parses it to say."""
+        rows: list[Any] = []
+        hashes: list[int] = []
         try:
-            rows = self._row.decode_lines(b"\n".join(head.value))
+            for at in range(0, len(head.value), AT_ONCE):
+                raws = head.value[at : at + AT_ONCE]
+                rows += self._row.decode_lines(b"\n".join(raws))
+                hashes += row_hashes(raws)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return head, Unread()
         ids = [row.id.lower() for row in rows]
         if len(set(ids)) < len(ids):
             return head, Unread()  # the last one of an id counts, which may be either kind
-        hashes = row_hashes(head.value)
         same = self._same_rows(ids, hashes)
         left = set(same)
         days = Counter((rows[index].modified or "")[:10] for index in same)

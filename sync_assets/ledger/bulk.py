@@ -36,6 +36,13 @@ _STANDS = f"SELECT {_STAND} FROM sync_record"  # noqa: S608 - made of constants
 _NEWS = """
     r.desired_hash IS NULL OR r.acked_hash IS NULL OR r.withdrawn <> 0 OR r.refusal IS NOT NULL OR r.gate = 3"""
 _DIFFERS = f"r.seq IS NOT NULL AND (? OR {_NEWS}"
+# One look into the index of ids for each row of a page. With stale statistics, or none, PostgreSQL would go through all
+# records of the table instead, and for each of them through the page.
+_RECORD_OF_P = """
+    JOIN LATERAL (
+        SELECT seq, desired_hash, acked_hash, withdrawn, refusal, gate, row_hash FROM sync_record
+        WHERE table_name = ? AND id = p.id LIMIT 1
+    ) r"""
 _NEVER = "-" * 32  # in place of a hash in hexadecimal: equal to none
 
 
@@ -50,10 +57,17 @@ _PAGE = ", ".join(_BYTES.get(name) or f"value ->> '{_LETTERS[name]}'" for name i
 _INSERT_PAGE = f"INSERT INTO sync_record ({_COLUMNS}) SELECT {_PAGE} FROM json_each(?4)"  # noqa: S608 - constants
 
 
+_NOT_GONE = "NOT EXISTS (SELECT 1 FROM sync_gone g WHERE g.seq = r.seq)"
+_NO_HASH = "?" * 20
+# Where a page's row stands in its text: the payload's hash, the row's hash, the id.
+_ROW_HASH = "CASE WHEN substr(p.value, 33, 1) <> '?' THEN CAST(substr(p.value, 33, 20) AS INTEGER) END"
+
+
 class Differing(NamedTuple):
     fresh: list[int]
     differing: list[tuple[int, int]]
     known: list[int]
+    resent: list[tuple[int, int]]
 
 
 class Bulk(Protocol):
@@ -86,10 +100,16 @@ class Bulk(Protocol):
         ...
 
     def differing(
-        self, connection: Connection, table: str, ids: list[str], hashes: list[str | None], everything: bool
+        self,
+        connection: Connection,
+        table: str,
+        ids: list[str],
+        hashes: list[str | None],
+        row_hashes: list[int | None],
+        everything: bool,
     ) -> "Differing":
-        """Indexes of the ids that have no record, (index, seq) of those whose record does not plainly say the same, and
-        the seqs of all that have one.
+        """Indexes of the ids that have no record, (index, seq) of those whose record does not plainly say the same, the
+        seqs of all that have one, and (index, seq) of those whose row was sent in other bytes.
 
         hashes: hexadecimal in lower case; None always differs. A superset of what has changed: the rules
         decide. everything: all ids differ.
@@ -99,8 +119,9 @@ class Bulk(Protocol):
     def same_rows(
         self, connection: Connection, table: str, ids: Sequence[str], row_hashes: Sequence[int]
     ) -> list[tuple[int, int]]:
-        """(index, seq) of those ids whose row is byte for byte what it was when the record moved last, so that it need
-        not be parsed to know that `differing` would not name it."""
+        """(index, seq) of those ids whose row is byte for byte what was captured last, so that it need not be parsed to
+        know that `differing` would not name it. None that is thought to be gone: what led to that may have been a rule
+        for its bytes."""
         ...
 
     def find(self, connection: Connection, table: str, ids: Sequence[str]) -> dict[str, int]:
@@ -168,26 +189,39 @@ class SqliteBulk:
             connection.exec_driver_sql(f"{before}{packed}{after}", given)
 
     def differing(
-        self, connection: Connection, table: str, ids: list[str], hashes: list[str | None], everything: bool
+        self,
+        connection: Connection,
+        table: str,
+        ids: list[str],
+        hashes: list[str | None],
+        row_hashes: list[int | None],
+        everything: bool,
     ) -> "Differing":
         # One JSON string per row, hash first: faster by a third than a temporary table. One row comes back, since each
         # row that the driver fetches is a turn of the interpreter, for which a thread beside us would make it wait.
-        packed = json.dumps([(digest or _NEVER) + id_ for id_, digest in zip(ids, hashes, strict=True)])
+        packed = json.dumps(
+            [
+                f"{digest or _NEVER}{_NO_HASH if sent is None else format(sent, '+020d')}{id_}"
+                for id_, digest, sent in zip(ids, hashes, row_hashes, strict=True)
+            ]
+        )
         found = connection.exec_driver_sql(
             f"""
             SELECT json_group_array(p.key) FILTER (WHERE r.seq IS NULL),
                 json_group_array(json_array(p.key, r.seq)) FILTER (WHERE {_DIFFERS}
                     OR lower(hex(r.desired_hash)) <> substr(p.value, 1, 32))),
-                json_group_array(r.seq) FILTER (WHERE r.seq IS NOT NULL)
+                json_group_array(r.seq) FILTER (WHERE r.seq IS NOT NULL),
+                json_group_array(json_array(p.key, r.seq))
+                    FILTER (WHERE r.seq IS NOT NULL AND r.row_hash IS NOT ({_ROW_HASH}))
             FROM json_each(?) p LEFT JOIN sync_record r
-                ON {short_id("r.id")} = {short_id("substr(p.value, 33)")}
-                AND r.table_name = ? AND r.id = substr(p.value, 33)
+                ON {short_id("r.id")} = {short_id("substr(p.value, 53)")}
+                AND r.table_name = ? AND r.id = substr(p.value, 53)
             """,  # noqa: S608 - constants
             (everything, packed, table),
         )
         lists: list[list[Any]] = [json.loads(text) for text in found.one()]
-        fresh, differing, known = lists
-        return Differing(fresh, [(index, seq) for index, seq in differing], known)
+        fresh, differing, known, resent = lists
+        return Differing(fresh, [(index, seq) for index, seq in differing], known, [(at, seq) for at, seq in resent])
 
     def same_rows(
         self, connection: Connection, table: str, ids: Sequence[str], row_hashes: Sequence[int]
@@ -199,7 +233,7 @@ class SqliteBulk:
             FROM json_each(?) p CROSS JOIN sync_record r
             WHERE {short_id("r.id")} = {short_id("substr(p.value, 21)")}
                 AND r.table_name = ? AND r.id = substr(p.value, 21)
-                AND r.row_hash = CAST(substr(p.value, 1, 20) AS INTEGER) AND NOT ({_NEWS})
+                AND r.row_hash = CAST(substr(p.value, 1, 20) AS INTEGER) AND NOT ({_NEWS}) AND {_NOT_GONE}
             """,  # noqa: S608 - constants
             (packed, table),
         )
@@ -291,24 +325,38 @@ class PostgresBulk:
             connection.exec_driver_sql(f"{before}{packed}{after}", (*values[:marks], seqs, ids, *values[marks:]))
 
     def differing(
-        self, connection: Connection, table: str, ids: list[str], hashes: list[str | None], everything: bool
+        self,
+        connection: Connection,
+        table: str,
+        ids: list[str],
+        hashes: list[str | None],
+        row_hashes: list[int | None],
+        everything: bool,
     ) -> "Differing":
         found = connection.exec_driver_sql(
             f"""
             SELECT string_agg((p.n - 1)::text, ',') FILTER (WHERE r.seq IS NULL),
                 string_agg(p.n - 1 || ':' || r.seq, ',') FILTER (WHERE {_DIFFERS}
                     OR r.desired_hash IS DISTINCT FROM decode(p.hash, 'hex'))),
-                string_agg(r.seq::text, ',')
-            FROM unnest(string_to_array(?, chr(31)), string_to_array(?, chr(31), ''))
-                WITH ORDINALITY p (id, hash, n)
-            LEFT JOIN sync_record r ON r.table_name = ? AND r.id = p.id
+                string_agg(r.seq::text, ','),
+                string_agg(p.n - 1 || ':' || r.seq, ',')
+                    FILTER (WHERE r.seq IS NOT NULL AND r.row_hash IS DISTINCT FROM p.row_hash)
+            FROM unnest(
+                string_to_array(?, chr(31)), string_to_array(?, chr(31), ''), string_to_array(?, ',', '')::bigint[]
+            ) WITH ORDINALITY p (id, hash, row_hash, n)
+            LEFT {_RECORD_OF_P} ON true
             """.replace("?", "%s"),  # noqa: S608 - constants
-            (everything, _packed(ids), _packed([digest or "" for digest in hashes]), table),
+            (
+                everything,
+                _packed(ids),
+                _packed([digest or "" for digest in hashes]),
+                ",".join("" if sent is None else str(sent) for sent in row_hashes),
+                table,
+            ),
         )
         lists: list[list[str]] = [text.split(",") if text else [] for text in found.one()]
-        fresh, differing, known = lists
-        pairs = (pair.split(":") for pair in differing)
-        return Differing(list(map(int, fresh)), [(int(index), int(seq)) for index, seq in pairs], list(map(int, known)))
+        fresh, differing, known, resent = lists
+        return Differing(list(map(int, fresh)), _pairs(differing), list(map(int, known)), _pairs(resent))
 
     def same_rows(
         self, connection: Connection, table: str, ids: Sequence[str], row_hashes: Sequence[int]
@@ -317,13 +365,13 @@ class PostgresBulk:
             f"""
             SELECT string_agg(p.n - 1 || ':' || r.seq, ',')
             FROM unnest(string_to_array(?, chr(31)), string_to_array(?, ',')::bigint[]) WITH ORDINALITY p (id, hash, n)
-            JOIN sync_record r ON r.table_name = ? AND r.id = p.id
-            WHERE r.row_hash = p.hash AND NOT ({_NEWS})
+            {_RECORD_OF_P} ON true
+            WHERE r.row_hash = p.hash AND NOT ({_NEWS}) AND {_NOT_GONE}
             """.replace("?", "%s"),  # noqa: S608 - constants
             (_packed(ids), ",".join(map(str, row_hashes)), table),
         )
-        pairs = (pair.split(":") for pair in (found.scalar_one() or "").split(",") if pair)
-        return [(int(index), int(seq)) for index, seq in pairs]
+        told = found.scalar_one()
+        return _pairs(told.split(",") if told else [])
 
     def find(self, connection: Connection, table: str, ids: Sequence[str]) -> dict[str, int]:
         statement = "SELECT id, seq FROM sync_record WHERE table_name = ? AND id"
@@ -365,6 +413,10 @@ class PostgresBulk:
             )
             statement = f"{_insert_total(totals, key)} {rows_of} {_add_total(totals, key)}"
             connection.exec_driver_sql(statement, (tables, keys, records))
+
+
+def _pairs(texts: Sequence[str]) -> list[tuple[int, int]]:
+    return [(int(index), int(seq)) for index, _, seq in (text.partition(":") for text in texts)]
 
 
 def _insert_total(totals: str, key: str) -> str:

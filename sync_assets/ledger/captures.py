@@ -39,10 +39,12 @@ class Captures(Gone, OptOutRows):
         links: Sequence[LinkSpec] = (),
         opt_outs: "pl.DataFrame | None" = None,
         unread: Sequence[tuple[str, int]] = (),
+        fingerprint: str = "",
         resend: bool = False,
         missing_are_deleted: bool = False,
     ) -> PageResult:
-        """Store a page and the position after it in one transaction. A row that is no news is not written.
+        """Store a page and the position after it in one transaction. A row that is no news is not written, but for the
+        hash of its bytes.
 
         rows: id (String), day (Date), payload (String: JSON of an insert), update_payload (String or null: JSON
         of an update where it differs), hash (Binary, 16 bytes, of the update form), refusal (String or null: why
@@ -54,8 +56,9 @@ class Captures(Gone, OptOutRows):
         never sent nothing is kept.
         unread: (id, row hash) of further rows of the page, none of them in `rows`, which `same_rows` has named.
         opt_outs: what the rows say of opt-outs, see OptOutRows._opt_outs_captured; None if that is nobody's business.
-        position: None leaves it where it is (rows read again beside the feed). expected_version: the feed's version
-        that the page was read from, None before the first page. resend: these rows are sent again, equal or not.
+        position: None leaves it where it is (rows read again beside the feed, by the rules of `fingerprint`).
+        expected_version: the feed's version that the page was read from, None before the first page.
+        resend: these rows are sent again, equal or not.
         missing_are_deleted: what a full read did not bring is to be deleted when it is complete, else it is withdrawn.
         rows may have a row_hash (Int64) as well. FeedMoved if the version is another or belongs to another full read;
         RowsMoved if one that is unread has to be read after all; ValueError if rows are not as said above.
@@ -69,14 +72,14 @@ class Captures(Gone, OptOutRows):
             now = self._now()
             tally = Tally()
             if position is None:
-                feed, to_resend, bound = self._touch(connection, table, expected_version), False, None
+                feed, to_resend, bound = self._touch(connection, table, expected_version, fingerprint), False, None
             else:
                 feed, to_resend, bound = self._advance(connection, table, position, expected_version, now)
             self._take_turns(connection, tied=bool(links))
             left = self._bulk.same_rows(connection, table, *zip(*unread, strict=True)) if unread else []
             if len(left) < len(unread):
                 raise RowsMoved(table)
-            there = self._bulk.differing(connection, table, page.ids, page.hashes, resend or to_resend)
+            there = self._bulk.differing(connection, table, page.ids, page.hashes, page.row_hashes, resend or to_resend)
             new, changed, refused, moved = self._store(connection, table, page, there, resend or to_resend, now, tally)
             deletes = self._delete(connection, table, gone, tally)
             self._withdraw(connection, table, withdrawn, tally)
@@ -135,6 +138,9 @@ class Captures(Gone, OptOutRows):
                 ids.append(stand.id)
                 tally.move(stand, move.state, move.day)
         self._bulk.for_each(connection, MOVE, moves)
+        moved = {move.seq for move in moves}
+        sent = [(page.row_hashes[index], seq) for index, seq in there.resent if seq not in moved]
+        self._bulk.for_each(connection, "UPDATE sync_record SET row_hash = ? WHERE seq = ?", sent)
         # What is left had a record a moment ago: its delete was acknowledged between the two queries.
         fresh += known.values()
         failed = 0

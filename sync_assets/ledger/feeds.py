@@ -157,11 +157,12 @@ class Feeds(Maintenance):
         feed = _move(connection, table, expected_version, changes, read_id=position.read_id)
         return feed, bool(before and before.resend), before.read_bound if before else None
 
-    def _touch(self, connection: Connection, table: str, expected_version: int | None) -> Feed:
-        """The feed at its next version, its position unchanged."""
+    def _touch(self, connection: Connection, table: str, expected_version: int | None, fingerprint: str) -> Feed:
+        """The feed at its next version, its position unchanged. Rows were read by the rules of `fingerprint`."""
         if expected_version is None:
             raise ValueError("rows beside a feed need the feed's version")
-        return _move(connection, table, expected_version, {})
+        still = sa.case((_F.read_as == fingerprint, _F.read_as))
+        return _move(connection, table, expected_version, {"read_as": still})
 
 
 def _stored(connection: Connection, table: str) -> Feed | None:

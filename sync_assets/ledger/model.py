@@ -110,7 +110,8 @@ class Feed:
     resend: that read was asked to send every row again (`replay --force`); ends when the read is complete.
     deletes_approved: the next deletions are carried out, however many they are.
     deletes: deletions that the guard holds back.
-    read_as: the fingerprint under which all rows were read to the end, and none by another one since.
+    read_as: the fingerprint under which the last full read came to its end, as long as no row was read by another one
+    since. Rows that it did not come across are collected in `gone`, or were let go of.
     saved_at: when the position last moved; polled_at: when D365 was last asked with success.
     """
 

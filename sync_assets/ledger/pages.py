@@ -48,6 +48,7 @@ class Page:
         # None for a refused row: whether it is news depends on more than its hash.
         known = pl.when(accepted).then(pl.col("hash").bin.encode("hex"))
         self.hashes: list[str | None] = rows.select(known).to_series().to_list()
+        self.row_hashes: list[int | None] = rows[ROW_HASH].to_list()
 
     def row(self, index: int) -> Row:
         return Row(*self._rows.row(index)[1:])

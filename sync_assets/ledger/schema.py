@@ -45,7 +45,7 @@ record = sa.Table(
     sa.Column("reason", sa.Text),  # what the other side said last
     sa.Column("payload", sa.Text),  # only while something is to be sent
     sa.Column("update_payload", sa.Text),
-    # Of the row as D365 sent it when the desired state moved last; NULL: not known, see bulk.same_rows.
+    # Of the row as D365 sent it last; NULL: not known, or a warning goes with the row. See bulk.same_rows.
     sa.Column("row_hash", sa.BigInteger),
     sa.UniqueConstraint("table_name", "id", name="sync_record_id").ddl_if(dialect="postgresql"),
     sqlite_autoincrement=True,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.d365.client import DataverseClient
+from sync_assets.d365.client import DataverseClient, FeedExpired
 from sync_assets.d365.pages import Head, peek, row_hashes
 from sync_assets.ingress.capture import Capture, CaptureResult
 from sync_assets.ingress.preflight import preflight
@@ -141,10 +141,10 @@ class Reader:
         await self.read()
         push(self.runtime.ledger)
 
-    def configure(self, **fields: Any) -> None:
-        """Other rules: columns and where they go. Without any: those of the beginning."""
+    def configure(self, table: dict[str, Any] | None = None, **fields: Any) -> None:
+        """Other rules: columns and where they go, or others of the table. Without any: those of the beginning."""
         self.runtime.close()
-        self.program.table = {**CONTACT, "fields": fields or CONTACT["fields"]}
+        self.program.table = {**CONTACT, "fields": fields or CONTACT["fields"], **(table or {})}
         self.runtime = self.program.runtime()
 
 
@@ -225,9 +225,6 @@ async def test_all_rows_are_read_once_a_read_by_other_rules_has_begun(reader: Re
     assert feed
     reader.runtime.ledger.reset_feed("contact", feed.version)
 
-    class Stopped(Exception):
-        pass
-
     def stop(result: CaptureResult) -> None:
         raise Stopped
 
@@ -237,6 +234,74 @@ async def test_all_rows_are_read_once_a_read_by_other_rules_has_begun(reader: Re
     reader.configure()
     _, left = await reader.read()
     assert left == 0
+
+
+class Stopped(Exception):
+    pass
+
+
+ONLY_NAMELESS = {"match": "all", "delete_filtered_out": True, "rules": [{"field": "lastname", "is": "is_null"}]}
+
+
+async def test_rows_that_a_filter_has_dropped_are_deleted_though_the_feed_expires_before(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one run: a full read by the new filter, its delta link is refused, one more full read."""
+    await reader.first()
+    reader.configure({"apply_deletes": True, "filters": ONLY_NAMELESS})
+    page, refused = DataverseClient.page, list[str]()
+
+    async def expired_once(self: DataverseClient, link: str, *, tracked: bool, **options: Any) -> bytes:
+        if not tracked and not refused:
+            refused.append(link)
+            raise FeedExpired("expired")
+        return await page(self, link, tracked=tracked, **options)
+
+    monkeypatch.setattr(DataverseClient, "page", expired_once)
+    result, _ = await reader.read()
+    assert refused
+    assert result.deleted > 40
+
+
+async def test_rows_that_a_filter_has_dropped_are_deleted_though_the_run_was_stopped_before(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await reader.first()
+    reader.configure({"apply_deletes": True, "filters": ONLY_NAMELESS})
+
+    async def stop(*_: object) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Capture, "_let_go", stop)
+        with pytest.raises(Stopped):
+            await reader.read()
+    result, left = await reader.read()
+    assert left < 10  # those that the filter lets pass
+    assert result.deleted > 40
+
+
+async def test_rows_that_were_sent_again_by_other_rules_are_read_by_the_former_ones(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`replay --force` reads beside the feed, which never got to know of the other rules."""
+    await reader.first()
+    before = {id_: one.desired_hash for id_, one in stored(reader.runtime.ledger).items()}
+    reader.runtime.ledger.ask_for_replay("contact", date.min, date.max, resend=True)
+    reader.configure(**{**CONTACT["fields"], "lastname": "firstName", "firstname": "lastName"})
+
+    async def stop(*_: object, **__: object) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Capture, "_follow", stop)
+        async with reader.capture() as capture:
+            with pytest.raises(Stopped):
+                await capture.run()
+    reader.configure()
+    push(reader.runtime.ledger)
+    await reader.read()
+    assert {id_: one.desired_hash for id_, one in stored(reader.runtime.ledger).items()} == before
 
 
 async def test_rows_that_are_to_be_sent_again_are_read(reader: Reader) -> None:
@@ -249,11 +314,15 @@ async def test_rows_that_are_to_be_sent_again_are_read(reader: Reader) -> None:
     assert reader.runtime.ledger.counts()["contact"].pending == 50
 
 
-async def test_options_that_nobody_has_named_are_told_each_time(reader: Reader) -> None:
+@pytest.mark.parametrize("apply_updates", [True, False])
+async def test_options_that_nobody_has_named_are_told_each_time(reader: Reader, apply_updates: bool) -> None:
+    fields = {"lastname": "lastName", "gendercode": {"to": "cusJobTitle", "apply_updates": apply_updates}}
+    reader.configure(**fields)
+    await reader.first()
     removed = {"column": "gendercode", "set": {"options": {1: "Male"}}}
     reader.program.sandbox.admin.post("/d365/metadata", {"table": "contact", **removed})
     try:
-        reader.configure(gendercode="cusJobTitle")
+        reader.configure(**fields)
         result, _ = await reader.read()
         push(reader.runtime.ledger)
         again, _ = await reader.read()

@@ -87,6 +87,18 @@ def test_no_operation_reads_all_records(
 
 
 @pytest.mark.usefixtures("analysed")
+@pytest.mark.parametrize("operation", ["capture of unchanged rows", "rows that need not be read"])
+def test_the_rows_of_a_page_are_looked_up_one_by_one(used_ledger: Ledger, operation: str) -> None:
+    """Never all records of the table, and the page for each of them."""
+    for statement, values in statements(used_ledger, operations(used_ledger)[operation]):
+        if "json_each(?) p" in statement or "WITH ORDINALITY p" in statement:
+            plan = explain(used_ledger, statement, values)
+            looked_up = [line for line in plan if "sync_record_key" in line or "Index Cond" in line]
+            assert looked_up, plan
+            assert all("(<expr>=?)" in line or "(id = " in line or "(seq = " in line for line in looked_up), plan
+
+
+@pytest.mark.usefixtures("analysed")
 def test_claims_take_the_index_in_whose_order_they_want_the_records(
     used_ledger: Ledger, ledgers: Ledgers, request: pytest.FixtureRequest
 ) -> None:
@@ -142,9 +154,9 @@ def _postgres_full_reads(plan: list[str]) -> Iterator[str]:
     for number, line in enumerate(plan):
         if "Seq Scan on sync_record" in line:
             yield line
-        whole_index = "using sync_record_id on" in line or "using sync_record_pkey on" in line
+        by_id, by_seq = "using sync_record_id on" in line, "using sync_record_pkey on" in line
         condition = plan[number + 1] if number + 1 < len(plan) else ""
-        if whole_index and "Index Cond" not in condition:
+        if (by_id or by_seq) and "Index Cond" not in condition:
             yield line
 
 
