@@ -332,9 +332,11 @@ async def test_retry_after_makes_all_workers_wait(bench: Bench):
     assert dict(result.calls) == calls(insert=400)  # what the gateway refuses is no engine call
     journal = bench.admin.journal("campaign")
     (refused,) = [entry for entry in journal if entry["status"] == 429]
-    after = [_began(entry) - _ended(refused) for entry in journal if _began(entry) > _ended(refused) + 0.05]
+    after = [_began(entry) - _ended(refused) for entry in journal if _began(entry) > _ended(refused)]
+    on_their_way = [seconds for seconds in after if seconds < 1]  # sent before the answer was read, however slow that is
+    assert len(on_their_way) <= result.peak
     assert len(after) > 100
-    assert min(after) >= 1.9
+    assert min(seconds for seconds in after if seconds >= 1) >= 1.9
 
 
 @pytest.mark.parametrize("fault", ["unavailable", "oops"])
