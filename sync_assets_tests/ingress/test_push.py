@@ -333,7 +333,7 @@ async def test_retry_after_makes_all_workers_wait(bench: Bench):
     journal = bench.admin.journal("campaign")
     (refused,) = [entry for entry in journal if entry["status"] == 429]
     after = [_began(entry) - _ended(refused) for entry in journal if _began(entry) > _ended(refused)]
-    on_their_way = [seconds for seconds in after if seconds < 1]  # sent before the answer was read, however slow that is
+    on_their_way = [seconds for seconds in after if seconds < 1]  # before the answer was read, however late
     assert len(on_their_way) <= result.peak
     assert len(after) > 100
     assert min(seconds for seconds in after if seconds >= 1) >= 1.9
