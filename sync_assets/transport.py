@@ -1,6 +1,6 @@
 """What comes of a request: an answer, or the reason why there is none; and whom we trust to give one.
 
-Without aiohttp, which `wire.py` has: the code location is loaded in a tenth less, and nobody asks anything then.
+Without aiohttp, which `wire.py` has: the code location loads a twentieth sooner, and nobody asks anything then.
 """
 
 from __future__ import annotations

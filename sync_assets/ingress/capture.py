@@ -138,11 +138,11 @@ class Capture:
         sift: rows that the ledger knows are left unread, see unread.py.
         """
         parse = parser(self.mapping).parse
-        sieve = Sieve(self.mapping, partial(self.ledger.same_rows, self.table.name))
+        sieve = Sieve(self.mapping, partial(self.ledger.same_rows, self.table.name)) if sift else None
         fetching = asyncio.create_task(self._fetch(link, tracked))
 
         def parsed(body: bytes, head: Head | None) -> tuple[Page, Unread]:
-            if head is None or not sift:
+            if head is None or sieve is None:
                 return parse(body, head), Unread()
             to_read, unread = sieve.part(head)
             page = parse(body, to_read)

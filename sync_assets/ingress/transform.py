@@ -70,7 +70,7 @@ def convert(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
     hashed = written.select(form.cast(pl.Binary)).to_series().to_list()
     hashes = [blake2b(form, digest_size=16, person=_PERSON).digest() for form in hashed]
     return written.with_columns(
-        _day(rows), pl.Series("hash", hashes, dtype=pl.Binary), _joined(refusals, rows.height)
+        last_changed(rows), pl.Series("hash", hashes, dtype=pl.Binary), _joined(refusals, rows.height)
     ).select("id", "day", "payload", "update_payload", "hash", "refusal", *paths)
 
 
@@ -110,7 +110,8 @@ def _linked(field: LinkField) -> pl.Expr:
     return pl.concat_str(pl.lit(f"\n{field.attribute.path}:"), pl.col(field.attribute.path).fill_null(""))
 
 
-def _day(rows: pl.DataFrame) -> pl.Series:
+def last_changed(rows: pl.DataFrame) -> pl.Series:
+    """The UTC days of `modifiedon`, not before FIRST_DAY, which also stands for what is no time."""
     day = pl.col(MODIFIED).str.head(10).str.to_date("%Y-%m-%d", strict=False).fill_null(FIRST_DAY)
     return rows.select(pl.max_horizontal(day, pl.lit(FIRST_DAY)).alias("day")).to_series()
 

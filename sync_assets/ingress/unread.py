@@ -13,10 +13,11 @@ from datetime import date
 from typing import Any
 
 import msgspec
+import polars as pl
 
 from sync_assets.d365.pages import AT_ONCE, Head, row_hashes
 from sync_assets.ingress.mapping import MODIFIED, Mapping
-from sync_assets.ingress.transform import FIRST_DAY
+from sync_assets.ingress.transform import last_changed
 
 SameRows = Callable[[Sequence[str], Sequence[int]], Sequence[int]]
 """Ids and row hashes -> the indexes of those that the ledger knows just so (Ledger.same_rows)."""
@@ -56,17 +57,7 @@ class Sieve:
             return head, Unread()  # the last one of an id counts, which may be either kind
         same = self._same_rows(ids, hashes)
         left = set(same)
-        days = Counter((rows[index].modified or "")[:10] for index in same)
-        counted: Counter[date] = Counter()
-        for day, number in days.items():
-            counted[_day(day)] += number
+        modified = pl.DataFrame({MODIFIED: [rows[index].modified for index in same]}, {MODIFIED: pl.String})
+        days = Counter[date](last_changed(modified).to_list())
         to_read = [raw for index, raw in enumerate(head.value) if index not in left]
-        return Head(to_read, head.next_link, head.delta_link), Unread([(ids[at], hashes[at]) for at in same], counted)
-
-
-def _day(text: str) -> date:
-    """As the transform tells it."""
-    try:
-        return max(date.fromisoformat(text), FIRST_DAY)
-    except ValueError:
-        return FIRST_DAY
+        return Head(to_read, head.next_link, head.delta_link), Unread([(ids[at], hashes[at]) for at in same], days)

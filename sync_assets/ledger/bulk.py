@@ -16,6 +16,8 @@ from sync_assets.ledger.standing import Stand
 if TYPE_CHECKING:
     import polars as pl
 
+    from sync_assets.ledger.pages import Page
+
 _COLUMNS = ", ".join(INSERTED)
 SQLITE_ROWS = 1000
 """In one statement, which holds three copies of their texts. All of a page take 45 MB more at the peak and no less
@@ -99,20 +101,11 @@ class Bulk(Protocol):
         """
         ...
 
-    def differing(
-        self,
-        connection: Connection,
-        table: str,
-        ids: list[str],
-        hashes: list[str | None],
-        row_hashes: list[int | None],
-        everything: bool,
-    ) -> "Differing":
-        """Indexes of the ids that have no record, (index, seq) of those whose record does not plainly say the same, the
-        seqs of all that have one, and (index, seq) of those whose row was sent in other bytes.
+    def differing(self, connection: Connection, table: str, page: "Page", *, everything: bool) -> "Differing":
+        """Indexes of the page's ids that have no record, (index, seq) of those whose record does not plainly say the
+        same, the seqs of all that have one, and (index, seq) of those whose row was sent in other bytes.
 
-        hashes: hexadecimal in lower case; None always differs. A superset of what has changed: the rules
-        decide. everything: all ids differ.
+        A superset of what has changed: the rules decide. everything: all ids differ.
         """
         ...
 
@@ -188,21 +181,13 @@ class SqliteBulk:
             given = (*values[:marks], json.dumps(pairs), *values[marks:])
             connection.exec_driver_sql(f"{before}{packed}{after}", given)
 
-    def differing(
-        self,
-        connection: Connection,
-        table: str,
-        ids: list[str],
-        hashes: list[str | None],
-        row_hashes: list[int | None],
-        everything: bool,
-    ) -> "Differing":
+    def differing(self, connection: Connection, table: str, page: "Page", *, everything: bool) -> "Differing":
         # One JSON string per row, hash first: faster by a third than a temporary table. One row comes back, since each
         # row that the driver fetches is a turn of the interpreter, for which a thread beside us would make it wait.
         packed = json.dumps(
             [
                 f"{digest or _NEVER}{_NO_HASH if sent is None else format(sent, '+020d')}{id_}"
-                for id_, digest, sent in zip(ids, hashes, row_hashes, strict=True)
+                for id_, digest, sent in zip(page.ids, page.hashes, page.row_hashes, strict=True)
             ]
         )
         found = connection.exec_driver_sql(
@@ -324,15 +309,7 @@ class PostgresBulk:
             seqs, ids = ",".join(str(seq) for seq, _ in pairs), _packed([id_ or "" for _, id_ in pairs])
             connection.exec_driver_sql(f"{before}{packed}{after}", (*values[:marks], seqs, ids, *values[marks:]))
 
-    def differing(
-        self,
-        connection: Connection,
-        table: str,
-        ids: list[str],
-        hashes: list[str | None],
-        row_hashes: list[int | None],
-        everything: bool,
-    ) -> "Differing":
+    def differing(self, connection: Connection, table: str, page: "Page", *, everything: bool) -> "Differing":
         found = connection.exec_driver_sql(
             f"""
             SELECT string_agg((p.n - 1)::text, ',') FILTER (WHERE r.seq IS NULL),
@@ -348,9 +325,9 @@ class PostgresBulk:
             """.replace("?", "%s"),  # noqa: S608 - constants
             (
                 everything,
-                _packed(ids),
-                _packed([digest or "" for digest in hashes]),
-                ",".join("" if sent is None else str(sent) for sent in row_hashes),
+                _packed(page.ids),
+                _packed([digest or "" for digest in page.hashes]),
+                ",".join("" if sent is None else str(sent) for sent in page.row_hashes),
                 table,
             ),
         )

@@ -79,13 +79,15 @@ class Captures(Gone, OptOutRows):
             left = self._bulk.same_rows(connection, table, *zip(*unread, strict=True)) if unread else []
             if len(left) < len(unread):
                 raise RowsMoved(table)
-            there = self._bulk.differing(connection, table, page.ids, page.hashes, page.row_hashes, resend or to_resend)
+            there = self._bulk.differing(connection, table, page, everything=resend or to_resend)
             new, changed, refused, moved = self._store(connection, table, page, there, resend or to_resend, now, tally)
             deletes = self._delete(connection, table, gone, tally)
             self._withdraw(connection, table, withdrawn, tally)
             if bound is not None:
                 self._see(connection, table, [*there.known, *(seq for _, seq in left)], withdrawn)
-            self._let_come_back(connection, table, [*page.ids, *(id_ for id_, _ in unread), *withdrawn], gone)
+            self._let_come_back(
+                connection, table, [*page.ids, *withdrawn], gone
+            )  # none that is unread is thought to be gone
             if bound is not None and position and position.complete:
                 self._miss(connection, table, bound, withdraw=not missing_are_deleted)
             if links or self._tied(connection):
@@ -111,8 +113,8 @@ class Captures(Gone, OptOutRows):
         return self._database.write(work)
 
     def same_rows(self, table: str, ids: Sequence[str], row_hashes: Sequence[int]) -> list[int]:
-        """Indexes of the rows that Dynamics 365 sent just so when their record moved last: `save_page` would find no
-        news in them. Only if all rows of the table were read by the same rules since (Feed.read_as)."""
+        """Indexes of the rows that Dynamics 365 sent just so when it sent them last: `save_page` would find no news in
+        them. Only if all rows of the table were read by the same rules since (Feed.read_as)."""
         with self._database.read() as connection:
             return [index for index, _ in self._bulk.same_rows(connection, table, ids, row_hashes)]
 

@@ -45,7 +45,7 @@ class Page:
             pl.col(ROW_HASH),
         )
         self.ids: list[str] = self._rows["id"].to_list()
-        # None for a refused row: whether it is news depends on more than its hash.
+        # Hexadecimal; None for a refused row: whether it is news depends on more than its hash.
         known = pl.when(accepted).then(pl.col("hash").bin.encode("hex"))
         self.hashes: list[str | None] = rows.select(known).to_series().to_list()
         self.row_hashes: list[int | None] = rows[ROW_HASH].to_list()

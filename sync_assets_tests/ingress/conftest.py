@@ -1,4 +1,5 @@
-"""A Campaign and an empty ledger on either database, for tests that push (see pushing.py)."""
+"""A Campaign and an empty ledger on either database, for tests that push (see pushing.py); both systems, for tests that
+capture (see capturing.py)."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import pytest
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.ingress.pushing import Bench
 from sync_assets_tests.postgres import PostgresServer
+from sync_assets_tests.program import Program
 from sync_assets_tests.sandbox_process import SandboxProcess
 
 
@@ -19,6 +21,18 @@ def shared_sandbox(sandbox_factory: SandboxFactory) -> Iterator[SandboxProcess]:
     process = sandbox_factory(contacts=0)
     yield process
     assert process.errors == ""
+
+
+@pytest.fixture(scope="module")
+def systems() -> Iterator[SandboxProcess]:
+    """One sandbox of 50 contacts for all tests of a module that capture; each has a ledger of its own."""
+    with SandboxProcess() as one:
+        yield one
+
+
+@pytest.fixture
+def program(systems: SandboxProcess, tmp_path: Path) -> Program:
+    return Program(systems, tmp_path)
 
 
 @pytest.fixture

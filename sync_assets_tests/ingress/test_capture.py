@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
 
 import pytest
 
 from sync_assets.ingress.capture import Capture, CaptureBusy, CaptureResult
 from sync_assets.ingress.captured import CapturedPage
-from sync_assets.ingress.preflight import preflight
 from sync_assets.ingress.replay import within
 from sync_assets.ledger import FeedMoved, Replay
 from sync_assets.runtime import Runtime
+from sync_assets_tests.ingress.capturing import capturing
 from sync_assets_tests.program import CONTACT, Program
-from sync_assets_tests.sandbox_process import SandboxProcess
 
 EARLIEST, LATEST = date.min, date.max
-
-
-@pytest.fixture(scope="module")
-def systems() -> Iterator[SandboxProcess]:
-    """One sandbox of 50 contacts for all tests of this file; each has a ledger of its own."""
-    with SandboxProcess() as one:
-        yield one
-
-
-@pytest.fixture
-def program(systems: SandboxProcess, tmp_path: Path) -> Program:
-    return Program(systems, tmp_path)
 
 
 @pytest.fixture
@@ -39,13 +24,6 @@ def runtime(program: Program) -> Iterator[Runtime]:
     opened = program.runtime()
     yield opened
     opened.close()
-
-
-@asynccontextmanager
-async def capturing(runtime: Runtime, owner: str = "worker", **options: float) -> AsyncIterator[Capture]:
-    async with runtime.d365() as d365, runtime.campaign() as campaign:
-        ready = await preflight(runtime.config.tables[0], d365, campaign)
-        yield Capture(runtime.ledger, d365, ready.table, ready.mapping, owner, **options)  # type: ignore[arg-type]
 
 
 async def first_page(capture: Capture) -> CapturedPage:

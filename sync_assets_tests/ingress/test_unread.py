@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,13 +14,12 @@ import pytest
 from sync_assets.d365.client import DataverseClient, FeedExpired
 from sync_assets.d365.pages import Head, peek, row_hashes
 from sync_assets.ingress.capture import Capture, CaptureResult
-from sync_assets.ingress.preflight import preflight
 from sync_assets.ingress.transform import FIRST_DAY
 from sync_assets.ingress.unread import Sieve, Unread
+from sync_assets_tests.ingress.capturing import capturing
 from sync_assets_tests.ingress.sample import mapping
 from sync_assets_tests.ledger.helpers import push, stored
 from sync_assets_tests.program import CONTACT, Program
-from sync_assets_tests.sandbox_process import SandboxProcess
 
 TOMBSTONE = {"id": "2E", "reason": "deleted"}
 
@@ -93,17 +91,6 @@ class TestAPage:
 # --- whole reads ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def systems() -> Iterator[SandboxProcess]:
-    with SandboxProcess() as one:
-        yield one
-
-
-@pytest.fixture
-def program(systems: SandboxProcess, tmp_path: Path) -> Program:
-    return Program(systems, tmp_path)
-
-
 class Reader:
     """Reads a table in full, as often as it is told to, and sees how many rows were left unread."""
 
@@ -111,11 +98,8 @@ class Reader:
         self.program = program
         self.runtime = program.runtime()
 
-    @asynccontextmanager
-    async def capture(self, **options: Any) -> AsyncIterator[Capture]:
-        async with self.runtime.d365() as d365, self.runtime.campaign() as campaign:
-            ready = await preflight(self.runtime.config.tables[0], d365, campaign)
-            yield Capture(self.runtime.ledger, d365, ready.table, ready.mapping, "worker", page_size=20, **options)
+    def capture(self, **options: Any) -> AbstractAsyncContextManager[Capture]:
+        return capturing(self.runtime, page_size=20, **options)
 
     async def read(self) -> tuple[CaptureResult, int]:
         """What a full read of all rows came to, and how many of them were left unread."""

@@ -1,0 +1,18 @@
+"""A capture of the first table of a configuration, against the sandbox and without Dagster."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sync_assets.ingress.capture import Capture
+from sync_assets.ingress.preflight import preflight
+from sync_assets.runtime import Runtime
+
+
+@asynccontextmanager
+async def capturing(runtime: Runtime, owner: str = "worker", **options: Any) -> AsyncIterator[Capture]:
+    async with runtime.d365() as d365, runtime.campaign() as campaign:
+        ready = await preflight(runtime.config.tables[0], d365, campaign)
+        yield Capture(runtime.ledger, d365, ready.table, ready.mapping, owner, **options)
