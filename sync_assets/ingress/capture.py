@@ -131,11 +131,13 @@ class Capture:
                 )
             await asyncio.sleep(0.25)
 
-    async def pages(self, link: str, *, tracked: bool, sift: bool = False) -> AsyncGenerator[CapturedPage]:
+    async def pages(
+        self, link: str, *, tracked: bool, sift: bool = False, new: bool = False
+    ) -> AsyncGenerator[CapturedPage]:
         """The page at `link` and those after it, made ready. The next ones are while the last one is stored: one of
         them parsed, which is the interpreter's work, while another one is transformed, which is mostly Polars'.
 
-        sift: rows that the ledger knows are left unread, see unread.py.
+        sift: rows that the ledger knows are left unread, see unread.py. new: most rows are new to it.
         """
         parse = parser(self.mapping).parse
         sieve = Sieve(self.mapping, partial(self.ledger.same_rows, self.table.name)) if sift else None
@@ -148,6 +150,12 @@ class Capture:
             page = parse(body, to_read)
             mended = page.rows.height + len(page.deleted) > len(to_read.value)  # and so read as a whole
             return page, Unread() if mended else unread
+
+        def made(page: Page, unread: Unread) -> CapturedPage:
+            ready = captured(page, self.mapping, unread)
+            if new:
+                self.ledger.make_ready(self.table.name, ready.rows)
+            return ready
 
         async def parse_next() -> tuple[Page, Unread]:
             nonlocal fetching
@@ -167,7 +175,7 @@ class Capture:
             page, unread = await parsing
             if page.next_link:
                 parsing = asyncio.create_task(parse_next())
-            return await asyncio.to_thread(captured, page, self.mapping, unread)
+            return await asyncio.to_thread(made, page, unread)
 
         ahead = asyncio.create_task(make_ready())
         renewed = time.monotonic()
@@ -246,7 +254,8 @@ class Capture:
         # All rows were read by these rules before, and none by others since; and none is asked for to be sent again.
         rules = self.mapping.fingerprint
         sift &= full and feed is not None and feed.read_as == feed.fingerprint == rules and not feed.resend
-        async with aclosing(self.pages(link, tracked=full, sift=sift)) as pages:
+        new = full and not (feed and feed.complete)  # a first load
+        async with aclosing(self.pages(link, tracked=full, sift=sift, new=new)) as pages:
             async for page in pages:
                 if not (page.next_link or page.delta_link):
                     raise D365Refused(

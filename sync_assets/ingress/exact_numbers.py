@@ -13,17 +13,22 @@ import polars as pl
 
 _NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,3})?$"
 _EXPONENT = r"[eE]"
-_TEXT = pl.col("n")
 
 
-def canonical(numbers: pl.Series) -> pl.Series:
-    """`20000.0000` -> `20000`, `1.50` -> `1.5`, `1E+3` -> `1000`, `-0.0` -> `0`; null for what is no number."""
-    if numbers.null_count() == numbers.len():
+def canonical(numbers: pl.DataFrame) -> pl.DataFrame:
+    """`20000.0000` -> `20000`, `1.50` -> `1.5`, `1E+3` -> `1000`, `-0.0` -> `0`; null for what is no number.
+
+    All columns in a few steps: after each of them the interpreter is waited for, which other threads want as well.
+    """
+    if not numbers.width:
         return numbers
-    texts = _apply(pl.when(_TEXT.str.contains(_NUMBER)).then(_TEXT), numbers)
-    if texts.str.contains(_EXPONENT).any():
-        texts = _apply(_without_exponents(_TEXT), texts)
-    return _apply(_trimmed(_TEXT), texts).alias(numbers.name)
+    texts = [pl.col(name).cast(pl.String) for name in numbers.columns]
+    found = numbers.select(pl.when(text.str.contains(_NUMBER)).then(text) for text in texts)
+    exponents = found.select(pl.all().str.contains(_EXPONENT).any()).row(0, named=True)
+    if any(exponents.values()):
+        some = [name for name, any_ in exponents.items() if any_]
+        found = found.with_columns(_without_exponents(pl.col(name)).alias(name) for name in some)
+    return found.select(_trimmed(pl.col(name)).alias(name) for name in found.columns)
 
 
 def canonical_text(value: str | int | float | Decimal) -> str | None:
@@ -67,7 +72,3 @@ def _without_exponents(text: pl.Expr) -> pl.Expr:
         pl.lit("0"),
     )
     return pl.when(text.str.contains(_EXPONENT)).then(moved).otherwise(text)
-
-
-def _apply(expression: pl.Expr, numbers: pl.Series) -> pl.Series:
-    return numbers.to_frame("n").select(expression.alias("n")).to_series()

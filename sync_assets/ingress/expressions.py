@@ -6,6 +6,8 @@ the results: boolean and whole number attributes their own, all others text (flo
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 import polars as pl
 
 from sync_assets.ingress.filters import TIME_FORMAT
@@ -15,8 +17,20 @@ _PLAIN_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z$"
 """As Dataverse writes times to the second (dataverse-web-api.md section 2.4): nearly all of them."""
 
 
-def converted(field: Field, rows: pl.DataFrame) -> pl.Expr:  # noqa: PLR0911, PLR0912  (one branch per conversion)
-    """The values of the field's column as its attribute needs them. Numbers with a fraction must be canonical."""
+def plain_times(rows: pl.DataFrame, fields: Iterable[Field]) -> set[str]:
+    """The columns of times whose values are all written to the second."""
+    names = {field.column.select_name for field in fields if field.conversion == "time"}
+    if not names:
+        return names
+    plain = rows.select(pl.col(*sorted(names)).str.contains(_PLAIN_TIME).all())  # ignores nulls
+    return {name for name, all_are in plain.row(0, named=True).items() if all_are}
+
+
+def converted(field: Field, plain: Collection[str]) -> pl.Expr:  # noqa: PLR0911, PLR0912  (one branch per conversion)
+    """The values of the field's column as its attribute needs them. Numbers with a fraction must be canonical.
+
+    plain: see `plain_times`.
+    """
     column = pl.col(field.column.select_name)
     match field.conversion:
         case "text":
@@ -46,7 +60,7 @@ def converted(field: Field, rows: pl.DataFrame) -> pl.Expr:  # noqa: PLR0911, PL
         case "day_as_time":
             return pl.concat_str(_day(column), pl.lit(" 00:00:00.000Z"))
         case "time":
-            return _time_text(column, rows[field.column.select_name])
+            return _time_text(column, plain=field.column.select_name in plain)
         case "time_as_day":
             return _time(column).dt.strftime("%Y-%m-%d")
         case "replaced":
@@ -91,9 +105,9 @@ def _day(column: pl.Expr) -> pl.Expr:
     return pl.when(day.str.to_date("%Y-%m-%d", strict=False).is_not_null()).then(day)
 
 
-def _time_text(column: pl.Expr, values: pl.Series) -> pl.Expr:
+def _time_text(column: pl.Expr, *, plain: bool) -> pl.Expr:
     """Where all values are plain their text is cut and joined, which takes half as long as writing the times anew."""
-    if not values.str.contains(_PLAIN_TIME).all():  # ignores nulls
+    if not plain:
         return _time(column).dt.strftime("%Y-%m-%d %H:%M:%S%.3fZ")
     there = column.str.to_datetime("%Y-%m-%dT%H:%M:%SZ", strict=False, time_unit="ms").is_not_null()
     return pl.when(there).then(

@@ -145,7 +145,7 @@ def _comparable(values: pl.Series, column: Column) -> pl.Series:
     if is_option(column) or column.type in ("integer", "bigint"):
         return values.cast(pl.Int64)
     if column.type in ("decimal", "money", "double"):
-        return canonical(values)
+        return canonical(values.to_frame()).to_series()
     return values if column.type in ("date", "datetime") else values.str.to_lowercase()
 
 

@@ -7,6 +7,7 @@ loop over rows is the hash itself. Forms of values: campaign-standard-api.md sec
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from datetime import date
 from hashlib import blake2b
 
@@ -16,7 +17,7 @@ from sync_assets.campaign.metadata import Attribute
 from sync_assets.d365.pages import frame_type
 from sync_assets.ingress.conversion import empty_value
 from sync_assets.ingress.exact_numbers import canonical
-from sync_assets.ingress.expressions import converted, refusal_reason
+from sync_assets.ingress.expressions import converted, plain_times, refusal_reason
 from sync_assets.ingress.filters import filter_rows
 from sync_assets.ingress.mapping import FORM_VERSION, MODIFIED, Field, LinkField, Mapping
 from sync_assets.ingress.replacements import replace, replaced_name
@@ -55,8 +56,11 @@ def transform(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
 def convert(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
     """The second half of `transform`: from rows with their replaced values to payloads."""
     exact = _exact(rows, mapping)
+    plain = plain_times(rows, mapping.fields)
     values = exact.select(
-        _id(mapping), *(_value(field, rows) for field in mapping.fields), *(_parent(link) for link in mapping.links)
+        _id(mapping),
+        *(_value(field, rows.columns, plain) for field in mapping.fields),
+        *(_parent(link) for link in mapping.links),
     )
     values, refusals = _fitting(values, rows, mapping)
     forms = [_json(_tree(mapping, updates_only=False)).alias("payload")]
@@ -124,14 +128,14 @@ def _exact(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
     found = rows.select(pl.col(texts).str.contains("\0", literal=True).any()).row(0) if texts else ()
     with_nul = [name for name, any_ in zip(texts, found, strict=True) if any_]
     cleaned = pl.col(with_nul).str.replace_all("\0", "\ufffd", literal=True)
-    return rows.with_columns(*(canonical(rows[name]) for name in numbers), cleaned)
+    return rows.with_columns(*canonical(rows.select(numbers)), cleaned)
 
 
-def _value(field: Field, rows: pl.DataFrame) -> pl.Expr:
+def _value(field: Field, columns: Collection[str], plain: Collection[str]) -> pl.Expr:
     """The field's value in Campaign; null where there is none, and where there is one that does not fit."""
-    value = converted(field, rows)
+    value = converted(field, plain)
     replaced = replaced_name(field.attribute.path)
-    if replaced in rows.columns:
+    if replaced in columns:
         value = pl.coalesce(pl.col(replaced), value)
     return value.alias(field.attribute.path)
 

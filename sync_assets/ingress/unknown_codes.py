@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 
 import polars as pl
 
+from sync_assets.d365.metadata import Column
 from sync_assets.ingress import mapping as mappings
 from sync_assets.ingress.conversion import SEPARATORS
 
@@ -20,13 +21,15 @@ SHOWN = 12
 def unknown_codes(rows: pl.DataFrame, mapping: mappings.Mapping) -> dict[str, list[int]]:
     """Column -> the option numbers in `rows` (as a page has them, filtered or not) that have neither a label in
     Dynamics 365 nor a replacement although the mapping wants labels; sorted. Columns without any are left out."""
+    fields = [field for field in mapping.fields if _wants_labels(field)]
+    if not fields:
+        return {}
+    there = rows.select(_codes(field.column).implode().alias(str(n)) for n, field in enumerate(fields)).row(0)
     found: dict[str, list[int]] = {}
-    for field in mapping.fields:
-        if not _wants_labels(field):
-            continue
+    for field, codes in zip(fields, there, strict=True):
         known = {code for code, label in field.column.labels.items() if label} | dict(field.options).keys()
         known |= field.replacement.codes if field.replacement else set[int]()
-        if unknown := _codes(rows[field.column.select_name]) - known:
+        if unknown := set(codes) - known:
             found[field.column.name] = sorted(unknown)
     return found
 
@@ -48,10 +51,11 @@ def _wants_labels(field: mappings.Field) -> bool:
     return field.attribute.type == "enumeration" or field.separator == SEPARATORS["labels"]
 
 
-def _codes(values: pl.Series) -> set[int]:
-    if values.dtype == pl.String:  # several choices, as "1,9"
+def _codes(column: Column) -> pl.Expr:
+    values = pl.col(column.select_name)
+    if column.type == "multiselect":  # several choices, as "1,9"
         values = values.drop_nulls().unique().str.split(",").explode().str.strip_chars()
-    return set(values.cast(pl.Int64, strict=False).drop_nulls().unique().to_list())
+    return values.cast(pl.Int64, strict=False).drop_nulls().unique()
 
 
 def _shown(numbers: Collection[int]) -> str:

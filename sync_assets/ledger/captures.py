@@ -17,7 +17,7 @@ from sync_assets.ledger.standing import Stand
 if TYPE_CHECKING:
     import polars as pl
 
-    from sync_assets.ledger.pages import Page
+    from sync_assets.ledger.pages import NewRecords, Page
 
 # Of records that no page of a full read brought: the links are as they were when their rows were last in scope.
 _OTHER_LINKS = """
@@ -85,9 +85,8 @@ class Captures(Gone, OptOutRows):
             self._withdraw(connection, table, withdrawn, tally)
             if bound is not None:
                 self._see(connection, table, [*there.known, *(seq for _, seq in left)], withdrawn)
-            self._let_come_back(
-                connection, table, [*page.ids, *withdrawn], gone
-            )  # none that is unread is thought to be gone
+            # None that is unread is thought to be gone.
+            self._let_come_back(connection, table, [*page.ids, *withdrawn], gone)
             if bound is not None and position and position.complete:
                 self._miss(connection, table, bound, withdraw=not missing_are_deleted)
             if links or self._tied(connection):
@@ -118,6 +117,18 @@ class Captures(Gone, OptOutRows):
         with self._database.read() as connection:
             return [index for index, _ in self._bulk.same_rows(connection, table, ids, row_hashes)]
 
+    def make_ready(self, table: str, page: "Page") -> None:
+        """All rows of a page as new records, which most are in a first load: what is done here `save_page` need not do
+        while the next page waits for it."""
+        page.new = self._new(table, page, range(len(page.ids)), self._now())
+
+    def _new(self, table: str, page: "Page", indexes: Sequence[int], now: int) -> "NewRecords":
+        from sync_assets.ledger.pages import NewRecords  # noqa: PLC0415 - see save_page
+
+        records = page.records(indexes, table, now)
+        numbers = records.group_by("state", "day").len().rows()
+        return NewRecords(records["id"].to_list(), numbers, self._bulk.pack(records))
+
     def _store(
         self,
         connection: Connection,
@@ -147,10 +158,10 @@ class Captures(Gone, OptOutRows):
         fresh += known.values()
         failed = 0
         if fresh:
-            records = page.records(sorted(fresh), table, now)
-            self._bulk.insert(connection, records)
-            ids += records["id"].to_list()
-            for state, day, number in records.group_by("state", "day").len().iter_rows():
+            made = page.new if page.new and len(fresh) == len(page.ids) else self._new(table, page, sorted(fresh), now)
+            self._bulk.insert(connection, made.packed)
+            ids += made.ids
+            for state, day, number in made.numbers:
                 tally.add(table, state, day, number)
                 failed += number if state == State.FAILED else 0
         refused = sum(move.refusal is not None for move in moves)

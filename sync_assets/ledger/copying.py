@@ -5,10 +5,11 @@ page whose payloads are full of quotes. Source: the PostgreSQL manual, COPY, sec
 from collections.abc import Iterable
 from itertools import islice, repeat
 from struct import pack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import polars as pl
+import polars as pl
+
+from sync_assets.ledger.pages import same_in_each
 
 INTEGERS = {"smallint": "h", "integer": "i", "bigint": "q"}
 """PostgreSQL's name of a type -> struct's."""
@@ -17,25 +18,24 @@ _END = pack(">h", -1)
 _NULL = pack(">i", -1)
 
 
-def binary_rows(rows: "pl.DataFrame", integers: dict[str, str]) -> bytes:
+def binary_rows(rows: pl.DataFrame, integers: dict[str, str]) -> bytes:
     """All columns in their order: String as text, Binary as bytea, those in `integers` as that type of PostgreSQL's.
 
     A column that says the same in every row, as most of a page's do, is written once and repeated.
     """
     parts: list[Iterable[bytes]] = [repeat(pack(">h", rows.width))]
+    same = same_in_each(rows)
     for column in rows:
-        parts += _fields(column, integers.get(column.name))
+        parts += _fields(column, integers.get(column.name), same=same[column.name])
     whole = [b""] * (len(parts) * rows.height)
     for at, part in enumerate(parts):
         whole[at :: len(parts)] = islice(part, rows.height)
     return b"".join([_SIGNATURE, *whole, _END])
 
 
-def _fields(column: "pl.Series", integer: str | None) -> list[Iterable[bytes]]:
+def _fields(column: pl.Series, integer: str | None, *, same: bool) -> list[Iterable[bytes]]:
     """Of each row the length of its value and the value, apart: joined here, a payload would be copied once more."""
-    import polars as pl  # noqa: PLC0415 - see captures.py
-
-    if column.n_unique() == 1:
+    if same:
         [only] = column.head(1).cast(pl.Int64 if integer else pl.Binary)
         return [repeat(_NULL if only is None else _field(only, integer))]
     if integer:

@@ -1,6 +1,7 @@
 """A page of captured rows, checked and made ready for the ledger. The only module here that needs Polars."""
 
 from collections.abc import Container, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -19,6 +20,14 @@ ROW_HASH = "row_hash"
 """A further column, Int64: of the row as D365 sent it. Not known of any row where it is left out."""
 
 
+class NewRecords(NamedTuple):
+    """Ready to be inserted. `numbers`: (state, day, how many). `packed`: as Bulk.insert takes them."""
+
+    ids: list[str]
+    numbers: list[tuple[int, int, int]]
+    packed: Any
+
+
 class Page:
     """Each id once, refused rows without a payload, days as numbers."""
 
@@ -33,6 +42,8 @@ class Page:
         if rows["id"].n_unique() < rows.height:
             rows = rows.unique("id", keep="last", maintain_order=True)
         self.links = tuple(links)
+        self.new: NewRecords | None = None
+        """All rows as new records, if they were made ready."""
         self._parents = rows.select("id", *(link.attribute for link in links))
         accepted = pl.col("refusal").is_null()
         self._rows = rows.select(
@@ -69,6 +80,11 @@ class Page:
             pl.when(refused).then(now).alias("failed_since"),
             pl.lit(now).alias("changed_at"),
         ).select(INSERTED)
+
+
+def same_in_each(rows: pl.DataFrame) -> dict[str, bool]:
+    """Whether a column says the same in every row, as most columns of a page's records do."""
+    return rows.select(pl.all().eq_missing(pl.all().first()).all()).row(0, named=True)
 
 
 def _check(rows: pl.DataFrame, columns: dict[str, pl.DataType]) -> None:

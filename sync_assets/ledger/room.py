@@ -9,7 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import schema, times
-from sync_assets.ledger.bulk import Bulk, PostgresBulk, SqliteBulk
+from sync_assets.ledger.bulk import Bulk
+from sync_assets.ledger.bulk_postgres import PostgresBulk
+from sync_assets.ledger.bulk_sqlite import SqliteBulk
 from sync_assets.ledger.database import Database
 from sync_assets.ledger.model import State
 from sync_assets.ledger.standing import Stand

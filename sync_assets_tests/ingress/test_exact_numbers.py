@@ -34,7 +34,7 @@ from sync_assets.ingress.exact_numbers import canonical, canonical_text
     ],
 )
 def test_spelling(sent: str | None, expected: str | None) -> None:
-    assert canonical(pl.Series("n", [sent], dtype=pl.String)).to_list() == [expected]
+    assert canonical(pl.DataFrame({"n": [sent]}, {"n": pl.String}))["n"].to_list() == [expected]
     assert sent is None or canonical_text(sent) == expected
 
 
@@ -44,7 +44,7 @@ NUMBERS = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30)
 @given(st.lists(st.none() | NUMBERS.filter(lambda number: number.adjusted() > -900)))
 def test_a_column_is_spelt_as_single_values_are_and_keeps_its_values(numbers: list[Decimal | None]) -> None:
     sent = [None if number is None else str(number) for number in numbers]
-    spelt = canonical(pl.Series("n", sent, dtype=pl.String)).to_list()
+    spelt = canonical(pl.DataFrame({"n": sent}, {"n": pl.String}))["n"].to_list()
     assert spelt == [None if number is None else canonical_text(number) for number in numbers]
     assert [None if text is None else Decimal(text) for text in spelt] == numbers
 

@@ -5,15 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.ingress.expressions import _time, _time_text
+from sync_assets.ingress.expressions import _PLAIN_TIME, _time, _time_text
 
 AS_CAMPAIGN_WRITES = "%Y-%m-%d %H:%M:%S%.3fZ"
 
 
 def both_ways(times: list[str | None]) -> tuple[list[str | None], list[str | None]]:
     frame = pl.DataFrame({"at": times}, schema={"at": pl.String})
+    all_plain = frame["at"].str.contains(_PLAIN_TIME).all()
     found = frame.select(
-        _time_text(pl.col("at"), frame["at"]).alias("cut"),
+        _time_text(pl.col("at"), plain=all_plain).alias("cut"),
         _time(pl.col("at")).dt.strftime(AS_CAMPAIGN_WRITES).alias("written"),
     )
     return found["cut"].to_list(), found["written"].to_list()
