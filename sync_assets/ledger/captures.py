@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from sync_assets.ledger.pages import NewRecords, Page
 
+LARGE_PAGE = 1000
+"""Rows."""
+
 # Of records that no page of a full read brought: the links are as they were when their rows were last in scope.
 _OTHER_LINKS = """
     SELECT l.seq FROM sync_link l JOIN sync_record r ON r.seq = l.seq
@@ -109,7 +112,7 @@ class Captures(Gone, OptOutRows):
                 feed=feed,
             )
 
-        return self._database.write(work)
+        return self._database.write(work, large=len(page.ids) >= LARGE_PAGE)
 
     def same_rows(self, table: str, ids: Sequence[str], row_hashes: Sequence[int]) -> list[int]:
         """Indexes of the rows that Dynamics 365 sent just so when it sent them last: `save_page` would find no news in

@@ -32,9 +32,15 @@ _SQLITE_SETTINGS = (
     "secure_delete = ON",
     "temp_store = MEMORY",
     "cache_size = -16384",  # 16 MiB a connection
-    # 64 MiB. Random ids dirty the same pages again and again; written back less often they cost a third less.
-    "wal_autocheckpoint = 8000",
 )
+# Frames of the write-ahead log, of a page each, after which a transaction carries them over into the file. Random ids
+# dirty the same pages again and again; written back less often they cost a third less.
+_LOG = 8_000
+# Large transactions, which come one after the other, leave that to a thread beside them, unless it falls behind by so
+# many. Both files have to be on the disk for that: at a million records it was half of the time that a page took.
+_LARGE_LOG = 64_000
+_LARGE_EVERY = 3
+"""One large transaction in so many starts it. After each of them the same leaves would be written thrice."""
 # Every query is made for an index, and is meant to be answered by it from the first record to the last million. Left
 # to itself the planner reads the whole table while it has no statistics yet, which is all through a first load.
 _POSTGRES_SETTINGS = (
@@ -58,6 +64,8 @@ class Database:
         self.location = address.location
         # SQLite has one writer at a time; threads queue here instead of polling the file for their turn.
         self._turn = threading.Lock() if address.sqlite else nullcontext()
+        self._checkpointing = threading.Lock()
+        self._large = 0
         if address.sqlite:
             address.prepare_file()
         self._engine = _sqlite_engine(address) if address.sqlite else _postgres_engine(address)
@@ -72,9 +80,24 @@ class Database:
         """Give all connections back. SQLite: also empties the write-ahead log, which may hold erased payloads."""
         if self.sqlite:
             # Another process may be at work; then the last one to close does it.
-            with suppress(LedgerError):
+            with self._checkpointing, suppress(LedgerError):
                 self._pragma("busy_timeout = 0", "wal_checkpoint(TRUNCATE)")
         self._engine.dispose()
+
+    def _checkpoint_beside(self) -> None:
+        self._large += 1
+        if self._large % _LARGE_EVERY == 0 and self._checkpointing.acquire(blocking=False):
+            try:
+                threading.Thread(target=self._checkpoint, name="checkpoint").start()
+            except RuntimeError:  # no thread to be had: whoever makes the log too long does it
+                self._checkpointing.release()
+
+    def _checkpoint(self) -> None:
+        try:
+            with suppress(LedgerError):
+                self._pragma("wal_checkpoint(PASSIVE)")
+        finally:
+            self._checkpointing.release()
 
     def rewrite(self, most_bytes: int) -> None:
         """SQLite: write the file anew, without what lies between its rows, if no more than `most_bytes` is left of it.
@@ -100,23 +123,29 @@ class Database:
         with self._plain(), self._engine.connect() as connection, connection.begin():
             yield connection
 
-    def write(self, work: Callable[[Connection], T]) -> T:
+    def write(self, work: Callable[[Connection], T], *, large: bool = False) -> T:
         """Run `work` in a transaction: all of it is stored, or, at any exception or death, nothing.
 
         `work` may run more than once, when PostgreSQL breaks a deadlock. LedgerError if the database fails.
+        large: thousands of rows, with more such transactions to come.
         """
         for attempt in range(1, COLLISION_ATTEMPTS):
             try:
-                return self._write_once(work)
+                return self._write_once(work, large=large)
             except Collided:
                 time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - no secret
-        return self._write_once(work)
+        return self._write_once(work, large=large)
 
-    def _write_once(self, work: Callable[[Connection], T]) -> T:
+    def _write_once(self, work: Callable[[Connection], T], *, large: bool) -> T:
         with self._turn, self._plain(), self._engine.connect() as plain:
+            if self.sqlite:
+                _let_log_grow(plain, _LARGE_LOG if large else _LOG)
             connection = plain.execution_options(**{_WRITE: True})
             with connection.begin():
-                return work(connection)
+                result = work(connection)
+        if large and self.sqlite:
+            self._checkpoint_beside()
+        return result
 
     @contextmanager
     def _plain(self) -> Generator[None]:
@@ -153,6 +182,14 @@ class Database:
                 if time.monotonic() > give_up:
                     raise
                 time.sleep(0.02)
+
+
+def _let_log_grow(connection: Connection, frames: int) -> None:
+    kept = connection.connection
+    if kept.info.get("frames") != frames:
+        driver: Any = kept.driver_connection
+        driver.execute(f"PRAGMA wal_autocheckpoint = {frames}")
+        kept.info["frames"] = frames
 
 
 def _sqlite_engine(address: Address) -> Engine:

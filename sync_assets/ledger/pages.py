@@ -84,7 +84,7 @@ class Page:
 
 def same_in_each(rows: pl.DataFrame) -> dict[str, bool]:
     """Whether a column says the same in every row, as most columns of a page's records do."""
-    return rows.select(pl.all().eq_missing(pl.all().first()).all()).row(0, named=True)
+    return rows.select(pl.all().eq_missing(pl.all().first()).all() & (pl.len() > 0)).row(0, named=True)
 
 
 def _check(rows: pl.DataFrame, columns: dict[str, pl.DataType]) -> None:

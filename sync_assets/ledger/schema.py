@@ -52,6 +52,10 @@ record = sa.Table(
 )
 
 
+SHORT_ID_FROM = 2
+"""Characters of an id that its short form leaves out at the beginning."""
+
+
 def short_id(id_: str) -> str:
     """SQL: what SQLite finds a record by, two pieces of its id (an expression of SQL), to be compared with it as well.
 
@@ -61,7 +65,7 @@ def short_id(id_: str) -> str:
     two records follows from SQLite's one writer at a time, which looks before it inserts; PostgreSQL has several, and
     a constraint.
     """
-    return f"substr({id_}, 3, 6) || substr({id_}, 31)"
+    return f"substr({id_}, {SHORT_ID_FROM + 1}, 6) || substr({id_}, 31)"
 
 
 sa.Index("sync_record_key", sa.text(short_id("id")), _table=record).ddl_if(dialect="sqlite")

@@ -126,7 +126,7 @@ class _OneConnection(Database):
         with self._transaction() as connection:
             yield connection
 
-    def write(self, work: Callable[[Connection], T]) -> T:
+    def write(self, work: Callable[[Connection], T], *, large: bool = False) -> T:
         with self._transaction() as connection:
             return work(connection)
 

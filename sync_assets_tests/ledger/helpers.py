@@ -12,6 +12,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from sync_assets.ledger import Claimed, Ledger, Outcome, PageResult, Position, SettleResult
+from sync_assets.ledger.pages import Page
 
 DAY = date(2026, 11, 24)
 SCHEMA = {
@@ -103,7 +104,7 @@ def capture(
     deleted: Sequence[str] = (),
     table: str = "contact",
     complete: bool = False,
-    page: pl.DataFrame | None = None,
+    page: pl.DataFrame | Page | None = None,
     **rest: Any,
 ) -> PageResult:
     """Save a page that goes on from wherever the feed stands; let go of what is gone. `deleted`: names as in `row`."""

@@ -93,9 +93,9 @@ def test_large_pages_of_children_and_answers_for_their_parents_do_not_block_each
     collisions: list[BaseException] = []
     plain = ledger._database._write_once
 
-    def watched(work: Callable[..., object]) -> object:
+    def watched(work: Callable[..., object], *, large: bool) -> object:
         try:
-            return plain(work)
+            return plain(work, large=large)
         except Collided as error:
             collisions.append(error)
             raise

@@ -1,0 +1,93 @@
+"""Pages of a first load: made ready before their transaction, and in SQLite carried over into the file beside others."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from sync_assets.ledger import Ledger, State, database
+from sync_assets.ledger.captures import LARGE_PAGE
+from sync_assets.ledger.pages import Page
+from sync_assets_tests.ledger.helpers import capture, claim, frame, guid, row, stored
+
+ROWS = LARGE_PAGE + 200
+
+
+def rows_of(page: int) -> list[dict[str, object]]:
+    return [row(f"anna {page} {n}", str(n)) for n in range(ROWS)]
+
+
+def file_of(ledger_url: str) -> Path:
+    return Path(make_url(ledger_url).database or "")
+
+
+class TestMadeReady:
+    def test_its_rows_are_stored_as_those_of_any_page(self, ledger: Ledger) -> None:
+        ready, plain = Page(frame(rows_of(1))), Page(frame(rows_of(2)))
+        ledger.make_ready("contact", ready)
+        told = [capture(ledger, page=page) for page in (ready, plain)]
+        assert [one.new for one in told] == [ROWS, ROWS]
+        assert ledger.counts()["contact"].pending == 2 * ROWS
+        records = stored(ledger)
+        first, second = ([records[guid(f"anna {page} {n}")] for n in range(ROWS)] for page in (1, 2))
+        assert [(one.payload, one.desired_hash, one.day, one.state) for one in first] == [
+            (one.payload, one.desired_hash, one.day, one.state) for one in second
+        ]
+
+    def test_known_rows_and_refused_ones_are_stored_as_what_they_are(self, ledger: Ledger) -> None:
+        capture(ledger, row("anna"))
+        page = Page(frame([row("anna", "b"), row("bert"), row("carl", refusal="too long")]))
+        ledger.make_ready("contact", page)
+        told = capture(ledger, page=page)
+        assert (told.new, told.changed, told.refused) == (1, 1, 1)
+        assert {one.id: one.state for one in stored(ledger).values()} == {
+            guid("anna"): State.PENDING,
+            guid("bert"): State.PENDING,
+            guid("carl"): State.FAILED,
+        }
+        assert {one.id for one in claim(ledger)} == {guid("anna"), guid("bert")}
+
+    def test_an_empty_page_may_be_made_ready(self, ledger: Ledger) -> None:
+        page = Page(frame([]))
+        ledger.make_ready("contact", page)
+        assert capture(ledger, page=page).new == 0
+
+
+class TestCheckpoints:
+    @pytest.fixture(autouse=True)
+    def only_in_sqlite(self, ledgers: object) -> None:
+        if getattr(ledgers, "kind", None) != "sqlite":
+            pytest.skip("PostgreSQL has a process for that")
+
+    def test_large_pages_stand_in_the_file_while_the_ledger_is_open(self, ledger: Ledger, url: str) -> None:
+        empty = file_of(url).stat().st_size
+        for page in range(database._LARGE_EVERY):
+            capture(ledger, *rows_of(page))
+        with ledger._database._checkpointing:  # until it is done
+            assert file_of(url).stat().st_size > empty + ROWS * 100
+
+    def test_small_pages_leave_it_to_the_log(self, ledger: Ledger, url: str) -> None:
+        empty = file_of(url).stat().st_size
+        for page in range(3 * database._LARGE_EVERY):
+            capture(ledger, row(f"anna {page}"))
+        with ledger._database._checkpointing:
+            assert file_of(url).stat().st_size == empty
+
+    def test_a_page_is_stored_when_there_is_no_thread_to_be_had(
+        self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        for page in range(2 * database._LARGE_EVERY):
+            assert capture(ledger, *rows_of(page)).new == ROWS
+        assert not ledger._database._checkpointing.locked()
+
+    def test_closing_waits_for_one_that_is_under_way(self, url: str) -> None:
+        with Ledger.open(url) as ledger:
+            for page in range(database._LARGE_EVERY):
+                capture(ledger, *rows_of(page))
+        assert not file_of(url).with_name(file_of(url).name + "-wal").exists()
+        assert "checkpoint" not in {thread.name for thread in threading.enumerate() if thread.is_alive()}
