@@ -10,12 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from operator import attrgetter
 from struct import unpack
 from typing import Any
 
 import msgspec
 import polars as pl
+from msgspec.structs import astuple
 
 from sync_assets.d365.metadata import ColumnType
 from sync_assets.errors import SyncAssetsError
@@ -97,7 +97,6 @@ class PageParser:
             rename=fields,
             gc=False,
         )
-        self._get = attrgetter(*fields) if len(fields) > 1 else lambda item: (getattr(item, "c0"),)  # noqa: B009
         self._item = msgspec.json.Decoder(row)
 
     def parse(self, body: bytes, head: Head | None = None) -> Page:
@@ -123,7 +122,7 @@ class PageParser:
         columns: list[list[Any]] = [[] for _ in self._columns]
         for at in range(0, len(raws), AT_ONCE):
             items = self._decode(raws[at : at + AT_ONCE], deleted)
-            for column, values in zip(columns, zip(*map(self._get, items), strict=True), strict=False):
+            for column, values in zip(columns, zip(*map(astuple, items), strict=True), strict=False):
                 column.extend(values)
             if not deleted:
                 hashes += row_hashes(raws[at : at + AT_ONCE])

@@ -29,6 +29,7 @@ from sync_assets.ingress.mapping import Mapping
 from sync_assets.ingress.replay import read_again, replay_days
 from sync_assets.ingress.unread import Sieve, Unread
 from sync_assets.ledger import Feed, FeedMoved, Position, RowsMoved, TooManyDeletes
+from sync_assets.ledger.pages import Page as LedgerPage
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
@@ -141,6 +142,7 @@ class Capture:
         """
         parse = parser(self.mapping).parse
         sieve = Sieve(self.mapping, partial(self.ledger.same_rows, self.table.name)) if sift else None
+        make_page = partial(self.ledger.new_page, self.table.name) if new else LedgerPage
         fetching = asyncio.create_task(self._fetch(link, tracked))
 
         def parsed(body: bytes, head: Head | None) -> tuple[Page, Unread]:
@@ -150,12 +152,6 @@ class Capture:
             page = parse(body, to_read)
             mended = page.rows.height + len(page.deleted) > len(to_read.value)  # and so read as a whole
             return page, Unread() if mended else unread
-
-        def made(page: Page, unread: Unread) -> CapturedPage:
-            ready = captured(page, self.mapping, unread)
-            if new:
-                self.ledger.make_ready(self.table.name, ready.rows)
-            return ready
 
         async def parse_next() -> tuple[Page, Unread]:
             nonlocal fetching
@@ -175,7 +171,7 @@ class Capture:
             page, unread = await parsing
             if page.next_link:
                 parsing = asyncio.create_task(parse_next())
-            return await asyncio.to_thread(made, page, unread)
+            return await asyncio.to_thread(captured, page, self.mapping, unread, make_page)
 
         ahead = asyncio.create_task(make_ready())
         renewed = time.monotonic()

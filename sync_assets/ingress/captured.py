@@ -5,7 +5,7 @@ nothing but a processor, so that one page goes through it while the last one is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -17,6 +17,7 @@ from sync_assets.ingress.mapping import Mapping
 from sync_assets.ingress.transform import opted_out, transform
 from sync_assets.ingress.unknown_codes import unknown_codes
 from sync_assets.ingress.unread import Unread
+from sync_assets.ledger import LinkSpec
 from sync_assets.ledger.pages import ROW_HASH
 from sync_assets.ledger.pages import Page as LedgerPage
 
@@ -41,7 +42,12 @@ class CapturedPage:
     delta_link: str | None
 
 
-def captured(page: Page, mapping: Mapping, unread: Unread | None = None) -> CapturedPage:
+MakePage = Callable[[pl.DataFrame, Sequence[LinkSpec]], LedgerPage]
+
+
+def captured(
+    page: Page, mapping: Mapping, unread: Unread | None = None, make_page: MakePage = LedgerPage
+) -> CapturedPage:
     """What the ledger is to hold of a page. `unread`: its further rows, which it holds already."""
     unread = unread or Unread()
     passed, dropped = filter_rows(_hashed(page), mapping.row_filter)
@@ -52,7 +58,7 @@ def captured(page: Page, mapping: Mapping, unread: Unread | None = None) -> Capt
         rows = rows.with_columns(passed[_HASH].alias(ROW_HASH))
     return CapturedPage(
         read=page.rows.height + len(unread.rows),
-        rows=LedgerPage(rows, mapping.link_specs),
+        rows=make_page(rows, mapping.link_specs),
         deleted=page.deleted,
         left=dropped[mapping.table_key.select_name].str.to_lowercase().to_list(),
         opt_outs=opted_out(passed, mapping),

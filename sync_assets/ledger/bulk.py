@@ -96,6 +96,10 @@ class Bulk(Protocol):
         """The same for one that ends in `id` of sync_record, which is found by its index."""
         ...
 
+    def in_order(self, rows: "pl.DataFrame") -> "pl.DataFrame":
+        """Rows with a column `id` in the order of the index that finds them: each of its leaves is fetched once."""
+        ...
+
     def pack(self, records: "pl.DataFrame") -> Any:
         """New records, with the columns INSERTED, as `insert` takes them. Needs no connection."""
         ...

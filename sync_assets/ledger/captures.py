@@ -120,10 +120,14 @@ class Captures(Gone, OptOutRows):
         with self._database.read() as connection:
             return [index for index, _ in self._bulk.same_rows(connection, table, ids, row_hashes)]
 
-    def make_ready(self, table: str, page: "Page") -> None:
-        """All rows of a page as new records, which most are in a first load: what is done here `save_page` need not do
-        while the next page waits for it."""
+    def new_page(self, table: str, rows: "pl.DataFrame", links: Sequence[LinkSpec] = ()) -> "Page":
+        """A page for `save_page` whose rows are likely to be new, as they are in a first load: in the order in which
+        they are found soonest, and ready to be inserted. What is done here, the transaction need not do."""
+        from sync_assets.ledger.pages import Page  # noqa: PLC0415 - see save_page
+
+        page = Page(self._bulk.in_order(rows), links)
         page.new = self._new(table, page, range(len(page.ids)), self._now())
+        return page
 
     def _new(self, table: str, page: "Page", indexes: Sequence[int], now: int) -> "NewRecords":
         from sync_assets.ledger.pages import NewRecords  # noqa: PLC0415 - see save_page

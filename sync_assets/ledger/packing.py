@@ -56,7 +56,8 @@ class _Select:
     def _piece(self, whole: bytes, size: pl.Expr, *, nulls: bool) -> str:
         start, width = size.fill_null(0).cum_sum() - size + 1, len(str(len(whole) + 1))
         begins, length = (self._number(number, width, nulls=nulls) for number in (start, size))
-        return f"substr({self._given(whole)}, {begins}, {length})"
+        # A piece of what is empty would be NULL.
+        return f"substr({self._given(whole or b' ')}, {begins}, {length})"
 
     def _number(self, number: pl.Expr, width: int, *, nulls: bool) -> str:
         digits, at = number.cast(pl.String).str.zfill(width), self._width + 1

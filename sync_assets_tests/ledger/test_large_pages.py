@@ -1,4 +1,4 @@
-"""Pages of a first load: made ready before their transaction, and in SQLite carried over into the file beside others."""
+"""Pages of a first load: made ready before their transaction; SQLite carries them over into its file beside others."""
 
 import threading
 from pathlib import Path
@@ -24,8 +24,7 @@ def file_of(ledger_url: str) -> Path:
 
 class TestMadeReady:
     def test_its_rows_are_stored_as_those_of_any_page(self, ledger: Ledger) -> None:
-        ready, plain = Page(frame(rows_of(1))), Page(frame(rows_of(2)))
-        ledger.make_ready("contact", ready)
+        ready, plain = ledger.new_page("contact", frame(rows_of(1))), Page(frame(rows_of(2)))
         told = [capture(ledger, page=page) for page in (ready, plain)]
         assert [one.new for one in told] == [ROWS, ROWS]
         assert ledger.counts()["contact"].pending == 2 * ROWS
@@ -37,8 +36,7 @@ class TestMadeReady:
 
     def test_known_rows_and_refused_ones_are_stored_as_what_they_are(self, ledger: Ledger) -> None:
         capture(ledger, row("anna"))
-        page = Page(frame([row("anna", "b"), row("bert"), row("carl", refusal="too long")]))
-        ledger.make_ready("contact", page)
+        page = ledger.new_page("contact", frame([row("anna", "b"), row("bert"), row("carl", refusal="too long")]))
         told = capture(ledger, page=page)
         assert (told.new, told.changed, told.refused) == (1, 1, 1)
         assert {one.id: one.state for one in stored(ledger).values()} == {
@@ -49,9 +47,12 @@ class TestMadeReady:
         assert {one.id for one in claim(ledger)} == {guid("anna"), guid("bert")}
 
     def test_an_empty_page_may_be_made_ready(self, ledger: Ledger) -> None:
-        page = Page(frame([]))
-        ledger.make_ready("contact", page)
-        assert capture(ledger, page=page).new == 0
+        assert capture(ledger, page=ledger.new_page("contact", frame([]))).new == 0
+
+    def test_of_an_id_that_stands_twice_the_last_row_counts(self, ledger: Ledger) -> None:
+        capture(ledger, page=ledger.new_page("contact", frame([row("anna", "a"), row("bert"), row("anna", "b")])))
+        assert stored(ledger)[guid("anna")].payload == row("anna", "b")["payload"]
+        assert len(stored(ledger)) == 2
 
 
 class TestCheckpoints:
