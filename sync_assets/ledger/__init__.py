@@ -8,6 +8,8 @@ schema     the tables; migrations bring them about
 feeds, gone, captures, replays, claims, rebuilds, holds, maintenance, reports, waiting
            the operations, gathered in Ledger
 database, bulk   SQLite and PostgreSQL
+pages, packing, copying
+           a page of captured rows, made ready for either
 """
 
 from typing import TYPE_CHECKING, Any

@@ -58,6 +58,9 @@ class _Life:
         return self._stage.push(self._ledgers, self._ledger, 0, IN_FLIGHT, self._stage.settings.records)
 
     def status(self) -> Run:
+        # PostgreSQL analyses a table some time after it was filled, and until that is done no query may pass over what
+        # the push left in the index of leases. Whether that is now is chance.
+        self._ledgers.tidy(self._ledger)
         return run(module("jobs", "status", self._ledger))
 
     def end(self) -> None:
