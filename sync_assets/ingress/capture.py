@@ -250,7 +250,7 @@ class Capture:
         # All rows were read by these rules before, and none by others since; and none is asked for to be sent again.
         rules = self.mapping.fingerprint
         sift &= full and feed is not None and feed.read_as == feed.fingerprint == rules and not feed.resend
-        new = full and not (feed and feed.complete)  # a first load
+        new = full and (feed is None or feed.read_id == 1)  # a first load
         async with aclosing(self.pages(link, tracked=full, sift=sift, new=new)) as pages:
             async for page in pages:
                 if not (page.next_link or page.delta_link):

@@ -21,10 +21,15 @@ _MADE = {
 }
 _STAND = ", ".join(_MADE.get(name, name) for name in Stand._fields)
 STANDS = f"SELECT {_STAND} FROM sync_record"  # noqa: S608 - made of constants
+# SQL on a record `r`: the next row of it may be news, whatever its hash; nobody thinks it is gone.
 NEWS = """
     r.desired_hash IS NULL OR r.acked_hash IS NULL OR r.withdrawn <> 0 OR r.refusal IS NOT NULL OR r.gate = 3"""
-DIFFERS = f"r.seq IS NOT NULL AND (? OR {NEWS}"
 NOT_GONE = "NOT EXISTS (SELECT 1 FROM sync_gone g WHERE g.seq = r.seq)"
+
+
+def differs(other_hash: str) -> str:
+    """SQL: a row of the page is news for its record `r`. Has a mark: are all rows?"""
+    return f"r.seq IS NOT NULL AND (? OR {NEWS} OR {other_hash})"
 
 
 class Differing(NamedTuple):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger.bulk import DIFFERS, NEWS, NOT_GONE, STANDS, Differing, add_total, insert_total
+from sync_assets.ledger.bulk import NEWS, NOT_GONE, STANDS, Differing, add_total, differs, insert_total
 from sync_assets.ledger.model import INSERTED
 from sync_assets.ledger.standing import Stand
 
@@ -65,8 +65,9 @@ class PostgresBulk:
         found = connection.exec_driver_sql(
             f"""
             SELECT string_agg((p.n - 1)::text, ',') FILTER (WHERE r.seq IS NULL),
-                string_agg(p.n - 1 || ':' || r.seq, ',') FILTER (WHERE {DIFFERS}
-                    OR r.desired_hash IS DISTINCT FROM decode(p.hash, 'hex'))),
+                string_agg(p.n - 1 || ':' || r.seq, ',') FILTER (WHERE {
+                differs("r.desired_hash IS DISTINCT FROM decode(p.hash, 'hex')")
+            }),
                 string_agg(r.seq::text, ','),
                 string_agg(p.n - 1 || ':' || r.seq, ',')
                     FILTER (WHERE r.seq IS NOT NULL AND r.row_hash IS DISTINCT FROM p.row_hash)

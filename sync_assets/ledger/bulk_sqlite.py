@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger.bulk import DIFFERS, NEWS, NOT_GONE, STANDS, Differing, add_total, insert_total
+from sync_assets.ledger.bulk import NEWS, NOT_GONE, STANDS, Differing, add_total, differs, insert_total
 from sync_assets.ledger.schema import SHORT_ID_FROM, short_id
 from sync_assets.ledger.standing import Stand
 
@@ -64,8 +64,9 @@ class SqliteBulk:
         found = connection.exec_driver_sql(
             f"""
             SELECT json_group_array(p.key) FILTER (WHERE r.seq IS NULL),
-                json_group_array(json_array(p.key, r.seq)) FILTER (WHERE {DIFFERS}
-                    OR lower(hex(r.desired_hash)) <> substr(p.value, 1, 32))),
+                json_group_array(json_array(p.key, r.seq)) FILTER (WHERE {
+                differs("lower(hex(r.desired_hash)) <> substr(p.value, 1, 32)")
+            }),
                 json_group_array(r.seq) FILTER (WHERE r.seq IS NOT NULL),
                 json_group_array(json_array(p.key, r.seq))
                     FILTER (WHERE r.seq IS NOT NULL AND r.row_hash IS NOT ({_ROW_HASH}))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sync_assets.ledger.pages import NewRecords, Page
 
 LARGE_PAGE = 1000
-"""Rows."""
+"""Rows from which on SQLite's log is carried over beside, see Database.write."""
 
 # Of records that no page of a full read brought: the links are as they were when their rows were last in scope.
 _OTHER_LINKS = """
@@ -122,10 +122,11 @@ class Captures(Gone, OptOutRows):
 
     def new_page(self, table: str, rows: "pl.DataFrame", links: Sequence[LinkSpec] = ()) -> "Page":
         """A page for `save_page` whose rows are likely to be new, as they are in a first load: in the order in which
-        they are found soonest, and ready to be inserted. What is done here, the transaction need not do."""
+        they are found soonest, and packed. What is done here, the transaction need not do. As the time of their change
+        counts when they were packed, a moment before they are stored."""
         from sync_assets.ledger.pages import Page  # noqa: PLC0415 - see save_page
 
-        page = Page(self._bulk.in_order(rows), links)
+        page = Page(rows, links, self._bulk.in_order)
         page.new = self._new(table, page, range(len(page.ids)), self._now())
         return page
 
@@ -134,7 +135,7 @@ class Captures(Gone, OptOutRows):
 
         records = page.records(indexes, table, now)
         numbers = records.group_by("state", "day").len().rows()
-        return NewRecords(records["id"].to_list(), numbers, self._bulk.pack(records))
+        return NewRecords(table, records["id"].to_list(), numbers, self._bulk.pack(records))
 
     def _store(
         self,
@@ -165,7 +166,9 @@ class Captures(Gone, OptOutRows):
         fresh += known.values()
         failed = 0
         if fresh:
-            made = page.new if page.new and len(fresh) == len(page.ids) else self._new(table, page, sorted(fresh), now)
+            made = page.new
+            if made is None or made.table != table or len(fresh) < len(page.ids):
+                made = self._new(table, page, sorted(fresh), now)
             self._bulk.insert(connection, made.packed)
             ids += made.ids
             for state, day, number in made.numbers:

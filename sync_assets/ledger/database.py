@@ -36,11 +36,12 @@ _SQLITE_SETTINGS = (
 # Frames of the write-ahead log, of a page each, after which a transaction carries them over into the file. Random ids
 # dirty the same pages again and again; written back less often they cost a third less.
 _LOG = 8_000
-# Large transactions, which come one after the other, leave that to a thread beside them, unless it falls behind by so
-# many. Both files have to be on the disk for that: at a million records it was half of the time that a page took.
+# Large transactions, which come one after the other, leave that to a thread beside them: both files have to be on the
+# disk for it, which at a million records was half of the time that a page took. While they come the log does not begin
+# anew, so it grows to so many frames, half a gigabyte; then a transaction carries over what the thread has left.
 _LARGE_LOG = 64_000
+# One large transaction in so many starts the thread. After each of them the same leaves would be written thrice.
 _LARGE_EVERY = 3
-"""One large transaction in so many starts it. After each of them the same leaves would be written thrice."""
 # Every query is made for an index, and is meant to be answered by it from the first record to the last million. Left
 # to itself the planner reads the whole table while it has no statistics yet, which is all through a first load.
 _POSTGRES_SETTINGS = (
@@ -64,8 +65,8 @@ class Database:
         self.location = address.location
         # SQLite has one writer at a time; threads queue here instead of polling the file for their turn.
         self._turn = threading.Lock() if address.sqlite else nullcontext()
-        self._checkpointing = threading.Lock()
-        self._large = 0
+        self._checkpointer: threading.Thread | None = None
+        self._large_writes = 0
         if address.sqlite:
             address.prepare_file()
         self._engine = _sqlite_engine(address) if address.sqlite else _postgres_engine(address)
@@ -80,24 +81,24 @@ class Database:
         """Give all connections back. SQLite: also empties the write-ahead log, which may hold erased payloads."""
         if self.sqlite:
             # Another process may be at work; then the last one to close does it.
-            with self._checkpointing, suppress(LedgerError):
+            if self._checkpointer:
+                self._checkpointer.join()
+            with suppress(LedgerError):
                 self._pragma("busy_timeout = 0", "wal_checkpoint(TRUNCATE)")
         self._engine.dispose()
 
     def _checkpoint_beside(self) -> None:
-        self._large += 1
-        if self._large % _LARGE_EVERY == 0 and self._checkpointing.acquire(blocking=False):
-            try:
-                threading.Thread(target=self._checkpoint, name="checkpoint").start()
-            except RuntimeError:  # no thread to be had: whoever makes the log too long does it
-                self._checkpointing.release()
+        self._large_writes += 1
+        if self._large_writes % _LARGE_EVERY or (self._checkpointer and self._checkpointer.is_alive()):
+            return
+        checkpointer = threading.Thread(target=self._checkpoint, name="checkpoint")
+        with suppress(RuntimeError):  # no thread to be had: the transaction that makes the log too long does it
+            checkpointer.start()
+            self._checkpointer = checkpointer
 
     def _checkpoint(self) -> None:
-        try:
-            with suppress(LedgerError):
-                self._pragma("wal_checkpoint(PASSIVE)")
-        finally:
-            self._checkpointing.release()
+        with suppress(LedgerError):
+            self._pragma("wal_checkpoint(PASSIVE)")
 
     def rewrite(self, most_bytes: int) -> None:
         """SQLite: write the file anew, without what lies between its rows, if no more than `most_bytes` is left of it.
@@ -139,13 +140,13 @@ class Database:
     def _write_once(self, work: Callable[[Connection], T], *, large: bool) -> T:
         with self._turn, self._plain(), self._engine.connect() as plain:
             if self.sqlite:
-                _let_log_grow(plain, _LARGE_LOG if large else _LOG)
+                _limit_log(plain, _LARGE_LOG if large else _LOG)
             connection = plain.execution_options(**{_WRITE: True})
             with connection.begin():
                 result = work(connection)
-        if large and self.sqlite:
-            self._checkpoint_beside()
-        return result
+            if large and self.sqlite:
+                self._checkpoint_beside()
+            return result
 
     @contextmanager
     def _plain(self) -> Generator[None]:
@@ -184,7 +185,7 @@ class Database:
                 time.sleep(0.02)
 
 
-def _let_log_grow(connection: Connection, frames: int) -> None:
+def _limit_log(connection: Connection, frames: int) -> None:
     kept = connection.connection
     if kept.info.get("frames") != frames:
         driver: Any = kept.driver_connection

@@ -1,6 +1,6 @@
-"""A page of captured rows, checked and made ready for the ledger. The only module here that needs Polars."""
+"""A page of captured rows, checked and made ready for the ledger. Only `packing`, `copying` and this need Polars."""
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -21,8 +21,9 @@ ROW_HASH = "row_hash"
 
 
 class NewRecords(NamedTuple):
-    """Ready to be inserted. `numbers`: (state, day, how many). `packed`: as Bulk.insert takes them."""
+    """Ready to be inserted into a table. `numbers`: (state, day, how many). `packed`: as Bulk.insert takes them."""
 
+    table: str
     ids: list[str]
     numbers: list[tuple[int, int, int]]
     packed: Any
@@ -31,8 +32,16 @@ class NewRecords(NamedTuple):
 class Page:
     """Each id once, refused rows without a payload, days as numbers."""
 
-    def __init__(self, rows: pl.DataFrame, links: Sequence[LinkSpec] = ()) -> None:
-        """ValueError if a column is missing, of another type, or null where it must not be."""
+    def __init__(
+        self,
+        rows: pl.DataFrame,
+        links: Sequence[LinkSpec] = (),
+        in_order: Callable[[pl.DataFrame], pl.DataFrame] = lambda rows: rows,
+    ) -> None:
+        """in_order: puts the rows into another order.
+
+        ValueError if a column is missing, of another type, or null where it must not be.
+        """
         columns = {**COLUMNS, **{link.attribute: pl.String() for link in links}}
         if rows.is_empty():
             rows = pl.DataFrame(schema=columns)
@@ -41,9 +50,10 @@ class Page:
             rows = rows.with_columns(pl.lit(None, pl.Int64).alias(ROW_HASH))
         if rows["id"].n_unique() < rows.height:
             rows = rows.unique("id", keep="last", maintain_order=True)
+        rows = in_order(rows)
         self.links = tuple(links)
         self.new: NewRecords | None = None
-        """All rows as new records, if they were made ready."""
+        """All rows as new records, if somebody packed them beforehand."""
         self._parents = rows.select("id", *(link.attribute for link in links))
         accepted = pl.col("refusal").is_null()
         self._rows = rows.select(

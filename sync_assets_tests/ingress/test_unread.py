@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import date
 from typing import Any
 
+import polars as pl
 import pytest
 
 from sync_assets.d365.client import DataverseClient, FeedExpired
@@ -16,6 +17,7 @@ from sync_assets.d365.pages import Head, peek, row_hashes
 from sync_assets.ingress.capture import Capture, CaptureResult
 from sync_assets.ingress.transform import FIRST_DAY
 from sync_assets.ingress.unread import Sieve, Unread
+from sync_assets.ledger import Ledger
 from sync_assets_tests.ingress.capturing import capturing
 from sync_assets_tests.ingress.sample import mapping
 from sync_assets_tests.ledger.helpers import push, stored
@@ -148,6 +150,24 @@ async def test_a_table_is_read_once_more_without_reading_what_did_not_change(rea
     assert sum(result.days.values()) == 50
     assert result.full_read
     assert stored(reader.runtime.ledger) == before
+
+
+async def test_pages_are_packed_beforehand_in_a_first_load_only(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed: list[int] = []
+    new_page = Ledger.new_page
+
+    def counted(ledger: Ledger, table: str, rows: pl.DataFrame, *more: Any) -> Any:
+        packed.append(rows.height)
+        return new_page(ledger, table, rows, *more)
+
+    monkeypatch.setattr(Ledger, "new_page", counted)
+    await reader.first()
+    assert sum(packed) == 50
+    reader.configure(lastname="cusText")
+    await reader.read()
+    assert sum(packed) == 50
 
 
 async def test_days_are_those_of_a_read_of_every_row(reader: Reader) -> None:
