@@ -165,8 +165,9 @@ async def test_pages_are_packed_beforehand_in_a_first_load_only(
     monkeypatch.setattr(Ledger, "new_page", counted)
     await reader.first()
     assert sum(packed) == 50
-    reader.configure(lastname="cusText")
-    await reader.read()
+    reader.configure(lastname="firstName")
+    result, left = await reader.read()
+    assert (result.changed, left) == (50, 0)
     assert sum(packed) == 50
 
 
