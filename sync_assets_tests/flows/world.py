@@ -50,20 +50,20 @@ class Death:
 
     def __init__(self, ledger: Ledger) -> None:
         self._database: Any = ledger._database
-        self._write: Callable[[Any], Any] = self._database.write
+        self._write: Callable[..., Any] = self._database.write
         self.left: int | None = None
         self.stored = False
         self._database.write = self._mortal
 
-    def _mortal(self, work: Callable[[Any], Any]) -> Any:
+    def _mortal(self, work: Callable[[Any], Any], **how: bool) -> Any:
         if self.left is None:
-            return self._write(work)
+            return self._write(work, **how)
         self.left -= 1
         if self.left == 0 and self.stored:
-            self._write(work)
+            self._write(work, **how)
         if self.left <= 0:
             raise Killed
-        return self._write(work)
+        return self._write(work, **how)
 
 
 @dataclass

@@ -12,6 +12,7 @@ import pytest
 from sync_assets.ingress import push as push_module
 from sync_assets.ingress.holding import Holding
 from sync_assets_tests.ingress.pushing import Bench, calls, on_both_databases, people, start_pusher
+from sync_assets_tests.waiting import until
 
 # --- ends before all is sent ---
 
@@ -124,7 +125,7 @@ async def test_a_push_that_is_cancelled_while_campaign_is_silent_leaves_those_re
     bench.capture(payloads)
     bench.admin.fault("campaign", "slow", delay_ms=1500, times=8)
     pushing = asyncio.create_task(bench.push(concurrency=8))
-    await asyncio.sleep(0.5)
+    await asyncio.to_thread(until, lambda: bench.admin.fault_rules()[0]["fired"] == 8)
     pushing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await pushing
