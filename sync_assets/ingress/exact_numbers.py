@@ -25,8 +25,8 @@ def canonical(numbers: pl.DataFrame) -> pl.DataFrame:
     texts = [pl.col(name).cast(pl.String) for name in numbers.columns]
     found = numbers.select(pl.when(text.str.contains(_NUMBER)).then(text) for text in texts)
     exponents = found.select(pl.all().str.contains(_EXPONENT).any()).row(0, named=True)
-    if any(exponents.values()):
-        some = [name for name, any_ in exponents.items() if any_]
+    some = [name for name, any_ in exponents.items() if any_]
+    if some:
         found = found.with_columns(_without_exponents(pl.col(name)).alias(name) for name in some)
     return found.select(_trimmed(pl.col(name)).alias(name) for name in found.columns)
 

@@ -86,7 +86,8 @@ class Bulk(Protocol):
 
     def find(self, connection: Connection, table: str, ids: Sequence[str]) -> dict[str, int]:
         """The seqs of those ids that have a record."""
-        ...
+        statement = "SELECT id, seq FROM sync_record WHERE table_name = ? AND id"
+        return {row[0]: row[1] for row in self.for_record_ids(connection, statement, ids, table)}
 
     def for_ids(
         self, connection: Connection, statement: str, ids: Sequence[str], *values: Any, also: str = ""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger.bulk import NEWS, NOT_GONE, STANDS, Differing, add_total, differs, insert_total
+from sync_assets.ledger.bulk import NEWS, NOT_GONE, STANDS, Bulk, Differing, add_total, differs, insert_total
 from sync_assets.ledger.model import INSERTED
 from sync_assets.ledger.standing import Stand
 
@@ -30,7 +30,7 @@ _RECORD_OF_P = """
     ) r"""
 
 
-class PostgresBulk:
+class PostgresBulk(Bulk):
     def for_seqs(
         self, connection: Connection, statement: str, seqs: Sequence[int], *values: Any, also: str = ""
     ) -> Sequence[Any]:
@@ -102,10 +102,6 @@ class PostgresBulk:
         )
         told = found.scalar_one()
         return _pairs(told.split(",") if told else [])
-
-    def find(self, connection: Connection, table: str, ids: Sequence[str]) -> dict[str, int]:
-        statement = "SELECT id, seq FROM sync_record WHERE table_name = ? AND id"
-        return {row[0]: row[1] for row in self.for_record_ids(connection, statement, ids, table)}
 
     def for_ids(
         self, connection: Connection, statement: str, ids: Sequence[str], *values: Any, also: str = ""

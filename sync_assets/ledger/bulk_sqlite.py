@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger.bulk import NEWS, NOT_GONE, STANDS, Differing, add_total, differs, insert_total
+from sync_assets.ledger.bulk import NEWS, NOT_GONE, STANDS, Bulk, Differing, add_total, differs, insert_total
 from sync_assets.ledger.schema import SHORT_ID_FROM, short_id
 from sync_assets.ledger.standing import Stand
 
@@ -21,7 +21,7 @@ _NO_HASH = "?" * 20
 _ROW_HASH = "CASE WHEN substr(p.value, 33, 1) <> '?' THEN CAST(substr(p.value, 33, 20) AS INTEGER) END"
 
 
-class SqliteBulk:
+class SqliteBulk(Bulk):
     def for_seqs(
         self, connection: Connection, statement: str, seqs: Sequence[int], *values: Any, also: str = ""
     ) -> Sequence[Any]:
@@ -95,10 +95,6 @@ class SqliteBulk:
             (packed, table),
         )
         return [(index, seq) for index, seq in json.loads(found.scalar_one())]
-
-    def find(self, connection: Connection, table: str, ids: Sequence[str]) -> dict[str, int]:
-        statement = "SELECT id, seq FROM sync_record WHERE table_name = ? AND id"
-        return {row[0]: row[1] for row in self.for_record_ids(connection, statement, ids, table)}
 
     def for_ids(
         self, connection: Connection, statement: str, ids: Sequence[str], *values: Any, also: str = ""

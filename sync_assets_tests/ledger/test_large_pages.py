@@ -67,12 +67,8 @@ class TestMadeReady:
         assert len(stored(ledger)) == 2
 
 
+@pytest.mark.parametrize("ledgers", ["sqlite"], indirect=True)  # PostgreSQL has a process for that
 class TestCheckpoints:
-    @pytest.fixture(autouse=True)
-    def only_in_sqlite(self, ledgers: object) -> None:
-        if getattr(ledgers, "kind", None) != "sqlite":
-            pytest.skip("PostgreSQL has a process for that")
-
     def test_large_pages_stand_in_the_file_while_the_ledger_is_open(self, ledger: Ledger, url: str) -> None:
         empty = file_of(url).stat().st_size
         for page in range(database._LARGE_EVERY):
