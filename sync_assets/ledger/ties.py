@@ -11,21 +11,17 @@ which the first links appear.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import schema
 from sync_assets.ledger.model import Gate, LinkSpec, LinkTo, Outcome, State
+from sync_assets.ledger.parents import Key, Link, said_by_parents
 from sync_assets.ledger.room import Room, Tally
-from sync_assets.ledger.standing import Rest, Stand, Ties, presence, regated
-
-Key = tuple[str, str]
-"""A record by its table and id."""
+from sync_assets.ledger.standing import Rest, Stand, Ties, regated
 
 _TURN = 6_090_275_134_511_382_749  # any number, as long as nobody else uses it
-_FORMER = 2  # sync_link.held: Campaign's record is linked to other_id, its former parent
 
 _LINK = "SELECT seq, attribute, parent_table, parent_id, required, keyed, wanted, held, other_id FROM sync_link"
 _REST = """
@@ -56,39 +52,27 @@ _SENT = """
 """
 _LEAVING = "SELECT seq FROM sync_record WHERE (desired_hash IS NULL OR gate IN (2, 4)) AND table_name = ? AND id"
 # A child hangs on its parent while Campaign may hold a link to it. One that is joined by a plain attribute and may do
-# without its parent only counts if it is to be deleted, too.
+# without its parent only counts if it is to be deleted, too, or about to be sent with another one.
 _HANGING = """
     SELECT l.parent_id FROM sync_link l JOIN sync_record c ON c.seq = l.seq
     WHERE (l.held = 1 OR c.uncertain > 0) AND (l.required = 1 OR l.keyed = 1 OR c.desired_hash IS NULL)
         AND l.parent_table = ? AND l.parent_id
 """
+_HANGING_STILL = """
+    SELECT l.other_id FROM sync_link l JOIN sync_record c ON c.seq = l.seq
+    WHERE l.held > 1 AND (l.required = 1 OR l.keyed = 1 OR c.desired_hash IS NULL OR c.state = 1)
+        AND l.other_id IS NOT NULL AND l.parent_table = ? AND l.other_id
+"""
 _CHILDREN = "SELECT seq FROM sync_link WHERE parent_table = ? AND parent_id"
 _CHILDREN_STILL = "SELECT seq FROM sync_link WHERE other_id IS NOT NULL AND parent_table = ? AND other_id"
-_HANGING_STILL = (
-    "SELECT other_id FROM sync_link WHERE held > 1 AND other_id IS NOT NULL AND parent_table = ? AND other_id"
-)
 _PERHAPS = """
-    INSERT INTO sync_link (seq, attribute, parent_table, other_id, required, keyed, held) VALUES (?, ?, ?, ?, 0, 0, 3)
+    INSERT INTO sync_link (seq, attribute, parent_table, other_id, required, keyed, held) VALUES (?, ?, ?, ?, ?, ?, 3)
     ON CONFLICT (seq, attribute) DO NOTHING
 """
 _AS_IN_CAMPAIGN = """
     UPDATE sync_link SET parent_id = CASE held WHEN 2 THEN other_id END, held = CASE held WHEN 2 THEN 1 ELSE 0 END,
         other_id = NULL
 """
-
-
-class Link(NamedTuple):
-    """A row of sync_link."""
-
-    seq: int
-    attribute: str
-    parent_table: str
-    parent_id: str | None
-    required: int
-    keyed: int
-    wanted: int
-    held: int
-    other_id: str | None
 
 
 class TiedRecords(Room):
@@ -119,9 +103,9 @@ class TiedRecords(Room):
         """
         now = {(seq, spec.attribute): id_ for seq, ids in parents.items() for spec, id_ in zip(specs, ids, strict=True)}
         perhaps = [
-            (link.seq, f"{link.attribute} {link.parent_id}", link.parent_table, link.parent_id)
-            for link in self._links(connection, in_doubt)
-            if link.parent_id and link.held != 1 and now.get((link.seq, link.attribute)) != link.parent_id
+            (one.seq, f"{one.attribute} {one.parent_id}", one.parent_table, one.parent_id, one.required, one.keyed)
+            for one in self._links(connection, in_doubt)
+            if one.parent_id and one.held != 1 and now.get((one.seq, one.attribute)) != one.parent_id
         ]
         self._bulk.for_each(connection, _PERHAPS, perhaps)
         for index, spec in enumerate(specs):
@@ -147,7 +131,7 @@ class TiedRecords(Room):
         """
         done = [outcome for outcome in outcomes if outcome.result == "done"]
         gone = [outcome.seq for outcome in done if outcome.hash is None]
-        self._bulk.for_seqs(connection, "UPDATE sync_link SET held = 0, other_id = NULL", gone)
+        self._bulk.for_seqs(connection, "UPDATE sync_link SET held = 0, other_id = NULL", gone, also="AND held <> 3")
         sent: dict[str, list[tuple[int, str | None]]] = defaultdict(list)
         for outcome in done:
             for link in outcome.links if outcome.hash else ():
@@ -220,7 +204,7 @@ class TiedRecords(Room):
         for link in self._links(connection, seqs):
             links[link.seq].append(link)
         parents = self._parents(connection, (link for of_one in links.values() for link in of_one))
-        said = {stand.seq: _said_by_parents(links[stand.seq], parents) for stand in stands}
+        said = {stand.seq: said_by_parents(stand, links[stand.seq], parents) for stand in stands}
         wanted: dict[tuple[int, str], list[int]] = defaultdict(list)
         for link, new in (pair for one in said.values() for pair in one.wanted):
             if new != link.wanted:
@@ -276,34 +260,6 @@ class TiedRecords(Room):
             for table, ids in _by_table(map(_key, stands))
             for row in self._bulk.for_ids(connection, statement, ids, table)
         }
-
-
-class _Said(NamedTuple):
-    held: bool
-    gate: Gate
-    relink: bool
-    wanted: list[tuple[Link, int]]
-
-
-def _said_by_parents(links: Sequence[Link], parents: Mapping[Key, Stand]) -> _Said:
-    """What its parents say about one record. Pure."""
-    held, gate, relink = False, Gate.OPEN, False
-    wanted: list[tuple[Link, int]] = []
-    for link in links:
-        concerned = [parents.get((link.parent_table, id_)) for id_ in (link.parent_id, link.other_id) if id_]
-        held = held or any(parent is not None and parent.state == State.HELD for parent in concerned)
-        says = presence(parents.get((link.parent_table, link.parent_id)) if link.parent_id else None, link.held == 1)
-        if link.required and says == Gate.ABSENT and link.held == _FORMER:
-            # Not in scope any more, but in Campaign with its former parent: it stays so as long as that one does.
-            former = presence(parents.get((link.parent_table, link.other_id)) if link.other_id else None, linked=True)
-            says = Gate.COMING if former == Gate.OPEN else Gate.ABSENT
-        if link.required or (link.keyed and says == Gate.COMING):
-            gate = max(gate, says)
-        new = int(says == Gate.OPEN)
-        wanted.append((link, new))
-        if link.keyed and says != Gate.COMING:
-            relink = relink or link.held != new
-    return _Said(held, gate, relink, wanted)
 
 
 def _key(stand: Stand) -> Key:

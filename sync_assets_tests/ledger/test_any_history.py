@@ -9,7 +9,7 @@ from datetime import date
 from random import Random
 from typing import Any
 
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 
 from sync_assets.ledger import Claimed, Counts, Ledger, Outcome, State
@@ -322,6 +322,7 @@ def test_any_history_ends_well(ledgers: Ledgers) -> None:
         suppress_health_check=[HealthCheck.too_slow],
     )
     @given(seed=st.integers(0, 2**32), steps=st.integers(20, 60))
+    @example(seed=3, steps=60)  # leaves rows unread, as one in three does
     def any_history(seed: int, steps: int) -> None:
         nonlocal unread
         history = History(ledgers.fresh(), Random(seed))

@@ -426,6 +426,83 @@ def test_a_child_whose_new_parent_is_not_in_scope_stays_with_its_former_one(
     assert waits(ledger, "order", Gate.ABSENT)
 
 
+@pytest.mark.parametrize("link", [NEEDED, JOINED], ids=["needed", "joined"])
+@pytest.mark.parametrize("result", ["done", "later", "unknown"])
+def test_a_child_stays_with_a_former_parent_only_if_it_is_known_with_which(
+    ledger: Ledger, link: LinkSpec, result: str
+) -> None:
+    """Its row names no parent any more while its move is under way. Without an answer it would be in doubt for ever,
+    and with it all that waits for it: a parent that it perhaps hangs on, and its own new children."""
+    in_campaign(ledger, link)
+    capture(ledger, row("bert"))
+    sent(ledger)
+    order(ledger, "bert", link=link)
+    under_way = claim_one(ledger, table="order")
+    order(ledger, None, link=link)
+    assert claim(ledger, table="order") == []
+    answer(ledger, result, under_way)
+    assert sent(ledger, "order") == (["delete"] if result == "unknown" else [])
+    assert waits(ledger, "order", Gate.ABSENT if result == "unknown" else Gate.COMING)
+    capture(ledger, deleted=["bert"])
+    assert sent(ledger, "order") == (["delete"] if result == "done" else [])
+    assert sent(ledger) == ["delete"]
+    order(ledger, "anna", "b", link=link)
+    assert sent(ledger, "order") == (["update"] if result == "later" else ["insert"])
+
+
+@pytest.mark.parametrize("keyed", [True, False], ids=["key", "join"])
+@pytest.mark.parametrize("referrer", ["bert", "carl"])
+def test_a_child_that_stays_with_its_former_parent_keeps_no_other_parent_in_campaign(
+    ledger: Ledger, keyed: bool, referrer: str
+) -> None:
+    """It goes with one that it is linked to; a plain attribute that names one is left as it is."""
+    links = [NEEDED, LinkSpec("cusReferrer", "contact", required=False, keyed=keyed)]
+    capture(ledger, row("anna"), row("bert"), row("carl"))
+    sent(ledger)
+    page = linked([row("order")], cusContact=["anna"], cusReferrer=["bert"])
+    capture(ledger, page=page, table="order", links=links)
+    sent(ledger, "order")
+    page = linked([row("order", "b")], cusContact=[None], cusReferrer=[referrer])
+    capture(ledger, page=page, table="order", links=links)
+    capture(ledger, deleted=["bert"])
+    assert sent(ledger, "order") == (["delete"] if keyed else [])
+    assert sent(ledger) == ["delete"]
+
+
+@pytest.mark.parametrize("link", [NEEDED, OPTIONAL], ids=["needed", "optional"])
+@pytest.mark.parametrize("known", [True, False], ids=["update", "insert"])
+def test_a_refused_child_in_doubt_goes_before_a_parent_on_which_it_perhaps_hangs(
+    ledger: Ledger, link: LinkSpec, known: bool
+) -> None:
+    """Only a delete makes certain what Campaign has. Once its row is mended, it is inserted again."""
+    capture(ledger, row("anna"), row("bert"))
+    sent(ledger)
+    if known:
+        order(ledger, "anna", link=link)
+        sent(ledger, "order")
+    order(ledger, "bert", "b", link=link)
+    answer(ledger, "unknown", claim_one(ledger, table="order"))
+    order(ledger, "anna", "c", link=link, refusal="too long")
+    assert claim(ledger, table="order") == []
+    capture(ledger, deleted=["bert"])
+    assert claim(ledger) == []
+    assert sent(ledger, "order") == ["delete"]
+    assert sent(ledger) == ["delete"]
+    assert [reject.reason for reject in ledger.rejects("order")] == ["too long"]
+    order(ledger, "anna", "d", link=link)
+    assert sent(ledger, "order") == ["insert"]
+
+
+def test_a_loose_child_in_doubt_keeps_no_parent(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    sent(ledger)
+    order(ledger, "anna", link=LOOSE)
+    answer(ledger, "unknown", claim_one(ledger, table="order"))
+    order(ledger, None, "b", link=LOOSE, refusal="too long")
+    capture(ledger, deleted=["anna"])
+    assert sent(ledger) == ["delete"]
+
+
 def test_an_optional_lookup_that_becomes_empty_takes_the_link_away(ledger: Ledger) -> None:
     in_campaign(ledger, OPTIONAL)
     order(ledger, None, link=OPTIONAL)
