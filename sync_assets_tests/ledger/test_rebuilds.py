@@ -97,6 +97,20 @@ def test_of_a_rebuild_that_was_killed_the_records_are_in_doubt_and_stay_pending(
     assert claim_one(ledger).uncertain  # so that it is not inserted blindly
 
 
+def test_a_rebuild_that_was_killed_brings_no_doubt_where_it_is_known_what_campaign_holds(ledger: Ledger) -> None:
+    """A child that stays with its former parent would have to go."""
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
+    push(ledger, table="order")
+    capture(ledger, page=linked([row("o")], cusContact=[None]), table="order", links=[TO_CONTACT])
+    find(ledger, "o", table="order")
+    ledger.release("rebuild")
+    capture(ledger, page=linked([row("o", "b")], cusContact=[None]), table="order", links=[TO_CONTACT])
+    assert ledger.waiting_reasons("order") == {Gate.COMING: 1}
+    assert claim(ledger, table="order") == []
+
+
 def test_a_refused_row_that_campaign_holds_is_deleted_there_when_it_goes(ledger: Ledger) -> None:
     capture(ledger, row("anna", refusal="too long"))
     holds_another(ledger, find(ledger, "anna"))
