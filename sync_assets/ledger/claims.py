@@ -164,10 +164,10 @@ class Claims(Maintenance, TiedRecords, OptOutRows):
     def retry(self, table: str | None = None, id: str | None = None) -> int:
         """Make refused records pending again; how many. Attempts and the time of the first refusal are kept.
 
-        What the transform refuses stays: it has nothing to send until the row or the mapping changes.
+        What only the transform refuses stays: it has nothing to send until the row or the mapping changes.
         """
-        refused = sa.select(_R.seq, _R.table_name, _R.day).where(
-            schema.STUCK, sa.text("state = 3"), _R.refusal.is_(None)
+        refused = sa.select(_R.seq, _R.table_name, _R.day, _R.refusal).where(
+            schema.STUCK, sa.text("state = 3"), schema.REFUSED_BY_CAMPAIGN
         )
         if table is not None:
             refused = refused.where(_R.table_name == table)
@@ -184,7 +184,7 @@ class Claims(Maintenance, TiedRecords, OptOutRows):
             again = "UPDATE sync_record SET state = 1, not_before = NULL"
             seqs = [row.seq for row in rows]
             self._bulk.for_seqs(connection, again, seqs)
-            if self._tied(connection):
+            if self._tied(connection) or any(row.refusal is not None for row in rows):
                 self._regate(connection, self._bulk.stands(connection, seqs), (), tally)
             self._count(connection, tally)
             return len(rows)

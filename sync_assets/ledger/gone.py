@@ -30,9 +30,10 @@ MOVED = ", ".join(f"{name} = ?" for name in rules.Move._fields[:-1])
 MOVE = f"UPDATE sync_record SET {MOVED}, reason = NULL, attempts = 0, not_before = NULL WHERE seq = ?"  # noqa: S608
 _WITHDRAW = """
     UPDATE sync_record SET withdrawn = 1, state = ?, gate = ?, payload = CASE WHEN ? THEN payload END,
-        update_payload = CASE WHEN ? THEN update_payload END, failed_since = NULL
+        update_payload = CASE WHEN ? THEN update_payload END, failed_since = NULL,
+        reason = CASE WHEN ? THEN NULL ELSE reason END, attempts = CASE WHEN ? THEN 0 ELSE attempts END
     WHERE seq = ?
-"""
+"""  # what fails now fails by the transform: Stand.refused_by_campaign
 _BACK = "DELETE FROM sync_gone WHERE seq IN (SELECT seq FROM sync_record WHERE table_name = ? AND id"
 _MISSING = """
     INSERT INTO sync_gone (seq, table_name, withdraw)
@@ -103,7 +104,7 @@ class Gone(Feeds, TiedRecords):
         now = self._now()
         moves: list[rules.Move] = []
         moved: list[Stand] = []
-        withdrawn: list[tuple[int, int, bool, bool, int]] = []
+        withdrawn: list[tuple[int, int, bool, bool, bool, bool, int]] = []
         forgotten: list[Stand] = []
         for stand in self._bulk.stands(connection, seqs):
             if rules.forgotten(stand):
@@ -112,7 +113,8 @@ class Gone(Feeds, TiedRecords):
             elif withdraw:
                 where = rules.after_withdrawal(stand)
                 keep = where.state != State.SETTLED
-                withdrawn.append((where.state.value, where.gate.value, keep, keep, stand.seq))
+                fails = where.state == State.FAILED
+                withdrawn.append((where.state.value, where.gate.value, keep, keep, fails, fails, stand.seq))
                 moved.append(stand._replace(state=where.state, gate=where.gate, withdrawn=1))
                 tally.move(stand, where.state, stand.day)
             elif (move := rules.after_delete(stand, now=now)) is not None:

@@ -39,36 +39,44 @@ class Said(NamedTuple):
 
 def said_by_parents(stand: Stand, links: Sequence[Link], parents: Mapping[Key, Stand]) -> Said:
     """`links`: all of the record; `parents`: the records that these name, as far as there are any."""
-    held, gate, relink = False, Gate.OPEN, False
+    held, gate, relink, stuck = False, Gate.OPEN, False, False
     wanted: list[tuple[Link, int]] = []
-    # Nothing can be sent to move a record away from where it hangs: of one that was refused while it was in doubt, and
-    # (below) of one whose row names no parent that is in scope.
-    stuck = bool(stand.uncertain) and stand.refusal is not None
     for link in links:
-        concerned = [parents.get((link.parent_table, id_)) for id_ in (link.parent_id, link.other_id) if id_]
-        held = held or any(parent is not None and parent.state == State.HELD for parent in concerned)
+        parent = parents.get((link.parent_table, link.parent_id)) if link.parent_id else None
+        other = parents.get((link.parent_table, link.other_id)) if link.other_id else None
+        held = held or any(one is not None and one.state == State.HELD for one in (parent, other))
         if link.held == IN_DOUBT:
             continue
-        says = presence(parents.get((link.parent_table, link.parent_id)) if link.parent_id else None, link.held == 1)
-        if link.required and says == Gate.ABSENT and link.held == FORMER:
-            # Not in scope any more, but in Campaign with its former parent: it stays so as long as that one does. But
-            # not in doubt: there is nothing to send by which anybody would ever hear what Campaign has.
-            former = presence(parents.get((link.parent_table, link.other_id)) if link.other_id else None, linked=True)
-            says = Gate.COMING if former == Gate.OPEN and not stand.uncertain else Gate.ABSENT
-            stuck = stuck or says == Gate.COMING
+        says = presence(parent, link.held == 1)
+        if link.required and says == Gate.ABSENT and link.held == FORMER and presence(other, True) == Gate.OPEN:
+            # Not in scope any more, but in Campaign with its former parent: it stays so as long as that one does.
+            says, stuck = Gate.COMING, True
         if link.required or (link.keyed and says == Gate.COMING):
             gate = max(gate, says)
+            stuck = stuck or (says == Gate.COMING and parent is not None and _is_stuck_in_doubt(parent))
         new = int(says == Gate.OPEN)
         wanted.append((link, new))
         if link.keyed and says != Gate.COMING:
             relink = relink or link.held != new
-    if stuck and any(_hangs_on_leaving(stand, link, parents) for link in links):
-        gate = Gate.ABSENT
+    if any(_hangs_on_leaving(stand, link, parents) and (stuck or _is_unmovable(stand, link)) for link in links):
+        gate = Gate.ABSENT  # it cannot be sent to leave the parent, which would wait for it for ever
     return Said(held, gate, relink, wanted)
 
 
+def _is_stuck_in_doubt(parent: Stand) -> bool:
+    """Whether a parent that is waited for may never be certain: it is in doubt, and nothing of it is to be sent."""
+    return bool(parent.uncertain) and parent.state in (State.FAILED, State.WAITING)
+
+
+def _is_unmovable(child: Stand, link: Link) -> bool:
+    """Whether a row that the transform refused keeps its record where it hangs. If it is certain what Campaign has, its
+    links by a key may be sent alone."""
+    return child.refusal is not None and (bool(child.uncertain) or not link.keyed)
+
+
 def _hangs_on_leaving(child: Stand, link: Link, parents: Mapping[Key, Stand]) -> bool:
-    """Whether a parent waits for this link's end before it can be deleted, as in ties.py."""
+    """Whether a parent that is to be deleted waits for this link's end: ties._HANGING and _HANGING_STILL, of a child
+    that is not itself gone from D365."""
     if not (link.required or link.keyed):
         return False
     ids = [link.parent_id] if link.held == 1 or child.uncertain else []

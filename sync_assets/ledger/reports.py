@@ -17,6 +17,7 @@ _R = schema.record.c
 _SETTLED = "SELECT id, acked_hash FROM sync_record WHERE state = 0 AND acked_hash IS NOT NULL AND table_name = ? AND id"
 _D = schema.pending_day.c
 _T = schema.tally.c
+_REASON = sa.case((schema.REFUSED_BY_CAMPAIGN, _R.reason), else_=_R.refusal)
 _E = schema.engine_call.c
 _AT_ONCE = 500
 """Values in one IN: far below what either database takes."""
@@ -120,9 +121,15 @@ class Reports(Room):
 
     def rejects(self, table: str | None = None) -> list[Reject]:
         """The refused records, in the order in which they were first seen."""
-        refused = sa.select(_R.seq, _R.table_name, _R.id, _R.refusal, _R.reason, _R.failed_since, _R.attempts).where(
-            schema.STUCK, sa.text("state = 3")
-        )
+        refused = sa.select(
+            _R.seq,
+            _R.table_name,
+            _R.id,
+            _REASON.label("reason"),
+            _R.failed_since,
+            _R.attempts,
+            schema.REFUSED_BY_CAMPAIGN.label("by_campaign"),
+        ).where(schema.STUCK, sa.text("state = 3"))
         if table is not None:
             refused = refused.where(_R.table_name == table)
         with self._database.read() as connection:
@@ -131,10 +138,10 @@ class Reports(Room):
             Reject(
                 table=row.table_name,
                 id=row.id,
-                reason=row.reason if row.refusal is None else row.refusal,
+                reason=row.reason,
                 since=times.from_micros(row.failed_since),
                 attempts=row.attempts,
-                retryable=row.refusal is None,
+                retryable=bool(row.by_campaign),
             )
             for row in rows
         ]
@@ -142,11 +149,10 @@ class Reports(Room):
     def reject_reasons(self, table: str, limit: int = 20) -> list[tuple[str, int]]:
         """Why records of the table are refused and how many for each reason, the most frequent first. Reasons that
         differ only in an id or a length count as one."""
-        reason = sa.func.coalesce(_R.refusal, _R.reason)
-        refused = sa.select(reason, sa.func.count()).where(schema.STUCK, sa.text("state = 3"), _R.table_name == table)
+        refused = sa.select(_REASON, sa.func.count()).where(schema.STUCK, sa.text("state = 3"), _R.table_name == table)
         reasons: Counter[str] = Counter()
         with self._database.read() as connection:
-            for text, records in connection.execute(refused.group_by(reason)):
+            for text, records in connection.execute(refused.group_by(_REASON)):
                 reasons[kind_of_reason(text or "no reason given")] += records
         return sorted(reasons.items(), key=lambda found: (-found[1], found[0]))[:limit]
 

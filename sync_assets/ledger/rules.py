@@ -185,10 +185,14 @@ def after_outcome(stand: Stand, outcome: Outcome, *, now: int) -> Verdict | None
         return None
     state = where.state
     asked_for = None if stand.leaving else stand.desired_hash if stand.has_payload else stand.acked_hash
-    if outcome.result == "refused" and asked_for == outcome.hash and state != State.HELD:
+    refused = outcome.result == "refused" and asked_for == outcome.hash and state != State.HELD
+    # Of a row that the transform refused by now only what would be sent again was refused: a delete, or links alone.
+    refused = refused and (stand.refusal is None or state == State.PENDING)
+    if refused:
         state = State.FAILED
     given_back = outcome.result == "later" and outcome.reason is None  # never sent: that was no attempt
-    tried = not done and state in (State.PENDING, State.WAITING, State.FAILED)
+    # What fails by the transform has nothing to be tried, see Stand.refused_by_campaign.
+    tried = refused or (not done and state in (State.PENDING, State.WAITING))
     since = stand.failed_since if tried or state == State.FAILED else None
     wait = outcome.retry_after_seconds
     return Verdict(

@@ -82,6 +82,8 @@ sa.Index(
 # What is pending by day, for the partitions.
 sa.Index("sync_record_day", record.c.table_name, record.c.day, sqlite_where=PENDING, postgresql_where=PENDING)
 # What waits, failed or is held.
+# Of failed records: those that retrying may help, see standing.Stand.refused_by_campaign.
+REFUSED_BY_CAMPAIGN = sa.or_(record.c.refusal.is_(None), record.c.attempts > 0)
 sa.Index("sync_record_stuck", record.c.state, record.c.table_name, sqlite_where=STUCK, postgresql_where=STUCK)
 sa.Index("sync_record_lease", record.c.lease_owner, sqlite_where=LEASED, postgresql_where=LEASED)
 
@@ -134,7 +136,8 @@ link = sa.Table(
     sa.Column("required", sa.SmallInteger, nullable=False),  # 1: no child without its parent (cardinality one)
     sa.Column("keyed", sa.SmallInteger, nullable=False),  # 1: a link (style key); 0: a plain attribute (style join)
     sa.Column("wanted", sa.SmallInteger, nullable=False, server_default="0"),  # 1: the parent is there to be linked
-    # What Campaign's record holds: 0 no link, 1 one to parent_id, 2 one to other_id.
+    # What Campaign's record holds: 0 no link, 1 one to parent_id, 2 one to other_id. 3: a row beside that of the link,
+    # under another attribute; an open request may have linked the record to other_id.
     sa.Column("held", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("other_id", NAME),
 )

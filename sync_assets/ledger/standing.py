@@ -40,6 +40,12 @@ class Stand(NamedTuple):
         return self.desired_hash is None or self.gate in (Gate.ABSENT, Gate.CHILDREN)
 
     @property
+    def refused_by_campaign(self) -> bool:
+        """Of a failed record: whether Campaign refused what it was asked for, also if the transform refused the row.
+        What only the transform refused was never sent, so it has no attempts. See schema.REFUSED_BY_CAMPAIGN."""
+        return self.refusal is None or self.attempts > 0
+
+    @property
     def ties(self) -> "Ties":
         """As they were when last found out."""
         gate = Gate.ABSENT if self.gate == Gate.CHILDREN else Gate.OPEN if self.gate == Gate.UNREAD else Gate(self.gate)
@@ -131,7 +137,7 @@ def regated(stand: Stand, ties: Ties) -> Rest | None:
     """Where a record belongs after its ties were found out. What Campaign refused stays so, unless it is now asked for
     the opposite: not to hold what it would not take, or the other way round."""
     now = rest(stand, ties)
-    refused = stand.state == State.FAILED and (stand.refusal is None or stand.withdrawn)
+    refused = stand.state == State.FAILED and (stand.refused_by_campaign or stand.withdrawn)
     if now and refused and now.state in (State.PENDING, State.WAITING):
         now_leaving = stand.desired_hash is None or now.gate in (Gate.ABSENT, Gate.CHILDREN)
         if now_leaving == stand.leaving:

@@ -26,8 +26,10 @@ _TURN = 6_090_275_134_511_382_749  # any number, as long as nobody else uses it
 _LINK = "SELECT seq, attribute, parent_table, parent_id, required, keyed, wanted, held, other_id FROM sync_link"
 _REST = """
     UPDATE sync_record SET state = ?, gate = ?, failed_since = CASE WHEN ? THEN coalesce(failed_since, ?) END,
-        not_before = NULL, payload = CASE WHEN ? THEN payload END, update_payload = CASE WHEN ? THEN update_payload END
-"""
+        not_before = NULL, payload = CASE WHEN ? THEN payload END, update_payload = CASE WHEN ? THEN update_payload END,
+        reason = CASE WHEN ? AND state <> 3 THEN NULL ELSE reason END,
+        attempts = CASE WHEN ? AND state <> 3 THEN 0 ELSE attempts END
+"""  # what fails by its ties fails by the transform: Stand.refused_by_campaign
 _PUT = """
     INSERT INTO sync_link (seq, attribute, parent_table, parent_id, required, keyed)
     SELECT n.seq, ?, ?, n.id, ?, ? FROM {pairs} WHERE true
@@ -52,7 +54,7 @@ _SENT = """
 """
 _LEAVING = "SELECT seq FROM sync_record WHERE (desired_hash IS NULL OR gate IN (2, 4)) AND table_name = ? AND id"
 # A child hangs on its parent while Campaign may hold a link to it. One that is joined by a plain attribute and may do
-# without its parent only counts if it is to be deleted, too, or about to be sent with another one.
+# without its parent only counts if its row is gone, too, or (of a former parent) if it is about to be sent.
 _HANGING = """
     SELECT l.parent_id FROM sync_link l JOIN sync_record c ON c.seq = l.seq
     WHERE (l.held = 1 OR c.uncertain > 0) AND (l.required = 1 OR l.keyed = 1 OR c.desired_hash IS NULL)
@@ -238,7 +240,7 @@ class TiedRecords(Room):
             alike[Rest(State(stand.state), Gate(stand.gate))].append(stand.seq)
         for (state, gate), seqs in alike.items():
             failed, keep = state == State.FAILED, state not in (State.SETTLED, State.HELD)
-            values = (state.value, gate.value, failed, now, keep, keep)
+            values = (state.value, gate.value, failed, now, keep, keep, failed, failed)
             self._bulk.for_seqs(connection, _REST, seqs, *values)
 
     def _hung_on(self, connection: Connection, stands: Iterable[Stand]) -> set[Key]:

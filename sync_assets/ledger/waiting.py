@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from sync_assets.ledger import schema, times
 from sync_assets.ledger.model import Gate, State
+from sync_assets.ledger.parents import IN_DOUBT
 from sync_assets.ledger.room import Room
 
 STANDING = {
@@ -63,7 +64,7 @@ class Waiting(Room):
                 parent,
                 sa.and_(_SAME_SHORT_ID, parent.c.table_name == _L.parent_table, parent.c.id == _L.parent_id),
             )
-            .where(sa.or_(sa.and_(_L.required == 1, absent), coming))
+            .where(_L.held != IN_DOUBT, sa.or_(sa.and_(_L.required == 1, absent), coming))
             .group_by(_L.parent_table, "none", parent.c.state)
         )
         with self._database.read() as connection:

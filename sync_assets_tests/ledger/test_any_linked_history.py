@@ -78,7 +78,8 @@ class World:
         """Whether Campaign should hold it, by all that D365 has said."""
         row = self.d365.get(key)
         if row is None:
-            return key in self.withdrawn and key in self.campaign
+            needed = [self.former(key, link) for link in self.links[key[0]] if link.required]
+            return key in self.withdrawn and key in self.campaign and all(self.wanted(one) for one in needed if one)
         needed = [(link, parent) for link, parent in self.parents(key, row) if link.required]
         if all(parent is not None and self.wanted(parent) for _, parent in needed):
             return True
@@ -109,15 +110,16 @@ class World:
 
     def may_go(self, key: Key) -> bool:
         """Whether Campaign may be asked to delete it: unwanted, or a parent that it needs was refused. Or it cannot be
-        sent, since it stays on a former parent only or was refused, and either nobody would ever hear what Campaign has
-        of it, or it perhaps hangs on one that is to be deleted."""
+        sent, and perhaps hangs on one that may go: it stays on a former parent, was refused, or waits in vain."""
         row = self.d365.get(key)
         if row is None or not self.wanted(key):
             return True
-        in_doubt = self.in_doubt.get(key)
-        if self.stays(key, row) and (in_doubt is not None or self.hangs_on_unwanted(key)):
-            return True
-        if row.refusal and in_doubt and (self.hangs_on_unwanted(key) or not all(map(self.wanted, in_doubt))):
+        binding = [link for link in self.links[key[0]] if link.required or link.keyed]
+        hung_on = {self.former(key, link) for link in binding} | self.in_doubt.get(key, set())
+        refused = row.refusal and (key in self.in_doubt or not all(link.keyed for link in binding))
+        in_vain = any(link in binding and parent in self.in_doubt for link, parent in self.parents(key, row))
+        stuck = self.stays(key, row) or refused or in_vain
+        if stuck and any(self.may_go(parent) for parent in hung_on if parent):
             return True
         needed = [parent for link, parent in self.parents(key, row) if link.required and parent]
         refused = [parent in self.refused or self.d365.get(parent, row).refusal is not None for parent in needed]
@@ -139,20 +141,22 @@ class World:
         self.check()
 
     def doubt(self, key: Key) -> None:
-        """A request under way, or lost, may have linked it to the parents of its row."""
-        row = self.d365.get(key)
+        """A request under way, or lost, may have linked it to the parents of its row, or left it where it was."""
+        row = self.d365.get(key) or self.withdrawn.get(key)
         if row and key in self.in_doubt:
-            named = [parent for link, parent in self.parents(key, row) if link.required or link.keyed]
+            binding = [(link, parent) for link, parent in self.parents(key, row) if link.required or link.keyed]
+            named = [parent for _, parent in binding] + [self.former(key, link) for link, _ in binding]
             self.in_doubt[key] |= {parent for parent in named if parent}
 
     def unknown(self, key: Key) -> bool:
-        """Whether nobody will ever hear what Campaign has of it, or of one above it: its row is out of scope, and was
-        refused before that, so that nothing is sent after the request whose answer was lost."""
+        """Whether nobody hears what Campaign has of it, or of one above it, since nothing is sent after a request whose
+        answer was lost: its row is out of scope, and was refused before that, or it stays on a former parent."""
         row = self.d365.get(key) or self.withdrawn.get(key)
         if row is None:
             return False
-        lost = key in self.withdrawn and key in self.in_doubt and row.refusal is not None
-        return lost or any(self.unknown(parent) for _, parent in self.parents(key, row) if parent)
+        in_vain = self.stays(key, row) or (row.refusal is not None and key in self.withdrawn)
+        above = [parent for _, parent in self.parents(key, row) if parent]
+        return (in_vain and key in self.in_doubt) or any(map(self.unknown, above))
 
     def check(self) -> None:
         """At every moment: no child without a parent that it needs, no link that leads nowhere."""

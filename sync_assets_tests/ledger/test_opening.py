@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import sync_assets.ledger
-from sync_assets.ledger import Counts, Gate, Ledger, LedgerError, LinkSpec
+from sync_assets.ledger import Counts, Gate, Ledger, LedgerError, LinkSpec, Outcome
 from sync_assets.ledger.migrate import HEAD, VERSION_TABLE
 from sync_assets.ledger.opt_out_rules import OptOutState
 from sync_assets.ledger.opt_outs import OptOutsLeft
@@ -127,6 +127,29 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date_and_goes_on(new_url
         push(ledger)
         assert len(push(ledger, table="order")) == 1
         assert ledger.counts() == {"contact": Counts(synced=3), "order": Counts(synced=3)}
+
+
+def test_a_link_that_an_earlier_version_held_possible_keeps_its_parent(new_url: str) -> None:
+    """The order's insert may have linked it to bert; that version did not note that the link is one by a key."""
+    link = LinkSpec("cusContact", "contact")
+    with Ledger.open(new_url) as ledger:
+        capture(ledger, row("bert"))
+        push(ledger)
+        capture(ledger, page=linked([row("order")], cusContact=["bert"]), table="order", links=[link])
+        [one] = ledger.claim("order", owner="ada", limit=1, lease_seconds=60)
+        ledger.settle("ada", [Outcome(one.seq, "unknown", one.hash, "why")])
+        capture(ledger, row("carl"))
+        capture(ledger, page=linked([row("order")], cusContact=["carl"]), table="order", links=[link])
+    engine = sa.create_engine(new_url)
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql("UPDATE sync_link SET required = 0, keyed = 0 WHERE held = 3").rowcount == 1
+        connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '0007'")
+    engine.dispose()
+    with Ledger.open(new_url) as ledger:
+        capture(ledger, deleted=["bert"])
+        assert [one.operation for one in push(ledger)] == ["insert"]  # of carl
+        assert [one.operation for one in push(ledger, table="order")] == ["insert"]
+        assert [one.operation for one in push(ledger)] == ["delete"]
 
 
 def test_no_number_is_given_twice_whatever_version_began(new_url: str) -> None:

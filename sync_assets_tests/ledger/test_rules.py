@@ -110,9 +110,10 @@ def every_stand() -> list[Stand]:
             payload="{}" if has_payload and acked is None else None,
             has_payload=has_payload,
             state=state,
+            attempts=attempts,
         )
-        for desired, acked, uncertain, withdrawn, refusal, resend, has_payload, state in itertools.product(
-            [None, A], [None, A, B], [0, 1, 2], [0, 1], [None, "no"], [0, 1], [False, True], list(State)
+        for desired, acked, uncertain, withdrawn, refusal, resend, has_payload, state, attempts in itertools.product(
+            [None, A], [None, A, B], [0, 1, 2], [0, 1], [None, "no"], [0, 1], [False, True], list(State), [0, 1]
         )
     ]
 
@@ -173,6 +174,15 @@ def test_to_find_the_same_ties_again_moves_nothing() -> None:
         (stand(CHANGED, state=State.FAILED), COMING, (State.FAILED, Gate.COMING)),
         (stand(SENT, state=State.FAILED), Ties(relink=True), (State.FAILED, Gate.OPEN)),
         (stand(GONE, state=State.FAILED), Ties(attached=True), (State.FAILED, Gate.CHILDREN)),
+        (stand(REFUSED, acked_hash=A, state=State.FAILED, attempts=1), Ties(relink=True), (State.FAILED, Gate.OPEN)),
+        (
+            stand(REFUSED, acked_hash=A, state=State.FAILED, gate=Gate.ABSENT, attempts=1),
+            ABSENT,
+            (State.FAILED, Gate.ABSENT),
+        ),
+        # (what only the transform refused was never sent)
+        (stand(REFUSED, acked_hash=A, state=State.FAILED), Ties(relink=True), (State.PENDING, Gate.OPEN)),
+        (stand(REFUSED, acked_hash=A, state=State.FAILED), ABSENT, (State.PENDING, Gate.ABSENT)),
         # ... unless the opposite is asked for,
         (stand(CHANGED, state=State.FAILED), ABSENT, (State.PENDING, Gate.ABSENT)),
         (stand(NEW, state=State.FAILED), ABSENT, (State.WAITING, Gate.ABSENT)),
