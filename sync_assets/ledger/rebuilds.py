@@ -88,8 +88,8 @@ class Rebuilds(Feeds, TiedRecords):
             rows = connection.execute(wanted).all()
             seqs = [row.seq for row in rows]
             self._bulk.for_seqs(connection, CLAIM, seqs, owner, now + times.seconds(lease_seconds))
-            # Nothing is sent, so no doubt begins where it is known what Campaign has: a child in doubt may have to go.
-            # Where it was not known, a kill between here and the answer leaves the mark that the record is there.
+            # Nothing is sent, so no doubt begins where it is known what Campaign has: what is not to be sent would keep
+            # it for ever, and its children wait. Where it was not known, the mark that it is there outlives a kill.
             known_to_hold = [row.seq for row in rows if row.acked_hash is not None and not row.uncertain]
             self._bulk.for_seqs(connection, "UPDATE sync_record SET uncertain = 0", known_to_hold)
             links = self._links_to_send(connection, seqs) if self._tied(connection) else {}

@@ -82,10 +82,10 @@ sa.Index(
 # What is pending by day, for the partitions.
 sa.Index("sync_record_day", record.c.table_name, record.c.day, sqlite_where=PENDING, postgresql_where=PENDING)
 # What waits, failed or is held.
-# Of failed records: those that retrying may help, see standing.Stand.refused_by_campaign.
-REFUSED_BY_CAMPAIGN = sa.or_(record.c.refusal.is_(None), record.c.attempts > 0)
 sa.Index("sync_record_stuck", record.c.state, record.c.table_name, sqlite_where=STUCK, postgresql_where=STUCK)
 sa.Index("sync_record_lease", record.c.lease_owner, sqlite_where=LEASED, postgresql_where=LEASED)
+# Of failed records: those that retrying may help, see standing.Stand.refused_by_campaign.
+REFUSED_BY_CAMPAIGN = sa.or_(record.c.refusal.is_(None), record.c.attempts > 0)
 
 # Records by state, kept with every change: counting thirty million rows takes seconds.
 tally = sa.Table(

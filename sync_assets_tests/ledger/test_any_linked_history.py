@@ -122,8 +122,8 @@ class World:
         if stuck and any(self.may_go(parent) for parent in hung_on if parent):
             return True
         needed = [parent for link, parent in self.parents(key, row) if link.required and parent]
-        refused = [parent in self.refused or self.d365.get(parent, row).refusal is not None for parent in needed]
-        return any(refused) or any(self.may_go(parent) for parent in needed)
+        parent_refused = [one in self.refused or self.d365.get(one, row).refusal is not None for one in needed]
+        return any(parent_refused) or any(self.may_go(parent) for parent in needed)
 
     def arrive(self, key: Key, one: Claimed) -> None:
         """A request does in Campaign what it is to do."""

@@ -98,7 +98,7 @@ def test_of_a_rebuild_that_was_killed_the_records_are_in_doubt_and_stay_pending(
 
 
 def test_a_rebuild_that_was_killed_brings_no_doubt_where_it_is_known_what_campaign_holds(ledger: Ledger) -> None:
-    """A child that stays with its former parent would have to go."""
+    """The order stays with its former parent, so nothing is sent that would end the doubt, and its lines would wait."""
     capture(ledger, row("anna"))
     push(ledger)
     capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
@@ -109,6 +109,8 @@ def test_a_rebuild_that_was_killed_brings_no_doubt_where_it_is_known_what_campai
     capture(ledger, page=linked([row("o", "b")], cusContact=[None]), table="order", links=[TO_CONTACT])
     assert ledger.waiting_reasons("order") == {Gate.COMING: 1}
     assert claim(ledger, table="order") == []
+    capture(ledger, page=linked([row("l")], cusOrder=["o"]), table="line", links=[LinkSpec("cusOrder", "order")])
+    assert [one.operation for one in push(ledger, table="line")] == ["insert"]
 
 
 def test_a_refused_row_that_campaign_holds_is_deleted_there_when_it_goes(ledger: Ledger) -> None:
