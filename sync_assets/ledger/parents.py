@@ -58,7 +58,7 @@ def said_by_parents(stand: Stand, links: Sequence[Link], parents: Mapping[Key, S
         wanted.append((link, new))
         if link.keyed and says != Gate.COMING:
             relink = relink or link.held != new
-    if any(_hangs_on_leaving(stand, link, parents) and (stuck or _is_unmovable(stand, link)) for link in links):
+    if any((stuck or _is_unmovable(stand, link)) and _hangs_on_leaving(stand, link, parents) for link in links):
         gate = Gate.ABSENT  # it cannot be sent to leave the parent, which would wait for it for ever
     return Said(held, gate, relink, wanted)
 
