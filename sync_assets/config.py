@@ -127,12 +127,14 @@ class Filters(Model):
 
 
 class Link(Model):
-    """A D365 lookup that becomes a Campaign link, or (`style: join`) a plain attribute holding the parent's key."""
+    """A D365 lookup that becomes a Campaign link, or (`style: join`) a plain attribute holding the parent's key.
+
+    key: the link carries the parent's key; pkey: the parent's own PKey, looked up; auto: found out at run time."""
 
     field: LogicalName
     to: AttributeName
     table: LogicalName
-    style: Literal["key", "join"] = "key"
+    style: Literal["auto", "key", "pkey", "join"] = "auto"
     cardinality: Literal["one", "zero_or_one"] = "one"
 
 
@@ -147,8 +149,9 @@ class TableConfig(Model):
     resource: ResourceName
     key: AttributeName
     api: Literal["profileAndServicesExt", "customResources"] = "profileAndServicesExt"
-    address: Literal["url", "filter"] = "url"
+    address: Literal["auto", "url", "filter"] = "auto"
     filter: AddressFilter | None = None
+    unique: Literal["auto"] | bool = "auto"
     fields: dict[
         LogicalName,
         Annotated[FieldMapping, BeforeValidator(short_form, json_schema_input_type=AttributeName | FieldMapping)],

@@ -98,7 +98,7 @@ def _plain_attributes(path: Path, table: dict[Any, Any]) -> Iterator[Finding]:
         yield (*path, "key"), f"`{key}` is a sub-field and cannot be the key", "name an attribute of the resource"
     for n, link in enumerate(_list(table.get("links"))):
         to = _dict(link).get("to")
-        if isinstance(to, str) and "." in to and _dict(link).get("style", "key") == "key":
+        if isinstance(to, str) and "." in to and _dict(link).get("style", "auto") != "join":
             yield (
                 (*path, "links", n, "to"),
                 f"`{to}` is a sub-field and cannot be a link",
@@ -107,18 +107,18 @@ def _plain_attributes(path: Path, table: dict[Any, Any]) -> Iterator[Finding]:
 
 
 def _address(path: Path, table: dict[Any, Any]) -> Iterator[Finding]:
-    by_filter = table.get("address") == "filter"
-    if by_filter and table.get("filter") is None:
+    address = table.get("address", "auto")
+    if address == "filter" and table.get("filter") is None:
         yield (
             (*path, "address"),
             "`address: filter` needs the published filter",
             "write e.g. `filter: {name: byExternalId, parameter: externalId_parameter}`",
         )
-    if not by_filter and table.get("filter") is not None:
+    if address == "url" and table.get("filter") is not None:
         yield (
             (*path, "filter"),
-            "`filter` is only for `address: filter`",
-            "add `address: filter`, or remove it; rules for rows stand in `filters`",
+            "`filter` is not used with `address: url`",
+            "write `address: auto`, or remove it; rules for rows stand in `filters`",
         )
     if table.get("api") == "customResources" and table.get("resource") in ("profile", "service"):
         yield (*path, "api"), f"`{table['resource']}` is no custom resource", "write `api: profileAndServicesExt`"

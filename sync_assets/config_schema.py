@@ -40,9 +40,11 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "resource": "Campaign resource, by its API name. Custom ones carry the prefix cus.",
         "key": "The Campaign attribute that holds the Dynamics 365 id: a unique text, not mapped under `fields`.",
         "api": "`customResources` for resources that are not linked to profile.",
-        "address": "How an existing record is addressed. `url`: /profile/<key>. `filter`: its address is looked up by "
-        "a published filter, at the price of one more engine call per update.",
-        "filter": "The published filter, with `address: filter` only.",
+        "address": "How an existing record is addressed. `auto`: found out once per resource. `url`: /profile/<key>. "
+        "`filter`: its address is looked up by a published filter, at the price of one more engine call per update.",
+        "filter": "The published filter, for `address: filter`, and for `auto` where Campaign takes no keys in URLs.",
+        "unique": "Is the key an identification key, so that Campaign refuses a second record with it? `auto`: found "
+        "out. false: records are looked up before they are inserted.",
         "fields": "Dynamics 365 column: Campaign attribute, or {to, apply_updates, truncate}. Sub-fields with a dot, "
         "as in `location.city`.",
         "replacements": "Column: {Dynamics 365 value: Campaign value}. Choices by number or label, null for an empty "
@@ -77,7 +79,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "field": "Dynamics 365 lookup column, by its logical name.",
         "to": "Campaign link; with `style: join`, the text attribute that takes the parent's key.",
         "table": "The mapped table that it points to.",
-        "style": "`key`: the link is set by the parent's key. `join`: a plain attribute takes it.",
+        "style": "`auto`: found out by reading links back. `key`: the link is set by the parent's key. `pkey`: by the "
+        "parent's own PKey, looked up once per parent. `join`: a plain attribute takes the parent's key.",
         "cardinality": "`one`: waits for its parent. `zero_or_one`: is sent without it if need be.",
     },
     "OptOut": {

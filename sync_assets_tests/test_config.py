@@ -113,7 +113,12 @@ class TestWhatTheFileSays:
     def test_the_defaults_are_those_of_the_contract(self) -> None:
         config = parse_config(HEAD, "f.yaml")
         [contact] = config.tables
-        assert (contact.api, contact.address, contact.filter) == ("profileAndServicesExt", "url", None)
+        assert (contact.api, contact.address, contact.filter, contact.unique) == (
+            "profileAndServicesExt",
+            "auto",
+            None,
+            "auto",
+        )
         assert (contact.apply_deletes, contact.picklists, contact.links, contact.filters) == (False, "labels", (), None)
         assert config.opt_out.direction == "disabled"
         assert config.opt_out.poll_profiles_minutes is None
@@ -208,15 +213,15 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
                 HEAD.replace("    key: externalId\n", ""),
                 "3: `key` is missing in `tables[0]`; write e.g. `key: externalId`",
             ),
-            (table("address: uri"), "7: `address` cannot be `uri`; write url or filter"),
+            (table("address: uri"), "7: `address` cannot be `uri`; write auto, url or filter"),
             (
                 table("address: filter"),
                 "7: `address: filter` needs the published filter; write e.g. `filter: {name: byExternalId, "
                 "parameter: externalId_parameter}`",
             ),
             (
-                table("filter: {name: a, parameter: b}"),
-                "7: `filter` is only for `address: filter`; add `address: filter`, or remove it; rules for rows "
+                table("address: url\n    filter: {name: a, parameter: b}"),
+                "8: `filter` is not used with `address: url`; write `address: auto`, or remove it; rules for rows "
                 "stand in `filters`",
             ),
             (

@@ -206,7 +206,7 @@ class TestLinks:
                 LINK.replace("table: contact", "table: account"),
                 "the link leads to `account`, which is not mapped; map `account` under `tables` or remove the link",
             ),
-            (f"{LINK}, style: keys", "`style` cannot be `keys`; write key or join"),
+            (f"{LINK}, style: keys", "`style` cannot be `keys`; write auto, key, pkey or join"),
             (f"{LINK}, cardinality: 0..1", "`cardinality` cannot be `0..1`; write one or zero_or_one"),
             (
                 LINK.replace("new_contactid", "_new_contactid_value"),
@@ -268,7 +268,7 @@ class TestLinks:
     @pytest.mark.parametrize(
         ("style", "cardinality", "parent", "child", "api", "picklists"),
         product(
-            ("key", "join"),
+            ("auto", "key", "pkey", "join"),
             ("one", "zero_or_one"),
             ("url", "filter"),
             ("url", "filter"),

@@ -70,7 +70,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class LinkField:
-    """A lookup column on its way to a link (`style: key`) or to a plain attribute (`style: join`)."""
+    """A lookup column on its way to a link or to a plain attribute (`style: join`)."""
 
     column: Column
     attribute: Attribute
@@ -113,7 +113,7 @@ class Mapping:
                 field.attribute.path,
                 field.link.table,
                 required=field.link.cardinality == "one",
-                keyed=field.link.style == "key",
+                keyed=field.link.style != "join",
             )
             for field in self.links
         )
@@ -280,16 +280,16 @@ class _Compiler:
             return None
         if column.type != "lookup":
             self._d365.append(f"link `{link.field}`: the column is of type {column.type}; name a lookup column")
-        if link.style == "key" and attribute.type != "link":
+        if link.style != "join" and attribute.type != "link":
             self._campaign.append(f"link `{link.field}`: `{link.to}` is no link; write `style: join` or name a link")
         target = self._targets.get(link.table)
-        if link.style == "key" and attribute.target and target and attribute.target != target:
+        if link.style != "join" and attribute.target and target and attribute.target != target:
             self._campaign.append(
                 f"link `{link.field}`: `{link.to}` leads to {attribute.target}, but {link.table} is mapped to {target};"
                 " name another link"
             )
         if link.style == "join" and attribute.type != "string":
-            self._campaign.append(f"link `{link.field}`: `{link.to}` is no text; write `style: key` or name a text")
+            self._campaign.append(f"link `{link.field}`: `{link.to}` is no text; leave `style` out or name a text")
         return LinkField(column, attribute, link)
 
     def _filter(self) -> tuple[RowFilter | None, list[Column]]:
@@ -358,7 +358,8 @@ def _fingerprint(
         separator = field.separator if field.conversion == "choices" else ""
         parts.append((sorted(field.options), separator, sorted(told, key=str)))
     for link in config.links:
-        parts.append((link.field, link.to, link.table, link.style, link.cardinality))
+        # How a link is sent changes nothing in what was captured.
+        parts.append((link.field, link.to, link.table, "join" if link.style == "join" else "key", link.cardinality))
     if row_filter:
         rules = [(rule.column.name, rule.operator, rule.values) for rule in row_filter.rules]
         parts.append((row_filter.match, rules, row_filter.delete_filtered_out))

@@ -127,10 +127,10 @@ class _Comparison:
 
     async def run(self, state: Rebuild) -> Rebuild:
         for link in self.config.links:
-            if link.style == "key":
+            if link.style != "join":
                 await self._learn(self.runtime.config.table(link.table))
         linked_to = any(
-            link.table == self.config.table and link.style == "key"
+            link.table == self.config.table and link.style != "join"
             for table in self.runtime.config.tables
             for link in table.links
         )

@@ -7,6 +7,7 @@ from typing import Self
 from sync_assets.ledger.captures import Captures
 from sync_assets.ledger.claims import Claims
 from sync_assets.ledger.database import Database
+from sync_assets.ledger.dialect import Dialect
 from sync_assets.ledger.holds import Holds
 from sync_assets.ledger.migrate import migrate
 from sync_assets.ledger.opt_out_files import OptOutFiles
@@ -26,7 +27,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Ledger(Captures, Claims, Holds, OptOuts, OptOutFiles, Rebuilds, Replays, Reports, Waiting):
+class Ledger(Captures, Claims, Dialect, Holds, OptOuts, OptOutFiles, Rebuilds, Replays, Reports, Waiting):
     """What every record should be in Campaign, what Campaign acknowledged, and where each feed stands.
 
     Threads may share one. Any number of processes may have the same ledger open; their clocks should agree to

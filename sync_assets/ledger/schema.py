@@ -281,3 +281,13 @@ known_type = sa.Table(
     sa.Column("name", NAME, primary_key=True),
     sa.Column("type", sa.Text, nullable=False),
 )
+
+# How this Campaign was found to behave, see dialect.py.
+dialect = sa.Table(
+    "sync_dialect",
+    metadata,
+    sa.Column("resource", NAME, primary_key=True),  # of Campaign
+    sa.Column("premise", NAME, primary_key=True),  # dialect.Premise, for a link with its attribute behind a colon
+    sa.Column("found", sa.Text, nullable=False),
+    sa.Column("found_at", sa.BigInteger, nullable=False),
+)

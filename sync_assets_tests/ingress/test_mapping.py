@@ -148,7 +148,7 @@ class TestWhatStandsAgainstIt:
         assert mapping({"lastname": "cusText"}, links=[link]).links[0].column.name == "companyid"
         wrong = [
             ({"to": "cusText"}, "is no link; write `style: join` or name a link"),
-            ({"style": "join"}, "is no text; write `style: key` or name a text"),
+            ({"style": "join"}, "is no text; leave `style` out or name a text"),
             ({"field": "lastname"}, "the column is of type string; name a lookup column"),
             ({"field": "compnyid"}, "did you mean `companyid`?"),
         ]
