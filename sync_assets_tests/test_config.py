@@ -220,7 +220,7 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
                 "parameter: externalId_parameter}`",
             ),
             (
-                table("address: url\n    filter: {name: a, parameter: b}"),
+                table("address: url\nfilter: {name: a, parameter: b}"),
                 "8: `filter` is not used with `address: url`; write `address: auto`, or remove it; rules for rows "
                 "stand in `filters`",
             ),
