@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from sync_assets.config_file import load_config
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress.parent_keys import ParentKeys
 from sync_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Runtime:
     warnings: list[str] = field(default_factory=list[str])
     notes: list[str] = field(default_factory=list[str])
     progress: Callable[[str, int], None] = lambda what, records: None
+    parent_keys: ParentKeys = field(default_factory=ParentKeys)
     _ledger: Ledger | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

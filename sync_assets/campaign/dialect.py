@@ -17,7 +17,7 @@ import msgspec
 from sync_assets.http import RETRY_STATUS, Answer
 
 Operation = Literal["insert", "update", "delete", "read"]
-Kind = Literal["done", "exists_already", "missing", "refused", "transient", "denied"]
+Kind = Literal["done", "unproven", "exists_already", "missing", "refused", "transient", "denied"]
 
 REASON_LENGTH = 300
 BOILERPLATE = "RST-360011 An error has occurred - please contact your administrator."
@@ -25,9 +25,11 @@ BOILERPLATE = "RST-360011 An error has occurred - please contact your administra
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What an answer means. `reason`: Campaign's words in one line, not yet redacted.
+    """What an answer means. `reason`: Campaign's words in one line, not yet redacted. `pkey`: of the record that the
+    answer to a write names.
 
     done            the record is as we asked
+    unproven        a 2xx that is not the engine's own answer to such a request: its outcome is unknown
     exists_already  an insert met a key that is taken: our own record, or a unique attribute of another one
     missing         no record with the key in the URL
     refused         never for this record as it is: repeating does not help
@@ -37,12 +39,13 @@ class Verdict:
 
     kind: Kind
     reason: str = ""
+    pkey: str = ""
 
 
 def verdict(answer: Answer, operation: Operation, key: str = "") -> Verdict:
     """Reads an answer. `key`: the record's key or PKey in the URL, to tell its absence from that of a link's target."""
     if 200 <= answer.status < 300:
-        return _success(answer)
+        return _success(answer, operation)
     if 300 <= answer.status < 400:
         return Verdict("denied", f"Campaign's address answers with a redirect ({answer.status}); check CAMPAIGN_URL.")
     reason = words(answer)
@@ -57,7 +60,7 @@ def _kind(said: str, operation: Operation, key: str) -> Kind:
     """What the engine's own words mean. Words that we do not know are worth a few more tries."""
     if operation == "insert" and _EXISTS.search(said):
         return "exists_already"
-    if _NOT_FOUND.search(said):
+    if _NOT_FOUND.search(said) or _NOT_A_PKEY.search(said):
         # The same words stand for a link's target in the body that does not exist (section 5, Errors).
         return "missing" if operation != "insert" and key and key in said else "refused"
     if _PERMANENT.search(said) and not _PASSING.search(said):
@@ -67,6 +70,7 @@ def _kind(said: str, operation: Operation, key: str) -> Kind:
 
 _EXISTS = re.compile(r"already exists|duplicate key value")
 _NOT_FOUND = re.compile(r"unable to find document")
+_NOT_A_PKEY = re.compile(r"unable to parse expression '@id ?= ?@")  # a key in the URL where only a PKey is taken
 _PASSING = re.compile(
     r"deadlock|could not serialize|statement timeout|too many (clients|connections)|connection (lost|closed)"
 )
@@ -98,11 +102,52 @@ def words(answer: Answer) -> str:
     return " ".join(lines)[:4000] or f"status {answer.status} without a word"
 
 
-def _success(answer: Answer) -> Verdict:
-    """A record, or nothing at all; a page of some proxy with status 200 must not pass for an acknowledgement."""
-    if not answer.body.strip() or answer.body.lstrip()[:1] == b"{":
-        return Verdict("done")
-    return Verdict("denied", f"status {answer.status}, but not an answer of Campaign; check CAMPAIGN_URL and proxies.")
+class _Written(msgspec.Struct):
+    """What every answer of the engine to a POST or PATCH has: the whole record, or its PKey and href."""
+
+    pkey: str = msgspec.field(default="", name="PKey")
+
+
+_WRITTEN = msgspec.json.Decoder(_Written)
+
+
+def _success(answer: Answer, operation: Operation) -> Verdict:
+    """Only the engine's own answer acknowledges: a gateway in maintenance says 200 as well. Of a delete the answer
+    proves little, see `records.Records.delete`."""
+    body = answer.body.strip()
+    if operation == "delete":
+        return Verdict("done") if not body or _written(body).pkey else _unproven(answer)
+    if operation == "read":
+        return Verdict("done") if _is_object(body) else _unproven(answer)
+    pkey = _written(body).pkey
+    return Verdict("done", pkey=pkey) if pkey else _unproven(answer)
+
+
+def _written(body: bytes) -> _Written:
+    try:
+        return _WRITTEN.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _Written()
+
+
+def _is_object(body: bytes) -> bool:
+    """Is it a record, a list, a count or a description? An object that only has a message or an error is none."""
+    try:
+        told = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return not told or not told.keys() <= _NOTICE
+
+
+_NOTICE = frozenset({"message", "error", "error_code", "error_description", "code", "status", "title", "detail"})
+"""Members of what gateways and proxies say instead of an answer."""
+
+
+def _unproven(answer: Answer) -> Verdict:
+    return Verdict(
+        "unproven",
+        f"status {answer.status}, but not an answer of Campaign; if it stays so, check CAMPAIGN_URL and proxies.",
+    )
 
 
 def _gateway_json(answer: Answer) -> str:

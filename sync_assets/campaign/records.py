@@ -1,33 +1,34 @@
 """The records of one resource, addressed by the key that we gave them.
 
 Every method returns the dialect's `Verdict`; they raise only what says nothing about the record: no connection, no
-answer, no access (`Endpoint.send`). Source: campaign-standard-api.md sections 4 and 5.
+answer, no access (`Endpoint.send`), and OutcomeUnknown for a 2xx that is not the engine's own answer. How a record is
+addressed is found out on the way (`addressing.py`): a key that Campaign does not take costs a look-up by the filter.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
+from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE, Addressing, Filter
 from sync_assets.campaign.client import CallCounter, CampaignClient
-from sync_assets.campaign.dialect import Verdict, verdict
-from sync_assets.http import Guard, Observer
+from sync_assets.campaign.dialect import Operation, Verdict, verdict
+from sync_assets.http import Answer, Guard, Observer, OutcomeUnknown
+
+__all__ = ["Addressing", "Filter", "Records", "counted"]
+
+DELETES_TRUSTED = 50
+"""Deletes answered alike that are believed after one of them was seen to be done; then another one is looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """A published filter on the key, and the query parameter that takes the value."""
-
-    name: str
-    parameter: str
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Records:
     """`key`: the attribute that holds our id. `filter`: look records up by it; None: the key stands in the URL.
+    `addressing`: in place of `filter`, what is known of the resource and learnt on the way.
 
     `observer` is told of every single request, besides the client's own counter.
     """
@@ -38,65 +39,168 @@ class Records:
     key: str
     filter: Filter | None = None
     observer: Observer | None = None
+    addressing: Addressing = field(default=None)  # pyright: ignore[reportAssignmentType] - see __post_init__
     _path: str = field(init=False)
+    _trusted: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_path", f"{self.api}/{self.resource}")
+        self._path = f"{self.api}/{self.resource}"
+        if self.addressing is None:
+            self.addressing = Addressing("filter" if self.filter else "url", self.filter)
 
     async def insert(self, body: bytes, guard: Guard | None = None) -> Verdict:
-        """POST. Raises OutcomeUnknown if the answer is lost: then the record may be there."""
+        """POST. Raises OutcomeUnknown if the answer is lost, or is not the record: then it may be there."""
         answer = await self.client.call("insert", self._path, body, guard=guard, observer=self.observer)
-        return verdict(answer, "insert")
+        return _proven(verdict(answer, "insert"), answer)
 
     async def update(self, key: str, body: bytes, guard: Guard | None = None) -> Verdict:
-        """PATCH; with a filter the record is looked up first, which is one read more."""
-        address, name = f"{self._path}/{quote(key, safe='')}", key
-        if self.filter:
-            found = await self._look_up(key, guard)
+        """PATCH. One call where Campaign takes the key, else the record is looked up first, which is one read more."""
+        addressing = self.addressing
+        if addressing.key_in_url is not False:
+            said = await self._write("update", self._address(key), key, body, guard)
+            if said.kind == "done":
+                addressing.found_by_key()
+            if not (addressing.falls_back and said.kind in ("missing", "refused")):
+                return said
+            found = await self._by_filter(key, guard)
             if isinstance(found, Verdict):
-                return found
-            address, name = found
-        answer = await self.client.call("update", address, body, guard=guard, observer=self.observer)
-        return verdict(answer, "update", name)
+                return said if found.kind == "missing" else found
+            if said.kind == "missing":
+                addressing.not_by_key()
+        else:
+            found = await self.find(key, guard)
+        located = self._located(found)
+        if isinstance(located, Verdict):
+            return located
+        address, name = located
+        return await self._write("update", address, name, body, guard)
+
+    async def update_links(self, pkey: str, links: Mapping[str, str], guard: Guard | None = None) -> Verdict:
+        """PATCH of links alone (attribute -> PKey of the parent), on a record that an answer has just named."""
+        body = msgspec.json.encode({attribute: {"PKey": parent} for attribute, parent in links.items()})
+        return await self._write("update", self._address(pkey), pkey, body, guard)
 
     async def delete(self, key: str, guard: Guard | None = None) -> Verdict:
-        """DELETE wants the server's own id (section 5), so the record is looked up first: one read and one delete."""
-        found = await self._look_up(key, guard)
-        if isinstance(found, Verdict):
-            return found
-        address, name = found
-        answer = await self.client.call("delete", address, guard=guard, observer=self.observer)
-        return verdict(answer, "delete", name)
+        """DELETE. One call where Campaign takes the key for it, else the record is looked up first.
+
+        No source says that a DELETE takes a key, and what another attribute identifies must not go. So the first record
+        is looked up, and carries our key, before the key is tried. The answer has no content and proves nothing by
+        itself: the first one of its form is verified by a read, and so is one in DELETES_TRUSTED later on. Raises
+        OutcomeUnknown if the record is still there.
+        """
+        addressing = self.addressing
+        if addressing.key_in_delete:
+            said = await self._delete_at(self._address(key), key, key, guard)
+            if said.kind != "refused":
+                return said
+        located = self._located(await self.find(key, guard))
+        if isinstance(located, Verdict):
+            return located
+        if addressing.key_in_delete is None:
+            said = await self._delete_at(self._address(key), key, key, guard)
+            if said.kind not in ("missing", "refused"):
+                if said.kind == "done":
+                    addressing.note(KEY_IN_DELETE, "yes")
+                return said
+            addressing.note(KEY_IN_DELETE, "no")
+        address, name = located
+        return await self._delete_at(address, name, key, guard)
+
+    async def _delete_at(self, address: str, name: str, key: str, guard: Guard | None) -> Verdict:
+        answer = await self._send("delete", address, None, guard)
+        said = verdict(answer, "delete", name)
+        if said.kind in ("done", "unproven"):
+            await self._see_it_gone(answer, key, guard)
+            return Verdict("done")
+        return said
 
     async def find(self, key: str, guard: Guard | None = None) -> dict[str, Any] | Verdict:
         """The record that carries our key, or why there is none (`missing`, ...)."""
-        if self.filter:
-            found = await self._filtered(self.filter, key, guard)
-        else:
-            path = f"{self._path}/{quote(key, safe='')}"
-            answer = await self.client.call("read", path, guard=guard, observer=self.observer)
-            read = verdict(answer, "read", key)
-            found = read if read.kind != "done" else _decoded(answer.body)
-        if isinstance(found, dict) and not _same(found.get(self.key), key):
-            return Verdict(
+        addressing = self.addressing
+        if addressing.key_in_url is False:
+            return await self._by_filter(key, guard)
+        answer = await self._send("read", self._address(key), None, guard)
+        read = _proven(verdict(answer, "read", key), answer)
+        found = read if read.kind != "done" else _decoded(answer.body)
+        if isinstance(found, dict):
+            if not found.get("PKey"):
+                raise _not_an_answer(answer)
+            if _same(found.get(self.key), key):
+                addressing.found_by_key()
+                return found
+            found = Verdict(
                 "refused",
                 f"Campaign found a record under this key whose {self.key} is another one: "
                 f"is {self.key} the identification key of {self.resource}?",
             )
-        return found
+        if not (addressing.falls_back and found.kind in ("missing", "refused")):
+            return found
+        filtered = await self._by_filter(key, guard)
+        if isinstance(filtered, dict):
+            addressing.not_by_key()
+        return filtered
+
+    async def read(self, pkey: str, guard: Guard | None = None) -> dict[str, Any] | Verdict:
+        """The record with a PKey of Campaign's own, as one of its answers has just named it."""
+        answer = await self._send("read", f"{self._path}/{quote(pkey, safe='')}", None, guard)
+        read = _proven(verdict(answer, "read", pkey), answer)
+        return read if read.kind != "done" else _decoded(answer.body)
+
+    async def answers(self, guard: Guard | None = None) -> bool:
+        """Does the engine answer a read at all? Costs one call. Raises what `find` raises."""
+        answer = await self._send("read", f"{self._path}?_lineCount=1", None, guard)
+        page = _decoded(answer.body) if verdict(answer, "read").kind == "done" else None
+        return isinstance(page, dict) and isinstance(page.get("content"), list)
+
+    def _address(self, key: str) -> str:
+        return f"{self._path}/{quote(key, safe='')}"
+
+    async def _send(self, operation: Operation, address: str, body: bytes | None, guard: Guard | None) -> Answer:
+        return await self.client.call(operation, address, body, guard=guard, observer=self.observer)
+
+    async def _write(self, operation: Operation, address: str, name: str, body: bytes, guard: Guard | None) -> Verdict:
+        answer = await self._send(operation, address, body, guard)
+        return _proven(verdict(answer, operation, name), answer)
+
+    async def _see_it_gone(self, answer: Answer, key: str, guard: Guard | None) -> None:
+        """Raises OutcomeUnknown if the record is found after Campaign has answered a DELETE."""
+        form = f"{answer.status} {answer.headers.get('content-type', '-')}"
+        plain = not answer.body.strip()
+        if plain and self.addressing.found.get(DELETE_ANSWER) == form and self._trusted < DELETES_TRUSTED:
+            self._trusted += 1
+            return
+        found = await self.find(key, guard)
+        if isinstance(found, Verdict) and found.kind == "missing":
+            self._trusted = 0
+            if plain:
+                self.addressing.note(DELETE_ANSWER, form)
+            return
+        self.addressing.found.pop(DELETE_ANSWER, None)
+        raise OutcomeUnknown(f"Campaign answered {answer.status} to a delete, and the record is still there.")
+
+    async def _by_filter(self, key: str, guard: Guard | None) -> dict[str, Any] | Verdict:
+        if self.addressing.filter is None:
+            return Verdict(
+                "refused",
+                f"Campaign does not find records of {self.resource} by {self.key} in the URL. Publish a filter on "
+                f"{self.key} and name it in `filter`, or make {self.key} an identification key.",
+            )
+        return await self._filtered(self.addressing.filter, key, guard)
 
     async def _filtered(self, given: Filter, key: str, guard: Guard | None) -> dict[str, Any] | Verdict:
         """Only records that carry our key count: an unknown parameter is ignored and would find all (section 4)."""
         path = f"{self._path}/{given.name}?{given.parameter}={quote(key, safe='')}&_lineCount=5"
         answer = await self.client.call("read", path, guard=guard, observer=self.observer)
-        read = verdict(answer, "read", given.name)
+        read = _proven(verdict(answer, "read", given.name), answer)
         if read.kind == "missing":
             return Verdict("denied", f"Campaign has no filter {given.name} on {self.resource}: publish it.")
         if read.kind != "done":
             return read
         page = _decoded(answer.body)
         content = page.get("content") if isinstance(page, dict) else None
-        listed = [record for record in content if isinstance(record, dict)] if isinstance(content, list) else []
+        if not isinstance(content, list):
+            raise _not_an_answer(answer)
+        listed = [record for record in content if isinstance(record, dict)]
         ours = [record for record in listed if _same(record.get(self.key), key)]
         if listed and not ours:
             return Verdict(
@@ -108,9 +212,8 @@ class Records:
             return Verdict("refused", f"More than one {self.resource} of Campaign carries this {self.key}.")
         return ours[0] if ours else Verdict("missing", f"no {self.resource} with this {self.key}")
 
-    async def _look_up(self, key: str, guard: Guard | None) -> tuple[str, str] | Verdict:
-        """Where the record is to be addressed, and the name under which the server would miss it."""
-        found = await self.find(key, guard)
+    def _located(self, found: dict[str, Any] | Verdict) -> tuple[str, str] | Verdict:
+        """Where a record that was found is to be addressed, and the name under which the server would miss it."""
         if isinstance(found, Verdict):
             return found
         pkey = str(found.get("PKey") or "")
@@ -118,6 +221,19 @@ class Records:
         if not address:
             return Verdict("refused", f"Campaign's answer for {self.resource} has neither PKey nor href.")
         return address, pkey or address.rpartition("/")[2]
+
+
+def _proven(said: Verdict, answer: Answer) -> Verdict:
+    if said.kind == "unproven":
+        raise _not_an_answer(answer)
+    return said
+
+
+def _not_an_answer(answer: Answer) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"Campaign's address answers {answer.status}, but not as Campaign does.",
+        "If it stays so, check CAMPAIGN_URL and the proxies on the way. Nothing is lost.",
+    )
 
 
 def counted(calls: CallCounter) -> Observer:

@@ -19,7 +19,6 @@ import msgspec
 
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import Verdict, redact
-from sync_assets.campaign.records import Records
 from sync_assets.config import TableConfig
 from sync_assets.d365.client import DataverseClient
 from sync_assets.d365.pages import PageParser
@@ -85,7 +84,8 @@ async def drift(runtime: Runtime, config: TableConfig, *, sample: int = SAMPLE, 
         try:
             sent = await _sent(ledger, d365, ready, ids[:wanted])
             result.moved = min(len(ids), wanted) - len(sent)
-            await _compare(campaign, config, ready, sent, result)
+            known = await asyncio.to_thread(ledger.dialect, config.resource)
+            await _compare(campaign, config, ready, sent, result, known)
         finally:
             calls = campaign.calls.take()
             counts = {(config.table, kind): count for kind, count in calls.items()}
@@ -108,9 +108,16 @@ async def _sent(ledger: Ledger, client: DataverseClient, ready: Ready, ids: list
     return {id_: (hash_, members) for id_, (hash_, members) in sent.items() if acked.get(id_) == hash_}
 
 
-async def _compare(campaign: CampaignClient, config: TableConfig, ready: Ready, sent: Sent, result: Drift) -> None:
+async def _compare(
+    campaign: CampaignClient,
+    config: TableConfig,
+    ready: Ready,
+    sent: Sent,
+    result: Drift,
+    known: ABCMapping[str, str],
+) -> None:
     target = Target.of(config)
-    records = Records(campaign, target.api, target.resource, target.key, target.filter)
+    records = target.records(campaign, known)
     free = asyncio.Semaphore(AT_ONCE)
     different: defaultdict[str, list[str]] = defaultdict(list)
 

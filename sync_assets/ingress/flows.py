@@ -85,13 +85,14 @@ async def push_table(
         result = await push(
             ledger,
             campaign,
-            Target.of(config, carried(runtime.config, config.table)),
+            Target.linked(runtime.config, config, resource),
             owner=worker_id(),
             days=days,
             concurrency=runtime.config.guardrails.concurrency,
             calls_left=lambda: runtime.calls_left,
             progress=lambda done: runtime.progress(f"sending {config.table}", done),
             seconds=seconds,
+            parent_keys=runtime.parent_keys,
         )
         runtime.calls.update(result.calls)
         return Pushed(resource, findings, result)

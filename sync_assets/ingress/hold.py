@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +17,6 @@ import msgspec
 
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import Verdict, redact
-from sync_assets.campaign.records import Records
 from sync_assets.config import Link, TableConfig
 from sync_assets.d365.client import DataverseClient
 from sync_assets.d365.metadata import Table
@@ -155,7 +154,8 @@ async def _ask_campaign(
         for config in tables:
             try:
                 if known[config.table]:
-                    await _records(answer, client, config, sorted(known[config.table]))
+                    found = await asyncio.to_thread(ledger.dialect, config.resource)
+                    await _records(answer, client, config, sorted(known[config.table]), found)
             finally:
                 calls = client.calls.take()
                 counts = {(config.table, kind): count for kind, count in calls.items()}
@@ -163,9 +163,11 @@ async def _ask_campaign(
                 runtime.calls.update(calls)
 
 
-async def _records(answer: Answer, client: CampaignClient, config: TableConfig, ids: Sequence[str]) -> None:
+async def _records(
+    answer: Answer, client: CampaignClient, config: TableConfig, ids: Sequence[str], addressing: Mapping[str, str]
+) -> None:
     target = Target.of(config)
-    records = Records(client, target.api, target.resource, target.key, target.filter)
+    records = target.records(client, addressing)
     free = asyncio.Semaphore(AT_ONCE)
     found: list[str] = []
     said: dict[str, int] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import date
@@ -79,6 +79,14 @@ class Holding:
         """Ids of some other records of the table that Campaign acknowledged."""
         ids = await self._call(self._ledger.sample_settled, self._table, OTHERS + 1, len(id))
         return [other for other in ids if other != id][:OTHERS]
+
+    async def dialect(self, resource: str) -> dict[str, str]:
+        """What was found out about a resource of Campaign's."""
+        return await self._call(self._ledger.dialect, resource)
+
+    async def note_dialect(self, resource: str, found: Mapping[str, str]) -> None:
+        """Remembers more of it."""
+        await self._call(self._ledger.note_dialect, resource, found)
 
     def leases_last(self) -> bool:
         """Whether a request that leaves now has a third of the lease left to end in, by either clock."""

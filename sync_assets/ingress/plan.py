@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from urllib.parse import unquote
 
 import msgspec
 
@@ -19,6 +20,8 @@ from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records, counted
 from sync_assets.http import Answer, Guard, Observer
 from sync_assets.ingress.delivery import Delivery, deliver, outcome
+from sync_assets.ingress.links import Links
+from sync_assets.ingress.parent_keys import ParentKeys
 from sync_assets.ingress.target import Target
 from sync_assets.ingress.workers import worker_id
 from sync_assets.ledger import Claimed, Ledger, Outcome
@@ -52,6 +55,7 @@ class Rehearsal:
     """
 
     target: Target
+    parent_keys: ParentKeys = field(default_factory=ParentKeys)
     inserted: int = 0
     updated: int = 0
     deleted: int = 0
@@ -59,6 +63,8 @@ class Rehearsal:
     uncertain: int = 0
     calls: Counter[str] = field(default_factory=Counter[str])
     settled: Marks = field(default_factory=Marks)
+    _records: dict[str, Records] = field(default_factory=dict[str, Records])
+    _links: Links | None = None
 
     async def push(
         self, ledger: Ledger, days: tuple[date, date] | None = None, progress: Callable[[int], None] | None = None
@@ -68,9 +74,17 @@ class Rehearsal:
         days: only records of these days, both included.
         """
         owner, calls, total = worker_id(), CallCounter(), 0
-        client = _SaysYes(self.target.key)
         target = self.target
-        records = Records(client, target.api, target.resource, target.key, target.filter, counted(calls))
+        client = _SaysYes({one.resource: one.key for one in (target, *target.parents)})
+        if not self._records:
+            for one in (target, *target.parents):
+                found = await asyncio.to_thread(ledger.dialect, one.resource)
+                self._records[one.resource] = one.records(client, found)
+            parents = {one.resource: self._records[one.resource] for one in target.parents}
+            self._links = Links(target.links, parents, self.parent_keys) if target.links else None
+        for records in self._records.values():
+            records.client, records.observer = client, counted(calls)
+        records = self._records[target.resource]
         while claimed := await asyncio.to_thread(
             ledger.claim,
             target.table,
@@ -82,8 +96,8 @@ class Rehearsal:
         ):
             outcomes: list[Outcome] = []
             for record in claimed:
-                client.held = record.id
-                delivery = await deliver(record, records, _unguarded, _key_works)
+                client.links = {link.attribute: link.id for link in record.links if link.keyed}
+                delivery = await deliver(record, records, _unguarded, _key_works, self._links)
                 self._note(record, delivery)
                 outcomes.append(outcome(record, delivery))
             await asyncio.to_thread(ledger.settle, owner, outcomes)
@@ -98,6 +112,8 @@ class Rehearsal:
         return self.inserted + self.updated + self.deleted
 
     def _note(self, record: Claimed, delivery: Delivery) -> None:
+        if self.target.is_parent and delivery.pkey:
+            self.parent_keys.remember(self.target.resource, record.id, delivery.pkey)
         if delivery.deed:
             setattr(self, delivery.deed, getattr(self, delivery.deed) + 1)
         else:
@@ -111,11 +127,13 @@ async def _key_works(records: Records, id: str) -> bool:
 
 
 class _SaysYes(CampaignClient):
-    """In the place of Campaign. `held`: the id of the record that it is asked about next, and says to hold."""
+    """In the place of Campaign: it holds every record that it is asked about, under a PKey made of our id, but the one
+    that was deleted last. `keys`: the key attribute of each resource; `links`: those of the record that is sent."""
 
-    def __init__(self, key: str) -> None:
-        self._key = key
-        self.held = ""
+    def __init__(self, keys: Mapping[str, str]) -> None:
+        self._keys = keys
+        self.links: dict[str, str | None] = {}
+        self._deleted = ""
 
     async def call(
         self,
@@ -128,9 +146,22 @@ class _SaysYes(CampaignClient):
     ) -> Answer:
         if observer:
             observer(operation, 200, 0.0)
-        record = {"PKey": self.held, self._key: self.held}
-        told = {**record, "content": [record]} if operation == "read" else {}
-        return Answer(200, {}, msgspec.json.encode(told))
+        place, _, query = path.partition("?")
+        _, resource, *named = place.split("/")
+        key = self._keys[resource]
+        if operation == "insert":
+            id_ = str(msgspec.json.decode(body or b"{}")[key])
+        else:  # a look-up by a filter has the id behind the filter's parameter
+            id_ = unquote(query.partition("=")[2].partition("&")[0] if query else named[0]).removeprefix("@")
+        if operation == "delete":
+            self._deleted = id_
+            return Answer(204, {}, b"")
+        if id_ == self._deleted and operation == "read":
+            absent = Answer(404, {}, f"Unable to find document with path '{resource}' from key '{id_}'".encode())
+            return Answer(200, {}, b'{"content":[]}') if query else absent
+        links = {name: to and {"PKey": f"@{to}"} for name, to in self.links.items()}
+        record = {**links, "PKey": f"@{id_}", key: id_}
+        return Answer(200, {}, msgspec.json.encode({"content": [record]} if query else record))
 
 
 def _unguarded() -> None: ...

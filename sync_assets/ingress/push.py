@@ -14,14 +14,17 @@ from contextlib import suppress
 from datetime import date
 from typing import TYPE_CHECKING
 
+from sync_assets.campaign.addressing import KEY, Addressing
 from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.dialect import Verdict
 from sync_assets.campaign.records import Records
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http import HttpError, NotSent, NotTrusted, OutcomeUnknown, Unavailable
+from sync_assets.http import HttpError, NotSent, NotTrusted, Observer, OutcomeUnknown, Unavailable
 from sync_assets.ingress.concurrency import Gate, Latencies, Limiter
-from sync_assets.ingress.delivery import WAITS, Delivery, Denied, deliver, outcome
+from sync_assets.ingress.delivery import WAITS, Delivery, Denied, StillUnknown, deliver, outcome
 from sync_assets.ingress.holding import Holding
+from sync_assets.ingress.links import LinkNotKept, Links
+from sync_assets.ingress.parent_keys import ParentKeys
 from sync_assets.ingress.target import PushResult, Target
 from sync_assets.ledger.model import Claimed
 
@@ -39,8 +42,12 @@ GRACE = 5.0
 """Seconds that requests in flight get to end when a push is stopped."""
 LAST_ANSWERS = 60.0
 """The same when its time is up: none is to be in doubt for that."""
-HOPELESS = 30
-"""Records in a row that Campaign fails on, with none in between that it takes, until we leave it alone."""
+FAILING = 30
+"""Records in a row that Campaign fails on, with none in between that it takes, until it is asked whether it works."""
+WORKING_SECONDS = 5.0
+"""How long the answer to that is believed."""
+LOOK_AGAIN_SECONDS = 10.0
+"""After a lost insert of a record that is not found: until it is looked for once more."""
 
 CallsLeft = Callable[[], int | None]
 
@@ -61,6 +68,7 @@ async def push(
     progress: Callable[[int], None] | None = None,
     stop: asyncio.Event | None = None,
     seconds: float | None = None,
+    parent_keys: ParentKeys | None = None,
 ) -> PushResult:
     """Sends what is pending of a table until nothing more can be sent now.
 
@@ -68,12 +76,13 @@ async def push(
     calls_left: engine calls that may still be made as the ledger counts them, None without a limit; asked again each
     time that calls were counted there, since other pushes draw on the same budget.
     progress: told now and then how many records are done or refused. stop: set it to end early. seconds: after these
-    no further request is sent, and the push ends without `stopped`.
+    no further request is sent, and the push ends without `stopped`. parent_keys: of this process, if it has any.
     An unreachable, refusing or throttling Campaign ends the push with `stopped`, too, and does not raise; a ledger that
     fails does (LedgerError).
     """
     holding = Holding(ledger, target.table, owner, lease_seconds, days, target.opt_outs)
-    return await _Push(holding, client, target, concurrency, calls_left, progress).run(stop, seconds)
+    keys = ParentKeys() if parent_keys is None else parent_keys
+    return await _Push(holding, client, target, concurrency, calls_left, progress, keys).run(stop, seconds)
 
 
 class _Stopped(Exception):
@@ -89,7 +98,9 @@ class _Push:
         concurrency: int,
         calls_left: CallsLeft,
         progress: Callable[[int], None] | None,
+        parent_keys: ParentKeys,
     ) -> None:
+        self._parent_keys = parent_keys
         self._holding, self._client, self._target = holding, client, target
         self._calls_left, self._progress = calls_left, progress
         self._allowed: int | None = None  # calls that this push may make in all
@@ -108,12 +119,18 @@ class _Push:
         self._asking = asyncio.Lock()
         self._found_by_key: bool | None = None  # None: not asked yet
         self._failing = 0  # records in a row that Campaign failed on
+        self._addressing: dict[str, Addressing] = {}  # by resource
+        self._links: Links | None = None
+        self._working = asyncio.Lock()
+        self._worked_at = -WORKING_SECONDS  # when Campaign was last asked whether it works
+        self._works = True
         self._good_at = time.monotonic()  # when Campaign last took or refused a record
 
     # --- the whole ----------------------------------------------------------------------------------------------------
 
     async def run(self, stop: asyncio.Event | None, seconds: float | None) -> PushResult:
         started = time.monotonic()
+        await self._prepare()
         self._tell()
         feeder = asyncio.create_task(self._feed())
         workers = [asyncio.create_task(self._work()) for _ in range(self._concurrency)]
@@ -138,6 +155,28 @@ class _Push:
         result.peak, result.put_off = self._gate.peak, len(self._put_off)
         return result
 
+    async def _prepare(self) -> None:
+        """What was found out about the resources before."""
+        for target in (self._target, *self._target.parents):
+            found = await self._holding.dialect(target.resource)
+            self._addressing[target.resource] = Addressing.of(
+                target.address, target.filter, target.unique, target.key, found
+            )
+        if self._target.links:
+            parents = {one.resource: self._records(one, self._observe) for one in self._target.parents}
+            self._links = Links(self._target.links, parents, self._parent_keys)
+
+    def _records(self, target: Target, observe: Observer) -> Records:
+        addressing = self._addressing[target.resource]
+        return Records(self._client, target.api, target.resource, target.key, observer=observe, addressing=addressing)
+
+    async def _remember(self) -> None:
+        """Stores what was found out on the way."""
+        for resource, addressing in self._addressing.items():
+            if len(addressing.news) > (KEY in addressing.news):  # more than which key they are about
+                news, addressing.news = addressing.news, {}
+                await self._holding.note_dialect(resource, news)
+
     async def _wind_up(
         self, feeder: asyncio.Task[None], workers: list[asyncio.Task[None]], helpers: list[asyncio.Task[None]]
     ) -> None:
@@ -154,7 +193,10 @@ class _Push:
         while not self._queue.empty():
             if record := self._queue.get_nowait():
                 self._give_back(record)
-        await self._holding.give_up()
+        try:
+            await self._remember()
+        finally:
+            await self._holding.give_up()
 
     def _stop(self, reason: str) -> None:
         """Ends the push before all is sent; the first reason is the one that is told."""
@@ -230,24 +272,26 @@ class _Push:
             lost = lost or status is None
             self._observe(kind, status, seconds)
 
-        target = self._target
-        records = Records(self._client, target.api, target.resource, target.key, target.filter, observe)
+        records = self._records(self._target, observe)
         while record := await self._queue.get():
             if self._queue.qsize() <= self._low:
                 self._runs_low.set()
             began, lost = time.monotonic(), False
             try:
                 async with self._gate:
-                    delivery = await deliver(record, records, self._guard, self._key_works)
+                    delivery = await deliver(record, records, self._guard, self._key_works, self._links)
             except _Stopped:
                 self._give_back(record, lost=lost)
             except asyncio.CancelledError:
                 self._give_back(record, lost=lost)
                 raise
+            except LinkNotKept as error:
+                self._stop(str(error))
+                self._give_back(record, lost=True)
             except (HttpError, Denied) as error:
-                self._failed(record, error, began, lost=lost)
+                await self._failed(record, error, began, records, lost=lost)
             else:
-                self._delivered(record, delivery)
+                await self._delivered(record, delivery, records)
 
     async def _key_works(self, records: Records, id: str) -> bool:
         """Does Campaign find one of some other records that it acknowledged? Asked once; yes if there is no other."""
@@ -287,19 +331,29 @@ class _Push:
 
     # --- what became of it --------------------------------------------------------------------------------------------
 
-    def _delivered(self, record: Claimed, delivery: Delivery) -> None:
+    async def _delivered(self, record: Claimed, delivery: Delivery, records: Records) -> None:
         result = self._result
+        if delivery.exhausted and not await self._campaign_works(records):
+            self._stop(f"Campaign fails on every request: {delivery.reason}")
+            self._give_back(record)
+            return
+        if self._target.is_parent and delivery.deed == "deleted":
+            self._parent_keys.forget(self._target.resource, record.id)
+        elif self._target.is_parent and delivery.pkey:
+            self._parent_keys.remember(self._target.resource, record.id, delivery.pkey)
         if delivery.result in {"done", "refused"}:
             self._failing, self._good_at = 0, time.monotonic()
         else:
-            self._trouble(record, delivery.reason)
+            await self._trouble(record, delivery.reason, records)
         if delivery.deed:
             setattr(result, delivery.deed, getattr(result, delivery.deed) + 1)
         elif delivery.result == "refused":
             result.refused += 1
         self._close(record, delivery)
 
-    def _failed(self, record: Claimed, error: SyncAssetsError, began: float, *, lost: bool) -> None:
+    async def _failed(
+        self, record: Claimed, error: SyncAssetsError, began: float, records: Records, *, lost: bool
+    ) -> None:
         """No answer about the record. The push ends if our patience is spent and nobody else fares better."""
         unanswered = isinstance(error, OutcomeUnknown)
         passing = unanswered or (isinstance(error, NotSent | Unavailable) and not isinstance(error, NotTrusted))
@@ -312,18 +366,36 @@ class _Push:
         elif not unanswered:
             self._close(record, Delivery("unknown" if lost else "later", reason=str(error), wait=LINGER))
         elif record.attempts < len(WAITS):
-            self._trouble(record, str(error))
-            self._close(record, Delivery("unknown", reason=str(error), wait=WAITS[record.attempts]))
+            await self._trouble(record, str(error), records)
+            wait = LOOK_AGAIN_SECONDS if isinstance(error, StillUnknown) else WAITS[record.attempts]
+            self._close(record, Delivery("unknown", reason=str(error), wait=wait))
+        elif not await self._campaign_works(records):
+            self._stop(str(error))
+            self._give_back(record, lost=True)
         else:
             self._result.refused += 1
             self._close(record, Delivery("refused", reason=f"Campaign gave no answer, {record.attempts + 1} times."))
 
-    def _trouble(self, record: Claimed, reason: str | None) -> None:
+    async def _trouble(self, record: Claimed, reason: str | None, records: Records) -> None:
         """Campaign failed on a record. Only first tries tell of its state: what is tried again may be bad itself."""
         if record.attempts == 0:
             self._failing += 1
-            if self._failing >= HOPELESS:
+            if self._failing >= FAILING and not await self._campaign_works(records):
                 self._stop(f"Campaign fails on every record: {reason}")
+
+    async def _campaign_works(self, records: Records) -> bool:
+        """Does Campaign answer a read? Then the records are bad that it fails on, and the push goes on. Asked once in
+        WORKING_SECONDS; yes if the push is to end anyway."""
+        async with self._working:
+            if time.monotonic() - self._worked_at >= WORKING_SECONDS:
+                try:
+                    self._works = await records.answers(self._guard)
+                except HttpError:
+                    self._works = False
+                except _Stopped:
+                    return True
+                self._worked_at = time.monotonic()
+            return self._works
 
     def _give_back(self, record: Claimed, *, lost: bool = False) -> None:
         self._result.given_back += 1

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from sync_assets.campaign.records import Filter
+from sync_assets.campaign.addressing import Addressing, Filter, Mode
+from sync_assets.campaign.records import Records
+from sync_assets.ingress.links import LinkTarget
 
 if TYPE_CHECKING:
+    from sync_assets.campaign.client import CampaignClient
+    from sync_assets.campaign.metadata import Resource
     from sync_assets.config import Config, TableConfig
     from sync_assets.config_opt_out import OptOutMapping
+    from sync_assets.http import Observer
 
 CONTACT = "contact"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which records go where. `key`: the attribute that holds our id; `filter`: look records up by it (contract 3).
-    `opt_outs`: attributes that go with a record when it is made."""
+    """Which records go where. `key`: the attribute that holds our id; `address`, `filter`, `unique`: as configured
+    (unique None: found out). `opt_outs`: attributes that go with a record when it is made. `links`: those that are set
+    by a key or a PKey; `parents`: the targets of the resources that they lead to. `is_parent`: others link to it."""
 
     table: str
     resource: str
@@ -28,17 +34,50 @@ class Target:
     key: str = "externalId"
     filter: Filter | None = None
     opt_outs: tuple[str, ...] = ()
+    address: Mode = "auto"
+    unique: bool | None = None
+    links: tuple[LinkTarget, ...] = ()
+    parents: tuple[Target, ...] = ()
+    is_parent: bool = False
 
     @classmethod
     def of(cls, config: TableConfig, opt_outs: Mapping[str, OptOutMapping] = MappingProxyType({})) -> Target:
-        found = (
-            Filter(config.filter.name, config.filter.parameter)
-            if config.address == "filter" and config.filter
-            else None
-        )
+        """Of one table alone: without its links."""
         return cls(
-            config.table, config.resource, config.api, config.key, found, tuple(one.to for one in opt_outs.values())
+            config.table,
+            config.resource,
+            config.api,
+            config.key,
+            Filter(config.filter.name, config.filter.parameter) if config.filter else None,
+            tuple(one.to for one in opt_outs.values()),
+            config.address,
+            None if config.unique == "auto" else config.unique,
         )
+
+    @classmethod
+    def linked(cls, whole: Config, config: TableConfig, resource: Resource | None = None) -> Target:
+        """With its links. resource: the metadata, which may say that a link is needed."""
+        links: list[LinkTarget] = []
+        for link in config.links:
+            if link.style == "join":
+                continue
+            parent = whole.table(link.table)
+            attribute = resource.attributes.get(link.to) if resource else None
+            needed = link.cardinality == "one" or (attribute is not None and attribute.mandatory)
+            links.append(LinkTarget(link.to, parent.table, parent.resource, parent.api, parent.key, link.style, needed))
+        parents = {link.table: cls.of(whole.table(link.table)) for link in links}
+        set_by_key = [link.table for one in whole.tables for link in one.links if link.style != "join"]
+        target = cls.of(config, carried(whole, config.table))
+        return replace(
+            target, links=tuple(links), parents=tuple(parents.values()), is_parent=config.table in set_by_key
+        )
+
+    def records(
+        self, client: CampaignClient, found: Mapping[str, str] = MappingProxyType({}), observer: Observer | None = None
+    ) -> Records:
+        """Its records in Campaign. found: what the ledger remembers of the resource (Ledger.dialect)."""
+        addressing = Addressing.of(self.address, self.filter, self.unique, self.key, found)
+        return Records(client, self.api, self.resource, self.key, observer=observer, addressing=addressing)
 
 
 def carried(config: Config, table: str) -> Mapping[str, OptOutMapping]:

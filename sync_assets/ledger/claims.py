@@ -261,6 +261,9 @@ def claimed(row: Any, links: tuple[LinkTo, ...], opt_outs: tuple[tuple[str, bool
         hash=None if unwanted else row.acked_hash if links_alone else row.desired_hash,
         attempts=row.attempts,
         uncertain=bool(row.uncertain),
-        links=() if unwanted else links,
+        # After a lost answer, and where all is to be sent again, no link counts as held.
+        links=()
+        if unwanted
+        else tuple(link._replace(held=link.held and not (row.uncertain or row.resend)) for link in links),
         opt_outs=() if unwanted else opt_outs,
     )

@@ -76,11 +76,13 @@ class LinkSpec:
 
 
 class LinkTo(NamedTuple):
-    """A link to be sent with a record: the parent's id, or None for no link."""
+    """A link to be sent with a record: the parent's id, or None for no link. held: Campaign's record is known to hold
+    just that."""
 
     attribute: str
     id: str | None
     keyed: bool
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

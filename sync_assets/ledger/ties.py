@@ -123,7 +123,8 @@ class TiedRecords(Room):
         found: dict[int, list[LinkTo]] = defaultdict(list)
         for link in self._links(connection, seqs, "AND held <> 3"):
             to = link.parent_id if link.wanted or not link.keyed else None
-            found[link.seq].append(LinkTo(link.attribute, to, bool(link.keyed)))
+            held = link.held == 1 and to == link.parent_id if to else link.held == 0
+            found[link.seq].append(LinkTo(link.attribute, to, bool(link.keyed), held))
         return {seq: tuple(links) for seq, links in found.items()}
 
     def _links_sent(self, connection: Connection, outcomes: Iterable[Outcome], certain: Sequence[int]) -> None:

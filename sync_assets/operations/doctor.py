@@ -14,7 +14,6 @@ from dataclasses import KW_ONLY, dataclass, replace
 from sync_assets import interruptible
 from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.dialect import Verdict, redact
-from sync_assets.campaign.records import Records
 from sync_assets.campaign.records import counted as counting
 from sync_assets.config import TableConfig
 from sync_assets.d365.client import DataverseClient
@@ -241,7 +240,7 @@ async def _key(runtime: Runtime, config: TableConfig, campaign: CampaignClient) 
     what = f"{config.table}: records are found by {config.key}"
     held = runtime.ledger.one_acknowledged(config.table)
     calls = CallCounter()
-    records = Records(campaign, target.api, target.resource, target.key, target.filter, observer=counting(calls))
+    records = target.records(campaign, runtime.ledger.dialect(target.resource), counting(calls))
     found = await records.find(held or str(uuid.uuid4()))
     cost = f"(asked with {calls.total} engine call{'s' if calls.total > 1 else ''})"
     runtime.ledger.count_calls({(config.table, kind): count for kind, count in calls.take().items()})

@@ -18,9 +18,10 @@ from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.flows import capture_table
 from sync_assets.ingress.guardrails import check_limits
+from sync_assets.ingress.parent_keys import ParentKeys
 from sync_assets.ingress.plan import Rehearsal
 from sync_assets.ingress.preflight import NotReady
-from sync_assets.ingress.target import Target, carried
+from sync_assets.ingress.target import Target
 from sync_assets.ingress.unknown_codes import unknown_codes_warning
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.scratch import scratch_ledger
@@ -70,8 +71,9 @@ class _Plan:
 
     async def run(self) -> Planned:
         tables = self.runtime.config.in_link_order
+        keys = ParentKeys()
         self.rehearsals = {
-            config.table: Rehearsal(Target.of(config, carried(self.runtime.config, config.table))) for config in tables
+            config.table: Rehearsal(Target.linked(self.runtime.config, config), keys) for config in tables
         }
         for config in tables:
             await self._capture_and_push(config)

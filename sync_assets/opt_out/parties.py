@@ -131,7 +131,7 @@ async def ready(runtime: Runtime) -> AsyncIterator[Parties]:
             campaign=campaign,
             table=table,
             columns={column.attribute: column for column in opt_out_columns(config, table)},
-            records=Records(campaign, target.api, target.resource, target.key, target.filter, budget.observe),
+            records=target.records(campaign, await asyncio.to_thread(ledger.dialect, target.resource), budget.observe),
             budget=budget,
             direction=_direction(config),
         )

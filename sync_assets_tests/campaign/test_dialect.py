@@ -45,7 +45,6 @@ def not_found(key: str, path: str = "Profile") -> Answer:
     [
         ("insert", 201, '{"PKey":"@x","firstName":"Ada"}'),
         ("update", 200, '{"PKey":"@x","href":"https://x"}'),
-        ("update", 204, ""),  # Campaign v8, for {}
         ("delete", 200, ""),
         ("delete", 204, ""),
     ],
@@ -54,8 +53,32 @@ def test_done(operation: Operation, status: int, body: str):
     assert verdict(answer(status, body), operation).kind == "done"
 
 
-def test_a_page_with_status_200_is_no_acknowledgement():
-    assert verdict(answer(200, "<html>Please log in</html>", "text/html"), "insert").kind == "denied"
+@pytest.mark.parametrize("operation", ["insert", "update", "delete", "read"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html>Please log in</html>",
+        '{"message":"maintenance"}',
+        '{"error":"x"}',
+        '{"code":"503","message":"x"}',
+        '{"PKey":"@ab',
+        '{"PKey":""}',
+        '{"PKey":7}',
+        "null",
+        "[]",
+        '"@ab"',
+    ],
+)
+def test_a_2xx_that_is_not_the_engines_own_answer_proves_nothing(operation: Operation, body: str):
+    proves = operation == "read" and "PKey" in body and body.endswith("}")  # a record is looked at more closely
+    assert verdict(answer(200, body), operation).kind == ("done" if proves else "unproven")
+
+
+@pytest.mark.parametrize("operation", ["insert", "update", "read"])
+@pytest.mark.parametrize("status", [200, 201, 204])
+def test_an_empty_body_answers_nothing_but_a_delete(operation: Operation, status: int):
+    assert verdict(answer(status), operation).kind == "unproven"
+    assert verdict(answer(status), "delete").kind == "done"
 
 
 def test_a_redirect_is_no_answer_of_campaign():
@@ -172,7 +195,7 @@ def test_words_are_one_line_without_the_opening_that_says_nothing():
     st.sampled_from(["insert", "update", "delete", "read"]),
 )
 def test_every_answer_has_a_verdict(status: int, body: str, operation: Operation):
-    kinds: set[Kind] = {"done", "exists_already", "missing", "refused", "transient", "denied"}
+    kinds: set[Kind] = {"done", "exists_already", "missing", "refused", "transient", "denied", "unproven"}
     assert verdict(answer(status, body), operation, KEY).kind in kinds
     assert "\n" not in verdict(answer(status, body), operation, KEY).reason
 

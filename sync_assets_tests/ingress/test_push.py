@@ -81,7 +81,8 @@ async def test_a_delete_looks_the_record_up_and_deletes_it(bench: Bench):
     gone, *_ = await first_load(bench)
     bench.capture({}, deleted=(gone,))
     result = await bench.push()
-    assert (result.deleted, dict(result.calls)) == (1, calls(read=1, delete=1))
+    # Looked up, not taken by the key, deleted by its PKey, and seen to be gone: what is known from then on
+    assert (result.deleted, dict(result.calls)) == (1, calls(read=2, delete=2))
     assert bench.profiles([gone])[gone] == []
     assert bench.counts().records == 2
 
@@ -91,7 +92,7 @@ async def test_deleting_what_campaign_no_longer_has_is_done(bench: Bench):
     bench.admin.post("/campaign/delete", {"keys": [gone]})
     bench.capture({}, deleted=(gone,))
     result = await bench.push()
-    assert (result.deleted, result.refused, dict(result.calls)) == (1, 0, calls(read=1))
+    assert (result.deleted, result.refused, dict(result.calls)) == (1, 0, calls(read=2))  # is another one found?
     assert bench.counts().records == 2
 
 
@@ -173,7 +174,7 @@ async def test_custom_resources_and_keys_that_need_encoding(bench: Bench):
 
 # --- addressing by a published filter ---
 
-BY_FILTER = Target("contact", "profile", filter=Filter("byExternalId", "externalId_parameter"))
+BY_FILTER = Target("contact", "profile", filter=Filter("byExternalId", "externalId_parameter"), address="filter")
 
 
 async def test_by_filter_an_insert_costs_no_read_and_an_update_one(bench: Bench):
@@ -198,7 +199,7 @@ async def test_a_filter_that_does_not_filter_stops_the_push_before_anything_is_w
     payloads = await first_load(bench)
     bench.capture({id_: payload | {"phone": "1"} for id_, payload in payloads.items()})
     before = bench.admin.dump_campaign()
-    result = await bench.push(Target("contact", "profile", filter=given))
+    result = await bench.push(Target("contact", "profile", filter=given, address="filter"))
     assert result.stopped is not None
     assert complaint in result.stopped
     assert bench.admin.dump_campaign() == before
@@ -252,7 +253,8 @@ async def test_a_bare_error_is_tried_again_a_few_times_with_growing_waits_and_th
     assert "RST-360011" in bench.rejects()[bad].reason
     tries = [_began(entry) for entry in bench.admin.journal("campaign") if entry["key"] == bad]
     waits = [later - earlier for earlier, later in pairwise(tries)]
-    assert len(tries) == 4
+    assert len(tries) == 8  # each time it is looked whether the record is there
+    waits = waits[1::2]
     assert waits == sorted(waits)
     assert waits[0] >= 0.95
     assert waits[-1] >= 8.5
@@ -263,7 +265,7 @@ async def test_a_bare_error_that_passes_is_survived(bench: Bench):
     bench.capture(payloads)
     bench.admin.fault("campaign", "rst", times=5)
     result = await bench.push()
-    assert (result.inserted, result.refused, dict(result.calls)) == (50, 0, calls(insert=55))
+    assert (result.inserted, result.refused, dict(result.calls)) == (50, 0, calls(insert=55, update=5))
 
 
 async def test_a_bare_error_after_the_record_was_written_makes_no_duplicate(bench: Bench):

@@ -1,0 +1,106 @@
+"""How the records of one resource are addressed: by our key in the URL, or by a look-up through a published filter.
+
+Adobe documents keys in URLs for a published identification key of profile only, so `address: auto` believes nothing: it
+tries the key, and remembers what Campaign's own answers showed. Here: what is known of a resource, and what follows.
+Not here: requests (`records.py`), and where findings are kept (`ledger/dialect.py`).
+
+Source: https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/get-started-apis.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Mode = Literal["auto", "url", "filter"]
+
+KEY = "key"
+"""The attribute that the findings are about."""
+KEY_IN_URL = "key_in_url"
+"""Premise: GET and PATCH find a record by our key. yes, no."""
+KEY_IN_DELETE = "key_in_delete"
+"""Premise: DELETE does, too. yes, no."""
+KEY_UNIQUE = "key_unique"
+"""Premise: Campaign refuses a second record with the same key. yes."""
+DELETE_ANSWER = "delete_answer"
+"""The form of the answer to a DELETE after which the record was seen to be gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A published filter on the key, and the query parameter that takes the value."""
+
+    name: str
+    parameter: str
+
+
+@dataclass(slots=True)
+class Addressing:
+    """What is known of a resource. `found`: premise -> finding; `news`: findings that are not stored yet.
+
+    `filter` serves modes `filter`, and `auto` where Campaign does not take the key. `confirmed`: a request by the key
+    found its record since this object was made. `unique`: as configured, None: found out.
+    """
+
+    mode: Mode = "auto"
+    filter: Filter | None = None
+    unique: bool | None = None
+    found: dict[str, str] = field(default_factory=dict[str, str])
+    news: dict[str, str] = field(default_factory=dict[str, str])
+    confirmed: bool = False
+
+    @classmethod
+    def of(
+        cls, mode: Mode, filter: Filter | None, unique: bool | None, key: str, found: Mapping[str, str]
+    ) -> Addressing:
+        """With earlier findings, if they are of this key. That keys are not taken is asked again where there is no
+        other way."""
+        known = dict(found) if found.get(KEY) == key else {}
+        if known.get(KEY_IN_URL) == "no" and filter is None:
+            del known[KEY_IN_URL]
+        return cls(mode, filter, unique, {**known, KEY: key}, {} if known else {KEY: key})
+
+    @property
+    def key_in_url(self) -> bool | None:
+        """Is a record addressed by its key? None: not known yet, so it is tried."""
+        if self.mode != "auto":
+            return self.mode == "url"
+        return _truth(self.found.get(KEY_IN_URL))
+
+    @property
+    def key_in_delete(self) -> bool | None:
+        """The same for DELETE, where no source documents it."""
+        if self.key_in_url is False:
+            return False
+        return _truth(self.found.get(KEY_IN_DELETE))
+
+    @property
+    def falls_back(self) -> bool:
+        """May a record that is not found by its key be there all the same? Then the filter is asked."""
+        return self.mode == "auto" and self.filter is not None and not self.confirmed
+
+    @property
+    def is_unique(self) -> bool:
+        """Is it known that Campaign refuses a second record with the same key? What keys in URLs resolve is unique."""
+        if self.unique is not None:
+            return self.unique
+        return KEY_UNIQUE in self.found or self.found.get(KEY_IN_URL) == "yes"
+
+    def note(self, premise: str, finding: str) -> None:
+        if self.found.get(premise) != finding:
+            self.found[premise] = self.news[premise] = finding
+
+    def found_by_key(self) -> None:
+        """Campaign found a record by the key in the URL."""
+        self.confirmed = True
+        self.note(KEY_IN_URL, "yes")
+
+    def not_by_key(self) -> None:
+        """A record that is there was not found by its key."""
+        self.confirmed = False
+        self.note(KEY_IN_URL, "no")
+
+
+def _truth(finding: str | None) -> bool | None:
+    return {"yes": True, "no": False}.get(finding or "")

@@ -1,0 +1,217 @@
+"""What the links of a record are sent as, and whether Campaign kept them.
+
+A link is set by the parent's PKey, as all of Adobe's examples do, or by the parent's own key, which saves a look-up but
+may be stored as no link at all, with a 2xx. So nothing is believed: the first record of each link and push is read back
+before others follow. Where the link came out empty, or leads elsewhere, the parent's PKey is looked up and sent.
+
+`style: auto` tries the key only for a link that a record may do without. Campaign hides a record whose needed link is
+empty, and then nobody can mend it; such a link goes by the PKey until another link to the same resource has shown that
+keys are resolved. What was found stands with the parent's resource (`Addressing.note`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sync_assets.campaign.addressing import Addressing
+from sync_assets.campaign.dialect import Verdict
+from sync_assets.campaign.records import Records
+from sync_assets.http import Guard
+from sync_assets.ingress.parent_keys import ParentKeys
+from sync_assets.ledger.model import Claimed, LinkTo
+
+KEY_IN_LINK = "key_in_link"
+"""Premise: a link that names the parent's own key leads to the parent. resolved, empty, refused."""
+
+Values = Mapping[str, str]
+"""Attribute of a link -> what its `PKey` member is to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTarget:
+    """Where a link of the child leads: the parent's resource, and how its records are addressed.
+
+    required: a child never stands in Campaign without this parent (cardinality one, in the configuration or as the
+    metadata has it). style: as configured; join is none of these, it is a plain attribute.
+    """
+
+    attribute: str
+    table: str
+    resource: str
+    api: str
+    key: str
+    style: Literal["auto", "key", "pkey"] = "auto"
+    required: bool = True
+
+
+class LinkNotKept(Exception):
+    """Campaign took a link by its PKey, and the record does not hold it: the next ones would fare alike."""
+
+
+class Links:
+    """The links of one table during one push. `parents`: Records of each parent's resource, by its name."""
+
+    def __init__(self, targets: Iterable[LinkTarget], parents: Mapping[str, Records], known: ParentKeys) -> None:
+        self._targets = {target.attribute: target for target in targets}
+        self._parents, self._known = parents, known
+        self._verified: set[str] = set()
+        self.broken: set[str] = set()
+        """Links that Campaign did not keep by the parent's key: what was sent so earlier is to be sent again."""
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def turn(self, record: Claimed) -> AsyncIterator[bool]:
+        """Yields True for a record that is to be read back; the others wait until it was."""
+        if not self._unverified(record):
+            yield False
+            return
+        async with self._turn:
+            yield bool(self._unverified(record))
+
+    async def values(self, record: Claimed, guard: Guard, *, patch: bool, by_pkey: bool = False) -> Values | Verdict:
+        """What the links that are to be sent are sent as, or why one of them cannot be.
+
+        patch: links that Campaign's record holds already are left out. by_pkey: whatever the style.
+        """
+        values: dict[str, str] = {}
+        for link, target in self._sent(record, patch=patch):
+            if not by_pkey and self._by_key(target):
+                values[link.attribute] = str(link.id)
+                continue
+            pkey = await self._pkey(target, str(link.id), guard)
+            if isinstance(pkey, Verdict):
+                return pkey
+            values[link.attribute] = pkey
+        return values
+
+    def refused(self, record: Claimed, reason: str) -> bool:
+        """Is it a link by the parent's key that Campaign refuses, as far as its words tell?"""
+        said = reason.lower()
+        named = [
+            target for link, target in self._sent(record, patch=False) if str(link.id) in said and self._by_key(target)
+        ]
+        for target in named:
+            if target.style == "auto":
+                self._addressing(target).note(KEY_IN_LINK, "refused")
+        return any(target.style == "auto" for target in named)
+
+    async def verify(self, record: Claimed, records: Records, pkey: str, sent: Values, guard: Guard) -> Verdict | None:
+        """Reads back a record that was just sent. None: it holds its links, at the second attempt at the latest.
+
+        Raises LinkNotKept if Campaign does not keep a link by the parent's PKey.
+        """
+        wrong = await self._wrong(record, records, pkey, sent, guard)
+        if not wrong:
+            self._verified.update(sent)
+            return None
+        for link, target in wrong:
+            by_key = sent[link.attribute] == link.id
+            if by_key and target.style == "key":
+                raise LinkNotKept(
+                    f"Campaign takes the link {link.attribute} by the parent's key and links to nothing, or to another "
+                    "record. Write `style: auto` in the configuration."
+                )
+            if by_key:
+                self._addressing(target).note(KEY_IN_LINK, "empty")
+                self.broken.add(link.attribute)
+            self._known.forget(target.resource, str(link.id))
+        again = await self.values(record, guard, patch=False, by_pkey=True)
+        if isinstance(again, Verdict):
+            return again
+        mended = {link.attribute: again[link.attribute] for link, _ in wrong}
+        said = await records.update_links(pkey, mended, guard)
+        if said.kind == "missing":
+            return Verdict(
+                "refused",
+                f"Campaign hides this record: its link {', '.join(mended)} led nowhere when it was made, and Campaign "
+                "needs it. Delete the record in Campaign, then retry.",
+            )
+        if said.kind != "done":
+            return said
+        if still := await self._wrong(record, records, pkey, mended, guard):
+            names = ", ".join(link.attribute for link, _ in still)
+            raise LinkNotKept(f"Campaign does not keep the link {names}, although it is sent with the parent's PKey.")
+        self._verified.update(sent)
+        return None
+
+    def remember(self, resource: str, id: str, pkey: str) -> None:
+        """The PKey of a record that others may link to, as an answer has just told it."""
+        self._known.remember(resource, id, pkey)
+
+    def forget(self, resource: str, id: str) -> None:
+        self._known.forget(resource, id)
+
+    # --- one link ------------------------------------------------------------------------------------------------
+
+    def _sent(self, record: Claimed, *, patch: bool) -> list[tuple[LinkTo, LinkTarget]]:
+        return [
+            (link, self._targets[link.attribute])
+            for link in record.links
+            if link.keyed and link.id and link.attribute in self._targets and not (patch and link.held)
+        ]
+
+    def _unverified(self, record: Claimed) -> bool:
+        sent = self._sent(record, patch=record.operation == "update")
+        return any(link.attribute not in self._verified for link, _ in sent)
+
+    def _by_key(self, target: LinkTarget) -> bool:
+        if target.style != "auto":
+            return target.style == "key"
+        found = self._addressing(target).found.get(KEY_IN_LINK)
+        return found == "resolved" or (found is None and not target.required)
+
+    def _addressing(self, target: LinkTarget) -> Addressing:
+        return self._parents[target.resource].addressing
+
+    async def _pkey(self, target: LinkTarget, id: str, guard: Guard) -> str | Verdict:
+        if known := self._known.get(target.resource, id):
+            return known
+        found = await self._parents[target.resource].find(id, guard)
+        if isinstance(found, Verdict):
+            if found.kind != "missing":
+                return found
+            return Verdict(
+                "refused",
+                f"Campaign no longer holds the record of {target.resource} that {target.attribute} leads to: "
+                f"replay {target.table} with --force.",
+            )
+        pkey = str(found["PKey"])
+        self._known.remember(target.resource, id, pkey)
+        return pkey
+
+    async def _wrong(
+        self, record: Claimed, records: Records, pkey: str, sent: Values, guard: Guard
+    ) -> list[tuple[LinkTo, LinkTarget]]:
+        """The links that the record does not hold, of those sent."""
+        found = await records.read(pkey, guard)
+        wrong: list[tuple[LinkTo, LinkTarget]] = []
+        for link, target in self._sent(record, patch=False):
+            if link.attribute not in sent:
+                continue
+            held = linked_pkey(found, link.attribute)
+            if not held or not await self._leads_to(held, target, str(link.id), sent[link.attribute], guard):
+                wrong.append((link, target))
+            elif sent[link.attribute] == link.id:
+                self._addressing(target).note(KEY_IN_LINK, "resolved")
+        return wrong
+
+    async def _leads_to(self, held: str, target: LinkTarget, id: str, sent: str, guard: Guard) -> bool:
+        if held in (sent, self._known.get(target.resource, id)):
+            return True
+        # The same record may be named by another token: its key decides.
+        parents = self._parents[target.resource]
+        parent = await parents.read(held, guard)
+        right = isinstance(parent, dict) and str(parent.get(target.key) or "").lower() == id
+        if right:
+            self._known.remember(target.resource, id, held)
+        return right
+
+
+def linked_pkey(found: dict[str, Any] | Verdict, attribute: str) -> str:
+    """The PKey that a link of a record shows; empty for no link, and for no record."""
+    held = found.get(attribute) if isinstance(found, dict) else None
+    return str(held.get("PKey") or "") if isinstance(held, dict) else ""
