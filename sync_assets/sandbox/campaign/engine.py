@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 from sync_assets.sandbox.campaign import errors, export
 from sync_assets.sandbox.campaign.resources import OPT_OUTS, resources
-from sync_assets.sandbox.campaign.schema import Filter, Link
+from sync_assets.sandbox.campaign.schema import Filter, Link, Resource
 from sync_assets.sandbox.campaign.settings import BadSettings, Settings, changed
 from sync_assets.sandbox.campaign.store import Record, Table
 from sync_assets.sandbox.campaign.tokens import COLLECTION, RECORD, Tokens
@@ -22,6 +23,8 @@ from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.ims import Ims
 
 _OPT_OUT_NAMES = OPT_OUTS.keys()
+_NAMES = frozenset({"name", "internalName"})
+_NO_NAME = re.compile(r"[^A-Za-z0-9_]")
 
 
 class Campaign:
@@ -63,27 +66,11 @@ class Campaign:
             raise
 
     def apply(self, settings: Settings) -> None:
-        """Publishes the data model anew under these settings."""
-        fresh = resources()
-        for name, links in settings.links.items():
-            for link_name, told in links.items():
-                link = fresh[name].links.get(link_name) if name in fresh else None
-                if link is None:
-                    raise BadSettings(f"there is no link {name}.{link_name}")
-                if told.join is not None and told.join not in fresh[name].fields:
-                    raise BadSettings(f"{name} has no attribute {told.join!r} to join {link_name} on")
-                link.cardinality, link.join = told.cardinality, told.join
-        for name, filters in settings.filters.items():
-            for filter_name, told in filters.items():
-                if name not in fresh or told.attribute not in fresh[name].fields:
-                    raise BadSettings(f"filter {filter_name}: there is no attribute {name}.{told.attribute}")
-                fresh[name].filters[filter_name] = Filter(filter_name, told.parameter, told.attribute)
-        if settings.profile_key is not None and settings.profile_key not in fresh["profile"].fields:
-            raise BadSettings(f"profile has no attribute {settings.profile_key!r} to be its key")
-        fresh["profile"].key = settings.profile_key
+        """Publishes the data model anew under these settings. Raises BadSettings."""
+        fresh = _published(settings)
         for name, table in self.tables.items():
             table.resource = fresh[name]
-            if (twice := table.duplicate_key()) is not None:
+            if table.resource.unique and (twice := table.duplicate_key()) is not None:
                 raise BadSettings(f"{name} has two records with the key {twice!r}")
             table.reindex()
         self.settings = settings
@@ -101,8 +88,8 @@ class Campaign:
     def insert(self, view: View, body: dict[str, Any]) -> Record:
         """One POST. Raises CampaignError, and then nothing is stored."""
         table = view.table
-        values, links = view.read(body, None)
-        if (key := table.resource.key) is not None:
+        values, links = self._read(view, body, None)
+        if (key := table.resource.identification) is not None:
             value = values.get(key, "")
             if value in table.by_key:  # hidden records keep their keys
                 raise errors.duplicate_key(table.resource.label, value, *table.resource.constraint())
@@ -121,8 +108,8 @@ class Campaign:
     def update(self, view: View, record: Record, body: dict[str, Any]) -> None:
         """One PATCH: all or nothing. An empty body changes nothing, not even lastModified."""
         table = view.table
-        values, links = view.read(body, record)
-        if (key := table.resource.key) is not None and key in values:
+        values, links = self._read(view, body, record)
+        if (key := table.resource.identification) is not None and key in values:
             old, new = table.key_of(record), values[key]
             if new != old:
                 if old:
@@ -135,6 +122,13 @@ class Campaign:
         if _OPT_OUT_NAMES & values.keys():
             _note_opt_outs(record.values, values, now)
         table.change(record, values, links)
+
+    def _read(self, view: View, body: dict[str, Any], record: Record | None) -> tuple[dict[str, Any], dict[str, int]]:
+        values, links = view.read(body, record)
+        if self.settings.rewrite_names:
+            for name in _NAMES & values.keys():
+                values[name] = _NO_NAME.sub("_", values[name])
+        return values, links
 
     def delete(self, table: Table, record: Record) -> None:
         """One DELETE. Records that link here stay, dangling, unless the setting says otherwise."""
@@ -175,8 +169,10 @@ class Campaign:
                 raise errors.undecodable_pkey(segment, resource.plural, resource.schema)
             known = reference.kind == RECORD or (part and reference.kind == COLLECTION)
             record = table.records.get(reference.number) if known and reference.table == table.number else None
+        elif not (by_key and resource.unique) and self.settings.untaken_key == "bad_pkey":
+            raise errors.undecodable_pkey(segment, resource.plural, resource.schema)
         else:
-            record = table.by_key.get(segment) if by_key else None
+            record = table.by_key.get(segment) if by_key and resource.unique else None
         if record is None or not self.visible(table, record):
             raise errors.not_found(resource.label, resource.name, segment)
         return record
@@ -187,8 +183,13 @@ class Campaign:
         resource = table.resource
         if not isinstance(value, str):
             raise errors.bad_value(value, "link", link.name)
-        record = table.by_key.get(value)
-        if value.startswith("@"):
+        record = None
+        if not value.startswith("@"):
+            if self.settings.links_by_key == "empty":
+                return 0
+            if self.settings.links_by_key == "resolved" and resource.unique:
+                record = table.by_key.get(value)
+        else:
             reference = self.tokens.read(value)
             if reference is None and not self.settings.unresolvable_links_as_zero:
                 raise errors.undecodable_pkey(value, resource.plural, resource.schema)
@@ -199,6 +200,33 @@ class Campaign:
         if record is None or not self.visible(table, record):
             raise errors.not_found(resource.label, resource.name, value, in_url=False)
         return record.serial
+
+
+def _published(settings: Settings) -> dict[str, Resource]:
+    """The data model under these settings. Raises BadSettings."""
+    fresh = resources()
+    for name, links in settings.links.items():
+        for link_name, told in links.items():
+            link = fresh[name].links.get(link_name) if name in fresh else None
+            if link is None:
+                raise BadSettings(f"there is no link {name}.{link_name}")
+            if told.join is not None and told.join not in fresh[name].fields:
+                raise BadSettings(f"{name} has no attribute {told.join!r} to join {link_name} on")
+            link.cardinality, link.join = told.cardinality, told.join
+    for name, filters in settings.filters.items():
+        for filter_name, told in filters.items():
+            if name not in fresh or told.attribute not in fresh[name].fields:
+                raise BadSettings(f"filter {filter_name}: there is no attribute {name}.{told.attribute}")
+            fresh[name].filters[filter_name] = Filter(filter_name, told.parameter, told.attribute)
+    if settings.profile_key is not None and settings.profile_key not in fresh["profile"].fields:
+        raise BadSettings(f"profile has no attribute {settings.profile_key!r} to be its key")
+    fresh["profile"].key = settings.profile_key
+    for told in (settings.unique_keys, settings.keys_in_url, settings.deletes_by_key):
+        if unknown := told.keys() - fresh.keys():
+            raise BadSettings(f"there is no resource {sorted(unknown)[0]!r}; one of: {', '.join(fresh)}")
+    for name, unique in settings.unique_keys.items():
+        fresh[name].unique = unique
+    return fresh
 
 
 def _note_opt_outs(before: dict[str, Any], values: dict[str, Any], now: str) -> None:
