@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
+from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.campaign import errors
 from sync_assets.sandbox.campaign.engine import Campaign
 from sync_assets.sandbox.faults import Rule
-from sync_assets.sandbox.middleware import Answer, retry_after
+from sync_assets.sandbox.middleware import retry_after
 
 KINDS = frozenset({"oops"})
 """Faults that `refuse` answers as a whole, beside the generic ones."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from sync_assets.sandbox.asgi import Answer, App, Receive, Scope, Send, read_body, send_answer
 from sync_assets.sandbox.campaign import errors, gateway, metadata
 from sync_assets.sandbox.campaign.engine import Campaign
 from sync_assets.sandbox.campaign.errors import CampaignError
@@ -14,7 +15,6 @@ from sync_assets.sandbox.campaign.store import Record
 from sync_assets.sandbox.campaign.subject import key_of
 from sync_assets.sandbox.campaign.view import View
 from sync_assets.sandbox.journal import Engine
-from sync_assets.sandbox.middleware import Answer, App, Receive, Scope, Send, read_body, send_answer
 
 _JSON = [(b"content-type", b"application/json")]
 _ENGINE: dict[str, Engine] = {"POST": "insert", "PATCH": "update", "DELETE": "delete", "GET": "read"}

@@ -16,10 +16,10 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
+from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.dataverse.errors import DataverseError, bad_payload, bad_query
 from sync_assets.sandbox.dataverse.organization import Organization
 from sync_assets.sandbox.faults import Faults, Rule
-from sync_assets.sandbox.middleware import Answer
 
 BASE = "/api/data/v9."
 JSON_TYPE = (b"content-type", b"application/json; odata.metadata=minimal")

@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
+from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.dataverse import cookies, tracking
 from sync_assets.sandbox.dataverse.call import Call, applied, json_answer, link
 from sync_assets.sandbox.dataverse.errors import bad_query, no_such_property, not_built
 from sync_assets.sandbox.dataverse.filters import compile_filter
 from sync_assets.sandbox.dataverse.projection import Projection
 from sync_assets.sandbox.dataverse.store import Row, Store
-from sync_assets.sandbox.middleware import Answer
 
 _OPTIONS = frozenset({"$select", "$filter", "$orderby", "$top", "$count", "$skiptoken", "$deltatoken"})
 

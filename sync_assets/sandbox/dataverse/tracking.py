@@ -14,13 +14,13 @@ from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
+from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.dataverse import cookies
 from sync_assets.sandbox.dataverse.call import Call, applied, json_answer, link
 from sync_assets.sandbox.dataverse.cookies import Cookie
 from sync_assets.sandbox.dataverse.errors import DataverseError, bad_query
 from sync_assets.sandbox.dataverse.projection import Projection
 from sync_assets.sandbox.dataverse.store import Row, Store, Tombstone
-from sync_assets.sandbox.middleware import Answer
 
 _STAMP_FORMAT = "%m/%d/%Y %H:%M:%S"
 _REFUSED = {"$filter": "filter", "$orderby": "orderby", "$expand": "expand", "$top": "top"}
