@@ -1,8 +1,8 @@
 """What stands before each system's app: journal, injected faults, latency.
 
-The generic kinds and their parameters: `status` (`status`, `body`, `content_type`, `headers`), `throttle` and `unavailable`
-(`retry_after` in seconds; null: without that header), `unauthorized`, `slow` (`delay_ms`), `cut_before`, `cut_after`,
-and those of `bad_answers`.
+The generic kinds and their parameters: `status` (`status`, `body`, `content_type`, `headers`), `throttle` and
+`unavailable` (`retry_after` in seconds; null: without that header), `unauthorized`, `slow` (`delay_ms`), `cut_before`,
+`cut_after`, and those of `bad_answers`.
 
 A system hands over its ASGI app and, where it has a dialect of its own, `refuse(rule) -> Answer | None` for the kinds
 in `GENERIC_KINDS` that need a body (throttle, unavailable, unauthorized) and for kinds that it answers as a whole;

@@ -26,10 +26,8 @@ def list_rows(call: Call, store: Store) -> Answer:
         return tracking.read(call, store)
     org, prefer, options = call.org, call.prefer, call.options
     projection = Projection(store, org, options.get("$select"), prefer)
-    size = prefer.page_size or org.switches.page_limit
     top = None if prefer.page_size else _top(call)  # $top is ignored beside maxpagesize
-    if top is not None:
-        size = min(top, size)
+    size = call.page_size(top)
     cookie = cookies.decode(options["$skiptoken"]) if "$skiptoken" in options else cookies.Cookie()
     if "$orderby" in options:
         rows = _in_order(call, store, cookie)
