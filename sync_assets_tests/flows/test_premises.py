@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from sync_assets_tests.flows.premises import Position, on_positions
+from sync_assets_tests.flows.premises import DOCUMENTED, POSITIONS, Position, on_positions
 from sync_assets_tests.program import Program, calls
 from sync_assets_tests.sandbox.chain_configuration import chain_configuration
+from sync_assets_tests.sandbox_process import SandboxProcess
 
 KEYS = {"profile": "externalId", "cusOrder": "cusOrderId", "cusOrderLine": "cusOrderLineId"}
 LOOKUPS = {"cusOrder": ("new_order", "new_contactid", "cusContactLink"),
@@ -83,3 +84,14 @@ def test_profiles_that_carry_our_ids_already_are_taken_as_ours(program: Program)
         assert not done.problems, done.problems
     program.assert_in_step()
     assert [key for key, profile in program.profiles().items() if profile["middleName"] == "Own"] == list(carried)
+
+
+def test_a_sandbox_goes_into_each_position_and_comes_back(sandbox: SandboxProcess) -> None:
+    def switches() -> list[Any]:
+        return [sandbox.admin.settings("campaign"), sandbox.admin.settings("d365"), sandbox.admin.fault_rules()]
+
+    documented = switches()
+    for name, position in POSITIONS.items():
+        with position.on(sandbox.admin):
+            assert (switches() == documented) is (name == DOCUMENTED), name
+        assert switches() == documented, name

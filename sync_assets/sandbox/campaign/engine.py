@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.ims import Ims
 
 _OPT_OUT_NAMES = OPT_OUTS.keys()
+_OPT_OUT_TIMES = frozenset(time_name for names in OPT_OUTS.values() for time_name in names)
 _NAMES = frozenset({"name", "internalName"})
 _NO_NAME = re.compile(r"[^A-Za-z0-9_]")
 
@@ -52,6 +54,8 @@ class Campaign:
         if exports is not None:
             self.workflows.on_start[EXPORT] = lambda: export.write(self, {"only_changed": True})
         self.exported_at: float | None = None
+        self.admitted: deque[float] = deque()
+        """when the requests of the last second came"""
         self.views: dict[tuple[str, str], View] = {}
         self._links_to: dict[str, list[tuple[Table, Link]]] = {}
         self.apply(self.settings)
@@ -73,6 +77,9 @@ class Campaign:
             if table.resource.unique and (twice := table.duplicate_key()) is not None:
                 raise BadSettings(f"{name} has two records with the key {twice!r}")
             table.reindex()
+        for record in self.tables["profile"].records.values():
+            for name in _OPT_OUT_TIMES - fresh["profile"].fields.keys():
+                record.values.pop(name, None)
         self.settings = settings
         self.views = {
             (api, name): View(self, table, api) for name, table in self.tables.items() for api in table.resource.apis
@@ -96,7 +103,7 @@ class Campaign:
         serial = table.next_serial()
         values["created"] = values["lastModified"] = now = self.now()
         if _OPT_OUT_NAMES & values.keys():
-            _note_opt_outs({}, values, now)
+            _note_opt_outs({}, values, now, table.resource)
         if table.resource.name == "profile" and self.settings.automatic_id:
             values["acsId"] = str(uuid.uuid4())
         if table.resource.name == "service" and not values.get("name"):
@@ -120,7 +127,7 @@ class Campaign:
             return
         values["lastModified"] = now = self.now()
         if _OPT_OUT_NAMES & values.keys():
-            _note_opt_outs(record.values, values, now)
+            _note_opt_outs(record.values, values, now, table.resource)
         table.change(record, values, links)
 
     def _read(self, view: View, body: dict[str, Any], record: Record | None) -> tuple[dict[str, Any], dict[str, int]]:
@@ -218,9 +225,7 @@ def _published(settings: Settings) -> dict[str, Resource]:
             if name not in fresh or told.attribute not in fresh[name].fields:
                 raise BadSettings(f"filter {filter_name}: there is no attribute {name}.{told.attribute}")
             fresh[name].filters[filter_name] = Filter(filter_name, told.parameter, told.attribute)
-    if settings.profile_key is not None and settings.profile_key not in fresh["profile"].fields:
-        raise BadSettings(f"profile has no attribute {settings.profile_key!r} to be its key")
-    fresh["profile"].key = settings.profile_key
+    _set_up_profile(fresh["profile"], settings)
     for told in (settings.unique_keys, settings.keys_in_url, settings.deletes_by_key):
         if unknown := told.keys() - fresh.keys():
             raise BadSettings(f"there is no resource {sorted(unknown)[0]!r}; one of: {', '.join(fresh)}")
@@ -229,9 +234,21 @@ def _published(settings: Settings) -> dict[str, Resource]:
     return fresh
 
 
-def _note_opt_outs(before: dict[str, Any], values: dict[str, Any], now: str) -> None:
+def _set_up_profile(profile: Resource, settings: Settings) -> None:
+    if settings.profile_key is not None and settings.profile_key not in profile.fields:
+        raise BadSettings(f"profile has no attribute {settings.profile_key!r} to be its key")
+    profile.key = settings.profile_key
+    for name in settings.opt_outs_without_time:
+        if name not in OPT_OUTS:
+            raise BadSettings(f"there is no opt-out {name!r}; one of: {', '.join(OPT_OUTS)}")
+        for time_name in OPT_OUTS[name]:
+            profile.fields.pop(time_name, None)
+
+
+def _note_opt_outs(before: dict[str, Any], values: dict[str, Any], now: str, resource: Resource) -> None:
     """Sets the change time of every opt-out that differs from what it was."""
     for name in _OPT_OUT_NAMES & values.keys():
         if values[name] != before.get(name, False):
             for time_name in OPT_OUTS[name]:
-                values[time_name] = now
+                if time_name in resource.fields:
+                    values[time_name] = now

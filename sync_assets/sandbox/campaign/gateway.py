@@ -38,6 +38,19 @@ def refusal(campaign: Campaign, authorization: bytes, api_key: bytes) -> Answer 
         return _coded(401, "401013", "Oauth token is not valid")
     if not campaign.settings.provisioned:
         return _coded(403, "403023", "Profile is not valid")
+    return _too_fast(campaign)
+
+
+def _too_fast(campaign: Campaign) -> Answer | None:
+    """Counts a request, unless there were as many as may be within the last second."""
+    limit, now, admitted = campaign.settings.calls_per_second, campaign.clock(), campaign.admitted
+    while admitted and admitted[0] <= now - 1:
+        admitted.popleft()
+    if limit is None:
+        return None
+    if len(admitted) >= limit:
+        return _coded(429, "429050", "Too many requests")
+    admitted.append(now)
     return None
 
 

@@ -51,6 +51,10 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     to find document". A real PKey, which begins with @, is resolved in each position"""
     bare_errors: bool = False
     """as Campaign v8: every 500 is the RST-360011 line alone; duplicate key and bad value cannot be told apart"""
+    opt_outs_without_time: list[str] = []
+    """opt-outs that have no change time, besides that of push notifications; times noted before are forgotten"""
+    calls_per_second: int | None = None
+    """more requests within a second are refused by the gateway: 429, without a Retry-After"""
     rewrite_names: bool = False
     """what is no letter, digit or underscore in `name` or `internalName` is stored as an underscore"""
     automatic_id: bool = False

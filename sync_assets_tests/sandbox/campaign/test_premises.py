@@ -9,6 +9,7 @@ import pytest
 
 from sync_assets.sandbox.campaign import Campaign
 from sync_assets.sandbox.campaign.settings import BadSettings
+from sync_assets_tests.sandbox.campaign.conftest import Clock
 
 EXT = "/profileAndServicesExt"
 STORE = "/customResources/cusStore"
@@ -248,3 +249,36 @@ async def test_names_may_be_rewritten(http: httpx.AsyncClient, campaign: Campaig
     pkey = (await http.post("/profileAndServices/service", json={"name": "abc-def.9_x"})).json()["PKey"]
     assert (await http.get(f"/profileAndServices/service/{pkey}")).json()["name"] == name
     assert ((await http.get("/profileAndServices/service/abc-def.9_x")).status_code == 404) is rewritten
+
+
+# Opt-outs without a change time; pace
+
+
+@pytest.mark.parametrize("without", [[], ["blackListEmail", "blackList"]])
+async def test_the_change_times_of_opt_outs_may_be_missing(
+    http: httpx.AsyncClient, campaign: Campaign, without: list[str]
+) -> None:
+    path = f"{EXT}/profile/k"
+    await post(http, "profile", "k", blackListEmail=True)
+    campaign.configure({"opt_outs_without_time": without})
+    await http.patch(path, json={"blackListEmail": False, "blackListPhone": True, "blackList": True})
+    told = (await http.get(path)).json()
+    described = (await http.get(f"{EXT}/resourceType/profile")).json()["content"]
+    for name in ("blackListEmail", "blackList", "blackListPhone"):
+        assert (f"{name}LastModified" in told) is (f"{name}LastModified" in described) is (name not in without)
+    assert told["blackListPhoneLastModified"] == told["lastModified"]
+    with pytest.raises(BadSettings, match="no opt-out 'denyListEmail'"):
+        campaign.configure({"opt_outs_without_time": ["denyListEmail"]})
+
+
+async def test_more_calls_a_second_than_allowed_are_throttled_without_a_time(
+    http: httpx.AsyncClient, campaign: Campaign, clock: Clock
+) -> None:
+    assert {(await http.get(f"{EXT}/profile")).status_code for _ in range(20)} == {200}
+    campaign.configure({"calls_per_second": 3})
+    answers = [await http.get(f"{EXT}/profile") for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+    assert answers[-1].json()["error_code"] == "429050"
+    assert "retry-after" not in answers[-1].headers
+    clock.now += 1
+    assert (await http.get(f"{EXT}/profile")).status_code == 200
