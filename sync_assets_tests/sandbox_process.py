@@ -13,6 +13,8 @@ from typing import Any
 
 import httpx
 
+from sync_assets_tests.flows.premises import of_the_environment
+
 START_SECONDS = 60
 """how long a start may take (100,000 contacts take some ten seconds)"""
 
@@ -142,7 +144,7 @@ class SandboxProcess:
     """Starts `python -m sync_assets.sandbox` and waits until it serves; `with` stops it.
 
     `env`: the variables of its environment file. `start_seconds`: how long the start took. The process stops by
-    itself when this one ends, however that happens.
+    itself when this one ends, however that happens. It is on the position that PREMISE names (`flows.premises`).
     """
 
     def __init__(self, contacts: int = 50, port: int = 0) -> None:
@@ -161,6 +163,7 @@ class SandboxProcess:
         self.start_seconds = time.monotonic() - started
         self.env = dict(line.split("=", 1) for line in env_file.read_text().splitlines())
         self.admin = Admin(self.env["SANDBOX_ADMIN_URL"])
+        of_the_environment().apply(self.admin)
 
     @property
     def environment(self) -> dict[str, str]:

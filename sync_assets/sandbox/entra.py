@@ -19,8 +19,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sync_assets.sandbox.admin import BadRequest, json_body, json_response
+from sync_assets.sandbox.asgi import Answer, App, Receive, Scope, Send, send_answer
 from sync_assets.sandbox.faults import Rule
-from sync_assets.sandbox.middleware import Answer, App, Receive, Scope, Send, retry_after, send_answer
+from sync_assets.sandbox.middleware import retry_after
 
 _JSON = [(b"content-type", b"application/json; charset=utf-8"), (b"cache-control", b"no-store, no-cache")]
 

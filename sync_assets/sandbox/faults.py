@@ -14,9 +14,10 @@ from typing import Any
 import msgspec
 
 GENERIC_KINDS = frozenset(
-    {"status", "throttle", "unavailable", "unauthorized", "slow", "cut_before", "cut_after"},
+    {"status", "throttle", "unavailable", "unauthorized", "slow", "cut_before", "cut_after"}
+    | {"hollow", "bomb", "drip", "circular", "empty_pages"},
 )
-"""Kinds that every HTTP system has; see `middleware`."""
+"""Kinds that every HTTP system has; see `middleware` and, for those in the second line, `bad_answers`."""
 
 _RULE_FIELDS = frozenset({"system", "kind", "times", "skip", "every", "method", "path"})
 

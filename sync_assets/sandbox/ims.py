@@ -13,8 +13,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from sync_assets.sandbox.asgi import Answer, App, Receive, Scope, Send, send_answer
 from sync_assets.sandbox.faults import Rule
-from sync_assets.sandbox.middleware import Answer, App, Receive, Scope, Send, retry_after, send_answer
+from sync_assets.sandbox.middleware import retry_after
 
 TOKEN_PATH = "/ims/token/v3"  # noqa: S105  a path
 SCOPES = (

@@ -18,7 +18,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from sync_assets.sandbox.middleware import TRANSPORT, App
+from sync_assets.sandbox.asgi import TRANSPORT, App
 
 
 class _Protocol(HttpToolsProtocol):

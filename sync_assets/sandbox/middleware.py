@@ -1,5 +1,9 @@
 """What stands before each system's app: journal, injected faults, latency.
 
+The generic kinds and their parameters: `status` (`status`, `body`, `content_type`, `headers`), `throttle` and
+`unavailable` (`retry_after` in seconds; null: without that header), `unauthorized`, `slow` (`delay_ms`), `cut_before`,
+`cut_after`, and those of `bad_answers`.
+
 A system hands over its ASGI app and, where it has a dialect of its own, `refuse(rule) -> Answer | None` for the kinds
 in `GENERIC_KINDS` that need a body (throttle, unavailable, unauthorized) and for kinds that it answers as a whole;
 None means the plain answer below. The app tells what it did through `scope["state"]`: `engine` (journal.Engine), `key`
@@ -11,28 +15,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
+import msgspec
+
+from sync_assets.sandbox import bad_answers
+from sync_assets.sandbox.asgi import (
+    TRANSPORT,
+    Answer,
+    App,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    client_left,
+    read_body,
+    send_answer,
+)
 from sync_assets.sandbox.faults import GENERIC_KINDS, Faults, Rule
 from sync_assets.sandbox.journal import Entry, Journal, System
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-TRANSPORT = "sandbox.transport"
-"""key in the scope under which the listener puts the connection's asyncio transport"""
-
-
-class Answer(NamedTuple):
-    """A complete HTTP answer; content-length is added when it is sent."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
 
 
 class Gate(Protocol):
@@ -45,19 +47,10 @@ class Gate(Protocol):
     def leave(self, scope: Scope, seconds: float) -> None: ...
 
 
-async def send_answer(send: Send, answer: Answer) -> None:
-    headers = answer.headers
-    if answer.status not in (204, 304):
-        headers = [*headers, (b"content-length", str(len(answer.body)).encode())]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
-
-
 async def cut(scope: Scope, receive: Receive) -> None:
     """Drops the connection without an answer and returns once the server has noticed."""
     scope[TRANSPORT].abort()
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    await client_left(receive)
 
 
 def plain_answer(rule: Rule) -> Answer:
@@ -176,6 +169,10 @@ class Observed:
         if rule.kind == "slow":
             await asyncio.sleep(rule.parameters.get("delay_ms", 1000) / 1000)
             await self._app(scope, receive, send)
+        elif rule.kind in bad_answers.KINDS:
+            if not bad_answers.executes(rule):
+                await self._note_key(scope, receive)
+            await bad_answers.serve(rule, self._app, scope, receive, send)
         elif rule.kind == "cut_before":
             await self._note_key(scope, receive)
             note()
@@ -186,22 +183,20 @@ class Observed:
             await cut(scope, receive)
         else:
             await self._note_key(scope, receive)
-            await send_answer(send, (rule.kind != "status" and self._refuse(rule)) or plain_answer(rule))
+            await send_answer(send, self._refusal(rule))
+
+    def _refusal(self, rule: Rule) -> Answer:
+        told = {name: value for name, value in rule.parameters.items() if value is not None}
+        rule = msgspec.structs.replace(rule, parameters=told) if (silent := len(told) < len(rule.parameters)) else rule
+        answer = (rule.kind != "status" and self._refuse(rule)) or plain_answer(rule)
+        if silent and "retry_after" not in told:
+            return answer._replace(headers=[h for h in answer.headers if h[0].lower() != b"retry-after"])
+        return answer
 
     async def _note_key(self, scope: Scope, receive: Receive) -> None:
         """For a request that the app never sees."""
         if self._key is not None:
             scope["state"]["key"] = self._key(scope, await read_body(receive))
-
-
-async def read_body(receive: Receive) -> bytes:
-    """The whole body, or as much as came before the client went away."""
-    message = await receive()
-    body = message.get("body", b"")
-    while message.get("more_body", False):
-        message = await receive()
-        body += message.get("body", b"")
-    return body
 
 
 async def _discard(message: Message) -> None:

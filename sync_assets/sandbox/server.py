@@ -17,6 +17,7 @@ from typing import Any
 from sync_assets.event_loop import new_event_loop
 from sync_assets.sandbox import campaign, dataverse, entra, ims
 from sync_assets.sandbox.admin import admin_app
+from sync_assets.sandbox.asgi import App
 from sync_assets.sandbox.campaign import admin as campaign_admin
 from sync_assets.sandbox.certificates import make_certificates
 from sync_assets.sandbox.dataverse import admin as dataverse_admin
@@ -26,7 +27,7 @@ from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.files import write_private
 from sync_assets.sandbox.journal import Entry, Journal
 from sync_assets.sandbox.listener import Listener
-from sync_assets.sandbox.middleware import App, Observed
+from sync_assets.sandbox.middleware import Observed
 from sync_assets.sandbox.sftp import SftpServer
 
 CAMPAIGN_ORGANIZATION = "acme-mkt-stage"

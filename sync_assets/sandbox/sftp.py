@@ -32,17 +32,22 @@ from paramiko.sftp import (
     CMD_EXTENDED,
     CMD_EXTENDED_REPLY,
     CMD_NAMES,
+    SFTP_EOF,
     SFTP_FAILURE,
     SFTP_NO_SUCH_FILE,
     SFTP_OK,
     SFTP_PERMISSION_DENIED,
 )
 
-from sync_assets.sandbox.faults import Faults
+from sync_assets.sandbox.faults import Faults, Rule
 
 EXPORTS = "d365_loads/exports"
-KINDS = frozenset({"status", "slow", "cut_before"})
-"""Faults: `status` answers SFTP_FAILURE, `slow` waits `delay_ms`, `cut_before` drops the connection."""
+KINDS = frozenset({"status", "slow", "cut_before", "drip", "bomb"})
+"""Faults: `status` answers SFTP_FAILURE, `slow` waits `delay_ms`, `cut_before` drops the connection.
+
+Where a file is opened to be read: `drip` gives a byte of it every `seconds` (1.0), `bomb` gives `megabytes` (2000) of
+blanks instead of it.
+"""
 
 Record = Callable[[str, str, int, float], None]
 """(operation, path, status, milliseconds); status as in HTTP: 200, 404, 403, 500, 0 = cut"""
@@ -197,6 +202,7 @@ class _Files(paramiko.SFTPServerInterface):
                 result = paramiko.SFTPServer.convert_errno(error.errno or 2)
             except ValueError:  # a NUL in the path
                 result = SFTP_NO_SUCH_FILE
+        _spoil(result, rule)
         failed = isinstance(result, int) and result != SFTP_OK
         status = _STATUS.get(result, 500) if failed else 200
         self._state.record(operation, path, status, (time.perf_counter() - started) * 1000)
@@ -263,12 +269,29 @@ class _Files(paramiko.SFTPServerInterface):
 class _Handle(paramiko.SFTPHandle):
     """An open file."""
 
+    fault: Rule | None = None
+
+    def read(self, offset: int, length: int) -> bytes | int:
+        if self.fault is not None and self.fault.kind == "bomb":
+            left = int(self.fault.parameters.get("megabytes", 2000)) * (1 << 20) - offset
+            return b" " * min(left, length) if left > 0 else SFTP_EOF
+        if self.fault is not None and self.fault.kind == "drip":
+            time.sleep(float(self.fault.parameters.get("seconds", 1)))
+            length = 1
+        return super().read(offset, length)
+
     def stat(self) -> SFTPAttributes | int:
         return SFTPAttributes.from_stat(os.fstat(cast("Any", self).readfile.fileno()))
 
     def chattr(self, attr: SFTPAttributes) -> int:
         _set_attributes(cast("Any", self).readfile.fileno(), attr)
         return SFTP_OK
+
+
+def _spoil(opened: Any, rule: Rule | None) -> None:
+    """Hands a fault to the file that it is about; other results of an operation know none."""
+    if isinstance(opened, _Handle):
+        opened.fault = rule
 
 
 def _set_attributes(file: Path | int, attributes: SFTPAttributes) -> None:

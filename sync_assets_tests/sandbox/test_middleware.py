@@ -10,10 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
+from sync_assets.sandbox.asgi import Answer, Receive, Scope, Send, send_answer
 from sync_assets.sandbox.faults import Faults, Rule
 from sync_assets.sandbox.journal import Journal
 from sync_assets.sandbox.listener import Listener
-from sync_assets.sandbox.middleware import Answer, Observed, Receive, Scope, Send, send_answer
+from sync_assets.sandbox.middleware import Observed
 
 
 class System:
@@ -157,3 +158,10 @@ async def test_a_bug_of_the_system_is_a_500_in_the_journal(system: System) -> No
 async def test_a_taken_port_is_told(system: System) -> None:
     with pytest.raises(OSError, match=f"port {system.listener.port} cannot be used: .* choose another --port"):
         Listener(system.listener.port)
+
+
+async def test_a_refusal_without_a_time_to_wait(system: System) -> None:
+    await system.start()
+    system.fault("throttle", retry_after=None)
+    answer = await system.client.post("/")
+    assert (answer.status_code, "retry-after" in answer.headers) == (429, False)

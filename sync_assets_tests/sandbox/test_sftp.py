@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -192,3 +193,18 @@ def test_stopping_ends_open_connections_and_frees_the_port(server: SftpServer) -
             sftp.listdir("/")
     with pytest.raises((OSError, paramiko.SSHException)):
         connect(server)
+
+
+def test_a_file_may_drip_or_never_end(server: SftpServer, sftp: paramiko.SFTPClient) -> None:
+    assert server.faults is not None
+    (server.exports / "a.csv").write_bytes(b"abc")
+    server.faults.add({"system": "sftp", "kind": "drip", "times": 1, "method": "read", "seconds": 0.05})
+    started = time.perf_counter()
+    with sftp.open(f"{EXPORTS}/a.csv", "rb") as file:
+        assert file.read() == b"abc"
+    assert time.perf_counter() - started > 0.15
+    server.faults.add({"system": "sftp", "kind": "bomb", "times": 1, "method": "read", "megabytes": 3})
+    with sftp.open(f"{EXPORTS}/a.csv", "rb") as file:
+        assert len(file.read()) == 3 << 20
+    with sftp.open(f"{EXPORTS}/a.csv", "rb") as file:
+        assert file.read() == b"abc"

@@ -31,7 +31,7 @@ def routes(campaign: Campaign) -> list[Route]:
     - `POST records {"resource", "records": [...]}`: the same for any resource
     - `POST change {"resource", "keys": [..] | "pkeys": [..], "set": {...}, "raw": {...}}`: changes records as a
       marketer would; `raw` also sets read-only attributes such as change times
-    - `POST delete {"resource", "keys" | "pkeys"}`
+    - `POST delete {"resource", "keys" | "pkeys"}`; here and in `change` a key that repeats names all its records
     - `POST export {...}`: see `export.ExportOptions`; gives `{"file": name or null}`
     - `POST workflows {"id", "status"}`: e.g. an export that stopped with an error
     """
@@ -135,9 +135,8 @@ def _records(table: Table, told: dict[str, Any]) -> list[Record]:
         found = [record for record in table.records.values() if record.pkey in wanted]
     else:
         wanted = set(told.get("keys", []))
-        found = [table.by_key[key] for key in told.get("keys", []) if key in table.by_key]
-    if len(found) != len(wanted):
-        raise BadSettings(
-            f"{len(wanted) - len(found)} of {len(wanted)} records of {table.resource.name} were not found"
-        )
+        found = [record for key in wanted for record in table.with_key(key)]
+    known = {record.pkey if "pkeys" in told else table.key_of(record) for record in found}
+    if len(known) != len(wanted):
+        raise BadSettings(f"{len(wanted - known)} of {len(wanted)} records of {table.resource.name} were not found")
     return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 from sync_assets.sandbox.campaign import errors, export
 from sync_assets.sandbox.campaign.resources import OPT_OUTS, resources
-from sync_assets.sandbox.campaign.schema import Filter, Link
+from sync_assets.sandbox.campaign.schema import Filter, Link, Resource
 from sync_assets.sandbox.campaign.settings import BadSettings, Settings, changed
 from sync_assets.sandbox.campaign.store import Record, Table
 from sync_assets.sandbox.campaign.tokens import COLLECTION, RECORD, Tokens
@@ -22,6 +24,9 @@ from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.ims import Ims
 
 _OPT_OUT_NAMES = OPT_OUTS.keys()
+_OPT_OUT_TIMES = frozenset(time_name for names in OPT_OUTS.values() for time_name in names)
+_NAMES = frozenset({"name", "internalName"})
+_NO_NAME = re.compile(r"[^A-Za-z0-9_]")
 
 
 class Campaign:
@@ -49,6 +54,8 @@ class Campaign:
         if exports is not None:
             self.workflows.on_start[EXPORT] = lambda: export.write(self, {"only_changed": True})
         self.exported_at: float | None = None
+        self.admitted: deque[float] = deque()
+        """when the requests of the last second came"""
         self.views: dict[tuple[str, str], View] = {}
         self._links_to: dict[str, list[tuple[Table, Link]]] = {}
         self.apply(self.settings)
@@ -63,29 +70,16 @@ class Campaign:
             raise
 
     def apply(self, settings: Settings) -> None:
-        """Publishes the data model anew under these settings."""
-        fresh = resources()
-        for name, links in settings.links.items():
-            for link_name, told in links.items():
-                link = fresh[name].links.get(link_name) if name in fresh else None
-                if link is None:
-                    raise BadSettings(f"there is no link {name}.{link_name}")
-                if told.join is not None and told.join not in fresh[name].fields:
-                    raise BadSettings(f"{name} has no attribute {told.join!r} to join {link_name} on")
-                link.cardinality, link.join = told.cardinality, told.join
-        for name, filters in settings.filters.items():
-            for filter_name, told in filters.items():
-                if name not in fresh or told.attribute not in fresh[name].fields:
-                    raise BadSettings(f"filter {filter_name}: there is no attribute {name}.{told.attribute}")
-                fresh[name].filters[filter_name] = Filter(filter_name, told.parameter, told.attribute)
-        if settings.profile_key is not None and settings.profile_key not in fresh["profile"].fields:
-            raise BadSettings(f"profile has no attribute {settings.profile_key!r} to be its key")
-        fresh["profile"].key = settings.profile_key
+        """Publishes the data model anew under these settings. Raises BadSettings."""
+        fresh = _published(settings)
         for name, table in self.tables.items():
             table.resource = fresh[name]
-            if (twice := table.duplicate_key()) is not None:
+            if table.resource.unique and (twice := table.duplicate_key()) is not None:
                 raise BadSettings(f"{name} has two records with the key {twice!r}")
             table.reindex()
+        for record in self.tables["profile"].records.values():
+            for name in _OPT_OUT_TIMES - fresh["profile"].fields.keys():
+                record.values.pop(name, None)
         self.settings = settings
         self.views = {
             (api, name): View(self, table, api) for name, table in self.tables.items() for api in table.resource.apis
@@ -101,15 +95,15 @@ class Campaign:
     def insert(self, view: View, body: dict[str, Any]) -> Record:
         """One POST. Raises CampaignError, and then nothing is stored."""
         table = view.table
-        values, links = view.read(body, None)
-        if (key := table.resource.key) is not None:
+        values, links = self._read(view, body, None)
+        if (key := table.resource.identification) is not None:
             value = values.get(key, "")
             if value in table.by_key:  # hidden records keep their keys
                 raise errors.duplicate_key(table.resource.label, value, *table.resource.constraint())
         serial = table.next_serial()
         values["created"] = values["lastModified"] = now = self.now()
         if _OPT_OUT_NAMES & values.keys():
-            _note_opt_outs({}, values, now)
+            _note_opt_outs({}, values, now, table.resource)
         if table.resource.name == "profile" and self.settings.automatic_id:
             values["acsId"] = str(uuid.uuid4())
         if table.resource.name == "service" and not values.get("name"):
@@ -121,8 +115,8 @@ class Campaign:
     def update(self, view: View, record: Record, body: dict[str, Any]) -> None:
         """One PATCH: all or nothing. An empty body changes nothing, not even lastModified."""
         table = view.table
-        values, links = view.read(body, record)
-        if (key := table.resource.key) is not None and key in values:
+        values, links = self._read(view, body, record)
+        if (key := table.resource.identification) is not None and key in values:
             old, new = table.key_of(record), values[key]
             if new != old:
                 if old:
@@ -133,8 +127,15 @@ class Campaign:
             return
         values["lastModified"] = now = self.now()
         if _OPT_OUT_NAMES & values.keys():
-            _note_opt_outs(record.values, values, now)
+            _note_opt_outs(record.values, values, now, table.resource)
         table.change(record, values, links)
+
+    def _read(self, view: View, body: dict[str, Any], record: Record | None) -> tuple[dict[str, Any], dict[str, int]]:
+        values, links = view.read(body, record)
+        if self.settings.rewrite_names:
+            for name in _NAMES & values.keys():
+                values[name] = _NO_NAME.sub("_", values[name])
+        return values, links
 
     def delete(self, table: Table, record: Record) -> None:
         """One DELETE. Records that link here stay, dangling, unless the setting says otherwise."""
@@ -175,8 +176,10 @@ class Campaign:
                 raise errors.undecodable_pkey(segment, resource.plural, resource.schema)
             known = reference.kind == RECORD or (part and reference.kind == COLLECTION)
             record = table.records.get(reference.number) if known and reference.table == table.number else None
+        elif not (by_key and resource.unique) and self.settings.untaken_key == "bad_pkey":
+            raise errors.undecodable_pkey(segment, resource.plural, resource.schema)
         else:
-            record = table.by_key.get(segment) if by_key else None
+            record = table.by_key.get(segment) if by_key and resource.unique else None
         if record is None or not self.visible(table, record):
             raise errors.not_found(resource.label, resource.name, segment)
         return record
@@ -187,8 +190,13 @@ class Campaign:
         resource = table.resource
         if not isinstance(value, str):
             raise errors.bad_value(value, "link", link.name)
-        record = table.by_key.get(value)
-        if value.startswith("@"):
+        record = None
+        if not value.startswith("@"):
+            if self.settings.links_by_key == "empty":
+                return 0
+            if self.settings.links_by_key == "resolved" and resource.unique:
+                record = table.by_key.get(value)
+        else:
             reference = self.tokens.read(value)
             if reference is None and not self.settings.unresolvable_links_as_zero:
                 raise errors.undecodable_pkey(value, resource.plural, resource.schema)
@@ -201,9 +209,46 @@ class Campaign:
         return record.serial
 
 
-def _note_opt_outs(before: dict[str, Any], values: dict[str, Any], now: str) -> None:
+def _published(settings: Settings) -> dict[str, Resource]:
+    """The data model under these settings. Raises BadSettings."""
+    fresh = resources()
+    for name, links in settings.links.items():
+        for link_name, told in links.items():
+            link = fresh[name].links.get(link_name) if name in fresh else None
+            if link is None:
+                raise BadSettings(f"there is no link {name}.{link_name}")
+            if told.join is not None and told.join not in fresh[name].fields:
+                raise BadSettings(f"{name} has no attribute {told.join!r} to join {link_name} on")
+            link.cardinality, link.join = told.cardinality, told.join
+    for name, filters in settings.filters.items():
+        for filter_name, told in filters.items():
+            if name not in fresh or told.attribute not in fresh[name].fields:
+                raise BadSettings(f"filter {filter_name}: there is no attribute {name}.{told.attribute}")
+            fresh[name].filters[filter_name] = Filter(filter_name, told.parameter, told.attribute)
+    _set_up_profile(fresh["profile"], settings)
+    for told in (settings.unique_keys, settings.keys_in_url, settings.deletes_by_key):
+        if unknown := told.keys() - fresh.keys():
+            raise BadSettings(f"there is no resource {sorted(unknown)[0]!r}; one of: {', '.join(fresh)}")
+    for name, unique in settings.unique_keys.items():
+        fresh[name].unique = unique
+    return fresh
+
+
+def _set_up_profile(profile: Resource, settings: Settings) -> None:
+    if settings.profile_key is not None and settings.profile_key not in profile.fields:
+        raise BadSettings(f"profile has no attribute {settings.profile_key!r} to be its key")
+    profile.key = settings.profile_key
+    for name in settings.opt_outs_without_time:
+        if name not in OPT_OUTS:
+            raise BadSettings(f"there is no opt-out {name!r}; one of: {', '.join(OPT_OUTS)}")
+        for time_name in OPT_OUTS[name]:
+            profile.fields.pop(time_name, None)
+
+
+def _note_opt_outs(before: dict[str, Any], values: dict[str, Any], now: str, resource: Resource) -> None:
     """Sets the change time of every opt-out that differs from what it was."""
     for name in _OPT_OUT_NAMES & values.keys():
         if values[name] != before.get(name, False):
             for time_name in OPT_OUTS[name]:
-                values[time_name] = now
+                if time_name in resource.fields:
+                    values[time_name] = now

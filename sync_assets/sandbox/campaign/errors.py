@@ -18,6 +18,11 @@ class CampaignError(Exception):
         return str(self)
 
 
+def bare() -> CampaignError:
+    """A refusal without a reason."""
+    return CampaignError(500, RST)
+
+
 def bad_path() -> CampaignError:
     return CampaignError(404, BAD_PATH)
 

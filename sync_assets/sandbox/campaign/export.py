@@ -36,6 +36,10 @@ class ExportOptions(msgspec.Struct, forbid_unknown_fields=True):
     """a LastModified column behind each attribute that has one"""
     booleans: tuple[str, str] = ("0", "1")
     """how false and true are written"""
+    headings: dict[str, str] = {}
+    """what stands in the first line instead of an attribute's name, such as its label"""
+    time_format: str | None = None
+    """of change times, as in strftime; None: ISO 8601, as the XML format of the activity"""
     keep_empty: bool = False
     """write a file even if there is nothing to tell"""
 
@@ -56,7 +60,7 @@ def write(campaign: Campaign, told: dict[str, Any] | None = None) -> Path | None
     text = io.StringIO(newline="")
     writer = csv.writer(text, delimiter=options.separator, lineterminator="\n")
     if options.header:
-        writer.writerow(_columns(options))
+        writer.writerow(options.headings.get(name, name) for name in _columns(campaign, options))
     writer.writerows(rows)
     content = text.getvalue().encode(options.encoding)
     stamp = datetime.fromtimestamp(moment, UTC).strftime("%Y%m%d_%H%M%S")
@@ -66,11 +70,12 @@ def write(campaign: Campaign, told: dict[str, Any] | None = None) -> Path | None
     return file
 
 
-def _columns(options: ExportOptions) -> list[str]:
+def _columns(campaign: Campaign, options: ExportOptions) -> list[str]:
+    without = campaign.settings.opt_outs_without_time
     columns = ["externalId"]
     for name in options.attributes:
         columns.append(name)
-        if options.times and OPT_OUTS.get(name):
+        if options.times and name not in without and OPT_OUTS.get(name):
             columns.append(f"{name}LastModified")
     return columns
 
@@ -78,7 +83,7 @@ def _columns(options: ExportOptions) -> list[str]:
 def _rows(campaign: Campaign, options: ExportOptions) -> list[list[str]]:
     since = campaign.exported_at if options.only_changed else None
     border = datetime.fromtimestamp(since, UTC).isoformat(" ", "milliseconds")[:23] if since is not None else ""
-    columns = _columns(options)
+    columns = _columns(campaign, options)
     rows: list[list[str]] = []
     for record in campaign.tables["profile"].records.values():
         values = record.values
@@ -90,5 +95,8 @@ def _rows(campaign: Campaign, options: ExportOptions) -> list[list[str]]:
 def _text(name: str, value: Any, options: ExportOptions) -> str:
     if name in OPT_OUTS:
         return options.booleans[bool(value)]
-    # the XML format of dates, the only one that names the time zone
-    return value.replace(" ", "T") if name.endswith("LastModified") else str(value)
+    if not name.endswith("LastModified") or not value:
+        return str(value)
+    if options.time_format is not None:
+        return datetime.fromisoformat(value).strftime(options.time_format)
+    return value.replace(" ", "T")  # the only format that names the time zone

@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
+from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.campaign import errors
 from sync_assets.sandbox.campaign.engine import Campaign
 from sync_assets.sandbox.faults import Rule
-from sync_assets.sandbox.middleware import Answer, retry_after
+from sync_assets.sandbox.middleware import retry_after
 
 KINDS = frozenset({"oops"})
 """Faults that `refuse` answers as a whole, beside the generic ones."""
@@ -37,6 +38,19 @@ def refusal(campaign: Campaign, authorization: bytes, api_key: bytes) -> Answer 
         return _coded(401, "401013", "Oauth token is not valid")
     if not campaign.settings.provisioned:
         return _coded(403, "403023", "Profile is not valid")
+    return _too_fast(campaign)
+
+
+def _too_fast(campaign: Campaign) -> Answer | None:
+    """Counts a request, unless there were as many as may be within the last second."""
+    limit, now, admitted = campaign.settings.calls_per_second, campaign.clock(), campaign.admitted
+    while admitted and admitted[0] <= now - 1:
+        admitted.popleft()
+    if limit is None:
+        return None
+    if len(admitted) >= limit:
+        return _coded(429, "429050", "Too many requests")
+    admitted.append(now)
     return None
 
 

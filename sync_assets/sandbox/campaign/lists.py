@@ -151,8 +151,7 @@ class Listing:
             return lambda record: record.values.get(name, "").startswith(value)
         wanted = converter(field, self._view.table.resource.schema, policies=False, cut=True)(value)
         if name == self._view.table.resource.key and wanted:
-            known = self._view.table.by_key.get(wanted)  # the index spares the scan
-            found = {known.serial} if known is not None else set[int]()
+            found = {known.serial for known in self._view.table.with_key(wanted)}  # the index spares the scan
             self._among = found if self._among is None else self._among & found
             return lambda record: True
         empty = field.empty

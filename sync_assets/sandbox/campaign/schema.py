@@ -92,7 +92,10 @@ class Filter:
 
 @dataclass(slots=True)
 class Resource:
-    """One resource. `key`: the identification key, unique where not empty; it also works in the URL."""
+    """One resource. `key`: the identification key, unique where not empty; it also works in the URL.
+
+    Not `unique`: the key is an ordinary text, which only filters and joins find.
+    """
 
     name: str
     label: str
@@ -105,10 +108,16 @@ class Resource:
     links: dict[str, Link] = field(default_factory=dict)
     collections: dict[str, Collection] = field(default_factory=dict)
     filters: dict[str, Filter] = field(default_factory=dict)
+    unique: bool = True
 
     @property
     def custom(self) -> bool:
         return self.name.startswith("cus")
+
+    @property
+    def identification(self) -> str | None:
+        """The key, if it identifies records."""
+        return self.key if self.unique else None
 
     def constraint(self) -> tuple[str, str]:
         """Names of the unique index and of its column in the database: `nmsservice_name`, `sname`."""

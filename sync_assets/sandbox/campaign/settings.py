@@ -28,10 +28,35 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
 
     profile_key: str | None = "externalId"
     """attribute that is configured as unique identification key of profile; None: no key at all"""
+    unique_keys: dict[str, bool] = {}
+    """by resource; false: its key attribute is an ordinary text that identifies nothing. A value may stand in several
+    records and may be changed, and is resolved neither in URLs nor in links. Joins and filters on it still work"""
     key_in_url: bool = True
     """GET and PATCH by identification key instead of the PKey"""
+    keys_in_url: dict[str, bool] = {}
+    """the same by resource, overriding `key_in_url`"""
     delete_by_key: bool = False
-    """the same for DELETE (undocumented)"""
+    """the same for DELETE (undocumented), where keys in URLs are taken at all"""
+    deletes_by_key: dict[str, bool] = {}
+    """the same by resource, overriding `delete_by_key`"""
+    untaken_key: Literal["not_found", "bad_pkey"] = "not_found"
+    """answer to a business key in the URL where none is taken: 404 "Unable to find document", as to a PKey that leads
+    nowhere, or 500 "attribute unknown", as to text that is no PKey"""
+    key_in_patch: Literal["accepted", "refused"] = "accepted"
+    """refused: a PATCH that names the identification key fails with "Cannot update key", even with the same value"""
+    location_in_patch: Literal["accepted", "refused"] = "accepted"
+    """refused: a PATCH that names `location` is a bare 500, as in Campaign v8"""
+    links_by_key: Literal["resolved", "empty", "refused"] = "resolved"
+    """what a business key as the PKey of a link does. empty: the link is stored as 0, with a 2xx; refused: 404 "Unable
+    to find document". A real PKey, which begins with @, is resolved in each position"""
+    bare_errors: bool = False
+    """as Campaign v8: every 500 is the RST-360011 line alone; duplicate key and bad value cannot be told apart"""
+    opt_outs_without_time: list[str] = []
+    """opt-outs that have no change time, besides that of push notifications; times noted before are forgotten"""
+    calls_per_second: int | None = None
+    """more requests within a second are refused by the gateway: 429, without a Retry-After"""
+    rewrite_names: bool = False
+    """what is no letter, digit or underscore in `name` or `internalName` is stored as an underscore"""
     automatic_id: bool = False
     """ "Add automatic ID": new profiles get an acsId"""
     empty_patch_204: bool = False
@@ -71,6 +96,11 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     """by resource and link"""
     filters: dict[str, dict[str, FilterSetting]] = {}
     """published in addition to the built-in ones, by resource and name"""
+
+    def takes_key(self, method: str, resource: str) -> bool:
+        """Return True if a URL of this method may name a record of the resource by its identification key."""
+        taken = self.keys_in_url.get(resource, self.key_in_url)
+        return taken and (method != "DELETE" or self.deletes_by_key.get(resource, self.delete_by_key))
 
 
 class BadSettings(ValueError):

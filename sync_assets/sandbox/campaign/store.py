@@ -30,6 +30,9 @@ class Table:
         self.order: list[int] = []
         """serials, ascending: the order of lists"""
         self.by_key: dict[str, Record] = {}
+        """by the key's value; where it is not unique, one record of each value"""
+        self._further: dict[str, dict[int, Record]] = {}
+        """the other records of a value that several have, by serial"""
         self.children: dict[str, dict[Any, set[int]]] = {name: {} for name in resource.links}
         """by link, by what it refers to (see `reference`): serials of the records that do"""
         self._last = 0
@@ -59,6 +62,11 @@ class Table:
         key = self.resource.key
         return record.values.get(key, "") if key else ""
 
+    def with_key(self, value: str) -> list[Record]:
+        """All records whose key has this value, which is not empty."""
+        first = self.by_key.get(value)
+        return [] if first is None else [first, *self._further.get(value, {}).values()]
+
     @staticmethod
     def reference(link: Link, record: Record) -> Any:
         """What stands for the target: the value of the joined attribute, else the target's serial."""
@@ -77,21 +85,35 @@ class Table:
     def reindex(self) -> None:
         """After the key or a join was changed by a setting."""
         self.by_key = {}
+        self._further = {}
         self.children = {name: {} for name in self.resource.links}
         for record in self.records.values():
             self._index(record)
 
     def _index(self, record: Record) -> None:
-        if key := self.key_of(record):
-            self.by_key[key] = record
+        if (key := self.key_of(record)) and self.by_key.setdefault(key, record) is not record:
+            self._further.setdefault(key, {})[record.serial] = record
         for name, link in self.resource.links.items():
             if reference := self.reference(link, record):
                 self.children[name].setdefault(reference, set()).add(record.serial)
 
     def _unindex(self, record: Record) -> None:
-        self.by_key.pop(self.key_of(record), None)
+        if key := self.key_of(record):
+            self._unindex_key(key, record)
         for name, link in self.resource.links.items():
             if (known := self.children[name].get(self.reference(link, record))) is not None:
                 known.discard(record.serial)
                 if not known:
                     del self.children[name][self.reference(link, record)]
+
+    def _unindex_key(self, key: str, record: Record) -> None:
+        further = self._further.get(key)
+        if further is None:
+            del self.by_key[key]
+            return
+        if self.by_key[key] is record:
+            self.by_key[key] = further.pop(next(iter(further)))
+        else:
+            del further[record.serial]
+        if not further:
+            del self._further[key]

@@ -6,10 +6,10 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from sync_assets.sandbox.asgi import Scope
 from sync_assets.sandbox.campaign.engine import Campaign
 from sync_assets.sandbox.campaign.tokens import COLLECTION, RECORD
 from sync_assets.sandbox.campaign.view import View
-from sync_assets.sandbox.middleware import Scope
 
 _decode = msgspec.json.Decoder().decode
 

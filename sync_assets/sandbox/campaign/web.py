@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from sync_assets.sandbox.asgi import Answer, App, Receive, Scope, Send, read_body, send_answer
 from sync_assets.sandbox.campaign import errors, gateway, metadata
 from sync_assets.sandbox.campaign.engine import Campaign
 from sync_assets.sandbox.campaign.errors import CampaignError
@@ -14,7 +15,6 @@ from sync_assets.sandbox.campaign.store import Record
 from sync_assets.sandbox.campaign.subject import key_of
 from sync_assets.sandbox.campaign.view import View
 from sync_assets.sandbox.journal import Engine
-from sync_assets.sandbox.middleware import Answer, App, Receive, Scope, Send, read_body, send_answer
 
 _JSON = [(b"content-type", b"application/json")]
 _ENGINE: dict[str, Engine] = {"POST": "insert", "PATCH": "update", "DELETE": "delete", "GET": "read"}
@@ -71,7 +71,8 @@ class _Call:
         try:
             return self._route(segments)
         except CampaignError as error:
-            return Answer(error.status, gateway.TEXT, error.text.encode("utf-8", "replace"))
+            bare = error.status == 500 and self.campaign.settings.bare_errors
+            return Answer(error.status, gateway.TEXT, (errors.RST if bare else error.text).encode("utf-8", "replace"))
 
     def _route(self, segments: list[str]) -> Answer:
         if not segments:
@@ -120,10 +121,11 @@ class _Call:
         if len(rest) != 1:
             raise errors.bad_path()
         settings = self.campaign.settings
-        by_key = settings.key_in_url and (self.method == "PATCH" or settings.delete_by_key)
+        by_key = settings.takes_key(self.method, view.table.resource.name)
         if self.method == "PATCH":
             body = self._json()
             record = self.campaign.resolve(view, rest[0], by_key=by_key)
+            self._check_patch(view, record, body)
             self.campaign.update(view, record, body)
             if not body and settings.empty_patch_204:
                 return Answer(204, [], b"")
@@ -132,6 +134,14 @@ class _Call:
         self.campaign.delete(view.table, record)
         status = 200 if view.table.resource.name == "profile" else 204
         return Answer(settings.custom_delete_status if view.table.resource.custom else status, [], b"")
+
+    def _check_patch(self, view: View, record: Record, body: dict[str, Any]) -> None:
+        """What the API refuses in a PATCH, and a marketer may do."""
+        settings, resource = self.campaign.settings, view.table.resource
+        if settings.key_in_patch == "refused" and resource.identification in body:
+            raise errors.key_change(resource.name, view.table.key_of(record), str(body[resource.identification]))
+        if settings.location_in_patch == "refused" and "location" in body:
+            raise errors.bare()
 
     def _post(self, view: View) -> Answer:
         body = self._json()
@@ -155,7 +165,8 @@ class _Call:
             return _json(200, listing.page(self.base, behind[0] if behind else None))
         if filters:
             raise errors.bad_path()
-        record = self.campaign.resolve(view, rest[0], by_key=self.campaign.settings.key_in_url, part=len(rest) > 1)
+        by_key = self.campaign.settings.takes_key("GET", view.table.resource.name)
+        record = self.campaign.resolve(view, rest[0], by_key=by_key, part=len(rest) > 1)
         if len(rest) == 1:
             return _json(200, view.show(record, self.base, href=self.campaign.settings.href_in_get))
         return self._part(view, record, rest, query)

@@ -9,12 +9,12 @@ from uuid import uuid4
 
 import msgspec
 
+from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.dataverse.call import Call, json_answer, no_content
 from sync_assets.sandbox.dataverse.errors import DataverseError, bad_payload, bad_query, not_built
 from sync_assets.sandbox.dataverse.keys import parse_reference
 from sync_assets.sandbox.dataverse.store import Store
 from sync_assets.sandbox.dataverse.tables import BUSINESS_UNIT_ID, ORGANIZATION_ID, USER_ID
-from sync_assets.sandbox.middleware import Answer
 
 NAMESPACE = "Microsoft.Dynamics.CRM."
 

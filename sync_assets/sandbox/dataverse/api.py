@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 from typing import Protocol
 
+from sync_assets.sandbox.asgi import Answer, App, Receive, Scope, Send, send_answer
 from sync_assets.sandbox.dataverse import actions, batch, listing, metadata, privileges, records
 from sync_assets.sandbox.dataverse.call import Call, below_base, error_answer, json_answer
 from sync_assets.sandbox.dataverse.errors import DataverseError, no_such_segment, not_allowed, not_built
@@ -19,7 +20,6 @@ from sync_assets.sandbox.dataverse.throttle import (
     refusal,
 )
 from sync_assets.sandbox.faults import Faults, Rule
-from sync_assets.sandbox.middleware import Answer, App, Receive, Scope, Send, send_answer
 
 ANSWERED_KINDS = frozenset({"throttle_requests", "throttle_time", "throttle_concurrent", "forbidden"})
 """Faults of this system that are whole answers, see `refuse`."""

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.dataverse.call import Call, below_base, error_answer
 from sync_assets.sandbox.dataverse.errors import DataverseError, bad_payload, bad_query
-from sync_assets.sandbox.middleware import Answer
 
 MOST_REQUESTS = 1000
 _BOUNDARY = re.compile(r'boundary\s*=\s*("[^"]+"|[^;\s]+)', re.IGNORECASE)

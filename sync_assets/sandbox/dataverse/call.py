@@ -16,10 +16,10 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from sync_assets.sandbox.dataverse.errors import DataverseError, bad_payload, bad_query
+from sync_assets.sandbox.asgi import Answer
+from sync_assets.sandbox.dataverse.errors import DataverseError, bad_payload, bad_query, insufficient_memory
 from sync_assets.sandbox.dataverse.organization import Organization
 from sync_assets.sandbox.faults import Faults, Rule
-from sync_assets.sandbox.middleware import Answer
 
 BASE = "/api/data/v9."
 JSON_TYPE = (b"content-type", b"application/json; odata.metadata=minimal")
@@ -103,6 +103,14 @@ class Call:
     @cached_property
     def prefer(self) -> Preferences:
         return Preferences.parse(self.headers.get("prefer", ""), self.org.switches.page_limit)
+
+    def page_size(self, top: int | None = None) -> int:
+        """Most rows of a page. Raises DataverseError if the server has no memory for so many."""
+        switches = self.org.switches
+        size = self.prefer.page_size or min(top or switches.page_limit, switches.page_limit)
+        if switches.memory_limit_rows is not None and size > switches.memory_limit_rows:
+            raise insufficient_memory()
+        return size
 
     def json(self) -> Any:
         """The body; numbers with a fraction as Decimal. Raises DataverseError."""

@@ -81,6 +81,13 @@ def associated() -> DataverseError:
     )
 
 
+def insufficient_memory() -> DataverseError:
+    """A page too large for the server. That it comes is known from clients, its code and text are inferred."""
+    return DataverseError(
+        500, "0x80040216", "There is insufficient system memory in resource pool 'default' to run this query."
+    )
+
+
 def not_allowed(message: str) -> DataverseError:
     return DataverseError(405, "0x0", message)
 

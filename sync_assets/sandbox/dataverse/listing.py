@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
+from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.dataverse import cookies, tracking
 from sync_assets.sandbox.dataverse.call import Call, applied, json_answer, link
 from sync_assets.sandbox.dataverse.errors import bad_query, no_such_property, not_built
 from sync_assets.sandbox.dataverse.filters import compile_filter
 from sync_assets.sandbox.dataverse.projection import Projection
 from sync_assets.sandbox.dataverse.store import Row, Store
-from sync_assets.sandbox.middleware import Answer
 
 _OPTIONS = frozenset({"$select", "$filter", "$orderby", "$top", "$count", "$skiptoken", "$deltatoken"})
 
@@ -26,10 +26,8 @@ def list_rows(call: Call, store: Store) -> Answer:
         return tracking.read(call, store)
     org, prefer, options = call.org, call.prefer, call.options
     projection = Projection(store, org, options.get("$select"), prefer)
-    size = prefer.page_size or org.switches.page_limit
     top = None if prefer.page_size else _top(call)  # $top is ignored beside maxpagesize
-    if top is not None:
-        size = min(top, size)
+    size = call.page_size(top)
     cookie = cookies.decode(options["$skiptoken"]) if "$skiptoken" in options else cookies.Cookie()
     if "$orderby" in options:
         rows = _in_order(call, store, cookie)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.dataverse import describe
 from sync_assets.sandbox.dataverse.call import Call, json_answer
 from sync_assets.sandbox.dataverse.columns import metadata_id
@@ -24,7 +25,6 @@ from sync_assets.sandbox.dataverse.keys import parse_pairs
 from sync_assets.sandbox.dataverse.relations import relations
 from sync_assets.sandbox.dataverse.store import Store
 from sync_assets.sandbox.dataverse.values import GUID
-from sync_assets.sandbox.middleware import Answer
 
 _NAMESPACE = "Microsoft.Dynamics.CRM."
 _RELATIONSHIPS = frozenset({"OneToManyRelationships", "ManyToOneRelationships", "ManyToManyRelationships"})

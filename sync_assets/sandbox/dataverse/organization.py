@@ -281,7 +281,8 @@ class Organization:
             if name not in store.position:
                 store.position[name] = store.width
                 store.width += 1
-                for row in [*store.rows.values(), *(stone.last for stone in store.tombstones)]:
+                known = [*store.rows.values(), *store.previous.values(), *(stone.last for stone in store.tombstones)]
+                for row in {id(row): row for row in known}.values():  # a hidden row is also its tombstone's
                     row.append(None)
         self.metadata_changed(store)
 

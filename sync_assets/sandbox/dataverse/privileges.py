@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
+from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.dataverse.call import Call, json_answer
 from sync_assets.sandbox.dataverse.columns import Table, metadata_id
 from sync_assets.sandbox.dataverse.errors import DataverseError, bad_query
 from sync_assets.sandbox.dataverse.store import Store
 from sync_assets.sandbox.dataverse.switches import Access
 from sync_assets.sandbox.dataverse.tables import BUSINESS_UNIT_ID, USER_ID
-from sync_assets.sandbox.middleware import Answer
 
 ACCESSES: tuple[Access, ...] = ("Read", "Write")
 ROLES = "systemuserroles_association"

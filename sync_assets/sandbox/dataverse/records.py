@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.dataverse import writing
 from sync_assets.sandbox.dataverse.call import Call, applied, json_answer, no_content
 from sync_assets.sandbox.dataverse.columns import Column
 from sync_assets.sandbox.dataverse.errors import DataverseError, exists, no_such_property, no_such_row, not_allowed
 from sync_assets.sandbox.dataverse.projection import Projection
 from sync_assets.sandbox.dataverse.store import Store
-from sync_assets.sandbox.middleware import Answer
 
 
 def create(call: Call, store: Store) -> Answer:

@@ -35,6 +35,8 @@ class Store:
         self.key_at = self.position[table.key]
         self.version_at = self.position["versionnumber"]
         self.rows: dict[str, Row] = {}
+        self.previous: dict[str, Row] = {}
+        """what rows were before they were last written"""
         self.hidden: set[str] = set()
         """rows that exist but are outside the caller's role"""
         self.tombstones: list[Tombstone] = []
@@ -62,6 +64,8 @@ class Store:
                 insort(self._ids, row_id)
             else:
                 self._ids.append(row_id)
+        else:
+            self.previous[row_id] = old
         self._reindex(row_id, old, row)
         self.rows[row_id] = row
         self._log_versions.append(row[self.version_at])
@@ -76,6 +80,7 @@ class Store:
     def remove(self, row_id: str, version: int) -> None:
         """Deletes a row that exists, leaving a tombstone."""
         row = self.rows.pop(row_id)
+        self.previous.pop(row_id, None)
         ids = self.ids()
         del ids[bisect_left(ids, row_id)]
         self._reindex(row_id, row, None)
@@ -89,6 +94,7 @@ class Store:
         """
         del self.tombstones[tombstones:]
         now = self.rows.pop(row_id, None)
+        self.previous.pop(row_id, None)
         self._reindex(row_id, now, old)
         ids = self.ids()
         if old is not None:

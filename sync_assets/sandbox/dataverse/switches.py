@@ -27,10 +27,14 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     status_forbidden_option: int = 400
     """HTTP status of `$filter`, `$orderby`, `$expand`, `$top` with change tracking"""
     delta_link_taken: Literal["start", "end"] = "start"
-    """at which end of a read of several pages; end: what changes meanwhile is lost to a client that trusts the link"""
+    """at which end of a read of several pages, first or delta; end: what changes meanwhile (updates, inserts and
+    deletions of what was read already) is lost to a client that trusts the link"""
     tracked_skiptoken: Literal["cookie", "opaque"] = "cookie"
     delta_repeats: bool = False
     """a delta tells every change of a row, with its present state, and updates of rows that it also tells deleted"""
+    page_repeats: bool = False
+    """a page of a delta holds a row that was there before twice: first as it was before its last change, then as it is.
+    Such a page has half as many rows as asked for, each once or twice; a page size of 1 shows no repeats"""
     delta_count_capped: bool = False
     count_with_tracking: bool = False
     """`$count=true` is answered on tracked reads, not omitted"""
@@ -65,6 +69,8 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """by child table: what becomes of its rows when their parent is deleted; what is not named stays as it was"""
     page_limit: int = msgspec.field(default=5000)
     """most rows in one page"""
+    memory_limit_rows: int | None = None
+    """a page for which more rows than these are asked is a 500, "insufficient memory"; None: no limit"""
     count_limit: int = 5000
     """where `$count` is cut"""
 

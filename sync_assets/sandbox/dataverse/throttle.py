@@ -9,10 +9,10 @@ import math
 import time
 from collections import deque
 
+from sync_assets.sandbox.asgi import Answer, Scope
 from sync_assets.sandbox.dataverse.call import error_answer
 from sync_assets.sandbox.dataverse.errors import DataverseError
 from sync_assets.sandbox.dataverse.organization import Organization
-from sync_assets.sandbox.middleware import Answer, Scope
 
 NOMINAL_REQUESTS = 6000
 NOMINAL_SECONDS = 1200.0

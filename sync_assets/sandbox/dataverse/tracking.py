@@ -14,13 +14,13 @@ from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
+from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.dataverse import cookies
 from sync_assets.sandbox.dataverse.call import Call, applied, json_answer, link
 from sync_assets.sandbox.dataverse.cookies import Cookie
 from sync_assets.sandbox.dataverse.errors import DataverseError, bad_query
 from sync_assets.sandbox.dataverse.projection import Projection
 from sync_assets.sandbox.dataverse.store import Row, Store, Tombstone
-from sync_assets.sandbox.middleware import Answer
 
 _STAMP_FORMAT = "%m/%d/%Y %H:%M:%S"
 _REFUSED = {"$filter": "filter", "$orderby": "orderby", "$expand": "expand", "$top": "top"}
@@ -40,10 +40,12 @@ def read(call: Call, store: Store) -> Answer:
     cookie = _position(call, store)
     switches, options, prefer = call.org.switches, call.options, call.prefer
     projection = _projection(call, store, cookie)
-    size = prefer.page_size or switches.page_limit
-    page = list(islice(_items(call, store, cookie), size + 1))
-    more = len(page) > size
-    del page[size:]
+    size = call.page_size()
+    repeats = switches.page_repeats and cookie.since is not None and size > 1
+    most = size // 2 if repeats else size
+    page = list(islice(_items(call, store, cookie), most + 1))
+    more = len(page) > most
+    del page[most:]
 
     delta = "" if cookie.since is None else "/$delta"
     document: dict[str, Any] = {
@@ -59,7 +61,8 @@ def read(call: Call, store: Store) -> Answer:
         links = {"@odata.deltaLink": _delta_link(call, cookie)}
     document |= links if switches.delta_link_first else {}
     gone = f"{call.org.api}/$metadata#{store.table.set_name}/$deletedEntity"
-    document["value"] = [
+    earlier = _earlier(store, page) if repeats else []
+    document["value"] = [projection.show(row) for row in earlier] + [
         {"@odata.context": gone, "id": item.id, "reason": "deleted"}
         if isinstance(item, Tombstone)
         else projection.show(item[1])
@@ -152,6 +155,12 @@ def _delta(store: Store, cookie: Cookie, every: bool) -> Iterator[Item]:
     if not cookie.deletes:
         yield from store.changed(cookie.at_version, cookie.until, every)
     yield from store.deleted(cookie.at_version if cookie.deletes else cookie.since or 0, cookie.until, every)
+
+
+def _earlier(store: Store, page: list[Item]) -> list[Row]:
+    """What the rows of a page were before they were last written; rows written once have no such state."""
+    ids = (item[1][store.key_at] for item in page if not isinstance(item, Tombstone))
+    return [store.previous[row_id] for row_id in ids if row_id in store.previous]
 
 
 def _next_link(call: Call, store: Store, cookie: Cookie, last: Item) -> str:

@@ -125,6 +125,20 @@ async def test_layouts_of_the_file(admin: httpx.AsyncClient, http: httpx.AsyncCl
     assert (await admin.post("/campaign/export", json={"colour": 1})).status_code == 400
 
 
+async def test_headings_and_times_as_the_activity_is_set_up(
+    admin: httpx.AsyncClient, http: httpx.AsyncClient, campaign: Campaign, tmp_path: Path
+) -> None:
+    await http.post(EXT, json={"externalId": "a", "blackListEmail": True})
+    layout = {"attributes": ["blackListEmail"], "headings": {"externalId": "ID", "blackListEmail": "No email"}}
+    name = await export(admin, time_format="%m/%d/%Y %H:%M:%S", **layout)
+    assert name is not None
+    lines = (tmp_path / name).read_text().splitlines()
+    assert lines == ["ID,No email,blackListEmailLastModified", "a,1,11/24/2026 09:10:11"]
+    campaign.configure({"opt_outs_without_time": ["blackListEmail"]})
+    name = await export(admin, name="x.csv", **layout)
+    assert (tmp_path / "x.csv").read_text().splitlines() == ["ID,No email", "a,1"]
+
+
 async def test_changed_profiles_only_and_no_file_on_a_quiet_day(
     admin: httpx.AsyncClient, http: httpx.AsyncClient, clock: Clock, tmp_path: Path
 ) -> None:

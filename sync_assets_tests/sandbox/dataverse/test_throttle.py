@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.dataverse import Organization
 from sync_assets.sandbox.dataverse.api import refuse
 from sync_assets.sandbox.dataverse.throttle import Throttle
 from sync_assets.sandbox.faults import Rule
-from sync_assets.sandbox.middleware import Answer
 from sync_assets_tests.sandbox.dataverse.web_api import Reply
 
 

@@ -1,0 +1,142 @@
+"""Answers that are none: faults whose answer looks well, and is hollow, endless, slow or leads in a circle.
+
+The middleware hands over a rule of one of these kinds and the system's app. Parameters of the rules:
+
+- `hollow`: a 2xx that is not the system's own, as a gateway's maintenance page. `status` (200), `body` (text; default
+  `{"message":"maintenance"}`), `content_type` (application/json), `executed` (false; true: the request is executed
+  first, and this body is answered instead of the system's)
+- `bomb`: the request is not executed. A gzip body that inflates to `megabytes` (2000) of blanks, some kilobytes on the
+  wire; with `plain_megabytes` as many of them uncompressed and without a content-length. `status` (200)
+- `drip`: the request is executed; headers come at once, then a byte of the body every `seconds` (1.0)
+- `circular`: the request is executed; where its answer is a page of a list (`value` of Dataverse, `content` of
+  Campaign), its next link leads to the page itself. Other answers stay as they are
+- `empty_pages`: likewise, but the page is empty, and its next link leads to the page itself with another number in the
+  query each time: after `times` of them the page comes as it is, without `times` never
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import zlib
+from functools import lru_cache
+
+import msgspec
+
+from sync_assets.sandbox.asgi import Answer, App, Receive, Scope, Send, answer_of, client_left, send_answer
+from sync_assets.sandbox.faults import Rule
+
+KINDS = frozenset({"hollow", "bomb", "drip", "circular", "empty_pages"})
+MEGABYTE = 1 << 20
+_BLANKS = b" " * MEGABYTE
+_MARK = "sandbox_page"
+_document = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def executes(rule: Rule) -> bool:
+    """Return True if the app sees the request."""
+    return bool(rule.parameters.get("executed")) if rule.kind == "hollow" else rule.kind != "bomb"
+
+
+async def serve(rule: Rule, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serves one request as the rule wants it."""
+    if rule.kind == "hollow":
+        if executes(rule):
+            await answer_of(app, scope, receive)
+        await send_answer(send, _hollow(rule))
+    elif rule.kind == "bomb":
+        await _bomb(rule, receive, send)
+    elif rule.kind == "drip":
+        answer = await answer_of(app, scope, receive)
+        await _drip(answer, float(rule.parameters.get("seconds", 1)), receive, send)
+    else:
+        answer = await answer_of(app, scope, receive)
+        await send_answer(send, _relinked(answer, _url(scope), rule.fired if rule.kind == "empty_pages" else None))
+
+
+def _hollow(rule: Rule) -> Answer:
+    parameters = rule.parameters
+    content_type = str(parameters.get("content_type", "application/json"))
+    body = str(parameters.get("body", '{"message":"maintenance"}'))
+    return Answer(int(parameters.get("status", 200)), [(b"content-type", content_type.encode())], body.encode())
+
+
+# Endless and slow
+
+
+async def _bomb(rule: Rule, receive: Receive, send: Send) -> None:
+    status = int(rule.parameters.get("status", 200))
+    headers = [(b"content-type", b"application/json")]
+    if "plain_megabytes" not in rule.parameters:
+        body = await asyncio.to_thread(gzip_bomb, int(rule.parameters.get("megabytes", 2000)))
+        await send_answer(send, Answer(status, [*headers, (b"content-encoding", b"gzip")], body))
+        return
+    gone = asyncio.ensure_future(client_left(receive))
+    try:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        for _ in range(int(rule.parameters["plain_megabytes"])):
+            await send({"type": "http.response.body", "body": _BLANKS, "more_body": True})
+            await asyncio.sleep(0)
+            if gone.done():
+                return
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        gone.cancel()
+
+
+@lru_cache(4)
+def gzip_bomb(megabytes: int) -> bytes:
+    """A gzip file of so many MB of blanks; a kilobyte for each."""
+    pack = zlib.compressobj(9, zlib.DEFLATED, -15)
+    # After a full flush nothing refers back, so the packed megabyte can be repeated
+    packed = pack.compress(_BLANKS) + pack.flush(zlib.Z_FULL_FLUSH)
+    check = 0
+    for _ in range(megabytes):
+        check = zlib.crc32(_BLANKS, check)
+    end = check.to_bytes(4, "little") + (megabytes * MEGABYTE % 2**32).to_bytes(4, "little")
+    return b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff" + packed * megabytes + pack.flush() + end
+
+
+async def _drip(answer: Answer, seconds: float, receive: Receive, send: Send) -> None:
+    """Stops when the client has left."""
+    gone = asyncio.ensure_future(client_left(receive))
+    try:
+        headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        for n in range(len(answer.body)):
+            await asyncio.wait({gone}, timeout=seconds)
+            if gone.done():
+                return
+            await send({"type": "http.response.body", "body": answer.body[n : n + 1], "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        gone.cancel()
+
+
+# Lists without an end
+
+
+def _url(scope: Scope) -> str:
+    host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "localhost")
+    query = scope["query_string"].decode("latin-1")
+    return f"{scope.get('scheme', 'https')}://{host}{scope['raw_path'].decode('latin-1')}" + f"?{query}" * bool(query)
+
+
+def _relinked(answer: Answer, url: str, number: int | None) -> Answer:
+    """The page with its next link on itself. With a `number` it is empty, and the number stands in the link."""
+    try:
+        document = _document(answer.body)
+    except msgspec.DecodeError:
+        return answer
+    rows = next((name for name in ("value", "content") if bytes(document.get(name, b"")).startswith(b"[")), None)
+    if answer.status != 200 or rows is None:
+        return answer
+    if number is not None:
+        document[rows] = msgspec.Raw(b"[]")
+        url = re.sub(rf"[?&]{_MARK}=\d+$", "", url)
+        url += f"{'&' if '?' in url else '?'}{_MARK}={number}"
+    document.pop("@odata.deltaLink", None)
+    name, link = ("@odata.nextLink", url) if rows == "value" else ("next", {"href": url})
+    document[name] = msgspec.Raw(msgspec.json.encode(link))
+    return answer._replace(body=msgspec.json.encode(document))

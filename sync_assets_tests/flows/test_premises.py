@@ -1,0 +1,97 @@
+"""A first load, changes and deletions of linked tables, whichever way the real services are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from sync_assets_tests.flows.premises import DOCUMENTED, POSITIONS, Position, on_positions
+from sync_assets_tests.program import Program, calls
+from sync_assets_tests.sandbox.chain_configuration import chain_configuration
+from sync_assets_tests.sandbox_process import SandboxProcess
+
+KEYS = {"profile": "externalId", "cusOrder": "cusOrderId", "cusOrderLine": "cusOrderLineId"}
+LOOKUPS = {"cusOrder": ("new_order", "new_contactid", "cusContactLink"),
+           "cusOrderLine": ("new_orderline", "new_orderid", "cusOrderLink")}  # fmt: skip
+
+
+@pytest.fixture
+def chain(program: Program, position: Position) -> Program:
+    """Contacts, their orders and the lines of those; everything that can be found out is `auto`."""
+    tables: list[dict[str, Any]] = yaml.safe_load(chain_configuration())["tables"]
+    for table in tables:
+        table.pop("address", None)
+        for link in table.get("links", []):
+            del link["style"]
+    program.table, *program.further = (position.table(table) for table in tables)
+    return program
+
+
+def assert_in_step(program: Program) -> None:
+    """Every row has its one record, with its values and its parent, visible."""
+    admin = program.sandbox.admin
+    contacts = {row["contactid"]: row["lastname"] or "" for row in admin.dump_d365("contact")}
+    profiles = program.profiles()
+    assert {key: profile["lastName"].casefold() for key, profile in profiles.items()} == {
+        key: name.casefold() for key, name in contacts.items()
+    }
+    keys = {record["PKey"]: record[key] for resource, key in KEYS.items() for record in admin.dump_campaign(resource)}
+    for resource, (table, lookup, link) in LOOKUPS.items():
+        rows = {row[f"{table}id"]: row for row in admin.dump_d365(table)}
+        records = admin.dump_campaign(resource)
+        assert len(records) == len(rows), f"{resource}: records and rows"
+        for record in records:
+            row = rows[record[KEYS[resource]]]
+            assert record["cusName"] == (row["new_name"] or "")
+            assert record["_visible"]
+            assert keys[record[link]["PKey"]] == row[f"_{lookup}_value"]
+
+
+def synced(program: Program) -> None:
+    """At most two syncs; then a third has nothing to write."""
+    for _ in range(2):
+        done = program.sync()
+        assert not done.problems, done.problems
+        if done.status == 0:
+            break
+    assert_in_step(program)
+    again = program.sync()
+    assert (again.status, again.document["engine_calls"] | {"read": 0}) == (0, calls())
+
+
+@on_positions()
+def test_a_first_load_changes_and_deletions_arrive_once_and_linked(chain: Program) -> None:
+    admin = chain.sandbox.admin
+    synced(chain)
+    contacts = admin.change("contact", 3, lastname="Changed")
+    admin.change("new_order", 3, new_name="Changed")
+    [new] = admin.create("contact", {"lastname": "New"})
+    admin.create("new_order", {"new_contactid": new, "new_name": "New"})
+    admin.on_parent_delete(new_order="cascade", new_orderline="cascade")
+    admin.delete("contact", contacts[:1])
+    synced(chain)
+
+
+@on_positions()
+def test_profiles_that_carry_our_ids_already_are_taken_as_ours(program: Program) -> None:
+    admin = program.sandbox.admin
+    carried = {row["contactid"]: row["lastname"] for row in admin.dump_d365("contact")[:10]}
+    admin.add_profiles(*({"externalId": key, "lastName": name, "middleName": "Own"} for key, name in carried.items()))
+    for _ in range(2):
+        done = program.sync()
+        assert not done.problems, done.problems
+    program.assert_in_step()
+    assert [key for key, profile in program.profiles().items() if profile["middleName"] == "Own"] == list(carried)
+
+
+def test_a_sandbox_goes_into_each_position_and_comes_back(sandbox: SandboxProcess) -> None:
+    def switches() -> list[Any]:
+        return [sandbox.admin.settings("campaign"), sandbox.admin.settings("d365"), sandbox.admin.fault_rules()]
+
+    documented = switches()
+    for name, position in POSITIONS.items():
+        with position.on(sandbox.admin):
+            assert (switches() == documented) is (name == DOCUMENTED), name
+        assert switches() == documented, name
