@@ -158,10 +158,7 @@ class _Push:
     async def _prepare(self) -> None:
         """What was found out about the resources before."""
         for target in (self._target, *self._target.parents):
-            found = await self._holding.dialect(target.resource)
-            self._addressing[target.resource] = Addressing.of(
-                target.address, target.filter, target.unique, target.key, found
-            )
+            self._addressing[target.resource] = target.addressing(await self._holding.dialect(target.resource))
         if self._target.links:
             parents = {one.resource: self._records(one, self._observe) for one in self._target.parents}
             self._links = Links(self._target.links, parents, self._parent_keys)

@@ -76,8 +76,11 @@ class Target:
         self, client: CampaignClient, found: Mapping[str, str] = MappingProxyType({}), observer: Observer | None = None
     ) -> Records:
         """Its records in Campaign. found: what the ledger remembers of the resource (Ledger.dialect)."""
-        addressing = Addressing.of(self.address, self.filter, self.unique, self.key, found)
-        return Records(client, self.api, self.resource, self.key, observer=observer, addressing=addressing)
+        return Records(client, self.api, self.resource, self.key, observer=observer, addressing=self.addressing(found))
+
+    def addressing(self, found: Mapping[str, str]) -> Addressing:
+        """How its records are addressed, as far as was found out. found: as in `records`."""
+        return Addressing.of(self.address, self.filter, self.unique, self.key, found)
 
 
 def carried(config: Config, table: str) -> Mapping[str, OptOutMapping]:

@@ -13,6 +13,7 @@ from sync_assets.ledger import Claimed, LinkTo, Operation
 
 TO_ADA = LinkTo("cusContactLink", "ada", keyed=True)
 NOWHERE = LinkTo("cusContactLink", None, keyed=True)
+HELD = LinkTo("cusContactLink", "ada", keyed=True, held=True)
 JOINED = LinkTo("cusContactId", "ada", keyed=False)
 
 
@@ -23,18 +24,32 @@ def claimed(*links: LinkTo) -> Claimed:
 @pytest.mark.parametrize(
     ("form", "links", "post", "patch"),
     [
-        ('{"k":"order1","n":1}', [], {"k": "order1", "n": 1}, {"k": "order1", "n": 1}),
+        ('{"k":"order1","n":1}', [], {"n": 1}, {"n": 1}),
+        ('{"n":1.50,"k":"order1"}', [], {"n": 1.5}, {"n": 1.5}),
         ('{"k":"order1"}', [TO_ADA], {"cusContactLink": {"PKey": "ada"}}, {"cusContactLink": {"PKey": "ada"}}),
+        ('{"k":"order1"}', [HELD], {"cusContactLink": {"PKey": "ada"}}, {}),  # Campaign's record holds it already
         ('{"k":"order1"}', [NOWHERE], {}, {"cusContactLink": None}),  # a PATCH takes back what an earlier one said
         ('{"k":"order1"}', [JOINED], {}, {}),  # stands in the form already
-        (None, [NOWHERE], {}, {"cusContactLink": None}),  # the links alone, addressed by the key
+        (None, [NOWHERE], {}, {"cusContactLink": None}),  # the links alone
     ],
 )
 def test_links_are_put_behind_the_stored_form(
     form: str | None, links: list[LinkTo], post: dict[str, Any], patch: dict[str, Any]
 ) -> None:
-    for is_patch, expected in ((False, post), (True, patch)):
-        assert json.loads(body(form, claimed(*links), "k", patch=is_patch)) == {"k": "order1", **expected}
+    assert json.loads(body(form, claimed(*links), "k", patch=False)) == {"k": "order1", **post}
+    assert json.loads(body(form, claimed(*links), "k", patch=True)) == patch
+
+
+def test_a_patch_never_names_the_key_and_leaves_the_other_members_as_they_are() -> None:
+    """Campaign may refuse the key, even with the value that it has; numbers keep their digits."""
+    form = '{"a":1.50,"externalId":"ada","location":{"externalId":"x"},"z":"ë"}'
+    kept = '{"a":1.50,"location":{"externalId":"x"},"z":"ë"}'
+    assert body(form, claimed(), "externalId", patch=True) == kept.encode()
+
+
+def test_a_link_is_sent_as_it_was_looked_up() -> None:
+    sent = body('{"k":"order1"}', claimed(TO_ADA), "k", patch=True, values={"cusContactLink": "@p"})
+    assert json.loads(sent) == {"cusContactLink": {"PKey": "@p"}}
 
 
 BOTH = (("blackListEmail", True), ("blackListPhone", False))
@@ -55,7 +70,7 @@ def test_a_post_carries_opt_outs_and_never_false(form: str | None) -> None:
 
 
 def test_a_patch_carries_none() -> None:
-    assert json.loads(body('{"k":"ada","n":1}', contact(), "k", patch=True)) == {"k": "ada", "n": 1}
+    assert json.loads(body('{"k":"ada","n":1}', contact(), "k", patch=True)) == {"n": 1}
 
 
 def test_opt_outs_stand_behind_the_links() -> None:
