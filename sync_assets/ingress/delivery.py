@@ -158,7 +158,7 @@ def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) ->
         record.hash,
         delivery.reason,
         delivery.wait,
-        record.links,
+        record.links if made else tuple(link for link in record.links if not link.held),  # those that were sent
         made=record.opt_outs if made else (),
         made_at=(now or datetime.now(UTC)) if made else None,
         met=tuple(name for name, _ in record.opt_outs) if delivery.deed == "updated" and first else (),

@@ -88,6 +88,11 @@ class Holding:
         """Remembers more of it."""
         await self._call(self._ledger.note_dialect, resource, found)
 
+    async def send_links_again(self, attribute: str) -> None:
+        """Records that were acknowledged with this link are to send it once more."""
+        await self.flush()
+        await self._call(self._ledger.send_links_again, self._table, attribute)
+
     def leases_last(self) -> bool:
         """Whether a request that leaves now has a third of the lease left to end in, by either clock."""
         held = max(time.monotonic() - self._leased_at[0], time.time() - self._leased_at[1])

@@ -12,7 +12,7 @@ keys are resolved. What was found stands with the parent's resource (`Addressing
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -55,12 +55,19 @@ class LinkNotKept(Exception):
 class Links:
     """The links of one table during one push. `parents`: Records of each parent's resource, by its name."""
 
-    def __init__(self, targets: Iterable[LinkTarget], parents: Mapping[str, Records], known: ParentKeys) -> None:
+    def __init__(
+        self,
+        targets: Iterable[LinkTarget],
+        parents: Mapping[str, Records],
+        known: ParentKeys,
+        send_again: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """send_again: called with a link that Campaign did not keep by the parent's key, since records that were sent
+        before hold none either."""
         self._targets = {target.attribute: target for target in targets}
         self._parents, self._known = parents, known
+        self._send_again = send_again
         self._verified: set[str] = set()
-        self.broken: set[str] = set()
-        """Links that Campaign did not keep by the parent's key: what was sent so earlier is to be sent again."""
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
@@ -117,7 +124,7 @@ class Links:
                 )
             if by_key:
                 self._addressing(target).note(KEY_IN_LINK, "empty")
-                self.broken.add(link.attribute)
+                await self._send_again(link.attribute)
             self._known.forget(target.resource, str(link.id))
         again = await self.values(record, guard, patch=False, by_pkey=True)
         if isinstance(again, Verdict):

@@ -81,7 +81,7 @@ class Rehearsal:
                 found = await asyncio.to_thread(ledger.dialect, one.resource)
                 self._records[one.resource] = one.records(client, found)
             parents = {one.resource: self._records[one.resource] for one in target.parents}
-            self._links = Links(target.links, parents, self.parent_keys) if target.links else None
+            self._links = Links(target.links, parents, self.parent_keys, _nothing_to_send) if target.links else None
         for records in self._records.values():
             records.client, records.observer = client, counted(calls)
         records = self._records[target.resource]
@@ -120,6 +120,9 @@ class Rehearsal:
             self.refused += 1
         self.uncertain += record.uncertain
         self.settled.set(record.seq, delivery.deed in ("inserted", "updated"))
+
+
+async def _nothing_to_send(attribute: str) -> None: ...
 
 
 async def _key_works(records: Records, id: str) -> bool:

@@ -161,7 +161,7 @@ class _Push:
             self._addressing[target.resource] = target.addressing(await self._holding.dialect(target.resource))
         if self._target.links:
             parents = {one.resource: self._records(one, self._observe) for one in self._target.parents}
-            self._links = Links(self._target.links, parents, self._parent_keys)
+            self._links = Links(self._target.links, parents, self._parent_keys, self._holding.send_links_again)
 
     def _records(self, target: Target, observe: Observer) -> Records:
         addressing = self._addressing[target.resource]

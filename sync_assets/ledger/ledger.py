@@ -9,6 +9,7 @@ from sync_assets.ledger.claims import Claims
 from sync_assets.ledger.database import Database
 from sync_assets.ledger.dialect import Dialect
 from sync_assets.ledger.holds import Holds
+from sync_assets.ledger.link_resends import LinkResends
 from sync_assets.ledger.migrate import migrate
 from sync_assets.ledger.opt_out_files import OptOutFiles
 from sync_assets.ledger.opt_outs import OptOuts
@@ -27,7 +28,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Ledger(Captures, Claims, Dialect, Holds, OptOuts, OptOutFiles, Rebuilds, Replays, Reports, Waiting):
+class Ledger(Captures, Claims, Dialect, Holds, LinkResends, OptOuts, OptOutFiles, Rebuilds, Replays, Reports, Waiting):
     """What every record should be in Campaign, what Campaign acknowledged, and where each feed stands.
 
     Threads may share one. Any number of processes may have the same ledger open; their clocks should agree to

@@ -1,0 +1,43 @@
+"""Links that Campaign took and did not keep: they are to be sent again."""
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger import schema
+from sync_assets.ledger.room import Tally
+from sync_assets.ledger.ties import TiedRecords
+
+BATCH = 5_000
+
+_R = schema.record.c
+_L = schema.link.c
+
+
+class LinkResends(TiedRecords):
+    def send_links_again(self, table: str, attribute: str) -> int:
+        """Count a link as not held by any record of the table that was acknowledged with it; how many records.
+
+        They are pending then, each for an update of its links alone. To be called once Campaign was seen to store this
+        link as none, before another one is acknowledged.
+        """
+        total = 0
+        while sent := self._database.write(lambda connection: self._unlink(connection, table, attribute)):
+            total += sent
+        return total
+
+    def _unlink(self, connection: Connection, table: str, attribute: str) -> int:
+        self._take_turns(connection)
+        held = (
+            sa.select(_L.seq)
+            .join(schema.record, _R.seq == _L.seq)
+            .where(_R.table_name == table, _L.attribute == attribute, _L.keyed == 1, _L.held == 1)
+            .order_by(_L.seq)
+            .limit(BATCH)
+        )
+        seqs = list(connection.execute(held).scalars())
+        if seqs:
+            tally = Tally()
+            self._bulk.for_seqs(connection, "UPDATE sync_link SET held = 0", seqs, attribute, also="AND attribute = ?")
+            self._regate(connection, self._bulk.stands(connection, seqs), (), tally)
+            self._count(connection, tally)
+        return len(seqs)
