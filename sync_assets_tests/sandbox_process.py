@@ -148,6 +148,7 @@ class SandboxProcess:
     """
 
     def __init__(self, contacts: int = 50, port: int = 0) -> None:
+        position = of_the_environment()
         started = time.monotonic()
         self._directory = tempfile.TemporaryDirectory(prefix="sandbox-env-")
         env_file = Path(self._directory.name) / "env"
@@ -163,7 +164,7 @@ class SandboxProcess:
         self.start_seconds = time.monotonic() - started
         self.env = dict(line.split("=", 1) for line in env_file.read_text().splitlines())
         self.admin = Admin(self.env["SANDBOX_ADMIN_URL"])
-        of_the_environment().apply(self.admin)
+        position.apply(self.admin)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sync_assets_tests.flows.premises import DOCUMENTED, POSITIONS, Position, on_positions
+from sync_assets_tests.flows.premises import DOCUMENTED, POSITIONS, PREMISE, Position, of_the_environment, on_positions
 from sync_assets_tests.program import Program, calls
 from sync_assets_tests.sandbox.chain_configuration import chain_configuration
 from sync_assets_tests.sandbox_process import SandboxProcess
@@ -86,12 +86,25 @@ def test_profiles_that_carry_our_ids_already_are_taken_as_ours(program: Program)
     assert [key for key, profile in program.profiles().items() if profile["middleName"] == "Own"] == list(carried)
 
 
-def test_a_sandbox_goes_into_each_position_and_comes_back(sandbox: SandboxProcess) -> None:
-    def switches() -> list[Any]:
-        return [sandbox.admin.settings("campaign"), sandbox.admin.settings("d365"), sandbox.admin.fault_rules()]
+def test_a_sandbox_goes_into_each_position_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PREMISE, raising=False)
+    with SandboxProcess(contacts=1) as sandbox:
+        admin = sandbox.admin
 
-    documented = switches()
-    for name, position in POSITIONS.items():
-        with position.on(sandbox.admin):
-            assert (switches() == documented) is (name == DOCUMENTED), name
-        assert switches() == documented, name
+        def switches() -> list[Any]:
+            return [admin.settings("campaign"), admin.settings("d365"), admin.fault_rules()]
+
+        documented = switches()
+        for name, position in POSITIONS.items():
+            with position.on(admin):
+                assert (switches() == documented) is (name == DOCUMENTED), name
+            assert switches() == documented, name
+
+
+def test_the_environment_puts_a_sandbox_into_a_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PREMISE, "links empty")
+    with SandboxProcess(contacts=1) as sandbox:
+        assert sandbox.admin.settings("campaign")["links_by_key"] == "empty"
+    monkeypatch.setenv(PREMISE, "no such position")
+    with pytest.raises(ValueError, match="one of: as documented, no keys in URLs"):
+        of_the_environment()

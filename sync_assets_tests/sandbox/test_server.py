@@ -268,7 +268,7 @@ def test_a_create_whose_answer_is_lost_has_happened(process: SandboxProcess, d36
 
 
 def test_an_unknown_fault_is_refused_with_the_known_ones(process: SandboxProcess) -> None:
-    with pytest.raises(AssertionError, match=r"d365 has no fault 'rst'; one of: cut_after, .*expired_delta"):
+    with pytest.raises(AssertionError, match=r"d365 has no fault 'rst'; one of: bomb, .*cut_after, .*expired_delta"):
         process.admin.fault("d365", "rst")
     with pytest.raises(AssertionError, match="system 'nosuch' is unknown; one of: campaign, d365, ims, login, sftp"):
         process.admin.fault("nosuch", "slow")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sync_assets.sandbox.asgi import Answer, App, Receive, Scope, Send, send_answer
-from sync_assets.sandbox.dataverse import actions, batch, listing, metadata, privileges, records
+from sync_assets.sandbox.dataverse import actions, batch, listing, metadata, parts, privileges, records
 from sync_assets.sandbox.dataverse.call import Call, below_base, error_answer, json_answer
 from sync_assets.sandbox.dataverse.errors import DataverseError, no_such_segment, not_allowed, not_built
 from sync_assets.sandbox.dataverse.organization import Organization
@@ -134,7 +134,7 @@ def _rows(call: Call, store: Store) -> Answer:
     if first.key is not None:
         privileges.demand(call, store, "Read" if call.method == "GET" else "Write")
         if rest:
-            return records.single_property(call, store, first.key, rest[0].name)
+            return parts.part(call, store, first.key, [segment.name for segment in rest])
         handlers: dict[str, Callable[[Call, Store, str], Answer]] = {
             "GET": records.retrieve, "PATCH": records.change, "DELETE": records.delete,
         }  # fmt: skip

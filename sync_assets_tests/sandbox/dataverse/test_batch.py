@@ -113,6 +113,16 @@ def test_a_change_set_refers_to_what_it_made(api: WebApi) -> None:
     assert api.get("new_orders").rows[0]["_new_contactid_value"] == contact["contactid"]
 
 
+def test_a_change_set_links_a_row_to_one_that_it_made(api: WebApi) -> None:
+    contact = api.new(firstname="Ada")
+    link = f"{PATH}/contacts({contact})/parentcustomerid_account/$ref"
+    made = part("POST", f"{PATH}/accounts", {"name": "Works"}, 1)
+    assert statuses(send(api, changeset(made, part("PUT", link, {"@odata.id": "$1"}, 2)))) == [204, 204]
+    [account] = api.get("accounts?$select=accountid").rows
+    row = api.get(f"contacts({contact})?$select=_parentcustomerid_value").json
+    assert row["_parentcustomerid_value"] == account["accountid"]
+
+
 def test_a_failed_change_set_gives_one_error_and_changes_nothing(api: WebApi) -> None:
     contact = api.new(firstname="old")
     before = api.get("contacts").json

@@ -306,6 +306,45 @@ def test_a_single_property_is_read_written_and_emptied(api: WebApi) -> None:
     assert api.get(f"contacts({contact})/nosuch").error == "0x80060888"
 
 
+def test_a_property_as_plain_text(api: WebApi) -> None:
+    contact = api.new(firstname="Ada", donotemail=True)
+    reply = api.get(f"contacts({contact})/firstname/$value")
+    assert (reply.body, reply.headers["content-type"]) == (b"Ada", "text/plain")
+    assert api.get(f"contacts({contact})/donotemail/$value").body == b"true"
+    assert api.get(f"contacts({contact})/lastname/$value").status == 204
+
+
+def test_a_link_is_read_set_and_taken_away_by_its_reference(api: WebApi) -> None:
+    account, contact = api.new("accounts", name="Works"), api.new(firstname="Ada")
+    link = f"contacts({contact})/parentcustomerid_account"
+    assert api.get(link).status == api.get(f"{link}/$ref").status == 204
+    assert api.call("PUT", f"{link}/$ref", {"@odata.id": f"accounts({account})"}).status == 204
+    assert row(api, contact)["_parentcustomerid_value"] == account
+    assert (api.get(link).json["name"], api.get(f"{link}?$select=name").json["accountid"]) == ("Works", account)
+    address = f"https://org.example/api/data/v9.2/accounts({account})"
+    assert api.get(f"{link}/$ref").json["@odata.id"] == address
+    assert api.get(f"contacts({contact})/parentcustomerid_contact").status == 204, "it leads to no contact"
+    assert api.delete(f"contacts({contact})/parentcustomerid_contact/$ref").status == 204
+    assert api.delete(link).status == api.call("PUT", link, {"value": None}).status == 405
+    assert row(api, contact)["_parentcustomerid_value"] == account
+    assert api.delete(f"{link}/$ref").status == 204
+    assert row(api, contact)["_parentcustomerid_value"] is None
+    assert api.call("PUT", f"{link}/$ref", {"@odata.id": f"accounts({GUID})"}).error == "0x80040217"
+    assert api.call("PUT", f"{link}/$ref", {}).status == 400
+
+
+def test_what_of_a_row_is_not_built_is_refused(api: WebApi) -> None:
+    contact = api.new(firstname="Ada")
+    expand = "$expand=parentcustomerid_account($select=name)"
+    etag = row(api, contact)["@odata.etag"]
+    assert api.get(f"contacts({contact})?{expand}").status == 501
+    assert api.get(f"contacts({contact})?{expand}", if_none_match=etag).status == 501
+    assert api.post(f"contacts?{expand}", {}, "return=representation").status == 501
+    assert api.patch(f"contacts({contact})?{expand}", {}).status == 501
+    for path in ("parentcustomerid_account/name", "firstname/$ref"):
+        assert api.get(f"contacts({contact})/{path}").status == 501
+
+
 # Several at once
 
 TYPE = {"@odata.type": "Microsoft.Dynamics.CRM.contact"}
