@@ -7,6 +7,7 @@ addressed is found out on the way (`addressing.py`): a key that Campaign does no
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,10 +18,12 @@ import msgspec
 from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE, Addressing, Filter
 from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.dialect import Operation, Verdict, verdict
-from sync_assets.http import Answer, Guard, Observer, OutcomeUnknown
+from sync_assets.http import Answer, Guard, Observer, OutcomeUnknown, backoff
 
 __all__ = ["Addressing", "Filter", "Records", "counted"]
 
+REPEATS = 3
+"""How often a request is repeated whose answer is not the engine's own."""
 DELETES_TRUSTED = 50
 """Deletes answered alike that are believed after one of them was seen to be done; then another one is looked at."""
 
@@ -50,14 +53,13 @@ class Records:
 
     async def insert(self, body: bytes, guard: Guard | None = None) -> Verdict:
         """POST. Raises OutcomeUnknown if the answer is lost, or is not the record: then it may be there."""
-        answer = await self.client.call("insert", self._path, body, guard=guard, observer=self.observer)
-        return _proven(verdict(answer, "insert"), answer)
+        return (await self._ask("insert", self._path, "", body, guard))[1]
 
     async def update(self, key: str, body: bytes, guard: Guard | None = None) -> Verdict:
         """PATCH. One call where Campaign takes the key, else the record is looked up first, which is one read more."""
         addressing = self.addressing
         if addressing.key_in_url is not False:
-            said = await self._write("update", self._address(key), key, body, guard)
+            _, said = await self._ask("update", self._address(key), key, body, guard)
             if said.kind == "done":
                 addressing.found_by_key()
             if not (addressing.falls_back and said.kind in ("missing", "refused")):
@@ -73,12 +75,12 @@ class Records:
         if isinstance(located, Verdict):
             return located
         address, name = located
-        return await self._write("update", address, name, body, guard)
+        return (await self._ask("update", address, name, body, guard))[1]
 
     async def update_links(self, pkey: str, links: Mapping[str, str], guard: Guard | None = None) -> Verdict:
         """PATCH of links alone (attribute -> PKey of the parent), on a record that an answer has just named."""
         body = msgspec.json.encode({attribute: {"PKey": parent} for attribute, parent in links.items()})
-        return await self._write("update", self._address(pkey), pkey, body, guard)
+        return (await self._ask("update", self._address(pkey), pkey, body, guard))[1]
 
     async def delete(self, key: str, guard: Guard | None = None) -> Verdict:
         """DELETE. One call where Campaign takes the key for it, else the record is looked up first.
@@ -119,8 +121,7 @@ class Records:
         addressing = self.addressing
         if addressing.key_in_url is False:
             return await self._by_filter(key, guard)
-        answer = await self._send("read", self._address(key), None, guard)
-        read = _proven(verdict(answer, "read", key), answer)
+        answer, read = await self._ask("read", self._address(key), key, None, guard)
         found = read if read.kind != "done" else _decoded(answer.body)
         if isinstance(found, dict):
             if not found.get("PKey"):
@@ -142,8 +143,7 @@ class Records:
 
     async def read(self, pkey: str, guard: Guard | None = None) -> dict[str, Any] | Verdict:
         """The record with a PKey of Campaign's own, as one of its answers has just named it."""
-        answer = await self._send("read", f"{self._path}/{quote(pkey, safe='')}", None, guard)
-        read = _proven(verdict(answer, "read", pkey), answer)
+        answer, read = await self._ask("read", self._address(pkey), pkey, None, guard)
         return read if read.kind != "done" else _decoded(answer.body)
 
     async def answers(self, guard: Guard | None = None) -> bool:
@@ -158,9 +158,21 @@ class Records:
     async def _send(self, operation: Operation, address: str, body: bytes | None, guard: Guard | None) -> Answer:
         return await self.client.call(operation, address, body, guard=guard, observer=self.observer)
 
-    async def _write(self, operation: Operation, address: str, name: str, body: bytes, guard: Guard | None) -> Verdict:
-        answer = await self._send(operation, address, body, guard)
-        return _proven(verdict(answer, operation, name), answer)
+    async def _ask(
+        self, operation: Operation, address: str, name: str, body: bytes | None, guard: Guard | None
+    ) -> tuple[Answer, Verdict]:
+        """One request. What can do no harm twice is repeated while the answer is not the engine's own. Raises
+        OutcomeUnknown if it stays so."""
+        attempt = 0
+        while True:
+            answer = await self._send(operation, address, body, guard)
+            said = verdict(answer, operation, name)
+            if said.kind != "unproven":
+                return answer, said
+            if operation == "insert" or attempt == REPEATS:
+                raise _not_an_answer(answer)
+            await asyncio.sleep(backoff(attempt))
+            attempt += 1
 
     async def _see_it_gone(self, answer: Answer, key: str, guard: Guard | None) -> None:
         """Raises OutcomeUnknown if the record is found after Campaign has answered a DELETE."""
@@ -190,8 +202,7 @@ class Records:
     async def _filtered(self, given: Filter, key: str, guard: Guard | None) -> dict[str, Any] | Verdict:
         """Only records that carry our key count: an unknown parameter is ignored and would find all (section 4)."""
         path = f"{self._path}/{given.name}?{given.parameter}={quote(key, safe='')}&_lineCount=5"
-        answer = await self.client.call("read", path, guard=guard, observer=self.observer)
-        read = _proven(verdict(answer, "read", given.name), answer)
+        answer, read = await self._ask("read", path, given.name, None, guard)
         if read.kind == "missing":
             return Verdict("denied", f"Campaign has no filter {given.name} on {self.resource}: publish it.")
         if read.kind != "done":
@@ -221,12 +232,6 @@ class Records:
         if not address:
             return Verdict("refused", f"Campaign's answer for {self.resource} has neither PKey nor href.")
         return address, pkey or address.rpartition("/")[2]
-
-
-def _proven(said: Verdict, answer: Answer) -> Verdict:
-    if said.kind == "unproven":
-        raise _not_an_answer(answer)
-    return said
 
 
 def _not_an_answer(answer: Answer) -> OutcomeUnknown:
