@@ -1,8 +1,9 @@
 """Drift: does Campaign still hold what it acknowledged? A random sample of records is read back and compared.
 
 The ledger keeps hashes, not payloads. So the sampled rows are read from Dynamics 365 and mapped again; where the hash
-is the acknowledged one, it is known exactly what was sent, and only then the record is compared. Links are not.
-Costs one engine call for each record compared.
+is the acknowledged one, it is known exactly what was sent, and only then the record is compared. A link differs if it
+does not lead to the parent that the ledger has as acknowledged. Costs one engine call for each record compared, and one
+for each parent that these lead to.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import Verdict, redact
+from sync_assets.campaign.records import Records
 from sync_assets.config import TableConfig
 from sync_assets.d365.client import DataverseClient
 from sync_assets.d365.pages import PageParser
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.comparison import differing
+from sync_assets.ingress.links import LinkTarget, linked_pkey
 from sync_assets.ingress.preflight import Ready, preflight
 from sync_assets.ingress.target import Target
 from sync_assets.ingress.transform import transform
@@ -84,8 +86,11 @@ async def drift(runtime: Runtime, config: TableConfig, *, sample: int = SAMPLE, 
         try:
             sent = await _sent(ledger, d365, ready, ids[:wanted])
             result.moved = min(len(ids), wanted) - len(sent)
-            known = await asyncio.to_thread(ledger.dialect, config.resource)
-            await _compare(campaign, config, ready, sent, result, known)
+            target = Target.linked(runtime.config, config, ready.resource)
+            known = {one.resource: await asyncio.to_thread(ledger.dialect, one.resource) for one in _all(target)}
+            links = await asyncio.to_thread(ledger.acknowledged_links, config.table, list(sent))
+            records = {one.resource: one.records(campaign, known[one.resource]) for one in _all(target)}
+            await _compare(_Reading(target, records, ready, links), sent, result)
         finally:
             calls = campaign.calls.take()
             counts = {(config.table, kind): count for kind, count in calls.items()}
@@ -108,27 +113,54 @@ async def _sent(ledger: Ledger, client: DataverseClient, ready: Ready, ids: list
     return {id_: (hash_, members) for id_, (hash_, members) in sent.items() if acked.get(id_) == hash_}
 
 
-async def _compare(
-    campaign: CampaignClient,
-    config: TableConfig,
-    ready: Ready,
-    sent: Sent,
-    result: Drift,
-    known: ABCMapping[str, str],
-) -> None:
-    target = Target.of(config)
-    records = target.records(campaign, known)
+def _all(target: Target) -> tuple[Target, ...]:
+    return (target, *target.parents)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """`records`: of the table's resource, and of those that it links to, by resource. `links`: as acknowledged."""
+
+    target: Target
+    records: ABCMapping[str, Records]
+    ready: Ready
+    links: ABCMapping[str, ABCMapping[str, str]]
+    ids: dict[str, str] = field(default_factory=dict[str, str])
+    """PKey -> our id, of parents that were read."""
+
+    async def find(self, id_: str) -> dict[str, Any] | Verdict:
+        return await self.records[self.target.resource].find(id_)
+
+    async def wrong_links(self, id_: str, found: ABCMapping[str, Any]) -> list[str]:
+        """The links of a record that do not lead where they should."""
+        targets = {one.attribute: one for one in self.target.links}
+        wrong: list[str] = []
+        for attribute, parent in self.links.get(id_, {}).items():
+            pkey = linked_pkey(found, attribute)
+            if attribute in targets and (not pkey or await self._id(targets[attribute], pkey) != parent):
+                wrong.append(attribute)
+        return wrong
+
+    async def _id(self, target: LinkTarget, pkey: str) -> str:
+        if pkey not in self.ids:
+            found = await self.records[target.resource].read(pkey)
+            self.ids[pkey] = str(found.get(target.key) or "").lower() if isinstance(found, dict) else ""
+        return self.ids[pkey]
+
+
+async def _compare(reading: _Reading, sent: Sent, result: Drift) -> None:
     free = asyncio.Semaphore(AT_ONCE)
     different: defaultdict[str, list[str]] = defaultdict(list)
 
     async def look(id_: str, members: dict[str, Any]) -> None:
         async with free:
-            found = await records.find(id_)
-        if isinstance(found, Verdict):
-            _not_found(id_, found, config, result)
-            return
+            found = await reading.find(id_)
+            if isinstance(found, Verdict):
+                _not_found(id_, found, reading.target.resource, result)
+                return
+            wrong = await reading.wrong_links(id_, found)
         result.compared += 1
-        for attribute in differing(members, found, ready.resource):
+        for attribute in [*differing(members, found, reading.ready.resource), *wrong]:
             different[attribute].append(id_)
 
     try:
@@ -140,7 +172,7 @@ async def _compare(
     result.differing = {attribute: sorted(ids) for attribute, ids in sorted(different.items())}
 
 
-def _not_found(id_: str, said: Verdict, config: TableConfig, result: Drift) -> None:
+def _not_found(id_: str, said: Verdict, resource: str, result: Drift) -> None:
     if said.kind == "missing":
         result.compared += 1
         result.missing.append(id_)
@@ -149,7 +181,7 @@ def _not_found(id_: str, said: Verdict, config: TableConfig, result: Drift) -> N
         result.twice.append(id_)
     elif said.kind == "denied":
         raise SyncAssetsError(
-            f"Campaign refuses to show records of {config.resource}: {redact(said.reason, None)}",
+            f"Campaign refuses to show records of {resource}: {redact(said.reason, None)}",
             "Check the credentials, their product profile, and the filter of the configuration.",
         )
     else:

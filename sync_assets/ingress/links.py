@@ -218,7 +218,7 @@ class Links:
         return right
 
 
-def linked_pkey(found: dict[str, Any] | Verdict, attribute: str) -> str:
+def linked_pkey(found: Mapping[str, Any] | Verdict, attribute: str) -> str:
     """The PKey that a link of a record shows; empty for no link, and for no record."""
-    held = found.get(attribute) if isinstance(found, dict) else None
+    held = None if isinstance(found, Verdict) else found.get(attribute)
     return str(held.get("PKey") or "") if isinstance(held, dict) else ""

@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
+from sync_assets.ledger.acknowledged_links import AcknowledgedLinks
 from sync_assets.ledger.captures import Captures
 from sync_assets.ledger.claims import Claims
 from sync_assets.ledger.database import Database
 from sync_assets.ledger.dialect import Dialect
 from sync_assets.ledger.holds import Holds
-from sync_assets.ledger.link_resends import LinkResends
 from sync_assets.ledger.migrate import migrate
 from sync_assets.ledger.opt_out_files import OptOutFiles
 from sync_assets.ledger.opt_outs import OptOuts
@@ -28,7 +28,9 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Ledger(Captures, Claims, Dialect, Holds, LinkResends, OptOuts, OptOutFiles, Rebuilds, Replays, Reports, Waiting):
+class Ledger(
+    Captures, Claims, Dialect, Holds, AcknowledgedLinks, OptOuts, OptOutFiles, Rebuilds, Replays, Reports, Waiting
+):
     """What every record should be in Campaign, what Campaign acknowledged, and where each feed stands.
 
     Threads may share one. Any number of processes may have the same ledger open; their clocks should agree to

@@ -1,4 +1,4 @@
-"""A link that Campaign took and did not keep: records that were acknowledged with it send it again, and it alone."""
+"""A link that Campaign took and did not keep: records that were acknowledged with it send it again, and it alone; and which links Campaign acknowledged."""
 
 from __future__ import annotations
 
@@ -60,3 +60,11 @@ def test_after_a_lost_answer_no_link_counts_as_held(ledger: Ledger) -> None:
     answer(ledger, "unknown", *claim(ledger, table="order"))
     [again] = claim(ledger, table="order")
     assert again.links == (LinkTo(LINK, guid("anna"), keyed=True),)
+
+
+def test_the_links_that_campaigns_records_hold_are_told_by_id(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    assert ledger.acknowledged_links("order", [guid("order"), guid("nothing")]) == {guid("order"): {LINK: guid("anna")}}
+    capture(ledger, row("bert"))
+    order(ledger, "bert")  # what Campaign holds is still the other one
+    assert ledger.acknowledged_links("order", [guid("order")]) == {}

@@ -1,4 +1,6 @@
-"""Links that Campaign took and did not keep: they are to be sent again."""
+"""Links as Campaign acknowledged them: which they are, and that one of them was not kept and is to be sent again."""
+
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -13,7 +15,23 @@ _R = schema.record.c
 _L = schema.link.c
 
 
-class LinkResends(TiedRecords):
+_HELD = """
+    SELECT r.id, l.attribute, l.parent_id FROM sync_link l JOIN sync_record r ON r.seq = l.seq
+    WHERE l.keyed = 1 AND l.held = 1 AND l.seq
+"""
+
+
+class AcknowledgedLinks(TiedRecords):
+    def acknowledged_links(self, table: str, ids: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Id -> attribute -> the parent's id, of the links set by a key that Campaign's records hold."""
+        links: dict[str, dict[str, str]] = {}
+        with self._database.read() as connection:
+            for start in range(0, len(ids), BATCH):
+                seqs = self._bulk.find(connection, table, list(ids[start : start + BATCH])).values()
+                for id_, attribute, parent in self._bulk.for_seqs(connection, _HELD, list(seqs)):
+                    links.setdefault(id_, {})[attribute] = parent
+        return links
+
     def send_links_again(self, table: str, attribute: str) -> int:
         """Count a link as not held by any record of the table that was acknowledged with it; how many records.
 
