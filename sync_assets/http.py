@@ -17,15 +17,29 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from sync_assets.transport import Answer, HttpError, NotSent, NotTrusted, OutcomeUnknown, ssl_context
+from sync_assets.transport import (
+    SIGN_IN_LIMITS,
+    USUAL_LIMITS,
+    Answer,
+    HttpError,
+    LimitExceeded,
+    Limits,
+    NotSent,
+    NotTrusted,
+    OutcomeUnknown,
+    ssl_context,
+)
 
 __all__ = [
+    "SIGN_IN_LIMITS",
     "Answer",
     "CachedTokens",
     "Endpoint",
     "ForeignLink",
     "Guard",
     "HttpError",
+    "LimitExceeded",
+    "Limits",
     "NotSent",
     "NotTrusted",
     "Observer",
@@ -42,6 +56,10 @@ LOST_BEHIND_GATEWAY = frozenset({502, 504})
 """Statuses by which a gateway says that it got no answer: whether the request was carried out, it does not know."""
 GATEWAY_REFUSALS = frozenset({401, 403, 429, 503})
 """Statuses by which a gateway says that the request never reached the system behind it."""
+
+LONGEST_RETRY_AFTER = 3600.0
+"""Seconds of a `Retry-After` that are honoured: one that is dated next year, by whoever sent it, stops no process for a
+year."""
 
 
 class Unavailable(HttpError):
@@ -115,7 +133,8 @@ class Pause:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a `Retry-After` header (a number, or a date), None without one or if it makes no sense."""
+    """Seconds of a `Retry-After` header (a number, or a date), at most LONGEST_RETRY_AFTER; None without one or if it
+    makes no sense."""
     value = headers.get("retry-after", "").strip()
     if not value:
         return None
@@ -126,7 +145,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
         except (ValueError, TypeError, OverflowError):
             return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None  # without end, it would hold every worker for ever
+    return min(max(0.0, seconds), LONGEST_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
 def backoff(attempt: int, longest: float = 30.0) -> float:
@@ -148,7 +167,8 @@ class Endpoint:
     """One system behind one base URL: signs in, waits, repeats, refuses to leave the host.
 
     `transient(answer)` says which answers mean "try again"; `patience` is how many seconds a request may be retried
-    in all before `Unavailable` (or the last connection error) is raised.
+    in all before `Unavailable` (or the last connection error) is raised. `timeout`: seconds of silence; `limits`: of
+    an answer as a whole.
     """
 
     def __init__(
@@ -162,6 +182,7 @@ class Endpoint:
         connections: int = 64,
         patience: float = 120.0,
         timeout: float = 60.0,
+        limits: Limits = USUAL_LIMITS,
         transient: Callable[[Answer], bool] = lambda answer: answer.status in RETRY_STATUS,
         observer: Observer = lambda kind, status, seconds: None,
     ) -> None:
@@ -176,7 +197,7 @@ class Endpoint:
         from sync_assets.wire import Wire  # noqa: PLC0415 - aiohttp, which the code location does not need
 
         always = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "sync_assets", **headers}
-        self._wire = Wire(context, connections, connect=15.0, read=timeout, headers=always)
+        self._wire = Wire(context, connections, connect=15.0, read=timeout, headers=always, limits=limits)
 
     async def sign_in(self) -> None:
         """Gets a token, if there is none yet. Raises SignInRefused, HttpError."""
@@ -200,7 +221,8 @@ class Endpoint:
         `url` is absolute (a link from an answer, sent as it is) or a path below the base URL. `repeat_unknown`: also
         repeat when the outcome is unknown; default: for GET only. `observer`: besides the endpoint's own. Answers that
         are not transient are returned whatever their status. Raises NotSent, OutcomeUnknown, Unavailable,
-        SignInRefused, ForeignLink, and what `guard` raises.
+        SignInRefused, ForeignLink, and what `guard` raises; LimitExceeded at once, as the next answer would be no
+        better.
         """
         request_url = self.checked(url)
         repeat = method == "GET" if repeat_unknown is None else repeat_unknown
@@ -216,7 +238,8 @@ class Endpoint:
             try:
                 answer = await self._once(method, request_url, body, headers, token, kind, observer)
             except (NotSent, OutcomeUnknown) as error:
-                if isinstance(error, NotTrusted) or (isinstance(error, OutcomeUnknown) and not repeat):
+                useless = isinstance(error, NotTrusted | LimitExceeded)
+                if useless or (isinstance(error, OutcomeUnknown) and not repeat):
                     raise
                 wait, failure = backoff(attempt), error
             else:

@@ -33,6 +33,28 @@ class OutcomeUnknown(HttpError):
     """The connection was lost or timed out after sending: the request may have been carried out."""
 
 
+class LimitExceeded(OutcomeUnknown):
+    """The answer was larger, or took longer, than its `Limits` allow, and was given up: asked for again, it would be
+    the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an answer may cost, whoever gives it. An answer beyond them raises LimitExceeded.
+
+    `largest`: bytes, as they are received and once more as they are inflated; twice as many may be in memory.
+    `seconds`: from sending the request to the last byte of the answer, however lively it trickles.
+    """
+
+    largest: int = 64 << 20
+    seconds: float = 300.0
+
+
+USUAL_LIMITS = Limits()
+SIGN_IN_LIMITS = Limits(largest=1 << 20, seconds=60.0)
+"""A token has some kilobytes."""
+
+
 def ssl_context(ca_bundle: Path | None = None) -> ssl.SSLContext:
     """The machine's authorities (certifi's where it has none) and those of `ca_bundle`, a PEM file."""
     context = ssl.create_default_context()

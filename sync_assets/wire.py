@@ -9,13 +9,14 @@ while we have to know whether a request may have been carried out. When it may t
 from __future__ import annotations
 
 import asyncio
-import gzip
 import re
 import ssl
 import urllib.request
 import zlib
 from collections.abc import Mapping
 from functools import lru_cache
+from types import TracebackType
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
@@ -23,22 +24,24 @@ from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
 from sync_assets.errors import reason
-from sync_assets.transport import Answer, NotSent, NotTrusted, OutcomeUnknown
+from sync_assets.transport import USUAL_LIMITS, Answer, LimitExceeded, Limits, NotSent, NotTrusted, OutcomeUnknown
 
 _REACH = "Check that address in the environment, and the network; nothing is lost, run it again later."
-
+_WHO = "Check that address in the environment, and what answers in its place on the way, such as a proxy."
 
 READ_AHEAD = 1 << 20
 """Bytes of an answer that may wait to be read: with aiohttp's 64 KiB a page of 8 MB stops and goes a hundred times."""
 INFLATED_HERE = 65_536
 """Bytes of a compressed answer above which a thread inflates it: a page takes 20 ms, and other calls would wait."""
+MOST_MEMBERS = 16
+"""Gzip members of an answer. All servers send one; each further one costs a copy of what follows it."""
 
 
 class Wire:
     """Requests over aiohttp: URLs travel exactly as given, and errors tell "not sent" from "outcome unknown".
 
-    `connect`, `read`: seconds, for a connection and for each silence after it. `headers`: of every request; its own
-    ones come first.
+    `connect`, `read`: seconds, for a connection and for each silence after it; `limits`: for an answer as a whole.
+    `headers`: of every request; its own ones come first.
     """
 
     def __init__(
@@ -49,8 +52,11 @@ class Wire:
         connect: float,
         read: float,
         headers: Mapping[str, str] | None = None,
+        limits: Limits = USUAL_LIMITS,
     ) -> None:
         self._context = context
+        self._limits = limits
+        self._deadline = _Deadline(limits.seconds)
         self._headers = headers
         self._connections = connections
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
@@ -74,16 +80,28 @@ class Wire:
         return session
 
     async def exchange(self, method: str, address: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
-        """One request and its whole answer. Raises NotSent, NotTrusted, OutcomeUnknown."""
+        """One request and its whole answer. Raises NotSent, NotTrusted, OutcomeUnknown, LimitExceeded."""
         session = self._session = self._session or self._open()
         url = _parsed(address)
         payload = aiohttp.BytesPayload(body) if body else None  # else aiohttp looks for the kind of each single one
+        limits = self._limits
         try:
-            async with session.request(
-                method, url, headers=headers, data=payload, allow_redirects=False, proxy=_proxy(url)
-            ) as response:
-                content = await response.read()
-            return Answer(response.status, response.headers, await _inflated(response.headers, content))
+            with self._deadline:
+                async with session.request(
+                    method, url, headers=headers, data=payload, allow_redirects=False, proxy=_proxy(url)
+                ) as response:
+                    content = await _received(response, limits.largest)
+            content = await _inflated(response.headers, content, limits.largest)
+            return Answer(response.status, response.headers, content)
+        except _TooLate:
+            raise LimitExceeded(
+                f"{_place(method, url)} did not answer in full within {limits.seconds:g} s; it was given up.", _WHO
+            ) from None
+        except _TooLarge:
+            raise LimitExceeded(
+                f"{_place(method, url)} answered with more than {limits.largest / (1 << 20):g} MiB; it was given up.",
+                _WHO,
+            ) from None
         except aiohttp.ClientConnectorCertificateError as error:
             raise NotTrusted(
                 f"{_place(method, url)}: the server's certificate is not trusted ({reason(error)}).",
@@ -108,16 +126,96 @@ def _parsed(address: str) -> URL:
     return URL(_NOT_IN_A_URL.sub(lambda found: quote(found[0]), address), encoded=True)
 
 
-async def _inflated(headers: Mapping[str, str], content: bytes) -> bytes:
-    """zlib.error, EOFError, OSError or ContentEncodingError if it is not what its header says, or not gzip."""
+class _TooLarge(Exception):
+    """More bytes than were allowed."""
+
+
+class _TooLate(Exception):
+    """More seconds than were allowed."""
+
+
+class _Deadline:
+    """`with deadline:` in a task is cut off by _TooLate after `seconds`, or a twentieth later.
+
+    Of one event loop, and for many tasks at once: `asyncio.timeout` makes a timer for each of them, which costs a tenth
+    of a request, while here one timer looks after all.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._until: dict[asyncio.Task[Any], float] = {}
+        """In the order in which they end, as all have the same time."""
+        self._overdue: set[asyncio.Task[Any]] = set()
+        self._looking = False
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        assert task is not None
+        self._until[task] = loop.time() + self._seconds
+        if not self._looking:
+            self._look(loop)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if self._until.pop(task, None) is None:
+            self._overdue.remove(task)
+            if task.uncancel() == 0 and kind is asyncio.CancelledError:  # else others want it cancelled, too
+                raise _TooLate
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        while self._until and next(iter(self._until.values())) <= now:
+            task = next(iter(self._until))
+            del self._until[task]
+            self._overdue.add(task)
+            task.cancel()
+        self._looking = bool(self._until)
+        if self._looking:
+            loop.call_later(self._seconds / 20, self._look, loop)
+
+
+async def _received(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The body as it is sent. Raises _TooLarge; then the connection is closed with all that is still to come."""
+    pieces: list[bytes] = []
+    size = 0
+    while piece := await response.content.readany():
+        size += len(piece)
+        if size > most:
+            response.close()
+            raise _TooLarge
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+async def _inflated(headers: Mapping[str, str], content: bytes, most: int) -> bytes:
+    """zlib.error, EOFError or ContentEncodingError if it is not what its header says, or not gzip; _TooLarge."""
     encoding = headers.get("Content-Encoding", "").strip().lower()
     if encoding in ("", "identity") or not content:
         return content
     if encoding not in ("gzip", "x-gzip"):
         raise ContentEncodingError("gzip was asked for")
     if len(content) < INFLATED_HERE:
-        return gzip.decompress(content)
-    return await asyncio.to_thread(gzip.decompress, content)
+        return _unzipped(content, most)
+    return await asyncio.to_thread(_unzipped, content, most)
+
+
+def _unzipped(content: bytes, most: int) -> bytes:
+    pieces: list[bytes] = []
+    for _ in range(MOST_MEMBERS):
+        member = zlib.decompressobj(wbits=31)
+        piece = member.decompress(content, most + 1)
+        most -= len(piece)
+        if most < 0:
+            raise _TooLarge
+        if not member.eof:
+            raise EOFError
+        pieces.append(piece)
+        content = member.unused_data.lstrip(b"\0")
+        if not content:
+            return b"".join(pieces)
+    raise zlib.error("too many members")
 
 
 @lru_cache(maxsize=64)

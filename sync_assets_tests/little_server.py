@@ -1,6 +1,7 @@
 """A little TLS server for tests of the HTTP layer: it answers by a script and remembers what arrived, and when.
 
-It speaks just enough HTTP/1.1 to be rude: cut connections, broken compression, redirects, refusals.
+It speaks just enough HTTP/1.1 to be rude: cut connections, broken compression, redirects, refusals, answers that
+never end.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import datetime
 import ipaddress
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -40,7 +41,8 @@ class Request:
     at: float = field(default_factory=time.monotonic)
 
 
-Script = Callable[[Request], bytes | Awaitable[bytes]]
+Script = Callable[[Request], bytes | Awaitable[bytes] | AsyncIterator[bytes]]
+"""An answer, or its pieces, which are sent as they come until the client has had enough."""
 
 
 class LittleServer:
@@ -78,6 +80,14 @@ class LittleServer:
                 request = Request(method, target, headers, body)
                 self.requests.append(request)
                 said = self.script(request)
+                if isinstance(said, AsyncIterator):
+                    async for piece in said:
+                        if writer.transport.is_closing():
+                            return
+                        writer.write(piece)
+                        await writer.drain()
+                        await asyncio.sleep(0)
+                    continue
                 said = said if isinstance(said, bytes) else await said
                 if said == CUT:
                     break

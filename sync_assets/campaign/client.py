@@ -24,13 +24,19 @@ from sync_assets.http import (
     Endpoint,
     Guard,
     HttpError,
+    Limits,
     Observer,
     SignInRefused,
     TokenSource,
     Unavailable,
 )
+from sync_assets.paging import LinkTrail
 
 METHODS: dict[Operation, str] = {"insert": "POST", "update": "PATCH", "delete": "DELETE", "read": "GET"}
+LIMITS = Limits(largest=32 << 20, seconds=180.0)
+"""A page of 500 records has some megabytes."""
+SILENCE = 90.0
+"""Seconds to wait for an answer: Campaign's gateway gives up after 60, and its word is worth more than our silence."""
 METADATA_PATIENCE = 15.0
 """Seconds. Metadata is asked for first, and whoever mistyped a URL should not have to wait for the answer."""
 
@@ -81,7 +87,7 @@ class CampaignClient:
         context: ssl.SSLContext,
         connections: int = 64,
         patience: float = 120.0,
-        timeout: float = 60.0,
+        timeout: float = SILENCE,
     ) -> None:
         self.url = url.rstrip("/")
         self.calls = CallCounter()
@@ -94,6 +100,7 @@ class CampaignClient:
             connections=connections,
             patience=patience,
             timeout=timeout,
+            limits=LIMITS,
             transient=is_passing,
             observer=self._count,
         )
@@ -161,16 +168,20 @@ class CampaignClient:
     ) -> AsyncIterator[list[dict[str, Any]]]:
         """All records of a resource, page by page; `path` (`/byEmail`) and `query` (`email=x`) narrow them.
 
-        Above 100,000 records a list has no `next` unless pagination is forced (section 4). Raises CampaignRefused.
+        Above 100,000 records a list has no `next` unless pagination is forced (section 4). Raises CampaignRefused,
+        EndlessRead.
         """
         narrowed = f"{query}&" if query else ""
         link = f"{api}/{resource}{path}?{narrowed}_lineCount={size}&_forcePagination=true"
+        trail = LinkTrail("Campaign", resource, link)
         while link:
             page = decoded(await self.call("read", link), dict[str, Any], resource)
             content = page.get("content")
-            yield [record for record in content if isinstance(record, dict)] if isinstance(content, list) else []
+            records = [record for record in content if isinstance(record, dict)] if isinstance(content, list) else []
+            yield records
             following = page.get("next")
-            link = str(following.get("href") or "") if isinstance(following, dict) else ""
+            href = str(following.get("href") or "") if isinstance(following, dict) else ""
+            link = trail.follow(href, len(records))
 
     async def _metadata(self, path: str, api: str, name: str) -> dict[str, Any]:
         try:

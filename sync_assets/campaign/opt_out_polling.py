@@ -19,6 +19,7 @@ from sync_assets.campaign.records import Records
 from sync_assets.campaign.times import moment
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http import Guard, Observer
+from sync_assets.paging import LinkTrail
 
 MARGIN = timedelta(minutes=5)
 """How far a poll reads back beyond `since`: clocks differ, and a change shows in lists a moment after its time."""
@@ -58,7 +59,8 @@ async def changed_profiles(
     moves the others up, and one of them may be passed over: that one is left to the export file.
 
     `calls_left`: engine calls that may be made, None without a limit. `observer`: told of each request, besides
-    the client's own counter. Raises CallsSpent, CampaignRefused, and what `CampaignClient.call` raises.
+    the client's own counter. Raises CallsSpent, CampaignRefused, EndlessRead, and what `CampaignClient.call`
+    raises.
     """
     border = None if since is None else since - MARGIN
     made = 0
@@ -74,13 +76,14 @@ async def changed_profiles(
             raise CallsSpent
 
     link = f"profileAndServicesExt/profile?_order=lastModified%20desc&_lineCount={size}&_forcePagination=true"
+    trail = LinkTrail("Campaign", "profile", link)
     while link:
         answer = await client.call("read", link, guard=guard, observer=observe)
         page = decoded(answer, dict[str, Any], "profile")
         content = page.get("content")
         profiles = [item for item in content if isinstance(item, dict)] if isinstance(content, list) else []
         following = page.get("next")
-        link = str(following.get("href") or "") if isinstance(following, dict) else ""
+        link = trail.follow(str(following.get("href") or "") if isinstance(following, dict) else "", len(profiles))
         if border is not None:
             times = [moment(profile.get("lastModified")) for profile in profiles]
             # One whose time is not told is read along; only times in order tell where to stop.

@@ -12,8 +12,11 @@ import httpx
 import msgspec
 
 from sync_assets.http import (
+    SIGN_IN_LIMITS,
     CachedTokens,
     HttpError,
+    LimitExceeded,
+    Limits,
     NotSent,
     NotTrusted,
     OutcomeUnknown,
@@ -39,9 +42,15 @@ _REMEDIES = {
 
 
 def ims_tokens(
-    *, ims_url: str, client_id: str, client_secret: str, scopes: str, context: ssl.SSLContext
+    *,
+    ims_url: str,
+    client_id: str,
+    client_secret: str,
+    scopes: str,
+    context: ssl.SSLContext,
+    limits: Limits = SIGN_IN_LIMITS,
 ) -> CachedTokens:
-    """Bearer tokens for Campaign. `scopes`: comma-separated.
+    """Bearer tokens for Campaign. `scopes`: comma-separated; `limits`: of each answer.
 
     Fetching is tried a few times, then raises SignInRefused, NotSent (no connection) or Unavailable.
     """
@@ -57,7 +66,7 @@ def ims_tokens(
 
     async def ask() -> httpx.Response:
         # A client of its own for each fetch, once a day: nothing is left open, whichever loop asks.
-        transport = AiohttpTransport(Wire(context, 1, connect=30, read=30))
+        transport = AiohttpTransport(Wire(context, 1, connect=30, read=30, limits=limits))
         async with httpx.AsyncClient(transport=transport) as client:
             return await client.post(url, content=form, headers={"Content-Type": "application/x-www-form-urlencoded"})
 
@@ -67,7 +76,7 @@ def ims_tokens(
             try:
                 response = await ask()
             except (NotSent, OutcomeUnknown) as error:
-                if last or isinstance(error, NotTrusted):
+                if last or isinstance(error, NotTrusted | LimitExceeded):
                     # An unknown outcome here says nothing about the write that needed the token: not passed on.
                     kind = type(error) if isinstance(error, NotSent) else Unavailable
                     raise kind(error.cause, error.remedy if isinstance(error, NotTrusted) else _REACH) from error

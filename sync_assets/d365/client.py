@@ -19,10 +19,12 @@ import msgspec
 
 from sync_assets.d365.metadata import Column, ColumnType, ListedTable, Table
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http import Answer, Endpoint, HttpError, TokenSource
+from sync_assets.http import Answer, Endpoint, HttpError, Limits, TokenSource
 
 API = "/api/data/v9.2"
 MAX_PAGE = 5000
+LIMITS = Limits(largest=64 << 20, seconds=300.0)
+"""A page of 5,000 rows has some 10 MB; 64 MiB are 13 KB for each row."""
 IDS_IN_A_QUERY = 250
 """A URL may have 32,768 characters (section 2.1); an id takes 45 of them."""
 
@@ -93,6 +95,7 @@ class DataverseClient:
             context=context,
             headers={"OData-MaxVersion": "4.0", "OData-Version": "4.0", "If-None-Match": "null"},
             connections=connections,
+            limits=LIMITS,
         )
 
     async def table(self, name: str, columns: Collection[str] | None = None) -> Table:

@@ -15,6 +15,7 @@ import msgspec
 from sync_assets.d365.client import IDS_IN_A_QUERY, DataverseClient
 from sync_assets.d365.metadata import Table
 from sync_assets.d365.pages import BadPage
+from sync_assets.paging import LinkTrail
 
 _MODIFIED = "modifiedon"
 _MOMENT: Any = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -50,10 +51,11 @@ async def rows_now(
         async with free:
             async for body in client.rows(table, decoder.select, some):
                 rows, link = decoder.decode(body)
-                while link:
-                    more, link = decoder.decode(await client.page(link, tracked=False, table=table.name))
-                    rows += more
                 found.update((row.id, row) for row in rows if row.id in asked)
+                trail = LinkTrail("Dynamics 365", table.name)
+                while link := trail.follow(link, len(rows)):
+                    rows, link = decoder.decode(await client.page(link, tracked=False, table=table.name))
+                    found.update((row.id, row) for row in rows if row.id in asked)
 
     try:
         async with asyncio.TaskGroup() as group:

@@ -30,6 +30,7 @@ from sync_assets.ingress.replay import read_again, replay_days
 from sync_assets.ingress.unread import Sieve, Unread
 from sync_assets.ledger import Feed, FeedMoved, Position, RowsMoved, TooManyDeletes
 from sync_assets.ledger.pages import Page as LedgerPage
+from sync_assets.paging import LinkTrail
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
@@ -143,6 +144,7 @@ class Capture:
         parse = parser(self.mapping).parse
         sieve = Sieve(self.mapping, partial(self.ledger.same_rows, self.table.name)) if sift else None
         make_page = partial(self.ledger.new_page, self.table.name) if new else LedgerPage
+        trail = LinkTrail("Dynamics 365", self.table.name, link)
         fetching = asyncio.create_task(self._fetch(link, tracked))
 
         def parsed(body: bytes, head: Head | None) -> tuple[Page, Unread]:
@@ -158,9 +160,11 @@ class Capture:
             body = await fetching
             head = peek(body)
             if head and head.next_link:
+                trail.follow(head.next_link, len(head.value))
                 fetching = asyncio.create_task(self._fetch(head.next_link, tracked))
             page, unread = await asyncio.to_thread(parsed, body, head)
             if head is None and page.next_link:  # it had to be mended before it could be read
+                trail.follow(page.next_link, page.rows.height + len(page.deleted))
                 fetching = asyncio.create_task(self._fetch(page.next_link, tracked))
             return page, unread
 

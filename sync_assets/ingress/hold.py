@@ -27,6 +27,7 @@ from sync_assets.ingress.target import Target
 from sync_assets.ingress.workers import release_dead
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.holds import Kin
+from sync_assets.paging import LinkTrail
 from sync_assets.runtime import Runtime
 
 CONTACT = "contact"
@@ -125,10 +126,11 @@ async def _children(client: DataverseClient, table: Table, link: Link, parents: 
         some = listed[start : start + PARENTS_IN_A_QUERY]
         wanted = quote(" or ".join(f"{column.select_name} eq {parent}" for parent in some))
         following = f"{client.first_page(table, [table.key])}&$filter={wanted}"
+        trail = LinkTrail("Dynamics 365", table.name, following)
         while following:
             body = await client.page(client.endpoint.checked(following), tracked=False, table=table.name)
-            found.update(_ids(body, table))
-            following = str(_decoded(body).get("@odata.nextLink") or "")
+            found.update(ids := _ids(body, table))
+            following = trail.follow(str(_decoded(body).get("@odata.nextLink") or ""), len(ids))
     return found
 
 

@@ -36,6 +36,7 @@ from sync_assets.ingress.workers import release_dead, worker_id
 from sync_assets.ledger import Claimed, Ledger, LinkTo, Outcome, Rebuild
 from sync_assets.ledger.model import OTHER
 from sync_assets.opt_out.names import active, attributes
+from sync_assets.paging import LinkTrail
 from sync_assets.runtime import Runtime
 
 PAGE = 500
@@ -201,15 +202,16 @@ class _Comparison:
         """From `link` on: when a page was asked for, its records, and the link of the next one, which is on its way
         meanwhile."""
         path = link or f"{config.api}/{config.resource}?_lineCount={PAGE}&_forcePagination=true"
+        trail = LinkTrail("Campaign", config.resource, path)
         asking = asyncio.create_task(self._ask(config, path))
         try:
             while True:
                 asked_at, page = await asking
                 content, following = page.get("content"), page.get("next")
                 next_link = str(following.get("href") or "") if isinstance(following, dict) else ""
-                if next_link:
-                    asking = asyncio.create_task(self._ask(config, next_link))
                 records = [one for one in content if isinstance(one, dict)] if isinstance(content, list) else []
+                if trail.follow(next_link, len(records)):
+                    asking = asyncio.create_task(self._ask(config, next_link))
                 yield asked_at, records, next_link or None
                 if not next_link:
                     return

@@ -19,6 +19,12 @@ MOST_CHARACTERS = 131_072
 """A line, and a row over several lines, has at most so many (csv's own limit of a field). Longer lines come cut, but
 longer than this, so that they are known by their length."""
 
+MOST_BYTES = 64 << 30
+"""Bytes of a file, unzipped. Thirty million profiles with all opt-outs and their times are 9 GB."""
+ZIPPED_BEYOND, ZIPPED_RATIO = 4 << 30, 200
+"""Beyond so many bytes, a file must not be so many times larger than zipped. An export is some ten times larger, but
+millions of equal lines, of profiles that are not ours, may be a thousand times: as many as there can be fit before."""
+
 _BLOCK = 1 << 18
 _GROUP = 1 << 23  # characters of a group of lines
 _GZIP = b"\x1f\x8b"
@@ -105,7 +111,22 @@ class Lines:
                 "The name of the file ends in .gz, but its content is not zipped.",
                 "Let the workflow zip it (Extract file, post-processing), or give it another name.",
             )
-        return _members(blocks) if self.zipped else blocks
+        return self._bounded(_members(blocks) if self.zipped else blocks)
+
+    def _bounded(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        """Ends a file that unzips, or goes on, beyond all measure, before it has taken hours."""
+        size = 0
+        for block in blocks:
+            size += len(block)
+            if size > MOST_BYTES:
+                raise BadExport(f"The file has more than {MOST_BYTES >> 30} GiB: that is no export of opt-outs.", AGAIN)
+            if size > ZIPPED_BEYOND and size > ZIPPED_RATIO * self.bytes_read:
+                raise BadExport(
+                    f"The zipped file unpacks to more than {ZIPPED_RATIO} times its size, beyond "
+                    f"{ZIPPED_BEYOND >> 30} GiB: that is no export of opt-outs.",
+                    AGAIN,
+                )
+            yield block
 
     def _blocks(self) -> Iterator[bytes]:
         while block := self._stream.read(_BLOCK):

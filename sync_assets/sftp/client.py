@@ -8,6 +8,7 @@ what was listed.
 from __future__ import annotations
 
 import fnmatch
+import time
 import uuid
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -33,6 +34,11 @@ from sync_assets.sftp.files import (
 from sync_assets.sftp.reading import PIECE, Reading
 from sync_assets.sftp.ssh import SftpError, place, sftp_channel
 from sync_assets.sftp.wire import Attributes, Refused, Wire, printable
+
+MOST_ENTRIES = 100_000
+"""Entries of a folder. Campaign keeps exports for some days: with more, it is no folder of exports, or has no end."""
+LISTING_SECONDS = 300.0
+"""Seconds that a listing may take in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,8 @@ class Sftp:
         self._wire = wire
 
     def listing(self, directory: str, pattern: str) -> Listing:
-        """The regular files whose names match (`*`, `?`, `[...]`; capitals count). Raises NoSuchFolder."""
+        """The regular files whose names match (`*`, `?`, `[...]`; capitals count). Raises NoSuchFolder, and SftpError
+        for a folder of more than MOST_ENTRIES, or one that takes LISTING_SECONDS."""
         path = path_of(directory)
         files: list[RemoteFile] = []
         passed_over: list[tuple[str, str]] = []
@@ -95,8 +102,16 @@ class Sftp:
 
     def _entries(self, path: bytes) -> Generator[tuple[bytes, Attributes]]:
         handle = self._wire.open_folder(path)
+        entries, until = 0, time.monotonic() + LISTING_SECONDS
         try:
             while names := self._wire.names(handle):
+                entries += len(names)
+                if entries > MOST_ENTRIES or time.monotonic() > until:
+                    raise SftpError(
+                        f"The list of {printable(path)} on {self._wire.server} does not end: {entries:,} entries "
+                        "so far.",
+                        "Remove old files there, or name the folder of the exports in opt_out.export.directory.",
+                    )
                 yield from names
         finally:
             with suppress(Refused, SftpError):  # the list is there, or the error that ended it

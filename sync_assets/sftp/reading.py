@@ -4,16 +4,21 @@ two megabytes are ever on the way."""
 from __future__ import annotations
 
 import io
+import time
 from collections import deque
 from contextlib import suppress
 from typing import Any
 
 from sync_assets.sftp.files import RemoteFile, changed, gone, refusals, regular_file
-from sync_assets.sftp.ssh import SftpError
+from sync_assets.sftp.ssh import SftpError, Unreachable
 from sync_assets.sftp.wire import Refused, Wire, printable
 
 PIECE = 32 * 1024
 """Bytes to ask for at once; every server gives that many (draft-ietf-secsh-filexfer-02, section 3)."""
+SLOWEST = 32 * 1024
+"""Bytes per second below which a server is given up: a file of 1 GB may take nine hours."""
+START_SECONDS = 120.0
+"""Seconds of waiting that any file may take besides."""
 AHEAD = 64
 """Pieces on the way at most. They fill paramiko's window of 2 MB: 34 MB/s where an answer takes 50 ms (measured)."""
 
@@ -21,7 +26,8 @@ AHEAD = 64
 class Reading(io.RawIOBase):
     """An open file, from front to end. Its end is only shown if the file is still the one that was opened.
 
-    Raises FileChanged, FileGone, SftpError, Unreachable, at opening and while reading.
+    Never more bytes than the file had when it was opened, and no longer than START_SECONDS and what they take at
+    SLOWEST. Raises FileChanged, FileGone, SftpError, Unreachable, at opening and while reading.
     """
 
     def __init__(self, wire: Wire, path: bytes, file: RemoteFile) -> None:
@@ -32,6 +38,7 @@ class Reading(io.RawIOBase):
         """(number of the request, offset, length), in the order of the file"""
         self._piece = memoryview(b"")
         self._proved = False
+        self._waited = 0.0
         with refusals(wire, f"open {printable(path)}", gone(wire, path)):
             self._handle = wire.open_file(path)
         try:
@@ -82,13 +89,25 @@ class Reading(io.RawIOBase):
             if not self._ahead:
                 return b""
             number, offset, length = self._ahead.popleft()
-            data = more = self._wire.data(number)
+            data = more = self._data(number)
             while more and len(data) < length:  # a server may give less than it was asked for
-                rest = self._wire.ask_data(self._handle, offset + len(data), length - len(data))
-                more = self._wire.data(rest)
+                more = self._data(self._wire.ask_data(self._handle, offset + len(data), length - len(data)))
                 data += more
         if len(data) != length:
             raise changed(self._wire, self._path)
+        return data
+
+    def _data(self, number: int) -> bytes:
+        """A piece that was asked for. Only waiting for it counts as time, not what is done with it."""
+        asked_at = time.monotonic()
+        data = self._wire.data(number)
+        self._waited += time.monotonic() - asked_at
+        if self._waited > START_SECONDS + self._file.size / SLOWEST:
+            raise Unreachable(
+                f"{self._wire.server} gives {printable(self._path)} too slowly: {self._waited:,.0f} seconds of waiting "
+                f"were not enough for its {self._file.size:,} bytes.",
+                "It is tried again later; if it goes on, ask the owner of the server.",
+            )
         return data
 
     def _compare(self) -> None:

@@ -8,6 +8,7 @@ behind if reading stops early. For one thread at a time.
 from __future__ import annotations
 
 import stat
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -50,6 +51,8 @@ PIECE = 32 * 1024
 """Bytes that every server takes at once (section 3)."""
 LONGEST = 1024 * 1024
 """Bytes of the longest answer that we believe in; OpenSSH sends up to 256 KB."""
+ANSWER_SECONDS = 60.0
+"""How long an answer may take from its first byte waited for to its last one, however lively it trickles."""
 LONGEST_WORDS = 100
 """Characters that we repeat of what a server says to a refusal."""
 
@@ -274,6 +277,7 @@ class Wire:
         if self._broken:
             raise self._broken
         received = self._received
+        until = time.monotonic() + ANSWER_SECONDS
         while True:
             if len(received) >= 4:
                 length = int.from_bytes(received[:4], "big")
@@ -283,6 +287,10 @@ class Wire:
                     packet = bytes(memoryview(received)[4 : 4 + length])
                     del received[: 4 + length]
                     return packet
+            if time.monotonic() > until:
+                raise self._breaks(
+                    Unreachable(f"{self.server} did not finish an answer within {ANSWER_SECONDS:g} seconds.", _LATER)
+                )
             try:
                 more = self._channel.recv(RECEIVE)
             except TimeoutError as error:

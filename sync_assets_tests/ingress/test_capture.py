@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from datetime import date
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from sync_assets.ingress.capture import Capture, CaptureBusy, CaptureResult
 from sync_assets.ingress.captured import CapturedPage
 from sync_assets.ingress.replay import within
 from sync_assets.ledger import FeedMoved, Replay
+from sync_assets.paging import EndlessRead
 from sync_assets.runtime import Runtime
 from sync_assets_tests.ingress.capturing import capturing
 from sync_assets_tests.program import CONTACT, Program
@@ -128,3 +131,45 @@ async def test_a_table_that_is_captured_by_somebody_else_is_waited_for(runtime: 
         assert not waiting.done()
         runtime.ledger.release_feed("contact", "somebody else")
         assert (await waiting).new == 50
+
+
+# --- a feed that does not end ---
+
+
+async def test_a_feed_that_leads_back_to_a_page_ends_with_an_error_and_keeps_its_position(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with capturing(runtime, page_size=10) as capture:
+        asked: list[str] = []
+        ask = capture.client.page
+
+        async def circular(link: str, **how: Any) -> bytes:
+            asked.append(link)
+            body = await ask(link, **how)
+            if len(asked) < 3:
+                return body
+            return re.sub(rb'"@odata.nextLink":"[^"]*"', b'"@odata.nextLink":"%s"' % asked[1].encode(), body)
+
+        monkeypatch.setattr(capture.client, "page", circular)
+        with pytest.raises(EndlessRead, match=r"Dynamics 365 leads from one page of contact back"):
+            await capture.run()
+        assert len(asked) == 3
+        monkeypatch.undo()
+        await capture.run()
+    assert runtime.ledger.counts()["contact"].records == 50
+
+
+async def test_a_feed_without_news_may_give_the_link_that_it_was_asked_with(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with capturing(runtime) as capture:
+        await capture.run()
+        ask = capture.client.page
+
+        async def same(link: str, **how: Any) -> bytes:
+            body = await ask(link, **how)
+            return re.sub(rb'"@odata.deltaLink":"[^"]*"', b'"@odata.deltaLink":"%s"' % link.encode(), body)
+
+        monkeypatch.setattr(capture.client, "page", same)
+        for _ in range(3):
+            assert (await capture.run()).rows == 0

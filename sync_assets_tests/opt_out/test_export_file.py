@@ -8,17 +8,19 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import paramiko
 import polars as pl
 import pytest
 
+from sync_assets.opt_out import export_lines
 from sync_assets.opt_out.export_file import (
     BAD_SCHEMA,
     BadExport,
@@ -29,6 +31,7 @@ from sync_assets.opt_out.export_file import (
     read_export,
     time_in_name,
 )
+from sync_assets_tests.endless_answers import growth, zeros
 from sync_assets_tests.sandbox_process import SandboxProcess
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
@@ -663,3 +666,42 @@ def test_files_are_in_the_order_of_the_time_in_their_name_else_of_their_modifica
     ]
     ordered = sorted(files, key=lambda file: file_order(*file))
     assert [name for name, _ in ordered] == [files[at][0] for at in (2, 4, 3, 0, 1)]
+
+
+# Files without measure
+
+
+class Bomb(io.RawIOBase):
+    """A zipped file of zeros for ever, a thousand times smaller than what it holds."""
+
+    def __init__(self) -> None:
+        self.pieces = itertools.chain(zeros(1)[:1], itertools.repeat(zeros(1)[1]))
+
+    def read(self, size: int = -1, /) -> bytes:
+        return next(self.pieces)
+
+
+def test_a_zipped_file_that_unpacks_without_measure_is_refused_in_flat_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_lines, "ZIPPED_BEYOND", 256 << 20)
+    with growth() as grown:
+        said = refused(cast("Any", Bomb()), name="optout.csv.gz")
+    assert said.startswith("The zipped file unpacks to more than 200 times its size")
+    assert grown.most < 32 << 20
+
+
+def test_equal_lines_of_profiles_that_are_not_ours_may_be_zipped_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to a size that they can have at all, see ZIPPED_BEYOND."""
+    content = gzip.compress(text(*([",false,"] * 200_000)))
+    assert len(content) * 200 < 200_000 * 8
+    assert Told(content).foreign == 200_000
+    monkeypatch.setattr(export_lines, "ZIPPED_BEYOND", 1 << 20)
+    assert "200 times" in refused(content)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_file_that_is_larger_than_any_export_is_refused(monkeypatch: pytest.MonkeyPatch, pack: Any) -> None:
+    content = text(*map(row, range(99)))
+    monkeypatch.setattr(export_lines, "MOST_BYTES", len(content))
+    assert Told(pack(content)).rows == 99
+    monkeypatch.setattr(export_lines, "MOST_BYTES", len(content) - 1)
+    assert "is no export of opt-outs" in refused(pack(content))

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from sync_assets.sandbox import sftp as sandbox
-from sync_assets.sftp import FileChanged, FileGone, RemoteFile, Sftp, SftpError, Unreachable, connect
+from sync_assets.sftp import FileChanged, FileGone, RemoteFile, Sftp, SftpError, Unreachable, connect, reading
 from sync_assets.sftp.reading import AHEAD, PIECE
 from sync_assets_tests.sftp.conftest import Served
 from sync_assets_tests.sftp.relay import Relay
@@ -316,6 +316,50 @@ def test_a_connection_that_is_cut_before_an_answer_is_told(sandbox_sftp: Served,
     with pytest.raises(Unreachable), connect(sandbox_sftp.settings) as sftp:
         read_all(sftp, sandbox_sftp.directory, "a.csv")
     assert (rule.matched, rule.fired) == (answered + 1, 1)
+
+
+# --- servers without measure ------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_gives_a_byte_at_a_time_is_given_up(sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch):
+    sandbox_sftp.put("a.csv", os.urandom(100_000))
+
+    def drip(self: Any, offset: int, length: int) -> bytes:
+        time.sleep(0.01)
+        return os.pread(self.readfile.fileno(), 1, offset)
+
+    monkeypatch.setattr(sandbox._Handle, "read", drip)
+    monkeypatch.setattr(reading, "START_SECONDS", 0.3)
+    monkeypatch.setattr(reading, "SLOWEST", 1_000_000)
+    started = time.monotonic()
+    with (
+        pytest.raises(Unreachable, match=r"gives .*a.csv too slowly") as caught,
+        connect(sandbox_sftp.settings) as sftp,
+    ):
+        read_all(sftp, sandbox_sftp.directory, "a.csv")
+    assert time.monotonic() - started < 10
+    assert "100,000 bytes" in caught.value.cause
+    assert caught.value.remedy
+
+
+def test_a_slow_reader_is_no_slow_server(served: Served, sftp: Sftp, monkeypatch: pytest.MonkeyPatch):
+    content = os.urandom(MIDDLE)
+    served.put("a.csv", content)
+    monkeypatch.setattr(reading, "START_SECONDS", 5)
+    monkeypatch.setattr(reading, "SLOWEST", 10**9)
+    with sftp.open(served.directory, "a.csv") as stream:
+        start = stream.read(10)
+        time.sleep(5.2)
+        assert start + stream.read() == content
+
+
+def test_a_server_that_gives_more_than_it_was_asked_for_is_not_believed(
+    sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch
+):
+    sandbox_sftp.put("a.csv", b"123")
+    monkeypatch.setattr(sandbox._Handle, "read", lambda self, offset, length: b"x" * (length + 1))
+    with connect(sandbox_sftp.settings) as sftp, pytest.raises(FileChanged):
+        read_all(sftp, sandbox_sftp.directory, "a.csv")
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

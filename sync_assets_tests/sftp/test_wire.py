@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from paramiko.sftp import CMD_ATTRS, CMD_DATA, CMD_EXTENDED_REPLY, CMD_HANDLE, CMD_NAME, CMD_STATUS, CMD_VERSION
+from paramiko.sftp import (
+    CMD_ATTRS,
+    CMD_CLOSE,
+    CMD_DATA,
+    CMD_EXTENDED_REPLY,
+    CMD_HANDLE,
+    CMD_NAME,
+    CMD_OPENDIR,
+    CMD_READDIR,
+    CMD_STATUS,
+    CMD_VERSION,
+)
 
-from sync_assets.sftp import SftpError, Unreachable
+from sync_assets.sftp import Sftp, SftpError, Unreachable
+from sync_assets.sftp import client as sftp_client
+from sync_assets.sftp import wire as sftp_wire
 from sync_assets.sftp.wire import LONGEST, LONGEST_WORDS, Attributes, Refused, Wire, printable
 
 
@@ -157,3 +171,54 @@ def test_what_is_shown_of_a_server_can_be_shown(said: bytes):
 
 def test_what_can_be_shown_is_shown_as_it_is():
     assert printable("Zürich 日本 'a' \"b\"".encode()) == "Zürich 日本 'a' \"b\""
+
+
+# --- servers without measure ---
+
+
+class Trickle(Line):
+    """A byte at a time, each before any silence is noticed."""
+
+    def recv(self, most: int) -> bytes:
+        time.sleep(0.002)
+        came, self.comes = self.comes[:1], self.comes[1:]
+        return came
+
+
+def test_an_answer_that_trickles_ends_the_connection(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sftp_wire, "ANSWER_SECONDS", 0.2)
+    wire = Wire(cast("Any", Trickle(GREETING + packet(CMD_HANDLE, number(1) + text(b"h" * 5000)))), "SFTP test:22")
+    for _ in range(2):
+        with pytest.raises(Unreachable, match=r"did not finish an answer within 0.2 seconds"):
+            wire.open_file(b"a")
+
+
+class Folder(Line):
+    """A folder of which each answer names one entry more, and which never ends."""
+
+    def __init__(self) -> None:
+        super().__init__(GREETING)
+        self.entries = 0
+
+    def sendall(self, sent: bytes) -> None:
+        kind, request = sent[4], sent[5:9]
+        if kind == CMD_OPENDIR:
+            self.comes += packet(CMD_HANDLE, request + text(b"h"))
+        elif kind == CMD_READDIR:
+            self.entries += 1
+            name = text(b"optout_%d.csv" % self.entries)
+            self.comes += packet(CMD_NAME, request + number(1) + name + name + number(0))
+        elif kind == CMD_CLOSE:
+            self.comes += packet(CMD_STATUS, request + number(0) + text(b"") + text(b""))
+
+
+@pytest.mark.parametrize(("entries", "seconds"), [(500, 300.0), (10**9, 0.3)])
+def test_a_folder_without_end_is_told(monkeypatch: pytest.MonkeyPatch, entries: int, seconds: float):
+    monkeypatch.setattr(sftp_client, "MOST_ENTRIES", entries)
+    monkeypatch.setattr(sftp_client, "LISTING_SECONDS", seconds)
+    folder = Folder()
+    sftp = Sftp(Wire(cast("Any", folder), "SFTP test:22"))
+    with pytest.raises(SftpError, match=r"The list of exports on SFTP test:22 does not end") as caught:
+        sftp.listing("exports", "*")
+    assert caught.value.remedy
+    assert folder.entries <= 501 or entries == 10**9
