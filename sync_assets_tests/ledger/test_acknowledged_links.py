@@ -1,4 +1,4 @@
-"""A link that Campaign took and did not keep: records that were acknowledged with it send it again, and it alone; and which links Campaign acknowledged."""
+"""Links that Campaign acknowledged, and one that it took and did not keep: records send it again, and it alone."""
 
 from __future__ import annotations
 
