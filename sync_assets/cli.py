@@ -137,9 +137,10 @@ def plan(as_json: Json = False) -> None:
     except KeyboardInterrupt:
         typer.echo("sync-assets: Interrupted. Nothing was written.", err=True)
         raise typer.Exit(130) from None
+    if not planned.empty:
+        _print(planned.document, as_json, show_plan)
     if planned.problems:
         fail(*planned.problems)
-    _print(planned.document, as_json, show_plan)
 
 
 @app.command()
