@@ -33,7 +33,7 @@ def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultS
         name="alerts",
         minimum_interval_seconds=LOOK_SECONDS,
         default_status=default_status,
-        description="Tells of failed runs, failed checks and stale data, once, and again when that is over.",
+        description="Tells of failed runs, checks and sensors, and of stale data, once, and again when that is over.",
     )
     @one_sentence("alerts")
     def tell(context: dg.SensorEvaluationContext) -> dg.SensorResult:

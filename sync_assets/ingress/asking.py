@@ -6,7 +6,7 @@ from datetime import date, datetime
 
 import msgspec
 
-FIRST_WAIT, LONGEST_WAIT = 5.0, 300.0
+FIRST_WAIT, LONGEST_WAIT = 10.0, 300.0
 """Seconds between two runs while nothing moves: doubled each time."""
 
 

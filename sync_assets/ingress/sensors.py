@@ -118,7 +118,7 @@ def _worth_a_run(config: TableConfig, runtime: Runtime, seen: Seen, now: datetim
 
 
 def _waits(config: TableConfig, runtime: Runtime, seen: Seen) -> bool:
-    """Return True while a table whose last run captured nothing is left alone, which is ever longer, 5 s to 5 min."""
+    """Return True while a table whose last run captured nothing is left alone, which is ever longer, 10 s to 5 min."""
     feed, asked = runtime.ledger.feed(config.table), seen.asked.get(config.table)
     return asked is not None and not ask_again(asked, feed.version if feed else 0, datetime.now(UTC))[0]
 

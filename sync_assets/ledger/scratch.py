@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import schema
 from sync_assets.ledger.address import Address
 from sync_assets.ledger.database import Database, sqlite_engine
 from sync_assets.ledger.errors import LedgerError
-from sync_assets.ledger.faults import BUSY_SECONDS, fault
+from sync_assets.ledger.faults import BUSY_SECONDS
 from sync_assets.ledger.ledger import Ledger
 from sync_assets.ledger.migrate import VERSION_TABLE, migrate
 
@@ -150,16 +151,22 @@ class _Unnamed(_OneConnection):
         source = f"{Path(address.location).absolute().as_uri()}?mode={'ro' if log.exists() else 'rw'}"
         assert self._one
         copy: Any = self._one.connection.driver_connection
-        try:
-            with closing(sqlite3.connect(source, uri=True, timeout=BUSY_SECONDS)) as real:
-                real.backup(copy)
-        except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+        with self._plain(), closing(sqlite3.connect(source, uri=True, timeout=BUSY_SECONDS)) as real:
+            real.backup(copy)
+
+    @contextmanager
+    def _plain(self) -> Generator[None]:
+        with super()._plain():
+            try:
+                yield
+            except (exc.DBAPIError, sqlite3.Error) as error:
+                cause = error.orig if isinstance(error, exc.DBAPIError) else error
+                if not getattr(cause, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+                    raise
                 raise LedgerError(
-                    f"The ledger file {address.location} can't be copied to the temporary folder ({error}).",
+                    f"The temporary folder has no room for a copy of the ledger file {self.location} ({cause}).",
                     "Make room there, or name another folder in TMPDIR.",
                 ) from None
-            raise fault(error, address) from None
 
 
 def _shadow(connection: Connection) -> None:

@@ -123,7 +123,8 @@ def _export_log(runtime: Runtime) -> None:
 def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str], troubled: Troubled) -> int:
     """0 nothing pending; 2 something failed, is held, held back, waiting or pending, or a table could not run while
     others could; 1 none could, or what kept a flow from running is not the matter of a table."""
-    if any(not _of_its_table_alone(problem) for problem in runtime.problems):
+    of_tables = [problem for found in troubled.values() for problem in found]
+    if any(problem not in of_tables or not _of_its_table_alone(problem) for problem in runtime.problems):
         return 1
     if runtime.problems:
         return 1 if all(table in troubled for table in tables) else 2

@@ -13,9 +13,11 @@ from sync_assets.ingress import sensors, watch
 from sync_assets.operations.instance import dagster_instance
 from sync_assets.partitions import TABLE_TAG
 from sync_assets.run_errors import SensorFailed
+from sync_assets_tests.dagster_dev import dagster_dev
 from sync_assets_tests.flows.orchestra import Orchestra
 from sync_assets_tests.program import CONTACT, Program
 from sync_assets_tests.sandbox_process import SandboxProcess
+from sync_assets_tests.waiting import until
 
 ORDER: dict[str, Any] = {
     "table": "new_order",
@@ -26,6 +28,7 @@ ORDER: dict[str, Any] = {
 }
 TABLES = {"contact": ("lastname", "profile", "lastName"), "new_order": ("new_name", "cusOrder", "cusName")}
 """Table -> a column, its resource, and the attribute of the column."""
+PATIENCE = 120.0
 CAUSE = "change tracking is not enabled for {} in Dynamics 365"
 
 
@@ -140,7 +143,7 @@ class TestChangeTrackingOfOneTableIsSwitchedOff:
         [request] = orchestra.asked("d365_changes")
         assert not orchestra.execute(request).success
         tracking(program, table, enabled=True)
-        orchestra.later("d365_changes", seconds=5)
+        orchestra.later("d365_changes", seconds=10)
         [request] = orchestra.asked("d365_changes")
         assert orchestra.execute(request).success
         assert arrived(program, table, "later") == 3
@@ -157,7 +160,7 @@ def test_a_table_that_fails_in_every_run_does_not_share_its_runs_with_those_that
     for request in orchestra.asked("d365_changes"):
         orchestra.execute(request)
     change(program, "new_order", "still later")
-    orchestra.later("d365_changes", seconds=5)
+    orchestra.later("d365_changes", seconds=10)
     requests = {request.tags[TABLE_TAG]: request for request in orchestra.asked("d365_changes")}
     assert requests.keys() == set(TABLES)
     assert not orchestra.execute(requests["contact"]).success
@@ -193,3 +196,44 @@ def test_when_no_feed_can_be_polled_the_tick_fails_with_one_sentence(orchestra: 
         orchestra.tick("d365_changes")
     assert len(str(told.value).splitlines()) == 1
     assert (told.value.__cause__, told.value.__suppress_context__) == (None, True)  # all that Dagster prints with it
+
+
+def test_a_sensor_that_fails_is_an_incident_until_it_goes_on(program: Program) -> None:
+    """By the daemon's own ticks."""
+    admin = program.sandbox.admin
+    program.more["SYNC_ASSETS_AUTOSTART"] = "1"
+
+    def incidents() -> list[tuple[str, str]]:
+        found = program.json("alerts")[1]["troubles"]
+        return [(one["what"], one["said"]) for one in found if one["kind"] == "sensor"]
+
+    admin.fault("d365", "unavailable")
+    with dagster_dev(program.home, program.env) as running:
+        until(lambda: bool(incidents()), PATIENCE)
+        [(what, said)] = incidents()
+        assert what == "The sensor d365_changes fails"
+        assert said.startswith("Dynamics 365 ")
+        assert len(said.splitlines()) == 1
+        admin.clear_faults()
+        until(lambda: not incidents(), PATIENCE)
+        told = running.log.read_text(errors="replace")
+    assert told.count("Traceback") == 0
+    assert "aiohttp" not in told
+
+
+def test_change_tracking_of_one_table_switched_off_under_the_daemon(program: Program) -> None:
+    """The other table goes on, this one is an incident, and both arrive in the end."""
+    program.more["SYNC_ASSETS_AUTOSTART"] = "1"
+    tracking(program, "contact", enabled=False)
+    for one in TABLES:
+        change(program, one, "later")
+    with dagster_dev(program.home, program.env):
+        until(lambda: arrived(program, "new_order", "later") == 3, PATIENCE)
+        until(lambda: bool(program.json("alerts")[1]["troubles"]), PATIENCE)
+        [incident, *_] = program.json("alerts")[1]["troubles"]
+        assert CAUSE.format("contact") in incident["said"]
+        change(program, "new_order", "still later")
+        until(lambda: arrived(program, "new_order", "still later") == 3, PATIENCE)
+        assert arrived(program, "contact", "later") == 0
+        tracking(program, "contact", enabled=True)
+        until(lambda: arrived(program, "contact", "later") == 3, PATIENCE)

@@ -29,4 +29,4 @@ def test_a_backlog_that_does_not_move_is_asked_for_ever_more_rarely_and_never_gi
             if worth:
                 break
         waits.append((at - started).total_seconds())
-    assert waits == [5, 10, 20, 40, 80, 160, 300, 300]
+    assert waits == [10, 20, 40, 80, 160, 300, 300, 300]

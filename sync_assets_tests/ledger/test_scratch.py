@@ -255,7 +255,7 @@ def test_one_that_is_killed_leaves_nothing_anywhere(real: Real, temporary: Path)
 def temporary_tables(url: str) -> list[str]:
     """Of all connections to the PostgreSQL server. It drops those of one that is gone a moment later."""
     find = "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname ~ '^pg_temp'"
-    engine = sa.create_engine(url)
+    engine, found = sa.create_engine(url), list[str]()
     try:
         for _ in range(50):
             with engine.connect() as connection:
@@ -297,12 +297,12 @@ def test_a_full_disk_is_told_with_the_way_out(sqlite_template: Path, temporary: 
     large = tmp_path / "large.db"
     with closing(sqlite3.connect(large)) as connection:
         connection.execute("CREATE TABLE notes (text)")
-        connection.execute("INSERT INTO notes VALUES (zeroblob(300000))")
+        connection.execute("INSERT INTO notes VALUES (zeroblob(40000000))")
         connection.commit()
     program = (
         "import resource, signal; from sync_assets.ledger import LedgerError\n"
         "from sync_assets.ledger.scratch import scratch_ledger\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000000, 1000000))\n"
         f"try:\n    with scratch_ledger('sqlite:///{large}'): pass\nexcept LedgerError as error: print(error)"
     )
     environment = {**os.environ, "TMPDIR": str(temporary)}
