@@ -137,9 +137,10 @@ def plan(as_json: Json = False) -> None:
     except KeyboardInterrupt:
         typer.echo("sync-assets: Interrupted. Nothing was written.", err=True)
         raise typer.Exit(130) from None
+    if not planned.empty:
+        _print(planned.document, as_json, show_plan)
     if planned.problems:
         fail(*planned.problems)
-    _print(planned.document, as_json, show_plan)
 
 
 @app.command()
@@ -362,7 +363,7 @@ def alerts(
     test: Annotated[bool, typer.Option("--test", help="Send a test notice to everybody who is to be told.")] = False,
     as_json: Json = False,
 ) -> None:
-    """What is wrong now: failed runs, failed checks, stale data, as the sensor `alerts` tells it."""
+    """What is wrong now: failed runs, failed checks, failing sensors, stale data, as the sensor `alerts` tells it."""
     from sync_assets.operations import alerts as run  # noqa: PLC0415
 
     if not test:

@@ -60,11 +60,13 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         selection=dg.AssetSelection.assets(report.key),
         description="The last fourteen days on one page.",
     )
+    sensors.append(backlog_sensor(tables, runtime, status, other))
     if runtime.config.alerts:
         from sync_assets.alerts.looking import Watched  # noqa: PLC0415
         from sync_assets.alerts.sensor import alert_sensor  # noqa: PLC0415
 
-        sensors.append(alert_sensor(runtime, Watched.of([*assets, *checks, *comparisons]), status))
+        watched = Watched.of([*assets, *checks, *comparisons], [sensor.name for sensor in sensors])
+        sensors.append(alert_sensor(runtime, watched, status))
     watch = _of_checks(
         "watch_change_feeds", checks, "Asks whether feeds and files arrive, and whether anything stays behind."
     )
@@ -80,7 +82,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     return dg.Definitions(
         assets=assets,
         asset_checks=[*checks, *comparisons],
-        sensors=[*sensors, backlog_sensor(tables, runtime, status, other)],
+        sensors=sensors,
         schedules=[
             dg.ScheduleDefinition(job=job, cron_schedule=cron, default_status=schedule_status) for job, cron in jobs
         ],

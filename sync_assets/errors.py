@@ -33,6 +33,18 @@ def places(error: BaseException, most: int = 6) -> str:
     return f"{type(error).__name__} at {' < '.join(shown)}" if shown else type(error).__name__
 
 
+def in_our_words(error: BaseException, what: str) -> str:
+    """An error as one line that may be shown and stored: an error that is not ours may quote a record.
+
+    Args:
+        error: Any error.
+        what: What was going on, `poll of contact`.
+    """
+    if isinstance(error, SyncAssetsError):
+        return str(error)
+    return f"The {what} stopped at an error of the program: {places(error)}. Please report it with this line."
+
+
 def reason(error: BaseException) -> str:
     """Why there is no connection, as the operating system or OpenSSL says it deep inside a library's error; else the
     error's type. Neither quotes a URL or what was to be sent."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
@@ -22,6 +23,30 @@ CHANGES_TAG = "sync/changes"
 def today() -> str:
     """The key of today's partition."""
     return datetime.now(UTC).date().isoformat()
+
+
+def partition_day(day: date) -> date:
+    """The day in whose partition the rows of a day stand, which may be one that our clock has not reached yet.
+
+    Dynamics 365 stamps its rows by its own clock, and so do the machines of ours that share a ledger.
+    """
+    return min(max(day, FIRST_DAY), datetime.now(UTC).date())
+
+
+def to_partitions(days: Iterable[tuple[date, int]]) -> list[tuple[date, int]]:
+    """Numbers by day -> numbers by the day of the partition, ascending."""
+    counts: Counter[date] = Counter()
+    for day, count in days:
+        counts[partition_day(day)] += count
+    return sorted(counts.items())
+
+
+def days_within(first: str, last: str) -> tuple[date, date]:
+    """The days whose rows stand in the partitions from `first` to `last`: the earlier ones, too, where the range begins
+    with the first partition, and the later ones where it ends with today's."""
+    begin, end = date.fromisoformat(first), date.fromisoformat(last)
+    today = datetime.now(UTC).date()
+    return date.min if begin <= FIRST_DAY else begin, date.max if end >= today else end
 
 
 def table_tags(*tables: str) -> dict[str, str]:

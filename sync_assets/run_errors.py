@@ -1,4 +1,4 @@
-"""What goes wrong in a run's flow, told in our own words: a run's events hold nobody's data."""
+"""What goes wrong in a run's flow or in a sensor, told in our own words: Dagster's events hold nobody's data."""
 
 # No `from __future__ import annotations`: kept like the modules that Dagster looks into.
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from sync_assets.errors import SyncAssetsError, places
+from sync_assets.errors import SyncAssetsError, in_our_words, places
 from sync_assets.ledger.errors import InMaintenance
 from sync_assets.runtime import Runtime
 
@@ -42,3 +42,16 @@ def told(runtime: Runtime, context: dg.AssetExecutionContext, what: str) -> Iter
     for error in failed:
         runtime.problems.append(error)
         context.log.error(str(error))
+
+
+class SensorFailed(SyncAssetsError):
+    """Why a sensor's tick failed, in one line of our own."""
+
+
+@contextmanager
+def one_sentence(sensor: str) -> Iterator[None]:
+    """Around a sensor's tick: what goes wrong fails it with one sentence instead of the traceback of a whole client."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  a message that is not ours may quote a record
+        raise SensorFailed(in_our_words(error, f"sensor {sensor}")) from None

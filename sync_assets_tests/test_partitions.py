@@ -8,7 +8,8 @@ from datetime import date, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.partitions import split_days
+from sync_assets.ingress.transform import FIRST_DAY
+from sync_assets.partitions import daily, days_within, partition_day, split_days, to_partitions
 
 
 def day(n: int) -> date:
@@ -57,3 +58,24 @@ def test_every_pending_day_is_in_a_range_and_ranges_do_not_overlap(found: list[t
     assert all(before[1] < after[0] for before, after in itertools.pairwise(distinct))
     gaps = sum(after[0] - before[0] > timedelta(days=31) for before, after in itertools.pairwise(found))
     assert len(ranges) <= parts + gaps
+
+
+@given(st.dates())
+def test_every_day_stands_in_a_partition_that_there_is_and_a_run_of_that_partition_takes_it(any_day: date) -> None:
+    key = partition_day(any_day).isoformat()
+    assert daily.has_partition_key(key)
+    first, last = days_within(key, key)
+    assert first <= any_day <= last
+
+
+@given(st.dates(min_value=FIRST_DAY + timedelta(days=1), max_value=date(2026, 1, 1)))
+def test_a_past_day_stands_in_its_own_partition_alone(past: date) -> None:
+    assert partition_day(past) == past
+    assert days_within(past.isoformat(), past.isoformat()) == (past, past)
+
+
+@given(st.lists(st.tuples(st.dates(), st.integers(1, 9))))
+def test_numbers_by_day_become_numbers_by_partition_in_order_and_none_is_lost(days: list[tuple[date, int]]) -> None:
+    found = to_partitions(days)
+    assert sum(count for _, count in found) == sum(count for _, count in days)
+    assert [key for key, _ in found] == sorted({partition_day(one) for one, _ in days})

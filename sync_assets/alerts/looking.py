@@ -1,10 +1,11 @@
-"""Asks the Dagster instance what is wrong: a handful of queries, however many runs and events there are."""
+"""Asks the Dagster instance what is wrong: a handful of queries, however many runs, events and ticks there are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any, cast
 
 import dagster as dg
@@ -15,11 +16,14 @@ from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecordStatus,
 )
 
-from sync_assets.alerts.troubles import FailedCheck, FailedStep, Look, Stale
+from sync_assets.alerts.troubles import FailedCheck, FailedSensor, FailedStep, Look, Stale
+from sync_assets.run_errors import SensorFailed
 
 LOOK_BACK = timedelta(days=1)
 MOST_RUNS, MOST_READ = 200, 40
 """Failed runs that are looked at, and those of them whose events are read, which is what costs time."""
+MOST_TICKS = 50
+"""Of a sensor: how far its failures are followed back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +37,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Ours, as against what else lives on the instance: steps by name, and assets that have a freshness policy."""
+    """Ours, as against what else lives on the instance: steps by name, assets that have a freshness policy, and names
+    of sensors."""
 
     steps: Mapping[str, Step]
     fresh: Sequence[dg.AssetKey] = field(default_factory=list[dg.AssetKey])
+    sensors: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, definitions: Iterable[dg.AssetsDefinition]) -> Watched:
-        """Of assets and asset checks, which are assets definitions, too."""
+    def of(cls, definitions: Iterable[dg.AssetsDefinition], sensors: Iterable[str] = ()) -> Watched:
+        """Of assets and asset checks, which are assets definitions, too, and of sensors."""
         steps: dict[str, Step] = {}
         fresh: list[dg.AssetKey] = []
         for one in definitions:
@@ -52,7 +58,7 @@ class Watched:
                 named = f"the checks of {', '.join(about)}"
             steps[one.node_def.name] = Step(named, keys, checks)
             fresh += [spec.key for spec in one.specs if spec.freshness_policy]
-        return cls(steps, fresh)
+        return cls(steps, fresh, frozenset(sensors))
 
 
 def look(instance: dg.DagsterInstance, watched: Watched, now: datetime, paused: frozenset[str] = frozenset()) -> Look:
@@ -70,6 +76,7 @@ def look(instance: dg.DagsterInstance, watched: Watched, now: datetime, paused: 
         failed=list(_failed(instance, watched.steps, good, now)),
         checks=list(_failed_checks(answers.values())),
         stale=list(_stale(instance, watched.fresh)),
+        sensors=list(_failed_sensors(instance, watched.sensors, now)),
         good=good,
         paused=paused,
     )
@@ -120,6 +127,40 @@ def _stale(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]) -> Iterato
         if record.freshness_state in (FreshnessState.FAIL, FreshnessState.WARN):
             error = record.freshness_state == FreshnessState.FAIL
             yield Stale(key.to_user_string(), record.updated_at.astimezone(UTC), error)
+
+
+def _failed_sensors(instance: dg.DagsterInstance, names: frozenset[str], now: datetime) -> Iterator[FailedSensor]:
+    """Sensors whose last finished tick failed. One that was stopped does not count, nor does an older one of its name,
+    as another code location leaves it."""
+    if instance.schedule_storage is None:  # where there is none, no sensor ticks
+        return
+    newest: dict[str, list[Any]] = {}
+    for state in instance.all_instigator_state():
+        if state.instigator_type.value != "SENSOR" or state.instigator_name not in names:
+            continue
+        ticks = [
+            tick
+            for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=MOST_TICKS)
+            if tick.status.value != "STARTED"
+        ]
+        known = newest.get(state.instigator_name, [])
+        if ticks and (not known or ticks[0].timestamp > known[0].timestamp):
+            newest[state.instigator_name] = [] if state.status.value == "STOPPED" else ticks
+    for name, ticks in sorted(newest.items()):
+        failed = list(takewhile(lambda tick: tick.status.value == "FAILURE", ticks))
+        if failed and datetime.fromtimestamp(failed[0].timestamp, UTC) > now - LOOK_BACK:
+            since = datetime.fromtimestamp(failed[-1].timestamp, UTC)
+            yield FailedSensor(name, since, _words_of(failed[0].error))
+
+
+def _words_of(error: Any) -> str:
+    """What the sensor said, if the words are ours."""
+    inner = error
+    while inner and inner.cause:
+        inner = inner.cause
+    if inner and inner.cls_name == SensorFailed.__name__:
+        return str(inner.message).partition(": ")[2].strip()
+    return _type_of(error)
 
 
 def _failed(

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 BACKLOG = "backlog_is_young"
-Kind = Literal["run", "check", "freshness"]
+Kind = Literal["run", "check", "freshness", "sensor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,15 @@ class Stale:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedSensor:
+    """A sensor whose ticks have failed since `at`. `said`: why the last one did, in our own words."""
+
+    name: str
+    at: datetime
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What the instance says. Assets are named as in the UI, `d365/contact`. `good`: when each step last did its work.
     `paused`: assets of tables in maintenance."""
@@ -52,6 +61,7 @@ class Look:
     failed: list[FailedStep] = field(default_factory=list[FailedStep])
     checks: list[FailedCheck] = field(default_factory=list[FailedCheck])
     stale: list[Stale] = field(default_factory=list[Stale])
+    sensors: list[FailedSensor] = field(default_factory=list[FailedSensor])
     good: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
     paused: frozenset[str] = frozenset()
 
@@ -87,6 +97,7 @@ def troubles(look: Look, *, warnings: bool) -> list[Trouble]:
     found = [_of_check(check) for check in checks]
     found += [_of_step(step) for step in look.failed if not any(_says(check, step) for check in checks)]
     found += [_of_age(one) for one in look.stale if (one.error or warnings) and one.asset not in look.paused]
+    found += [_of_sensor(one) for one in look.sensors]
     return sorted(found, key=lambda trouble: (trouble.since, trouble.id))
 
 
@@ -130,4 +141,16 @@ def _of_age(stale: Stale) -> Trouble:
         said="It was not materialised as often as its freshness policy wants.",
         remedy="Start its sensor, or look at the sensor's last tick; `sync-assets doctor` says what cannot be reached.",
         path=f"assets/{stale.asset}",
+    )
+
+
+def _of_sensor(sensor: FailedSensor) -> Trouble:
+    return Trouble(
+        id=f"sensor {sensor.name}",
+        kind="sensor",
+        what=f"The sensor {sensor.name} fails",
+        since=sensor.at,
+        said=sensor.said,
+        remedy="Put that right; the sensor tries again by itself. `sync-assets doctor` asks both systems now.",
+        path="automation",
     )

@@ -18,6 +18,7 @@ from typing import Literal
 
 import msgspec
 
+from sync_assets.campaign.dialect import redact
 from sync_assets.d365.batch_answer import is_multipart, read_parts, row_id
 from sync_assets.d365.client import API, D365Refused, DataverseClient, refusal
 from sync_assets.d365.metadata import Table
@@ -56,7 +57,8 @@ class RowUpdate:
 
 @dataclass(frozen=True, slots=True)
 class UpdateResult:
-    """What became of one update. `reason`: codes, names of columns, our own words; at most 300 characters, no value.
+    """What became of one update. `reason`: in our words, and of a refusal also in the server's, see `masked`; at most
+    300 characters.
 
     done     the row is as we asked
     missing  there is no such row
@@ -244,7 +246,25 @@ def outcome(update: RowUpdate, part: Answer, table: Table) -> UpdateResult:
     if _READ_ONLY.search(message):
         meaning = "the row seems to be inactive or read-only"
     told = f"Dynamics 365 refuses the change{about} ({_shown(part, code)})" + (f": {meaning}." if meaning else ".")
+    if message.strip():
+        told += f" It says: {masked(message)}"
     return UpdateResult(update.id, "refused", told if len(told) <= REASON_LENGTH else f"{told[: REASON_LENGTH - 1]}…")
+
+
+_TOKEN = re.compile(r"\w(?:[\w.,:/+-]*\w)?")
+_CODE_OR_NAME = re.compile(r"0[xX][0-9a-fA-F]{1,8}|[a-z][a-z0-9_]*")
+"""Words that may have digits: error codes, and names of columns such as `address1_line1`."""
+
+
+def masked(message: str) -> str:
+    """What Dynamics 365 says of a refusal, in one line: ids, addresses, numbers and quoted texts that are no names of
+    the data model are taken out."""
+
+    def hidden(found: re.Match[str]) -> str:
+        token = found[0]
+        return token if token.isalpha() or _CODE_OR_NAME.fullmatch(token) or not re.search(r"\d", token) else "…"
+
+    return _TOKEN.sub(hidden, _GUID.sub("…", redact(message, None)))
 
 
 def _stopping(part: Answer, table: Table) -> HttpError | D365Refused | None:
@@ -280,7 +300,7 @@ class _ErrorBody(msgspec.Struct):
 
 
 def _said(part: Answer) -> tuple[str, str]:
-    """(code in lower case, or empty; message, which may quote values and is never to be passed on)."""
+    """(code in lower case, or empty; message, which may quote values: see `masked`)."""
     try:
         error = msgspec.json.decode(part.body, type=_ErrorBody).error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

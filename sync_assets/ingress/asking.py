@@ -6,6 +6,9 @@ from datetime import date, datetime
 
 import msgspec
 
+FIRST_WAIT, LONGEST_WAIT = 10.0, 300.0
+"""Seconds between two runs while nothing moves: doubled each time."""
+
 
 class Asked(msgspec.Struct, frozen=True):
     """The last run that was asked for: what stood then (records left, or the feed's version), when, and how long to
@@ -16,11 +19,16 @@ class Asked(msgspec.Struct, frozen=True):
     wait: float
     upto: date | None = None
 
+    @property
+    def again(self) -> bool:
+        """Did the run before that one move nothing?"""
+        return self.wait > FIRST_WAIT
+
 
 def ask_again(asked: Asked | None, left: int, now: datetime) -> tuple[bool, Asked]:
     """Is a run worth asking for? At once while the backlog moves; else after a wait that doubles up to 5 minutes."""
     if asked is None or left != asked.left:
-        return True, Asked(left, now, 10.0)
+        return True, Asked(left, now, FIRST_WAIT)
     if (now - asked.at).total_seconds() < asked.wait:
         return False, asked
-    return True, Asked(left, now, min(300.0, asked.wait * 2))
+    return True, Asked(left, now, min(LONGEST_WAIT, asked.wait * 2))

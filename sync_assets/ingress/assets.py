@@ -9,7 +9,7 @@ page shows besides (columns, links, code) stands in `shown.py`.
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -25,7 +25,7 @@ from sync_assets.ingress.push import PushResult
 from sync_assets.ingress.shown import campaign_key, d365_key
 from sync_assets.ingress.unknown_codes import unknown_codes_warning
 from sync_assets.ledger import InMaintenance
-from sync_assets.partitions import CHANGES_TAG, TABLE_TAG, daily
+from sync_assets.partitions import CHANGES_TAG, TABLE_TAG, daily, days_within, to_partitions
 from sync_assets.run_errors import told
 from sync_assets.runtime import Runtime
 
@@ -97,7 +97,7 @@ def _captured(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
             yield from _findings(config, "d365", failed)
             _report_beyond(context, config, failed)
             raise dg.Failure(str(failed[0]), allow_retries=False)
-        rows = {day.isoformat(): count for day, count in done.result.days.items()}
+        rows = {day.isoformat(): count for day, count in to_partitions(done.result.days.items())}
         for key in context.partition_keys:
             context.add_asset_metadata({"dagster/partition_row_count": rows.pop(key, 0)}, partition_key=key)
         for key, count in sorted(rows.items()):
@@ -139,7 +139,7 @@ def _pushed(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
             yield from _push(context)
 
     def _push(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        days = (_day(context.partition_keys[0]), _day(context.partition_keys[-1]))
+        days = days_within(context.partition_keys[0], context.partition_keys[-1])
         with told(runtime, context, f"push of {config.table}") as failed:
             check_not_paused(runtime, config)
             guardrails.check_limits(runtime, config, reading=False)
@@ -180,10 +180,6 @@ def _count_once(context: dg.AssetExecutionContext, numbers: dict[str, Any]) -> N
     context.add_asset_metadata(numbers, partition_key=last)
     for key in others:
         context.add_asset_metadata({"counted_with": last}, partition_key=key)
-
-
-def _day(key: str) -> date:
-    return date.fromisoformat(key)
 
 
 def _results(config: TableConfig, side: Side, findings: list[Finding]) -> list[dg.AssetCheckResult]:

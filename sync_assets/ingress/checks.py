@@ -13,7 +13,7 @@ import dagster as dg
 
 from sync_assets import interruptible
 from sync_assets.config import TableConfig
-from sync_assets.errors import SyncAssetsError, places
+from sync_assets.errors import in_our_words
 from sync_assets.ingress import quality
 from sync_assets.ingress.assets import campaign_key, d365_key
 from sync_assets.ingress.drift import Drift, drift
@@ -116,10 +116,8 @@ def _drift(config: TableConfig, runtime: Runtime) -> Drift | str:
     """What the sample showed, or in our own words why there is none: another's words may quote a record."""
     try:
         return interruptible.run(drift(runtime, config))
-    except SyncAssetsError as error:
-        return str(error)
     except Exception as error:  # noqa: BLE001
-        return f"The comparison stopped at an error of the program: {places(error)}. Please report it with this line."
+        return in_our_words(error, "comparison")
 
 
 def _specs(config: TableConfig, names: Sequence[str]) -> list[dg.AssetCheckSpec]:

@@ -13,6 +13,7 @@ from sync_assets.campaign.client import CampaignClient, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config import Config, TableConfig
 from sync_assets.d365.client import D365Refused, DataverseClient
+from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.conversion import AS_TEXT
 from sync_assets.ingress.mapping import Mapping as TableMapping
 from sync_assets.ingress.personal import looks_personal
@@ -63,6 +64,30 @@ def within_limits(config: Config, table: TableConfig, contacts: int | None) -> l
     if table.table == CONTACT:
         findings.insert(0, _contacts(config, contacts))
     return findings
+
+
+class BeyondLimits(SyncAssetsError):
+    """The configuration itself breaks guardrails: nothing of it is synchronised until it is corrected."""
+
+
+SHOWN = 3
+"""Broken limits that one message names; of the others it gives the number."""
+
+
+def check_configuration(config: Config, tables: Iterable[TableConfig]) -> None:
+    """Check the limits that the configuration alone decides, once for all of the tables, before anything runs.
+
+    Raises:
+        BeyondLimits: One line for all that is wrong.
+    """
+    found = [
+        _entities(config),
+        *(finding for one in tables for finding in (_columns(config, one), _depth(config, one))),
+    ]
+    wrong = [finding.message for finding in found if not finding.passed]
+    if wrong:
+        more = f"; and {len(wrong) - SHOWN:,} more, see `sync-assets doctor`" if len(wrong) > SHOWN else ""
+        raise BeyondLimits(f"Nothing was synchronised, nothing was written: {'; '.join(wrong[:SHOWN])}{more}.")
 
 
 def check_limits(runtime: Runtime, table: TableConfig, *, reading: bool) -> list[Finding]:

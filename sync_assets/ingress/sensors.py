@@ -18,10 +18,12 @@ from sync_assets.config import TableConfig
 from sync_assets.ingress.asking import Asked, ask_again
 from sync_assets.ingress.assets import campaign_key, d365_key, run_checks
 from sync_assets.ingress.checks import ledger_results
+from sync_assets.ingress.guardrails import check_configuration
 from sync_assets.ingress.runs import end_killed, under_way
 from sync_assets.ingress.spread import BACKLOG_TAG, most_runs, spread
 from sync_assets.ingress.watch import Watcher
-from sync_assets.partitions import CHANGES_TAG, range_tags, table_tags, today
+from sync_assets.partitions import CHANGES_TAG, range_tags, table_tags, to_partitions, today
+from sync_assets.run_errors import one_sentence
 from sync_assets.runtime import Runtime
 
 HOLD_SECONDS = 9.5
@@ -56,7 +58,9 @@ def changes_sensor(
         default_status=default_status,
         description="Watches the Dynamics 365 change feeds and starts a run within a second or two of a change.",
     )
+    @one_sentence("d365_changes")
     def d365_changes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        check_configuration(runtime.config, tables)
         if not watchers:
             watchers.append(Watcher(runtime))
         seen = msgspec.json.decode(context.cursor, type=Seen) if context.cursor else Seen()
@@ -65,22 +69,30 @@ def changes_sensor(
         looked: set[str] = set()
         while True:
             paused = runtime.ledger.in_maintenance()
-            going = [config for config in tables if config.table not in paused]
+            failing = {config.table for config in tables if _waits(config, runtime, seen)}
+            going = [config for config in tables if config.table not in paused and config.table not in failing]
             # A run that works off a backlog captures nothing, and may take days.
             idle = [config for config in going if not under_way(context.instance, config.table, beside=BACKLOG_TAG)]
-            changed = watchers[0].look(idle) | (remapped & {config.table for config in idle})
+            polled = watchers[0].look(idle)
+            # What a feed refuses is for a run of that table to find out, to show and to fail at.
+            changed = polled.news | polled.refused.keys() | (remapped & {config.table for config in idle})
             looked |= {config.table for config in idle}
             pause = LOOK_SECONDS * max(1, len(tables) / 2)
             if changed or time.monotonic() + pause > until:
                 break  # a look after `until` would make the tick miss the daemon's next round
             time.sleep(pause)
         now = datetime.now(UTC)
+        for table, said in polled.refused.items():
+            context.log.error(f"{table}: {said}")
         quiet = [config for config in tables if config.table in looked - changed]
         worth = [config for config in tables if config.table in changed and _worth_a_run(config, runtime, seen, now)]
-        requests = [_capture_and_push(together) for together in linked(worth)]
+        # In one run a table that fails would keep those from being sent that link to it.
+        alone = [config for config in worth if config.table in polled.refused or seen.asked[config.table].again]
+        together = linked([config for config in worth if config not in alone])
+        requests = [_capture_and_push(group) for group in (*together, *([config] for config in alone))]
         return dg.SensorResult(
             run_requests=requests,
-            skip_reason=None if requests else _why_not(tables, looked, changed, paused),
+            skip_reason=None if requests else _why_not(tables, looked, failing, paused),
             asset_events=[*_confirmations(quiet, seen, now), *_reports(quiet, runtime, seen, now)],
             cursor=msgspec.json.encode(seen).decode(),
         )
@@ -93,6 +105,8 @@ def _remapped(config: TableConfig, seen: Seen) -> bool:
     now = hashlib.blake2b(config.model_dump_json().encode(), digest_size=8).hexdigest()
     before = seen.configured.get(config.table, now)
     seen.configured[config.table] = now
+    if before != now:
+        seen.asked.pop(config.table, None)  # what kept it from being captured may be put right
     return before != now
 
 
@@ -103,14 +117,24 @@ def _worth_a_run(config: TableConfig, runtime: Runtime, seen: Seen, now: datetim
     return worth
 
 
-def _why_not(tables: Sequence[TableConfig], looked: set[str], changed: set[str], paused: Collection[str]) -> str:
-    said = [f"{table}: changed, but the last run did not capture it; it is tried again later" for table in changed]
-    said += [f"{table}: no change" for table in looked - changed]
-    said += [
-        f"{config.table}: {'in maintenance' if config.table in paused else 'a run is under way'}"
-        for config in tables
-        if config.table not in looked
-    ]
+def _waits(config: TableConfig, runtime: Runtime, seen: Seen) -> bool:
+    """Return True while a table whose last run captured nothing is left alone, which is ever longer, 10 s to 5 min."""
+    feed, asked = runtime.ledger.feed(config.table), seen.asked.get(config.table)
+    return asked is not None and not ask_again(asked, feed.version if feed else 0, datetime.now(UTC))[0]
+
+
+def _why_not(tables: Sequence[TableConfig], looked: set[str], failing: set[str], paused: Collection[str]) -> str:
+    said: list[str] = []
+    for config in tables:
+        if config.table in paused:
+            why = "in maintenance"
+        elif config.table in looked:
+            why = "no change"
+        elif config.table in failing:
+            why = "the last run did not capture it; it is tried again later"
+        else:
+            why = "a run is under way"
+        said.append(f"{config.table}: {why}")
     return "; ".join(sorted(said))
 
 
@@ -207,7 +231,9 @@ def backlog_sensor(
         default_status=default_status,
         description="Looks at the ledger and starts runs for partitions with records that are still to be sent.",
     )
+    @one_sentence("backlog")
     def backlog(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        check_configuration(runtime.config, tables)
         asked = msgspec.json.decode(context.cursor, type=dict[str, Asked]) if context.cursor else {}
         now = datetime.now(UTC)
         requests: list[dg.RunRequest] = []
@@ -215,7 +241,7 @@ def backlog_sensor(
         for config in tables:
             if config.table in paused:
                 continue
-            pending = runtime.ledger.pending_days(config.table)
+            pending = to_partitions(runtime.ledger.pending_days(config.table))
             if not pending:
                 asked.pop(config.table, None)
                 continue

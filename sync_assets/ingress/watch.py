@@ -9,12 +9,14 @@ import asyncio
 import threading
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from sync_assets.config import TableConfig
-from sync_assets.d365.client import DataverseClient, FeedExpired
+from sync_assets.d365.client import DataverseClient, FeedExpired, TrackingOff
 from sync_assets.d365.pages import has_news
+from sync_assets.errors import in_our_words
 from sync_assets.event_loop import new_event_loop
 from sync_assets.ledger import FeedMoved
 from sync_assets.runtime import Runtime
@@ -24,6 +26,15 @@ LOOK_PATIENCE = 8.0
 """Seconds that one look may be retried; a sensor's tick has to end within a minute."""
 KEEP_LINK = timedelta(minutes=1)
 """How often the fresh link of a quiet feed is saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """What one poll found. `news`: tables that have something to capture. `refused`: table -> why its feed could not be
+    polled."""
+
+    news: set[str] = field(default_factory=set[str])
+    refused: dict[str, str] = field(default_factory=dict[str, str])
 
 
 class Watcher:
@@ -36,9 +47,10 @@ class Watcher:
         self._stack = AsyncExitStack()
         threading.Thread(target=self._loop.run_forever, name="watch", daemon=True).start()
 
-    def look(self, tables: Sequence[TableConfig]) -> set[str]:
-        """Names of the tables that have something to capture. Raises what the client raises.
+    def look(self, tables: Sequence[TableConfig]) -> Polled:
+        """Polls the feeds of the tables. One that cannot be polled keeps no other from it.
 
+        Raises what the client raises where no feed can be polled at all, unless change tracking is off for each.
         A feed that answers without news is noted as polled, with its fresh link: a quiet table must not expire
         (dataverse-web-api.md section 1.5, rule 2).
         """
@@ -51,11 +63,26 @@ class Watcher:
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=45)
 
-    async def _look(self, tables: Sequence[TableConfig]) -> set[str]:
+    async def _look(self, tables: Sequence[TableConfig]) -> Polled:
         if self._client is None:
             self._client = await self._stack.enter_async_context(self._runtime.d365())
-        news = await asyncio.gather(*(self._has_news(self._client, config) for config in tables))
-        return {config.table for config, new in zip(tables, news, strict=True) if new}
+        answers = await asyncio.gather(
+            *(self._has_news(self._client, config) for config in tables), return_exceptions=True
+        )
+        found = Polled()
+        failed: list[Exception] = []
+        for config, answer in zip(tables, answers, strict=True):
+            if isinstance(answer, Exception):
+                failed.append(answer)
+                found.refused[config.table] = in_our_words(answer, f"poll of {config.table}")
+            elif isinstance(answer, BaseException):
+                raise answer
+            elif answer:
+                found.news.add(config.table)
+        of_all = [error for error in failed if not isinstance(error, TrackingOff)]
+        if of_all and len(failed) == len(tables):
+            raise of_all[0]
+        return found
 
     async def _has_news(self, client: DataverseClient, config: TableConfig) -> bool:
         ledger = await asyncio.to_thread(lambda: self._runtime.ledger)

@@ -15,21 +15,16 @@ _R = schema.record.c
 _L = schema.link.c
 
 
-_HELD = """
-    SELECT r.id, l.attribute, l.parent_id FROM sync_link l JOIN sync_record r ON r.seq = l.seq
-    WHERE l.keyed = 1 AND l.held = 1 AND l.seq
-"""
-
-
 class AcknowledgedLinks(TiedRecords):
     def acknowledged_links(self, table: str, ids: Sequence[str]) -> dict[str, dict[str, str]]:
         """Id -> attribute -> the parent's id, of the links set by a key that Campaign's records hold."""
         links: dict[str, dict[str, str]] = {}
         with self._database.read() as connection:
             for start in range(0, len(ids), BATCH):
-                seqs = self._bulk.find(connection, table, list(ids[start : start + BATCH])).values()
-                for id_, attribute, parent in self._bulk.for_seqs(connection, _HELD, list(seqs)):
-                    links.setdefault(id_, {})[attribute] = parent
+                found = self._bulk.find(connection, table, list(ids[start : start + BATCH]))
+                id_of = {seq: id_ for id_, seq in found.items()}
+                for link in self._links(connection, list(id_of), "AND keyed = 1 AND held = 1"):
+                    links.setdefault(id_of[link.seq], {})[link.attribute] = str(link.parent_id)
         return links
 
     def send_links_again(self, table: str, attribute: str) -> int:

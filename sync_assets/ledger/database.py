@@ -67,15 +67,19 @@ class Database:
         self._turn = threading.Lock() if address.sqlite else nullcontext()
         self._checkpointer: threading.Thread | None = None
         self._large_writes = 0
-        if address.sqlite:
-            address.prepare_file()
-        self._engine = _sqlite_engine(address) if address.sqlite else _postgres_engine(address)
+        self._engine = self._open()
         self._driver_error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
         try:
             self._reach()
         except BaseException:
             self._engine.dispose()
             raise
+
+    def _open(self) -> Engine:
+        if not self.sqlite:
+            return _postgres_engine(self._address)
+        self._address.prepare_file()
+        return sqlite_engine(self._address.url, connect_args={"timeout": BUSY_SECONDS})
 
     def close(self) -> None:
         """Give all connections back. SQLite: also empties the write-ahead log, which may hold erased payloads."""
@@ -193,8 +197,9 @@ def _limit_log(connection: Connection, frames: int) -> None:
         kept.info["frames"] = frames
 
 
-def _sqlite_engine(address: Address) -> Engine:
-    engine = sa.create_engine(address.url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS})
+def sqlite_engine(url: sa.URL, **options: Any) -> Engine:
+    """An engine whose connections are set up for a ledger. options: those of `create_engine`."""
+    engine = sa.create_engine(url, hide_parameters=True, **options)
 
     def prepare(connection: Any, _: object) -> None:
         connection.isolation_level = None  # the driver's own BEGIN comes too late to be IMMEDIATE

@@ -1,12 +1,12 @@
 """A scratch ledger: a copy of the real one to try things on, thrown away at the end. The real one is only read.
 
-SQLite: a file of its own, for its owner only, in a private folder. PostgreSQL: no second database may be assumed, so
-the copy is temporary tables of one connection, which sees nothing but them. Either way the unchanged Ledger works on
-it, so what it does to the copy is what it would do to the real one.
+SQLite: a temporary database, whose file has no name from the moment on that SQLite makes it: a process that is killed
+leaves nothing. PostgreSQL: no second database may be assumed, so the copy is temporary tables of one connection, which
+sees nothing but them, and which the server drops when it ends, however it does. Either way the unchanged Ledger works
+on it, so what it does to the copy is what it would do to the real one.
 """
 
 import sqlite3
-import tempfile
 import threading
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import schema
 from sync_assets.ledger.address import Address
-from sync_assets.ledger.database import Database
+from sync_assets.ledger.database import Database, sqlite_engine
 from sync_assets.ledger.errors import LedgerError
-from sync_assets.ledger.faults import BUSY_SECONDS, fault
+from sync_assets.ledger.faults import BUSY_SECONDS
 from sync_assets.ledger.ledger import Ledger
 from sync_assets.ledger.migrate import VERSION_TABLE, migrate
 
@@ -61,39 +62,11 @@ def _let_go(connection: Connection) -> None:
 
 @contextmanager
 def _sqlite_copy(address: Address) -> Generator[Database]:
-    with tempfile.TemporaryDirectory(prefix="sync_assets_") as folder:
-        path = Path(folder) / "scratch.db"
-        copy = Address.parse(f"sqlite:///{path}")
-        copy.prepare_file()
+    with closing(_Unnamed(address.url.render_as_string())) as database:
         if Path(address.location).exists():
-            _back_up(address, path)
-        with closing(Database(copy.url.render_as_string())) as database:
-            database.location = address.location  # what is told of it is about the real one
-            migrate(database)
-            yield database
-
-
-def _back_up(address: Address, path: Path) -> None:
-    """One consistent state, whoever is writing. Neither the file changes nor is any left beside it.
-
-    A log that a killed process left would be worked into the file by a connection that may write; one that may not
-    would leave a log where there was none.
-    """
-    log = Path(f"{address.location}-wal")
-    source = f"{Path(address.location).absolute().as_uri()}?mode={'ro' if log.exists() else 'rw'}"
-    try:
-        with (
-            closing(sqlite3.connect(source, uri=True, timeout=BUSY_SECONDS)) as real,
-            closing(sqlite3.connect(path)) as copy,
-        ):
-            real.backup(copy)
-    except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR")):
-            raise LedgerError(
-                f"The ledger file {address.location} can't be copied to {tempfile.gettempdir()} ({error}).",
-                "Make room there, or name another folder in TMPDIR.",
-            ) from None
-        raise fault(error, address) from None
+            database.fill(address)
+        migrate(database)
+        yield database
 
 
 @contextmanager
@@ -105,7 +78,7 @@ def _postgres_copy(url: str) -> Generator[Database]:
 
 
 class _OneConnection(Database):
-    """A database on a single connection, since temporary tables are those of one. Threads take turns."""
+    """A database on a single connection, since what is temporary is that of one. Threads take turns."""
 
     _one: Connection | None = None
 
@@ -144,6 +117,56 @@ class _OneConnection(Database):
                 )
             with self._one.begin():
                 yield self._one
+
+
+class _Unnamed(_OneConnection):
+    """A temporary database of SQLite. What is told of it is about the real one, whose URL is given.
+
+    SQLite keeps it in memory while it is small, else in a file that it unlinks while it makes it (on Windows: that goes
+    with its last handle), https://sqlite.org/inmemorydb.html#temp_db. Its journal stays in memory.
+    """
+
+    def _open(self) -> sa.Engine:
+        return sqlite_engine(
+            sa.make_url("sqlite://"),
+            creator=lambda: sqlite3.connect("", check_same_thread=False),
+            poolclass=sa.StaticPool,
+        )
+
+    def _reach(self) -> None:
+        self._pragma("journal_mode = MEMORY")
+
+    def close(self) -> None:
+        if self._one is not None:
+            self._one.close()
+        self._engine.dispose()
+
+    def fill(self, address: Address) -> None:
+        """One consistent state of the real ledger, whoever is writing. Neither its file changes nor is any left beside.
+
+        A log that a killed process left would be worked into the file by a connection that may write; one that may not
+        would leave a log where there was none.
+        """
+        log = Path(f"{address.location}-wal")
+        source = f"{Path(address.location).absolute().as_uri()}?mode={'ro' if log.exists() else 'rw'}"
+        assert self._one
+        copy: Any = self._one.connection.driver_connection
+        with self._plain(), closing(sqlite3.connect(source, uri=True, timeout=BUSY_SECONDS)) as real:
+            real.backup(copy)
+
+    @contextmanager
+    def _plain(self) -> Generator[None]:
+        with super()._plain():
+            try:
+                yield
+            except (exc.DBAPIError, sqlite3.Error) as error:
+                cause = error.orig if isinstance(error, exc.DBAPIError) else error
+                if not getattr(cause, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+                    raise
+                raise LedgerError(
+                    f"The temporary folder has no room for a copy of the ledger file {self.location} ({cause}).",
+                    "Make room there, or name another folder in TMPDIR.",
+                ) from None
 
 
 def _shadow(connection: Connection) -> None:

@@ -31,7 +31,8 @@ def now_wrong(runtime: Runtime) -> dict[str, Any]:
 
     definitions = build_definitions(runtime)
     mine = [*(definitions.assets or ()), *(definitions.asset_checks or ())]
-    watched = Watched.of(one for one in mine if isinstance(one, dg.AssetsDefinition))
+    sensors = [one.name for one in definitions.sensors or ()]
+    watched = Watched.of((one for one in mine if isinstance(one, dg.AssetsDefinition)), sensors)
     alerts = runtime.config.alerts
     with dagster_instance() as instance:
         seen = look(instance, watched, datetime.now(UTC), paused_assets(runtime))
@@ -64,7 +65,7 @@ def test_notices(runtime: Runtime) -> dict[str, Any]:
 def show_troubles(document: dict[str, Any]) -> None:
     console = Console(soft_wrap=True)
     if not document["troubles"]:
-        console.print("No run failed, no check says no, nothing is stale.")
+        console.print("No open incidents: runs, checks, sensors and freshness are fine.")
     for one in document["troubles"]:
         console.print(f"{one['what']}, since {one['since']}. {one['said']}", markup=False, highlight=False)
 

@@ -1,7 +1,7 @@
 """The opt-outs of `sync`: waiting files are consumed in their order, then what else is due, until nothing more moves.
 
-A file that may still be written is waited for, as long as it takes it to settle: somebody who types `sync` expects
-what lies there to be done afterwards.
+A file that may still be written is waited for, `settle_seconds` and a minute: a user who types `sync` expects that the
+files of the folder are taken. One that goes on growing for longer is left for the next sync, and all else goes on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sync_assets.opt_out.partitions import (
 from sync_assets.opt_out.polling import poll_is_due
 from sync_assets.runtime import Runtime
 
-SETTLING_SECONDS = 240.0
+SETTLING_SECONDS = 60.0
 """How long a file that goes on growing is waited for, beyond the time that it takes to settle."""
 LOOK_SECONDS = 1.0
 ROUNDS = 20
@@ -83,7 +83,8 @@ class _WaitingFiles:
     def consume(self) -> None:
         """Each file that is ready, in their order; one that may still be written is waited for."""
         runtime = self._runtime
-        give_up_at = time.monotonic() + runtime.config.opt_out.export.settle_seconds + SETTLING_SECONDS
+        waited = runtime.config.opt_out.export.settle_seconds + SETTLING_SECONDS
+        give_up_at = time.monotonic() + waited
         while True:
             seen = files.look(runtime)
             self._tell(seen)
@@ -99,7 +100,7 @@ class _WaitingFiles:
                 return
             if time.monotonic() > give_up_at:
                 names = ", ".join(file.name for file in seen.unsettled)
-                self.refused.append(f"{names}: still being written, it seems; left for the next sync.")
+                self.refused.append(f"{names}: still being written after {waited:.0f} s; left for the next sync.")
                 runtime.stopped.append(self.refused[-1])
                 return
             runtime.progress("waiting for files to settle", 0)

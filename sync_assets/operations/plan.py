@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
 
 from sync_assets import interruptible
+from sync_assets.campaign.client import CampaignRefused
 from sync_assets.config import TableConfig
+from sync_assets.d365.client import D365Refused
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.flows import capture_table
-from sync_assets.ingress.guardrails import check_limits
+from sync_assets.ingress.guardrails import check_configuration, check_limits
 from sync_assets.ingress.parent_keys import ParentKeys
 from sync_assets.ingress.plan import Rehearsal
 from sync_assets.ingress.preflight import NotReady
@@ -33,15 +35,17 @@ from sync_assets.runtime import Runtime
 @dataclass(frozen=True, slots=True)
 class Planned:
     """`document`: what `plan --json` prints; its `notes` are for people. `problems`: why a table could not be planned,
-    which keeps `sync` from its work likewise."""
+    which keeps `sync` from its work likewise. `empty`: no table could be planned."""
 
     document: dict[str, Any]
     problems: list[SyncAssetsError]
+    empty: bool = False
 
 
 def plan(runtime: Runtime) -> Planned:
     """Rehearses a sync of all mapped tables. Raises SyncAssetsError as `sync` would meet it, nothing being written."""
     runtime.settings.require("d365", "campaign")
+    check_configuration(runtime.config, runtime.config.tables)
     with scratch_ledger(runtime.settings.ledger_url) as ledger:
         paused = _end_maintenance(ledger)
         planned = interruptible.run(_Plan(replace(runtime, _ledger=ledger), ledger).run())
@@ -66,7 +70,7 @@ class _Plan:
     runtime: Runtime
     ledger: Ledger
     rehearsals: dict[str, Rehearsal] = field(default_factory=dict[str, Rehearsal])
-    problems: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
+    troubled: dict[str, SyncAssetsError] = field(default_factory=dict[str, SyncAssetsError])
     unknown_codes: dict[str, str] = field(default_factory=dict[str, str])
 
     async def run(self) -> Planned:
@@ -77,17 +81,16 @@ class _Plan:
         }
         for config in tables:
             await self._capture_and_push(config)
-        if not self.problems:
-            await self._push_the_rest(tables)
-        return Planned(self._document(), self.problems)
+        await self._push_the_rest([config for config in tables if config.table not in self.troubled])
+        return Planned(self._document(), list(self.troubled.values()), len(self.troubled) == len(tables))
 
     async def _capture_and_push(self, config: TableConfig) -> None:
         """One run as `sync` starts it: of today's partition, which ends where the capture ends it."""
         try:
             await asyncio.to_thread(check_limits, self.runtime, config, reading=True)
             captured = await capture_table(self.runtime, config)
-        except NotReady as error:
-            self.problems.append(error)
+        except (NotReady, D365Refused, CampaignRefused) as error:
+            self.troubled[config.table] = error
         else:
             if warning := unknown_codes_warning(config.table, captured.result.unknown_codes):
                 self.unknown_codes[config.table] = warning
@@ -96,7 +99,7 @@ class _Plan:
     async def _push(self, config: TableConfig, *, today: bool = False) -> int:
         day = datetime.now(UTC).date()
         progress = partial(self.runtime.progress, f"planning {config.table}")
-        return await self.rehearsals[config.table].push(self.ledger, (day, day) if today else None, progress)
+        return await self.rehearsals[config.table].push(self.ledger, (day, date.max) if today else None, progress)
 
     async def _push_the_rest(self, tables: Sequence[TableConfig]) -> None:
         read_again: dict[str, list[str]] = {}
@@ -157,6 +160,7 @@ class _Plan:
             "failed": counts.failed if counts else 0,
             "deletes_held_back": feed.deletes if feed else 0,
             "uncertain": rehearsal.uncertain,
+            "problem": str(self.troubled[config.table]) if config.table in self.troubled else None,
             "engine_calls": {kind: rehearsal.calls[kind] for kind in CALL_KINDS},
         }
 

@@ -8,17 +8,20 @@ moved nothing, or when something stopped a flow.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
+from sync_assets.campaign.client import CampaignRefused
 from sync_assets.config import TableConfig
-from sync_assets.errors import SyncAssetsError
+from sync_assets.d365.client import D365Refused
+from sync_assets.errors import SyncAssetsError, in_our_words
 from sync_assets.ingress.assets import campaign_key, d365_key, table_assets
+from sync_assets.ingress.guardrails import BeyondLimits, check_configuration
 from sync_assets.ingress.preflight import CHECKS, findings_of
 from sync_assets.ingress.runs import WORKER_TAG, end_killed
 from sync_assets.ingress.spread import BACKLOG_TAG
@@ -27,7 +30,7 @@ from sync_assets.ingress.workers import release_dead, worker_id
 from sync_assets.operations.instance import dagster_instance
 from sync_assets.operations.report import document, held_back, in_maintenance, unknown_tables
 from sync_assets.opt_out.names import active
-from sync_assets.partitions import range_tags, split_days, table_tags, today
+from sync_assets.partitions import range_tags, split_days, table_tags, to_partitions, today
 from sync_assets.runtime import Runtime
 
 PATIENCE_SECONDS = 300.0
@@ -58,29 +61,53 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
     runtime.settings.require("d365", "campaign")
     runtime.ledger  # noqa: B018  an unusable ledger is told before anything else
-    with nullcontext(instance) if instance else dagster_instance() as opened:
-        release_dead(runtime.ledger)
-        sound: list[TableConfig] = []
-        for config in tables:
-            end_killed(opened, config.table)
-            before = len(runtime.problems)
-            if _goes(runtime, config):
-                _capture_and_push(runtime, config, opened)
-            if len(runtime.problems) == before:
-                sound.append(config)
-        if sound and all(map(_of_its_table_alone, runtime.problems)):
-            _push_the_rest(runtime, sound, opened)
-        if active(runtime.config) and any(config.table == CONTACT and _goes(runtime, config) for config in tables):
-            from sync_assets.operations.opt_outs import sync_opt_outs  # paramiko is slow to import  # noqa: PLC0415
-
-            sync_opt_outs(runtime, opened, execute)
+    troubled: Troubled = {}
+    try:
+        check_configuration(runtime.config, tables)
+    except BeyondLimits as error:
+        runtime.problems.append(error)
+    else:
+        with nullcontext(instance) if instance else dagster_instance() as opened:
+            troubled = _run_flows(runtime, tables, opened)
     if runtime.config.logs.export:
         _export_log(runtime)
     outcome = document(runtime, runtime.calls, runtime.opt_outs)
+    for table, counts in outcome["tables"].items():
+        counts["problem"] = str(troubled[table][0]) if table in troubled else None
     paused = in_maintenance(outcome, [config.table for config in tables])
-    status = _status(runtime, outcome, [config.table for config in tables]) or (2 if paused else 0)
+    status = _status(runtime, outcome, [config.table for config in tables], troubled) or (2 if paused else 0)
     said = [*runtime.warnings, *paused, *held_back(outcome), *runtime.stopped]
     return Synced(outcome, runtime.problems, said, status)
+
+
+Troubled = dict[str, list[SyncAssetsError | str]]
+"""Table -> why it could not go on. The others go on without it."""
+
+
+def _run_flows(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance) -> Troubled:
+    """Runs all flows of the tables, then those of opt-outs."""
+    release_dead(runtime.ledger)
+    troubled: Troubled = {}
+    for config in tables:
+        end_killed(instance, config.table)
+        if _goes(runtime, config):
+            with _noted(runtime, config, troubled):
+                _capture_and_push(runtime, config, instance)
+    _push_the_rest(runtime, tables, instance, troubled)
+    if active(runtime.config) and any(config.table == CONTACT and _goes(runtime, config) for config in tables):
+        from sync_assets.operations.opt_outs import sync_opt_outs  # paramiko is slow to import  # noqa: PLC0415
+
+        sync_opt_outs(runtime, instance, execute)
+    return troubled
+
+
+@contextmanager
+def _noted(runtime: Runtime, config: TableConfig, troubled: Troubled) -> Iterator[None]:
+    """Around the runs of a table: what stops them is noted as the table's."""
+    problems, stopped = len(runtime.problems), len(runtime.stopped)
+    yield
+    if found := [*runtime.problems[problems:], *runtime.stopped[stopped:]]:
+        troubled.setdefault(config.table, []).extend(found)
 
 
 def _export_log(runtime: Runtime) -> None:
@@ -93,34 +120,43 @@ def _export_log(runtime: Runtime) -> None:
         runtime.stopped.append(f"The log was not written to the Campaign SFTP: {error}")
 
 
-def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str]) -> int:
-    """0 nothing pending; 2 something failed, is held, held back, waiting or pending; 1 a flow could not run."""
-    if runtime.problems:
+def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str], troubled: Troubled) -> int:
+    """0 nothing pending; 2 something failed, is held, held back, waiting or pending, or a table could not run while
+    others could; 1 none could, or what kept a flow from running is not the matter of a table."""
+    of_tables = [problem for found in troubled.values() for problem in found]
+    if any(problem not in of_tables or not _of_its_table_alone(problem) for problem in runtime.problems):
         return 1
+    if runtime.problems:
+        return 1 if all(table in troubled for table in tables) else 2
     left = any(outcome["tables"][table][state] for table in tables for state in LEFT)
     opt_outs = CONTACT in tables and any(outcome["opt_out"][state] for state in OPT_OUTS_LEFT)
     return 2 if left or opt_outs or runtime.stopped else 0
 
 
-def _push_the_rest(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance) -> None:
-    """Of tables that could be captured: what is wrong with one keeps no other from its work."""
-    give_up_at, problems = time.monotonic() + PATIENCE_SECONDS, len(runtime.problems)
+def _push_the_rest(
+    runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance, troubled: Troubled
+) -> None:
+    """What the first runs left. What is wrong with one table keeps no other from its work."""
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
     before: dict[str, int] | None = None
     read_again: dict[str, list[str]] = {}
-    while len(runtime.problems) == problems and not runtime.stopped:
-        going = [config for config in tables if _goes(runtime, config)]
-        left = {config.table: runtime.ledger.pending_days(config.table) for config in going}
+    while going := [config for config in tables if config.table not in troubled and _goes(runtime, config)]:
+        left = {config.table: to_partitions(runtime.ledger.pending_days(config.table)) for config in going}
         for config in going:
             for first, last in split_days(left[config.table], 1):
                 where: dict[str, Any] = (
                     {"partition_key": first.isoformat()} if first == last else {"tags": range_tags(first, last)}
                 )
-                run_flow(runtime, config, instance, [campaign_key(config)], where)
+                with _noted(runtime, config, troubled):
+                    run_flow(runtime, config, instance, [campaign_key(config)], where)
+                if config.table in troubled:
+                    break
         for config in going:
             unread = runtime.ledger.unread(config.table)
             if unread and unread != read_again.get(config.table):
                 read_again[config.table] = unread
-                _capture_and_push(runtime, config, instance)
+                with _noted(runtime, config, troubled):
+                    _capture_and_push(runtime, config, instance)
         pending = {config.table: _pending(runtime, config) for config in going}
         if not any(pending.values()) or time.monotonic() > give_up_at:
             return
@@ -144,10 +180,11 @@ def _goes(runtime: Runtime, config: TableConfig) -> bool:
 
 
 def _of_its_table_alone(problem: SyncAssetsError) -> bool:
-    """Is it the data model of one table that does not fit? Broken guardrails, and systems out of reach, are no such
-    thing: they stop all."""
+    """Is it the data model of one table that does not fit, or are we refused that table? Broken guardrails, and systems
+    out of reach, are no such thing."""
     wrong = [finding for finding in findings_of(problem) if not finding.passed]
-    return bool(wrong) and all(finding.check in CHECKS for finding in wrong)
+    of_the_model = bool(wrong) and all(finding.check in CHECKS for finding in wrong)
+    return of_the_model or isinstance(problem, D365Refused | CampaignRefused)
 
 
 def _pending(runtime: Runtime, config: TableConfig) -> int:
@@ -182,18 +219,24 @@ def execute(
     resources: dict[str, Any] | None = None,
 ) -> None:
     """One Dagster run. What stops it is in `runtime.problems` afterwards: the assets tell. `where`: the partition."""
-    result = dg.materialize(
-        assets,
-        selection=dg.AssetSelection.assets(*selection),
-        instance=instance,
-        resources=resources,
-        raise_on_error=False,
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        **{**where, "tags": {**tags, WORKER_TAG: worker_id(), **where.get("tags", {})}},
-    )
+    before = len(runtime.problems), len(runtime.stopped)
+    try:
+        result = dg.materialize(
+            assets,
+            selection=dg.AssetSelection.assets(*selection),
+            instance=instance,
+            resources=resources,
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            **{**where, "tags": {**tags, WORKER_TAG: worker_id(), **where.get("tags", {})}},
+        )
+    except dg.DagsterError as error:  # before any step of it ran: that keeps no other flow from its work
+        named = ", ".join(key.to_user_string() for key in selection)
+        runtime.problems.append(SyncAssetsError(in_our_words(error, f"run of {named}")))
+        return
     if runtime.interrupted:
         raise KeyboardInterrupt
-    if not result.success and not runtime.problems and not runtime.stopped:
+    if not result.success and before == (len(runtime.problems), len(runtime.stopped)):
         runtime.problems.append(
             SyncAssetsError(f"The Dagster run {result.run_id} failed.", "Look at its events in the UI, under Runs.")
         )

@@ -2,15 +2,23 @@
 
 # No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
 
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.definitions.selector import InstigatorSelector
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, TickData, TickStatus
+from dagster._utils.error import serializable_error_info_from_exc_info
 
 from sync_assets.alerts.looking import Watched, look
 from sync_assets.alerts.troubles import Look, troubles
+from sync_assets.run_errors import SensorFailed
 
 SOURCE, TARGET = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
 SPEC = dg.AssetCheckSpec("mapped_columns_exist", asset=SOURCE, blocking=True)
@@ -173,3 +181,93 @@ def test_runs_of_others_on_the_same_instance_are_not_ours(world: World) -> None:
 
     dg.materialize([theirs], instance=world.instance, raise_on_error=False)
     assert world.look() == Look()
+
+
+class Sensors:
+    """Sensors as the daemon keeps them on an instance: their state, and their ticks, a second apart."""
+
+    def __init__(self, instance: dg.DagsterInstance, location: str = "ours") -> None:
+        self.instance = instance
+        place = RegisteredCodeLocationOrigin(location_name=location)
+        origin = RemoteRepositoryOrigin(code_location_origin=place, repository_name="__repository__")
+        self.origin = origin.get_instigator_origin("d365_changes")
+        selector = InstigatorSelector(location_name=location, repository_name="__repository__", name="d365_changes")
+        self.selector = selector.get_id()
+        self.state = InstigatorState(self.origin, InstigatorType.SENSOR, InstigatorStatus.DECLARED_IN_CODE)
+        instance.add_instigator_state(self.state)
+        self.at = datetime.now(UTC) - timedelta(minutes=1)
+
+    def tick(self, status: TickStatus, error: BaseException | None = None) -> None:
+        self.at += timedelta(seconds=1)
+        told = None
+        if error:
+            try:
+                raise error
+            except dg.DagsterError:
+                told = serializable_error_info_from_exc_info(sys.exc_info())
+        tick = TickData(
+            self.origin.get_id(), "d365_changes", InstigatorType.SENSOR, status, self.at.timestamp(),
+            run_ids=[], error=told, selector_id=self.selector,
+        )  # fmt: skip
+        self.instance.create_tick(tick)
+
+    def look(self) -> Look:
+        return look(self.instance, Watched({}, sensors=frozenset({"d365_changes"})), datetime.now(UTC))
+
+    @property
+    def wrong(self) -> list[str]:
+        return [trouble.what for trouble in troubles(self.look(), warnings=False)]
+
+    def stop(self) -> None:
+        self.instance.update_instigator_state(self.state.with_status(InstigatorStatus.STOPPED))
+
+
+@pytest.fixture
+def sensors(tmp_path: Path) -> Iterator[Sensors]:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield Sensors(instance)
+
+
+def failed_tick(said: Exception) -> Exception:
+    """As Dagster wraps what a sensor raises."""
+    error = dg.DagsterError("Error occurred during the execution of evaluation_fn for sensor d365_changes")
+    error.__cause__ = said
+    return error
+
+
+def test_a_sensor_whose_tick_failed_is_told_in_our_words_since_its_first_failure_and_is_over_with_the_next_good_tick(
+    sensors: Sensors,
+) -> None:
+    sensors.tick(TickStatus.FAILURE, failed_tick(SensorFailed("before that")))
+    sensors.tick(TickStatus.SKIPPED)
+    assert sensors.wrong == []
+    sensors.tick(TickStatus.FAILURE, failed_tick(SensorFailed("D365 cannot be reached. Check D365_URL.")))
+    began = sensors.at
+    sensors.tick(TickStatus.FAILURE, failed_tick(SensorFailed("D365 refused us: 403.")))
+    sensors.tick(TickStatus.STARTED)
+    [failed] = sensors.look().sensors
+    assert (failed.name, failed.said) == ("d365_changes", "D365 refused us: 403.")
+    assert abs(failed.at - began) < timedelta(milliseconds=1)
+    assert sensors.wrong == ["The sensor d365_changes fails"]
+    sensors.tick(TickStatus.SUCCESS)
+    assert sensors.wrong == []
+
+
+def test_the_words_of_a_sensors_error_that_is_not_ours_are_not_told(sensors: Sensors) -> None:
+    sensors.tick(TickStatus.FAILURE, failed_tick(ValueError("jane.doe@example.com")))
+    [failed] = sensors.look().sensors
+    assert failed.said == "It stopped at an error of the program: ValueError."
+
+
+def test_a_sensor_that_was_stopped_is_no_trouble(sensors: Sensors) -> None:
+    sensors.tick(TickStatus.FAILURE, failed_tick(SensorFailed("no")))
+    sensors.stop()
+    assert sensors.wrong == []
+
+
+def test_what_another_code_location_left_of_a_sensor_of_that_name_is_no_trouble(sensors: Sensors) -> None:
+    old = Sensors(sensors.instance, "old")
+    old.tick(TickStatus.FAILURE, failed_tick(SensorFailed("no")))
+    sensors.at = old.at
+    sensors.tick(TickStatus.SKIPPED)
+    assert sensors.wrong == []

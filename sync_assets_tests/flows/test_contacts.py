@@ -24,6 +24,7 @@ def test_a_first_load_costs_an_insert_each_and_afterwards_only_changes_cost(prog
         "waiting_for": {},
         "deletes_held_back": 0,
         "maintenance_since": None,
+        "problem": None,
         "feed": first.document["tables"]["contact"]["feed"],
     }
     program.assert_in_step()

@@ -11,6 +11,7 @@ import yaml
 from sync_assets.ingress import guardrails
 from sync_assets.operations.instance import dagster_instance
 from sync_assets.partitions import today
+from sync_assets.run_errors import SensorFailed
 from sync_assets_tests.flows.orchestra import CONTACT as CONTACT_KEY
 from sync_assets_tests.flows.orchestra import PROFILE, Orchestra
 from sync_assets_tests.program import CONTACT, Program, calls
@@ -82,6 +83,30 @@ def test_a_configuration_beyond_the_limits_is_refused_by_sync_and_told_by_doctor
     status, document = program.json("doctor")
     assert status == 1
     assert [line for line in document["checks"] if line["outcome"] == "fail" and says in line["message"]]
+
+
+MANY = [CONTACT, *({**CONTACT, "table": f"new_t{n}", "resource": f"cusT{n}"} for n in range(1000))]
+
+
+def test_a_thousand_tables_beyond_the_limit_are_refused_once_and_nothing_runs(program: Program) -> None:
+    with_tables(program, *MANY)
+    says = "tables besides contact: 1,000 of at most 5"
+    for command in ("sync", "plan"):
+        status, _, errors = program.run(command)
+        told = [line for line in errors.splitlines() if "A new, empty ledger" not in line]
+        assert (status, len(told)) == (1, 1)
+        assert says in told[0]
+    assert program.sandbox.admin.journal("d365") == []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
+        with dagster_instance() as instance:
+            assert instance.get_runs_count() == 0
+            orchestra = Orchestra(program, instance)
+            for sensor in ("d365_changes", "backlog"):
+                with pytest.raises(SensorFailed, match=says):
+                    orchestra.tick(sensor)
+            orchestra.runtime.close()
+    assert program.sandbox.admin.journal("d365") == []
 
 
 def test_a_broken_limit_is_a_failed_check_of_the_run_with_its_numbers(orchestra: Orchestra) -> None:

@@ -104,6 +104,41 @@ def test_a_file_that_grows_while_sync_waits_for_it_is_taken_once_and_whole(
     assert_quiet(program, syncs=1)
 
 
+def test_a_file_that_goes_on_growing_is_left_for_the_next_sync_and_all_else_is_done(
+    program: Program, ids: Iterator[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert operations.SETTLING_SECONDS == 60.0
+    monkeypatch.setattr(operations, "SETTLING_SECONDS", 2.0)
+    switch_on(program, "campaign_to_d365", settle_seconds=2)
+    mine, growing = next(ids), next(ids)
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    write_file(program, HEADER + says(mine), "optout_20261101_000000.csv", modified=an_hour_ago)
+    path = exports(program) / "optout_20261102_000000.csv"
+    ended = threading.Event()
+
+    def upload() -> None:
+        with path.open("w", buffering=1) as file:
+            file.write(HEADER)
+            while not ended.wait(0.3):
+                file.write(says(growing))
+
+    writer = threading.Thread(target=upload)
+    writer.start()
+    started = time.monotonic()
+    try:
+        done = program.sync()
+    finally:
+        ended.set()
+        writer.join()
+    assert time.monotonic() - started < 30
+    assert done.status == 2
+    assert done.stopped == [f"{path.name}: still being written after 4 s; left for the next sync."]
+    assert done.document["opt_out"]["files_waiting"] == 1
+    assert opted_out(program, mine, growing) == [True, False]
+    assert taken(program) == 1
+    assert opted_out(program, mine, growing) == [True, True]
+
+
 def test_an_upload_that_pauses_within_a_row_is_made_good_when_it_goes_on(program: Program, ids: Iterator[str]) -> None:
     """Nothing tells such a file from one that is complete but for the end of its last line, which is left out."""
     first, second, third = (next(ids) for _ in range(3))

@@ -175,6 +175,7 @@ class TestOneTable:
             "failed": 0,
             "deletes_held_back": 0,
             "uncertain": 0,
+            "problem": None,
             "engine_calls": calls(insert=20),
         }
         assert (told["budget"], told["notes"]) == (None, [])
@@ -365,25 +366,28 @@ class TestTrouble:
         assert "cusNoSuchThing" in errors
         assert everything(program) == before
 
-    @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
-    def test_one_that_is_interrupted_leaves_no_file(
-        self, program: Program, temporary: Path, end: signal.Signals
+    @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+    def test_one_that_is_ended_in_the_middle_leaves_no_personal_data(
+        self, either: Program, temporary: Path, end: signal.Signals
     ) -> None:
-        admin = program.sandbox.admin
+        """After it has read the contacts, and before it is done with the orders."""
+        program, admin = either, either.sandbox.admin
+        order = {"table": "new_order", "resource": "cusOrder", "key": "cusOrderId", "fields": {"new_name": "cusName"}}
+        program.further = [order]
         admin.create("contact", {"lastname": "A"})
         before = everything(program)
-        admin.latency("d365", 5000)
+        admin.fault("d365", "slow", path="/new_orders", delay_ms=30_000)
         try:
             process = program.start("plan")
-            while not list(temporary.rglob("scratch.db")):
+            while not admin.fault_rules()[0]["fired"]:
                 assert process.poll() is None
                 time.sleep(0.05)
             process.send_signal(end)
             _, errors = process.communicate(timeout=60)
         finally:
-            admin.latency("d365", 0)
-        assert process.returncode == 130, errors
-        assert "Nothing was written" in errors
+            admin.clear_faults()
+        assert process.returncode == (-signal.SIGKILL if end == signal.SIGKILL else 130), errors
+        assert list(temporary.iterdir()) == []
         assert everything(program) == before
 
 

@@ -2,10 +2,10 @@
 
 import os
 import sqlite3
-import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -223,17 +223,48 @@ def test_nothing_is_left_however_it_ends(real: Real, end: type[BaseException]) -
     assert real.everything() == before
 
 
-def test_the_copy_is_for_its_owner_only(sqlite_template: Path, temporary: Path) -> None:
-    previous = os.umask(0)
+def test_one_that_is_killed_leaves_nothing_anywhere(real: Real, temporary: Path) -> None:
+    """The copy is large enough that SQLite does not keep all of it in memory."""
+    program = (
+        "import sys; from sync_assets.ledger.scratch import scratch_ledger\n"
+        "from sync_assets_tests.ledger.helpers import capture, many\n"
+        f"with scratch_ledger({real.url!r}) as copy:\n"
+        "    capture(copy, page=many(60_000, 'Jane Doe ' * 20, prefix='more'))\n"
+        "    print('copied', flush=True); sys.stdin.read()\n"
+    )
+    before = real.everything()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdout
+        assert process.stdout.readline() == b"copied\n"
+        if real.folder:
+            open_files = [os.readlink(link) for link in Path(f"/proc/{process.pid}/fd").iterdir()]
+            assert any(name.startswith(str(temporary)) and name.endswith("(deleted)") for name in open_files)
+        process.kill()
+    assert list(temporary.iterdir()) == []
+    assert real.everything() == before
+    if not real.folder:
+        assert temporary_tables(real.url) == []
+
+
+def temporary_tables(url: str) -> list[str]:
+    """Of all connections to the PostgreSQL server. It drops those of one that is gone a moment later."""
+    find = "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname ~ '^pg_temp'"
+    engine, found = sa.create_engine(url), list[str]()
     try:
-        with scratch_ledger(f"sqlite:///{sqlite_template}") as copy:
-            capture(copy, row("anna"))
-            [folder] = temporary.iterdir()
-            modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
+        for _ in range(50):
+            with engine.connect() as connection:
+                if not (found := list(connection.exec_driver_sql(find).scalars())):
+                    return []
+            time.sleep(0.1)
+        return found
     finally:
-        os.umask(previous)
-    assert modes.pop(folder) == 0o700
-    assert set(modes.values()) == {0o600}
+        engine.dispose()
 
 
 def test_the_log_of_a_killed_process_is_read_and_left_as_it_is(tmp_path: Path, temporary: Path) -> None:
@@ -266,12 +297,12 @@ def test_a_full_disk_is_told_with_the_way_out(sqlite_template: Path, temporary: 
     large = tmp_path / "large.db"
     with closing(sqlite3.connect(large)) as connection:
         connection.execute("CREATE TABLE notes (text)")
-        connection.execute("INSERT INTO notes VALUES (zeroblob(300000))")
+        connection.execute("INSERT INTO notes VALUES (zeroblob(40000000))")
         connection.commit()
     program = (
         "import resource, signal; from sync_assets.ledger import LedgerError\n"
         "from sync_assets.ledger.scratch import scratch_ledger\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000000, 1000000))\n"
         f"try:\n    with scratch_ledger('sqlite:///{large}'): pass\nexcept LedgerError as error: print(error)"
     )
     environment = {**os.environ, "TMPDIR": str(temporary)}

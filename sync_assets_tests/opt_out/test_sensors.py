@@ -22,7 +22,7 @@ from sync_assets.opt_out.checks import watch_results
 from sync_assets.opt_out.files import look
 from sync_assets.opt_out.partitions import changes_partition, poll_of, profiles_partition, run_tags
 from sync_assets.partitions import table_tags
-from sync_assets.sftp import SftpError
+from sync_assets.run_errors import SensorFailed
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.opt_outs import HEADER, clear, exports, opted_in, says, set_d365, switch_on, write_file
 from sync_assets_tests.flows.orchestra import Orchestra
@@ -243,7 +243,7 @@ def test_an_sftp_that_fails_makes_the_tick_fail_and_keeps_its_cursor(orchestra: 
     why_not(orchestra)
     cursor = orchestra._cursors[FILE]
     orchestra.program.sandbox.admin.fault("sftp", kind, times=1)
-    with pytest.raises(SftpError):
+    with pytest.raises(SensorFailed):
         orchestra.tick(FILE)
     assert orchestra._cursors[FILE] == cursor
     assert asked_partition(orchestra)
@@ -252,7 +252,7 @@ def test_an_sftp_that_fails_makes_the_tick_fail_and_keeps_its_cursor(orchestra: 
 def test_an_sftp_that_cannot_be_reached_is_named(orchestra: Orchestra) -> None:
     orchestra.program.more = {"CAMPAIGN_SFTP_PORT": "1"}
     orchestra.reload()
-    with pytest.raises(SftpError, match=r"localhost:1 cannot be reached .*Check CAMPAIGN_SFTP_HOST"):
+    with pytest.raises(SensorFailed, match=r"localhost:1 cannot be reached .*Check CAMPAIGN_SFTP_HOST"):
         orchestra.tick(FILE)
 
 

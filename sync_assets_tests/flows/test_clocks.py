@@ -1,0 +1,86 @@
+"""Clocks differ: rows that Dynamics 365 stamps with a day that our clock has not reached, or has left, travel as all
+others do, and stand in a partition that there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+
+import pytest
+
+from sync_assets.ingress import sensors
+from sync_assets.operations.instance import dagster_instance
+from sync_assets.partitions import RANGE_END, today
+from sync_assets_tests.flows.opt_outs import sides, switch_on
+from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra
+from sync_assets_tests.program import Program
+
+DAY = 86_400
+OFFSETS = [DAY, -DAY, 400 * DAY]
+
+
+@pytest.fixture
+def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
+    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
+    monkeypatch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
+    with dagster_instance() as instance:
+        started = Orchestra(program, instance)
+        yield started
+        started.runtime.close()
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_sync_carries_rows_and_opt_outs_of_any_day(program: Program, offset: int) -> None:
+    switch_on(program, "d365_to_campaign")
+    assert program.sync().status == 0
+    admin = program.sandbox.admin
+    admin.settings("d365", clock_offset_seconds=offset)
+    [id_] = admin.change("contact", 1, donotemail=True)
+    admin.change("contact", 5, jobtitle="Of another day")
+    # Not all of them can go at once: those that are left are sent by a run of their day.
+    admin.fault("campaign", "throttle", method="PATCH", times=2, retry_after=1)
+    done = program.sync()
+    assert (done.status, done.problems) == (0, [])
+    program.assert_in_step()
+    assert sides(program, id_) == (True, True)
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_the_sensors_ask_for_runs_of_days_that_there_are(orchestra: Orchestra, offset: int) -> None:
+    orchestra.settle()
+    program, admin = orchestra.program, orchestra.program.sandbox.admin
+    admin.settings("d365", clock_offset_seconds=offset)
+    admin.change("contact", 5, jobtitle="Captured with its push")
+    orchestra.settle()
+    program.assert_in_step()
+    admin.change("contact", 5, jobtitle="Captured before")
+    orchestra.capture()
+    assert sum(orchestra.pending.values()) == 5
+    [request] = orchestra.asked("backlog")
+    assert (request.partition_key or request.tags[RANGE_END]) <= today()
+    assert orchestra.execute(request).success
+    assert not orchestra.pending
+    program.assert_in_step()
+
+
+def test_a_capture_counts_rows_of_a_later_day_as_todays(orchestra: Orchestra) -> None:
+    orchestra.settle()
+    admin = orchestra.program.sandbox.admin
+    admin.settings("d365", clock_offset_seconds=2 * DAY)
+    admin.change("contact", 3, jobtitle="Of another day")
+    run = orchestra.materialize(CONTACT)
+    assert run.success
+    assert run.days(CONTACT) == [today()]
+    assert run.metadata(CONTACT, today())["dagster/partition_row_count"] == 3
+    assert date.fromisoformat(max(orchestra.pending)) > date.fromisoformat(today())
+    assert orchestra.materialize(PROFILE).success
+    orchestra.program.assert_in_step()
+
+
+def test_plan_foresees_what_a_sync_of_such_rows_costs(program: Program) -> None:
+    assert program.sync().status == 0
+    admin = program.sandbox.admin
+    admin.settings("d365", clock_offset_seconds=DAY)
+    admin.change("contact", 5, jobtitle="Of another day")
+    planned = program.json("plan")[1]
+    assert planned["engine_calls"] == program.sync().document["engine_calls"]

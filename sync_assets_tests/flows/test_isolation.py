@@ -1,0 +1,242 @@
+"""One table's trouble is that table's: the others are captured and sent as before, and the trouble is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync_assets.ingress import sensors, watch
+from sync_assets.operations.instance import dagster_instance
+from sync_assets.partitions import TABLE_TAG
+from sync_assets.run_errors import SensorFailed
+from sync_assets_tests.dagster_dev import dagster_dev
+from sync_assets_tests.flows.orchestra import Orchestra
+from sync_assets_tests.program import CONTACT, Program
+from sync_assets_tests.sandbox_process import SandboxProcess
+from sync_assets_tests.waiting import until
+
+ORDER: dict[str, Any] = {
+    "table": "new_order",
+    "resource": "cusOrder",
+    "key": "cusOrderId",
+    "fields": {"new_name": "cusName"},
+    "links": [{"field": "new_contactid", "to": "cusContactLink", "table": "contact"}],
+}
+TABLES = {"contact": ("lastname", "profile", "lastName"), "new_order": ("new_name", "cusOrder", "cusName")}
+"""Table -> a column, its resource, and the attribute of the column."""
+PATIENCE = 120.0
+CAUSE = "change tracking is not enabled for {} in Dynamics 365"
+
+
+@pytest.fixture
+def program(sandbox: SandboxProcess, tmp_path: Path) -> Program:
+    """Contacts and orders, both in step."""
+    program = Program(sandbox, tmp_path, deepcopy(CONTACT), further=[deepcopy(ORDER)])
+    assert program.sync().status == 0
+    return program
+
+
+@pytest.fixture
+def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
+    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "LOOK_PATIENCE", 0.2)
+    monkeypatch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
+    with dagster_instance() as instance:
+        started = Orchestra(program, instance)
+        started.settle()
+        yield started
+        started.runtime.close()
+
+
+def tracking(program: Program, table: str, enabled: bool) -> None:
+    program.sandbox.admin.post("/d365/tracking", {"table": table, "enabled": enabled})
+
+
+def change(program: Program, table: str, value: str) -> None:
+    program.sandbox.admin.change(table, 3, **{TABLES[table][0]: value})
+
+
+def arrived(program: Program, table: str, value: str) -> int:
+    """How many records of the table's resource hold the value by now."""
+    _, resource, attribute = TABLES[table]
+    records = program.sandbox.admin.dump_campaign(resource)
+    return sum(record[attribute].casefold() == value.casefold() for record in records)
+
+
+def other(table: str) -> str:
+    [one] = TABLES.keys() - {table}
+    return one
+
+
+@pytest.mark.parametrize("table", TABLES)
+class TestChangeTrackingOfOneTableIsSwitchedOff:
+    def test_sync_carries_the_other_table_and_says_what_is_wrong_with_this_one(
+        self, program: Program, table: str
+    ) -> None:
+        tracking(program, table, enabled=False)
+        for one in TABLES:
+            change(program, one, "later")
+        status, output, errors = program.run("sync", "--json")
+        assert status == 2, errors
+        assert errors.splitlines()[0].startswith(f"sync-assets: {table} was not synchronised")
+        assert CAUSE.format(table) in errors.splitlines()[0]
+        assert f'"problem": "{table} was not synchronised' in output
+        assert (arrived(program, other(table), "later"), arrived(program, table, "later")) == (3, 0)
+        tracking(program, table, enabled=True)
+        assert program.sync().status == 0
+        assert arrived(program, table, "later") == 3
+
+    def test_sync_of_that_table_alone_could_not_run(self, program: Program, table: str) -> None:
+        tracking(program, table, enabled=False)
+        assert program.run("sync", "--table", table)[0] == 1
+        assert program.run("sync", "--table", other(table))[0] == 0
+
+    def test_plan_plans_the_other_table(self, program: Program, table: str) -> None:
+        tracking(program, table, enabled=False)
+        for one in TABLES:
+            change(program, one, "later")
+        status, document = program.json("plan")
+        assert status == 1
+        assert document["tables"][other(table)]["update"] == 3
+        assert CAUSE.format(table) in document["tables"][table]["problem"]
+
+    def test_the_sensor_follows_the_other_table_and_a_run_of_this_one_says_why_it_fails(
+        self, orchestra: Orchestra, table: str
+    ) -> None:
+        program = orchestra.program
+        tracking(program, table, enabled=False)
+        for one in TABLES:
+            change(program, one, "later")
+        requests = {request.tags[TABLE_TAG]: request for request in orchestra.asked("d365_changes")}
+        assert requests.keys() == set(TABLES)
+        failed = orchestra.execute(requests[table])
+        assert not failed.success
+        assert CAUSE.format(table) in failed.errors[0].splitlines()[0]
+        assert failed.checks["change_tracking_is_on"] is False
+        assert orchestra.execute(requests[other(table)]).success
+        assert arrived(program, other(table), "later") == 3
+
+    def test_the_sensor_leaves_the_table_alone_for_a_while_and_polls_the_other_one_meanwhile(
+        self, orchestra: Orchestra, table: str
+    ) -> None:
+        program = orchestra.program
+        tracking(program, table, enabled=False)
+        [request] = orchestra.asked("d365_changes")
+        assert not orchestra.execute(request).success
+        program.sandbox.admin.clear_journal()
+        said = orchestra.tick("d365_changes").skip_message or ""
+        assert f"{table}: the last run did not capture it; it is tried again later" in said
+        assert f"{other(table)}: no change" in said
+        assert len(program.sandbox.admin.journal("d365")) == 1
+        change(program, other(table), "later")
+        [request] = orchestra.asked("d365_changes")
+        assert request.tags[TABLE_TAG] == other(table)
+
+    def test_the_table_goes_on_once_it_is_switched_on_again(self, orchestra: Orchestra, table: str) -> None:
+        program = orchestra.program
+        tracking(program, table, enabled=False)
+        change(program, table, "later")
+        [request] = orchestra.asked("d365_changes")
+        assert not orchestra.execute(request).success
+        tracking(program, table, enabled=True)
+        orchestra.later("d365_changes", seconds=10)
+        [request] = orchestra.asked("d365_changes")
+        assert orchestra.execute(request).success
+        assert arrived(program, table, "later") == 3
+
+
+def test_a_table_that_fails_in_every_run_does_not_share_its_runs_with_those_that_link_to_it(
+    orchestra: Orchestra,
+) -> None:
+    program = orchestra.program
+    program.table["fields"]["nickname"] = "cusNoSuchThing"
+    orchestra.reload()
+    change(program, "contact", "later")
+    change(program, "new_order", "later")
+    for sensor in ("d365_changes", "backlog"):  # the second one sends what the run of both did not get to
+        for request in orchestra.asked(sensor):
+            orchestra.execute(request)
+    assert arrived(program, "new_order", "later") == 3
+    change(program, "new_order", "still later")
+    orchestra.later("d365_changes", seconds=10)
+    requests = {request.tags[TABLE_TAG]: request for request in orchestra.asked("d365_changes")}
+    assert requests.keys() == set(TABLES)
+    assert not orchestra.execute(requests["contact"]).success
+    assert orchestra.execute(requests["new_order"]).success
+    assert arrived(program, "new_order", "still later") == 3
+
+
+def test_a_mapping_that_was_put_right_is_tried_at_once(orchestra: Orchestra) -> None:
+    program = orchestra.program
+    program.table["fields"]["nickname"] = "cusNoSuchThing"
+    orchestra.reload()
+    [request] = orchestra.asked("d365_changes")
+    assert not orchestra.execute(request).success
+    assert not orchestra.asked("d365_changes")
+    del program.table["fields"]["nickname"]
+    orchestra.reload()
+    [request] = orchestra.asked("d365_changes")
+    assert orchestra.execute(request).success
+
+
+def test_an_error_of_the_server_with_one_feed_does_not_hold_up_the_others(orchestra: Orchestra) -> None:
+    program = orchestra.program
+    program.sandbox.admin.fault("d365", "status", status=500, path="/contacts")
+    change(program, "new_order", "later")
+    requests = {request.tags[TABLE_TAG]: request for request in orchestra.asked("d365_changes")}
+    assert orchestra.execute(requests["new_order"]).success
+    assert arrived(program, "new_order", "later") == 3
+
+
+def test_when_no_feed_can_be_polled_the_tick_fails_with_one_sentence(orchestra: Orchestra) -> None:
+    orchestra.program.sandbox.admin.fault("d365", "unavailable")
+    with pytest.raises(SensorFailed, match="Dynamics 365") as told:
+        orchestra.tick("d365_changes")
+    assert len(str(told.value).splitlines()) == 1
+    assert (told.value.__cause__, told.value.__suppress_context__) == (None, True)  # all that Dagster prints with it
+
+
+def test_a_sensor_that_fails_is_an_incident_until_it_goes_on(program: Program) -> None:
+    """By the daemon's own ticks."""
+    admin = program.sandbox.admin
+    program.more["SYNC_ASSETS_AUTOSTART"] = "1"
+
+    def incidents() -> list[tuple[str, str]]:
+        found = program.json("alerts")[1]["troubles"]
+        return [(one["what"], one["said"]) for one in found if one["kind"] == "sensor"]
+
+    admin.fault("d365", "unavailable")
+    with dagster_dev(program.home, program.env) as running:
+        until(lambda: bool(incidents()), PATIENCE)
+        [(what, said)] = incidents()
+        assert what == "The sensor d365_changes fails"
+        assert said.startswith("Dynamics 365 ")
+        assert len(said.splitlines()) == 1
+        admin.clear_faults()
+        until(lambda: not incidents(), PATIENCE)
+        told = running.log.read_text(errors="replace")
+    # Dagster shows where in its own code it called us; nothing of our client's is added to that.
+    assert "aiohttp" not in told
+    assert "watch.py" not in told
+
+
+def test_change_tracking_of_one_table_switched_off_under_the_daemon(program: Program) -> None:
+    """The other table goes on, this one is an incident, and both arrive in the end."""
+    program.more["SYNC_ASSETS_AUTOSTART"] = "1"
+    tracking(program, "contact", enabled=False)
+    for one in TABLES:
+        change(program, one, "later")
+    with dagster_dev(program.home, program.env):
+        until(lambda: arrived(program, "new_order", "later") == 3, PATIENCE)
+        until(lambda: bool(program.json("alerts")[1]["troubles"]), PATIENCE)
+        [incident, *_] = program.json("alerts")[1]["troubles"]
+        assert CAUSE.format("contact") in incident["said"]
+        change(program, "new_order", "still later")
+        until(lambda: arrived(program, "new_order", "still later") == 3, PATIENCE)
+        assert arrived(program, "contact", "later") == 0
+        tracking(program, "contact", enabled=True)
+        until(lambda: arrived(program, "contact", "later") == 3, PATIENCE)
