@@ -83,9 +83,18 @@ class Runtime:
 
     @property
     def calls_left(self) -> int | None:
-        """What the day's budget of engine calls still allows; None without a limit."""
-        budget = self.config.guardrails.engine_calls_per_day
-        return None if budget is None else max(0, budget - self.calls_today)
+        """Engine calls that the budgets of this UTC day and hour still allow, less what processes have reserved; None
+        without a limit."""
+        limits = (self.config.guardrails.engine_calls_per_day, self.config.guardrails.engine_calls_per_hour)
+        if limits == (None, None):
+            return None
+        return min(max(0, limit - used) for limit, used in zip(limits, self.ledger.calls_taken(), strict=True) if limit)
+
+    @property
+    def calls_left_today(self) -> int | None:
+        """The same by the day's budget alone."""
+        limit = self.config.guardrails.engine_calls_per_day
+        return None if limit is None else max(0, limit - self.ledger.calls_taken()[0])
 
     def close(self) -> None:
         """Closes the ledger, which leaves nothing of erased payloads in SQLite's files."""
@@ -142,16 +151,22 @@ class Runtime:
     @asynccontextmanager
     async def campaign(self) -> AsyncIterator[CampaignClient]:
         from sync_assets.campaign.client import CampaignClient  # noqa: PLC0415
+        from sync_assets.ingress.call_limits import CallLimits  # noqa: PLC0415
 
         access = self.settings.campaign()
+        limits = CallLimits(lambda: self.ledger, self.config.guardrails)
         client = CampaignClient(
             access.url,
             self._campaign_tokens,
             api_key=access.client_id,
             context=self._trusted,
             connections=self.config.guardrails.concurrency,
+            admission=limits.admitted,
         )
         try:
             yield client
         finally:
-            await client.aclose()
+            try:
+                await limits.close()
+            finally:
+                await client.aclose()

@@ -20,6 +20,7 @@ from sync_assets.campaign.resource_type import read_resource
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http import (
     GATEWAY_REFUSALS,
+    Admission,
     Answer,
     Endpoint,
     Guard,
@@ -41,6 +42,17 @@ class CampaignRefused(SyncAssetsError):
 
 class NotPublished(CampaignRefused):
     """Campaign does not serve the resource."""
+
+
+class BudgetSpent(SyncAssetsError):
+    """No engine call may be made any more in this UTC day or hour. `period`: which of them, `day` or `hour`."""
+
+    def __init__(self, period: str) -> None:
+        self.period = period
+        super().__init__(
+            f"The {period}'s budget of engine calls is spent (guardrails: engine_calls_per_{period}).",
+            f"What is left goes on with the next UTC {period}.",
+        )
 
 
 class CallCounter:
@@ -70,7 +82,8 @@ class CallCounter:
 
 
 class CampaignClient:
-    """One Campaign instance. `url`: what stands before `/campaign`; `connections`: requests in flight at most."""
+    """One Campaign instance. `url`: what stands before `/campaign`; `connections`: requests in flight at most.
+    `admission`: entered around each engine call; it may raise BudgetSpent."""
 
     def __init__(
         self,
@@ -82,9 +95,11 @@ class CampaignClient:
         connections: int = 64,
         patience: float = 120.0,
         timeout: float = 60.0,
+        admission: Admission | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self.calls = CallCounter()
+        self._admission = admission
         self.endpoint = Endpoint(
             "Campaign",
             f"{self.url}/campaign",
@@ -127,6 +142,7 @@ class CampaignClient:
                 repeat_unknown=operation != "insert",
                 guard=guard,
                 observer=observer,
+                admission=self._admission,
             )
         except Unavailable as error:
             raise _told_where(error) from error

@@ -89,7 +89,6 @@ async def push_table(
             owner=worker_id(),
             days=days,
             concurrency=runtime.config.guardrails.concurrency,
-            calls_left=lambda: runtime.calls_left,
             progress=lambda done: runtime.progress(f"sending {config.table}", done),
             seconds=seconds,
         )

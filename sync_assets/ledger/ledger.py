@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
+from sync_assets.ledger.call_limits import CallLimits
 from sync_assets.ledger.captures import Captures
 from sync_assets.ledger.claims import Claims
 from sync_assets.ledger.database import Database
@@ -16,6 +17,7 @@ from sync_assets.ledger.rebuilds import Rebuilds
 from sync_assets.ledger.replays import Replays
 from sync_assets.ledger.reports import Reports
 from sync_assets.ledger.room import Clock
+from sync_assets.ledger.systems import Systems
 from sync_assets.ledger.waiting import Waiting
 
 REWRITTEN_UP_TO = 128 * 1024 * 1024
@@ -27,7 +29,9 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Ledger(Captures, Claims, Dialect, Holds, OptOuts, OptOutFiles, Rebuilds, Replays, Reports, Waiting):
+class Ledger(
+    CallLimits, Captures, Claims, Dialect, Holds, OptOuts, OptOutFiles, Rebuilds, Replays, Reports, Systems, Waiting
+):
     """What every record should be in Campaign, what Campaign acknowledged, and where each feed stands.
 
     Threads may share one. Any number of processes may have the same ledger open; their clocks should agree to

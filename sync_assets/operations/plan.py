@@ -163,7 +163,7 @@ class _Plan:
         limit = self.runtime.config.guardrails.engine_calls_per_day
         if limit is None:
             return None
-        used, left = self.runtime.calls_today, self.runtime.calls_left or 0
+        used, left = self.runtime.calls_today, self.runtime.calls_left_today or 0
         return {"engine_calls_per_day": limit, "used_today": used, "left_today": left, "fits_today": min(calls, left)}
 
     def _in_doubt(self) -> list[str]:
