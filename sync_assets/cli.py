@@ -261,6 +261,17 @@ def approve_deletes(table: Annotated[str, typer.Argument(help="A mapped table.")
         typer.echo(f"The next capture of {table} lets its {feed.deletes:,} deletions go ahead.")
 
 
+@app.command("accept-systems")
+def accept_systems(
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this it is only shown.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say that the ledger's systems moved to the addresses of the environment, with all their records."""
+    from sync_assets.operations import systems as run  # noqa: PLC0415
+
+    _print(run.accept_systems(_runtime(), yes=yes), as_json, run.show_systems)
+
+
 hold = typer.Typer(
     name="hold",
     help="Privacy holds: nothing about a held contact and its children is written to either system.",

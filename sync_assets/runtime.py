@@ -6,6 +6,7 @@ variable is named by the run that needs it.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections import Counter
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 class Runtime:
     """One process's view of the environment. `calls` counts the engine calls that this process made, by kind,
     `opt_outs` what it did with opt-outs; `problems` keeps what kept a flow from running, `stopped` what ended one
-    early, `warnings` what somebody should know, `notes` what was done by itself: the command line prints them."""
+    early, `warnings` what somebody should know, `notes` what was done by itself: the command line prints them.
+
+    `any_ledger`: for those who write to neither system and not to the ledger; it may belong to other systems."""
 
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     calls: Counter[str] = field(default_factory=Counter[str])
@@ -46,7 +49,10 @@ class Runtime:
     warnings: list[str] = field(default_factory=list[str])
     notes: list[str] = field(default_factory=list[str])
     progress: Callable[[str, int], None] = lambda what, records: None
+    any_ledger: bool = False
     _ledger: Ledger | None = None
+    _organisation_checked: bool = False
+    _campaign_noted: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
@@ -59,12 +65,19 @@ class Runtime:
 
     @property
     def ledger(self) -> Ledger:
-        """Opened when first asked for, and again after `close`."""
+        """Opened when first asked for, and again after `close`. Raises OtherSystems, before any request."""
         from sync_assets.ledger import Ledger  # SQLAlchemy: not for those who only list assets  # noqa: PLC0415
 
         with self._lock:
             if self._ledger is None:
-                self._ledger = Ledger.open(self.settings.ledger_url)
+                opened = Ledger.open(self.settings.ledger_url)
+                try:
+                    if not self.any_ledger:
+                        self.check_addresses(opened)
+                except BaseException:
+                    opened.close()
+                    raise
+                self._ledger = opened
                 if self._ledger.made:  # welcome at the first start, and telling if the URL is mistyped
                     self.notes.append(f"A new, empty ledger was made: {self._ledger.where}")
             return self._ledger
@@ -102,6 +115,27 @@ class Runtime:
             if self._ledger is not None:
                 self._ledger.close()
             self._ledger = None
+
+    def check_addresses(self, ledger: Ledger) -> None:
+        """Raises OtherSystems if the environment names other systems than those of the ledger."""
+        from sync_assets.systems import VARIABLES, check_addresses  # noqa: PLC0415
+
+        check_addresses(ledger, {side: self.environment.get(name, "") for side, name in VARIABLES.items()})
+
+    async def _check_organisation(self, client: DataverseClient) -> None:
+        """Once in a process, by one request. Raises OtherSystems."""
+        from sync_assets.systems import check_organisation  # noqa: PLC0415
+
+        if not self.any_ledger and not self._organisation_checked:
+            ledger = await asyncio.to_thread(lambda: self.ledger)
+            identity = await client.organization_id()
+            await asyncio.to_thread(check_organisation, ledger, client.url, identity)
+            self._organisation_checked = True
+
+    def _note_campaign(self, url: str) -> None:
+        if not self.any_ledger and not self._campaign_noted:
+            self.ledger.note_system("campaign", url, None)
+            self._campaign_noted = True
 
     # A process signs in once, however many tables it captures and sends.
 
@@ -144,6 +178,7 @@ class Runtime:
 
         client = DataverseClient(self.settings.d365().url, self._d365_tokens, context=self._trusted)
         try:
+            await self._check_organisation(client)
             yield client
         finally:
             await client.aclose()
@@ -154,6 +189,7 @@ class Runtime:
         from sync_assets.ingress.call_limits import CallLimits  # noqa: PLC0415
 
         access = self.settings.campaign()
+        await asyncio.to_thread(self._note_campaign, access.url)
         limits = CallLimits(lambda: self.ledger, self.config.guardrails)
         client = CampaignClient(
             access.url,

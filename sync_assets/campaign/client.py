@@ -99,7 +99,7 @@ class CampaignClient:
     ) -> None:
         self.url = url.rstrip("/")
         self.calls = CallCounter()
-        self._admission = admission
+        self.admission = admission
         self.endpoint = Endpoint(
             "Campaign",
             f"{self.url}/campaign",
@@ -142,7 +142,7 @@ class CampaignClient:
                 repeat_unknown=operation != "insert",
                 guard=guard,
                 observer=observer,
-                admission=self._admission,
+                admission=self.admission,
             )
         except Unavailable as error:
             raise _told_where(error) from error

@@ -42,6 +42,7 @@ def plan(runtime: Runtime) -> Planned:
     """Rehearses a sync of all mapped tables. Raises SyncAssetsError as `sync` would meet it, nothing being written."""
     runtime.settings.require("d365", "campaign")
     with scratch_ledger(runtime.settings.ledger_url) as ledger:
+        runtime.check_addresses(ledger)
         paused = _end_maintenance(ledger)
         planned = interruptible.run(_Plan(replace(runtime, _ledger=ledger), ledger).run())
     planned.document["notes"] += paused
