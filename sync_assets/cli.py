@@ -103,6 +103,9 @@ def _progress(runtime: Runtime) -> Iterator[None]:
 @app.command()
 def sync(
     table: Annotated[list[str] | None, typer.Option("--table", help="Only this mapped table; may be repeated.")] = None,
+    accept_mapping: Annotated[
+        bool, typer.Option("--accept-mapping", help="Use this mapping although it took turns with another one of late.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run every flow through Dagster until nothing more can be done. Safe to kill and repeat at any moment."""
@@ -110,6 +113,7 @@ def sync(
     from sync_assets.operations.sync import sync as run  # noqa: PLC0415
 
     runtime = _runtime()
+    runtime.accept_mapping = accept_mapping
     try:
         with _progress(runtime):
             done = run(runtime, table or [])

@@ -38,7 +38,8 @@ class Runtime:
     `opt_outs` what it did with opt-outs; `problems` keeps what kept a flow from running, `stopped` what ended one
     early, `warnings` what somebody should know, `notes` what was done by itself: the command line prints them.
 
-    `any_ledger`: for those who write to neither system and not to the ledger; it may belong to other systems."""
+    `any_ledger`: for those who write to neither system and not to the ledger; it may belong to other systems.
+    `accept_mapping`: a mapping may be used although it took turns with another one of late."""
 
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     calls: Counter[str] = field(default_factory=Counter[str])
@@ -50,6 +51,7 @@ class Runtime:
     notes: list[str] = field(default_factory=list[str])
     progress: Callable[[str, int], None] = lambda what, records: None
     any_ledger: bool = False
+    accept_mapping: bool = False
     _ledger: Ledger | None = None
     _organisation_checked: bool = False
     _campaign_noted: bool = False

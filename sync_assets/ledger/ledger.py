@@ -10,6 +10,7 @@ from sync_assets.ledger.claims import Claims
 from sync_assets.ledger.database import Database
 from sync_assets.ledger.dialect import Dialect
 from sync_assets.ledger.holds import Holds
+from sync_assets.ledger.mapping_changes import MappingChanges
 from sync_assets.ledger.migrate import migrate
 from sync_assets.ledger.opt_out_files import OptOutFiles
 from sync_assets.ledger.opt_outs import OptOuts
@@ -30,7 +31,19 @@ def _utc_now() -> datetime:
 
 
 class Ledger(
-    CallLimits, Captures, Claims, Dialect, Holds, OptOuts, OptOutFiles, Rebuilds, Replays, Reports, Systems, Waiting
+    CallLimits,
+    Captures,
+    Claims,
+    Dialect,
+    Holds,
+    MappingChanges,
+    OptOuts,
+    OptOutFiles,
+    Rebuilds,
+    Replays,
+    Reports,
+    Systems,
+    Waiting,
 ):
     """What every record should be in Campaign, what Campaign acknowledged, and where each feed stands.
 

@@ -328,3 +328,13 @@ call_rate = sa.Table(
     sa.Column("name", NAME, primary_key=True),
     sa.Column("next_at", sa.BigInteger, nullable=False),
 )
+
+# Mappings that tables were captured with, by fingerprint: see mapping_changes.py.
+mapping = sa.Table(
+    "sync_mapping",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("fingerprint", NAME, primary_key=True),
+    sa.Column("left_at", sa.BigInteger),  # when another one took its place; NULL: it is in use
+    sa.Column("returned", sa.SmallInteger, nullable=False),  # 1: it had been in use before, shortly
+)

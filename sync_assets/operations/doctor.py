@@ -12,7 +12,7 @@ import uuid
 from dataclasses import KW_ONLY, dataclass, replace
 
 from sync_assets import interruptible
-from sync_assets.campaign.client import CallCounter, CampaignClient
+from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
 from sync_assets.campaign.dialect import Verdict, redact
 from sync_assets.campaign.records import Records
 from sync_assets.campaign.records import counted as counting
@@ -271,7 +271,10 @@ async def _key(runtime: Runtime, config: TableConfig, campaign: CampaignClient) 
     held = runtime.ledger.one_acknowledged(config.table)
     calls = CallCounter()
     records = Records(campaign, target.api, target.resource, target.key, target.filter, observer=counting(calls))
-    found = await records.find(held or str(uuid.uuid4()))
+    try:
+        found = await records.find(held or str(uuid.uuid4()))
+    except BudgetSpent as spent:
+        return Line("warn", what, f"not asked: {spent.cause}")
     cost = f"(asked with {calls.total} engine call{'s' if calls.total > 1 else ''})"
     runtime.ledger.count_calls({(config.table, kind): count for kind, count in calls.take().items()})
     if held and not isinstance(found, Verdict):

@@ -44,7 +44,7 @@ def plan(runtime: Runtime) -> Planned:
     with scratch_ledger(runtime.settings.ledger_url) as ledger:
         runtime.check_addresses(ledger)
         paused = _end_maintenance(ledger)
-        planned = interruptible.run(_Plan(replace(runtime, _ledger=ledger), ledger).run())
+        planned = interruptible.run(_Plan(replace(runtime, _ledger=ledger, accept_mapping=True), ledger).run())
     planned.document["notes"] += paused
     return planned
 

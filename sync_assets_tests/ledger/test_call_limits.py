@@ -62,7 +62,7 @@ def reserve(ledger: Ledger, calls: int, day: int | None = None, hour: int | None
 
 
 def test_calls_are_reserved_until_the_budget_is_spent(ledger: Ledger) -> None:
-    got = 0
+    got, spent = 0, None
     for _ in range(100):
         calls, spent = reserve(ledger, 500, day=1000)
         got += calls
