@@ -103,6 +103,9 @@ def _progress(runtime: Runtime) -> Iterator[None]:
 @app.command()
 def sync(
     table: Annotated[list[str] | None, typer.Option("--table", help="Only this mapped table; may be repeated.")] = None,
+    accept_mapping: Annotated[
+        bool, typer.Option("--accept-mapping", help="Use this mapping although it took turns with another one of late.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run every flow through Dagster until nothing more can be done. Safe to kill and repeat at any moment."""
@@ -110,6 +113,7 @@ def sync(
     from sync_assets.operations.sync import sync as run  # noqa: PLC0415
 
     runtime = _runtime()
+    runtime.accept_mapping = accept_mapping
     try:
         with _progress(runtime):
             done = run(runtime, table or [])
@@ -260,6 +264,17 @@ def approve_deletes(table: Annotated[str, typer.Argument(help="A mapped table.")
     else:
         runtime.ledger.approve_deletes(table)
         typer.echo(f"The next capture of {table} lets its {feed.deletes:,} deletions go ahead.")
+
+
+@app.command("accept-systems")
+def accept_systems(
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this it is only shown.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say that the ledger's systems moved to the addresses of the environment, with all their records."""
+    from sync_assets.operations import systems as run  # noqa: PLC0415
+
+    _print(run.accept_systems(_runtime(), yes=yes), as_json, run.show_systems)
 
 
 hold = typer.Typer(

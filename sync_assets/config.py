@@ -192,6 +192,8 @@ class Guardrails(Model):
     max_custom_entities: Annotated[int, Field(ge=0)] = 5
     max_columns: Count = 50
     max_link_depth: Annotated[int, Field(ge=0)] = 2
+    calls_per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    engine_calls_per_hour: Count | None = None
     engine_calls_per_day: Count | None = None
     max_delete_share: Share = 0.05
     concurrency: Annotated[int, Field(ge=1, le=1024)] = 64

@@ -123,9 +123,11 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "max_custom_entities": "Mapped tables besides contact at most.",
         "max_columns": "Mapped columns of a table at most.",
         "max_link_depth": "Links in a row at most: table1 -> table2 -> table3 is 2.",
+        "calls_per_second": "To Campaign, all processes of a ledger together. null: no limit.",
+        "engine_calls_per_hour": "null: no limit. Else pushing stops there until the next UTC hour.",
         "engine_calls_per_day": "null: no limit. Else pushing stops there until the next UTC day.",
         "max_delete_share": "Of the known records in one capture, once there are more than 100.",
-        "concurrency": "Requests in flight to Campaign at most. Adapts below that.",
+        "concurrency": "Requests in flight to Campaign at most, all processes of a ledger together. Adapts below that.",
     },
     "Alerts": {
         "webhook": 'true: {"text": ...} goes to the address in SYNC_ASSETS_ALERT_WEBHOOK, as Slack and Teams take it.',

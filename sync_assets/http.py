@@ -13,6 +13,7 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -32,6 +33,7 @@ from sync_assets.transport import (
 
 __all__ = [
     "SIGN_IN_LIMITS",
+    "Admission",
     "Answer",
     "CachedTokens",
     "Endpoint",
@@ -162,6 +164,9 @@ This is where calls are counted.
 Guard = Callable[[], None]
 """Called right before each single request leaves, with nothing awaited in between; raises to keep it back."""
 
+Admission = Callable[[], AbstractAsyncContextManager[Observer | None]]
+"""Entered around each single request: waits until it may leave, or raises. The observer that it gives is one more."""
+
 
 class Endpoint:
     """One system behind one base URL: signs in, waits, repeats, refuses to leave the host.
@@ -215,14 +220,15 @@ class Endpoint:
         patience: float | None = None,
         guard: Guard | None = None,
         observer: Observer | None = None,
+        admission: Admission | None = None,
     ) -> Answer:
         """Sends one request, as often as it takes.
 
         `url` is absolute (a link from an answer, sent as it is) or a path below the base URL. `repeat_unknown`: also
         repeat when the outcome is unknown; default: for GET only. `observer`: besides the endpoint's own. Answers that
         are not transient are returned whatever their status. Raises NotSent, OutcomeUnknown, Unavailable,
-        SignInRefused, ForeignLink, and what `guard` raises; LimitExceeded at once, as the next answer would be no
-        better.
+        SignInRefused, ForeignLink, and what `guard` and `admission` raise; LimitExceeded at once, as the next answer
+        would be no better. Time that passes until the request is admitted is not taken from `patience`.
         """
         request_url = self.checked(url)
         repeat = method == "GET" if repeat_unknown is None else repeat_unknown
@@ -233,10 +239,15 @@ class Endpoint:
             if not await self.pause.passed(give_up_at):
                 raise Unavailable(f"{self.name} asks us to wait {self.pause.until - time.monotonic():.0f} s.")
             token = await self._tokens.token()
-            if guard:
-                guard()
+            asked = time.monotonic()
             try:
-                answer = await self._once(method, request_url, body, headers, token, kind, observer)
+                async with admission() if admission else _ADMITTED as admitted:
+                    give_up_at += time.monotonic() - asked
+                    if self.pause.until > time.monotonic():
+                        continue  # it began while this request waited
+                    if guard:
+                        guard()
+                    answer = await self._once(method, request_url, body, headers, token, kind, observer, admitted)
             except (NotSent, OutcomeUnknown) as error:
                 useless = isinstance(error, NotTrusted | LimitExceeded)
                 if useless or (isinstance(error, OutcomeUnknown) and not repeat):
@@ -281,7 +292,7 @@ class Endpoint:
         headers: Mapping[str, str] | None,
         token: str,
         kind: str,
-        observer: Observer | None,
+        *observers: Observer | None,
     ) -> Answer:
         started = time.monotonic()
         status: int | None = None
@@ -295,8 +306,7 @@ class Endpoint:
             raise
         finally:
             seconds = time.monotonic() - started
-            self.observer(kind, status, seconds)
-            if observer:
+            for observer in filter(None, (self.observer, *observers)):
                 observer(kind, status, seconds)
         return answer
 
@@ -313,6 +323,9 @@ class Endpoint:
 
     async def aclose(self) -> None:
         await self._wire.aclose()
+
+
+_ADMITTED: AbstractAsyncContextManager[None] = nullcontext()
 
 
 def _origin(url: str) -> tuple[str, str, int]:

@@ -6,6 +6,7 @@ variable is named by the run that needs it.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections import Counter
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
 class Runtime:
     """One process's view of the environment. `calls` counts the engine calls that this process made, by kind,
     `opt_outs` what it did with opt-outs; `problems` keeps what kept a flow from running, `stopped` what ended one
-    early, `warnings` what somebody should know, `notes` what was done by itself: the command line prints them."""
+    early, `warnings` what somebody should know, `notes` what was done by itself: the command line prints them.
+
+    `any_ledger`: for those who write to neither system and not to the ledger; it may belong to other systems.
+    `accept_mapping`: a mapping may be used although it took turns with another one of late."""
 
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     calls: Counter[str] = field(default_factory=Counter[str])
@@ -48,7 +52,11 @@ class Runtime:
     notes: list[str] = field(default_factory=list[str])
     progress: Callable[[str, int], None] = lambda what, records: None
     parent_keys: ParentKeys = field(default_factory=ParentKeys)
+    any_ledger: bool = False
+    accept_mapping: bool = False
     _ledger: Ledger | None = None
+    _organisation_checked: bool = False
+    _campaign_noted: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
@@ -61,12 +69,19 @@ class Runtime:
 
     @property
     def ledger(self) -> Ledger:
-        """Opened when first asked for, and again after `close`."""
+        """Opened when first asked for, and again after `close`. Raises OtherSystems, before any request."""
         from sync_assets.ledger import Ledger  # SQLAlchemy: not for those who only list assets  # noqa: PLC0415
 
         with self._lock:
             if self._ledger is None:
-                self._ledger = Ledger.open(self.settings.ledger_url)
+                opened = Ledger.open(self.settings.ledger_url)
+                try:
+                    if not self.any_ledger:
+                        self.check_addresses(opened)
+                except BaseException:
+                    opened.close()
+                    raise
+                self._ledger = opened
                 if self._ledger.made:  # welcome at the first start, and telling if the URL is mistyped
                     self.notes.append(f"A new, empty ledger was made: {self._ledger.where}")
             return self._ledger
@@ -85,9 +100,18 @@ class Runtime:
 
     @property
     def calls_left(self) -> int | None:
-        """What the day's budget of engine calls still allows; None without a limit."""
-        budget = self.config.guardrails.engine_calls_per_day
-        return None if budget is None else max(0, budget - self.calls_today)
+        """Engine calls that the budgets of this UTC day and hour still allow, less what processes have reserved; None
+        without a limit."""
+        limits = (self.config.guardrails.engine_calls_per_day, self.config.guardrails.engine_calls_per_hour)
+        if limits == (None, None):
+            return None
+        return min(max(0, limit - used) for limit, used in zip(limits, self.ledger.calls_taken(), strict=True) if limit)
+
+    @property
+    def calls_left_today(self) -> int | None:
+        """The same by the day's budget alone."""
+        limit = self.config.guardrails.engine_calls_per_day
+        return None if limit is None else max(0, limit - self.ledger.calls_taken()[0])
 
     def close(self) -> None:
         """Closes the ledger, which leaves nothing of erased payloads in SQLite's files."""
@@ -95,6 +119,27 @@ class Runtime:
             if self._ledger is not None:
                 self._ledger.close()
             self._ledger = None
+
+    def check_addresses(self, ledger: Ledger) -> None:
+        """Raises OtherSystems if the environment names other systems than those of the ledger."""
+        from sync_assets.systems import VARIABLES, check_addresses  # noqa: PLC0415
+
+        check_addresses(ledger, {side: self.environment.get(name, "") for side, name in VARIABLES.items()})
+
+    async def _check_organisation(self, client: DataverseClient) -> None:
+        """Once in a process, by one request. Raises OtherSystems."""
+        from sync_assets.systems import check_organisation  # noqa: PLC0415
+
+        if not self.any_ledger and not self._organisation_checked:
+            ledger = await asyncio.to_thread(lambda: self.ledger)
+            identity = await client.organization_id()
+            await asyncio.to_thread(check_organisation, ledger, client.url, identity)
+            self._organisation_checked = True
+
+    def _note_campaign(self, url: str) -> None:
+        if not self.any_ledger and not self._campaign_noted:
+            self.ledger.note_system("campaign", url, None)
+            self._campaign_noted = True
 
     # A process signs in once, however many tables it captures and sends.
 
@@ -137,6 +182,7 @@ class Runtime:
 
         client = DataverseClient(self.settings.d365().url, self._d365_tokens, context=self._trusted)
         try:
+            await self._check_organisation(client)
             yield client
         finally:
             await client.aclose()
@@ -144,16 +190,23 @@ class Runtime:
     @asynccontextmanager
     async def campaign(self) -> AsyncIterator[CampaignClient]:
         from sync_assets.campaign.client import CampaignClient  # noqa: PLC0415
+        from sync_assets.ingress.call_limits import CallLimits  # noqa: PLC0415
 
         access = self.settings.campaign()
+        await asyncio.to_thread(self._note_campaign, access.url)
+        limits = CallLimits(lambda: self.ledger, self.config.guardrails)
         client = CampaignClient(
             access.url,
             self._campaign_tokens,
             api_key=access.client_id,
             context=self._trusted,
             connections=self.config.guardrails.concurrency,
+            admission=limits.admitted,
         )
         try:
             yield client
         finally:
-            await client.aclose()
+            try:
+                await limits.close()
+            finally:
+                await client.aclose()

@@ -143,6 +143,8 @@ class TestWhatTheFileSays:
             "max_custom_entities": 5,
             "max_columns": 50,
             "max_link_depth": 2,
+            "calls_per_second": None,
+            "engine_calls_per_hour": None,
             "engine_calls_per_day": None,
             "max_delete_share": 0.05,
             "concurrency": 64,

@@ -296,6 +296,8 @@ def look_after_the_ledger(story: Story) -> None:
     story.type("rebuild --dry-run --json")
     story.type("rebuild contact")
     story.type("replay contact --from 2020-01-01 --to 2020-01-02 --force")
+    story.type("accept-systems --yes")
+    story.type("sync --accept-mapping")
 
 
 def mass_deletion(story: Story) -> None:

@@ -20,6 +20,7 @@ from sync_assets.campaign.resource_type import read_resource
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http import (
     GATEWAY_REFUSALS,
+    Admission,
     Answer,
     Endpoint,
     Guard,
@@ -49,6 +50,17 @@ class NotPublished(CampaignRefused):
     """Campaign does not serve the resource."""
 
 
+class BudgetSpent(SyncAssetsError):
+    """No engine call may be made any more in this UTC day or hour. `period`: which of them, `day` or `hour`."""
+
+    def __init__(self, period: str) -> None:
+        self.period = period
+        super().__init__(
+            f"The {period}'s budget of engine calls is spent (guardrails: engine_calls_per_{period}).",
+            f"What is left goes on with the next UTC {period}.",
+        )
+
+
 class CallCounter:
     """Engine calls by kind (contract section 1): what reached the engine, or may have, refused ones too."""
 
@@ -76,7 +88,8 @@ class CallCounter:
 
 
 class CampaignClient:
-    """One Campaign instance. `url`: what stands before `/campaign`; `connections`: requests in flight at most."""
+    """One Campaign instance. `url`: what stands before `/campaign`; `connections`: requests in flight at most.
+    `admission`: entered around each engine call; it may raise BudgetSpent."""
 
     def __init__(
         self,
@@ -88,9 +101,11 @@ class CampaignClient:
         connections: int = 64,
         patience: float = 120.0,
         timeout: float = SILENCE,
+        admission: Admission | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self.calls = CallCounter()
+        self.admission = admission
         self.endpoint = Endpoint(
             "Campaign",
             f"{self.url}/campaign",
@@ -134,6 +149,7 @@ class CampaignClient:
                 repeat_unknown=operation != "insert",
                 guard=guard,
                 observer=observer,
+                admission=self.admission,
             )
         except Unavailable as error:
             raise _told_where(error) from error

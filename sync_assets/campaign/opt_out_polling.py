@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from sync_assets.campaign.client import CallCounter, CampaignClient, CampaignRefused, decoded
+from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRefused, decoded
 from sync_assets.campaign.dialect import Verdict
 from sync_assets.campaign.records import Records
 from sync_assets.campaign.times import moment
@@ -31,10 +31,11 @@ _TIME = pl.Datetime("us", "UTC")
 class CallsSpent(SyncAssetsError):
     """The engine calls that were allowed do not suffice: what was read so far is right, and it is not all."""
 
-    def __init__(self) -> None:
+    def __init__(self, period: str) -> None:
         super().__init__(
-            "The day's budget of engine calls does not allow to read all profiles that changed.",
-            "Their opt-outs come with the export file or the next poll; guardrails.engine_calls_per_day is the budget.",
+            f"The {period}'s budget of engine calls does not allow to read all profiles that changed.",
+            "Their opt-outs come with the export file or the next poll; "
+            f"guardrails.engine_calls_per_{period} is the budget.",
         )
 
 
@@ -45,7 +46,6 @@ async def changed_profiles(
     since: datetime | None,
     *,
     size: int = 500,
-    calls_left: int | None = None,
     observer: Observer | None = None,
 ) -> AsyncIterator[pl.DataFrame]:
     """The profiles that changed since then, newest first, a frame for each page read; all of them if `since` is None.
@@ -58,27 +58,17 @@ async def changed_profiles(
     it, if its `since` is when this one *began*. For the same reason a profile may come twice. A deletion while we read
     moves the others up, and one of them may be passed over: that one is left to the export file.
 
-    `calls_left`: engine calls that may be made, None without a limit. `observer`: told of each request, besides
-    the client's own counter. Raises CallsSpent, CampaignRefused, EndlessRead, and what `CampaignClient.call`
-    raises.
+    `observer`: told of each request, besides the client's own counter. Raises CallsSpent, CampaignRefused, EndlessRead,
+    and what `CampaignClient.call` raises.
     """
     border = None if since is None else since - MARGIN
-    made = 0
-
-    def observe(kind: str, status: int | None, seconds: float) -> None:
-        nonlocal made
-        made += CallCounter.is_call(status)
-        if observer:
-            observer(kind, status, seconds)
-
-    def guard() -> None:
-        if calls_left is not None and made >= calls_left:
-            raise CallsSpent
-
     link = f"profileAndServicesExt/profile?_order=lastModified%20desc&_lineCount={size}&_forcePagination=true"
     trail = LinkTrail("Campaign", "profile", link)
     while link:
-        answer = await client.call("read", link, guard=guard, observer=observe)
+        try:
+            answer = await client.call("read", link, observer=observer)
+        except BudgetSpent as spent:
+            raise CallsSpent(spent.period) from None
         page = decoded(answer, dict[str, Any], "profile")
         content = page.get("content")
         profiles = [item for item in content if isinstance(item, dict)] if isinstance(content, list) else []

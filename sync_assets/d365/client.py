@@ -220,6 +220,12 @@ class DataverseClient:
         with _understood("our user"):
             return str(answer["UserId"])
 
+    async def organization_id(self) -> str:
+        """The id of the organisation, which stays the same when its URL changes."""
+        answer = await self._json("WhoAmI")
+        with _understood("its organisation"):
+            return str(answer["OrganizationId"]).lower()
+
     async def change_tracking_days(self) -> int | None:
         """For how many days a feed position stays good (`expirechangetrackingindays`), None if not told."""
         answer = await self._json("organizations?$select=expirechangetrackingindays")

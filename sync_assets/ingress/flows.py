@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config import TableConfig
+from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.capture import Capture, CaptureResult
 from sync_assets.ingress.data_model import type_findings, types_in, types_of
 from sync_assets.ingress.preflight import Finding, NotReady, Ready, campaign_findings, preflight
@@ -37,12 +38,25 @@ class Pushed:
     result: PushResult
 
 
+class MappingsTakeTurns(SyncAssetsError):
+    """Two mappings of a table took turns within a day, and now the other one comes again."""
+
+    def __init__(self, table: str, last: datetime) -> None:
+        super().__init__(
+            f"{table}: this mapping was in use until {last:%Y-%m-%d %H:%M} UTC, then another one, and both took turns "
+            "before. Two configurations on one ledger read and send every row anew each time.",
+            "Give each configuration its ledger (SYNC_ASSETS_LEDGER_URL). If it is one configuration that was changed "
+            "to and fro: `sync-assets sync --accept-mapping`, once.",
+        )
+
+
 async def capture_table(runtime: Runtime, config: TableConfig) -> Captured:
     """Follows the table's change feed into the ledger. Raises SyncAssetsError of all kinds."""
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         ready = await preflight(config, d365, campaign, runtime.config.targets, carried(runtime.config, config.table))
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
         findings = await asyncio.to_thread(_same_types, ledger, config, ready)
+        await asyncio.to_thread(_note_mapping, runtime, ledger, config.table, ready.mapping.fingerprint)
         await asyncio.to_thread(release_dead, ledger)
         result = await Capture(
             ledger,
@@ -68,6 +82,18 @@ def _same_types(ledger: Ledger, config: TableConfig, ready: Ready) -> list[Findi
     return findings
 
 
+def _note_mapping(runtime: Runtime, ledger: Ledger, table: str, fingerprint: str) -> None:
+    """Another mapping than before has every row read again. Raises MappingsTakeTurns."""
+    feed = ledger.feed(table)
+    if feed is None or feed.fingerprint == fingerprint:
+        return
+    last = ledger.change_mapping(table, feed.fingerprint, fingerprint, accepted=runtime.accept_mapping)
+    if last and not runtime.accept_mapping:
+        raise MappingsTakeTurns(table, last)
+    if last:
+        runtime.notes.append(str(MappingsTakeTurns(table, last)))
+
+
 async def push_table(
     runtime: Runtime, config: TableConfig, days: tuple[date, date] | None = None, seconds: float | None = None
 ) -> Pushed:
@@ -89,7 +115,6 @@ async def push_table(
             owner=worker_id(),
             days=days,
             concurrency=runtime.config.guardrails.concurrency,
-            calls_left=lambda: runtime.calls_left,
             progress=lambda done: runtime.progress(f"sending {config.table}", done),
             seconds=seconds,
             parent_keys=runtime.parent_keys,

@@ -15,7 +15,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from sync_assets.campaign.addressing import KEY, Addressing
-from sync_assets.campaign.client import CallCounter, CampaignClient
+from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
 from sync_assets.campaign.dialect import Verdict
 from sync_assets.campaign.records import Records
 from sync_assets.errors import SyncAssetsError
@@ -49,8 +49,6 @@ WORKING_SECONDS = 5.0
 LOOK_AGAIN_SECONDS = 10.0
 """After a lost insert of a record that is not found: until it is looked for once more."""
 
-CallsLeft = Callable[[], int | None]
-
 _NO_ANSWER = frozenset({None, 429, 502, 503, 504})
 _SAYS_NOTHING = frozenset({0, 401})
 
@@ -64,7 +62,6 @@ async def push(
     days: tuple[date, date] | None = None,
     concurrency: int = 64,
     lease_seconds: float = 180.0,
-    calls_left: CallsLeft = lambda: None,
     progress: Callable[[int], None] | None = None,
     stop: asyncio.Event | None = None,
     seconds: float | None = None,
@@ -73,16 +70,14 @@ async def push(
     """Sends what is pending of a table until nothing more can be sent now.
 
     owner: a name for this worker that no other one ever has. days: only records of these days, both included.
-    calls_left: engine calls that may still be made as the ledger counts them, None without a limit; asked again each
-    time that calls were counted there, since other pushes draw on the same budget.
     progress: told now and then how many records are done or refused. stop: set it to end early. seconds: after these
     no further request is sent, and the push ends without `stopped`. parent_keys: of this process, if it has any.
-    An unreachable, refusing or throttling Campaign ends the push with `stopped`, too, and does not raise; a ledger that
-    fails does (LedgerError).
+    An unreachable, refusing or throttling Campaign ends the push with `stopped`, too, and so does a spent budget of
+    engine calls; a ledger that fails raises (LedgerError).
     """
     holding = Holding(ledger, target.table, owner, lease_seconds, days, target.opt_outs)
     keys = ParentKeys() if parent_keys is None else parent_keys
-    return await _Push(holding, client, target, concurrency, calls_left, progress, keys).run(stop, seconds)
+    return await _Push(holding, client, target, concurrency, progress, keys).run(stop, seconds)
 
 
 class _Stopped(Exception):
@@ -96,20 +91,19 @@ class _Push:
         client: CampaignClient,
         target: Target,
         concurrency: int,
-        calls_left: CallsLeft,
         progress: Callable[[int], None] | None,
         parent_keys: ParentKeys,
     ) -> None:
         self._parent_keys = parent_keys
         self._holding, self._client, self._target = holding, client, target
-        self._calls_left, self._progress = calls_left, progress
-        self._allowed: int | None = None  # calls that this push may make in all
+        self._progress = progress
         self._concurrency = max(1, concurrency)
         self._result = PushResult()
         self._limiter = Limiter(self._concurrency)
         self._gate = Gate(self._limiter)
         self._latencies = Latencies()
         self._leaving = 0  # requests let go by the guard and not yet answered
+        self._peak = 0  # the most of these
         self._queue: asyncio.Queue[Claimed | None] = asyncio.Queue()
         self._low = 0  # the queue is to be filled up when it is down to that
         self._runs_low = asyncio.Event()
@@ -152,7 +146,7 @@ class _Push:
         result.calls = self._holding.stored_calls
         result.seconds = time.monotonic() - started
         result.latency_p50, result.latency_p95 = self._latencies.quantile(0.5), self._latencies.quantile(0.95)
-        result.peak, result.put_off = self._gate.peak, len(self._put_off)
+        result.peak, result.put_off = self._peak, len(self._put_off)
         return result
 
     async def _prepare(self) -> None:
@@ -182,8 +176,9 @@ class _Push:
         await asyncio.wait([feeder])  # never cancelled: a claim that is under way would be forgotten
         for _ in workers:
             self._queue.put_nowait(None)
-        grace = GRACE if self._result.stopped else LAST_ANSWERS
-        await asyncio.wait(workers, timeout=grace if self._holding.open else 0)
+        give_up_at = time.monotonic() + (GRACE if self._result.stopped else LAST_ANSWERS)
+        while self._leaving and time.monotonic() < give_up_at:  # the others wait for their turn to send, in vain
+            await asyncio.wait(workers, timeout=0.05)
         for task in [*workers, *helpers]:
             task.cancel()
         await asyncio.gather(feeder, *workers, *helpers, return_exceptions=True)
@@ -216,8 +211,6 @@ class _Push:
         await asyncio.Event().wait()
 
     def _tell(self) -> None:
-        left = self._calls_left()
-        self._allowed = None if left is None else self._holding.stored_calls.total() + left
         if self._progress:
             self._progress(self._result.done + self._result.refused)
 
@@ -279,6 +272,9 @@ class _Push:
                     delivery = await deliver(record, records, self._guard, self._key_works, self._links)
             except _Stopped:
                 self._give_back(record, lost=lost)
+            except BudgetSpent as spent:
+                self._stop(str(spent))
+                self._give_back(record, lost=lost)
             except asyncio.CancelledError:
                 self._give_back(record, lost=lost)
                 raise
@@ -304,15 +300,13 @@ class _Push:
             return self._found_by_key
 
     def _guard(self) -> None:
-        """Right before each request: is the push still on, the record still ours, the budget still there?"""
-        if not self._stopping.is_set():
-            if not self._holding.leases_last():
-                self._stop("The ledger did not renew our leases in time.")
-            elif self._allowed is not None and self._holding.calls.total + self._leaving >= self._allowed:
-                self._stop("The day's budget of engine calls is spent (guardrails: engine_calls_per_day).")
+        """Right before each request: is the push still on, the record still ours?"""
+        if not self._stopping.is_set() and not self._holding.leases_last():
+            self._stop("The ledger did not renew our leases in time.")
         if self._stopping.is_set():
             raise _Stopped
         self._leaving += 1
+        self._peak = max(self._peak, self._leaving)
 
     def _observe(self, kind: str, status: int | None, seconds: float) -> None:
         self._leaving -= 1
@@ -389,7 +383,7 @@ class _Push:
                     self._works = await records.answers(self._guard)
                 except HttpError:
                     self._works = False
-                except _Stopped:
+                except (_Stopped, BudgetSpent):
                     return True
                 self._worked_at = time.monotonic()
             return self._works

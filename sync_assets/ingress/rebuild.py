@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from sync_assets.campaign.client import CallCounter, CampaignClient, CampaignRefused, decoded
+from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRefused, decoded
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.opt_out_polling import statements
 from sync_assets.config import TableConfig
@@ -50,12 +50,13 @@ Record = dict[str, Any]
 
 
 class CallsSpent(SyncAssetsError):
-    """The day's engine calls do not suffice."""
+    """The engine calls of the day or the hour (`period`) do not suffice."""
 
-    def __init__(self) -> None:
+    def __init__(self, period: str) -> None:
+        again = "tomorrow" if period == "day" else "in an hour"
         super().__init__(
-            "The day's budget of engine calls is spent (guardrails: engine_calls_per_day).",
-            "Run `sync-assets rebuild` again tomorrow: it goes on where it was. Do not sync before it is done.",
+            f"The {period}'s budget of engine calls is spent (guardrails: engine_calls_per_{period}).",
+            f"Run `sync-assets rebuild` again {again}: it goes on where it was. Do not sync before it is done.",
         )
 
 
@@ -220,20 +221,11 @@ class _Comparison:
             await asyncio.gather(asking, return_exceptions=True)
 
     async def _ask(self, config: TableConfig, link: str) -> tuple[datetime, Record]:
-        left = await asyncio.to_thread(lambda: self.runtime.calls_left)
-        made = 0
-
-        def observe(kind: str, status: int | None, seconds: float) -> None:
-            nonlocal made
-            made += CallCounter.is_call(status)
-
-        def guard() -> None:
-            if left is not None and made >= left:
-                raise CallsSpent
-
         asked_at = datetime.now(UTC)
         try:
-            answer = await self.campaign.call("read", link, guard=guard, observer=observe)
+            answer = await self.campaign.call("read", link)
+        except BudgetSpent as spent:
+            raise CallsSpent(spent.period) from None
         finally:
             await asyncio.to_thread(_count_calls, self.runtime, self.campaign, config.table)
         return asked_at, decoded(answer, dict[str, Any], config.resource)

@@ -80,6 +80,10 @@ def release_dead(ledger: Ledger) -> int:
         if is_dead(owner):
             ledger.release_feed(table, owner)
             released += 1
+    for worker in ledger.workers():
+        if is_dead(worker.owner):
+            ledger.release_slots(worker.owner)
+            released += 1
     return released
 
 

@@ -5,11 +5,13 @@ from types import TracebackType
 from typing import Self
 
 from sync_assets.ledger.acknowledged_links import AcknowledgedLinks
+from sync_assets.ledger.call_limits import CallLimits
 from sync_assets.ledger.captures import Captures
 from sync_assets.ledger.claims import Claims
 from sync_assets.ledger.database import Database
 from sync_assets.ledger.dialect import Dialect
 from sync_assets.ledger.holds import Holds
+from sync_assets.ledger.mapping_changes import MappingChanges
 from sync_assets.ledger.migrate import migrate
 from sync_assets.ledger.opt_out_files import OptOutFiles
 from sync_assets.ledger.opt_outs import OptOuts
@@ -17,6 +19,7 @@ from sync_assets.ledger.rebuilds import Rebuilds
 from sync_assets.ledger.replays import Replays
 from sync_assets.ledger.reports import Reports
 from sync_assets.ledger.room import Clock
+from sync_assets.ledger.systems import Systems
 from sync_assets.ledger.waiting import Waiting
 
 REWRITTEN_UP_TO = 128 * 1024 * 1024
@@ -29,7 +32,20 @@ def _utc_now() -> datetime:
 
 
 class Ledger(
-    Captures, Claims, Dialect, Holds, AcknowledgedLinks, OptOuts, OptOutFiles, Rebuilds, Replays, Reports, Waiting
+    AcknowledgedLinks,
+    CallLimits,
+    Captures,
+    Claims,
+    Dialect,
+    Holds,
+    MappingChanges,
+    OptOuts,
+    OptOutFiles,
+    Rebuilds,
+    Replays,
+    Reports,
+    Systems,
+    Waiting,
 ):
     """What every record should be in Campaign, what Campaign acknowledged, and where each feed stands.
 

@@ -291,3 +291,50 @@ dialect = sa.Table(
     sa.Column("found", sa.Text, nullable=False),
     sa.Column("found_at", sa.BigInteger, nullable=False),
 )
+
+# The two systems that the ledger's records belong to.
+system = sa.Table(
+    "sync_system",
+    metadata,
+    sa.Column("side", NAME, primary_key=True),  # d365 or campaign
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("identity", sa.Text),  # the organisation's id; NULL where only the URL tells systems apart
+    sa.Column("noted_at", sa.BigInteger, nullable=False),
+)
+
+# Processes that send to Campaign, and how many of the requests in flight each may have.
+worker = sa.Table(
+    "sync_worker",
+    metadata,
+    sa.Column("owner", NAME, primary_key=True),
+    sa.Column("wanted", sa.Integer, nullable=False),
+    sa.Column("slots", sa.Integer, nullable=False),
+    sa.Column("until", sa.BigInteger, nullable=False),
+)
+
+# Engine calls made or reserved, under a budget: of UTC days and of UTC hours, both counted since 1970.
+call_budget = sa.Table(
+    "sync_call_budget",
+    metadata,
+    sa.Column("period", NAME, primary_key=True),  # day or hour
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("calls", sa.BigInteger, nullable=False),
+)
+
+# When the next call may start, of those that no process has reserved.
+call_rate = sa.Table(
+    "sync_call_rate",
+    metadata,
+    sa.Column("name", NAME, primary_key=True),
+    sa.Column("next_at", sa.BigInteger, nullable=False),
+)
+
+# Mappings that tables were captured with, by fingerprint: see mapping_changes.py.
+mapping = sa.Table(
+    "sync_mapping",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("fingerprint", NAME, primary_key=True),
+    sa.Column("left_at", sa.BigInteger),  # when another one took its place; NULL: it is in use
+    sa.Column("returned", sa.SmallInteger, nullable=False),  # 1: it had been in use before, shortly
+)

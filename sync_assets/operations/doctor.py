@@ -12,7 +12,7 @@ import uuid
 from dataclasses import KW_ONLY, dataclass, replace
 
 from sync_assets import interruptible
-from sync_assets.campaign.client import CallCounter, CampaignClient
+from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
 from sync_assets.campaign.dialect import Verdict, redact
 from sync_assets.campaign.records import counted as counting
 from sync_assets.config import TableConfig
@@ -30,11 +30,13 @@ from sync_assets.operations.line import Line, failed
 from sync_assets.opt_out.names import active
 from sync_assets.runtime import Runtime
 from sync_assets.settings import SettingsError, System
+from sync_assets.systems import OtherSystems, check_organisation
 
 
 def examine(runtime: Runtime) -> list[Line]:
     """All answers. Never raises for what is wrong with the set-up: that is a line."""
     lines: list[Line] = []
+    runtime.any_ledger = True  # one of other systems is a line, too
     try:
         config = runtime.config
     except SyncAssetsError as error:
@@ -46,6 +48,8 @@ def examine(runtime: Runtime) -> list[Line]:
     ledger = _ledger(runtime)
     lines += ledger
     counted = ledger[0].outcome == "ok"
+    if counted and (foreign := _of_other_systems(runtime)):
+        return lines + foreign
     lines += _guardrails(runtime, counted=counted)
     lines += _alerts(runtime)
     if not any(line.outcome == "fail" and line.what == "environment" for line in lines):
@@ -71,6 +75,27 @@ def _ledger(runtime: Runtime) -> list[Line]:
         return failed("ledger", error)
     known = sum(c.pending + c.waiting + c.failed + c.held + c.synced for c in counts.values())
     return [Line("ok", "ledger", f"open, {known:,} records known")]
+
+
+def _of_other_systems(runtime: Runtime) -> list[Line]:
+    """By their addresses: then neither is asked anything."""
+    try:
+        runtime.check_addresses(runtime.ledger)
+    except OtherSystems as error:
+        return failed("systems of the ledger", error)
+    return []
+
+
+async def _organisation(runtime: Runtime, d365: DataverseClient) -> list[Line]:
+    """Is it the one of the ledger? A ledger that has none takes it with the first sync."""
+    known = (await asyncio.to_thread(runtime.ledger.systems)).get("d365")
+    try:
+        if known:
+            await asyncio.to_thread(check_organisation, runtime.ledger, d365.url, await d365.organization_id())
+    except OtherSystems as error:
+        return failed("systems of the ledger", error)
+    told = f"since {known.noted_at:%Y-%m-%d}" if known else "those of the first sync, which was not yet"
+    return [Line("ok", "systems of the ledger", told)]
 
 
 def _guardrails(runtime: Runtime, *, counted: bool) -> list[Line]:
@@ -138,6 +163,10 @@ async def _both(runtime: Runtime, *, counted: bool) -> list[Line]:
             lines += [*about.lines, *signed_in]
             if about.user is None or signed_in[0].outcome == "fail":
                 return lines
+            if counted:
+                lines += (belongs := await _organisation(runtime, d365))
+                if belongs[0].outcome == "fail":
+                    return lines
             asked = [
                 _Asked(runtime, config, d365, campaign, about.user, about.days, counted=counted)
                 for config in runtime.config.tables
@@ -241,7 +270,10 @@ async def _key(runtime: Runtime, config: TableConfig, campaign: CampaignClient) 
     held = runtime.ledger.one_acknowledged(config.table)
     calls = CallCounter()
     records = target.records(campaign, runtime.ledger.dialect(target.resource), counting(calls))
-    found = await records.find(held or str(uuid.uuid4()))
+    try:
+        found = await records.find(held or str(uuid.uuid4()))
+    except BudgetSpent as spent:
+        return Line("warn", what, f"not asked: {spent.cause}")
     cost = f"(asked with {calls.total} engine call{'s' if calls.total > 1 else ''})"
     runtime.ledger.count_calls({(config.table, kind): count for kind, count in calls.take().items()})
     if held and not isinstance(found, Verdict):

@@ -47,8 +47,9 @@ def plan(runtime: Runtime) -> Planned:
     runtime.settings.require("d365", "campaign")
     check_configuration(runtime.config, runtime.config.tables)
     with scratch_ledger(runtime.settings.ledger_url) as ledger:
+        runtime.check_addresses(ledger)
         paused = _end_maintenance(ledger)
-        planned = interruptible.run(_Plan(replace(runtime, _ledger=ledger), ledger).run())
+        planned = interruptible.run(_Plan(replace(runtime, _ledger=ledger, accept_mapping=True), ledger).run())
     planned.document["notes"] += paused
     return planned
 
@@ -169,7 +170,7 @@ class _Plan:
         limit = self.runtime.config.guardrails.engine_calls_per_day
         if limit is None:
             return None
-        used, left = self.runtime.calls_today, self.runtime.calls_left or 0
+        used, left = self.runtime.calls_today, self.runtime.calls_left_today or 0
         return {"engine_calls_per_day": limit, "used_today": used, "left_today": left, "fits_today": min(calls, left)}
 
     def _in_doubt(self) -> list[str]:

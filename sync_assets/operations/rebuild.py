@@ -62,7 +62,7 @@ def rehearse(runtime: Runtime, only: Sequence[str] = ()) -> dict[str, Any]:
         records, pages = interruptible.run(pages_of(runtime, config))
         tables[config.table] = {"resource": config.resource, "records": records, "engine_calls": {"read": pages}}
     reads = sum(one["engine_calls"]["read"] for one in tables.values())
-    return {"tables": tables, "engine_calls": {"read": reads}, "left_today": runtime.calls_left}
+    return {"tables": tables, "engine_calls": {"read": reads}, "left_today": runtime.calls_left_today}
 
 
 def _tables(runtime: Runtime, only: Sequence[str]) -> list[TableConfig]:

@@ -12,6 +12,7 @@ from sync_assets.ledger import Reject
 from sync_assets.ledger.model import WAITING_FOR
 from sync_assets.ledger.opt_out_files import FileState
 from sync_assets.runtime import Runtime
+from sync_assets.systems import OtherSystems
 
 CALL_KINDS = ("insert", "update", "delete", "read")
 
@@ -25,8 +26,14 @@ def unknown_tables(runtime: Runtime, names: Sequence[str]) -> SyncAssetsError | 
 
 
 def status(runtime: Runtime) -> dict[str, Any]:
-    """The document of `status --json` (contract.md section 1); engine calls are those of the current UTC day."""
+    """The document of `status --json` (contract.md section 1); engine calls are those of the current UTC day. Of any
+    ledger: that it belongs to other systems is a note."""
     today = datetime.now(UTC).date()
+    runtime.any_ledger = True
+    try:
+        runtime.check_addresses(runtime.ledger)
+    except OtherSystems as error:
+        runtime.notes.append(str(error))
     return document(runtime, runtime.ledger.engine_calls(today), runtime.ledger.opt_out_counts(today))
 
 

@@ -163,7 +163,7 @@ def add(
 
 def _runtime(environment: Mapping[str, str]) -> Runtime:
     """For the clients alone: the file that SYNC_ASSETS_CONFIG names may not be there yet."""
-    return Runtime({name: value for name, value in environment.items() if name != CONFIG})
+    return Runtime({name: value for name, value in environment.items() if name != CONFIG}, any_ledger=True)
 
 
 async def _look(d365: DataverseClient, campaign: CampaignClient) -> Landscape:

@@ -32,6 +32,7 @@ from sync_assets.operations.report import document, held_back, in_maintenance, u
 from sync_assets.opt_out.names import active
 from sync_assets.partitions import range_tags, split_days, table_tags, to_partitions, today
 from sync_assets.runtime import Runtime
+from sync_assets.systems import OtherSystems
 
 PATIENCE_SECONDS = 300.0
 """How long `sync` waits for records that are leased to others or to be tried again later."""
@@ -54,13 +55,13 @@ class Synced:
 
 
 def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInstance | None = None) -> Synced:
-    """Runs the flows of all mapped tables, or of `only`. Safe to kill and repeat at any moment. instance: Dagster's, if
-    not the one that DAGSTER_HOME names."""
+    """Runs the flows of all mapped tables, or of `only`. Safe to kill and repeat at any moment. Raises OtherSystems,
+    LedgerError before anything is sent. instance: Dagster's, if not the one that DAGSTER_HOME names."""
     if error := unknown_tables(runtime, only):
         raise error
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
     runtime.settings.require("d365", "campaign")
-    runtime.ledger  # noqa: B018  an unusable ledger is told before anything else
+    runtime.ledger  # noqa: B018  an unusable ledger, or one of other systems, is told before anything else
     troubled: Troubled = {}
     try:
         check_configuration(runtime.config, tables)
@@ -93,6 +94,9 @@ def _run_flows(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.Dag
         if _goes(runtime, config):
             with _noted(runtime, config, troubled):
                 _capture_and_push(runtime, config, instance)
+            for problem in runtime.problems:
+                if isinstance(problem, OtherSystems):
+                    raise problem  # as true of all other flows
     _push_the_rest(runtime, tables, instance, troubled)
     if active(runtime.config) and any(config.table == CONTACT and _goes(runtime, config) for config in tables):
         from sync_assets.operations.opt_outs import sync_opt_outs  # paramiko is slow to import  # noqa: PLC0415

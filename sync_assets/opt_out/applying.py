@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from sync_assets.campaign.client import BudgetSpent
 from sync_assets.campaign.dialect import Verdict, redact
 from sync_assets.campaign.opt_out_polling import opt_outs_of
 from sync_assets.d365.batch import RowUpdate, UpdateResult, update_rows
@@ -25,7 +26,7 @@ from sync_assets.ingress.delivery import Denied
 from sync_assets.ledger import opt_out_rules as rules
 from sync_assets.ledger import times
 from sync_assets.ledger.opt_out_rules import OptOut, OptOutState
-from sync_assets.opt_out.parties import BudgetSpent, Parties
+from sync_assets.opt_out.parties import Parties
 
 BATCH = 500
 REQUESTS = 16
@@ -159,7 +160,7 @@ class _Sending:
 
     def __init__(self, parties: Parties, done: Applied) -> None:
         self._parties, self._done, self._change = parties, done, _Change()
-        self._guard, self._free = parties.budget.guard, asyncio.Semaphore(REQUESTS)
+        self._free = asyncio.Semaphore(REQUESTS)
         self._denied: Denied | None = None
 
     async def send(self, due: Due, in_doubt: set[str]) -> _Change:
@@ -179,7 +180,7 @@ class _Sending:
             try:
                 said = await self._already(id_, rows) if ask else None
                 if said is None:
-                    said = await self._parties.records.update(id_, self._body(id_, rows), self._guard)
+                    said = await self._parties.records.update(id_, self._body(id_, rows))
                 self._note(id_, rows, said)
             except BudgetSpent as error:
                 self._change.rows += [row._replace(sent=int(ask)) for row in rows]
@@ -190,7 +191,7 @@ class _Sending:
 
     async def _already(self, id_: str, rows: list[OptOut]) -> Verdict | None:
         """Whether an earlier request arrived; None if it did not."""
-        found = await opt_outs_of(self._parties.records, id_, self._parties.attributes, self._guard)
+        found = await opt_outs_of(self._parties.records, id_, self._parties.attributes)
         if isinstance(found, Verdict):
             return found
         holds = all(found[row.attribute][0] == bool(row.value) for row in rows)

@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from sync_assets.campaign.client import BudgetSpent
 from sync_assets.campaign.dialect import Verdict, redact
 from sync_assets.campaign.opt_out_polling import opt_outs_of
 from sync_assets.d365.rows import RowNow, rows_now
@@ -23,7 +24,7 @@ from sync_assets.ledger import opt_out_rules as rules
 from sync_assets.ledger import times
 from sync_assets.ledger.opt_out_rules import OptOut, OptOutState
 from sync_assets.opt_out.decide import Decision, Side, decide
-from sync_assets.opt_out.parties import BudgetSpent, Parties
+from sync_assets.opt_out.parties import Parties
 
 BATCH = 500
 """Contacts that are decided together."""
@@ -115,9 +116,7 @@ class Deciding:
                 if self.problem:
                     return
                 try:
-                    found = await opt_outs_of(
-                        self.parties.records, id_, self.parties.attributes, self.parties.budget.guard
-                    )
+                    found = await opt_outs_of(self.parties.records, id_, self.parties.attributes)
                 except SignInRefused:
                     raise
                 except (BudgetSpent, HttpError) as error:  # no reason to keep back what needs no word of Campaign

@@ -36,42 +36,9 @@ class OptOutsBusy(SyncAssetsError):
     """Another worker has been at the opt-outs for longer than we were willing to wait."""
 
 
-class BudgetSpent(SyncAssetsError):
-    """The day's engine calls are used up; what is left stays due."""
-
-
-class Budget:
-    """Keeps engine calls back that are beyond the day's budget, those counted in that are still under way."""
-
-    def __init__(self, runtime: Runtime, campaign: CampaignClient) -> None:
-        self._runtime, self._campaign = runtime, campaign
-        self._leaving = 0
-        self._most: int | None = None
-        self.renew()
-
-    def renew(self) -> None:
-        """What is left as the ledger counts it now: others draw on it, too."""
-        left = self._runtime.calls_left
-        self._most = None if left is None else self._campaign.calls.total + left
-
-    def guard(self) -> None:
-        """Right before each request. Raises BudgetSpent."""
-        if self._most is not None and self._campaign.calls.total + self._leaving >= self._most:
-            raise BudgetSpent(
-                "The day's budget of engine calls is spent (guardrails: engine_calls_per_day).",
-                "Opt-outs that are still due go on tomorrow.",
-            )
-        self._leaving += 1
-
-    def observe(self, kind: str, status: int | None, seconds: float) -> None:
-        """At the end of each request; the client's counter has heard of it before."""
-        self._leaving -= 1
-
-
 @dataclass(frozen=True, slots=True)
 class Parties:
-    """What the flows of opt-outs need. `columns`: by attribute. `records`: the profiles, by our id, which are asked for
-    and written within the `budget`."""
+    """What the flows of opt-outs need. `columns`: by attribute. `records`: the profiles, by our id."""
 
     runtime: Runtime
     ledger: Ledger
@@ -80,7 +47,6 @@ class Parties:
     table: Table
     columns: dict[str, OptOutColumn]
     records: Records
-    budget: Budget
     direction: Direction
     owner: str = field(default_factory=worker_id)
 
@@ -95,7 +61,6 @@ class Parties:
             counted = {(CONTACT, kind): number for kind, number in calls.items()}
             await asyncio.to_thread(self.ledger.count_calls, counted)
             self.runtime.calls.update(calls)
-            await asyncio.to_thread(self.budget.renew)
 
     async def keep_lease(self, wait_seconds: float = 0.0) -> None:
         """Take the right to work at opt-outs, or hold it longer. Raises OptOutsBusy."""
@@ -123,7 +88,6 @@ async def ready(runtime: Runtime) -> AsyncIterator[Parties]:
             raise NotReady("opt-outs", findings)
         target = Target.of(contact)
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
-        budget = await asyncio.to_thread(Budget, runtime, campaign)
         yield Parties(
             runtime=runtime,
             ledger=ledger,
@@ -131,8 +95,7 @@ async def ready(runtime: Runtime) -> AsyncIterator[Parties]:
             campaign=campaign,
             table=table,
             columns={column.attribute: column for column in opt_out_columns(config, table)},
-            records=target.records(campaign, await asyncio.to_thread(ledger.dialect, target.resource), budget.observe),
-            budget=budget,
+            records=target.records(campaign, await asyncio.to_thread(ledger.dialect, target.resource)),
             direction=_direction(config),
         )
 

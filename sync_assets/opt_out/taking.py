@@ -106,7 +106,7 @@ def spool_profiles(runtime: Runtime, spool: Spool) -> Taken:
             attributes = layout(runtime.config).attributes
             key, since = runtime.config.table(CONTACT).key, runtime.ledger.last_noted(POLL)
             try:
-                pages = changed_profiles(campaign, key, attributes, since, calls_left=runtime.calls_left)
+                pages = changed_profiles(campaign, key, attributes, since)
                 async for frame in pages:
                     spool.put(GOOD, frame)
                     taken.rows += frame.height

@@ -299,6 +299,7 @@ class World:
         runtime = Wired(
             {**self.systems.sandbox.env, "SYNC_ASSETS_CONFIG": str(file), "SYNC_ASSETS_LEDGER_URL": self.url},
             _ledger=self.ledger,
+            accept_mapping=True,  # a story changes its mapping to and fro within a second
         )
         runtime.systems = self.systems
         configs = [config for config in runtime.config.in_link_order if config.table in tables]

@@ -1,7 +1,7 @@
 """What the tests of push work with: a ledger filled by hand, pushes against a sandbox, and a push in a process to kill.
 
-Run as a program it is that process: `python -m sync_assets_tests.ingress.pushing <ledger URL> <owner> <lease seconds>`,
-with the sandbox's environment.
+Run as a program it is that process: `python -m sync_assets_tests.ingress.pushing <ledger URL> <owner> <lease seconds>
+<guardrails as JSON>`, with the sandbox's environment.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ import pytest
 
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.sign_in import ims_tokens
+from sync_assets.config import Guardrails
 from sync_assets.http import ssl_context
+from sync_assets.ingress.call_limits import CallLimits
 from sync_assets.ingress.push import PushResult, Target, push
 from sync_assets.ledger import Counts, Ledger, Position, Reject
 from sync_assets_tests.sandbox_process import SandboxProcess
@@ -57,6 +59,16 @@ async def campaign_client(env: Mapping[str, str], **options: Any) -> AsyncIterat
         yield client
     finally:
         await client.aclose()
+
+
+@asynccontextmanager
+async def within(ledger: Ledger, guardrails: Guardrails) -> AsyncIterator[dict[str, Any]]:
+    """Options of a client that keeps to the limits of the guardrails."""
+    limits = CallLimits(lambda: ledger, guardrails)
+    try:
+        yield {"admission": limits.admitted, "connections": guardrails.concurrency}
+    finally:
+        await limits.close()
 
 
 def new_ids(count: int) -> list[str]:
@@ -117,9 +129,18 @@ class Bench:
         self.ledger.carry_out_deletes(table)
 
     async def push(
-        self, target: Target = PROFILE, *, client: Mapping[str, Any] | None = None, **options: Any
+        self,
+        target: Target = PROFILE,
+        *,
+        client: Mapping[str, Any] | None = None,
+        guardrails: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> PushResult:
-        async with campaign_client(self.sandbox.env, **(client or {})) as opened:
+        """guardrails: the limits that the client keeps to."""
+        async with (
+            within(self.ledger, Guardrails(**(guardrails or {}))) as limits,
+            campaign_client(self.sandbox.env, **limits, **(client or {})) as opened,
+        ):
             return await push(self.ledger, opened, target, owner=options.pop("owner", uuid.uuid4().hex), **options)
 
     def counts(self, table: str = "contact") -> Counts:
@@ -148,16 +169,21 @@ class Bench:
         self.ledger.close()
 
 
-def start_pusher(bench: Bench, owner: str, lease_seconds: float) -> subprocess.Popen[bytes]:
+def start_pusher(bench: Bench, owner: str, lease_seconds: float, **guardrails: Any) -> subprocess.Popen[bytes]:
     """A push of the bench's ledger in a process of its own."""
     command = [sys.executable, "-m", "sync_assets_tests.ingress.pushing", bench.ledger_url, owner, str(lease_seconds)]
+    command.append(json.dumps(guardrails))
     return subprocess.Popen(command, env=bench.sandbox.environment, stdout=subprocess.PIPE)
 
 
-async def _main(ledger_url: str, owner: str, lease_seconds: str) -> None:
+async def _main(ledger_url: str, owner: str, lease_seconds: str, guardrails: str) -> None:
+    limits = Guardrails.model_validate_json(guardrails)
     with Ledger.open(ledger_url) as ledger:
-        async with campaign_client(os.environ) as client:
-            result = await push(ledger, client, PROFILE, owner=owner, lease_seconds=float(lease_seconds))
+        async with within(ledger, limits) as options, campaign_client(os.environ, **options) as client:
+            many = limits.concurrency
+            result = await push(
+                ledger, client, PROFILE, owner=owner, lease_seconds=float(lease_seconds), concurrency=many
+            )
     print(result.done, result.stopped)
 
 

@@ -20,7 +20,7 @@ from sync_assets_tests.waiting import until
 async def test_the_budget_of_engine_calls_is_never_exceeded(bench: Bench):
     payloads = people(200)
     bench.capture(payloads)
-    result = await bench.push(calls_left=lambda: 120 - sum(bench.calls_today().values()))
+    result = await bench.push(guardrails={"engine_calls_per_day": 120})
     assert result.stopped is not None
     assert "engine_calls_per_day" in result.stopped
     assert sum(bench.admin.engine_calls().values()) == 120
@@ -33,14 +33,15 @@ async def test_calls_of_others_count_against_the_budget_while_the_push_goes_on(b
     bench.admin.latency("campaign", 100)
     others = {("contact", "update"): 1000}
     asyncio.get_running_loop().call_later(0.3, lambda: bench.ledger.count_calls(others))
-    result = await bench.push(calls_left=lambda: max(0, 500 - sum(bench.calls_today().values())), concurrency=4)
+    result = await bench.push(guardrails={"engine_calls_per_day": 500}, concurrency=4)
     assert "engine_calls_per_day" in (result.stopped or "")
     assert bench.counts().synced == result.inserted < 200
 
 
 async def test_without_any_budget_nothing_is_sent(bench: Bench):
     bench.capture(people(5))
-    assert (await bench.push(calls_left=lambda: 0)).stopped is not None
+    bench.ledger.count_calls({("contact", "update"): 10})
+    assert (await bench.push(guardrails={"engine_calls_per_day": 10})).stopped is not None
     assert bench.admin.journal("campaign") == []
 
 

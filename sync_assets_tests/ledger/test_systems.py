@@ -1,0 +1,22 @@
+"""The systems that a ledger belongs to: the first ones, until a person says that they moved."""
+
+from __future__ import annotations
+
+from sync_assets.ledger import Ledger
+
+
+def test_the_first_one_that_is_noted_stays(ledger: Ledger) -> None:
+    assert ledger.systems() == {}
+    assert ledger.note_system("d365", "https://a.example", "org-a").identity == "org-a"
+    assert ledger.note_system("d365", "https://b.example", "org-b").url == "https://a.example"
+    ledger.note_system("campaign", "https://c.example/acme", None)
+    assert [(s.side, s.url, s.identity) for s in sorted(ledger.systems().values())] == [
+        ("campaign", "https://c.example/acme", None),
+        ("d365", "https://a.example", "org-a"),
+    ]
+
+
+def test_one_that_moved_takes_its_place(ledger: Ledger) -> None:
+    ledger.note_system("d365", "https://a.example", "org-a")
+    ledger.replace_system("d365", "https://b.example", "org-b")
+    assert ledger.systems()["d365"][1:3] == ("https://b.example", "org-b")
