@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sync_assets.config import Config
     from sync_assets.d365.client import DataverseClient
     from sync_assets.http import CachedTokens
+    from sync_assets.ingress.existing_records import Keys
     from sync_assets.ledger import Ledger
     from sync_assets.opt_out.store import Store
 
@@ -93,6 +94,13 @@ class Runtime:
             if self._ledger is not None:
                 self._ledger.close()
             self._ledger = None
+
+    @cached_property
+    def listed_keys(self) -> Keys:
+        """PKeys of records that this process has listed: what links to them is compared without another list."""
+        from sync_assets.ingress.existing_records import Keys  # noqa: PLC0415
+
+        return Keys()
 
     # A process signs in once, however many tables it captures and sends.
 

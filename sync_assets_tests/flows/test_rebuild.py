@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ingress import rebuild as ingress
+from sync_assets.ingress import record_list
 from sync_assets.operations.backup import backup
 from sync_assets.operations.rebuild import Rebuilt, rebuild, rehearse
 from sync_assets_tests.conftest import SandboxFactory
@@ -156,7 +156,7 @@ def test_a_ledger_in_postgresql_is_rebuilt_likewise(program: Program, postgres: 
 def test_it_goes_on_where_the_day_s_engine_calls_were_spent(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     program.sync()
     lose(program)
-    monkeypatch.setattr(ingress, "PAGE", 10)
+    monkeypatch.setattr(record_list, "PAGE", 10)
     with closing(program.runtime()) as runtime:
         told = rehearse(runtime)["tables"]
     assert told == {"contact": {"resource": "profile", "records": 50, "engine_calls": {"read": 5}}}
