@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sync_assets.config import Config
     from sync_assets.d365.client import DataverseClient
     from sync_assets.http import CachedTokens
-    from sync_assets.ingress.existing_records import Keys
+    from sync_assets.ingress.record_comparison import Keys
     from sync_assets.ledger import Ledger
     from sync_assets.opt_out.store import Store
 
@@ -98,7 +98,7 @@ class Runtime:
     @cached_property
     def listed_keys(self) -> Keys:
         """PKeys of records that this process has listed: what links to them is compared without another list."""
-        from sync_assets.ingress.existing_records import Keys  # noqa: PLC0415
+        from sync_assets.ingress.record_comparison import Keys  # noqa: PLC0415
 
         return Keys()
 

@@ -12,9 +12,10 @@ from dataclasses import replace
 
 from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ingress.existing_records import Comparison, Keys, leased, may_sort
+from sync_assets.ingress.existing_records import leased
 from sync_assets.ingress.flows import capture_table
 from sync_assets.ingress.preflight import NotReady, campaign_findings
+from sync_assets.ingress.record_comparison import Comparison, Keys, may_sort
 from sync_assets.ingress.record_list import RecordList, pages_for
 from sync_assets.ingress.workers import release_dead
 from sync_assets.ledger import Rebuild

@@ -80,7 +80,9 @@ class Rebuilds(Feeds, TiedRecords):
         gone = sa.delete(schema.rebuild).where(_B.table_name == table)
         self._database.write(lambda connection: connection.execute(gone) and None)
 
-    def claim_found(self, table: str, ids: list[str], *, owner: str, lease_seconds: float) -> tuple[list[Claimed], int]:
+    def claim_found(
+        self, table: str, ids: list[str], *, owner: str, lease_seconds: float, remember: bool = True
+    ) -> tuple[list[Claimed], int]:
         """Take those of the records that Campaign was found to hold of which it is to be found out what it holds; and
         how many of the ids the ledger does not know.
 
@@ -90,11 +92,19 @@ class Rebuilds(Feeds, TiedRecords):
         is left alone, and so is one that waits for a parent which is out of scope: Campaign would be asked to delete
         it. update_payload is told also of a record that is to be sent as a whole: it was there before, so what is sent
         once only was sent.
+
+        remember: ids that the ledger does not know are noted; should they come into scope, they are not inserted
+        blindly (see `claim`).
         """
 
         def work(connection: Connection) -> tuple[list[Claimed], int]:
             now = self._now()
             known = self._bulk.find(connection, table, ids)
+            if remember and (unknown := [id_ for id_ in ids if id_ not in known]):
+                noted = self._upsert(schema.existing_record).values(
+                    [{"table_name": table, "id": id_} for id_ in unknown]
+                )
+                connection.execute(noted.on_conflict_do_nothing())
             asked_for = sa.or_(
                 sa.and_(_R.state == State.PENDING.value, _R.payload.is_not(None)),
                 _R.state.in_([State.WAITING.value, State.FAILED.value]),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ingress.existing_records import begun, may_sort
+from sync_assets.ingress.existing_records import begun
+from sync_assets.ingress.record_comparison import may_sort
 from sync_assets.ingress.record_list import RecordList, pages_for
 from sync_assets.operations.line import Line, failed
 from sync_assets.runtime import Runtime

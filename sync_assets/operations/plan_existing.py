@@ -10,7 +10,8 @@ import asyncio
 from dataclasses import dataclass, field
 
 from sync_assets.config import TableConfig
-from sync_assets.ingress.existing_records import EXISTING, LISTED, Existing, existing_records, needless, shown
+from sync_assets.ingress.existing_records import Existing, existing_records, needless, shown
+from sync_assets.ingress.record_comparison import EXISTING, LISTED
 from sync_assets.ingress.record_list import CallsSpent
 from sync_assets.runtime import Runtime
 

@@ -145,6 +145,24 @@ class TestWhereTheKeyIdentifiesNothing:
             assert [text for text in runtime.warnings if text.startswith("2 records of profile in Campaign carry")]
         assert len(admin.dump_campaign()) == N + 2
 
+    def test_a_row_that_comes_into_scope_later_finds_its_record(self, program: Program) -> None:
+        admin = program.sandbox.admin
+        load_by_adobes_tool(program)
+        admin.settings("campaign", profile_key=None, key_in_url=False)
+        published = {"profile": {"byOurId": {"attribute": "externalId", "parameter": "ourId_parameter"}}}
+        admin.settings("campaign", filters=published)
+        program.table |= {
+            "unique": False,
+            "address": "filter",
+            "filter": {"name": "byOurId", "parameter": "ourId_parameter"},
+            "filters": {"rules": [{"field": "statecode", "is": "eq", "value": 0}]},
+        }
+        inactive = admin.change("contact", 2, statecode=1)
+        assert program.sync().document["engine_calls"] == calls(read=1)
+        admin.change("contact", inactive, statecode=0, jobtitle="Back")
+        assert program.sync().document["engine_calls"] == calls(update=2, read=2)
+        program.assert_in_step()
+
 
 class TestWhereCampaignHoldsNoneOfOurs:
     def test_an_empty_campaign_is_asked_once_and_never_again(self, program: Program) -> None:
