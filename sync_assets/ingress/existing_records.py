@@ -122,6 +122,10 @@ async def _find_out(comparison: Comparison, seconds: float | None, most: int | N
     feed = await asyncio.to_thread(ledger.feed, config.table)
     state = await asyncio.to_thread(ledger.begin_listing, config.table, captured=bool(feed and feed.complete))
     if not state.captured:
+        comparison.runtime.notes.append(
+            f"{config.table}: Campaign holds records with ids of Dynamics 365 already. Nothing is sent until the first "
+            "read of the table is complete and they were compared with it."
+        )
         return Existing(known=False, calls=listing.calls)
     found = await comparison.run(state, first, seconds)
     return Existing(found is not None, found, listing.calls + comparison.learnt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,13 +12,15 @@ from typing import Any
 
 import pytest
 
+from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress import record_list
+from sync_assets.ingress.flows import push_table
 from sync_assets.operations.doctor import examine
 from sync_assets.operations.plan import plan
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.test_links import Chain
 from sync_assets_tests.flows.test_rebuild import lose
-from sync_assets_tests.program import Program, calls
+from sync_assets_tests.program import Program, calls, capture
 
 N = 50
 """Contacts of the sandbox that most tests have."""
@@ -269,3 +272,23 @@ def test_doctor_gives_the_numbers_beforehand(program: Program) -> None:
     program.sync()
     with closing(program.runtime()) as runtime:
         assert question not in {line.what for line in examine(runtime)}
+
+
+def test_nothing_is_sent_before_the_first_read_is_complete(program: Program) -> None:
+    """Rows that are not in the ledger yet could not be compared."""
+    load_by_adobes_tool(program)
+    admin = program.sandbox.admin
+    since = admin.last()
+    with closing(program.runtime()) as runtime:
+        admin.fault("d365", "forbidden", path="/contacts", skip=2, times=1)
+        with pytest.raises(SyncAssetsError):
+            capture(runtime, page_size=10)
+        assert runtime.ledger.counts()["contact"].pending == 20
+        for _ in range(2):
+            pushed = asyncio.run(push_table(runtime, runtime.config.tables[0]))
+            assert (pushed.result.done, pushed.result.stopped) == (0, None)
+        assert any("Nothing is sent until" in note for note in runtime.notes)
+    looked = [entry for entry in admin.journal("campaign", since) if entry["engine"]]
+    assert [entry["method"] for entry in looked] == ["GET"]
+    assert program.sync().document["engine_calls"] == calls(read=1)
+    program.assert_in_step()
