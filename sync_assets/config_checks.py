@@ -19,6 +19,8 @@ Path = tuple[Any, ...]
 Finding = tuple[Path, str, str]
 """Where, what is wrong, what to write instead."""
 
+REWRITTEN = ("name", "internalName")
+"""Attributes whose hyphens Campaign replaces (Adobe, Campaign v8, "REST API limitations")."""
 ALLOWS = "followemail"
 """The one column that Microsoft ships whose true means allow."""
 
@@ -96,6 +98,12 @@ def _plain_attributes(path: Path, table: dict[Any, Any]) -> Iterator[Finding]:
     key = table.get("key")
     if isinstance(key, str) and "." in key:
         yield (*path, "key"), f"`{key}` is a sub-field and cannot be the key", "name an attribute of the resource"
+    if key in REWRITTEN:
+        yield (
+            (*path, "key"),
+            f"`{key}` cannot be the key: Campaign writes it anew (`abc-def` becomes `abc_def`), so no id is found",
+            "name an attribute of its own for the Dynamics 365 id, as in `cusOrderId`",
+        )
     for n, link in enumerate(_list(table.get("links"))):
         to = _dict(link).get("to")
         if isinstance(to, str) and "." in to and _dict(link).get("style", "auto") != "join":

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sync_assets.config import Config
     from sync_assets.d365.client import DataverseClient
     from sync_assets.http import CachedTokens
+    from sync_assets.ingress.record_comparison import Keys
     from sync_assets.ledger import Ledger
     from sync_assets.opt_out.store import Store
 
@@ -140,6 +141,13 @@ class Runtime:
         if not self.any_ledger and not self._campaign_noted:
             self.ledger.note_system("campaign", url, None)
             self._campaign_noted = True
+
+    @cached_property
+    def listed_keys(self) -> Keys:
+        """PKeys of records that this process has listed: what links to them is compared without another list."""
+        from sync_assets.ingress.record_comparison import Keys  # noqa: PLC0415
+
+        return Keys()
 
     # A process signs in once, however many tables it captures and sends.
 

@@ -361,6 +361,13 @@ class TestValuesThatAreNotOffered:
             "f.yaml:5: `location.city` is a sub-field and cannot be the key; name an attribute of the resource"
         )
 
+    @pytest.mark.parametrize("name", ["name", "internalName"])
+    def test_a_key_that_campaign_writes_anew(self, name: str) -> None:
+        assert the_problem(HEAD.replace("externalId", name)) == (
+            f"f.yaml:5: `{name}` cannot be the key: Campaign writes it anew (`abc-def` becomes `abc_def`), so no id is "
+            "found; name an attribute of its own for the Dynamics 365 id, as in `cusOrderId`"
+        )
+
     @pytest.mark.parametrize(
         ("text", "line"),
         [("privacy_acknowledged: true\ntables: {contact: {}}\n", 2), (f"{HEAD}    links: {{a: b}}\n", 7)],

@@ -193,7 +193,9 @@ class CampaignClient:
         while link:
             page = decoded(await self.call("read", link), dict[str, Any], resource)
             content = page.get("content")
-            records = [record for record in content if isinstance(record, dict)] if isinstance(content, list) else []
+            if not isinstance(content, list):  # else what a gateway says would end the list
+                raise HttpError(f"Campaign answered for {resource} with something that is not a list.")
+            records = [record for record in content if isinstance(record, dict)]
             yield records
             following = page.get("next")
             href = str(following.get("href") or "") if isinstance(following, dict) else ""

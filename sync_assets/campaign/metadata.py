@@ -5,7 +5,7 @@ Here: plain values and nothing that fetches them (that is `client.py`). Source: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 AttributeType = Literal[
@@ -24,6 +24,7 @@ class Attribute:
     mandatory: bool = False
     values: tuple[str, ...] = ()  # of an enumeration, in the order of the stored values: the first is its empty value
     target: str | None = None  # of a link: the resource it points to
+    sortable: bool | None = field(default=None, compare=False)  # None: the metadata does not say
 
 
 @dataclass(frozen=True, slots=True)

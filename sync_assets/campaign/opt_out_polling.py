@@ -18,7 +18,7 @@ from sync_assets.campaign.dialect import Verdict
 from sync_assets.campaign.records import Records
 from sync_assets.campaign.times import moment
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http import Guard, Observer
+from sync_assets.http import Guard, HttpError, Observer
 from sync_assets.paging import LinkTrail
 
 MARGIN = timedelta(minutes=5)
@@ -71,7 +71,9 @@ async def changed_profiles(
             raise CallsSpent(spent.period) from None
         page = decoded(answer, dict[str, Any], "profile")
         content = page.get("content")
-        profiles = [item for item in content if isinstance(item, dict)] if isinstance(content, list) else []
+        if not isinstance(content, list):  # else what a gateway says would end the list
+            raise HttpError("Campaign answered for profile with something that is not a list.")
+        profiles = [item for item in content if isinstance(item, dict)]
         following = page.get("next")
         link = trail.follow(str(following.get("href") or "") if isinstance(following, dict) else "", len(profiles))
         if border is not None:

@@ -54,6 +54,7 @@ def _attributes(content: dict[str, Any], under: str = "") -> Iterator[Attribute]
             mandatory=told.get("mandatory") in (True, "true"),
             values=tuple(_values(told.get("values"))) if type_ == "enumeration" else (),
             target=_target(told) if type_ in {"link", "collection"} else None,
+            sortable=told["sortable"] in (True, "true") if "sortable" in told else None,
         )
         yield attribute
         if type_ == "group":

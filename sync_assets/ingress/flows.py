@@ -6,6 +6,7 @@ Both begin with the preflight of what they need, so that nothing is written whil
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.capture import Capture, CaptureResult
 from sync_assets.ingress.data_model import type_findings, types_in, types_of
+from sync_assets.ingress.existing_records import first_load
 from sync_assets.ingress.preflight import Finding, NotReady, Ready, campaign_findings, preflight
 from sync_assets.ingress.push import PushResult, Target, push
 from sync_assets.ingress.target import carried
@@ -108,6 +110,9 @@ async def push_table(
         if any(not finding.passed for finding in findings):
             raise NotReady(config.table, findings)
         await asyncio.to_thread(release_dead, ledger)
+        existing = await first_load(runtime, campaign, config, resource, seconds)
+        if not existing.known:
+            return Pushed(resource, findings, PushResult(calls=Counter(read=existing.calls), stopped=existing.stopped))
         result = await push(
             ledger,
             campaign,
@@ -120,4 +125,5 @@ async def push_table(
             parent_keys=runtime.parent_keys,
         )
         runtime.calls.update(result.calls)
+        result.calls["read"] += existing.calls
         return Pushed(resource, findings, result)

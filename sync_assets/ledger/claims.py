@@ -18,6 +18,11 @@ from sync_assets.ledger.ties import TiedRecords
 
 _R = schema.record.c
 _D = schema.pending_day.c
+_X = schema.existing_record.c
+_EXISTS = sa.and_(
+    _R.acked_hash.is_(None), sa.exists().where(_X.table_name == _R.table_name, _X.id == _R.id).correlate(schema.record)
+)
+"""Campaign was found to hold a record of that id, and nothing was acknowledged of it since."""
 _ANSWER = ", ".join(
     "acked_at = coalesce(?, acked_at)" if name == "acked_at" else f"{name} = ?" for name in rules.Verdict._fields[:-1]
 )
@@ -44,7 +49,8 @@ class Claims(Maintenance, TiedRecords, OptOutRows):
         """Take up to `limit` pending records for `lease_seconds`; no other claim gets them meanwhile.
 
         Oldest change first. days: only records of these days, both included; oldest day first. Each record
-        counts as uncertain from here on, until its outcome is settled: the worker may die after sending it.
+        counts as uncertain from here on, until its outcome is settled: the worker may die after sending it. One that
+        Campaign was found to hold before its row came into scope is uncertain at once.
         An owner is one worker, not to be used again by another one. opt_outs: attributes that go with a record when it
         is made. None is claimed of a table in maintenance.
         """
@@ -210,7 +216,7 @@ class Claims(Maintenance, TiedRecords, OptOutRows):
                 _R.desired_hash,
                 _R.acked_hash,
                 _R.attempts,
-                _R.uncertain,
+                sa.case((_EXISTS, 1), else_=_R.uncertain).label("uncertain"),
                 _R.resend,
                 _R.gate,
             )

@@ -1,4 +1,4 @@
-"""Rebuilds: what Campaign holds already is found out, after the ledger was lost or restored from an older one.
+"""Rebuilds: what Campaign holds already is found out, before a first load, or after the ledger was lost or restored.
 
 A rebuild reads all rows of Dynamics 365 again and asks for all of them to be sent, so that none counts as acknowledged
 by hearsay. Then Campaign's records are looked at page by page, and those that hold what they should are acknowledged
@@ -33,8 +33,7 @@ class Rebuilds(Feeds, TiedRecords):
             if (under_way := _stored(connection, table)) is not None:
                 return under_way
             new = Rebuild(table)
-            counts = {"records": 0, "equal": 0, "differing": 0, "unknown": 0}
-            connection.execute(sa.insert(schema.rebuild).values(table_name=table, captured=False, **counts))
+            _begin(connection, table, captured=False)
             version = sa.select(schema.feed.c.version).where(schema.feed.c.table_name == table).with_for_update()
             if (known := connection.execute(version).scalar()) is not None:
                 self._reset(connection, table, known, resend=True)
@@ -42,6 +41,32 @@ class Rebuilds(Feeds, TiedRecords):
             return new
 
         return self._database.write(work)
+
+    def begin_listing(self, table: str, *, captured: bool) -> Rebuild:
+        """Begin to list what Campaign holds before the first insert, or go on with what is under way; nothing of the
+        feed is read again. captured: all rows of Dynamics 365 are in the ledger."""
+
+        def work(connection: Connection) -> Rebuild:
+            under_way = _stored(connection, table)
+            if under_way is None:
+                _begin(connection, table, captured=captured)
+            elif captured and not under_way.captured:
+                moved = sa.update(schema.rebuild).where(_B.table_name == table).values(captured=True)
+                connection.execute(moved)
+            return _stored(connection, table) or Rebuild(table, captured)
+
+        return self._database.write(work)
+
+    def lease_listing(self, table: str, owner: str, seconds: float) -> bool:
+        """Take the right to list the table's records in Campaign, or keep it longer; False if another owner has it.
+
+        It only spares double calls: what is found out twice is settled once.
+        """
+        return self.lease_feed(_listed(table), owner, seconds)
+
+    def release_listing(self, table: str, owner: str) -> None:
+        """Give the right back; nothing happens if the owner has it no more."""
+        self.release_feed(_listed(table), owner)
 
     def put_rebuild(self, rebuild: Rebuild) -> None:
         """Store how far it has come."""
@@ -55,7 +80,9 @@ class Rebuilds(Feeds, TiedRecords):
         gone = sa.delete(schema.rebuild).where(_B.table_name == table)
         self._database.write(lambda connection: connection.execute(gone) and None)
 
-    def claim_found(self, table: str, ids: list[str], *, owner: str, lease_seconds: float) -> tuple[list[Claimed], int]:
+    def claim_found(
+        self, table: str, ids: list[str], *, owner: str, lease_seconds: float, remember: bool = True
+    ) -> tuple[list[Claimed], int]:
         """Take those of the records that Campaign was found to hold of which it is to be found out what it holds; and
         how many of the ids the ledger does not know.
 
@@ -65,11 +92,19 @@ class Rebuilds(Feeds, TiedRecords):
         is left alone, and so is one that waits for a parent which is out of scope: Campaign would be asked to delete
         it. update_payload is told also of a record that is to be sent as a whole: it was there before, so what is sent
         once only was sent.
+
+        remember: ids that the ledger does not know are noted; should they come into scope, they are not inserted
+        blindly (see `claim`).
         """
 
         def work(connection: Connection) -> tuple[list[Claimed], int]:
             now = self._now()
             known = self._bulk.find(connection, table, ids)
+            if remember and (unknown := [id_ for id_ in ids if id_ not in known]):
+                noted = self._upsert(schema.existing_record).values(
+                    [{"table_name": table, "id": id_} for id_ in unknown]
+                )
+                connection.execute(noted.on_conflict_do_nothing())
             asked_for = sa.or_(
                 sa.and_(_R.state == State.PENDING.value, _R.payload.is_not(None)),
                 _R.state.in_([State.WAITING.value, State.FAILED.value]),
@@ -96,6 +131,16 @@ class Rebuilds(Feeds, TiedRecords):
             return [claimed(row, links.get(row.seq, ()), ()) for row in rows], len(ids) - len(known)
 
         return self._database.write(work)
+
+
+def _listed(table: str) -> str:
+    """The lease's name beside that of the table's capture: no table of Dynamics 365 has a slash in its name."""
+    return f"campaign/{table}"
+
+
+def _begin(connection: Connection, table: str, *, captured: bool) -> None:
+    counts = {"records": 0, "equal": 0, "differing": 0, "unknown": 0}
+    connection.execute(sa.insert(schema.rebuild).values(table_name=table, captured=captured, **counts))
 
 
 def _stored(connection: Connection, table: str) -> Rebuild | None:

@@ -198,6 +198,15 @@ rebuild = sa.Table(
     sa.Column("unknown", sa.BigInteger, nullable=False),  # that carry an id which the ledger does not know
 )
 
+# Ids that a list of Campaign's records has shown and that the ledger did not know then. A record of one of them that is
+# made later is looked for before it is inserted: its row was out of scope when Campaign's records were listed.
+existing_record = sa.Table(
+    "sync_existing_record",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("id", NAME, primary_key=True),
+)
+
 capture_lease = sa.Table(
     "sync_capture_lease",
     metadata,

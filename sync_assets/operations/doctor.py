@@ -2,7 +2,7 @@
 
 Here: configuration, environment, ledger, guardrails, and each table's preflight; what is asked of the systems as such
 stands in the modules `doctor_*`. Asks at the same time what it can. Writes nothing to either system, and makes one
-engine call for each table, a read, which it tells of.
+engine call for each table, a read, and up to three more before its first load; it tells of them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from sync_assets.ingress.preflight import Finding, Ready, findings_of, preflight
 from sync_assets.ingress.target import Target
 from sync_assets.ledger import LedgerError
 from sync_assets.operations.doctor_dynamics import dynamics, position, privilege_lines
+from sync_assets.operations.doctor_existing import existing_lines
 from sync_assets.operations.doctor_setup import campaign_lines, setup_lines, sftp_lines
 from sync_assets.operations.doctor_volume import volume_lines
 from sync_assets.operations.line import Line, failed
@@ -253,6 +254,7 @@ class _Asked:
             lines.append(Line("ok", what, "published"))
         if self.counted:
             lines.append(await _key(self.runtime, self.config, self.campaign))
+            lines += await existing_lines(self.runtime, self.config, self.campaign, ready.resource)
         return lines
 
 

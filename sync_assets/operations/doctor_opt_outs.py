@@ -6,7 +6,9 @@ import asyncio
 from datetime import UTC, datetime
 
 from sync_assets.campaign.client import CampaignClient
+from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.workflow import workflow
+from sync_assets.config import Config
 from sync_assets.d365.client import DataverseClient
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.target import CONTACT
@@ -16,6 +18,11 @@ from sync_assets.opt_out.columns import opt_out_findings
 from sync_assets.opt_out.files import Look
 from sync_assets.runtime import Runtime
 from sync_assets.sftp import connect
+
+NO_TIME = (
+    "that a person opted in again in Campaign is not known to be later than Dynamics 365, so an opt-out on either side "
+    "stays until it is taken back on both"
+)
 
 
 async def opt_out_lines(runtime: Runtime, d365: DataverseClient, campaign: CampaignClient) -> list[Line]:
@@ -30,11 +37,22 @@ async def opt_out_lines(runtime: Runtime, d365: DataverseClient, campaign: Campa
         for finding in opt_out_findings(config, table, resource):
             outcome = "ok" if finding.passed else "fail"
             lines.append(Line(outcome, f"opt-outs: {finding.check.replace('_', ' ')}", finding.message))
+        lines += times_of_change(config, resource)
     except SyncAssetsError as error:
         lines += failed("opt-outs", error)
     if workflow_id := config.opt_out.export.workflow_id:
         lines += await _workflow(campaign, workflow_id)
     return lines
+
+
+def times_of_change(config: Config, resource: Resource) -> list[Line]:
+    """Name the mapped flags whose time of change Campaign does not keep."""
+    mapped = [mapping.to for mapping in config.opt_out.mappings.values()]
+    missing = [name for name in mapped if f"{name}LastModified" not in resource.attributes]
+    what = "opt-outs: times of change"
+    if not missing:
+        return [Line("ok", what, f"{resource.name} has one for each of {', '.join(mapped)}")]
+    return [Line("warn", what, f"{resource.name} has none for {', '.join(missing)}: {NO_TIME}")]
 
 
 def export_lines(runtime: Runtime) -> list[Line]:

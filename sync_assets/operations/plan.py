@@ -1,7 +1,8 @@
 """`plan`: what the next `sync` will do and cost, by doing it on a scratch ledger. Nothing is written anywhere.
 
-The capture is the real one, which only reads from Dynamics 365, and so are the rules of what is sent; the order of
-steps is that of sync.py. What Campaign will refuse is not foreseen.
+The capture is the real one, which only reads from Dynamics 365, and so are the list of what Campaign holds before a
+first load and the rules of what is sent; the order of steps is that of sync.py. What Campaign will refuse is not
+foreseen.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from sync_assets.ingress.target import Target
 from sync_assets.ingress.unknown_codes import unknown_codes_warning
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.scratch import scratch_ledger
+from sync_assets.operations.plan_existing import ExistingPlanned
 from sync_assets.operations.report import CALL_KINDS, held_back, iso, waiting_for
 from sync_assets.opt_out.names import active, attributes
 from sync_assets.runtime import Runtime
@@ -73,6 +75,10 @@ class _Plan:
     rehearsals: dict[str, Rehearsal] = field(default_factory=dict[str, Rehearsal])
     troubled: dict[str, SyncAssetsError] = field(default_factory=dict[str, SyncAssetsError])
     unknown_codes: dict[str, str] = field(default_factory=dict[str, str])
+    existing: ExistingPlanned = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.existing = ExistingPlanned(self.runtime)
 
     async def run(self) -> Planned:
         tables = self.runtime.config.in_link_order
@@ -98,6 +104,7 @@ class _Plan:
             await self._push(config, today=True)
 
     async def _push(self, config: TableConfig, *, today: bool = False) -> int:
+        self.rehearsals[config.table].calls["read"] += await self.existing.find_out(config)
         day = datetime.now(UTC).date()
         progress = partial(self.runtime.progress, f"planning {config.table}")
         return await self.rehearsals[config.table].push(self.ledger, (day, date.max) if today else None, progress)
@@ -131,6 +138,7 @@ class _Plan:
                 *self.unknown_codes.values(),
                 *held_back({"tables": tables}),
                 *self._in_doubt(),
+                *self.existing.notes,
                 *self._opt_outs(),
             ],
         }

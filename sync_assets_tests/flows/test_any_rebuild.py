@@ -13,7 +13,7 @@ from random import Random
 import pytest
 import yaml
 
-from sync_assets.ingress import rebuild
+from sync_assets.ingress import record_list
 from sync_assets.ingress.rebuild import new_keys, rebuild_table
 from sync_assets.ledger import Ledger
 from sync_assets.operations.backup import backup
@@ -100,7 +100,7 @@ class Rebuilding(Story):
 def test_after_any_rebuild_one_sync_puts_both_systems_in_step(
     systems: Systems, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rebuild, "PAGE", 3)
+    monkeypatch.setattr(record_list, "PAGE", 3)
     monkeypatch.setattr("sync_assets_tests.flows.test_any_sequence.note", lambda text: None)
     told: Counter[str] = Counter()
     for seed in range(STORIES):

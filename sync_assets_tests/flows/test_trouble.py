@@ -101,7 +101,7 @@ def test_doctor_notices_that_the_key_identifies_nothing_and_counts_its_question(
     [failed] = [line for line in document["checks"] if line["outcome"] == "fail"]
     assert "Make externalId an identification key of profile" in failed["message"]
     assert program.sandbox.admin.engine_calls() == calls(read=1)
-    assert program.json("status")[1]["engine_calls"] == calls(insert=50, read=1)
+    assert program.json("status")[1]["engine_calls"] == calls(insert=50, read=2)
 
 
 def test_what_both_systems_lack_is_told_at_once(program: Program) -> None:

@@ -81,6 +81,52 @@ def test_ids_that_the_ledger_does_not_know_are_counted_and_left_alone(ledger: Le
     assert ledger.claim_found("order", [guid("anna")], owner="rebuild", lease_seconds=60) == ([], 1)
 
 
+def test_one_that_campaign_was_found_to_hold_is_not_inserted_blindly_when_its_row_comes_into_scope(
+    ledger: Ledger,
+) -> None:
+    ledger.claim_found("contact", [guid("anna")], owner="rebuild", lease_seconds=60)
+    ledger.claim_found("contact", [guid("bert")], owner="rebuild", lease_seconds=60, remember=False)
+    ledger.claim_found("order", [guid("carl")], owner="rebuild", lease_seconds=60)
+    capture(ledger, row("anna"), row("bert"), row("carl"))
+    sent = {one.id: (one.operation, one.uncertain) for one in claim(ledger)}
+    assert sent == {
+        guid("anna"): ("insert", True),
+        guid("bert"): ("insert", False),
+        guid("carl"): ("insert", False),
+    }
+
+
+def test_once_it_was_acknowledged_it_is_a_record_like_any_other(ledger: Ledger) -> None:
+    ledger.claim_found("contact", [guid("anna")], owner="rebuild", lease_seconds=60)
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, row("anna", "b"))
+    assert not claim_one(ledger).uncertain
+
+
+def test_a_list_before_a_first_load_goes_on_once_all_rows_were_captured(ledger: Ledger) -> None:
+    assert ledger.begin_listing("contact", captured=False) == Rebuild("contact")
+    assert ledger.begin_listing("contact", captured=True) == Rebuild("contact", captured=True)
+    ledger.put_rebuild(Rebuild("contact", True, "https://campaign/page2", 500))
+    assert ledger.begin_listing("contact", captured=False) == ledger.rebuild("contact")
+    assert ledger.begin_rebuild("contact") == Rebuild("contact", True, "https://campaign/page2", 500)
+
+
+def test_one_worker_lists_the_records_of_a_table_beside_another_one_that_captures_it(
+    ledger: Ledger, clock: Clock
+) -> None:
+    assert ledger.lease_feed("contact", "capture", 60)
+    assert ledger.lease_listing("contact", "one", 60)
+    assert ledger.lease_listing("contact", "one", 60)
+    assert not ledger.lease_listing("contact", "two", 60)
+    ledger.release_listing("contact", "two")
+    assert not ledger.lease_listing("contact", "two", 60)
+    clock.advance(61)
+    assert ledger.lease_listing("contact", "two", 60)
+    ledger.release_listing("contact", "two")
+    assert ledger.lease_listing("contact", "one", 60)
+
+
 def test_what_another_worker_is_sending_is_left_to_it_until_its_lease_is_over(ledger: Ledger, clock: Clock) -> None:
     capture(ledger, row("anna"))
     claim_one(ledger, "push", seconds=30)

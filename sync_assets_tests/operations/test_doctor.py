@@ -106,14 +106,16 @@ def test_a_good_set_up_is_told_question_by_question(program: Program, ask: Ask) 
     assert told["contact: privileges to read"][1] == "prvReadContact, for the whole organisation"
 
 
-def test_each_table_costs_the_one_engine_call_that_is_told(program: Program, ask: Ask) -> None:
+def test_each_table_costs_the_engine_calls_that_are_told(program: Program, ask: Ask) -> None:
     program.sandbox.admin.clear_journal()
     told = ask()
-    assert program.sandbox.admin.engine_calls() == calls(read=2)
+    assert program.sandbox.admin.engine_calls() == calls(read=4)
     for question in ("contact: records are found by externalId", "new_order: records are found by cusOrderId"):
         assert told[question][1].endswith("(asked with 1 engine call)")
+    for table in ("contact", "new_order"):
+        assert told[f"{table}: records in Campaign before the first load"][1].endswith("(asked with 1 engine call)")
     with closing(program.runtime()) as runtime:
-        assert runtime.calls_today == 2
+        assert runtime.calls_today == 4
 
 
 def test_slow_systems_are_asked_at_the_same_time(program: Program, ask: Ask) -> None:
@@ -242,6 +244,16 @@ def test_the_filter_that_finds_records_must_be_published(program: Program, ask: 
     told = ask()
     assert told["contact: filter byOurId"] == ("ok", "published")
     assert told["contact: records are found by externalId"][0] == "ok"
+
+
+def test_an_opt_out_whose_time_of_change_campaign_does_not_keep_is_named(program: Program, ask: Ask) -> None:
+    switch_on(program, "bidirectional")
+    question = "opt-outs: times of change"
+    assert ask()[question][0] == "ok"
+    program.opt_out["mappings"] = {"donotemail": "blackListEmail", "donotphone": "blackListPushnotification"}
+    outcome, message = ask()[question]
+    assert outcome == "warn"
+    assert message.startswith("profile has none for blackListPushnotification: that a person opted in again")
 
 
 def test_a_workflow_that_is_not_there_is_a_failure(program: Program, ask: Ask) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sync_assets.campaign.metadata import Resource
-from sync_assets.ingress.rebuild import Keys, found_to_hold
+from sync_assets.ingress.record_comparison import Keys, found_to_hold
 from sync_assets.ledger import Claimed, LinkTo
 from sync_assets.ledger.model import OTHER
 from sync_assets_tests.ingress.sample import attributes
@@ -67,14 +67,19 @@ def by_key(id_: str | None) -> LinkTo:
 def test_a_record_is_acknowledged_if_it_holds_what_would_be_sent(
     record: Claimed, held: dict[str, Any], hash_: bytes, links: tuple[str | None, ...]
 ) -> None:
-    outcome = found_to_hold(record, held, ORDER, PKEYS.get)
+    outcome = found_to_hold(record, held, ORDER, lambda link, pkey: PKEYS.get(pkey))
     assert (outcome.result, outcome.hash) == ("done", hash_)
     assert tuple(link.id for link in outcome.links) == links
 
 
 def test_pkeys_are_known_as_long_as_they_are_needed() -> None:
     keys = Keys()
-    keys.add([("@a", "1"), ("@b", "2")])
-    keys.add([("@b", "3")])
-    assert [keys.id_of(pkey) for pkey in ("@a", "@b", "@c")] == ["1", "3", None]
+    keys.add("profile", [("1", {"PKey": "@a"}), ("2", {"PKey": "@b"})])
+    keys.add("profile", [("3", {"PKey": "@b"})])
+    keys.add("cusOrder", [("1", {"PKey": "@a"}), ("1", {"PKey": "@b"}), ("1", {"PKey": "@b"})])
+    assert [keys.id_of("profile", pkey) for pkey in ("@a", "@b", "@c")] == ["1", "3", None]
+    assert (keys.repeated("profile"), keys.repeated("cusOrder")) == (0, 1)
+    keys.complete.add("profile")
+    keys.forget("profile")
+    assert (keys.id_of("profile", "@a"), keys.id_of("cusOrder", "@a"), keys.complete) == (None, "1", set())
     keys.close()

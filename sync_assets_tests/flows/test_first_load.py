@@ -1,0 +1,294 @@
+"""A first load begins with a look: what Campaign holds already is known by reads, and no record is made twice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress import record_list
+from sync_assets.ingress.flows import push_table
+from sync_assets.operations.doctor import examine
+from sync_assets.operations.plan import plan
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.flows.test_links import Chain
+from sync_assets_tests.flows.test_rebuild import lose
+from sync_assets_tests.program import Program, calls, capture
+
+N = 50
+"""Contacts of the sandbox that most tests have."""
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten records a page instead of five hundred."""
+    monkeypatch.setattr(record_list, "PAGE", 10)
+
+
+@pytest.fixture
+def chain(sandbox_factory: SandboxFactory, tmp_path: Path) -> Iterator[Callable[..., Chain]]:
+    made: list[Chain] = []
+
+    def make(*options: Any) -> Chain:
+        made.append(Chain(sandbox_factory, tmp_path, *options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.sandbox.stop()
+
+
+def load_by_adobes_tool(program: Program) -> None:
+    """Every contact has its profile, made by another program; the ledger knows of none."""
+    assert program.sync().status == 0
+    lose(program)
+
+
+def planned(program: Program) -> dict[str, Any]:
+    with closing(program.runtime()) as runtime:
+        told = plan(runtime)
+    assert told.problems == []
+    return told.document
+
+
+def of_contact(document: dict[str, Any]) -> tuple[int, int, int]:
+    contact = document["tables"]["contact"]
+    return contact["insert"], contact["update"], contact["unchanged"]
+
+
+def reads(program: Program) -> int:
+    return program.sandbox.admin.engine_calls()["read"]
+
+
+class TestWhereCampaignHoldsOurRecordsAlready:
+    @pytest.mark.usefixtures("small_pages")
+    def test_the_plan_is_right_and_the_sync_sends_just_what_differs(self, program: Program) -> None:
+        load_by_adobes_tool(program)
+        admin = program.sandbox.admin
+        admin.change("contact", 7, jobtitle="Changed since")
+        admin.create("contact", {"lastname": "New"})
+
+        told = planned(program)
+        assert of_contact(told) == (1, 7, N - 7)
+        assert told["engine_calls"] == calls(insert=1, update=7, read=5)
+        done = program.sync()
+        assert (done.status, done.document["engine_calls"]) == (0, told["engine_calls"])
+        program.assert_in_step()
+        assert program.sync().document["engine_calls"] == calls()
+
+    def test_what_was_found_is_told(self, program: Program) -> None:
+        load_by_adobes_tool(program)
+        program.sandbox.admin.add_profiles({"lastName": "Eve", "externalId": str(uuid.uuid4())})
+        with closing(program.runtime()) as runtime:
+            program.sync(runtime)
+            [note] = [note for note in runtime.notes if "stood in Campaign" in note]
+        assert note == (
+            "contact: 51 records of profile stood in Campaign before the first load. 50 hold what they should, 0 are "
+            "to be updated; 1 carry an id that is not in scope and stay as they are."
+        )
+
+    def test_records_that_are_not_in_scope_stay_as_they_are(self, program: Program) -> None:
+        load_by_adobes_tool(program)
+        program.table["apply_deletes"] = True
+        admin = program.sandbox.admin
+        [pkey] = admin.add_profiles({"lastName": "Eve", "externalId": str(uuid.uuid4())})
+        [before] = [one for one in admin.dump_campaign() if one["PKey"] == pkey]
+        assert program.sync().document["engine_calls"] == calls(read=1)
+        assert [one for one in admin.dump_campaign() if one["PKey"] == pkey] == [before]
+
+    @pytest.mark.parametrize("cardinality", ["one", "zero_or_one"])
+    def test_linked_tables_cost_one_list_each(self, chain: Callable[..., Chain], cardinality: str) -> None:
+        here = chain("key", cardinality)
+        rows = [here.make() for _ in range(4)]
+        assert here.sync()[0] == 0
+        lose(here.program)
+        here.admin.change("new_order", [rows[0][1]], new_contactid=rows[1][0])
+        here.admin.change("new_orderline", [rows[2][2]], new_name="Changed")
+
+        told = planned(here.program)
+        assert told["engine_calls"] == calls(update=2, read=3)
+        assert here.sync() == (0, calls(update=2, read=3))
+        assert here.sync() == (0, calls())
+
+
+class TestWhereTheKeyIdentifiesNothing:
+    def test_no_record_is_made_a_second_time(self, program: Program) -> None:
+        admin = program.sandbox.admin
+        load_by_adobes_tool(program)
+        admin.settings("campaign", profile_key=None, key_in_url=False)
+        published = {"profile": {"byOurId": {"attribute": "externalId", "parameter": "ourId_parameter"}}}
+        admin.settings("campaign", filters=published)
+        program.table |= {
+            "unique": False,
+            "address": "filter",
+            "filter": {"name": "byOurId", "parameter": "ourId_parameter"},
+        }
+        admin.change("contact", 3, jobtitle="Changed since")
+        assert of_contact(planned(program)) == (0, 3, N - 3)
+        done = program.sync()
+        assert (done.status, done.document["engine_calls"]) == (0, calls(update=3, read=4))
+        program.assert_in_step()
+
+    def test_records_that_stand_there_twice_are_told_and_do_not_become_three(self, program: Program) -> None:
+        admin = program.sandbox.admin
+        load_by_adobes_tool(program)
+        admin.settings("campaign", profile_key=None, key_in_url=False)
+        program.table |= {"unique": False}
+        twice = [one["externalId"] for one in admin.dump_campaign()[:2]]
+        admin.add_profiles(*({"lastName": "Again", "externalId": id_} for id_ in twice))
+        with closing(program.runtime()) as runtime:
+            program.sync(runtime)
+            assert [text for text in runtime.warnings if text.startswith("2 records of profile in Campaign carry")]
+        assert len(admin.dump_campaign()) == N + 2
+
+    def test_a_row_that_comes_into_scope_later_finds_its_record(self, program: Program) -> None:
+        admin = program.sandbox.admin
+        load_by_adobes_tool(program)
+        admin.settings("campaign", profile_key=None, key_in_url=False)
+        published = {"profile": {"byOurId": {"attribute": "externalId", "parameter": "ourId_parameter"}}}
+        admin.settings("campaign", filters=published)
+        program.table |= {
+            "unique": False,
+            "address": "filter",
+            "filter": {"name": "byOurId", "parameter": "ourId_parameter"},
+            "filters": {"rules": [{"field": "statecode", "is": "eq", "value": 0}]},
+        }
+        inactive = admin.change("contact", 2, statecode=1)
+        assert program.sync().document["engine_calls"] == calls(read=1)
+        admin.change("contact", inactive, statecode=0, jobtitle="Back")
+        assert program.sync().document["engine_calls"] == calls(update=2, read=2)
+        program.assert_in_step()
+
+
+class TestWhereCampaignHoldsNoneOfOurs:
+    def test_an_empty_campaign_is_asked_once_and_never_again(self, program: Program) -> None:
+        assert program.sync().document["engine_calls"] == calls(insert=N, read=1)
+        program.sandbox.admin.create("contact", {"lastname": "New"})
+        assert program.sync().document["engine_calls"] == calls(insert=1)
+
+    @pytest.mark.usefixtures("small_pages")
+    def test_many_records_of_others_are_not_listed(self, program: Program) -> None:
+        program.sandbox.admin.add_profiles(*({"lastName": f"N{n}"} for n in range(100)))
+        told = planned(program)
+        assert told["engine_calls"] == calls(insert=N, read=2)
+        assert program.sync().document["engine_calls"] == calls(insert=N, read=2)
+
+    @pytest.mark.usefixtures("small_pages")
+    def test_many_records_of_others_beside_ours_are_not_listed(self, program: Program) -> None:
+        load_by_adobes_tool(program)
+        program.sandbox.admin.add_profiles(*({"lastName": f"N{n}"} for n in range(100)))
+        # Five pages of ours, one without any, by which the list is known to be sorted
+        assert program.sync().document["engine_calls"] == calls(read=6)
+
+    @pytest.mark.usefixtures("small_pages")
+    def test_keys_of_another_kind_are_listed_since_ours_may_stand_among_them(self, program: Program) -> None:
+        program.sandbox.admin.add_profiles(*({"lastName": f"N{n}", "externalId": f"crm-{n}"} for n in range(100)))
+        done = program.sync()
+        assert done.document["engine_calls"]["insert"] == N
+        assert 10 <= done.document["engine_calls"]["read"] <= 12
+
+
+class TestWhateverHappensMeanwhile:
+    @pytest.mark.usefixtures("small_pages")
+    def test_the_list_goes_on_the_day_after_the_budget_was_spent(self, program: Program) -> None:
+        load_by_adobes_tool(program)
+        program.sandbox.admin.change("contact", 4, jobtitle="Changed since")
+        program.guardrails = {"engine_calls_per_day": 3}
+        done = program.sync()
+        assert done.status == 2
+        assert "engine_calls_per_day" in done.stopped[0]
+        assert done.document["engine_calls"] == calls(read=3)
+        program.guardrails = {}
+        done = program.sync()
+        assert (done.status, done.document["engine_calls"]) == (0, calls(update=4, read=2))
+
+    def test_killed_in_the_middle_and_again(self, tmp_path: Path, sandbox_factory: SandboxFactory) -> None:
+        sandbox = sandbox_factory(contacts=2600)
+        program, admin = Program(sandbox, tmp_path), sandbox.admin
+        load_by_adobes_tool(program)
+        admin.clear_journal()
+        admin.change("contact", 9, jobtitle="Changed since")
+        admin.latency("campaign", 1500)
+        pages: list[int] = []
+        for _ in range(2):
+            before = reads(program)
+            process = program.start("sync")
+            while reads(program) < before + 2 and process.poll() is None:
+                time.sleep(0.05)
+            time.sleep(0.7)
+            assert process.poll() is None, "the sync was too fast to be killed"
+            process.kill()
+            process.communicate()
+            pages.append(reads(program) - before)
+        admin.latency("campaign", 0)
+        status, document = program.json("sync")
+        assert (status, document["engine_calls"]["insert"], document["engine_calls"]["update"]) == (0, 0, 9)
+        assert document["engine_calls"]["read"] < 6, "it went on where it was"
+        program.assert_in_step()
+        assert program.json("sync")[1]["engine_calls"] == calls()
+
+    @pytest.mark.usefixtures("small_pages")
+    def test_a_campaign_that_sorts_nothing_is_listed_without_order(self, program: Program) -> None:
+        load_by_adobes_tool(program)
+        admin = program.sandbox.admin
+        admin.fault("campaign", "rst", path="Ext/profile", method="GET", times=1)
+        assert program.sync().document["engine_calls"] == calls(read=6)
+
+    def test_a_list_that_fails_stops_the_push_and_sends_nothing(self, program: Program) -> None:
+        load_by_adobes_tool(program)
+        admin = program.sandbox.admin
+        since = admin.last()
+        admin.fault("campaign", "rst", path="/profile", method="GET")
+        done = program.sync()
+        assert done.status == 2
+        assert done.stopped
+        assert not [entry for entry in admin.journal("campaign", since) if entry["engine"] == "insert"]
+        admin.clear_faults()
+        assert program.sync().document["engine_calls"] == calls(read=1)
+
+
+def test_doctor_gives_the_numbers_beforehand(program: Program) -> None:
+    question = "contact: records in Campaign before the first load"
+
+    def told() -> tuple[str, str]:
+        with closing(program.runtime()) as runtime:
+            [line] = [line for line in examine(runtime) if line.what == question]
+        return line.outcome, line.message
+
+    assert told() == ("ok", "no profile carries an id of Dynamics 365 (asked with 1 engine call)")
+    load_by_adobes_tool(program)
+    assert told() == (
+        "ok",
+        "Campaign holds 50 records of profile, some carry ids of Dynamics 365: the first load begins with 1 read and "
+        "sends only what differs (asked with 1 engine call)",
+    )
+    program.sync()
+    with closing(program.runtime()) as runtime:
+        assert question not in {line.what for line in examine(runtime)}
+
+
+def test_nothing_is_sent_before_the_first_read_is_complete(program: Program) -> None:
+    """Rows that are not in the ledger yet could not be compared."""
+    load_by_adobes_tool(program)
+    admin = program.sandbox.admin
+    since = admin.last()
+    with closing(program.runtime()) as runtime:
+        admin.fault("d365", "forbidden", path="/contacts", skip=2, times=1)
+        with pytest.raises(SyncAssetsError):
+            capture(runtime, page_size=10)
+        assert runtime.ledger.counts()["contact"].pending == 20
+        for _ in range(2):
+            pushed = asyncio.run(push_table(runtime, runtime.config.tables[0]))
+            assert (pushed.result.done, pushed.result.stopped) == (0, None)
+        assert any("Nothing is sent until" in note for note in runtime.notes)
+    looked = [entry for entry in admin.journal("campaign", since) if entry["engine"]]
+    assert [entry["method"] for entry in looked] == ["GET"]
+    assert program.sync().document["engine_calls"] == calls(read=1)
+    program.assert_in_step()
