@@ -216,6 +216,7 @@ class Capture:
             opt_outs=page.opt_outs,
             unread=page.unread,
             fingerprint=self.mapping.fingerprint,
+            filtered_out=page.left,
             **how,
         )
         result.pages += 1
