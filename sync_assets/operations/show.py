@@ -9,9 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sync_assets.operations.report import held_back, in_maintenance
-
-COLUMNS = ("pending", "waiting", "failed", "held", "synced")
+from sync_assets.operations.report import COLUMNS, held_back, in_maintenance, orphaned
 
 
 def _table(*columns: str, numbers: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
@@ -44,6 +42,8 @@ def show_status(document: dict[str, Any]) -> None:
             console.print(f"{name}: {number:,} wait for {what}", highlight=False)
     for line in (*in_maintenance(document, list(document["tables"])), *held_back(document)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for line in orphaned(document):
+        console.print(line, markup=False, highlight=False)
     calls = ", ".join(f"{count:,} {kind}" for kind, count in document["engine_calls"].items())
     console.print(f"engine calls: {calls}")
     for line in _opt_outs(document["opt_out"]):
@@ -70,7 +70,7 @@ def _opt_outs(told: dict[str, Any]) -> Iterator[str]:
         yield f"opt-out files: {told['files_waiting']:,} waiting, {told['files_refused']:,} of no use as a whole"
 
 
-PLANNED = ("insert", "update", "delete", "unchanged", "pending", "waiting", "failed", "held")
+PLANNED = ("insert", "update", "delete", "unchanged", "pending", "waiting", "failed", "held", "orphaned")
 
 
 def show_plan(document: dict[str, Any]) -> None:
@@ -127,6 +127,19 @@ def show_rejects(document: dict[str, Any]) -> None:
         console.print(table)
 
 
+def show_orphans(document: dict[str, Any]) -> None:
+    if not document["orphaned"]:
+        Console().print("No record is orphaned.")
+        return
+    console = Console()
+    for (name, reason), same in _by_reason(document["orphaned"]).items():
+        console.print(Text.assemble((f"{name}: ", "bold"), reason), highlight=False)
+        table = _table("  id", "since", whole=("  id", "since"))
+        for orphan in same:
+            table.add_row(f"  {orphan['id']}", orphan["since"])
+        console.print(table)
+
+
 def _by_reason(rejects: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """Records of a table that are refused for the same reason, under table and reason, in the order in which they came:
     a reason may be long, and thousands may share it."""
@@ -155,7 +168,7 @@ def show_replay(document: dict[str, Any]) -> None:
     Console(soft_wrap=True).print(f"{table} was captured again: {pending:,} records are pending. {goes}")
 
 
-REBUILT = ("records", "equal", "differing", "unknown", "pending", "waiting", "failed", "held", "synced")
+REBUILT = ("records", "equal", "differing", "unknown", *COLUMNS)
 
 
 def show_rebuild(document: dict[str, Any]) -> None:
