@@ -248,8 +248,12 @@ class TiedRecords(Room):
             self._bulk.for_seqs(connection, _REST, seqs, *values)
 
     def _read_to_their_end(self, connection: Connection) -> set[str]:
-        """Tables whose full read is complete: a row of theirs that is not known is not to come."""
-        complete = sa.select(schema.feed.c.table_name).where(schema.feed.c.complete)
+        """Tables whose full read is complete and that are not in maintenance: a row of theirs that is not known is not
+        to come."""
+        paused = sa.select(schema.maintenance.c.table_name)
+        complete = sa.select(schema.feed.c.table_name).where(
+            schema.feed.c.complete, schema.feed.c.table_name.not_in(paused)
+        )
         return set(connection.execute(complete).scalars())
 
     def _hung_on(self, connection: Connection, stands: Iterable[Stand]) -> set[Key]:

@@ -20,9 +20,11 @@ def test_a_first_load_costs_an_insert_each_and_afterwards_only_changes_cost(prog
         "waiting": 0,
         "failed": 0,
         "held": 0,
+        "orphaned": 0,
         "synced": N,
         "waiting_for": {},
         "deletes_held_back": 0,
+        "deletes_following": {},
         "maintenance_since": None,
         "feed": first.document["tables"]["contact"]["feed"],
     }

@@ -65,6 +65,16 @@ def test_a_parent_whose_table_was_never_read_is_waited_for(ledger: Ledger) -> No
     assert waits(ledger, "order", Gate.ABSENT)
 
 
+def test_a_parent_whose_table_is_in_maintenance_may_still_come(ledger: Ledger) -> None:
+    contacts_are_read(ledger)
+    ledger.begin_maintenance("contact")
+    order(ledger, "anna")
+    assert waits(ledger, "order", Gate.ABSENT)
+    ledger.end_maintenance("contact")
+    capture(ledger, complete=True)
+    assert orphaned(ledger, "order")
+
+
 def test_a_child_captured_after_the_parents_were_read_is_orphaned_at_once(ledger: Ledger) -> None:
     contacts_are_read(ledger, "anna")
     order(ledger, "bert")
