@@ -70,7 +70,7 @@ def _opt_outs(told: dict[str, Any]) -> Iterator[str]:
         yield f"opt-out files: {told['files_waiting']:,} waiting, {told['files_refused']:,} of no use as a whole"
 
 
-PLANNED = ("insert", "update", "delete", "unchanged", "pending", "waiting", "failed", "held", "orphaned")
+PLANNED = ("insert", "update", "delete", "unchanged", "pending", "waiting", "failed", "held")
 
 
 def show_plan(document: dict[str, Any]) -> None:
@@ -102,6 +102,8 @@ def _said_of_plan(document: dict[str, Any]) -> Iterator[str]:
     for name, one in document["tables"].items():
         for reason, number in one["waiting_for"].items():
             yield f"{name}: {number:,} wait for {reason}."
+        if one["orphaned"]:
+            yield f"{name}: {one['orphaned']:,} orphaned: a parent that they need is gone for good, or they name none."
     calls, budget = sum(document["engine_calls"].values()), document["budget"]
     if budget:
         left, per_day = calls - budget["fits_today"], budget["engine_calls_per_day"]
