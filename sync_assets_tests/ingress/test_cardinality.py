@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from sync_assets.campaign.metadata import Attribute, Resource
-from sync_assets.config import Link, TableConfig
+from sync_assets.config import TableConfig
 from sync_assets.ingress.cardinality import cardinality_warnings
 
 
@@ -29,9 +29,15 @@ def test_what_is_said_of_a_link(
         "cusContactLink": Attribute("cusContactLink", "link", mandatory=mandatory, target="profile"),
         "cusContactId": Attribute("cusContactId", "string"),
     }
-    link = Link(field="new_contactid", to=to, table="contact", style=style, cardinality=cardinality)
-    config = TableConfig(
-        table="new_order", resource="cusOrder", key="cusOrderId", fields={"new_name": "cusName"}, links=[link]
+    link = {"field": "new_contactid", "to": to, "table": "contact", "style": style, "cardinality": cardinality}
+    config = TableConfig.model_validate(
+        {
+            "table": "new_order",
+            "resource": "cusOrder",
+            "key": "cusOrderId",
+            "fields": {"new_name": "cusName"},
+            "links": [link],
+        }
     )
     found = cardinality_warnings(config, Resource("cusOrder", "profileAndServicesExt", attributes))
     assert len(found) == (said is not None)
