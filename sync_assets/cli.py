@@ -149,7 +149,7 @@ def plan(as_json: Json = False) -> None:
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Per table: pending, waiting, failed, held, synced; the change feed's position; engine calls today."""
+    """Per table: pending, waiting, failed, held, orphaned, synced; the change feed's position; engine calls today."""
     from sync_assets.operations.report import status as report  # noqa: PLC0415
     from sync_assets.operations.show import show_status  # noqa: PLC0415
 
@@ -226,14 +226,23 @@ def backup(file: Annotated[str, typer.Argument(help="A new file.")]) -> None:
 
 
 @app.command()
-def rejects(table: Table = None, as_json: Json = False) -> None:
+def rejects(
+    table: Table = None,
+    orphaned: Annotated[
+        bool, typer.Option("--orphaned", help="Those whose parent is gone for good, or that name none, instead.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """The records that Campaign or D365 refused: id, reason, since when, attempts."""
-    from sync_assets.operations.report import rejects as report  # noqa: PLC0415
-    from sync_assets.operations.show import show_rejects  # noqa: PLC0415
+    from sync_assets.operations import report  # noqa: PLC0415
+    from sync_assets.operations.show import show_orphans, show_rejects  # noqa: PLC0415
 
     runtime = _runtime()
     _known(runtime, table)
-    _print({"rejects": report(runtime, table)}, as_json, show_rejects)
+    if orphaned:
+        _print({"orphaned": report.orphans(runtime, table)}, as_json, show_orphans)
+        return
+    _print({"rejects": report.rejects(runtime, table)}, as_json, show_rejects)
 
 
 @app.command()
@@ -254,6 +263,8 @@ def retry(
 @app.command("approve-deletes")
 def approve_deletes(table: Annotated[str, typer.Argument(help="A mapped table.")]) -> None:
     """Let a mass deletion that the guard stopped go ahead: the next capture of the table, once."""
+    from sync_assets.ledger.errors import with_them  # noqa: PLC0415
+
     runtime = _runtime()
     _known(runtime, table)
     feed = runtime.ledger.feed(table)
@@ -263,7 +274,8 @@ def approve_deletes(table: Annotated[str, typer.Argument(help="A mapped table.")
         typer.echo(f"No deletion of {table} is held back, so there is nothing to approve.")
     else:
         runtime.ledger.approve_deletes(table)
-        typer.echo(f"The next capture of {table} lets its {feed.deletes:,} deletions go ahead.")
+        following = with_them(feed.following)
+        typer.echo(f"The next capture of {table} lets its {feed.deletes:,} deletions go ahead{following}.")
 
 
 @app.command("accept-systems")

@@ -285,6 +285,7 @@ def first_sync(story: Story) -> None:
     story.type("sync --table contact", 2)
     story.type("status --json")
     assert refused in story.type("rejects contact --json")
+    assert "No record is orphaned." in story.type("rejects contact --orphaned")
     story.admin.change("contact", [refused], emailaddress1="right@example.org")
     story.type(f"retry contact --id {refused}")
     story.type("sync --json")

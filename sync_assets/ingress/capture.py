@@ -53,7 +53,8 @@ class CaptureBusy(SyncAssetsError):
 class CaptureResult:
     """Counts of rows; `days`: rows by the UTC day on which D365 last modified them; `full_read`: not just a delta.
 
-    `held_back`: why deletions were not carried out, if the guard stopped them; all else was. `unknown_codes`: column ->
+    `held_back`: why deletions were not carried out, if the guard stopped them; all else was. `following`: by table,
+    records that are deleted with those of this one. `unknown_codes`: column ->
     option numbers that nobody has named.
     """
 
@@ -69,6 +70,7 @@ class CaptureResult:
     seconds: float = 0.0
     days: Counter[date] = field(default_factory=Counter[date])
     held_back: TooManyDeletes | None = None
+    following: Counter[str] = field(default_factory=Counter[str])
     unknown_codes: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict[str, set[int]](set))
 
     @property
@@ -220,6 +222,7 @@ class Capture:
             opt_outs=page.opt_outs,
             unread=page.unread,
             fingerprint=self.mapping.fingerprint,
+            filtered_out=page.left,
             **how,
         )
         result.pages += 1
@@ -285,6 +288,7 @@ class Capture:
 
     async def _let_go(self, result: CaptureResult) -> None:
         """Carries out the deletions that were found, unless they are too many: then they wait, and all else goes on."""
+        result.following.update(await asyncio.to_thread(self.ledger.following_deletes, self.table.name))
         try:
             result.deleted += await asyncio.to_thread(
                 self.ledger.carry_out_deletes, self.table.name, max_share=self.max_delete_share

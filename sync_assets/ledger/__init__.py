@@ -3,6 +3,7 @@
 rules      the life of a record, pure functions: start reading here
 standing   where a record belongs, pure functions as well
 ties       parents, children and privacy holds: which records wait for which
+cascade    deletions of children that follow from those of their parents, counted beforehand
 model      the words used with the rest of the program
 schema     the tables; migrations bring them about
 feeds, gone, captures, replays, claims, rebuilds, holds, maintenance, reports, waiting
@@ -24,7 +25,9 @@ from sync_assets.ledger.model import (
     Lease,
     LinkSpec,
     LinkTo,
+    Loss,
     Operation,
+    Orphan,
     Outcome,
     PageResult,
     Position,
@@ -52,7 +55,9 @@ __all__ = [
     "LedgerError",
     "LinkSpec",
     "LinkTo",
+    "Loss",
     "Operation",
+    "Orphan",
     "Outcome",
     "PageResult",
     "Position",

@@ -9,7 +9,7 @@ from sync_assets.ledger import rules
 from sync_assets.ledger.bulk import Differing
 from sync_assets.ledger.errors import RowsMoved
 from sync_assets.ledger.gone import MOVE, Gone
-from sync_assets.ledger.model import LinkSpec, PageResult, Position, State
+from sync_assets.ledger.model import LinkSpec, Loss, PageResult, Position, State
 from sync_assets.ledger.opt_outs import CONTACT, OptOutRows
 from sync_assets.ledger.room import Tally
 from sync_assets.ledger.standing import Stand
@@ -45,6 +45,7 @@ class Captures(Gone, OptOutRows):
         fingerprint: str = "",
         resend: bool = False,
         missing_are_deleted: bool = False,
+        filtered_out: Sequence[str] = (),
     ) -> PageResult:
         """Store a page and the position after it in one transaction. A row that is no news is not written, but for the
         hash of its bytes.
@@ -62,6 +63,7 @@ class Captures(Gone, OptOutRows):
         position: None leaves it where it is (rows read again beside the feed, by the rules of `fingerprint`).
         expected_version: the feed's version that the page was read from, None before the first page.
         resend: these rows are sent again, equal or not.
+        filtered_out: those of the deleted and withdrawn ids whose rows are in Dynamics 365, but outside of the filter.
         missing_are_deleted: what a full read did not bring is to be deleted when it is complete, else it is withdrawn.
         rows may have a row_hash (Int64) as well. FeedMoved if the version is another or belongs to another full read;
         RowsMoved if one that is unread has to be read after all; ValueError if rows are not as said above.
@@ -93,6 +95,8 @@ class Captures(Gone, OptOutRows):
             if bound is not None and position and position.complete:
                 self._miss(connection, table, bound, withdraw=not missing_are_deleted)
             if links or self._tied(connection):
+                self._mark_lost(connection, table, [*gone, *withdrawn], Loss.DELETED)
+                self._mark_lost(connection, table, filtered_out, Loss.FILTERED_OUT)
                 self._tie(connection, table, page, moved, everything=bound is not None, tally=tally)
                 if bound is not None and position and position.complete:
                     self._tie_the_rest(connection, table, links, tally)

@@ -1,5 +1,6 @@
 """What can go wrong with the ledger, said so that a person can act on it."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from sync_assets.errors import SyncAssetsError
@@ -30,14 +31,29 @@ class RowsMoved(LedgerError):
 
 
 class TooManyDeletes(LedgerError):
-    """A read found more deletions than the guard allows; they are held back, all else was stored."""
+    """A read found more deletions than the guard allows; they are held back, all else was stored.
 
-    def __init__(self, table: str, deletes: int, allowed: int) -> None:
-        self.deletes = deletes
+    following: by table, children that would be deleted with them. allowed: by table, of `table` and of the children's.
+    """
+
+    def __init__(self, table: str, deletes: int, following: Mapping[str, int], allowed: Mapping[str, int]) -> None:
+        self.deletes, self.following = deletes, dict(following)
+        said = " and ".join(
+            f"{allowed[name]:,}" if not following else f"{allowed[name]:,} of {name}" for name in [table, *following]
+        )
         super().__init__(
-            f"Dynamics 365 reports {deletes:,} records of {table} as gone; max_delete_share allows {allowed:,}.",
+            f"Dynamics 365 reports {deletes:,} records of {table} as gone{with_them(following)}; "
+            f"max_delete_share allows {said}.",
             f"They are held back. If that is right, `sync-assets approve-deletes {table}`, else look at Dynamics 365.",
         )
+
+
+def with_them(following: Mapping[str, int]) -> str:
+    """What goes with deleted records, as the end of a sentence about these; nothing if nothing does."""
+    if not following:
+        return ""
+    said = " and ".join(f"{records:,} of {table}" for table, records in following.items())
+    return f", and with them {said} (Campaign would hide these without their parent: their link has cardinality one)"
 
 
 class InMaintenance(LedgerError):

@@ -1,5 +1,6 @@
 """Change feeds: where each table's next read goes on, and who reads it."""
 
+import json
 from typing import Any
 
 import sqlalchemy as sa
@@ -51,7 +52,8 @@ class Feeds(Maintenance):
         return self._database.write(work)
 
     def approve_deletes(self, table: str, approved: bool = True) -> bool:
-        """Let the next capture delete any number of records, or end that. False if the table has no feed yet."""
+        """Let the next capture delete the records that are held back and what follows from that, or end that. False if
+        the table has no feed yet."""
 
         def work(connection: Connection) -> bool:
             changed = sa.update(schema.feed).where(_F.table_name == table).values(deletes_approved=approved)
@@ -128,6 +130,7 @@ class Feeds(Maintenance):
                 resend=False,
                 deletes_approved=False,
                 deletes=0,
+                orphans_due=position.complete,
                 read_id=position.read_id,
                 version=1,
                 saved_at=now,
@@ -139,13 +142,14 @@ class Feeds(Maintenance):
                 raise _moved(connection, table, None)
             return _feed(row), False, None
         before = connection.execute(
-            sa.select(_F.resend, _F.read_bound).where(_F.table_name == table).with_for_update()
+            sa.select(_F.resend, _F.read_bound, _F.complete).where(_F.table_name == table).with_for_update()
         ).one_or_none()
         changes = {
             "link": position.link,
             "kind": position.kind,
             "fingerprint": position.fingerprint,
             "complete": sa.true() if position.complete else _F.complete,
+            "orphans_due": sa.true() if position.complete and before and not before.complete else _F.orphans_due,
             "resend": sa.false() if position.complete else _F.resend,
             "read_bound": sa.null() if position.complete else _F.read_bound,
             "saved_at": now,
@@ -217,4 +221,5 @@ def _feed(row: Any) -> Feed:
         deletes_approved=row.deletes_approved,
         deletes=row.deletes,
         read_as=row.read_as,
+        following=json.loads(row.following) if row.following else {},
     )

@@ -4,15 +4,18 @@ A tombstone may be on one of a thousand pages, and which rows a full read did no
 only. So nothing is deleted in Campaign until the whole read is in, and the guard against mass deletions sees all of it.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger import rules, schema
+from sync_assets.ledger import cascade, rules, schema
 from sync_assets.ledger.errors import TooManyDeletes
 from sync_assets.ledger.feeds import Feeds
-from sync_assets.ledger.model import State
+from sync_assets.ledger.model import Loss, State
 from sync_assets.ledger.room import Tally
 from sync_assets.ledger.standing import Stand
 from sync_assets.ledger.ties import TiedRecords
@@ -25,6 +28,7 @@ _F = schema.feed.c
 _G = schema.gone.c
 _T = schema.tally.c
 _R = schema.record.c
+_L = schema.link.c
 _NEVER_THERE = sa.and_(_R.acked_hash.is_(None), _R.uncertain == 0)
 MOVED = ", ".join(f"{name} = ?" for name in rules.Move._fields[:-1])
 MOVE = f"UPDATE sync_record SET {MOVED}, reason = NULL, attempts = 0, not_before = NULL WHERE seq = ?"  # noqa: S608
@@ -34,6 +38,7 @@ _WITHDRAW = """
         reason = CASE WHEN ? THEN NULL ELSE reason END, attempts = CASE WHEN ? THEN 0 ELSE attempts END
     WHERE seq = ?
 """  # what fails now fails by the transform: Stand.refused_by_campaign
+_LOST = "UPDATE sync_link SET parent_gone = ? WHERE parent_table = ? AND parent_id"
 _BACK = "DELETE FROM sync_gone WHERE seq IN (SELECT seq FROM sync_record WHERE table_name = ? AND id"
 _MISSING = """
     INSERT INTO sync_gone (seq, table_name, withdraw)
@@ -49,38 +54,60 @@ class Gone(Feeds, TiedRecords):
         """Let go of the rows that the reads so far have found to be gone; how many records Campaign is to delete.
 
         To be called when a read is at its end. max_share: TooManyDeletes if more than that share of the known records
-        would be deleted, once there are more than GUARDED_ABOVE, unless that was approved. They stay collected then,
-        and everything else goes on.
+        would be deleted, once there are more than GUARDED_ABOVE, unless that was approved; the same of the records of
+        each other table that would be deleted with them. They stay collected then, and everything else goes on.
         """
         while self._database.write(lambda connection: self._carry_out(connection, table, _NEVER_THERE)):
             pass  # nothing of these is in Campaign (any more): nobody has to be asked
-        deletes, allowed = self._database.write(lambda connection: self._guard(connection, table, max_share))
-        if deletes > allowed:
-            raise TooManyDeletes(table, deletes, allowed)
+        self._find_orphans(table)
+        following = self.following_deletes(table)
+        deletes, allowed = self._database.write(lambda connection: self._guard(connection, table, max_share, following))
+        if allowed is not None:
+            raise TooManyDeletes(table, deletes, following, allowed)
         while self._database.write(lambda connection: self._carry_out(connection, table)):
             pass
-        self._database.write(lambda connection: self._note(connection, table, deletes=0, deletes_approved=False))
+        done: dict[str, Any] = {"deletes": 0, "following": None, "deletes_approved": False}
+        self._database.write(lambda connection: self._note(connection, table, done))
         return deletes
 
-    def _guard(self, connection: Connection, table: str, max_share: float) -> tuple[int, int]:
-        """Deletions collected, and how many may be. Those held back are counted with the feed, for `status`."""
+    def following_deletes(self, table: str) -> dict[str, int]:
+        """By table, how many records would be deleted along with those of `table` that are collected: children that
+        Campaign would hide without their parent."""
+        with self._database.read() as connection:
+            if not self._has_collected(connection, table) or not self._tied(connection):
+                return {}
+            return cascade.following(connection, table, sqlite=self._database.sqlite)
+
+    def _guard(
+        self, connection: Connection, table: str, max_share: float, following: Mapping[str, int]
+    ) -> tuple[int, dict[str, int] | None]:
+        """Deletions collected, and how many may be of each table, None if they may go ahead. Those held back are
+        counted with the feed, for `status`, and for an approval, which covers so many and no more."""
         collected = sa.select(sa.func.count()).where(_G.table_name == table, _G.withdraw == 0)
-        deletes = connection.execute(collected).scalar_one()
-        approved = connection.execute(sa.select(_F.deletes_approved).where(_F.table_name == table)).scalar()
-        known = self._known(connection, table)
-        allowed = deletes if approved or known <= GUARDED_ABOVE else int(max_share * known)
-        if deletes > allowed:
-            self._note(connection, table, deletes=deletes)
-        return deletes, allowed
+        numbers = {**following, table: connection.execute(collected).scalar_one()}
+        approved: dict[str, int] = {}
+        feed = sa.select(_F.deletes_approved, _F.deletes, _F.following).where(_F.table_name == table)
+        if (row := connection.execute(feed).one_or_none()) and row.deletes_approved:
+            approved = {**json.loads(row.following or "{}"), table: row.deletes}
+        known = {name: self._known(connection, name) for name in numbers}
+        allowed = {
+            name: number if known[name] <= GUARDED_ABOVE else int(max_share * known[name]) + approved.get(name, 0)
+            for name, number in numbers.items()
+        }
+        if all(numbers[name] <= allowed[name] for name in numbers):
+            return numbers[table], None
+        told = json.dumps(following) if following else None
+        self._note(connection, table, {"deletes": numbers[table], "following": told, "deletes_approved": False})
+        return numbers[table], allowed
 
     def _known(self, connection: Connection, table: str) -> int:
         """How many records the table has."""
         counted = sa.select(sa.func.sum(_T.records)).where(_T.table_name == table)
         return int(connection.execute(counted).scalar() or 0)
 
-    def _note(self, connection: Connection, table: str, **changes: int | bool) -> None:
+    def _note(self, connection: Connection, table: str, changes: Mapping[str, Any]) -> None:
         """Into the table's feed, if that says otherwise."""
-        differs = sa.or_(*(_F[name] != value for name, value in changes.items()))
+        differs = sa.or_(*(_F[name].is_distinct_from(value) for name, value in changes.items()))
         connection.execute(sa.update(schema.feed).where(_F.table_name == table, differs).values(changes))
 
     def _carry_out(self, connection: Connection, table: str, *only: sa.ColumnElement[bool]) -> bool:
@@ -126,6 +153,42 @@ class Gone(Feeds, TiedRecords):
         self._bulk.for_seqs(connection, "DELETE FROM sync_record", [stand.seq for stand in forgotten])
         if self._tied(connection):
             self._regate(connection, moved, forgotten, tally)
+
+    # --- orphans ------------------------------------------------------------------------------------------------------
+
+    def _find_orphans(self, table: str) -> None:
+        """After a full read: children that waited for rows of the table which it did not bring wait in vain. Once for
+        each full read; the rows of later changes put their children right by themselves."""
+        due = sa.select(_F.read_id).where(_F.table_name == table, _F.orphans_due, _F.complete)
+        waiting = (
+            sa.select(_R.seq)
+            .join(schema.link, _L.seq == _R.seq)
+            .where(schema.STUCK, sa.text("state = 2 AND gate = 2"), _L.parent_table == table)
+            .distinct()
+        )
+        with self._database.read() as connection:
+            read_id = connection.execute(due).scalar()
+            if read_id is None:
+                return
+        # Who puts a child right at this moment may have read that the feed is not complete.
+        self._database.write(lambda connection: self._take_turns(connection, tied=True))
+        with self._database.read() as connection:
+            seqs = sorted(connection.execute(waiting).scalars())
+        for start in range(0, len(seqs), BATCH):
+            some = seqs[start : start + BATCH]
+            self._database.write(partial(self._put_orphans_right, seqs=some))
+        same = sa.update(schema.feed).where(_F.table_name == table, _F.read_id == read_id)
+        self._database.write(lambda connection: connection.execute(same.values(orphans_due=False)) and None)
+
+    def _put_orphans_right(self, connection: Connection, seqs: Sequence[int]) -> None:
+        self._take_turns(connection, tied=True)
+        tally = Tally()
+        self._regate(connection, self._bulk.stands(connection, seqs), (), tally)
+        self._count(connection, tally)
+
+    def _mark_lost(self, connection: Connection, table: str, ids: Sequence[str], loss: Loss) -> None:
+        """Note with the links of children why these rows of the table are gone, for `orphans`."""
+        self._bulk.for_ids(connection, _LOST, ids, loss.value, table)
 
     # --- collecting ---------------------------------------------------------------------------------------------------
 

@@ -36,6 +36,9 @@ class Maintenance(Room):
 
         def work(connection: Connection) -> bool:
             connection.execute(sa.delete(schema.known_type).where(_K.table_name == table))
+            # Children that came meanwhile waited for what the next capture brings.
+            due = sa.update(schema.feed).where(schema.feed.c.table_name == table).values(orphans_due=True)
+            connection.execute(due)
             ended = sa.delete(schema.maintenance).where(_M.table_name == table).returning(_M.table_name)
             return connection.execute(ended).one_or_none() is not None
 

@@ -1,5 +1,6 @@
 """The words that the ledger speaks to the rest of the program. Times are UTC."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import IntEnum
@@ -39,6 +40,7 @@ class State(IntEnum):
     WAITING = 2  # to be sent once other records are where they must be, or its row was read again; see Gate
     FAILED = 3  # the transform or the other side refused it; stands until it changes or is retried
     HELD = 4  # under a privacy hold: written nowhere
+    ORPHANED = 5  # not to be in Campaign: a parent that it needs is gone for good, or its lookup is empty
 
 
 class Gate(IntEnum):
@@ -54,11 +56,32 @@ class Gate(IntEnum):
 WAITING_FOR = {
     Gate.OPEN: "nothing",
     Gate.COMING: "a parent that is still to be acknowledged, or a new one in scope: Campaign keeps it as it was",
-    Gate.ABSENT: "a parent that is not in scope: filtered out, refused, deleted, not mapped, or none at all",
+    Gate.ABSENT: "a parent that is refused, or that may still come: its table was not read to its end yet",
     Gate.UNREAD: "its row, which is to be read again from Dynamics 365",
     Gate.CHILDREN: "its children, which are to be deleted or unlinked first, also in tables that are mapped no more",
 }
 """What a record at each gate waits for, in words."""
+
+
+class Loss(IntEnum):
+    """Why the parent of an orphaned record is gone, as far as the ledger knows. NOT_KNOWN, DELETED and FILTERED_OUT are
+    stored with the link, so these numbers never change their meaning."""
+
+    NOT_KNOWN = 0  # the table was read to its end without it
+    DELETED = 1  # in Dynamics 365
+    FILTERED_OUT = 2  # its row left the filter
+    NONE_NAMED = 3  # the lookup is empty
+    ORPHANED = 4  # the parent is orphaned itself
+
+
+LOST = {
+    Loss.NOT_KNOWN: "its {parent} was not read: it was deleted in Dynamics 365, or is outside the filter",
+    Loss.DELETED: "its {parent} was deleted in Dynamics 365",
+    Loss.FILTERED_OUT: "its {parent} is outside the filter",
+    Loss.NONE_NAMED: "it names no {parent}",
+    Loss.ORPHANED: "its {parent} is orphaned itself",
+}
+"""Why a record is orphaned, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +134,7 @@ class Feed:
     complete: the full read `read_id` has reached its delta link at least once.
     resend: that read was asked to send every row again (`replay --force`); ends when the read is complete.
     deletes_approved: the next deletions are carried out, however many they are.
-    deletes: deletions that the guard holds back.
+    deletes: deletions that the guard holds back. following: by table, records of children that would go with them.
     read_as: the fingerprint under which the last full read came to its end, as long as no row was read by another one
     since. Rows that it did not come across are collected in `gone`, or were let go of.
     saved_at: when the position last moved; polled_at: when D365 was last asked with success.
@@ -130,6 +153,7 @@ class Feed:
     deletes_approved: bool = False
     deletes: int = 0
     read_as: str | None = None
+    following: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,13 +289,14 @@ class Counts:
     waiting: int = 0
     failed: int = 0
     held: int = 0
+    orphaned: int = 0
     synced: int = 0
     leased: int = 0
 
     @property
     def records(self) -> int:
         """All records known, in whatever state."""
-        return self.pending + self.waiting + self.failed + self.held + self.synced
+        return self.pending + self.waiting + self.failed + self.held + self.orphaned + self.synced
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,3 +309,19 @@ class Reject:
     since: datetime
     attempts: int
     retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A record that is not in Campaign because a parent that it needs is gone for good. parent_table: that parent's."""
+
+    table: str
+    id: str
+    parent_table: str
+    loss: Loss
+    since: datetime
+
+    @property
+    def reason(self) -> str:
+        """In words."""
+        return LOST[self.loss].format(parent=self.parent_table)

@@ -1,10 +1,10 @@
 """What a record's parents say about it: whether it may be sent, has to wait, or is not to be in Campaign. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
 from sync_assets.ledger.model import Gate, State
-from sync_assets.ledger.standing import Stand, presence
+from sync_assets.ledger.standing import Stand, is_lost, presence
 
 Key = tuple[str, str]
 """A record by its table and id."""
@@ -26,6 +26,7 @@ class Link(NamedTuple):
     wanted: int
     held: int
     other_id: str | None
+    parent_gone: int = 0
 
 
 class Said(NamedTuple):
@@ -34,12 +35,16 @@ class Said(NamedTuple):
     held: bool
     gate: Gate
     relink: bool
+    lost: bool
     wanted: list[tuple[Link, int]]
 
 
-def said_by_parents(stand: Stand, links: Sequence[Link], parents: Mapping[Key, Stand]) -> Said:
-    """`links`: all of the record; `parents`: the records that these name, as far as there are any."""
-    held, gate, relink, stuck = False, Gate.OPEN, False, False
+def said_by_parents(
+    stand: Stand, links: Sequence[Link], parents: Mapping[Key, Stand], read_to_their_end: Container[str]
+) -> Said:
+    """`links`: all of the record; `parents`: the records that these name, as far as there are any; `read_to_their_end`:
+    tables whose full read is complete."""
+    held, gate, relink, stuck, lost = False, Gate.OPEN, False, False, False
     wanted: list[tuple[Link, int]] = []
     for link in links:
         parent = parents.get((link.parent_table, link.parent_id)) if link.parent_id else None
@@ -53,6 +58,7 @@ def said_by_parents(stand: Stand, links: Sequence[Link], parents: Mapping[Key, S
             says, stuck = Gate.COMING, True
         if link.required or (link.keyed and says == Gate.COMING):
             gate = max(gate, says)
+            lost = lost or (says == Gate.ABSENT and link_is_lost(link, parent, read_to_their_end))
             stuck = stuck or (says == Gate.COMING and parent is not None and _is_stuck_in_doubt(parent))
         new = int(says == Gate.OPEN)
         wanted.append((link, new))
@@ -60,7 +66,13 @@ def said_by_parents(stand: Stand, links: Sequence[Link], parents: Mapping[Key, S
             relink = relink or link.held != new
     if any((stuck or _is_unmovable(stand, link)) and _hangs_on_leaving(stand, link, parents) for link in links):
         gate = Gate.ABSENT  # it cannot be sent to leave the parent, which would wait for it for ever
-    return Said(held, gate, relink, wanted)
+    return Said(held, gate, relink, lost, wanted)
+
+
+def link_is_lost(link: Link, parent: Stand | None, read_to_their_end: Container[str]) -> bool:
+    """Return True if what the lookup names is gone for good, or it names nothing."""
+    heard_of = bool(link.parent_gone) or link.parent_table in read_to_their_end
+    return link.parent_id is None or is_lost(parent, heard_of=heard_of)
 
 
 def _is_stuck_in_doubt(parent: Stand) -> bool:

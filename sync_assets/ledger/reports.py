@@ -52,6 +52,7 @@ class Reports(Room):
                 waiting=records.get(State.WAITING, 0),
                 failed=records.get(State.FAILED, 0),
                 held=records.get(State.HELD, 0),
+                orphaned=records.get(State.ORPHANED, 0),
                 synced=records.get(State.SETTLED, 0),
                 leased=held[table],
             )

@@ -92,14 +92,15 @@ def after_capture(stand: Stand, row: Row, *, resend: bool, now: int) -> Move | N
     where = rest(moved, stand.ties)
     if where is None:
         raise AssertionError("a captured row has a desired state")
-    keep = where.state in (State.PENDING, State.WAITING)  # of a held record nothing personal is kept
+    # Of a held record nothing personal is kept.
+    keep = where.state in (State.PENDING, State.WAITING, State.ORPHANED)
     return Move(
         state=where.state,
         gate=where.gate,
         day=row.day,
         desired_hash=row.hash,
         refusal=row.refusal,
-        failed_since=now if where.state == State.FAILED else None,
+        failed_since=_stuck_since(stand, where.state, now),
         resend=moved.resend,
         withdrawn=0,
         changed_at=now,
@@ -108,6 +109,13 @@ def after_capture(stand: Stand, row: Row, *, resend: bool, now: int) -> Move | N
         row_hash=row.row_hash,
         seq=stand.seq,
     )
+
+
+def _stuck_since(stand: Stand, state: State, now: int) -> int | None:
+    """Since when it is failed, or orphaned; a capture of an orphaned row does not begin that anew."""
+    if state == State.ORPHANED == stand.state:
+        return stand.failed_since
+    return now if state in (State.FAILED, State.ORPHANED) else None
 
 
 def moved(stand: Stand, move: Move) -> Stand:
@@ -194,6 +202,7 @@ def after_outcome(stand: Stand, outcome: Outcome, *, now: int) -> Verdict | None
     # What fails by the transform has nothing to be tried, see Stand.refused_by_campaign.
     tried = refused or (not done and state in (State.PENDING, State.WAITING))
     since = stand.failed_since if tried or state == State.FAILED else None
+    since = now if state == State.ORPHANED else since
     wait = outcome.retry_after_seconds
     return Verdict(
         state=state,

@@ -27,7 +27,7 @@ record = sa.Table(
     sa.Column("acked_at", sa.BigInteger),
     sa.Column("not_before", sa.BigInteger),
     sa.Column("lease_until", sa.BigInteger),
-    sa.Column("failed_since", sa.BigInteger),
+    sa.Column("failed_since", sa.BigInteger),  # or since when it is orphaned
     sa.Column("day", sa.Integer, nullable=False),  # on which D365 last modified the row
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("state", sa.SmallInteger, nullable=False),  # model.State
@@ -81,7 +81,7 @@ sa.Index(
 )
 # What is pending by day, for the partitions.
 sa.Index("sync_record_day", record.c.table_name, record.c.day, sqlite_where=PENDING, postgresql_where=PENDING)
-# What waits, failed or is held.
+# What waits, failed, is held or is orphaned.
 sa.Index("sync_record_stuck", record.c.state, record.c.table_name, sqlite_where=STUCK, postgresql_where=STUCK)
 sa.Index("sync_record_lease", record.c.lease_owner, sqlite_where=LEASED, postgresql_where=LEASED)
 # Of failed records: those that retrying may help, see standing.Stand.refused_by_campaign.
@@ -122,6 +122,9 @@ feed = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("saved_at", sa.BigInteger, nullable=False),
     sa.Column("polled_at", sa.BigInteger, nullable=False),
+    # 1: the read came to its end, and children that waited for rows which it did not bring are not yet orphaned.
+    sa.Column("orphans_due", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("following", sa.Text),  # JSON: by table, records that would be deleted with those held back
     sa.Column("read_as", sa.Text),  # the fingerprint under which every row was read to the end; NULL: of none
 )
 
@@ -140,6 +143,8 @@ link = sa.Table(
     # under another attribute; an open request may have linked the record to other_id.
     sa.Column("held", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("other_id", NAME),
+    # model.Loss: why the ledger no longer has parent_id, 0 while it has it.
+    sa.Column("parent_gone", sa.SmallInteger, nullable=False, server_default="0"),
 )
 sa.Index("sync_link_parent", link.c.parent_table, link.c.parent_id)
 _OTHER = sa.text("other_id IS NOT NULL")

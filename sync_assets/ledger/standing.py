@@ -1,4 +1,4 @@
-"""Where a record belongs: settled, to be sent, waiting, failed, held, or nowhere. Pure functions.
+"""Where a record belongs: settled, to be sent, waiting, failed, held, orphaned, or nowhere. Pure functions.
 
 A record with links is tied to others (`Ties`): a child never stands in Campaign without a parent that it needs, and a
 parent is not deleted while children hang on it. The ties are found out by ties.py; what follows from them is here.
@@ -49,20 +49,23 @@ class Stand(NamedTuple):
     def ties(self) -> "Ties":
         """As they were when last found out."""
         gate = Gate.ABSENT if self.gate == Gate.CHILDREN else Gate.OPEN if self.gate == Gate.UNREAD else Gate(self.gate)
-        return Ties(self.state == State.HELD, gate, attached=self.gate == Gate.CHILDREN)
+        lost = self.state == State.ORPHANED
+        return Ties(self.state == State.HELD, gate, attached=self.gate == Gate.CHILDREN, lost=lost)
 
 
 class Ties(NamedTuple):
     """What other records and holds say about one. `gate` is OPEN, COMING or ABSENT: what its parents say.
 
     held: it, or a parent, is under a privacy hold. attached: Campaign may hold children that hang on it.
-    relink: Campaign's record does not hold the links that it should.
+    relink: Campaign's record does not hold the links that it should. lost: an ABSENT parent is gone for good, or the
+    record names none.
     """
 
     held: bool = False
     gate: Gate = Gate.OPEN
     attached: bool = False
     relink: bool = False
+    lost: bool = False
 
 
 class Rest(NamedTuple):
@@ -127,7 +130,8 @@ def _is_unread(stand: Stand) -> bool:
 def _rest_of_unwanted(stand: Stand, ties: Ties) -> Rest:
     """Campaign is not to hold it: its row is gone, or a parent is that it needs."""
     if not stand.there:
-        return Rest(State.FAILED if stand.refusal else State.WAITING, Gate.ABSENT)
+        state = State.FAILED if stand.refusal else State.ORPHANED if ties.lost else State.WAITING
+        return Rest(state, Gate.ABSENT)
     if ties.attached:
         return Rest(State.WAITING, Gate.CHILDREN)
     return Rest(State.PENDING, Gate.OPEN if stand.desired_hash is None else Gate.ABSENT)
@@ -138,7 +142,7 @@ def regated(stand: Stand, ties: Ties) -> Rest | None:
     the opposite: not to hold what it would not take, or the other way round."""
     now = rest(stand, ties)
     refused = stand.state == State.FAILED and (stand.refused_by_campaign or stand.withdrawn)
-    if now and refused and now.state in (State.PENDING, State.WAITING):
+    if now and refused and now.state in (State.PENDING, State.WAITING, State.ORPHANED):
         now_leaving = stand.desired_hash is None or now.gate in (Gate.ABSENT, Gate.CHILDREN)
         if now_leaving == stand.leaving:
             return Rest(State.FAILED, now.gate)
@@ -156,3 +160,13 @@ def presence(parent: Stand | None, linked: bool) -> Gate:
     if parent.acked_hash is not None:
         return Gate.COMING if parent.uncertain and not linked else Gate.OPEN
     return Gate.ABSENT if parent.state == State.FAILED else Gate.COMING
+
+
+def is_lost(parent: Stand | None, *, heard_of: bool) -> bool:
+    """Return True if an ABSENT parent is gone for good. One that is refused can be mended.
+
+    heard_of: that it is gone, or its table was read to its end. Until then one that was not captured may still come.
+    """
+    if parent is None:
+        return heard_of
+    return parent.desired_hash is None or parent.state == State.ORPHANED

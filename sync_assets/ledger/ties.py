@@ -23,10 +23,11 @@ from sync_assets.ledger.standing import Rest, Stand, Ties, regated
 
 _TURN = 6_090_275_134_511_382_749  # any number, as long as nobody else uses it
 
-_LINK = "SELECT seq, attribute, parent_table, parent_id, required, keyed, wanted, held, other_id FROM sync_link"
+_LINK = f"SELECT {', '.join(Link._fields)} FROM sync_link"  # noqa: S608 - constants
 _REST = """
-    UPDATE sync_record SET state = ?, gate = ?, failed_since = CASE WHEN ? THEN coalesce(failed_since, ?) END,
-        not_before = NULL, payload = CASE WHEN ? THEN payload END, update_payload = CASE WHEN ? THEN update_payload END,
+    UPDATE sync_record SET state = ?, gate = ?,
+        failed_since = CASE WHEN ? THEN coalesce(failed_since, ?) WHEN ? THEN ? END, not_before = NULL,
+        payload = CASE WHEN ? THEN payload END, update_payload = CASE WHEN ? THEN update_payload END,
         reason = CASE WHEN ? AND state <> 3 THEN NULL ELSE reason END,
         attempts = CASE WHEN ? AND state <> 3 THEN 0 ELSE attempts END
 """  # what fails by its ties fails by the transform: Stand.refused_by_campaign
@@ -43,6 +44,7 @@ _PUT = """
                 THEN sync_link.parent_id
             WHEN sync_link.held = 2 AND sync_link.other_id = excluded.parent_id THEN NULL
             ELSE sync_link.other_id END,
+        parent_gone = CASE WHEN sync_link.parent_id = excluded.parent_id THEN sync_link.parent_gone ELSE 0 END,
         parent_table = excluded.parent_table, parent_id = excluded.parent_id,
         required = excluded.required, keyed = excluded.keyed
 """
@@ -207,7 +209,8 @@ class TiedRecords(Room):
         for link in self._links(connection, seqs):
             links[link.seq].append(link)
         parents = self._parents(connection, (link for of_one in links.values() for link in of_one))
-        said = {stand.seq: said_by_parents(stand, links[stand.seq], parents) for stand in stands}
+        whole = self._read_to_their_end(connection) if links else set[str]()
+        said = {stand.seq: said_by_parents(stand, links[stand.seq], parents, whole) for stand in stands}
         wanted: dict[tuple[int, str], list[int]] = defaultdict(list)
         for link, new in (pair for one in said.values() for pair in one.wanted):
             if new != link.wanted:
@@ -223,7 +226,7 @@ class TiedRecords(Room):
         forgotten: list[Stand] = []
         for stand in stands:
             key, one = (stand.table_name, stand.id), said[stand.seq]
-            where = regated(stand, Ties(one.held or key in holds, one.gate, key in hung, one.relink))
+            where = regated(stand, Ties(one.held or key in holds, one.gate, key in hung, one.relink, one.lost))
             if where is None:
                 tally.remove(stand)
                 forgotten.append(stand)
@@ -241,8 +244,18 @@ class TiedRecords(Room):
             alike[Rest(State(stand.state), Gate(stand.gate))].append(stand.seq)
         for (state, gate), seqs in alike.items():
             failed, keep = state == State.FAILED, state not in (State.SETTLED, State.HELD)
-            values = (state.value, gate.value, failed, now, keep, keep, failed, failed)
+            orphaned = state == State.ORPHANED
+            values = (state.value, gate.value, failed, now, orphaned, now, keep, keep, failed, failed)
             self._bulk.for_seqs(connection, _REST, seqs, *values)
+
+    def _read_to_their_end(self, connection: Connection) -> set[str]:
+        """Tables whose full read is complete and that are not in maintenance: a row of theirs that is not known is not
+        to come."""
+        paused = sa.select(schema.maintenance.c.table_name)
+        complete = sa.select(schema.feed.c.table_name).where(
+            schema.feed.c.complete, schema.feed.c.table_name.not_in(paused)
+        )
+        return set(connection.execute(complete).scalars())
 
     def _hung_on(self, connection: Connection, stands: Iterable[Stand]) -> set[Key]:
         """Those of the records that children hang on in Campaign."""

@@ -1,11 +1,12 @@
-"""What waits, for what, and since when."""
+"""What waits, for what, and since when; and what is orphaned, and why."""
 
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from sync_assets.ledger import schema, times
-from sync_assets.ledger.model import Gate, State
+from sync_assets.ledger.model import Gate, Loss, Orphan, State
 from sync_assets.ledger.parents import IN_DOUBT
 from sync_assets.ledger.room import Room
 
@@ -15,6 +16,7 @@ STANDING = {
     State.WAITING: "waits itself",
     State.FAILED: "refused",
     State.HELD: "kept back by a privacy hold",
+    State.ORPHANED: "orphaned",
 }
 """How the parent of a record stands that waits for it, in words."""
 UNKNOWN, NO_PARENT = "not captured", "none: the lookup is empty"
@@ -23,6 +25,7 @@ _R = schema.record.c
 _SAME_SHORT_ID = sa.text(f"{schema.short_id('parent.id')} = {schema.short_id('sync_link.parent_id')}")
 _L = schema.link.c
 _WAITING = sa.text("state = 2")
+_ORPHANED = sa.text("sync_record.state > 1 AND sync_record.state = 5")  # by the index of schema.STUCK
 _LOOKED_AT = 10_000
 """Waiting records whose parents are looked at: a first load may have millions."""
 
@@ -74,8 +77,51 @@ class Waiting(Room):
             ]
         return sorted(found, key=lambda one: (-one[2], one[0], one[1]))
 
+    def orphans(self, table: str | None = None) -> list[Orphan]:
+        """Records that are not in Campaign since a parent that they need is gone for good, in the order in which they
+        were first seen."""
+        parent = schema.record.alias("parent")
+        lost = (
+            sa.select(
+                _R.seq,
+                _R.table_name,
+                _R.id,
+                _R.failed_since,
+                _L.parent_table,
+                _L.parent_id,
+                _L.parent_gone,
+                parent.c.seq.label("parent"),
+                parent.c.state.label("parent_state"),
+            )
+            .join(schema.link, _L.seq == _R.seq)
+            .outerjoin(
+                parent,
+                sa.and_(_SAME_SHORT_ID, parent.c.table_name == _L.parent_table, parent.c.id == _L.parent_id),
+            )
+            .where(_ORPHANED)
+            .where(_L.required == 1, _L.held != IN_DOUBT)
+            .where(sa.or_(parent.c.seq.is_(None), parent.c.desired_hash.is_(None), parent.c.state == 5))
+        )
+        if table is not None:
+            lost = lost.where(_R.table_name == table)
+        with self._database.read() as connection:
+            # Of several parents the one of which most is known.
+            rows = {row.seq: row for row in sorted(connection.execute(lost), key=_loss)}
+        return [
+            Orphan(row.table_name, row.id, row.parent_table, _loss(row), times.from_micros(row.failed_since))
+            for _, row in sorted(rows.items())
+        ]
+
     def unread(self, table: str, limit: int = 1000) -> list[str]:
         """Ids of records whose row must be read again from D365 (Gate.UNREAD), up to `limit`."""
         ids = sa.select(_R.id).where(schema.STUCK, _WAITING, _R.table_name == table, _R.gate == Gate.UNREAD.value)
         with self._database.read() as connection:
             return list(connection.execute(ids.limit(limit)).scalars())
+
+
+def _loss(row: Any) -> Loss:
+    if row.parent_id is None:
+        return Loss.NONE_NAMED
+    if row.parent_state == State.ORPHANED:
+        return Loss.ORPHANED
+    return Loss(row.parent_gone)

@@ -19,6 +19,7 @@ from sync_assets.config import TableConfig
 from sync_assets.d365.client import DataverseClient
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress import guardrails
+from sync_assets.ingress.cardinality import cardinality_warnings
 from sync_assets.ingress.data_model import type_findings, types_of
 from sync_assets.ingress.preflight import Finding, Ready, findings_of, preflight
 from sync_assets.ingress.target import Target
@@ -74,7 +75,7 @@ def _ledger(runtime: Runtime) -> list[Line]:
         counts = runtime.ledger.counts()
     except SyncAssetsError as error:
         return failed("ledger", error)
-    known = sum(c.pending + c.waiting + c.failed + c.held + c.synced for c in counts.values())
+    known = sum(c.records for c in counts.values())
     return [Line("ok", "ledger", f"open, {known:,} records known")]
 
 
@@ -145,6 +146,7 @@ async def _table_guardrails(
     if types.passed:
         lines.append(_line(config, types))
     lines += [Line("warn", config.table, warning) for warning in ready.mapping.warnings]  # each type by itself, too
+    lines += [Line("warn", config.table, warning) for warning in cardinality_warnings(config, ready.resource)]
     resources = await guardrails.resources_on_the_way(runtime.config, campaign, ready.resource)
     lines.append(_line(config, guardrails.personal_data(runtime.config, config, resources)))
     return lines

@@ -27,6 +27,7 @@ from sync_assets.ingress.preflight import NotReady
 from sync_assets.ingress.target import Target
 from sync_assets.ingress.unknown_codes import unknown_codes_warning
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.operations.plan_existing import ExistingPlanned
 from sync_assets.operations.report import CALL_KINDS, held_back, iso, waiting_for
@@ -75,6 +76,7 @@ class _Plan:
     rehearsals: dict[str, Rehearsal] = field(default_factory=dict[str, Rehearsal])
     troubled: dict[str, SyncAssetsError] = field(default_factory=dict[str, SyncAssetsError])
     unknown_codes: dict[str, str] = field(default_factory=dict[str, str])
+    following: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     existing: ExistingPlanned = field(init=False)
 
     def __post_init__(self) -> None:
@@ -101,6 +103,8 @@ class _Plan:
         else:
             if warning := unknown_codes_warning(config.table, captured.result.unknown_codes):
                 self.unknown_codes[config.table] = warning
+            if captured.result.following and not captured.result.held_back:
+                self.following[config.table] = captured.result.following
             await self._push(config, today=True)
 
     async def _push(self, config: TableConfig, *, today: bool = False) -> int:
@@ -137,6 +141,10 @@ class _Plan:
             "notes": [
                 *self.unknown_codes.values(),
                 *held_back({"tables": tables}),
+                *(
+                    f"{table}: its deletions go ahead{with_them(following)}."
+                    for table, following in self.following.items()
+                ),
                 *self._in_doubt(),
                 *self.existing.notes,
                 *self._opt_outs(),
@@ -167,7 +175,9 @@ class _Plan:
             "waiting_for": waiting_for(self.runtime, config.table),
             "held": counts.held if counts else 0,
             "failed": counts.failed if counts else 0,
+            "orphaned": counts.orphaned if counts else 0,
             "deletes_held_back": feed.deletes if feed else 0,
+            "deletes_following": self.following.get(config.table) or dict(feed.following if feed else {}),
             "uncertain": rehearsal.uncertain,
             "problem": str(self.troubled[config.table]) if config.table in self.troubled else None,
             "engine_calls": {kind: rehearsal.calls[kind] for kind in CALL_KINDS},

@@ -11,7 +11,7 @@ from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.guardrails import check_limits
 from sync_assets.ingress.rebuild import Keys, new_keys, pages_of, rebuild_table
-from sync_assets.operations.report import document, held_back, unknown_tables
+from sync_assets.operations.report import COLUMNS, document, held_back, unknown_tables
 from sync_assets.runtime import Runtime
 
 FOUND = ("records", "equal", "differing", "unknown")
@@ -42,7 +42,7 @@ def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Rebuilt:
                 break
     whole = document(runtime, runtime.calls, {})
     for table, told in found.items():
-        told |= {name: whole["tables"][table][name] for name in ("pending", "waiting", "failed", "held", "synced")}
+        told |= {name: whole["tables"][table][name] for name in COLUMNS}
     said = [*dict.fromkeys([*runtime.warnings, *held_back({"tables": {t: whole["tables"][t] for t in found}})])]
     return Rebuilt({"tables": found, "engine_calls": whole["engine_calls"]}, said, problem)
 

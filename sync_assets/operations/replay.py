@@ -17,7 +17,7 @@ from sync_assets.ingress.transform import FIRST_DAY
 from sync_assets.ingress.workers import release_dead
 from sync_assets.ledger import InMaintenance
 from sync_assets.operations.instance import dagster_instance
-from sync_assets.operations.report import document, held_back, unknown_tables
+from sync_assets.operations.report import COLUMNS, document, held_back, unknown_tables
 from sync_assets.operations.sync import run_flow
 from sync_assets.partitions import range_tags, today
 from sync_assets.runtime import Runtime
@@ -108,6 +108,6 @@ def _partitions(days: tuple[date, date] | None) -> dict[str, Any]:
 def _told(runtime: Runtime, table: str) -> Replayed:
     whole = document(runtime, {}, {})
     counts = whole["tables"][table]
-    told = {"table": table, **{name: counts[name] for name in ("pending", "waiting", "failed", "held", "synced")}}
+    told = {"table": table, **{name: counts[name] for name in COLUMNS}}
     of_table = {"tables": {table: counts}}
     return Replayed(told, runtime.problems, [*runtime.warnings, *held_back(of_table), *runtime.stopped])

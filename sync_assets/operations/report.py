@@ -9,11 +9,14 @@ from typing import Any
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.target import CONTACT
 from sync_assets.ledger import Reject
+from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.model import WAITING_FOR
 from sync_assets.ledger.opt_out_files import FileState
 from sync_assets.runtime import Runtime
 from sync_assets.systems import OtherSystems
 
+COLUMNS = ("pending", "waiting", "failed", "held", "orphaned", "synced")
+"""States of records, in the order in which people read them."""
 CALL_KINDS = ("insert", "update", "delete", "read")
 
 
@@ -49,9 +52,11 @@ def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, 
             "waiting": found.waiting if found else 0,
             "failed": found.failed if found else 0,
             "held": found.held if found else 0,
+            "orphaned": found.orphaned if found else 0,
             "synced": found.synced if found else 0,
             "waiting_for": waiting_for(runtime, config.table) if found and found.waiting else {},
             "deletes_held_back": feed.deletes if feed else 0,
+            "deletes_following": dict(feed.following) if feed else {},
             "maintenance_since": iso(paused[config.table]) if config.table in paused else None,
             "feed": {
                 "position_saved_at": iso(feed.saved_at) if feed else None,
@@ -96,10 +101,21 @@ def waiting_for(runtime: Runtime, table: str) -> dict[str, int]:
 def held_back(document: Mapping[str, Any]) -> list[str]:
     """What to tell of deletions that the guard holds back."""
     return [
-        f"{table}: {counts['deletes_held_back']:,} deletions are held back, more than max_delete_share allows. If that "
-        f"is right, `sync-assets approve-deletes {table}`, else look at Dynamics 365."
+        f"{table}: {counts['deletes_held_back']:,} deletions are held back{with_them(counts['deletes_following'])}: "
+        f"more than max_delete_share allows. If that is right, `sync-assets approve-deletes {table}`, else look at "
+        "Dynamics 365."
         for table, counts in document["tables"].items()
         if counts["deletes_held_back"]
+    ]
+
+
+def orphaned(document: Mapping[str, Any]) -> list[str]:
+    """How many records are orphaned, and where their ids are."""
+    return [
+        f"{table}: {counts['orphaned']:,} orphaned: a parent that they need is gone for good, or they name none. "
+        f"`sync-assets rejects {table} --orphaned` lists them; each goes by itself once it has a parent in scope."
+        for table, counts in document["tables"].items()
+        if counts["orphaned"]
     ]
 
 
@@ -125,6 +141,14 @@ def rejects(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
             "retryable": reject.retryable,
         }
         for reject in [*runtime.ledger.rejects(table), *_refused_opt_outs(runtime, table)]
+    ]
+
+
+def orphans(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
+    """The orphaned records, of which no attempt is made to send them, and why they are."""
+    return [
+        {"table": orphan.table, "id": orphan.id, "reason": orphan.reason, "since": iso(orphan.since)}
+        for orphan in runtime.ledger.orphans(table)
     ]
 
 

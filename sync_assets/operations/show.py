@@ -9,9 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sync_assets.operations.report import held_back, in_maintenance
-
-COLUMNS = ("pending", "waiting", "failed", "held", "synced")
+from sync_assets.operations.report import COLUMNS, held_back, in_maintenance, orphaned
 
 
 def _table(*columns: str, numbers: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
@@ -44,6 +42,8 @@ def show_status(document: dict[str, Any]) -> None:
             console.print(f"{name}: {number:,} wait for {what}", highlight=False)
     for line in (*in_maintenance(document, list(document["tables"])), *held_back(document)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for line in orphaned(document):
+        console.print(line, markup=False, highlight=False)
     calls = ", ".join(f"{count:,} {kind}" for kind, count in document["engine_calls"].items())
     console.print(f"engine calls: {calls}")
     for line in _opt_outs(document["opt_out"]):
@@ -102,6 +102,8 @@ def _said_of_plan(document: dict[str, Any]) -> Iterator[str]:
     for name, one in document["tables"].items():
         for reason, number in one["waiting_for"].items():
             yield f"{name}: {number:,} wait for {reason}."
+        if one["orphaned"]:
+            yield f"{name}: {one['orphaned']:,} orphaned: a parent that they need is gone for good, or they name none."
     calls, budget = sum(document["engine_calls"].values()), document["budget"]
     if budget:
         left, per_day = calls - budget["fits_today"], budget["engine_calls_per_day"]
@@ -124,6 +126,19 @@ def show_rejects(document: dict[str, Any]) -> None:
         table = _table("  id", "since", "attempts", numbers=("attempts",), whole=("  id", "since"))
         for reject in same:
             table.add_row(f"  {reject['id']}", reject["since"], str(reject["attempts"]))
+        console.print(table)
+
+
+def show_orphans(document: dict[str, Any]) -> None:
+    if not document["orphaned"]:
+        Console().print("No record is orphaned.")
+        return
+    console = Console()
+    for (name, reason), same in _by_reason(document["orphaned"]).items():
+        console.print(Text.assemble((f"{name}: ", "bold"), reason), highlight=False)
+        table = _table("  id", "since", whole=("  id", "since"))
+        for orphan in same:
+            table.add_row(f"  {orphan['id']}", orphan["since"])
         console.print(table)
 
 
@@ -155,7 +170,7 @@ def show_replay(document: dict[str, Any]) -> None:
     Console(soft_wrap=True).print(f"{table} was captured again: {pending:,} records are pending. {goes}")
 
 
-REBUILT = ("records", "equal", "differing", "unknown", "pending", "waiting", "failed", "held", "synced")
+REBUILT = ("records", "equal", "differing", "unknown", *COLUMNS)
 
 
 def show_rebuild(document: dict[str, Any]) -> None:

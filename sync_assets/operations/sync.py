@@ -38,7 +38,8 @@ PATIENCE_SECONDS = 300.0
 """How long `sync` waits for records that are leased to others or to be tried again later."""
 
 LEFT = ("pending", "waiting", "failed", "held", "deletes_held_back")
-"""Counts of a table that are all 0 when nothing is left to be done."""
+"""Counts of a table that are all 0 when nothing is left to be done. What is orphaned does not count: its parent is gone
+for good, or it names none, so that only Dynamics 365 can change that."""
 OPT_OUTS_LEFT = ("due", "refused", "held", "files_waiting", "files_refused", "rejected_rows")
 """The same for opt-outs; rejected rows are those of this invocation."""
 

@@ -36,8 +36,9 @@ class LinkSuggestion:
 
     @property
     def cardinality(self) -> Literal["one", "zero_or_one"]:
-        """`one` sends nothing too early, whatever the link in Campaign is; a plain attribute hides no record."""
-        return "one" if self.style == "key" else "zero_or_one"
+        """`one` only where Campaign calls the link mandatory, which hides a record without its target: with it such a
+        child waits, and goes with its parent. Where the link may be empty nothing has to wait or to be deleted."""
+        return "one" if self.style == "key" and self.attribute.mandatory else "zero_or_one"
 
 
 def suggest_links(

@@ -103,7 +103,8 @@ def _field(one: Suggestion) -> tuple[str, str]:
 def _link(one: LinkSuggestion) -> tuple[str, str]:
     style = "" if one.style == "key" else ", style: join"
     text = f"- {{field: {_name(one.column.name)}, to: {_name(one.attribute.path)}, table: {_name(one.parent)}{style}"
-    other = "" if one.attribute.mandatory else "; zero_or_one: is sent without its parent if need be"
+    may_be_empty = one.style == "key" and one.cardinality == "zero_or_one"
+    other = "; write one if it was published as a `1 cardinality simple link`" if may_be_empty else ""
     return f"{text}, cardinality: {one.cardinality}}}", f"{one.percent} %, {one.why}{other}"
 
 

@@ -63,6 +63,11 @@ class Chain:
             assert len(found[resource]) == len(records), "an id stands in two records"
         return found
 
+    def orphans(self, *table: str) -> list[dict[str, Any]]:
+        status, told = self.program.json("rejects", *table, "--orphaned")
+        assert status == 0
+        return told["orphaned"]
+
     def assert_no_hidden_child(self) -> None:
         for resource in KEYS:
             assert self.admin.hidden(resource) == []
@@ -148,7 +153,7 @@ def test_an_order_that_changes_hands_is_an_update(sandbox_factory: SandboxFactor
     assert held["cusOrder"][order]["cusContactLink"]["PKey"] == held["profile"][bob]["PKey"]
 
 
-def test_a_child_waits_for_a_parent_that_the_filter_drops_and_says_so(
+def test_a_child_of_a_parent_that_the_filter_drops_is_orphaned_until_the_parent_is_in_scope(
     sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     filters = {
@@ -159,19 +164,101 @@ def test_a_child_waits_for_a_parent_that_the_filter_drops_and_says_so(
     chain = Chain(sandbox_factory, tmp_path, filters=filters)
     [ghost] = chain.admin.create("contact", {"firstname": "Ada", "jobtitle": "Ghost"})
     chain.order(ghost)
-    assert chain.sync() == (2, calls())
+    assert chain.sync() == (0, calls())
     status = chain.program.json("status")[1]["tables"]
-    assert (status["new_order"]["waiting"], status["new_orderline"]["waiting"]) == (1, 1)
-    assert next(iter(status["new_order"]["waiting_for"])).startswith("a parent that is not in scope")
+    assert [(one["waiting"], one["orphaned"]) for one in status.values()] == [(0, 0), (0, 1), (0, 1)]
+    reasons = {orphan["table"]: orphan["reason"] for orphan in chain.orphans()}
+    assert reasons["new_order"].endswith("or is outside the filter")
+    assert reasons["new_orderline"] == "its new_order is orphaned itself"
 
     chain.admin.change("contact", [ghost], jobtitle=None)
     assert chain.sync() == (0, calls(insert=3, read=3))
     chain.assert_parents_first()
 
     chain.admin.change("contact", [ghost], jobtitle="Ghost")  # the children go before it
-    assert chain.sync() == (2, calls(delete=3, read=3))
+    assert chain.sync() == (0, calls(delete=3, read=3))
     assert not any(chain.held().values())
     chain.assert_no_hidden_child()
+    assert [orphan["reason"] for orphan in chain.orphans("new_order")] == ["its contact is outside the filter"]
+
+
+def test_an_order_without_a_contact_is_orphaned_and_keeps_no_sync_from_its_end(
+    sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    chain = Chain(sandbox_factory, tmp_path)
+    order, line = chain.order(None)
+    assert chain.sync() == (0, calls())
+    assert chain.sync() == (0, calls())
+    told = {orphan["id"]: orphan["reason"] for orphan in chain.orphans()}
+    assert told == {order: "it names no contact", line: "its new_order is orphaned itself"}
+    assert all(orphan["since"] for orphan in chain.orphans())
+    assert f"  {order}" in chain.program.run("rejects", "new_order", "--orphaned")[1]
+    assert "1 orphaned" in chain.program.run("status")[1]
+
+    [ada] = chain.admin.create("contact", {"firstname": "Ada"})
+    chain.admin.change("new_order", [order], new_contactid=ada)
+    assert chain.sync() == (0, calls(insert=3))
+    assert chain.orphans() == []
+
+
+def test_an_order_whose_contact_is_deleted_goes_with_it_and_is_orphaned(
+    sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    """Its table keeps what is deleted, but Campaign would hide it."""
+    chain = Chain(sandbox_factory, tmp_path)
+    for table in chain.program.further:
+        table["apply_deletes"] = False
+    ada, order, _ = chain.make()
+    assert chain.sync() == (0, calls(insert=3))
+    chain.admin.delete("contact", [ada])
+    assert chain.sync() == (0, calls(delete=3, read=3))
+    assert [orphan["id"] for orphan in chain.orphans("new_order")] == [order]
+    chain.assert_no_hidden_child()
+
+
+def test_the_guard_counts_orders_and_lines_that_a_contact_takes_along(
+    sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    chain = Chain(sandbox_factory, tmp_path)
+    for table in chain.program.further:
+        table["apply_deletes"] = False
+    contacts = [chain.make()[0] for _ in range(30)]
+    for contact in contacts:
+        for _ in range(3):
+            chain.order(contact)
+    assert chain.sync() == (0, calls(insert=270))
+    chain.admin.delete("contact", contacts[:2])  # of 30 contacts, but 8 of 120 orders are more than 5 %
+
+    planned = chain.program.json("plan")[1]
+    assert {table: one["delete"] for table, one in planned["tables"].items()} == dict.fromkeys(TABLES, 0)
+    assert "8 of new_order and 8 of new_orderline" in " ".join(planned["notes"])
+    for _ in range(2):
+        assert chain.sync() == (2, calls())
+    assert len(chain.held()["cusOrder"]) == 120
+    status = chain.program.json("status")[1]["tables"]["contact"]
+    assert (status["deletes_held_back"], status["deletes_following"]) == (2, {"new_order": 8, "new_orderline": 8})
+
+    told = chain.program.run("approve-deletes", "contact")[1]
+    assert "2 deletions" in told
+    assert "8 of new_order and 8 of new_orderline" in told
+    assert chain.sync() == (0, calls(delete=18, read=18))
+    assert {resource: len(records) for resource, records in chain.held().items()} == {
+        "profile": 28,
+        "cusOrder": 112,
+        "cusOrderLine": 112,
+    }
+    chain.assert_no_hidden_child()
+
+
+def test_plan_says_what_a_deletion_takes_along(sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
+    chain = Chain(sandbox_factory, tmp_path)
+    ada, *_ = chain.make()
+    chain.make("Bob")
+    chain.sync()
+    chain.admin.delete("contact", [ada])
+    planned = chain.program.json("plan")[1]
+    assert {table: one["delete"] for table, one in planned["tables"].items()} == dict.fromkeys(TABLES, 1)
+    assert any("1 of new_order and 1 of new_orderline" in note for note in planned["notes"])
 
 
 def test_a_child_that_may_do_without_its_parent_is_sent_at_once_and_linked_when_it_arrives(

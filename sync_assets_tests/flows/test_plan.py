@@ -23,7 +23,7 @@ from sync_assets_tests.program import CONTACT, Program, calls, capture
 from sync_assets_tests.sandbox.chain_configuration import CHAIN_LINKS, chain_configuration
 from sync_assets_tests.sandbox_process import SandboxProcess
 
-STATES = ("pending", "waiting", "waiting_for", "failed", "held", "deletes_held_back")
+STATES = ("pending", "waiting", "waiting_for", "failed", "held", "orphaned", "deletes_held_back")
 RESOURCES = {"contact": "profile", "new_order": "cusOrder", "new_orderline": "cusOrderLine"}
 ACTIVE = {"rules": [{"field": "statecode", "is": "eq", "value": 0}], "delete_filtered_out": True}
 
@@ -173,7 +173,9 @@ class TestOneTable:
             "waiting_for": {},
             "held": 0,
             "failed": 0,
+            "orphaned": 0,
             "deletes_held_back": 0,
+            "deletes_following": {},
             "uncertain": 0,
             "problem": None,
             "engine_calls": calls(insert=20, read=1),
@@ -347,14 +349,14 @@ class TestLinkedTables:
         assert everything(program) == before
         inserts = {table: says["insert"] for table, says in told["tables"].items()}
         assert inserts == {"contact": 1, "new_order": 1, "new_orderline": 1}
-        assert told["tables"]["new_order"]["waiting"] == 1
+        assert [says["orphaned"] for says in told["tables"].values()] == [0, 1, 1]
         status, output, _ = program.run("plan")
         assert status == 0
         [total] = [line.split() for line in output.splitlines() if line.split()[:2] == ["in", "all"]][:1]
-        assert total == ["in", "all", "3", "0", "0", "0", "0", "2", "0", "0"]
-        assert "new_order: 1 wait for a parent" in output
+        assert total == ["in", "all", "3", "0", "0", "0", "0", "0", "0", "0"]
+        assert "new_order: 1 orphaned: a parent that they need is gone for good" in output
         status, done = program.json("sync")
-        assert (status, done["engine_calls"]) == (2, told["engine_calls"])
+        assert (status, done["engine_calls"]) == (0, told["engine_calls"])
 
 
 class TestTrouble:

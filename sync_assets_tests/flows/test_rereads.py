@@ -161,7 +161,7 @@ class TestChildrenOfAParentThatComesBack:
         assert chain.sync() == (0, calls(insert=3, read=3))
         chain.admin.change("contact", [ids[0]], statecode=1)
         status, _ = chain.sync()
-        assert status == 2  # the children wait for their parent
+        assert status == 0  # the children are orphaned
         assert all(not records for records in chain.held().values())
         return ids
 

@@ -47,6 +47,11 @@ def waits(ledger: Ledger, name: str, gate: Gate) -> bool:
     return (one.state, one.gate) == (State.WAITING, gate)
 
 
+def orphaned(ledger: Ledger, name: str) -> bool:
+    one = record(ledger, name)
+    return (one.state, one.gate) == (State.ORPHANED, Gate.ABSENT) and one.failed_since is not None
+
+
 def in_campaign(ledger: Ledger, link: LinkSpec = NEEDED) -> None:
     """A contact and its order, both settled."""
     capture(ledger, row("anna"))

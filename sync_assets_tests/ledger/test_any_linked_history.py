@@ -17,7 +17,7 @@ import polars as pl
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from sync_assets.ledger import Claimed, Ledger, Outcome, Position, State
+from sync_assets.ledger import Claimed, Gate, Ledger, Outcome, Position, State
 from sync_assets.ledger.model import LinkSpec
 from sync_assets_tests.ledger.helpers import DAY, SCHEMA, Clock, Ledgers, claim, guid, hash_of, stored
 
@@ -207,6 +207,7 @@ class History:
             note(step.__name__)
             step()
             self.world.check()
+            self.orphans_are_nowhere_and_it_is_said_why()
             self.the_totals_are_those_of_the_records()
         self.everything_arrives_in_the_end()
 
@@ -286,13 +287,30 @@ class History:
             links=links,
             **rest,
         )
-        self.ledger.carry_out_deletes(table)
+        self.rows_are_let_go(table)
         for key, row in rows.items():
             self.world.d365[key] = row
             self.world.withdrawn.pop(key, None)
             self.world.doubt(key)
         self.forget(gone, withdrawn=False)
         self.forget(withdrawn, withdrawn=True)
+
+    def rows_are_let_go(self, table: str) -> None:
+        """What the guard is told to follow from it is what follows from it."""
+        told = self.ledger.following_deletes(table)
+        before = self.leaving()
+        self.ledger.carry_out_deletes(table)
+        follows = Counter(of for of, _ in self.leaving() - before if of != table)
+        assert told == dict(follows), "the guard counts other records than those that go"
+
+    def leaving(self) -> set[Key]:
+        """Records in Campaign that are to be deleted though their rows are there."""
+        with self.ledger._database.read() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT table_name, id FROM sync_record WHERE desired_hash IS NOT NULL AND gate IN (2, 4) "
+                "AND state <> 4 AND (acked_hash IS NOT NULL OR uncertain > 0)"
+            )
+            return {IDS[row[0], row[1]] for row in rows}
 
     def forget(self, keys: Sequence[Key], *, withdrawn: bool) -> None:
         for key in keys:
@@ -435,7 +453,7 @@ class History:
         for table in TABLES:
             rows = {key: row._replace(refusal=None) for key, row in self.world.d365.items() if key[0] == table}
             if self.ledger.feed(table):
-                self.save(table, rows)
+                self.save(table, rows, complete=True)
         self.ledger.retry()
         self.the_totals_are_those_of_the_records()
         for _ in range(12):
@@ -443,8 +461,33 @@ class History:
                 break
         else:
             raise AssertionError("it goes round in circles")
+        self.what_is_orphaned_has_lost_a_parent_for_good()
         assert all(times <= (2 if operation == "update" else 1) for (_, operation), times in self.sent.items())
         self.campaign_is_as_d365_says()
+
+    def orphans_are_nowhere_and_it_is_said_why(self) -> None:
+        """At every moment."""
+        orphaned = {one.id: one for one in stored(self.ledger).values() if one.state == State.ORPHANED}
+        assert all(one.gate == Gate.ABSENT and one.acked_hash is None for one in orphaned.values())
+        assert not any(one.uncertain for one in orphaned.values())
+        assert {orphan.id for orphan in self.ledger.orphans()} == set(orphaned)
+        assert sum(counts.orphaned for counts in self.ledger.counts().values()) == len(orphaned)
+
+    def what_is_orphaned_has_lost_a_parent_for_good(self) -> None:
+        """In the end, when every table that is captured at all was read to its end."""
+        for one in stored(self.ledger).values():
+            key = IDS[one.table_name, one.id]
+            if one.acked_hash is None and not one.uncertain and key in self.world.d365:
+                assert (one.state == State.ORPHANED) == self.lost(key), f"{key} is {State(one.state).name}"
+
+    def lost(self, key: Key) -> bool:
+        """Whether it has no place in Campaign, now or later, as things are."""
+        row = self.world.d365.get(key)
+        if row is None:
+            in_campaign = key in self.world.withdrawn and key in self.world.campaign
+            return not in_campaign and self.ledger.feed(key[0]) is not None
+        needed = [parent for link, parent in self.world.parents(key, row) if link.required]
+        return any(parent is None or (parent not in self.world.campaign and self.lost(parent)) for parent in needed)
 
     def a_good_round(self) -> bool:
         found = False

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from sync_assets.ledger import Ledger, Position, State, TooManyDeletes
-from sync_assets_tests.ledger.helpers import capture, claim, frame, guid, many, push, record, row, stored
+from sync_assets.ledger import Ledger, LinkSpec, Position, State, TooManyDeletes
+from sync_assets_tests.ledger.helpers import capture, claim, frame, guid, linked, many, push, record, row, stored
+from sync_assets_tests.ledger.linking import NEEDED, OPTIONAL
 
 
 def page(ledger: Ledger, names: Sequence[str] = (), deleted: Sequence[str] = (), **rest: Any) -> None:
@@ -126,6 +127,86 @@ def test_more_than_a_batch_is_carried_out(ledger: Ledger, monkeypatch: pytest.Mo
     page(ledger, deleted=names)
     assert ledger.carry_out_deletes("contact") == 20
     assert deletes(ledger) == 20
+
+
+# What goes with them
+
+
+def in_campaign_with_orders(ledger: Ledger, count: int, link: LinkSpec = NEEDED, lines: int = 0) -> list[str]:
+    """As many contacts with an order each; the first `lines` orders have a line."""
+    names = in_campaign(ledger, count)
+    orders = linked([row(f"order of {name}") for name in names], cusContact=names)
+    capture(ledger, page=orders, table="order", links=[link])
+    push(ledger, table="order")
+    some = names[:lines]
+    page = linked([row(f"line of {name}") for name in some], cusOrder=[f"order of {name}" for name in some])
+    capture(ledger, page=page, table="line", links=[LinkSpec("cusOrder", "order")])
+    push(ledger, table="line")
+    return names
+
+
+def test_the_guard_counts_the_children_that_would_go_too(ledger: Ledger) -> None:
+    names = in_campaign_with_orders(ledger, 90, lines=10)  # of so few contacts any number may go
+    more = linked([row(f"second of {name}") for name in names], cusContact=names)
+    capture(ledger, page=more, table="order", links=[NEEDED])
+    push(ledger, table="order")
+    page(ledger, deleted=names[:5])
+    assert ledger.following_deletes("contact") == {"line": 5, "order": 10}
+    with pytest.raises(TooManyDeletes, match=r"5 records of contact.*5 of line and 10 of order") as raised:
+        ledger.carry_out_deletes("contact", max_share=0.05)
+    assert raised.value.following == {"line": 5, "order": 10}
+    assert "allows 5 of contact and 5 of line and 9 of order" in str(raised.value)
+    feed = ledger.feed("contact")
+    assert feed is not None
+    assert (feed.deletes, feed.following) == (5, {"line": 5, "order": 10})
+    assert [claim(ledger, table=table) for table in ("contact", "order", "line")] == [[], [], []]
+
+
+def test_an_approval_covers_what_it_was_asked_for_and_no_more(ledger: Ledger) -> None:
+    names = in_campaign_with_orders(ledger, 200)
+    page(ledger, deleted=names[:20])
+    with pytest.raises(TooManyDeletes, match="20 of order"):
+        ledger.carry_out_deletes("contact", max_share=0.05)
+    ledger.approve_deletes("contact")
+    page(ledger, deleted=names[20:60])
+    with pytest.raises(TooManyDeletes, match="60 records of contact"):
+        ledger.carry_out_deletes("contact", max_share=0.05)
+    with pytest.raises(TooManyDeletes, match="60 records of contact"):  # the approval is used up
+        ledger.carry_out_deletes("contact", max_share=0.05)
+    ledger.approve_deletes("contact")
+    assert ledger.carry_out_deletes("contact", max_share=0.05) == 60
+    assert len(push(ledger, table="order")) == 60
+    feed = ledger.feed("contact")
+    assert feed is not None
+    assert (feed.deletes, feed.following, feed.deletes_approved) == (0, {}, False)
+
+
+def test_an_approval_holds_for_children_that_came_since_as_far_as_the_guard_lets_them(ledger: Ledger) -> None:
+    names = in_campaign_with_orders(ledger, 200)
+    page(ledger, deleted=names[:20])
+    with pytest.raises(TooManyDeletes):
+        ledger.carry_out_deletes("contact", max_share=0.05)
+    ledger.approve_deletes("contact")
+    page(ledger, deleted=names[20:30])
+    assert ledger.carry_out_deletes("contact", max_share=0.05) == 30
+
+
+def test_children_that_may_do_without_their_parent_do_not_go_with_it(ledger: Ledger) -> None:
+    names = in_campaign_with_orders(ledger, 200, OPTIONAL)
+    page(ledger, deleted=names[:10])
+    assert ledger.following_deletes("contact") == {}
+    assert ledger.carry_out_deletes("contact", max_share=0.05) == 10
+    assert {one.operation for one in push(ledger, table="order")} == {"update"}
+    assert ledger.counts()["order"].synced == 200
+
+
+def test_children_that_have_another_parent_by_now_or_are_held_are_not_counted(ledger: Ledger) -> None:
+    names = in_campaign_with_orders(ledger, 3)
+    moved = linked([row(f"order of {names[0]}")], cusContact=[names[2]])
+    capture(ledger, page=moved, table="order", links=[NEEDED])
+    ledger.hold("contact", guid(names[1]))
+    page(ledger, deleted=names[:2])
+    assert ledger.following_deletes("contact") == {}
 
 
 # Full reads

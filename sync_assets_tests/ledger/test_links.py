@@ -18,6 +18,7 @@ from sync_assets_tests.ledger.linking import (
     in_campaign,
     line,
     order,
+    orphaned,
     sent,
     waits,
 )
@@ -65,10 +66,11 @@ def test_a_chain_arrives_from_above_though_it_was_captured_from_below(ledger: Le
 
 
 @pytest.mark.parametrize("link", [NEEDED, JOINED], ids=["needed", "joined"])
-@pytest.mark.parametrize("contact", ["nobody", None, "refused", "rejected"])
+@pytest.mark.parametrize("contact", ["nobody", "refused", "rejected"])
 def test_a_child_without_a_parent_that_it_needs_waits_and_says_why(
-    ledger: Ledger, link: LinkSpec, contact: str | None
+    ledger: Ledger, link: LinkSpec, contact: str
 ) -> None:
+    """The first of them is not captured yet: the contacts are still being read."""
     capture(ledger, row("refused", refusal="too long"), row("rejected"))
     answer(ledger, "refused", *claim(ledger))
     order(ledger, contact, link=link)
@@ -147,7 +149,6 @@ def test_what_waits_is_told_by_its_parents_and_how_these_stand(ledger: Ledger) -
     order(ledger, "carl", name="o7", link=OPTIONAL)  # is sent without it
     assert ledger.waiting_parents("order") == [
         ("contact", "to be sent", 3),
-        ("contact", "none: the lookup is empty", 1),
         ("contact", "not captured", 1),
         ("contact", "refused", 1),
     ]
@@ -171,8 +172,9 @@ def test_children_are_deleted_before_their_parent_and_inserted_after_it(ledger: 
     assert (child.operation, child.hash, child.payload, child.links) == ("delete", None, None, ())
     assert claim(ledger) == []
     answer(ledger, "done", child)
-    assert waits(ledger, "order", Gate.ABSENT)
+    assert orphaned(ledger, "order")
     assert sent(ledger) == ["delete"]
+    assert orphaned(ledger, "order")
     capture(ledger, row("anna"))
     assert waits(ledger, "order", Gate.COMING)
     assert ledger.unread("order", 10) == []
@@ -387,7 +389,7 @@ def test_a_child_whose_new_parent_is_not_in_scope_stays_with_its_former_one(
     assert claim(ledger) == []
     assert sent(ledger, "order") == ["delete"]
     assert sent(ledger) == ["delete"]
-    assert waits(ledger, "order", Gate.ABSENT)
+    assert orphaned(ledger, "order") if contact is None else waits(ledger, "order", Gate.ABSENT)
 
 
 def test_an_optional_lookup_that_becomes_empty_takes_the_link_away(ledger: Ledger) -> None:

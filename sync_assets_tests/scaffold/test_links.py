@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sync_assets.campaign.metadata import Resource
 from sync_assets.d365.metadata import Table
 from sync_assets.scaffold.links import LinkSuggestion, suggest_links
@@ -18,6 +20,12 @@ def links(of: Table, to: Resource, **parents: set[str]) -> list[tuple[str, str, 
 
 def test_the_only_lookup_to_a_table_becomes_the_only_link_to_its_resource() -> None:
     assert links(ORDER, ORDER_RESOURCE) == [("new_contactid", "cusContactLink", "key", True)]
+
+
+@pytest.mark.parametrize(("mandatory", "cardinality"), [(True, "one"), (False, "zero_or_one")])
+def test_only_a_link_that_campaign_calls_mandatory_is_written_as_one(mandatory: bool, cardinality: str) -> None:
+    to = resource("cusOrder", attribute("cusContactLink", "link", target="profile", mandatory=mandatory))
+    assert [one.cardinality for one in suggest_links(ORDER, to, TARGETS, {})] == [cardinality]
 
 
 def test_a_lookup_to_a_table_that_is_not_mapped_is_no_link() -> None:

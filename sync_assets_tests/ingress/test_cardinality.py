@@ -1,0 +1,44 @@
+"""A link that Campaign publishes with another cardinality than the configuration says is named."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+from sync_assets.campaign.metadata import Attribute, Resource
+from sync_assets.config import TableConfig
+from sync_assets.ingress.cardinality import cardinality_warnings
+
+
+@pytest.mark.parametrize(
+    ("mandatory", "cardinality", "style", "said"),
+    [
+        (True, "one", "key", None),
+        (False, "zero_or_one", "key", None),
+        (True, "zero_or_one", "key", "write `cardinality: one`"),
+        (False, "one", "key", "write `cardinality: zero_or_one`"),
+        (False, "one", "join", None),  # the link has another name
+    ],
+)
+def test_what_is_said_of_a_link(
+    mandatory: bool, cardinality: Literal["one", "zero_or_one"], style: Literal["key", "join"], said: str | None
+) -> None:
+    to = "cusContactLink" if style == "key" else "cusContactId"
+    attributes = {
+        "cusContactLink": Attribute("cusContactLink", "link", mandatory=mandatory, target="profile"),
+        "cusContactId": Attribute("cusContactId", "string"),
+    }
+    link = {"field": "new_contactid", "to": to, "table": "contact", "style": style, "cardinality": cardinality}
+    config = TableConfig.model_validate(
+        {
+            "table": "new_order",
+            "resource": "cusOrder",
+            "key": "cusOrderId",
+            "fields": {"new_name": "cusName"},
+            "links": [link],
+        }
+    )
+    found = cardinality_warnings(config, Resource("cusOrder", "profileAndServicesExt", attributes))
+    assert len(found) == (said is not None)
+    assert all(said in warning and "link `new_contactid`" in warning for warning in found if said)
