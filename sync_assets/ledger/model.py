@@ -39,6 +39,7 @@ class State(IntEnum):
     WAITING = 2  # to be sent once other records are where they must be, or its row was read again; see Gate
     FAILED = 3  # the transform or the other side refused it; stands until it changes or is retried
     HELD = 4  # under a privacy hold: written nowhere
+    EXCLUDED = 6  # of a person who was gone when the hold was released: nothing is made or changed of it any more
 
 
 class Gate(IntEnum):
@@ -264,12 +265,13 @@ class Counts:
     failed: int = 0
     held: int = 0
     synced: int = 0
+    excluded: int = 0
     leased: int = 0
 
     @property
     def records(self) -> int:
         """All records known, in whatever state."""
-        return self.pending + self.waiting + self.failed + self.held + self.synced
+        return self.pending + self.waiting + self.failed + self.held + self.synced + self.excluded
 
 
 @dataclass(frozen=True, slots=True)

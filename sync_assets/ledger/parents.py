@@ -31,7 +31,6 @@ class Link(NamedTuple):
 class Said(NamedTuple):
     """wanted: what sync_link.wanted should be, of each link."""
 
-    held: bool
     gate: Gate
     relink: bool
     wanted: list[tuple[Link, int]]
@@ -39,12 +38,11 @@ class Said(NamedTuple):
 
 def said_by_parents(stand: Stand, links: Sequence[Link], parents: Mapping[Key, Stand]) -> Said:
     """`links`: all of the record; `parents`: the records that these name, as far as there are any."""
-    held, gate, relink, stuck = False, Gate.OPEN, False, False
+    gate, relink, stuck = Gate.OPEN, False, False
     wanted: list[tuple[Link, int]] = []
     for link in links:
         parent = parents.get((link.parent_table, link.parent_id)) if link.parent_id else None
         other = parents.get((link.parent_table, link.other_id)) if link.other_id else None
-        held = held or any(one is not None and one.state == State.HELD for one in (parent, other))
         if link.held == IN_DOUBT:
             continue
         says = presence(parent, link.held == 1)
@@ -60,7 +58,7 @@ def said_by_parents(stand: Stand, links: Sequence[Link], parents: Mapping[Key, S
             relink = relink or link.held != new
     if any((stuck or _is_unmovable(stand, link)) and _hangs_on_leaving(stand, link, parents) for link in links):
         gate = Gate.ABSENT  # it cannot be sent to leave the parent, which would wait for it for ever
-    return Said(held, gate, relink, wanted)
+    return Said(gate, relink, wanted)
 
 
 def _is_stuck_in_doubt(parent: Stand) -> bool:

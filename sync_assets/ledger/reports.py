@@ -53,6 +53,7 @@ class Reports(Room):
                 failed=records.get(State.FAILED, 0),
                 held=records.get(State.HELD, 0),
                 synced=records.get(State.SETTLED, 0),
+                excluded=records.get(State.EXCLUDED, 0),
                 leased=held[table],
             )
             for table, records in sorted(by_table.items())
