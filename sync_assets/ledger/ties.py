@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger.hold_records import HoldRecords, is_excluded, is_held
+from sync_assets.ledger.hold_records import Belongings, HoldRecords, is_excluded, is_held
 from sync_assets.ledger.model import Gate, LinkSpec, LinkTo, Outcome, State
 from sync_assets.ledger.parents import Key, Link, said_by_parents
 from sync_assets.ledger.room import Tally
@@ -220,6 +220,7 @@ class TiedRecords(HoldRecords):
         leaving = [s for s in stands if s.there and (s.desired_hash is None or said[s.seq].gate == Gate.ABSENT)]
         hung = self._hung_on(connection, leaving)
         belongs, new_owner = self._follow(connection, stands, links)
+        stands = self._readmitted(connection, stands, belongs)
         moved: list[Stand] = []
         forgotten: list[Stand] = []
         for stand in stands:
@@ -236,6 +237,14 @@ class TiedRecords(HoldRecords):
         self._rest(connection, moved)
         done = {stand.seq for stand in (*moved, *forgotten)}
         return [*moved, *(one for one in stands if _key(one) in new_owner and one.seq not in done)], forgotten
+
+    def _readmitted(self, connection: Connection, stands: Sequence[Stand], belongs: Belongings) -> list[Stand]:
+        """Have records sent as a whole that are excluded no more: Campaign's may have been deleted with the person."""
+        free = {
+            one.seq for one in stands if one.state == State.EXCLUDED and not belongs.get(_key(one)) and one.desired_hash
+        }
+        self._bulk.for_seqs(connection, "UPDATE sync_record SET resend = 1", sorted(free))
+        return [one._replace(resend=1) if one.seq in free else one for one in stands]
 
     def _rest(self, connection: Connection, moved: Iterable[Stand]) -> None:
         """Store where these records stand now."""

@@ -58,6 +58,10 @@ def release(runtime: Runtime, given: str) -> dict[str, Any]:
         raise SyncAssetsError(
             f"The hold stays: Dynamics 365 did not tell whether it still has {id_}. {error}", "Then release it again."
         ) from error
+    if gone and runtime.ledger.held_since(CONTACT, id_) is None:
+        raise SyncAssetsError(
+            f"{id_} is not on hold. Dynamics 365 does not have it, so what is left of the person's records stays excluded."
+        )
     released = runtime.ledger.end_hold(CONTACT, id_, gone=gone)
     freed, excluded = released or (0, 0)
     return {"id": id_, "released": freed, "gone": gone, "excluded": excluded}
