@@ -60,7 +60,8 @@ def release(runtime: Runtime, given: str) -> dict[str, Any]:
         ) from error
     if gone and runtime.ledger.held_since(CONTACT, id_) is None:
         raise SyncAssetsError(
-            f"{id_} is not on hold. Dynamics 365 does not have it, so what is left of the person's records stays excluded."
+            f"{id_} is not on hold. Dynamics 365 does not have it, so the person's other records stay excluded.",
+            "If the contact is restored, release it again.",
         )
     released = runtime.ledger.end_hold(CONTACT, id_, gone=gone)
     freed, excluded = released or (0, 0)
@@ -149,8 +150,8 @@ def show_released(document: dict[str, Any]) -> None:
     )
     if document["gone"]:
         typer.echo(
-            "Dynamics 365 no longer has this contact, so nothing is made again of it. Left of the person's records, and "
-            f"excluded unless given to another contact: {_records(document['excluded'])}."
+            "Dynamics 365 no longer has this contact, so nothing is made again of it. Left of the person's records, "
+            f"and excluded unless given to another contact: {_records(document['excluded'])}."
         )
 
 
