@@ -291,7 +291,7 @@ def accept_systems(
 
 hold = typer.Typer(
     name="hold",
-    help="Privacy holds: nothing about a held contact and its children is written to either system.",
+    help="Privacy holds: nothing about a held contact and the person's other records is written to either system.",
     no_args_is_help=True,
 )
 app.add_typer(hold)
@@ -300,7 +300,8 @@ Contact = Annotated[str, typer.Argument(metavar="ID", help="The contact's D365 i
 
 @hold.command("add")
 def hold_add(contact: Contact, as_json: Json = False) -> None:
-    """Write nothing about this contact and its children from now on, whatever changes, until it is released."""
+    """Write nothing about this contact and the person's other records from now on, whatever changes, until it is
+    released. Both systems are asked which these are: engine calls, none of them writes."""
     from sync_assets.operations import hold as run  # noqa: PLC0415
 
     _print(run.add(_runtime(), contact), as_json, run.show_added)
@@ -308,7 +309,7 @@ def hold_add(contact: Contact, as_json: Json = False) -> None:
 
 @hold.command("release")
 def hold_release(contact: Contact, as_json: Json = False) -> None:
-    """Let the contact and its children go back to where they belong. Nothing is made again of what is gone."""
+    """End the hold. What Dynamics 365 still has goes on as usual; of a contact that is gone nothing is made again."""
     from sync_assets.operations import hold as run  # noqa: PLC0415
 
     _print(run.release(_runtime(), contact), as_json, run.show_released)
@@ -324,7 +325,7 @@ def hold_list(as_json: Json = False) -> None:
 
 @hold.command("verify")
 def hold_verify(contact: Contact, as_json: Json = False) -> None:
-    """Ask both systems whether the contact and its children are gone. Exit status 0: gone from both."""
+    """Name every record of the contact's that either system still has. Exit status 0: gone from both."""
     from sync_assets.operations import hold as run  # noqa: PLC0415
 
     document = run.verify(_runtime(), contact)

@@ -1,10 +1,14 @@
 """Privacy holds: whose records are written nowhere, and what the ledger knows of them (design.md rule 5).
 
-A held row always has a record, if need be one that says no more than "held": so its children find it among their
-parents (ties.py) and are held themselves, whether its own row was captured or not, and also once it is gone. What was
-still to be sent of held records is erased; if it is wanted after the release, the row is read again.
+Which records are the held person's is in hold_records.py. The person always has a record, if need be one that says no
+more than "held", so that `status` counts it. What was still to be sent of held records is erased; if it is wanted after
+the release, the row is read again. Released once the person is gone, the person's records are excluded: Campaign keeps
+what it has of them, unless it would hide it, and gets nothing more. They stay the person's, by the same rules: a row
+that is given to another contact follows normally.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -13,12 +17,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import schema, times
+from sync_assets.ledger.hold_records import HeldRecord
 from sync_assets.ledger.model import State
 from sync_assets.ledger.room import Tally
 from sync_assets.ledger.standing import Stand
 from sync_assets.ledger.ties import Key, TiedRecords
 
 _H = schema.hold.c
+_OF = schema.hold_record.c
 _KIN = """
     SELECT seq, table_name, id, state, desired_hash IS NOT NULL, acked_hash IS NOT NULL OR uncertain > 0,
         payload IS NOT NULL, lease_until
@@ -61,6 +67,14 @@ class Hold:
     new: bool = False
 
 
+class Released(NamedTuple):
+    """records: no longer held. excluded: of these and of what was excluded before, nothing is made or changed any
+    more, since the person is gone."""
+
+    records: int
+    excluded: int
+
+
 class Holds(TiedRecords):
     def hold(self, table: str, id: str) -> Hold:
         """Keep a row and all below it from being written. Changes nothing if it is held already.
@@ -78,33 +92,70 @@ class Holds(TiedRecords):
             if before is None:
                 values = {"table_name": table, "id": id, "since": now}
                 connection.execute(self._upsert(schema.hold).values(values).on_conflict_do_nothing())
+                self._add_records(connection, (table, id), [HeldRecord(table, id)])
+                again = sa.update(schema.hold_record).where(_OF.hold_table == table, _OF.hold_id == id)
+                connection.execute(again.values(gone=0))
             tally = Tally()
             stands = self._record_of(connection, table, id, now, tally)
-            self._regate(connection, stands, (), tally)
+            records = self._records_of_hold(connection, (table, id))
+            self._regate(connection, stands, (), tally, also=self._seqs(connection, records))
             self._count(connection, tally)
             since = now if before is None else before.since
             return self._told(connection, table, id, since, new=before is None)
 
         return self._database.write(work)
 
-    def end_hold(self, table: str, id: str) -> int | None:
-        """Let a row and those below it go back to where they belong; how many are free now. None: it was not held.
+    def add_to_hold(self, table: str, id: str, records: Iterable[HeldRecord]) -> Hold | None:
+        """Hold further records as those of a held row, which the ledger need not know.
 
-        What another hold keeps back stays held.
+        Returns:
+            The hold with these; None if there is no such hold.
+        """
+        added = list(records)
+
+        def work(connection: Connection) -> Hold | None:
+            self._take_turns(connection, tied=True)
+            hold = connection.execute(_one(table, id)).one_or_none()
+            if hold is None:
+                return None
+            self._add_records(connection, (table, id), added)
+            tally = Tally()
+            stands = self._bulk.stands(connection, self._seqs(connection, added))
+            self._regate(connection, stands, (), tally)
+            self._count(connection, tally)
+            return self._told(connection, table, id, hold.since)
+
+        return self._database.write(work)
+
+    def end_hold(self, table: str, id: str, *, gone: bool) -> Released | None:
+        """End a hold, or the exclusion that an earlier release left. What another hold keeps back stays held.
+
+        Args:
+            gone: Dynamics 365 no longer has the row. Its records are excluded then; else they are what they were.
+
+        Returns:
+            What became of its records; None if there was neither.
         """
 
-        def work(connection: Connection) -> int | None:
+        def work(connection: Connection) -> Released | None:
             self._take_turns(connection)
             ended = sa.delete(schema.hold).where(_H.table_name == table, _H.id == id).returning(_H.id)
-            if connection.execute(ended).one_or_none() is None:
+            was_held = connection.execute(ended).one_or_none() is not None
+            records = self._records_of_hold(connection, (table, id))
+            if not was_held and not records:
                 return None
-            held = [kin for kin in self._kin(connection, table, id) if kin.state == State.HELD]
+            held = self._number(connection, records, State.HELD)
+            of_hold = (_OF.hold_table == table, _OF.hold_id == id)
+            if gone:
+                connection.execute(sa.update(schema.hold_record).where(*of_hold).values(gone=1))
+            else:
+                connection.execute(sa.delete(schema.hold_record).where(*of_hold))
             tally = Tally()
-            seqs = list(self._bulk.find(connection, table, [id]).values())
-            self._regate(connection, self._bulk.stands(connection, seqs), (), tally)
+            stands = self._bulk.stands(connection, self._seqs(connection, records))
+            self._regate(connection, stands, (), tally)
             self._count(connection, tally)
-            still = self._kin(connection, table, id)
-            return len(held) - sum(kin.state == State.HELD for kin in still)
+            freed = held - self._number(connection, records, State.HELD)
+            return Released(freed, self._number(connection, records, State.EXCLUDED))
 
         return self._database.write(work)
 
@@ -121,8 +172,13 @@ class Holds(TiedRecords):
             found = connection.execute(_one(table, id)).one_or_none()
             return None if found is None else times.from_micros(found.since)
 
+    def records_of_hold(self, table: str, id: str) -> list[HeldRecord]:
+        """The records of a held row, or of an excluded one, by their ids; empty if it is neither."""
+        with self._database.read() as connection:
+            return self._records_of_hold(connection, (table, id))
+
     def kin(self, table: str, id: str) -> list[Kin]:
-        """What the ledger knows of a row and of those below it, level by level along the links."""
+        """What the ledger knows of a row, of those below it, level by level along the links, and of its hold's."""
         with self._database.read() as connection:
             return self._kin(connection, table, id)
 
@@ -150,11 +206,25 @@ class Holds(TiedRecords):
             new=new,
         )
 
+    def _seqs(self, connection: Connection, records: Iterable[HeldRecord | Key]) -> list[int]:
+        """The numbers of those that have a record."""
+        by_table: dict[str, set[str]] = defaultdict(set)
+        for record in records:
+            by_table[record[0]].add(record[1])
+        found = [self._bulk.find(connection, table, sorted(ids)) for table, ids in sorted(by_table.items())]
+        return sorted(seq for seqs in found for seq in seqs.values())
+
+    def _number(self, connection: Connection, records: Iterable[HeldRecord], state: State) -> int:
+        """How many of the records are in this state."""
+        rows = self._bulk.for_seqs(connection, "SELECT state FROM sync_record", self._seqs(connection, records))
+        return sum(row[0] == state for row in rows)
+
     def _kin(self, connection: Connection, table: str, id: str) -> list[Kin]:
         now = self._now()
         found: dict[Key, Kin] = {}
-        seqs = list(self._bulk.find(connection, table, [id]).values())
-        level: list[Key] = [(table, id)]  # its children may be known though it is not
+        of_hold = [(record.table, record.id) for record in self._records_of_hold(connection, (table, id))]
+        level: list[Key] = [(table, id), *of_hold]  # its children may be known though it is not
+        seqs = self._seqs(connection, level)
         while seqs or level:
             rows = self._bulk.for_seqs(connection, _KIN, seqs, also="ORDER BY table_name, id")
             new = {(row[1], row[2]): _kin_of(row, now) for row in rows if (row[1], row[2]) not in found}

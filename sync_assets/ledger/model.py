@@ -41,6 +41,7 @@ class State(IntEnum):
     FAILED = 3  # the transform or the other side refused it; stands until it changes or is retried
     HELD = 4  # under a privacy hold: written nowhere
     ORPHANED = 5  # not to be in Campaign: a parent that it needs is gone for good, or its lookup is empty
+    EXCLUDED = 6  # of a person who was gone when the hold was released: nothing is made or changed of it any more
 
 
 class Gate(IntEnum):
@@ -291,12 +292,13 @@ class Counts:
     held: int = 0
     orphaned: int = 0
     synced: int = 0
+    excluded: int = 0
     leased: int = 0
 
     @property
     def records(self) -> int:
         """All records known, in whatever state."""
-        return self.pending + self.waiting + self.failed + self.held + self.orphaned + self.synced
+        return sum((self.pending, self.waiting, self.failed, self.held, self.orphaned, self.synced, self.excluded))
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,6 @@ class Link(NamedTuple):
 class Said(NamedTuple):
     """wanted: what sync_link.wanted should be, of each link."""
 
-    held: bool
     gate: Gate
     relink: bool
     lost: bool
@@ -44,12 +43,11 @@ def said_by_parents(
 ) -> Said:
     """`links`: all of the record; `parents`: the records that these name, as far as there are any; `read_to_their_end`:
     tables whose full read is complete."""
-    held, gate, relink, stuck, lost = False, Gate.OPEN, False, False, False
+    gate, relink, stuck, lost = Gate.OPEN, False, False, False
     wanted: list[tuple[Link, int]] = []
     for link in links:
         parent = parents.get((link.parent_table, link.parent_id)) if link.parent_id else None
         other = parents.get((link.parent_table, link.other_id)) if link.other_id else None
-        held = held or any(one is not None and one.state == State.HELD for one in (parent, other))
         if link.held == IN_DOUBT:
             continue
         says = presence(parent, link.held == 1)
@@ -66,7 +64,7 @@ def said_by_parents(
             relink = relink or link.held != new
     if any((stuck or _is_unmovable(stand, link)) and _hangs_on_leaving(stand, link, parents) for link in links):
         gate = Gate.ABSENT  # it cannot be sent to leave the parent, which would wait for it for ever
-    return Said(held, gate, relink, lost, wanted)
+    return Said(gate, relink, lost, wanted)
 
 
 def link_is_lost(link: Link, parent: Stand | None, read_to_their_end: Container[str]) -> bool:

@@ -86,12 +86,12 @@ class Rebuilds(Feeds, TiedRecords):
         """Take those of the records that Campaign was found to hold of which it is to be found out what it holds; and
         how many of the ids the ledger does not know.
 
-        Besides pending ones these are records that wait for a parent, were refused, are out of scope, or are held (if
-        nothing is known of them in Campaign): a delete would leave them there if they were not known to be there, and
-        what an older copy of the ledger says of their links may not hold any more. A record that is to leave Campaign
-        is left alone, and so is one that waits for a parent which is out of scope: Campaign would be asked to delete
-        it. update_payload is told also of a record that is to be sent as a whole: it was there before, so what is sent
-        once only was sent.
+        Besides pending ones these are records that wait for a parent, were refused, are out of scope, or are held or
+        excluded (if nothing is known of them in Campaign): a delete would leave them there if they were not known to be
+        there, and what an older copy of the ledger says of their links may not hold any more. A record that is to leave
+        Campaign is left alone, and so is one that waits for a parent which is out of scope: Campaign would be asked to
+        delete it. update_payload is told also of a record that is to be sent as a whole: it was there before, so what
+        is sent once only was sent.
 
         remember: ids that the ledger does not know are noted; should they come into scope, they are not inserted
         blindly (see `claim`).
@@ -109,7 +109,11 @@ class Rebuilds(Feeds, TiedRecords):
                 sa.and_(_R.state == State.PENDING.value, _R.payload.is_not(None)),
                 _R.state.in_([State.WAITING.value, State.FAILED.value]),
                 sa.and_(_R.state == State.SETTLED.value, _R.withdrawn == 1),
-                sa.and_(_R.state == State.HELD.value, _R.acked_hash.is_(None), _R.uncertain == 0),
+                sa.and_(
+                    _R.state.in_([State.HELD.value, State.EXCLUDED.value]),
+                    _R.acked_hash.is_(None),
+                    _R.uncertain == 0,
+                ),
             )
             stays = sa.and_(_R.desired_hash.is_not(None), _R.gate.not_in([Gate.ABSENT.value, Gate.CHILDREN.value]))
             names = ("seq", "id", "day", "payload", "update_payload", "desired_hash", "acked_hash")

@@ -54,6 +54,7 @@ class Reports(Room):
                 held=records.get(State.HELD, 0),
                 orphaned=records.get(State.ORPHANED, 0),
                 synced=records.get(State.SETTLED, 0),
+                excluded=records.get(State.EXCLUDED, 0),
                 leased=held[table],
             )
             for table, records in sorted(by_table.items())

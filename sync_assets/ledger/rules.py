@@ -15,7 +15,7 @@ Where a record belongs after that is said in standing.py.
 from typing import NamedTuple
 
 from sync_assets.ledger.model import Gate, Outcome, State
-from sync_assets.ledger.standing import Rest, Stand, rest
+from sync_assets.ledger.standing import UNSENT, Rest, Stand, rest
 from sync_assets.ledger.times import seconds
 
 REASON_LENGTH = 2_000
@@ -78,7 +78,7 @@ def after_capture(stand: Stand, row: Row, *, resend: bool, now: int) -> Move | N
         and row.refusal == stand.refusal
         and not stand.withdrawn
         and stand.gate != Gate.UNREAD
-        and (stand.acked_hash is not None or stand.state == State.HELD or row.payload == stand.payload)
+        and (stand.acked_hash is not None or stand.state in UNSENT or row.payload == stand.payload)
     )
     if same and not again:
         return None
@@ -193,7 +193,7 @@ def after_outcome(stand: Stand, outcome: Outcome, *, now: int) -> Verdict | None
         return None
     state = where.state
     asked_for = None if stand.leaving else stand.desired_hash if stand.has_payload else stand.acked_hash
-    refused = outcome.result == "refused" and asked_for == outcome.hash and state != State.HELD
+    refused = outcome.result == "refused" and asked_for == outcome.hash and state not in UNSENT
     # Of a row that the transform refused by now only what would be sent again was refused: a delete, or links alone.
     refused = refused and (stand.refusal is None or state == State.PENDING)
     if refused:

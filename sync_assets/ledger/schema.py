@@ -178,6 +178,19 @@ hold = sa.Table(
     sa.Column("since", sa.BigInteger, nullable=False),
 )
 
+# Records of persons under a hold, and of those who were gone when theirs was released: see hold_records.py.
+hold_record = sa.Table(
+    "sync_hold_record",
+    metadata,
+    sa.Column("hold_table", NAME, primary_key=True),
+    sa.Column("hold_id", NAME, primary_key=True),
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("id", NAME, primary_key=True),
+    sa.Column("attribute", NAME, primary_key=True),  # of the link that leads to the person, '' of the person itself
+    sa.Column("gone", sa.SmallInteger, nullable=False, server_default="0"),  # 1: released, and the person was gone
+)
+sa.Index("sync_hold_record_id", hold_record.c.table_name, hold_record.c.id)
+
 # Replays of some days that are asked for or under way; those of whole tables are full reads of the feed.
 replay = sa.Table(
     "sync_replay",

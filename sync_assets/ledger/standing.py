@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from sync_assets.ledger.model import Gate, State
 
+UNSENT = (State.HELD, State.EXCLUDED)
+"""States in which nothing of a record is sent, and nothing of its content is kept."""
+
 
 class Stand(NamedTuple):
     """The columns of a stored record that decide. `payload` only while nothing was acknowledged."""
@@ -49,8 +52,13 @@ class Stand(NamedTuple):
     def ties(self) -> "Ties":
         """As they were when last found out."""
         gate = Gate.ABSENT if self.gate == Gate.CHILDREN else Gate.OPEN if self.gate == Gate.UNREAD else Gate(self.gate)
-        lost = self.state == State.ORPHANED
-        return Ties(self.state == State.HELD, gate, attached=self.gate == Gate.CHILDREN, lost=lost)
+        return Ties(
+            self.state == State.HELD,
+            gate,
+            attached=self.gate == Gate.CHILDREN,
+            lost=self.state == State.ORPHANED,
+            excluded=self.state == State.EXCLUDED,
+        )
 
 
 class Ties(NamedTuple):
@@ -58,7 +66,7 @@ class Ties(NamedTuple):
 
     held: it, or a parent, is under a privacy hold. attached: Campaign may hold children that hang on it.
     relink: Campaign's record does not hold the links that it should. lost: an ABSENT parent is gone for good, or the
-    record names none.
+    record names none. excluded: it belonged to a person who was gone when the hold was released.
     """
 
     held: bool = False
@@ -66,6 +74,7 @@ class Ties(NamedTuple):
     attached: bool = False
     relink: bool = False
     lost: bool = False
+    excluded: bool = False
 
 
 class Rest(NamedTuple):
@@ -82,6 +91,9 @@ def rest(stand: Stand, ties: Ties) -> Rest | None:
         return Rest(State.HELD, ties.gate)
     if (stand.desired_hash is None or stand.withdrawn) and not stand.there:
         return None
+    hidden = stand.there and ties.gate == Gate.ABSENT  # by Campaign, once the parent is gone: it is deleted before
+    if ties.excluded and stand.desired_hash is not None and not hidden:
+        return Rest(State.EXCLUDED, ties.gate)
     unwanted = stand.desired_hash is None or ties.gate == Gate.ABSENT
     return _rest_of_unwanted(stand, ties) if unwanted else _rest_of_wanted(stand, ties)
 
@@ -122,7 +134,7 @@ def _is_unread(stand: Stand) -> bool:
     hold. An update of links alone needs none, but after a hold the row may have gone with the person, and an open
     request may be the delete that was asked for while a parent was away."""
     perhaps_deleted = stand.uncertain and stand.gate != Gate.OPEN
-    was_held = stand.state == State.HELD or stand.gate == Gate.UNREAD
+    was_held = stand.state in UNSENT or stand.gate == Gate.UNREAD
     differs = stand.acked_hash is None or (stand.acked_hash != stand.desired_hash and not stand.withdrawn)
     return not stand.has_payload and (was_held or differs or bool(stand.resend or perhaps_deleted))
 
@@ -159,6 +171,9 @@ def presence(parent: Stand | None, linked: bool) -> Gate:
         return Gate.ABSENT
     if parent.acked_hash is not None:
         return Gate.COMING if parent.uncertain and not linked else Gate.OPEN
+    if parent.state == State.SETTLED:
+        # Out of scope, and there is nothing left to send of it: whether Campaign has it is only known by its child.
+        return Gate.OPEN if linked else Gate.ABSENT
     return Gate.ABSENT if parent.state == State.FAILED else Gate.COMING
 
 

@@ -16,10 +16,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import schema
+from sync_assets.ledger.hold_records import Belongings, HoldRecords, is_excluded, is_held
 from sync_assets.ledger.model import Gate, LinkSpec, LinkTo, Outcome, State
 from sync_assets.ledger.parents import Key, Link, said_by_parents
-from sync_assets.ledger.room import Room, Tally
-from sync_assets.ledger.standing import Rest, Stand, Ties, regated
+from sync_assets.ledger.room import Tally
+from sync_assets.ledger.standing import UNSENT, Rest, Stand, Ties, regated
 
 _TURN = 6_090_275_134_511_382_749  # any number, as long as nobody else uses it
 
@@ -57,14 +58,17 @@ _SENT = """
 _LEAVING = "SELECT seq FROM sync_record WHERE (desired_hash IS NULL OR gate IN (2, 4)) AND table_name = ? AND id"
 # A child hangs on its parent while Campaign may hold a link to it. One that is joined by a plain attribute and may do
 # without its parent only counts if its row is gone, too, or (of a former parent) if it is about to be sent.
+# One that is excluded is never unlinked, so it keeps no parent that it may do without.
 _HANGING = """
     SELECT l.parent_id FROM sync_link l JOIN sync_record c ON c.seq = l.seq
-    WHERE (l.held = 1 OR c.uncertain > 0) AND (l.required = 1 OR l.keyed = 1 OR c.desired_hash IS NULL)
+    WHERE (l.held = 1 OR c.uncertain > 0)
+        AND (l.required = 1 OR (l.keyed = 1 AND c.state <> 6) OR c.desired_hash IS NULL)
         AND l.parent_table = ? AND l.parent_id
 """
 _HANGING_STILL = """
     SELECT l.other_id FROM sync_link l JOIN sync_record c ON c.seq = l.seq
-    WHERE l.held > 1 AND (l.required = 1 OR l.keyed = 1 OR c.desired_hash IS NULL OR c.state = 1)
+    WHERE l.held > 1
+        AND (l.required = 1 OR (l.keyed = 1 AND c.state <> 6) OR c.desired_hash IS NULL OR c.state = 1)
         AND l.other_id IS NOT NULL AND l.parent_table = ? AND l.other_id
 """
 _CHILDREN = "SELECT seq FROM sync_link WHERE parent_table = ? AND parent_id"
@@ -79,13 +83,13 @@ _AS_IN_CAMPAIGN = """
 """
 
 
-class TiedRecords(Room):
+class TiedRecords(HoldRecords):
     """Base of the rooms that change records."""
 
     def _tied(self, connection: Connection) -> bool:
         """Whether there are any links or holds; most ledgers of contacts alone have none, and pay nothing."""
         return connection.exec_driver_sql(
-            "SELECT EXISTS (SELECT 1 FROM sync_link) OR EXISTS (SELECT 1 FROM sync_hold)"
+            "SELECT EXISTS (SELECT 1 FROM sync_link) OR EXISTS (SELECT 1 FROM sync_hold_record)"
         ).scalar_one()
 
     def _take_turns(self, connection: Connection, *, tied: bool = False) -> None:
@@ -200,7 +204,7 @@ class TiedRecords(Room):
         return {(stand.table_name, stand.id): stand for stand in self._bulk.stands(connection, sorted(seqs))}
 
     def _put_right(self, connection: Connection, seqs: Sequence[int], tally: Tally) -> tuple[list[Stand], list[Stand]]:
-        """Those that moved, as they stand now, and those that are to be forgotten."""
+        """Those that moved or belong to others, as they stand now, and those that are to be forgotten."""
         stands = self._bulk.stands(connection, seqs)
         # What is withdrawn stays as it is in Campaign, its links included.
         stay = [stand.seq for stand in stands if stand.withdrawn and not stand.uncertain]
@@ -221,12 +225,15 @@ class TiedRecords(Room):
             )
         leaving = [s for s in stands if s.there and (s.desired_hash is None or said[s.seq].gate == Gate.ABSENT)]
         hung = self._hung_on(connection, leaving)
-        holds = self._held(connection, stands)
+        belongs, new_owner = self._follow(connection, stands, links)
+        stands = self._readmitted(connection, stands, belongs)
         moved: list[Stand] = []
         forgotten: list[Stand] = []
         for stand in stands:
             key, one = (stand.table_name, stand.id), said[stand.seq]
-            where = regated(stand, Ties(one.held or key in holds, one.gate, key in hung, one.relink, one.lost))
+            of_one = belongs.get(key, frozenset())
+            ties = Ties(is_held(of_one), one.gate, key in hung, one.relink, one.lost, is_excluded(of_one))
+            where = regated(stand, ties)
             if where is None:
                 tally.remove(stand)
                 forgotten.append(stand)
@@ -234,7 +241,16 @@ class TiedRecords(Room):
                 tally.move(stand, where.state, stand.day)
                 moved.append(stand._replace(state=where.state, gate=where.gate))
         self._rest(connection, moved)
-        return moved, forgotten
+        done = {stand.seq for stand in (*moved, *forgotten)}
+        return [*moved, *(one for one in stands if _key(one) in new_owner and one.seq not in done)], forgotten
+
+    def _readmitted(self, connection: Connection, stands: Sequence[Stand], belongs: Belongings) -> list[Stand]:
+        """Have records sent as a whole that are excluded no more: Campaign's may have been deleted with the person."""
+        free = {
+            one.seq for one in stands if one.state == State.EXCLUDED and not belongs.get(_key(one)) and one.desired_hash
+        }
+        self._bulk.for_seqs(connection, "UPDATE sync_record SET resend = 1", sorted(free))
+        return [one._replace(resend=1) if one.seq in free else one for one in stands]
 
     def _rest(self, connection: Connection, moved: Iterable[Stand]) -> None:
         """Store where these records stand now."""
@@ -243,7 +259,7 @@ class TiedRecords(Room):
         for stand in moved:
             alike[Rest(State(stand.state), Gate(stand.gate))].append(stand.seq)
         for (state, gate), seqs in alike.items():
-            failed, keep = state == State.FAILED, state not in (State.SETTLED, State.HELD)
+            failed, keep = state == State.FAILED, state not in (State.SETTLED, *UNSENT)
             orphaned = state == State.ORPHANED
             values = (state.value, gate.value, failed, now, orphaned, now, keep, keep, failed, failed)
             self._bulk.for_seqs(connection, _REST, seqs, *values)
@@ -263,17 +279,6 @@ class TiedRecords(Room):
             (table, row[0])
             for table, ids in _by_table(map(_key, stands))
             for statement in (_HANGING, _HANGING_STILL)
-            for row in self._bulk.for_ids(connection, statement, ids, table)
-        }
-
-    def _held(self, connection: Connection, stands: Iterable[Stand]) -> set[Key]:
-        """Those of the records that are under a hold themselves."""
-        if not connection.execute(sa.select(sa.exists().select_from(schema.hold))).scalar():
-            return set()
-        statement = "SELECT id FROM sync_hold WHERE table_name = ? AND id"
-        return {
-            (table, row[0])
-            for table, ids in _by_table(map(_key, stands))
             for row in self._bulk.for_ids(connection, statement, ids, table)
         }
 

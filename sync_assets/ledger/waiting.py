@@ -17,6 +17,7 @@ STANDING = {
     State.FAILED: "refused",
     State.HELD: "kept back by a privacy hold",
     State.ORPHANED: "orphaned",
+    State.EXCLUDED: "excluded, since its person is gone",
 }
 """How the parent of a record stands that waits for it, in words."""
 UNKNOWN, NO_PARENT = "not captured", "none: the lookup is empty"

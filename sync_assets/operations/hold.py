@@ -1,8 +1,7 @@
-"""`hold`: privacy holds as plain documents, and as text for people. Ids, times and counts; nothing about the person."""
+"""`hold`: privacy holds as plain documents, and as text for people. Ids, times and counts; no personal values."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from typing import Any
 
@@ -10,21 +9,19 @@ import typer
 
 from sync_assets import interruptible
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ingress.hold import CONTACT, Answer, Whereabouts, whereabouts
+from sync_assets.ingress.hold import Answer, Whereabouts, is_gone, whereabouts
+from sync_assets.ingress.hold_campaign import GUID
+from sync_assets.ingress.target import CONTACT
 from sync_assets.ingress.workers import release_dead
 from sync_assets.ledger.holds import Hold
 from sync_assets.operations.report import iso
 from sync_assets.runtime import Runtime
 
-LISTED = 10
-"""Ids of a table that are shown to people; `--json` has all of them."""
-_GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
-
 
 def contact_id(given: str) -> str:
     """A D365 id as the ledger has it. Raises SyncAssetsError for what is none; it is not repeated: it may be a name."""
     id_ = given.strip().removeprefix("{").removesuffix("}").lower()
-    if not _GUID.fullmatch(id_):
+    if not GUID.fullmatch(id_):
         raise SyncAssetsError(
             "A hold needs the contact's D365 id, a GUID such as 0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b.",
             "Find it in the contact's address in Dynamics 365 (id=...) or as `externalId` in Campaign.",
@@ -33,20 +30,42 @@ def contact_id(given: str) -> str:
 
 
 def add(runtime: Runtime, given: str) -> dict[str, Any]:
-    """Holds a contact and all below it, from now on."""
+    """Hold a contact and the person's other records, from now on: those that the ledger knows at once, then those that
+    either system names besides. They stay held when their lookups are cleared."""
     id_ = contact_id(given)
     release_dead(runtime.ledger)  # of those nothing is in flight
     hold = runtime.ledger.hold(CONTACT, id_)
-    return {**_document(hold), "new": hold.new}
+    new = hold.new
+    found = interruptible.run(whereabouts(runtime, id_))
+    hold = runtime.ledger.add_to_hold(CONTACT, id_, found.records) or hold
+    noted = sorted({(record.table, record.id) for record in runtime.ledger.records_of_hold(CONTACT, id_)})
+    errors = [str(error) for error in (*found.d365.errors, *found.campaign.errors)]
+    return {**_document(hold), "new": new, "noted": dict(Counter(table for table, _ in noted)), "errors": errors}
 
 
 def release(runtime: Runtime, given: str) -> dict[str, Any]:
-    """Ends the hold. Raises SyncAssetsError if there is none: most likely the id is mistyped."""
+    """End the hold. Of a contact that Dynamics 365 no longer has, nothing is made again: the person's records are
+    excluded from then on. If the contact was restored, a second release ends that.
+
+    Raises SyncAssetsError if there is no hold (most likely the id is mistyped), or if Dynamics 365 can't be asked.
+    """
     id_ = contact_id(given)
-    freed = runtime.ledger.end_hold(CONTACT, id_)
-    if freed is None:
+    if not runtime.ledger.records_of_hold(CONTACT, id_):
         raise SyncAssetsError(f"{id_} is not on hold.", "`sync-assets hold list` shows who is.")
-    return {"id": id_, "released": freed}
+    try:
+        gone = interruptible.run(is_gone(runtime, id_))
+    except SyncAssetsError as error:
+        raise SyncAssetsError(
+            f"The hold stays: Dynamics 365 did not tell whether it still has {id_}. {error}", "Then release it again."
+        ) from error
+    if gone and runtime.ledger.held_since(CONTACT, id_) is None:
+        raise SyncAssetsError(
+            f"{id_} is not on hold. Dynamics 365 does not have it, so the person's other records stay excluded.",
+            "If the contact is restored, release it again.",
+        )
+    released = runtime.ledger.end_hold(CONTACT, id_, gone=gone)
+    freed, excluded = released or (0, 0)
+    return {"id": id_, "released": freed, "gone": gone, "excluded": excluded}
 
 
 def listed(runtime: Runtime) -> dict[str, Any]:
@@ -120,13 +139,20 @@ def show_added(document: dict[str, Any]) -> None:
             f"{_records(document['in_flight'])} had been taken by a worker before; what it sends can't be called "
             f"back. It is done by {document['in_flight_until']} at the latest: delete nothing before, and verify."
         )
+    for error in document["errors"]:
+        typer.echo(f"Not all of this person's records could be asked for: {error} Then repeat `hold add`.")
 
 
 def show_released(document: dict[str, Any]) -> None:
     typer.echo(
-        f"{document['id']} is no longer on hold: {_records(document['released'])} free. What is to be sent of them "
-        "is read again from Dynamics 365 first."
+        f"{document['id']} is no longer on hold: {_records(document['released'])} free. "
+        + ("" if document["gone"] else "What is to be sent of them is read again from Dynamics 365 first.")
     )
+    if document["gone"]:
+        typer.echo(
+            "Dynamics 365 no longer has this contact, so nothing is made again of it. Left of the person's records, "
+            f"and excluded unless given to another contact: {_records(document['excluded'])}."
+        )
 
 
 def show_holds(document: dict[str, Any]) -> None:
@@ -142,9 +168,8 @@ def show_whereabouts(document: dict[str, Any]) -> None:
     for system, name in (("d365", "Dynamics 365"), ("campaign", "Campaign")):
         found, errors = document[system]["found"], document[system]["errors"]
         for table, ids in found.items():
-            more = f" and {len(ids) - LISTED:,} more" if len(ids) > LISTED else ""
             there = document["resources"].get(table, table) if system == "campaign" else table
-            typer.echo(f"{name}: still there: {there} {', '.join(ids[:LISTED])}{more}")
+            typer.echo(f"{name}: still there: {there} {', '.join(ids)}")
         if not found and not errors:
             typer.echo(f"{name}: gone")
     for table, ids in document["campaign"]["not_seen"].items():

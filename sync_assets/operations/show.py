@@ -40,6 +40,9 @@ def show_status(document: dict[str, Any]) -> None:
     for name, counts in document["tables"].items():
         for what, number in counts.get("waiting_for", {}).items():
             console.print(f"{name}: {number:,} wait for {what}", highlight=False)
+        if counts.get("excluded"):
+            why = "excluded: of a contact that was gone when its privacy hold was released"
+            console.print(f"{name}: {counts['excluded']:,} {why}", highlight=False, soft_wrap=True)
     for line in (*in_maintenance(document, list(document["tables"])), *held_back(document)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for line in orphaned(document):

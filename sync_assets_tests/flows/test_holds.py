@@ -54,11 +54,18 @@ class House(Chain):
             runtime.ledger.reset_feed(table, feed.version, resend=True)
         runtime.close()
 
-    def privacy_delete(self) -> None:
-        """What the customer does: Campaign's Privacy Service first, then Dynamics 365."""
+    def status(self, count: str) -> list[int]:
+        tables = self.program.json("status")[1]["tables"]
+        return [tables[table][count] for table in TABLES]
+
+    def delete_in_campaign(self) -> None:
         for resource, records in self.held().items():
             pkeys = [record["PKey"] for id_, record in records.items() if id_ in self.adas]
             self.admin.post("/campaign/delete", {"resource": resource, "pkeys": pkeys})
+
+    def privacy_delete(self) -> None:
+        """What the customer does: Campaign's Privacy Service first, then Dynamics 365."""
+        self.delete_in_campaign()
         self.admin.on_parent_delete(contact="cascade", new_order="cascade")
         self.admin.delete("contact", [self.ada])
 
@@ -188,14 +195,14 @@ def test_verify_finds_what_is_left_on_either_side_and_counts_its_reads(house: Ho
 
 
 def test_verify_finds_in_campaign_what_dynamics_has_unlinked(house: House) -> None:
-    """There the order is nobody's any more, but Campaign's hangs on the profile as ever."""
+    """There the order has no contact any more, but Campaign's hangs on the profile as ever."""
     house.sync()
     house.do(hold.add)
     house.admin.on_parent_delete(new_order="remove_link")
     house.admin.delete("contact", [house.ada])
     house.sync()
     found = house.do(hold.verify)
-    assert found["d365"]["found"] == {}
+    assert found["d365"]["found"] == {"new_order": [house.adas_order], "new_orderline": [house.adas_line]}
     assert found["campaign"]["found"].keys() == set(TABLES)
 
 
@@ -266,3 +273,180 @@ def test_nothing_about_the_person_is_kept_or_told(house: House) -> None:
     for path in house.program.home.rglob("*"):
         if path.is_file() and path.suffix in (".db", ".db-wal"):
             assert b"zebedee@example.com" not in path.read_bytes(), path.name
+
+
+# --- a person who is gone, whose orders Dynamics 365 keeps ------------------------------------------------------------
+
+
+def unlinked(sandboxes: SandboxFactory, home: Path, **of_links: Any) -> House:
+    """In sync; then Ada is held and deleted in Dynamics 365, which clears the lookups of her orders and keeps them.
+    Her records are deleted in Campaign, and the change feed was followed."""
+    house = House(sandboxes, home, **of_links)
+    assert house.sync()[0] == 0
+    house.do(hold.add)
+    house.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
+    house.admin.delete("contact", [house.ada])
+    house.delete_in_campaign()
+    assert house.sync()[0] == 2
+    return house
+
+
+cardinalities = pytest.mark.parametrize("cardinality", ["one", "zero_or_one"])
+
+
+@cardinalities
+def test_verify_names_orders_whose_lookup_the_deletion_cleared(
+    sandbox_factory: SandboxFactory, tmp_path: Path, cardinality: str
+) -> None:
+    house = unlinked(sandbox_factory, tmp_path, cardinality=cardinality)
+    assert house.status("held") == [1, 1, 1]
+    status, document = house.program.json("hold", "verify", house.ada)
+    assert (status, document["gone"]) == (1, False)
+    assert document["d365"]["found"] == {"new_order": [house.adas_order], "new_orderline": [house.adas_line]}
+    assert document["campaign"]["found"] == {}
+    assert house.program.run("hold", "verify", house.ada)[1].startswith(
+        f"Dynamics 365: still there: new_order {house.adas_order}\n"
+    )
+    house.admin.delete("new_order", [house.adas_order])
+    assert house.do(hold.verify)["d365"]["found"] == {"new_orderline": [house.adas_line]}
+    house.admin.delete("new_orderline", [house.adas_line])
+    assert house.program.run("hold", "verify", house.ada)[0] == 0
+
+
+@cardinalities
+@pytest.mark.parametrize("apply_deletes", [True, False])
+def test_after_its_release_nothing_is_made_again_of_a_person_who_is_gone(
+    sandbox_factory: SandboxFactory, tmp_path: Path, cardinality: str, apply_deletes: bool
+) -> None:
+    house = unlinked(sandbox_factory, tmp_path, cardinality=cardinality, apply_deletes=apply_deletes)
+    released = house.do(hold.release)
+    assert (released["gone"], released["released"]) == (True, 3)
+    since = house.admin.last()
+    for _ in range(2):
+        assert house.sync()[0] == 0
+    house.admin.change("new_order", [house.adas_order], new_name="Changed")
+    house.read_all_again()
+    assert house.sync()[0] == 0
+    written = [one for one in house.admin.journal("campaign", since) if one["method"] in ("POST", "PATCH")]
+    assert not [one for one in written if one["key"] in house.adas]
+    assert not house.adas & {id_ for records in house.held().values() for id_ in records}
+    assert house.status("excluded")[1:] == [1, 1]
+    assert "new_order: 1 excluded: of a contact that was gone" in house.program.run("status")[1]
+
+
+@cardinalities
+def test_an_order_of_a_person_who_is_gone_that_is_given_to_another_is_the_others(
+    sandbox_factory: SandboxFactory, tmp_path: Path, cardinality: str
+) -> None:
+    house = unlinked(sandbox_factory, tmp_path, cardinality=cardinality)
+    house.do(hold.release)
+    house.sync()
+    house.admin.change("new_order", [house.adas_order], new_contactid=house.bob)
+    for _ in range(2):
+        assert house.sync()[0] == 0
+    held = house.held()
+    assert held["cusOrder"][house.adas_order]["cusContactLink"]["PKey"] == held["profile"][house.bob]["PKey"]
+    assert house.adas_line in held["cusOrderLine"]
+    assert house.status("excluded") == [0, 0, 0]
+
+
+def test_what_was_never_sent_of_a_person_under_a_hold_is_not_sent_once_she_is_gone(
+    sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    """Campaign had no link to her to be remembered by."""
+    house = House(sandbox_factory, tmp_path, cardinality="zero_or_one")
+    house.do(hold.add)
+    house.sync()
+    house.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
+    house.admin.delete("contact", [house.ada])
+    assert house.sync()[0] == 2
+    assert house.do(hold.verify)["d365"]["found"].keys() == {"new_order", "new_orderline"}
+    house.do(hold.release)
+    since = house.admin.last()
+    assert house.sync() == (0, calls())
+    assert house.admin.journal("campaign", since) == [] or house.adas.isdisjoint(house.held()["cusOrder"])
+
+
+def test_orders_that_were_never_captured_are_held_as_either_system_names_them(
+    sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    """The ledger begins anew; Campaign knows whose they are, and so does Dynamics 365 until the contact is deleted."""
+    house = House(sandbox_factory, tmp_path, cardinality="zero_or_one")
+    house.sync()
+    house.program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{tmp_path / 'new.db'}"
+    added = house.do(hold.add)
+    assert (added["errors"], added["noted"]) == ([], dict.fromkeys(TABLES, 1))
+    house.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
+    house.admin.delete("contact", [house.ada])
+    since = house.admin.last()
+    house.sync()
+    assert house.quietly(since)
+    found = house.do(hold.verify)
+    assert found["d365"]["found"].keys() == {"new_order", "new_orderline"}
+    assert found["campaign"]["found"].keys() == set(TABLES)
+
+
+def test_a_hold_finds_in_campaign_what_is_linked_to_the_profile_only_there(house: House) -> None:
+    house.sync()
+    runtime = house.program.runtime()
+    runtime.close()
+    house.program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{house.program.home / 'new.db'}"
+    house.admin.on_parent_delete(new_order="remove_link")
+    house.admin.change("new_order", [house.adas_order], new_contactid=None)
+    before = house.program.json("status")[1]["engine_calls"]["read"]
+    assert house.do(hold.add)["noted"] == dict.fromkeys(TABLES, 1)
+    assert house.program.json("status")[1]["engine_calls"]["read"] - before == 3  # the profile, and two lists
+    assert house.do(hold.verify)["d365"]["found"] == {
+        "contact": [house.ada],
+        "new_order": [house.adas_order],
+        "new_orderline": [house.adas_line],
+    }
+
+
+def test_a_person_who_still_exists_is_as_before_after_the_release(house: House) -> None:
+    house.sync()
+    house.do(hold.add)
+    house.admin.change("new_order", [house.adas_order], new_name="Changed")
+    house.sync()
+    released = house.do(hold.release)
+    assert (released["gone"], released["excluded"]) == (False, 0)
+    assert house.sync() == (0, calls(update=1))
+    assert house.status("excluded") == [0, 0, 0]
+
+
+def test_a_person_who_comes_back_is_as_before_after_another_release(
+    sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    house = unlinked(sandbox_factory, tmp_path)
+    house.do(hold.release)
+    house.sync()
+    house.admin.create("contact", {"contactid": house.ada, "firstname": "Ada"})
+    house.admin.change("new_order", [house.adas_order], new_contactid=house.ada)
+    house.admin.change("new_orderline", [house.adas_line], new_orderid=house.adas_order)
+    house.sync()
+    assert not house.adas & {id_ for records in house.held().values() for id_ in records}
+    assert house.do(hold.release)["gone"] is False
+    for _ in range(2):
+        assert house.sync()[0] == 0
+    assert house.adas <= {id_ for records in house.held().values() for id_ in records}
+    status, _, errors = house.program.run("hold", "release", house.ada)
+    assert (status, "is not on hold" in errors) == (1, True)
+
+
+def test_a_release_needs_an_answer_of_dynamics_365(house: House) -> None:
+    house.sync()
+    house.do(hold.add)
+    house.program.more["D365_CLIENT_SECRET"] = "wrong"
+    status, _, errors = house.program.run("hold", "release", house.ada)
+    assert status == 1
+    assert "The hold stays" in errors
+    del house.program.more["D365_CLIENT_SECRET"]
+    assert [one["id"] for one in house.do(lambda runtime, _: hold.listed(runtime))["holds"]] == [house.ada]
+
+
+def test_a_hold_stands_though_no_system_can_be_asked_and_says_so(house: House) -> None:
+    house.sync()
+    house.program.more |= {"D365_CLIENT_SECRET": "wrong", "CAMPAIGN_CLIENT_SECRET": "wrong"}
+    status, output, _ = house.program.run("hold", "add", house.ada)
+    assert (status, output.count("Not all of this person's records could be asked for")) == (0, 2)
+    assert house.status("held") == [1, 1, 1]

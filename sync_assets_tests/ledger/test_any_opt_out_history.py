@@ -95,7 +95,7 @@ class History:
     def a_contact_is_held_or_released(self) -> None:
         id_ = self.random.choice(IDS)
         if id_ in self.held:
-            self.ledger.end_hold("contact", id_)
+            self.ledger.end_hold("contact", id_, gone=False)
         else:
             self.ledger.hold("contact", id_)
         self.held ^= {id_}
@@ -347,7 +347,7 @@ class History:
             self.state(file)
         self.it_comes_to_rest()
         for id_ in sorted(self.held):
-            self.ledger.end_hold("contact", id_)
+            self.ledger.end_hold("contact", id_, gone=False)
         self.held.clear()
         self.it_comes_to_rest()
 

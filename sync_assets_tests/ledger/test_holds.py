@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from sync_assets.ledger import Claimed, Gate, Ledger, LinkSpec, Outcome, State
+from sync_assets.ledger.holds import Released
 from sync_assets_tests.ledger.helpers import (
     SCHEMA,
     Clock,
@@ -112,7 +113,7 @@ def test_a_hold_may_be_repeated(ledger: Ledger, clock: Clock) -> None:
 def test_a_released_insert_waits_until_its_row_was_read_again(ledger: Ledger) -> None:
     family(ledger)
     ledger.hold("contact", ANNA)
-    assert ledger.end_hold("contact", ANNA) == 3
+    assert ledger.end_hold("contact", ANNA, gone=False) == Released(3, 0)
     assert ledger.holds() == []
     assert states(ledger, *ANNAS) == [
         (State.WAITING, Gate.UNREAD),
@@ -129,7 +130,7 @@ def test_what_campaign_holds_already_is_settled_again(ledger: Ledger) -> None:
     push_all(ledger)
     ledger.hold("contact", ANNA)
     assert_held(ledger, *ANNAS)
-    assert ledger.end_hold("contact", ANNA) == 3
+    assert ledger.end_hold("contact", ANNA, gone=False) == Released(3, 0)
     assert {state for state, _ in states(ledger, *ANNAS)} == {State.SETTLED}
     assert push_all(ledger) == []
 
@@ -143,7 +144,7 @@ def test_a_change_under_a_hold_is_known_but_not_its_content(ledger: Ledger) -> N
     assert_held(ledger, *ANNAS)
     assert record(ledger, "anna").desired_hash == hash_of("b")
     assert push_all(ledger) == []
-    ledger.end_hold("contact", ANNA)
+    ledger.end_hold("contact", ANNA, gone=False)
     assert states(ledger, "anna", "anna's order") == [(State.WAITING, Gate.UNREAD)] * 2
     assert push_all(ledger) == []
 
@@ -169,7 +170,7 @@ def test_all_to_be_sent_again_includes_held_rows_once_they_are_free(ledger: Ledg
     ledger.hold("contact", ANNA)
     capture(ledger, row("anna"), resend=True)
     assert push(ledger) == []
-    ledger.end_hold("contact", ANNA)
+    ledger.end_hold("contact", ANNA, gone=False)
     assert states(ledger, "anna") == [(State.WAITING, Gate.UNREAD)]
     capture(ledger, row("anna"))
     assert push(ledger)[0].payload == '{"value":"a"}'
@@ -195,7 +196,7 @@ def test_children_are_held_though_the_row_was_never_captured(ledger: Ledger, req
     below(ledger, "line", "a line", "late", required=required)
     assert_held(ledger, "early", "late", "a line")
     assert push_all(ledger) == []
-    ledger.end_hold("contact", ANNA)
+    ledger.end_hold("contact", ANNA, gone=False)
     assert ANNA not in stored(ledger), "a record was left that says nothing"
     if required:
         assert states(ledger, "early", "late") == [(State.WAITING, Gate.ABSENT)] * 2
@@ -207,7 +208,7 @@ def test_a_row_that_the_transform_refuses_is_held_and_refused_again_afterwards(l
     capture(ledger, row("anna", refusal="too long"))
     ledger.hold("contact", ANNA)
     assert ledger.rejects() == []
-    ledger.end_hold("contact", ANNA)
+    ledger.end_hold("contact", ANNA, gone=False)
     assert [(one.id, one.reason) for one in ledger.rejects()] == [(ANNA, "too long")]
 
 
@@ -217,7 +218,7 @@ def test_what_campaign_refused_is_held_and_cannot_be_retried(ledger: Ledger) -> 
     ledger.hold("contact", ANNA)
     assert (ledger.retry(), ledger.retry("contact", ANNA)) == (0, 0)
     assert_held(ledger, "anna")
-    ledger.end_hold("contact", ANNA)
+    ledger.end_hold("contact", ANNA, gone=False)
     assert states(ledger, "anna") == [(State.WAITING, Gate.UNREAD)]
 
 
@@ -255,7 +256,7 @@ def test_after_a_delete_in_both_systems_the_release_leads_to_deletes_only(ledger
         capture(ledger, deleted=[name], table=table)
     assert push_all(ledger) == []
     assert_held(ledger, *ANNAS)
-    ledger.end_hold("contact", ANNA)
+    ledger.end_hold("contact", ANNA, gone=False)
     sent = [(one.id, one.operation) for table in reversed(TABLES) for one in _sent(ledger, table)]
     assert sent == [(guid("anna's line"), "delete"), (guid("anna's order"), "delete"), (ANNA, "delete")]
     assert {guid("bert"), guid("bert's order")} == stored(ledger).keys()
@@ -270,7 +271,7 @@ def test_a_row_that_was_never_sent_and_is_gone_stays_held_until_released_then_no
     [hold] = ledger.holds()
     assert (hold.known, hold.records) == (False, 3)
     capture(ledger, deleted=["anna's line"], table="line")
-    assert ledger.end_hold("contact", ANNA) == 3
+    assert ledger.end_hold("contact", ANNA, gone=False) == Released(3, 0)
     assert not {guid(name) for name in ANNAS} & stored(ledger).keys()
     assert all(ledger.counts()[table].held == 0 for table in TABLES)
 
@@ -293,7 +294,7 @@ def test_a_withdrawn_row_is_not_sent_after_its_release(ledger: Ledger, sent: str
     ledger.hold("contact", ANNA)
     capture(ledger, row("anna", "b"))
     capture(ledger, withdrawn=[ANNA])
-    ledger.end_hold("contact", ANNA)
+    ledger.end_hold("contact", ANNA, gone=False)
     assert ledger.unread("contact", 10) == []
     assert push(ledger) == []
     assert ledger.counts()["contact"].waiting == 0
@@ -305,7 +306,7 @@ def test_an_order_that_leaves_a_held_contact_is_held_as_long_as_campaigns_hangs_
     ledger.hold("contact", ANNA)
     below(ledger, "order", "anna's order", "bert", "b")
     assert_held(ledger, "anna's order", "anna's line")
-    ledger.end_hold("contact", ANNA)
+    ledger.end_hold("contact", ANNA, gone=False)
     below(ledger, "order", "anna's order", "bert", "b")
     assert push_all(ledger) == [guid("anna's order")]
 
@@ -323,14 +324,14 @@ def test_what_two_holds_keep_back_is_free_after_the_second(ledger: Ledger) -> No
     push_all(ledger)
     ledger.hold("contact", ANNA)
     ledger.hold("order", guid("anna's order"))
-    assert ledger.end_hold("contact", ANNA) == 1
+    assert ledger.end_hold("contact", ANNA, gone=False) == Released(1, 0)
     assert_held(ledger, "anna's order", "anna's line")
-    assert ledger.end_hold("order", guid("anna's order")) == 2
+    assert ledger.end_hold("order", guid("anna's order"), gone=False) == Released(2, 0)
 
 
 def test_ending_a_hold_that_there_is_not(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
-    assert ledger.end_hold("contact", ANNA) is None
+    assert ledger.end_hold("contact", ANNA, gone=False) is None
     assert ledger.held_since("contact", ANNA) is None
     assert len(push(ledger)) == 1
 
@@ -467,7 +468,7 @@ class History:
 
     def a_contact_is_released(self) -> None:
         name = self.random.choice(NAMES["contact"])
-        assert (self.ledger.end_hold("contact", guid(name)) is None) == (name not in self.held)
+        assert (self.ledger.end_hold("contact", guid(name), gone=False) is None) == (name not in self.held)
         self.held.discard(name)
 
     def somebody_retries(self) -> None:
@@ -498,7 +499,7 @@ class History:
         """All holds end, all rows are read that must be, all is sent: Campaign has what D365 has."""
         self.a_worker_dies()
         for name in sorted(self.held):
-            self.ledger.end_hold("contact", guid(name))
+            self.ledger.end_hold("contact", guid(name), gone=False)
         assert self.ledger.holds() == []
         for _ in range(30):
             self.ledger.retry()

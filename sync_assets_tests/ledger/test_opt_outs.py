@@ -474,7 +474,7 @@ def test_a_contact_on_hold_is_never_due_and_goes_on_when_it_is_released(ledger: 
         ledger.hold("contact", guid("ada"))
         assert [one.id for one in due(ledger, given)] == [guid("bob")]
         assert ledger.opt_outs_left(ATTRIBUTES).held == 1
-        ledger.end_hold("contact", guid("ada"))
+        ledger.end_hold("contact", guid("ada"), gone=False)
         assert len(due(ledger, given)) == 2
         ledger.put_opt_outs([rules.again(one, ask=False) for one in due(ledger, given)])
 
@@ -485,7 +485,7 @@ def test_words_of_a_contact_on_hold_are_heard(ledger: Ledger) -> None:
     assert state(ledger, ("ada", True, THEN)) == {"news": 1}
     contacts(ledger, ada=True)
     assert due(ledger) == []
-    ledger.end_hold("contact", guid("ada"))
+    ledger.end_hold("contact", guid("ada"), gone=False)
     assert [(one.campaign, one.d365) for one in due(ledger)] == [(1, 1)]
 
 

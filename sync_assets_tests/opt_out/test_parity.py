@@ -238,7 +238,7 @@ def test_a_contact_on_hold_is_not_compared(synced: Synced) -> None:
     assert compare(program) == Parity(contacts=N - 1, compared=2 * (N - 1))
     set_campaign(program, held, blackListEmail=False)
     with closing(program.runtime()) as runtime:
-        runtime.ledger.end_hold("contact", held)
+        runtime.ledger.end_hold("contact", held, gone=False)
 
 
 def test_the_days_budget_is_kept(synced: Synced) -> None:
