@@ -28,7 +28,7 @@ POLL_SECONDS = 0.5
 IDLE_SECONDS = 2.0
 """A worker without any request for so long gives all back."""
 LEASE_SECONDS = 300.0
-LONGEST_REQUEST = 120.0
+LONGEST_REQUEST = 200.0
 """A request may leave only if so much of the lease is left, so that it ends before another worker takes its slot."""
 TURN_SECONDS = 10.0
 """Where there are more workers than slots, others get one after that."""
