@@ -49,7 +49,7 @@ def transform(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
     each link a column under its attribute's name (the parent's id in lower case, or null). A link of style join is also
     in the payload, as the plain attribute that it is; one of style key is put there when it is sent.
     """
-    passed, _ = filter_rows(_once(rows, mapping), mapping.row_filter)
+    passed, _ = filter_rows(last_of_each(rows, mapping), mapping.row_filter)
     return convert(replace(passed, mapping), mapping)
 
 
@@ -90,15 +90,14 @@ def opted_out(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame | None:
         value = pl.col(field.column.select_name)
         understood = pl.when(value.cast(pl.Int64).is_in([0, 1])).then(value.cast(pl.Boolean))
         values.append((~understood if field.inverted else understood).alias(field.attribute))
-    return _once(rows, mapping).select(pl.col(key).str.to_lowercase().alias("id"), *values)
+    return last_of_each(rows, mapping).select(pl.col(key).str.to_lowercase().alias("id"), *values)
 
 
-def _once(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
-    """The last row of each id, in their order. Nearly always that is all of them, which counting tells sooner."""
-    key = mapping.table_key.select_name
-    if rows[key].n_unique() == rows.height:
-        return rows
-    return rows.unique(key, keep="last", maintain_order=True)
+def last_of_each(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
+    """The last row of each id, in their order. To be taken before any filter: an earlier row may pass one that the last
+    row does not, or the other way round. Nearly always that is all rows, which counting tells sooner."""
+    ids = rows[mapping.table_key.select_name].str.to_lowercase()
+    return rows if ids.n_unique() == rows.height else rows.filter(ids.is_last_distinct())
 
 
 def _id(mapping: Mapping) -> pl.Expr:
