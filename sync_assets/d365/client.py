@@ -69,6 +69,8 @@ class D365Refused(SyncAssetsError):
 
 NO_SUCH_TABLE = ("0x80060888", "0x80040217")
 """What Dataverse says of metadata that is not there (section 3.4)."""
+NO_SUCH_COLUMN = "0x80060888"
+"""What it says of a column that is not there, in `$select` or in a condition."""
 _TRACKING_OFF = "Change tracking is not enabled in Dynamics 365{about}."
 _SWITCH_ON = "Switch it on in the table's properties (Advanced options, Track changes) and publish."
 

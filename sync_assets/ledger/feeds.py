@@ -8,10 +8,15 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger import schema, times
 from sync_assets.ledger.errors import FeedMoved, InMaintenance
 from sync_assets.ledger.maintenance import Maintenance
-from sync_assets.ledger.model import Feed, Position
+from sync_assets.ledger.model import Feed, FeedKind, KeptKind, Position
 
 _F = schema.feed.c
 _L = schema.capture_lease.c
+_PAGE: FeedKind = "page"
+_IDS: KeptKind = "ids"
+_ROWS: KeptKind = "rows"
+_DELTA = sa.and_(_F.kind == "delta", _F.link.is_not(None))
+_LINKED = sa.or_(_F.kept_link.is_not(None), _DELTA)
 _COUNTED = {"preserve_rowcount": True}  # SQLAlchemy forgets how many rows an INSERT wrote unless asked
 
 
@@ -27,13 +32,35 @@ class Feeds(Maintenance):
             rows = connection.execute(sa.select(schema.feed).order_by(_F.table_name))
             return [_feed(row) for row in rows]
 
-    def reset_feed(self, table: str, expected_version: int, *, resend: bool = False) -> Feed:
+    def reset_feed(self, table: str, expected_version: int, *, resend: bool = False, expired: bool = False) -> Feed:
         """Begin a new full read: read_id + 1, no link. FeedMoved if the version is another.
 
-        resend: until that read is complete, each row that it brings is sent again, equal or not.
+        resend: until that read is complete, each row that it brings is sent again, equal or not. expired: no link from
+        before it is any good, else what the feed had is kept: after the read it tells what changed meanwhile.
         """
 
-        return self._database.write(lambda connection: self._reset(connection, table, expected_version, resend=resend))
+        def work(connection: Connection) -> Feed:
+            return self._reset(connection, table, expected_version, resend=resend, expired=expired)
+
+        return self._database.write(work)
+
+    def keep_link(
+        self, table: str, expected_version: int | None, link: str | None, kind: KeptKind | None, fingerprint: str
+    ) -> Feed:
+        """Keep a link from before the rows of a full read, or none (any more). FeedMoved if the version is another.
+
+        expected_version: None before the first page of the table, whose fingerprint will be `fingerprint`.
+        """
+        kept = {"kept_link": link, "kept_kind": kind, "kept_due": False}
+
+        def work(connection: Connection) -> Feed:
+            now = self._now()
+            if expected_version is not None:
+                return _move(connection, table, expected_version, {**kept, "saved_at": now, "polled_at": now})
+            position = Position(None, "page", fingerprint)
+            return self._begin(connection, table, position, now, **kept)
+
+        return self._database.write(work)
 
     def polled(self, table: str, expected_version: int, link: str | None = None) -> Feed:
         """Record a poll that found nothing. link: a fresh delta link in place of the stored one.
@@ -96,7 +123,9 @@ class Feeds(Maintenance):
 
         self._database.write(work)
 
-    def _reset(self, connection: Connection, table: str, expected_version: int, *, resend: bool) -> Feed:
+    def _reset(
+        self, connection: Connection, table: str, expected_version: int, *, resend: bool, expired: bool = False
+    ) -> Feed:
         newest = connection.execute(sa.select(sa.func.max(schema.record.c.seq))).scalar()
         connection.execute(sa.delete(schema.seen).where(schema.seen.c.table_name == table))
         changes = {
@@ -107,6 +136,10 @@ class Feeds(Maintenance):
             "complete": False,
             "resend": resend,
             "saved_at": self._now(),
+            "kept_link": sa.null() if expired else sa.func.coalesce(_F.kept_link, sa.case((_DELTA, _F.link))),
+            # By whatever mapping a link of the feed brings rows: it brings their ids.
+            "kept_kind": sa.null() if expired else sa.case((_F.kept_kind == _PAGE, _F.kept_kind), (_LINKED, _IDS)),
+            "kept_due": False,
         }
         return _move(connection, table, expected_version, changes)
 
@@ -119,25 +152,7 @@ class Feeds(Maintenance):
         First in its transaction: it locks the feed, so that the captures of one table follow one another.
         """
         if expected_version is None:
-            new = self._upsert(schema.feed).values(
-                table_name=table,
-                link=position.link,
-                kind=position.kind,
-                fingerprint=position.fingerprint,
-                complete=position.complete,
-                resend=False,
-                deletes_approved=False,
-                deletes=0,
-                read_id=position.read_id,
-                version=1,
-                saved_at=now,
-                polled_at=now,
-                read_as=position.fingerprint if position.complete else None,
-            )
-            row = connection.execute(new.on_conflict_do_nothing().returning(schema.feed)).one_or_none()
-            if row is None:
-                raise _moved(connection, table, None)
-            return _feed(row), False, None
+            return self._begin(connection, table, position, now), False, None
         before = connection.execute(
             sa.select(_F.resend, _F.read_bound).where(_F.table_name == table).with_for_update()
         ).one_or_none()
@@ -153,9 +168,33 @@ class Feeds(Maintenance):
             "read_as": position.fingerprint
             if position.complete
             else sa.case((_F.fingerprint == position.fingerprint, _F.read_as)),
+            **_kept(position),
         }
         feed = _move(connection, table, expected_version, changes, read_id=position.read_id)
         return feed, bool(before and before.resend), before.read_bound if before else None
+
+    def _begin(self, connection: Connection, table: str, position: Position, now: int, **kept: Any) -> Feed:
+        """The feed of a table that had none. FeedMoved if it has one by now."""
+        new = self._upsert(schema.feed).values(
+            table_name=table,
+            link=position.link,
+            kind=position.kind,
+            fingerprint=position.fingerprint,
+            complete=position.complete,
+            resend=False,
+            deletes_approved=False,
+            deletes=0,
+            read_id=position.read_id,
+            version=1,
+            saved_at=now,
+            polled_at=now,
+            read_as=position.fingerprint if position.complete else None,
+            **kept,
+        )
+        row = connection.execute(new.on_conflict_do_nothing().returning(schema.feed)).one_or_none()
+        if row is None:
+            raise _moved(connection, table, None)
+        return _feed(row)
 
     def _touch(self, connection: Connection, table: str, expected_version: int | None, fingerprint: str) -> Feed:
         """The feed at its next version, its position unchanged. Rows were read by the rules of `fingerprint`."""
@@ -163,6 +202,26 @@ class Feeds(Maintenance):
             raise ValueError("rows beside a feed need the feed's version")
         still = sa.case((_F.read_as == fingerprint, _F.read_as))
         return _move(connection, table, expected_version, {"read_as": still})
+
+
+def _kept(position: Position) -> dict[str, Any]:
+    """What a page of the feed does to the link that is kept from before it."""
+    if position.end:
+        # A full read whose first page was its last one has nothing that could have changed meanwhile.
+        one_page = _F.link.is_(None)
+        return {
+            "kept_link": sa.case((~one_page, _F.kept_link)),
+            "kept_kind": sa.case((~one_page, _F.kept_kind)),
+            "kept_due": sa.and_(~one_page, _F.kept_link.is_not(None)),
+        }
+    if position.kind == "page":
+        return {}
+    # Changes of several pages: the link that brought the first one is good for that.
+    return {
+        "kept_link": sa.func.coalesce(_F.kept_link, _F.link),
+        "kept_kind": sa.func.coalesce(_F.kept_kind, sa.literal(_ROWS)),
+        "kept_due": False,
+    }
 
 
 def _stored(connection: Connection, table: str) -> Feed | None:
@@ -217,4 +276,7 @@ def _feed(row: Any) -> Feed:
         deletes_approved=row.deletes_approved,
         deletes=row.deletes,
         read_as=row.read_as,
+        kept_link=row.kept_link,
+        kept_kind=row.kept_kind,
+        kept_due=row.kept_due,
     )

@@ -6,6 +6,9 @@ from enum import IntEnum
 from typing import Literal, NamedTuple
 
 FeedKind = Literal["page", "delta"]
+KeptKind = Literal["page", "ids", "rows"]
+"""What the link brings that is kept from before a read of several pages. page: the next of the ids alone, at whose end
+stands the link to be kept; ids: ids of the rows that changed since; rows: those rows, by the mapping of the feed."""
 Operation = Literal["insert", "update", "delete"]
 Result = Literal["done", "refused", "later", "unknown"]
 Types = dict[tuple[str, str], str]
@@ -110,6 +113,7 @@ class Feed:
     resend: that read was asked to send every row again (`replay --force`); ends when the read is complete.
     deletes_approved: the next deletions are carried out, however many they are.
     deletes: deletions that the guard holds back.
+    kept_link, kept_kind: see KeptKind. kept_due: that read is at its end, so the link is to be asked what changed.
     read_as: the fingerprint under which the last full read came to its end, as long as no row was read by another one
     since. Rows that it did not come across are collected in `gone`, or were let go of.
     saved_at: when the position last moved; polled_at: when D365 was last asked with success.
@@ -128,6 +132,9 @@ class Feed:
     deletes_approved: bool = False
     deletes: int = 0
     read_as: str | None = None
+    kept_link: str | None = None
+    kept_kind: KeptKind | None = None
+    kept_due: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from sync_assets.ledger.feeds import Feeds
 from sync_assets.ledger.model import Feed, Replay
 
 _P = schema.replay.c
+_F = schema.feed.c
 
 
 class Replays(Feeds):
@@ -93,11 +94,10 @@ class Replays(Feeds):
         return None
 
     def capture_wanted(self, table: str) -> bool:
-        """Whether a capture has something to do even if the feed has no news: a replay, or deletions that were held
-        back and are approved by now."""
-        feed = sa.select(schema.feed.c.deletes_approved).where(
-            schema.feed.c.table_name == table, schema.feed.c.deletes_approved, schema.feed.c.deletes > 0
-        )
+        """Whether a capture has something to do even if the feed has no news: a replay, deletions that were held back
+        and are approved by now, or a link that is to be asked what changed while a read went on."""
+        approved = sa.and_(_F.deletes_approved, _F.deletes > 0)
+        feed = sa.select(_F.table_name).where(_F.table_name == table, sa.or_(approved, _F.kept_due))
         asked = sa.select(_P.table_name).where(_P.table_name == table)
         with self._database.read() as connection:
             return any(connection.execute(one).first() is not None for one in (feed, asked))

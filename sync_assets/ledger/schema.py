@@ -123,6 +123,10 @@ feed = sa.Table(
     sa.Column("saved_at", sa.BigInteger, nullable=False),
     sa.Column("polled_at", sa.BigInteger, nullable=False),
     sa.Column("read_as", sa.Text),  # the fingerprint under which every row was read to the end; NULL: of none
+    sa.Column("kept_link", sa.Text),  # from before a read of several pages
+    sa.Column("kept_kind", sa.Text),  # model.KeptKind
+    # That read is at its end: the link is to be asked.
+    sa.Column("kept_due", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 # A record's links to its parents, one row for each configured link.

@@ -121,11 +121,11 @@ def test_its_run_captures_and_nothing_else_and_is_one_of_the_days_given(synced: 
         assert WORKER_TAG in run.tags
 
 
-def interrupted(program: Program, ask: Any) -> tuple[Any, list[CaptureResult]]:
-    """A runtime whose capture, after `ask(ledger)`, was cut off after two pages of ten rows."""
+def interrupted(program: Program, ask: Any, requests: int = 2) -> tuple[Any, list[CaptureResult]]:
+    """A runtime whose capture, after `ask(ledger)`, was cut off after two pages of ten rows, and so many requests."""
     runtime = program.runtime()
     ask(runtime.ledger)
-    program.sandbox.admin.fault("d365", "forbidden", path="/contacts", skip=2, times=1)
+    program.sandbox.admin.fault("d365", "forbidden", path="/contacts", skip=requests, times=1)
     told: list[CaptureResult] = []
     with pytest.raises(Exception, match=r"refuses|privilege"):
         capture(runtime, page_size=10, progress=told.append)
@@ -148,7 +148,7 @@ def test_a_replay_of_days_that_was_cut_off_goes_on_at_its_page_with_the_next_cap
 
 
 def test_a_replay_of_a_table_that_was_cut_off_goes_on_at_its_page_when_it_is_repeated(synced: Program) -> None:
-    runtime, _ = interrupted(synced, lambda ledger: ledger.replay_everything("contact", resend=True))
+    runtime, _ = interrupted(synced, lambda ledger: ledger.replay_everything("contact", resend=True), requests=3)
     runtime.close()
     since = synced.sandbox.admin.last()
     assert replayed(synced, force=True).document["pending"] == N
