@@ -77,7 +77,9 @@ class Organisation(Connection):
                 number = -(-rows // size)  # behind the last page: nothing
             base = f"http://{_host(head)}/{rows}/api/data/v9.2"
             packed, labels = feed.gzip and b"gzip" in head, b"include-annotations" in head
-            self.transport.write(feed.page(base, rows, size, number, packed=packed, labels=labels, select=query.get("$select", [""])[0]))
+            self.transport.write(
+                feed.page(base, rows, size, number, packed=packed, labels=labels, select=query.get("$select", [""])[0])
+            )
 
 
 def _host(head: bytes) -> str:
