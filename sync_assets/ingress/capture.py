@@ -116,9 +116,7 @@ class Capture:
                     if feed is None or resets == 2:
                         raise  # do not begin full reads for ever
                     resets += 1
-                    await asyncio.to_thread(
-                        self.ledger.reset_feed, self.table.name, feed.version, resend=feed.resend, expired=True
-                    )
+                    await asyncio.to_thread(self._reset, feed, expired=True)
         finally:
             result.seconds = time.monotonic() - started
             await asyncio.to_thread(self.ledger.release_feed, self.table.name, self.owner)
@@ -261,7 +259,7 @@ class Capture:
         if it was fetched already."""
         feed = await asyncio.to_thread(self.ledger.feed, self.table.name)
         if feed and feed.fingerprint != self.mapping.fingerprint and feed.link is not None:
-            feed = await asyncio.to_thread(self.ledger.reset_feed, self.table.name, feed.version, resend=feed.resend)
+            feed = await asyncio.to_thread(self._reset, feed)
         if feed is None or feed.link is None:
             link = self.client.first_page(self.table, self.mapping.select)
             body, feed = await first_page(self, link, feed)
@@ -279,6 +277,7 @@ class Capture:
         # All rows were read by these rules before, and none by others since; and none is asked for to be sent again.
         rules = self.mapping.fingerprint
         sift &= full and feed is not None and feed.read_as == feed.fingerprint == rules and not feed.resend
+        sift &= not (feed and feed.replay and any(not one.apply_updates for one in self.mapping.fields))
         new = full and (feed is None or feed.read_id == 1)  # a first load
         alone = feed is None or feed.kept_link is None
         async with aclosing(self.pages(link, tracked=full, sift=sift, new=new, alone=alone, body=body)) as pages:
@@ -286,6 +285,11 @@ class Capture:
                 self.following(page)
                 feed = await asyncio.to_thread(self._save, page, feed, result)
         return full or bool(feed and feed.kept_due)
+
+    def _reset(self, feed: Feed, *, expired: bool = False) -> Feed:
+        """Begin a full read that does what the one under way was asked for."""
+        asked = {"resend": feed.resend, "replay": feed.replay}
+        return self.ledger.reset_feed(self.table.name, feed.version, expired=expired, **asked)
 
     def _save(self, page: CapturedPage, feed: Feed | None, result: CaptureResult) -> Feed:
         """A page of the feed and the position after it."""

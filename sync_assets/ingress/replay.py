@@ -43,7 +43,7 @@ async def replay_days(capture: Capture, result: CaptureResult) -> None:
     link = asked.link if same_columns and asked.link else first_page
     async with aclosing(capture.pages(link, tracked=False)) as pages:
         async for page in pages:
-            feed = await asyncio.to_thread(capture.store, page, feed.version, result, resend=asked.resend)
+            feed = await asyncio.to_thread(capture.store, page, feed.version, result, resend=asked.resend, replay=True)
             asked = await asyncio.to_thread(ledger.replayed, asked, mapping.fingerprint, page.next_link) or asked
 
 

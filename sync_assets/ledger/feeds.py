@@ -1,6 +1,6 @@
 """Change feeds: where each table's next read goes on, and who reads it."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -20,6 +20,15 @@ _LINKED = sa.or_(_F.kept_link.is_not(None), _DELTA)
 _COUNTED = {"preserve_rowcount": True}  # SQLAlchemy forgets how many rows an INSERT wrote unless asked
 
 
+class Reading(NamedTuple):
+    """How rows are to be taken. resend: sent again, equal or not. replay: sent also if only fields differ that are not
+    updated. bound: the last record there was when a full read began again; None in any other read."""
+
+    resend: bool = False
+    replay: bool = False
+    bound: int | None = None
+
+
 class Feeds(Maintenance):
     def feed(self, table: str) -> Feed | None:
         """The table's feed; None before its first page."""
@@ -32,15 +41,18 @@ class Feeds(Maintenance):
             rows = connection.execute(sa.select(schema.feed).order_by(_F.table_name))
             return [_feed(row) for row in rows]
 
-    def reset_feed(self, table: str, expected_version: int, *, resend: bool = False, expired: bool = False) -> Feed:
+    def reset_feed(
+        self, table: str, expected_version: int, *, resend: bool = False, replay: bool = False, expired: bool = False
+    ) -> Feed:
         """Begin a new full read: read_id + 1, no link. FeedMoved if the version is another.
 
-        resend: until that read is complete, each row that it brings is sent again, equal or not. expired: no link from
+        resend: until that read is complete, each row that it brings is sent again, equal or not. replay: until then, a
+        row is sent also if only fields differ that are not updated otherwise. expired: no link from
         before it is any good, else what the feed had is kept: after the read it tells what changed meanwhile.
         """
 
         def work(connection: Connection) -> Feed:
-            return self._reset(connection, table, expected_version, resend=resend, expired=expired)
+            return self._reset(connection, table, expected_version, resend=resend, replay=replay, expired=expired)
 
         return self._database.write(work)
 
@@ -124,7 +136,14 @@ class Feeds(Maintenance):
         self._database.write(work)
 
     def _reset(
-        self, connection: Connection, table: str, expected_version: int, *, resend: bool, expired: bool = False
+        self,
+        connection: Connection,
+        table: str,
+        expected_version: int,
+        *,
+        resend: bool,
+        replay: bool = False,
+        expired: bool = False,
     ) -> Feed:
         newest = connection.execute(sa.select(sa.func.max(schema.record.c.seq))).scalar()
         connection.execute(sa.delete(schema.seen).where(schema.seen.c.table_name == table))
@@ -135,6 +154,7 @@ class Feeds(Maintenance):
             "kind": "page",
             "complete": False,
             "resend": resend,
+            "replay": replay,
             "saved_at": self._now(),
             "kept_link": sa.null() if expired else sa.func.coalesce(_F.kept_link, sa.case((_DELTA, _F.link))),
             # By whatever mapping a link of the feed brings rows: it brings their ids.
@@ -145,16 +165,15 @@ class Feeds(Maintenance):
 
     def _advance(
         self, connection: Connection, table: str, position: Position, expected_version: int | None, now: int
-    ) -> tuple[Feed, bool, int | None]:
-        """Save a position: (the feed, whether the rows read up to it are to be resent, the bound of a full read that
-        began again).
+    ) -> tuple[Feed, Reading]:
+        """Save a position: the feed, and how the rows read up to it are to be taken.
 
         First in its transaction: it locks the feed, so that the captures of one table follow one another.
         """
         if expected_version is None:
-            return self._begin(connection, table, position, now), False, None
+            return self._begin(connection, table, position, now), Reading()
         before = connection.execute(
-            sa.select(_F.resend, _F.read_bound).where(_F.table_name == table).with_for_update()
+            sa.select(_F.resend, _F.replay, _F.read_bound).where(_F.table_name == table).with_for_update()
         ).one_or_none()
         changes = {
             "link": position.link,
@@ -162,6 +181,7 @@ class Feeds(Maintenance):
             "fingerprint": position.fingerprint,
             "complete": sa.true() if position.complete else _F.complete,
             "resend": sa.false() if position.complete else _F.resend,
+            "replay": sa.false() if position.complete else _F.replay,
             "read_bound": sa.null() if position.complete else _F.read_bound,
             "saved_at": now,
             "polled_at": now,
@@ -171,7 +191,7 @@ class Feeds(Maintenance):
             **_kept(position),
         }
         feed = _move(connection, table, expected_version, changes, read_id=position.read_id)
-        return feed, bool(before and before.resend), before.read_bound if before else None
+        return feed, Reading(before.resend, before.replay, before.read_bound) if before else Reading()
 
     def _begin(self, connection: Connection, table: str, position: Position, now: int, **kept: Any) -> Feed:
         """The feed of a table that had none. FeedMoved if it has one by now."""
@@ -279,4 +299,5 @@ def _feed(row: Any) -> Feed:
         kept_link=row.kept_link,
         kept_kind=row.kept_kind,
         kept_due=row.kept_due,
+        replay=row.replay,
     )

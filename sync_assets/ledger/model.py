@@ -27,6 +27,7 @@ INSERTED = (
     "failed_since",
     "changed_at",
     "row_hash",
+    "insert_only_hash",
 )
 """What a new record is made of: the columns of pages.Page.records, in its order."""
 
@@ -111,6 +112,7 @@ class Feed:
 
     complete: the full read `read_id` has reached its delta link at least once.
     resend: that read was asked to send every row again (`replay --force`); ends when the read is complete.
+    replay: that read was asked for by `replay`, which sends fields that are not updated, too; ends likewise.
     deletes_approved: the next deletions are carried out, however many they are.
     deletes: deletions that the guard holds back.
     kept_link, kept_kind: see KeptKind. kept_due: that read is at its end, so the link is to be asked what changed.
@@ -135,6 +137,7 @@ class Feed:
     kept_link: str | None = None
     kept_kind: KeptKind | None = None
     kept_due: bool = False
+    replay: bool = False
 
 
 @dataclass(frozen=True, slots=True)

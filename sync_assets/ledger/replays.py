@@ -77,16 +77,19 @@ class Replays(Feeds):
         self._database.write(lambda connection: connection.execute(gone))
 
     def replay_everything(self, table: str, *, resend: bool = False) -> Feed | None:
-        """Begin a full read; one that is under way goes on. None if the table was never captured.
+        """Begin a full read; a first load that is under way goes on, and so does a replay. None if the table was never
+        captured.
 
-        resend: until it is complete, each row that it brings is sent again, equal or not.
+        Until it is complete, each row that it brings is sent if it differs, also in fields that are not updated.
+        resend: equal or not.
         """
         while (feed := self.feed(table)) is not None:
             asked = self.replay(table)
             resend = resend or bool(asked and asked.resend)
             try:
-                if feed.complete or (resend and not feed.resend):
-                    feed = self.reset_feed(table, feed.version, resend=resend)
+                first_load = feed.read_id == 1 and not feed.complete  # which sends all fields anyway
+                if feed.complete or (resend and not feed.resend) or not (feed.replay or first_load):
+                    feed = self.reset_feed(table, feed.version, resend=resend or feed.resend, replay=True)
             except FeedMoved:
                 continue  # a capture is under way, and goes on with the full read when it comes to its next page
             self.drop_replay(table)

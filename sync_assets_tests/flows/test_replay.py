@@ -86,6 +86,28 @@ def test_a_forced_replay_only_captures_and_the_next_sync_sends_fields_without_up
     assert synced.sync().document["engine_calls"] == calls()
 
 
+@pytest.mark.parametrize("days", [(), (date(2000, 1, 1), None)], ids=["the table", "days"])
+def test_a_replay_sends_a_field_without_updates_where_it_differs_and_only_there(synced: Program, days: Any) -> None:
+    admin = synced.sandbox.admin
+    [key] = admin.change("contact", 1, birthdate="1990-01-02")  # apply_updates: false
+    assert synced.sync().document["engine_calls"] == calls()
+    assert replayed(synced, *days).document["pending"] == 1
+    assert synced.sync().document["engine_calls"] == calls(update=1)
+    assert synced.profiles()[key]["birthDate"] == "1990-01-02"
+    assert replayed(synced, *days).document["pending"] == 0
+
+
+def test_a_full_read_that_is_no_replay_does_not_send_a_field_without_updates(synced: Program) -> None:
+    admin = synced.sandbox.admin
+    [key] = admin.change("contact", 1, birthdate="1990-01-02")
+    admin.expire()
+    assert synced.sync().document["engine_calls"] == calls()
+    admin.change("contact", [key], jobtitle="Changed")
+    assert synced.sync().document["engine_calls"] == calls(update=1)
+    assert synced.profiles()[key]["birthDate"] != "1990-01-02"
+    assert replayed(synced).document["pending"] == 1
+
+
 def test_a_replay_of_days_reads_the_rows_last_modified_on_them_both_days_included(synced: Program) -> None:
     days = by_day(synced)
     first, last = sorted(days)[len(days) // 4], sorted(days)[-len(days) // 4]
