@@ -28,6 +28,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.captured import CapturedPage, captured, parser
 from sync_assets.ingress.kept_link import RENEW_SECONDS, catch_up, first_page
 from sync_assets.ingress.mapping import Mapping
+from sync_assets.ingress.page_size import PageSize, PageTooLarge, begin, fetch, halve
 from sync_assets.ingress.replay import read_again, replay_days, with_certain_deletions
 from sync_assets.ingress.unread import Sieve, Unread
 from sync_assets.ledger import Feed, FeedMoved, Position, RowsMoved, TooManyDeletes
@@ -88,6 +89,7 @@ class Capture:
     page_size: int = MAX_PAGE
     wait_seconds: float = 600.0
     progress: Callable[[CaptureResult], None] = lambda result: None
+    size: PageSize = field(default_factory=lambda: PageSize(MAX_PAGE))
 
     async def run(self) -> CaptureResult:
         """Follows the feed to its end. Raises what the client raises; the position reached by then is kept."""
@@ -100,6 +102,7 @@ class Capture:
         try:
             while True:
                 try:
+                    await begin(self)
                     await replay_days(self, result)
                     await catch_up(self, result)
                     if await self._follow(result, sift=sift):
@@ -111,6 +114,8 @@ class Capture:
                     sift = False  # a delete was settled meanwhile, say: go on at this page, and read all of it
                 except FeedMoved:
                     continue  # another worker saved pages meanwhile; go on from where it got to
+                except PageTooLarge:
+                    await halve(self)
                 except FeedExpired:
                     feed = await asyncio.to_thread(self.ledger.feed, self.table.name)
                     if feed is None or resets == 2:
@@ -151,7 +156,7 @@ class Capture:
         parse = parser(self.mapping).parse
         sieve = Sieve(self.mapping, partial(self.ledger.same_rows, self.table.name)) if sift else None
         make_page = partial(self.ledger.new_page, self.table.name) if new else LedgerPage
-        fetching = asyncio.create_task(self.fetch(link, tracked=tracked) if body is None else _fetched(body))
+        fetching = asyncio.create_task(fetch(self, link, tracked=tracked) if body is None else _fetched(body))
 
         def parsed(body: bytes, head: Head | None) -> tuple[Page, Unread]:
             if head is None or sieve is None:
@@ -166,10 +171,10 @@ class Capture:
             body = await fetching
             head = peek(body)
             if head and head.next_link:
-                fetching = asyncio.create_task(self.fetch(head.next_link, tracked=tracked))
+                fetching = asyncio.create_task(fetch(self, head.next_link, tracked=tracked))
             page, unread = await asyncio.to_thread(parsed, body, head)
             if head is None and page.next_link:  # it had to be mended before it could be read
-                fetching = asyncio.create_task(self.fetch(page.next_link, tracked=tracked))
+                fetching = asyncio.create_task(fetch(self, page.next_link, tracked=tracked))
             return page, unread
 
         parsing = asyncio.create_task(parse_next())
@@ -240,10 +245,6 @@ class Capture:
             result.unknown_codes[column].update(codes)
         self.progress(result)
         return saved.feed
-
-    async def fetch(self, link: str, *, tracked: bool) -> bytes:
-        """The body of a page of the table; tracked: as in DataverseClient.page."""
-        return await self.client.page(link, tracked=tracked, size=self.page_size, table=self.table.name)
 
     def following(self, page: Head | CapturedPage) -> str:
         """The link that stands on a page of the feed. Raises D365Refused if there is none, ForeignLink."""

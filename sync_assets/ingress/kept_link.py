@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from sync_assets.d365.client import NO_SUCH_COLUMN, D365Refused, FeedExpired, TrackingOff
 from sync_assets.d365.pages import changed_ids, read_head
 from sync_assets.ingress.captured import captured
+from sync_assets.ingress.page_size import fetch
 from sync_assets.ingress.replay import rows_by_id
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ async def first_page(capture: Capture, link: str, feed: Feed | None) -> tuple[by
 
     Returns the body of the page at `link` if it need not be asked for again, and the feed as it is saved then.
     """
-    body = await capture.fetch(link, tracked=True)
+    body = await fetch(capture, link, tracked=True)
     if not read_head(body).next_link:
         return body, feed
     if feed and feed.kept_kind == "ids" and feed.kept_link and await _is_good(capture, feed.kept_link):
@@ -88,13 +89,13 @@ async def _read_ids(capture: Capture, feed: Feed | None) -> Feed:
     if feed and feed.kept_kind == "page" and feed.kept_link:
         link = feed.kept_link
     renewed = time.monotonic()
-    fetching = asyncio.create_task(capture.fetch(link, tracked=True))
+    fetching = asyncio.create_task(fetch(capture, link, tracked=True))
     try:
         while True:
             head = read_head(await fetching)
             kept = capture.following(head)
             if head.next_link:
-                fetching = asyncio.create_task(capture.fetch(head.next_link, tracked=True))
+                fetching = asyncio.create_task(fetch(capture, head.next_link, tracked=True))
             feed = await asyncio.to_thread(
                 capture.ledger.keep_link,
                 capture.table.name,
@@ -128,7 +129,7 @@ async def _read_changed(capture: Capture, feed: Feed, link: str, result: Capture
     key = capture.mapping.table_key.select_name
     following: str | None = link
     while following:
-        body = await capture.fetch(following, tracked=False)
+        body = await fetch(capture, following, tracked=False)
         head = read_head(body)
         capture.following(head)
         async for page in rows_by_id(capture, changed_ids(head, key)):

@@ -17,6 +17,10 @@ _IDS: KeptKind = "ids"
 _ROWS: KeptKind = "rows"
 _DELTA = sa.and_(_F.kind == "delta", _F.link.is_not(None))
 _LINKED = sa.or_(_F.kept_link.is_not(None), _DELTA)
+LARGEST_PAGE = 5_000
+"""Rows, as Dataverse has it."""
+_SEVERAL = sa.or_(sa.and_(_F.kind == _PAGE, _F.link.is_not(None)), _F.kept_kind == _ROWS)  # pages of a read at its end
+_GROWN = _F.page_size + _F.page_size // 10 + 1
 _COUNTED = {"preserve_rowcount": True}  # SQLAlchemy forgets how many rows an INSERT wrote unless asked
 
 
@@ -71,6 +75,28 @@ class Feeds(Maintenance):
                 return _move(connection, table, expected_version, {**kept, "saved_at": now, "polled_at": now})
             position = Position(None, "page", fingerprint)
             return self._begin(connection, table, position, now, **kept)
+
+        return self._database.write(work)
+
+    def shrink_pages(self, table: str, expected_version: int | None, rows: int, fingerprint: str) -> Feed:
+        """Ask for pages of so many rows from now on. Links of pages go with the size of their read, so one that is
+        under way begins anew. FeedMoved if the version is another.
+
+        expected_version: None before the first page of the table, whose fingerprint will be `fingerprint`.
+        """
+
+        def work(connection: Connection) -> Feed:
+            if expected_version is None:
+                return self._begin(connection, table, Position(None, "page", fingerprint), self._now(), page_size=rows)
+            feed = _move(connection, table, expected_version, {"page_size": rows})
+            if feed.kind == "page" and feed.link is not None:
+                feed = self._reset(connection, table, feed.version, resend=feed.resend, replay=feed.replay)
+            under_way = feed.kept_kind == "rows" and not feed.kept_due
+            if under_way or feed.kept_kind == "page":
+                changes = {"link": feed.kept_link} if under_way else {}
+                feed = _move(connection, table, feed.version, {**changes, "kept_link": None, "kept_kind": None})
+            connection.execute(sa.update(schema.replay).where(schema.replay.c.table_name == table).values(link=None))
+            return feed
 
         return self._database.write(work)
 
@@ -233,6 +259,7 @@ def _kept(position: Position) -> dict[str, Any]:
             "kept_link": sa.case((~one_page, _F.kept_link)),
             "kept_kind": sa.case((~one_page, _F.kept_kind)),
             "kept_due": sa.and_(~one_page, _F.kept_link.is_not(None)),
+            "page_size": sa.case((sa.and_(_SEVERAL, _F.page_size < LARGEST_PAGE), _GROWN), else_=_F.page_size),
         }
     if position.kind == "page":
         return {}
@@ -300,4 +327,5 @@ def _feed(row: Any) -> Feed:
         kept_kind=row.kept_kind,
         kept_due=row.kept_due,
         replay=row.replay,
+        page_size=row.page_size,
     )

@@ -113,6 +113,7 @@ class Feed:
     complete: the full read `read_id` has reached its delta link at least once.
     resend: that read was asked to send every row again (`replay --force`); ends when the read is complete.
     replay: that read was asked for by `replay`, which sends fields that are not updated, too; ends likewise.
+    page_size: rows that a page may have at most; None where Dynamics 365 never failed over one.
     deletes_approved: the next deletions are carried out, however many they are.
     deletes: deletions that the guard holds back.
     kept_link, kept_kind: see KeptKind. kept_due: that read is at its end, so the link is to be asked what changed.
@@ -138,6 +139,7 @@ class Feed:
     kept_kind: KeptKind | None = None
     kept_due: bool = False
     replay: bool = False
+    page_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,7 @@ feed = sa.Table(
     sa.Column("kept_kind", sa.Text),  # model.KeptKind
     # That read is at its end: the link is to be asked.
     sa.Column("kept_due", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("page_size", sa.Integer),  # rows of a page where Dynamics 365 failed over more; NULL: it never did
     # The read under way was asked for by `replay`.
     sa.Column("replay", sa.Boolean, nullable=False, server_default=sa.false()),
 )

@@ -1,5 +1,5 @@
-"""The whole program reads a table of several pages that changes meanwhile, and is killed: in the end both systems agree,
-whatever moment the delta link of a read stands for."""
+"""The whole program reads a table of several pages that changes meanwhile, and is killed. In the end both agree,
+whatever moment a delta link stands for."""
 
 from __future__ import annotations
 

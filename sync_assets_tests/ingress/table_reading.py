@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from sync_assets.d365.client import ServerFailed
 from sync_assets.ingress.capture import Capture, CaptureResult
 from sync_assets.ingress.preflight import preflight
 from sync_assets.ledger import Ledger
@@ -25,7 +27,7 @@ class Reading:
     """One sandbox, connections that last, and a ledger for each test: `begin`.
 
     before: called before each request for rows, ids or changes, with the number of requests so far. links: those
-    requests.
+    requests, sizes: of the pages asked for. most_rows: that the server can send in one page.
     """
 
     def __init__(self, home: Path, page_size: int = 4) -> None:
@@ -36,6 +38,9 @@ class Reading:
         Ledger.open(f"sqlite:///{self.template}").close()
         self.before: Callable[[int], None] = lambda number: None
         self.links: list[str] = []
+        self.sizes: list[int] = []
+        self.most_rows = 5000
+        self._size_of: dict[str, int] = {}
         self.ledgers = 0
         self.runner = asyncio.Runner()
         self._open = AsyncExitStack()
@@ -63,7 +68,16 @@ class Reading:
         async def watched(link: str, **how: Any) -> bytes:
             self.links.append(unquote(link))
             self.before(len(self.links))
-            return await page(link, **how)
+            if "$filter" not in link and how["size"] != 1:
+                self.sizes.append(how["size"])
+                asked_with = self._size_of.setdefault(link, how["size"])
+                assert asked_with == how["size"] or "skiptoken" not in link, "a read goes on with another size"
+                if how["size"] > self.most_rows:
+                    raise ServerFailed("Dynamics 365 answered 500.")
+            body = await page(link, **how)
+            if following := json.loads(body).get("@odata.nextLink"):
+                self._size_of[following] = how["size"]
+            return body
 
         vars(self.d365)["page"] = watched
 
@@ -81,6 +95,8 @@ class Reading:
         self.admin.create("contact", *({"lastname": f"Row {n}", "jobtitle": "in"} for n in range(rows)))
         self.mapping = "few"
         self.before = lambda number: None
+        self.most_rows = 5000
+        self._size_of.clear()
         with self._ledger() as ledger:
             self.ledger = ledger
             self.death = Death(ledger)
@@ -103,6 +119,7 @@ class Reading:
         ready = self.rules[self.mapping]
         options = {"page_size": self.page_size, "apply_deletes": True, **options}
         self.links.clear()
+        self.sizes.clear()
         capture = Capture(ledger or self.ledger, self.d365, ready.table, ready.mapping, "worker", **options)
         return self.runner.run(capture.run())
 
@@ -126,6 +143,7 @@ class Reading:
     def expected(self) -> dict[str, bytes]:
         """The same by a first load of the table as it is now."""
         self.before = lambda number: None
+        self.most_rows = 5000
         with self._ledger() as other:
             self.read(other, page_size=5000)
             return _desired(other)

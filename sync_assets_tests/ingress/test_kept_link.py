@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from sync_assets.d365.client import TrackingOff
+from sync_assets.ingress import page_size
 from sync_assets_tests.flows.world import Killed
 from sync_assets_tests.ingress.table_reading import Reading
 
@@ -22,9 +23,12 @@ EITHER = pytest.mark.parametrize("taken", ["start", "end"])
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reading]:
-    one = Reading(tmp_path_factory.mktemp("reading"))
-    yield one
-    one.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page_size, "SMALLEST", 1)
+        patch.setattr(page_size, "backoff", lambda attempt: 0.0)
+        one = Reading(tmp_path_factory.mktemp("reading"))
+        yield one
+        one.close()
 
 
 @pytest.fixture
@@ -232,7 +236,8 @@ class TestIdsThatAreARowAndDeleted:
 
 
 class Story:
-    """Reads of a table that changes at any request, killed at any request or write of the ledger."""
+    """Reads of a table that changes at any request, killed at any request or write of the ledger; of a server that may
+    fail over pages of four rows."""
 
     def __init__(self, reading: Reading, random: Random) -> None:
         self.reading, self.random, self.admin = reading, random, reading.admin
@@ -267,6 +272,7 @@ class Story:
                 self.change()
 
     def read_disturbed(self) -> None:
+        self.reading.most_rows = self.random.choice([2, 3, 5000])
         for _ in range(self.random.randint(0, 3)):
             kill = self.random.randint(1, 12)
             at_request = self.random.random() < 0.5

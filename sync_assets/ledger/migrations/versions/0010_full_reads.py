@@ -16,6 +16,7 @@ NEW = {
         sa.Column("kept_link", sa.Text),
         sa.Column("kept_kind", sa.Text),
         sa.Column("kept_due", sa.Boolean, nullable=False, server_default=NO),
+        sa.Column("page_size", sa.Integer),
         sa.Column("replay", sa.Boolean, nullable=False, server_default=NO),
     ],
     "sync_record": [sa.Column("insert_only_hash", sa.BigInteger)],
