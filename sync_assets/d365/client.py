@@ -71,12 +71,18 @@ class D365Refused(SyncAssetsError):
 
 NO_SUCH_TABLE = ("0x80060888", "0x80040217")
 """What Dataverse says of metadata that is not there (section 3.4)."""
+NO_SUCH_COLUMN = "0x80060888"
+"""What it says of a column that is not there, in `$select` or in a condition."""
 _TRACKING_OFF = "Change tracking is not enabled in Dynamics 365{about}."
 _SWITCH_ON = "Switch it on in the table's properties (Advanced options, Track changes) and publish."
 
 
 class FeedExpired(D365Refused):
     """The position in the change feed is no longer good: the table has to be read in full again."""
+
+
+class ServerFailed(D365Refused):
+    """Dynamics 365 answered 500, which it does when it lacks memory for an answer, too."""
 
 
 class TrackingOff(D365Refused):
@@ -329,7 +335,15 @@ def refusal(answer: Answer, table: str = "") -> D365Refused:
         code = code if re.fullmatch(r"0x[0-9a-fA-F]{1,8}", code) else ""  # anything else may quote a row
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         code, message = "", ""
-    kind, cause, remedy = _MEANINGS.get(code) or _MEANINGS.get(str(answer.status)) or (D365Refused, "", "")
+    kind, cause, remedy = (
+        _MEANINGS.get(code)
+        or _MEANINGS.get(str(answer.status))
+        or (
+            (ServerFailed if answer.status == 500 else D365Refused),
+            "",
+            "",
+        )
+    )
     column = re.search(r"property named '(\w+)'", message)
     told = cause.format(
         about=f" (table {table})" if table else "", column=f"column {column[1]}" if column else "a column of the query"

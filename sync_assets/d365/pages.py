@@ -165,12 +165,32 @@ def peek(body: bytes) -> Head | None:
         return None
 
 
-def has_news(body: bytes) -> tuple[bool, str | None]:
-    """Is there anything in an answer of the feed (or more to come), and its delta link. Raises BadPage."""
-    head = peek(body)
+def read_head(body: bytes) -> Head:
+    """What `peek` says, of a page that has to be mended first, too. Raises BadPage."""
+    head = peek(body) or peek(_without_lone_surrogates(body))
     if head is None:
         raise BadPage("Dynamics 365 sent something that is not a page of rows.")
+    return head
+
+
+def has_news(body: bytes) -> tuple[bool, str | None]:
+    """Is there anything in an answer of the feed (or more to come), and its delta link. Raises BadPage."""
+    head = read_head(body)
     return bool(head.value or head.next_link or not head.delta_link), head.delta_link
+
+
+def changed_ids(head: Head, key: str) -> list[str]:
+    """Ids (in lower case, each once) of the rows and tombstones of a page, whatever else stands in them. key: the
+    column of the table's primary key. Raises BadPage."""
+    item = msgspec.defstruct("Item", [("key", str | None, None), ("id", str | None, None)], rename={"key": key})
+    try:
+        items: list[Any] = msgspec.json.Decoder(item).decode_lines(b"\n".join(head.value))
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadPage("Dynamics 365 sent changes that are neither rows nor deletions.") from error
+    ids = [str(item.key or item.id or "") for item in items]
+    if "" in ids:
+        raise BadPage("Dynamics 365 sent a change without an id.")
+    return list(dict.fromkeys(id_.lower() for id_ in ids))
 
 
 def _tombstone(raw: msgspec.Raw) -> _Tombstone | None:

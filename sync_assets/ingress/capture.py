@@ -2,7 +2,8 @@
 
 Each page and the position after it are saved in one transaction, so a capture that is killed goes on at the page it
 stopped at. While one page is stored the next one is made ready, the one after that parsed, and one more fetched: so
-much is in memory, whatever the size of the table. What is read beside the feed (replay.py) is stored by the same way,
+much is in memory, whatever the size of the table. A read of several pages has a link from before it, which is asked
+afterwards what changed meanwhile (kept_link.py). What is read beside the feed (replay.py) is stored by the same way,
 under the same lease: before the feed is followed to its end, so that whatever changed since comes after it. Source of
 the rules: dataverse-web-api.md section 1.5.
 """
@@ -25,8 +26,10 @@ from sync_assets.d365.metadata import Table
 from sync_assets.d365.pages import Head, Page, peek
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.captured import CapturedPage, captured, parser
+from sync_assets.ingress.kept_link import RENEW_SECONDS, catch_up, first_page
 from sync_assets.ingress.mapping import Mapping
-from sync_assets.ingress.replay import read_again, replay_days
+from sync_assets.ingress.page_size import PageSize, PageTooLarge, begin, fetch, halve
+from sync_assets.ingress.replay import read_again, replay_days, with_certain_deletions
 from sync_assets.ingress.unread import Sieve, Unread
 from sync_assets.ledger import Feed, FeedMoved, Position, RowsMoved, TooManyDeletes
 from sync_assets.ledger.pages import Page as LedgerPage
@@ -37,9 +40,6 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 120
 """How long a capture owns its feed without a sign of life."""
-RENEW_SECONDS = 15
-"""A page that comes so long after the last renewal renews it."""
-
 SWITCH_SECONDS = 0.0001
 """How long a thread may have the interpreter while another one waits. Of the three that work on pages two ask often
 and briefly, for the next piece from a socket or an answer of the ledger; at Python's 5 ms that takes a fifth longer."""
@@ -92,6 +92,7 @@ class Capture:
     page_size: int = MAX_PAGE
     wait_seconds: float = 600.0
     progress: Callable[[CaptureResult], None] = lambda result: None
+    size: PageSize = field(default_factory=lambda: PageSize(MAX_PAGE))
 
     async def run(self) -> CaptureResult:
         """Follows the feed to its end. Raises what the client raises; the position reached by then is kept."""
@@ -104,9 +105,11 @@ class Capture:
         try:
             while True:
                 try:
+                    await begin(self)
                     await replay_days(self, result)
+                    await catch_up(self, result)
                     if await self._follow(result, sift=sift):
-                        continue  # what changed while the full read was under way stands in the feed after it
+                        continue  # what changed while the read was under way
                     await read_again(self, result)
                     await self._let_go(result)
                     return result
@@ -114,12 +117,14 @@ class Capture:
                     sift = False  # a delete was settled meanwhile, say: go on at this page, and read all of it
                 except FeedMoved:
                     continue  # another worker saved pages meanwhile; go on from where it got to
+                except PageTooLarge:
+                    await halve(self)
                 except FeedExpired:
                     feed = await asyncio.to_thread(self.ledger.feed, self.table.name)
                     if feed is None or resets == 2:
                         raise  # do not begin full reads for ever
                     resets += 1
-                    await asyncio.to_thread(self.ledger.reset_feed, self.table.name, feed.version, resend=feed.resend)
+                    await asyncio.to_thread(self._reset, feed, expired=True)
         finally:
             result.seconds = time.monotonic() - started
             await asyncio.to_thread(self.ledger.release_feed, self.table.name, self.owner)
@@ -136,18 +141,26 @@ class Capture:
             await asyncio.sleep(0.25)
 
     async def pages(
-        self, link: str, *, tracked: bool, sift: bool = False, new: bool = False
+        self,
+        link: str,
+        *,
+        tracked: bool,
+        sift: bool = False,
+        new: bool = False,
+        alone: bool = True,
+        body: bytes | None = None,
     ) -> AsyncGenerator[CapturedPage]:
         """The page at `link` and those after it, made ready. The next ones are while the last one is stored: one of
         them parsed, which is the interpreter's work, while another one is transformed, which is mostly Polars'.
 
-        sift: rows that the ledger knows are left unread, see unread.py. new: most rows are new to it.
+        sift: rows that the ledger knows are left unread, see unread.py. new: most rows are new to it. alone: that page
+        is the first one of its read. body: of that page, if it was fetched before.
         """
         parse = parser(self.mapping).parse
         sieve = Sieve(self.mapping, partial(self.ledger.same_rows, self.table.name)) if sift else None
         make_page = partial(self.ledger.new_page, self.table.name) if new else LedgerPage
         trail = LinkTrail("Dynamics 365", self.table.name, link)
-        fetching = asyncio.create_task(self._fetch(link, tracked))
+        fetching = asyncio.create_task(fetch(self, link, tracked=tracked) if body is None else _fetched(body))
 
         def parsed(body: bytes, head: Head | None) -> tuple[Page, Unread]:
             if head is None or sieve is None:
@@ -163,20 +176,22 @@ class Capture:
             head = peek(body)
             if head and head.next_link:
                 trail.follow(head.next_link, len(head.value))
-                fetching = asyncio.create_task(self._fetch(head.next_link, tracked))
+                fetching = asyncio.create_task(fetch(self, head.next_link, tracked=tracked))
             page, unread = await asyncio.to_thread(parsed, body, head)
             if head is None and page.next_link:  # it had to be mended before it could be read
                 trail.follow(page.next_link, page.rows.height + len(page.deleted))
-                fetching = asyncio.create_task(self._fetch(page.next_link, tracked))
+                fetching = asyncio.create_task(fetch(self, page.next_link, tracked=tracked))
             return page, unread
 
         parsing = asyncio.create_task(parse_next())
 
         async def make_ready() -> CapturedPage:
-            nonlocal parsing
+            nonlocal parsing, alone
             page, unread = await parsing
             if page.next_link:
+                alone = False
                 parsing = asyncio.create_task(parse_next())
+            page = await with_certain_deletions(self, page, alone=alone)
             return await asyncio.to_thread(captured, page, self.mapping, unread, make_page)
 
         ahead = asyncio.create_task(make_ready())
@@ -238,38 +253,51 @@ class Capture:
         self.progress(result)
         return saved.feed
 
-    async def _start(self) -> tuple[str, bool, Feed | None]:
-        """The link to begin with, whether it is part of a full read, and the feed as it is saved."""
+    def following(self, page: Head | CapturedPage) -> str:
+        """The link that stands on a page of the feed. Raises D365Refused if there is none, ForeignLink."""
+        if link := page.next_link or page.delta_link:
+            return self.client.endpoint.checked(link)
+        raise D365Refused(
+            f"Dynamics 365 ended the feed of {self.table.name} without a delta link.",
+            "Check that change tracking is on and that no proxy rewrites the answers.",
+        )
+
+    async def _start(self) -> tuple[str, bool, Feed | None, bytes | None]:
+        """The link to begin with, whether it is part of a full read, the feed as it is saved, and the page at that link
+        if it was fetched already."""
         feed = await asyncio.to_thread(self.ledger.feed, self.table.name)
         if feed and feed.fingerprint != self.mapping.fingerprint and feed.link is not None:
-            feed = await asyncio.to_thread(self.ledger.reset_feed, self.table.name, feed.version, resend=feed.resend)
+            feed = await asyncio.to_thread(self._reset, feed)
         if feed is None or feed.link is None:
-            return self.client.first_page(self.table, self.mapping.select), True, feed
-        return feed.link, feed.kind == "page", feed
+            link = self.client.first_page(self.table, self.mapping.select)
+            body, feed = await first_page(self, link, feed)
+            return link, True, feed, body
+        return feed.link, feed.kind == "page", feed, None
 
     async def _follow(self, result: CaptureResult, *, sift: bool) -> bool:
-        """Follows the feed to its delta link. Returns whether that was (the rest of) a full read.
+        """Follows the feed to its delta link. Returns whether that was (the rest of) a read during which rows may have
+        changed.
 
         sift: in one that begins again, rows that the ledger knows may be left unread.
         """
-        link, full, feed = await self._start()
+        link, full, feed, body = await self._start()
         result.full_read |= full
         # All rows were read by these rules before, and none by others since; and none is asked for to be sent again.
         rules = self.mapping.fingerprint
         sift &= full and feed is not None and feed.read_as == feed.fingerprint == rules and not feed.resend
+        sift &= not (feed and feed.replay and any(not one.apply_updates for one in self.mapping.fields))
         new = full and (feed is None or feed.read_id == 1)  # a first load
-        async with aclosing(self.pages(link, tracked=full, sift=sift, new=new)) as pages:
+        alone = feed is None or feed.kept_link is None
+        async with aclosing(self.pages(link, tracked=full, sift=sift, new=new, alone=alone, body=body)) as pages:
             async for page in pages:
-                if not (page.next_link or page.delta_link):
-                    raise D365Refused(
-                        f"Dynamics 365 ended the feed of {self.table.name} without a delta link.",
-                        "Check that change tracking is on and that no proxy rewrites the answers.",
-                    )
+                self.following(page)
                 feed = await asyncio.to_thread(self._save, page, feed, result)
-        return full
+        return full or bool(feed and feed.kept_due)
 
-    async def _fetch(self, link: str, tracked: bool) -> bytes:
-        return await self.client.page(link, tracked=tracked, size=self.page_size, table=self.table.name)
+    def _reset(self, feed: Feed, *, expired: bool = False) -> Feed:
+        """Begin a full read that does what the one under way was asked for."""
+        asked = {"resend": feed.resend, "replay": feed.replay}
+        return self.ledger.reset_feed(self.table.name, feed.version, expired=expired, **asked)
 
     def _save(self, page: CapturedPage, feed: Feed | None, result: CaptureResult) -> Feed:
         """A page of the feed and the position after it."""
@@ -295,3 +323,7 @@ class Capture:
             )
         except TooManyDeletes as stopped:
             result.held_back = stopped
+
+
+async def _fetched(body: bytes) -> bytes:
+    return body

@@ -1,5 +1,8 @@
-"""A page of D365 rows, made ready for the ledger: parsed, filtered, transformed. Pure; the work of capture that needs
-nothing but a processor, so that one page goes through it while the last one is stored.
+"""A page of D365 rows, made ready for the ledger: parsed, each row taken once, filtered, transformed, in that order.
+Pure; the work of capture that needs nothing but a processor, so that one page goes through it while the last one is
+stored.
+
+A page of changes may hold a row several times: the last one counts, and no other one meets the filter.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ import polars as pl
 from sync_assets.d365.pages import Page, PageParser
 from sync_assets.ingress.filters import filter_rows
 from sync_assets.ingress.mapping import Mapping
-from sync_assets.ingress.transform import opted_out, transform
+from sync_assets.ingress.replacements import replace
+from sync_assets.ingress.transform import convert, last_of_each, opted_out
 from sync_assets.ingress.unknown_codes import unknown_codes
 from sync_assets.ingress.unread import Unread
 from sync_assets.ledger import LinkSpec
@@ -50,8 +54,8 @@ def captured(
 ) -> CapturedPage:
     """What the ledger is to hold of a page. `unread`: its further rows, which it holds already."""
     unread = unread or Unread()
-    passed, dropped = filter_rows(_hashed(page), mapping.row_filter)
-    rows = transform(passed, mapping)
+    passed, dropped = filter_rows(last_of_each(_hashed(page), mapping), mapping.row_filter)
+    rows = convert(replace(passed, mapping), mapping)
     unknown = unknown_codes(passed, mapping)
     # Whoever reads them again is to be told of the codes again: such rows are never known.
     if _HASH in passed.columns and rows.height == passed.height and not unknown:

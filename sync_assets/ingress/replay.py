@@ -1,4 +1,4 @@
-"""Rows read beside the change feed: those of a replay, and single ones whose payload was erased.
+"""Rows read beside the change feed: those of a replay, and single ones asked for by id.
 
 Both are plain queries of rows as they are now, stored without a position. They never overwrite something newer: the
 feed's version is read before the rows are asked for and must still be the same when they are stored, and what changes
@@ -8,10 +8,13 @@ from then on stands in the feed, which is followed afterwards. Source: dataverse
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+import polars as pl
 
 from sync_assets.d365.client import IDS_IN_A_QUERY
 from sync_assets.d365.pages import Page
@@ -40,7 +43,7 @@ async def replay_days(capture: Capture, result: CaptureResult) -> None:
     link = asked.link if same_columns and asked.link else first_page
     async with aclosing(capture.pages(link, tracked=False)) as pages:
         async for page in pages:
-            feed = await asyncio.to_thread(capture.store, page, feed.version, result, resend=asked.resend)
+            feed = await asyncio.to_thread(capture.store, page, feed.version, result, resend=asked.resend, replay=True)
             asked = await asyncio.to_thread(ledger.replayed, asked, mapping.fingerprint, page.next_link) or asked
 
 
@@ -58,8 +61,7 @@ def within(days: Replay) -> str:
 async def read_again(capture: Capture, result: CaptureResult) -> None:
     """Reads the rows that are to be inserted again and whose payload was erased when Campaign acknowledged it. Those
     that Dynamics 365 no longer has are gone like those of a tombstone."""
-    ledger, table, key = capture.ledger, capture.table, capture.mapping.table_key.select_name
-    parse = parser(capture.mapping).parse
+    ledger, table = capture.ledger, capture.table
     tried: set[str] = set()
     while True:
         feed = await asyncio.to_thread(ledger.feed, table.name)
@@ -67,11 +69,40 @@ async def read_again(capture: Capture, result: CaptureResult) -> None:
         if feed is None or tried.issuperset(ids):
             return
         tried.update(ids)
-        async for body in capture.client.rows(table, capture.mapping.select, ids):
+        async for page in rows_by_id(capture, ids):
+            ready = await asyncio.to_thread(captured, page, capture.mapping)
+            feed = await asyncio.to_thread(capture.store, ready, feed.version, result)
+        await capture.keep_lease()
+
+
+async def rows_by_id(capture: Capture, ids: Sequence[str]) -> AsyncIterator[Page]:
+    """The rows with these ids (in lower case) as they are now, some at a time; `deleted` are those that are gone."""
+    key, select = capture.mapping.table_key.select_name, capture.mapping.select
+    parse = parser(capture.mapping).parse
+    for start in range(0, len(ids), IDS_IN_A_QUERY):
+        some = ids[start : start + IDS_IN_A_QUERY]
+        async for body in capture.client.rows(capture.table, select, some):
             page = await asyncio.to_thread(parse, body)
             found = set(page.rows[key].str.to_lowercase().to_list())
             # Only an answer that is whole tells what is missing.
-            missing = [] if page.next_link else [id_ for id_ in ids if id_ not in found]
-            ready = await asyncio.to_thread(captured, Page(page.rows, missing, None, None), capture.mapping)
-            feed = await asyncio.to_thread(capture.store, ready, feed.version, result)
-        await capture.keep_lease()
+            missing = [] if page.next_link else [id_ for id_ in some if id_ not in found]
+            yield Page(page.rows, missing, None, None)
+
+
+async def with_certain_deletions(capture: Capture, page: Page, *, alone: bool) -> Page:
+    """A page of changes in which no row is told to be deleted that is there, nor the other way round.
+
+    Dataverse may send an id as a row and as deleted: a row that was deleted and made anew with its id, or one that was
+    deleted between two pages. Their order tells nothing: deletions come last "usually". So ids that this page has both
+    ways are asked for by id, and if the page is not the only one of its read, all that are deleted. Source:
+    "Synchronize data with external systems using change tracking" in Microsoft's documentation of Dataverse.
+    """
+    ids = page.rows[capture.mapping.table_key.select_name].str.to_lowercase()
+    both_ways = set(page.deleted).intersection(ids) if alone else page.deleted
+    asked = [*dict.fromkeys(both_ways)]
+    if not asked:
+        return page
+    found = [one async for one in rows_by_id(capture, asked)]
+    certain = set(page.deleted).difference(asked).union(*(one.deleted for one in found))
+    rows = pl.concat([page.rows.filter(~ids.is_in(asked)), *(one.rows for one in found)])
+    return Page(rows, [id_ for id_ in page.deleted if id_ in certain], page.next_link, page.delta_link)

@@ -21,6 +21,7 @@ from sync_assets.ingress.expressions import converted, plain_times, refusal_reas
 from sync_assets.ingress.filters import filter_rows
 from sync_assets.ingress.mapping import FORM_VERSION, MODIFIED, Field, LinkField, Mapping
 from sync_assets.ingress.replacements import replace, replaced_name
+from sync_assets.ledger.pages import INSERT_ONLY_HASH
 
 FIRST_DAY = date(2000, 1, 1)
 """Rows last modified earlier count as of this day, so that partitions have a beginning."""
@@ -47,9 +48,10 @@ def transform(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
     update_payload (JSON of an update; null where every field applies updates, then both are the same), hash (16 bytes,
     of the update form and the links), refusal (null, or why the row cannot be sent; holds no personal data), and for
     each link a column under its attribute's name (the parent's id in lower case, or null). A link of style join is also
-    in the payload, as the plain attribute that it is; one of style key is put there when it is sent.
+    in the payload, as the plain attribute that it is; one of style key is put there when it is sent. Where a field does
+    not apply updates there is insert_only_hash, too: 64 bits of those fields.
     """
-    passed, _ = filter_rows(_once(rows, mapping), mapping.row_filter)
+    passed, _ = filter_rows(last_of_each(rows, mapping), mapping.row_filter)
     return convert(replace(passed, mapping), mapping)
 
 
@@ -73,9 +75,17 @@ def convert(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
     form = pl.concat_str(pl.coalesce("update_payload", "payload"), *(_linked(link) for link in mapping.links))
     hashed = written.select(form.cast(pl.Binary)).to_series().to_list()
     hashes = [blake2b(form, digest_size=16, person=_PERSON).digest() for form in hashed]
-    return written.with_columns(
+    done = written.with_columns(
         last_changed(rows), pl.Series("hash", hashes, dtype=pl.Binary), _joined(refusals, rows.height)
     ).select("id", "day", "payload", "update_payload", "hash", "refusal", *paths)
+    not_updated = [field.attribute for field in mapping.fields if not field.apply_updates]
+    if not not_updated:
+        return done
+    texts = values.select(_json(_members_of(not_updated)).cast(pl.Binary)).to_series().to_list()
+    short = [
+        int.from_bytes(blake2b(text, digest_size=8, person=_PERSON).digest(), "big", signed=True) for text in texts
+    ]
+    return done.with_columns(pl.Series(INSERT_ONLY_HASH, short, pl.Int64))
 
 
 def opted_out(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame | None:
@@ -90,15 +100,14 @@ def opted_out(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame | None:
         value = pl.col(field.column.select_name)
         understood = pl.when(value.cast(pl.Int64).is_in([0, 1])).then(value.cast(pl.Boolean))
         values.append((~understood if field.inverted else understood).alias(field.attribute))
-    return _once(rows, mapping).select(pl.col(key).str.to_lowercase().alias("id"), *values)
+    return last_of_each(rows, mapping).select(pl.col(key).str.to_lowercase().alias("id"), *values)
 
 
-def _once(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
-    """The last row of each id, in their order. Nearly always that is all of them, which counting tells sooner."""
-    key = mapping.table_key.select_name
-    if rows[key].n_unique() == rows.height:
-        return rows
-    return rows.unique(key, keep="last", maintain_order=True)
+def last_of_each(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
+    """The last row of each id, in their order. To be taken before any filter: an earlier row may pass one that the last
+    row does not, or the other way round. Nearly always that is all rows, which counting tells sooner."""
+    ids = rows[mapping.table_key.select_name].str.to_lowercase()
+    return rows if ids.n_unique() == rows.height else rows.filter(ids.is_last_distinct())
 
 
 def _id(mapping: Mapping) -> pl.Expr:
@@ -188,10 +197,15 @@ def _joined(refusals: list[pl.Series], height: int) -> pl.Series:
 def _tree(mapping: Mapping, *, updates_only: bool) -> Tree:
     """The members of a payload. The key is in both forms: an update is addressed by it, so that it repeats what is
     there; Campaign refuses only another value (campaign-standard-api.md section 5, "business key changed")."""
-    tree: Tree = {}
     attributes = [field.attribute for field in mapping.fields if field.apply_updates or not updates_only]
     attributes += [field.attribute for field in mapping.links if field.link.style == "join"]
-    for attribute in sorted([mapping.key, *attributes], key=lambda one: one.path):
+    return _members_of([mapping.key, *attributes])
+
+
+def _members_of(attributes: Collection[Attribute]) -> Tree:
+    """Attributes by the parts of their paths, in their order."""
+    tree: Tree = {}
+    for attribute in sorted(attributes, key=lambda one: one.path):
         *groups, name = attribute.path.split(".")
         place = tree
         for group in groups:

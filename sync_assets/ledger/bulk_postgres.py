@@ -20,6 +20,7 @@ _INTEGERS = {
     "failed_since": "bigint",
     "changed_at": "bigint",
     "row_hash": "bigint",
+    "insert_only_hash": "bigint",
 }
 # One look into the index of ids for each row of a page. With stale statistics, or none, PostgreSQL would go through all
 # records of the table instead, and for each of them through the page.

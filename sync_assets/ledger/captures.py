@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger import rules
 from sync_assets.ledger.bulk import Differing
 from sync_assets.ledger.errors import RowsMoved
+from sync_assets.ledger.feeds import Reading
 from sync_assets.ledger.gone import MOVE, Gone
 from sync_assets.ledger.model import LinkSpec, Loss, PageResult, Position, State
 from sync_assets.ledger.opt_outs import CONTACT, OptOutRows
@@ -44,6 +45,7 @@ class Captures(Gone, OptOutRows):
         unread: Sequence[tuple[str, int]] = (),
         fingerprint: str = "",
         resend: bool = False,
+        replay: bool = False,
         missing_are_deleted: bool = False,
         filtered_out: Sequence[str] = (),
     ) -> PageResult:
@@ -62,11 +64,13 @@ class Captures(Gone, OptOutRows):
         opt_outs: what the rows say of opt-outs, see OptOutRows._opt_outs_captured; None if that is nobody's business.
         position: None leaves it where it is (rows read again beside the feed, by the rules of `fingerprint`).
         expected_version: the feed's version that the page was read from, None before the first page.
-        resend: these rows are sent again, equal or not.
+        resend: these rows are sent again, equal or not. replay: also those of which only fields differ that are not
+        updated. Both also if the feed says so of the read under way.
         filtered_out: those of the deleted and withdrawn ids whose rows are in Dynamics 365, but outside of the filter.
         missing_are_deleted: what a full read did not bring is to be deleted when it is complete, else it is withdrawn.
-        rows may have a row_hash (Int64) as well. FeedMoved if the version is another or belongs to another full read;
-        RowsMoved if one that is unread has to be read after all; ValueError if rows are not as said above.
+        rows may have a row_hash and an insert_only_hash (Int64) as well. FeedMoved if the version is another or belongs
+        to another full read; RowsMoved if one that is unread has to be read after all; ValueError if rows are not as
+        said above.
         """
         from sync_assets.ledger.pages import Page  # noqa: PLC0415 - `status` does without the weight of Polars
 
@@ -77,15 +81,21 @@ class Captures(Gone, OptOutRows):
             now = self._now()
             tally = Tally()
             if position is None:
-                feed, to_resend, bound = self._touch(connection, table, expected_version, fingerprint), False, None
+                feed, reading = self._touch(connection, table, expected_version, fingerprint), Reading()
             else:
-                feed, to_resend, bound = self._advance(connection, table, position, expected_version, now)
+                feed, reading = self._advance(connection, table, position, expected_version, now)
+            again = resend or reading.resend
+            whole = page.insert_only and (replay or reading.replay)
+            bound = reading.bound
             self._take_turns(connection, tied=bool(links))
             left = self._bulk.same_rows(connection, table, *zip(*unread, strict=True)) if unread else []
             if len(left) < len(unread):
                 raise RowsMoved(table)
-            there = self._bulk.differing(connection, table, page, everything=resend or to_resend)
-            new, changed, refused, moved = self._store(connection, table, page, there, resend or to_resend, now, tally)
+            there = self._bulk.differing(connection, table, page, everything=again or whole)
+            resent = {seq for _, seq in there.differing} if again else set[int]()
+            if whole:
+                resent |= self._otherwise_inserted(connection, page, there.differing)
+            new, changed, refused, moved = self._store(connection, table, page, there, resent, now, tally)
             deletes = self._delete(connection, table, gone, tally)
             self._withdraw(connection, table, withdrawn, tally)
             if bound is not None:
@@ -147,22 +157,27 @@ class Captures(Gone, OptOutRows):
         table: str,
         page: "Page",
         there: Differing,
-        resend: bool,
+        resend: set[int],
         now: int,
         tally: Tally,
     ) -> tuple[int, int, int, list[str]]:
-        """(new, changed, refused, ids of all of them)"""
+        """(new, changed, refused, ids of all of them). resend: seqs of records that are sent again, equal or not."""
         fresh = list(there.fresh)
         known = {seq: index for index, seq in there.differing}
         moves: list[rules.Move] = []
         ids: list[str] = []
+        to_insert: list[tuple[int | None, int]] = []
         for stand in self._bulk.stands(connection, list(known)):
-            move = rules.after_capture(stand, page.row(known.pop(stand.seq)), resend=resend, now=now)
+            row = page.row(known.pop(stand.seq))
+            move = rules.after_capture(stand, row, resend=stand.seq in resend, now=now)
             if move is not None:
+                if page.insert_only and rules.sends_all(stand, move):
+                    to_insert.append((row.insert_only_hash, stand.seq))
                 moves.append(move)
                 ids.append(stand.id)
                 tally.move(stand, move.state, move.day)
         self._bulk.for_each(connection, MOVE, moves)
+        self._bulk.for_each(connection, "UPDATE sync_record SET insert_only_hash = ? WHERE seq = ?", to_insert)
         moved = {move.seq for move in moves}
         sent = [(page.row_hashes[index], seq) for index, seq in there.resent if seq not in moved]
         self._bulk.for_each(connection, "UPDATE sync_record SET row_hash = ? WHERE seq = ?", sent)
@@ -180,6 +195,16 @@ class Captures(Gone, OptOutRows):
                 failed += number if state == State.FAILED else 0
         refused = sum(move.refusal is not None for move in moves)
         return len(fresh) - failed, len(moves) - refused, refused + failed, ids
+
+    def _otherwise_inserted(self, connection: Connection, page: "Page", known: Sequence[tuple[int, int]]) -> set[int]:
+        """Seqs of records that Campaign acknowledged and that hold other values in fields that are not updated, as far
+        as is known. known: (index, seq) of rows of the page."""
+        acknowledged = "SELECT seq, insert_only_hash FROM sync_record"
+        found = self._bulk.for_seqs(
+            connection, acknowledged, [seq for _, seq in known], also="AND acked_hash IS NOT NULL"
+        )
+        sent: dict[int, int | None] = dict(found)
+        return {seq for index, seq in known if seq in sent and sent[seq] != page.insert_only_hashes[index]}
 
     def _delete(self, connection: Connection, table: str, ids: list[str], tally: Tally) -> int:
         """How many of the ids had a record whose row was still thought to be there."""

@@ -7,6 +7,9 @@ from enum import IntEnum
 from typing import Literal, NamedTuple
 
 FeedKind = Literal["page", "delta"]
+KeptKind = Literal["page", "ids", "rows"]
+"""What the link brings that is kept from before a read of several pages. page: the next of the ids alone, at whose end
+stands the link to be kept; ids: ids of the rows that changed since; rows: those rows, by the mapping of the feed."""
 Operation = Literal["insert", "update", "delete"]
 Result = Literal["done", "refused", "later", "unknown"]
 Types = dict[tuple[str, str], str]
@@ -25,6 +28,7 @@ INSERTED = (
     "failed_since",
     "changed_at",
     "row_hash",
+    "insert_only_hash",
 )
 """What a new record is made of: the columns of pages.Page.records, in its order."""
 
@@ -134,8 +138,11 @@ class Feed:
 
     complete: the full read `read_id` has reached its delta link at least once.
     resend: that read was asked to send every row again (`replay --force`); ends when the read is complete.
+    replay: that read was asked for by `replay`, which sends fields that are not updated, too; ends likewise.
+    page_size: rows that a page may have at most; None where Dynamics 365 never failed over one.
     deletes_approved: the next deletions are carried out, however many they are.
     deletes: deletions that the guard holds back. following: by table, records of children that would go with them.
+    kept_link, kept_kind: see KeptKind. kept_due: that read is at its end, so the link is to be asked what changed.
     read_as: the fingerprint under which the last full read came to its end, as long as no row was read by another one
     since. Rows that it did not come across are collected in `gone`, or were let go of.
     saved_at: when the position last moved; polled_at: when D365 was last asked with success.
@@ -155,6 +162,11 @@ class Feed:
     deletes: int = 0
     read_as: str | None = None
     following: Mapping[str, int] = field(default_factory=dict[str, int])
+    kept_link: str | None = None
+    kept_kind: KeptKind | None = None
+    kept_due: bool = False
+    replay: bool = False
+    page_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

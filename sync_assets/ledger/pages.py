@@ -20,6 +20,10 @@ ROW_HASH = "row_hash"
 """A further column, Int64: of the row as D365 sent it. Not known of any row where it is left out."""
 
 
+INSERT_ONLY_HASH = "insert_only_hash"
+"""A further column, Int64: of the fields that are not updated. Left out where there are none."""
+
+
 class NewRecords(NamedTuple):
     """Ready to be inserted into a table. `numbers`: (state, day, how many). `packed`: as Bulk.insert takes them."""
 
@@ -46,8 +50,10 @@ class Page:
         if rows.is_empty():
             rows = pl.DataFrame(schema=columns)
         _check(rows, columns)
-        if ROW_HASH not in rows.columns:
-            rows = rows.with_columns(pl.lit(None, pl.Int64).alias(ROW_HASH))
+        left_out = [name for name in (ROW_HASH, INSERT_ONLY_HASH) if name not in rows.columns]
+        self.insert_only = INSERT_ONLY_HASH not in left_out
+        """Whether the rows have fields that are not updated."""
+        rows = rows.with_columns(pl.lit(None, pl.Int64).alias(name) for name in left_out)
         if rows["id"].n_unique() < rows.height:
             rows = rows.unique("id", keep="last", maintain_order=True)
         rows = in_order(rows)
@@ -64,12 +70,14 @@ class Page:
             pl.when(accepted).then(pl.col("payload")).cast(pl.String),
             pl.when(accepted).then(pl.col("update_payload")).cast(pl.String),
             pl.col(ROW_HASH),
+            pl.col(INSERT_ONLY_HASH),
         )
         self.ids: list[str] = self._rows["id"].to_list()
         # Hexadecimal; None for a refused row: whether it is news depends on more than its hash.
         known = pl.when(accepted).then(pl.col("hash").bin.encode("hex"))
         self.hashes: list[str | None] = rows.select(known).to_series().to_list()
         self.row_hashes: list[int | None] = rows[ROW_HASH].to_list()
+        self.insert_only_hashes: list[int | None] = rows[INSERT_ONLY_HASH].to_list()
 
     def row(self, index: int) -> Row:
         return Row(*self._rows.row(index)[1:])

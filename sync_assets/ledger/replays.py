@@ -15,6 +15,7 @@ from sync_assets.ledger.feeds import Feeds
 from sync_assets.ledger.model import Feed, Replay
 
 _P = schema.replay.c
+_F = schema.feed.c
 
 
 class Replays(Feeds):
@@ -76,16 +77,19 @@ class Replays(Feeds):
         self._database.write(lambda connection: connection.execute(gone))
 
     def replay_everything(self, table: str, *, resend: bool = False) -> Feed | None:
-        """Begin a full read; one that is under way goes on. None if the table was never captured.
+        """Begin a full read; a first load that is under way goes on, and so does a replay. None if the table was never
+        captured.
 
-        resend: until it is complete, each row that it brings is sent again, equal or not.
+        Until it is complete, each row that it brings is sent if it differs, also in fields that are not updated.
+        resend: equal or not.
         """
         while (feed := self.feed(table)) is not None:
             asked = self.replay(table)
             resend = resend or bool(asked and asked.resend)
             try:
-                if feed.complete or (resend and not feed.resend):
-                    feed = self.reset_feed(table, feed.version, resend=resend)
+                first_load = feed.read_id == 1 and not feed.complete  # which sends all fields anyway
+                if feed.complete or (resend and not feed.resend) or not (feed.replay or first_load):
+                    feed = self.reset_feed(table, feed.version, resend=resend or feed.resend, replay=True)
             except FeedMoved:
                 continue  # a capture is under way, and goes on with the full read when it comes to its next page
             self.drop_replay(table)
@@ -93,11 +97,10 @@ class Replays(Feeds):
         return None
 
     def capture_wanted(self, table: str) -> bool:
-        """Whether a capture has something to do even if the feed has no news: a replay, or deletions that were held
-        back and are approved by now."""
-        feed = sa.select(schema.feed.c.deletes_approved).where(
-            schema.feed.c.table_name == table, schema.feed.c.deletes_approved, schema.feed.c.deletes > 0
-        )
+        """Whether a capture has something to do even if the feed has no news: a replay, deletions that were held back
+        and are approved by now, or a link that is to be asked what changed while a read went on."""
+        approved = sa.and_(_F.deletes_approved, _F.deletes > 0)
+        feed = sa.select(_F.table_name).where(_F.table_name == table, sa.or_(approved, _F.kept_due))
         asked = sa.select(_P.table_name).where(_P.table_name == table)
         with self._database.read() as connection:
             return any(connection.execute(one).first() is not None for one in (feed, asked))

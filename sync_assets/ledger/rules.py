@@ -30,6 +30,7 @@ class Row(NamedTuple):
     payload: str | None
     update_payload: str | None
     row_hash: int | None = None
+    insert_only_hash: int | None = None
 
 
 class Move(NamedTuple):
@@ -116,6 +117,15 @@ def _stuck_since(stand: Stand, state: State, now: int) -> int | None:
     if state == State.ORPHANED == stand.state:
         return stand.failed_since
     return now if state in (State.FAILED, State.ORPHANED) else None
+
+
+def sends_all(stand: Stand, move: Move) -> bool:
+    """Whether the next request for a record after this move brings all its fields, not just those that are updated.
+
+    While an answer is open it may be an earlier row's that arrives last, so nothing is taken for sent then.
+    """
+    whole = stand.acked_hash is None or move.resend == 1
+    return whole and move.payload is not None and not stand.uncertain
 
 
 def moved(stand: Stand, move: Move) -> Stand:

@@ -47,6 +47,8 @@ record = sa.Table(
     sa.Column("update_payload", sa.Text),
     # Of the row as D365 sent it last; NULL: not known, or a warning goes with the row. See bulk.same_rows.
     sa.Column("row_hash", sa.BigInteger),
+    # Of the fields that are not updated, as they were last to be sent; NULL: not known, or there are none.
+    sa.Column("insert_only_hash", sa.BigInteger),
     sa.UniqueConstraint("table_name", "id", name="sync_record_id").ddl_if(dialect="postgresql"),
     sqlite_autoincrement=True,
 )
@@ -126,6 +128,13 @@ feed = sa.Table(
     sa.Column("orphans_due", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("following", sa.Text),  # JSON: by table, records that would be deleted with those held back
     sa.Column("read_as", sa.Text),  # the fingerprint under which every row was read to the end; NULL: of none
+    sa.Column("kept_link", sa.Text),  # from before a read of several pages
+    sa.Column("kept_kind", sa.Text),  # model.KeptKind
+    # That read is at its end: the link is to be asked.
+    sa.Column("kept_due", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("page_size", sa.Integer),  # rows of a page where Dynamics 365 failed over more; NULL: it never did
+    # The read under way was asked for by `replay`.
+    sa.Column("replay", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 # A record's links to its parents, one row for each configured link.

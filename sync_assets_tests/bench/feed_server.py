@@ -2,7 +2,8 @@
 
 `python -m sync_assets_tests.bench.feed_server [--page-rows N] [--gzip] [--labels]`. Organisation URL:
 `http://127.0.0.1:<port>/<rows>`, so that one server has tables of every size. Pages have as many rows as
-`odata.maxpagesize` asks for, at most N; the last one carries a delta link, behind which nothing ever changes.
+`odata.maxpagesize` asks for, at most N; the last one carries a delta link, behind which nothing ever changes. Where the
+key alone is selected, rows have nothing else.
 With `--labels` whoever asks for annotations gets formatted values, too.
 """
 
@@ -13,7 +14,7 @@ import json
 import re
 from urllib.parse import parse_qs, urlsplit
 
-from sync_assets_tests.bench.columns import SET_NAME, entity_definition
+from sync_assets_tests.bench.columns import KEY, SET_NAME, entity_definition
 from sync_assets_tests.bench.rows import PageTemplate, page_ids
 from sync_assets_tests.bench.wire import Connection, answer, serve
 
@@ -34,14 +35,21 @@ class Feed:
             for template in [*self.templates, *self.labelled]:
                 template.packed_page(page_ids(0, 1), ("nextLink", ""))  # compressed now, not under the clock
 
-    def page(self, base: str, rows: int, size: int, number: int, *, packed: bool, labels: bool) -> bytes:
+    def page(
+        self, base: str, rows: int, size: int, number: int, *, packed: bool, labels: bool, select: str = ""
+    ) -> bytes:
         left = rows - number * size
         more = left > size
-        address = f"{base}/{SET_NAME}?$skiptoken={number + 1}" if more else f"{base}/{SET_NAME}?$deltatoken=end"
+        token = f"$skiptoken={number + 1}" if more else "$deltatoken=end"
+        address = f"{base}/{SET_NAME}?{f'$select={KEY}&' if select == KEY else ''}{token}"
         link = ("nextLink" if more else "deltaLink", address)
         count = min(left, size)
         if count <= 0:
             return answer("200 OK", f'{{"value":[],"@odata.{link[0]}":{json.dumps(link[1])}}}'.encode(), _ODATA)
+        if select == KEY:
+            between = f'"}},{{"@odata.etag":"W/\\"1048576\\"","{KEY}":"'
+            value = f'{{"{KEY}":"{between.join(id_.decode() for id_ in page_ids(number, count))}"}}'
+            return answer("200 OK", f'{{"value":[{value}],"@odata.{link[0]}":{json.dumps(link[1])}}}'.encode(), _ODATA)
         template = (self.labelled if labels and self.labelled else self.templates)[number % DISTINCT_PAGES]
         if packed:
             body = template.packed_page(page_ids(number, count), link)
@@ -69,7 +77,9 @@ class Organisation(Connection):
                 number = -(-rows // size)  # behind the last page: nothing
             base = f"http://{_host(head)}/{rows}/api/data/v9.2"
             packed, labels = feed.gzip and b"gzip" in head, b"include-annotations" in head
-            self.transport.write(feed.page(base, rows, size, number, packed=packed, labels=labels))
+            self.transport.write(
+                feed.page(base, rows, size, number, packed=packed, labels=labels, select=query.get("$select", [""])[0])
+            )
 
 
 def _host(head: bytes) -> str:

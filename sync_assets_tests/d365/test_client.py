@@ -11,7 +11,15 @@ import httpx
 import msgspec
 import pytest
 
-from sync_assets.d365.client import IDS_IN_A_QUERY, D365Refused, DataverseClient, FeedExpired, TrackingOff, refusal
+from sync_assets.d365.client import (
+    IDS_IN_A_QUERY,
+    D365Refused,
+    DataverseClient,
+    FeedExpired,
+    ServerFailed,
+    TrackingOff,
+    refusal,
+)
 from sync_assets.http import Answer, ForeignLink, HttpError, SignInRefused
 from sync_assets.runtime import Runtime
 from sync_assets_tests.conftest import SandboxFactory
@@ -227,7 +235,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(shared: SandboxProcess
         ),
         (403, "", "", D365Refused, "403"),
         (404, "0x0", "", D365Refused, "Check D365_URL"),
-        (500, "0x80040216", "boom", D365Refused, "answered 500 0x80040216"),
+        (500, "0x80040216", "boom", ServerFailed, "answered 500 0x80040216"),
     ],
 )
 def test_what_a_refusal_means(status: int, code: str, message: str, kind: type, says: str) -> None:

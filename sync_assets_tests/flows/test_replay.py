@@ -86,6 +86,28 @@ def test_a_forced_replay_only_captures_and_the_next_sync_sends_fields_without_up
     assert synced.sync().document["engine_calls"] == calls()
 
 
+@pytest.mark.parametrize("days", [(), (date(2000, 1, 1), None)], ids=["the table", "days"])
+def test_a_replay_sends_a_field_without_updates_where_it_differs_and_only_there(synced: Program, days: Any) -> None:
+    admin = synced.sandbox.admin
+    [key] = admin.change("contact", 1, birthdate="1990-01-02")  # apply_updates: false
+    assert synced.sync().document["engine_calls"] == calls()
+    assert replayed(synced, *days).document["pending"] == 1
+    assert synced.sync().document["engine_calls"] == calls(update=1)
+    assert synced.profiles()[key]["birthDate"] == "1990-01-02"
+    assert replayed(synced, *days).document["pending"] == 0
+
+
+def test_a_full_read_that_is_no_replay_does_not_send_a_field_without_updates(synced: Program) -> None:
+    admin = synced.sandbox.admin
+    [key] = admin.change("contact", 1, birthdate="1990-01-02")
+    admin.expire()
+    assert synced.sync().document["engine_calls"] == calls()
+    admin.change("contact", [key], jobtitle="Changed")
+    assert synced.sync().document["engine_calls"] == calls(update=1)
+    assert synced.profiles()[key]["birthDate"] != "1990-01-02"
+    assert replayed(synced).document["pending"] == 1
+
+
 def test_a_replay_of_days_reads_the_rows_last_modified_on_them_both_days_included(synced: Program) -> None:
     days = by_day(synced)
     first, last = sorted(days)[len(days) // 4], sorted(days)[-len(days) // 4]
@@ -121,11 +143,11 @@ def test_its_run_captures_and_nothing_else_and_is_one_of_the_days_given(synced: 
         assert WORKER_TAG in run.tags
 
 
-def interrupted(program: Program, ask: Any) -> tuple[Any, list[CaptureResult]]:
-    """A runtime whose capture, after `ask(ledger)`, was cut off after two pages of ten rows."""
+def interrupted(program: Program, ask: Any, requests: int = 2) -> tuple[Any, list[CaptureResult]]:
+    """A runtime whose capture, after `ask(ledger)`, was cut off after two pages of ten rows, and so many requests."""
     runtime = program.runtime()
     ask(runtime.ledger)
-    program.sandbox.admin.fault("d365", "forbidden", path="/contacts", skip=2, times=1)
+    program.sandbox.admin.fault("d365", "forbidden", path="/contacts", skip=requests, times=1)
     told: list[CaptureResult] = []
     with pytest.raises(Exception, match=r"refuses|privilege"):
         capture(runtime, page_size=10, progress=told.append)
@@ -148,7 +170,7 @@ def test_a_replay_of_days_that_was_cut_off_goes_on_at_its_page_with_the_next_cap
 
 
 def test_a_replay_of_a_table_that_was_cut_off_goes_on_at_its_page_when_it_is_repeated(synced: Program) -> None:
-    runtime, _ = interrupted(synced, lambda ledger: ledger.replay_everything("contact", resend=True))
+    runtime, _ = interrupted(synced, lambda ledger: ledger.replay_everything("contact", resend=True), requests=3)
     runtime.close()
     since = synced.sandbox.admin.last()
     assert replayed(synced, force=True).document["pending"] == N

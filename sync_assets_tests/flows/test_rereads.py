@@ -35,8 +35,8 @@ def gap(program: Program) -> list[str]:
 def interrupted(program: Program, **options: Any) -> None:
     """A full read that is cut off after two pages of ten rows."""
     runtime = program.runtime()
-    # The poll that is told that the position has expired, then the pages.
-    program.sandbox.admin.fault("d365", "forbidden", path="/contacts", skip=3, times=1)
+    # The poll that is told that the position has expired, a first page, five of the ids, then the pages.
+    program.sandbox.admin.fault("d365", "forbidden", path="/contacts", skip=9, times=1)
     with pytest.raises(Exception, match=r"refuses|privilege"):
         capture(runtime, page_size=10, **options)
     runtime.close()

@@ -3,10 +3,11 @@
 from dataclasses import replace
 from datetime import date
 
+import polars as pl
 import pytest
 
 from sync_assets.ledger import FeedMoved, Ledger, Replay, TooManyDeletes
-from sync_assets_tests.ledger.helpers import capture, frame, guid, push, row
+from sync_assets_tests.ledger.helpers import capture, claim_one, frame, guid, push, row, settle
 
 FIRST, LAST = date(2026, 11, 1), date(2026, 11, 24)
 
@@ -134,3 +135,99 @@ def test_a_capture_is_wanted_for_a_replay_and_for_deletions_that_somebody_approv
     assert ledger.capture_wanted("contact")
     assert ledger.carry_out_deletes("contact", max_share=0.1) == 50
     assert not ledger.capture_wanted("contact")
+
+
+class TestFieldsThatAreNotUpdated:
+    """They are no part of a row's hash, and have one of their own. Only a replay sends them again."""
+
+    def row_with(self, ledger: Ledger, once: int | None, *, replay: bool = False, value: str = "a") -> None:
+        page = frame([row("ada", value, insert_only=str(once))])
+        capture(ledger, page=page.with_columns(pl.lit(once, pl.Int64).alias("insert_only_hash")), replay=replay)
+
+    def pending(self, ledger: Ledger) -> int:
+        return ledger.counts()["contact"].pending
+
+    def test_a_replay_sends_the_whole_row_if_one_differs(self, ledger: Ledger) -> None:
+        self.row_with(ledger, 1)
+        push(ledger)
+        self.row_with(ledger, 2)
+        assert self.pending(ledger) == 0
+        self.row_with(ledger, 2, replay=True)
+        [sent] = push(ledger)
+        assert (sent.operation, sent.update_payload) == ("update", None)
+        assert '"once":"2"' in (sent.payload or "")
+        self.row_with(ledger, 2, replay=True)
+        assert self.pending(ledger) == 0
+
+    def test_a_replay_does_not_send_what_an_update_sent(self, ledger: Ledger) -> None:
+        self.row_with(ledger, 1)
+        push(ledger)
+        self.row_with(ledger, 1, value="b")
+        push(ledger)
+        self.row_with(ledger, 1, value="b", replay=True)
+        assert self.pending(ledger) == 0
+
+    def test_an_update_that_is_not_sent_yet_becomes_one_of_the_whole_row(self, ledger: Ledger) -> None:
+        self.row_with(ledger, 1)
+        push(ledger)
+        self.row_with(ledger, 2, value="b")
+        self.row_with(ledger, 2, value="b", replay=True)
+        [sent] = push(ledger)
+        assert sent.update_payload is None
+        self.row_with(ledger, 2, value="b", replay=True)
+        assert self.pending(ledger) == 0
+
+    def test_an_insert_that_is_not_sent_yet_brings_the_last_ones(self, ledger: Ledger) -> None:
+        self.row_with(ledger, 1)
+        self.row_with(ledger, 2)
+        push(ledger)
+        self.row_with(ledger, 2, replay=True)
+        assert self.pending(ledger) == 0
+        self.row_with(ledger, 1, replay=True)
+        assert self.pending(ledger) == 1
+
+    def test_what_was_captured_while_an_insert_was_under_way_is_not_taken_for_sent(self, ledger: Ledger) -> None:
+        self.row_with(ledger, 1)
+        under_way = claim_one(ledger)
+        self.row_with(ledger, 2)
+        settle(ledger, "done", under_way)
+        assert self.pending(ledger) == 0
+        self.row_with(ledger, 2, replay=True)
+        assert self.pending(ledger) == 1
+
+    def test_what_is_not_known_to_be_sent_is_sent_once(self, ledger: Ledger) -> None:
+        """Records from before the ledger had such hashes."""
+        capture(ledger, row("ada", insert_only="1"))
+        push(ledger)
+        self.row_with(ledger, 1, replay=True)
+        push(ledger)
+        self.row_with(ledger, 1, replay=True)
+        assert self.pending(ledger) == 0
+
+    def test_a_full_read_that_a_replay_asked_for_is_one_until_it_is_complete(self, ledger: Ledger) -> None:
+        self.row_with(ledger, 1)
+        capture(ledger, complete=True)
+        push(ledger)
+        ledger.replay_everything("contact")
+        self.row_with(ledger, 2)
+        capture(ledger, complete=True)
+        push(ledger)
+        self.row_with(ledger, 3)
+        assert self.pending(ledger) == 0
+
+
+@pytest.mark.parametrize(
+    ("complete", "replay", "goes_on"), [(True, False, False), (False, False, False), (False, True, True)]
+)
+def test_a_replay_goes_on_and_any_other_full_read_gives_way_to_it(
+    ledger: Ledger, complete: bool, replay: bool, goes_on: bool
+) -> None:
+    capture(ledger, row("ada"), complete=True)
+    feed = ledger.feed("contact")
+    assert feed
+    feed = ledger.reset_feed("contact", feed.version, replay=replay)
+    capture(ledger, row("ada"), complete=complete)
+    after = ledger.replay_everything("contact")
+    assert after is not None
+    assert after.replay
+    assert (after.read_id == feed.read_id) is goes_on
