@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,13 +18,12 @@ from hypothesis import strategies as st
 
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.opt_out_polling import changed_profiles
-from sync_assets.config import Link, TableConfig
 from sync_assets.d365.client import DataverseClient
 from sync_assets.d365.metadata import Column, Table
 from sync_assets.d365.rows import rows_now
 from sync_assets.http import CachedTokens, HttpError, ssl_context
 from sync_assets.ingress.hold import _children
-from sync_assets.ingress.rebuild import Keys, _Comparison
+from sync_assets.ingress.record_list import RecordList
 from sync_assets.paging import MOST_EMPTY_PAGES, EndlessRead, LinkTrail
 from sync_assets_tests.little_server import LittleServer, Request, answer
 
@@ -97,8 +97,7 @@ class Reads:
         await rows_now(self.d365, CONTACT, ["donotemail"], [ID])
 
     async def children(self) -> None:
-        link = cast(Link, SimpleNamespace(field="ownerid"))
-        await _children(self.d365, CONTACT, link, [ID])
+        await _children(self.d365, CONTACT, "_ownerid_value", [ID])
 
     async def pages(self) -> None:
         async for _ in self.campaign.pages("profileAndServicesExt", "profile"):
@@ -109,16 +108,12 @@ class Reads:
             pass
 
     async def rebuild(self) -> None:
-        runtime: Any = SimpleNamespace(
-            calls_left=None,
-            calls=SimpleNamespace(update=lambda _: None),
-            ledger=SimpleNamespace(count_calls=lambda _: None),
+        runtime: Any = SimpleNamespace(calls=Counter[str](), ledger=SimpleNamespace(count_calls=lambda _: None))
+        config: Any = SimpleNamespace(
+            table="contact", resource="profile", api="profileAndServicesExt", key="externalId"
         )
-        config = cast(
-            TableConfig, SimpleNamespace(table="contact", resource="profile", api="profileAndServicesExt", links=[])
-        )
-        comparison = _Comparison(runtime, runtime.ledger, self.campaign, config, cast(Any, None), cast(Keys, None))
-        async for _ in comparison._pages(config, None):
+        records = RecordList(runtime, self.campaign, config, sorts=False)
+        async for _ in records.pages(await records.first()):
             pass
 
 

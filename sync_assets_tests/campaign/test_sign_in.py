@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
@@ -28,9 +29,9 @@ def ims(sandbox_factory: SandboxFactory) -> SandboxProcess:
 def tokens(ims: SandboxProcess) -> Iterator[Callable[..., CachedTokens]]:
     """Makes a token source of the sandbox's IMS, with some settings changed."""
 
-    def make(**changed: str) -> CachedTokens:
+    def make(**changed: Any) -> CachedTokens:
         env = ims.env
-        given = {
+        given: dict[str, Any] = {
             "ims_url": env["CAMPAIGN_IMS_URL"],
             "client_id": env["CAMPAIGN_CLIENT_ID"],
             "client_secret": env["CAMPAIGN_CLIENT_SECRET"],
