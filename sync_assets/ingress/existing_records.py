@@ -98,7 +98,7 @@ async def existing_records(
             return Existing(known=False)
         if await asyncio.to_thread(needless, ledger, config):  # another worker found it out meanwhile
             return Existing(known=True)
-        listing = RecordList(runtime, campaign, config, sorts=await asyncio.to_thread(may_sort, ledger, config))
+        listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
         return await _find_out(Comparison(runtime, ledger, listing, resource, keys, owner), seconds, most)
 
 

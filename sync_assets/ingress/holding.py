@@ -88,6 +88,10 @@ class Holding:
         """Remembers more of it."""
         await self._call(self._ledger.note_dialect, resource, found)
 
+    async def one_acknowledged_link(self, attribute: str) -> tuple[str, str] | None:
+        """A record that Campaign acknowledged with this link, and its parent."""
+        return await self._call(self._ledger.one_acknowledged_link, self._table, attribute)
+
     async def send_links_again(self, attribute: str) -> None:
         """Records that were acknowledged with this link are to send it once more."""
         await self.flush()

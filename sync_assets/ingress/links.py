@@ -27,6 +27,10 @@ from sync_assets.ledger.model import Claimed, LinkTo
 KEY_IN_LINK = "key_in_link"
 """Premise: a link that names the parent's own key leads to the parent. resolved, empty, refused."""
 
+LINK_KEPT = "link_kept:"
+"""Premise, with the link's attribute behind it: a record that was acknowledged with this link was seen to hold it. yes.
+Not known in a ledger of an earlier version, which took every 2xx for it."""
+
 Values = Mapping[str, str]
 """Attribute of a link -> what its `PKey` member is to be."""
 
@@ -69,6 +73,26 @@ class Links:
         self._send_again = send_again
         self._verified: set[str] = set()
         self._turn = asyncio.Lock()
+
+    async def check_acknowledged(
+        self, records: Records, one_of: Callable[[str], Awaitable[tuple[str, str] | None]], guard: Guard
+    ) -> None:
+        """Reads back one record for each link of which none was ever seen to be kept. `one_of`: a record that was
+        acknowledged with a link, and its parent. Raises what `Records.find` raises."""
+        for attribute, target in self._targets.items():
+            premise = f"{LINK_KEPT}{attribute}"
+            sample = None if premise in records.addressing.found else await one_of(attribute)
+            if sample is None:
+                continue
+            id_, parent = sample
+            found = await records.find(id_, guard)
+            held = linked_pkey(found, attribute)
+            if held and await self._leads_to(held, target, parent, "", guard):
+                records.addressing.note(premise, "yes")
+            elif not isinstance(found, Verdict) or found.kind == "missing":
+                self._addressing(target).note(KEY_IN_LINK, "empty")
+                await self._send_again(attribute)
+                records.addressing.note(premise, "yes")  # from now on each push sees to it
 
     @asynccontextmanager
     async def turn(self, record: Claimed) -> AsyncIterator[bool]:
@@ -113,7 +137,7 @@ class Links:
         """
         wrong = await self._wrong(record, records, pkey, sent, guard)
         if not wrong:
-            self._verified.update(sent)
+            self._kept(records, sent)
             return None
         for link, target in wrong:
             by_key = sent[link.attribute] == link.id
@@ -142,8 +166,13 @@ class Links:
         if still := await self._wrong(record, records, pkey, mended, guard):
             names = ", ".join(link.attribute for link, _ in still)
             raise LinkNotKept(f"Campaign does not keep the link {names}, although it is sent with the parent's PKey.")
-        self._verified.update(sent)
+        self._kept(records, sent)
         return None
+
+    def _kept(self, records: Records, sent: Values) -> None:
+        self._verified.update(sent)
+        for attribute in sent:
+            records.addressing.note(f"{LINK_KEPT}{attribute}", "yes")
 
     def remember(self, resource: str, id: str, pkey: str) -> None:
         """The PKey of a record that others may link to, as an answer has just told it."""

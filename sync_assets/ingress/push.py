@@ -218,6 +218,8 @@ class _Push:
 
     async def _feed(self) -> None:
         """Claims ahead of the workers until nothing is left that may be sent now or soon."""
+        if self._links:
+            await self._check_links(self._links)
         batch, claimed_at, closed, quiet = self._concurrency, time.monotonic(), 0, False
         while not self._stopping.is_set():
             records = await self._holding.claim(batch)
@@ -246,6 +248,12 @@ class _Push:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(max(wait, 0.05)):
                         await self._stopping.wait()
+
+    async def _check_links(self, links: Links) -> None:
+        """Of what earlier pushes were acknowledged with, if that was never looked at. Left to the next one if it fails."""
+        records = self._records(self._target, self._observe)
+        with suppress(HttpError, BudgetSpent, _Stopped):
+            await links.check_acknowledged(records, self._holding.one_acknowledged_link, self._guard)
 
     async def _room(self) -> None:
         while self._queue.qsize() > self._low and not self._stopping.is_set():

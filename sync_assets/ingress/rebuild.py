@@ -39,7 +39,7 @@ async def rebuild_table(runtime: Runtime, config: TableConfig, keys: Keys) -> Re
         findings = campaign_findings(config, resource)
         if any(not finding.passed for finding in findings):
             raise NotReady(config.table, findings)
-        listing = RecordList(runtime, campaign, config, sorts=await asyncio.to_thread(may_sort, ledger, config))
+        listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
         async with leased(ledger, config) as owner:
             if owner is None:
                 raise SyncAssetsError(

@@ -24,7 +24,7 @@ from sync_assets.config import TableConfig
 from sync_assets.http import Unavailable
 from sync_assets.ingress.comparison import differing
 from sync_assets.ingress.record_list import CallsSpent, Page, Record, RecordList, is_of_the_list, pages_for
-from sync_assets.ingress.target import CONTACT
+from sync_assets.ingress.target import CONTACT, Target
 from sync_assets.ledger import Claimed, Ledger, LinkTo, Outcome, Rebuild
 from sync_assets.ledger.model import OTHER
 from sync_assets.opt_out.names import active, attributes
@@ -79,13 +79,13 @@ class Keys:
 
 def identifies(ledger: Ledger, config: TableConfig) -> bool:
     """Return True if Campaign is known to refuse a second record of one key."""
-    return config.unique is True or ledger.dialect(config.resource).get("unique") in ("true", "yes")
+    return Target.of(config).addressing(ledger.dialect(config.resource)).is_unique
 
 
-def may_sort(ledger: Ledger, config: TableConfig) -> bool:
+def may_sort(config: TableConfig) -> bool:
     """Return False where the key identifies nothing: the list is the only protection against second records then, and
     is read to its end."""
-    return config.unique is not False and ledger.dialect(config.resource).get("unique") not in ("false", "no")
+    return config.unique is not False
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import schema
+from sync_assets.ledger.model import State
 from sync_assets.ledger.room import Tally
 from sync_assets.ledger.ties import TiedRecords
 
@@ -26,6 +27,19 @@ class AcknowledgedLinks(TiedRecords):
                 for link in self._links(connection, list(id_of), "AND keyed = 1 AND held = 1"):
                     links.setdefault(id_of[link.seq], {})[link.attribute] = str(link.parent_id)
         return links
+
+    def one_acknowledged_link(self, table: str, attribute: str) -> tuple[str, str] | None:
+        """(id, the parent's id) of some record that Campaign acknowledged with this link, None without one."""
+        held = (
+            sa.select(_R.id, _L.parent_id)
+            .join(schema.record, _R.seq == _L.seq)
+            .where(_R.table_name == table, _L.attribute == attribute, _L.keyed == 1, _L.held == 1)
+            .where(_R.state == State.SETTLED.value)
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            row = connection.execute(held).one_or_none()
+        return None if row is None else (row.id, row.parent_id)
 
     def send_links_again(self, table: str, attribute: str) -> int:
         """Count a link as not held by any record of the table that was acknowledged with it; how many records.
