@@ -413,7 +413,7 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
     assert refused.data["records"] == 1
     assert "not-an-address" not in refused.data["reason"]
     [today_s] = told["engine_calls_by_day"].records
-    assert today_s.data == {"day": today(), "insert": N + 1, "update": 5, "delete": 0, "read": 0, "all": N + 6}
+    assert today_s.data == {"day": today(), "insert": N + 1, "update": 5, "delete": 0, "read": 1, "all": N + 7}
     assert told["campaign"] == in_step.program.sandbox.env["CAMPAIGN_URL"] + "/campaign/profileAndServicesExt/profile"
 
 

@@ -159,7 +159,7 @@ def test_directions_without_a_way_back_leave_files_alone(program: Program, direc
     assert in_d365(program, id_)["donotemail"] is False
 
 
-def test_a_profile_that_was_there_before_is_asked_and_never_loses_its_opt_out(program: Program) -> None:
+def test_a_profile_that_was_there_before_never_loses_its_opt_out(program: Program) -> None:
     switch_on(program, "bidirectional")
     admin = program.sandbox.admin
     plain = next(row for row in admin.dump_d365() if not row["donotemail"])
@@ -167,7 +167,8 @@ def test_a_profile_that_was_there_before_is_asked_and_never_loses_its_opt_out(pr
     done = program.sync()
     assert done.status == 0, (done.problems, done.stopped)
     assert sides(program, plain["contactid"]) == (True, True)
-    assert done.document["engine_calls"] == calls(insert=N, update=1, read=2)
+    # The list before the first load has shown what it holds, so it is not asked again.
+    assert done.document["engine_calls"] == calls(insert=N - 1, update=1, read=1)
     assert_quiet(program)
 
 
