@@ -217,9 +217,7 @@ class Comparison:
         """The PKeys of a resource that is linked to, unless its own list has just shown them."""
         if parent.resource in self.keys.complete:
             return
-        listing = RecordList(
-            self.runtime, self.listing.campaign, parent, sorts=await asyncio.to_thread(may_sort, self.ledger, parent)
-        )
+        listing = RecordList(self.runtime, self.listing.campaign, parent, sorts=may_sort(parent))
         try:
             if not await self._beyond_the_budget(listing):
                 await self._list(listing)

@@ -28,7 +28,7 @@ async def existing_lines(
         return [Line("ok", what, f"the list is under way, {under_way.records:,} records were compared")]
     if await asyncio.to_thread(begun, ledger, config):
         return []
-    listing = RecordList(runtime, campaign, config, sorts=await asyncio.to_thread(may_sort, ledger, config))
+    listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
     try:
         look = await listing.look(resource)
         records = await listing.count() if look.page.next else len(look.page.records)
