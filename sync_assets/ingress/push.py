@@ -250,7 +250,7 @@ class _Push:
                         await self._stopping.wait()
 
     async def _check_links(self, links: Links) -> None:
-        """Looks at what earlier pushes were acknowledged with, if that was never done; if it fails, the next one does."""
+        """Looks at the links of earlier pushes, if that was never done; if it fails, the next push does it."""
         records = self._records(self._target, self._observe)
         with suppress(HttpError, BudgetSpent, _Stopped):
             await links.check_acknowledged(records, self._holding.one_acknowledged_link, self._guard)
