@@ -9,6 +9,7 @@ Source: https://experienceleague.adobe.com/docs/campaign-standard/using/working-
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -49,6 +50,7 @@ class Addressing:
     found: dict[str, str] = field(default_factory=dict[str, str])
     news: dict[str, str] = field(default_factory=dict[str, str])
     confirmed: bool = False
+    _deleting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
     def of(
@@ -74,6 +76,15 @@ class Addressing:
         if self.key_in_url is False:
             return False
         return _truth(self.found.get(KEY_IN_DELETE))
+
+    @property
+    def deletes_known(self) -> bool:
+        """Is it known how a record is deleted, and what the answer to that looks like? Until then one is at a time."""
+        return self.key_in_delete is not None and DELETE_ANSWER in self.found
+
+    def first_delete(self) -> asyncio.Lock:
+        """Held while a delete finds that out."""
+        return self._deleting
 
     @property
     def falls_back(self) -> bool:

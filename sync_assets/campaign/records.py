@@ -91,6 +91,14 @@ class Records:
         OutcomeUnknown if the record is still there.
         """
         addressing = self.addressing
+        while not addressing.deletes_known:
+            async with addressing.first_delete():
+                if not addressing.deletes_known:
+                    return await self._delete(key, guard)
+        return await self._delete(key, guard)
+
+    async def _delete(self, key: str, guard: Guard | None) -> Verdict:
+        addressing = self.addressing
         if addressing.key_in_delete:
             said = await self._delete_at(self._address(key), key, key, guard)
             if said.kind != "refused":

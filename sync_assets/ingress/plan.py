@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from sync_assets.campaign.addressing import KEY_IN_DELETE
 from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records, counted
@@ -75,7 +76,9 @@ class Rehearsal:
         """
         owner, calls, total = worker_id(), CallCounter(), 0
         target = self.target
-        client = _SaysYes({one.resource: one.key for one in (target, *target.parents)})
+        known = await asyncio.to_thread(ledger.dialect, target.resource)
+        keys = {one.resource: one.key for one in (target, *target.parents)}
+        client = _SaysYes(keys, deletes_by_key=known.get(KEY_IN_DELETE) == "yes")
         if not self._records:
             for one in (target, *target.parents):
                 found = await asyncio.to_thread(ledger.dialect, one.resource)
@@ -131,10 +134,11 @@ async def _key_works(records: Records, id: str) -> bool:
 
 class _SaysYes(CampaignClient):
     """In the place of Campaign: it holds every record that it is asked about, under a PKey made of our id, but the one
-    that was deleted last. `keys`: the key attribute of each resource; `links`: those of the record that is sent."""
+    that was deleted last. A DELETE takes its PKey alone, unless it was found to take our key. `keys`: the key attribute
+    of each resource; `links`: those of the record that is sent."""
 
-    def __init__(self, keys: Mapping[str, str]) -> None:
-        self._keys = keys
+    def __init__(self, keys: Mapping[str, str], *, deletes_by_key: bool) -> None:
+        self._keys, self._deletes_by_key = keys, deletes_by_key
         self.links: dict[str, str | None] = {}
         self._deleted = ""
 
@@ -156,11 +160,13 @@ class _SaysYes(CampaignClient):
             id_ = str(msgspec.json.decode(body or b"{}")[key])
         else:  # a look-up by a filter has the id behind the filter's parameter
             id_ = unquote(query.partition("=")[2].partition("&")[0] if query else named[0]).removeprefix("@")
+        absent = Answer(404, {}, f"Unable to find document with path '{resource}' from key '{id_}'".encode())
         if operation == "delete":
+            if not (self._deletes_by_key or named[0].startswith(("@", "%40"))):
+                return absent
             self._deleted = id_
             return Answer(204, {}, b"")
         if id_ == self._deleted and operation == "read":
-            absent = Answer(404, {}, f"Unable to find document with path '{resource}' from key '{id_}'".encode())
             return Answer(200, {}, b'{"content":[]}') if query else absent
         links = {name: to and {"PKey": f"@{to}"} for name, to in self.links.items()}
         record = {**links, "PKey": f"@{id_}", key: id_}

@@ -42,7 +42,7 @@ def _as_new(shared: SandboxProcess) -> Iterator[None]:
 
 def use(sandbox: SandboxProcess, work: Use[T], **more: str) -> T:
     async def run() -> T:
-        async with Runtime(sandbox.env | more).d365() as client:
+        async with Runtime(sandbox.env | more, any_ledger=True).d365() as client:
             return await work(client)
 
     return asyncio.run(run())

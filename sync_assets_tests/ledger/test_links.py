@@ -101,7 +101,7 @@ def test_a_refused_parent_that_is_mended_opens_the_way(ledger: Ledger) -> None:
 def test_an_optional_parent_that_is_not_in_scope_is_not_waited_for_and_linked_when_it_arrives(ledger: Ledger) -> None:
     order(ledger, "anna", link=OPTIONAL)
     child = claim_one(ledger, table="order")
-    assert (child.operation, child.links) == ("insert", (LinkTo("cusContact", None, True),))
+    assert (child.operation, child.links) == ("insert", (LinkTo("cusContact", None, True, held=True),))
     answer(ledger, "done", child)
     capture(ledger, row("anna"))
     assert claim(ledger, table="order") == []
