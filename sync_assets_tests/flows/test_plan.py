@@ -231,7 +231,7 @@ class TestOneTable:
         assert foretold(program) == calls(insert=4, read=1)
         admin.change("contact", ids[:2], jobtitle="Nurse")
         admin.delete("contact", ids[2:3])
-        assert foretold(program) == calls(update=2, delete=1, read=3)
+        assert foretold(program) == calls(update=2, delete=1, read=4)  # one sees that the record is gone
 
     def test_the_budget_of_the_day_says_how_much_fits(self, program: Program) -> None:
         admin = program.sandbox.admin
@@ -260,7 +260,7 @@ class TestOneTable:
         assert "20 deletions are held back" in output
         assert foretold(program, through_dagster) == calls(update=3)
         assert program.run("approve-deletes", "contact")[0] == 0
-        assert foretold(program) == calls(delete=20, read=20)
+        assert foretold(program) == calls(delete=21, read=21)  # the first one finds out how
 
     def test_records_in_doubt_are_told(self, program: Program) -> None:
         """Claimed by a worker that is gone: nobody knows whether it had sent them."""
@@ -274,7 +274,7 @@ class TestOneTable:
         assert told["tables"]["contact"]["uncertain"] == 2
         assert "2 records were sent before without an answer" in told["notes"][0]
         done = flown(program)["engine_calls"]
-        assert abs(sum(done.values()) - sum(told["engine_calls"].values())) <= 2
+        assert abs(sum(done.values()) - sum(told["engine_calls"].values())) <= 4
 
 
 class TestLinkedTables:
@@ -308,7 +308,7 @@ class TestLinkedTables:
         )
         first = foretold(program)
         sent = {"one": 2 + 3 + 4, "zero_or_one": 2 + 5 + 6}[cardinality]
-        assert first == calls(insert=sent, read=3)
+        assert first == calls(insert=sent, read=3 + (2 if style == "key" else 0))  # a link each is read back
 
         admin.change("contact", [late], statecode=0)  # its children go by themselves, or are linked
         foretold(program)
