@@ -22,7 +22,7 @@ from sync_assets_tests.flows.call_allowance import Allowance
 from sync_assets_tests.flows.expectation import mapped, passes
 from sync_assets_tests.flows.premises import POSITIONS
 from sync_assets_tests.flows.test_any_sequence import TABLES, Story, systems
-from sync_assets_tests.flows.world import Disturbance, Systems
+from sync_assets_tests.flows.world import PARENTS, Disturbance, Systems
 
 __all__ = ["systems"]
 
@@ -41,6 +41,9 @@ class Elsewhere(Story):
     def __init__(self, systems: Systems, random: Random, told: Counter[str], position: str, *, shifting: bool) -> None:
         self.position, self.shifting = position, shifting
         self.log: list[str] = []
+        self.began = 0
+        self.known = False
+        """the last sync ended well, in this position"""
         super().__init__(systems, random, told)
 
     def begin(self) -> None:
@@ -50,7 +53,7 @@ class Elsewhere(Story):
         self.stand(self.position)
 
     def stand(self, position: str) -> None:
-        self.position = position
+        self.position, self.known = position, False
         self.log.append(f"the services: {position}")
         self.world.stand(POSITIONS[position])
 
@@ -97,9 +100,11 @@ class Elsewhere(Story):
 
     def sync_ends_well(self) -> None:
         """After at most two."""
+        self.began, self.known = self.admin.last(), self.known and not self.memory.disturbed
         self.world.sync()
         self.memory.disturbed = True
         super().sync_ends_well()
+        self.known = True
 
     def sync_again(self) -> None:
         before = self.admin.engine_calls()
@@ -109,7 +114,29 @@ class Elsewhere(Story):
     # What holds
 
     def assert_allowed(self, allowance: Allowance, made: Counter[tuple[str, str]]) -> None:
-        """Nothing is made twice: a second look at the records is in `World.look`; here the requests."""
+        """Of both syncs together: no record is made twice; and where all is known, what did not change is not written,
+        what changed costs a write, or two where the first of them finds something out, and its look-ups."""
+        entries = [entry for entry in self.admin.journal("campaign", self.began) if entry["engine"]]
+        taken = Counter((entry["key"], entry["engine"]) for entry in entries if 200 <= entry["status"] < 300)
+        made = Counter((entry["key"], entry["engine"]) for entry in entries)
+        reads, changed = Counter[str](), Counter[str]()
+        position = POSITIONS[self.position]
+        for table, id_ in allowance.records():
+            if not position.faults:
+                assert taken[id_, "insert"] <= 1 + taken[id_, "delete"], f"{table} {id_} was made twice"
+            reads[table] += made[id_, "read"]
+            writes = {kind: made[id_, kind] for kind in ("insert", "update", "delete") if made[id_, kind]}
+            changes = allowance.allowed(table, id_) != [{}]
+            changed[table] += changes
+            if self.known and not position.faults and "bare_errors" not in position.campaign:
+                most = {"insert": 1, "update": 2, "delete": 2} if changes else {}
+                assert Counter(writes) <= Counter(most), f"{table} {id_}: {writes}, at most {most}"
+                self.told["exact"] += 1
+        if self.known and not position.faults and "bare_errors" not in position.campaign:
+            children = sum(changed[table] for table in PARENTS)
+            found_out = 8 * len(TABLES) + 4 * sum(allowance.pushes[table] for table in PARENTS)
+            most_reads = 2 * changed.total() + 2 * children + found_out
+            assert reads.total() <= most_reads, (reads, changed, allowance.pushes)
 
 
 def story(systems: Systems, seed: int, position: str, told: Counter[str], *, shifting: bool) -> None:
