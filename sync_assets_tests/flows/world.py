@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -19,10 +20,12 @@ from typing import Any, Literal
 import yaml
 
 from sync_assets.campaign.client import CampaignClient
+from sync_assets.config import TableConfig
 from sync_assets.d365.client import DataverseClient
 from sync_assets.ingress.flows import capture_table, push_table
 from sync_assets.ledger import Ledger
 from sync_assets.runtime import Runtime
+from sync_assets_tests.flows.premises import POSITIONS, Position
 from sync_assets_tests.sandbox_process import SandboxProcess
 
 Row = dict[str, Any]
@@ -39,6 +42,13 @@ LINKS = {"new_order": "cusContactLink", "new_orderline": "cusOrderLink"}
 JOINS = {"new_order": "cusContactId", "new_orderline": "cusOrderRef"}
 VOLATILE = ("lastModified", "href", "_visible")
 ROUNDS = 30
+SWITCHED = {
+    "campaign": sorted({name for position in POSITIONS.values() for name in position.campaign}),
+    "d365": sorted({name for position in POSITIONS.values() for name in position.d365}),
+}
+BY_FILTER = Position(filters=True)
+ROWS_A_PAGE = 3
+"""where a position has small pages: a story has few rows"""
 
 
 class Killed(Exception):
@@ -68,15 +78,17 @@ class Death:
 
 @dataclass
 class Disturbance:
-    """What befalls one sync: it is killed, or interrupted as by Ctrl-C, at the n-th write or answer; or faults.
+    """What befalls one sync: it is killed, or interrupted as by Ctrl-C, at the n-th write or answer; or faults; or
+    `meanwhile` is called at the n-th answer.
 
     stored: what it wrote last still reached the ledger.
     """
 
-    kind: Literal["killed", "interrupted", "faults"]
+    kind: Literal["killed", "interrupted", "faults", "meanwhile"]
     at: int = 1
     stored: bool = False
     faults: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    meanwhile: Callable[[], None] = lambda: None
 
 
 class Systems:
@@ -88,6 +100,7 @@ class Systems:
         self.admin = self.sandbox.admin
         # Refusals tell why at once; the other way is tried several times, which takes its time (ingress/delivery.py).
         self.admin.settings("campaign", bare_data_policy=False)
+        self.switches = {system: self.admin.settings(system) for system in ("campaign", "d365")}
         self.template = home / "template.sqlite"
         Ledger.open(f"sqlite:///{self.template}").close()
         self.runner = asyncio.Runner()
@@ -99,7 +112,9 @@ class Systems:
     async def _connect(self) -> None:
         config = self.home / "config.yaml"
         config.write_text(yaml.safe_dump(Configuration().document()), encoding="utf-8")
-        runtime = Runtime({**self.sandbox.env, "SYNC_ASSETS_CONFIG": str(config)})
+        ledger = f"sqlite:///{self.home / 'clients.sqlite'}"
+        runtime = Runtime({**self.sandbox.env, "SYNC_ASSETS_CONFIG": str(config), "SYNC_ASSETS_LEDGER_URL": ledger})
+        self._open.callback(runtime.close)
         self.d365 = await self._open.enter_async_context(runtime.d365())
         self.campaign = await self._open.enter_async_context(runtime.campaign())
         vars(self.d365)["table"] = _remembered(self.d365.table)
@@ -120,14 +135,23 @@ class Systems:
     def empty(self) -> None:
         """Nothing of ours and nobody else's is left on either side, and all switches are as at first."""
         admin = self.admin
-        admin.clear_faults()
         for table in reversed(RESOURCES):
             admin.delete(table, [row[IDS[table]] for row in admin.dump_d365(table)])
         for resource in RESOURCES.values():
             pkeys = [record["PKey"] for record in admin.dump_campaign(resource)]
             admin.post("/campaign/delete", {"resource": resource, "pkeys": pkeys})
+        self.stand(Position())
         admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
         admin.clear_journal()
+
+    def stand(self, position: Position) -> None:
+        """Puts the sandbox into this position and no other, its faults included."""
+        self.admin.clear_faults()
+        for system, switches in self.switches.items():
+            self.admin.settings(system, **{name: switches[name] for name in SWITCHED[system]})
+        position.apply(self.admin)
+        if "page_limit" in position.d365:
+            self.admin.settings("d365", page_limit=ROWS_A_PAGE)
 
 
 def _remembered(ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -151,9 +175,10 @@ class TableRules:
     delete_filtered_out: bool = False
     apply_deletes: bool = True
     picklists: Literal["labels", "codes"] = "labels"
-    style: Literal["key", "join"] = "key"
+    style: Literal["key", "auto", "join"] = "key"
     cardinality: Literal["one", "zero_or_one"] = "one"
-    address: Literal["url", "filter"] = "url"
+    address: Literal["url", "auto", "filter"] = "url"
+    """with auto, whether the key is unique is found out as well"""
 
 
 FIELDS = {
@@ -175,7 +200,10 @@ FILTERS = {
 
 @dataclass
 class Configuration:
+    """`position`: what the configuration needs there (`Position.table`)."""
+
     tables: dict[str, TableRules] = field(default_factory=lambda: {table: TableRules() for table in RESOURCES})
+    position: Position = field(default_factory=Position)
 
     def document(self) -> dict[str, Any]:
         """The configuration file. The order of the tables in it means nothing, so the last one stands first."""
@@ -191,16 +219,16 @@ class Configuration:
             "apply_deletes": rules.apply_deletes,
             "picklists": rules.picklists,
         }
+        told["address"] = rules.address
         if rules.address == "filter":
-            name = f"by{KEYS[table][0].upper()}{KEYS[table][1:]}"
-            told |= {"address": "filter", "filter": {"name": name, "parameter": f"{KEYS[table]}_parameter"}}
+            told = BY_FILTER.table(told)
         if rules.filtered:
             told["filters"] = {"rules": [FILTERS[table]], "delete_filtered_out": rules.delete_filtered_out}
         if table in PARENTS:
-            to = LINKS[table] if rules.style == "key" else JOINS[table]
+            to = JOINS[table] if rules.style == "join" else LINKS[table]
             link = {"field": LOOKUPS[table], "to": to, "table": PARENTS[table]}
             told["links"] = [link | {"style": rules.style, "cardinality": rules.cardinality}]
-        return told
+        return self.position.table(told)
 
 
 class Wired(Runtime):
@@ -224,6 +252,9 @@ class World:
         systems.empty()
         self.systems, self.admin = systems, systems.admin
         self.config = Configuration()
+        self.position = Position()
+        self.pushes: Counter[str] = Counter()
+        """by table, of the last sync"""
         self.published = {table: TableRules() for table in PARENTS}
         self.publish()
         file = systems.home / f"ledger-{number}.sqlite"
@@ -247,6 +278,12 @@ class World:
             for table, rules in self.published.items()
         }
         self.admin.settings("campaign", links=links)
+
+    def stand(self, position: Position) -> None:
+        """The services change to this position. The configuration keeps the filters that it has."""
+        self.position = position
+        self.config.position |= Position(filters=position.filters)
+        self.systems.stand(position)
 
     # The program
 
@@ -272,7 +309,7 @@ class World:
         finally:
             self.death.left = None
             self.systems.answers = lambda: None
-            self.admin.clear_faults()
+            self.systems.stand(self.position)
             for lease in self.ledger.leases():  # what the next start does for a killed process (workers.release_dead)
                 self.ledger.release(lease.owner)
             for table, owner in self.ledger.capture_leases():
@@ -285,10 +322,12 @@ class World:
         def answered() -> None:
             nonlocal left
             left -= 1
-            if left == 0:
+            if left == 0 and disturbance.kind == "meanwhile":
+                disturbance.meanwhile()
+            elif left == 0:
                 running.cancel()
 
-        if disturbance.kind == "interrupted":
+        if disturbance.kind in ("interrupted", "meanwhile"):
             self.systems.answers = answered
         await running
 
@@ -304,21 +343,27 @@ class World:
         runtime.systems = self.systems
         configs = [config for config in runtime.config.in_link_order if config.table in tables]
         ledger = self.ledger
+        self.pushes.clear()
+
+        async def push(config: TableConfig) -> None:
+            self.pushes[config.table] += 1
+            await push_table(runtime, config)
+
         for config in configs:
             await capture_table(runtime, config)
-            await push_table(runtime, config)
+            await push(config)
         before: dict[str, int] | None = None
         read_again: dict[str, list[str]] = {}
         for _ in range(ROUNDS):
             for config in configs:
                 if ledger.pending_days(config.table):
-                    await push_table(runtime, config)
+                    await push(config)
             for config in configs:
                 unread = ledger.unread(config.table, 1000)
                 if unread and unread != read_again.get(config.table):
                     read_again[config.table] = unread
                     await capture_table(runtime, config)
-                    await push_table(runtime, config)
+                    await push(config)
             counts = ledger.counts()
             pending = {config.table: counts[config.table].pending for config in configs if config.table in counts}
             due = ledger.next_due()
