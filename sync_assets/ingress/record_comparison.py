@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sync_assets.campaign.addressing import KEY_UNIQUE
 from sync_assets.campaign.client import CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.opt_out_polling import statements
@@ -79,13 +80,13 @@ class Keys:
 
 def identifies(ledger: Ledger, config: TableConfig) -> bool:
     """Return True if Campaign is known to refuse a second record of one key."""
-    return config.unique is True or ledger.dialect(config.resource).get("unique") in ("true", "yes")
+    return config.unique is True or ledger.dialect(config.resource).get(KEY_UNIQUE) == "yes"
 
 
 def may_sort(ledger: Ledger, config: TableConfig) -> bool:
     """Return False where the key identifies nothing: the list is the only protection against second records then, and
     is read to its end."""
-    return config.unique is not False and ledger.dialect(config.resource).get("unique") not in ("false", "no")
+    return config.unique is not False
 
 
 @dataclass(slots=True)
