@@ -27,6 +27,9 @@ KEY_UNIQUE = "key_unique"
 DELETE_ANSWER = "delete_answer"
 """The form of the answer to a DELETE after which the record was seen to be gone."""
 
+BARE_ERRORS = 3
+"""Errors without a reason, on keys of records that exist, after which Campaign counts as not taking keys in URLs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Filter:
@@ -41,7 +44,8 @@ class Addressing:
     """What is known of a resource. `found`: premise -> finding; `news`: findings that are not stored yet.
 
     `filter` serves modes `filter`, and `auto` where Campaign does not take the key. `confirmed`: a request by the key
-    found its record since this object was made. `unique`: as configured, None: found out.
+    found its record since this object was made. `unique`: as configured, None: found out. `bare_errors`: see
+    `bare_by_key`.
     """
 
     mode: Mode = "auto"
@@ -50,6 +54,7 @@ class Addressing:
     found: dict[str, str] = field(default_factory=dict[str, str])
     news: dict[str, str] = field(default_factory=dict[str, str])
     confirmed: bool = False
+    bare_errors: int = 0
     _deleting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
@@ -111,6 +116,13 @@ class Addressing:
         """A record that is there was not found by its key."""
         self.confirmed = False
         self.note(KEY_IN_URL, "no")
+
+    def bare_by_key(self) -> None:
+        """Campaign failed without a reason on a key, and took the record's PKey: the failure may have passed meanwhile,
+        but not every time."""
+        self.bare_errors += 1
+        if self.bare_errors >= BARE_ERRORS and not self.confirmed:
+            self.not_by_key()
 
 
 def _truth(finding: str | None) -> bool | None:

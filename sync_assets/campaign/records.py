@@ -24,6 +24,8 @@ __all__ = ["Addressing", "Filter", "Records", "counted"]
 
 REPEATS = 3
 """How often a request is repeated whose answer is not the engine's own."""
+_NOT_BY_KEY = frozenset({"missing", "refused", "transient"})
+"""What a key in a URL is answered where Campaign takes none; a bare error may mean that as well."""
 DELETES_TRUSTED = 50
 """Deletes answered alike that are believed after one of them was seen to be done; then another one is looked at."""
 
@@ -62,20 +64,24 @@ class Records:
             _, said = await self._ask("update", self._address(key), key, body, guard)
             if said.kind == "done":
                 addressing.found_by_key()
-            if not (addressing.falls_back and said.kind in ("missing", "refused")):
+            if not (addressing.falls_back and said.kind in _NOT_BY_KEY):
                 return said
             found = await self._by_filter(key, guard)
             if isinstance(found, Verdict):
-                return said if found.kind == "missing" else found
+                return said if found.kind == "missing" and said.kind != "transient" else found
             if said.kind == "missing":
                 addressing.not_by_key()
+            bare = said.kind == "transient"
         else:
-            found = await self.find(key, guard)
+            found, bare = await self.find(key, guard), False
         located = self._located(found)
         if isinstance(located, Verdict):
             return located
         address, name = located
-        return (await self._ask("update", address, name, body, guard))[1]
+        said = (await self._ask("update", address, name, body, guard))[1]
+        if bare and said.kind == "done":
+            addressing.bare_by_key()
+        return said
 
     async def update_links(self, pkey: str, links: Mapping[str, str], guard: Guard | None = None) -> Verdict:
         """PATCH of links alone (attribute -> PKey of the parent), on a record that an answer has just named."""
@@ -101,26 +107,32 @@ class Records:
         addressing = self.addressing
         if addressing.key_in_delete:
             said = await self._delete_at(self._address(key), key, key, guard)
-            if said.kind != "refused":
+            if said.kind not in ("missing", "refused"):
                 return said
+        else:
+            said = None
         located = self._located(await self.find(key, guard))
         if isinstance(located, Verdict):
             return located
         if addressing.key_in_delete is None:
-            said = await self._delete_at(self._address(key), key, key, guard)
-            if said.kind not in ("missing", "refused"):
+            said = await self._delete_at(self._address(key), key, key, guard, trusted=False)
+            if said.kind not in _NOT_BY_KEY:
                 if said.kind == "done":
                     addressing.note(KEY_IN_DELETE, "yes")
                 return said
-            addressing.note(KEY_IN_DELETE, "no")
         address, name = located
-        return await self._delete_at(address, name, key, guard)
+        done = await self._delete_at(address, name, key, guard)
+        if said and said.kind != "transient" and done.kind == "done":  # else the record is refused, not its key
+            addressing.note(KEY_IN_DELETE, "no")
+        return done
 
-    async def _delete_at(self, address: str, name: str, key: str, guard: Guard | None) -> Verdict:
+    async def _delete_at(
+        self, address: str, name: str, key: str, guard: Guard | None, *, trusted: bool = True
+    ) -> Verdict:
         answer = await self._send("delete", address, None, guard)
         said = verdict(answer, "delete", name)
         if said.kind in ("done", "unproven"):
-            await self._see_it_gone(answer, key, guard)
+            await self._see_it_gone(answer, key, guard, trusted=trusted)
             return Verdict("done")
         return said
 
@@ -142,11 +154,14 @@ class Records:
                 f"Campaign found a record under this key whose {self.key} is another one: "
                 f"is {self.key} the identification key of {self.resource}?",
             )
-        if not (addressing.falls_back and found.kind in ("missing", "refused")):
+        if not (addressing.falls_back and found.kind in _NOT_BY_KEY):
             return found
         filtered = await self._by_filter(key, guard)
         if isinstance(filtered, dict):
-            addressing.not_by_key()
+            if found.kind == "transient":
+                addressing.bare_by_key()
+            else:
+                addressing.not_by_key()
         return filtered
 
     async def read(self, pkey: str, guard: Guard | None = None) -> dict[str, Any] | Verdict:
@@ -182,11 +197,12 @@ class Records:
             await asyncio.sleep(backoff(attempt))
             attempt += 1
 
-    async def _see_it_gone(self, answer: Answer, key: str, guard: Guard | None) -> None:
-        """Raises OutcomeUnknown if the record is found after Campaign has answered a DELETE."""
+    async def _see_it_gone(self, answer: Answer, key: str, guard: Guard | None, *, trusted: bool) -> None:
+        """Raises OutcomeUnknown if the record is found after Campaign has answered a DELETE. trusted: an answer of the
+        usual form will do."""
         form = f"{answer.status} {answer.headers.get('content-type', '-')}"
         plain = not answer.body.strip()
-        if plain and self.addressing.found.get(DELETE_ANSWER) == form and self._trusted < DELETES_TRUSTED:
+        if trusted and plain and self.addressing.found.get(DELETE_ANSWER) == form and self._trusted < DELETES_TRUSTED:
             self._trusted += 1
             return
         found = await self.find(key, guard)

@@ -102,9 +102,11 @@ async def _write_linked(
             return found
 
         said, deed = await _Write(record, records, guard, key_works, values).run()
-        if said.kind == "refused" and links.refused(record, said.reason):
+        if said.kind == "refused" and await links.refused(record, said.reason, guard):
             said, deed = await _Write(record, records, guard, key_works, values).run()
-        if said.kind == "done" and first and (written := sent.get(deed == "updated")):
+        # A record that Campaign had lost is made again with all its links, those that it held included.
+        made_again = record.operation == "update" and deed == "inserted" and links.unverified(record)
+        if said.kind == "done" and (first or made_again) and (written := sent.get(deed == "updated")):
             said = await links.verify(record, records, said.pkey, written, guard) or said
         return said, deed
 
@@ -205,7 +207,8 @@ class _Write:
         sent = body(form, record, records.key, patch=True, values=known)
         said = await (records.update(record.id, sent, self.guard) if sent != b"{}" else self._find())
         if said.kind != "missing":
-            if self.taken and said.kind == "done":
+            # A bare error proves nothing: the POST may have made the record all the same.
+            if self.taken and self.taken.kind == "refused" and said.kind == "done":
                 records.addressing.note(KEY_UNIQUE, "yes")
             return said
         if self.taken:

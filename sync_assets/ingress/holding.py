@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import date
 from typing import TYPE_CHECKING, TypeVar
 
+from sync_assets.campaign.addressing import KEY
 from sync_assets.campaign.client import CallCounter
 from sync_assets.ledger.model import Claimed, Outcome
 
@@ -80,9 +81,13 @@ class Holding:
         ids = await self._call(self._ledger.sample_settled, self._table, OTHERS + 1, len(id))
         return [other for other in ids if other != id][:OTHERS]
 
-    async def dialect(self, resource: str) -> dict[str, str]:
-        """What was found out about a resource of Campaign's."""
-        return await self._call(self._ledger.dialect, resource)
+    async def dialect(self, resource: str, key: str) -> dict[str, str]:
+        """What was found out about a resource of Campaign's. What was about another key than this is forgotten."""
+        found = await self._call(self._ledger.dialect, resource)
+        if found.get(KEY, key) == key:
+            return found
+        await self._call(self._ledger.forget_dialect, resource)
+        return {}
 
     async def note_dialect(self, resource: str, found: Mapping[str, str]) -> None:
         """Remembers more of it."""

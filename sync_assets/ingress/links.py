@@ -20,7 +20,7 @@ from typing import Any, Literal
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.dialect import Verdict
 from sync_assets.campaign.records import Records
-from sync_assets.http import Guard
+from sync_assets.http import Guard, OutcomeUnknown
 from sync_assets.ingress.parent_keys import ParentKeys
 from sync_assets.ledger.model import Claimed, LinkTo
 
@@ -33,6 +33,13 @@ Not known in a ledger of an earlier version, which took every 2xx for it."""
 
 Values = Mapping[str, str]
 """Attribute of a link -> what its `PKey` member is to be."""
+
+
+class _NotShown(OutcomeUnknown):
+    """Campaign took a record, and then did not show its links."""
+
+    def __init__(self) -> None:
+        super().__init__("Campaign took the record, and then did not show its links or where they lead.", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +126,27 @@ class Links:
             values[link.attribute] = pkey
         return values
 
-    def refused(self, record: Claimed, reason: str) -> bool:
-        """Is it a link by the parent's key that Campaign refuses, as far as its words tell?"""
+    async def refused(self, record: Claimed, reason: str, guard: Guard) -> bool:
+        """Return True if Campaign refuses a link by the parent's key, as far as its words show, and has the parent: a
+        parent that is missing would be refused by any name."""
         said = reason.lower()
         named = [
-            target for link, target in self._sent(record, patch=False) if str(link.id) in said and self._by_key(target)
+            (str(link.id), target)
+            for link, target in self._sent(record, patch=False)
+            if str(link.id) in said and self._by_key(target)
         ]
-        for target in named:
-            if target.style == "auto":
+        by_pkey = False
+        for id_, target in named:
+            if target.style == "auto" and not isinstance(await self._pkey(target, id_, guard), Verdict):
                 self._addressing(target).note(KEY_IN_LINK, "refused")
-        return any(target.style == "auto" for target in named)
+                by_pkey = True
+        return by_pkey
 
     async def verify(self, record: Claimed, records: Records, pkey: str, sent: Values, guard: Guard) -> Verdict | None:
         """Reads back a record that was just sent. None: it holds its links, at the second attempt at the latest.
 
-        Raises LinkNotKept if Campaign does not keep a link by the parent's PKey.
+        Raises LinkNotKept if Campaign does not keep a link by the parent's PKey, and OutcomeUnknown if it does not show
+        the record: it took it, so the record must not count as never sent.
         """
         wrong = await self._wrong(record, records, pkey, sent, guard)
         if not wrong:
@@ -147,12 +160,13 @@ class Links:
                     "record. Write `style: auto` in the configuration."
                 )
             if by_key:
-                self._addressing(target).note(KEY_IN_LINK, "empty")
+                # In this order: a finding that is stored without the others being sent again would leave them empty.
                 await self._send_again(link.attribute)
+                self._addressing(target).note(KEY_IN_LINK, "empty")
             self._known.forget(target.resource, str(link.id))
         again = await self.values(record, guard, patch=False, by_pkey=True)
         if isinstance(again, Verdict):
-            return again
+            raise _NotShown
         mended = {link.attribute: again[link.attribute] for link, _ in wrong}
         said = await records.update_links(pkey, mended, guard)
         if said.kind == "missing":
@@ -162,7 +176,7 @@ class Links:
                 "needs it. Delete the record in Campaign, then retry.",
             )
         if said.kind != "done":
-            return said
+            raise _NotShown
         if still := await self._wrong(record, records, pkey, mended, guard):
             names = ", ".join(link.attribute for link, _ in still)
             raise LinkNotKept(f"Campaign does not keep the link {names}, although it is sent with the parent's PKey.")
@@ -189,6 +203,10 @@ class Links:
             for link in record.links
             if link.keyed and link.id and link.attribute in self._targets and not (patch and link.held)
         ]
+
+    def unverified(self, record: Claimed) -> bool:
+        """Return True if one of the record's links, held or not, was not verified in this push."""
+        return any(link.attribute not in self._verified for link, _ in self._sent(record, patch=False))
 
     def _unverified(self, record: Claimed) -> bool:
         sent = self._sent(record, patch=record.operation == "update")
@@ -222,8 +240,11 @@ class Links:
     async def _wrong(
         self, record: Claimed, records: Records, pkey: str, sent: Values, guard: Guard
     ) -> list[tuple[LinkTo, LinkTarget]]:
-        """The links that the record does not hold, of those sent."""
+        """The links that the record does not hold, of those sent. A record that is missing is one that Campaign hides.
+        Raises OutcomeUnknown if Campaign does not show the record, or where it leads."""
         found = await records.read(pkey, guard)
+        if isinstance(found, Verdict) and found.kind != "missing":
+            raise _NotShown
         wrong: list[tuple[LinkTo, LinkTarget]] = []
         for link, target in self._sent(record, patch=False):
             if link.attribute not in sent:
@@ -241,6 +262,8 @@ class Links:
         # The same record may be named by another token: its key decides.
         parents = self._parents[target.resource]
         parent = await parents.read(held, guard)
+        if isinstance(parent, Verdict) and parent.kind != "missing":
+            raise _NotShown
         right = isinstance(parent, dict) and str(parent.get(target.key) or "").lower() == id
         if right:
             self._known.remember(target.resource, id, held)

@@ -152,7 +152,8 @@ class _Push:
     async def _prepare(self) -> None:
         """What was found out about the resources before."""
         for target in (self._target, *self._target.parents):
-            self._addressing[target.resource] = target.addressing(await self._holding.dialect(target.resource))
+            known = await self._holding.dialect(target.resource, target.key)
+            self._addressing[target.resource] = target.addressing(known)
         if self._target.links:
             parents = {one.resource: self._records(one, self._observe) for one in self._target.parents}
             self._links = Links(self._target.links, parents, self._parent_keys, self._holding.send_links_again)
@@ -267,7 +268,8 @@ class _Push:
 
         def observe(kind: str, status: int | None, seconds: float) -> None:
             nonlocal lost
-            lost = lost or status is None
+            # Whatever ends a delivery after its POST, the record may have been made.
+            lost = lost or status is None or (kind == "insert" and CallCounter.is_call(status))
             self._observe(kind, status, seconds)
 
         records = self._records(self._target, observe)

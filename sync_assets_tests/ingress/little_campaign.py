@@ -1,0 +1,113 @@
+"""A Campaign in memory, in the client's place, for cases that no switch of the sandbox plays: it holds records by PKey,
+takes keys in URLs or not, and answers single requests as a test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from sync_assets.campaign.addressing import KEY, Addressing, Filter
+from sync_assets.campaign.client import CampaignClient
+from sync_assets.campaign.dialect import Operation
+from sync_assets.campaign.records import Records
+from sync_assets.http import Answer, Guard, Observer
+
+API = "profileAndServicesExt"
+BY_KEY = Filter("byKey", "key_parameter")
+BARE = Answer(500, {}, b"RST-360011 An error has occurred - please contact your administrator.")
+
+Answers = Callable[[Operation, str], Answer | Exception | None]
+
+
+class LittleCampaign(CampaignClient):
+    """`keys_in_urls`: by operation; `untaken`: what a key is answered where none is taken. `answers`: what is answered
+    in place of the usual, after the request was done if `done_first`."""
+
+    def __init__(self, **keys: str) -> None:
+        self.keys = keys
+        self.records: dict[str, dict[str, dict[str, Any]]] = {resource: {} for resource in keys}
+        self.keys_in_urls: set[Operation] = {"read", "update", "delete"}
+        self.untaken: Callable[[str], Answer] = absent
+        self.answers: Answers = lambda operation, path: None
+        self.links_by_key = "resolved"
+        self.log: list[tuple[Operation, str]] = []
+        self.endpoint: Any = SimpleNamespace(patience=1.0)
+
+    def holds(self, resource: str, id_: str, **members: Any) -> str:
+        """A record is made; its PKey."""
+        pkey = f"@{resource}{len(self.log)}{len(self.records[resource])}"
+        self.records[resource][pkey] = {self.keys[resource]: id_, **members, "PKey": pkey}
+        return pkey
+
+    def by_key(self, resource: str, id_: str) -> list[dict[str, Any]]:
+        return [one for one in self.records[resource].values() if one[self.keys[resource]] == id_]
+
+    async def call(
+        self,
+        operation: Operation,
+        path: str,
+        body: bytes | None = None,
+        *,
+        guard: Guard | None = None,
+        observer: Observer | None = None,
+    ) -> Answer:
+        await asyncio.sleep(0)
+        if guard:
+            guard()
+        self.log.append((operation, path))
+        answer = self.answers(operation, path)
+        if isinstance(answer, Exception):
+            if observer:
+                observer(operation, 0, 0.0)
+            raise answer
+        answer = answer or self._do(operation, path, msgspec.json.decode(body or b"{}"))
+        if observer:
+            observer(operation, answer.status, 0.0)
+        return answer
+
+    def _do(self, operation: Operation, path: str, members: dict[str, Any]) -> Answer:
+        place, _, query = path.partition("?")
+        _, resource, *named = place.split("/")
+        if operation == "insert":
+            pkey = self.holds(resource, str(members.get(self.keys[resource], "")))
+            return self._write(self.records[resource][pkey], members, 201)
+        if query:
+            found = self.by_key(resource, unquote(query.partition("=")[2].partition("&")[0]))
+            return Answer(200, {}, msgspec.json.encode({"content": found}))
+        name = unquote(named[0])
+        taken = self.by_key(resource, name) if operation in self.keys_in_urls else []
+        record = self.records[resource].get(name) or (taken[0] if taken else None)
+        if record is None:
+            return absent(name) if name.startswith("@") or operation in self.keys_in_urls else self.untaken(name)
+        if operation == "delete":
+            del self.records[resource][record["PKey"]]
+            return Answer(204, {}, b"")
+        if operation == "update":
+            return self._write(record, members, 200)
+        return Answer(200, {}, msgspec.json.encode(record))
+
+    def _write(self, record: dict[str, Any], members: dict[str, Any], status: int) -> Answer:
+        for name, value in members.items():
+            record[name] = self._link(str(value["PKey"])) if isinstance(value, dict) else value
+        return Answer(status, {}, msgspec.json.encode(record))
+
+    def _link(self, pkey: str) -> dict[str, str] | None:
+        if pkey.startswith("@"):
+            return {"PKey": pkey}
+        parents = [one for resource in self.records for one in self.by_key(resource, pkey)]
+        return {"PKey": parents[0]["PKey"]} if parents and self.links_by_key == "resolved" else None
+
+    def of(self, resource: str, found: dict[str, str] | None = None, filter: Filter | None = BY_KEY) -> Records:
+        """Its records, with what was found out of them before."""
+        key = self.keys[resource]
+        known = Addressing.of("auto", filter, None, key, {KEY: key, **found} if found else {})
+        return Records(self, API, resource, key, addressing=known)
+
+
+def absent(name: str) -> Answer:
+    return Answer(404, {}, f"Unable to find document with path 'x' from key '{name}'".encode())

@@ -1,0 +1,115 @@
+"""What was found out of Campaign and holds no more, or was concluded from an answer that proves nothing."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE, KEY_IN_URL, KEY_UNIQUE
+from sync_assets.http import Answer, OutcomeUnknown
+from sync_assets.ingress.delivery import deliver
+from sync_assets.ledger import Claimed
+from sync_assets_tests.ingress.little_campaign import BARE, LittleCampaign
+
+ADA = "11111111-1111-1111-1111-111111111111"
+BERT = "22222222-2222-2222-2222-222222222222"
+BY_KEY = {KEY_IN_URL: "yes", KEY_IN_DELETE: "yes"}
+
+
+@pytest.fixture
+def campaign() -> LittleCampaign:
+    return LittleCampaign(profile="externalId")
+
+
+def no_guard() -> None: ...
+
+
+async def key_works(*_: object) -> bool:
+    return True
+
+
+def claimed(operation: str, id_: str = ADA) -> Claimed:
+    payload = None if operation == "delete" else f'{{"externalId":"{id_}","n":1}}'
+    return Claimed(1, id_, date(2026, 11, 24), operation, payload, None, b"h", 0, False)  # pyright: ignore[reportArgumentType]
+
+
+async def test_a_delete_by_a_key_that_is_taken_no_more_goes_by_the_filter(campaign: LittleCampaign) -> None:
+    """As after a move to Campaign v8, which answers 404: it must not count as gone already."""
+    campaign.holds("profile", ADA)
+    campaign.holds("profile", BERT)
+    campaign.keys_in_urls = set()
+    records = campaign.of("profile", BY_KEY)
+    delivery = await deliver(claimed("delete"), records, no_guard, key_works)
+    assert (delivery.result, delivery.deed) == ("done", "deleted")
+    assert not campaign.by_key("profile", ADA)
+    assert campaign.by_key("profile", BERT)
+    assert (records.addressing.key_in_url, records.addressing.key_in_delete) == (False, False)
+
+
+async def test_deletes_alone_may_take_no_key_any_more(campaign: LittleCampaign) -> None:
+    campaign.holds("profile", ADA)
+    campaign.keys_in_urls = {"read", "update"}
+    records = campaign.of("profile", BY_KEY)
+    records.addressing.found_by_key()
+    delivery = await deliver(claimed("delete"), records, no_guard, key_works)
+    assert delivery.result == "done"
+    assert not campaign.by_key("profile", ADA)
+    assert (records.addressing.key_in_url, records.addressing.key_in_delete) == (True, False)
+
+
+async def test_the_first_delete_by_a_key_is_verified_whatever_its_answer_is_like(campaign: LittleCampaign) -> None:
+    """That form of an answer was seen to be true of a delete by the PKey."""
+    campaign.holds("profile", ADA)
+    campaign.answers = lambda operation, path: Answer(204, {}, b"") if operation == "delete" else None
+    records = campaign.of("profile", {KEY_IN_URL: "yes", DELETE_ANSWER: "204 -"})
+    with pytest.raises(OutcomeUnknown):
+        await records.delete(ADA)
+    assert records.addressing.key_in_delete is None
+
+
+async def test_a_record_that_campaign_refuses_to_delete_says_nothing_of_keys(campaign: LittleCampaign) -> None:
+    campaign.holds("profile", ADA)
+    violated = Answer(500, {}, b"RST-360011\nviolates foreign key constraint")
+    campaign.answers = lambda operation, path: violated if operation == "delete" else None
+    records = campaign.of("profile", {KEY_IN_URL: "yes"})
+    assert (await records.delete(ADA)).kind == "refused"
+    assert records.addressing.key_in_delete is None
+
+
+async def test_a_bare_error_may_be_the_answer_to_a_key_in_the_url(campaign: LittleCampaign) -> None:
+    """Campaign v8 says no more; the filter finds the record, and after some of them the key is not tried any more."""
+    campaign.holds("profile", ADA)
+    campaign.keys_in_urls, campaign.untaken = set(), lambda name: BARE
+    records = campaign.of("profile")
+    for _ in range(4):
+        assert (await deliver(claimed("update"), records, no_guard, key_works)).result == "done"
+    assert campaign.by_key("profile", ADA)[0]["n"] == 1
+    assert [operation for operation, _ in campaign.log] == [*["update", "read", "update"] * 3, "read", "update"]
+    assert (await deliver(claimed("delete"), records, no_guard, key_works)).result == "done"
+    assert not campaign.by_key("profile", ADA)
+
+
+async def test_one_bare_error_that_passes_is_no_finding(campaign: LittleCampaign) -> None:
+    campaign.holds("profile", ADA)
+    errors = iter([BARE])
+    campaign.answers = lambda operation, path: next(errors, None)
+    records = campaign.of("profile")
+    for _ in range(2):
+        assert (await deliver(claimed("update"), records, no_guard, key_works)).result == "done"
+    assert records.addressing.key_in_url is True
+
+
+async def test_a_post_that_fails_without_a_reason_and_makes_the_record_does_not_prove_the_key_unique(
+    campaign: LittleCampaign,
+) -> None:
+    def answers(operation: str, path: str) -> Answer | None:
+        if operation == "insert":
+            campaign.holds("profile", ADA)
+            return BARE
+        return None
+
+    campaign.answers = answers
+    records = campaign.of("profile")
+    assert (await deliver(claimed("insert"), records, no_guard, key_works)).result == "done"
+    assert KEY_UNIQUE not in records.addressing.found
