@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from sync_assets.campaign.addressing import KEY_IN_DELETE
+from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE
 from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records, counted
@@ -78,7 +78,7 @@ class Rehearsal:
         target = self.target
         known = await asyncio.to_thread(ledger.dialect, target.resource)
         keys = {one.resource: one.key for one in (target, *target.parents)}
-        client = _SaysYes(keys, deletes_by_key=known.get(KEY_IN_DELETE) == "yes")
+        client = _SaysYes(keys, known)
         if not self._records:
             for one in (target, *target.parents):
                 found = await asyncio.to_thread(ledger.dialect, one.resource)
@@ -135,10 +135,14 @@ async def _key_works(records: Records, id: str) -> bool:
 class _SaysYes(CampaignClient):
     """In the place of Campaign: it holds every record that it is asked about, under a PKey made of our id, but the one
     that was deleted last. A DELETE takes its PKey alone, unless it was found to take our key. `keys`: the key attribute
-    of each resource; `links`: those of the record that is sent."""
+    of each resource; `known`: what was found out about the resource that is written; `links`: those of the record that
+    is sent."""
 
-    def __init__(self, keys: Mapping[str, str], *, deletes_by_key: bool) -> None:
-        self._keys, self._deletes_by_key = keys, deletes_by_key
+    def __init__(self, keys: Mapping[str, str], known: Mapping[str, str]) -> None:
+        self._keys, self._deletes_by_key = keys, known.get(KEY_IN_DELETE) == "yes"
+        status, _, content_type = known.get(DELETE_ANSWER, "204 -").partition(" ")
+        headers = {} if content_type == "-" else {"content-type": content_type}
+        self._delete_answer = Answer(int(status), headers, b"")
         self.links: dict[str, str | None] = {}
         self._deleted = ""
 
@@ -165,7 +169,7 @@ class _SaysYes(CampaignClient):
             if not (self._deletes_by_key or named[0].startswith(("@", "%40"))):
                 return absent
             self._deleted = id_
-            return Answer(204, {}, b"")
+            return self._delete_answer
         if id_ == self._deleted and operation == "read":
             return Answer(200, {}, b'{"content":[]}') if query else absent
         links = {name: to and {"PKey": f"@{to}"} for name, to in self.links.items()}

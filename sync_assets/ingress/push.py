@@ -268,7 +268,7 @@ class _Push:
 
         def observe(kind: str, status: int | None, seconds: float) -> None:
             nonlocal lost
-            # Whatever ends a delivery after its POST, the record may have been made.
+            # a POST counts whatever its answer: if the delivery ends without an outcome, it may have made the record
             lost = lost or status is None or (kind == "insert" and CallCounter.is_call(status))
             self._observe(kind, status, seconds)
 
@@ -300,13 +300,12 @@ class _Push:
         """Does Campaign find one of some other records that it acknowledged? Asked once; yes if there is no other."""
         async with self._asking:
             if self._found_by_key is None:
-                others = await self._holding.others(id)
-                self._found_by_key = not others
+                works = not (others := await self._holding.others(id))
                 for other in others:
-                    found = await records.find(other, self._guard)
-                    if not isinstance(found, Verdict) or found.kind != "missing":
-                        self._found_by_key = True
+                    found = await records.find(other, self._guard)  # if that raises, it is asked again
+                    if works := not isinstance(found, Verdict) or found.kind != "missing":
                         break
+                self._found_by_key = works
             return self._found_by_key
 
     def _guard(self) -> None:

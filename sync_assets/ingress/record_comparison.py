@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sync_assets.campaign.addressing import KEY
 from sync_assets.campaign.client import CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.opt_out_polling import statements
 from sync_assets.config import TableConfig
 from sync_assets.http import Unavailable
 from sync_assets.ingress.comparison import differing
+from sync_assets.ingress.links import LINK_KEPT
 from sync_assets.ingress.record_list import CallsSpent, Page, Record, RecordList, is_of_the_list, pages_for
 from sync_assets.ingress.target import CONTACT, Target
 from sync_assets.ledger import Claimed, Ledger, LinkTo, Outcome, Rebuild
@@ -114,7 +116,10 @@ class Comparison:
             await self._learn(parent)
         found = await self._whole(state, None if state.link else first, until)
         if found is not None:
-            await asyncio.to_thread(self.ledger.note_dialect, self.config.resource, {EXISTING: LISTED})
+            # Links that were acknowledged by the list were seen.
+            seen = {f"{LINK_KEPT}{link.to}": "yes" for link in self.config.links if link.style != "join"}
+            listed = {EXISTING: LISTED, KEY: self.config.key, **seen}
+            await asyncio.to_thread(self.ledger.note_dialect, self.config.resource, listed)
             await asyncio.to_thread(self.ledger.end_rebuild, self.config.table)
         return found
 

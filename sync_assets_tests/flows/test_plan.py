@@ -189,7 +189,7 @@ class TestOneTable:
         [brief] = admin.create("contact", {"lastname": "Brief"})
         admin.delete("contact", [brief])
         admin.create("contact", {"lastname": "New"}, {"lastname": "Newer"})
-        assert foretold(either) == calls(insert=2, update=3, delete=2, read=2)
+        assert foretold(either) == calls(insert=2, update=3, delete=3, read=3)  # the first delete finds out how
 
         either.table["fields"] = {**either.table["fields"], "middlename": "middleName"}
         assert foretold(either) == calls(update=20)  # a changed mapping

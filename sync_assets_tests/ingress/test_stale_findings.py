@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import pytest
 
 from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE, KEY_IN_URL, KEY_UNIQUE
 from sync_assets.http import Answer, OutcomeUnknown
 from sync_assets.ingress.delivery import deliver
-from sync_assets.ledger import Claimed
+from sync_assets.ingress.push import Target, push
+from sync_assets.ledger import Claimed, Ledger
 from sync_assets_tests.ingress.little_campaign import BARE, LittleCampaign
+from sync_assets_tests.ingress.little_campaign import BY_KEY as BY_FILTER
+from sync_assets_tests.ledger.helpers import capture, guid, row
+from sync_assets_tests.ledger.linking import sent
 
 ADA = "11111111-1111-1111-1111-111111111111"
 BERT = "22222222-2222-2222-2222-222222222222"
@@ -113,3 +118,25 @@ async def test_a_post_that_fails_without_a_reason_and_makes_the_record_does_not_
     records = campaign.of("profile")
     assert (await deliver(claimed("insert"), records, no_guard, key_works)).result == "done"
     assert KEY_UNIQUE not in records.addressing.found
+
+
+async def test_whether_the_key_works_is_asked_again_after_a_question_without_an_answer(
+    campaign: LittleCampaign, tmp_path: Path
+) -> None:
+    """Else every record that Campaign does not find would be refused."""
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        capture(ledger, row("anna"), row("bert"), row("carl"))
+        sent(ledger)
+        campaign.holds("profile", guid("carl"))
+        capture(ledger, deleted=["anna", "bert"], complete=True)
+        lost = iter([OutcomeUnknown("the connection was cut", "")])
+
+        def answers(operation: str, path: str) -> Exception | None:
+            return next(lost, None) if guid("carl") in path else None
+
+        campaign.answers = answers
+        result = await push(
+            ledger, campaign, Target("contact", "profile", filter=BY_FILTER), owner="one", concurrency=1
+        )
+        assert (result.refused, list(ledger.rejects())) == (0, [])
+        assert result.deleted == 2
