@@ -90,10 +90,33 @@ def test_throttled_stopped_and_confused_and_still_complete(program: Program) -> 
     assert any(gap >= 2.0 for gap in gaps)
 
 
+BEFORE_ROWS = 6
+"""Requests of a first load of 50 rows in pages of ten: a page that shows that it is not the only one, five of ids."""
+
+
+def test_a_first_load_that_was_interrupted_while_it_read_the_ids_goes_on_with_them(program: Program) -> None:
+    admin = program.sandbox.admin
+    runtime = program.runtime()
+    admin.fault("d365", "forbidden", path="/contacts", skip=4, times=1)
+    with pytest.raises(Exception, match=r"refuses|privilege"):
+        capture(runtime, page_size=10)
+    since = admin.last()
+    assert capture(runtime, page_size=10).new == N
+    reads = [entry["path"] for entry in admin.journal("d365", since) if "/contacts" in entry["path"]]
+    assert ["skiptoken" in path for path in reads[:3]] == [
+        False,
+        True,
+        True,
+    ]  # again several pages; the last two of ids
+    assert all("lastname" not in path for path in reads[1:3])
+    assert len(reads) == 3 + 5 + 2
+    runtime.close()
+
+
 def test_a_first_read_that_was_interrupted_at_page_3_goes_on_at_page_3(program: Program) -> None:
     admin = program.sandbox.admin
     runtime = program.runtime()
-    admin.fault("d365", "forbidden", path="/contacts", skip=2, times=1)
+    admin.fault("d365", "forbidden", path="/contacts", skip=BEFORE_ROWS + 2, times=1)
     with pytest.raises(Exception, match=r"refuses|privilege"):
         capture(runtime, page_size=10)
     assert runtime.ledger.counts()["contact"].pending == 20
@@ -101,7 +124,7 @@ def test_a_first_read_that_was_interrupted_at_page_3_goes_on_at_page_3(program: 
     result = capture(runtime, page_size=10)
     assert (result.rows, result.new) == (30, 30)
     reads = [entry for entry in admin.journal("d365", since) if "/contacts" in entry["path"]]
-    assert ["skiptoken" in read["path"] for read in reads] == [True, True, True, False]
+    assert ["skiptoken" in read["path"] for read in reads] == [True, True, True, False, False]
     assert "deltatoken" in reads[-1]["path"]
     assert runtime.ledger.counts()["contact"].pending == N
 
@@ -109,7 +132,7 @@ def test_a_first_read_that_was_interrupted_at_page_3_goes_on_at_page_3(program: 
 def test_rows_changed_while_the_first_read_is_paged_are_not_missed(program: Program) -> None:
     admin = program.sandbox.admin
     runtime = program.runtime()
-    admin.fault("d365", "forbidden", path="/contacts", skip=2, times=1)
+    admin.fault("d365", "forbidden", path="/contacts", skip=BEFORE_ROWS + 2, times=1)
     with pytest.raises(Exception, match=r"refuses|privilege"):
         capture(runtime, page_size=10)
     admin.change("contact", 15, jobtitle="While paging")
