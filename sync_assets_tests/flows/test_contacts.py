@@ -21,6 +21,7 @@ def test_a_first_load_costs_an_insert_each_and_afterwards_only_changes_cost(prog
         "failed": 0,
         "held": 0,
         "orphaned": 0,
+        "excluded": 0,
         "synced": N,
         "waiting_for": {},
         "deletes_held_back": 0,

@@ -102,7 +102,7 @@ def test_a_chain_arrives_in_link_order_changes_and_goes(
     chain = Chain(sandbox_factory, tmp_path, style, cardinality)
     chain.program.further.reverse()  # the order in the file is nobody's business
     made = [chain.make() for _ in range(5)]
-    assert chain.sync() == (0, calls(insert=15, read=3))
+    assert chain.sync() == (0, calls(insert=15, read=3 + (2 if style == "key" else 0)))  # a link each is read back
     chain.assert_parents_first()
     chain.assert_no_hidden_child()
     held = chain.held()
@@ -120,7 +120,7 @@ def test_a_chain_arrives_in_link_order_changes_and_goes(
     chain.admin.on_parent_delete(contact="cascade", new_order="cascade")
     chain.admin.delete("contact", [contact])
     status, made_calls = chain.sync()
-    assert (status, made_calls) == (0, calls(delete=3, read=3))
+    assert (status, made_calls) == (0, calls(delete=6, read=6))  # the first delete of each finds out how
     chain.assert_no_hidden_child()
     deletes = [e["key"] for e in chain.admin.journal("campaign") if e["method"] == "DELETE" and e["status"] < 300]
     assert len(deletes) == 3
@@ -134,7 +134,7 @@ def test_a_chain_arrives_in_link_order_changes_and_goes(
 def test_a_process_signs_in_once_however_many_tables_it_has(sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
     chain = Chain(sandbox_factory, tmp_path)
     chain.make()
-    assert chain.sync() == (0, calls(insert=3, read=3))
+    assert chain.sync() == (0, calls(insert=3, read=5))
     tokens = [entry["path"] for system in ("login", "ims") for entry in chain.admin.journal(system)]
     assert len([path for path in tokens if path.endswith("/token")]) == 1, tokens
     assert len([path for path in tokens if "/ims/token" in path]) == 1, tokens
@@ -147,7 +147,7 @@ def test_an_order_that_changes_hands_is_an_update(sandbox_factory: SandboxFactor
     [bob] = chain.admin.create("contact", {"firstname": "Bob"})
     chain.admin.change("new_order", [order], new_contactid=bob)
     chain.admin.delete("contact", [ada])
-    assert chain.sync() == (0, calls(insert=1, update=1, delete=1, read=1))
+    assert chain.sync() == (0, calls(insert=1, update=1, delete=2, read=3))
     chain.assert_no_hidden_child()
     held = chain.held()
     assert held["cusOrder"][order]["cusContactLink"]["PKey"] == held["profile"][bob]["PKey"]
@@ -172,11 +172,11 @@ def test_a_child_of_a_parent_that_the_filter_drops_is_orphaned_until_the_parent_
     assert reasons["new_orderline"] == "its new_order is orphaned itself"
 
     chain.admin.change("contact", [ghost], jobtitle=None)
-    assert chain.sync() == (0, calls(insert=3, read=3))
+    assert chain.sync() == (0, calls(insert=3, read=5))
     chain.assert_parents_first()
 
     chain.admin.change("contact", [ghost], jobtitle="Ghost")  # the children go before it
-    assert chain.sync() == (0, calls(delete=3, read=3))
+    assert chain.sync() == (0, calls(delete=6, read=6))
     assert not any(chain.held().values())
     chain.assert_no_hidden_child()
     assert [orphan["reason"] for orphan in chain.orphans("new_order")] == ["its contact is outside the filter"]
@@ -197,7 +197,7 @@ def test_an_order_without_a_contact_is_orphaned_and_keeps_no_sync_from_its_end(
 
     [ada] = chain.admin.create("contact", {"firstname": "Ada"})
     chain.admin.change("new_order", [order], new_contactid=ada)
-    assert chain.sync() == (0, calls(insert=3))
+    assert chain.sync() == (0, calls(insert=3, read=5))
     assert chain.orphans() == []
 
 
@@ -209,9 +209,9 @@ def test_an_order_whose_contact_is_deleted_goes_with_it_and_is_orphaned(
     for table in chain.program.further:
         table["apply_deletes"] = False
     ada, order, _ = chain.make()
-    assert chain.sync() == (0, calls(insert=3))
+    assert chain.sync() == (0, calls(insert=3, read=5))
     chain.admin.delete("contact", [ada])
-    assert chain.sync() == (0, calls(delete=3, read=3))
+    assert chain.sync() == (0, calls(delete=6, read=6))
     assert [orphan["id"] for orphan in chain.orphans("new_order")] == [order]
     chain.assert_no_hidden_child()
 
@@ -226,7 +226,7 @@ def test_the_guard_counts_orders_and_lines_that_a_contact_takes_along(
     for contact in contacts:
         for _ in range(3):
             chain.order(contact)
-    assert chain.sync() == (0, calls(insert=270))
+    assert chain.sync() == (0, calls(insert=270, read=5))
     chain.admin.delete("contact", contacts[:2])  # of 30 contacts, but 8 of 120 orders are more than 5 %
 
     planned = chain.program.json("plan")[1]
@@ -241,7 +241,7 @@ def test_the_guard_counts_orders_and_lines_that_a_contact_takes_along(
     told = chain.program.run("approve-deletes", "contact")[1]
     assert "2 deletions" in told
     assert "8 of new_order and 8 of new_orderline" in told
-    assert chain.sync() == (0, calls(delete=18, read=18))
+    assert chain.sync() == (0, calls(delete=21, read=21))
     assert {resource: len(records) for resource, records in chain.held().items()} == {
         "profile": 28,
         "cusOrder": 112,
@@ -268,7 +268,7 @@ def test_a_child_that_may_do_without_its_parent_is_sent_at_once_and_linked_when_
     chain = Chain(sandbox_factory, tmp_path, cardinality="zero_or_one", filters=filters)
     [ghost] = chain.admin.create("contact", {"firstname": "Ada", "jobtitle": "Ghost"})
     order, line = chain.order(ghost)
-    assert chain.sync() == (0, calls(insert=2, read=2))
+    assert chain.sync() == (0, calls(insert=2, read=3))
     assert chain.held()["cusOrder"][order]["cusContactLink"] is None
     assert chain.held()["cusOrderLine"][line]["cusOrderLink"] is not None
 
