@@ -97,18 +97,19 @@ class Links:
             if held and await self._leads_to(held, target, parent, "", guard):
                 records.addressing.note(premise, "yes")
             elif not isinstance(found, Verdict) or found.kind == "missing":
+                await self._send_again(attribute)  # before the finding, as in `verify`
                 self._addressing(target).note(KEY_IN_LINK, "empty")
-                await self._send_again(attribute)
                 records.addressing.note(premise, "yes")  # from now on each push sees to it
 
     @asynccontextmanager
     async def turn(self, record: Claimed) -> AsyncIterator[bool]:
         """Yields True for a record that is to be read back; the others wait until it was."""
-        if not self._unverified(record):
+        patch = record.operation == "update"
+        if not self.unverified(record, patch=patch):
             yield False
             return
         async with self._turn:
-            yield bool(self._unverified(record))
+            yield self.unverified(record, patch=patch)
 
     async def values(self, record: Claimed, guard: Guard, *, patch: bool, by_pkey: bool = False) -> Values | Verdict:
         """What the links that are to be sent are sent as, or why one of them cannot be.
@@ -188,13 +189,6 @@ class Links:
         for attribute in sent:
             records.addressing.note(f"{LINK_KEPT}{attribute}", "yes")
 
-    def remember(self, resource: str, id: str, pkey: str) -> None:
-        """The PKey of a record that others may link to, as an answer has just told it."""
-        self._known.remember(resource, id, pkey)
-
-    def forget(self, resource: str, id: str) -> None:
-        self._known.forget(resource, id)
-
     # --- one link ------------------------------------------------------------------------------------------------
 
     def _sent(self, record: Claimed, *, patch: bool) -> list[tuple[LinkTo, LinkTarget]]:
@@ -204,13 +198,9 @@ class Links:
             if link.keyed and link.id and link.attribute in self._targets and not (patch and link.held)
         ]
 
-    def unverified(self, record: Claimed) -> bool:
-        """Return True if one of the record's links, held or not, was not verified in this push."""
-        return any(link.attribute not in self._verified for link, _ in self._sent(record, patch=False))
-
-    def _unverified(self, record: Claimed) -> bool:
-        sent = self._sent(record, patch=record.operation == "update")
-        return any(link.attribute not in self._verified for link, _ in sent)
+    def unverified(self, record: Claimed, *, patch: bool = False) -> bool:
+        """Return True if one of the record's links was not verified in this push; patch: of those that are not held."""
+        return any(link.attribute not in self._verified for link, _ in self._sent(record, patch=patch))
 
     def _by_key(self, target: LinkTarget) -> bool:
         if target.style != "auto":
