@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Literal
 
 Mode = Literal["auto", "url", "filter"]
@@ -21,11 +22,15 @@ KEY = "key"
 KEY_IN_URL = "key_in_url"
 """Premise: GET and PATCH find a record by our key. yes, no."""
 KEY_IN_DELETE = "key_in_delete"
-"""Premise: DELETE does, too. yes, no."""
+"""Premise: DELETE does, too. yes, no; failed: Campaign failed without a reason, once, and is asked again."""
 KEY_UNIQUE = "key_unique"
 """Premise: Campaign refuses a second record with the same key. yes."""
 DELETE_ANSWER = "delete_answer"
 """The form of the answer to a DELETE after which the record was seen to be gone."""
+DELETE_SEEN = "delete_seen"
+"""The UTC day on which a record was last seen to be gone after such an answer."""
+DELETES_TRUSTED = 50
+"""Deletes of one push, answered alike, that are trusted before the next one is verified."""
 
 BARE_ERRORS = 3
 """Errors without a reason, on keys of records that exist, after which Campaign counts as not taking keys in URLs."""
@@ -45,7 +50,7 @@ class Addressing:
 
     `filter` serves modes `filter`, and `auto` where Campaign does not take the key. `confirmed`: a request by the key
     found its record since this object was made. `unique`: as configured, None: found out. `bare_errors`: see
-    `bare_by_key`.
+    `bare_by_key`. `trusted`: deletes since one was verified.
     """
 
     mode: Mode = "auto"
@@ -55,6 +60,7 @@ class Addressing:
     news: dict[str, str] = field(default_factory=dict[str, str])
     confirmed: bool = False
     bare_errors: int = 0
+    trusted: int = 0
     _deleting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
@@ -85,7 +91,31 @@ class Addressing:
     @property
     def deletes_known(self) -> bool:
         """Is it known how a record is deleted, and what the answer to that looks like? Until then one is at a time."""
-        return self.key_in_delete is not None and DELETE_ANSWER in self.found
+        return self.key_in_delete is not None and self._deletes_verified
+
+    @property
+    def _deletes_verified(self) -> bool:
+        """Was a delete seen to be done, today?"""
+        return DELETE_ANSWER in self.found and self.found.get(DELETE_SEEN) == _today()
+
+    def trusts_delete(self, form: str) -> bool:
+        """Return True if an answer to a DELETE needs no read: an equal one was verified, today and lately."""
+        if not self._deletes_verified or self.found[DELETE_ANSWER] != form or self.trusted >= DELETES_TRUSTED:
+            return False
+        self.trusted += 1
+        return True
+
+    def delete_verified(self, form: str) -> None:
+        """A record was gone after an answer of this form to its DELETE."""
+        self.trusted = 0
+        self.note(DELETE_ANSWER, form)
+        self.note(DELETE_SEEN, _today())
+
+    def delete_by_key_failed(self, *, bare: bool) -> None:
+        """A DELETE of a record by its PKey was done after one by its key was not. bare: the answer had no reason, and
+        the failure may have passed meanwhile; the second time it counts."""
+        once = bare and self.found.get(KEY_IN_DELETE) is None
+        self.note(KEY_IN_DELETE, "failed" if once else "no")
 
     def first_delete(self) -> asyncio.Lock:
         """Held while a delete finds that out."""
@@ -123,6 +153,10 @@ class Addressing:
         self.bare_errors += 1
         if self.bare_errors >= BARE_ERRORS and not self.confirmed:
             self.not_by_key()
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
 
 
 def _truth(finding: str | None) -> bool | None:

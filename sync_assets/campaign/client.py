@@ -191,15 +191,9 @@ class CampaignClient:
         link = f"{api}/{resource}{path}?{narrowed}_lineCount={size}&_forcePagination=true"
         trail = LinkTrail("Campaign", resource, link)
         while link:
-            page = decoded(await self.call("read", link), dict[str, Any], resource)
-            content = page.get("content")
-            if not isinstance(content, list):  # else what a gateway says would end the list
-                raise HttpError(f"Campaign answered for {resource} with something that is not a list.")
-            records = [record for record in content if isinstance(record, dict)]
+            records, following = listed(await self.call("read", link), resource)
             yield records
-            following = page.get("next")
-            href = str(following.get("href") or "") if isinstance(following, dict) else ""
-            link = trail.follow(href, len(records))
+            link = trail.follow(following, len(records))
 
     async def _metadata(self, path: str, api: str, name: str) -> dict[str, Any]:
         try:
@@ -240,6 +234,19 @@ def decoded(answer: Answer, shape: type[_T], resource: str) -> _T:
         raise HttpError(
             f"Campaign answered for {resource} with something that is not a JSON object.", "Check CAMPAIGN_URL."
         ) from error
+
+
+def listed(answer: Answer, resource: str) -> tuple[list[dict[str, Any]], str]:
+    """Return the records of a page of a list, and the link of the next page, empty for the last one.
+
+    Raises HttpError for JSON that is no list: a gateway's answer must not end a read. Else as `decoded`.
+    """
+    page = decoded(answer, dict[str, Any], resource)
+    content, following = page.get("content"), page.get("next")
+    if not isinstance(content, list):
+        raise HttpError(f"Campaign answered for {resource} with something that is not a list.")
+    link = str(following.get("href") or "") if isinstance(following, dict) else ""
+    return [record for record in content if isinstance(record, dict)], link
 
 
 _ACCESS = "Check CAMPAIGN_URL, CAMPAIGN_CLIENT_ID and that the credential's product profile covers this instance."

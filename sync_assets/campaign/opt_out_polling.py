@@ -13,12 +13,11 @@ from typing import Any
 
 import polars as pl
 
-from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRefused, decoded
+from sync_assets.campaign.client import CampaignClient, CampaignRefused, listed
 from sync_assets.campaign.dialect import Verdict
 from sync_assets.campaign.records import Records
 from sync_assets.campaign.times import moment
-from sync_assets.errors import SyncAssetsError
-from sync_assets.http import Guard, HttpError, Observer
+from sync_assets.http import Guard, Observer
 from sync_assets.paging import LinkTrail
 
 MARGIN = timedelta(minutes=5)
@@ -26,17 +25,6 @@ MARGIN = timedelta(minutes=5)
 
 _GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _TIME = pl.Datetime("us", "UTC")
-
-
-class CallsSpent(SyncAssetsError):
-    """The engine calls that were allowed do not suffice: what was read so far is right, and it is not all."""
-
-    def __init__(self, period: str) -> None:
-        super().__init__(
-            f"The {period}'s budget of engine calls does not allow to read all profiles that changed.",
-            "Their opt-outs come with the export file or the next poll; "
-            f"guardrails.engine_calls_per_{period} is the budget.",
-        )
 
 
 async def changed_profiles(
@@ -58,24 +46,15 @@ async def changed_profiles(
     it, if its `since` is when this one *began*. For the same reason a profile may come twice. A deletion while we read
     moves the others up, and one of them may be passed over: that one is left to the export file.
 
-    `observer`: told of each request, besides the client's own counter. Raises CallsSpent, CampaignRefused, EndlessRead,
-    and what `CampaignClient.call` raises.
+    `observer`: called with each request, besides the client's own counter. Raises BudgetSpent (the pages so far are
+    right, and not all), CampaignRefused, EndlessRead, and what `CampaignClient.call` raises.
     """
     border = None if since is None else since - MARGIN
     link = f"profileAndServicesExt/profile?_order=lastModified%20desc&_lineCount={size}&_forcePagination=true"
     trail = LinkTrail("Campaign", "profile", link)
     while link:
-        try:
-            answer = await client.call("read", link, observer=observer)
-        except BudgetSpent as spent:
-            raise CallsSpent(spent.period) from None
-        page = decoded(answer, dict[str, Any], "profile")
-        content = page.get("content")
-        if not isinstance(content, list):  # else what a gateway says would end the list
-            raise HttpError("Campaign answered for profile with something that is not a list.")
-        profiles = [item for item in content if isinstance(item, dict)]
-        following = page.get("next")
-        link = trail.follow(str(following.get("href") or "") if isinstance(following, dict) else "", len(profiles))
+        profiles, following = listed(await client.call("read", link, observer=observer), "profile")
+        link = trail.follow(following, len(profiles))
         if border is not None:
             times = [moment(profile.get("lastModified")) for profile in profiles]
             # One whose time is not told is read along; only times in order tell where to stop.

@@ -26,8 +26,6 @@ REPEATS = 3
 """How often a request is repeated whose answer is not the engine's own."""
 _NOT_BY_KEY = frozenset({"missing", "refused", "transient"})
 """What a key in a URL is answered where Campaign takes none; a bare error may mean that as well."""
-DELETES_TRUSTED = 50
-"""Deletes answered alike that are believed after one of them was seen to be done; then another one is looked at."""
 
 
 @dataclass(slots=True)
@@ -46,7 +44,6 @@ class Records:
     observer: Observer | None = None
     addressing: Addressing = field(default=None)  # pyright: ignore[reportAssignmentType] - see __post_init__
     _path: str = field(init=False)
-    _trusted: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self._path = f"{self.api}/{self.resource}"
@@ -93,7 +90,7 @@ class Records:
 
         No source says that a DELETE takes a key, and what another attribute identifies must not go. So the first record
         is looked up, and carries our key, before the key is tried. The answer has no content and proves nothing by
-        itself: the first one of its form is verified by a read, and so is one in DELETES_TRUSTED later on. Raises
+        itself: the first one of its form, of a day and of each DELETES_TRUSTED is verified by a read. Raises
         OutcomeUnknown if the record is still there.
         """
         addressing = self.addressing
@@ -122,8 +119,8 @@ class Records:
                 return said
         address, name = located
         done = await self._delete_at(address, name, key, guard)
-        if said and said.kind != "transient" and done.kind == "done":  # else the record is refused, not its key
-            addressing.note(KEY_IN_DELETE, "no")
+        if said and done.kind == "done":  # else the record is refused, not its key
+            addressing.delete_by_key_failed(bare=said.kind == "transient")
         return done
 
     async def _delete_at(
@@ -202,14 +199,12 @@ class Records:
         usual form will do."""
         form = f"{answer.status} {answer.headers.get('content-type', '-')}"
         plain = not answer.body.strip()
-        if trusted and plain and self.addressing.found.get(DELETE_ANSWER) == form and self._trusted < DELETES_TRUSTED:
-            self._trusted += 1
+        if trusted and plain and self.addressing.trusts_delete(form):
             return
         found = await self.find(key, guard)
         if isinstance(found, Verdict) and found.kind == "missing":
-            self._trusted = 0
             if plain:
-                self.addressing.note(DELETE_ANSWER, form)
+                self.addressing.delete_verified(form)
             return
         self.addressing.found.pop(DELETE_ANSWER, None)
         raise OutcomeUnknown(f"Campaign answered {answer.status} to a delete, and the record is still there.")

@@ -16,12 +16,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sync_assets.campaign.client import CampaignClient, CampaignRefused
+from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config import TableConfig
 from sync_assets.http import HttpError
 from sync_assets.ingress.record_comparison import EXISTING, LEASE_SECONDS, NONE, Comparison, Keys, may_sort
-from sync_assets.ingress.record_list import CallsSpent, RecordList
+from sync_assets.ingress.record_list import RecordList
 from sync_assets.ingress.workers import worker_id
 from sync_assets.ledger import Ledger, Rebuild
 
@@ -55,7 +55,7 @@ async def first_load(
     has shown is a note."""
     try:
         existing = await existing_records(runtime, campaign, config, resource, runtime.listed_keys, seconds=seconds)
-    except (CallsSpent, CampaignRefused, HttpError) as error:
+    except (BudgetSpent, CampaignRefused, HttpError) as error:
         return Existing(known=False, stopped=str(error))
     if existing.found is not None:
         runtime.notes.append(shown(config, existing.found))
@@ -88,7 +88,7 @@ async def existing_records(
         most: make no more calls than that; estimate.
 
     Raises:
-        CallsSpent, CampaignRefused, HttpError: what was found out until then is kept.
+        BudgetSpent, CampaignRefused, HttpError: what was found out until then is kept.
     """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     if await asyncio.to_thread(needless, ledger, config):

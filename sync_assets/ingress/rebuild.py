@@ -23,7 +23,7 @@ from sync_assets.runtime import Runtime
 
 
 async def rebuild_table(runtime: Runtime, config: TableConfig, keys: Keys) -> Rebuild:
-    """Rebuild one table, from where an earlier try has stopped. Raises what the flows raise, and CallsSpent; what was
+    """Rebuild one table, from where an earlier try has stopped. Raises what the flows raise, and BudgetSpent; what was
     found out until then is kept."""
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     await asyncio.to_thread(release_dead, ledger)

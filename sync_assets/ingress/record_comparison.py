@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sync_assets.campaign.addressing import KEY
-from sync_assets.campaign.client import CampaignRefused
+from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.opt_out_polling import statements
 from sync_assets.config import TableConfig
 from sync_assets.http import Unavailable
 from sync_assets.ingress.comparison import differing
 from sync_assets.ingress.links import LINK_KEPT
-from sync_assets.ingress.record_list import CallsSpent, Page, Record, RecordList, is_of_the_list, pages_for
+from sync_assets.ingress.record_list import Page, Record, RecordList, is_of_the_list, pages_for
 from sync_assets.ingress.target import CONTACT, Target
 from sync_assets.ledger import Claimed, Ledger, LinkTo, Outcome, Rebuild
 from sync_assets.ledger.model import OTHER
@@ -248,14 +248,14 @@ class Comparison:
 
     async def _beyond_the_budget(self, listing: RecordList) -> bool:
         """PKeys are kept for one process, so the list must fit into one day. Where it never does, links are not
-        compared and their records are sent: True. Raises CallsSpent if it fits, but not today."""
+        compared and their records are sent: True. Raises BudgetSpent if it fits, but not today."""
         budget = self.runtime.config.guardrails.engine_calls_per_day
         if budget is None:
             return False
         pages = pages_for(await listing.count())
         left = await asyncio.to_thread(lambda: self.runtime.calls_left)
         if pages < budget and left is not None and pages > left:
-            raise CallsSpent
+            raise BudgetSpent("day")
         return pages >= budget
 
 

@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient, CampaignRefused, decoded
+from sync_assets.campaign.client import CallCounter, CampaignClient, CampaignRefused, decoded, listed
 from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http import HttpError, Unavailable
+from sync_assets.http import Unavailable
 from sync_assets.paging import LinkTrail
 
 if TYPE_CHECKING:
@@ -36,16 +36,6 @@ _GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _DESCENDING = re.compile(r"_order=[^&]*(?:%20|%2520|\+| )desc(?:&|$)")
 
 Record = dict[str, Any]
-
-
-class CallsSpent(SyncAssetsError):
-    """The engine calls of the day or the hour (`period`) do not suffice."""
-
-    def __init__(self, period: str = "day") -> None:
-        super().__init__(
-            f"The {period}'s budget of engine calls is spent (guardrails: engine_calls_per_{period}).",
-            f"The list of Campaign's records goes on where it was, with a `sync` or `rebuild` of another {period}.",
-        )
 
 
 class NotSorted(CampaignRefused):
@@ -121,7 +111,7 @@ class RecordList:
 
     async def look(self, resource: Resource) -> Look:
         """Find out whether records carry ids of ours, by one call where that suffices, by two where the page shows no
-        id and the list has more. Raises CampaignRefused, HttpError, CallsSpent."""
+        id and the list has more. Raises CampaignRefused, HttpError, BudgetSpent."""
         page = await self.first()
         if self.ids(page) or not page.next or not page.order:
             return Look(page, bool(self.ids(page) or page.next))
@@ -178,14 +168,9 @@ class RecordList:
 
     async def ask(self, link: str) -> Page:
         asked_at = datetime.now(UTC)
-        page = decoded(await self._call(link), dict[str, Any], self.config.resource)
-        content, following = page.get("content"), page.get("next")
-        next_link = str(following.get("href") or "") if isinstance(following, dict) else ""
-        if not isinstance(content, list):  # else what a gateway says would end the list
-            raise HttpError(f"Campaign answered for {self.config.resource} with something that is not a list.")
-        records = [one for one in content if isinstance(one, dict)]
+        records, following = listed(await self._call(link), self.config.resource)
         order = None if "_order=" not in link else "descending" if _DESCENDING.search(link) else "ascending"
-        return Page(asked_at, records, next_link or None, order)
+        return Page(asked_at, records, following or None, order)
 
     def ours(self, page: Page) -> list[tuple[str, Record]]:
         """(our id, record), of the records that carry one."""
@@ -213,8 +198,6 @@ class RecordList:
 
         try:
             return await self.campaign.call("read", link, observer=observe)
-        except BudgetSpent as spent:
-            raise CallsSpent(spent.period) from None
         finally:
             self.calls += made
             if made:

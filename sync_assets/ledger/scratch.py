@@ -7,9 +7,11 @@ on it, so what it does to the copy is what it would do to the real one.
 """
 
 import sqlite3
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +29,7 @@ from sync_assets.ledger.ledger import Ledger
 from sync_assets.ledger.migrate import VERSION_TABLE, migrate
 
 T = TypeVar("T")
+OLD_SECONDS = 3600
 _VISIBLE = sa.text("""
     SELECT c.relname, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND c.relname = ANY(:names) AND pg_table_is_visible(c.oid) ORDER BY c.relname
@@ -40,10 +43,20 @@ def scratch_ledger(url: str) -> Generator[Ledger]:
     Nobody holds anything of the copy: leases are over, and every pending record may be claimed at once.
     LedgerError as for `Ledger.open`, and if there is no room for the copy.
     """
+    remove_old_copies()
     address = Address.parse(url)
     with _sqlite_copy(address) if address.sqlite else _postgres_copy(url) as database:
         database.write(_let_go)
         yield _Scratch(database, lambda: datetime.now(UTC))
+
+
+def remove_old_copies() -> None:
+    """Remove the copies that earlier versions left in the temporary folder when `plan` was killed: they hold names and
+    e-mail addresses. A copy that changed within an hour may belong to a running process, and stays."""
+    for file in Path(tempfile.gettempdir()).glob("sync_assets_*/scratch.db*"):
+        with suppress(OSError):
+            if time.time() - file.stat().st_mtime > OLD_SECONDS:
+                file.unlink()
 
 
 class _Scratch(Ledger):

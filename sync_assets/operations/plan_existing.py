@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from sync_assets.campaign.client import BudgetSpent
 from sync_assets.config import TableConfig
 from sync_assets.ingress.existing_records import Existing, existing_records, needless, shown
 from sync_assets.ingress.record_comparison import EXISTING, LISTED
-from sync_assets.ingress.record_list import CallsSpent
 from sync_assets.runtime import Runtime
 
 MOST_READS = 2_000
@@ -38,7 +38,7 @@ class ExistingPlanned:
                 resource = await campaign.resource(config.api, config.resource)
                 keys = self.runtime.listed_keys
                 existing = await existing_records(self.runtime, campaign, config, resource, keys, most=most)
-        except CallsSpent as error:
+        except BudgetSpent as error:
             self.notes.append(f"{config.table}: what Campaign holds already was not asked. {error.cause}")
             existing = Existing(known=False)
         made = self.runtime.calls["read"] - before

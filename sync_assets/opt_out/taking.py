@@ -98,7 +98,7 @@ def spool_file(runtime: Runtime, file: OptOutFile, spool: Spool) -> Taken:
 
 def spool_profiles(runtime: Runtime, spool: Spool) -> Taken:
     """Reads the profiles that changed since the last poll through the API; all of them the first time. Raises what
-    the client raises, CallsSpent if the day's engine calls do not suffice."""
+    the client raises, BudgetSpent among them: the next poll, or the export file, brings the others."""
     taken, started = Taken(), time.monotonic()
 
     async def poll() -> None:

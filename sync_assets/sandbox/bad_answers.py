@@ -123,6 +123,14 @@ def _url(scope: Scope) -> str:
     return f"{scope.get('scheme', 'https')}://{host}{scope['raw_path'].decode('latin-1')}" + f"?{query}" * bool(query)
 
 
+def unmark(scope: Scope) -> None:
+    """Takes the number of an empty page out of a request: the page behind it is asked for, and the system knows no
+    such parameter."""
+    query = scope["query_string"]
+    if _MARK.encode() in query:
+        scope["query_string"] = re.sub(rb"(?:^|&)" + _MARK.encode() + rb"=\d+$", b"", query)
+
+
 def _relinked(answer: Answer, url: str, number: int | None) -> Answer:
     """The page with its next link on itself. With a `number` it is empty, and the number stands in the link."""
     try:

@@ -159,6 +159,7 @@ class Observed:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, path: str, note: Callable[[], None]) -> None:
         """`note` writes the journal's entry: before a connection is cut, so that who notices the cut finds it."""
+        bad_answers.unmark(scope)
         if latency := self._faults.latency_ms.get(self._system):
             await asyncio.sleep(latency / 1000)
         rule = self._faults.take(self._system, self._kinds, scope["method"], path) if self._faults.rules else None

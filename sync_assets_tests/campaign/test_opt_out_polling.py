@@ -15,7 +15,7 @@ import pytest
 
 from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRefused
 from sync_assets.campaign.dialect import Verdict
-from sync_assets.campaign.opt_out_polling import MARGIN, CallsSpent, changed_profiles, opt_outs_of
+from sync_assets.campaign.opt_out_polling import MARGIN, changed_profiles, opt_outs_of
 from sync_assets.campaign.records import Filter, Records
 from sync_assets.config import OPT_OUT_ATTRIBUTES
 from sync_assets.http import CachedTokens, ssl_context
@@ -209,13 +209,13 @@ async def test_no_call_is_made_beyond_the_budget(client: CampaignClient, admin: 
     client.admission = Budget(3)
     frames = changed_profiles(client, KEY, ATTRIBUTES, None, size=5)
     seen = [(await anext(frames))["id"].to_list() for _ in range(3)]
-    with pytest.raises(CallsSpent, match="engine_calls_per_day"):
+    with pytest.raises(BudgetSpent, match="engine_calls_per_day"):
         await anext(frames)
     assert [id_ for page in seen for id_ in page] == ids[::-1][:15]
     assert admin.engine_calls()["read"] == 3
     client.admission = Budget(4)
     assert len(await pages(client, None, size=5)) == 4
-    with pytest.raises(CallsSpent):
+    with pytest.raises(BudgetSpent):
         await pages(client, None)
     assert admin.engine_calls()["read"] == 7
 

@@ -134,6 +134,11 @@ POSITIONS: dict[str, Position] = {
     "repeated ids": REPEATS,
     "repeated ids and deleted rows": REPEATS | Position(d365={"delta_repeats": True}) | SMALL_PAGES,
     "no memory for large pages": Position(d365={"memory_limit_rows": 1250}),
+    "empty pages between": Position(
+        faults=(
+            {"system": "d365", "kind": "empty_pages", "path": r"/(contact|new_order)", "every": 3, "method": "GET"},
+        )
+    ),
     "the clock of Dynamics 365 is a day ahead": Position(d365={"clock_offset_seconds": 86_400}),
     "the clock of Dynamics 365 is a day behind": Position(d365={"clock_offset_seconds": -86_400}),
     "another dialect of Dataverse": Position(

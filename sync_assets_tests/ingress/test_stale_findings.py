@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
 
-from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE, KEY_IN_URL, KEY_UNIQUE
+from sync_assets.campaign.addressing import (
+    DELETE_ANSWER,
+    DELETE_SEEN,
+    DELETES_TRUSTED,
+    KEY_IN_DELETE,
+    KEY_IN_URL,
+    KEY_UNIQUE,
+)
 from sync_assets.http import Answer, OutcomeUnknown
 from sync_assets.ingress.delivery import deliver
 from sync_assets.ingress.push import Target, push
@@ -71,6 +80,47 @@ async def test_the_first_delete_by_a_key_is_verified_whatever_its_answer_is_like
     with pytest.raises(OutcomeUnknown):
         await records.delete(ADA)
     assert records.addressing.key_in_delete is None
+
+
+async def test_a_delete_is_verified_again_on_another_day(campaign: LittleCampaign) -> None:
+    """A gateway that answers every DELETE with 204 may have come between."""
+    known = {KEY_IN_URL: "yes", KEY_IN_DELETE: "yes", DELETE_ANSWER: "204 -", DELETE_SEEN: "2026-11-01"}
+    records = campaign.of("profile", known, filter=None)
+    for id_ in (ADA, BERT):
+        campaign.holds("profile", id_)
+        assert (await records.delete(id_)).kind == "done"
+    assert [operation for operation, _ in campaign.log] == ["delete", "read", "delete"]
+    campaign.holds("profile", ADA)
+    campaign.answers = lambda operation, path: Answer(204, {}, b"") if operation == "delete" else None
+    with pytest.raises(OutcomeUnknown):
+        await campaign.of("profile", known).delete(ADA)
+
+
+async def test_all_deletes_of_a_push_count_until_the_next_one_is_verified(campaign: LittleCampaign) -> None:
+    records = campaign.of("profile", BY_KEY, filter=None)
+    for n in range(DELETES_TRUSTED + 2):
+        campaign.holds("profile", f"{n:08d}-1111-1111-1111-111111111111")
+    for n in range(DELETES_TRUSTED + 2):
+        worker = replace(records)
+        assert (await worker.delete(f"{n:08d}-1111-1111-1111-111111111111")).kind == "done"
+    assert Counter(operation for operation, _ in campaign.log) == {"delete": DELETES_TRUSTED + 2, "read": 2}
+
+
+async def test_a_delete_by_key_that_fails_twice_without_a_reason_is_not_tried_again(campaign: LittleCampaign) -> None:
+    """The first failure may have passed by the time of the DELETE by the PKey."""
+    campaign.answers = lambda operation, path: (
+        BARE if operation == "delete" and path.rpartition("/")[2] in (ADA, BERT) else None
+    )
+    found = {KEY_IN_URL: "yes"}
+    calls: list[int] = []
+    for _ in range(4):
+        campaign.holds("profile", ADA)
+        records = campaign.of("profile", found)
+        before = len(campaign.log)
+        assert (await records.delete(ADA)).kind == "done"
+        calls.append(sum(operation == "delete" for operation, _ in campaign.log[before:]))
+        found = dict(records.addressing.found)
+    assert calls == [2, 2, 1, 1]
 
 
 async def test_a_record_that_campaign_refuses_to_delete_says_nothing_of_keys(campaign: LittleCampaign) -> None:

@@ -28,6 +28,20 @@ from sync_assets_tests.ledger.helpers import capture, claim, frame, guid, many, 
 TO_CONTACT = LinkSpec("cusContactLink", "contact")
 
 
+def test_a_copy_that_an_earlier_version_left_is_removed_and_one_in_use_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until version 0.1 `plan` copied the ledger into a file, with names and addresses; kill -9 left it there."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left, used = tmp_path / "sync_assets_left" / "scratch.db", tmp_path / "sync_assets_used" / "scratch.db"
+    for file in (left, used):
+        file.parent.mkdir()
+        file.write_text("ada@example.com")
+    os.utime(left, (0, 0))
+    with scratch_ledger(f"sqlite:///{tmp_path}/ledger.db"):
+        assert (left.exists(), used.exists()) == (False, True)
+
+
 @dataclass
 class Real:
     """The real ledger as anybody else sees it."""
