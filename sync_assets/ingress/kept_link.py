@@ -32,6 +32,7 @@ from sync_assets.d365.pages import changed_ids, read_head
 from sync_assets.ingress.captured import captured
 from sync_assets.ingress.page_size import fetch
 from sync_assets.ingress.replay import rows_by_id
+from sync_assets.paging import LinkTrail
 
 if TYPE_CHECKING:
     from sync_assets.ingress.capture import Capture, CaptureResult
@@ -89,12 +90,14 @@ async def _read_ids(capture: Capture, feed: Feed | None) -> Feed:
     if feed and feed.kept_kind == "page" and feed.kept_link:
         link = feed.kept_link
     renewed = time.monotonic()
+    trail = LinkTrail("Dynamics 365", capture.table.name, link)
     fetching = asyncio.create_task(fetch(capture, link, tracked=True))
     try:
         while True:
             head = read_head(await fetching)
             kept = capture.following(head)
             if head.next_link:
+                trail.follow(head.next_link, len(head.value))
                 fetching = asyncio.create_task(fetch(capture, head.next_link, tracked=True))
             feed = await asyncio.to_thread(
                 capture.ledger.keep_link,
@@ -127,7 +130,7 @@ async def _read_rows(capture: Capture, feed: Feed, link: str, result: CaptureRes
 async def _read_changed(capture: Capture, feed: Feed, link: str, result: CaptureResult) -> Feed:
     """The rows whose ids the link brings, as they are now; those that are not found are gone, tombstone or not."""
     key = capture.mapping.table_key.select_name
-    following: str | None = link
+    following, trail = link, LinkTrail("Dynamics 365", capture.table.name, link)
     while following:
         body = await fetch(capture, following, tracked=False)
         head = read_head(body)
@@ -136,5 +139,5 @@ async def _read_changed(capture: Capture, feed: Feed, link: str, result: Capture
             ready = await asyncio.to_thread(captured, page, capture.mapping)
             feed = await asyncio.to_thread(capture.store, ready, feed.version, result)
             await capture.keep_lease()
-        following = head.next_link
+        following = trail.follow(head.next_link, len(head.value))
     return feed

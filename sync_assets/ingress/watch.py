@@ -18,12 +18,15 @@ from sync_assets.d365.client import DataverseClient, FeedExpired, TrackingOff
 from sync_assets.d365.pages import has_news
 from sync_assets.errors import in_our_words
 from sync_assets.event_loop import new_event_loop
+from sync_assets.http import HttpError
 from sync_assets.ledger import FeedMoved
 from sync_assets.runtime import Runtime
 
 T = TypeVar("T")
 LOOK_PATIENCE = 8.0
-"""Seconds that one look may be retried; a sensor's tick has to end within a minute."""
+"""Seconds for which one request of a poll is retried."""
+LONGEST_LOOK = 20.0
+"""Seconds that a poll may take, its sign-in included: a sensor's tick has to end within a minute."""
 KEEP_LINK = timedelta(minutes=1)
 """How often the fresh link of a quiet feed is saved."""
 
@@ -61,7 +64,15 @@ class Watcher:
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=45)
+        asked = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return asked.result(timeout=LONGEST_LOOK)
+        except TimeoutError:
+            asked.cancel()
+            raise HttpError(
+                f"Dynamics 365 gave no answer that helps within {LONGEST_LOOK:.0f} s.",
+                "The sensor asks again. If it stays so, `sync-assets doctor` says which part does not answer.",
+            ) from None
 
     async def _look(self, tables: Sequence[TableConfig]) -> Polled:
         if self._client is None:

@@ -27,7 +27,7 @@ from sync_assets_tests.flows.world import PARENTS, Disturbance, Systems
 __all__ = ["systems"]
 
 SEED = int(os.environ.get("STORY_SEED") or secrets.randbelow(2**32))
-QUICK, ALL = 8, 4
+QUICK, ALL = 4, 4
 """Stories in each run, of positions by chance; stories of each position by `-m premises`."""
 FREQUENCY = 0.15
 """of the services' changing, among what happens"""

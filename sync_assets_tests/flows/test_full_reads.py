@@ -53,7 +53,7 @@ def assert_agreed(program: Program) -> None:
     }
 
 
-@pytest.mark.parametrize("taken", ["start", "end"])
+@pytest.mark.parametrize("taken", [pytest.param("start", marks=pytest.mark.premises), "end"])
 def test_what_happens_while_a_table_is_read_and_the_program_killed_arrives(
     sandbox_factory: SandboxFactory, tmp_path: Path, taken: str
 ) -> None:

@@ -102,7 +102,7 @@ def test_a_column_of_another_type_stops_its_table_alone_until_somebody_has_looke
     admin.post("/d365/metadata", {"table": "new_order", "column": "new_name", "set": {"type": "Memo"}})
     chain.make("Grace")
     done = orchestra.program.sync()
-    assert done.status == 1
+    assert done.status == 2  # the other tables could run
     [problem] = done.problems
     assert "`new_name` of new_order was string and is memo" in str(problem)
     assert "`sync-assets maintenance off new_order` takes the new types" in str(problem)

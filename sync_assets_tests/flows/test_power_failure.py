@@ -52,7 +52,7 @@ def test_a_run_that_died_with_everything_keeps_no_change_from_travelling(program
         admin.latency("campaign", 0)
         admin.change("contact", contacts, jobtitle="after the failure")
         with dagster_dev(program.home, environment):
-            until(lambda: titles() == {"after the failure"}, PATIENCE)
+            until(lambda: len(program.profiles()) == len(contacts) and titles() == {"after the failure"}, PATIENCE)
         ended = instance.get_run_by_id(killed.run_id)
     assert ended
     assert ended.status is dg.DagsterRunStatus.FAILURE

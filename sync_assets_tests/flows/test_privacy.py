@@ -174,7 +174,7 @@ def test_an_error_of_the_program_is_told_by_its_place_not_by_its_words(
     def spoilt(rows: Any, mapping: Any) -> Any:
         raise Spoilt(rows.to_dicts(), mapping)
 
-    monkeypatch.setattr(captured_module, "transform", spoilt)
+    monkeypatch.setattr(captured_module, "convert", spoilt)
     status, told = synced()
     assert status == 1
     assert "The capture of contact stopped at an error of the program: Spoilt at test_privacy.py" in str(told)

@@ -136,9 +136,11 @@ async def test_a_table_that_is_captured_by_somebody_else_is_waited_for(runtime: 
 # --- a feed that does not end ---
 
 
+@pytest.mark.parametrize("first", [1, 6], ids=["of the ids", "of the rows"])
 async def test_a_feed_that_leads_back_to_a_page_ends_with_an_error_and_keeps_its_position(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, first: int
 ) -> None:
+    """`first`: the request for the first page of a read; before it come a page of rows, and five pages of ids."""
     async with capturing(runtime, page_size=10) as capture:
         asked: list[str] = []
         ask = capture.client.page
@@ -146,14 +148,14 @@ async def test_a_feed_that_leads_back_to_a_page_ends_with_an_error_and_keeps_its
         async def circular(link: str, **how: Any) -> bytes:
             asked.append(link)
             body = await ask(link, **how)
-            if len(asked) < 3:
+            if len(asked) < first + 2:
                 return body
-            return re.sub(rb'"@odata.nextLink":"[^"]*"', b'"@odata.nextLink":"%s"' % asked[1].encode(), body)
+            return re.sub(rb'"@odata.nextLink":"[^"]*"', b'"@odata.nextLink":"%s"' % asked[first].encode(), body)
 
         monkeypatch.setattr(capture.client, "page", circular)
         with pytest.raises(EndlessRead, match=r"Dynamics 365 leads from one page of contact back"):
             await capture.run()
-        assert len(asked) == 3
+        assert len(asked) <= first + 3  # one more is fetched while a page is read
         monkeypatch.undo()
         await capture.run()
     assert runtime.ledger.counts()["contact"].records == 50

@@ -16,6 +16,7 @@ from typing import Literal
 
 import polars as pl
 
+from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.dialect import Verdict
 from sync_assets.opt_out.decide import Direction
 from sync_assets_tests.ledger.helpers import Clock, guid
@@ -268,6 +269,7 @@ class Records:
     trouble: float
     resource: str = "profile"
     key: str = "externalId"
+    addressing: Addressing = field(default_factory=lambda: Addressing("url", unique=True))
 
     async def insert(self, body: bytes, guard: object = None) -> Verdict:
         return self._request(lambda: self._post(json.loads(body)))

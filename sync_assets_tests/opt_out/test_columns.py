@@ -244,7 +244,7 @@ def test_the_two_systems_own_metadata_says_all_that_is_needed(sandbox: SandboxPr
     sandbox.admin.post("/d365/metadata", {"table": "contact", "column": "new_choice", "set": options})
 
     async def read() -> tuple[Table, Resource]:
-        runtime = Runtime(sandbox.env)
+        runtime = Runtime(sandbox.env, any_ledger=True)
         async with runtime.d365() as d365, runtime.campaign() as campaign:
             return await d365.table("contact"), await campaign.resource("profileAndServicesExt", "profile")
 
