@@ -19,7 +19,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sync_assets.d365.client import MAX_PAGE, D365Refused, DataverseClient, FeedExpired
 from sync_assets.d365.metadata import Table
@@ -78,6 +78,13 @@ class CaptureResult:
         return self.rows / self.seconds if self.seconds else 0.0
 
 
+class Followed(NamedTuple):
+    """How a read went. `in_pages`: rows may have changed while it went on. `brought`: it brought rows or deletions."""
+
+    in_pages: bool
+    brought: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Capture:
     """What is captured, from where, into what. `owner`: the worker's id, see workers.py."""
@@ -100,7 +107,7 @@ class Capture:
         result = CaptureResult()
         started = time.monotonic()
         await self.keep_lease(self.wait_seconds)
-        resets = 0
+        resets = quiet = 0
         sift = True
         try:
             while True:
@@ -108,8 +115,12 @@ class Capture:
                     await begin(self)
                     await replay_days(self, result)
                     await catch_up(self, result)
-                    if await self._follow(result, sift=sift):
-                        continue  # what changed while the read was under way
+                    followed = await self._follow(result, sift=sift)
+                    quiet = 0 if followed.brought else quiet + 1
+                    # What changed while the read was under way. Dynamics 365 may send several pages each time, with
+                    # nothing on them: then the kept link was asked once, and stays for the next capture.
+                    if followed.in_pages and quiet < 2:
+                        continue
                     await read_again(self, result)
                     await self._let_go(result)
                     return result
@@ -274,9 +285,8 @@ class Capture:
             return link, True, feed, body
         return feed.link, feed.kind == "page", feed, None
 
-    async def _follow(self, result: CaptureResult, *, sift: bool) -> bool:
-        """Follows the feed to its delta link. Returns whether that was (the rest of) a read during which rows may have
-        changed.
+    async def _follow(self, result: CaptureResult, *, sift: bool) -> Followed:
+        """Follows the feed to its delta link.
 
         sift: in one that begins again, rows that the ledger knows may be left unread.
         """
@@ -287,12 +297,13 @@ class Capture:
         sift &= full and feed is not None and feed.read_as == feed.fingerprint == rules and not feed.resend
         sift &= not (feed and feed.replay and any(not one.apply_updates for one in self.mapping.fields))
         new = full and (feed is None or feed.read_id == 1)  # a first load
-        alone = feed is None or feed.kept_link is None
+        alone, brought = feed is None or feed.kept_link is None, full
         async with aclosing(self.pages(link, tracked=full, sift=sift, new=new, alone=alone, body=body)) as pages:
             async for page in pages:
                 self.following(page)
+                brought |= page.read > 0 or bool(page.deleted)
                 feed = await asyncio.to_thread(self._save, page, feed, result)
-        return full or bool(feed and feed.kept_due)
+        return Followed(full or bool(feed and feed.kept_due), brought)
 
     def _reset(self, feed: Feed, *, expired: bool = False) -> Feed:
         """Begin a full read that does what the one under way was asked for."""

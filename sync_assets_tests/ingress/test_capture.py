@@ -161,6 +161,26 @@ async def test_a_feed_that_leads_back_to_a_page_ends_with_an_error_and_keeps_its
     assert runtime.ledger.counts()["contact"].records == 50
 
 
+async def test_a_feed_that_always_answers_in_several_pages_ends_when_they_bring_nothing(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each such read keeps the link from before it, since rows may have changed while it went on."""
+    async with capturing(runtime) as capture:
+        await capture.run()
+        ask, asked = capture.client.page, list[str]()
+
+        async def in_two(link: str, **how: Any) -> bytes:
+            asked.append(link)
+            assert len(asked) < 100
+            if link.endswith("&second"):
+                return await ask(link.removesuffix("&second"), **how)
+            return b'{"value":[],"@odata.nextLink":"%s&second"}' % link.encode()
+
+        monkeypatch.setattr(capture.client, "page", in_two)
+        assert (await capture.run()).rows == 0
+        assert len(asked) <= 8
+
+
 async def test_a_feed_without_news_may_give_the_link_that_it_was_asked_with(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
