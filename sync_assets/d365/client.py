@@ -18,8 +18,10 @@ from urllib.parse import quote
 import msgspec
 
 from sync_assets.d365.metadata import Column, ColumnType, ListedTable, Table
+from sync_assets.d365.pages import read_head
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http import Answer, Endpoint, HttpError, Limits, TokenSource
+from sync_assets.paging import LinkTrail
 
 API = "/api/data/v9.2"
 MAX_PAGE = 5000
@@ -203,14 +205,20 @@ class DataverseClient:
     async def rows(self, table: Table, select: Iterable[str], ids: Sequence[str]) -> AsyncIterator[bytes]:
         """The rows with these ids as they are now, in answers that `PageParser` reads; not the ones that are gone.
 
-        Asked for by `In` (section 2.2), so many at a time that an answer is always whole. Raises what `page` raises.
+        Asked for by `In` (section 2.2), some at a time. Raises what `page` raises, and EndlessRead.
         """
         columns = ",".join(select)
         for start in range(0, len(ids), IDS_IN_A_QUERY):
-            listed = msgspec.json.encode(ids[start : start + IDS_IN_A_QUERY]).decode()
+            some = ids[start : start + IDS_IN_A_QUERY]
+            listed = msgspec.json.encode(some).decode()
             wanted = f"Microsoft.Dynamics.CRM.In(PropertyName='{table.key}',PropertyValues={listed})"
             link = f"{self.endpoint.base_url}/{table.set_name}?$select={columns}&$filter={quote(wanted)}"
-            yield await self.page(link, tracked=False, table=table.name)
+            trail = LinkTrail("Dynamics 365", table.name, link)
+            while link:
+                body = await self.page(link, tracked=False, size=len(some), table=table.name)
+                yield body
+                head = read_head(body)
+                link = trail.follow(head.next_link, len(head.value))
 
     async def record_count(self, table: str) -> int | None:
         """How many rows the table has, as of a snapshot up to a day old (section 2.3); None if it is not told."""

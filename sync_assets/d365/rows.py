@@ -15,7 +15,6 @@ import msgspec
 from sync_assets.d365.client import IDS_IN_A_QUERY, DataverseClient
 from sync_assets.d365.metadata import Table
 from sync_assets.d365.pages import BadPage
-from sync_assets.paging import LinkTrail
 
 _MODIFIED = "modifiedon"
 _MOMENT: Any = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -50,12 +49,7 @@ async def rows_now(
     async def read(some: list[str]) -> None:
         async with free:
             async for body in client.rows(table, decoder.select, some):
-                rows, link = decoder.decode(body)
-                found.update((row.id, row) for row in rows if row.id in asked)
-                trail = LinkTrail("Dynamics 365", table.name)
-                while link := trail.follow(link, len(rows)):
-                    rows, link = decoder.decode(await client.page(link, tracked=False, table=table.name))
-                    found.update((row.id, row) for row in rows if row.id in asked)
+                found.update((row.id, row) for row in decoder.decode(body) if row.id in asked)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -80,14 +74,12 @@ class _Decoder:
         ]
         renamed = {"id": table.key, "modified": _MODIFIED, "etag": "@odata.etag"}
         row = msgspec.defstruct("Row", fields, rename=renamed | {f"c{n}": name for n, name in enumerate(names)})
-        page = msgspec.defstruct(
-            "Rows", [("value", list[row]), ("next_link", str | None, None)], rename={"next_link": "@odata.nextLink"}
-        )
+        page = msgspec.defstruct("Rows", [("value", list[row])])
         self._get = {name: attrgetter(f"c{n}") for n, name in enumerate(names)}
         self._page = msgspec.json.Decoder(page)
 
-    def decode(self, body: bytes) -> tuple[list[RowNow], str | None]:
-        """The rows of one answer, and the link to the next one."""
+    def decode(self, body: bytes) -> list[RowNow]:
+        """The rows of one answer."""
         try:
             page: Any = self._page.decode(body)
         except msgspec.ValidationError as error:
@@ -95,7 +87,7 @@ class _Decoder:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadPage("Dynamics 365 sent something that is not a page of rows (not JSON).") from error
         try:
-            return [self._row(item) for item in page.value], page.next_link
+            return [self._row(item) for item in page.value]
         except OverflowError:
             raise BadPage(f"Dynamics 365 sent a time in {_MODIFIED} that is none in UTC.") from None
 

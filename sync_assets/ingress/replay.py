@@ -81,10 +81,11 @@ async def rows_by_id(capture: Capture, ids: Sequence[str]) -> AsyncIterator[Page
     parse = parser(capture.mapping).parse
     for start in range(0, len(ids), IDS_IN_A_QUERY):
         some = ids[start : start + IDS_IN_A_QUERY]
+        found: set[str] = set()
         async for body in capture.client.rows(capture.table, select, some):
             page = await asyncio.to_thread(parse, body)
-            found = set(page.rows[key].str.to_lowercase().to_list())
-            # Only an answer that is whole tells what is missing.
+            found.update(page.rows[key].str.to_lowercase())
+            # Only the last page of an answer tells what is missing.
             missing = [] if page.next_link else [id_ for id_ in some if id_ not in found]
             yield Page(page.rows, missing, None, None)
 
