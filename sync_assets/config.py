@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_
 from sync_assets.config_alerts import Alerts
 from sync_assets.config_logs import Logs
 from sync_assets.config_opt_out import Export, OptOut, OptOutMapping, Storage
+from sync_assets.config_runs import Runs
 from sync_assets.config_values import (
     OPT_OUT_ATTRIBUTES,
     AttributeName,
@@ -51,6 +52,7 @@ __all__ = [
     "OptOutMapping",
     "Owners",
     "Replacements",
+    "Runs",
     "Scalar",
     "Storage",
     "TableConfig",
@@ -216,6 +218,7 @@ class Config(Model):
     opt_out: OptOut = OptOut()
     storage: Storage = Storage()
     logs: Logs = Logs()
+    runs: Runs = Runs()
     guardrails: Guardrails = Guardrails()
     owners: Owners = Owners()
     alerts: Alerts | None = None

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def _scene(contacts: int) -> Iterator[dict[str, str]]:
         written = env_file.read_text(encoding="utf-8").splitlines()
         environment = dict(line.split("=", 1) for line in written if "=" in line)
         environment |= {"DAGSTER_HOME": str(home), "SYNC_ASSETS_AUTOSTART": "1", "DAGSTER_DISABLE_TELEMETRY": "1"}
-        environment["SYNC_ASSETS_CONFIG"] = str(CONFIG)
+        environment["SYNC_ASSETS_CONFIG"] = str(_configuration(folder))
         yield environment
     finally:
         process.send_signal(signal.SIGTERM)
@@ -67,6 +68,14 @@ def _scene(contacts: int) -> Iterator[dict[str, str]]:
         except subprocess.TimeoutExpired:
             process.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _configuration(folder: Path) -> Path:
+    """The demo's file, whose partitions begin today."""
+    file = folder / "sync_assets.yaml"
+    runs = f"\nruns:\n  start_date: {datetime.now(UTC).date()}\n"
+    file.write_text(CONFIG.read_text(encoding="utf-8") + runs, encoding="utf-8")
+    return file
 
 
 def _clean(environment: dict[str, str]) -> dict[str, str]:

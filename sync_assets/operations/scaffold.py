@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import sync_assets
@@ -121,7 +122,7 @@ def init(
                     "Write e.g. `sync-assets init --table contact --table new_order`; `--list` shows what there is.",
                 )
             tables = await _suggest(named, None, there, d365, campaign, choose_resource)
-            text = whole_file(tables)
+            text = whole_file(tables, datetime.now(UTC).date())
             return tables, parse_config(text, str(path)), text
 
     tables, config, text = interruptible.run(ask())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from datetime import date
 
 from sync_assets.config_values import OPT_OUT_ATTRIBUTES
 from sync_assets.d365.metadata import Table
@@ -48,11 +49,12 @@ tables:
 """
 
 
-def whole_file(tables: Sequence[Suggested]) -> str:
-    """A configuration file with these tables."""
+def whole_file(tables: Sequence[Suggested], start: date) -> str:
+    """A configuration file with these tables, whose first partition is `start`."""
     blocks = "\n".join(table_block(one, 2) for one in tables)
     contact = next((one.table for one in tables if (one.table.name, one.resource.name) == ("contact", "profile")), None)
-    return f"{_HEAD}{blocks}" + (f"\n{_opt_outs(contact)}" if contact else "")
+    runs = f"\n# The first partition in Dagster: the day on which this file was made.\nruns:\n  start_date: {start}\n"
+    return f"{_HEAD}{blocks}" + (f"\n{_opt_outs(contact)}" if contact else "") + runs
 
 
 def table_block(one: Suggested, indent: int) -> str:

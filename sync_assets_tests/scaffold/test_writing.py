@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 
 import jsonschema
 from hypothesis import HealthCheck, given, settings
@@ -30,6 +31,8 @@ ATTRIBUTE_TYPES: tuple[AttributeType, ...] = (
 )  # fmt: skip
 LABELS = st.text(max_size=12)
 """Whatever people call their things, line ends and `#` included."""
+
+START = date(2026, 11, 26)
 
 
 @st.composite
@@ -85,7 +88,7 @@ def test_what_is_written_is_accepted_whatever_the_systems_say(
     of, to = table("new_thing", column("new_sure"), *some), resource("cusThing", attribute("cusSure"), *others)
     targets = {"contact": "profile", "new_thing": "cusThing"}
     thing = suggest_table(of, label, to, targets, {"contact": set()})
-    text = whole_file([contact(), thing])
+    text = whole_file([contact(), thing], START)
     config = checked(text, (CONTACT, PROFILE), (of, to))
     assert set(config.table("new_thing").fields) == {one.column.name for one in thing.fields if one.sure}
     assert [link.field for link in config.table("new_thing").links] == [o.column.name for o in thing.links if o.sure]
@@ -95,7 +98,7 @@ def test_what_is_written_is_accepted_whatever_the_systems_say(
 
 
 def test_a_file_for_contacts_alone() -> None:
-    text = whole_file([contact()])
+    text = whole_file([contact()], START)
     lines = text.splitlines()
     assert lines[0] == "# yaml-language-server: $schema=sync_assets.schema.json"
     assert re.search(
@@ -121,7 +124,7 @@ def test_each_line_that_is_commented_out_counts_once_its_mark_is_taken_away() ->
         attribute("cusTier", "enumeration", values=("none", "gold")),
         attribute("cusContactLink", "link", target="profile"),
     )
-    written = whole_file([contact(), suggested(order, to)])
+    written = whole_file([contact(), suggested(order, to)], START)
     before, after = parse_config(written, "f"), checked(switched_on(written), (CONTACT, PROFILE), (order, to))
     assert set(before.table("new_order").fields) == {"new_name", "new_tier"}
     assert set(after.table("new_order").fields) == {"new_name", "new_tier", "new_amount"}
@@ -134,5 +137,5 @@ def test_each_line_that_is_commented_out_counts_once_its_mark_is_taken_away() ->
 def test_names_that_yaml_takes_for_something_else_are_quoted() -> None:
     odd = table("new_order", column("null"), column("true", "boolean"))
     to = resource("cusOrder", attribute("Null"), attribute("True", "boolean"))
-    fields = checked(whole_file([contact(), suggested(odd, to)]), (odd, to)).table("new_order").fields
+    fields = checked(whole_file([contact(), suggested(odd, to)], START), (odd, to)).table("new_order").fields
     assert {name: field.to for name, field in fields.items()} == {"null": "Null", "true": "True"}
