@@ -19,6 +19,7 @@ from sync_assets.ledger.rebuilds import Rebuilds
 from sync_assets.ledger.replays import Replays
 from sync_assets.ledger.reports import Reports
 from sync_assets.ledger.room import Clock
+from sync_assets.ledger.runs import Runs
 from sync_assets.ledger.systems import Systems
 from sync_assets.ledger.waiting import Waiting
 
@@ -44,6 +45,7 @@ class Ledger(
     Rebuilds,
     Replays,
     Reports,
+    Runs,
     Systems,
     Waiting,
 ):

@@ -374,3 +374,21 @@ mapping = sa.Table(
     sa.Column("left_at", sa.BigInteger),  # when another one took its place; NULL: it is in use
     sa.Column("returned", sa.SmallInteger, nullable=False),  # 1: it had been in use before, shortly
 )
+
+# Runs of Dagster that work on tables: the process of each, and its last sign of life.
+run = sa.Table(
+    "sync_run",
+    metadata,
+    sa.Column("run_id", NAME, primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("beat_at", sa.BigInteger, nullable=False),
+)
+
+# Rows that were captured, by the UTC day of the capture: what a partition shows.
+captured_day = sa.Table(
+    "sync_captured_day",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("captured_rows", sa.BigInteger, nullable=False),
+)
