@@ -7,7 +7,7 @@ opt_out       opt-outs, both ways
 ledger        desired state against acknowledged state: the only state that the program keeps
 d365, campaign, sftp   the clients; http, transport, wire: what they share
 operations    what the commands do; scaffold: a first configuration; report: the daily page; alerts: who is told
-launching     how Dagster's daemon starts runs on this machine
+launching     for a dagster.yaml of an earlier version
 sandbox       local systems for tests and demonstrations
 
 Arrows point one way: definitions, cli -> operations, report -> ingress, opt_out -> ledger, clients -> http. Nothing but

@@ -22,7 +22,7 @@ from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from moto import mock_aws
 
-from sync_assets.ingress.spread import BACKLOG_TAG
+from sync_assets.ingress.sensors import BACKLOG_TAG
 from sync_assets.partitions import table_tags
 from sync_assets_tests.deploy.files import DEPLOY, command_exists, explained, read, variables
 
@@ -206,7 +206,7 @@ def test_a_run_is_a_task_of_its_own_in_the_daemons_network(
             dg.DagsterRun(
                 "__ASSET_JOB",
                 run_id=str(uuid.uuid4()),
-                tags={**table_tags("contact", "new_order"), BACKLOG_TAG: "contact"},
+                tags={**table_tags("contact", "new_order"), BACKLOG_TAG: "yes"},
                 job_code_origin=JobPythonOrigin("__ASSET_JOB", python),
             )
         )

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import dagster as dg
 import pytest
 from dagster._core.instance.config import dagster_instance_config
 from dagster._core.instance.ref import InstanceRef
-from dagster._core.run_coordinator.queued_run_coordinator import RunQueueConfig
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 from moto import mock_aws
 
 from sync_assets.config import Guardrails
-from sync_assets.ingress.spread import BACKLOG_TAG, permitted
+from sync_assets.ingress.sensors import BACKLOG_TAG
 from sync_assets_tests.deploy.files import DEPLOY, INSTANCES, ROOT, explained, parts, read, variables
 
 PACKAGED = ROOT / "sync_assets" / "operations" / "dagster.yaml"
@@ -99,15 +99,6 @@ def test_sensors_and_queue_are_as_quick_as_the_local_ones(file: Path) -> None:
     assert document["retention"].items() >= local["retention"].items()
 
 
-@every_instance
-def test_a_table_may_have_several_runs_and_the_queue_holds_to_that_limit(file: Path) -> None:
-    runs = read(file)["concurrency"]["runs"]
-    queue = RunQueueConfig(runs["max_concurrent_runs"], runs["tag_concurrency_limits"])
-    limits = runs["tag_concurrency_limits"]
-    assert {limit["key"] for limit in limits} == {BACKLOG_TAG}
-    assert 1 < permitted(queue, "contact") == limits[0]["limit"]
-
-
 def test_on_aws_no_backlog_keeps_others_from_running() -> None:
     runs = read(ECS)["concurrency"]["runs"]
     [limit] = runs["tag_concurrency_limits"]
@@ -122,8 +113,14 @@ def test_on_one_machine_backlogs_leave_room_for_a_run_of_changes(file: Path) -> 
     assert (of_all_tables["key"], of_all_tables["limit"] < runs["max_concurrent_runs"]) == (BACKLOG_TAG, True)
 
 
-def test_both_local_instances_start_runs_in_the_same_way() -> None:
-    assert read(PACKAGED)["run_launcher"] == read(ROOT / "dagster.yaml")["run_launcher"]
+def test_a_file_of_an_earlier_version_that_names_our_launcher_still_loads(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    named = "run_launcher: {module: sync_assets.launching.launcher, class: WarmRunLauncher}\n"
+    (tmp_path / "dagster.yaml").write_text(PACKAGED.read_text() + named)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert isinstance(instance.run_launcher, dg.DefaultRunLauncher)
+    assert "can be taken out" in caplog.text
 
 
 def test_the_workspace_names_the_code_location_of_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
