@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
-
-import dagster as dg
 
 from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.assets import d365_key
 from sync_assets.ingress.runs import end_killed
-from sync_assets.ingress.transform import FIRST_DAY
 from sync_assets.ingress.workers import release_dead
 from sync_assets.ledger import InMaintenance
 from sync_assets.operations.instance import dagster_instance
 from sync_assets.operations.report import COLUMNS, document, held_back, unknown_tables
 from sync_assets.operations.sync import run_flow
-from sync_assets.partitions import range_tags, today
 from sync_assets.runtime import Runtime
 
 MOST_PARTITIONS = 366
@@ -56,6 +53,18 @@ def replay(
     A replay that was killed goes on where it was. force: what is captured is sent again, equal or not. Raises
     SyncAssetsError if it cannot begin.
     """
+    config = replayable(runtime, table, first, last)
+    with dagster_instance() as instance:
+        release_dead(runtime.ledger)
+        end_killed(instance, runtime.ledger, table)
+        capture_again(
+            runtime, config, (first, last), force, lambda: run_flow(runtime, config, instance, [d365_key(config)])
+        )
+    return _told(runtime, table)
+
+
+def replayable(runtime: Runtime, table: str, first: date | None, last: date | None) -> TableConfig:
+    """The table's configuration. Raises SyncAssetsError if it cannot be captured again, or not on such days."""
     if error := unknown_tables(runtime, [table]):
         raise error
     if first and last and first > last:
@@ -66,43 +75,29 @@ def replay(
         )
     if since := runtime.ledger.in_maintenance().get(table):
         raise InMaintenance(table, since)
-    [config] = [config for config in runtime.config.tables if config.table == table]
-    with dagster_instance() as instance:
-        release_dead(runtime.ledger)
-        end_killed(instance, table)
-        if first is None and last is None:
-            runtime.ledger.replay_everything(table, resend=force)
-            _capture(runtime, config, instance, None)
-        else:
-            _replay_days(runtime, config, instance, (first or date.min, last or date.max), force)
-    return _told(runtime, table)
+    return runtime.config.table(table)
 
 
-def _replay_days(
-    runtime: Runtime, config: TableConfig, instance: dg.DagsterInstance, days: tuple[date, date], force: bool
+def capture_again(
+    runtime: Runtime,
+    config: TableConfig,
+    days: tuple[date | None, date | None],
+    force: bool,
+    capture: Callable[[], None],
 ) -> None:
-    """What was asked for before and is not done comes first."""
+    """Ask the ledger for the rows of these days, or all, and capture them: a capture of the feed reads first what was
+    asked for. What was asked for before, and is not done, comes before that."""
+    first, last = days
+    if first is None and last is None:
+        runtime.ledger.replay_everything(config.table, resend=force)
+        capture()
+        return
+    wanted = (first or date.min, last or date.max, force)
     while not runtime.problems:
-        asked = runtime.ledger.ask_for_replay(config.table, *days, resend=force)
-        _capture(runtime, config, instance, (asked.first, asked.last))
-        if (asked.first, asked.last, asked.resend) == (*days, force):
+        asked = runtime.ledger.ask_for_replay(config.table, wanted[0], wanted[1], resend=force)
+        capture()
+        if (asked.first, asked.last, asked.resend) == wanted:
             return
-
-
-def _capture(
-    runtime: Runtime, config: TableConfig, instance: dg.DagsterInstance, days: tuple[date, date] | None
-) -> None:
-    run_flow(runtime, config, instance, [d365_key(config)], _partitions(days))
-
-
-def _partitions(days: tuple[date, date] | None) -> dict[str, Any]:
-    """Of which days the run is. All rows are a matter of today's, like those of any capture of the feed."""
-    now = date.fromisoformat(today())
-    first, last = (max(days[0], FIRST_DAY), min(days[1], now)) if days else (now, now)
-    if first >= last or (last - first).days >= MOST_PARTITIONS:
-        only = first if first == last else now
-        return {"partition_key": only.isoformat()}
-    return {"tags": range_tags(first, last)}
 
 
 def _told(runtime: Runtime, table: str) -> Replayed:

@@ -1,0 +1,116 @@
+"""What an operator does in Dagster's UI, by jobs with settings; and a history that stays small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from sync_assets.operations.history import FAILED_FACTOR, prune_history
+from sync_assets_tests.flows.orchestra import CONTACT, Orchestra, Run
+from sync_assets_tests.program import CONTACT as TABLE
+from sync_assets_tests.program import Program, calls
+
+
+@pytest.fixture
+def orchestra(program: Program) -> Iterator[Orchestra]:
+    started = Orchestra(program, dg.DagsterInstance.ephemeral())
+    started.capture()
+    started.push()
+    yield started
+    started.runtime.close()
+
+
+def does(orchestra: Orchestra, job: str, op: str, **config: Any) -> Run:
+    """Runs a job as from the launchpad."""
+    definition = orchestra.definitions.resolve_job_def(job)
+    ops = {"ops": {op: {"config": config}}} if config else {}
+    done = definition.execute_in_process(run_config=ops, instance=orchestra.instance, raise_on_error=False)
+    return Run(orchestra.instance, done.run_id, done.success)
+
+
+def test_the_jobs_of_the_contract_are_there_and_none_without_a_name(orchestra: Orchestra) -> None:
+    names = set(orchestra.definitions.get_repository_def().job_names)
+    wanted = {"sync", "send_backlog", "replay", "retry_refused", "approve_deletes", "privacy_hold", "maintenance"}
+    assert wanted | {"audit", "watch", "prune_history"} <= names
+    assert not [name for name in names if "anonymous" in name]
+
+
+def test_a_table_is_replayed_and_sent_again_if_forced(orchestra: Orchestra) -> None:
+    assert does(orchestra, "replay", "replay_table", table="contact").success
+    assert orchestra.pending == {}
+    assert does(orchestra, "replay", "replay_table", table="contact", force=True).success
+    assert sum(orchestra.pending.values()) == 50
+
+
+def test_what_makes_no_sense_fails_with_a_sentence(orchestra: Orchestra) -> None:
+    run = does(orchestra, "replay", "replay_table", table="contact", first_day="tomorrow")
+    assert not run.success
+    assert "`first_day tomorrow` is not a day" in run.errors[0]
+    run = does(orchestra, "retry_refused", "retry_records", table="account")
+    assert "account" in run.errors[0]
+
+
+def test_refused_records_are_tried_again(orchestra: Orchestra) -> None:
+    admin = orchestra.program.sandbox.admin
+    admin.settings("campaign", bare_data_policy=False)
+    admin.change("contact", 1, emailaddress1="not-an-address")
+    orchestra.capture()
+    orchestra.push()
+    assert orchestra.runtime.ledger.counts()["contact"].failed == 1
+    assert does(orchestra, "retry_refused", "retry_records", table="contact").success
+    assert sum(orchestra.pending.values()) == 1
+
+
+def test_a_mass_deletion_is_approved(orchestra: Orchestra) -> None:
+    orchestra.program.table = {**TABLE, "apply_deletes": True}
+    orchestra.program.guardrails = {"max_delete_share": 0.01}
+    orchestra.reload()
+    orchestra.program.sandbox.admin.load(100)
+    orchestra.capture()
+    orchestra.push()
+    orchestra.program.sandbox.admin.delete("contact", 20)
+    orchestra.capture()
+    assert orchestra.feed.deletes == 20
+    assert does(orchestra, "approve_deletes", "approve", table="contact").success
+    orchestra.capture()
+    assert sum(orchestra.pending.values()) == 20
+
+
+def test_a_table_goes_into_maintenance_and_on(orchestra: Orchestra) -> None:
+    assert does(orchestra, "maintenance", "switch_maintenance", tables=["contact"]).success
+    assert orchestra.runtime.ledger.in_maintenance()
+    assert does(orchestra, "maintenance", "switch_maintenance", tables=["contact"], on=False).success
+    assert not orchestra.runtime.ledger.in_maintenance()
+
+
+def test_a_contact_is_held_and_released(orchestra: Orchestra) -> None:
+    contact = orchestra.program.sandbox.admin.dump_d365()[0]["contactid"]
+    assert does(orchestra, "privacy_hold", "hold", contact=contact, action="add").success
+    orchestra.program.sandbox.admin.change("contact", [contact], jobtitle="Held")
+    orchestra.capture()
+    before = orchestra.program.sandbox.admin.engine_calls()
+    orchestra.push()
+    assert orchestra.program.sandbox.admin.engine_calls() == before
+    assert does(orchestra, "privacy_hold", "hold", contact=contact, action="release").success
+
+
+def test_old_runs_are_deleted_failed_ones_later_and_their_days_are_noted_again(orchestra: Orchestra) -> None:
+    good = orchestra.materialize(CONTACT)
+    orchestra.program.sandbox.admin.fault("d365", "forbidden")
+    bad = orchestra.materialize(CONTACT)
+    assert (good.success, bad.success) == (True, False)
+    orchestra.program.sandbox.admin.clear_faults()
+
+    def left(days: float) -> set[str]:
+        prune_history(orchestra.instance, 14, datetime.now(UTC) + timedelta(days=days))
+        return {run.run_id for run in orchestra.instance.get_runs()}
+
+    assert left(13.9) == {good.run_id, bad.run_id}
+    assert left(14.1) == {bad.run_id}
+    assert left(14 * FAILED_FACTOR + 0.1) == set()
+    assert does(orchestra, "prune_history", "prune").success
+    assert orchestra.program.sandbox.admin.engine_calls() == calls(insert=50, read=1)
