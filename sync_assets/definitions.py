@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -16,9 +17,12 @@ import dagster as dg
 # modules load, a quarter of a second of each run's start.
 gc.freeze()
 
+from sync_assets.config import TableConfig  # noqa: E402
 from sync_assets.ingress.assets import table_assets  # noqa: E402
 from sync_assets.ingress.checks import backlog_checks, drift_checks, feed_check  # noqa: E402
 from sync_assets.ingress.sensors import backlog_sensor, changes_sensor  # noqa: E402
+from sync_assets.ingress.shown import campaign_key, d365_key  # noqa: E402
+from sync_assets.operations.jobs import operator_jobs  # noqa: E402
 from sync_assets.opt_out.names import active, chain  # noqa: E402
 from sync_assets.report.assets import report_asset  # noqa: E402
 from sync_assets.runtime import Runtime  # noqa: E402
@@ -33,8 +37,9 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     status = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
     checks = [check(table, runtime) for table in tables for check in (feed_check, backlog_checks)]
     comparisons = [drift_checks(table, runtime) for table in tables]
-    assets = [asset for table in tables for asset in table_assets(table, runtime)]
-    sensors = [changes_sensor(tables, runtime, status)]
+    assets = table_assets(runtime)
+    of_tables = _of_tables(tables)
+    sensors = [changes_sensor(tables, runtime, status, of_tables[0])]
     resources: dict[str, object] = {}
     other = None
     # What they import is not for the runs of those who have no opt-outs: each run loads this anew.
@@ -67,13 +72,16 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
 
         watched = Watched.of([*assets, *checks, *comparisons], [sensor.name for sensor in sensors])
         sensors.append(alert_sensor(runtime, watched, status))
-    watch = _of_checks(
-        "watch_change_feeds", checks, "Asks whether feeds and files arrive, and whether anything stays behind."
-    )
-    compare = _of_checks(
-        "compare_with_campaign", comparisons, "Reads a random sample of records on both sides and compares them."
-    )
-    jobs: list[tuple[Any, str]] = [(watch, "*/30 * * * *"), (compare, "30 4 * * *"), (daily, "0 5 * * *")]
+    watch = _of_checks("watch", checks, "Asks whether feeds and files arrive, and whether anything stays behind.")
+    audit = _of_checks("audit", comparisons, "Reads a random sample of records on both sides and compares them.")
+    operator = operator_jobs(runtime)
+    prune = next(job for job in operator if job.name == "prune_history")
+    jobs: list[tuple[Any, str]] = [
+        (watch, "*/30 * * * *"),
+        (audit, "30 4 * * *"),
+        (daily, "0 5 * * *"),
+        (prune, "0 3 * * *"),
+    ]
     if runtime.config.logs.export:
         from sync_assets.operations.log_job import log_export  # noqa: PLC0415
 
@@ -86,10 +94,26 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         schedules=[
             dg.ScheduleDefinition(job=job, cron_schedule=cron, default_status=schedule_status) for job, cron in jobs
         ],
-        jobs=[job for job, _ in jobs],
+        jobs=[*of_tables, *(job for job, _ in jobs), *(job for job in operator if job is not prune)],
         executor=dg.in_process_executor,
         resources=resources,
     )
+
+
+def _of_tables(tables: Sequence[TableConfig]) -> list[Any]:
+    """Jobs of the tables' assets: both sides, or what is to be sent alone."""
+    sent = [campaign_key(table) for table in tables]
+    both = [*(d365_key(table) for table in tables), *sent]
+    return [
+        dg.define_asset_job(
+            "sync",
+            selection=dg.AssetSelection.assets(*both),
+            description="Captures and sends all tables; of a past day, reads the rows modified on it again.",
+        ),
+        dg.define_asset_job(
+            "send_backlog", selection=dg.AssetSelection.assets(*sent), description="Sends what is pending."
+        ),
+    ]
 
 
 def _of_checks(name: str, checks: list[dg.AssetChecksDefinition], description: str):

@@ -18,6 +18,7 @@ from sync_assets.ingress.capture import Capture, CaptureResult
 from sync_assets.ingress.preflight import preflight
 from sync_assets.ingress.workers import worker_id
 from sync_assets.operations.sync import Synced, sync
+from sync_assets.partitions import today
 from sync_assets.runtime import Runtime
 from sync_assets_tests.sandbox_process import SandboxProcess
 
@@ -41,8 +42,8 @@ OURS = ("SYNC_ASSETS_", "D365_", "CAMPAIGN_", "DAGSTER_")
 @dataclass
 class Program:
     """One installation. `home`: an empty folder; `table`: the configuration of its table, `further`: of more tables.
-    `opt_out`, `storage`, `logs`, `alerts`: those parts of the configuration, left out while empty. `on_disk`: `sync`
-    writes Dagster's events to DAGSTER_HOME, as the command line does."""
+    `opt_out`, `storage`, `logs`, `alerts`, `runs`: those parts of the configuration, left out while empty. `on_disk`:
+    `sync` writes Dagster's events to DAGSTER_HOME, as the command line does."""
 
     sandbox: SandboxProcess
     home: Path
@@ -54,6 +55,7 @@ class Program:
     storage: dict[str, Any] = field(default_factory=dict[str, Any])
     logs: dict[str, Any] = field(default_factory=dict[str, Any])
     alerts: dict[str, Any] = field(default_factory=dict[str, Any])
+    runs: dict[str, Any] = field(default_factory=lambda: {"linger_seconds": 0, "start_date": today()})
     on_disk: bool = False
     _instance: dg.DagsterInstance | None = None
 
@@ -61,7 +63,8 @@ class Program:
     def env(self) -> dict[str, str]:
         config = self.home / "config.yaml"
         document = {"privacy_acknowledged": True, "tables": [self.table, *self.further], "guardrails": self.guardrails}
-        document |= {key: part for key in ("opt_out", "storage", "logs", "alerts") if (part := getattr(self, key))}
+        parts = ("opt_out", "storage", "logs", "alerts", "runs")
+        document |= {key: part for key in parts if (part := getattr(self, key))}
         config.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
         dagster_home = self.home / "dagster"
         dagster_home.mkdir(exist_ok=True)

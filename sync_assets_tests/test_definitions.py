@@ -14,8 +14,8 @@ import yaml
 
 import sync_assets
 from sync_assets.config_file import ConfigError
+from sync_assets.config_runs import DEFAULT_START
 from sync_assets.definitions import build_definitions
-from sync_assets.ingress.transform import FIRST_DAY
 from sync_assets.runtime import Runtime
 
 PROJECT = Path(sync_assets.__file__).parents[1]
@@ -60,7 +60,7 @@ def test_partitions_are_utc_days_up_to_and_including_today() -> None:
         assert isinstance(days, dg.DailyPartitionsDefinition)
         assert days.timezone == "UTC"
         before = datetime.now(UTC).date().isoformat()
-        assert days.get_first_partition_key() == FIRST_DAY.isoformat()
+        assert days.get_first_partition_key() == DEFAULT_START.isoformat()
         assert days.get_last_partition_key() in (before, datetime.now(UTC).date().isoformat())
 
 
@@ -108,8 +108,9 @@ def test_sensors_and_the_schedule_start_by_themselves_only_if_told_so(autostart:
     assert sensors == {"d365_changes": status, "backlog": status}
     schedules = {s.job_name: s for s in defs.schedules or () if isinstance(s, dg.ScheduleDefinition)}
     assert {name: schedule.cron_schedule for name, schedule in schedules.items()} == {
-        "watch_change_feeds": "*/30 * * * *",
-        "compare_with_campaign": "30 4 * * *",
+        "watch": "*/30 * * * *",
+        "audit": "30 4 * * *",
+        "prune_history": "0 3 * * *",
         "daily_report": "0 5 * * *",
     }
     assert {s.default_status is dg.DefaultScheduleStatus.RUNNING for s in schedules.values()} == {running}

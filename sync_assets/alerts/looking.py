@@ -73,7 +73,7 @@ def look(instance: dg.DagsterInstance, watched: Watched, now: datetime, paused: 
     done = {key: record.event.timestamp for key, record in answers.items() if record.event}
     good = {name: moment for name, step in watched.steps.items() if (moment := _last_good(step, made, done))}
     return Look(
-        failed=list(_failed(instance, watched.steps, good, now)),
+        failed=list(_failed(instance, watched.steps, good, made, now)),
         checks=list(_failed_checks(answers.values())),
         stale=list(_stale(instance, watched.fresh)),
         sensors=list(_failed_sensors(instance, watched.sensors, now)),
@@ -164,9 +164,24 @@ def _words_of(error: Any) -> str:
 
 
 def _failed(
-    instance: dg.DagsterInstance, steps: Mapping[str, Step], good: Mapping[str, datetime], now: datetime
+    instance: dg.DagsterInstance,
+    steps: Mapping[str, Step],
+    good: Mapping[str, datetime],
+    made: Mapping[dg.AssetKey, float],
+    now: datetime,
 ) -> Iterator[FailedStep]:
-    """Steps whose last failure is younger than their last success, with that failure."""
+    """Steps whose last failure is younger than their last success, with that failure.
+
+    A step that makes several assets has succeeded once all are made that the failed run was to make: it may have failed
+    over one of them, and the others go on without that one.
+    """
+
+    def is_over(name: str, run: dg.DagsterRun, at: datetime) -> bool:
+        wanted = set(steps[name].assets) & (run.asset_selection or set())
+        if len(wanted) < 2:
+            return name in good and good[name] > at
+        return all(made.get(key, 0.0) > at.timestamp() for key in wanted)
+
     failures = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=now - LOOK_BACK)
     settled: set[str] = set()
     read = 0
@@ -174,13 +189,13 @@ def _failed(
         run = record.dagster_run
         at = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp
         ours = _steps_of(run, steps)
-        undecided = {name for name in ours if name not in settled and not (name in good and good[name] > at)}
+        undecided = {name for name in ours if name not in settled and not is_over(name, run, at)}
         if read == MOST_READ or (ours and not undecided):
             continue
         read += 1
         said = {name: why for name, why in _step_failures(instance, run.run_id) if name in steps}
         for name, why in (said or dict.fromkeys(undecided, "Its process ended before it was done.")).items():
-            if name not in settled and not (name in good and good[name] > at):
+            if name not in settled and not is_over(name, run, at):
                 yield FailedStep(name, steps[name].of, run.run_id, at, why)
             settled.add(name)
 

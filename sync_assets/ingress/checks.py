@@ -15,8 +15,8 @@ from sync_assets import interruptible
 from sync_assets.config import TableConfig
 from sync_assets.errors import in_our_words
 from sync_assets.ingress import quality
-from sync_assets.ingress.assets import campaign_key, d365_key
 from sync_assets.ingress.drift import Drift, drift
+from sync_assets.ingress.shown import campaign_key, d365_key
 from sync_assets.ledger import Feed, InMaintenance
 from sync_assets.ledger.model import WAITING_FOR
 from sync_assets.runtime import Runtime

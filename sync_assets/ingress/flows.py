@@ -70,6 +70,7 @@ async def capture_table(runtime: Runtime, config: TableConfig) -> Captured:
             max_delete_share=runtime.config.guardrails.max_delete_share,
             progress=lambda so_far: runtime.progress(f"capturing {config.table}", so_far.rows),
         ).run()
+        await asyncio.to_thread(ledger.count_captured, config.table, result.rows)
         return Captured(replace(ready, findings=findings), result)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -16,23 +16,27 @@ import msgspec
 
 from sync_assets.config import TableConfig
 from sync_assets.ingress.asking import Asked, ask_again
-from sync_assets.ingress.assets import campaign_key, d365_key, run_checks
+from sync_assets.ingress.asset_results import evaluation
+from sync_assets.ingress.assets import linked, run_checks
 from sync_assets.ingress.checks import ledger_results
 from sync_assets.ingress.guardrails import check_configuration
-from sync_assets.ingress.runs import end_killed, under_way
-from sync_assets.ingress.spread import BACKLOG_TAG, most_runs, spread
+from sync_assets.ingress.runs import end_killed
+from sync_assets.ingress.shown import campaign_key, d365_key
+from sync_assets.ingress.table_run import FOLLOWS_TAG, look_seconds
 from sync_assets.ingress.watch import Watcher
-from sync_assets.partitions import CHANGES_TAG, range_tags, table_tags, to_partitions, today
+from sync_assets.partitions import daily, table_tags, today
 from sync_assets.run_errors import one_sentence
 from sync_assets.runtime import Runtime
 
 HOLD_SECONDS = 9.5
 """How long a tick waits for news: just under a multiple of the daemon's 5 s, else the next tick is 5 s late."""
-LOOK_SECONDS = 0.5
-"""Between two looks, for each two tables: far below Dataverse's 6,000 requests in 300 s."""
 CONFIRM = timedelta(hours=1)
 """How often a quiet table's partition of today is confirmed, so that its freshness policy sees the polling."""
 CHECKED = timedelta(minutes=5)
+BACKLOG_TAG = "sync/backlog"
+"""On runs that only send what is pending. `dagster.yaml` keeps a place free beside them."""
+MOST_DAYS = 200
+"""Ended days of a table that one tick notes."""
 
 
 class Seen(msgspec.Struct):
@@ -43,20 +47,24 @@ class Seen(msgspec.Struct):
     reported: dict[str, datetime] = {}
     asked: dict[str, Asked] = {}
     configured: dict[str, str] = {}
+    filled: dict[str, str] = {}
 
 
 def changes_sensor(
-    tables: Sequence[TableConfig], runtime: Runtime, default_status: dg.DefaultSensorStatus
+    tables: Sequence[TableConfig], runtime: Runtime, default_status: dg.DefaultSensorStatus, job: Any
 ) -> dg.SensorDefinition:
-    """Waits inside its tick for the next change (long polling), then asks for one run of the tables that changed."""
+    """Waits inside its tick for the next change (long polling), then asks for a run of the tables that are linked with
+    the one that changed, which stays and follows their changes from then on. job: of all tables' assets."""
     watchers: list[Watcher] = []
+
+    groups = linked(tables)
 
     @dg.sensor(
         name="d365_changes",
-        target=dg.AssetSelection.assets(*(key for t in tables for key in (d365_key(t), campaign_key(t)))),
+        job=job,
         minimum_interval_seconds=1,
         default_status=default_status,
-        description="Watches the Dynamics 365 change feeds and starts a run within a second or two of a change.",
+        description="Polls the Dynamics 365 change feeds and starts a run where none follows the changes.",
     )
     @one_sentence("d365_changes")
     def d365_changes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -71,13 +79,12 @@ def changes_sensor(
             paused = runtime.ledger.in_maintenance()
             failing = {config.table for config in tables if _waits(config, runtime, seen)}
             going = [config for config in tables if config.table not in paused and config.table not in failing]
-            # A run that works off a backlog captures nothing, and may take days.
-            idle = [config for config in going if not under_way(context.instance, config.table, beside=BACKLOG_TAG)]
+            idle = [config for config in going if not _followed(config, runtime, context.instance)]
             polled = watchers[0].look(idle)
             # What a feed refuses is for a run of that table to find out, to show and to fail at.
             changed = polled.news | polled.refused.keys() | (remapped & {config.table for config in idle})
             looked |= {config.table for config in idle}
-            pause = LOOK_SECONDS * max(1, len(tables) / 2)
+            pause = look_seconds(len(tables))
             if changed or time.monotonic() + pause > until:
                 break  # a look after `until` would make the tick miss the daemon's next round
             time.sleep(pause)
@@ -85,19 +92,37 @@ def changes_sensor(
         for table, said in polled.refused.items():
             context.log.error(f"{table}: {said}")
         quiet = [config for config in tables if config.table in looked - changed]
-        worth = [config for config in tables if config.table in changed and _worth_a_run(config, runtime, seen, now)]
-        # In one run a table that fails would keep those from being sent that link to it.
-        alone = [config for config in worth if config.table in polled.refused or seen.asked[config.table].again]
-        together = linked([config for config in worth if config not in alone])
-        requests = [_capture_and_push(group) for group in (*together, *([config] for config in alone))]
+        worth = {
+            config.table for config in idle if config.table in changed and _worth_a_run(config, runtime, seen, now)
+        }
+        requests: list[dg.RunRequest] = []
+        for group in groups:
+            ready = [config for config in group if config in idle]
+            # In one run with others a table that fails would end it for them.
+            alone = [c for c in ready if c.table in polled.refused or (c.table in worth and seen.asked[c.table].again)]
+            together = [config for config in ready if config not in alone]
+            if not runtime.config.runs.linger:
+                together = [config for config in together if config.table in worth]
+            if any(config.table in worth for config in together):
+                requests.append(_following(together))
+            requests += [_following([config]) for config in alone if config.table in worth]
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=None if requests else _why_not(tables, looked, failing, paused),
-            asset_events=[*_confirmations(quiet, seen, now), *_reports(quiet, runtime, seen, now)],
+            asset_events=[
+                *_confirmations(quiet, runtime, seen, now),
+                *_ended_days(quiet, runtime, context.instance, seen),
+                *_reports(quiet, runtime, seen, now),
+            ],
             cursor=msgspec.json.encode(seen).decode(),
         )
 
     return d365_changes
+
+
+def _followed(config: TableConfig, runtime: Runtime, instance: dg.DagsterInstance) -> bool:
+    """Is a run of the table under way that captures? One that only sends what is pending may take days."""
+    return any(BACKLOG_TAG not in run.tags for run in end_killed(instance, runtime.ledger, config.table))
 
 
 def _remapped(config: TableConfig, seen: Seen) -> bool:
@@ -138,45 +163,73 @@ def _why_not(tables: Sequence[TableConfig], looked: set[str], failing: set[str],
     return "; ".join(sorted(said))
 
 
-def linked(tables: Sequence[TableConfig]) -> list[list[TableConfig]]:
-    """The tables in groups: those that links hold together share a run, which then works in link order."""
-    groups: list[list[TableConfig]] = []
-    for config in tables:
-        ties = {config.table, *(link.table for link in config.links)}
-        near = [
-            group
-            for group in groups
-            if any(one.table in ties or config.table in {link.table for link in one.links} for one in group)
-        ]
-        groups = [group for group in groups if group not in near]
-        groups.append([*(one for group in near for one in group), config])
-    return groups
-
-
-def _capture_and_push(tables: Sequence[TableConfig]) -> dg.RunRequest:
+def _request(tables: Sequence[TableConfig], keys: Sequence[dg.AssetKey], tags: dict[str, str]) -> dg.RunRequest:
     return dg.RunRequest(
         partition_key=today(),
-        asset_selection=[key for config in tables for key in (d365_key(config), campaign_key(config))],
-        asset_check_keys=[key for config in tables for key in run_checks(config)],
-        tags={**table_tags(*(config.table for config in tables)), CHANGES_TAG: "yes"},
+        asset_selection=list(keys),
+        asset_check_keys=[check for config in tables for check in run_checks(config) if check.asset_key in keys],
+        tags={**table_tags(*(config.table for config in tables)), **tags},
     )
 
 
-def _confirmations(quiet: Iterable[TableConfig], seen: Seen, now: datetime) -> list[dg.AssetMaterialization]:
-    """Today's partition of a quiet table is complete up to now: said hourly, without a run."""
+def _following(tables: Sequence[TableConfig]) -> dg.RunRequest:
+    """A run that captures and sends these tables, and stays while changes come."""
+    keys = [key for config in tables for key in (d365_key(config), campaign_key(config))]
+    return _request(tables, keys, {FOLLOWS_TAG: "yes"})
+
+
+def _confirmations(
+    quiet: Iterable[TableConfig], runtime: Runtime, seen: Seen, now: datetime
+) -> list[dg.AssetMaterialization]:
+    """Today's partitions of a quiet table are complete up to now: said hourly, without a run."""
     events: list[dg.AssetMaterialization] = []
     for config in quiet:
         if now - seen.confirmed.setdefault(config.table, now) < CONFIRM:
             continue
         seen.confirmed[config.table] = now
+        rows = runtime.ledger.captured_rows(config.table)
         events.append(
             dg.AssetMaterialization(
                 d365_key(config),
                 partition=today(),
                 description="The change feed was polled and holds nothing new.",
-                metadata={"rows_captured": 0, "polled_at": dg.MetadataValue.timestamp(now)},
+                metadata={
+                    "rows_captured": 0,
+                    "dagster/partition_row_count": rows,
+                    "polled_at": dg.MetadataValue.timestamp(now),
+                },
             )
         )
+        counts = runtime.ledger.counts().get(config.table)
+        if counts and not counts.pending:
+            text = "Nothing is pending."
+            events.append(dg.AssetMaterialization(campaign_key(config), partition=today(), description=text))
+    return events
+
+
+def _ended_days(
+    quiet: Iterable[TableConfig], runtime: Runtime, instance: dg.DagsterInstance, seen: Seen
+) -> list[dg.AssetMaterialization]:
+    """A day that has ended and on which no run was needed is complete all the same. Once a day for each table, after
+    its first load, which belongs to the first day."""
+    events: list[dg.AssetMaterialization] = []
+    for config in quiet:
+        feed = runtime.ledger.feed(config.table)
+        if seen.filled.get(config.table) == today() or feed is None or not feed.complete:
+            continue
+        days = daily(runtime.config.runs.start_date).get_partition_keys()
+        missing: list[dg.AssetMaterialization] = []
+        for key in (d365_key(config), campaign_key(config)):
+            there = instance.get_materialized_partitions(key)
+            for day in days:
+                if day < today() and day not in there:
+                    rows = runtime.ledger.captured_rows(config.table, date.fromisoformat(day))
+                    counted = {"dagster/partition_row_count": rows} if key == d365_key(config) else {}
+                    text = "The day has ended, and no run was needed."
+                    missing.append(dg.AssetMaterialization(key, partition=day, description=text, metadata=counted))
+        events += missing[:MOST_DAYS]
+        if len(missing) <= MOST_DAYS:
+            seen.filled[config.table] = today()
     return events
 
 
@@ -191,19 +244,7 @@ def _reports(
         if last and now - last < CHECKED and not (asked and asked.at > last):
             continue
         seen.reported[config.table] = now
-        for result in ledger_results(config, runtime, now):
-            assert result.asset_key
-            assert result.check_name
-            events.append(
-                dg.AssetCheckEvaluation(
-                    asset_key=result.asset_key,
-                    check_name=result.check_name,
-                    passed=result.passed,
-                    severity=result.severity,
-                    metadata=dict(result.metadata),
-                    description=result.description,
-                )
-            )
+        events += [evaluation(result) for result in ledger_results(config, runtime, now)]
     return events
 
 
@@ -220,8 +261,9 @@ def backlog_sensor(
     default_status: dg.DefaultSensorStatus,
     other: tuple[OtherWork, Sequence[dg.AssetKey]] | None = None,
 ) -> dg.SensorDefinition:
-    """Asks for runs of the partitions that still have pending records; several at once for a large backlog, as many as
-    `dagster.yaml` permits (see spread.py). `other`: what else it looks after (opt-outs), and the assets of that."""
+    """Asks for a run of what is pending where no run follows the changes: what was put off, retried or approved, and
+    all of it while Dynamics 365 is out of reach. `other`: what else it looks after (opt-outs), and the assets of
+    that."""
 
     # Not `target`: of that Dagster makes one job, and a job's assets have to share their partitions.
     @dg.sensor(
@@ -229,7 +271,7 @@ def backlog_sensor(
         asset_selection=dg.AssetSelection.assets(*map(campaign_key, tables), *(other[1] if other else ())),
         minimum_interval_seconds=4,
         default_status=default_status,
-        description="Looks at the ledger and starts runs for partitions with records that are still to be sent.",
+        description="Asks the ledger for records that are still to be sent and starts a run where none is under way.",
     )
     @one_sentence("backlog")
     def backlog(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -238,27 +280,11 @@ def backlog_sensor(
         now = datetime.now(UTC)
         requests: list[dg.RunRequest] = []
         paused = runtime.ledger.in_maintenance()
-        for config in tables:
-            if config.table in paused:
-                continue
-            pending = to_partitions(runtime.ledger.pending_days(config.table))
-            if not pending:
-                asked.pop(config.table, None)
-                continue
-            left = sum(count for _, count in pending)
-            runs = end_killed(context.instance, config.table)
-            if runs:  # one that follows the changes sends those of today, and of no other day
-                pending = [(day, count) for day, count in pending if day.isoformat() != today()]
-                others = any(CHANGES_TAG not in run.tags for run in runs)
-                if not pending or others or not _known_with_parents(config, runtime):
-                    continue
-            before = asked.get(config.table)
-            worth, asked[config.table] = ask_again(before, left, now)
-            if worth:
-                most = most_runs(context.instance, config.table, one_writer=runtime.settings.ledger_in_sqlite)
-                ranges = spread(pending, most, before.upto if before else None)
-                asked[config.table] = msgspec.structs.replace(asked[config.table], upto=ranges[-1][0])
-                requests += [_push_range(config, first, last) for first, last in ranges]
+        for group in linked(tables):
+            wanted = [c for c in group if c.table not in paused and _is_due(c, runtime, context.instance, asked, now)]
+            if wanted:
+                keys = [campaign_key(config) for config in wanted]
+                requests.append(_request(wanted, keys, {BACKLOG_TAG: "yes"}))
         more = other[0](runtime, context.instance, asked, now) if other else None
         return dg.SensorResult(
             run_requests=[*requests, *([more[0]] if more else [])],
@@ -270,22 +296,20 @@ def backlog_sensor(
     return backlog
 
 
-def _known_with_parents(config: TableConfig, runtime: Runtime) -> bool:
-    """Were all rows of the table and of those it links to captured once? Before that a child may be captured whose
-    parent is not: it would be sent without its link, and again with it."""
-    feeds = [runtime.ledger.feed(table) for table in (config.table, *(link.table for link in config.links))]
-    return all(feed and feed.complete for feed in feeds)
+def _is_due(
+    config: TableConfig, runtime: Runtime, instance: dg.DagsterInstance, asked: dict[str, Asked], now: datetime
+) -> bool:
+    """May something be sent of the table, and is no run under way? Ever more rarely while runs send nothing."""
+    counts = runtime.ledger.counts().get(config.table)
+    if not counts or not counts.pending:
+        asked.pop(config.table, None)
+        return False
+    due = runtime.ledger.next_due(config.table)
+    if due is None or due > datetime.now(UTC) or end_killed(instance, runtime.ledger, config.table):
+        return False
+    worth, asked[config.table] = ask_again(asked.get(config.table), counts.pending, now)
+    return worth
 
 
 def _nothing_to_send(paused: Collection[str]) -> str:
     return "Nothing is pending, or a run is under way." + (f" In maintenance: {', '.join(paused)}." if paused else "")
-
-
-def _push_range(config: TableConfig, first: Any, last: Any) -> dg.RunRequest:
-    where: dict[str, Any] = {"partition_key": first.isoformat()} if first == last else {}
-    return dg.RunRequest(
-        **where,
-        asset_selection=[campaign_key(config)],
-        asset_check_keys=[key for key in run_checks(config) if key.asset_key == campaign_key(config)],
-        tags={**table_tags(config.table), BACKLOG_TAG: config.table, **({} if where else range_tags(first, last))},
-    )

@@ -39,16 +39,12 @@ Execute = Callable[..., None]
 
 def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance, execute: Execute) -> None:
     """All flows of opt-outs. What keeps one from running is in `runtime.problems` afterwards."""
-    end_killed(instance, WORK)
-    assets = [
-        *(asset for config in runtime.config.in_link_order for asset in table_assets(config, runtime)),
-        *opt_out_assets(runtime),
-    ]
+    end_killed(instance, runtime.ledger, WORK)
+    assets = [*table_assets(runtime), *opt_out_assets(runtime)]
 
     def run(partition: str, keys: list[dg.AssetKey]) -> None:
         add_partition(instance, partition)
-        where = {"partition_key": partition}
-        execute(runtime, instance, assets, keys, where, run_tags(), resources(runtime))
+        execute(runtime, instance, assets, keys, partition, run_tags(), resources(runtime))
 
     steps, stopped = chain(runtime.config), len(runtime.stopped)
     waiting = _WaitingFiles(runtime, lambda partition: run(partition, [EXPORT, *steps]))

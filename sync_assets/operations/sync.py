@@ -20,17 +20,18 @@ from sync_assets.campaign.client import CampaignRefused
 from sync_assets.config import TableConfig
 from sync_assets.d365.client import D365Refused
 from sync_assets.errors import SyncAssetsError, in_our_words
-from sync_assets.ingress.assets import campaign_key, d365_key, table_assets
+from sync_assets.ingress.assets import table_assets
 from sync_assets.ingress.guardrails import BeyondLimits, check_configuration
 from sync_assets.ingress.preflight import CHECKS, findings_of
-from sync_assets.ingress.runs import WORKER_TAG, end_killed
-from sync_assets.ingress.spread import BACKLOG_TAG
+from sync_assets.ingress.runs import end_killed
+from sync_assets.ingress.sensors import BACKLOG_TAG
+from sync_assets.ingress.shown import campaign_key, d365_key
 from sync_assets.ingress.target import CONTACT
-from sync_assets.ingress.workers import release_dead, worker_id
+from sync_assets.ingress.workers import release_dead
 from sync_assets.operations.instance import dagster_instance
 from sync_assets.operations.report import document, held_back, in_maintenance, unknown_tables
 from sync_assets.opt_out.names import active
-from sync_assets.partitions import range_tags, split_days, table_tags, to_partitions, today
+from sync_assets.partitions import table_tags, today
 from sync_assets.runtime import Runtime
 from sync_assets.systems import OtherSystems
 
@@ -91,7 +92,7 @@ def _run_flows(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.Dag
     release_dead(runtime.ledger)
     troubled: Troubled = {}
     for config in tables:
-        end_killed(instance, config.table)
+        end_killed(instance, runtime.ledger, config.table)
         if _goes(runtime, config):
             with _noted(runtime, config, troubled):
                 _capture_and_push(runtime, config, instance)
@@ -146,16 +147,10 @@ def _push_the_rest(
     before: dict[str, int] | None = None
     read_again: dict[str, list[str]] = {}
     while going := [config for config in tables if config.table not in troubled and _goes(runtime, config)]:
-        left = {config.table: to_partitions(runtime.ledger.pending_days(config.table)) for config in going}
         for config in going:
-            for first, last in split_days(left[config.table], 1):
-                where: dict[str, Any] = (
-                    {"partition_key": first.isoformat()} if first == last else {"tags": range_tags(first, last)}
-                )
+            if _pending(runtime, config):
                 with _noted(runtime, config, troubled):
-                    run_flow(runtime, config, instance, [campaign_key(config)], where)
-                if config.table in troubled:
-                    break
+                    run_flow(runtime, config, instance, [campaign_key(config)])
         for config in going:
             unread = runtime.ledger.unread(config.table)
             if unread and unread != read_again.get(config.table):
@@ -177,7 +172,7 @@ def _push_the_rest(
 
 
 def _capture_and_push(runtime: Runtime, config: TableConfig, instance: dg.DagsterInstance) -> None:
-    run_flow(runtime, config, instance, [d365_key(config), campaign_key(config)], {"partition_key": today()})
+    run_flow(runtime, config, instance, [d365_key(config), campaign_key(config)])
 
 
 def _goes(runtime: Runtime, config: TableConfig) -> bool:
@@ -197,21 +192,16 @@ def _pending(runtime: Runtime, config: TableConfig) -> int:
     return counts.pending if counts else 0
 
 
-def _assets(runtime: Runtime) -> list[dg.AssetsDefinition]:
-    """Of all tables: those that a run does not select are there as what it depends on."""
-    return [asset for config in runtime.config.in_link_order for asset in table_assets(config, runtime)]
-
-
 def run_flow(
     runtime: Runtime,
     config: TableConfig,
     instance: dg.DagsterInstance,
     selection: list[dg.AssetKey],
-    where: dict[str, Any],
 ) -> None:
-    """One Dagster run of a table. One that only sends does not keep sensors from following the table's changes."""
-    sends_only = {BACKLOG_TAG: config.table} if selection == [campaign_key(config)] else {}
-    execute(runtime, instance, _assets(runtime), selection, where, table_tags(config.table) | sends_only)
+    """One Dagster run of a table, of today's partition. One that only sends does not keep sensors from following the
+    table's changes."""
+    tags = table_tags(config.table) | ({BACKLOG_TAG: "yes"} if selection == [campaign_key(config)] else {})
+    execute(runtime, instance, table_assets(runtime), selection, today(), tags)
 
 
 def execute(
@@ -219,11 +209,11 @@ def execute(
     instance: dg.DagsterInstance,
     assets: list[dg.AssetsDefinition],
     selection: list[dg.AssetKey],
-    where: dict[str, Any],
+    partition: str,
     tags: dict[str, str],
     resources: dict[str, Any] | None = None,
 ) -> None:
-    """One Dagster run. What stops it is in `runtime.problems` afterwards: the assets tell. `where`: the partition."""
+    """One Dagster run of a partition. What stops it is in `runtime.problems` afterwards: the assets tell."""
     before = len(runtime.problems), len(runtime.stopped)
     try:
         result = dg.materialize(
@@ -233,7 +223,8 @@ def execute(
             resources=resources,
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            **{**where, "tags": {**tags, WORKER_TAG: worker_id(), **where.get("tags", {})}},
+            partition_key=partition,
+            tags=tags,
         )
     except dg.DagsterError as error:  # before any step of it ran: that keeps no other flow from its work
         named = ", ".join(key.to_user_string() for key in selection)

@@ -17,8 +17,9 @@ import dagster as dg
 from sync_assets import interruptible
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress import quality, shown
-from sync_assets.ingress.assets import d365_key
+from sync_assets.ingress.heartbeat import heartbeat
 from sync_assets.ingress.preflight import findings_of
+from sync_assets.ingress.shown import d365_key
 from sync_assets.ingress.target import CONTACT
 from sync_assets.ledger import Reject
 from sync_assets.ledger.opt_out_files import POLL, FileState, OptOutFile
@@ -96,7 +97,7 @@ def _decisions(runtime: Runtime) -> dg.AssetsDefinition:
     def _decide(context: dg.AssetExecutionContext, rows: Parts) -> Iterator[Any]:
         partition = context.partition_key
         audit, calls = Audit(runtime.store, partition, context.run_id), runtime.calls.total()
-        with told(runtime, context, f"decision of {partition}") as failed:
+        with told(runtime, context, f"decision of {partition}") as failed, heartbeat(runtime, context.run_id):
             stated = _state(runtime, partition, rows)
             deciding, told_of = interruptible.run(_all_decided(runtime, audit))
         if failed:
@@ -259,7 +260,7 @@ def _writes(
 
     def _write(context: dg.AssetExecutionContext) -> Iterator[Any]:
         calls = runtime.calls.total()
-        with told(runtime, context, f"writing of {key.to_user_string()}") as failed:
+        with told(runtime, context, f"writing of {key.to_user_string()}") as failed, heartbeat(runtime, context.run_id):
             done = interruptible.run(_all_written())
         if failed:
             raise dg.Failure(str(failed[0]), allow_retries=False)

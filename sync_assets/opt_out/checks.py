@@ -15,9 +15,9 @@ from sync_assets import interruptible
 from sync_assets.config import Export
 from sync_assets.errors import SyncAssetsError, places
 from sync_assets.ingress import quality
-from sync_assets.ingress.assets import campaign_key
 from sync_assets.ingress.checks import PARITY, by_itself, wanted
 from sync_assets.ingress.quality import duration
+from sync_assets.ingress.shown import campaign_key
 from sync_assets.ingress.target import CONTACT
 from sync_assets.opt_out.names import EXPORT
 from sync_assets.opt_out.parity import Parity, parity

@@ -14,6 +14,7 @@ import dagster as dg
 
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress import quality
+from sync_assets.ingress.heartbeat import heartbeat
 from sync_assets.opt_out import files, pages, taking
 from sync_assets.opt_out.export_file import BadExport
 from sync_assets.opt_out.names import EXPORT, PARQUET, REJECTED
@@ -62,7 +63,7 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
 
     def _take(context: dg.AssetExecutionContext, spool: taking.Spool) -> Iterator[Any]:
         partition, calls = context.partition_key, runtime.calls.total()
-        with told(runtime, context, f"reading of {partition}") as failed:
+        with told(runtime, context, f"reading of {partition}") as failed, heartbeat(runtime, context.run_id):
             taken = _taken(runtime, partition, spool)
         if failed:
             raise dg.Failure(str(failed[0]), allow_retries=False)

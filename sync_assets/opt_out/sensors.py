@@ -75,7 +75,7 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
             seen.reported = now
             events += _reports(runtime, found, now)
         partition, why_not = None, "a run of opt-outs is under way"
-        if not under_way(context.instance, WORK):
+        if not under_way(context.instance, runtime.ledger, WORK):
             partition, why_not = _next(runtime, found, seen, now)
         requests = [] if partition is None else [_request(partition, keys)]
         return dg.SensorResult(
@@ -134,7 +134,7 @@ def due_request(
     if not left or CONTACT in runtime.ledger.in_maintenance():
         asked.pop(WORK, None)
         return None
-    if under_way(instance, WORK):
+    if under_way(instance, runtime.ledger, WORK):
         return None
     worth, asked[WORK] = ask_again(asked.get(WORK), left, now)
     if not worth:

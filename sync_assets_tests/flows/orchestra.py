@@ -116,6 +116,8 @@ class Orchestra:
         ) as context:
             data = repository.get_sensor_def(sensor).evaluate_tick(context)
         self._cursors[sensor] = data.cursor
+        for event in data.asset_events:
+            self.instance.report_runless_asset_event(event)
         for request in data.dynamic_partitions_requests or ():
             if isinstance(request, dg.AddDynamicPartitionsRequest):
                 self.instance.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)
@@ -138,12 +140,18 @@ class Orchestra:
         """As somebody in the UI does it: one asset with its checks, of today if nothing else is said."""
         return self._run([key], None, partition if tags or partition else today(), tags)
 
+    def materialize_all(self, *keys: dg.AssetKey, tags: Mapping[str, str], force: bool = False) -> Run:
+        """Several assets of one op, of the partitions that the tags name. force: as in the launchpad."""
+        config = {"ops": {"sync_contact": {"config": {"force": force}}}}
+        return self._run(keys, None, None, tags, config)
+
     def _run(
         self,
         keys: Sequence[dg.AssetKey],
         checks: Sequence[dg.AssetCheckKey] | None,
         partition_key: str | None,
         tags: Mapping[str, str],
+        config: Mapping[str, Any] | None = None,
     ) -> Run:
         job = self.definitions.resolve_implicit_global_asset_job_def().get_subset(
             asset_selection=set(keys), asset_check_selection=None if checks is None else set(checks)
@@ -151,6 +159,7 @@ class Orchestra:
         result = job.execute_in_process(
             instance=self.instance,
             partition_key=partition_key,
+            run_config=config,
             tags={**({} if TABLE_TAG in tags else table_tags("contact")), **tags},
             raise_on_error=False,
         )

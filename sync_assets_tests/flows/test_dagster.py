@@ -5,20 +5,24 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
 
-from sync_assets.ingress import assets, sensors, spread, watch
+from sync_assets.ingress import sensors, watch
 from sync_assets.ingress.asking import Asked, ask_again
+from sync_assets.ingress.table_run import FOLLOWS_TAG
 from sync_assets.operations.instance import dagster_instance
-from sync_assets.partitions import CHANGES_TAG, RANGE_END, RANGE_START, TABLE_TAG, table_tags, today
+from sync_assets.partitions import RANGE_END, RANGE_START, TABLE_TAG, table_tags, today
 from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra
-from sync_assets_tests.postgres import PostgresServer
 from sync_assets_tests.program import Program, calls
 
 N = 50
+
+
+def days_before(number: int) -> str:
+    return (datetime.now(UTC).date() - timedelta(days=number)).isoformat()
 
 
 @pytest.fixture
@@ -55,11 +59,10 @@ def test_a_table_never_looked_at_is_captured_and_pushed_by_a_run_of_today(orches
     assert request.partition_key == today()
     assert request.asset_selection == [CONTACT, PROFILE]
     assert request.tags[TABLE_TAG] == "contact"
-    orchestra.program.sandbox.admin.change("contact", 3, jobtitle="Of today")
     run = orchestra.execute(request)
     assert run.success
-    assert run.steps == {"d365__contact", "campaign__profile"}
-    assert len(orchestra.program.profiles()) == 3  # those of today; the backlog sensor asks for the other days
+    assert run.steps == {"sync_contact"}
+    assert len(orchestra.program.profiles()) == N
 
 
 def test_the_two_sensors_bring_both_systems_in_step_and_then_rest(orchestra: Orchestra) -> None:
@@ -133,58 +136,15 @@ def test_while_a_backlog_is_worked_off_changes_are_captured_and_sent(captured: O
     captured.under_way(backlog.tags)
     captured.program.sandbox.admin.change("contact", 1, jobtitle="At once")
     [request] = captured.asked("d365_changes")
-    assert captured.execute(request).metadata(PROFILE, today())["inserted"] == 1
-    assert sum(captured.pending.values()) == N - 1
+    assert captured.execute(request).metadata(PROFILE, today())["inserted"] == N
+    assert captured.pending == {}
     captured.later("backlog", hours=1)
     assert not captured.asked("backlog")
 
 
-def test_while_changes_are_followed_a_backlog_of_other_days_is_worked_off(captured: Orchestra) -> None:
-    captured.program.sandbox.admin.change("contact", 5, jobtitle="Of today")
-    [request] = captured.asked("d365_changes")
-    captured.capture()
-    captured.under_way(request.tags)
-    [backlog] = captured.asked("backlog")
-    assert captured.execute(backlog).success
-    assert captured.pending == {today(): 5}  # those are the run's own
-    captured.later("backlog", hours=1)
+def test_while_a_run_follows_the_changes_it_sends_the_backlog_as_well(captured: Orchestra) -> None:
+    captured.under_way(table_tags("contact") | {FOLLOWS_TAG: "yes"})
     assert not captured.asked("backlog")
-
-
-def test_not_before_all_rows_were_captured_once(captured: Orchestra) -> None:
-    """A child that is captured before its parent would be sent without its link, and again with it."""
-    feed = captured.feed
-    captured.runtime.ledger.reset_feed("contact", feed.version, resend=False)
-    captured.under_way(table_tags("contact") | {CHANGES_TAG: "yes"})
-    assert not captured.asked("backlog")
-    captured.capture()
-    assert captured.asked("backlog")
-
-
-def test_a_backlog_that_does_not_move_is_waited_for_whatever_runs_of_changes_come_and_go(captured: Orchestra) -> None:
-    captured.program.sandbox.admin.change("contact", 5, jobtitle="Of today")
-    captured.capture()
-    asked = [len(captured.asked("backlog"))]
-    for _ in range(2):
-        run = captured.under_way(table_tags("contact") | {CHANGES_TAG: "yes"})
-        asked.append(len(captured.asked("backlog")))
-        captured.instance.delete_run(run.run_id)
-        asked.append(len(captured.asked("backlog")))
-    assert asked == [1, 0, 0, 0, 0]
-
-
-def test_a_run_of_changes_leaves_to_the_backlog_what_it_does_not_send_in_its_time(
-    captured: Orchestra, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(assets, "CHANGES_SECONDS", 0.0)
-    captured.program.sandbox.admin.change("contact", 20, jobtitle="Of today")
-    [request] = captured.asked("d365_changes")
-    run = captured.execute(request)
-    assert run.success
-    assert (run.metadata(PROFILE, today())["inserted"], run.metadata(PROFILE, today())["backlog"]) == (0, N)
-    captured.settle()
-    captured.program.assert_in_step()
-    assert captured.program.sandbox.admin.engine_calls() == calls(insert=N, read=1)
 
 
 def test_a_run_that_fails_is_asked_for_more_and_more_rarely(orchestra: Orchestra) -> None:
@@ -211,7 +171,9 @@ def test_a_quiet_table_is_confirmed_hourly_so_that_it_stays_fresh(
     in_step.tick("d365_changes")
     assert not [one for one in in_step.tick("d365_changes").asset_events if isinstance(one, dg.AssetMaterialization)]
     monkeypatch.setattr(sensors, "CONFIRM", timedelta(0))
-    [event] = [one for one in in_step.tick("d365_changes").asset_events if isinstance(one, dg.AssetMaterialization)]
+    told = [one for one in in_step.tick("d365_changes").asset_events if isinstance(one, dg.AssetMaterialization)]
+    assert [one.asset_key for one in told] == [CONTACT, PROFILE]
+    event = told[0]
     assert (event.asset_key, event.partition) == (CONTACT, today())
 
 
@@ -239,79 +201,13 @@ def test_after_a_run_the_polling_is_reported_anew(in_step: Orchestra) -> None:
 # The sensor backlog
 
 
-def test_one_day_is_asked_for_as_a_partition_and_several_as_a_range(captured: Orchestra) -> None:
-    days = list(captured.pending)
-    requests = captured.asked("backlog")
-    assert all(request.asset_selection == [PROFILE] for request in requests)
-    [request] = requests  # the sample's days lie close together
-    assert request.partition_key is None
-    assert (request.tags[RANGE_START], request.tags[RANGE_END]) == (days[0], days[-1])
+def test_what_is_pending_is_one_run_of_today_whatever_day_it_is_of(captured: Orchestra) -> None:
+    [request] = captured.asked("backlog")
+    assert request.asset_selection == [PROFILE]
+    assert request.partition_key == today()
     assert captured.execute(request).success
     assert captured.pending == {}
-
-    captured.program.sandbox.admin.change("contact", 2, jobtitle="Of today")
-    captured.capture()
-    [request] = captured.asked("backlog")
-    assert request.partition_key == today()
-    assert RANGE_START not in request.tags
-    assert captured.execute(request).success
     captured.program.assert_in_step()
-
-
-@pytest.fixture
-def on_postgres(orchestra: Orchestra, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
-    """The ledger is in PostgreSQL, all contacts are captured, and 15 records are worth a run."""
-    monkeypatch.setattr(spread, "RECORDS_PER_RUN", 15)
-    with postgres.database() as url:
-        orchestra.program.more["SYNC_ASSETS_LEDGER_URL"] = url
-        orchestra.capture()
-        yield orchestra
-        orchestra.runtime.close()
-
-
-def test_a_large_backlog_is_split_into_several_runs_of_like_size(on_postgres: Orchestra) -> None:
-    before = on_postgres.pending
-    requests = on_postgres.asked("backlog")
-    assert len(requests) == 3
-    assert {request.tags["sync/backlog"] for request in requests} == {"contact"}
-    sent: list[int] = []
-    for request in requests:
-        first = request.partition_key or request.tags[RANGE_START]
-        last = request.partition_key or request.tags[RANGE_END]
-        run = on_postgres.execute(request)
-        assert run.success
-        sent.append(run.metadata(PROFILE, last)["inserted"])
-        assert sent[-1] == sum(count for day, count in before.items() if first <= day <= last)
-    assert sum(sent) == N
-    assert max(sent) <= 20
-    on_postgres.program.assert_in_step()
-
-
-def test_a_small_backlog_is_one_run(on_postgres: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spread, "RECORDS_PER_RUN", N)
-    assert len(on_postgres.asked("backlog")) == 1
-
-
-def test_on_sqlite_a_large_backlog_is_one_run_too(captured: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spread, "RECORDS_PER_RUN", 1)
-    assert len(captured.asked("backlog")) == 1
-
-
-def test_of_a_heavy_day_no_more_runs_are_asked_for_than_the_queue_permits_and_none_meanwhile(
-    on_postgres: Orchestra, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spread, "RECORDS_PER_RUN", 1)
-    on_postgres.program.sandbox.admin.change("contact", N, jobtitle="All on one day")
-    on_postgres.capture()
-    requests = on_postgres.asked("backlog")
-    most = spread.permitted(on_postgres.instance.get_concurrency_config().run_queue_config, "contact")
-    assert most > 1
-    assert [request.partition_key for request in requests] == [today()] * most
-    for run in [on_postgres.under_way(request.tags) for request in requests]:
-        on_postgres.later("backlog", hours=1)
-        assert not on_postgres.asked("backlog")
-        on_postgres.instance.delete_run(run.run_id)
-    assert len(on_postgres.asked("backlog")) == most
 
 
 def test_a_backlog_that_does_not_move_is_waited_for(captured: Orchestra) -> None:
@@ -321,7 +217,9 @@ def test_a_backlog_that_does_not_move_is_waited_for(captured: Orchestra) -> None
     captured.capture()
     assert not captured.asked("backlog")  # the same number is left
     captured.materialize(PROFILE)
-    assert captured.asked("backlog")  # it moved
+    captured.program.sandbox.admin.change("contact", 1, jobtitle="It moved")
+    captured.capture()
+    assert captured.asked("backlog")
 
 
 def test_after_ten_seconds_without_a_move_it_is_asked_again() -> None:
@@ -333,30 +231,42 @@ def test_after_ten_seconds_without_a_move_it_is_asked_again() -> None:
 # Runs
 
 
-def test_a_range_run_sends_exactly_its_days_and_counts_them_once(captured: Orchestra) -> None:
-    before = captured.pending
-    first, *_, last = list(before)[5:12]
-    run = captured.materialize(PROFILE, **{RANGE_START: first, RANGE_END: last})
+def test_todays_partition_counts_what_was_captured_today_and_keeps_the_count(in_step: Orchestra) -> None:
+    run = in_step.materialize(CONTACT)
+    assert run.days(CONTACT) == [today()]
+    assert run.metadata(CONTACT, today())["rows_captured"] == 0
+    assert run.metadata(CONTACT, today())["dagster/partition_row_count"] == N
+
+
+def test_past_days_are_one_run_that_reads_the_rows_modified_on_them_again_and_sends_what_differs(
+    in_step: Orchestra,
+) -> None:
+    in_step.program.runs["start_date"] = days_before(60)
+    in_step.reload()
+    admin, rows = in_step.program.sandbox.admin, in_step.program.sandbox.admin.dump_d365()
+    first, last = days_before(40), days_before(1)
+    modified = [row for row in rows if first <= row["modifiedon"][:10] <= last]
+    assert modified
+    [lost, *_] = [p["PKey"] for p in admin.dump_campaign() if p["externalId"] == modified[0]["contactid"]]
+    admin.post("/campaign/change", {"resource": "profile", "pkeys": [lost], "set": {"lastName": "By hand"}})
+    run = in_step.materialize_all(CONTACT, PROFILE, tags={RANGE_START: first, RANGE_END: last})
     assert run.success
-    wanted = {day: count for day, count in before.items() if first <= day <= last}
-    assert captured.pending == {day: count for day, count in before.items() if day not in wanted}
-    assert captured.program.sandbox.admin.engine_calls() == calls(insert=sum(wanted.values()), read=1)
-    one_after_the_other = [
-        (date.fromisoformat(first) + timedelta(days=n)).isoformat()
-        for n in range((date.fromisoformat(last) - date.fromisoformat(first)).days + 1)
-    ]
-    assert run.days(PROFILE) == one_after_the_other
-    assert run.metadata(PROFILE, last)["inserted"] == sum(wanted.values())
+    assert len(run.days(CONTACT)) == 40
+    assert run.metadata(CONTACT, last)["rows_captured"] == len(modified)
+    assert run.metadata(CONTACT, last)["dagster/partition_row_count"] == 0  # none of them was captured on that day
+    assert run.metadata(PROFILE, last)["updated"] == 0  # what the ledger knows Campaign to hold is not sent
+    run = in_step.materialize_all(CONTACT, PROFILE, force=True, tags={RANGE_START: first, RANGE_END: last})
+    assert run.metadata(PROFILE, last)["updated"] == len(modified)
     assert run.metadata(PROFILE, first) == {"counted_with": last}
+    in_step.program.assert_in_step()
 
 
-def test_a_capture_notes_each_day_it_brought_rows_of_and_todays_run_last(orchestra: Orchestra) -> None:
-    run = orchestra.materialize(CONTACT)
-    counts = {day: run.metadata(CONTACT, day)["dagster/partition_row_count"] for day in run.days(CONTACT)}
-    assert sum(counts.values()) == N
-    assert {day: count for day, count in counts.items() if count} == orchestra.pending
-    assert run.days(CONTACT)[-1] == today()
-    assert orchestra.instance.get_materialized_partitions(CONTACT) == set(counts)
+def test_days_that_have_ended_are_filled_once_the_first_load_is_complete(orchestra: Orchestra) -> None:
+    orchestra.program.runs["start_date"] = days_before(3)
+    orchestra.settle()
+    assert orchestra.instance.get_materialized_partitions(CONTACT) == {days_before(n) for n in range(4)}
+    assert orchestra.instance.get_materialized_partitions(PROFILE) == {days_before(n) for n in range(4)}
+    assert not orchestra.tick("d365_changes").asset_events
 
 
 def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
@@ -378,9 +288,9 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
         "unchanged": 2,
         "refused_by_mapping": 0,
         "deleted": 0,
-        "backlog": 6,
+        "backlog": 0,
     }
-    assert told["dagster/partition_row_count"] == 8
+    assert told["dagster/partition_row_count"] == N + 8
     assert told["rows_per_second"] > 0
     columns = {column.name: column for column in told["dagster/column_schema"].columns}
     assert next(iter(columns)) == "contactid"
@@ -452,7 +362,6 @@ def test_a_check_that_blocks_stops_the_run_before_anything_is_written(orchestra:
     run = orchestra.execute(orchestra.asked("d365_changes")[0])
     assert not run.success
     assert run.checks == {"change_tracking_is_on": False, "mapped_columns_exist": True}
-    assert run.steps == {"d365__contact"}
     assert run.days(CONTACT) == run.days(PROFILE) == []
     [error] = run.errors
     assert "change tracking is not enabled for contact" in error
@@ -482,20 +391,18 @@ def test_a_push_is_blocked_by_campaigns_own_metadata(captured: Orchestra) -> Non
 
 def test_running_a_partition_again_retries_what_is_left_in_it(captured: Orchestra) -> None:
     admin = captured.program.sandbox.admin
-    admin.change("contact", 6, jobtitle="Of today")
-    captured.capture()
     captured.program.guardrails = {"engine_calls_per_day": 5}  # the look, and four inserts
     captured.reload()
     run = captured.materialize(PROFILE)
     assert not run.success  # stopped by the day's budget, and it says so
     assert "engine_calls_per_day" in run.errors[0]
     assert run.metadata(PROFILE, today())["inserted"] == 4
-    assert captured.pending[today()] == 2
+    assert sum(captured.pending.values()) == N - 4
 
     captured.program.guardrails = {}
     captured.reload()
     run = captured.materialize(PROFILE)
     assert run.success
-    assert run.metadata(PROFILE, today())["inserted"] == 2
-    assert today() not in captured.pending
-    assert admin.engine_calls() == calls(insert=6, read=1)
+    assert run.metadata(PROFILE, today())["inserted"] == N - 4
+    assert captured.pending == {}
+    assert admin.engine_calls() == calls(insert=N, read=1)

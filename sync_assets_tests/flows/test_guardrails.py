@@ -217,7 +217,7 @@ def test_what_is_pending_is_projected_and_the_budget_that_is_spent_is_a_warning(
 
 
 def compare(orchestra: Orchestra) -> tuple[bool, dict[str, bool]]:
-    result = orchestra.definitions.resolve_job_def("compare_with_campaign").execute_in_process(
+    result = orchestra.definitions.resolve_job_def("audit").execute_in_process(
         instance=orchestra.instance, raise_on_error=False
     )
     return result.success, {one.check_name: one.passed for one in result.get_asset_check_evaluations()}

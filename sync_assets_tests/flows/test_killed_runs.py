@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-import uuid
 from pathlib import Path
 
 import dagster as dg
 
-from sync_assets.ingress.runs import WORKER_TAG, under_way
-from sync_assets.ingress.spread import BACKLOG_TAG
-from sync_assets.ingress.workers import worker_id
-from sync_assets.partitions import TABLE_TAG, under_way_tag
+from sync_assets.ingress.runs import under_way
+from sync_assets.ingress.sensors import BACKLOG_TAG
+from sync_assets.ledger import Ledger
+from sync_assets.partitions import TABLE_TAG
 from sync_assets_tests.flows.orchestra import Run
 from sync_assets_tests.program import Program
+
+
+def ledger_of(program: Program) -> Ledger:
+    return Ledger.open(program.runtime().settings.ledger_url)
 
 
 def test_a_killed_sync_leaves_no_run_that_stands_as_started(program: Program) -> None:
@@ -23,38 +26,26 @@ def test_a_killed_sync_leaves_no_run_that_stands_as_started(program: Program) ->
     while program.sandbox.admin.engine_calls()["insert"] < 2:
         time.sleep(0.05)
         assert process.poll() is None
-    with dg.DagsterInstance.from_config(program.env["DAGSTER_HOME"]) as instance:
-        assert under_way(instance, "contact")
+    with dg.DagsterInstance.from_config(program.env["DAGSTER_HOME"]) as instance, ledger_of(program) as ledger:
+        assert under_way(instance, ledger, "contact")
         process.kill()
         process.communicate()
         [run] = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-        assert (run.tags[TABLE_TAG], run.tags[WORKER_TAG].count("|")) == ("contact", 4)
-        assert not under_way(instance, "contact")
+        assert run.tags[TABLE_TAG] == "contact"
+        assert not under_way(instance, ledger, "contact")  # at once: its process was one of this machine
         killed = instance.get_run_by_id(run.run_id)
         assert killed is not None
         assert killed.status is dg.DagsterRunStatus.FAILURE
 
 
-def test_a_sync_that_ended_with_its_machine_leaves_none_either() -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
-        host, namespace, rest = worker_id().split("|", 2)
-        for boot, lives in ((namespace, True), (f"before {namespace}", False)):
-            tags = {under_way_tag("contact"): "yes", WORKER_TAG: f"{host}|{boot}|{rest}"}
-            run = instance.add_run(
-                dg.DagsterRun("sync", run_id=str(uuid.uuid4()), status=dg.DagsterRunStatus.STARTED, tags=tags)
-            )
-            assert under_way(instance, "contact") is lives
-            instance.delete_run(run.run_id)
-
-
-def test_of_a_sync_only_the_run_that_captures_keeps_sensors_from_it(program: Program) -> None:
+def test_a_first_sync_is_one_run_whatever_days_its_rows_are_of(program: Program) -> None:
     status, _, errors = program.run("sync")
     assert status == 0, errors
     with dg.DagsterInstance.from_config(program.env["DAGSTER_HOME"]) as instance:
         runs = instance.get_runs(ascending=True)
         made = [Run(instance, run.run_id, run.is_success).steps for run in runs]
-    assert made == [{"d365__contact", "campaign__profile"}, {"campaign__profile"}]
-    assert [BACKLOG_TAG in run.tags for run in runs] == [False, True]
+    assert made == [{"sync_contact"}]
+    assert [BACKLOG_TAG in run.tags for run in runs] == [False]
 
 
 def test_after_a_sync_no_file_of_its_home_holds_what_a_contact_holds(program: Program) -> None:

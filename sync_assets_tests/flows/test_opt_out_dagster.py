@@ -126,7 +126,7 @@ def test_sensors_alone_carry_an_opt_out_from_d365_to_campaign(orchestra: Orchest
     id_ = next(opted_in(orchestra.program))
     set_d365(orchestra.program, id_, donotemail=True)
     captured, carried = rest(orchestra)
-    assert captured.steps == {"d365__contact", "campaign__profile"}
+    assert captured.steps == {"sync_contact"}
     assert carried.steps == {"opt_out__decisions", "d365__contact_opt_out", "campaign__profile_opt_out"}
     assert sides(orchestra.program, id_) == (True, True)
 
@@ -139,7 +139,7 @@ def test_sensors_alone_carry_a_file_to_d365_and_its_echo_changes_nothing(orchest
     assert taken.steps >= {"campaign__opt_out_export", "opt_out__decisions", "d365__contact_opt_out"}
     assert sides(orchestra.program, id_, "donotphone") == (True, True)
     # What we wrote comes back in the change feed, and is nothing new.
-    assert [run.steps for run in after] == [{"d365__contact", "campaign__profile"}]
+    assert [run.steps for run in after] == [{"sync_contact"}]
     assert not rest(orchestra)
 
 
@@ -462,7 +462,7 @@ def test_one_check_alone_can_be_executed(orchestra: Orchestra, asset: dg.AssetKe
 
 def test_records_and_opt_outs_are_compared_by_the_same_job(orchestra: Orchestra) -> None:
     before = orchestra.program.sandbox.admin.engine_calls()["read"]
-    run = orchestra.job("compare_with_campaign")
+    run = orchestra.job("audit")
     assert run.success
     assert run.checks == {
         "campaign_agrees_with_what_was_sent": True,
@@ -476,18 +476,18 @@ def test_records_and_opt_outs_are_compared_by_the_same_job(orchestra: Orchestra)
 def test_what_changed_behind_our_back_is_found_by_it(orchestra: Orchestra) -> None:
     id_ = next(opted_in(orchestra.program))
     set_campaign(orchestra.program, id_, datetime.now(UTC) - 30 * HOUR, blackListPhone=True)
-    told = orchestra.job("compare_with_campaign").check("opt_outs_agree")
+    told = orchestra.job("audit").check("opt_outs_agree")
     assert (told.passed, told.severity) == (False, dg.AssetCheckSeverity.ERROR)
     metadata = {name: value.value for name, value in told.metadata.items()}
     assert table(metadata, "attributes") == [("blackListPhone", id_, 1)]
 
 
 def test_the_folder_is_watched_by_a_job_that_fails_if_it_cannot_look(orchestra: Orchestra) -> None:
-    run = orchestra.job("watch_change_feeds")
+    run = orchestra.job("watch")
     assert run.success
     assert (run.checks["export_arrives_in_time"], run.checks["sftp_has_room"]) == (False, True)
     orchestra.program.sandbox.admin.fault("sftp", "cut_before", times=1)
-    run = orchestra.job("watch_change_feeds")
+    run = orchestra.job("watch")
     assert not run.success
     assert "cut the connection" in run.errors[0]
     assert "export_arrives_in_time" not in run.checks
@@ -542,5 +542,5 @@ def _all_goes_wrong(orchestra: Orchestra) -> None:
         for request in orchestra.asked(name):
             orchestra.execute(request)
     admin.clear_faults()
-    orchestra.job("compare_with_campaign")
-    orchestra.job("watch_change_feeds")
+    orchestra.job("audit")
+    orchestra.job("watch")

@@ -202,8 +202,8 @@ def test_killed_while_the_file_is_read(program: Program) -> None:
     status, document = program.json("sync")
     assert (status, document["opt_out"]["files_processed"], document["opt_out"]["to_d365"]) == (0, 1, 3)
     assert carried(program, since)[0] == 1
-    with dg.DagsterInstance.from_config(program.env["DAGSTER_HOME"]) as instance:
-        assert not under_way(instance, WORK)
+    with dg.DagsterInstance.from_config(program.env["DAGSTER_HOME"]) as instance, closing(program.runtime()) as runtime:
+        assert not under_way(instance, runtime.ledger, WORK)
     assert_quiet(program)
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sync_assets.ingress import spread
 from sync_assets.operations.instance import dagster_instance
+from sync_assets.partitions import today
 from sync_assets_tests.flows.orchestra import PROFILE, Orchestra, Run
 from sync_assets_tests.postgres import PostgresServer
 from sync_assets_tests.program import Program, calls
@@ -50,13 +50,10 @@ def test_two_at_once_one_of_them_killed(on_postgres: Program) -> None:
     on_postgres.assert_in_step()
 
 
-def test_the_runs_of_one_day_that_the_backlog_sensor_asks_for_share_its_records(
-    on_postgres: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_at_once_share_what_is_pending(on_postgres: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each in a process of its own, as a run launcher starts them. Nothing is sent twice."""
     admin = on_postgres.sandbox.admin
     on_postgres.guardrails = {"concurrency": 4}
-    monkeypatch.setattr(spread, "RECORDS_PER_RUN", 200)
     monkeypatch.setenv("DAGSTER_HOME", on_postgres.env["DAGSTER_HOME"])
     admin.load(250)
     admin.change("contact", 300, jobtitle="All on one day")
@@ -64,15 +61,13 @@ def test_the_runs_of_one_day_that_the_backlog_sensor_asks_for_share_its_records(
     with dagster_instance() as instance:
         orchestra = Orchestra(on_postgres, instance)
         orchestra.capture()
-        first, second = orchestra.asked("backlog")
-        assert first.partition_key == second.partition_key
-        started = [materialization(on_postgres, str(one.partition_key)) for one in (first, second)]
+        started = [materialization(on_postgres, today()) for _ in range(2)]
         for process in started:
             _, errors = process.communicate(timeout=120)
             assert process.returncode == 0, errors
         assert orchestra.pending == {}
         runs = [Run(instance, run.run_id, run.is_success) for run in instance.get_runs()]
-        sent = [run.metadata(PROFILE, str(first.partition_key))["inserted"] for run in runs]
+        sent = [run.metadata(PROFILE, today())["inserted"] for run in runs]
         orchestra.runtime.close()
     assert len(sent) == 2
     assert sum(sent) == 300

@@ -13,9 +13,9 @@ import pytest
 
 from sync_assets.ingress import sensors
 from sync_assets.ingress.capture import CaptureResult
-from sync_assets.ingress.runs import WORKER_TAG
 from sync_assets.ledger import Replay
 from sync_assets.operations.replay import Replayed, replay
+from sync_assets.partitions import today
 from sync_assets_tests.flows.orchestra import Orchestra
 from sync_assets_tests.program import CONTACT, Program, calls, capture
 
@@ -132,15 +132,13 @@ def test_one_side_may_be_open(synced: Program) -> None:
     assert replayed(synced, None, middle, force=True).document["pending"] == until
 
 
-def test_its_run_captures_and_nothing_else_and_is_one_of_the_days_given(synced: Program) -> None:
+def test_its_run_captures_and_nothing_else_and_is_one_of_today(synced: Program) -> None:
     days = sorted(by_day(synced))
     replayed(synced, days[0], days[3])
     with dg.DagsterInstance.from_config(synced.env["DAGSTER_HOME"]) as instance:
         [run] = instance.get_runs(limit=1)
-        ends = [run.tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end")]
-        assert ends == [days[0].isoformat(), days[3].isoformat()]
-        assert [step.step_key for step in instance.get_run_step_stats(run.run_id)] == ["d365__contact"]
-        assert WORKER_TAG in run.tags
+        assert run.tags["dagster/partition"] == today()
+        assert [step.step_key for step in instance.get_run_step_stats(run.run_id)] == ["sync_contact"]
 
 
 def interrupted(program: Program, ask: Any, requests: int = 2) -> tuple[Any, list[CaptureResult]]:

@@ -157,7 +157,7 @@ def test_both_sides_are_compared_daily_in_every_direction_but_none(
 ) -> None:
     definitions = configured(direction)
     assert (PARITY in checks(definitions, "campaign/profile")) is compared
-    assert (PARITY in _checks_of_job(definitions, "compare_with_campaign")) is compared
+    assert (PARITY in _checks_of_job(definitions, "audit")) is compared
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_both_sides_are_compared_daily_in_every_direction_but_none(
 def test_the_export_is_watched_half_hourly_where_files_are_read(
     configured: Any, direction: Direction, watched: bool
 ) -> None:
-    found = _checks_of_job(configured(direction), "watch_change_feeds")
+    found = _checks_of_job(configured(direction), "watch")
     assert (ARRIVES in found, ROOM in found) == (watched, watched)
 
 

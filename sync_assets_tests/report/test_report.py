@@ -114,7 +114,7 @@ def test_what_a_report_keeps_comes_back_and_what_another_version_kept_does_no_ha
 
 
 def test_materialised_twice_it_goes_on_from_the_first(runtime: Runtime, instance: dg.DagsterInstance) -> None:
-    asset = next(one for one in build_definitions(runtime).assets or () if one.key == REPORT)  # pyright: ignore
+    asset = next(one for one in build_definitions(runtime).assets or () if REPORT in one.keys)  # pyright: ignore
     assert isinstance(asset, dg.AssetsDefinition)
     note(instance, CONTACT, new=7, changed=0)
     found: list[Any] = []

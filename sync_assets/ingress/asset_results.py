@@ -1,0 +1,165 @@
+"""What a run reports of a table: the numbers that the UI shows and plots, and the answers of the run's own checks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from sync_assets.config import TableConfig
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress import quality, shown
+from sync_assets.ingress.flows import Captured, Pushed
+from sync_assets.ingress.preflight import Finding, Side, findings_of
+from sync_assets.ingress.shown import campaign_key, d365_key
+from sync_assets.runtime import Runtime
+
+GUARD_CHECK = "no_deletion_is_held_back"
+
+
+@dataclass
+class Totals:
+    """Of one table in one run. `last_capture`, `last_push`: what they found out of both systems; `changed`: since the
+    last report."""
+
+    captured: Counter[str] = field(default_factory=Counter[str])
+    pushed: Counter[str] = field(default_factory=Counter[str])
+    capture_seconds: float = 0.0
+    push_seconds: float = 0.0
+    full_read: bool = False
+    last_capture: Captured | None = None
+    last_push: Pushed | None = None
+    changed: bool = False
+
+    def add_capture(self, done: Captured) -> None:
+        result = done.result
+        self.captured.update(
+            rows_captured=result.rows,
+            new=result.new,
+            changed=result.changed,
+            unchanged=result.unchanged,
+            refused_by_mapping=result.refused,
+            deleted=result.deleted,
+            filtered_out=result.filtered_out,
+            pages=result.pages,
+        )
+        self.capture_seconds += result.seconds
+        self.full_read |= result.full_read
+        self.last_capture = done
+        self.changed |= result.rows > 0 or result.deleted > 0
+
+    def add_push(self, done: Pushed) -> None:
+        result = done.result
+        self.pushed.update(
+            inserted=result.inserted,
+            updated=result.updated,
+            deleted=result.deleted,
+            failed=result.refused,
+            put_off=result.put_off,
+            engine_calls=sum(result.calls.values()),
+            **{f"engine_calls_{kind}": result.calls.get(kind, 0) for kind in shown.KINDS},
+        )
+        self.push_seconds += result.seconds
+        self.last_push = done
+        self.changed |= result.done > 0 or result.refused > 0
+
+
+def capture_metadata(config: TableConfig, runtime: Runtime, totals: Totals) -> dict[str, Any]:
+    """Of `d365/<table>`."""
+    done, seconds = totals.last_capture, totals.capture_seconds
+    rows = totals.captured["rows_captured"]
+    return {
+        "dagster/partition_row_count": runtime.ledger.captured_rows(config.table),
+        **totals.captured,
+        "full_read": totals.full_read,
+        "rows_per_second": round(rows / seconds, 1) if seconds else 0.0,
+        "seconds": round(seconds, 3),
+        "backlog": backlog(config, runtime),
+        **({shown.SCHEMA: shown.d365_schema(runtime.config, config, done.ready.table)} if done else {}),
+        **shown.links(runtime, config),
+    }
+
+
+def push_metadata(config: TableConfig, runtime: Runtime, totals: Totals) -> dict[str, Any]:
+    """Of `campaign/<resource>`."""
+    done, seconds, reasons = totals.last_push, totals.push_seconds, runtime.ledger.reject_reasons(config.table)
+    records = sum(totals.pushed[name] for name in ("inserted", "updated", "deleted", "failed"))
+    latencies: dict[str, float | None] = {}
+    if done:
+        latencies = {"latency_p50_ms": done.result.latency_p50, "latency_p95_ms": done.result.latency_p95}
+    return {
+        **totals.pushed,
+        "records_per_second": round(records / seconds, 1) if seconds else 0.0,
+        **{name: round(value * 1000, 1) for name, value in latencies.items() if value is not None},
+        "seconds": round(seconds, 3),
+        "backlog": backlog(config, runtime),
+        **({"refused_by_reason": quality.table(("reason", "records"), reasons)} if reasons else {}),
+        "engine_calls_by_day": shown.calls_by_day(runtime),
+        **({shown.SCHEMA: shown.campaign_schema(runtime.config, config, done.resource)} if done else {}),
+        shown.LINEAGE: shown.campaign_lineage(runtime.config, config),
+        **shown.links(runtime, config),
+    }
+
+
+def backlog(config: TableConfig, runtime: Runtime) -> int:
+    """Records that are pending or waiting."""
+    counts = runtime.ledger.counts().get(config.table)
+    return counts.pending + counts.waiting if counts else 0
+
+
+def results(config: TableConfig, side: Side, findings: Sequence[Finding]) -> list[dg.AssetCheckResult]:
+    """The findings of one side as check results."""
+    key = d365_key(config) if side == "d365" else campaign_key(config)
+    return [
+        dg.AssetCheckResult(
+            passed=finding.passed,
+            asset_key=key,
+            check_name=finding.check,
+            severity=dg.AssetCheckSeverity.ERROR if finding.blocks else dg.AssetCheckSeverity.WARN,
+            description=finding.message,
+            metadata=finding.numbers,
+        )
+        for finding in findings
+        if finding.side == side
+    ]
+
+
+def results_of(config: TableConfig, side: Side, errors: Sequence[SyncAssetsError]) -> Iterator[dg.AssetCheckResult]:
+    """The findings of one side that errors stand for."""
+    for error in errors:
+        yield from results(config, side, findings_of(error))
+
+
+def guarded(config: TableConfig, done: Captured) -> dg.AssetCheckResult:
+    """Fails while deletions are held back. All else goes on."""
+    held_back = done.result.held_back
+    return dg.AssetCheckResult(
+        passed=held_back is None,
+        asset_key=d365_key(config),
+        check_name=GUARD_CHECK,
+        description=str(held_back) if held_back else "No deletion is held back.",
+        metadata={"deletes_held_back": held_back.deletes if held_back else 0},
+    )
+
+
+def refused(config: TableConfig, runtime: Runtime) -> dg.AssetCheckResult:
+    """Fails while any record of the table stands refused: the run is green, the check is not."""
+    counts = runtime.ledger.counts().get(config.table)
+    return quality.refused(config, counts, runtime.ledger.reject_reasons(config.table))
+
+
+def evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
+    """A result as an event beside those of a run."""
+    assert result.asset_key
+    assert result.check_name
+    return dg.AssetCheckEvaluation(
+        asset_key=result.asset_key,
+        check_name=result.check_name,
+        passed=bool(result.passed),
+        severity=result.severity,
+        metadata=dict(result.metadata),
+        description=result.description,
+    )

@@ -1,0 +1,34 @@
+"""What a run goes by: the configuration file and the program's own modules. Changed, a run that stays has to end."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from sync_assets.runtime import Runtime
+
+PACKAGE = Path(__file__).parent.parent
+SECONDS = 5.0
+
+
+class Sources:
+    """Notices a change since it was made. Looks at most each `SECONDS`."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._files = [Path(runtime.settings.config), *PACKAGE.rglob("*.py")]
+        self._before, self._looked = self._state(), time.monotonic()
+
+    def changed(self) -> bool:
+        if time.monotonic() - self._looked < SECONDS:
+            return False
+        self._looked = time.monotonic()
+        return self._state() != self._before
+
+    def _state(self) -> list[tuple[int, int]]:
+        found: list[tuple[int, int]] = []
+        for file in self._files:
+            with suppress(OSError):
+                stat = file.stat()
+                found.append((stat.st_mtime_ns, stat.st_size))
+        return found

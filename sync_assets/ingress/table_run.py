@@ -1,0 +1,308 @@
+"""A run of tables that links hold together: captures and sends them in link order, and stays while changes keep coming.
+
+A change that comes while a run stays waits for no process. Every few tenths of a second the run polls the change feeds
+and asks the ledger for what may be sent; it ends by itself when nothing came for `linger_seconds`, after
+`longest_run_minutes`, at midnight (the next partition's run goes on), and when what follows has to be by other rules: a
+table goes into maintenance, or the configuration or the program changes. One that cannot go on with a table ends as
+well, failed, and the sensors start the others without it.
+"""
+
+# No `from __future__ import annotations`: kept like the modules that Dagster looks into.
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from datetime import UTC, date, datetime
+from typing import Any
+
+import dagster as dg
+
+from sync_assets import interruptible
+from sync_assets.config import TableConfig
+from sync_assets.errors import SyncAssetsError, in_our_words
+from sync_assets.ingress import guardrails
+from sync_assets.ingress.asking import Asked, ask_again
+from sync_assets.ingress.asset_results import (
+    GUARD_CHECK,
+    Totals,
+    capture_metadata,
+    evaluation,
+    guarded,
+    push_metadata,
+    refused,
+    results,
+    results_of,
+)
+from sync_assets.ingress.flows import capture_table, push_table
+from sync_assets.ingress.heartbeat import heartbeat
+from sync_assets.ingress.maintenance import check_not_paused, passed_over
+from sync_assets.ingress.preflight import Finding
+from sync_assets.ingress.shown import campaign_key, d365_key
+from sync_assets.ingress.sources import Sources
+from sync_assets.ingress.unknown_codes import unknown_codes_warning
+from sync_assets.ingress.watch import Watcher
+from sync_assets.ledger.errors import InMaintenance
+from sync_assets.partitions import past_days, today
+from sync_assets.run_errors import told
+from sync_assets.runtime import Runtime
+
+__all__ = ["FOLLOWS_TAG", "GUARD_CHECK", "TableRun", "look_seconds"]
+
+FOLLOWS_TAG = "sync/follows"
+"""On runs that stay while changes come."""
+SEND_SECONDS = 30.0
+"""How long a run that stays sends of one table before it polls the feeds again."""
+LOOK_SECONDS = 0.4
+"""Between two polls, for each two tables: far below Dataverse's 6,000 requests in 300 s."""
+REPORT_SECONDS = 60.0
+"""How often a run that stays tells what it did."""
+
+
+def look_seconds(tables: int) -> float:
+    """How long to wait between two polls of so many feeds."""
+    return LOOK_SECONDS * max(1, tables / 2)
+
+
+class TableRun:
+    """What one run does with the tables of a group, as far as their assets are selected. `results` once."""
+
+    def __init__(
+        self, context: dg.AssetExecutionContext, runtime: Runtime, tables: Sequence[TableConfig], *, force: bool = False
+    ) -> None:
+        self._context, self._runtime, self._force = context, runtime, force
+        selected = context.selected_asset_keys
+        self._captured = [config for config in tables if d365_key(config) in selected]
+        self._sent = [config for config in tables if campaign_key(config) in selected]
+        self._tables = [config for config in tables if config in self._captured or config in self._sent]
+        self._days = past_days(context.partition_keys)
+        self._follows = FOLLOWS_TAG in context.run.tags and runtime.config.runs.linger > 0
+        self._totals = {config.table: Totals() for config in self._tables}
+        self._findings: dict[dg.AssetKey, list[Finding]] = {}
+        self._failed: dict[dg.AssetKey, list[SyncAssetsError]] = {}
+        self._stopped: dict[dg.AssetKey, str] = {}
+        self._paused: dict[dg.AssetKey, InMaintenance] = {}
+        self._warned: set[str] = set()
+        self._asked: dict[str, Asked] = {}
+        self._reported = time.monotonic()
+
+    def results(self) -> Iterator[Any]:
+        """Works, and yields a result for each selected asset whose work could be done. Raises dg.Failure if one of them
+        could not."""
+        with ExitStack() as stack:
+            with told(self._runtime, self._context, "run") as failed:
+                stack.enter_context(heartbeat(self._runtime, self._context.run_id))
+            if failed:
+                self._failed = dict.fromkeys(self._context.selected_asset_keys, failed)
+            else:
+                self._work()
+        for config in self._tables:
+            yield from self._results(config)
+        if self._ended_early:
+            first = next((errors[0] for errors in self._failed.values()), None) or next(iter(self._stopped.values()))
+            raise dg.Failure(str(first), allow_retries=False)
+
+    def _work(self) -> None:
+        for config in self._tables:
+            if config in self._captured:
+                self._read_days_again(config)
+                self._capture(config)
+            if config in self._sent and d365_key(config) not in self._failed:
+                self._push(config)
+        if self._follows and not self._ended_early:
+            self._follow()
+
+    @property
+    def _ended_early(self) -> bool:
+        return bool(self._failed or self._stopped)
+
+    # --- One table -----------------------------------------------------------------------------------------------
+
+    def _read_days_again(self, config: TableConfig) -> None:
+        """The rows modified on the run's past days. What was asked for before, and is not done, comes first."""
+        ledger = self._runtime.ledger
+        while self._days and not self._failed and ledger.feed(config.table) is not None:
+            asked = ledger.ask_for_replay(config.table, *self._days, resend=self._force)
+            if (asked.first, asked.last, asked.resend) == (*self._days, self._force):
+                return  # done by the capture that follows
+            self._capture(config)
+
+    def _capture(self, config: TableConfig) -> bool:
+        """Follow the feed to its end. Returns whether anything came."""
+        key, runtime = d365_key(config), self._runtime
+        with told(runtime, self._context, f"capture of {config.table}") as failed:
+            check_not_paused(runtime, config)
+            limits = guardrails.check_limits(runtime, config, reading=True)
+            done = interruptible.run(capture_table(runtime, config))
+        if failed:
+            self._note(key, failed)
+            return False
+        warning = unknown_codes_warning(config.table, done.result.unknown_codes)
+        if warning and warning not in self._warned:
+            self._warned.add(warning)
+            self._context.log.warning(warning)
+            runtime.warnings.append(warning)
+        self._totals[config.table].add_capture(done)
+        self._findings[key] = [*done.ready.findings, *limits, guardrails.supported_types(done.ready.mapping)]
+        return done.result.rows > 0 or done.result.deleted > 0
+
+    def _push(self, config: TableConfig) -> bool:
+        """Send what is pending, in a run that stays for some seconds. Returns whether anything was sent."""
+        key, runtime = campaign_key(config), self._runtime
+        with told(runtime, self._context, f"push of {config.table}") as failed:
+            check_not_paused(runtime, config)
+            guardrails.check_limits(runtime, config, reading=False)
+            seconds = SEND_SECONDS if self._follows else None
+            done = interruptible.run(push_table(runtime, config, seconds=seconds))
+            notes = [
+                guardrails.check_personal_data(runtime, config, done.resource),
+                guardrails.engine_budget(runtime, config),
+            ]
+        if failed:
+            self._note(key, failed)
+            return False
+        self._totals[config.table].add_push(done)
+        self._findings[key] = [*done.findings, *notes]
+        if done.result.stopped:
+            runtime.stopped.append(done.result.stopped)
+            self._stopped[key] = done.result.stopped
+        return done.result.done > 0
+
+    def _note(self, key: dg.AssetKey, failed: list[SyncAssetsError]) -> None:
+        if isinstance(failed[0], InMaintenance):
+            self._paused[key] = failed[0]
+        else:
+            self._failed[key] = failed
+
+    # --- Staying -------------------------------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        """Capture and send what comes, until the run has stayed long enough."""
+        runs = self._runtime.config.runs
+        started = worked = time.monotonic()
+        day, sources, parent = today(), Sources(self._runtime), os.getppid()
+        tables = [config for config in self._captured if d365_key(config) not in self._paused]
+        watcher = Watcher(self._runtime)
+        try:
+            # Without the code server that started it nothing would end it, as Ctrl-C in `dagster dev` is meant to.
+            while not self._ended_early and today() == day and os.getppid() == parent:
+                now = time.monotonic()
+                if now - worked > runs.linger or now - started > runs.longest_run_minutes * 60:
+                    return
+                if self._runtime.ledger.in_maintenance().keys() & {one.table for one in tables} or sources.changed():
+                    return
+                news = self._news(watcher, tables)
+                if news is None:
+                    return
+                moved = [self._step(config, config.table in news) for config in self._tables]
+                if any(moved):
+                    worked = time.monotonic()
+                self._report()
+                time.sleep(look_seconds(len(tables)))
+        finally:
+            watcher.close()
+
+    def _news(self, watcher: Watcher, tables: Sequence[TableConfig]) -> set[str] | None:
+        """The tables with something to capture. None: a feed cannot be polled, which the sensor deals with."""
+        try:
+            polled = watcher.look(tables) if tables else None
+        except SyncAssetsError as error:
+            self._context.log.warning(in_our_words(error, "poll of the change feeds"))
+            return None
+        if polled is None or polled.refused:
+            return None
+        return {table for table in polled.news if self._worth(table)}
+
+    def _worth(self, table: str) -> bool:
+        """Whether a capture is worth another try: at once while the feed moves, else ever more rarely."""
+        feed = self._runtime.ledger.feed(table)
+        worth, self._asked[table] = ask_again(self._asked.get(table), feed.version if feed else 0, datetime.now(UTC))
+        return worth
+
+    def _step(self, config: TableConfig, news: bool) -> bool:
+        came = news and self._capture(config)
+        sent = config in self._sent and not self._ended_early and self._due(config) and self._push(config)
+        return came or sent
+
+    def _due(self, config: TableConfig) -> bool:
+        due = self._runtime.ledger.next_due(config.table)
+        return due is not None and due <= datetime.now(UTC)
+
+    def _report(self) -> None:
+        """What was done since the last report, as events of today's partition: a run's result comes at its end only."""
+        if time.monotonic() - self._reported < REPORT_SECONDS:
+            return
+        self._reported = time.monotonic()
+        for config in self._tables:
+            totals = self._totals[config.table]
+            if not totals.changed:
+                continue
+            totals.changed = False
+            if config in self._captured:
+                numbers = capture_metadata(config, self._runtime, totals)
+                self._context.log_event(dg.AssetMaterialization(d365_key(config), metadata=numbers, partition=today()))
+            if config in self._sent:
+                numbers = push_metadata(config, self._runtime, totals)
+                self._context.log_event(
+                    dg.AssetMaterialization(campaign_key(config), metadata=numbers, partition=today())
+                )
+                self._context.instance.report_runless_asset_event(evaluation(refused(config, self._runtime)))
+
+    # --- The end -------------------------------------------------------------------------------------------------
+
+    def _results(self, config: TableConfig) -> Iterator[Any]:
+        d365, campaign = d365_key(config), campaign_key(config)
+        totals = self._totals[config.table]
+        if config in self._captured:
+            checks = results(config, "d365", self._findings.get(d365, []))
+            if totals.last_capture:
+                checks.append(guarded(config, totals.last_capture))
+            yield from self._result(d365, checks, lambda: capture_metadata(config, self._runtime, totals))
+            yield from self._other_side(config)
+        if config in self._sent:
+            checks = [*results(config, "campaign", self._findings.get(campaign, [])), refused(config, self._runtime)]
+            yield from self._result(campaign, checks, lambda: push_metadata(config, self._runtime, totals))
+
+    def _result(self, key: dg.AssetKey, checks: list[dg.AssetCheckResult], numbers: Any) -> Iterator[Any]:
+        selected = self._context.selected_asset_check_keys
+        wanted = [one for one in checks if dg.AssetCheckKey(key, str(one.check_name)) in selected]
+        if key in self._paused:
+            own = [one for one in selected if one.asset_key == key]
+            yield passed_over(self._context, self._paused[key], key, own)
+        elif key in self._failed:
+            config = next(one for one in self._tables if key in (d365_key(one), campaign_key(one)))
+            side = "d365" if key == d365_key(config) else "campaign"
+            yield from (
+                one
+                for one in results_of(config, side, self._failed[key])
+                if dg.AssetCheckKey(key, str(one.check_name)) in selected
+            )
+        elif key in self._findings:
+            self._count(key, numbers())
+            yield dg.MaterializeResult(asset_key=key, check_results=wanted)
+
+    def _count(self, key: dg.AssetKey, numbers: dict[str, Any]) -> None:
+        """The run's numbers, at the last of its partitions; a past day keeps the rows that were captured on it."""
+        *others, last = self._context.partition_keys
+        table = next((one.table for one in self._captured if d365_key(one) == key), None)
+        for partition in (*others, last):
+            row_count: dict[str, Any] = {}
+            if table is not None and partition != today():
+                rows = self._runtime.ledger.captured_rows(table, date.fromisoformat(partition))
+                row_count = {"dagster/partition_row_count": rows}
+            told = numbers | row_count if partition == last else {"counted_with": last, **row_count}
+            self._context.add_asset_metadata(told, asset_key=key, partition_key=partition)
+
+    def _other_side(self, config: TableConfig) -> Iterator[Any]:
+        """What the capture found wrong on Campaign's side, whose own asset did not get to run after that."""
+        key = campaign_key(config)
+        errors = self._failed.get(d365_key(config), [])
+        if key in self._failed or key in self._findings:
+            return
+        for result in results_of(config, "campaign", errors):
+            if result.passed:
+                continue
+            if dg.AssetCheckKey(key, str(result.check_name)) in self._context.selected_asset_check_keys:
+                yield result
+            else:
+                self._context.instance.report_runless_asset_event(evaluation(result))

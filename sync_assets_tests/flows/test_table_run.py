@@ -1,0 +1,185 @@
+"""A run that stays: changes that come meanwhile wait for no other run, and it ends by itself when it should."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from sync_assets.ingress import sensors, sources, table_run
+from sync_assets.ingress.runs import SILENT_AFTER, end_killed
+from sync_assets.ledger import Ledger
+from sync_assets.operations.maintenance import on
+from sync_assets.partitions import table_tags, today
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra, Run
+from sync_assets_tests.flows.test_links import Chain
+from sync_assets_tests.program import Program, calls
+from sync_assets_tests.waiting import until
+
+N = 50
+ELSEWHERE = "elsewhere|another boot 4026531836|17|99|00000000"
+"""A worker on another machine."""
+
+
+@pytest.fixture
+def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
+    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
+    program.runs = {"linger_seconds": 3}
+    started = Orchestra(program, dg.DagsterInstance.ephemeral())
+    yield started
+    started.runtime.close()
+
+
+def stays(orchestra: Orchestra, meanwhile: Callable[[], object]) -> Run:
+    """The run that the sensor asks for. `meanwhile` is called once its first load is done."""
+    failed: list[BaseException] = []
+
+    def play() -> None:
+        try:
+            until(lambda: len(orchestra.program.profiles()) == N, 30)
+            time.sleep(0.5)
+            meanwhile()
+        except BaseException as error:  # noqa: BLE001
+            failed.append(error)
+
+    [request] = orchestra.asked("d365_changes")
+    thread = threading.Thread(target=play)
+    thread.start()
+    run = orchestra.execute(request)
+    thread.join()
+    assert not failed, failed[0]
+    return run
+
+
+def titles(orchestra: Orchestra) -> set[str]:
+    return {one["cusJobTitle"] for one in orchestra.program.profiles().values()}
+
+
+def test_changes_that_come_while_it_stays_are_sent_at_once_by_the_same_run(orchestra: Orchestra) -> None:
+    admin, seconds = orchestra.program.sandbox.admin, list[float]()
+
+    def change() -> None:
+        for title in ("first", "second", "third"):
+            changed = time.monotonic()
+            admin.change("contact", 1, jobtitle=title)
+            until(lambda title=title: title in titles(orchestra), 10)
+            seconds.append(time.monotonic() - changed)
+
+    run = stays(orchestra, change)
+    assert run.success
+    assert max(seconds) < 3.0  # the latency bench says how quick it is
+    told = run.metadata(CONTACT, today())
+    assert (told["rows_captured"], told["dagster/partition_row_count"]) == (N + 3, N + 3)
+    told = run.metadata(PROFILE, today())
+    assert (told["inserted"], told["updated"], told["engine_calls"]) == (N, 3, N + 4)
+    assert run.days(CONTACT) == [today()]
+    assert orchestra.tick("d365_changes").skip_message == "contact: no change"
+
+
+def test_it_tells_what_it_did_once_a_minute_and_only_if_it_did_something(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_run, "REPORT_SECONDS", 1.0)
+    run = stays(orchestra, lambda: None)
+    assert run.days(CONTACT) == [today()] * 2  # what the first second brought, and the totals at the end
+    assert run.days(PROFILE) == [today()] * 2
+
+
+def test_what_may_be_sent_again_is_sent_when_it_is_due(orchestra: Orchestra) -> None:
+    orchestra.program.sandbox.admin.fault("campaign", "rst", method="POST", skip=3, times=1)
+    [request] = orchestra.asked("d365_changes")
+    assert orchestra.execute(request).success
+    orchestra.program.assert_in_step()
+
+
+def test_it_ends_after_its_longest_time_whatever_comes(orchestra: Orchestra) -> None:
+    orchestra.program.runs = {"linger_seconds": "always", "longest_run_minutes": 0.05}
+    [request] = orchestra.asked("d365_changes")
+    began = time.monotonic()
+    assert orchestra.execute(request).success
+    assert 3.0 < time.monotonic() - began < 20.0
+
+
+def test_it_ends_when_its_table_goes_into_maintenance(orchestra: Orchestra) -> None:
+    orchestra.program.runs = {"linger_seconds": 60}
+    began = time.monotonic()
+    run = stays(orchestra, lambda: on(orchestra.program.runtime(), ["contact"]))
+    assert run.success
+    assert time.monotonic() - began < 30
+
+
+def test_it_ends_when_the_configuration_changes(orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "SECONDS", 0.5)
+    orchestra.program.runs = {"linger_seconds": 60}
+
+    def change() -> None:
+        orchestra.program.guardrails = {"concurrency": 8}
+        _ = orchestra.program.env  # writes the file
+
+    began = time.monotonic()
+    assert stays(orchestra, change).success
+    assert time.monotonic() - began < 30
+
+
+def test_a_feed_that_is_refused_ends_it_and_the_next_run_says_why(orchestra: Orchestra) -> None:
+    orchestra.program.runs = {"linger_seconds": 60}
+    admin = orchestra.program.sandbox.admin
+    run = stays(orchestra, lambda: admin.post("/d365/tracking", {"table": "contact", "enabled": False}))
+    assert run.success
+    [request] = orchestra.asked("d365_changes")
+    run = orchestra.execute(request)
+    assert not run.success
+    assert run.checks["change_tracking_is_on"] is False
+
+
+def test_linked_tables_are_followed_together_and_arrive_in_link_order(
+    sandbox_factory: SandboxFactory, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
+    chain = Chain(sandbox_factory, tmp_path_factory.mktemp("chain"))
+    chain.program.runs = {"linger_seconds": 3}
+    chain.make("Ada")
+    orchestra = Orchestra(chain.program, dg.DagsterInstance.ephemeral())
+    [request] = orchestra.asked("d365_changes")
+
+    def later() -> None:
+        until(lambda: bool(chain.held()["cusOrderLine"]), 30)
+        chain.make("Grace")
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    assert orchestra.execute(request).success
+    thread.join()
+    assert {resource: len(records) for resource, records in chain.held().items()} == dict.fromkeys(chain.held(), 2)
+    chain.assert_no_hidden_child()
+    assert chain.admin.engine_calls()["insert"] == 6
+    orchestra.runtime.close()
+
+
+def test_a_run_without_a_sign_of_life_is_ended_and_the_next_one_is_asked_for(orchestra: Orchestra) -> None:
+    """As after kill -9, on another machine or by another launcher: nothing but the ledger tells."""
+    ledger, instance = orchestra.runtime.ledger, orchestra.instance
+    dead, alive = (orchestra.under_way(table_tags("contact")) for _ in range(2))
+    ledger.beat(alive.run_id, ELSEWHERE)
+    earlier = datetime.now(UTC) - SILENT_AFTER - timedelta(seconds=1)
+    with Ledger.open(orchestra.runtime.settings.ledger_url, clock=lambda: earlier) as then:
+        then.beat(dead.run_id, ELSEWHERE)
+    assert [run.run_id for run in end_killed(instance, ledger, "contact")] == [alive.run_id]
+    ended = instance.get_run_by_id(dead.run_id)
+    assert ended
+    assert ended.status is dg.DagsterRunStatus.FAILURE
+    assert orchestra.tick("d365_changes").skip_message == "contact: a run is under way"
+    instance.delete_run(alive.run_id)
+    assert orchestra.asked("d365_changes")
+
+
+def test_nothing_is_sent_twice_by_what_follows_it(orchestra: Orchestra) -> None:
+    run = stays(orchestra, lambda: None)
+    assert run.success
+    orchestra.settle()
+    assert orchestra.program.sandbox.admin.engine_calls() == calls(insert=N, read=1)
