@@ -71,7 +71,7 @@ def test_a_capture_counts_rows_of_a_later_day_as_todays(orchestra: Orchestra) ->
     run = orchestra.materialize(CONTACT)
     assert run.success
     assert run.days(CONTACT) == [today()]
-    assert run.metadata(CONTACT, today())["dagster/partition_row_count"] == 3
+    assert run.metadata(CONTACT, today())["rows_captured"] == 3
     assert date.fromisoformat(max(orchestra.pending)) > date.fromisoformat(today())
     assert orchestra.materialize(PROFILE).success
     orchestra.program.assert_in_step()
