@@ -1,7 +1,9 @@
-"""What a run goes by: the configuration file and the program's own modules. Changed, a run that stays has to end."""
+"""What a run goes by: the configuration file, the program's own modules, and the processes that started it. Changed, a
+run that stays has to end."""
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +12,21 @@ from sync_assets.runtime import Runtime
 
 PACKAGE = Path(__file__).parent.parent
 SECONDS = 5.0
+MOST_ANCESTORS = 8
+
+
+def ancestors() -> tuple[int, ...]:
+    """The processes that this one descends from, the nearest first; of other systems than Linux its parent alone. It
+    changes when one of them ends."""
+    found, pid = [os.getppid()], os.getppid()
+    while pid > 1 and len(found) < MOST_ANCESTORS:
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+            pid = int(stat.rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            break
+        found.append(pid)
+    return tuple(found)
 
 
 class Sources:

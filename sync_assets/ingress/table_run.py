@@ -9,7 +9,6 @@ well, failed, and the sensors start the others without it.
 
 # No `from __future__ import annotations`: kept like the modules that Dagster looks into.
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -38,8 +37,8 @@ from sync_assets.ingress.flows import capture_table, push_table
 from sync_assets.ingress.heartbeat import heartbeat
 from sync_assets.ingress.maintenance import check_not_paused, passed_over
 from sync_assets.ingress.preflight import Finding
-from sync_assets.ingress.shown import campaign_key, d365_key
-from sync_assets.ingress.sources import Sources
+from sync_assets.ingress.shown import LINEAGE, SCHEMA, campaign_key, d365_key
+from sync_assets.ingress.sources import Sources, ancestors
 from sync_assets.ingress.unknown_codes import unknown_codes_warning
 from sync_assets.ingress.watch import Watcher
 from sync_assets.ledger.errors import InMaintenance
@@ -180,12 +179,12 @@ class TableRun:
         """Capture and send what comes, until the run has stayed long enough."""
         runs = self._runtime.config.runs
         started = worked = time.monotonic()
-        day, sources, parent = today(), Sources(self._runtime), os.getppid()
+        day, sources, started_by = today(), Sources(self._runtime), ancestors()
         tables = [config for config in self._captured if d365_key(config) not in self._paused]
         watcher = Watcher(self._runtime)
         try:
-            # Without the code server that started it nothing would end it, as Ctrl-C in `dagster dev` is meant to.
-            while not self._ended_early and today() == day and os.getppid() == parent:
+            # `dagster dev` and code servers do not end the runs that they started, and wait for them when they end.
+            while not self._ended_early and today() == day and ancestors() == started_by:
                 now = time.monotonic()
                 if now - worked > runs.linger or now - started > runs.longest_run_minutes * 60:
                     return
@@ -239,10 +238,10 @@ class TableRun:
                 continue
             totals.changed = False
             if config in self._captured:
-                numbers = capture_metadata(config, self._runtime, totals)
+                numbers = _brief(capture_metadata(config, self._runtime, totals))
                 self._context.log_event(dg.AssetMaterialization(d365_key(config), metadata=numbers, partition=today()))
             if config in self._sent:
-                numbers = push_metadata(config, self._runtime, totals)
+                numbers = _brief(push_metadata(config, self._runtime, totals))
                 self._context.log_event(
                     dg.AssetMaterialization(campaign_key(config), metadata=numbers, partition=today())
                 )
@@ -306,3 +305,8 @@ class TableRun:
                 yield result
             else:
                 self._context.instance.report_runless_asset_event(evaluation(result))
+
+
+def _brief(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Without what is the same at each report, and comes with the run's result."""
+    return {name: value for name, value in numbers.items() if name not in (SCHEMA, LINEAGE)}

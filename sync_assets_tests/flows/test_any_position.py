@@ -27,6 +27,8 @@ from sync_assets_tests.flows.world import PARENTS, Disturbance, Systems
 __all__ = ["systems"]
 
 SEED = int(os.environ.get("STORY_SEED") or secrets.randbelow(2**32))
+QUICK_SEED = int(os.environ.get("STORY_SEED") or 20261126)
+"""Each run plays the same few stories; `-m premises` looks for new ones."""
 QUICK, ALL = 4, 4
 """Stories in each run, of positions by chance; stories of each position by `-m premises`."""
 FREQUENCY = 0.15
@@ -166,9 +168,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_any_sequence_in_any_position_ends_with_both_systems_in_step(systems: Systems) -> None:
     told: Counter[str] = Counter()
-    random = Random(SEED)
+    random = Random(QUICK_SEED)
     for number in range(QUICK):
-        story(systems, SEED + number, random.choice(list(POSITIONS)), told, shifting=number % 2 == 1)
+        story(systems, QUICK_SEED + number, random.choice(list(POSITIONS)), told, shifting=number % 2 == 1)
     assert told["sync"] >= 2 * QUICK
 
 

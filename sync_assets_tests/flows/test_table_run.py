@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -183,3 +186,24 @@ def test_nothing_is_sent_twice_by_what_follows_it(orchestra: Orchestra) -> None:
     assert run.success
     orchestra.settle()
     assert orchestra.program.sandbox.admin.engine_calls() == calls(insert=N, read=1)
+
+
+def test_it_ends_with_the_processes_that_started_it(tmp_path: Path) -> None:
+    """`dagster dev` that ends alone, as by `kill`, leaves its code server waiting for the run."""
+    script = (
+        "import os, subprocess, sys, time\n"
+        "from sync_assets.ingress.sources import ancestors\n"
+        "before = ancestors()\n"
+        "print(len(before) > 1, flush=True)\n"
+        "give_up_at = time.monotonic() + 20\n"
+        "while ancestors() == before and time.monotonic() < give_up_at: time.sleep(0.05)\n"
+        f"open({str(tmp_path / 'noticed')!r}, 'w').write(str(ancestors() != before))\n"
+    )
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {script!r}])"
+    grandparent = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {parent!r}]); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", grandparent], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "True\n"
+    process.kill()
+    process.wait()
+    until(lambda: (tmp_path / "noticed").exists() and (tmp_path / "noticed").read_text() == "True", 20)
