@@ -123,4 +123,6 @@ def _of_checks(name: str, checks: list[dg.AssetChecksDefinition], description: s
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    return build_definitions(Runtime(dict(os.environ)))
+    built = build_definitions(Runtime(dict(os.environ)))
+    gc.freeze()  # likewise for our own modules, of which a run that sends many records would feel it
+    return built

@@ -7,6 +7,7 @@ moved nothing, or when something stopped a flow.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -63,6 +64,7 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
         raise error
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
     runtime.settings.require("d365", "campaign")
+    gc.freeze()  # Dagster and our modules stay: the collector need not walk through them while records are sent
     runtime.ledger  # noqa: B018  an unusable ledger, or one of other systems, is told before anything else
     troubled: Troubled = {}
     try:
