@@ -38,8 +38,3 @@ def table_tags(*tables: str) -> dict[str, str]:
 
 def under_way_tag(table: str) -> str:
     return f"sync_table/{table}"
-
-
-def range_tags(first: date, last: date) -> dict[str, str]:
-    """Tags that make one run of all partitions from `first` to `last`."""
-    return {RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}

@@ -16,10 +16,11 @@ import dagster as dg
 
 from sync_assets.config import TableConfig
 from sync_assets.ingress import guardrails, quality, shown
+from sync_assets.ingress.asset_results import GUARD_CHECK
 from sync_assets.ingress.flows import capture_table, push_table
 from sync_assets.ingress.preflight import CHECKS, Side
 from sync_assets.ingress.shown import campaign_key, d365_key
-from sync_assets.ingress.table_run import GUARD_CHECK, TableRun
+from sync_assets.ingress.table_run import TableRun
 from sync_assets.partitions import TABLE_TAG, daily
 from sync_assets.runtime import Runtime
 

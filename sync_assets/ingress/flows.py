@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sync_assets.campaign.metadata import Resource
@@ -97,11 +97,8 @@ def _note_mapping(runtime: Runtime, ledger: Ledger, table: str, fingerprint: str
         runtime.notes.append(str(MappingsTakeTurns(table, last)))
 
 
-async def push_table(
-    runtime: Runtime, config: TableConfig, days: tuple[date, date] | None = None, seconds: float | None = None
-) -> Pushed:
-    """Sends what is pending of the table, of the days given (both included) or of all, for so many seconds at most.
-    D365 may be out of reach."""
+async def push_table(runtime: Runtime, config: TableConfig, seconds: float | None = None) -> Pushed:
+    """Sends what is pending of the table, for so many seconds at most. D365 may be out of reach."""
     async with runtime.campaign() as campaign:
         resource = await campaign.resource(config.api, config.resource)
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
@@ -119,7 +116,6 @@ async def push_table(
             campaign,
             Target.linked(runtime.config, config, resource),
             owner=worker_id(),
-            days=days,
             concurrency=runtime.config.guardrails.concurrency,
             progress=lambda done: runtime.progress(f"sending {config.table}", done),
             seconds=seconds,

@@ -8,7 +8,7 @@ from then on stands in the feed, which is followed afterwards. Source: dataverse
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from sync_assets.d365.client import IDS_IN_A_QUERY
 from sync_assets.d365.pages import Page
 from sync_assets.ingress.captured import captured, parser
 from sync_assets.ingress.mapping import MODIFIED
-from sync_assets.ledger import Replay
+from sync_assets.ledger import Ledger, Replay
 
 if TYPE_CHECKING:
     from sync_assets.ingress.capture import Capture, CaptureResult
@@ -45,6 +45,27 @@ async def replay_days(capture: Capture, result: CaptureResult) -> None:
         async for page in pages:
             feed = await asyncio.to_thread(capture.store, page, feed.version, result, resend=asked.resend, replay=True)
             asked = await asyncio.to_thread(ledger.replayed, asked, mapping.fingerprint, page.next_link) or asked
+
+
+def capture_days(
+    ledger: Ledger, table: str, days: tuple[date, date], *, resend: bool, capture: Callable[[], object]
+) -> None:
+    """Ask the ledger for a replay of days, and capture until it is done. capture: follows the feed to its end, and
+    reads first what the ledger was asked for.
+
+    A replay that was asked for before, and is not done, comes first. One that a capture does not get done (it failed,
+    or the table is in maintenance) stays for the next capture.
+    """
+    before = None
+    while True:
+        asked = ledger.ask_for_replay(table, *days, resend=resend)
+        said = (asked.first, asked.last, asked.resend)
+        if said == before:
+            return
+        capture()
+        if said == (*days, resend):
+            return
+        before = said
 
 
 def within(days: Replay) -> str:

@@ -223,8 +223,10 @@ def _ended_days(
             there = instance.get_materialized_partitions(key)
             for day in days:
                 if day < today() and day not in there:
-                    rows = runtime.ledger.captured_rows(config.table, date.fromisoformat(day))
-                    counted = {"dagster/partition_row_count": rows} if key == d365_key(config) else {}
+                    counted: dict[str, Any] = {}
+                    if key == d365_key(config):
+                        rows = runtime.ledger.captured_rows(config.table, date.fromisoformat(day))
+                        counted = {"dagster/partition_row_count": rows}
                     text = "The day has ended, and no run was needed."
                     missing.append(dg.AssetMaterialization(key, partition=day, description=text, metadata=counted))
         events += missing[:MOST_DAYS]

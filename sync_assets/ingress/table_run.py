@@ -23,7 +23,6 @@ from sync_assets.errors import SyncAssetsError, in_our_words
 from sync_assets.ingress import guardrails
 from sync_assets.ingress.asking import Asked, ask_again
 from sync_assets.ingress.asset_results import (
-    GUARD_CHECK,
     Totals,
     capture_metadata,
     evaluation,
@@ -37,6 +36,7 @@ from sync_assets.ingress.flows import capture_table, push_table
 from sync_assets.ingress.heartbeat import heartbeat
 from sync_assets.ingress.maintenance import check_not_paused, passed_over
 from sync_assets.ingress.preflight import Finding
+from sync_assets.ingress.replay import capture_days
 from sync_assets.ingress.shown import LINEAGE, SCHEMA, campaign_key, d365_key
 from sync_assets.ingress.sources import Sources, ancestors
 from sync_assets.ingress.unknown_codes import unknown_codes_warning
@@ -45,8 +45,6 @@ from sync_assets.ledger.errors import InMaintenance
 from sync_assets.partitions import past_days, today
 from sync_assets.run_errors import told
 from sync_assets.runtime import Runtime
-
-__all__ = ["FOLLOWS_TAG", "GUARD_CHECK", "TableRun", "look_seconds"]
 
 FOLLOWS_TAG = "sync/follows"
 """On runs that stay while changes come."""
@@ -104,8 +102,7 @@ class TableRun:
     def _work(self) -> None:
         for config in self._tables:
             if config in self._captured:
-                self._read_days_again(config)
-                self._capture(config)
+                self._capture_first(config)
             if config in self._sent and d365_key(config) not in self._failed:
                 self._push(config)
         if self._follows and not self._ended_early:
@@ -117,14 +114,13 @@ class TableRun:
 
     # --- One table -----------------------------------------------------------------------------------------------
 
-    def _read_days_again(self, config: TableConfig) -> None:
-        """The rows modified on the run's past days. What was asked for before, and is not done, comes first."""
+    def _capture_first(self, config: TableConfig) -> None:
+        """Follow the feed, and before that read the rows modified on the run's past days again."""
         ledger = self._runtime.ledger
-        while self._days and not self._failed and ledger.feed(config.table) is not None:
-            asked = ledger.ask_for_replay(config.table, *self._days, resend=self._force)
-            if (asked.first, asked.last, asked.resend) == (*self._days, self._force):
-                return  # done by the capture that follows
+        if self._days is None or self._failed or ledger.feed(config.table) is None:
             self._capture(config)
+            return
+        capture_days(ledger, config.table, self._days, resend=self._force, capture=lambda: self._capture(config))
 
     def _capture(self, config: TableConfig) -> bool:
         """Follow the feed to its end. Returns whether anything came."""

@@ -11,6 +11,7 @@ from typing import Any
 from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.assets import d365_key
+from sync_assets.ingress.replay import capture_days
 from sync_assets.ingress.runs import end_killed
 from sync_assets.ingress.workers import release_dead
 from sync_assets.ledger import InMaintenance
@@ -85,19 +86,14 @@ def capture_again(
     force: bool,
     capture: Callable[[], None],
 ) -> None:
-    """Ask the ledger for the rows of these days, or all, and capture them: a capture of the feed reads first what was
-    asked for. What was asked for before, and is not done, comes before that."""
+    """Ask the ledger for the rows of these days, or all, and capture them. None: no limit on that side."""
     first, last = days
     if first is None and last is None:
         runtime.ledger.replay_everything(config.table, resend=force)
         capture()
         return
-    wanted = (first or date.min, last or date.max, force)
-    while not runtime.problems:
-        asked = runtime.ledger.ask_for_replay(config.table, wanted[0], wanted[1], resend=force)
-        capture()
-        if (asked.first, asked.last, asked.resend) == wanted:
-            return
+    days = (first or date.min, last or date.max)
+    capture_days(runtime.ledger, config.table, days, resend=force, capture=capture)
 
 
 def _told(runtime: Runtime, table: str) -> Replayed:

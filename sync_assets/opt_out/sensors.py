@@ -14,6 +14,7 @@ from sync_assets import interruptible
 from sync_assets.campaign.workflow import start, workflow
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.asking import Asked, ask_again
+from sync_assets.ingress.asset_results import evaluation
 from sync_assets.ingress.runs import under_way
 from sync_assets.ingress.target import CONTACT
 from sync_assets.ledger.opt_out_files import RESTART
@@ -144,17 +145,7 @@ def due_request(
 
 
 def _reports(runtime: Runtime, found: files.Look, now: datetime) -> list[dg.AssetCheckEvaluation]:
-    return [
-        dg.AssetCheckEvaluation(
-            asset_key=EXPORT,
-            check_name=str(result.check_name),
-            passed=result.passed,
-            severity=result.severity,
-            metadata=dict(result.metadata),
-            description=result.description,
-        )
-        for result in watch_results(runtime.config.opt_out.export, found, now)
-    ]
+    return [evaluation(result) for result in watch_results(runtime.config.opt_out.export, found, now)]
 
 
 def _restart_stalled(runtime: Runtime, found: files.Look, now: datetime) -> dg.AssetObservation | None:
