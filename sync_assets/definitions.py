@@ -19,12 +19,16 @@ gc.freeze()
 
 from sync_assets.config import TableConfig  # noqa: E402
 from sync_assets.ingress.assets import table_assets  # noqa: E402
-from sync_assets.ingress.checks import backlog_checks, drift_checks, feed_check  # noqa: E402
+from sync_assets.ingress.audit_assets import Comparison, audit_asset  # noqa: E402
+from sync_assets.ingress.checks import check_specs  # noqa: E402
+from sync_assets.ingress.quality import audit_key  # noqa: E402
 from sync_assets.ingress.sensors import backlog_sensor, changes_sensor  # noqa: E402
 from sync_assets.ingress.shown import campaign_key, d365_key  # noqa: E402
+from sync_assets.ingress.target import CONTACT  # noqa: E402
 from sync_assets.operations.jobs import operator_jobs  # noqa: E402
 from sync_assets.opt_out.names import active, chain  # noqa: E402
 from sync_assets.report.assets import report_asset  # noqa: E402
+from sync_assets.resources import systems  # noqa: E402
 from sync_assets.runtime import Runtime  # noqa: E402
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
@@ -35,18 +39,15 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     tables = runtime.config.in_link_order
     running = runtime.environment.get("SYNC_ASSETS_AUTOSTART", "").lower() in ("1", "true")
     status = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
-    checks = [check(table, runtime) for table in tables for check in (feed_check, backlog_checks)]
-    comparisons = [drift_checks(table, runtime) for table in tables]
+    checks: list[dg.AssetChecksDefinition] = []
     assets = table_assets(runtime)
+    audits = [audit_asset(table, runtime, _further(table, runtime)) for table in tables]
+    assets += audits
     of_tables = _of_tables(tables)
     sensors = [changes_sensor(tables, runtime, status, of_tables[0])]
-    resources: dict[str, object] = {}
+    resources: dict[str, object] = {**systems()}
     other = None
-    # What they import is not for the runs of those who have no opt-outs: each run loads this anew.
-    if runtime.config.opt_out.direction != "disabled":
-        from sync_assets.opt_out.checks import parity_check  # noqa: PLC0415
-
-        comparisons.append(parity_check(runtime))
+    # What is imported here is not for the runs of those who have no opt-outs: each run loads this anew.
     if active(runtime.config):
         from sync_assets.opt_out.assets import opt_out_assets  # noqa: PLC0415
         from sync_assets.opt_out.assets import resources as opt_out_resources  # noqa: PLC0415
@@ -56,7 +57,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         assets += opt_out_assets(runtime)
         checks.append(watch_checks(runtime))
         sensors.append(opt_out_file_sensor(runtime, status))
-        resources = opt_out_resources(runtime)
+        resources |= opt_out_resources(runtime)
         other = (due_request, chain(runtime.config))
     report = report_asset(runtime)
     assets.append(report)
@@ -70,10 +71,19 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         from sync_assets.alerts.looking import Watched  # noqa: PLC0415
         from sync_assets.alerts.sensor import alert_sensor  # noqa: PLC0415
 
-        watched = Watched.of([*assets, *checks, *comparisons], [sensor.name for sensor in sensors])
+        watched = Watched.of([*assets, *checks], [sensor.name for sensor in sensors])
         sensors.append(alert_sensor(runtime, watched, status))
-    watch = _of_checks("watch", checks, "Asks whether feeds and files arrive, and whether anything stays behind.")
-    audit = _of_checks("audit", comparisons, "Reads a random sample of records on both sides and compares them.")
+    watched_checks = [spec.key for table in tables for spec in check_specs(table)]
+    watch = dg.define_asset_job(
+        "watch",
+        selection=dg.AssetSelection.checks(*watched_checks, *(key for check in checks for key in check.check_keys)),
+        description="Asks whether all is set up rightly, feeds and files arrive, and whether anything stays behind.",
+    )
+    audit = dg.define_asset_job(
+        "audit",
+        selection=dg.AssetSelection.assets(*(key for one in audits for key in one.keys)),
+        description="Reads a random sample of records on both sides and compares them.",
+    )
     operator = operator_jobs(runtime)
     prune = next(job for job in operator if job.name == "prune_history")
     jobs: list[tuple[Any, str]] = [
@@ -89,7 +99,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     schedule_status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
     return dg.Definitions(
         assets=assets,
-        asset_checks=[*checks, *comparisons],
+        asset_checks=checks,
         sensors=sensors,
         schedules=[
             dg.ScheduleDefinition(job=job, cron_schedule=cron, default_status=schedule_status) for job, cron in jobs
@@ -116,9 +126,14 @@ def _of_tables(tables: Sequence[TableConfig]) -> list[Any]:
     ]
 
 
-def _of_checks(name: str, checks: list[dg.AssetChecksDefinition], description: str):
-    keys = [key for check in checks for key in check.check_keys]
-    return dg.define_asset_job(name, selection=dg.AssetSelection.checks(*keys), description=description)
+def _further(table: TableConfig, runtime: Runtime) -> list[Comparison]:
+    """What the audit of a resource compares besides records: opt-outs, on that of contacts."""
+    if table.table != CONTACT or runtime.config.opt_out.direction == "disabled":
+        return []
+    from sync_assets.opt_out.checks import parity_answer, parity_spec  # noqa: PLC0415
+
+    key = audit_key(table)
+    return [Comparison(parity_spec(key), lambda: parity_answer(runtime, key))]
 
 
 @dg.definitions

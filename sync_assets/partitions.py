@@ -24,6 +24,12 @@ def today() -> str:
     return datetime.now(UTC).date().isoformat()
 
 
+def version_tags() -> dict[str, str]:
+    """Tags of a materialisation outside a run's results: its data version is the day. With a version for each
+    materialisation, all that is made daily (audits, the report) would count as unsynced all day."""
+    return {"dagster/data_version": today()}
+
+
 def past_days(keys: Sequence[str]) -> tuple[date, date] | None:
     """The first and the last of the partitions that are over, None if there is none of them. Dagster gives a run
     partitions that follow each other."""

@@ -3,8 +3,11 @@
 # No `from __future__ import annotations`: kept like the modules that Dagster looks into.
 
 import asyncio
-from collections.abc import Iterator
+import logging
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 
 import dagster as dg
 
@@ -44,14 +47,44 @@ def told(runtime: Runtime, context: dg.AssetExecutionContext, what: str) -> Iter
         context.log.error(str(error))
 
 
-class SensorFailed(SyncAssetsError):
-    """Why a sensor's tick failed, in one line of our own."""
+CANNOT = "Cannot go on: "
+"""How the reason begins with which a sensor skips that cannot do its work. Alerts look for it."""
+FIRST_WAIT, LONGEST_WAIT = 5.0, 300.0
+"""Seconds between two tries of a sensor that cannot go on; doubled each time."""
+TERMINAL_SECONDS = 60.0
+"""How often a sensor that cannot go on says so in the terminal of the code server."""
+
+_log = logging.getLogger(__name__)
+Tick = Callable[[dg.SensorEvaluationContext], dg.SensorResult]
 
 
-@contextmanager
-def one_sentence(sensor: str) -> Iterator[None]:
-    """Around a sensor's tick: what goes wrong fails it with one sentence instead of the traceback of a whole client."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001  a message that is not ours may quote a record
-        raise SensorFailed(in_our_words(error, f"sensor {sensor}")) from None
+def patient(sensor: str, clock: Callable[[], float] = time.monotonic) -> Callable[[Tick], Tick]:
+    """Around a sensor's tick: what goes wrong is the reason with which it skips, in one sentence of ours, and the next
+    tries come more and more rarely. The cursor stays.
+
+    A tick that raises would write the traceback of a whole client into the terminal, every few seconds.
+    """
+    said, wait, again_at, told_at = "", 0.0, 0.0, -TERMINAL_SECONDS
+
+    def of(tick: Tick) -> Tick:
+        @wraps(tick)
+        def tried(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+            nonlocal said, wait, again_at, told_at
+            if wait and clock() < again_at:
+                return dg.SensorResult(skip_reason=f"{CANNOT}{said}", cursor=context.cursor)
+            try:
+                done = tick(context)
+            except Exception as error:  # noqa: BLE001  a message that is not ours may quote a record
+                said = in_our_words(error, f"sensor {sensor}")
+                wait = min(LONGEST_WAIT, wait * 2) if wait else FIRST_WAIT
+                again_at = clock() + wait
+                if clock() - told_at >= TERMINAL_SECONDS:
+                    told_at = clock()
+                    _log.error("The sensor %s cannot go on: %s", sensor, said)
+                return dg.SensorResult(skip_reason=f"{CANNOT}{said}", cursor=context.cursor)
+            wait, told_at = 0.0, -TERMINAL_SECONDS
+            return done
+
+        return tried
+
+    return of

@@ -9,15 +9,10 @@ from itertools import takewhile
 from typing import Any, cast
 
 import dagster as dg
-from dagster._core.definitions.freshness import FreshnessState
-from dagster._core.storage.asset_check_execution_record import (
-    COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
-    AssetCheckExecutionRecord,
-    AssetCheckExecutionRecordStatus,
-)
 
 from sync_assets.alerts.troubles import FailedCheck, FailedSensor, FailedStep, Look, Stale
-from sync_assets.run_errors import SensorFailed
+from sync_assets.dagster_internals import CheckAnswer, Tick, freshness, latest_answers, sensor_ticks
+from sync_assets.run_errors import CANNOT
 
 LOOK_BACK = timedelta(days=1)
 MOST_RUNS, MOST_READ = 200, 40
@@ -64,13 +59,13 @@ class Watched:
 def look(instance: dg.DagsterInstance, watched: Watched, now: datetime, paused: frozenset[str] = frozenset()) -> Look:
     """What is wrong now, of what is watched. paused: assets of tables in maintenance."""
     assets = [key for step in watched.steps.values() for key in step.assets]
-    answers = _answers(instance, [key for step in watched.steps.values() for key in step.checks])
+    answers = latest_answers(instance, [key for step in watched.steps.values() for key in step.checks])
     made = {
         record.asset_entry.asset_key: record.asset_entry.last_materialization.timestamp
         for record in instance.get_asset_records(assets)
         if record.asset_entry.last_materialization
     }
-    done = {key: record.event.timestamp for key, record in answers.items() if record.event}
+    done = {key: answer.at.timestamp() for key, answer in answers.items() if answer.at}
     good = {name: moment for name, step in watched.steps.items() if (moment := _last_good(step, made, done))}
     return Look(
         failed=list(_failed(instance, watched.steps, good, made, now)),
@@ -92,75 +87,39 @@ def _last_good(
     return datetime.fromtimestamp(max(found), UTC) if found else None
 
 
-def _answers(
-    instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKey]
-) -> dict[dg.AssetCheckKey, AssetCheckExecutionRecord]:
-    """Each check's latest answer, the one before if a run is about to ask it again or died over it."""
-    storage = instance.event_log_storage
-    found = dict(storage.get_latest_asset_check_execution_by_key(keys))
-    for key, record in list(found.items()):
-        if record.status == AssetCheckExecutionRecordStatus.PLANNED:
-            done = storage.get_asset_check_execution_history(
-                key, limit=1, status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
-            )
-            del found[key]
-            found.update((key, one) for one in done)
-    return found
-
-
-def _failed_checks(answers: Iterable[AssetCheckExecutionRecord]) -> Iterator[FailedCheck]:
-    for record in answers:
-        told = record.evaluation
-        if record.status == AssetCheckExecutionRecordStatus.FAILED and told and record.event:
+def _failed_checks(answers: Iterable[CheckAnswer]) -> Iterator[FailedCheck]:
+    for answer in answers:
+        told = answer.evaluation
+        if answer.failed and told and answer.at:
             yield FailedCheck(
-                asset=record.key.asset_key.to_user_string(),
-                name=record.key.name,
-                run_id=record.run_id,
-                at=datetime.fromtimestamp(record.event.timestamp, UTC),
+                asset=answer.key.asset_key.to_user_string(),
+                name=answer.key.name,
+                run_id=answer.run_id,
+                at=answer.at,
                 error=told.severity == dg.AssetCheckSeverity.ERROR,
                 said=told.description or "",
             )
 
 
 def _stale(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]) -> Iterator[Stale]:
-    for key, record in instance.get_freshness_state_records(keys).items():
-        if record.freshness_state in (FreshnessState.FAIL, FreshnessState.WARN):
-            error = record.freshness_state == FreshnessState.FAIL
-            yield Stale(key.to_user_string(), record.updated_at.astimezone(UTC), error)
+    for key, (state, since) in freshness(instance, keys).items():
+        yield Stale(key.to_user_string(), since, state == "late")
 
 
 def _failed_sensors(instance: dg.DagsterInstance, names: frozenset[str], now: datetime) -> Iterator[FailedSensor]:
-    """Sensors whose last finished tick failed. One that was stopped does not count, nor does an older one of its name,
-    as another code location leaves it."""
-    if instance.schedule_storage is None:  # where there is none, no sensor ticks
-        return
-    newest: dict[str, list[Any]] = {}
-    for state in instance.all_instigator_state():
-        if state.instigator_type.value != "SENSOR" or state.instigator_name not in names:
-            continue
-        ticks = [
-            tick
-            for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=MOST_TICKS)
-            if tick.status.value != "STARTED"
-        ]
-        known = newest.get(state.instigator_name, [])
-        if ticks and (not known or ticks[0].timestamp > known[0].timestamp):
-            newest[state.instigator_name] = [] if state.status.value == "STOPPED" else ticks
-    for name, ticks in sorted(newest.items()):
-        failed = list(takewhile(lambda tick: tick.status.value == "FAILURE", ticks))
-        if failed and datetime.fromtimestamp(failed[0].timestamp, UTC) > now - LOOK_BACK:
-            since = datetime.fromtimestamp(failed[-1].timestamp, UTC)
-            yield FailedSensor(name, since, _words_of(failed[0].error))
+    """Sensors whose last finished tick failed, or says that it could not go on."""
+    for name, ticks in sorted(sensor_ticks(instance, names, MOST_TICKS).items()):
+        failed = list(takewhile(_could_not_go_on, ticks))
+        if failed and failed[0].at > now - LOOK_BACK:
+            yield FailedSensor(name, failed[-1].at, _said(failed[0]))
 
 
-def _words_of(error: Any) -> str:
-    """What the sensor said, if the words are ours."""
-    inner = error
-    while inner and inner.cause:
-        inner = inner.cause
-    if inner and inner.cls_name == SensorFailed.__name__:
-        return str(inner.message).partition(": ")[2].strip()
-    return _type_of(error)
+def _could_not_go_on(tick: Tick) -> bool:
+    return tick.failed or tick.skipped.startswith(CANNOT)
+
+
+def _said(tick: Tick) -> str:
+    return tick.skipped.removeprefix(CANNOT).strip() if tick.skipped else _type_of(tick.error)
 
 
 def _failed(

@@ -18,7 +18,7 @@ from sync_assets.alerts.troubles import Trouble, troubles
 from sync_assets.alerts.wording import subject, text
 from sync_assets.config_alerts import Alerts
 from sync_assets.errors import SyncAssetsError
-from sync_assets.run_errors import one_sentence
+from sync_assets.run_errors import patient
 from sync_assets.runtime import Runtime
 
 LOOK_SECONDS = 29
@@ -35,7 +35,7 @@ def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultS
         default_status=default_status,
         description="Tells of failed runs, checks and sensors, and of stale data, once, and again when that is over.",
     )
-    @one_sentence("alerts")
+    @patient("alerts")
     def tell(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         memory = msgspec.json.decode(context.cursor, type=dict[str, Memory]) if context.cursor else {}
         now = datetime.now(UTC)

@@ -1,23 +1,17 @@
-"""What a run reports of a table: the numbers that the UI shows and plots, and the answers of the run's own checks."""
+"""What a run reports of a table: the numbers that the UI shows and plots."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 
 from sync_assets.config import TableConfig
-from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress import quality, shown
 from sync_assets.ingress.flows import Captured, Pushed
-from sync_assets.ingress.preflight import Finding, Side, findings_of
-from sync_assets.ingress.shown import campaign_key, d365_key
 from sync_assets.runtime import Runtime
-
-GUARD_CHECK = "no_deletion_is_held_back"
 
 
 @dataclass
@@ -108,47 +102,6 @@ def backlog(config: TableConfig, runtime: Runtime) -> int:
     """Records that are pending or waiting."""
     counts = runtime.ledger.counts().get(config.table)
     return counts.pending + counts.waiting if counts else 0
-
-
-def results(config: TableConfig, side: Side, findings: Sequence[Finding]) -> list[dg.AssetCheckResult]:
-    """The findings of one side as check results."""
-    key = d365_key(config) if side == "d365" else campaign_key(config)
-    return [
-        dg.AssetCheckResult(
-            passed=finding.passed,
-            asset_key=key,
-            check_name=finding.check,
-            severity=dg.AssetCheckSeverity.ERROR if finding.blocks else dg.AssetCheckSeverity.WARN,
-            description=finding.message,
-            metadata=finding.numbers,
-        )
-        for finding in findings
-        if finding.side == side
-    ]
-
-
-def results_of(config: TableConfig, side: Side, errors: Sequence[SyncAssetsError]) -> Iterator[dg.AssetCheckResult]:
-    """The findings of one side that errors stand for."""
-    for error in errors:
-        yield from results(config, side, findings_of(error))
-
-
-def guarded(config: TableConfig, done: Captured) -> dg.AssetCheckResult:
-    """Fails while deletions are held back. All else goes on."""
-    held_back = done.result.held_back
-    return dg.AssetCheckResult(
-        passed=held_back is None,
-        asset_key=d365_key(config),
-        check_name=GUARD_CHECK,
-        description=str(held_back) if held_back else "No deletion is held back.",
-        metadata={"deletes_held_back": held_back.deletes if held_back else 0},
-    )
-
-
-def refused(config: TableConfig, runtime: Runtime) -> dg.AssetCheckResult:
-    """Fails while any record of the table stands refused: the run is green, the check is not."""
-    counts = runtime.ledger.counts().get(config.table)
-    return quality.refused(config, counts, runtime.ledger.reject_reasons(config.table))
 
 
 def evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:

@@ -2,7 +2,7 @@
 
 Tables that links hold together are one op, which works in link order and can be run for any of its assets: a run that
 follows changes goes on with all of them (table_run.py). Here: what Dagster knows before a run. What a run reports is in
-`asset_results.py`, checks that can be asked at any time in `checks.py`, columns, links and code in `shown.py`.
+`asset_results.py`, what the checks answer in `checks.py`, columns, links and code in `shown.py`.
 """
 
 # No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
@@ -15,13 +15,13 @@ from typing import Any
 import dagster as dg
 
 from sync_assets.config import TableConfig
-from sync_assets.ingress import guardrails, quality, shown
-from sync_assets.ingress.asset_results import GUARD_CHECK
+from sync_assets.ingress import shown
+from sync_assets.ingress.checks import check_alone, check_specs
 from sync_assets.ingress.flows import capture_table, push_table
-from sync_assets.ingress.preflight import CHECKS, Side
 from sync_assets.ingress.shown import campaign_key, d365_key
 from sync_assets.ingress.table_run import TableRun
 from sync_assets.partitions import TABLE_TAG, daily
+from sync_assets.resources import OF_TABLES, bound
 from sync_assets.runtime import Runtime
 
 FRESH = timedelta(hours=3)
@@ -54,16 +54,6 @@ def linked(tables: Sequence[TableConfig]) -> list[list[TableConfig]]:
     return groups
 
 
-def run_checks(config: TableConfig) -> list[dg.AssetCheckKey]:
-    """The checks that a run of the table's assets reports by itself."""
-    return [spec.key for spec in check_specs(config)]
-
-
-def check_specs(config: TableConfig) -> list[dg.AssetCheckSpec]:
-    """Of both assets of a table."""
-    return [*_checks(config, "d365"), *_checks(config, "campaign")]
-
-
 def _group(tables: Sequence[TableConfig], runtime: Runtime) -> dg.AssetsDefinition:
     names = ", ".join(config.table for config in tables)
 
@@ -75,10 +65,14 @@ def _group(tables: Sequence[TableConfig], runtime: Runtime) -> dg.AssetsDefiniti
         backfill_policy=dg.BackfillPolicy.single_run(),
         description=f"Captures and sends, in link order: {names}.",
         op_tags={TABLE_TAG: names},
+        required_resource_keys=OF_TABLES,
     )
     def sync_tables(context: dg.AssetExecutionContext, config: TableRunConfig) -> Iterator[Any]:
-        with closing(runtime):
-            yield from TableRun(context, runtime, tables, force=config.force).results()
+        with closing(bound(runtime, context.resources, OF_TABLES)) as its:
+            if context.selected_asset_keys:
+                yield from TableRun(context, its, tables, force=config.force).results()
+            else:
+                yield from check_alone(context, its, tables)
 
     return sync_tables
 
@@ -126,18 +120,3 @@ def _pushed(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
 def _parents(config: TableConfig, runtime: Runtime) -> Iterable[dg.AssetKey]:
     """The resources that this one links to."""
     return dict.fromkeys(campaign_key(runtime.config.table(link.table)) for link in config.links)
-
-
-def _checks(config: TableConfig, side: Side) -> list[dg.AssetCheckSpec]:
-    key = d365_key(config) if side == "d365" else campaign_key(config)
-    specs = [
-        dg.AssetCheckSpec(name, asset=key, description=text, blocking=name not in guardrails.NOTES)
-        for name, (at, text) in (CHECKS | guardrails.names(config)).items()
-        if at == side
-    ]
-    if side == "d365":
-        text = "Dynamics 365 has lost no more records at once than `max_delete_share` lets Campaign lose."
-        specs.append(dg.AssetCheckSpec(GUARD_CHECK, asset=key, description=text))
-    if side == "campaign":
-        specs.append(dg.AssetCheckSpec(quality.REFUSED, asset=key, description=quality.TEXTS[quality.REFUSED]))
-    return specs

@@ -1,68 +1,122 @@
-"""Asset checks that can be asked at any time: is the change feed polled, does anything wait or stay behind, does
-Campaign still hold what was sent?
+"""The checks of a table's two assets: which there are, and the answer of each, in a run and at any other time.
 
-Not here: what a run finds out about itself (assets.py), and what the numbers mean (quality.py).
+`ready` asks both systems (readiness.py); the others ask the ledger alone. The job `watch`, the Checks tab of the UI and
+a run of the assets give the same answers. Numbers become words in `quality.py`.
 """
 
-# No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
+# No `from __future__ import annotations`: kept like the modules that Dagster looks into.
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from sync_assets import interruptible
 from sync_assets.config import TableConfig
-from sync_assets.errors import in_our_words
+from sync_assets.errors import SyncAssetsError, in_our_words
 from sync_assets.ingress import quality
-from sync_assets.ingress.drift import Drift, drift
+from sync_assets.ingress.findings import Finding, Side
+from sync_assets.ingress.maintenance import as_before
+from sync_assets.ingress.readiness import READY, READY_TEXT, readiness, ready_result
 from sync_assets.ingress.shown import campaign_key, d365_key
 from sync_assets.ledger import Feed, InMaintenance
 from sync_assets.ledger.model import WAITING_FOR
 from sync_assets.runtime import Runtime
 
 POLLED_CHECK = "change_feed_is_polled"
+GUARD_CHECK = "no_deletion_is_held_back"
 SILENT_AFTER = timedelta(minutes=15)
 FORGOTTEN = timedelta(days=1)
 """Nobody publishes a data model for so long."""
-_DRIFT = "drift_of_"
-PARITY = "opt_out_parity"
-"""The comparison of opt-outs (opt_out/checks.py)."""
+SIDES: tuple[Side, ...] = ("d365", "campaign")
+
+_SPECS: dict[Side, dict[str, str]] = {
+    "d365": {
+        READY: READY_TEXT,
+        GUARD_CHECK: "Dynamics 365 has lost no more records at once than `max_delete_share` lets Campaign lose.",
+        POLLED_CHECK: f"The change feed was polled within the last {SILENT_AFTER.seconds // 60} minutes.",
+    },
+    "campaign": {
+        READY: READY_TEXT,
+        **{name: quality.TEXTS[name] for name in (quality.REFUSED, quality.WAITING, quality.BACKLOG)},
+    },
+}
+"""Side -> the checks of its asset, and what each says while it holds."""
 
 
-def feed_check(config: TableConfig, runtime: Runtime) -> dg.AssetChecksDefinition:
-    """Tells "polled lately, nothing new" from "not polled". Scheduled by definitions.py."""
-
-    @dg.asset_check(
-        asset=d365_key(config),
-        name=POLLED_CHECK,
-        description=f"The change feed was asked within the last {SILENT_AFTER.seconds // 60} minutes.",
-    )
-    def change_feed_is_polled() -> dg.AssetCheckResult:
-        return feed_answer(config, runtime, datetime.now(UTC))
-
-    return change_feed_is_polled
+def side_key(config: TableConfig, side: Side) -> dg.AssetKey:
+    """The key of the table's asset on that side."""
+    return d365_key(config) if side == "d365" else campaign_key(config)
 
 
-def backlog_checks(config: TableConfig, runtime: Runtime) -> dg.AssetChecksDefinition:
-    """Does anything wait too long, or stay behind? From the ledger; scheduled by definitions.py."""
-
-    @dg.multi_asset_check(
-        name=f"backlog_of_{config.table}",
-        specs=_specs(config, (quality.WAITING, quality.BACKLOG)),
-        can_subset=True,  # else the UI could not execute one of them
-    )
-    def backlog(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        yield from wanted(context, backlog_results(config, runtime, datetime.now(UTC)))
-
-    return backlog
+def check_specs(config: TableConfig) -> list[dg.AssetCheckSpec]:
+    """Of both assets of a table. None blocks: the run itself decides what it may do."""
+    return [
+        dg.AssetCheckSpec(name, asset=side_key(config, side), description=text)
+        for side in SIDES
+        for name, text in _SPECS[side].items()
+    ]
 
 
-def backlog_results(config: TableConfig, runtime: Runtime, now: datetime) -> list[dg.AssetCheckResult]:
+def answers(
+    runtime: Runtime, config: TableConfig, side: Side, findings: Sequence[Finding], now: datetime
+) -> list[dg.AssetCheckResult]:
+    """Every check of one asset, `ready` by the findings. Raises LedgerError."""
+    ready = ready_result(side_key(config, side), [one for one in findings if one.side == side])
+    if side == "campaign":
+        return [ready, *campaign_results(config, runtime, now)]
+    blocked = any(one.blocks and not one.passed for one in findings)
+    # Of a table that never was captured because its set-up is wrong, `ready` has said so.
+    unread = blocked and runtime.ledger.feed(config.table) is None
+    polled = _not_captured_yet(config) if unread else feed_answer(config, runtime, now)
+    return [ready, guarded(config, runtime), polled]
+
+
+def check_alone(
+    context: dg.AssetExecutionContext, runtime: Runtime, tables: Sequence[TableConfig]
+) -> Iterator[dg.AssetCheckResult]:
+    """The answers of the checks that a run selects without their assets. Raises dg.Failure if the ledger cannot be
+    asked, in our own words: another's may quote a record."""
+    wanted, now = context.selected_asset_check_keys, datetime.now(UTC)
+    try:
+        for config in tables:
+            yield from _of_table(context.instance, runtime, config, wanted, now)
+    except SyncAssetsError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+    except Exception as error:  # noqa: BLE001
+        raise dg.Failure(in_our_words(error, "check"), allow_retries=False) from None
+
+
+def _of_table(
+    instance: dg.DagsterInstance,
+    runtime: Runtime,
+    config: TableConfig,
+    wanted: Collection[dg.AssetCheckKey],
+    now: datetime,
+) -> Iterator[dg.AssetCheckResult]:
+    ready = [key for side in SIDES if (key := dg.AssetCheckKey(side_key(config, side), READY)) in wanted]
+    since = runtime.ledger.in_maintenance().get(config.table)
+    if ready and since:
+        yield from (as_before(instance, key, InMaintenance(config.table, since)) for key in ready)
+    findings = readiness(runtime, config) if ready and not since else []
+    for side in SIDES:
+        for result in answers(runtime, config, side, findings, now):
+            key = dg.AssetCheckKey(side_key(config, side), str(result.check_name))
+            if key in wanted and not (since and key in ready):
+                yield result
+
+
+def ledger_results(config: TableConfig, runtime: Runtime, now: datetime) -> list[dg.AssetCheckResult]:
+    """The answers that change with time alone, while no run is needed."""
+    return [feed_answer(config, runtime, now), *campaign_results(config, runtime, now)[1:]]
+
+
+def campaign_results(config: TableConfig, runtime: Runtime, now: datetime) -> list[dg.AssetCheckResult]:
+    """Is any record refused, does any wait too long, does any stay behind?"""
     ledger = runtime.ledger
     counts = ledger.counts().get(config.table)
     by_reason = {WAITING_FOR[gate]: number for gate, number in ledger.waiting_reasons(config.table).items()}
     return [
+        quality.refused(config, counts, ledger.reject_reasons(config.table)),
         quality.waiting(
             config, by_reason, ledger.oldest_waiting(config.table), now, ledger.waiting_parents(config.table)
         ),
@@ -70,58 +124,24 @@ def backlog_results(config: TableConfig, runtime: Runtime, now: datetime) -> lis
     ]
 
 
-def ledger_results(config: TableConfig, runtime: Runtime, now: datetime) -> list[dg.AssetCheckResult]:
-    """All that can be said of a table without asking either system."""
-    return [feed_answer(config, runtime, now), *backlog_results(config, runtime, now)]
-
-
-def drift_checks(config: TableConfig, runtime: Runtime) -> dg.AssetChecksDefinition:
-    """Reads a sample back from Campaign, which costs engine calls; scheduled daily by definitions.py."""
-
-    @dg.multi_asset_check(
-        name=f"{_DRIFT}{config.table}",
-        specs=_specs(config, (quality.AGREES, quality.TWICE_CHECK)),
-        can_subset=True,
+def guarded(config: TableConfig, runtime: Runtime) -> dg.AssetCheckResult:
+    """Fails while deletions are held back. All else goes on."""
+    feed = runtime.ledger.feed(config.table)
+    deletes = feed.deletes if feed else 0
+    text = "No deletion is held back."
+    if deletes:
+        text = (
+            f"Dynamics 365 reports {deletes:,} records of {config.table} as gone, more than max_delete_share allows. "
+            f"They are held back. If that is right, `sync-assets approve-deletes {config.table}` or the job "
+            "approve_deletes, else look at Dynamics 365."
+        )
+    return dg.AssetCheckResult(
+        passed=not deletes,
+        asset_key=d365_key(config),
+        check_name=GUARD_CHECK,
+        description=text,
+        metadata={"deletes_held_back": deletes},
     )
-    def compare(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        if not by_itself(context.run):
-            return  # Dagster adds an asset's checks to each run of it; a sample with each would cost too much
-        found = _drift(config, runtime)
-        if isinstance(found, str):
-            raise dg.Failure(found, allow_retries=False)
-        results = [
-            quality.agreement(config, found),
-            quality.one_record_each(config, found, runtime.ledger.reject_reasons(config.table)),
-        ]
-        yield from wanted(context, results)
-
-    return compare
-
-
-def wanted(
-    context: dg.AssetCheckExecutionContext, results: Sequence[dg.AssetCheckResult]
-) -> Iterator[dg.AssetCheckResult]:
-    """Those that the run selects."""
-    names = {key.name for key in context.selected_asset_check_keys}
-    yield from (result for result in results if result.check_name in names)
-
-
-def by_itself(run: dg.DagsterRun) -> bool:
-    """Whether a run does nothing but compare, records or opt-outs."""
-    steps = run.step_keys_to_execute or ()
-    return not run.asset_selection and all(step.startswith((_DRIFT, PARITY)) for step in steps)
-
-
-def _drift(config: TableConfig, runtime: Runtime) -> Drift | str:
-    """What the sample showed, or in our own words why there is none: another's words may quote a record."""
-    try:
-        return interruptible.run(drift(runtime, config))
-    except Exception as error:  # noqa: BLE001
-        return in_our_words(error, "comparison")
-
-
-def _specs(config: TableConfig, names: Sequence[str]) -> list[dg.AssetCheckSpec]:
-    return [dg.AssetCheckSpec(name, asset=campaign_key(config), description=quality.TEXTS[name]) for name in names]
 
 
 def feed_answer(config: TableConfig, runtime: Runtime, now: datetime) -> dg.AssetCheckResult:
@@ -136,6 +156,11 @@ def feed_answer(config: TableConfig, runtime: Runtime, now: datetime) -> dg.Asse
         severity=dg.AssetCheckSeverity.WARN,
         description=f"Not polled, on purpose. {InMaintenance(config.table, since)}",
     )
+
+
+def _not_captured_yet(config: TableConfig) -> dg.AssetCheckResult:
+    text = f"{config.table} has never been captured; its check `{READY}` says why."
+    return dg.AssetCheckResult(passed=True, asset_key=d365_key(config), check_name=POLLED_CHECK, description=text)
 
 
 def feed_result(config: TableConfig, feed: Feed | None, now: datetime) -> dg.AssetCheckResult:

@@ -93,13 +93,18 @@ def check_configuration(config: Config, tables: Iterable[TableConfig]) -> None:
 def check_limits(runtime: Runtime, table: TableConfig, *, reading: bool) -> list[Finding]:
     """All limits hold for the table, or NotReady is raised. `reading`: it is about to be captured, so before its first
     read is complete Dynamics 365 is asked how many contacts there are; else the ledger knows best."""
-    contacts = known_contacts(runtime)
-    if reading and table.table == CONTACT and not _complete(runtime):
-        contacts = max(contacts, interruptible.run(_told_contacts(runtime)) or 0)
-    findings = within_limits(runtime.config, table, contacts)
+    findings = within_limits(runtime.config, table, contacts(runtime, table, reading=reading))
     if any(not finding.passed for finding in findings):
         raise NotReady(table.table, findings)
     return findings
+
+
+def contacts(runtime: Runtime, table: TableConfig, *, reading: bool) -> int:
+    """Contacts by the ledger or, before their first read is complete, by Dynamics 365 if it tells more."""
+    known = known_contacts(runtime)
+    if reading and table.table == CONTACT and not _complete(runtime):
+        return max(known, interruptible.run(_told_contacts(runtime)) or 0)
+    return known
 
 
 def known_contacts(runtime: Runtime) -> int:

@@ -5,9 +5,9 @@
 from collections.abc import Sequence
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
 
 from sync_assets.config import TableConfig
+from sync_assets.dagster_internals import latest_answers
 from sync_assets.ledger import InMaintenance
 from sync_assets.runtime import Runtime
 
@@ -22,16 +22,14 @@ def passed_over(
     context: dg.AssetExecutionContext, why: InMaintenance, key: dg.AssetKey, checks: Sequence[dg.AssetCheckKey]
 ) -> dg.MaterializeResult:
     """The asset's result: nothing was done, and its checks say what they said last."""
-    answers = [_as_before(context.instance, check, why) for check in checks]
+    answers = [as_before(context.instance, check, why) for check in checks]
     return dg.MaterializeResult(asset_key=key, metadata={"passed_over": str(why)}, check_results=answers)
 
 
-def _as_before(instance: dg.DagsterInstance, key: dg.AssetCheckKey, why: InMaintenance) -> dg.AssetCheckResult:
+def as_before(instance: dg.DagsterInstance, key: dg.AssetCheckKey, why: InMaintenance) -> dg.AssetCheckResult:
     """The check's last answer, which blocks nothing now. Dagster wants an answer of each check of a step."""
-    found = instance.event_log_storage.get_asset_check_execution_history(
-        key, limit=1, status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
-    )
-    last = found[0].evaluation if found else None
+    answer = latest_answers(instance, [key]).get(key)
+    last = answer.evaluation if answer else None
     said = f" Before: {last.description}" if last and last.description else ""
     return dg.AssetCheckResult(
         passed=last.passed if last else True,

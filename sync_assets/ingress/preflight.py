@@ -39,6 +39,7 @@ __all__ = [
     "campaign_findings",
     "findings_of",
     "preflight",
+    "tracking_finding",
 ]
 
 
@@ -73,7 +74,7 @@ async def preflight(
     table, resource = await asyncio.gather(
         d365.table(config.table, None), campaign.resource(config.api, config.resource)
     )
-    findings = [_tracking(table)]
+    findings = [tracking_finding(table)]
     mapping: Mapping | None = None
     # Opt-outs are held to more than other fields, and each problem is told once, in its own words.
     columns, attributes = opt_out_problems({**config.opt_outs, **carried}, table, resource, written=bool(carried))
@@ -113,7 +114,8 @@ def _published() -> Finding:
     return Finding(PUBLISHED, True, CHECKS[PUBLISHED][1])
 
 
-def _tracking(table: Table) -> Finding:
+def tracking_finding(table: Table) -> Finding:
+    """Does Dynamics 365 keep a change feed of the table?"""
     if table.change_tracking:
         return Finding("change_tracking_is_on", True, CHECKS["change_tracking_is_on"][1])
     return Finding(

@@ -28,8 +28,9 @@ TEXTS = {
     AGREES: "A random sample of the records that Campaign acknowledged is read back: it holds what was sent last.",
     TWICE_CHECK: "No two records of Campaign carry the same id of Dynamics 365.",
 }
-"""Check -> what it says when it holds. All of them stand on campaign/<resource>, none blocks."""
+"""Check -> what it says when it holds. The first three stand on campaign/<resource>, the others on its audit."""
 
+AUDIT_CHECKS = (AGREES, TWICE_CHECK)
 LONG = timedelta(hours=1)
 TOO_LONG = timedelta(days=1)
 """A backlog of this age is an error, no longer a warning."""
@@ -38,6 +39,11 @@ SHARE_IN_ERROR = 0.05
 SHOWN_IDS = 5
 
 Metadata = dict[str, dg.MetadataValue | float | int | str]
+
+
+def audit_key(config: TableConfig) -> dg.AssetKey:
+    """The asset of the daily comparison of a resource."""
+    return dg.AssetKey(["campaign", f"{config.resource}_audit"])
 
 
 def refused(config: TableConfig, counts: Counts | None, reasons: Sequence[tuple[str, int]]) -> dg.AssetCheckResult:
@@ -188,7 +194,7 @@ def _result(
 ) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=passed,
-        asset_key=dg.AssetKey(["campaign", config.resource]),
+        asset_key=audit_key(config) if check in AUDIT_CHECKS else dg.AssetKey(["campaign", config.resource]),
         check_name=check,
         severity=dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN,
         description=text,

@@ -17,21 +17,20 @@ import msgspec
 from sync_assets.config import TableConfig
 from sync_assets.ingress.asking import Asked, ask_again
 from sync_assets.ingress.asset_results import evaluation
-from sync_assets.ingress.assets import linked, run_checks
-from sync_assets.ingress.checks import ledger_results
+from sync_assets.ingress.assets import linked
+from sync_assets.ingress.checks import check_specs, ledger_results
 from sync_assets.ingress.guardrails import check_configuration
+from sync_assets.ingress.quiet import CONFIRM
 from sync_assets.ingress.runs import end_killed
 from sync_assets.ingress.shown import campaign_key, d365_key
 from sync_assets.ingress.table_run import FOLLOWS_TAG, look_seconds
 from sync_assets.ingress.watch import Watcher
-from sync_assets.partitions import daily, table_tags, today
-from sync_assets.run_errors import one_sentence
+from sync_assets.partitions import daily, table_tags, today, version_tags
+from sync_assets.run_errors import patient
 from sync_assets.runtime import Runtime
 
 HOLD_SECONDS = 9.5
 """How long a tick waits for news: just under a multiple of the daemon's 5 s, else the next tick is 5 s late."""
-CONFIRM = timedelta(hours=1)
-"""How often a quiet table's partition of today is confirmed, so that its freshness policy sees the polling."""
 CHECKED = timedelta(minutes=5)
 BACKLOG_TAG = "sync/backlog"
 """On runs that only send what is pending. `dagster.yaml` keeps a place free beside them."""
@@ -66,7 +65,7 @@ def changes_sensor(
         default_status=default_status,
         description="Polls the Dynamics 365 change feeds and starts a run where none follows the changes.",
     )
-    @one_sentence("d365_changes")
+    @patient("d365_changes")
     def d365_changes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         check_configuration(runtime.config, tables)
         if not watchers:
@@ -167,7 +166,7 @@ def _request(tables: Sequence[TableConfig], keys: Sequence[dg.AssetKey], tags: d
     return dg.RunRequest(
         partition_key=today(),
         asset_selection=list(keys),
-        asset_check_keys=[check for config in tables for check in run_checks(config) if check.asset_key in keys],
+        asset_check_keys=[one.key for config in tables for one in check_specs(config) if one.asset_key in keys],
         tags={**table_tags(*(config.table for config in tables)), **tags},
     )
 
@@ -192,6 +191,7 @@ def _confirmations(
             dg.AssetMaterialization(
                 d365_key(config),
                 partition=today(),
+                tags=version_tags(),
                 description="The change feed was polled and holds nothing new.",
                 metadata={
                     "rows_captured": 0,
@@ -203,7 +203,8 @@ def _confirmations(
         counts = runtime.ledger.counts().get(config.table)
         if counts and not counts.pending:
             text = "Nothing is pending."
-            events.append(dg.AssetMaterialization(campaign_key(config), partition=today(), description=text))
+            key = campaign_key(config)
+            events.append(dg.AssetMaterialization(key, partition=today(), tags=version_tags(), description=text))
     return events
 
 
@@ -275,7 +276,7 @@ def backlog_sensor(
         default_status=default_status,
         description="Asks the ledger for records that are still to be sent and starts a run where none is under way.",
     )
-    @one_sentence("backlog")
+    @patient("backlog")
     def backlog(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         check_configuration(runtime.config, tables)
         asked = msgspec.json.decode(context.cursor, type=dict[str, Asked]) if context.cursor else {}

@@ -10,7 +10,7 @@ well, failed, and the sensors start the others without it.
 # No `from __future__ import annotations`: kept like the modules that Dagster looks into.
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, date, datetime
 from typing import Any
@@ -22,27 +22,20 @@ from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError, in_our_words
 from sync_assets.ingress import guardrails
 from sync_assets.ingress.asking import Asked, ask_again
-from sync_assets.ingress.asset_results import (
-    Totals,
-    capture_metadata,
-    evaluation,
-    guarded,
-    push_metadata,
-    refused,
-    results,
-    results_of,
-)
+from sync_assets.ingress.asset_results import Totals, capture_metadata, evaluation, push_metadata
+from sync_assets.ingress.checks import answers, campaign_results, side_key
+from sync_assets.ingress.findings import Finding, Side
 from sync_assets.ingress.flows import capture_table, push_table
 from sync_assets.ingress.heartbeat import heartbeat
 from sync_assets.ingress.maintenance import check_not_paused, passed_over
-from sync_assets.ingress.preflight import Finding
+from sync_assets.ingress.readiness import READY, campaign_notes, causes, failure, ready_result, types_note
 from sync_assets.ingress.replay import capture_days
 from sync_assets.ingress.shown import LINEAGE, SCHEMA, campaign_key, d365_key
 from sync_assets.ingress.sources import Sources, ancestors
 from sync_assets.ingress.unknown_codes import unknown_codes_warning
 from sync_assets.ingress.watch import Watcher
 from sync_assets.ledger.errors import InMaintenance
-from sync_assets.partitions import past_days, today
+from sync_assets.partitions import past_days, today, version_tags
 from sync_assets.run_errors import told
 from sync_assets.runtime import Runtime
 
@@ -75,7 +68,8 @@ class TableRun:
         self._days = past_days(context.partition_keys)
         self._follows = FOLLOWS_TAG in context.run.tags and runtime.config.runs.linger > 0
         self._totals = {config.table: Totals() for config in self._tables}
-        self._findings: dict[dg.AssetKey, list[Finding]] = {}
+        self._findings: dict[str, list[Finding]] = {config.table: [] for config in self._tables}
+        self._done: set[dg.AssetKey] = set()
         self._failed: dict[dg.AssetKey, list[SyncAssetsError]] = {}
         self._stopped: dict[dg.AssetKey, str] = {}
         self._paused: dict[dg.AssetKey, InMaintenance] = {}
@@ -91,10 +85,11 @@ class TableRun:
                 stack.enter_context(heartbeat(self._runtime, self._context.run_id))
             if failed:
                 self._failed = dict.fromkeys(self._context.selected_asset_keys, failed)
+                yield from self._not_begun(failed[0])
             else:
                 self._work()
-        for config in self._tables:
-            yield from self._results(config)
+                for config in self._tables:
+                    yield from self._results(config)
         if self._ended_early:
             first = next((errors[0] for errors in self._failed.values()), None) or next(iter(self._stopped.values()))
             raise dg.Failure(str(first), allow_retries=False)
@@ -130,7 +125,7 @@ class TableRun:
             limits = guardrails.check_limits(runtime, config, reading=True)
             done = interruptible.run(capture_table(runtime, config))
         if failed:
-            self._note(key, failed)
+            self._note(config, "d365", failed)
             return False
         warning = unknown_codes_warning(config.table, done.result.unknown_codes)
         if warning and warning not in self._warned:
@@ -138,7 +133,8 @@ class TableRun:
             self._context.log.warning(warning)
             runtime.warnings.append(warning)
         self._totals[config.table].add_capture(done)
-        self._findings[key] = [*done.ready.findings, *limits, guardrails.supported_types(done.ready.mapping)]
+        self._done.add(key)
+        self._found(config, "d365", [*done.ready.findings, *limits, types_note(done.ready)])
         return done.result.rows > 0 or done.result.deleted > 0
 
     def _push(self, config: TableConfig) -> bool:
@@ -149,25 +145,35 @@ class TableRun:
             guardrails.check_limits(runtime, config, reading=False)
             seconds = SEND_SECONDS if self._follows else None
             done = interruptible.run(push_table(runtime, config, seconds=seconds))
-            notes = [
-                guardrails.check_personal_data(runtime, config, done.resource),
-                guardrails.engine_budget(runtime, config),
-            ]
+            notes = campaign_notes(runtime, config, done.resource)
         if failed:
-            self._note(key, failed)
+            self._note(config, "campaign", failed)
             return False
         self._totals[config.table].add_push(done)
-        self._findings[key] = [*done.findings, *notes]
+        self._done.add(key)
+        self._found(config, "campaign", [*done.findings, *notes])
         if done.result.stopped:
             runtime.stopped.append(done.result.stopped)
             self._stopped[key] = done.result.stopped
         return done.result.done > 0
 
-    def _note(self, key: dg.AssetKey, failed: list[SyncAssetsError]) -> None:
+    def _note(self, config: TableConfig, side: Side, failed: list[SyncAssetsError]) -> None:
+        key = side_key(config, side)
         if isinstance(failed[0], InMaintenance):
             self._paused[key] = failed[0]
+            return
+        self._failed[key] = failed
+        found = causes(self._runtime, config, failed[0], side)
+        if side == "d365":
+            self._findings[config.table] = found
         else:
-            self._failed[key] = failed
+            self._found(config, side, found)
+
+    def _found(self, config: TableConfig, side: Side, findings: list[Finding]) -> None:
+        """What a capture or a push learned of the set-up: of the other side what is known stays."""
+        of_others = [one for one in self._findings[config.table] if one.side != side]
+        others = of_others or [one for one in findings if one.side != side]
+        self._findings[config.table] = [*others, *(one for one in findings if one.side == side)]
 
     # --- Staying -------------------------------------------------------------------------------------------------
 
@@ -235,46 +241,53 @@ class TableRun:
             totals.changed = False
             if config in self._captured:
                 numbers = _brief(capture_metadata(config, self._runtime, totals))
-                self._context.log_event(dg.AssetMaterialization(d365_key(config), metadata=numbers, partition=today()))
+                self._tell(d365_key(config), numbers)
             if config in self._sent:
                 numbers = _brief(push_metadata(config, self._runtime, totals))
-                self._context.log_event(
-                    dg.AssetMaterialization(campaign_key(config), metadata=numbers, partition=today())
-                )
-                self._context.instance.report_runless_asset_event(evaluation(refused(config, self._runtime)))
+                self._tell(campaign_key(config), numbers)
+                refused = campaign_results(config, self._runtime, datetime.now(UTC))[0]
+                self._context.instance.report_runless_asset_event(evaluation(refused))
+
+    def _tell(self, key: dg.AssetKey, numbers: dict[str, Any]) -> None:
+        event = dg.AssetMaterialization(key, metadata=numbers, partition=today(), tags=version_tags())
+        self._context.log_event(event)
 
     # --- The end -------------------------------------------------------------------------------------------------
 
-    def _results(self, config: TableConfig) -> Iterator[Any]:
-        d365, campaign = d365_key(config), campaign_key(config)
-        totals = self._totals[config.table]
-        if config in self._captured:
-            checks = results(config, "d365", self._findings.get(d365, []))
-            if totals.last_capture:
-                checks.append(guarded(config, totals.last_capture))
-            yield from self._result(d365, checks, lambda: capture_metadata(config, self._runtime, totals))
-            yield from self._other_side(config)
-        if config in self._sent:
-            checks = [*results(config, "campaign", self._findings.get(campaign, [])), refused(config, self._runtime)]
-            yield from self._result(campaign, checks, lambda: push_metadata(config, self._runtime, totals))
+    def _not_begun(self, error: SyncAssetsError) -> list[dg.AssetCheckResult]:
+        """One check that says why nothing was done; the ledger, which answers the others, cannot be asked."""
+        config = self._tables[0]
+        side: Side = "d365" if config in self._captured else "campaign"
+        return self._selected([ready_result(side_key(config, side), [failure(side, error)])])
 
-    def _result(self, key: dg.AssetKey, checks: list[dg.AssetCheckResult], numbers: Any) -> Iterator[Any]:
-        selected = self._context.selected_asset_check_keys
-        wanted = [one for one in checks if dg.AssetCheckKey(key, str(one.check_name)) in selected]
-        if key in self._paused:
-            own = [one for one in selected if one.asset_key == key]
-            yield passed_over(self._context, self._paused[key], key, own)
-        elif key in self._failed:
-            config = next(one for one in self._tables if key in (d365_key(one), campaign_key(one)))
-            side = "d365" if key == d365_key(config) else "campaign"
-            yield from (
-                one
-                for one in results_of(config, side, self._failed[key])
-                if dg.AssetCheckKey(key, str(one.check_name)) in selected
-            )
-        elif key in self._findings:
-            self._count(key, numbers())
-            yield dg.MaterializeResult(asset_key=key, check_results=wanted)
+    def _results(self, config: TableConfig) -> Iterator[Any]:
+        runtime, totals, now = self._runtime, self._totals[config.table], datetime.now(UTC)
+        numbers: dict[Side, Callable[[], dict[str, Any]]] = {
+            "d365": lambda: capture_metadata(config, runtime, totals),
+            "campaign": lambda: push_metadata(config, runtime, totals),
+        }
+        sides: dict[Side, Sequence[TableConfig]] = {"d365": self._captured, "campaign": self._sent}
+        for side, selected in sides.items():
+            if config not in selected:
+                continue
+            key = side_key(config, side)
+            checks = self._selected(answers(runtime, config, side, self._findings[config.table], now))
+            if key in self._paused:
+                own = [one for one in self._context.selected_asset_check_keys if one.asset_key == key]
+                yield passed_over(self._context, self._paused[key], key, own)
+            elif key in self._done and key not in self._failed:
+                self._count(key, numbers[side]())
+                version = dg.DataVersion(today())  # see version_tags
+                yield dg.MaterializeResult(asset_key=key, check_results=checks, data_version=version)
+            else:
+                yield from checks
+        self._other_side(config)
+
+    def _selected(self, results: list[dg.AssetCheckResult]) -> list[dg.AssetCheckResult]:
+        wanted = self._context.selected_asset_check_keys
+        return [
+            one for one in results if one.asset_key and dg.AssetCheckKey(one.asset_key, str(one.check_name)) in wanted
+        ]
 
     def _count(self, key: dg.AssetKey, numbers: dict[str, Any]) -> None:
         """The run's numbers, at the last of its partitions; a past day keeps the rows that were captured on it."""
@@ -288,19 +301,14 @@ class TableRun:
             told = numbers | row_count if partition == last else {"counted_with": last, **row_count}
             self._context.add_asset_metadata(told, asset_key=key, partition_key=partition)
 
-    def _other_side(self, config: TableConfig) -> Iterator[Any]:
-        """What the capture found wrong on Campaign's side, whose own asset did not get to run after that."""
+    def _other_side(self, config: TableConfig) -> None:
+        """What a capture alone found wrong on Campaign's side, as an event beside those of the run."""
         key = campaign_key(config)
-        errors = self._failed.get(d365_key(config), [])
-        if key in self._failed or key in self._findings:
+        findings = [one for one in self._findings[config.table] if one.side == "campaign"]
+        if dg.AssetCheckKey(key, READY) in self._context.selected_asset_check_keys:
             return
-        for result in results_of(config, "campaign", errors):
-            if result.passed:
-                continue
-            if dg.AssetCheckKey(key, str(result.check_name)) in self._context.selected_asset_check_keys:
-                yield result
-            else:
-                self._context.instance.report_runless_asset_event(evaluation(result))
+        if any(one.blocks and not one.passed for one in findings):
+            self._context.instance.report_runless_asset_event(evaluation(ready_result(key, findings)))
 
 
 def _brief(numbers: dict[str, Any]) -> dict[str, Any]:

@@ -40,16 +40,24 @@ class Runs(Room):
             return {row.run_id: Heartbeat(row.owner, times.from_micros(row.beat_at)) for row in rows}
 
     def count_captured(self, table: str, rows: int) -> None:
-        """Add rows to those captured today (UTC)."""
+        """Add rows, if any came, to those captured today (UTC), and note that the table was captured now."""
 
         def work(connection: Connection) -> None:
-            day = times.to_day_number(times.from_micros(self._now()).date())
-            new = self._upsert(schema.captured_day).values(table_name=table, day=day, captured_rows=rows)
-            added = {"captured_rows": _D.captured_rows + new.excluded.captured_rows}
-            connection.execute(new.on_conflict_do_update(index_elements=["table_name", "day"], set_=added))
+            now = self._now()
+            key = {"table_name": table, "day": times.to_day_number(times.from_micros(now).date())}
+            new = self._upsert(schema.captured_day).values(**key, captured_rows=rows, confirmed_at=now)
+            changed = {"captured_rows": _D.captured_rows + new.excluded.captured_rows, "confirmed_at": now}
+            connection.execute(new.on_conflict_do_update(index_elements=["table_name", "day"], set_=changed))
 
-        if rows:
-            self._database.write(work)
+        self._database.write(work)
+
+    def confirmed_at(self, table: str) -> datetime | None:
+        """When the table was last captured today (UTC), whether that brought rows or not; None if it was not."""
+        number = times.to_day_number(times.from_micros(self._now()).date())
+        wanted = sa.select(_D.confirmed_at).where(_D.table_name == table, _D.day == number)
+        with self._database.read() as connection:
+            moment = connection.execute(wanted).scalar()
+            return None if moment is None else times.from_micros(moment)
 
     def captured_rows(self, table: str, day: date | None = None) -> int:
         """Rows that were captured on a UTC day, today by default."""

@@ -391,4 +391,5 @@ captured_day = sa.Table(
     sa.Column("table_name", NAME, primary_key=True),
     sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("captured_rows", sa.BigInteger, nullable=False),
+    sa.Column("confirmed_at", sa.BigInteger),  # of the last capture on that day, whether it brought rows or not
 )

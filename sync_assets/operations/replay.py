@@ -17,7 +17,7 @@ from sync_assets.ingress.workers import release_dead
 from sync_assets.ledger import InMaintenance
 from sync_assets.operations.instance import dagster_instance
 from sync_assets.operations.report import COLUMNS, document, held_back, unknown_tables
-from sync_assets.operations.sync import run_flow
+from sync_assets.operations.sync_runs import run_flow
 from sync_assets.runtime import Runtime
 
 MOST_PARTITIONS = 366

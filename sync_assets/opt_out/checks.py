@@ -15,10 +15,8 @@ from sync_assets import interruptible
 from sync_assets.config import Export
 from sync_assets.errors import SyncAssetsError, places
 from sync_assets.ingress import quality
-from sync_assets.ingress.checks import PARITY, by_itself, wanted
+from sync_assets.ingress.audit_assets import wanted
 from sync_assets.ingress.quality import duration
-from sync_assets.ingress.shown import campaign_key
-from sync_assets.ingress.target import CONTACT
 from sync_assets.opt_out.names import EXPORT
 from sync_assets.opt_out.parity import Parity, parity
 from sync_assets.runtime import Runtime
@@ -138,37 +136,18 @@ def _hours(age: timedelta) -> float:
     return age / timedelta(hours=1)
 
 
-def parity_check(runtime: Runtime) -> dg.AssetChecksDefinition:
-    """Reads a sample of contacts on both sides, which costs engine calls; scheduled daily by definitions.py."""
-    profile = campaign_key(runtime.config.table(CONTACT))
-
-    @dg.multi_asset_check(
-        name=PARITY,
-        specs=[
-            dg.AssetCheckSpec(
-                AGREE,
-                asset=profile,
-                description="No contact of a sample is opted out on one side only for longer than the direction of "
-                "opt-outs allows.",
-            )
-        ],
-        can_subset=True,  # else it had to be answered by each run
-    )
-    def compare(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        if not by_itself(context.run):
-            return  # Dagster adds an asset's checks to each run of it; a sample with each would cost too much
-        try:
-            found = interruptible.run(parity(runtime))
-        except SyncAssetsError as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
-        except Exception as error:  # noqa: BLE001
-            raise dg.Failure(f"The comparison stopped at an error: {places(error)}.", allow_retries=False) from None
-        yield agree(profile, found)
-
-    return compare
+def parity_spec(audit: dg.AssetKey) -> dg.AssetCheckSpec:
+    """The check of opt-outs on the audit of profiles."""
+    text = "No contact of a sample is opted out on one side only for longer than the direction of opt-outs allows."
+    return dg.AssetCheckSpec(AGREE, asset=audit, description=text)
 
 
-def agree(profile: dg.AssetKey, found: Parity) -> dg.AssetCheckResult:
+def parity_answer(runtime: Runtime, audit: dg.AssetKey) -> dg.AssetCheckResult:
+    """Reads a sample of contacts on both sides, which costs engine calls. Raises what the clients raise."""
+    return agree(audit, interruptible.run(parity(runtime)))
+
+
+def agree(audit: dg.AssetKey, found: Parity) -> dg.AssetCheckResult:
     text = f"Of {found.contacts:,} contacts that were read on both sides, all opt-outs agree."
     if found.on_the_way:
         text = f"Of {found.contacts:,} contacts read on both sides, {found.on_the_way:,} opt-outs are on their way."
@@ -185,7 +164,7 @@ def agree(profile: dg.AssetKey, found: Parity) -> dg.AssetCheckResult:
     rows = [(name, len(ids), ", ".join(ids[: quality.SHOWN_IDS])) for name, ids in sorted(found.differing.items())]
     return dg.AssetCheckResult(
         passed=not found.wrong and not (found.unanswered and not found.contacts),
-        asset_key=profile,
+        asset_key=audit,
         check_name=AGREE,
         severity=dg.AssetCheckSeverity.ERROR if found.wrong else dg.AssetCheckSeverity.WARN,
         description=text,

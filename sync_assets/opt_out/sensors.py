@@ -31,7 +31,7 @@ from sync_assets.opt_out.partitions import (
     run_tags,
 )
 from sync_assets.opt_out.polling import poll_is_due
-from sync_assets.run_errors import one_sentence
+from sync_assets.run_errors import patient
 from sync_assets.runtime import Runtime
 
 LOOK_SECONDS = 29
@@ -58,7 +58,7 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
         default_status=default_status,
         description="Watches the Campaign SFTP and starts a run of each opt-out file once it is complete.",
     )
-    @one_sentence("opt_out_file")
+    @patient("opt_out_file")
     def opt_out_file(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         seen = msgspec.json.decode(context.cursor, type=Seen) if context.cursor else Seen()
         now = datetime.now(UTC)

@@ -18,7 +18,7 @@ from dagster._utils.error import serializable_error_info_from_exc_info
 
 from sync_assets.alerts.looking import Watched, look
 from sync_assets.alerts.troubles import Look, troubles
-from sync_assets.run_errors import SensorFailed
+from sync_assets.run_errors import CANNOT
 
 SOURCE, TARGET = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
 SPEC = dg.AssetCheckSpec("mapped_columns_exist", asset=SOURCE, blocking=True)
@@ -197,7 +197,7 @@ class Sensors:
         instance.add_instigator_state(self.state)
         self.at = datetime.now(UTC) - timedelta(minutes=1)
 
-    def tick(self, status: TickStatus, error: BaseException | None = None) -> None:
+    def tick(self, status: TickStatus, error: BaseException | None = None, *, skips: str | None = None) -> None:
         self.at += timedelta(seconds=1)
         told = None
         if error:
@@ -207,7 +207,7 @@ class Sensors:
                 told = serializable_error_info_from_exc_info(sys.exc_info())
         tick = TickData(
             self.origin.get_id(), "d365_changes", InstigatorType.SENSOR, status, self.at.timestamp(),
-            run_ids=[], error=told, selector_id=self.selector,
+            run_ids=[], error=told, selector_id=self.selector, skip_reason=skips,
         )  # fmt: skip
         self.instance.create_tick(tick)
 
@@ -235,15 +235,15 @@ def failed_tick(said: Exception) -> Exception:
     return error
 
 
-def test_a_sensor_whose_tick_failed_is_told_in_our_words_since_its_first_failure_and_is_over_with_the_next_good_tick(
+def test_a_sensor_that_cannot_go_on_is_told_since_its_first_such_tick_and_is_over_with_the_next_good_one(
     sensors: Sensors,
 ) -> None:
-    sensors.tick(TickStatus.FAILURE, failed_tick(SensorFailed("before that")))
-    sensors.tick(TickStatus.SKIPPED)
+    sensors.tick(TickStatus.SKIPPED, skips=f"{CANNOT}before that")
+    sensors.tick(TickStatus.SKIPPED, skips="contact: no change")
     assert sensors.wrong == []
-    sensors.tick(TickStatus.FAILURE, failed_tick(SensorFailed("D365 cannot be reached. Check D365_URL.")))
+    sensors.tick(TickStatus.SKIPPED, skips=f"{CANNOT}D365 cannot be reached. Check D365_URL.")
     began = sensors.at
-    sensors.tick(TickStatus.FAILURE, failed_tick(SensorFailed("D365 refused us: 403.")))
+    sensors.tick(TickStatus.SKIPPED, skips=f"{CANNOT}D365 refused us: 403.")
     sensors.tick(TickStatus.STARTED)
     [failed] = sensors.look().sensors
     assert (failed.name, failed.said) == ("d365_changes", "D365 refused us: 403.")
@@ -253,21 +253,21 @@ def test_a_sensor_whose_tick_failed_is_told_in_our_words_since_its_first_failure
     assert sensors.wrong == []
 
 
-def test_the_words_of_a_sensors_error_that_is_not_ours_are_not_told(sensors: Sensors) -> None:
+def test_a_tick_that_dagster_itself_ends_is_told_by_its_type(sensors: Sensors) -> None:
     sensors.tick(TickStatus.FAILURE, failed_tick(ValueError("jane.doe@example.com")))
     [failed] = sensors.look().sensors
     assert failed.said == "It stopped at an error of the program: ValueError."
 
 
 def test_a_sensor_that_was_stopped_is_no_trouble(sensors: Sensors) -> None:
-    sensors.tick(TickStatus.FAILURE, failed_tick(SensorFailed("no")))
+    sensors.tick(TickStatus.FAILURE, failed_tick(ValueError("no")))
     sensors.stop()
     assert sensors.wrong == []
 
 
 def test_what_another_code_location_left_of_a_sensor_of_that_name_is_no_trouble(sensors: Sensors) -> None:
     old = Sensors(sensors.instance, "old")
-    old.tick(TickStatus.FAILURE, failed_tick(SensorFailed("no")))
+    old.tick(TickStatus.FAILURE, failed_tick(ValueError("no")))
     sensors.at = old.at
     sensors.tick(TickStatus.SKIPPED)
     assert sensors.wrong == []

@@ -26,7 +26,7 @@ TABLE = {"table": "contact", "resource": "profile", "key": "externalId", "fields
 def check(*, passed: bool) -> dg.AssetCheckEvaluation:
     return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey(["campaign", "profile"]),
-        check_name="mapped_attributes_exist",
+        check_name="ready",
         passed=passed,
         description="`new_vip` goes to cusVip, which is not in profile",
     )
@@ -123,7 +123,7 @@ def test_what_is_wrong_can_be_asked_for_without_anybody_to_be_told(
     with dagster_instance() as instance:
         instance.report_runless_asset_event(check(passed=False))
     [trouble] = now_wrong(plain)["troubles"]
-    assert trouble["what"] == "Check mapped_attributes_exist of campaign/profile does not hold"
+    assert trouble["what"] == "Check ready of campaign/profile does not hold"
     with pytest.raises(SyncAssetsError, match="Add `alerts:`"):
         send_test(plain)
 

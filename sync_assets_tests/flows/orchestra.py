@@ -23,6 +23,7 @@ from sync_assets.runtime import Runtime
 from sync_assets_tests.program import Program
 
 CONTACT, PROFILE = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
+AUDIT = dg.AssetKey(["campaign", "profile_audit"])
 
 
 @dataclass
@@ -39,10 +40,12 @@ class Run:
 
     @property
     def checks(self) -> dict[str, bool]:
-        """Check name -> passed."""
+        """Check name -> passed; `ready`, which each asset has, with the asset's key before it."""
         found = self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        told = [event.asset_check_evaluation_data for event in found]
         return {
-            event.asset_check_evaluation_data.check_name: event.asset_check_evaluation_data.passed for event in found
+            f"{one.asset_key.to_user_string()} ready" if one.check_name == "ready" else one.check_name: one.passed
+            for one in told
         }
 
     def check(self, name: str, key: dg.AssetKey | None = None) -> dg.AssetCheckEvaluation:

@@ -82,7 +82,7 @@ def test_sensors_ask_for_no_run_of_it_and_a_run_passes_it_over_in_green(chain: C
     assert "contact is in maintenance since" in run.metadata(CONTACT, today())["passed_over"]
     assert "contact is in maintenance since" in run.metadata(PROFILE, today())["passed_over"]
     assert run.metadata(CUS_ORDER, today())["inserted"] == 1
-    said = run.check("mapped_columns_exist", CONTACT)
+    said = run.check("ready", CONTACT)
     assert said.passed
     assert said.description
     assert said.description.startswith("Not asked: contact is in maintenance")
@@ -111,11 +111,11 @@ def test_a_column_of_another_type_stops_its_table_alone_until_somebody_has_looke
 
     run = orchestra.materialize(ORDER)
     assert not run.success
-    assert run.checks["column_types_are_as_before"] is False
+    assert run.checks["d365/new_order ready"] is False
     mine = [*(orchestra.definitions.assets or ()), *(orchestra.definitions.asset_checks or ())]
     watched = Watched.of(one for one in mine if isinstance(one, dg.AssetsDefinition))
     told = troubles(look(orchestra.instance, watched, datetime.now(UTC)), warnings=False)
-    assert [one.what for one in told] == ["Check column_types_are_as_before of d365/new_order does not hold"]
+    assert [one.what for one in told] == ["Check ready of d365/new_order does not hold"]
 
     off(orchestra.runtime, ["new_order"])
     assert orchestra.program.sync().status == 0
@@ -130,7 +130,7 @@ def test_an_attribute_that_is_gone_fails_the_check_of_its_own_asset_though_the_c
     orchestra.program.table = {**orchestra.program.table, "fields": {**fields, "fax": "cusNotThere"}}
     run = orchestra.materialize(CONTACT)
     assert not run.success
-    key = dg.AssetCheckKey(PROFILE, "mapped_attributes_exist")
+    key = dg.AssetCheckKey(PROFILE, "ready")
     found = orchestra.instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
     assert found.evaluation
     assert not found.evaluation.passed

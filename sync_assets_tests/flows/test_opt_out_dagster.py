@@ -40,7 +40,7 @@ from sync_assets_tests.flows.opt_outs import (
     write_file,
     writes,
 )
-from sync_assets_tests.flows.orchestra import PROFILE, Orchestra, Run
+from sync_assets_tests.flows.orchestra import AUDIT, PROFILE, Orchestra, Run
 from sync_assets_tests.program import Program
 from sync_assets_tests.sandbox_process import SandboxProcess
 
@@ -447,7 +447,7 @@ def test_a_run_of_profiles_compares_nothing(orchestra: Orchestra) -> None:
 
 @pytest.mark.parametrize(
     ("asset", "name"),
-    [(PROFILE, "opt_outs_agree"), (EXPORT, "export_arrives_in_time"), (EXPORT, "sftp_has_room")],
+    [(AUDIT, "opt_outs_agree"), (EXPORT, "export_arrives_in_time"), (EXPORT, "sftp_has_room")],
 )
 def test_one_check_alone_can_be_executed(orchestra: Orchestra, asset: dg.AssetKey, name: str) -> None:
     job = orchestra.definitions.resolve_implicit_global_asset_job_def().get_subset(

@@ -137,7 +137,7 @@ def test_a_feed_that_is_refused_ends_it_and_the_next_run_says_why(orchestra: Orc
     [request] = orchestra.asked("d365_changes")
     run = orchestra.execute(request)
     assert not run.success
-    assert run.checks["change_tracking_is_on"] is False
+    assert run.checks["d365/contact ready"] is False
 
 
 def test_linked_tables_are_followed_together_and_arrive_in_link_order(

@@ -38,7 +38,7 @@ def test_a_column_of_a_table_that_holds_numbers_is_one_of_numbers() -> None:
     assert [(column.name, column.type) for column in value.schema.columns] == [("day", "string"), ("insert", "int")]
 
 
-def test_every_check_has_a_text_and_stands_on_the_campaign_asset() -> None:
+def test_every_check_has_a_text_and_stands_on_the_campaign_asset_or_on_its_audit() -> None:
     results = [
         quality.refused(CONTACT, None, []),
         quality.waiting(CONTACT, {}, None, NOW),
@@ -47,7 +47,8 @@ def test_every_check_has_a_text_and_stands_on_the_campaign_asset() -> None:
         quality.one_record_each(CONTACT, Drift(), []),
     ]
     assert [result.check_name for result in results] == list(quality.TEXTS)
-    assert {result.asset_key for result in results} == {dg.AssetKey(["campaign", "profile"])}
+    profile, audit = dg.AssetKey(["campaign", "profile"]), dg.AssetKey(["campaign", "profile_audit"])
+    assert [result.asset_key for result in results] == [profile] * 3 + [audit] * 2
     assert all(result.passed for result in results)
 
 

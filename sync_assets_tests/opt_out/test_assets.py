@@ -19,7 +19,10 @@ CONTACT = {"table": "contact", "resource": "profile", "key": "externalId", "fiel
 ORDER = {"table": "new_order", "resource": "cusOrder", "key": "cusOrderId", "fields": {"new_name": "cusName"}}
 EXPORT, DECISIONS = "campaign/opt_out_export", "opt_out/decisions"
 TO_D365, TO_CAMPAIGN = "d365/contact_opt_out", "campaign/profile_opt_out"
-TABLES = {"d365/contact", "campaign/profile", "d365/new_order", "campaign/cusOrder"}
+TABLES = {"d365/contact", "campaign/profile", "d365/new_order", "campaign/cusOrder"} | {
+    "campaign/profile_audit",
+    "campaign/cusOrder_audit",
+}
 BACK = {EXPORT, DECISIONS, TO_D365}
 PARITY, ARRIVES, ROOM = "opt_outs_agree", "export_arrives_in_time", "sftp_has_room"
 
@@ -156,7 +159,7 @@ def test_both_sides_are_compared_daily_in_every_direction_but_none(
     configured: Any, direction: Direction, compared: bool
 ) -> None:
     definitions = configured(direction)
-    assert (PARITY in checks(definitions, "campaign/profile")) is compared
+    assert (PARITY in checks(definitions, "campaign/profile_audit")) is compared
     assert (PARITY in _checks_of_job(definitions, "audit")) is compared
 
 

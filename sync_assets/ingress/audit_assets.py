@@ -1,0 +1,107 @@
+"""The assets `campaign/<resource>_audit`: a sample of each resource, read back daily and compared with what was sent.
+
+They have no partitions and nothing else materialises them, so that their checks stand until the next comparison. How a
+sample is compared is in `drift.py`, the words in `quality.py`.
+"""
+
+# No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import dagster as dg
+
+from sync_assets import interruptible
+from sync_assets.config import TableConfig
+from sync_assets.errors import in_our_words
+from sync_assets.ingress import quality, shown
+from sync_assets.ingress.drift import Drift, drift
+from sync_assets.resources import OF_TABLES, bound
+from sync_assets.runtime import Runtime
+
+DAILY = timedelta(hours=24)
+COUNTS = ("sampled", "compared", "moved", "unanswered", "kept_back")
+
+
+class Comparison(NamedTuple):
+    """A further check of an audit: its spec, and a function that answers it."""
+
+    spec: dg.AssetCheckSpec
+    answer: Callable[[], dg.AssetCheckResult]
+
+
+def audit_asset(config: TableConfig, runtime: Runtime, further: Sequence[Comparison] = ()) -> dg.AssetsDefinition:
+    """The audit of one resource. Costs an engine call for each record of the sample (drift.py)."""
+    key = quality.audit_key(config)
+    specs = [dg.AssetCheckSpec(name, asset=key, description=quality.TEXTS[name]) for name in quality.AUDIT_CHECKS] + [
+        one.spec for one in further
+    ]
+
+    @dg.multi_asset(
+        name=f"audit_{config.table}",
+        specs=[_spec(config, runtime, key)],
+        check_specs=specs,
+        can_subset=True,  # the UI can execute the checks without the asset, and one of them alone
+        description=f"Compares a sample of {config.resource} with what was sent.",
+        required_resource_keys=OF_TABLES,
+    )
+    def audit(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        names = {one.name for one in context.selected_asset_check_keys}
+        sampled = context.selected_asset_keys or names & {*quality.AUDIT_CHECKS}
+        with closing(bound(runtime, context.resources, OF_TABLES)) as its:
+            found = _compared(config, its) if sampled else None
+            results = _answers(config, its, found) if found else []
+            results += [_answer(one) for one in further if one.spec.name in names]
+        if context.selected_asset_keys and found:
+            numbers = {name: getattr(found, name) for name in COUNTS}
+            numbers |= {"differing": len(found.different), "missing": len(found.missing), "twice": len(found.twice)}
+            yield dg.MaterializeResult(asset_key=key, metadata=numbers, check_results=list(wanted(context, results)))
+        else:
+            yield from wanted(context, results)
+
+    return audit
+
+
+def _spec(config: TableConfig, runtime: Runtime, key: dg.AssetKey) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        key,
+        deps=[dg.AssetDep(shown.campaign_key(config), partition_mapping=dg.LastPartitionMapping())],
+        group_name="campaign",
+        kinds={"adobecampaign"},
+        owners=list(runtime.config.owners.campaign),
+        description=f"A sample of `{config.resource}`, read back from Campaign and compared with what was sent last.",
+        metadata=dict(shown.table_code(runtime.config, config, drift)),
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=DAILY * 2, warn_window=DAILY * 1.25),
+    )
+
+
+def _compared(config: TableConfig, runtime: Runtime) -> Drift:
+    """What the sample showed. Raises dg.Failure in our own words: another's may quote a record."""
+    try:
+        return interruptible.run(drift(runtime, config))
+    except Exception as error:  # noqa: BLE001
+        raise dg.Failure(in_our_words(error, "comparison"), allow_retries=False) from None
+
+
+def _answers(config: TableConfig, runtime: Runtime, found: Drift) -> list[dg.AssetCheckResult]:
+    return [
+        quality.agreement(config, found),
+        quality.one_record_each(config, found, runtime.ledger.reject_reasons(config.table)),
+    ]
+
+
+def _answer(comparison: Comparison) -> dg.AssetCheckResult:
+    try:
+        return comparison.answer()
+    except Exception as error:  # noqa: BLE001
+        raise dg.Failure(in_our_words(error, "comparison of opt-outs"), allow_retries=False) from None
+
+
+def wanted(
+    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, results: Sequence[dg.AssetCheckResult]
+) -> Iterator[dg.AssetCheckResult]:
+    """Those that the run selects."""
+    names = {key.name for key in context.selected_asset_check_keys}
+    yield from (result for result in results if result.check_name in names)

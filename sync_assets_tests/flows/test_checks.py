@@ -1,0 +1,200 @@
+"""Asset checks on a real Dagster instance: one check says one thing once, and says the same whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import dagster as dg
+import pytest
+
+from sync_assets.ingress import sensors
+from sync_assets.operations.instance import dagster_instance
+from sync_assets.operations.maintenance import on
+from sync_assets.partitions import today
+from sync_assets_tests.flows.orchestra import AUDIT, CONTACT, PROFILE, Orchestra, Run
+from sync_assets_tests.program import Program, calls
+
+READY = {CONTACT: "d365/contact ready", PROFILE: "campaign/profile ready"}
+ALL = {
+    "d365/contact ready",
+    "no_deletion_is_held_back",
+    "change_feed_is_polled",
+    "campaign/profile ready",
+    "no_record_is_refused",
+    "no_record_waits_long",
+    "backlog_is_young",
+}
+
+
+@pytest.fixture
+def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
+    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
+    monkeypatch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
+    with dagster_instance() as instance:
+        started = Orchestra(program, instance)
+        yield started
+        started.runtime.close()
+
+
+def by_hand(orchestra: Orchestra) -> Run:
+    """Both assets of contacts and all their checks, as the UI's button Materialize starts them."""
+    return orchestra._run([CONTACT, PROFILE], None, today(), {})
+
+
+def tracking_off(orchestra: Orchestra) -> None:
+    orchestra.program.sandbox.admin.post("/d365/tracking", {"table": "contact", "enabled": False})
+
+
+def no_such_column(orchestra: Orchestra) -> None:
+    orchestra.program.table = {**orchestra.program.table, "fields": {"no_such_column": "lastName"}}
+    orchestra.reload()
+
+
+def no_such_attribute(orchestra: Orchestra) -> None:
+    orchestra.program.table = {**orchestra.program.table, "fields": {"lastname": "cusNotThere"}}
+    orchestra.reload()
+
+
+def no_secret_of_dynamics(orchestra: Orchestra) -> None:
+    orchestra.program.more["D365_CLIENT_SECRET"] = ""
+    orchestra.reload()
+
+
+def no_secret_of_campaign(orchestra: Orchestra) -> None:
+    orchestra.program.more["CAMPAIGN_CLIENT_SECRET"] = ""
+    orchestra.reload()
+
+
+def wrong_secret_of_campaign(orchestra: Orchestra) -> None:
+    orchestra.program.more["CAMPAIGN_CLIENT_SECRET"] = "wrong"
+    orchestra.reload()
+
+
+def too_many_contacts(orchestra: Orchestra) -> None:
+    orchestra.program.guardrails = {"max_contacts": 1}
+    orchestra.reload()
+
+
+SET_UPS: list[tuple[Callable[[Orchestra], None], dg.AssetKey, str]] = [
+    (tracking_off, CONTACT, "change tracking is not enabled for contact"),
+    (no_such_column, CONTACT, "contact has no such column"),
+    (no_such_attribute, PROFILE, "profile has no attribute `cusNotThere`"),
+    (no_secret_of_dynamics, CONTACT, "D365_CLIENT_SECRET"),
+    (no_secret_of_campaign, PROFILE, "CAMPAIGN_CLIENT_SECRET"),
+    (wrong_secret_of_campaign, PROFILE, "CAMPAIGN_CLIENT_SECRET"),
+    (too_many_contacts, CONTACT, "contacts: 50 of at most 1"),
+]
+
+
+@pytest.mark.parametrize(("broken", "at", "says"), SET_UPS, ids=lambda one: getattr(one, "__name__", ""))
+class TestASetUpThatFails:
+    def test_makes_one_check_red_with_the_cause_in_its_first_line(
+        self, orchestra: Orchestra, broken: Callable[[Orchestra], None], at: dg.AssetKey, says: str
+    ) -> None:
+        broken(orchestra)
+        run = by_hand(orchestra)
+        assert not run.success
+        assert run.checks == {**dict.fromkeys(ALL, True), READY[at]: False}
+        told = run.check("ready", at)
+        assert says in (told.description or "").splitlines()[0]
+        assert told.severity is dg.AssetCheckSeverity.ERROR
+        assert orchestra.program.sandbox.admin.engine_calls() == calls()
+
+    def test_is_told_by_the_watch_as_well_which_stays_green_itself(
+        self, orchestra: Orchestra, broken: Callable[[Orchestra], None], at: dg.AssetKey, says: str
+    ) -> None:
+        broken(orchestra)
+        run = orchestra.job("watch")
+        assert run.success
+        assert run.checks == {**dict.fromkeys(ALL, True), READY[at]: False}
+        assert says in (run.check("ready", at).description or "").splitlines()[0]
+
+
+def test_a_run_that_went_well_answers_every_check(orchestra: Orchestra) -> None:
+    run = by_hand(orchestra)
+    assert run.success
+    assert run.checks == dict.fromkeys(ALL, True)
+    parts = run.check("ready", CONTACT).metadata["parts"]
+    assert isinstance(parts, dg.TableMetadataValue)
+    assert {str(row.data["part"]) for row in parts.records} >= {"change tracking is on", "mapped columns exist"}
+
+
+def test_the_table_goes_green_by_itself_once_it_is_put_right(orchestra: Orchestra) -> None:
+    tracking_off(orchestra)
+    by_hand(orchestra)
+    orchestra.program.sandbox.admin.post("/d365/tracking", {"table": "contact", "enabled": True})
+    assert by_hand(orchestra).checks == dict.fromkeys(ALL, True)
+
+
+def test_executing_all_checks_of_an_asset_says_what_the_watch_says(orchestra: Orchestra) -> None:
+    orchestra.settle()
+    tracking_off(orchestra)
+    job = orchestra.definitions.resolve_implicit_global_asset_job_def()
+    keys = {one for one in job.asset_layer.asset_graph.asset_check_keys if one.asset_key in (CONTACT, PROFILE)}
+    result = job.get_subset(asset_selection=set(), asset_check_selection=keys).execute_in_process(
+        instance=orchestra.instance, raise_on_error=False
+    )
+    executed = Run(orchestra.instance, result.run_id, result.success)
+    assert executed.success
+    assert executed.checks == orchestra.job("watch").checks == {**dict.fromkeys(ALL, True), READY[CONTACT]: False}
+
+
+def test_one_check_alone_asks_neither_system_if_the_ledger_answers_it(orchestra: Orchestra) -> None:
+    orchestra.settle()
+    since = orchestra.program.sandbox.admin.last()
+    job = orchestra.definitions.resolve_implicit_global_asset_job_def().get_subset(
+        asset_selection=set(), asset_check_selection={dg.AssetCheckKey(PROFILE, "backlog_is_young")}
+    )
+    assert job.execute_in_process(instance=orchestra.instance).success
+    assert orchestra.program.sandbox.admin.journal(since=since) == []
+
+
+def test_of_a_table_in_maintenance_the_watch_says_that_it_was_not_asked(orchestra: Orchestra) -> None:
+    orchestra.settle()
+    on(orchestra.runtime, ["contact"])
+    run = orchestra.job("watch")
+    assert run.checks == dict.fromkeys(ALL, True)
+    assert (run.check("ready", CONTACT).description or "").startswith("Not asked: contact is in maintenance")
+
+
+def test_a_watch_without_a_ledger_fails_in_our_own_words(orchestra: Orchestra) -> None:
+    orchestra.program.more["SYNC_ASSETS_LEDGER_URL"] = "sqlite:////dev/null/ledger.db"
+    orchestra.reload()
+    run = orchestra.job("watch")
+    assert not run.success
+    assert "ledger" in run.errors[0]
+    run = by_hand(orchestra)
+    assert run.checks == {READY[CONTACT]: False}
+
+
+# The audit
+
+
+def test_the_answer_of_the_audit_stays_until_the_next_one(orchestra: Orchestra) -> None:
+    orchestra.settle()
+    admin = orchestra.program.sandbox.admin
+    values = {"lastName": "By hand"}
+    admin.post("/campaign/change", {"resource": "profile", "keys": [*orchestra.program.profiles()], "set": values})
+    assert orchestra.job("audit").checks["campaign_agrees_with_what_was_sent"] is False
+    admin.change("contact", 1, jobtitle="An ordinary change")
+    orchestra.settle()
+    orchestra.job("watch")
+    key = dg.AssetCheckKey(AUDIT, "campaign_agrees_with_what_was_sent")
+    record = orchestra.instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
+    assert record.status.value == "FAILED"
+    newest = orchestra.instance.get_latest_materialization_event(AUDIT)
+    assert record.event
+    assert newest
+    assert record.event.timestamp >= newest.timestamp - 1  # of the same run: it counts as evaluated
+
+
+def test_executing_the_checks_of_the_audit_says_what_the_schedule_says(orchestra: Orchestra) -> None:
+    orchestra.settle()
+    job = orchestra.definitions.resolve_implicit_global_asset_job_def()
+    keys = {one for one in job.asset_layer.asset_graph.asset_check_keys if one.asset_key == AUDIT}
+    result = job.get_subset(asset_selection=set(), asset_check_selection=keys).execute_in_process(
+        instance=orchestra.instance
+    )
+    executed = Run(orchestra.instance, result.run_id, result.success)
+    assert executed.checks == orchestra.job("audit").checks
+    assert executed.checks == {"campaign_agrees_with_what_was_sent": True, "no_key_stands_twice": True}

@@ -1,0 +1,159 @@
+"""A `sync` with nothing to do makes no Dagster run; whatever is to be done, or to be told, makes one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sync_assets.ingress import quiet
+from sync_assets.ingress.quiet import quiet_tables
+from sync_assets.operations.instance import dagster_instance
+from sync_assets.operations.maintenance import on
+from sync_assets_tests.program import CONTACT, Program, calls
+
+N = 50
+
+
+def runs(program: Program) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
+        with dagster_instance() as instance:
+            return instance.get_runs_count()
+
+
+def stored(program: Program) -> int:
+    """Bytes of Dagster's history."""
+    return sum(path.stat().st_size for path in Path(program.env["DAGSTER_HOME"]).rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def synced(program: Program) -> Program:
+    program.on_disk = True  # what Dagster keeps is what these tests are about
+    program.table = {**program.table, "apply_deletes": True}
+    assert program.sync().status == 0
+    return program
+
+
+def test_a_second_sync_makes_no_run_and_next_to_no_history(synced: Program) -> None:
+    before, size = runs(synced), stored(synced)
+    done = synced.sync()
+    assert (done.status, done.problems, done.stopped) == (0, [], [])
+    assert done.document["engine_calls"] == calls()
+    assert done.document["tables"]["contact"]["synced"] == N
+    assert runs(synced) == before
+    assert stored(synced) - size < 20_000
+
+
+def test_it_polls_the_feed_all_the_same(synced: Program) -> None:
+    before = synced.runtime().ledger.feed("contact")
+    synced.sandbox.admin.clear_journal()
+    synced.sync()
+    after = synced.runtime().ledger.feed("contact")
+    assert before
+    assert after
+    assert after.polled_at > before.polled_at
+    assert [one for one in synced.sandbox.admin.journal("d365") if "/contacts" in one["path"]]
+
+
+def changed(program: Program) -> None:
+    program.sandbox.admin.change("contact", 1, jobtitle="Changed")
+
+
+def made(program: Program) -> None:
+    program.sandbox.admin.create("contact", {"lastname": "New", "emailaddress1": "new@example.org"})
+
+
+def deleted(program: Program) -> None:
+    program.sandbox.admin.delete("contact", 1)
+
+
+def mapped_otherwise(program: Program) -> None:
+    program.table = {**CONTACT, "fields": {**program.table["fields"], "fax": "fax"}}
+
+
+def filtered(program: Program) -> None:
+    program.table = {**CONTACT, "filters": {"rules": [{"field": "lastname", "is": "ne", "value": "no one"}]}}
+
+
+WORK: list[Callable[[Program], None]] = [changed, made, deleted, mapped_otherwise, filtered]
+
+
+@pytest.mark.parametrize("work", WORK, ids=lambda one: one.__name__)
+def test_what_is_to_be_captured_makes_a_run(synced: Program, work: Callable[[Program], None]) -> None:
+    before = runs(synced)
+    work(synced)
+    assert synced.sync().status == 0
+    assert runs(synced) > before
+    synced.assert_in_step()
+
+
+def test_what_is_pending_makes_a_run(synced: Program) -> None:
+    admin = synced.sandbox.admin
+    admin.settings("campaign", bare_data_policy=False)
+    [wrong] = admin.change("contact", 1, emailaddress1="not-an-address")
+    assert synced.sync().status == 2
+    before = runs(synced)
+    assert synced.sync().status == 2  # it stands refused, which needs no run
+    assert runs(synced) == before
+    admin.settings("campaign", bare_data_policy=True)
+    assert synced.run("retry", "contact", "--id", wrong)[0] == 0
+    synced.sync()
+    assert runs(synced) > before
+
+
+def test_after_an_hour_a_run_confirms_that_the_data_is_fresh(synced: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = runs(synced)
+    monkeypatch.setattr(quiet, "CONFIRM", quiet.CONFIRM * 0)
+    assert synced.sync().status == 0
+    assert runs(synced) > before
+
+
+@pytest.mark.parametrize("trouble", ["tracking", "limit", "d365", "campaign"])
+def test_what_is_wrong_is_told_as_by_any_other_sync(synced: Program, trouble: str) -> None:
+    admin = synced.sandbox.admin
+    if trouble == "tracking":
+        admin.post("/d365/tracking", {"table": "contact", "enabled": False})
+    elif trouble == "limit":
+        synced.guardrails = {"max_contacts": N - 1}
+    elif trouble == "d365":
+        synced.more["D365_CLIENT_SECRET"] = "wrong"
+    else:
+        synced.more["CAMPAIGN_CLIENT_SECRET"] = "wrong"
+    done = synced.sync()
+    assert done.status == 1
+    assert done.problems
+
+
+def test_a_table_in_maintenance_is_neither_asked_nor_run(synced: Program) -> None:
+    on(synced.runtime(), ["contact"])
+    before = runs(synced)
+    synced.sandbox.admin.clear_journal()
+    assert synced.sync().status == 2
+    assert runs(synced) == before
+    assert synced.sandbox.admin.journal("d365") == []
+
+
+def test_a_table_that_was_never_captured_is_not_quiet(program: Program) -> None:
+    runtime = program.runtime()
+    assert quiet_tables(runtime, runtime.config.tables) == set()
+    program.sync()
+    assert quiet_tables(runtime, runtime.config.tables) == {"contact"}
+    runtime.close()
+
+
+def test_dagster_is_not_even_loaded(synced: Program) -> None:
+    code = (
+        "import sys; from sync_assets.cli import main; sys.argv = ['sync-assets', 'sync', '--json']\n"
+        "try: main()\n"
+        "finally: print('dagster' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **synced.env}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1] == "False"

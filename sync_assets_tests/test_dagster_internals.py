@@ -1,0 +1,81 @@
+"""Each name of Dagster's that is not public, asked of a real instance: a Dagster that moves one fails here."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
+
+import sync_assets
+from sync_assets.dagster_internals import freshness, latest_answers, sensor_ticks
+
+ASSET = dg.AssetKey(["d365", "contact"])
+CHECK = dg.AssetCheckKey(ASSET, "ready")
+PACKAGE = Path(sync_assets.__file__).parent
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield instance
+
+
+def run(instance: dg.DagsterInstance, *, passed: bool, dies: bool = False) -> None:
+    @dg.asset(key=ASSET, check_specs=[dg.AssetCheckSpec("ready", asset=ASSET)])
+    def contact() -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+        if dies:
+            raise RuntimeError
+        yield dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=passed, check_name="ready")])
+
+    dg.materialize([contact], instance=instance, raise_on_error=False)
+
+
+def test_the_latest_answer_of_a_check_is_read_with_its_run(instance: dg.DagsterInstance) -> None:
+    assert latest_answers(instance, [CHECK]) == {}
+    run(instance, passed=True)
+    run(instance, passed=False)
+    answer = latest_answers(instance, [CHECK])[CHECK]
+    assert (answer.key, answer.failed) == (CHECK, True)
+    assert answer.run_id in {one.run_id for one in instance.get_runs()}
+    assert answer.at
+    assert datetime.now(UTC) - answer.at < timedelta(minutes=1)
+    assert answer.evaluation
+    assert not answer.evaluation.passed
+
+
+def test_of_a_run_that_died_over_a_check_the_answer_before_it_counts(instance: dg.DagsterInstance) -> None:
+    run(instance, passed=False)
+    run(instance, passed=True, dies=True)
+    assert latest_answers(instance, [CHECK])[CHECK].failed
+
+
+def test_assets_that_are_late_are_told_with_the_moment(instance: dg.DagsterInstance) -> None:
+    now = datetime.now(UTC)
+    assert freshness(instance, [ASSET]) == {}
+    for state, told in ((FreshnessState.WARN, "warning"), (FreshnessState.FAIL, "late")):
+        change = FreshnessStateChange(
+            key=ASSET, new_state=state, previous_state=FreshnessState.PASS, state_change_timestamp=now.timestamp()
+        )
+        instance._report_runless_asset_event(change)
+        state_now, since = freshness(instance, [ASSET])[ASSET]
+        assert state_now == told
+        assert abs(since - now) < timedelta(minutes=1)
+
+
+def test_an_instance_without_sensors_has_no_ticks(instance: dg.DagsterInstance) -> None:
+    assert sensor_ticks(instance, ["d365_changes"], 10) == {}
+
+
+def test_no_other_module_imports_what_dagster_keeps_for_itself() -> None:
+    allowed = {"dagster_internals.py", "dagster_storage.py"}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            private = [name for name in names if name.startswith("dagster._")]
+            assert not private or path.name in allowed, f"{path.name} imports {private}"
