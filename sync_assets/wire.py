@@ -15,7 +15,6 @@ import urllib.request
 import zlib
 from collections.abc import Mapping
 from functools import lru_cache
-from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
@@ -85,12 +84,21 @@ class Wire:
         url = _parsed(address)
         payload = aiohttp.BytesPayload(body) if body else None  # else aiohttp looks for the kind of each single one
         limits = self._limits
+        task = asyncio.current_task()
+        assert task is not None
+        self._deadline.begin(task)
         try:
-            with self._deadline:
+            try:
                 async with session.request(
                     method, url, headers=headers, data=payload, allow_redirects=False, proxy=_proxy(url)
                 ) as response:
                     content = await _received(response, limits.largest)
+            except asyncio.CancelledError:
+                if self._deadline.has_cancelled(task):
+                    raise _TooLate from None
+                raise
+            finally:
+                self._deadline.end(task)
             content = await _inflated(response.headers, content, limits.largest)
             return Answer(response.status, response.headers, content)
         except _TooLate:
@@ -135,7 +143,7 @@ class _TooLate(Exception):
 
 
 class _Deadline:
-    """`with deadline:` in a task is cut off by _TooLate after `seconds`, or a twentieth later.
+    """A task between `begin` and `end` is cancelled after `seconds`, or a twentieth later.
 
     Of one event loop, and for many tasks at once: `asyncio.timeout` makes a timer for each of them, which costs a tenth
     of a request, while here one timer looks after all.
@@ -147,22 +155,27 @@ class _Deadline:
         """In the order in which they end, as all have the same time."""
         self._overdue: set[asyncio.Task[Any]] = set()
         self._looking = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def __enter__(self) -> None:
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task(loop)
-        assert task is not None
+    def begin(self, task: asyncio.Task[Any]) -> None:
+        """The running task's time begins."""
+        loop = self._loop = self._loop or asyncio.get_running_loop()
         self._until[task] = loop.time() + self._seconds
         if not self._looking:
             self._look(loop)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        if self._until.pop(task, None) is None:
+    def end(self, task: asyncio.Task[Any]) -> None:
+        """The task came to its end, in time or not."""
+        if self._until.pop(task, None) is None and task in self._overdue:
             self._overdue.remove(task)
-            if task.uncancel() == 0 and kind is asyncio.CancelledError:  # else others want it cancelled, too
-                raise _TooLate
+            task.uncancel()
+
+    def has_cancelled(self, task: asyncio.Task[Any]) -> bool:
+        """Take back a cancellation. False if it is not this deadline's, or others want the task cancelled, too."""
+        if task not in self._overdue:
+            return False
+        self._overdue.remove(task)
+        return task.uncancel() == 0
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()

@@ -128,6 +128,8 @@ def body(form: str | None, record: Claimed, key: str, *, patch: bool, values: Va
     POST carries the opt-outs as well, so that nobody is mailed before they are decided upon; what a record holds
     already is not touched.
     """
+    if form and not patch and not record.links and not record.opt_outs:
+        return form.encode()
     known = values or {}
     members = [_without(form, key) if patch else form or json.dumps({key: record.id})] if form or not patch else []
     members = [text for text in (one.strip()[1:-1] for one in members) if text]
