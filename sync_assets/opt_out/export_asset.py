@@ -1,4 +1,4 @@
-"""The asset `campaign/opt_out_export`: what Campaign states, from a file of its SFTP or from a poll of profiles."""
+"""The asset `campaign/opt_out_export`: what Campaign states in a file of its SFTP."""
 
 # No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
 
@@ -16,9 +16,10 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress import quality
 from sync_assets.ingress.heartbeat import heartbeat
 from sync_assets.opt_out import files, pages, taking
+from sync_assets.opt_out.asset_results import SHOWN, stop
 from sync_assets.opt_out.export_file import BadExport
 from sync_assets.opt_out.names import EXPORT, PARQUET, REJECTED
-from sync_assets.opt_out.partitions import CHANGES, WORK, opt_out_files, poll_of
+from sync_assets.opt_out.partitions import WORK, opt_out_files, require_file
 from sync_assets.opt_out.writing import write_parts
 from sync_assets.partitions import TABLE_TAG
 from sync_assets.run_errors import told
@@ -27,7 +28,6 @@ from sync_assets.sftp import FileGone
 
 READABLE = "the_file_can_be_read"
 VALID = "every_row_is_valid"
-SHOWN = 20
 
 
 def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
@@ -43,7 +43,7 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
         owners=list(runtime.config.owners.opt_out),
         metadata=pages.export(runtime.config, taking.spool_file),
         description="Opt-outs as Campaign states them: the validated rows of a file of the Campaign SFTP "
-        f"(`{export.directory}/{export.pattern}`), or those of the profiles that a poll through the API found changed.",
+        f"(`{export.directory}/{export.pattern}`).",
         check_specs=[
             dg.AssetCheckSpec(
                 READABLE, asset=EXPORT, blocking=True, description="The file is whole, has its columns, and times."
@@ -62,7 +62,7 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
             yield from _take(context, taking.Spool(Path(folder)))
 
     def _take(context: dg.AssetExecutionContext, spool: taking.Spool) -> Iterator[Any]:
-        partition, calls = context.partition_key, runtime.calls.total()
+        partition = context.partition_key
         with told(runtime, context, f"reading of {partition}") as failed, heartbeat(runtime, context.run_id):
             taken = _taken(runtime, partition, spool)
         if failed:
@@ -74,7 +74,7 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
             stop(runtime, f"{partition}: {taken}")
             return
         _keep_rejected(runtime, partition, context.run_id, spool, taken)
-        numbers = _taken_metadata(taken) | {"engine_calls": runtime.calls.total() - calls}
+        numbers = _taken_metadata(taken)
         yield dg.Output(spool.frames(taking.GOOD), metadata=numbers)
         yield dg.AssetCheckResult(
             passed=not taken.warnings,
@@ -89,13 +89,7 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
 
 
 def _taken(runtime: Runtime, partition: str, spool: taking.Spool) -> taking.Taken | BadExport | FileGone:
-    if poll_of(partition):
-        return taking.spool_profiles(runtime, spool)
-    if partition.startswith(f"{CHANGES}@"):
-        raise SyncAssetsError(
-            "This partition stands for changes in Dynamics 365, there is no file of it.",
-            "Materialise opt_out/decisions and what follows from it.",
-        )
+    require_file(partition)
     file = files.find(runtime, partition)
     if file is None:
         raise SyncAssetsError(
@@ -150,10 +144,3 @@ def _valid(runtime: Runtime, partition: str, taken: taking.Taken, spool: taking.
             ),
         },
     )
-
-
-def stop(runtime: Runtime, problem: str | None) -> None:
-    """What was done stands; the run fails all the same, since something is left that it could not do."""
-    if problem:
-        runtime.stopped.append(problem)
-        raise dg.Failure(problem, allow_retries=False)
