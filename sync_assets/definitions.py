@@ -26,7 +26,7 @@ from sync_assets.ingress.sensors import backlog_sensor, changes_sensor  # noqa: 
 from sync_assets.ingress.shown import campaign_key, d365_key  # noqa: E402
 from sync_assets.ingress.target import CONTACT  # noqa: E402
 from sync_assets.operations.jobs import operator_jobs  # noqa: E402
-from sync_assets.opt_out.names import active, chain  # noqa: E402
+from sync_assets.opt_out.names import CHANGES, active  # noqa: E402
 from sync_assets.report.assets import report_asset  # noqa: E402
 from sync_assets.resources import systems  # noqa: E402
 from sync_assets.runtime import Runtime  # noqa: E402
@@ -58,7 +58,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         checks.append(watch_checks(runtime))
         sensors.append(opt_out_file_sensor(runtime, status))
         resources |= opt_out_resources(runtime)
-        other = (due_request, chain(runtime.config))
+        other = (due_request, [CHANGES])
     report = report_asset(runtime)
     assets.append(report)
     daily = dg.define_asset_job(

@@ -251,11 +251,8 @@ def _reports(
     return events
 
 
-OtherWork = Callable[
-    [Runtime, dg.DagsterInstance, dict[str, Asked], datetime],
-    tuple[dg.RunRequest, dg.AddDynamicPartitionsRequest] | None,
-]
-"""Asks for a run of what else is pending beside records, with the partition that it needs."""
+OtherWork = Callable[[Runtime, dg.DagsterInstance, dict[str, Asked], datetime], dg.RunRequest | None]
+"""Asks for a run of what else is pending beside records."""
 
 
 def backlog_sensor(
@@ -290,8 +287,7 @@ def backlog_sensor(
                 requests.append(_request(wanted, keys, {BACKLOG_TAG: "yes"}))
         more = other[0](runtime, context.instance, asked, now) if other else None
         return dg.SensorResult(
-            run_requests=[*requests, *([more[0]] if more else [])],
-            dynamic_partitions_requests=[more[1]] if more else None,
+            run_requests=[*requests, *([more] if more else [])],
             skip_reason=None if requests or more else _nothing_to_send(paused),
             cursor=msgspec.json.encode(asked).decode(),
         )

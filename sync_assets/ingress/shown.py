@@ -47,7 +47,7 @@ def d365_schema(config: Config, table: TableConfig, found: Table | None = None) 
         for link in table.links
     }
     told |= {
-        name: f"to {table.resource}.{one.to} of new records; then by opt_out/decisions"
+        name: f"to {table.resource}.{one.to} of new records; then by opt_out/changes"
         for name, one in carried(config, table.table).items()
         if name not in told
     }
@@ -71,7 +71,7 @@ def campaign_schema(config: Config, table: TableConfig, found: Resource) -> dg.T
         parent = config.table(link.table)
         told[link.to] = f"from {table.table}.{link.field}: the {parent.resource} by its {parent.key}"
     for name, one in carried(config, table.table).items():
-        told.setdefault(one.to, f"from {table.table}.{name} for new records; then by opt_out/decisions")
+        told.setdefault(one.to, f"from {table.table}.{name} for new records; then by opt_out/changes")
     return dg.TableSchema(
         [
             dg.TableColumn(name, attribute.type, description=text, constraints=KEY if name == table.key else None)

@@ -1,4 +1,4 @@
-"""The opt-outs of `sync`: waiting files are consumed in their order, then what else is due, until nothing more moves.
+"""The opt-outs of `sync`: waiting files are consumed in their order, then what is due without one, until nothing moves.
 
 A file that may still be written is waited for, `settle_seconds` and a minute: a user who types `sync` expects that the
 files of the folder are taken. One that goes on growing for longer is left for the next sync, and all else goes on.
@@ -18,14 +18,8 @@ from sync_assets.ingress.runs import end_killed
 from sync_assets.ledger.opt_out_files import OptOutFile
 from sync_assets.opt_out import files
 from sync_assets.opt_out.assets import opt_out_assets, resources
-from sync_assets.opt_out.names import EXPORT, attributes, chain
-from sync_assets.opt_out.partitions import (
-    WORK,
-    add_partition,
-    changes_partition,
-    profiles_partition,
-    run_tags,
-)
+from sync_assets.opt_out.names import CHANGES, attributes, file_chain
+from sync_assets.opt_out.partitions import WORK, add_partition, run_tags
 from sync_assets.opt_out.polling import poll_is_due
 from sync_assets.runtime import Runtime
 
@@ -42,19 +36,19 @@ def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance, execute: Execu
     end_killed(instance, runtime.ledger, WORK)
     assets = [*table_assets(runtime), *opt_out_assets(runtime)]
 
-    def run(partition: str, keys: list[dg.AssetKey]) -> None:
-        add_partition(instance, partition)
+    def run(keys: list[dg.AssetKey], partition: str | None = None) -> None:
         execute(runtime, instance, assets, keys, partition, run_tags(), resources(runtime))
 
-    steps, stopped = chain(runtime.config), len(runtime.stopped)
-    waiting = _WaitingFiles(runtime, lambda partition: run(partition, [EXPORT, *steps]))
+    def take(partition: str) -> None:
+        add_partition(instance, partition)
+        run(file_chain(runtime.config), partition)
+
+    stopped, waiting = len(runtime.stopped), _WaitingFiles(runtime, take)
     try:
         waiting.consume()
-        if poll_is_due(runtime, datetime.now(UTC)):
-            run(profiles_partition(datetime.now(UTC)), [EXPORT, *steps])
-    except SyncAssetsError as error:
+    except SyncAssetsError as error:  # an SFTP that cannot be reached keeps no change of Dynamics 365 back
         runtime.problems.append(error)
-    _settle(runtime, lambda: run(changes_partition(), steps))
+    _settle(runtime, lambda: run([CHANGES]))
     if not runtime.ledger.opt_outs_left(attributes(runtime.config)).due:
         # What ended a run early was made good by a later one; only what is wrong with files stands.
         runtime.warnings += [text for text in runtime.stopped[stopped:] if text not in waiting.refused]
@@ -124,11 +118,11 @@ class _WaitingFiles:
 
 
 def _settle(runtime: Runtime, run: Callable[[], None]) -> None:
-    """Decides and writes what is due, until nothing moves."""
-    problems = len(runtime.problems)  # an SFTP that cannot be reached keeps no change of Dynamics 365 back
+    """Polls profiles if that is due, decides and writes what is due, until nothing moves."""
+    problems = len(runtime.problems)
     for _ in range(ROUNDS):
         before = runtime.ledger.opt_outs_left(attributes(runtime.config))
-        if not before.due:
+        if not before.due and not poll_is_due(runtime, datetime.now(UTC)):
             return
         run()
         if len(runtime.problems) > problems or runtime.ledger.opt_outs_left(attributes(runtime.config)) == before:

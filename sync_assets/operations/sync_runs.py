@@ -146,11 +146,12 @@ def execute(
     instance: dg.DagsterInstance,
     assets: list[dg.AssetsDefinition],
     selection: list[dg.AssetKey],
-    partition: str,
+    partition: str | None,
     tags: dict[str, str],
     resources: dict[str, Any] | None = None,
 ) -> None:
-    """One Dagster run of a partition. What stops it is in `runtime.problems` afterwards: the assets tell."""
+    """One Dagster run. What stops it is in `runtime.problems` afterwards: the assets tell. partition: None where the
+    assets have none."""
     before = len(runtime.problems), len(runtime.stopped)
     try:
         result = dg.materialize(

@@ -26,6 +26,7 @@ from sync_assets.ingress.delivery import Denied
 from sync_assets.ledger import opt_out_rules as rules
 from sync_assets.ledger import times
 from sync_assets.ledger.opt_out_rules import OptOut, OptOutState
+from sync_assets.opt_out.decide import Direction, Side
 from sync_assets.opt_out.parties import Parties
 
 BATCH = 500
@@ -58,6 +59,18 @@ class _Change:
     rows: list[OptOut] = field(default_factory=list[OptOut])
     gone: list[str] = field(default_factory=list[str])
     written: int = 0
+
+
+def sides(direction: Direction) -> tuple[Side, ...]:
+    """The sides that a direction of opt-out flows writes."""
+    return ("d365", "campaign") if direction == "bidirectional" else ("d365",)
+
+
+async def write_due(parties: Parties, side: Side) -> Applied:
+    """Write everything that is due on one side. Raises what `write_d365` and `write_campaign` raise."""
+    done = await (write_d365 if side == "d365" else write_campaign)(parties)
+    parties.runtime.opt_outs[TO_D365 if side == "d365" else TO_CAMPAIGN] += done.written
+    return done
 
 
 async def write_d365(parties: Parties) -> Applied:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
+from datetime import UTC, datetime
 
 import polars as pl
 
@@ -12,6 +13,11 @@ from sync_assets.opt_out.store import Part, Store
 
 PARTS_TOGETHER = 50
 """Parts that one manifest names: it is written anew with each of them, and a first file may have millions of rows."""
+
+
+def folder_of_changes(moment: datetime) -> str:
+    """Return where decisions that need no file are kept: in the place of a file's partition, one for each UTC day."""
+    return f"(changes)@{moment.astimezone(UTC):%Y-%m-%d}"
 
 
 class Audit:

@@ -23,6 +23,7 @@ from sync_assets.http import HttpError, SignInRefused
 from sync_assets.ledger import opt_out_rules as rules
 from sync_assets.ledger import times
 from sync_assets.ledger.opt_out_rules import OptOut, OptOutState
+from sync_assets.opt_out.audit import Audit
 from sync_assets.opt_out.decide import Decision, Side, decide
 from sync_assets.opt_out.parties import Parties
 
@@ -60,10 +61,11 @@ _STATES = {None: OptOutState.SETTLED, "d365": OptOutState.TO_D365, "campaign": O
 
 @dataclass(slots=True)
 class Deciding:
-    """`problem`: why Campaign was not asked about all contacts that it had to be asked about; `unanswered`: how many it
-    was not, or said nothing of. They stay due; everything else is decided."""
+    """`decided`: how many opt-outs. `problem`: why Campaign was not asked about all contacts that it had to be asked
+    about; `unanswered`: how many it was not, or said nothing of. They stay due; everything else is decided."""
 
     parties: Parties
+    decided: int = 0
     problem: str | None = None
     unanswered: int = 0
 
@@ -77,7 +79,9 @@ class Deciding:
         ):
             after = max(due)
             batch = await self._decide(due)
-            yield batch.frame()
+            frame = batch.frame()
+            yield frame
+            self.decided += frame.height
             await asyncio.to_thread(ledger.put_opt_outs, batch.rows)
             await self.parties.count_calls()
             await self.parties.keep_lease()
@@ -132,6 +136,15 @@ class Deciding:
 
         await asyncio.gather(*map(ask, ids))
         return answers
+
+
+async def decide_due(parties: Parties, audit: Audit) -> Deciding:
+    """Decide everything that is due, and keep each decision in the audit before it counts."""
+    deciding = Deciding(parties)
+    async for frame in deciding.decisions():
+        await asyncio.to_thread(audit.keep, frame)
+        parties.runtime.progress("deciding opt-outs", deciding.decided + frame.height)
+    return deciding
 
 
 class _Batch:

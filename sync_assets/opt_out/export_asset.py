@@ -1,10 +1,15 @@
-"""The asset `campaign/opt_out_export`: what Campaign states, from a file of its SFTP or from a poll of profiles."""
+"""The asset `campaign/opt_out_export`: what Campaign states in a file of its SFTP.
+
+A file that was taken before and is no longer there is read from its rows as they were kept. That way a person can
+materialise every file again, which changes nothing: the ledger knows by the times what is older than what it has.
+"""
 
 # No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
 
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -12,13 +17,15 @@ from typing import Any
 
 import dagster as dg
 
-from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress import quality
 from sync_assets.ingress.heartbeat import heartbeat
+from sync_assets.ledger.opt_out_files import FileState, OptOutFile
 from sync_assets.opt_out import files, pages, taking
+from sync_assets.opt_out.asset_results import SHOWN, stop
 from sync_assets.opt_out.export_file import BadExport
 from sync_assets.opt_out.names import EXPORT, PARQUET, REJECTED
-from sync_assets.opt_out.partitions import CHANGES, WORK, opt_out_files, poll_of
+from sync_assets.opt_out.partitions import WORK, opt_out_files, require_file
+from sync_assets.opt_out.store import Parts
 from sync_assets.opt_out.writing import write_parts
 from sync_assets.partitions import TABLE_TAG
 from sync_assets.run_errors import told
@@ -27,7 +34,17 @@ from sync_assets.sftp import FileGone
 
 READABLE = "the_file_can_be_read"
 VALID = "every_row_is_valid"
-SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A file that is not on the SFTP and need not be: it was taken before, or no longer known. `rows`, `bad`: how many
+    valid and other rows are kept of it; `rows` None: none is kept, or what they say is not to be used. `text`: for
+    people."""
+
+    text: str
+    rows: int | None = None
+    bad: int = 0
 
 
 def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
@@ -43,7 +60,8 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
         owners=list(runtime.config.owners.opt_out),
         metadata=pages.export(runtime.config, taking.spool_file),
         description="Opt-outs as Campaign states them: the validated rows of a file of the Campaign SFTP "
-        f"(`{export.directory}/{export.pattern}`), or those of the profiles that a poll through the API found changed.",
+        f"(`{export.directory}/{export.pattern}`). A file that was taken and is gone from there is read from the rows "
+        f"that were kept of it as Parquet, for {export.keep_days} days; after that nothing is decided of it.",
         check_specs=[
             dg.AssetCheckSpec(
                 READABLE, asset=EXPORT, blocking=True, description="The file is whole, has its columns, and times."
@@ -62,11 +80,14 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
             yield from _take(context, taking.Spool(Path(folder)))
 
     def _take(context: dg.AssetExecutionContext, spool: taking.Spool) -> Iterator[Any]:
-        partition, calls = context.partition_key, runtime.calls.total()
+        partition = context.partition_key
         with told(runtime, context, f"reading of {partition}") as failed, heartbeat(runtime, context.run_id):
             taken = _taken(runtime, partition, spool)
         if failed:
             raise dg.Failure(str(failed[0]), allow_retries=False)
+        if isinstance(taken, Missing):
+            yield from _kept(runtime, partition, taken)
+            return
         if not isinstance(taken, taking.Taken):
             # A file of no use, or one that is not what it was a moment ago, keeps no other one back.
             yield dg.AssetCheckResult(passed=False, asset_key=EXPORT, check_name=READABLE, description=str(taken))
@@ -74,7 +95,7 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
             stop(runtime, f"{partition}: {taken}")
             return
         _keep_rejected(runtime, partition, context.run_id, spool, taken)
-        numbers = _taken_metadata(taken) | {"engine_calls": runtime.calls.total() - calls}
+        numbers = _taken_metadata(taken)
         yield dg.Output(spool.frames(taking.GOOD), metadata=numbers)
         yield dg.AssetCheckResult(
             passed=not taken.warnings,
@@ -88,18 +109,13 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
     return export_rows
 
 
-def _taken(runtime: Runtime, partition: str, spool: taking.Spool) -> taking.Taken | BadExport | FileGone:
-    if poll_of(partition):
-        return taking.spool_profiles(runtime, spool)
-    if partition.startswith(f"{CHANGES}@"):
-        raise SyncAssetsError(
-            "This partition stands for changes in Dynamics 365, there is no file of it.",
-            "Materialise opt_out/decisions and what follows from it.",
-        )
+def _taken(runtime: Runtime, partition: str, spool: taking.Spool) -> taking.Taken | Missing | BadExport | FileGone:
+    require_file(partition)
     file = files.find(runtime, partition)
     if file is None:
-        raise SyncAssetsError(
-            f"No file of this partition ({partition}) is known.", "It was removed from the SFTP, or never stood there."
+        return Missing(
+            f"No file of this partition ({partition}) is known: it was removed from the SFTP before it was taken, or "
+            "never stood there. Nothing is decided of it."
         )
     try:
         return taking.spool_file(runtime, file, spool)
@@ -107,7 +123,41 @@ def _taken(runtime: Runtime, partition: str, spool: taking.Spool) -> taking.Take
         runtime.ledger.file_refused(file, str(error))
         return error
     except FileGone as error:
-        return error
+        return _missing(runtime, partition, file) if file.state == FileState.DONE else error
+
+
+def _missing(runtime: Runtime, partition: str, file: OptOutFile) -> Missing:
+    """A file that was taken and is gone. Its rows are kept about as long as files are."""
+    store, gone = runtime.store, f"{file.name} was taken on {file.done_at:%Y-%m-%d} and is no longer on the SFTP"
+    if not store.published(EXPORT.path, partition):
+        return Missing(f"{gone}, and its rows are no longer kept. Nothing is decided of it again.")
+    rows, bad = Parts(store, EXPORT.path, [partition]).rows, Parts(store, REJECTED, [partition]).rows
+    return Missing(f"{gone}. Its rows were kept and are read from {store.url(EXPORT.path, partition)}.", rows, bad)
+
+
+def _kept(runtime: Runtime, partition: str, missing: Missing) -> Iterator[Any]:
+    """What is shown of a file that is missing. The rows stay as they are kept."""
+    numbers = {"dagster/partition_row_count": missing.rows or 0, "rejected_rows": missing.bad}
+    yield dg.Output(None, metadata=numbers | {"read_from": "kept rows" if missing.rows is not None else "nothing"})
+    yield dg.AssetCheckResult(
+        passed=missing.rows is not None,
+        asset_key=EXPORT,
+        check_name=READABLE,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=missing.text,
+    )
+    text = "No row was left out." if missing.rows is not None else "No row of it was read."
+    if missing.bad:
+        where = runtime.store.url(REJECTED, partition)
+        text = f"Rows left out when the file was taken: {missing.bad:,}. All of them: {where}."
+    yield dg.AssetCheckResult(
+        passed=not missing.bad,
+        asset_key=EXPORT,
+        check_name=VALID,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=text,
+        metadata={"rejected_rows": missing.bad},
+    )
 
 
 def _keep_rejected(runtime: Runtime, partition: str, run_id: str, spool: taking.Spool, taken: taking.Taken) -> None:
@@ -150,10 +200,3 @@ def _valid(runtime: Runtime, partition: str, taken: taking.Taken, spool: taking.
             ),
         },
     )
-
-
-def stop(runtime: Runtime, problem: str | None) -> None:
-    """What was done stands; the run fails all the same, since something is left that it could not do."""
-    if problem:
-        runtime.stopped.append(problem)
-        raise dg.Failure(problem, allow_retries=False)

@@ -9,6 +9,7 @@ from sync_assets.config_opt_out import WRITES_D365
 
 EXPORT = dg.AssetKey(["campaign", "opt_out_export"])
 DECISIONS = dg.AssetKey(["opt_out", "decisions"])
+CHANGES = dg.AssetKey(["opt_out", "changes"])
 CONTACT_OPT_OUT = dg.AssetKey(["d365", "contact_opt_out"])
 PROFILE_OPT_OUT = dg.AssetKey(["campaign", "profile_opt_out"])
 REJECTED = ("campaign", "opt_out_rejected_rows")
@@ -28,7 +29,7 @@ def attributes(config: Config) -> list[str]:
     return [mapping.to for mapping in config.opt_out.mappings.values()]
 
 
-def chain(config: Config) -> list[dg.AssetKey]:
-    """The assets after the file's, in their order."""
-    keys = [DECISIONS, CONTACT_OPT_OUT]
+def file_chain(config: Config) -> list[dg.AssetKey]:
+    """The assets that a run of a file materialises, in their order."""
+    keys = [EXPORT, DECISIONS, CONTACT_OPT_OUT]
     return [*keys, PROFILE_OPT_OUT] if config.opt_out.direction == "bidirectional" else keys

@@ -43,17 +43,26 @@ def export(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
 
 def decisions(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
     """Of opt_out/decisions: its rows are an opt-out each, so that their columns come from all mapped ones."""
-    columns = [dg.TableColumn(name, _type(kind), _OF_A_DECISION[name]) for name, kind in DECISION.items()]
     stated = [one.to for one in config.opt_out.mappings.values()]
     deps = {
         "contact": [dg.TableColumnDep(EXPORT, "id")],
         "campaign": [dg.TableColumnDep(EXPORT, to) for to in stated],
         "campaign_changed": [dg.TableColumnDep(EXPORT, f"{to}{CHANGED}") for to in stated],
     }
+    return _page(config, function, _decided(), deps)
+
+
+def changes(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Of opt_out/changes: its rows are decisions, too; what Campaign has comes from no asset."""
+    deps: dict[str, list[dg.TableColumnDep]] = {}
     if config.opt_out.direction == "bidirectional":
         contact = d365_key(config.table(CONTACT))
         deps["d365"] = [dg.TableColumnDep(contact, name) for name in config.opt_out.mappings]
-    return _page(config, function, columns, deps)
+    return _page(config, function, _decided(), deps)
+
+
+def _decided() -> list[dg.TableColumn]:
+    return [dg.TableColumn(name, _type(kind), _OF_A_DECISION[name]) for name, kind in DECISION.items()]
 
 
 def contact_opt_out(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:

@@ -1,31 +1,22 @@
-"""Partitions of the opt-out assets: one for each file, one for each poll of profiles, one a day for changes in D365."""
+"""Partitions of the assets that follow an opt-out file: one for each file. What needs no file is unpartitioned."""
 
 from __future__ import annotations
 
-from contextlib import suppress
-from datetime import UTC, datetime
+from collections.abc import Sequence
 
 import dagster as dg
 from sqlalchemy import exc
 
+from sync_assets.errors import SyncAssetsError
+from sync_assets.opt_out.names import CHANGES
 from sync_assets.partitions import TABLE_TAG, under_way_tag
 
 opt_out_files = dg.DynamicPartitionsDefinition(name="opt_out_files")
 
-PROFILES, CHANGES = "(profiles)", "(changes)"
-"""What stands in the place of a file's name where there is none."""
 WORK = "opt-outs"
 """In the place of a table in the tags of runs (partitions.py): one of them at a time."""
-
-
-def profiles_partition(moment: datetime) -> str:
-    """A poll of profiles through the API."""
-    return f"{PROFILES}@{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def changes_partition(moment: datetime | None = None) -> str:
-    """What is due without a file: changes in Dynamics 365, contacts released from a hold, retries; by UTC day."""
-    return f"{CHANGES}@{(moment or datetime.now(UTC)).astimezone(UTC):%Y-%m-%d}"
+_WITHOUT_FILE = ("(profiles)@", "(changes)@")
+"""How the keys begin that earlier versions added to the set for work that needs no file."""
 
 
 def add_partition(instance: dg.DagsterInstance, partition: str) -> None:
@@ -40,14 +31,18 @@ def add_partition(instance: dg.DagsterInstance, partition: str) -> None:
             raise
 
 
-def poll_of(partition: str) -> datetime | None:
-    """When the poll of this partition began; None if it is none, or one that somebody made up in the UI."""
-    name, _, moment = partition.rpartition("@")
-    if name != PROFILES:
-        return None
-    with suppress(ValueError):
-        return datetime.strptime(moment, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    return None
+def without_file(partitions: Sequence[str]) -> list[str]:
+    """Those of the partitions that an earlier version added and that stand for no file."""
+    return [partition for partition in partitions if partition.startswith(_WITHOUT_FILE)]
+
+
+def require_file(partition: str) -> None:
+    """Raise SyncAssetsError if an earlier version added the partition and it stands for no file."""
+    if without_file([partition]):
+        raise SyncAssetsError(
+            f"The partition {partition} comes from an earlier version and stands for no file.",
+            f"Materialise {CHANGES.to_user_string()} instead; the sensor opt_out_file removes such partitions.",
+        )
 
 
 def run_tags() -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""The sensor `opt_out_file`: looks at the SFTP folder, asks for a run of each file that is ready, polls profiles if
-that is wanted, and starts an export that has stopped. What is due without a file is asked for by `due_request`, which
-the sensor `backlog` uses.
+"""The sensor `opt_out_file`: looks at the SFTP folder, asks for a run of each file that is ready, and for one of
+`opt_out/changes` when a poll of profiles is due, and starts an export that has stopped. What is due without a file is
+asked for by `due_request`, which the sensor `backlog` uses.
 """
 
 from __future__ import annotations
@@ -20,16 +20,8 @@ from sync_assets.ingress.target import CONTACT
 from sync_assets.ledger.opt_out_files import RESTART
 from sync_assets.opt_out import files
 from sync_assets.opt_out.checks import is_overdue, watch_results
-from sync_assets.opt_out.names import EXPORT, attributes, chain
-from sync_assets.opt_out.partitions import (
-    PROFILES,
-    WORK,
-    changes_partition,
-    opt_out_files,
-    poll_of,
-    profiles_partition,
-    run_tags,
-)
+from sync_assets.opt_out.names import CHANGES, EXPORT, attributes, file_chain
+from sync_assets.opt_out.partitions import WORK, opt_out_files, run_tags, without_file
 from sync_assets.opt_out.polling import poll_is_due
 from sync_assets.run_errors import patient
 from sync_assets.runtime import Runtime
@@ -39,24 +31,31 @@ LOOK_SECONDS = 29
 REPORTED = timedelta(minutes=15)
 RESTART_AFTER = timedelta(hours=1)
 """A stalled export is started at most this often."""
+MOST_REMOVED = 500
+"""Partitions of earlier versions that one tick has removed: the daemon does it one by one."""
+POLL = CHANGES.to_user_string()
 
 
 class Seen(msgspec.Struct):
-    """The sensor's cursor: when its checks were last reported, and the runs that were asked for by partition."""
+    """The sensor's cursor: when its checks were last reported; the runs that were asked for, by partition and POLL; are
+    the partitions of earlier versions that stand for no file removed?"""
 
     reported: datetime | None = None
     asked: dict[str, Asked] = {}
+    files_only: bool = False
 
 
 def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
-    keys = [EXPORT, *chain(runtime.config)]
+    keys = file_chain(runtime.config)
 
+    # Not `target`: of that Dagster makes a job without a name of ours.
     @dg.sensor(
         name="opt_out_file",
-        target=dg.AssetSelection.assets(*keys),
+        asset_selection=dg.AssetSelection.assets(*keys, CHANGES),
         minimum_interval_seconds=LOOK_SECONDS,
         default_status=default_status,
-        description="Watches the Campaign SFTP and starts a run of each opt-out file once it is complete.",
+        description="Watches the Campaign SFTP and starts a run of each opt-out file once it is complete, and a poll "
+        "of profiles when one is due.",
     )
     @patient("opt_out_file")
     def opt_out_file(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -75,14 +74,13 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
         if seen.reported is None or now - seen.reported >= REPORTED:
             seen.reported = now
             events += _reports(runtime, found, now)
-        partition, why_not = None, "a run of opt-outs is under way"
+        request, why_not = None, "a run of opt-outs is under way"
         if not under_way(context.instance, runtime.ledger, WORK):
-            partition, why_not = _next(runtime, found, seen, now)
-        requests = [] if partition is None else [_request(partition, keys)]
+            request, why_not = _next(runtime, found, seen, now)
         return dg.SensorResult(
-            run_requests=requests,
-            dynamic_partitions_requests=_partitions(context.instance, partition, runtime, now) if partition else [],
-            skip_reason=None if requests else why_not,
+            run_requests=[request] if request else [],
+            dynamic_partitions_requests=_partitions(context.instance, request, seen),
+            skip_reason=None if request else why_not,
             asset_events=events,
             cursor=msgspec.json.encode(seen).decode(),
         )
@@ -90,47 +88,53 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
     return opt_out_file
 
 
-def _next(runtime: Runtime, found: files.Look, seen: Seen, now: datetime) -> tuple[str | None, str]:
-    """The partition to run now: files one after the other, in their order, since a later one knows better."""
-    waiting = {PROFILES, *(file.partition for file in found.ready)}
+def _next(runtime: Runtime, found: files.Look, seen: Seen, now: datetime) -> tuple[dg.RunRequest | None, str]:
+    """The run to ask for now, or why there is none: files one after the other, in their order, since a later one knows
+    better; then a poll."""
+    waiting = {POLL, *(file.partition for file in found.ready)}
     seen.asked = {partition: asked for partition, asked in seen.asked.items() if partition in waiting}
     for file in found.ready:
         worth, seen.asked[file.partition] = ask_again(seen.asked.get(file.partition), 1, now)
         if worth:
-            return file.partition, ""
+            return _file_request(runtime, file.partition), ""
         return None, f"{file.partition}: its last run did not take it; it is tried again later"
     if poll_is_due(runtime, now):
-        worth, seen.asked[PROFILES] = ask_again(seen.asked.get(PROFILES), 1, now)
-        return (profiles_partition(now), "") if worth else (None, "the last poll failed; it is tried again later")
-    seen.asked.pop(PROFILES, None)
+        worth, seen.asked[POLL] = ask_again(seen.asked.get(POLL), 1, now)
+        return (_changes_request(), "") if worth else (None, "the last poll failed; it is tried again later")
+    seen.asked.pop(POLL, None)
     if found.unsettled:
         return None, f"{len(found.unsettled)} files are perhaps still being written"
     return None, "no new file"
 
 
 def _partitions(
-    instance: dg.DagsterInstance, partition: str, runtime: Runtime, now: datetime
+    instance: dg.DagsterInstance, request: dg.RunRequest | None, seen: Seen
 ) -> list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest]:
-    """Adds the partition. With a poll, old ones go: at one in five minutes they were 100,000 a year, which is as many
-    as Dagster's UI bears. What was decided by them stays in the audit."""
-    add = opt_out_files.build_add_request([partition])
-    if not poll_of(partition):
-        return [add]
-    old = now - timedelta(days=runtime.config.opt_out.export.keep_days)
-    known = instance.get_dynamic_partitions(str(opt_out_files.name))
-    gone = [one for one in known if (moment := poll_of(one)) and moment < old]
-    return [add, opt_out_files.build_delete_request(gone)] if gone else [add]
+    """Adds the partition of the file that is asked for; removes, once, those that stand for no file."""
+    changes: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
+    if request and request.partition_key:
+        changes.append(opt_out_files.build_add_request([request.partition_key]))
+    if not seen.files_only:
+        removed = without_file(instance.get_dynamic_partitions(str(opt_out_files.name)))
+        seen.files_only = len(removed) <= MOST_REMOVED
+        if removed:
+            changes.append(opt_out_files.build_delete_request(removed[:MOST_REMOVED]))
+    return changes
 
 
-def _request(partition: str, keys: list[dg.AssetKey]) -> dg.RunRequest:
-    return dg.RunRequest(partition_key=partition, asset_selection=keys, tags=run_tags())
+def _file_request(runtime: Runtime, partition: str) -> dg.RunRequest:
+    return dg.RunRequest(partition_key=partition, asset_selection=file_chain(runtime.config), tags=run_tags())
+
+
+def _changes_request() -> dg.RunRequest:
+    return dg.RunRequest(asset_selection=[CHANGES], tags=run_tags())
 
 
 def due_request(
     runtime: Runtime, instance: dg.DagsterInstance, asked: dict[str, Asked], now: datetime
-) -> tuple[dg.RunRequest, dg.AddDynamicPartitionsRequest] | None:
-    """A run for what is due without a file, and the request that adds its partition; None if nothing is, or a run is
-    under way. `asked`: the cursor of the sensor that asks."""
+) -> dg.RunRequest | None:
+    """A run for what is due without a file; None if nothing is, or a run is under way. asked: the cursor of the sensor
+    that asks."""
     left = runtime.ledger.opt_outs_left(attributes(runtime.config)).due
     if not left or CONTACT in runtime.ledger.in_maintenance():
         asked.pop(WORK, None)
@@ -138,10 +142,7 @@ def due_request(
     if under_way(instance, runtime.ledger, WORK):
         return None
     worth, asked[WORK] = ask_again(asked.get(WORK), left, now)
-    if not worth:
-        return None
-    partition = changes_partition(now)
-    return _request(partition, chain(runtime.config)), opt_out_files.build_add_request([partition])
+    return _changes_request() if worth else None
 
 
 def _reports(runtime: Runtime, found: files.Look, now: datetime) -> list[dg.AssetCheckEvaluation]:

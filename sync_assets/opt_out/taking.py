@@ -1,4 +1,4 @@
-"""Takes a file, or a poll of profiles, into the ledger in two steps: validated rows first, then what is news of them.
+"""Takes a file into the ledger in two steps: validated rows first, then what is news of them.
 
 All of a file is validated before any of it counts, on a spool beside: a file that turns out to be cut off at its last
 line has changed nothing. Memory holds one batch.
@@ -10,19 +10,20 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 
-from sync_assets import interruptible
-from sync_assets.campaign.opt_out_polling import changed_profiles
 from sync_assets.config import Config
-from sync_assets.ingress.target import CONTACT
+from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.opt_out_files import POLL, OptOutFile
+from sync_assets.ledger.opt_out_files import FileState, OptOutFile
 from sync_assets.ledger.opt_out_rules import Stated
-from sync_assets.opt_out.export_file import Layout, read_export
+from sync_assets.opt_out import files
+from sync_assets.opt_out.export_file import Layout, read_export, time_in_name
+from sync_assets.opt_out.names import EXPORT, REJECTED, attributes
+from sync_assets.opt_out.store import Gone, Parts, prune
 from sync_assets.runtime import Runtime
 from sync_assets.sftp import RemoteFile, connect
 
@@ -33,7 +34,7 @@ GOOD, BAD = "good", "bad"
 
 @dataclass(slots=True)
 class Taken:
-    """What a file or poll was like: rows by what became of them, `reasons` of the bad ones."""
+    """What a file was like: rows by what became of them, `reasons` of the bad ones."""
 
     rows: int = 0
     good: int = 0
@@ -67,7 +68,7 @@ def layout(config: Config) -> Layout:
     export = config.opt_out.export
     return Layout(
         key_column=export.key_column,
-        attributes=tuple(mapping.to for mapping in config.opt_out.mappings.values()),
+        attributes=tuple(attributes(config)),
         changed_suffix=export.changed_suffix,
         separator=export.separator,
         encoding=export.encoding,
@@ -96,38 +97,59 @@ def spool_file(runtime: Runtime, file: OptOutFile, spool: Spool) -> Taken:
     return taken
 
 
-def spool_profiles(runtime: Runtime, spool: Spool) -> Taken:
-    """Reads the profiles that changed since the last poll through the API; all of them the first time. Raises what
-    the client raises, BudgetSpent among them: the next poll, or the export file, brings the others."""
-    taken, started = Taken(), time.monotonic()
+def state_file(runtime: Runtime, partition: str, rows: Parts) -> Counter[Stated]:
+    """State in the ledger what the file of a partition says; the first time, note the file as done.
 
-    async def poll() -> None:
-        async with runtime.campaign() as campaign:
-            attributes = layout(runtime.config).attributes
-            key, since = runtime.config.table(CONTACT).key, runtime.ledger.last_noted(POLL)
-            try:
-                pages = changed_profiles(campaign, key, attributes, since)
-                async for frame in pages:
-                    spool.put(GOOD, frame)
-                    taken.rows += frame.height
-                    taken.good += frame.height
-                    runtime.progress("reading profiles", taken.rows)
-            finally:
-                calls = campaign.calls.take()
-                runtime.calls.update(calls)
-                runtime.ledger.count_calls({(CONTACT, kind): number for kind, number in calls.items()})
+    A file that the ledger does not know states nothing: without the ledger's memory of it, what it says may be older
+    than what was decided since.
 
-    interruptible.run(poll())
-    taken.seconds = time.monotonic() - started
-    return taken
+    Args:
+        rows: the validated rows of the file, empty if they are kept no more.
+
+    Raises:
+        SyncAssetsError: the file is to be taken, and its rows have not been read yet.
+    """
+    ledger, file = runtime.ledger, files.find(runtime, partition)
+    if file is None:
+        return Counter()
+    if file.state != FileState.DONE and not runtime.store.published(EXPORT.path, partition):
+        raise SyncAssetsError(
+            f"The rows of {partition} have not been read yet.", f"Materialise {EXPORT.to_user_string()} along with it."
+        )
+    moment = _written_at(file)
+    try:
+        stated = state(ledger, rows, attributes(runtime.config), partition, moment)
+    except Gone:  # another run has read the same file at the same time
+        stated = state(ledger, rows.anew(), attributes(runtime.config), partition, moment)
+    if file.state != FileState.DONE:
+        rejected = Parts(runtime.store, REJECTED, [partition]).rows
+        counts = {"files_processed": 1, "rejected_rows": rejected}
+        ledger.file_done(file, counts)
+        runtime.opt_outs.update(counts)
+        forget_copies(runtime)
+    return stated
+
+
+def forget_copies(runtime: Runtime) -> None:
+    """Remove copies of what was read that are older than files are kept; decisions are kept for good."""
+    long_ago = datetime.now(UTC) - timedelta(days=runtime.config.opt_out.export.keep_days)
+    for asset in (EXPORT.path, REJECTED):
+        prune(runtime.store, asset, long_ago)
+
+
+def _written_at(file: OptOutFile) -> datetime:
+    """When the file speaks, at the latest: the name's time may be that of another zone, and what it says must not
+    become newer by it than anything that happened since."""
+    return min(time_in_name(file.name) or file.modified, file.modified, datetime.now(UTC))
 
 
 def state(
-    ledger: Ledger, rows: Iterable[pl.DataFrame], attributes: list[str], source: str, stated_at: datetime
+    ledger: Ledger, rows: Iterable[pl.DataFrame], names: list[str], source: str, stated_at: datetime
 ) -> Counter[Stated]:
     """Validated rows into the ledger: how many opt-outs are news, and what the others are. May be repeated."""
     counts: Counter[Stated] = Counter()
     for frame in rows:
+        told = [name for name in names if name in frame.columns]  # one may have been mapped since they were kept
         for piece in frame.iter_slices(STATED_TOGETHER):
-            counts.update(ledger.opt_outs_stated(piece, attributes, source, stated_at))
+            counts.update(ledger.opt_outs_stated(piece, told, source, stated_at))
     return counts

@@ -75,8 +75,8 @@ class Run:
         found = self._events(dg.DagsterEventType.ASSET_MATERIALIZATION)
         return [event.partition or "" for event in found if event.asset_key == key]
 
-    def metadata(self, key: dg.AssetKey, partition: str) -> dict[str, Any]:
-        """Of one materialisation: plain values, tables and links as they are."""
+    def metadata(self, key: dg.AssetKey, partition: str | None = None) -> dict[str, Any]:
+        """Of one materialisation: plain values, tables and links as they are. partition: of assets that have any."""
         for event in self._events(dg.DagsterEventType.ASSET_MATERIALIZATION):
             if event.asset_key == key and event.partition == partition:
                 found = event.step_materialization_data.materialization.metadata
@@ -142,6 +142,11 @@ class Orchestra:
     def materialize(self, key: dg.AssetKey, partition: str | None = None, **tags: str) -> Run:
         """As somebody in the UI does it: one asset with its checks, of today if nothing else is said."""
         return self._run([key], None, partition if tags or partition else today(), tags)
+
+    def materialize_unpartitioned(self, key: dg.AssetKey, config: Mapping[str, Any] | None = None) -> Run:
+        """An asset without partitions, as somebody in the UI does it. config: as in the launchpad."""
+        name = "__".join(key.path)
+        return self._run([key], None, None, {}, {"ops": {name: {"config": config}}} if config else None)
 
     def materialize_all(self, *keys: dg.AssetKey, tags: Mapping[str, str], force: bool = False) -> Run:
         """Several assets of one op, of the partitions that the tags name. force: as in the launchpad."""

@@ -1,14 +1,14 @@
-"""Opt-outs on a real Dagster instance: sensors alone carry them both ways, and what runs, checks and metadata show.
+"""Opt-out files on a real Dagster instance: the sensor alone carries them, and what runs, checks and metadata show.
 
-When which run is asked for: opt_out/test_sensors.py. What is decided: test_opt_outs.py.
+When which run is asked for: opt_out/test_sensors.py. What is decided: test_opt_outs.py. What needs no file:
+test_opt_out_changes.py.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,119 +16,31 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from sync_assets.ingress import sensors
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.opt_out_files import POLL, FileState
+from sync_assets.ledger.opt_out_files import FileState
 from sync_assets.operations.instance import dagster_instance
 from sync_assets.opt_out import taking
-from sync_assets.opt_out.partitions import changes_partition, poll_of
-from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.flows.opt_out_runs import CONTACT_STEP, FILE, N, apart, rest, table, take, values
 from sync_assets_tests.flows.opt_outs import (
     EARLIER,
     HEADER,
     HOUR,
     LATER,
-    audit,
-    clear,
-    exports,
     opted_in,
     says,
     set_campaign,
     set_d365,
     sides,
-    switch_on,
     write_file,
     writes,
 )
 from sync_assets_tests.flows.orchestra import AUDIT, PROFILE, Orchestra, Run
-from sync_assets_tests.program import Program
-from sync_assets_tests.sandbox_process import SandboxProcess
 
 EXPORT, DECISIONS = dg.AssetKey(["campaign", "opt_out_export"]), dg.AssetKey(["opt_out", "decisions"])
 TO_D365, TO_CAMPAIGN = dg.AssetKey(["d365", "contact_opt_out"]), dg.AssetKey(["campaign", "profile_opt_out"])
-N = 20
-FILE = "opt_out_file"
-
-
-@pytest.fixture(scope="module")
-def shared(sandbox_factory: SandboxFactory) -> Iterator[SandboxProcess]:
-    sandbox = sandbox_factory(contacts=N)
-    yield sandbox
-    assert sandbox.errors == ""
-
-
-@pytest.fixture
-def program(shared: SandboxProcess, tmp_path: Path) -> Iterator[Program]:
-    """An installation of its own, on contacts without an opt-out, no profiles, and an empty folder."""
-    admin = shared.admin
-    for row in admin.dump_d365():
-        if row["donotemail"] or row["donotphone"]:
-            admin.change("contact", [row["contactid"]], donotemail=False, donotphone=False)
-    yield switch_on(Program(shared, tmp_path), "bidirectional")
-    admin.clear_faults()
-    clear(Program(shared, tmp_path))
-    admin.post("/campaign/delete", {"resource": "profile", "pkeys": [one["PKey"] for one in admin.dump_campaign()]})
-
-
-@pytest.fixture
-def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
-    """All contacts stand in Campaign, which got them from us; nothing is to be done. Dagster keeps nothing."""
-    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
-    with dg.DagsterInstance.ephemeral() as instance:
-        started = Orchestra(program, instance)
-        started.capture()
-        started.push()
-        yield started
-        started.runtime.close()
-
-
-def rest(orchestra: Orchestra) -> list[Run]:
-    """Ticks of all sensors and the runs that they ask for, until they ask for nothing."""
-    runs: list[Run] = []
-    for _ in range(20):
-        ticks = [orchestra.tick(name) for name in ("d365_changes", "backlog", FILE)]
-        requests = [request for tick in ticks for request in tick.run_requests or ()]
-        if not requests and not any("still being written" in (tick.skip_message or "") for tick in ticks):
-            return runs
-        for request in requests:
-            runs.append(orchestra.execute(request))
-            assert runs[-1].success, runs[-1].errors
-    raise AssertionError("the sensors do not come to rest")
-
-
-def apart(runs: list[Run]) -> tuple[list[Run], list[Run]]:
-    """Those that read a file or polled, and the others."""
-    return [run for run in runs if run.days(EXPORT)], [run for run in runs if not run.days(EXPORT)]
-
-
-def take(orchestra: Orchestra) -> tuple[Run, str]:
-    """The run of the file that lies there, and its partition."""
-    for _ in range(3):
-        for request in orchestra.asked(FILE):
-            return orchestra.execute(request), request.partition_key or ""
-    raise AssertionError(orchestra.tick(FILE).skip_message)
-
-
-def table(metadata: dict[str, Any], name: str) -> list[tuple[Any, ...]]:
-    return [tuple(record.data.values()) for record in metadata[name].records]
-
-
-def values(run: Run, key: dg.AssetKey, partition: str) -> dict[str, Any]:
-    """The numbers of a materialisation, which the UI plots."""
-    return {name: value for name, value in run.metadata(key, partition).items() if isinstance(value, int)}
 
 
 # Sensors alone
-
-
-def test_sensors_alone_carry_an_opt_out_from_d365_to_campaign(orchestra: Orchestra) -> None:
-    """Two ticks and two runs: the change feed's, and that of the day's changes."""
-    id_ = next(opted_in(orchestra.program))
-    set_d365(orchestra.program, id_, donotemail=True)
-    captured, carried = rest(orchestra)
-    assert captured.steps == {"sync_contact"}
-    assert carried.steps == {"opt_out__decisions", "d365__contact_opt_out", "campaign__profile_opt_out"}
-    assert sides(orchestra.program, id_) == (True, True)
 
 
 def test_sensors_alone_carry_a_file_to_d365_and_its_echo_changes_nothing(orchestra: Orchestra) -> None:
@@ -139,7 +51,7 @@ def test_sensors_alone_carry_a_file_to_d365_and_its_echo_changes_nothing(orchest
     assert taken.steps >= {"campaign__opt_out_export", "opt_out__decisions", "d365__contact_opt_out"}
     assert sides(orchestra.program, id_, "donotphone") == (True, True)
     # What we wrote comes back in the change feed, and is nothing new.
-    assert [run.steps for run in after] == [{"sync_contact"}]
+    assert [run.steps for run in after] == [{CONTACT_STEP}]
     assert not rest(orchestra)
 
 
@@ -167,57 +79,6 @@ def test_a_file_that_another_run_reads_at_the_same_time_is_decided_all_the_same(
     assert taken.success, taken.errors
     assert replaced
     assert sides(orchestra.program, id_, "donotphone") == (True, True)
-
-
-def polling(orchestra: Orchestra, last: datetime | None = None) -> Orchestra:
-    """Profiles are polled every five minutes; the last poll began then."""
-    orchestra.program.opt_out["poll_profiles_minutes"] = 5
-    orchestra.reload()
-    if last:
-        orchestra.runtime.ledger.note(POLL, last)
-    return orchestra
-
-
-def test_sensors_alone_carry_what_a_poll_finds_without_any_file(orchestra: Orchestra) -> None:
-    polling(orchestra, datetime.now(UTC) - timedelta(minutes=5))
-    id_ = next(opted_in(orchestra.program))
-    set_campaign(orchestra.program, id_, blackListEmail=True)
-    [run], _ = apart(rest(orchestra))
-    [partition] = run.days(EXPORT)
-    assert sides(orchestra.program, id_) == (True, True)
-    assert [row[1:] for row in table(run.metadata(DECISIONS, partition), "by_reason")] == [(1, "d365")]
-    assert orchestra.runtime.ledger.last_noted(POLL) == poll_of(partition)
-    assert not list(exports(orchestra.program).iterdir())
-
-
-def test_the_first_poll_reads_all_profiles_and_none_follows_before_it_is_due(orchestra: Orchestra) -> None:
-    since = orchestra.program.sandbox.admin.last()
-    [run], others = apart(rest(polling(orchestra)))
-    [partition] = run.days(EXPORT)
-    told = values(run, EXPORT, partition)
-    assert (told["rows"], told["engine_calls"]) == (N, 1)  # one page
-    assert not others
-    assert not rest(orchestra)
-    assert writes(orchestra.program, since) == {"d365": 0, "campaign": 0}
-
-
-def test_a_poll_reads_what_changed_since_the_last_one_began(orchestra: Orchestra) -> None:
-    polling(orchestra, datetime.now(UTC) - timedelta(minutes=5))
-    old, new, *_ = opted_in(orchestra.program)
-    for id_, age in ((old, timedelta(minutes=30)), (new, timedelta(minutes=1))):
-        moment = f"{datetime.now(UTC) - age:%Y-%m-%d %H:%M:%S}.000Z"
-        set_campaign(orchestra.program, id_, datetime.now(UTC) - age, blackListEmail=True)
-        told = {"resource": "profile", "keys": [id_], "raw": {"lastModified": moment}}
-        orchestra.program.sandbox.admin.post("/campaign/change", told)
-    others = [id_ for id_ in orchestra.program.profiles() if id_ not in (old, new)]
-    moment = f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%d %H:%M:%S}.000Z"
-    told = {"resource": "profile", "keys": others, "raw": {"lastModified": moment}}
-    orchestra.program.sandbox.admin.post("/campaign/change", told)
-    [run], _ = apart(rest(orchestra))
-    [partition] = run.days(EXPORT)
-    assert run.metadata(EXPORT, partition)["rows"] == 1
-    assert sides(orchestra.program, new) == (True, True)
-    assert sides(orchestra.program, old) == (False, True)  # the file brings it
 
 
 # A file that is refused, and one whose run fails
@@ -273,8 +134,8 @@ def test_a_run_shows_its_numbers(orchestra: Orchestra) -> None:
     assert run.success
 
     told = run.metadata(EXPORT, partition)
-    numbers = ("rows", "good_rows", "rejected_rows", "foreign_profiles", "dagster/partition_row_count", "engine_calls")
-    assert [told[name] for name in numbers] == [5, 3, 1, 1, 3, 0]
+    numbers = ("rows", "good_rows", "rejected_rows", "foreign_profiles", "dagster/partition_row_count")
+    assert [told[name] for name in numbers] == [5, 3, 1, 1, 3]
     assert told["file_bytes"] == len(HEADER + "".join(rows))
     assert told["rows_per_second"] > 0
     assert told["dates"] == "xml"
@@ -317,39 +178,6 @@ def test_rows_that_are_not_valid_are_shown_with_line_and_reason_and_the_run_goes
     assert (id_, line) == (bad, "3")
     assert reason.startswith("`blackListEmail` is none of")
     assert other == ""  # what stood there is nobody's id
-
-
-def test_engine_calls_are_told_where_they_are_made(orchestra: Orchestra) -> None:
-    set_d365(orchestra.program, next(opted_in(orchestra.program)), donotemail=True)
-    _, run = rest(orchestra)
-    told = {key: values(run, key, changes_partition())["engine_calls"] for key in (DECISIONS, TO_D365, TO_CAMPAIGN)}
-    assert told == {DECISIONS: 1, TO_D365: 0, TO_CAMPAIGN: 1}  # asked, then written
-
-
-def test_runs_of_one_day_add_up_in_its_audit(orchestra: Orchestra) -> None:
-    first, second, *_ = opted_in(orchestra.program)
-    for id_ in (first, second):
-        set_d365(orchestra.program, id_, donotemail=True)
-        _, run = rest(orchestra)
-        assert run.days(DECISIONS) == [changes_partition()]
-    kept = audit(orchestra.program)
-    assert kept["contact"].to_list() == [first, second]
-    assert set(kept["write"]) == {"campaign"}
-    assert set(kept["source"]) == {"change in Dynamics 365"}
-
-
-def test_an_opt_out_that_is_refused_leaves_the_run_green_and_its_check_red(orchestra: Orchestra) -> None:
-    id_ = next(opted_in(orchestra.program))
-    set_d365(orchestra.program, id_, donotemail=True)
-    body = "RST-360011 An error has occurred.\nThe value of attribute blackListEmail is not valid"
-    orchestra.program.sandbox.admin.fault("campaign", "status", status=500, body=body, method="PATCH", path=id_)
-    runs = rest(orchestra)
-    [run] = [run for run in runs if run.days(TO_CAMPAIGN)]
-    assert run.check("no_opt_out_is_refused", TO_D365).passed
-    told = run.check("no_opt_out_is_refused", TO_CAMPAIGN)
-    assert (told.passed, told.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert "sync-assets retry contact" in (told.description or "")
-    assert sides(orchestra.program, id_) == (True, False)
 
 
 # Checks that block
@@ -399,41 +227,6 @@ def test_a_file_that_nobody_has_read_is_not_done_with_by_deciding(orchestra: Orc
     assert not run.success
     assert "have not been read yet. Materialise campaign/opt_out_export along with it." in run.errors[0]
     assert [file.state for file in orchestra.runtime.ledger.files()] == [FileState.SEEN]
-
-
-def test_nor_is_a_poll_made_by_deciding(orchestra: Orchestra) -> None:
-    [request] = polling(orchestra).asked(FILE)
-    assert not orchestra.materialize(DECISIONS, request.partition_key).success
-    assert orchestra.runtime.ledger.last_noted(POLL) is None
-
-
-def test_an_old_file_materialised_again_writes_nothing_and_no_decision_either(orchestra: Orchestra) -> None:
-    id_ = next(opted_in(orchestra.program))
-    write_file(orchestra.program, HEADER + says(id_, 1, EARLIER), "optout_20261101_120000.csv")
-    orchestra.tick(FILE)
-    [request] = orchestra.asked(FILE)
-    assert orchestra.execute(request).success
-    rest(orchestra)
-    set_d365(orchestra.program, id_, donotemail=False)  # somebody opts in again
-    orchestra.program.sandbox.admin.change("contact", [id_], fax="+1 555 0100")
-    set_campaign(orchestra.program, id_, blackListEmail=False)
-    orchestra.program.sandbox.admin.export(name="optout_20261124_040000.csv")
-    rest(orchestra)
-    before, since = audit(orchestra.program).height, orchestra.program.sandbox.admin.last()
-    run = orchestra.execute(request)
-    assert run.success
-    assert values(run, DECISIONS, request.partition_key or "")["decisions"] == 0
-    assert writes(orchestra.program, since) == {"d365": 0, "campaign": 0}
-    assert sides(orchestra.program, id_) == (False, False)
-    assert audit(orchestra.program).height == before
-
-
-def test_a_partition_without_a_file_says_what_to_do(orchestra: Orchestra) -> None:
-    orchestra.instance.add_dynamic_partitions("opt_out_files", [changes_partition(), "nothing@2026-11-24T00:00:00Z"])
-    changes = orchestra.materialize(EXPORT, changes_partition())
-    assert "Materialise opt_out/decisions and what follows from it." in changes.errors[0]
-    unknown = orchestra.materialize(EXPORT, "nothing@2026-11-24T00:00:00Z")
-    assert "No file of this partition (nothing@2026-11-24T00:00:00Z) is known." in unknown.errors[0]
 
 
 def test_a_run_of_profiles_compares_nothing(orchestra: Orchestra) -> None:

@@ -189,6 +189,20 @@ def test_a_file_named_by_a_clock_ahead_of_ours_makes_nothing_newer_than_it_is(pr
     assert_quiet(program)
 
 
+def test_sync_polls_profiles_when_that_is_due_and_carries_what_it_finds(program: Program) -> None:
+    switch_on(program, "bidirectional")
+    program.sync()
+    program.opt_out["poll_profiles_minutes"] = 5
+    id_ = next(id_ for id_ in sorted(program.profiles()) if sides(program, id_) == (False, False))
+    set_campaign(program, id_, blackListEmail=True)
+    done = program.sync()
+    assert (done.status, done.document["engine_calls"]) == (0, calls(read=1)), done.problems
+    assert done.document["opt_out"] | {"files_processed": 0, "to_d365": 1} == done.document["opt_out"]
+    assert sides(program, id_) == (True, True)
+    assert program.sync().document["engine_calls"] == calls()  # the next one is not due yet
+    assert_quiet(program)
+
+
 def test_every_decision_stands_in_the_audit(program: Program) -> None:
     switch_on(program, "bidirectional")
     program.sync()

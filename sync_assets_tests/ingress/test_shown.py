@@ -49,7 +49,7 @@ def test_before_the_first_run_each_mapped_column_says_where_it_goes(pages: dict[
     assert told["emailaddress1"] == "to profile.email"
     assert told["birthdate"] == "to profile.birthDate; on first load and replay only"
     assert told["jobtitle"] == "to profile.cusJobTitle; cut to its length"
-    assert told["donotemail"] == "to profile.blackListEmail of new records; then by opt_out/decisions"
+    assert told["donotemail"] == "to profile.blackListEmail of new records; then by opt_out/changes"
     assert (
         columns(pages["d365/new_order"])["new_contactid"] == "to cusOrder.cusContactLink, the profile of this new_order"
     )

@@ -12,7 +12,7 @@ import yaml
 
 from sync_assets.definitions import build_definitions
 from sync_assets.opt_out.decide import Direction
-from sync_assets.opt_out.partitions import changes_partition, opt_out_files, poll_of, profiles_partition
+from sync_assets.opt_out.partitions import opt_out_files
 from sync_assets.runtime import Runtime
 
 CONTACT = {"table": "contact", "resource": "profile", "key": "externalId", "fields": {"lastname": "lastName"}}
@@ -23,7 +23,8 @@ TABLES = {"d365/contact", "campaign/profile", "d365/new_order", "campaign/cusOrd
     "campaign/profile_audit",
     "campaign/cusOrder_audit",
 }
-BACK = {EXPORT, DECISIONS, TO_D365}
+CHANGES = "opt_out/changes"
+BACK = {EXPORT, DECISIONS, TO_D365, CHANGES}
 PARITY, ARRIVES, ROOM = "opt_outs_agree", "export_arrives_in_time", "sftp_has_room"
 
 REPORT = "report/daily_sync"
@@ -84,25 +85,26 @@ def test_they_stand_in_one_group_beside_those_of_the_tables(configured: Any) -> 
     assert set(groups.values()) == {"d365", "campaign", "opt_out", "report"}
 
 
-def test_a_file_and_changes_of_d365_both_lead_to_decisions_and_these_to_both_sides(configured: Any) -> None:
+def test_a_file_leads_to_decisions_and_these_to_both_sides_and_a_change_of_d365_needs_no_file(configured: Any) -> None:
     found = specs(configured("bidirectional"))
     follows = {name: {dep.asset_key.to_user_string() for dep in spec.deps} for name, spec in found.items()}
     assert {name: follows[name] for name in BACK | {TO_CAMPAIGN}} == {
         EXPORT: set(),
-        DECISIONS: {EXPORT, "d365/contact"},
+        DECISIONS: {EXPORT},
         TO_D365: {DECISIONS},
         TO_CAMPAIGN: {DECISIONS},
+        CHANGES: {"d365/contact"},
     }
 
 
 def test_from_campaign_alone_no_change_of_d365_is_decided(configured: Any) -> None:
-    found = specs(configured("campaign_to_d365"))
-    assert [dep.asset_key.to_user_string() for dep in found[DECISIONS].deps] == [EXPORT]
+    assert list(specs(configured("campaign_to_d365"))[CHANGES].deps) == []
 
 
-def test_each_file_is_a_partition_that_comes_by_itself(configured: Any) -> None:
+def test_each_file_is_a_partition_that_comes_by_itself_and_what_needs_no_file_has_none(configured: Any) -> None:
     found = specs(configured("bidirectional"))
-    for name in BACK | {TO_CAMPAIGN}:
+    assert found[CHANGES].partitions_def is None
+    for name in {EXPORT, DECISIONS, TO_D365, TO_CAMPAIGN}:
         partitions = found[name].partitions_def
         assert isinstance(partitions, dg.DynamicPartitionsDefinition)
         assert partitions.name == opt_out_files.name == "opt_out_files"
@@ -116,9 +118,11 @@ def test_each_says_what_it_is(configured: Any) -> None:
         DECISIONS: {"polars", "parquet"},
         TO_D365: {"dynamics365"},
         TO_CAMPAIGN: {"adobecampaign"},
+        CHANGES: {"dynamics365", "adobecampaign", "parquet"},
     }
     assert "`a/folder/out_*.csv`" in (found[EXPORT].description or "")
     assert "direction bidirectional" in (found[DECISIONS].description or "")
+    assert "direction bidirectional" in (found[CHANGES].description or "")
     assert "running it again retries what is left" in (found[TO_D365].description or "")
 
 
@@ -149,6 +153,7 @@ def test_what_cannot_be_read_or_does_not_fit_blocks_what_follows(configured: Any
         "everything_due_is_decided": False,
     }
     assert checks(definitions, TO_D365) == checks(definitions, TO_CAMPAIGN) == {"no_opt_out_is_refused": False}
+    assert checks(definitions, CHANGES) == {"everything_due_is_decided": False, "no_opt_out_is_refused": False}
 
 
 @pytest.mark.parametrize(
@@ -177,19 +182,3 @@ def test_the_export_is_watched_half_hourly_where_files_are_read(
 def _checks_of_job(definitions: dg.Definitions, job: str) -> set[str]:
     layer = definitions.resolve_job_def(job).asset_layer
     return {key.name for key in layer.asset_graph.asset_check_keys}
-
-
-def test_a_partition_tells_what_it_stands_for() -> None:
-    moment = dg.DailyPartitionsDefinition("2026-11-24").time_window_for_partition_key("2026-11-24").start
-    moment += timedelta(hours=23, minutes=59, seconds=59, microseconds=999_999)
-    assert profiles_partition(moment) == "(profiles)@2026-11-24T23:59:59Z"
-    assert changes_partition(moment) == "(changes)@2026-11-24"
-    assert poll_of("(profiles)@2026-11-24T23:59:59Z") == moment.replace(microsecond=0)
-
-
-@pytest.mark.parametrize(
-    "partition", ["(changes)@2026-11-24", "optout.csv@2026-11-24T04:00:00Z", "(profiles)@yesterday", "(profiles)", ""]
-)
-def test_what_is_no_poll_is_none(partition: str) -> None:
-    """One that somebody types in the UI, too: the sensor reads all that there are."""
-    assert poll_of(partition) is None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import polars as pl
 
-from sync_assets.opt_out.audit import PARTS_TOGETHER, Audit
+from sync_assets.opt_out.audit import PARTS_TOGETHER, Audit, folder_of_changes
 from sync_assets.opt_out.names import DECISIONS
 from sync_assets.opt_out.store import LocalStore, Parts
 
@@ -50,3 +51,9 @@ def test_decisions_are_counted_by_reason_and_side(tmp_path: Path) -> None:
     audit.keep(decisions("d", reason="both sides agree", write=None))
     audit.keep(decisions())
     assert audit.reasons == {("an opt-out wins", "d365"): 3, ("both sides agree", ""): 1}
+
+
+def test_decisions_that_need_no_file_are_kept_by_utc_day() -> None:
+    """In the folder where earlier versions kept them, so that those who read it need to learn nothing."""
+    assert folder_of_changes(datetime(2026, 11, 24, 23, 59, 59, tzinfo=UTC)) == "(changes)@2026-11-24"
+    assert folder_of_changes(datetime(2026, 11, 25, 1, tzinfo=timezone(timedelta(hours=2)))) == "(changes)@2026-11-24"

@@ -20,9 +20,11 @@ from sync_assets.config import Export
 from sync_assets.ingress import sensors as ingress_sensors
 from sync_assets.ledger.opt_out_files import POLL, RESTART
 from sync_assets.operations.instance import dagster_instance
+from sync_assets.opt_out import sensors
 from sync_assets.opt_out.checks import watch_results
 from sync_assets.opt_out.files import look
-from sync_assets.opt_out.partitions import changes_partition, poll_of, profiles_partition, run_tags
+from sync_assets.opt_out.names import CHANGES
+from sync_assets.opt_out.partitions import run_tags
 from sync_assets.partitions import table_tags
 from sync_assets.run_errors import CANNOT
 from sync_assets_tests.conftest import SandboxFactory
@@ -89,6 +91,21 @@ def asked_partition(orchestra: Orchestra, sensor: str = FILE) -> str | None:
     return partitions[0] if partitions else None
 
 
+def is_asked_for_changes(orchestra: Orchestra, sensor: str = FILE) -> bool:
+    """Does a tick ask for a run of what is due without a file, and for nothing else?"""
+    data = orchestra.tick(sensor)
+    requests = list(data.run_requests or ())
+    if not requests:
+        return False
+    [request] = requests
+    assert request.asset_selection == [CHANGES]
+    assert request.partition_key is None
+    assert not request.run_config  # whether a poll is due is found out by the run
+    assert request.tags.items() >= run_tags().items()
+    assert not data.dynamic_partitions_requests
+    return True
+
+
 def events(data: Any, kind: type[Any]) -> list[Any]:
     return [one for one in data.asset_events if isinstance(one, kind)]
 
@@ -126,7 +143,7 @@ def test_a_file_is_taken_at_the_second_look_by_a_run_of_a_partition_of_its_own(
     [request] = list(data.run_requests or ())
     assert request.partition_key == "optout_20261124_040000.csv@2026-11-24T04:00:07Z"
     assert request.asset_selection == assets
-    assert request.asset_check_keys is None  # all of theirs
+    assert {key.asset_key for key in request.asset_check_keys or ()} == set(assets)
     assert request.tags.items() >= run_tags().items()
     assert orchestra.instance.get_dynamic_partitions("opt_out_files") == [request.partition_key]
 
@@ -305,16 +322,8 @@ def test_nobody_is_polled_unless_that_is_wanted(orchestra: Orchestra) -> None:
 
 def test_a_poll_is_asked_for_at_once_and_then_as_often_as_configured(orchestra: Orchestra) -> None:
     reconfigure(orchestra, poll_profiles_minutes=5)
-    before = datetime.now(UTC).replace(microsecond=0)
-    data = orchestra.tick(FILE)
-    [request] = list(data.run_requests or ())
-    began = poll_of(request.partition_key or "")
-    assert began is not None
-    assert before <= began <= datetime.now(UTC)
-    assert request.asset_selection == [EXPORT, DECISIONS, TO_D365, TO_CAMPAIGN]
-    orchestra.runtime.ledger.note(POLL, began)  # as the run does
-    assert why_not(orchestra) == "no new file"
-    orchestra.runtime.ledger.note(POLL, datetime.now(UTC) - timedelta(minutes=4))
+    assert is_asked_for_changes(orchestra)
+    orchestra.runtime.ledger.note(POLL, datetime.now(UTC))  # as the run does
     assert why_not(orchestra) == "no new file"
 
 
@@ -323,16 +332,16 @@ def test_a_poll_is_due_again_after_its_minutes(orchestra: Orchestra) -> None:
     orchestra.runtime.ledger.note(POLL, datetime.now(UTC) - timedelta(minutes=4, seconds=50))
     assert why_not(orchestra) == "no new file"
     reconfigure(orchestra, poll_profiles_minutes=4)
-    assert poll_of(asked_partition(orchestra) or "")
+    assert is_asked_for_changes(orchestra)
 
 
 def test_a_poll_that_fails_is_tried_again_ever_more_rarely(orchestra: Orchestra) -> None:
     reconfigure(orchestra, poll_profiles_minutes=5)
-    assert asked_partition(orchestra)
+    assert is_asked_for_changes(orchestra)
     for wait in (10, 20, 40):
         assert why_not(orchestra) == "the last poll failed; it is tried again later"
         orchestra.later(FILE, seconds=wait)
-        assert asked_partition(orchestra)
+        assert is_asked_for_changes(orchestra)
 
 
 def test_files_come_before_polls(orchestra: Orchestra) -> None:
@@ -345,15 +354,33 @@ def test_files_come_before_polls(orchestra: Orchestra) -> None:
     assert (asked_partition(orchestra) or "").startswith("optout_")
 
 
-def test_partitions_of_old_polls_go_when_a_new_one_comes(orchestra: Orchestra) -> None:
-    """At one in five minutes they would be as many as Dagster bears within a year. Files' partitions stay."""
-    reconfigure(orchestra, poll_profiles_minutes=5, keep_days=15)
-    now = datetime.now(UTC)
-    old, young = profiles_partition(now - timedelta(days=16)), profiles_partition(now - timedelta(days=14))
-    others = ["optout.csv@2020-01-01T00:00:00Z", "(changes)@2020-01-01", "(profiles)@by hand"]
-    orchestra.instance.add_dynamic_partitions("opt_out_files", [old, young, *others])
-    new = asked_partition(orchestra)
-    assert set(orchestra.instance.get_dynamic_partitions("opt_out_files")) == {young, *others, new}
+# Partitions of earlier versions
+
+
+def test_partitions_of_earlier_versions_that_stand_for_no_file_are_removed_once(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some at each tick, since the daemon removes them one by one; then none is looked for any more."""
+    monkeypatch.setattr(sensors, "MOST_REMOVED", 2)
+    old = ["(changes)@2026-11-24", "(profiles)@2026-11-24T04:00:00Z", "(profiles)@by hand"]
+    files = ["optout.csv@2020-01-01T00:00:00Z", "optout_(changes)@2026.csv@2020-01-01T00:00:00Z"]
+    orchestra.instance.add_dynamic_partitions("opt_out_files", [*old, *files])
+    orchestra.tick(FILE)
+    assert len(orchestra.instance.get_dynamic_partitions("opt_out_files")) == 3
+    orchestra.tick(FILE)
+    assert set(orchestra.instance.get_dynamic_partitions("opt_out_files")) == set(files)
+    orchestra.instance.add_dynamic_partitions("opt_out_files", old)
+    orchestra.tick(FILE)
+    assert set(orchestra.instance.get_dynamic_partitions("opt_out_files")) == {*files, *old}
+
+
+def test_they_are_removed_by_a_sensor_that_goes_on_with_the_cursor_of_an_earlier_version(orchestra: Orchestra) -> None:
+    orchestra.instance.add_dynamic_partitions("opt_out_files", ["(changes)@2026-11-24"])
+    moment = datetime.now(UTC).isoformat()
+    asked = f'"(profiles)":{{"left":1,"at":"{moment}","wait":10.0,"upto":null}}'
+    orchestra._cursors[FILE] = f'{{"reported":"{moment}","asked":{{{asked}}}}}'
+    assert orchestra.tick(FILE).skip_message == "no new file"
+    assert orchestra.instance.get_dynamic_partitions("opt_out_files") == []
 
 
 # An export that has stopped
@@ -463,19 +490,16 @@ def test_while_nothing_is_due_nothing_is_asked_for(in_step: Orchestra) -> None:
     assert in_step.tick("backlog").skip_message == "Nothing is pending, or a run is under way."
 
 
-def test_an_opt_out_of_d365_is_asked_for_by_a_run_of_the_days_changes(due: Orchestra) -> None:
-    [request] = due.asked("backlog")
-    assert request.partition_key == changes_partition()
-    assert request.asset_selection == [DECISIONS, TO_D365, TO_CAMPAIGN]
-    assert request.tags.items() >= run_tags().items()
-    assert due.instance.get_dynamic_partitions("opt_out_files") == [changes_partition()]
+def test_an_opt_out_of_d365_is_asked_for_by_a_run_that_needs_no_partition(due: Orchestra) -> None:
+    assert is_asked_for_changes(due, "backlog")
+    assert due.instance.get_dynamic_partitions("opt_out_files") == []
 
 
 def test_records_and_opt_outs_are_asked_for_in_one_tick(due: Orchestra) -> None:
     due.program.sandbox.admin.change("contact", 2, jobtitle="Changed")
     due.capture()
     keys = [request.asset_selection for request in due.asked("backlog")]
-    assert keys == [[dg.AssetKey(["campaign", "profile"])], [DECISIONS, TO_D365, TO_CAMPAIGN]]
+    assert keys == [[dg.AssetKey(["campaign", "profile"])], [CHANGES]]
 
 
 def test_while_a_run_of_opt_outs_is_under_way_they_wait(due: Orchestra) -> None:

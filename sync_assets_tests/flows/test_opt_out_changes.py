@@ -1,0 +1,263 @@
+"""What is due without an opt-out file, on a real Dagster instance: changes in Dynamics 365, and polls of profiles.
+
+When a run of it is asked for: opt_out/test_sensors.py.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
+
+from sync_assets.ledger.opt_out_files import POLL
+from sync_assets.opt_out.names import CHANGES, CONTACT_OPT_OUT, PROFILE_OPT_OUT
+from sync_assets.opt_out.store import decoded
+from sync_assets_tests.flows.opt_out_runs import CONTACT_STEP, FILE, N, apart, polling, rest, table, take, values
+from sync_assets_tests.flows.opt_outs import (
+    HEADER,
+    audit,
+    exports,
+    opted_in,
+    set_campaign,
+    set_d365,
+    sides,
+    write_file,
+    writes,
+)
+from sync_assets_tests.flows.orchestra import Orchestra
+
+
+def test_sensors_alone_carry_an_opt_out_from_d365_to_campaign(orchestra: Orchestra) -> None:
+    """Two ticks and two runs: the change feed's, and that of what is due without a file."""
+    id_ = next(opted_in(orchestra.program))
+    set_d365(orchestra.program, id_, donotemail=True)
+    captured, carried = rest(orchestra)
+    assert captured.steps == {CONTACT_STEP}
+    assert carried.steps == {"opt_out__changes"}
+    assert orchestra.instance.get_dynamic_partitions("opt_out_files") == []
+    assert sides(orchestra.program, id_) == (True, True)
+
+
+def test_a_change_of_contacts_that_is_about_no_opt_out_leaves_opt_outs_in_sync(orchestra: Orchestra) -> None:
+    """As Dagster's UI shows it."""
+
+    def status() -> StaleStatus:
+        graph = orchestra.definitions.resolve_asset_graph()
+        return CachingStaleStatusResolver(
+            orchestra.instance, graph, LoadingContextForTest(orchestra.instance)
+        ).get_status(CHANGES)
+
+    set_d365(orchestra.program, next(opted_in(orchestra.program)), donotemail=True)
+    assert len(rest(orchestra)) == 2
+    assert status() == StaleStatus.FRESH
+    orchestra.program.sandbox.admin.change("contact", 2, fax="+1 555 0100")
+    assert [run.steps for run in rest(orchestra)] == [{CONTACT_STEP}]
+    assert status() == StaleStatus.FRESH
+
+
+# Polls of profiles
+
+
+def test_sensors_alone_carry_what_a_poll_finds_without_any_file(orchestra: Orchestra) -> None:
+    polling(orchestra, datetime.now(UTC) - timedelta(minutes=5))
+    id_ = next(opted_in(orchestra.program))
+    set_campaign(orchestra.program, id_, blackListEmail=True)
+    before = datetime.now(UTC)
+    [run], _ = apart(rest(orchestra))
+    assert run.steps == {"opt_out__changes"}
+    assert sides(orchestra.program, id_) == (True, True)
+    assert [row[1:] for row in table(run.metadata(CHANGES), "by_reason")] == [(1, "d365")]
+    last = orchestra.runtime.ledger.last_noted(POLL)
+    assert last is not None
+    assert before <= last <= datetime.now(UTC)
+    [source] = audit(orchestra.program)["source"].to_list()
+    assert source == f"poll of profiles {last:%Y-%m-%dT%H:%M:%SZ}"
+    assert not list(exports(orchestra.program).iterdir())
+    assert orchestra.instance.get_dynamic_partitions("opt_out_files") == []
+
+
+def test_the_first_poll_reads_all_profiles_and_none_follows_before_it_is_due(orchestra: Orchestra) -> None:
+    since = orchestra.program.sandbox.admin.last()
+    [run], others = apart(rest(polling(orchestra)))
+    told = values(run, CHANGES)
+    assert (told["profiles_read"], told["decisions"], told["engine_calls"]) == (N, 0, 1)  # one page
+    assert not others
+    assert not rest(orchestra)
+    assert writes(orchestra.program, since) == {"d365": 0, "campaign": 0}
+
+
+def test_a_poll_reads_what_changed_since_the_last_one_began(orchestra: Orchestra) -> None:
+    polling(orchestra, datetime.now(UTC) - timedelta(minutes=5))
+    old, new, *_ = opted_in(orchestra.program)
+    for id_, age in ((old, timedelta(minutes=30)), (new, timedelta(minutes=1))):
+        moment = f"{datetime.now(UTC) - age:%Y-%m-%d %H:%M:%S}.000Z"
+        set_campaign(orchestra.program, id_, datetime.now(UTC) - age, blackListEmail=True)
+        told = {"resource": "profile", "keys": [id_], "raw": {"lastModified": moment}}
+        orchestra.program.sandbox.admin.post("/campaign/change", told)
+    others = [id_ for id_ in orchestra.program.profiles() if id_ not in (old, new)]
+    moment = f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%d %H:%M:%S}.000Z"
+    told = {"resource": "profile", "keys": others, "raw": {"lastModified": moment}}
+    orchestra.program.sandbox.admin.post("/campaign/change", told)
+    [run], _ = apart(rest(orchestra))
+    assert values(run, CHANGES)["profiles_read"] == values(run, CHANGES)["stated_news"] == 1
+    assert sides(orchestra.program, new) == (True, True)
+    assert sides(orchestra.program, old) == (False, True)  # the file brings it
+
+
+def test_what_is_due_and_a_poll_that_is_due_are_done_by_one_run(orchestra: Orchestra) -> None:
+    here, there, *_ = opted_in(orchestra.program)
+    set_d365(orchestra.program, here, donotemail=True)
+    set_campaign(orchestra.program, there, blackListEmail=True)
+    orchestra.capture()
+    polling(orchestra)
+    [request] = orchestra.asked("backlog")
+    run = orchestra.execute(request)
+    assert run.success, run.errors
+    assert [sides(orchestra.program, id_) for id_ in (here, there)] == [(True, True)] * 2
+    assert orchestra.tick(FILE).skip_message == "no new file"
+
+
+def test_somebody_in_the_ui_polls_profiles_though_no_poll_is_configured(orchestra: Orchestra) -> None:
+    id_ = next(opted_in(orchestra.program))
+    set_campaign(orchestra.program, id_, blackListEmail=True)
+    run = orchestra.materialize_unpartitioned(CHANGES)
+    assert run.success, run.errors
+    assert (values(run, CHANGES)["profiles_read"], sides(orchestra.program, id_)) == (0, (False, True))
+    run = orchestra.materialize_unpartitioned(CHANGES, {"poll": True})
+    assert run.success, run.errors
+    assert (values(run, CHANGES)["profiles_read"], sides(orchestra.program, id_)) == (N, (True, True))
+
+
+# What goes wrong
+
+
+def test_a_poll_that_fails_keeps_nothing_back_that_is_due_without_it(orchestra: Orchestra) -> None:
+    polling(orchestra)
+    id_ = next(opted_in(orchestra.program))
+    set_d365(orchestra.program, id_, donotemail=True)
+    orchestra.capture()
+    lists = {"method": "GET", "path": "_order=lastModified", "status": 400}
+    orchestra.program.sandbox.admin.fault("campaign", "status", **lists)
+    [request] = orchestra.asked(FILE)
+    run = orchestra.execute(request)
+    assert not run.success
+    assert "400" in run.errors[0]
+    assert sides(orchestra.program, id_) == (True, True)
+    assert values(run, CHANGES)["campaign_written"] == 1
+    assert run.check("everything_due_is_decided").passed
+    assert orchestra.runtime.ledger.last_noted(POLL) is None
+    assert orchestra.tick(FILE).skip_message == "the last poll failed; it is tried again later"
+
+
+def test_a_poll_that_fails_while_nothing_is_due_makes_one_check_red_which_says_why(orchestra: Orchestra) -> None:
+    polling(orchestra)
+    lists = {"method": "GET", "path": "_order=lastModified", "status": 400}
+    orchestra.program.sandbox.admin.fault("campaign", "status", **lists)
+    [request] = orchestra.asked(FILE)
+    run = orchestra.execute(request)
+    assert not run.success
+    assert run.checks == {"everything_due_is_decided": False}
+    [error] = run.errors
+    assert (run.check("everything_due_is_decided").description or "-") in error
+
+
+def test_a_side_that_cannot_be_written_keeps_the_other_from_nothing(orchestra: Orchestra) -> None:
+    polling(orchestra)
+    here, there, *_ = opted_in(orchestra.program)
+    set_d365(orchestra.program, here, donotemail=True)
+    set_campaign(orchestra.program, there, blackListEmail=True)
+    orchestra.capture()
+    orchestra.program.sandbox.admin.fault("d365", "status", status=401, path=r"\$batch")
+    [request] = orchestra.asked(FILE)
+    run = orchestra.execute(request)
+    assert not run.success
+    assert [sides(orchestra.program, id_) for id_ in (here, there)] == [(True, True), (False, True)]
+    told = values(run, CHANGES)
+    assert (told["campaign_written"], told["still_due"]) == (1, 1)
+    assert "d365_written" not in told
+    orchestra.program.sandbox.admin.clear_faults()
+    rest(orchestra)
+    assert sides(orchestra.program, there) == (True, True)
+
+
+def test_a_set_up_that_does_not_fit_makes_one_check_of_what_needs_no_file_red_and_writes_nothing(
+    orchestra: Orchestra,
+) -> None:
+    admin, id_ = orchestra.program.sandbox.admin, next(opted_in(orchestra.program))
+    set_d365(orchestra.program, id_, donotemail=True)
+    orchestra.capture()
+    since = admin.last()
+    column = {"table": "contact", "column": "donotemail", "set": {"read_only": True}}
+    admin.post("/d365/metadata", column)
+    [request] = orchestra.asked("backlog")
+    run = orchestra.execute(request)
+    admin.post("/d365/metadata", {**column, "set": {"read_only": False}})
+    assert not run.success
+    assert run.checks == {"everything_due_is_decided": False}
+    told = run.check("everything_due_is_decided")
+    assert told.severity is dg.AssetCheckSeverity.ERROR
+    assert "`donotemail`: Dynamics 365 does not let anybody write to this column" in (told.description or "")
+    assert writes(orchestra.program, since) == {"d365": 0, "campaign": 0}
+    orchestra.later("backlog", minutes=5)
+    rest(orchestra)
+    assert sides(orchestra.program, id_) == (True, True)
+
+
+def test_an_opt_out_that_is_refused_leaves_the_run_green_and_its_check_red(orchestra: Orchestra) -> None:
+    id_ = next(opted_in(orchestra.program))
+    set_d365(orchestra.program, id_, donotemail=True)
+    body = "RST-360011 An error has occurred.\nThe value of attribute blackListEmail is not valid"
+    orchestra.program.sandbox.admin.fault("campaign", "status", status=500, body=body, method="PATCH", path=id_)
+    [run], _ = apart(rest(orchestra))
+    told = run.check("no_opt_out_is_refused", CHANGES)
+    assert (told.passed, told.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "sync-assets retry contact" in (told.description or "")
+    assert [row[1:] for row in table(run.metadata(CHANGES), "refused_by_reason")] == [(1,)]
+    assert sides(orchestra.program, id_) == (True, False)
+    write_file(orchestra.program, HEADER)
+    run, _ = take(orchestra)
+    assert run.success
+    assert run.check("no_opt_out_is_refused", CONTACT_OPT_OUT).passed
+    assert not run.check("no_opt_out_is_refused", PROFILE_OPT_OUT).passed
+
+
+# What a run shows
+
+
+def test_a_run_without_a_file_shows_its_numbers(orchestra: Orchestra) -> None:
+    id_ = next(opted_in(orchestra.program))
+    set_d365(orchestra.program, id_, donotemail=True)
+    _, run = rest(orchestra)
+    nothing = ("held_already", "to_be_decided_again", "refused", "no_longer_there", "unanswered")
+    assert values(run, CHANGES) == {
+        "profiles_read": 0,
+        **{f"stated_{kind}": 0 for kind in ("news", "echo", "known", "stale", "default")},
+        "decisions": 1,
+        "d365_written": 0,
+        "campaign_written": 1,
+        **{f"{side}_{name}": 0 for side in ("d365", "campaign") for name in nothing},
+        "still_due": 0,
+        "held": 0,
+        "engine_calls": 2,  # asked, then written
+    }
+    told = run.metadata(CHANGES)
+    assert table(told, "by_reason") == [("an opt-out wins", 1, "campaign")]
+    assert pl.read_parquet(Path(told["audit"]) / "*.parquet")["contact"].to_list() == [id_]
+    assert run.checks == {"everything_due_is_decided": True, "no_opt_out_is_refused": True}
+
+
+def test_runs_of_one_day_add_up_in_its_audit(orchestra: Orchestra) -> None:
+    first, second, *_ = opted_in(orchestra.program)
+    for id_ in (first, second):
+        set_d365(orchestra.program, id_, donotemail=True)
+        assert len(rest(orchestra)) == 2
+    [day] = (orchestra.program.home / "dagster" / "parquet" / "opt_out" / "decisions").iterdir()
+    assert decoded(day.name) == f"(changes)@{datetime.now(UTC):%Y-%m-%d}"
+    kept = audit(orchestra.program)
+    assert kept["contact"].to_list() == [first, second]
+    assert set(kept["write"]) == {"campaign"}
+    assert set(kept["source"]) == {"change in Dynamics 365"}
