@@ -25,9 +25,11 @@ from sync_assets.ingress.asking import Asked, ask_again
 from sync_assets.ingress.asset_results import (
     Totals,
     capture_metadata,
+    capture_numbers,
     evaluation,
     guarded,
     push_metadata,
+    push_numbers,
     refused,
     results,
     results_of,
@@ -37,7 +39,7 @@ from sync_assets.ingress.heartbeat import heartbeat
 from sync_assets.ingress.maintenance import check_not_paused, passed_over
 from sync_assets.ingress.preflight import Finding
 from sync_assets.ingress.replay import capture_days
-from sync_assets.ingress.shown import LINEAGE, SCHEMA, campaign_key, d365_key
+from sync_assets.ingress.shown import campaign_key, d365_key
 from sync_assets.ingress.sources import Sources, ancestors
 from sync_assets.ingress.unknown_codes import unknown_codes_warning
 from sync_assets.ingress.watch import Watcher
@@ -234,10 +236,10 @@ class TableRun:
                 continue
             totals.changed = False
             if config in self._captured:
-                numbers = _brief(capture_metadata(config, self._runtime, totals))
+                numbers = capture_numbers(config, self._runtime, totals)
                 self._context.log_event(dg.AssetMaterialization(d365_key(config), metadata=numbers, partition=today()))
             if config in self._sent:
-                numbers = _brief(push_metadata(config, self._runtime, totals))
+                numbers = push_numbers(config, self._runtime, totals)
                 self._context.log_event(
                     dg.AssetMaterialization(campaign_key(config), metadata=numbers, partition=today())
                 )
@@ -247,16 +249,16 @@ class TableRun:
 
     def _results(self, config: TableConfig) -> Iterator[Any]:
         d365, campaign = d365_key(config), campaign_key(config)
-        totals = self._totals[config.table]
+        totals, runtime, instance = self._totals[config.table], self._runtime, self._context.instance
         if config in self._captured:
             checks = results(config, "d365", self._findings.get(d365, []))
             if totals.last_capture:
                 checks.append(guarded(config, totals.last_capture))
-            yield from self._result(d365, checks, lambda: capture_metadata(config, self._runtime, totals))
+            yield from self._result(d365, checks, lambda: capture_metadata(config, runtime, totals, instance))
             yield from self._other_side(config)
         if config in self._sent:
             checks = [*results(config, "campaign", self._findings.get(campaign, [])), refused(config, self._runtime)]
-            yield from self._result(campaign, checks, lambda: push_metadata(config, self._runtime, totals))
+            yield from self._result(campaign, checks, lambda: push_metadata(config, runtime, totals, instance))
 
     def _result(self, key: dg.AssetKey, checks: list[dg.AssetCheckResult], numbers: Any) -> Iterator[Any]:
         selected = self._context.selected_asset_check_keys
@@ -301,8 +303,3 @@ class TableRun:
                 yield result
             else:
                 self._context.instance.report_runless_asset_event(evaluation(result))
-
-
-def _brief(numbers: dict[str, Any]) -> dict[str, Any]:
-    """Without what is the same at each report, and comes with the run's result."""
-    return {name: value for name, value in numbers.items() if name not in (SCHEMA, LINEAGE)}
