@@ -78,12 +78,15 @@ class History:
 
     def release(self, run_ids: Collection[str], kept: Collection[int]) -> None:
         """Take the kept events of these runs out of them, so that they stay when the runs are deleted."""
-        wanted = sa.select(_E.id, _E.event).where(_E.run_id.in_(run_ids), _E.dagster_event_type.in_(LASTING))
+        of_runs = sa.select(_E.id).where(_E.run_id.in_(run_ids), _E.dagster_event_type.in_(LASTING))
         with self._storage.index_connection() as connection:
-            for row_id, event in connection.execute(wanted).fetchall():
-                if row_id in kept:
-                    changed = {"run_id": RUNLESS_RUN_ID, "event": without_run(event)}
-                    connection.execute(sa.update(SqlEventLogStorageTable).where(_E.id == row_id).values(changed))
+            wanted = [row_id for (row_id,) in connection.execute(of_runs).fetchall() if row_id in kept]
+        for some in _batches(wanted):
+            with self._storage.index_connection() as connection:
+                events = connection.execute(sa.select(_E.id, _E.event).where(_E.id.in_(some))).fetchall()
+                for row_id, event in events:
+                    released = {"run_id": RUNLESS_RUN_ID, "event": without_run(event)}
+                    connection.execute(sa.update(SqlEventLogStorageTable).where(_E.id == row_id).values(released))
 
     def prune_events(self, before: datetime, kept: Collection[int], runs: Collection[str]) -> int:
         """Delete events that are older than `before`, belong to none of `runs` and are not kept. Returns how many."""
@@ -179,18 +182,21 @@ class History:
         what it writes. Returns how many bytes."""
         return sum(rebuilt(file) for file in self._shared_files())
 
-    def _shared_files(self) -> Iterator[Path]:
+    def _shared_files(self) -> list[Path]:
         """Of all databases but those of runs. None where the storage is no SQLite on disk."""
         connects: list[Connect] = [self._storage.index_connection]
         for name in ("run_storage", "schedule_storage"):
             connect = getattr(unwrapped(getattr(self._instance, name), name), "connect", None)
             connects += [connect] if connect else []
+        files: list[Path] = []
         for connect in connects:
             with connect() as connection:
-                if connection.dialect.name == "sqlite" and (file := _file_of(connection)):
-                    yield file
+                if connection.dialect.name == "sqlite":
+                    _, _, file = connection.execute(sa.text("PRAGMA database_list")).one()
+                    files += [Path(file)] if file else []
         if isinstance(self._storage, SqliteEventLogStorage):
-            yield Path(self._storage.path_for_shard(RUNLESS_RUN_ID))
+            files.append(Path(self._storage.path_for_shard(RUNLESS_RUN_ID)))
+        return files
 
 
 def to_keep(lasts: Iterable[Last], days_since: date) -> set[int]:
@@ -251,11 +257,6 @@ def unwrapped(storage: Any, name: str) -> Any:
 
 def _open(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)
-
-
-def _file_of(connection: Connection) -> Path | None:
-    row = connection.execute(sa.text("PRAGMA database_list")).fetchone()
-    return Path(row[2]) if row and row[2] else None
 
 
 def _age(file: Path, now: datetime) -> timedelta:

@@ -1,7 +1,8 @@
-"""`prune_history`: what Dagster has stored and is no longer of use is deleted, so that it grows with nothing but days.
+"""`prune_history`: delete runs, events and answers of checks that are no longer of use.
 
-What stays: of each partition the last event, so that it counts as materialised for ever; of assets without partitions,
-and of each check, the last answer of each day, and after `FAILED_FACTOR` times as long the last one alone.
+What stays: of each partition the last event, so that it counts as materialised for good; of assets without partitions,
+and of each check, the last one of each day, and after `FAILED_FACTOR` times as long the very last one. So the history
+grows with days alone, by some kilobytes a day.
 """
 
 from __future__ import annotations
