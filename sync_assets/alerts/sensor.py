@@ -23,6 +23,7 @@ from sync_assets.runtime import Runtime
 
 LOOK_SECONDS = 29
 """Between two looks: the daemon's own round of 5 s makes it 30."""
+NO_NEWS = ": no news"
 
 
 def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
@@ -45,7 +46,8 @@ def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultS
             alerts, senders(runtime), wrong, seen.good, memory, now, runtime.settings.alerts().ui_url
         )
         for line in said:
-            context.log.info(line)
+            if not line.endswith(NO_NEWS):  # Dagster keeps a file for each tick that logs a line
+                context.log.info(line)
         return dg.SensorResult(skip_reason="; ".join(said), cursor=msgspec.json.encode(memory).decode())
 
     return tell
@@ -86,5 +88,5 @@ def tell_all(
         else:
             after[name] = knows
             new, again, solved = len(found.new), len(found.again), len(found.solved)
-            said.append(f"{name}: told of {new} new, {again} lasting, {solved} solved" if found else f"{name}: no news")
+            said.append(f"{name}: told of {new} new, {again} lasting, {solved} solved" if found else name + NO_NEWS)
     return after, said

@@ -61,10 +61,9 @@ class Totals:
         self.changed |= result.done > 0 or result.refused > 0
 
 
-def capture_metadata(config: TableConfig, runtime: Runtime, totals: Totals) -> dict[str, Any]:
-    """Of `d365/<table>`."""
-    done, seconds = totals.last_capture, totals.capture_seconds
-    rows = totals.captured["rows_captured"]
+def capture_numbers(config: TableConfig, runtime: Runtime, totals: Totals) -> dict[str, Any]:
+    """Of `d365/<table>`, up to now."""
+    seconds, rows = totals.capture_seconds, totals.captured["rows_captured"]
     return {
         "dagster/partition_row_count": runtime.ledger.captured_rows(config.table),
         **totals.captured,
@@ -72,14 +71,25 @@ def capture_metadata(config: TableConfig, runtime: Runtime, totals: Totals) -> d
         "rows_per_second": round(rows / seconds, 1) if seconds else 0.0,
         "seconds": round(seconds, 3),
         "backlog": backlog(config, runtime),
-        **({shown.SCHEMA: shown.d365_schema(runtime.config, config, done.ready.table)} if done else {}),
+    }
+
+
+def capture_metadata(
+    config: TableConfig, runtime: Runtime, totals: Totals, instance: dg.DagsterInstance
+) -> dict[str, Any]:
+    """Of `d365/<table>`, of the whole run."""
+    done = totals.last_capture
+    columns = {shown.SCHEMA: shown.d365_schema(runtime.config, config, done.ready.table)} if done else {}
+    return {
+        **capture_numbers(config, runtime, totals),
+        **shown.if_changed(instance, shown.d365_key(config), columns),
         **shown.links(runtime, config),
     }
 
 
-def push_metadata(config: TableConfig, runtime: Runtime, totals: Totals) -> dict[str, Any]:
-    """Of `campaign/<resource>`."""
-    done, seconds, reasons = totals.last_push, totals.push_seconds, runtime.ledger.reject_reasons(config.table)
+def push_numbers(config: TableConfig, runtime: Runtime, totals: Totals) -> dict[str, Any]:
+    """Of `campaign/<resource>`, up to now."""
+    done, seconds = totals.last_push, totals.push_seconds
     records = sum(totals.pushed[name] for name in ("inserted", "updated", "deleted", "failed"))
     latencies: dict[str, float | None] = {}
     if done:
@@ -90,10 +100,23 @@ def push_metadata(config: TableConfig, runtime: Runtime, totals: Totals) -> dict
         **{name: round(value * 1000, 1) for name, value in latencies.items() if value is not None},
         "seconds": round(seconds, 3),
         "backlog": backlog(config, runtime),
+    }
+
+
+def push_metadata(
+    config: TableConfig, runtime: Runtime, totals: Totals, instance: dg.DagsterInstance
+) -> dict[str, Any]:
+    """Of `campaign/<resource>`, of the whole run."""
+    done, reasons = totals.last_push, runtime.ledger.reject_reasons(config.table)
+    columns = {
+        **({shown.TYPES: shown.campaign_types(runtime.config, config, done.resource)} if done else {}),
+        shown.LINEAGE: shown.campaign_lineage(runtime.config, config),
+    }
+    return {
+        **push_numbers(config, runtime, totals),
         **({"refused_by_reason": quality.table(("reason", "records"), reasons)} if reasons else {}),
         "engine_calls_by_day": shown.calls_by_day(runtime),
-        **({shown.SCHEMA: shown.campaign_schema(runtime.config, config, done.resource)} if done else {}),
-        shown.LINEAGE: shown.campaign_lineage(runtime.config, config),
+        **shown.if_changed(instance, shown.campaign_key(config), columns),
         **shown.links(runtime, config),
     }
 

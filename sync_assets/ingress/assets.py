@@ -108,7 +108,7 @@ def _pushed(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
         owners=list(runtime.config.owners.campaign),
         metadata={
             "dagster/table_name": config.resource,
-            # No columns: of those from here and from a run together the UI shows the names in small letters.
+            shown.SCHEMA: shown.campaign_schema(runtime.config, config),
             shown.LINEAGE: shown.campaign_lineage(runtime.config, config),
             **shown.table_code(runtime.config, config, push_table),
         },

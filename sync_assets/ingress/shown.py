@@ -5,6 +5,7 @@ Here: for the assets of a table, from the mapping and what a run learned of both
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -21,8 +22,13 @@ from sync_assets.runtime import Runtime
 
 SCHEMA, LINEAGE, REFERENCES = "dagster/column_schema", "dagster/column_lineage", "dagster/code_references"
 """Metadata that Dagster's UI knows."""
-NOT_READ = "not read yet"
-"""The type of a column before the first run: the configuration does not say it."""
+TYPES = "attribute_types"
+NO_TYPE = ""
+"""Of a definition's columns: the configuration does not have their types, a run's result does."""
+COLUMNS_VERSION = "columns_version"
+"""In the result of each run. The columns themselves are in those by which they changed."""
+LOOK_BACK, AT_ONCE = 100, 10
+"""Events among which the last version is looked for: a run that stays reports each minute."""
 KEY = dg.TableColumnConstraints(nullable=False, unique=True)
 KINDS = ("insert", "update", "delete", "read")
 DAYS = 14
@@ -52,7 +58,7 @@ def d365_schema(config: Config, table: TableConfig, found: Table | None = None) 
         if name not in told
     }
     if found is None:
-        return dg.TableSchema([dg.TableColumn(name, NOT_READ, description=text) for name, text in told.items()])
+        return dg.TableSchema([dg.TableColumn(name, NO_TYPE, description=text) for name, text in told.items()])
     told = {found.key: f"to {table.resource}.{table.key}"} | told
     return dg.TableSchema(
         [
@@ -63,8 +69,9 @@ def d365_schema(config: Config, table: TableConfig, found: Table | None = None) 
     )
 
 
-def campaign_schema(config: Config, table: TableConfig, found: Resource) -> dg.TableSchema:
-    """The mapped attributes and where they come from. found: what Campaign says of the resource."""
+def campaign_schema(config: Config, table: TableConfig) -> dg.TableSchema:
+    """The mapped attributes and where they come from. Of definitions alone: of columns that a run's result has as well
+    the UI shows the names in small letters."""
     told = {table.key: f"the id of the {table.table} in Dynamics 365"}
     told |= {field.to: f"from {table.table}.{name}{_how(field)}" for name, field in table.fields.items()}
     for link in table.links:
@@ -74,10 +81,17 @@ def campaign_schema(config: Config, table: TableConfig, found: Resource) -> dg.T
         told.setdefault(one.to, f"from {table.table}.{name} for new records; then by opt_out/changes")
     return dg.TableSchema(
         [
-            dg.TableColumn(name, attribute.type, description=text, constraints=KEY if name == table.key else None)
+            dg.TableColumn(name, NO_TYPE, description=text, constraints=KEY if name == table.key else None)
             for name, text in told.items()
-            if (attribute := found.attributes.get(name))
         ]
+    )
+
+
+def campaign_types(config: Config, table: TableConfig, found: Resource) -> dg.MetadataValue:
+    """The types of the mapped attributes, from what Campaign says of the resource."""
+    names = (column.name for column in campaign_schema(config, table).columns)
+    return quality.table(
+        ("attribute", "type"), [(name, one.type) for name in names if (one := found.attributes.get(name))]
     )
 
 
@@ -99,6 +113,31 @@ def campaign_lineage(config: Config, table: TableConfig) -> dg.TableColumnLineag
 def _how(field: FieldMapping) -> str:
     once = "" if field.apply_updates else "; on first load and replay only"
     return once + ("; cut to its length" if field.truncate else "")
+
+
+def if_changed(instance: dg.DagsterInstance, key: dg.AssetKey, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run's result has of its asset's columns: their version, and them if it is a new one.
+
+    Args:
+        columns: Metadata by name, such as SCHEMA and LINEAGE. They are kilobytes, which each result would repeat.
+    """
+    text = "".join(dg.serialize_value(value) for value in columns.values())
+    version = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+    return {COLUMNS_VERSION: version} | ({} if version == _last_version(instance, key) else dict(columns))
+
+
+def _last_version(instance: dg.DagsterInstance, key: dg.AssetKey) -> object:
+    cursor: str | None = None
+    for _ in range(LOOK_BACK // AT_ONCE):
+        found = instance.fetch_materializations(key, limit=AT_ONCE, cursor=cursor)
+        for record in found.records:
+            noted = record.asset_materialization
+            if noted and COLUMNS_VERSION in noted.metadata:
+                return noted.metadata[COLUMNS_VERSION].value
+        if not found.has_more:
+            break
+        cursor = found.cursor
+    return None
 
 
 # --- Links, code, owners ----------------------------------------------------------------------------------------------

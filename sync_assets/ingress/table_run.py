@@ -22,7 +22,14 @@ from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError, in_our_words
 from sync_assets.ingress import guardrails
 from sync_assets.ingress.asking import Asked, ask_again
-from sync_assets.ingress.asset_results import Totals, capture_metadata, evaluation, push_metadata
+from sync_assets.ingress.asset_results import (
+    Totals,
+    capture_metadata,
+    capture_numbers,
+    evaluation,
+    push_metadata,
+    push_numbers,
+)
 from sync_assets.ingress.checks import answers, campaign_results, side_key
 from sync_assets.ingress.findings import Finding, Side
 from sync_assets.ingress.flows import capture_table, push_table
@@ -30,7 +37,7 @@ from sync_assets.ingress.heartbeat import heartbeat
 from sync_assets.ingress.maintenance import check_not_paused, passed_over
 from sync_assets.ingress.readiness import READY, campaign_notes, causes, failure, ready_result, types_note
 from sync_assets.ingress.replay import capture_days
-from sync_assets.ingress.shown import LINEAGE, SCHEMA, campaign_key, d365_key
+from sync_assets.ingress.shown import campaign_key, d365_key
 from sync_assets.ingress.sources import Sources, ancestors
 from sync_assets.ingress.unknown_codes import unknown_codes_warning
 from sync_assets.ingress.watch import Watcher
@@ -240,10 +247,10 @@ class TableRun:
                 continue
             totals.changed = False
             if config in self._captured:
-                numbers = _brief(capture_metadata(config, self._runtime, totals))
+                numbers = capture_numbers(config, self._runtime, totals)
                 self._tell(d365_key(config), numbers)
             if config in self._sent:
-                numbers = _brief(push_metadata(config, self._runtime, totals))
+                numbers = push_numbers(config, self._runtime, totals)
                 self._tell(campaign_key(config), numbers)
                 refused = campaign_results(config, self._runtime, datetime.now(UTC))[0]
                 self._context.instance.report_runless_asset_event(evaluation(refused))
@@ -262,9 +269,10 @@ class TableRun:
 
     def _results(self, config: TableConfig) -> Iterator[Any]:
         runtime, totals, now = self._runtime, self._totals[config.table], datetime.now(UTC)
+        instance = self._context.instance
         numbers: dict[Side, Callable[[], dict[str, Any]]] = {
-            "d365": lambda: capture_metadata(config, runtime, totals),
-            "campaign": lambda: push_metadata(config, runtime, totals),
+            "d365": lambda: capture_metadata(config, runtime, totals, instance),
+            "campaign": lambda: push_metadata(config, runtime, totals, instance),
         }
         sides: dict[Side, Sequence[TableConfig]] = {"d365": self._captured, "campaign": self._sent}
         for side, selected in sides.items():
@@ -309,8 +317,3 @@ class TableRun:
             return
         if any(one.blocks and not one.passed for one in findings):
             self._context.instance.report_runless_asset_event(evaluation(ready_result(key, findings)))
-
-
-def _brief(numbers: dict[str, Any]) -> dict[str, Any]:
-    """Without what is the same at each report, and comes with the run's result."""
-    return {name: value for name, value in numbers.items() if name not in (SCHEMA, LINEAGE)}

@@ -107,7 +107,7 @@ def operator_jobs(runtime: Runtime) -> list[dg.JobDefinition]:
 
         _do(context, runtime, work)
 
-    @dg.op(name="prune", description="Deletes runs that are older than `runs.keep_days`.")
+    @dg.op(name="prune", description="Deletes runs and events that are older than `runs.keep_days`.")
     def prune(context: dg.OpExecutionContext) -> None:
         _do(
             context,
@@ -121,7 +121,7 @@ def operator_jobs(runtime: Runtime) -> list[dg.JobDefinition]:
         _job("approve_deletes", approve, "Lets a mass deletion that the guard stopped go ahead, once."),
         _job("privacy_hold", hold, "Nothing about a contact is written to either system until it is released."),
         _job("maintenance", switch_maintenance, "Tables that are neither captured nor sent for a while."),
-        _job("prune_history", prune, "Deletes runs that are no longer of use, with their events."),
+        _job("prune_history", prune, "Deletes runs and events that are no longer of use; days stay filled."),
     ]
 
 

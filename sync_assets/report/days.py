@@ -20,6 +20,8 @@ from sync_assets.runtime import Runtime
 
 AT_ONCE = 1000
 """Events that are read at once."""
+LATE_SECONDS = 30.0
+"""How long after midnight a run still notes what it did on the day before."""
 
 
 @dataclass(slots=True)
@@ -113,18 +115,22 @@ def _from_events(config: Config, instance: dg.DagsterInstance, days: Days) -> No
 
 
 def _noted(instance: dg.DagsterInstance, key: dg.AssetKey, since: float) -> Iterator[tuple[date, Mapping[str, Any]]]:
-    """The numbers of an asset's materialisations, with the day on which they were noted."""
+    """The numbers of an asset's runs, with the day on which they were noted. A run that stays notes them again and
+    again, each time from its begin: the last ones count. One that ends at midnight notes them a moment later."""
     cursor: str | None = None
+    counted: set[str] = set()
     while True:
         wanted = dg.AssetRecordsFilter(asset_key=key, after_timestamp=since - 0.001)
         found = instance.fetch_materializations(wanted, limit=AT_ONCE, cursor=cursor)
         for record in found.records:
-            if noted := record.asset_materialization:
+            noted = record.asset_materialization
+            if noted and record.run_id not in counted:
                 numbers = {
                     name: one.value for name, one in noted.metadata.items() if isinstance(one.value, int | float)
                 }
                 if len(numbers) > 1:  # else it only says how many rows a partition got
-                    yield datetime.fromtimestamp(record.timestamp, UTC).date(), numbers
+                    yield datetime.fromtimestamp(record.timestamp - LATE_SECONDS, UTC).date(), numbers
+                    counted |= {record.run_id} - {""}
         if not found.has_more:
             return
         cursor = found.cursor

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 
+from sync_assets_tests.bench.history import history
 from sync_assets_tests.bench.latency import latency
 from sync_assets_tests.bench.measure import Run
 from sync_assets_tests.bench.queries import queries
@@ -28,7 +29,8 @@ ON_STAGE: dict[str, list[Callable[[Stage], Report]]] = {
 }
 ALONE = ("queries",)
 """Not part of `compare`: it fills two databases for minutes, and there is nothing to compare with."""
-WHAT = (*ON_STAGE, "latency", "startup", "compare")
+NUMBERS = ("rows", "records", "repeat", "seconds", "changes", "every", "rate", "minutes", "peers")
+WHAT = (*ON_STAGE, "latency", "history", "startup", "compare")
 
 
 def benches(what: str, settings: Settings) -> list[Report]:
@@ -46,7 +48,9 @@ def benches(what: str, settings: Settings) -> list[Report]:
             if what == "compare":
                 _memory(reports, running)
     if what in ("latency", "compare"):
-        reports.append(latency(settings.changes))
+        reports.append(latency(settings))
+    if what == "history":
+        reports.append(history(settings))
     if what in ("startup", "compare"):
         reports.append(startup() if settings.repeat > 1 else startup(settings.repeat))
     return reports
@@ -69,7 +73,11 @@ def main() -> None:
     parser.add_argument("--records", type=int, help="of a push without latency")
     parser.add_argument("--repeat", type=int)
     parser.add_argument("--seconds", type=float, help="how long a push with latency takes")
-    parser.add_argument("--changes", type=int, help="of `latency`")
+    parser.add_argument("--changes", type=int, help="of `latency` at odd moments, or after silences")
+    parser.add_argument("--every", type=float, help="seconds from one change to the next, of `latency` and `history`")
+    parser.add_argument("--rate", type=float, help="changes a second, of `latency`")
+    parser.add_argument("--minutes", type=float, help="how long, with --every, --rate and of `history`")
+    parser.add_argument("--silence", action="store_true", help="`latency` of the first change after a silence")
     parser.add_argument("--gzip", action="store_true", help="the feed is gzipped, as Dataverse's own is")
     parser.add_argument("--labels", action="store_true", help="peers ask for labels, which ours has from the metadata")
     parser.add_argument("--peers", choices=("all", "light", "none"), help="light: none that has to be installed")
@@ -77,11 +85,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     arguments = parser.parse_args()
     settings = Settings.quick() if arguments.quick else Settings()
-    given = {name: getattr(arguments, name) for name in ("rows", "records", "repeat", "seconds", "changes", "peers")}
+    given = {name: getattr(arguments, name) for name in NUMBERS}
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
     if arguments.what in ("scale", "queries") and arguments.rows:
         settings = replace(settings, large=arguments.rows)
-    settings = replace(settings, gzip=arguments.gzip, labels=arguments.labels)
+    settings = replace(settings, gzip=arguments.gzip, labels=arguments.labels, silence=arguments.silence)
     here = machine()
     reports = benches(arguments.what, settings)
     if arguments.json:

@@ -1,97 +1,97 @@
 """`latency`: how long a change in Dynamics 365 takes to stand in Campaign, under `dagster dev` with its sensors.
 
-One change after the other, at odd moments, so that no clock of Dagster's is met by design. The sandbox's journal tells
-when Campaign's engine took it.
+By default one change after the other, at odd moments, so that no clock of Dagster's is met by design. Also: one each
+some seconds, the first one after a silence in which no run stays, and many a second. The sandbox's journal has the time
+at which Campaign's engine took each.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import statistics
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from random import Random
 
-from sync_assets.operations.instance import PACKAGED
-from sync_assets_tests.bench.measure import BenchError, Result, Run, progress
-from sync_assets_tests.bench.stage import Report, Target
-from sync_assets_tests.dagster_dev import DagsterDev, dagster_dev
-from sync_assets_tests.program import OURS
-from sync_assets_tests.sandbox_process import SandboxProcess
+from sync_assets_tests.bench.live import Changes, live
+from sync_assets_tests.bench.measure import Result, Run, progress
+from sync_assets_tests.bench.stage import Report, Settings, Target
 
-CONTACTS = 200
-START_SECONDS, CHANGE_SECONDS = 180.0, 60.0
+CONTACTS, MANY_CONTACTS = 200, 2000
+"""Many: for changes in quick succession, so that few contacts change twice before they are sent."""
+CHANGES, SILENCES = 50, 15
 PAUSES = (0.5, 6.0)
-"""Seconds between an arrival and the next change, at random; a look of the sensor is at most 9.5 s long."""
-CONFIG = PACKAGED.parent.parent / "sandbox" / "sync_assets.yaml"
+"""Seconds between an arrival and the next change, at random."""
+SILENCE_LINGER, SILENCE_PAUSES = 3.0, (0.0, 10.0)
+"""Seconds that a run stays in the bench of silences, and those after its end: the sensor's tick is 9.5 s long."""
 
 
-def latency(changes: int) -> Report:
-    report = Report("latency", "changes")
-    with SandboxProcess(CONTACTS) as sandbox, _synchronising(sandbox) as running:
-        contacts = _first_sync(sandbox, running)
-        chance = Random(5)
-        seconds: list[float] = []
-        for number in range(changes):
+def latency(settings: Settings) -> Report:
+    """The report of the way that the settings ask for."""
+    if settings.silence:
+        return _after_silences(settings.changes or SILENCES)
+    if settings.rate:
+        return _at_pace(1 / settings.rate, settings.minutes, f"{settings.rate:g} changes a second", (None, 3.0))
+    if settings.every:
+        return _at_pace(settings.every, settings.minutes, f"a change each {settings.every:g} s", (1.0, 1.5))
+    return _at_odd_moments(settings.changes or CHANGES)
+
+
+def _at_odd_moments(number: int) -> Report:
+    with live(CONTACTS) as running:
+        chance, changes = Random(5), Changes(running)
+        began = datetime.now(UTC)
+        for one in range(number):
             time.sleep(chance.uniform(*PAUSES))
-            seconds.append(_one_change(sandbox, contacts[number % len(contacts)], f"Bench {number}", running))
-            progress(f"change {number + 1}/{changes}: {seconds[-1]:.2f} s")
-    result = Result("change to Campaign, dagster dev", [Run(1, one) for one in seconds])
-    median, p95 = statistics.median(seconds), sorted(seconds)[min(len(seconds) - 1, int(len(seconds) * 0.95))]
-    result.told = {
-        "median_seconds": round(median, 3), "p95_seconds": round(p95, 3),
-        "min_seconds": round(min(seconds), 3), "max_seconds": round(max(seconds), 3),
-    }  # fmt: skip
-    report.results.append(result)
-    report.targets += [
-        Target("change to Campaign, median", median, 3.0, "s", most=True),
-        Target("change to Campaign, p95", p95, 5.0, "s", most=True),
-    ]
+            changes.make(one)
+            changes.arrive()
+            progress(f"change {one + 1}/{number}: {changes.seconds[-1]:.2f} s")
+        runs = running.runs(since=began)
+    return _report("change to Campaign, dagster dev", changes, runs, (1.0, 1.5))
+
+
+def _after_silences(number: int) -> Report:
+    with live(CONTACTS, {"linger_seconds": SILENCE_LINGER}) as running:
+        chance, changes = Random(5), Changes(running)
+        began = datetime.now(UTC)
+        for one in range(number):
+            running.rest()
+            time.sleep(chance.uniform(*SILENCE_PAUSES))
+            changes.make(one)
+            changes.arrive()
+            progress(f"silence {one + 1}/{number}: {changes.seconds[-1]:.2f} s")
+        runs = running.runs(since=began)
+    return _report("first change after a silence, dagster dev", changes, runs, (None, 6.0))
+
+
+def _at_pace(every: float, minutes: float, name: str, wanted: tuple[float | None, float]) -> Report:
+    with live(CONTACTS if every >= 1 else MANY_CONTACTS) as running:
+        changes, began = Changes(running), datetime.now(UTC)
+        changes.at_pace(max(1, round(minutes * 60 / every)), every)
+        runs = running.runs(since=began)
+    report = _report(f"{name} for {minutes:g} min, dagster dev", changes, runs, wanted)
+    if every < 1:
+        report.targets.append(Target("runs", runs, 2, "", most=True))
     return report
 
 
-@contextmanager
-def _synchronising(sandbox: SandboxProcess) -> Iterator[DagsterDev]:
-    """`dagster dev` with an instance of its own, its sensors on."""
-    other = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    ours = {"SYNC_ASSETS_AUTOSTART": "1", "SYNC_ASSETS_CONFIG": str(CONFIG)}
-    with tempfile.TemporaryDirectory(prefix="bench-dagster-", ignore_cleanup_errors=True) as folder:
-        home = Path(folder)
-        shutil.copy(PACKAGED, home / "dagster.yaml")
-        with dagster_dev(home, other | sandbox.env | ours | {"DAGSTER_HOME": folder}) as running:
-            yield running
+def _report(name: str, changes: Changes, runs: int, wanted: tuple[float | None, float]) -> Report:
+    """wanted: the median in seconds, if any, and the 95th percentile."""
+    report, seconds = Report("latency", "changes"), changes.seconds
+    result = Result(name, [Run(1, one) for one in seconds])
+    median, p95 = statistics.median(seconds), percentile(seconds, 0.95)
+    result.told = {
+        "changes": len(seconds), "median_seconds": round(median, 3), "p95_seconds": round(p95, 3),
+        "min_seconds": round(min(seconds), 3), "max_seconds": round(max(seconds), 3),
+        "runs_meanwhile": runs, "rows_sent": changes.sent,
+    }  # fmt: skip
+    report.results.append(result)
+    if wanted[0] is not None:
+        report.targets.append(Target(f"{name}, median", median, wanted[0], "s", most=True))
+    report.targets.append(Target(f"{name}, p95", p95, wanted[1], "s", most=True))
+    return report
 
 
-def _first_sync(sandbox: SandboxProcess, running: DagsterDev) -> list[str]:
-    """Waits until all contacts are in Campaign and nothing moves any more; their ids."""
-    contacts = [row["contactid"] for row in sandbox.admin.dump_d365()]
-    until = time.monotonic() + START_SECONDS
-    while sandbox.admin.totals()["campaign"].get("profile", 0) < len(contacts):
-        _still_time(until, running, "the first sync was not done")
-        time.sleep(0.2)
-    time.sleep(10)
-    return contacts
-
-
-def _one_change(sandbox: SandboxProcess, contact: str, title: str, running: DagsterDev) -> float:
-    """Seconds from before the change until Campaign's answer to the call that brought it."""
-    since = sandbox.admin.last()
-    began = datetime.now(UTC)
-    sandbox.admin.change("contact", [contact], jobtitle=title)
-    until = time.monotonic() + CHANGE_SECONDS
-    while True:
-        for entry in sandbox.admin.journal("campaign", since):
-            if entry["engine"] in ("insert", "update") and (entry["key"] or "").lower() == contact:
-                return (datetime.fromisoformat(entry["at"]) - began).total_seconds()
-        _still_time(until, running, "a change did not arrive")
-        time.sleep(0.05)
-
-
-def _still_time(until: float, running: DagsterDev, otherwise: str) -> None:
-    if time.monotonic() > until:
-        raise BenchError(f"{otherwise} in time; dagster said: {running.said[-600:]}")
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that so large a share of them does not exceed. Pure."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]

@@ -52,7 +52,7 @@ def _results(report: Report) -> Table:
 
 
 def _targets(reports: list[Report]) -> Table:
-    table = Table(title="targets of issue 5", title_justify="left")
+    table = Table(title="targets", title_justify="left")
     for name in ("", "value", "wanted", "met"):
         table.add_column(name, justify="left" if not name else "right")
     for target in (target for report in reports for target in report.targets):

@@ -21,8 +21,11 @@ Peers = Literal["all", "light", "none"]
 @dataclass(frozen=True)
 class Settings:
     """rows: of a capture. records: of a push without latency. large: rows of the larger side of `scale`; the smaller
-    one has a tenth. seconds: how long pushes with latency, peers and limits write. changes: of `latency`.
-    labels: peers ask for the labels of choices, too, as whoever wants them must; ours come from the metadata."""
+    one has a tenth. seconds: how long pushes with latency, peers and limits write.
+    labels: peers ask for the labels of choices, too, as whoever wants them must; ours come from the metadata.
+
+    Of `latency` and `history`: changes: how many, None for the bench's own number. every: seconds from one to the next.
+    rate: changes a second. minutes: how long. silence: each change after a silence. linger: `linger_seconds`."""
 
     rows: int = 200_000
     records: int = 20_000
@@ -30,7 +33,12 @@ class Settings:
     repeat: int = 3
     page_rows: int = 5000
     seconds: float = 15.0
-    changes: int = 50
+    changes: int | None = None
+    every: float | None = None
+    rate: float | None = None
+    minutes: float = 10.0
+    silence: bool = False
+    linger: float | None = None
     peers: Peers = "all"
     gzip: bool = False
     labels: bool = False
@@ -38,12 +46,15 @@ class Settings:
     @classmethod
     def quick(cls) -> Settings:
         """A smoke test: everything once, as little as it takes. Says nothing about speed."""
-        return cls(rows=400, records=200, large=1000, repeat=1, page_rows=100, seconds=0.3, changes=2, peers="light")
+        return cls(
+            rows=400, records=200, large=1000, repeat=1, page_rows=100, seconds=0.3, changes=2, minutes=0.1, linger=1.0,
+            peers="light",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Target:
-    """One of issue 5's figures. `value` and `wanted` in `unit`; `most`: not more than wanted, else not less."""
+    """A figure that an issue asks for. `value` and `wanted` in `unit`; `most`: not more than wanted, else not less."""
 
     name: str
     value: float

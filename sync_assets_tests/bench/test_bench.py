@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -15,11 +16,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from sync_assets.d365.pages import Page, PageParser
+from sync_assets.operations.instance import PACKAGED
 from sync_assets_tests.bench.columns import COLUMNS, LABEL, prefer
-from sync_assets_tests.bench.latency import latency
+from sync_assets_tests.bench.history import history
+from sync_assets_tests.bench.latency import latency, percentile
 from sync_assets_tests.bench.measure import ROOT, BenchError, Run, module, rounds, run
 from sync_assets_tests.bench.peers.known import READING, WRITING
 from sync_assets_tests.bench.reading import capture, noop
@@ -27,8 +31,10 @@ from sync_assets_tests.bench.scaling import scale, scale_out
 from sync_assets_tests.bench.servers import feed_server, push_server
 from sync_assets_tests.bench.stage import Report, Settings, Stage, Target, stage
 from sync_assets_tests.bench.startup import startup
+from sync_assets_tests.bench.storage_use import storage_use
 from sync_assets_tests.bench.table import mapping
 from sync_assets_tests.bench.writing import push
+from sync_assets_tests.operations.past import ROWS, Past, moment
 
 
 @pytest.fixture(scope="module")
@@ -168,11 +174,61 @@ def test_starts_are_timed() -> None:
     assert len(report.targets) == 3
 
 
+QUICK = Settings(minutes=0.1, linger=1.0)
+
+
 @pytest.mark.slow
-def test_a_change_is_followed_into_campaign() -> None:
-    report = latency(1)
+@pytest.mark.parametrize(
+    ("settings", "changes"),
+    [
+        (replace(QUICK, changes=1), 1),
+        (replace(QUICK, every=2.0), 3),
+        (replace(QUICK, changes=2, silence=True), 2),
+        (replace(QUICK, rate=5.0), 30),
+    ],
+    ids=["at odd moments", "at a pace", "after silences", "many a second"],
+)
+def test_changes_are_followed_into_campaign(settings: Settings, changes: int) -> None:
+    report = latency(settings)
     sane(report)
-    assert 0 < report.results[0].told["median_seconds"] < 60
+    told = report.results[0].told
+    assert told["changes"] == changes
+    assert 0 < told["median_seconds"] < 60
+    assert told["runs_meanwhile"] >= 1
+    assert 1 <= told["rows_sent"] <= changes
+
+
+@pytest.mark.slow
+def test_what_changes_add_to_the_history_is_counted() -> None:
+    report = history(replace(QUICK, every=2.0))
+    sane(report)
+    told = report.results[0].told
+    assert told["runs"] >= 1
+    assert told["event_rows"] > told["check_rows"] > 0
+    assert told["bytes"] > 100_000
+    assert report.notes
+
+
+def test_use_of_storage_is_counted_over_all_databases(tmp_path: Path) -> None:
+    shutil.copy(PACKAGED, tmp_path / "dagster.yaml")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        before = storage_use(tmp_path)
+        assert (before.event_rows, before.table("runs")) == (0, 0)
+        Past(instance).run(moment(0))
+        instance.report_runless_asset_event(dg.AssetCheckEvaluation(ROWS, "ready", passed=True))
+        grown = storage_use(tmp_path) - before
+    assert grown.table("runs") == 1
+    # In the run's database, in the index and among the answers; without a run in a database of its own instead.
+    assert grown.rows["event_logs, asset_check_evaluation"][1] == 4
+    assert grown.table("asset_check_executions") == 3  # Dagster leaves what was planned for a partition
+    assert grown.event_rows == sum(rows for name, (_, rows) in grown.rows.items() if name != "runs")
+    assert grown.bytes == sum(file.stat().st_size for file in tmp_path.rglob("*") if "db" in file.name) - before.bytes
+    assert {"index", "databases of runs", "events without a run", "list of runs"} <= grown.files.keys()
+
+
+def test_the_95th_of_a_hundred_is_what_95_do_not_exceed() -> None:
+    assert percentile(list(range(1, 101)), 0.95) == 96
+    assert percentile([2.0], 0.95) == 2.0
 
 
 def test_a_contender_that_fails_is_left_out_and_told() -> None:

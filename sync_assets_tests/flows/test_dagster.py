@@ -13,6 +13,7 @@ import pytest
 from sync_assets import run_errors
 from sync_assets.ingress import sensors, watch
 from sync_assets.ingress.asking import Asked, ask_again
+from sync_assets.ingress.shown import COLUMNS_VERSION, LINEAGE, SCHEMA, TYPES
 from sync_assets.ingress.table_run import FOLLOWS_TAG
 from sync_assets.operations.instance import dagster_instance
 from sync_assets.partitions import RANGE_END, RANGE_START, TABLE_TAG, table_tags, today
@@ -321,9 +322,8 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
     }
     assert told["records_per_second"] > 0
     assert told["latency_p95_ms"] >= told["latency_p50_ms"] > 0
-    columns = {column.name: column for column in told["dagster/column_schema"].columns}
-    assert columns["externalId"].description == "the id of the contact in Dynamics 365"
-    assert columns["location.city"].description == "from contact.address1_city"
+    types = {record.data["attribute"]: record.data["type"] for record in told["attribute_types"].records}
+    assert (types["externalId"], types["birthDate"]) == ("string", "date")
     assert told["dagster/column_lineage"].deps_by_column["email"] == [dg.TableColumnDep(CONTACT, "emailaddress1")]
     assert told["dynamics_365"].startswith(in_step.program.sandbox.env["D365_URL"])
     [refused] = told["refused_by_reason"].records
@@ -332,6 +332,21 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
     [today_s] = told["engine_calls_by_day"].records
     assert today_s.data == {"day": today(), "insert": N + 1, "update": 5, "delete": 0, "read": 1, "all": N + 7}
     assert told["campaign"] == in_step.program.sandbox.env["CAMPAIGN_URL"] + "/campaign/profileAndServicesExt/profile"
+
+
+def test_columns_are_in_the_results_by_which_they_changed(in_step: Orchestra) -> None:
+    """The definitions have them all the time; each result would repeat kilobytes."""
+    of_today = {RANGE_START: today(), RANGE_END: today()}
+    told = [in_step.materialize_all(CONTACT, PROFILE, tags=of_today) for _ in range(2)]
+    in_step.program.table = {**in_step.program.table, "fields": {"lastname": "lastName", "emailaddress1": "email"}}
+    in_step.reload()
+    told.append(in_step.materialize_all(CONTACT, PROFILE, tags=of_today))
+    for key, names in {CONTACT: {SCHEMA}, PROFILE: {TYPES, LINEAGE}}.items():
+        first, second, third = (run.metadata(key, today()) for run in told)
+        assert names <= first.keys()
+        assert not names & second.keys()
+        assert names <= third.keys()
+        assert first[COLUMNS_VERSION] == second[COLUMNS_VERSION] != third[COLUMNS_VERSION]
 
 
 def test_a_refused_record_leaves_the_run_green_and_its_check_red_until_it_is_put_right(orchestra: Orchestra) -> None:

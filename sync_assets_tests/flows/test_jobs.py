@@ -9,7 +9,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from sync_assets.ingress import sensors
 from sync_assets.operations.history import FAILED_FACTOR, prune_history
+from sync_assets.partitions import today
 from sync_assets_tests.flows.orchestra import CONTACT, Orchestra, Run
 from sync_assets_tests.program import CONTACT as TABLE
 from sync_assets_tests.program import Program, calls
@@ -98,7 +100,7 @@ def test_a_contact_is_held_and_released(orchestra: Orchestra) -> None:
     assert does(orchestra, "privacy_hold", "hold", contact=contact, action="release").success
 
 
-def test_old_runs_are_deleted_failed_ones_later_and_their_days_are_noted_again(orchestra: Orchestra) -> None:
+def test_old_runs_are_deleted_failed_ones_later_and_their_days_stay_filled(orchestra: Orchestra) -> None:
     good = orchestra.materialize(CONTACT)
     orchestra.program.sandbox.admin.fault("d365", "forbidden")
     bad = orchestra.materialize(CONTACT)
@@ -112,5 +114,31 @@ def test_old_runs_are_deleted_failed_ones_later_and_their_days_are_noted_again(o
     assert left(13.9) == {good.run_id, bad.run_id}
     assert left(14.1) == {bad.run_id}
     assert left(14 * FAILED_FACTOR + 0.1) == set()
+    assert orchestra.instance.get_materialized_partitions(CONTACT) == {today()}
     assert does(orchestra, "prune_history", "prune").success
     assert orchestra.program.sandbox.admin.engine_calls() == calls(insert=50, read=1)
+
+
+def test_the_sensor_fills_no_day_again_whose_runs_were_deleted(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
+    days = [(datetime.now(UTC).date() - timedelta(days=number)).isoformat() for number in (3, 2, 1)]
+    orchestra.program.runs["start_date"] = days[0]
+    orchestra.reload()
+    assert orchestra.materialize(CONTACT, days[2]).success
+
+    def filled() -> set[str | None]:
+        """Days of contact that a tick fills which does not know that it did so before."""
+        orchestra._cursors.clear()
+        events = orchestra.tick("d365_changes").asset_events
+        return {
+            one.partition for one in events if isinstance(one, dg.AssetMaterialization) and one.asset_key == CONTACT
+        }
+
+    assert filled() == {days[0], days[1]}
+    for later in (20, 100):
+        prune_history(orchestra.instance, 14, datetime.now(UTC) + timedelta(days=later))
+        assert not orchestra.instance.get_runs()
+        assert not filled()
+    assert orchestra.instance.get_materialized_partitions(CONTACT) == set(days)

@@ -84,6 +84,20 @@ def test_it_adds_up_what_the_runs_of_a_day_noted(runtime: Runtime, instance: dg.
     )
 
 
+def test_of_a_run_that_notes_its_numbers_again_and_again_the_last_ones_count(
+    runtime: Runtime, instance: dg.DagsterInstance, now: datetime
+) -> None:
+    @dg.asset(key=CONTACT)
+    def contact(context):  # Dagster looks at types of its own
+        for number in (1, 2):
+            context.log_event(dg.AssetMaterialization(CONTACT, metadata={"new": number, "changed": 10 * number}))
+        return dg.MaterializeResult(metadata={"new": 3, "changed": 30})
+
+    for _ in range(2):
+        assert dg.materialize([contact], instance=instance).success
+    assert collect(runtime, instance, now, {})[now.date()].captured == 2 * 33
+
+
 def test_more_events_than_are_read_at_once_are_all_counted(
     runtime: Runtime, instance: dg.DagsterInstance, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
