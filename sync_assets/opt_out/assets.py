@@ -39,6 +39,7 @@ from sync_assets.opt_out.parties import parties
 from sync_assets.opt_out.partitions import WORK, opt_out_files, require_file
 from sync_assets.opt_out.store import Parts
 from sync_assets.partitions import TABLE_TAG
+from sync_assets.resources import OF_TABLES, bound
 from sync_assets.run_errors import told
 from sync_assets.runtime import Runtime
 
@@ -72,10 +73,11 @@ def _decisions(runtime: Runtime) -> dg.AssetsDefinition:
         ]
         + [dg.AssetCheckSpec(asset_results.DECIDED, asset=DECISIONS, description=asset_results.DECIDED_TEXT)],
         op_tags={TABLE_TAG: WORK},
+        required_resource_keys=OF_TABLES,
     )
     def decisions(context: dg.AssetExecutionContext, rows: Parts) -> Iterator[Any]:
-        with closing(runtime):
-            yield from _decide(context, runtime, rows)
+        with closing(bound(runtime, context.resources, OF_TABLES)) as its:
+            yield from _decide(context, its, rows)
 
     return decisions
 
@@ -155,10 +157,11 @@ def _writes(
         description=f"{description} A run writes all that is due; running it again retries what is left.",
         check_specs=[dg.AssetCheckSpec(asset_results.ACCEPTED, asset=key, description=asset_results.ACCEPTED_TEXT)],
         op_tags={TABLE_TAG: WORK},
+        required_resource_keys=OF_TABLES,
     )
     def written(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        with closing(runtime):
-            yield from _write(context, runtime, key, side)
+        with closing(bound(runtime, context.resources, OF_TABLES)) as its:
+            yield from _write(context, its, key, side)
 
     return written
 

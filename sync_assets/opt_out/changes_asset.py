@@ -21,6 +21,7 @@ from sync_assets.opt_out.names import CHANGES, attributes
 from sync_assets.opt_out.partitions import WORK
 from sync_assets.opt_out.polling import Polled
 from sync_assets.partitions import TABLE_TAG
+from sync_assets.resources import OF_TABLES, bound
 from sync_assets.run_errors import told
 from sync_assets.runtime import Runtime
 
@@ -54,10 +55,11 @@ def changes_asset(runtime: Runtime) -> dg.AssetsDefinition:
             dg.AssetCheckSpec(asset_results.ACCEPTED, asset=CHANGES, description=asset_results.ACCEPTED_TEXT),
         ],
         op_tags={TABLE_TAG: WORK},
+        required_resource_keys=OF_TABLES,
     )
     def changes(context: dg.AssetExecutionContext, config: ChangesConfig) -> Iterator[Any]:
-        with closing(runtime):
-            yield from _settle(context, runtime, poll=config.poll)
+        with closing(bound(runtime, context.resources, OF_TABLES)) as its:
+            yield from _settle(context, its, poll=config.poll)
 
     return changes
 

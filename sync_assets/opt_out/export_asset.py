@@ -28,6 +28,7 @@ from sync_assets.opt_out.partitions import WORK, opt_out_files, require_file
 from sync_assets.opt_out.store import Parts
 from sync_assets.opt_out.writing import write_parts
 from sync_assets.partitions import TABLE_TAG
+from sync_assets.resources import LEDGER, SFTP, bound
 from sync_assets.run_errors import told
 from sync_assets.runtime import Runtime
 from sync_assets.sftp import FileGone
@@ -45,6 +46,10 @@ class Missing:
     text: str
     rows: int | None = None
     bad: int = 0
+
+
+USED = {SFTP, LEDGER}
+"""Its resources."""
 
 
 def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
@@ -74,12 +79,14 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
             fail_window=max(expected * 1.25, timedelta(minutes=2)), warn_window=max(expected, timedelta(minutes=1))
         ),
         op_tags={TABLE_TAG: WORK},
+        required_resource_keys=USED,
     )
     def export_rows(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        with closing(runtime), tempfile.TemporaryDirectory(prefix="sync_assets_") as folder:
-            yield from _take(context, taking.Spool(Path(folder)))
+        its = bound(runtime, context.resources, USED)
+        with closing(its), tempfile.TemporaryDirectory(prefix="sync_assets_") as folder:
+            yield from _take(context, its, taking.Spool(Path(folder)))
 
-    def _take(context: dg.AssetExecutionContext, spool: taking.Spool) -> Iterator[Any]:
+    def _take(context: dg.AssetExecutionContext, runtime: Runtime, spool: taking.Spool) -> Iterator[Any]:
         partition = context.partition_key
         with told(runtime, context, f"reading of {partition}") as failed, heartbeat(runtime, context.run_id):
             taken = _taken(runtime, partition, spool)

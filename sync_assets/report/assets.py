@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from sync_assets.ingress import shown
+from sync_assets.resources import LEDGER, bound
 from sync_assets.run_errors import told
 from sync_assets.runtime import Runtime
 
@@ -35,11 +36,12 @@ def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
         freshness_policy=dg.FreshnessPolicy.time_window(
             fail_window=timedelta(hours=30), warn_window=timedelta(hours=25)
         ),
+        required_resource_keys={LEDGER},
     )
     def daily_sync(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        with closing(runtime):
-            with told(runtime, context, "report") as failed:
-                return dg.MaterializeResult(metadata=make_report(runtime, context.instance, datetime.now(UTC)))
+        with closing(bound(runtime, context.resources, [LEDGER])) as its:
+            with told(its, context, "report") as failed:
+                return dg.MaterializeResult(metadata=make_report(its, context.instance, datetime.now(UTC)))
             raise dg.Failure(str(failed[0]), allow_retries=False)
 
     return daily_sync
