@@ -18,6 +18,7 @@ from sync_assets.report import days as days_module
 from sync_assets.report.assets import KEPT, REPORT, make_report
 from sync_assets.report.days import Day, collect, kept, restored, window
 from sync_assets.report.page import page
+from sync_assets.resources import systems
 from sync_assets.runtime import Runtime
 
 CONTACT, PROFILE = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
@@ -133,7 +134,7 @@ def test_materialised_twice_it_goes_on_from_the_first(runtime: Runtime, instance
     note(instance, CONTACT, new=7, changed=0)
     found: list[Any] = []
     for _ in range(2):
-        done = dg.materialize([asset], instance=instance)
+        done = dg.materialize([asset], instance=instance, resources={**systems()})
         assert done.success
         [event] = done.asset_materializations_for_node("report__daily_sync")
         found.append(event.metadata[KEPT].value)
