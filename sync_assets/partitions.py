@@ -43,4 +43,5 @@ def table_tags(*tables: str) -> dict[str, str]:
 
 
 def under_way_tag(table: str) -> str:
-    return f"sync_table/{table}"
+    """Dagster's UI hides tags that begin so."""
+    return f".dagster/sync_table/{table}"

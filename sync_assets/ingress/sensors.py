@@ -24,7 +24,7 @@ from sync_assets.ingress.quiet import CONFIRM
 from sync_assets.ingress.runs import end_killed
 from sync_assets.ingress.shown import campaign_key, d365_key
 from sync_assets.ingress.table_run import FOLLOWS_TAG, look_seconds
-from sync_assets.ingress.watch import Watcher
+from sync_assets.ingress.watch import Polled, Watcher
 from sync_assets.partitions import daily, table_tags, today, version_tags
 from sync_assets.run_errors import patient
 from sync_assets.runtime import Runtime
@@ -40,13 +40,14 @@ MOST_DAYS = 200
 
 class Seen(msgspec.Struct):
     """The change sensor's cursor: when each table was last confirmed, last reported as polled (UTC), last asked for,
-    and a hash of its configuration as it was then."""
+    and a hash of its configuration as it was then; tables whose feed could not be polled at the last look."""
 
     confirmed: dict[str, datetime] = {}
     reported: dict[str, datetime] = {}
     asked: dict[str, Asked] = {}
     configured: dict[str, str] = {}
     filled: dict[str, str] = {}
+    refused: set[str] = set()
 
 
 def changes_sensor(
@@ -82,6 +83,7 @@ def changes_sensor(
             polled = watchers[0].look(idle)
             # What a feed refuses is for a run of that table to find out, to show and to fail at.
             changed = polled.news | polled.refused.keys() | (remapped & {config.table for config in idle})
+            changed |= _recovered(idle, polled, seen)
             looked |= {config.table for config in idle}
             pause = look_seconds(len(tables))
             if changed or time.monotonic() + pause > until:
@@ -122,6 +124,15 @@ def changes_sensor(
 def _followed(config: TableConfig, runtime: Runtime, instance: dg.DagsterInstance) -> bool:
     """Is a run of the table under way that captures? One that only sends what is pending may take days."""
     return any(BACKLOG_TAG not in run.tags for run in end_killed(instance, runtime.ledger, config.table))
+
+
+def _recovered(idle: Sequence[TableConfig], polled: Polled, seen: Seen) -> set[str]:
+    """Tables whose feed can be polled again: a run of each turns its check green, at once."""
+    recovered = {config.table for config in idle} & (seen.refused - polled.refused.keys())
+    seen.refused = (seen.refused | polled.refused.keys()) - recovered
+    for table in recovered:
+        seen.asked.pop(table, None)
+    return recovered
 
 
 def _remapped(config: TableConfig, seen: Seen) -> bool:

@@ -46,8 +46,8 @@ from sync_assets.partitions import past_days, today, version_tags
 from sync_assets.run_errors import told
 from sync_assets.runtime import Runtime
 
-FOLLOWS_TAG = "sync/follows"
-"""On runs that stay while changes come."""
+FOLLOWS_TAG = ".dagster/sync_follows"
+"""On runs that stay while changes come; hidden in the UI."""
 SEND_SECONDS = 30.0
 """How long a run that stays sends of one table before it polls the feeds again."""
 LOOK_SECONDS = 0.4

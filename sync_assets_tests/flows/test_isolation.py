@@ -149,6 +149,20 @@ class TestChangeTrackingOfOneTableIsSwitchedOff:
         assert arrived(program, table, "later") == 3
 
 
+def test_a_table_without_news_is_run_once_as_soon_as_its_feed_can_be_polled_again(orchestra: Orchestra) -> None:
+    """Else its check would stay red until the next change."""
+    tracking(orchestra.program, "contact", enabled=False)
+    [request] = orchestra.asked("d365_changes")
+    assert not orchestra.execute(request).success
+    tracking(orchestra.program, "contact", enabled=True)
+    orchestra.later("d365_changes", seconds=10)
+    [request] = orchestra.asked("d365_changes")
+    run = orchestra.execute(request)
+    assert run.success
+    assert run.checks["d365/contact ready"]
+    assert not orchestra.asked("d365_changes")
+
+
 def test_a_table_that_fails_in_every_run_does_not_share_its_runs_with_those_that_link_to_it(
     orchestra: Orchestra,
 ) -> None:
