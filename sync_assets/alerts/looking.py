@@ -17,6 +17,7 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 
 from sync_assets.alerts.troubles import FailedCheck, FailedSensor, FailedStep, Look, Stale
+from sync_assets.ingress.heartbeat import KilledRun
 from sync_assets.run_errors import SensorFailed
 
 LOOK_BACK = timedelta(days=1)
@@ -61,8 +62,14 @@ class Watched:
         return cls(steps, fresh, frozenset(sensors))
 
 
-def look(instance: dg.DagsterInstance, watched: Watched, now: datetime, paused: frozenset[str] = frozenset()) -> Look:
-    """What is wrong now, of what is watched. paused: assets of tables in maintenance."""
+def look(
+    instance: dg.DagsterInstance,
+    watched: Watched,
+    now: datetime,
+    paused: frozenset[str] = frozenset(),
+    killed: Sequence[KilledRun] = (),
+) -> Look:
+    """What is wrong now, of what is watched. paused: assets of tables in maintenance. killed: runs, by the ledger."""
     assets = [key for step in watched.steps.values() for key in step.assets]
     answers = _answers(instance, [key for step in watched.steps.values() for key in step.checks])
     made = {
@@ -79,6 +86,7 @@ def look(instance: dg.DagsterInstance, watched: Watched, now: datetime, paused: 
         sensors=list(_failed_sensors(instance, watched.sensors, now)),
         good=good,
         paused=paused,
+        killed=killed,
     )
 
 
