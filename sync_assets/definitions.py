@@ -22,7 +22,7 @@ from sync_assets.ingress.assets import table_assets  # noqa: E402
 from sync_assets.ingress.checks import backlog_checks, drift_checks, feed_check  # noqa: E402
 from sync_assets.ingress.sensors import backlog_sensor, changes_sensor  # noqa: E402
 from sync_assets.ingress.shown import campaign_key, d365_key  # noqa: E402
-from sync_assets.operations.jobs import operator_jobs  # noqa: E402
+from sync_assets.operations.jobs import SHORT, operator_jobs  # noqa: E402
 from sync_assets.opt_out.names import active, chain  # noqa: E402
 from sync_assets.report.assets import report_asset  # noqa: E402
 from sync_assets.runtime import Runtime  # noqa: E402
@@ -64,6 +64,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         "daily_report",
         selection=dg.AssetSelection.assets(report.key),
         description="The last fourteen days on one page.",
+        tags=SHORT,
     )
     sensors.append(backlog_sensor(tables, runtime, status, other))
     if runtime.config.alerts:
@@ -118,7 +119,7 @@ def _of_tables(tables: Sequence[TableConfig]) -> list[Any]:
 
 def _of_checks(name: str, checks: list[dg.AssetChecksDefinition], description: str):
     keys = [key for check in checks for key in check.check_keys]
-    return dg.define_asset_job(name, selection=dg.AssetSelection.checks(*keys), description=description)
+    return dg.define_asset_job(name, selection=dg.AssetSelection.checks(*keys), description=description, tags=SHORT)
 
 
 @dg.definitions
