@@ -57,4 +57,4 @@ def _unheard_of(beat: Heartbeat | None, started: float | None, now: datetime) ->
     if beat and beat.owner != ENDED:
         return False
     since = beat.at if beat else datetime.fromtimestamp(started, UTC) if started is not None else now
-    return now - since > 2 * SILENT_AFTER
+    return now - since > SILENT_AFTER
