@@ -25,7 +25,7 @@ from sync_assets.ingress.quality import audit_key  # noqa: E402
 from sync_assets.ingress.sensors import backlog_sensor, changes_sensor  # noqa: E402
 from sync_assets.ingress.shown import campaign_key, d365_key  # noqa: E402
 from sync_assets.ingress.target import CONTACT  # noqa: E402
-from sync_assets.operations.jobs import operator_jobs  # noqa: E402
+from sync_assets.operations.jobs import SHORT, operator_jobs  # noqa: E402
 from sync_assets.opt_out.names import CHANGES, active  # noqa: E402
 from sync_assets.report.assets import report_asset  # noqa: E402
 from sync_assets.resources import systems  # noqa: E402
@@ -65,6 +65,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         "daily_report",
         selection=dg.AssetSelection.assets(report.key),
         description="The last fourteen days on one page.",
+        tags=SHORT,
     )
     sensors.append(backlog_sensor(tables, runtime, status, other))
     if runtime.config.alerts:
@@ -78,11 +79,13 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         "watch",
         selection=dg.AssetSelection.checks(*watched_checks, *(key for check in checks for key in check.check_keys)),
         description="Asks whether all is set up rightly, feeds and files arrive, and whether anything stays behind.",
+        tags=SHORT,
     )
     audit = dg.define_asset_job(
         "audit",
         selection=dg.AssetSelection.assets(*(key for one in audits for key in one.keys)),
         description="Reads a random sample of records on both sides and compares them.",
+        tags=SHORT,
     )
     operator = operator_jobs(runtime)
     prune = next(job for job in operator if job.name == "prune_history")

@@ -41,7 +41,8 @@ class Runtime:
     early, `warnings` what somebody should know, `notes` what was done by itself: the command line prints them.
 
     `any_ledger`: for those who write to neither system and not to the ledger; it may belong to other systems.
-    `accept_mapping`: a mapping may be used although it took turns with another one of late."""
+    `accept_mapping`: a mapping may be used although it took turns with another one of late.
+    `run_lasts`: False once another run may go on in place of the one that this process executes (heartbeat.py)."""
 
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     calls: Counter[str] = field(default_factory=Counter[str])
@@ -55,6 +56,7 @@ class Runtime:
     parent_keys: ParentKeys = field(default_factory=ParentKeys)
     any_ledger: bool = False
     accept_mapping: bool = False
+    run_lasts: Callable[[], bool] = lambda: True
     _ledger: Ledger | None = None
     _organisation_checked: bool = False
     _campaign_noted: bool = False

@@ -74,6 +74,10 @@ class Admin:
         """Sets switches of d365, login, campaign or ims; gives all of them. Without values only tells them."""
         return self.post(f"/{system}/settings", values) if values else self.get(f"/{system}/settings")
 
+    def outage(self, seconds: float) -> None:
+        """All systems end as by kill -9, and this returns once they are back, with their data."""
+        self.post("/outage", {"seconds": seconds})
+
     def on_parent_delete(self, **by_table: str) -> None:
         """What becomes of a table's rows when their parent goes: `new_order="restrict"`, remove_link or cascade."""
         self.settings("d365", on_parent_delete=by_table)

@@ -12,6 +12,7 @@ import dagster as dg
 
 from sync_assets.alerts.troubles import FailedCheck, FailedSensor, FailedStep, Look, Stale
 from sync_assets.dagster_internals import CheckAnswer, Tick, freshness, latest_answers, sensor_ticks
+from sync_assets.ingress.heartbeat import KilledRun
 from sync_assets.run_errors import CANNOT
 
 LOOK_BACK = timedelta(days=1)
@@ -56,8 +57,14 @@ class Watched:
         return cls(steps, fresh, frozenset(sensors))
 
 
-def look(instance: dg.DagsterInstance, watched: Watched, now: datetime, paused: frozenset[str] = frozenset()) -> Look:
-    """What is wrong now, of what is watched. paused: assets of tables in maintenance."""
+def look(
+    instance: dg.DagsterInstance,
+    watched: Watched,
+    now: datetime,
+    paused: frozenset[str] = frozenset(),
+    killed: Sequence[KilledRun] = (),
+) -> Look:
+    """What is wrong now, of what is watched. paused: assets of tables in maintenance. killed: runs, by the ledger."""
     assets = [key for step in watched.steps.values() for key in step.assets]
     answers = latest_answers(instance, [key for step in watched.steps.values() for key in step.checks])
     made = {
@@ -74,6 +81,7 @@ def look(instance: dg.DagsterInstance, watched: Watched, now: datetime, paused: 
         sensors=list(_failed_sensors(instance, watched.sensors, now)),
         good=good,
         paused=paused,
+        killed=killed,
     )
 
 

@@ -18,6 +18,7 @@ from sync_assets.alerts.troubles import Trouble, troubles
 from sync_assets.alerts.wording import subject, text
 from sync_assets.config_alerts import Alerts
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress.heartbeat import KilledRun, killed_runs
 from sync_assets.run_errors import patient
 from sync_assets.runtime import Runtime
 
@@ -40,7 +41,7 @@ def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultS
     def tell(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         memory = msgspec.json.decode(context.cursor, type=dict[str, Memory]) if context.cursor else {}
         now = datetime.now(UTC)
-        seen = look(context.instance, watched, now, paused_assets(runtime))
+        seen = look(context.instance, watched, now, paused_assets(runtime), killed(runtime))
         wrong = troubles(seen, warnings=alerts.warnings)
         memory, said = tell_all(
             alerts, senders(runtime), wrong, seen.good, memory, now, runtime.settings.alerts().ui_url
@@ -61,6 +62,14 @@ def paused_assets(runtime: Runtime) -> frozenset[str]:
         return frozenset()
     tables = [config for config in runtime.config.tables if config.table in paused]
     return frozenset(name for one in tables for name in (f"d365/{one.table}", f"campaign/{one.resource}"))
+
+
+def killed(runtime: Runtime) -> Sequence[KilledRun]:
+    """Killed runs that still count as started. None if the ledger cannot be asked, like `paused_assets`."""
+    try:
+        return killed_runs(runtime.ledger)
+    except SyncAssetsError:
+        return ()
 
 
 def tell_all(

@@ -1,11 +1,14 @@
-"""What is wrong now: from what the Dagster instance says to a list of troubles. Pure; asking is `looking.py`'s."""
+"""What is wrong now: from what the Dagster instance and the ledger say to a list of troubles. Pure; asking is
+`looking.py`'s."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
+
+from sync_assets.ingress.heartbeat import REMEDY, KilledRun
 
 BACKLOG = "backlog_is_young"
 Kind = Literal["run", "check", "freshness", "sensor"]
@@ -56,7 +59,7 @@ class FailedSensor:
 @dataclass(frozen=True, slots=True)
 class Look:
     """What the instance says. Assets are named as in the UI, `d365/contact`. `good`: when each step last did its work.
-    `paused`: assets of tables in maintenance."""
+    `paused`: assets of tables in maintenance. `killed`: runs that still count as started."""
 
     failed: list[FailedStep] = field(default_factory=list[FailedStep])
     checks: list[FailedCheck] = field(default_factory=list[FailedCheck])
@@ -64,6 +67,7 @@ class Look:
     sensors: list[FailedSensor] = field(default_factory=list[FailedSensor])
     good: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
     paused: frozenset[str] = frozenset()
+    killed: Sequence[KilledRun] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ def troubles(look: Look, *, warnings: bool) -> list[Trouble]:
     found += [_of_step(step) for step in look.failed if not any(_says(check, step) for check in checks)]
     found += [_of_age(one) for one in look.stale if (one.error or warnings) and one.asset not in look.paused]
     found += [_of_sensor(one) for one in look.sensors]
+    found += [_of_killed(one) for one in look.killed]
     return sorted(found, key=lambda trouble: (trouble.since, trouble.id))
 
 
@@ -153,4 +158,16 @@ def _of_sensor(sensor: FailedSensor) -> Trouble:
         said=sensor.said,
         remedy="Put that right; the sensor tries again by itself. `sync-assets doctor` asks both systems now.",
         path="automation",
+    )
+
+
+def _of_killed(run: KilledRun) -> Trouble:
+    return Trouble(
+        id=f"killed {run.run_id}",
+        kind="run",
+        what=f"The process of run {run.run_id[:8]} was killed",
+        since=run.since,
+        said="The run still counts as started.",
+        remedy=REMEDY,
+        path=f"runs/{run.run_id}",
     )

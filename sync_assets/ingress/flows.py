@@ -120,6 +120,7 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
             progress=lambda done: runtime.progress(f"sending {config.table}", done),
             seconds=seconds,
             parent_keys=runtime.parent_keys,
+            run_lasts=runtime.run_lasts,
         )
         runtime.calls.update(result.calls)
         result.calls["read"] += existing.calls

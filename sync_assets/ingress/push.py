@@ -66,18 +66,20 @@ async def push(
     stop: asyncio.Event | None = None,
     seconds: float | None = None,
     parent_keys: ParentKeys | None = None,
+    run_lasts: Callable[[], bool] = lambda: True,
 ) -> PushResult:
     """Sends what is pending of a table until nothing more can be sent now.
 
     owner: a name for this worker that no other one ever has. days: only records of these days, both included.
     progress: told now and then how many records are done or refused. stop: set it to end early. seconds: after these
     no further request is sent, and the push ends without `stopped`. parent_keys: of this process, if it has any.
+    run_lasts: False once another worker may be given what this one holds.
     An unreachable, refusing or throttling Campaign ends the push with `stopped`, too, and so does a spent budget of
     engine calls; a ledger that fails raises (LedgerError).
     """
     holding = Holding(ledger, target.table, owner, lease_seconds, days, target.opt_outs)
     keys = ParentKeys() if parent_keys is None else parent_keys
-    return await _Push(holding, client, target, concurrency, progress, keys).run(stop, seconds)
+    return await _Push(holding, client, target, concurrency, progress, keys, run_lasts).run(stop, seconds)
 
 
 class _Stopped(Exception):
@@ -93,8 +95,9 @@ class _Push:
         concurrency: int,
         progress: Callable[[int], None] | None,
         parent_keys: ParentKeys,
+        run_lasts: Callable[[], bool],
     ) -> None:
-        self._parent_keys = parent_keys
+        self._parent_keys, self._run_lasts = parent_keys, run_lasts
         self._holding, self._client, self._target = holding, client, target
         self._progress = progress
         self._concurrency = max(1, concurrency)
@@ -310,7 +313,7 @@ class _Push:
 
     def _guard(self) -> None:
         """Right before each request: is the push still on, the record still ours?"""
-        if not self._stopping.is_set() and not self._holding.leases_last():
+        if not self._stopping.is_set() and not (self._holding.leases_last() and self._run_lasts()):
             self._stop("The ledger did not renew our leases in time.")
         if self._stopping.is_set():
             raise _Stopped

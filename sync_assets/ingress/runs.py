@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import dagster as dg
 
-from sync_assets.ingress.workers import is_dead
+from sync_assets.ingress.heartbeat import SILENT_AFTER, give_up_killed
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.runs import Heartbeat
+from sync_assets.ledger.runs import ENDED, GIVEN_UP, Heartbeat
 from sync_assets.partitions import under_way_tag
 
-SILENT_AFTER = timedelta(seconds=30)
-"""A run whose process gave no sign of life for so long counts as killed."""
 KILLED = "The process that executed this run was killed. Nothing is lost: the next run goes on."
 
 _UNDER_WAY = [
@@ -32,25 +29,32 @@ def under_way(instance: dg.DagsterInstance, ledger: Ledger, table: str) -> bool:
 
 
 def end_killed(instance: dg.DagsterInstance, ledger: Ledger, table: str) -> list[dg.DagsterRun]:
-    """Ends the table's runs whose process was killed, and returns those that are really under way.
+    """Ends all runs whose process was killed, and returns those of the table that are really under way.
 
     Dagster's own launcher does not notice each death, and then a run stands as started for ever: the sensors would wait
     for it. So a run lives as long as its heartbeat in the ledger does, on whatever machine.
     """
-    now, beats = datetime.now(UTC), None
+    now, beats = datetime.now(UTC), give_up_killed(ledger)
     alive: list[dg.DagsterRun] = []
-    for record in instance.get_run_records(dg.RunsFilter(tags={under_way_tag(table): "yes"}, statuses=_UNDER_WAY)):
-        run = record.dagster_run
-        beats = ledger.heartbeats() if beats is None else beats
-        if run.status in _STARTED and _is_over(run.run_id, record.start_time, beats, now):
-            instance.report_run_failed(run, KILLED)
+    for record in instance.get_run_records(dg.RunsFilter(statuses=_UNDER_WAY)):
+        run, beat = record.dagster_run, beats.get(record.dagster_run.run_id)
+        ours = under_way_tag(table) in run.tags
+        if run.status not in _STARTED:
+            over = False
+        elif beat and beat.owner == GIVEN_UP:
+            over = True
         else:
+            # Before its first heartbeat a run loads what it needs, after its last one Dagster notes its end.
+            over = ours and _unheard_of(beat, record.start_time, now) and ledger.give_up_run(run.run_id, beat)
+        if over:
+            instance.report_run_failed(run, KILLED)
+        elif ours:
             alive.append(run)
     return alive
 
 
-def _is_over(run_id: str, started: float | None, beats: Mapping[str, Heartbeat], now: datetime) -> bool:
-    if beat := beats.get(run_id):
-        return now - beat.at > SILENT_AFTER or is_dead(beat.owner)
-    # Before its first heartbeat a run loads what it needs.
-    return started is not None and now - datetime.fromtimestamp(started, UTC) > 2 * SILENT_AFTER
+def _unheard_of(beat: Heartbeat | None, started: float | None, now: datetime) -> bool:
+    if beat and beat.owner != ENDED:
+        return False
+    since = beat.at if beat else datetime.fromtimestamp(started, UTC) if started is not None else now
+    return now - since > SILENT_AFTER

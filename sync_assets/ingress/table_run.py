@@ -193,7 +193,7 @@ class TableRun:
         watcher = Watcher(self._runtime)
         try:
             # `dagster dev` and code servers do not end the runs that they started, and wait for them when they end.
-            while not self._ended_early and today() == day and ancestors() == started_by:
+            while not self._ended_early and today() == day and ancestors() == started_by and self._runtime.run_lasts():
                 now = time.monotonic()
                 if now - worked > runs.linger or now - started > runs.longest_run_minutes * 60:
                     return

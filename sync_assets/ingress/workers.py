@@ -2,8 +2,8 @@
 
 A lease protects a record from being sent twice. When its holder was killed on this machine, nobody has to wait for
 the lease to run out: the process is gone for certain (same host, same process namespace, no such process or another
-one under its number). Of workers on other machines nothing is known, so their leases run out by time. A run
-of Dagster's does not, so of its process a little more is inferred (`ended_with_its_machine`).
+one under its number). Of workers on other machines nothing is known, so their leases run out by time, or are given back
+when the heartbeats of the run end that their process executed (heartbeat.py).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,33 +32,6 @@ def is_dead(owner: str) -> bool:
     return now == "" or bool(now and started and now != started)
 
 
-def ended_with_its_machine(owner: str, *, of_any_name: bool = False) -> bool:
-    """Did it run before a machine of this name was started last?
-
-    Another machine may have that name, so a lease is not to be given back for that: it runs out. But a run would stand
-    for ever. of_any_name: it can only have run on this machine and in this container, whatever they were called then,
-    so it has ended with the container, too.
-    """
-    host, _, rest = owner.partition("|")
-    then, now = rest.partition("|")[0], _namespace()
-    if not then or not now:
-        return False
-    if of_any_name:
-        return then != now
-    return host == socket.gethostname() and then.split()[0] != now.split()[0]
-
-
-def has_ended(pid: int) -> bool:
-    """Is there certainly no process under that number?"""
-    return _started(pid) == ""
-
-
-def living(owner: str) -> int | None:
-    """The number of its process, if that is on this machine and certainly still the same one."""
-    pid, started = _of_this_machine(owner)
-    return pid if started and _started(pid) == started else None
-
-
 def _of_this_machine(owner: str) -> tuple[int, str]:
     """Its process's number and start; (0, "") if it ran elsewhere, or if nothing is known of where it ran."""
     try:
@@ -71,20 +45,35 @@ def _of_this_machine(owner: str) -> tuple[int, str]:
 
 def release_dead(ledger: Ledger) -> int:
     """Gives back what killed processes of this machine held. Returns how many leases were released."""
+    return _release(ledger, is_dead)
+
+
+def release_process(ledger: Ledger, owner: str) -> int:
+    """Gives back what the process of this worker held, of any machine: it is known to send nothing more."""
+    process = _process(owner)
+    return _release(ledger, lambda other: bool(process) and _process(other) == process)
+
+
+def _release(ledger: Ledger, gone: Callable[[str], bool]) -> int:
     released = 0
     for lease in ledger.leases():
-        if is_dead(lease.owner):
+        if gone(lease.owner):
             ledger.release(lease.owner)
             released += 1
     for table, owner in ledger.capture_leases():
-        if is_dead(owner):
+        if gone(owner):
             ledger.release_feed(table, owner)
             released += 1
     for worker in ledger.workers():
-        if is_dead(worker.owner):
+        if gone(worker.owner):
             ledger.release_slots(worker.owner)
             released += 1
     return released
+
+
+def _process(owner: str) -> str:
+    """A worker's name without the part that tells it from others of its process."""
+    return owner.rpartition("|")[0]
 
 
 def _namespace() -> str:

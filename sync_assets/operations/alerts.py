@@ -24,7 +24,7 @@ def now_wrong(runtime: Runtime) -> dict[str, Any]:
     import dagster as dg  # noqa: PLC0415
 
     from sync_assets.alerts.looking import Watched, look  # noqa: PLC0415
-    from sync_assets.alerts.sensor import paused_assets  # noqa: PLC0415
+    from sync_assets.alerts.sensor import killed, paused_assets  # noqa: PLC0415
     from sync_assets.alerts.troubles import troubles  # noqa: PLC0415
     from sync_assets.definitions import build_definitions  # noqa: PLC0415
     from sync_assets.operations.instance import dagster_instance  # noqa: PLC0415
@@ -35,7 +35,7 @@ def now_wrong(runtime: Runtime) -> dict[str, Any]:
     watched = Watched.of((one for one in mine if isinstance(one, dg.AssetsDefinition)), sensors)
     alerts = runtime.config.alerts
     with dagster_instance() as instance:
-        seen = look(instance, watched, datetime.now(UTC), paused_assets(runtime))
+        seen = look(instance, watched, datetime.now(UTC), paused_assets(runtime), killed(runtime))
     found = troubles(seen, warnings=alerts is None or alerts.warnings)
     return {
         "troubles": [

@@ -21,6 +21,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress import guardrails
 from sync_assets.ingress.cardinality import cardinality_warnings
 from sync_assets.ingress.data_model import type_findings, types_of
+from sync_assets.ingress.heartbeat import REMEDY, killed_runs
 from sync_assets.ingress.preflight import Finding, Ready, findings_of, preflight
 from sync_assets.ingress.target import Target
 from sync_assets.ledger import LedgerError
@@ -52,6 +53,7 @@ def examine(runtime: Runtime) -> list[Line]:
     counted = ledger[0].outcome == "ok"
     if counted and (foreign := _of_other_systems(runtime)):
         return lines + foreign
+    lines += _runs(runtime) if counted else []
     lines += _guardrails(runtime, counted=counted)
     lines += _alerts(runtime)
     if not any(line.outcome == "fail" and line.what == "environment" for line in lines):
@@ -77,6 +79,13 @@ def _ledger(runtime: Runtime) -> list[Line]:
         return failed("ledger", error)
     known = sum(c.records for c in counts.values())
     return [Line("ok", "ledger", f"open, {known:,} records known")]
+
+
+def _runs(runtime: Runtime) -> list[Line]:
+    """Does a run count as started although its process was killed?"""
+    if killed := killed_runs(runtime.ledger):
+        return [Line("warn", "runs", f"{' '.join(map(str, killed))} {REMEDY}")]
+    return [Line("ok", "runs", "the process of none was killed")]
 
 
 def _of_other_systems(runtime: Runtime) -> list[Line]:

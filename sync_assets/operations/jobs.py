@@ -20,6 +20,8 @@ from sync_assets.operations.report import retry, unknown_tables
 from sync_assets.runtime import Runtime
 
 Numbers = Mapping[str, Any]
+SHORT = {"dagster/max_runtime": "3600"}
+"""Tags of jobs that write no heartbeats and never take an hour: after one that was killed Dagster itself ends it."""
 
 
 class Replay(dg.Config):
@@ -117,7 +119,7 @@ def operator_jobs(runtime: Runtime) -> list[dg.JobDefinition]:
         _do(context, runtime, work)
 
     return [
-        _job("replay", replay_table, "Reads all rows of a table again, or those modified on some days."),
+        _job("replay", replay_table, "Reads all rows of a table again, or those modified on some days.", tags={}),
         _job("retry_refused", retry_records, "Makes refused records pending again; the next run sends them."),
         _job("approve_deletes", approve, "Lets a mass deletion that the guard stopped go ahead, once."),
         _job("privacy_hold", hold, "Nothing about a contact is written to either system until it is released."),
@@ -126,9 +128,9 @@ def operator_jobs(runtime: Runtime) -> list[dg.JobDefinition]:
     ]
 
 
-def _job(name: str, op: dg.OpDefinition, description: str) -> dg.JobDefinition:
+def _job(name: str, op: dg.OpDefinition, description: str, tags: Mapping[str, str] = SHORT) -> dg.JobDefinition:
     return dg.GraphDefinition(name=name, node_defs=[op]).to_job(
-        name=name, description=description, executor_def=dg.in_process_executor
+        name=name, description=description, executor_def=dg.in_process_executor, tags=tags
     )
 
 

@@ -7,6 +7,7 @@ from contextlib import closing
 import dagster as dg
 
 from sync_assets.errors import SyncAssetsError
+from sync_assets.operations.jobs import SHORT
 from sync_assets.runtime import Runtime
 
 
@@ -25,6 +26,7 @@ def log_export(runtime: Runtime) -> dg.JobDefinition:
         name="log_export",
         executor_def=dg.in_process_executor,
         description="What the program did today, as a file on the Campaign SFTP.",
+        tags=SHORT,
     )
     def job() -> None:
         write_log()

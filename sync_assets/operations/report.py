@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ingress.heartbeat import REMEDY, killed_runs
 from sync_assets.ingress.target import CONTACT
 from sync_assets.ledger import Reject
 from sync_assets.ledger.errors import with_them
@@ -37,7 +38,16 @@ def status(runtime: Runtime) -> dict[str, Any]:
         runtime.check_addresses(runtime.ledger)
     except OtherSystems as error:
         runtime.notes.append(str(error))
-    return document(runtime, runtime.ledger.engine_calls(today), runtime.ledger.opt_out_counts(today))
+    calls, opt_outs = runtime.ledger.engine_calls(today), runtime.ledger.opt_out_counts(today)
+    return document(runtime, calls, opt_outs) | {"killed_runs": _killed(runtime)}
+
+
+def _killed(runtime: Runtime) -> list[dict[str, str]]:
+    """Runs whose process was killed, until a sensor or `sync` has marked them failed."""
+    return [
+        {"run_id": run.run_id, "last_sign_of_life": iso(run.since), "message": f"{run} {REMEDY}"}
+        for run in killed_runs(runtime.ledger)
+    ]
 
 
 def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, int]) -> dict[str, Any]:

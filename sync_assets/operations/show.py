@@ -43,7 +43,8 @@ def show_status(document: dict[str, Any]) -> None:
         if counts.get("excluded"):
             why = "excluded: of a contact that was gone when its privacy hold was released"
             console.print(f"{name}: {counts['excluded']:,} {why}", highlight=False, soft_wrap=True)
-    for line in (*in_maintenance(document, list(document["tables"])), *held_back(document)):
+    killed = [run["message"] for run in document.get("killed_runs", ())]
+    for line in (*killed, *in_maintenance(document, list(document["tables"])), *held_back(document)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for line in orphaned(document):
         console.print(line, markup=False, highlight=False)

@@ -5,7 +5,7 @@ Common to all systems here; each system adds its own routes. Mistakes are 400 wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -42,9 +42,13 @@ async def json_body(request: Request) -> dict[str, Any]:
 
 
 def admin_app(
-    journal: Journal, faults: Faults, totals: Callable[[], dict[str, Any]], more: Iterable[Route]
+    journal: Journal,
+    faults: Faults,
+    totals: Callable[[], dict[str, Any]],
+    fail: Callable[[float], Awaitable[None]],
+    more: Iterable[Route],
 ) -> Starlette:
-    """`totals`: what each system holds, for GET /totals."""
+    """`totals`: what each system holds, for GET /totals. `fail`: for POST /outage."""
 
     async def health(request: Request) -> Response:
         return json_response({"status": "ok"})
@@ -88,6 +92,14 @@ def admin_app(
             calls.setdefault(system, {})[kind] = number
         return json_response({**totals(), "requests": journal.requests, "engine_calls": calls})
 
+    async def outage(request: Request) -> Response:
+        """`{"seconds": 1}`: all systems end as by kill -9 and are back after so long, with their data. Answers then."""
+        seconds = (await json_body(request)).get("seconds", 1)
+        if not isinstance(seconds, int | float) or not 0 <= seconds <= 60:
+            raise BadRequest(f"the seconds of an outage are a number up to 60, not {seconds!r}")
+        await fail(seconds)
+        return json_response({})
+
     async def mistake(request: Request, error: Exception) -> Response:
         return json_response({"error": str(error)}, 400)
 
@@ -101,6 +113,7 @@ def admin_app(
             Route("/faults", clear_faults, methods=["DELETE"]),
             Route("/settings", settings, methods=["POST"]),
             Route("/totals", read_totals),
+            Route("/outage", outage, methods=["POST"]),
             *more,
         ],
         exception_handlers={BadRequest: mistake, BadRule: mistake},

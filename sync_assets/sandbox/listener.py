@@ -34,9 +34,8 @@ class Listener:
 
     def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            self._socket.bind(("127.0.0.1", port))
+            self._bind(port)
             self._socket.listen()  # only now is the port really ours
         except OSError as error:
             self._socket.close()
@@ -44,10 +43,16 @@ class Listener:
         self.port: int = self._socket.getsockname()[1]
         self._tls = tls
         self._state = ServerState()
+        self._app: App | None = None
         self._server: asyncio.Server | None = None
         self._clock: asyncio.Task[None] | None = None
 
+    def _bind(self, port: int) -> None:
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", port))
+
     async def start(self, app: App) -> None:
+        self._app = app
         loop = asyncio.get_running_loop()
         # A long keep-alive, as the real services have: an idle connection is not the fault that a test asked for.
         config = Config(
@@ -73,6 +78,16 @@ class Listener:
         for task in list(self._state.tasks):
             task.cancel()
         self.close()
+
+    async def fail(self, seconds: float) -> None:
+        """What kill -9 and a new start look like from outside: no connection is left, and none accepted for so long."""
+        tasks = list(self._state.tasks)
+        await self.stop()
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._bind(self.port)  # it does not listen, so connections are refused
+        await asyncio.gather(asyncio.sleep(seconds), *tasks, return_exceptions=True)
+        assert self._app
+        await self.start(self._app)
 
     def close(self) -> None:
         """Frees the port; all that there is to do if it was never served."""

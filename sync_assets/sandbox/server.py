@@ -97,7 +97,7 @@ class Sandbox:
                 key=partial(campaign.key_of, self.campaign),
             ),
             Observed(ims.app(self.ims), "ims", journal, faults, refuse=ims.refuse),
-            admin_app(journal, faults, self._totals, routes),
+            admin_app(journal, faults, self._totals, self._fail, routes),
         )  # fmt: skip
 
     async def start(self) -> None:
@@ -173,6 +173,16 @@ class Sandbox:
             print(f"{name}={environment[name]}", file=sys.stderr)  # noqa: T201
         how = f"set -a; . {env_file}; set +a" if env_file else "give --env-file for all variables, secrets included"
         print(f"To use it: {how}. Ctrl-C stops it.", file=sys.stderr, flush=True)  # noqa: T201
+
+    async def _fail(self, seconds: float) -> None:
+        """All systems but SFTP and the admin interface end at once and are back after so long, with their data."""
+        *systems, _ = self._listeners
+        log = logging.getLogger("uvicorn.error")
+        log.disabled = True  # requests under way are cut off on purpose
+        try:
+            await asyncio.gather(*(listener.fail(seconds) for listener in systems))
+        finally:
+            log.disabled = False
 
     def _totals(self) -> dict[str, Any]:
         """What each system holds: rows and records."""

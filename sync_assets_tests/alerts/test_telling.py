@@ -13,6 +13,7 @@ from sync_assets.alerts.telling import Memory, Notices, Told, notices
 from sync_assets.alerts.troubles import FailedCheck, FailedStep, Look, Stale, Trouble, troubles
 from sync_assets.alerts.wording import SHOWN, subject, text
 from sync_assets.config_alerts import Alerts
+from sync_assets.ingress.heartbeat import KilledRun
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -45,6 +46,18 @@ def test_trouble_names_what_it_is_since_when_what_to_do_and_where_it_is_shown() 
     assert told.count("What to do:") == 3
     assert "http" not in text(found, "")
     assert subject(found).startswith("sync_assets: 3 new: Check mapped_attributes_exist of campaign/profile")
+
+
+def test_a_killed_run_is_told_with_what_to_do_until_something_is_made_of_it() -> None:
+    run = KilledRun("0123456789", NOW)
+    found, told = tell(wrong(killed=[run]), {}, NOW)
+    said = text(found, "https://dagster.example.com")
+    assert "• The process of run 01234567 was killed, since 2026-11-25 10:00 UTC. The run still counts as" in said
+    assert "What to do: Nothing is lost. The sensor `d365_changes` marks the run failed" in said
+    assert "https://dagster.example.com/runs/0123456789" in said
+    found, told = tell([], told, NOW + timedelta(seconds=30))
+    assert [one.what for one in found.solved] == ["The process of run 01234567 was killed"]
+    assert told == {}
 
 
 def test_a_run_that_failed_because_of_a_check_is_told_as_that_check() -> None:

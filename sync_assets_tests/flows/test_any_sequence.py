@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from random import Random
 from typing import Any, Literal
@@ -33,6 +33,7 @@ from sync_assets_tests.flows.world import (
     Look,
     Row,
     Systems,
+    TableRules,
     World,
 )
 
@@ -60,11 +61,12 @@ class Story:
     number = 0
     keyed: Literal["key", "auto"] = "key"
     """the style of links that are no joins"""
+    world_of: type[World] = World
 
     def __init__(self, systems: Systems, random: Random, told: Counter[str]) -> None:
         Story.number += 1
         self.random, self.told = random, told
-        self.world = World(systems, Story.number)
+        self.world = self.world_of(systems, Story.number)
         self.admin = self.world.admin
         self.learnt: set[str] = set()
         self.made: dict[str, set[str]] = {table: set() for table in TABLES}
@@ -274,13 +276,18 @@ class Story:
     def synced(self, **how: Any) -> None:
         """A sync after which anything may be left to do."""
         rows, since = self.world.rows(), self.admin.last()
-        memory = self.memory
         self.world.sync(**how)
         look = self.holds_always(since)
+        self.may_have_been_sent(rows, look.ours)
+        self.memory.before = look
+
+    def may_have_been_sent(self, rows: ById, seen: Mapping[str, Iterable[str]]) -> None:
+        """Campaign may have been sent these rows as they are, any of them or none. seen: ids by table."""
+        memory = self.memory
         memory.disturbed = True
         for table in TABLES:
             rules = self.world.config.tables[table]
-            for id_ in {*rows[table], *memory.before.ours[table], *look.ours[table]}:
+            for id_ in {*rows[table], *memory.before.ours[table], *seen[table]}:
                 record, row = (table, id_), rows[table].get(id_)
                 if row is not None and passes(table, row, rules):
                     memory.versions[record].append(mapped(table, row, rules).values)
@@ -288,7 +295,6 @@ class Story:
                     memory.maybe_leaving.add(record)
                 elif row is None:
                     memory.maybe_left_alone.add(record)
-        memory.before = look
 
     def sync_ends_well(self) -> None:
         self.say("sync")
@@ -357,10 +363,13 @@ class Story:
                     continue
                 taken = [entry["answered"] for entry in writes[parent] if 200 <= entry["status"] < 300]
                 assert taken, f"{id_} was sent, and its parent {parent} is not known to be there"
-                if rules.cardinality == "zero_or_one":
-                    sent = sent[-1:]
-                assert min(taken) <= sent[0]["began"], f"{table} {id_} was sent before its parent {parent} was taken"
+                linked = self.linked_by(sent, rules)
+                assert min(taken) <= linked["began"], f"{table} {id_} was sent before its parent {parent} was taken"
                 self.told["children after their parents"] += 1
+
+    def linked_by(self, sent: list[dict[str, Any]], rules: TableRules) -> dict[str, Any]:
+        """The first of the requests for a child that may have linked it to the parent that it has now."""
+        return sent[-1 if rules.cardinality == "zero_or_one" else 0]
 
     def calls_are_within_limits(self, rows: ById, look: Look, since: int) -> None:
         made: Counter[tuple[str, str]] = Counter()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
 
+from sync_assets.ingress.heartbeat import killed_runs
 from sync_assets.ingress.runs import under_way
 from sync_assets.ingress.sensors import BACKLOG_TAG
 from sync_assets.ledger import Ledger
+from sync_assets.operations.doctor import examine
+from sync_assets.operations.report import status
 from sync_assets.partitions import TABLE_TAG
 from sync_assets_tests.flows.orchestra import Run
 from sync_assets_tests.program import Program
@@ -30,12 +34,32 @@ def test_a_killed_sync_leaves_no_run_that_stands_as_started(program: Program) ->
         assert under_way(instance, ledger, "contact")
         process.kill()
         process.communicate()
+        assert_named_by_status_doctor_and_alerts(program, instance)
         [run] = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
         assert run.tags[TABLE_TAG] == "contact"
         assert not under_way(instance, ledger, "contact")  # at once: its process was one of this machine
         killed = instance.get_run_by_id(run.run_id)
         assert killed is not None
         assert killed.status is dg.DagsterRunStatus.FAILURE
+        assert killed_runs(ledger) == []
+
+
+def assert_named_by_status_doctor_and_alerts(program: Program, instance: dg.DagsterInstance) -> None:
+    """The one run that counts as started although its process was killed."""
+    [run] = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+    named = f"The process of run {run.run_id[:8]} was killed"
+    with closing(program.runtime()) as runtime:
+        [killed] = status(runtime)["killed_runs"]
+        assert killed["run_id"] == run.run_id
+        assert killed["message"].startswith(named)
+        assert "`sync-assets sync`" in killed["message"]
+        [line] = [line for line in examine(runtime) if line.what == "runs"]
+        assert (line.outcome, line.message[: len(named)]) == ("warn", named)
+    _, document = program.json("alerts")
+    [trouble] = document["troubles"]
+    assert trouble["what"] == named
+    _, output, _ = program.run("status")
+    assert named in output
 
 
 def test_a_first_sync_is_one_run_whatever_days_its_rows_are_of(program: Program) -> None:

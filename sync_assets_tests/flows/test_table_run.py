@@ -14,7 +14,8 @@ import dagster as dg
 import pytest
 
 from sync_assets.ingress import sensors, sources, table_run
-from sync_assets.ingress.runs import SILENT_AFTER, end_killed
+from sync_assets.ingress.heartbeat import SILENT_AFTER
+from sync_assets.ingress.runs import end_killed
 from sync_assets.ledger import Ledger
 from sync_assets.operations.maintenance import on
 from sync_assets.partitions import table_tags, today

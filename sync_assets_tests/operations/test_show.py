@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sync_assets.ingress.heartbeat import REMEDY
 from sync_assets.operations.show import show_rejects, show_status
 
 WIDTH = 80
@@ -67,6 +68,13 @@ def test_status_breaks_long_names_rather_than_times_and_numbers(capsys: pytest.C
 def test_status_says_what_was_never_captured(capsys: pytest.CaptureFixture[str]) -> None:
     show_status(status(contact=table("profile", complete=False, at=None)))
     assert "never captured" in "\n".join(read(capsys))
+
+
+def test_status_names_a_killed_run_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    message = f"The process of run 0123abcd was killed. {REMEDY}"
+    killed = {"run_id": "0123abcd", "last_sign_of_life": AT, "message": message}
+    show_status(status(contact=table("profile")) | {"killed_runs": [killed]})
+    assert message in capsys.readouterr().out.splitlines()
 
 
 def test_rejects_stand_below_the_reason_that_they_share(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -327,6 +328,32 @@ def test_switches_are_checked(process: SandboxProcess) -> None:
     assert process.admin.settings("d365")["status_expired"] == 400
 
 
+def test_after_an_outage_the_systems_are_back_with_their_data(process: SandboxProcess, d365: httpx.Client) -> None:
+    admin, contacts = process.admin, process.admin.totals()["d365"]["contact"]
+    admin.latency("d365", 500)
+    lost: list[Exception] = []
+
+    def post() -> None:
+        try:
+            d365.post("/contacts", json={"lastname": "Byron"})
+        except httpx.TransportError as error:
+            lost.append(error)
+
+    request = threading.Thread(target=post)
+    request.start()
+    time.sleep(0.2)  # by then it has reached the system
+    outage = threading.Thread(target=admin.outage, args=(1.5,))
+    outage.start()
+    request.join()
+    assert len(lost) == 1  # at once
+    with pytest.raises(httpx.ConnectError):
+        d365.get("/contacts")
+    outage.join()
+    admin.latency("d365", 0)
+    assert d365.get("/contacts").is_success
+    assert admin.totals()["d365"]["contact"] == contacts
+
+
 @pytest.mark.parametrize(
     ("path", "document", "complaint"),
     [
@@ -335,6 +362,7 @@ def test_switches_are_checked(process: SandboxProcess) -> None:
         ("/d365/metadata", {"table": "contact", "column": "firstname", "set": {"nosuch": 1}}, "nosuch"),
         ("/settings", {"d365": {"speed": 1}}, "only latency_ms here"),
         ("/faults", [], "the body must be a JSON object"),
+        ("/outage", {"seconds": -1}, "a number up to 60"),
     ],
 )
 def test_mistakes_are_told(process: SandboxProcess, path: str, document: Any, complaint: str) -> None:

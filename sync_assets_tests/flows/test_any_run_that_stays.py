@@ -1,0 +1,174 @@
+"""Any sequence of changes while a run stays, its process killed with -9 at any moment, and both systems, too: nothing
+lost, nothing twice.
+
+The stories are those of test_any_sequence.py. Where they have a sync there is a run that stays, in a process of its
+own: rows change while it captures and sends them. It is killed after a number of requests by chance, and so are the
+systems, which keep their data; answers are lost.
+
+STORY_SEED=<number> plays the stories of an earlier run again; a failure names it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import Counter
+from random import Random
+from typing import Any
+
+import pytest
+
+from sync_assets_tests.flows.staying import StayingWorld
+from sync_assets_tests.flows.test_any_sequence import TABLES, Story, systems
+from sync_assets_tests.flows.world import ById, Look, Systems, TableRules
+
+__all__ = ["systems"]
+
+SEED = int(os.environ.get("STORY_SEED") or secrets.randbelow(2**32))
+QUICK_SEED = int(os.environ.get("STORY_SEED") or 20261126)
+"""Each run plays the same few stories; `-m premises` looks for new ones."""
+QUICK, ALL = 2, 25
+
+
+class Staying(Story):
+    """A story with a run that stays. Campaign is looked at while it is dead, or has nothing to do."""
+
+    world_of = StayingWorld
+    world: StayingWorld
+
+    def __init__(self, systems: Systems, random: Random, told: Counter[str]) -> None:
+        self.log: list[str] = []
+        super().__init__(systems, random, told)
+        self.looked = self.admin.last()
+
+    def say(self, what: str) -> None:
+        self.log.append(what)
+        super().say(what)
+
+    def run(self, rounds: int, *, twice: bool = True) -> None:
+        for table in TABLES:
+            self.rows_are_made(table)
+            self.rows_are_made(table)
+        for _ in range(rounds):
+            self.sync_is_disturbed()
+            for _ in range(self.random.randint(0, 3)):
+                self.something_happens()
+            self.sync_ends_well()
+        if twice:
+            self.sync_again()
+
+    # What happens
+
+    def rules_change(self, table: str) -> None:
+        self.world.kill()  # the configuration is read when it starts
+        super().rules_change(table)
+
+    def links_change(self, table: str) -> None:
+        self.world.kill()
+        super().links_change(table)
+
+    def something_happens(self) -> None:
+        super().something_happens()
+        self.seen_by_a_run()
+
+    def rows_move(self) -> None:
+        for _ in range(self.random.randint(1, 3)):
+            step = self.random.choice([self.rows_are_made, self.rows_change, self.children_move, self.rows_are_deleted])
+            self.say(f"meanwhile {step.__name__}")
+            step(self.random.choice(TABLES))
+            self.seen_by_a_run()
+
+    def starts(self) -> None:
+        self.world.start()
+        self.seen_by_a_run()
+
+    def seen_by_a_run(self) -> None:
+        if self.world.runs:
+            self.may_have_been_sent(self.world.rows(), self.made)
+
+    # Syncs
+
+    def sync_is_disturbed(self) -> None:
+        self.starts()
+        for _ in range(self.random.randint(1, 3)):
+            if self.random.random() < 0.5:
+                self.admin.faults(self.a_fault())  # an answer that is lost
+            self.rows_move()
+            self.world.after(self.random.randint(1, 40), seconds=4.0)
+            if self.random.random() < 0.4:
+                self.say("the systems are killed")
+                self.admin.outage(self.random.uniform(0.0, 0.7))
+            if self.random.random() < 0.7:
+                self.say("the run is killed")
+                self.world.kill()
+                self.memory.before = self.holds_always(self.looked)
+                self.starts()
+
+    def sync_ends_well(self) -> None:
+        self.admin.clear_faults()
+        self.starts()
+        super().sync_ends_well()
+
+    def sync_again(self) -> None:
+        """By a new process."""
+        self.world.kill()
+        before = self.admin.engine_calls()
+        self.world.sync()
+        assert self.admin.engine_calls() | {"read": 0} == before | {"read": 0}, "a further sync writes"
+
+    # What holds
+
+    def holds_always(self, since: int) -> Look:
+        """Of all that was sent since the last look: a run goes on between two syncs."""
+        since, self.looked = self.looked, self.admin.last()
+        look = super().holds_always(since)
+        taken: Counter[tuple[str, str]] = Counter()
+        for entry in self.admin.journal("campaign", since):
+            if entry["engine"] and 200 <= entry["status"] < 300:
+                taken[entry["key"], entry["engine"]] += 1
+                self.told[entry["engine"]] += 1
+        for table in TABLES:
+            for id_ in self.made[table]:
+                assert taken[id_, "insert"] <= 1 + taken[id_, "delete"], f"{table} {id_} was made twice"
+        return look
+
+    def linked_by(self, sent: list[dict[str, Any]], rules: TableRules) -> dict[str, Any]:
+        return sent[-1]  # earlier ones may have linked it to another parent
+
+    def calls_are_within_limits(self, rows: ById, look: Look, since: int) -> None:
+        """How many versions of a row were sent is a matter of time."""
+
+
+def story(systems: Systems, seed: int, told: Counter[str]) -> None:
+    one = Staying(systems, Random(seed), told)
+    try:
+        one.run(one.random.randint(2, 3))
+    except Exception as error:
+        error.add_note(f"STORY_SEED={SEED}, seed {seed}:")
+        error.add_note("\n".join(one.log))
+        raise
+    finally:
+        one.world.close()
+    told["stories"] += 1
+
+
+@pytest.fixture(autouse=True)
+def _steps_are_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sync_assets_tests.flows.test_any_sequence.note", lambda text: None)
+
+
+def test_whatever_is_killed_while_a_run_stays_nothing_is_lost_and_nothing_made_twice(systems: Systems) -> None:
+    told: Counter[str] = Counter()
+    for number in range(QUICK):
+        story(systems, QUICK_SEED + number, told)
+    print(dict(told))
+    assert told["the run is killed"] >= QUICK
+    assert told["insert"] >= 10 * QUICK
+
+
+@pytest.mark.premises
+@pytest.mark.parametrize("number", range(ALL))
+def test_whatever_is_killed_while_a_run_stays_in_a_new_story(systems: Systems, number: int) -> None:
+    told: Counter[str] = Counter()
+    story(systems, SEED + number, told)
+    assert told["sync"] >= 2
