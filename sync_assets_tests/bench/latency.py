@@ -7,6 +7,7 @@ at which Campaign's engine took each.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from sync_assets_tests.bench.stage import Report, Settings, Target
 
 CONTACTS, MANY_CONTACTS = 200, 2000
 """Many: for changes in quick succession, so that few contacts change twice before they are sent."""
-CHANGES, SILENCES = 50, 15
+CHANGES, SILENCES = 50, 20
 PAUSES = (0.5, 6.0)
 """Seconds between an arrival and the next change, at random."""
 SILENCE_LINGER, SILENCE_PAUSES = 3.0, (0.0, 10.0)
@@ -43,7 +44,7 @@ def _at_odd_moments(number: int) -> Report:
         began = datetime.now(UTC)
         for one in range(number):
             time.sleep(chance.uniform(*PAUSES))
-            changes.make(one)
+            changes.make()
             changes.arrive()
             progress(f"change {one + 1}/{number}: {changes.seconds[-1]:.2f} s")
         runs = running.runs(since=began)
@@ -57,7 +58,7 @@ def _after_silences(number: int) -> Report:
         for one in range(number):
             running.rest()
             time.sleep(chance.uniform(*SILENCE_PAUSES))
-            changes.make(one)
+            changes.make()
             changes.arrive()
             progress(f"silence {one + 1}/{number}: {changes.seconds[-1]:.2f} s")
         runs = running.runs(since=began)
@@ -94,4 +95,4 @@ def _report(name: str, changes: Changes, runs: int, wanted: tuple[float | None, 
 
 def percentile(values: Sequence[float], share: float) -> float:
     """The value that so large a share of them does not exceed. Pure."""
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+    return sorted(values)[max(0, math.ceil(len(values) * share) - 1)]

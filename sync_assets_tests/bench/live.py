@@ -109,15 +109,17 @@ class Changes:
     sent: int = 0
     _pending: list[tuple[str, datetime]] = field(default_factory=list[tuple[str, datetime]])
     _since: int = -1
+    _made: int = 0
 
-    def make(self, number: int) -> None:
-        """One contact gets another job title."""
+    def make(self) -> None:
+        """The next contact in turn gets a job title that none had before."""
         admin, contacts = self.running.sandbox.admin, self.running.contacts
         if self._since < 0:
             self._since = admin.last()
-        contact = contacts[number % len(contacts)]
+        contact, title = contacts[self._made % len(contacts)], f"Bench {self._made}"
+        self._made += 1
         began = datetime.now(UTC)
-        admin.change("contact", [contact], jobtitle=f"Bench {number}")
+        admin.change("contact", [contact], jobtitle=title)
         self._pending.append((contact, began))
 
     def look(self) -> None:
@@ -155,5 +157,5 @@ class Changes:
                     looked = time.monotonic()
                 else:
                     time.sleep(min(left, 0.05))
-            self.make(one)
+            self.make()
         self.arrive()
