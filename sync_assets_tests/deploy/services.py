@@ -83,7 +83,8 @@ class Services:
 
     def _command(self, service: str) -> list[str]:
         words = {"0.0.0.0": "127.0.0.1", "/opt/dagster/workspace.yaml": str(self.home / "workspace.yaml")} | self._ports
-        program, *rest = (words.get(word, word) for word in SERVICES[service]["command"])
+        command: list[str] = SERVICES[service]["command"]
+        program, *rest = (str(words.get(word, word)) for word in command)
         return [*(NAMESPACE if self.namespaces else ()), str(Path(sys.executable).with_name(program)), *rest]
 
     def start(self, service: str) -> None:

@@ -121,10 +121,9 @@ class Here(Program):
 def main() -> None:
     import dagster as dg
 
-    from sync_assets import http
+    from sync_assets import http, run_errors
     from sync_assets.ingress import asking, delivery, push, runs, sensors, sources, table_run
     from sync_assets.operations.instance import dagster_instance
-    from sync_assets.run_errors import SensorFailed
     from sync_assets_tests.flows.orchestra import Orchestra
 
     quick: Any = {
@@ -132,6 +131,7 @@ def main() -> None:
         sources: {"SECONDS": 0.2},
         table_run: {"LOOK_SECONDS": 0.1},
         asking: {"FIRST_WAIT": 0.2, "LONGEST_WAIT": 1.0},
+        run_errors: {"FIRST_WAIT": 0.1, "LONGEST_WAIT": 0.1},
         runs: {"SILENT_AFTER": timedelta()},  # before its first heartbeat; no run is under way while a sensor ticks
         push: {"WAITS": (0.01, 0.01, 0.01)},
         delivery: {"WAITS": (0.01, 0.01, 0.01), "backoff": lambda attempt, longest=0.01: 0.01},
@@ -143,10 +143,9 @@ def main() -> None:
     def ticks(orchestra: Orchestra) -> Iterator[dg.RunRequest]:
         """Of the first sensor that asks for runs."""
         for sensor in ("d365_changes", "backlog"):
-            with suppress(SensorFailed):  # a system is out of reach
-                if requests := orchestra.asked(sensor):
-                    yield from requests
-                    return
+            if requests := orchestra.asked(sensor):  # none while a system is out of reach
+                yield from requests
+                return
 
     program = Here(cast("Any", None), Path(os.environ["DAGSTER_HOME"]))
     with dagster_instance() as instance:
