@@ -33,6 +33,9 @@ from sync_assets.systems import OtherSystems
 PATIENCE_SECONDS = 300.0
 """How long `sync` waits for records that are leased to others or to be tried again later."""
 
+JOB = "sync"
+"""The name of its runs in the UI, where that of `dg.materialize` would say nothing."""
+
 Troubled = dict[str, list[SyncAssetsError | str]]
 """Table -> why it could not go on. The others go on without it."""
 
@@ -154,11 +157,10 @@ def execute(
     assets have none."""
     before = len(runtime.problems), len(runtime.stopped)
     try:
-        result = dg.materialize(
-            assets,
-            selection=dg.AssetSelection.assets(*selection),
+        job = dg.define_asset_job(JOB, selection=dg.AssetSelection.assets(*selection))
+        named = dg.Definitions(assets=assets, jobs=[job], resources={**systems(), **(resources or {})})
+        result = named.resolve_job_def(JOB).execute_in_process(
             instance=instance,
-            resources={**systems(), **(resources or {})},
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             partition_key=partition,

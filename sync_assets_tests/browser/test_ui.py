@@ -84,3 +84,45 @@ def test_the_report_is_made_by_a_click_and_shows_pictures_and_numbers(ui: Ui, sy
     widths = pictures.evaluate_all("all => all.map(one => one.complete ? one.naturalWidth : 0)")
     assert all(width > 100 for width in widths)  # a picture that the browser refuses has none
     assert ui.row("cusOrderLine", "new_orderline").is_visible()
+
+
+def test_the_runs_page_names_the_job_of_each_run_and_hides_tags_of_machines(ui: Ui) -> None:
+    ui.open("/runs")
+    ui.reads("sync")
+    content = ui.page.content()
+    for hidden in ("__ASSET_JOB", "__anonymous", "ephemeral", "sync_table/", "sync_follows"):
+        assert hidden not in content, hidden
+
+
+def test_the_checks_of_an_asset_are_few_and_ready_shows_each_part_of_the_set_up(ui: Ui) -> None:
+    ui.open("/assets/d365/contact?view=checks&checkDetail=ready")
+    ui.reads("Checks (3)", "ready", "no_deletion_is_held_back", "change_feed_is_polled")
+    ui.reads("The set-up is right.", exact=False)
+    ui.reads("change tracking is on", "mapped columns exist", "columns are within the limit")
+
+
+def test_the_resources_page_shows_each_system_and_which_assets_use_it(ui: Ui) -> None:
+    ui.open("/locations/sync_assets.definitions/resources")
+    ui.reads("dynamics_365", "campaign_standard", "campaign_sftp", "ledger")
+    ui.text("campaign_sftp").click()
+    ui.reads("The SFTP server of Campaign, on which its opt-out files lie.", exact=False)
+
+
+def test_the_launchpad_of_replay_has_its_settings_with_their_defaults(ui: Ui) -> None:
+    ui.open("/locations/sync_assets.definitions/jobs/replay/playground")
+    ui.reads("replay_table")
+    ui.page.get_by_text("first_day").first.wait_for()
+    ui.reads('Missing required config entry "table"', exact=False)
+
+
+def test_after_a_set_up_failed_the_asset_page_says_why_in_one_red_check(ui: Ui, synchronised: Program) -> None:
+    admin = synchronised.sandbox.admin
+    admin.post("/d365/tracking", {"table": "new_orderline", "enabled": False})
+    try:
+        assert synchronised.run("sync")[0] == 2
+        ui.open("/assets/d365/new_orderline?view=checks&checkDetail=ready")
+        ui.reads("change tracking is not enabled for new_orderline", exact=False)
+        assert ui.page.get_by_text("Failed", exact=True).count() == 1
+        assert ui.page.get_by_text("Succeeded", exact=True).count() == 2
+    finally:
+        admin.post("/d365/tracking", {"table": "new_orderline", "enabled": True})
