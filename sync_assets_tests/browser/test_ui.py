@@ -122,6 +122,7 @@ def test_after_a_set_up_failed_the_asset_page_says_why_in_one_red_check(ui: Ui, 
         assert synchronised.run("sync")[0] == 2
         ui.open("/assets/d365/new_orderline?view=checks&checkDetail=ready")
         ui.reads("change tracking is not enabled for new_orderline", exact=False)
+        ui.reads("Failed", "Succeeded")  # the list of checks comes after the check itself
         assert ui.page.get_by_text("Failed", exact=True).count() == 1
         assert ui.page.get_by_text("Succeeded", exact=True).count() == 2
     finally:
