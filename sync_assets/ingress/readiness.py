@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import dagster as dg
@@ -73,7 +74,8 @@ def causes(runtime: Runtime, config: TableConfig, error: SyncAssetsError, side: 
     findings = findings_of(error)
     missing = {"d365", "campaign"} - {one.side for one in findings}
     if missing:
-        findings = [*findings, *(one for one in readiness(runtime, config) if one.side in missing)]
+        with suppress(Exception):  # what went wrong may do so again; it is told below
+            findings = [*findings, *(one for one in readiness(runtime, config) if one.side in missing)]
     failing = {one.side for one in findings if one.blocks and not one.passed}
     return findings if failing and (side == "d365" or side in failing) else [*findings, failure(side, error)]
 

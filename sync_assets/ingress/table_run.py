@@ -11,7 +11,7 @@ well, failed, and the sensors start the others without it.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -41,7 +41,7 @@ from sync_assets.ingress.shown import campaign_key, d365_key
 from sync_assets.ingress.sources import Sources, ancestors
 from sync_assets.ingress.unknown_codes import unknown_codes_warning
 from sync_assets.ingress.watch import Watcher
-from sync_assets.ledger.errors import InMaintenance
+from sync_assets.ledger.errors import InMaintenance, LedgerError
 from sync_assets.partitions import past_days, today, version_tags
 from sync_assets.run_errors import told
 from sync_assets.runtime import Runtime
@@ -170,6 +170,8 @@ class TableRun:
             self._paused[key] = failed[0]
             return
         self._failed[key] = failed
+        with suppress(LedgerError):
+            self._runtime.ledger.forget_confirmation(config.table)
         found = causes(self._runtime, config, failed[0], side)
         if side == "d365":
             self._findings[config.table] = found
@@ -186,6 +188,8 @@ class TableRun:
 
     def _follow(self) -> None:
         """Capture and send what comes, until the run has stayed long enough."""
+        if self._paused:
+            return  # the sensors start one without the tables in maintenance
         runs = self._runtime.config.runs
         started = worked = time.monotonic()
         day, sources, started_by = today(), Sources(self._runtime), ancestors()

@@ -98,9 +98,11 @@ class Replays(Feeds):
 
     def capture_wanted(self, table: str) -> bool:
         """Whether a capture has something to do even if the feed has no news: a replay, deletions that were held back
-        and are approved by now, or a link that is to be asked what changed while a read went on."""
+        and are approved by now, a link that is to be asked what changed while a read went on, or children that may have
+        lost their parent while a table was in maintenance."""
         approved = sa.and_(_F.deletes_approved, _F.deletes > 0)
-        feed = sa.select(_F.table_name).where(_F.table_name == table, sa.or_(approved, _F.kept_due))
+        orphans = sa.and_(_F.orphans_due, _F.complete)
+        feed = sa.select(_F.table_name).where(_F.table_name == table, sa.or_(approved, _F.kept_due, orphans))
         asked = sa.select(_P.table_name).where(_P.table_name == table)
         with self._database.read() as connection:
             return any(connection.execute(one).first() is not None for one in (feed, asked))

@@ -93,6 +93,11 @@ class Runs(Room):
 
         self._database.write(work)
 
+    def forget_confirmation(self, table: str) -> None:
+        """Note that the table's last run failed: one is due, whether anything changes or not."""
+        failed = sa.update(schema.captured_day).where(_D.table_name == table).values(confirmed_at=None)
+        self._database.write(lambda connection: connection.execute(failed) and None)
+
     def confirmed_at(self, table: str) -> datetime | None:
         """When the table was last captured today (UTC), whether that brought rows or not; None if it was not."""
         number = times.to_day_number(times.from_micros(self._now()).date())

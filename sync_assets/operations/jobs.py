@@ -13,7 +13,7 @@ from typing import Any, Literal
 import dagster as dg
 
 from sync_assets import interruptible
-from sync_assets.errors import SyncAssetsError
+from sync_assets.errors import in_our_words
 from sync_assets.ingress.flows import capture_table
 from sync_assets.ingress.heartbeat import heartbeat
 from sync_assets.operations.report import retry, unknown_tables
@@ -139,8 +139,8 @@ def _do(context: dg.OpExecutionContext, runtime: Runtime, work: Callable[[], Num
     with closing(runtime):
         try:
             numbers = work()
-        except SyncAssetsError as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
+        except Exception as error:  # noqa: BLE001
+            raise dg.Failure(in_our_words(error, "job"), allow_retries=False) from None
         context.add_output_metadata(dict(numbers))
         context.log.info(", ".join(f"{name}: {value}" for name, value in numbers.items() if isinstance(value, int)))
 

@@ -16,6 +16,7 @@ from sync_assets.config_opt_out import WRITES_D365
 from sync_assets.d365.client import D365Refused
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress.guardrails import BeyondLimits, check_configuration
+from sync_assets.ingress.heartbeat import killed_runs
 from sync_assets.ingress.preflight import CHECKS, findings_of
 from sync_assets.ingress.quiet import quiet_tables
 from sync_assets.ingress.target import CONTACT
@@ -76,11 +77,13 @@ Troubled = dict[str, list[SyncAssetsError | str]]
 
 
 def _run(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance | None) -> Troubled:
-    """Runs the flows that have something to do, or that an hour ago were last confirmed."""
+    """Runs the flows that have something to do, or were last confirmed more than an hour ago. A run that was killed is
+    ended by them."""
     going = [config for config in tables if config.table not in runtime.ledger.in_maintenance()]
     quiet = quiet_tables(runtime, going)
     opt_outs = runtime.config.opt_out.direction in WRITES_D365 and any(config.table == CONTACT for config in going)
-    if not opt_outs and all(config.table in quiet for config in going):
+    all_quiet = not opt_outs and all(config.table in quiet for config in going)
+    if all_quiet and not killed_runs(runtime.ledger):
         return {}
     from sync_assets.operations.sync_runs import run_flows  # Dagster is slow to import  # noqa: PLC0415
 

@@ -101,9 +101,9 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
             context.log.error(str(taken))
             stop(runtime, f"{partition}: {taken}")
             return
-        _keep_rejected(runtime, partition, context.run_id, spool, taken)
-        numbers = _taken_metadata(taken)
-        yield dg.Output(spool.frames(taking.GOOD), metadata=numbers)
+        with heartbeat(runtime, context.run_id):  # rows are written while this waits, which may take minutes
+            _keep_rejected(runtime, partition, context.run_id, spool, taken)
+            yield dg.Output(spool.frames(taking.GOOD), metadata=_taken_metadata(taken))
         yield dg.AssetCheckResult(
             passed=not taken.warnings,
             asset_key=EXPORT,

@@ -6,12 +6,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from sync_assets.ingress import quiet
+from sync_assets.ingress.heartbeat import killed_runs
 from sync_assets.ingress.quiet import quiet_tables
+from sync_assets.ledger import Ledger
 from sync_assets.operations.instance import dagster_instance
 from sync_assets.operations.maintenance import on
 from sync_assets_tests.program import CONTACT, Program, calls
@@ -157,3 +160,24 @@ def test_dagster_is_not_even_loaded(synced: Program) -> None:
     )
     assert done.returncode == 0
     assert done.stderr.splitlines()[-1] == "False"
+
+
+def test_after_a_run_that_failed_the_next_one_makes_its_check_green(synced: Program) -> None:
+    admin = synced.sandbox.admin
+    admin.post("/d365/tracking", {"table": "contact", "enabled": False})
+    assert synced.sync().status == 1
+    admin.post("/d365/tracking", {"table": "contact", "enabled": True})
+    before = runs(synced)
+    assert synced.sync().status == 0
+    assert runs(synced) > before
+
+
+def test_a_run_that_was_killed_is_ended_though_nothing_is_to_be_done(synced: Program) -> None:
+    runtime = synced.runtime()
+    earlier = datetime.now(UTC) - timedelta(minutes=2)
+    with Ledger.open(runtime.settings.ledger_url, clock=lambda: earlier) as then:
+        then.beat("a-run", "elsewhere:1:2")
+    assert [run.run_id for run in killed_runs(runtime.ledger)] == ["a-run"]
+    assert synced.sync().status == 0
+    assert killed_runs(runtime.ledger) == []
+    runtime.close()
