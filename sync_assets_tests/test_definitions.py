@@ -121,6 +121,14 @@ def test_a_broken_file_is_told_with_its_line_and_what_to_write_instead(tmp_path:
     assert "did you mean `fields`?" in str(told.value)
 
 
+def test_dagster_ends_a_job_that_was_killed_if_it_writes_no_heartbeats() -> None:
+    defs = definitions()
+    names = {job.name for job in defs.jobs or ()}
+    ended = {name for name in names if "dagster/max_runtime" in defs.resolve_job_def(name).tags}
+    assert ended >= {"watch", "audit", "daily_report", "prune_history", "retry_refused"}
+    assert not ended & {"sync", "send_backlog", "replay"}  # which may take days
+
+
 def in_a_process(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False

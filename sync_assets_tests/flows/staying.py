@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -63,7 +64,9 @@ class StayingWorld(World):
         (self.home / "config.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
         with (self.home / "log").open("ab") as log:
             command = [sys.executable, "-m", "sync_assets_tests.flows.staying"]
-            self._process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(
+                command, env=self.environment, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT
+            )
 
     @property
     def runs(self) -> bool:
@@ -73,7 +76,7 @@ class StayingWorld(World):
         """-9."""
         if self._process:
             self._process.kill()
-            self._process.wait()
+            self._process.communicate()
             self._process = None
 
     def after(self, requests: int, seconds: float) -> None:
@@ -147,6 +150,11 @@ def main() -> None:
                 yield from requests
                 return
 
+    def end_with_the_test() -> None:
+        sys.stdin.read()
+        os._exit(1)
+
+    threading.Thread(target=end_with_the_test, daemon=True).start()
     program = Here(cast("Any", None), Path(os.environ["DAGSTER_HOME"]))
     with dagster_instance() as instance:
         never_begun = dg.RunsFilter(statuses=[dg.DagsterRunStatus.NOT_STARTED])

@@ -182,6 +182,18 @@ def test_a_run_without_a_sign_of_life_is_ended_and_the_next_one_is_asked_for(orc
     assert orchestra.asked("d365_changes")
 
 
+def test_a_killed_run_that_a_person_started_is_ended_too(orchestra: Orchestra) -> None:
+    """It has no tags of ours: its heartbeats are enough."""
+    ledger, instance = orchestra.runtime.ledger, orchestra.instance
+    dead, foreign = orchestra.under_way({}), orchestra.under_way({})
+    earlier = datetime.now(UTC) - SILENT_AFTER - timedelta(seconds=1)
+    with Ledger.open(orchestra.runtime.settings.ledger_url, clock=lambda: earlier) as then:
+        then.beat(dead.run_id, ELSEWHERE)
+    assert end_killed(instance, ledger, "contact") == []
+    now = {run.run_id: run.status for run in instance.get_runs()}
+    assert now == {dead.run_id: dg.DagsterRunStatus.FAILURE, foreign.run_id: dg.DagsterRunStatus.STARTED}
+
+
 def test_nothing_is_sent_twice_by_what_follows_it(orchestra: Orchestra) -> None:
     run = stays(orchestra, lambda: None)
     assert run.success
