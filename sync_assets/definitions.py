@@ -136,7 +136,7 @@ def _further(table: TableConfig, runtime: Runtime) -> list[Comparison]:
     from sync_assets.opt_out.checks import parity_answer, parity_spec  # noqa: PLC0415
 
     key = audit_key(table)
-    return [Comparison(parity_spec(key), lambda: parity_answer(runtime, key))]
+    return [Comparison(parity_spec(key), lambda its: parity_answer(its, key))]
 
 
 @dg.definitions

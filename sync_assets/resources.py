@@ -7,7 +7,7 @@ Thin: each carries the variables of its system, of which the UI shows the names.
 # No `from __future__ import annotations`: Dagster reads the types of the fields itself.
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
 import dagster as dg
@@ -18,32 +18,31 @@ from sync_assets.runtime import Runtime
 class System(dg.ConfigurableResource):
     """A system and how to sign in to it. An empty field: the environment decides."""
 
-    VARIABLES: ClassVar[Mapping[str, str]] = {}
-    """Field -> environment variable."""
+    PREFIX: ClassVar[str] = ""
+    """What the environment variable of a field begins with: `tenant_id` of D365_ is D365_TENANT_ID."""
+
+    @classmethod
+    def variables(cls) -> dict[str, str]:
+        """Field -> environment variable."""
+        return {field: cls.PREFIX + field.upper() for field in cls.model_fields}
 
     @classmethod
     def of_environment(cls) -> Self:
         """The system with a reference to each of its variables that is set."""
         found: dict[str, Any] = {
-            field: dg.EnvVar(variable) for field, variable in cls.VARIABLES.items() if os.environ.get(variable)
+            field: dg.EnvVar(variable) for field, variable in cls.variables().items() if os.environ.get(variable)
         }
         return cls(**found)
 
     def environment(self) -> dict[str, str]:
         """The variables with the values of the fields that are filled."""
-        return {variable: value for field, variable in self.VARIABLES.items() if (value := getattr(self, field))}
+        return {variable: value for field, variable in self.variables().items() if (value := getattr(self, field))}
 
 
 class Dynamics365(System):
     """Dynamics 365 (Dataverse), and Microsoft's sign-in."""
 
-    VARIABLES: ClassVar[Mapping[str, str]] = {
-        "url": "D365_URL",
-        "authority": "D365_AUTHORITY",
-        "tenant_id": "D365_TENANT_ID",
-        "client_id": "D365_CLIENT_ID",
-        "client_secret": "D365_CLIENT_SECRET",
-    }
+    PREFIX = "D365_"
     url: str = ""
     authority: str = ""
     tenant_id: str = ""
@@ -54,13 +53,7 @@ class Dynamics365(System):
 class CampaignStandard(System):
     """Adobe Campaign Standard, and Adobe's sign-in."""
 
-    VARIABLES: ClassVar[Mapping[str, str]] = {
-        "url": "CAMPAIGN_URL",
-        "ims_url": "CAMPAIGN_IMS_URL",
-        "client_id": "CAMPAIGN_CLIENT_ID",
-        "client_secret": "CAMPAIGN_CLIENT_SECRET",
-        "scopes": "CAMPAIGN_SCOPES",
-    }
+    PREFIX = "CAMPAIGN_"
     url: str = ""
     ims_url: str = ""
     client_id: str = ""
@@ -71,13 +64,7 @@ class CampaignStandard(System):
 class CampaignSftp(System):
     """The SFTP server of Campaign, on which its opt-out files lie."""
 
-    VARIABLES: ClassVar[Mapping[str, str]] = {
-        "host": "CAMPAIGN_SFTP_HOST",
-        "port": "CAMPAIGN_SFTP_PORT",
-        "user": "CAMPAIGN_SFTP_USER",
-        "private_key": "CAMPAIGN_SFTP_PRIVATE_KEY",
-        "host_key": "CAMPAIGN_SFTP_HOST_KEY",
-    }
+    PREFIX = "CAMPAIGN_SFTP_"
     host: str = ""
     port: str = ""
     user: str = ""
@@ -88,7 +75,7 @@ class CampaignSftp(System):
 class LedgerDatabase(System):
     """The database of the ledger: SQLite below DAGSTER_HOME while no URL is set."""
 
-    VARIABLES: ClassVar[Mapping[str, str]] = {"url": "SYNC_ASSETS_LEDGER_URL"}
+    PREFIX = "SYNC_ASSETS_LEDGER_"
     url: str = ""
 
 
@@ -103,9 +90,9 @@ OF_TABLES = {DYNAMICS_365, CAMPAIGN, LEDGER}
 """What the assets of tables and their audits use."""
 
 
-def systems(*names: str) -> dict[str, System]:
-    """The resources of these names, all of them without any."""
-    return {name: _SYSTEMS[name].of_environment() for name in names or _SYSTEMS}
+def systems() -> dict[str, System]:
+    """The resources by name."""
+    return {name: system.of_environment() for name, system in _SYSTEMS.items()}
 
 
 def bound(runtime: Runtime, resources: Any, names: Iterable[str]) -> Runtime:

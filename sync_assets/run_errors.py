@@ -47,6 +47,19 @@ def told(runtime: Runtime, context: dg.AssetExecutionContext, what: str) -> Iter
         context.log.error(str(error))
 
 
+@contextmanager
+def failing(what: str) -> Iterator[None]:
+    """Around the work of an op: an error fails it in one sentence of ours, since another's words may quote a record.
+
+    Raises:
+        dg.Failure: For any error.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        raise dg.Failure(in_our_words(error, what), allow_retries=False) from None
+
+
 CANNOT = "Cannot go on: "
 """How the reason begins with which a sensor skips that cannot do its work. Alerts look for it."""
 FIRST_WAIT, LONGEST_WAIT = 5.0, 300.0

@@ -16,6 +16,7 @@ import sync_assets
 from sync_assets.config_file import ConfigError
 from sync_assets.config_runs import DEFAULT_START
 from sync_assets.definitions import build_definitions
+from sync_assets.resources import systems
 from sync_assets.runtime import Runtime
 
 PROJECT = Path(sync_assets.__file__).parents[1]
@@ -82,6 +83,34 @@ def test_each_asset_has_few_checks_and_none_of_them_blocks() -> None:
         ("campaign/profile_audit", "no_key_stands_twice"),
     }
     assert not any(spec.blocking for spec in checks.values())
+
+
+def test_each_resource_has_the_variables_of_its_system() -> None:
+    found = {name: set(resource.variables().values()) for name, resource in systems().items()}
+    assert found == {
+        "dynamics_365": {
+            "D365_URL",
+            "D365_AUTHORITY",
+            "D365_TENANT_ID",
+            "D365_CLIENT_ID",
+            "D365_CLIENT_SECRET",
+        },
+        "campaign_standard": {
+            "CAMPAIGN_URL",
+            "CAMPAIGN_IMS_URL",
+            "CAMPAIGN_CLIENT_ID",
+            "CAMPAIGN_CLIENT_SECRET",
+            "CAMPAIGN_SCOPES",
+        },
+        "campaign_sftp": {
+            "CAMPAIGN_SFTP_HOST",
+            "CAMPAIGN_SFTP_PORT",
+            "CAMPAIGN_SFTP_USER",
+            "CAMPAIGN_SFTP_PRIVATE_KEY",
+            "CAMPAIGN_SFTP_HOST_KEY",
+        },
+        "ledger": {"SYNC_ASSETS_LEDGER_URL"},
+    }
 
 
 def test_a_capture_that_does_not_happen_goes_stale() -> None:

@@ -15,10 +15,10 @@ import dagster as dg
 
 from sync_assets import interruptible
 from sync_assets.config import TableConfig
-from sync_assets.errors import in_our_words
 from sync_assets.ingress import quality, shown
 from sync_assets.ingress.drift import Drift, drift
 from sync_assets.resources import OF_TABLES, bound
+from sync_assets.run_errors import failing
 from sync_assets.runtime import Runtime
 
 DAILY = timedelta(hours=24)
@@ -29,7 +29,7 @@ class Comparison(NamedTuple):
     """A further check of an audit: its spec, and a function that answers it."""
 
     spec: dg.AssetCheckSpec
-    answer: Callable[[], dg.AssetCheckResult]
+    answer: Callable[[Runtime], dg.AssetCheckResult]
 
 
 def audit_asset(config: TableConfig, runtime: Runtime, further: Sequence[Comparison] = ()) -> dg.AssetsDefinition:
@@ -53,7 +53,7 @@ def audit_asset(config: TableConfig, runtime: Runtime, further: Sequence[Compari
         with closing(bound(runtime, context.resources, OF_TABLES)) as its:
             found = _compared(config, its) if sampled else None
             results = _answers(config, its, found) if found else []
-            results += [_answer(one) for one in further if one.spec.name in names]
+            results += [_answer(one, its) for one in further if one.spec.name in names]
         if context.selected_asset_keys and found:
             numbers = {name: getattr(found, name) for name in COUNTS}
             numbers |= {"differing": len(found.different), "missing": len(found.missing), "twice": len(found.twice)}
@@ -78,11 +78,9 @@ def _spec(config: TableConfig, runtime: Runtime, key: dg.AssetKey) -> dg.AssetSp
 
 
 def _compared(config: TableConfig, runtime: Runtime) -> Drift:
-    """What the sample showed. Raises dg.Failure in our own words: another's may quote a record."""
-    try:
+    """What the sample showed. Raises dg.Failure."""
+    with failing("comparison"):
         return interruptible.run(drift(runtime, config))
-    except Exception as error:  # noqa: BLE001
-        raise dg.Failure(in_our_words(error, "comparison"), allow_retries=False) from None
 
 
 def _answers(config: TableConfig, runtime: Runtime, found: Drift) -> list[dg.AssetCheckResult]:
@@ -92,11 +90,9 @@ def _answers(config: TableConfig, runtime: Runtime, found: Drift) -> list[dg.Ass
     ]
 
 
-def _answer(comparison: Comparison) -> dg.AssetCheckResult:
-    try:
-        return comparison.answer()
-    except Exception as error:  # noqa: BLE001
-        raise dg.Failure(in_our_words(error, "comparison of opt-outs"), allow_retries=False) from None
+def _answer(comparison: Comparison, runtime: Runtime) -> dg.AssetCheckResult:
+    with failing("comparison of opt-outs"):
+        return comparison.answer(runtime)
 
 
 def wanted(

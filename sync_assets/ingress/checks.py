@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from sync_assets.config import TableConfig
-from sync_assets.errors import SyncAssetsError, in_our_words
 from sync_assets.ingress import quality
 from sync_assets.ingress.findings import Finding, Side
 from sync_assets.ingress.maintenance import as_before
@@ -20,6 +19,7 @@ from sync_assets.ingress.readiness import READY, READY_TEXT, readiness, ready_re
 from sync_assets.ingress.shown import campaign_key, d365_key
 from sync_assets.ledger import Feed, InMaintenance
 from sync_assets.ledger.model import WAITING_FOR
+from sync_assets.run_errors import failing
 from sync_assets.runtime import Runtime
 
 POLLED_CHECK = "change_feed_is_polled"
@@ -63,7 +63,7 @@ def answers(
     """Every check of one asset, `ready` by the findings. Raises LedgerError."""
     ready = ready_result(side_key(config, side), [one for one in findings if one.side == side])
     if side == "campaign":
-        return [ready, *campaign_results(config, runtime, now)]
+        return [ready, refused(config, runtime), *backlog_results(config, runtime, now)]
     blocked = any(one.blocks and not one.passed for one in findings)
     # Of a table that never was captured because its set-up is wrong, `ready` has said so.
     unread = blocked and runtime.ledger.feed(config.table) is None
@@ -75,15 +75,11 @@ def check_alone(
     context: dg.AssetExecutionContext, runtime: Runtime, tables: Sequence[TableConfig]
 ) -> Iterator[dg.AssetCheckResult]:
     """The answers of the checks that a run selects without their assets. Raises dg.Failure if the ledger cannot be
-    asked, in our own words: another's may quote a record."""
+    asked."""
     wanted, now = context.selected_asset_check_keys, datetime.now(UTC)
-    try:
+    with failing("check"):
         for config in tables:
             yield from _of_table(context.instance, runtime, config, wanted, now)
-    except SyncAssetsError as error:
-        raise dg.Failure(str(error), allow_retries=False) from None
-    except Exception as error:  # noqa: BLE001
-        raise dg.Failure(in_our_words(error, "check"), allow_retries=False) from None
 
 
 def _of_table(
@@ -107,16 +103,21 @@ def _of_table(
 
 def ledger_results(config: TableConfig, runtime: Runtime, now: datetime) -> list[dg.AssetCheckResult]:
     """The answers that change with time alone, while no run is needed."""
-    return [feed_answer(config, runtime, now), *campaign_results(config, runtime, now)[1:]]
+    return [feed_answer(config, runtime, now), *backlog_results(config, runtime, now)]
 
 
-def campaign_results(config: TableConfig, runtime: Runtime, now: datetime) -> list[dg.AssetCheckResult]:
-    """Is any record refused, does any wait too long, does any stay behind?"""
+def refused(config: TableConfig, runtime: Runtime) -> dg.AssetCheckResult:
+    """Fails while any record of the table stands refused: the run is green, the check is not."""
+    counts = runtime.ledger.counts().get(config.table)
+    return quality.refused(config, counts, runtime.ledger.reject_reasons(config.table))
+
+
+def backlog_results(config: TableConfig, runtime: Runtime, now: datetime) -> list[dg.AssetCheckResult]:
+    """Does any record wait too long, does any stay behind?"""
     ledger = runtime.ledger
     counts = ledger.counts().get(config.table)
     by_reason = {WAITING_FOR[gate]: number for gate, number in ledger.waiting_reasons(config.table).items()}
     return [
-        quality.refused(config, counts, ledger.reject_reasons(config.table)),
         quality.waiting(
             config, by_reason, ledger.oldest_waiting(config.table), now, ledger.waiting_parents(config.table)
         ),

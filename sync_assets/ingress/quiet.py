@@ -13,9 +13,7 @@ from sync_assets import interruptible
 from sync_assets.config import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ingress import guardrails
-from sync_assets.ingress.data_model import type_findings, types_of
-from sync_assets.ingress.preflight import preflight
-from sync_assets.ingress.target import carried
+from sync_assets.ingress.readiness import set_up
 from sync_assets.ingress.watch import Watcher
 from sync_assets.runtime import Runtime
 
@@ -66,12 +64,9 @@ def _nothing_is_left(runtime: Runtime, config: TableConfig) -> bool:
 async def _is_as_before(runtime: Runtime, config: TableConfig) -> bool:
     """Is the set-up right, and would each row be mapped as it was?"""
     try:
-        async with runtime.d365() as d365, runtime.campaign() as campaign:
-            wanted = carried(runtime.config, config.table)
-            ready = await preflight(config, d365, campaign, runtime.config.targets, wanted)
+        ready = await set_up(runtime, config)
     except SyncAssetsError:
         return False
     feed = await asyncio.to_thread(runtime.ledger.feed, config.table)
-    known = await asyncio.to_thread(runtime.ledger.known_types, config.table)
-    changed = [one for one in type_findings(config, known, types_of(ready.mapping)) if not one.passed]
-    return feed is not None and feed.fingerprint == ready.mapping.fingerprint and not changed
+    right = all(finding.passed for finding in ready.findings)
+    return right and feed is not None and feed.fingerprint == ready.mapping.fingerprint

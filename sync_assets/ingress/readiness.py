@@ -43,14 +43,21 @@ def readiness(runtime: Runtime, config: TableConfig) -> list[Finding]:
     findings, ready = interruptible.run(_asked(runtime, config))
     contacts = guardrails.contacts(runtime, config, reading=ready is not None)
     findings = [*findings, *guardrails.within_limits(runtime.config, config, contacts)]
-    if ready:
-        findings += run_notes(runtime, config, ready)
-    return findings
+    return [*findings, types_note(ready), *campaign_notes(runtime, config, ready.resource)] if ready else findings
 
 
-def run_notes(runtime: Runtime, config: TableConfig, ready: Ready) -> list[Finding]:
-    """What is to be known of a table whose set-up is right."""
-    return [types_note(ready), *campaign_notes(runtime, config, ready.resource)]
+async def set_up(runtime: Runtime, config: TableConfig) -> Ready:
+    """Read a table's set-up from both systems. Its findings tell of changed types, too, which may fail.
+
+    Raises:
+        NotReady: Another part of the set-up fails.
+        SyncAssetsError: A system cannot be asked.
+    """
+    async with runtime.d365() as d365, runtime.campaign() as campaign:
+        wanted = carried(runtime.config, config.table)
+        ready = await preflight(config, d365, campaign, runtime.config.targets, wanted)
+    known = await asyncio.to_thread(lambda: runtime.ledger.known_types(config.table))
+    return replace(ready, findings=[*ready.findings, *type_findings(config, known, types_of(ready.mapping))])
 
 
 def types_note(ready: Ready) -> Finding:
@@ -74,7 +81,7 @@ def causes(runtime: Runtime, config: TableConfig, error: SyncAssetsError, side: 
     findings = findings_of(error)
     missing = {"d365", "campaign"} - {one.side for one in findings}
     if missing:
-        with suppress(Exception):  # what went wrong may do so again; it is told below
+        with suppress(Exception):  # the same error may come again; the line after next reports the first one
             findings = [*findings, *(one for one in readiness(runtime, config) if one.side in missing)]
     failing = {one.side for one in findings if one.blocks and not one.passed}
     return findings if failing and (side == "d365" or side in failing) else [*findings, failure(side, error)]
@@ -87,11 +94,8 @@ def failure(side: Side, error: SyncAssetsError) -> Finding:
 
 async def _asked(runtime: Runtime, config: TableConfig) -> tuple[list[Finding], Ready | None]:
     try:
-        async with runtime.d365() as d365, runtime.campaign() as campaign:
-            wanted = carried(runtime.config, config.table)
-            ready = await preflight(config, d365, campaign, runtime.config.targets, wanted)
-        known = await asyncio.to_thread(lambda: runtime.ledger.known_types(config.table))
-        return [*ready.findings, *type_findings(config, known, types_of(ready.mapping))], ready
+        ready = await set_up(runtime, config)
+        return ready.findings, ready
     except NotReady as error:
         return error.findings, None
     except SyncAssetsError:

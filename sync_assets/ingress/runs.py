@@ -28,17 +28,18 @@ def under_way(instance: dg.DagsterInstance, ledger: Ledger, table: str) -> bool:
     return bool(end_killed(instance, ledger, table))
 
 
-def end_killed(instance: dg.DagsterInstance, ledger: Ledger, table: str) -> list[dg.DagsterRun]:
-    """Ends all runs whose process was killed, and returns those of the table that are really under way.
+def end_killed(instance: dg.DagsterInstance, ledger: Ledger, *tables: str) -> list[dg.DagsterRun]:
+    """Ends all runs whose process was killed, and returns those of the tables that are really under way.
 
     Dagster's own launcher does not notice each death, and then a run stands as started for ever: the sensors would wait
     for it. So a run lives as long as its heartbeat in the ledger does, on whatever machine.
     """
     now, beats = datetime.now(UTC), give_up_killed(ledger)
+    tags = {under_way_tag(table) for table in tables}
     alive: list[dg.DagsterRun] = []
     for record in instance.get_run_records(dg.RunsFilter(statuses=_UNDER_WAY)):
         run, beat = record.dagster_run, beats.get(record.dagster_run.run_id)
-        ours = under_way_tag(table) in run.tags
+        ours = not tags.isdisjoint(run.tags)
         if run.status not in _STARTED:
             over = False
         elif beat and beat.owner == GIVEN_UP:

@@ -25,7 +25,7 @@ from sync_assets.ingress.runs import end_killed
 from sync_assets.ingress.shown import campaign_key, d365_key
 from sync_assets.ingress.table_run import FOLLOWS_TAG, look_seconds
 from sync_assets.ingress.watch import Polled, Watcher
-from sync_assets.partitions import daily, table_tags, today, version_tags
+from sync_assets.partitions import daily, table_tags, today, under_way_tag, version_tags
 from sync_assets.run_errors import patient
 from sync_assets.runtime import Runtime
 
@@ -79,7 +79,8 @@ def changes_sensor(
             paused = runtime.ledger.in_maintenance()
             failing = {config.table for config in tables if _waits(config, runtime, seen)}
             going = [config for config in tables if config.table not in paused and config.table not in failing]
-            idle = [config for config in going if not _followed(config, runtime, context.instance)]
+            followed = _followed(going, runtime, context.instance)
+            idle = [config for config in going if config.table not in followed]
             polled = watchers[0].look(idle)
             # What a feed refuses is for a run of that table to find out, to show and to fail at.
             changed = polled.news | polled.refused.keys() | (remapped & {config.table for config in idle})
@@ -121,9 +122,11 @@ def changes_sensor(
     return d365_changes
 
 
-def _followed(config: TableConfig, runtime: Runtime, instance: dg.DagsterInstance) -> bool:
-    """Is a run of the table under way that captures? One that only sends what is pending may take days."""
-    return any(BACKLOG_TAG not in run.tags for run in end_killed(instance, runtime.ledger, config.table))
+def _followed(tables: Sequence[TableConfig], runtime: Runtime, instance: dg.DagsterInstance) -> set[str]:
+    """Tables of which a run is under way that captures. One that only sends what is pending may take days."""
+    runs = end_killed(instance, runtime.ledger, *(config.table for config in tables)) if tables else []
+    tags = {tag for run in runs if BACKLOG_TAG not in run.tags for tag in run.tags}
+    return {config.table for config in tables if under_way_tag(config.table) in tags}
 
 
 def _recovered(idle: Sequence[TableConfig], polled: Polled, seen: Seen) -> set[str]:

@@ -10,7 +10,7 @@ well, failed, and the sensors start the others without it.
 # No `from __future__ import annotations`: kept like the modules that Dagster looks into.
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, date, datetime
 from typing import Any
@@ -30,7 +30,7 @@ from sync_assets.ingress.asset_results import (
     push_metadata,
     push_numbers,
 )
-from sync_assets.ingress.checks import answers, campaign_results, side_key
+from sync_assets.ingress.checks import SIDES, answers, refused, side_key
 from sync_assets.ingress.findings import Finding, Side
 from sync_assets.ingress.flows import capture_table, push_table
 from sync_assets.ingress.heartbeat import heartbeat
@@ -192,8 +192,7 @@ class TableRun:
             return  # the sensors start one without the tables in maintenance
         runs = self._runtime.config.runs
         started = worked = time.monotonic()
-        day, sources, started_by = today(), Sources(self._runtime), ancestors()
-        tables = [config for config in self._captured if d365_key(config) not in self._paused]
+        day, sources, started_by, tables = today(), Sources(self._runtime), ancestors(), self._captured
         watcher = Watcher(self._runtime)
         try:
             # `dagster dev` and code servers do not end the runs that they started, and wait for them when they end.
@@ -256,8 +255,7 @@ class TableRun:
             if config in self._sent:
                 numbers = push_numbers(config, self._runtime, totals)
                 self._tell(campaign_key(config), numbers)
-                refused = campaign_results(config, self._runtime, datetime.now(UTC))[0]
-                self._context.instance.report_runless_asset_event(evaluation(refused))
+                self._context.instance.report_runless_asset_event(evaluation(refused(config, self._runtime)))
 
     def _tell(self, key: dg.AssetKey, numbers: dict[str, Any]) -> None:
         event = dg.AssetMaterialization(key, metadata=numbers, partition=today(), tags=version_tags())
@@ -273,22 +271,18 @@ class TableRun:
 
     def _results(self, config: TableConfig) -> Iterator[Any]:
         runtime, totals, now = self._runtime, self._totals[config.table], datetime.now(UTC)
-        instance = self._context.instance
-        numbers: dict[Side, Callable[[], dict[str, Any]]] = {
-            "d365": lambda: capture_metadata(config, runtime, totals, instance),
-            "campaign": lambda: push_metadata(config, runtime, totals, instance),
-        }
-        sides: dict[Side, Sequence[TableConfig]] = {"d365": self._captured, "campaign": self._sent}
-        for side, selected in sides.items():
-            if config not in selected:
-                continue
+        for side in SIDES:
             key = side_key(config, side)
-            checks = self._selected(answers(runtime, config, side, self._findings[config.table], now))
+            if key not in self._context.selected_asset_keys:
+                continue
             if key in self._paused:
                 own = [one for one in self._context.selected_asset_check_keys if one.asset_key == key]
                 yield passed_over(self._context, self._paused[key], key, own)
-            elif key in self._done and key not in self._failed:
-                self._count(key, numbers[side]())
+                continue
+            checks = self._selected(answers(runtime, config, side, self._findings[config.table], now))
+            if key in self._done and key not in self._failed:
+                metadata = capture_metadata if side == "d365" else push_metadata
+                self._count(key, metadata(config, runtime, totals, self._context.instance))
                 version = dg.DataVersion(today())  # see version_tags
                 yield dg.MaterializeResult(asset_key=key, check_results=checks, data_version=version)
             else:

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import dagster as dg
 
 from sync_assets import interruptible
-from sync_assets.errors import in_our_words
 from sync_assets.ingress.flows import capture_table
 from sync_assets.ingress.heartbeat import heartbeat
 from sync_assets.operations.report import retry, unknown_tables
+from sync_assets.run_errors import failing
 from sync_assets.runtime import Runtime
 
 Numbers = Mapping[str, Any]
@@ -135,12 +135,10 @@ def _job(name: str, op: dg.OpDefinition, description: str, tags: Mapping[str, st
 
 
 def _do(context: dg.OpExecutionContext, runtime: Runtime, work: Callable[[], Numbers]) -> None:
-    """Raises dg.Failure with our own words only: another's may quote a record."""
+    """Does the work, and shows its numbers. Raises dg.Failure."""
     with closing(runtime):
-        try:
+        with failing("job"):
             numbers = work()
-        except Exception as error:  # noqa: BLE001
-            raise dg.Failure(in_our_words(error, "job"), allow_retries=False) from None
         context.add_output_metadata(dict(numbers))
         context.log.info(", ".join(f"{name}: {value}" for name, value in numbers.items() if isinstance(value, int)))
 

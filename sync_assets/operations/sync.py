@@ -27,6 +27,8 @@ from sync_assets.runtime import Runtime
 if TYPE_CHECKING:
     import dagster as dg
 
+    from sync_assets.operations.sync_runs import Troubled
+
 LEFT = ("pending", "waiting", "failed", "held", "deletes_held_back")
 """Counts of a table that are all 0 when nothing is left to be done. What is orphaned does not count: its parent is gone
 for good, or it names none, so that only Dynamics 365 can change that."""
@@ -72,14 +74,11 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
     return Synced(outcome, runtime.problems, said, status)
 
 
-Troubled = dict[str, list[SyncAssetsError | str]]
-"""As in sync_runs.py."""
-
-
 def _run(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance | None) -> Troubled:
     """Runs the flows that have something to do, or were last confirmed more than an hour ago. A run that was killed is
     ended by them."""
-    going = [config for config in tables if config.table not in runtime.ledger.in_maintenance()]
+    paused = runtime.ledger.in_maintenance()
+    going = [config for config in tables if config.table not in paused]
     quiet = quiet_tables(runtime, going)
     opt_outs = runtime.config.opt_out.direction in WRITES_D365 and any(config.table == CONTACT for config in going)
     all_quiet = not opt_outs and all(config.table in quiet for config in going)

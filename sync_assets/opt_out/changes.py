@@ -62,7 +62,7 @@ class Changes:
     def _going_on(self) -> Iterator[None]:
         try:
             yield
-        except OptOutsBusy:  # whoever has the lease now does the rest, too
+        except OptOutsBusy:  # the run that holds the lease does the rest
             raise
         except SyncAssetsError as error:
             self.failed.append(error)

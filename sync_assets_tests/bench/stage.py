@@ -22,7 +22,7 @@ Peers = Literal["all", "light", "none"]
 class Settings:
     """rows: of a capture. records: of a push without latency. large: rows of the larger side of `scale`; the smaller
     one has a tenth. seconds: how long pushes with latency, peers and limits write.
-    labels: peers ask for the labels of choices, too, as whoever wants them must; ours come from the metadata.
+    labels: peers ask for the labels of choices, too, as a reader of labels has to; ours come from the metadata.
 
     Of `latency` and `history`: changes: how many, None for the bench's own number. every: seconds from one to the next.
     rate: changes a second. minutes: how long. silence: each change after a silence. linger: `linger_seconds`."""

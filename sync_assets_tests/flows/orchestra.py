@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 import dagster as dg
+import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.instance.ref import InstanceRef
 
 from sync_assets.definitions import build_definitions
 from sync_assets.ingress.flows import capture_table, push_table
 from sync_assets.ledger import Feed
+from sync_assets.operations.instance import dagster_instance
 from sync_assets.partitions import TABLE_TAG, table_tags, today
 from sync_assets.runtime import Runtime
 from sync_assets_tests.program import Program
@@ -144,7 +147,7 @@ class Orchestra:
         return self._run([key], None, partition if tags or partition else today(), tags)
 
     def materialize_unpartitioned(self, key: dg.AssetKey, config: Mapping[str, Any] | None = None) -> Run:
-        """An asset without partitions, as somebody in the UI does it. config: as in the launchpad."""
+        """An asset without partitions, as the UI's button starts it. config: as in the launchpad."""
         name = "__".join(key.path)
         return self._run([key], None, None, {}, {"ops": {name: {"config": config}}} if config else None)
 
@@ -228,3 +231,13 @@ class Orchestra:
     def pending(self) -> dict[str, int]:
         """Day -> records that are still to be sent."""
         return {day.isoformat(): count for day, count in self.runtime.ledger.pending_days("contact")}
+
+
+@contextmanager
+def on_disk(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
+    """An orchestra on the Dagster instance of the program's folder, as the command line opens it."""
+    monkeypatch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
+    with dagster_instance() as instance:
+        started = Orchestra(program, instance)
+        yield started
+        started.runtime.close()

@@ -9,8 +9,6 @@ STORY_SEED=<number> plays the stories of an earlier run again; a failure names i
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections import Counter
 from random import Random
 from typing import Any
@@ -20,44 +18,32 @@ import pytest
 from sync_assets.ingress import record_list
 from sync_assets_tests.flows.call_allowance import Allowance
 from sync_assets_tests.flows.expectation import mapped, passes
+from sync_assets_tests.flows.placed_story import QUICK_SEED, SEED, PlacedStory
 from sync_assets_tests.flows.premises import POSITIONS
-from sync_assets_tests.flows.test_any_sequence import TABLES, Story, systems
+from sync_assets_tests.flows.test_any_sequence import TABLES, systems
 from sync_assets_tests.flows.world import PARENTS, Disturbance, Systems
 
 __all__ = ["systems"]
 
-SEED = int(os.environ.get("STORY_SEED") or secrets.randbelow(2**32))
-QUICK_SEED = int(os.environ.get("STORY_SEED") or 20261126)
-"""Each run plays the same few stories; `-m premises` looks for new ones."""
 QUICK, ALL = 4, 4
 """Stories in each run, of positions by chance; stories of each position by `-m premises`."""
 FREQUENCY = 0.15
 """of the services' changing, among what happens"""
 
 
-class Elsewhere(Story):
+class Elsewhere(PlacedStory):
     """A story in one position, or that begins in one and goes on in others."""
 
-    keyed = "auto"
-
     def __init__(self, systems: Systems, random: Random, told: Counter[str], position: str, *, shifting: bool) -> None:
-        self.position, self.shifting = position, shifting
-        self.log: list[str] = []
+        self.shifting = shifting
         self.began = 0
         self.known = False
         """the last sync ended well, in this position"""
-        super().__init__(systems, random, told)
-
-    def begin(self) -> None:
-        super().begin()
-        for rules in self.world.config.tables.values():
-            rules.address = "auto"
-        self.stand(self.position)
+        super().__init__(systems, random, told, position)
 
     def stand(self, position: str) -> None:
-        self.position, self.known = position, False
-        self.log.append(f"the services: {position}")
-        self.world.stand(POSITIONS[position])
+        self.known = False
+        super().stand(position)
 
     def run(self, rounds: int, *, twice: bool = True) -> None:
         super().run(rounds, twice=twice)
@@ -70,10 +56,6 @@ class Elsewhere(Story):
             self.stand(self.random.choice(list(POSITIONS)))
         else:
             super().something_happens()
-
-    def say(self, what: str) -> None:
-        self.log.append(what)
-        super().say(what)
 
     def sync_is_disturbed(self) -> None:
         if self.random.random() < 0.6:
@@ -148,15 +130,7 @@ class Elsewhere(Story):
 
 def story(systems: Systems, seed: int, position: str, told: Counter[str], *, shifting: bool) -> None:
     one = Elsewhere(systems, Random(seed), told, position, shifting=shifting)
-    try:
-        one.run(one.random.randint(2, 4))
-    except Exception as error:
-        error.add_note(f"STORY_SEED={SEED}, seed {seed}, {position}{', shifting' if shifting else ''}:")
-        error.add_note("\n".join(one.log))
-        raise
-    finally:
-        one.world.close()
-    told["stories"] += 1
+    one.play(4, f"seed {seed}, {position}{', shifting' if shifting else ''}")
 
 
 @pytest.fixture(autouse=True)

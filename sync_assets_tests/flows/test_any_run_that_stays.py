@@ -10,8 +10,6 @@ STORY_SEED=<number> plays the stories of an earlier run again; a failure names i
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections import Counter
 from contextlib import suppress
 from random import Random
@@ -19,37 +17,29 @@ from typing import Any
 
 import pytest
 
-from sync_assets_tests.flows.premises import DOCUMENTED, POSITIONS
+from sync_assets_tests.flows.placed_story import QUICK_SEED, SEED, PlacedStory
+from sync_assets_tests.flows.premises import DOCUMENTED
 from sync_assets_tests.flows.staying import StayingWorld
-from sync_assets_tests.flows.test_any_sequence import TABLES, Story, systems
+from sync_assets_tests.flows.test_any_sequence import TABLES, systems
 from sync_assets_tests.flows.world import LINKS, ById, Look, Systems, TableRules
 from sync_assets_tests.waiting import until
 
 __all__ = ["systems"]
 
-SEED = int(os.environ.get("STORY_SEED") or secrets.randbelow(2**32))
-QUICK_SEED = int(os.environ.get("STORY_SEED") or 20261126)
-"""Each run plays the same few stories; `-m premises` looks for new ones."""
 QUICK, ALL = 2, 24
 WHERE = ("no key is unique", DOCUMENTED)
 """In the first position Campaign itself refuses no second record with an id."""
 
 
-class Staying(Story):
+class Staying(PlacedStory):
     """A story with a run that stays. Campaign is looked at while it is dead, or has nothing to do."""
 
-    keyed = "auto"
     world_of = StayingWorld
     world: StayingWorld
 
     def __init__(self, systems: Systems, random: Random, told: Counter[str], position: str) -> None:
-        self.log, self.position = list[str](), position
-        super().__init__(systems, random, told)
+        super().__init__(systems, random, told, position)
         self.looked = self.admin.last()
-
-    def say(self, what: str) -> None:
-        self.log.append(what)
-        super().say(what)
 
     def run(self, rounds: int, *, twice: bool = True) -> None:
         for table in TABLES:
@@ -62,12 +52,6 @@ class Staying(Story):
             self.sync_ends_well()
         if twice:
             self.sync_again()
-
-    def begin(self) -> None:
-        super().begin()
-        for rules in self.world.config.tables.values():
-            rules.address = "auto"
-        self.world.stand(POSITIONS[self.position])
 
     # What happens
 
@@ -174,16 +158,7 @@ class Staying(Story):
 
 
 def story(systems: Systems, seed: int, position: str, told: Counter[str]) -> None:
-    one = Staying(systems, Random(seed), told, position)
-    try:
-        one.run(one.random.randint(2, 3))
-    except Exception as error:
-        error.add_note(f"STORY_SEED={SEED}, seed {seed}, {position}:")
-        error.add_note("\n".join(one.log))
-        raise
-    finally:
-        one.world.close()
-    told["stories"] += 1
+    Staying(systems, Random(seed), told, position).play(3, f"seed {seed}, {position}")
 
 
 @pytest.fixture(autouse=True)

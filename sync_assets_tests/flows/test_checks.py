@@ -1,4 +1,4 @@
-"""Asset checks on a real Dagster instance: one check says one thing once, and says the same whoever asks."""
+"""Asset checks on a real Dagster instance: a cause fails one check, and runs, the job `watch` and the UI agree."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import dagster as dg
 import pytest
 
 from sync_assets.ingress import sensors
-from sync_assets.operations.instance import dagster_instance
 from sync_assets.operations.maintenance import on
 from sync_assets.partitions import today
-from sync_assets_tests.flows.orchestra import AUDIT, CONTACT, PROFILE, Orchestra, Run
+from sync_assets_tests.flows.orchestra import AUDIT, CONTACT, PROFILE, Orchestra, Run, on_disk
 from sync_assets_tests.program import Program, calls
 
 READY = {CONTACT: "d365/contact ready", PROFILE: "campaign/profile ready"}
@@ -29,11 +28,8 @@ ALL = {
 @pytest.fixture
 def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
-    monkeypatch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
-    with dagster_instance() as instance:
-        started = Orchestra(program, instance)
+    with on_disk(program, monkeypatch) as started:
         yield started
-        started.runtime.close()
 
 
 def by_hand(orchestra: Orchestra) -> Run:

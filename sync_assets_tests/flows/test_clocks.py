@@ -9,10 +9,9 @@ from datetime import date
 import pytest
 
 from sync_assets.ingress import sensors
-from sync_assets.operations.instance import dagster_instance
 from sync_assets.partitions import RANGE_END, today
 from sync_assets_tests.flows.opt_outs import sides, switch_on
-from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra
+from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra, on_disk
 from sync_assets_tests.program import Program
 
 DAY = 86_400
@@ -22,11 +21,8 @@ OFFSETS = [DAY, -DAY, 400 * DAY]
 @pytest.fixture
 def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
-    monkeypatch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
-    with dagster_instance() as instance:
-        started = Orchestra(program, instance)
+    with on_disk(program, monkeypatch) as started:
         yield started
-        started.runtime.close()
 
 
 @pytest.mark.parametrize("offset", OFFSETS)

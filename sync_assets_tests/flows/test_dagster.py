@@ -15,10 +15,9 @@ from sync_assets.ingress import sensors, watch
 from sync_assets.ingress.asking import Asked, ask_again
 from sync_assets.ingress.shown import COLUMNS_VERSION, LINEAGE, SCHEMA, TYPES
 from sync_assets.ingress.table_run import FOLLOWS_TAG
-from sync_assets.operations.instance import dagster_instance
 from sync_assets.partitions import RANGE_END, RANGE_START, TABLE_TAG, table_tags, today
 from sync_assets.run_errors import CANNOT
-from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra
+from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra, on_disk
 from sync_assets_tests.program import Program, calls
 
 N = 50
@@ -31,11 +30,8 @@ def days_before(number: int) -> str:
 @pytest.fixture
 def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
-    monkeypatch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
-    with dagster_instance() as instance:
-        started = Orchestra(program, instance)
+    with on_disk(program, monkeypatch) as started:
         yield started
-        started.runtime.close()
 
 
 @pytest.fixture

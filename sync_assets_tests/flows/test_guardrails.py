@@ -14,7 +14,7 @@ from sync_assets.operations.instance import dagster_instance
 from sync_assets.partitions import today
 from sync_assets.run_errors import CANNOT
 from sync_assets_tests.flows.orchestra import CONTACT as CONTACT_KEY
-from sync_assets_tests.flows.orchestra import PROFILE, Orchestra
+from sync_assets_tests.flows.orchestra import PROFILE, Orchestra, on_disk
 from sync_assets_tests.program import CONTACT, Program, calls
 
 N = 50
@@ -22,11 +22,8 @@ N = 50
 
 @pytest.fixture
 def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
-    monkeypatch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
-    with dagster_instance() as instance:
-        started = Orchestra(program, instance)
+    with on_disk(program, monkeypatch) as started:
         yield started
-        started.runtime.close()
 
 
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from sync_assets.ingress import sensors, watch
-from sync_assets.operations.instance import dagster_instance
 from sync_assets.partitions import TABLE_TAG
 from sync_assets.run_errors import CANNOT
 from sync_assets_tests.dagster_dev import dagster_dev
-from sync_assets_tests.flows.orchestra import Orchestra
+from sync_assets_tests.flows.orchestra import Orchestra, on_disk
 from sync_assets_tests.program import CONTACT, Program
 from sync_assets_tests.sandbox_process import SandboxProcess
 from sync_assets_tests.waiting import until
@@ -44,12 +43,9 @@ def program(sandbox: SandboxProcess, tmp_path: Path) -> Program:
 def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
     monkeypatch.setattr(watch, "LOOK_PATIENCE", 0.2)
-    monkeypatch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
-    with dagster_instance() as instance:
-        started = Orchestra(program, instance)
+    with on_disk(program, monkeypatch) as started:
         started.settle()
         yield started
-        started.runtime.close()
 
 
 def tracking(program: Program, table: str, enabled: bool) -> None:

@@ -156,7 +156,7 @@ def test_an_old_file_materialised_again_writes_nothing_and_no_decision_either(or
     [request] = orchestra.asked(FILE)
     assert orchestra.execute(request).success
     rest(orchestra)
-    set_d365(orchestra.program, id_, donotemail=False)  # somebody opts in again
+    set_d365(orchestra.program, id_, donotemail=False)  # the contact opts in again
     orchestra.program.sandbox.admin.change("contact", [id_], fax="+1 555 0100")
     set_campaign(orchestra.program, id_, blackListEmail=False)
     orchestra.program.sandbox.admin.export(name="optout_20261124_040000.csv")

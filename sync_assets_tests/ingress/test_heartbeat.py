@@ -115,7 +115,7 @@ def test_a_process_gives_its_run_up_before_others_may_by_either_clock(
     clocks.now = passed
     assert not lease.lasts()
     lease.renew()
-    assert lease.lasts()  # nobody gave it up meanwhile
+    assert lease.lasts()  # the run was not given up meanwhile
 
 
 def test_a_process_whose_run_was_given_up_has_no_right_to_it_any_more(ledger: Ledger) -> None:
