@@ -17,19 +17,19 @@ import dagster as dg
 # modules load, a quarter of a second of each run's start.
 gc.freeze()
 
-from sync_assets.config import TableConfig  # noqa: E402
-from sync_assets.ingress.assets import table_assets  # noqa: E402
-from sync_assets.ingress.audit_assets import Comparison, audit_asset  # noqa: E402
-from sync_assets.ingress.checks import check_specs  # noqa: E402
-from sync_assets.ingress.quality import audit_key  # noqa: E402
-from sync_assets.ingress.sensors import backlog_sensor, changes_sensor  # noqa: E402
-from sync_assets.ingress.shown import campaign_key, d365_key  # noqa: E402
-from sync_assets.ingress.target import CONTACT  # noqa: E402
-from sync_assets.operations.jobs import SHORT, operator_jobs  # noqa: E402
-from sync_assets.opt_out.names import CHANGES, active  # noqa: E402
-from sync_assets.report.assets import report_asset  # noqa: E402
-from sync_assets.resources import systems  # noqa: E402
-from sync_assets.runtime import Runtime  # noqa: E402
+from sync_assets.config.models import TableConfig  # noqa: E402
+from sync_assets.defs.operations.jobs import SHORT, operator_jobs  # noqa: E402
+from sync_assets.defs.opt_out.asset_keys import CHANGES, active  # noqa: E402
+from sync_assets.defs.report.assets import report_asset  # noqa: E402
+from sync_assets.defs.resources import systems  # noqa: E402
+from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key  # noqa: E402
+from sync_assets.defs.tables.assets import table_assets  # noqa: E402
+from sync_assets.defs.tables.audit_assets import Comparison, audit_asset  # noqa: E402
+from sync_assets.defs.tables.check_results import audit_key  # noqa: E402
+from sync_assets.defs.tables.checks import check_specs  # noqa: E402
+from sync_assets.defs.tables.sensors import backlog_sensor, changes_sensor  # noqa: E402
+from sync_assets.push.target import CONTACT  # noqa: E402
+from sync_assets.runtime.context import Runtime  # noqa: E402
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
@@ -49,10 +49,10 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     other = None
     # What is imported here is not for the runs of those who have no opt-outs: each run loads this anew.
     if active(runtime.config):
-        from sync_assets.opt_out.assets import opt_out_assets  # noqa: PLC0415
-        from sync_assets.opt_out.assets import resources as opt_out_resources  # noqa: PLC0415
-        from sync_assets.opt_out.checks import watch_checks  # noqa: PLC0415
-        from sync_assets.opt_out.sensors import due_request, opt_out_file_sensor  # noqa: PLC0415
+        from sync_assets.defs.opt_out.assets import opt_out_assets  # noqa: PLC0415
+        from sync_assets.defs.opt_out.assets import resources as opt_out_resources  # noqa: PLC0415
+        from sync_assets.defs.opt_out.checks import watch_checks  # noqa: PLC0415
+        from sync_assets.defs.opt_out.sensors import due_request, opt_out_file_sensor  # noqa: PLC0415
 
         assets += opt_out_assets(runtime)
         checks.append(watch_checks(runtime))
@@ -69,8 +69,8 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     )
     sensors.append(backlog_sensor(tables, runtime, status, other))
     if runtime.config.alerts:
-        from sync_assets.alerts.looking import Watched  # noqa: PLC0415
-        from sync_assets.alerts.sensor import alert_sensor  # noqa: PLC0415
+        from sync_assets.defs.alerts.dagster_state import Watched  # noqa: PLC0415
+        from sync_assets.defs.alerts.sensor import alert_sensor  # noqa: PLC0415
 
         watched = Watched.of([*assets, *checks], [sensor.name for sensor in sensors])
         sensors.append(alert_sensor(runtime, watched, status))
@@ -96,7 +96,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         (prune, "0 3 * * *"),
     ]
     if runtime.config.logs.export:
-        from sync_assets.operations.log_job import log_export  # noqa: PLC0415
+        from sync_assets.defs.operations.log_export_job import log_export  # noqa: PLC0415
 
         jobs.append((log_export(runtime), "*/15 * * * *"))
     schedule_status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
@@ -133,7 +133,7 @@ def _further(table: TableConfig, runtime: Runtime) -> list[Comparison]:
     """What the audit of a resource compares besides records: opt-outs, on that of contacts."""
     if table.table != CONTACT or runtime.config.opt_out.direction == "disabled":
         return []
-    from sync_assets.opt_out.checks import parity_answer, parity_spec  # noqa: PLC0415
+    from sync_assets.defs.opt_out.checks import parity_answer, parity_spec  # noqa: PLC0415
 
     key = audit_key(table)
     return [Comparison(parity_spec(key), lambda its: parity_answer(its, key))]

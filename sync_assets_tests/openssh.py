@@ -14,7 +14,7 @@ from types import TracebackType
 
 import pytest
 
-from sync_assets.settings import SftpSettings
+from sync_assets.config.environment import SftpSettings
 
 START_SECONDS = 20
 KEY_TYPES = ("ed25519", "ecdsa", "rsa")

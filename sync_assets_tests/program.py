@@ -14,12 +14,12 @@ from typing import Any
 import dagster as dg
 import yaml
 
-from sync_assets.ingress.capture import Capture, CaptureResult
-from sync_assets.ingress.preflight import preflight
-from sync_assets.ingress.workers import worker_id
-from sync_assets.operations.sync import Synced, sync
-from sync_assets.partitions import today
-from sync_assets.runtime import Runtime
+from sync_assets.capture.table_capture import Capture, CaptureResult
+from sync_assets.commands.sync import Synced, sync
+from sync_assets.defs.partitions import today
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.workers import worker_id
+from sync_assets.validation.preflight import preflight
 from sync_assets_tests.sandbox_process import SandboxProcess
 
 CONTACT: dict[str, Any] = {
@@ -92,7 +92,7 @@ class Program:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """The command line in a process of its own."""
-        command = [sys.executable, "-m", "sync_assets.cli", *arguments]
+        command = [sys.executable, "-m", "sync_assets.cli.main", *arguments]
         return subprocess.Popen(
             command, env=self.env, cwd=self.home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

@@ -16,11 +16,19 @@ from hypothesis import strategies as st
 from sync_assets.campaign import client as campaign
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.sign_in import ims_tokens
-from sync_assets.d365 import client as d365
-from sync_assets.d365.client import DataverseClient
-from sync_assets.d365.sign_in import entra_tokens
-from sync_assets.http import CachedTokens, Endpoint, HttpError, LimitExceeded, Limits, OutcomeUnknown, ssl_context
-from sync_assets.wire import INFLATED_HERE, MOST_MEMBERS, _TooLarge, _unzipped
+from sync_assets.dataverse import client as d365
+from sync_assets.dataverse.client import DataverseClient
+from sync_assets.dataverse.sign_in import entra_tokens
+from sync_assets.http.aiohttp_transport import INFLATED_HERE, MOST_MEMBERS, _TooLarge, _unzipped
+from sync_assets.http.client import (
+    CachedTokens,
+    Endpoint,
+    HttpError,
+    LimitExceeded,
+    Limits,
+    OutcomeUnknown,
+    ssl_context,
+)
 from sync_assets_tests import endless_answers as answers
 from sync_assets_tests.endless_answers import LARGE, MIB, SLOW, growth
 from sync_assets_tests.little_server import LittleServer, Request, Script, answer

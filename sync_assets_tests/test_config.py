@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.config import OPT_OUT_ATTRIBUTES, Config, Guardrails, Storage
-from sync_assets.config_file import ConfigError, load_config, parse_config
-from sync_assets.settings import SANDBOX_CONFIG
+from sync_assets.config.environment import SANDBOX_CONFIG
+from sync_assets.config.loader import ConfigError, load_config, parse_config
+from sync_assets.config.models import OPT_OUT_ATTRIBUTES, Config, Guardrails, Storage
 
 HEAD = """\
 privacy_acknowledged: true

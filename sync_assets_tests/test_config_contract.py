@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from sync_assets.config_file import parse_config
+from sync_assets.config.loader import parse_config
 from sync_assets_tests.test_config import HEAD, ORDER, problems, table, the_problem
 
 WITH_ORDER = HEAD + ORDER

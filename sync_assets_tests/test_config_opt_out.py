@@ -8,10 +8,10 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from sync_assets.config import OPT_OUT_ATTRIBUTES, Config, TableConfig
-from sync_assets.config_file import parse_config
-from sync_assets.config_opt_out import WRITES_D365, DateFormat, Direction
-from sync_assets.ingress.guardrails import within_limits
+from sync_assets.config.loader import parse_config
+from sync_assets.config.models import OPT_OUT_ATTRIBUTES, Config, TableConfig
+from sync_assets.config.opt_out import WRITES_D365, DateFormat, Direction
+from sync_assets.validation.guardrails import within_limits
 from sync_assets_tests.test_config import HEAD, ORDER, table, the_problem
 
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)

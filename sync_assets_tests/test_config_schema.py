@@ -12,9 +12,9 @@ import jsonschema
 import pytest
 
 import sync_assets
-from sync_assets.config_file import ConfigError, parse_config
-from sync_assets.config_schema import DESCRIPTIONS, PACKAGED, json_schema, text
-from sync_assets.config_yaml import Document
+from sync_assets.config.json_schema import DESCRIPTIONS, PACKAGED, json_schema, text
+from sync_assets.config.loader import ConfigError, parse_config
+from sync_assets.config.yaml_lines import Document
 
 PACKAGE = Path(sync_assets.__file__).parent
 README = PACKAGE.parent / "README.md"
@@ -37,7 +37,7 @@ def refused(data: Any) -> list[str]:
 
 
 def test_what_is_packaged_is_what_the_models_say() -> None:
-    assert PACKAGED.read_text(encoding="utf-8") == text(), "run: python -m sync_assets.config_schema"
+    assert PACKAGED.read_text(encoding="utf-8") == text(), "run: python -m sync_assets.config.json_schema"
 
 
 def test_it_is_a_schema_of_the_draft_it_names() -> None:

@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 import sync_assets
-from sync_assets.config_file import ConfigError
-from sync_assets.config_runs import DEFAULT_START
+from sync_assets.config.loader import ConfigError
+from sync_assets.config.runs import DEFAULT_START
 from sync_assets.definitions import build_definitions
-from sync_assets.resources import systems
-from sync_assets.runtime import Runtime
+from sync_assets.defs.resources import systems
+from sync_assets.runtime.context import Runtime
 
 PROJECT = Path(sync_assets.__file__).parents[1]
 CONTACT, PROFILE = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
@@ -182,15 +182,15 @@ def test_loading_reads_no_library_that_only_a_sign_in_or_the_sandbox_needs(tmp_p
     assert done.stdout.strip() == "[]"
 
 
-OPT_OUT_MODULES = ["sync_assets.opt_out.assets", "sync_assets.opt_out.sensors", "sync_assets.opt_out.store"]
+OPT_OUT_MODULES = ["sync_assets.defs.opt_out.assets", "sync_assets.defs.opt_out.sensors", "sync_assets.parquet.store"]
 
 
 @pytest.mark.parametrize(
     ("direction", "read"),
     [
         ("disabled", []),
-        ("d365_to_campaign", ["sync_assets.opt_out.checks"]),  # the two sides are compared; no file, no SFTP
-        ("campaign_to_d365", ["paramiko", "sync_assets.opt_out.checks", *OPT_OUT_MODULES]),
+        ("d365_to_campaign", ["sync_assets.defs.opt_out.checks"]),  # the two sides are compared; no file, no SFTP
+        ("campaign_to_d365", ["paramiko", "sync_assets.defs.opt_out.checks", *OPT_OUT_MODULES]),
     ],
 )
 def test_who_has_no_opt_outs_reads_nothing_of_them(tmp_path: Path, direction: str, read: list[str]) -> None:
@@ -203,7 +203,7 @@ def test_who_has_no_opt_outs_reads_nothing_of_them(tmp_path: Path, direction: st
         "import sys; from sync_assets.definitions import defs; defs().resolve_asset_graph(); "
         "print(sorted(name for name in sys.argv[1:] if name in sys.modules))"
     )
-    names = ["paramiko", "boto3", "sync_assets.opt_out.checks", *OPT_OUT_MODULES]
+    names = ["paramiko", "boto3", "sync_assets.defs.opt_out.checks", *OPT_OUT_MODULES]
     done = subprocess.run(
         [sys.executable, "-c", code, *names],
         cwd=tmp_path,

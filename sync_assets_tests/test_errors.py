@@ -11,8 +11,8 @@ import httpx
 import pytest
 from sqlalchemy import exc
 
+from sync_assets.defs.opt_out.partitions import add_partition
 from sync_assets.errors import places, reason
-from sync_assets.opt_out.partitions import add_partition
 
 
 def test_the_place_itself_and_then_our_own_lines_without_those_of_libraries_between(tmp_path: Path) -> None:

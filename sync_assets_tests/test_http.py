@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http import (
+from sync_assets.http.aiohttp_transport import INFLATED_HERE
+from sync_assets.http.client import (
     LONGEST_RETRY_AFTER,
     CachedTokens,
     Endpoint,
@@ -31,7 +32,6 @@ from sync_assets.http import (
     retry_after,
     ssl_context,
 )
-from sync_assets.wire import INFLATED_HERE
 from sync_assets_tests.little_server import CUT, LittleServer, Request, answer
 
 

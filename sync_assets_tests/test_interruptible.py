@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sync_assets.interruptible import run
+from sync_assets.runtime.interruptible import run
 
 
 class Told(Exception):

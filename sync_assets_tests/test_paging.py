@@ -16,15 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sync_assets.audit.person_records import _children
+from sync_assets.audit.record_list import RecordList
 from sync_assets.campaign.client import CampaignClient
-from sync_assets.campaign.opt_out_polling import changed_profiles
-from sync_assets.d365.client import DataverseClient
-from sync_assets.d365.metadata import Column, Table
-from sync_assets.d365.rows import rows_now
-from sync_assets.http import CachedTokens, HttpError, ssl_context
-from sync_assets.ingress.hold import _children
-from sync_assets.ingress.record_list import RecordList
-from sync_assets.paging import MOST_EMPTY_PAGES, EndlessRead, LinkTrail
+from sync_assets.campaign.profile_opt_outs import changed_profiles
+from sync_assets.dataverse.client import DataverseClient
+from sync_assets.dataverse.metadata import Column, Table
+from sync_assets.dataverse.row_queries import rows_now
+from sync_assets.http.client import CachedTokens, HttpError, ssl_context
+from sync_assets.http.pagination import MOST_EMPTY_PAGES, EndlessRead, LinkTrail
 from sync_assets_tests.little_server import LittleServer, Request, answer
 
 ID = "00000000-0000-0000-0000-000000000001"

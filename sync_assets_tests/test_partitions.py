@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from sync_assets.partitions import daily, past_days, today
+from sync_assets.defs.partitions import daily, past_days, today
 
 YESTERDAY, BEFORE = (datetime.now(UTC).date() - timedelta(days=n) for n in (1, 2))
 

@@ -23,9 +23,9 @@ from typing import Any
 import pytest
 import typer
 
-from sync_assets import cli
-from sync_assets.config_file import load_config
-from sync_assets.config_schema import PACKAGED
+from sync_assets.cli import main
+from sync_assets.config.json_schema import PACKAGED
+from sync_assets.config.loader import load_config
 from sync_assets_tests.alerts.mail_server import mail_server
 from sync_assets_tests.program import CONTACT, OURS, Program
 from sync_assets_tests.sandbox_process import SandboxProcess
@@ -71,7 +71,7 @@ def commands() -> dict[str, set[str]]:
         names = {name for parameter in vars(command)["params"] for name in parameter.opts if name.startswith("--")}
         yield path, names - {"--json", "--help"}
 
-    return dict(leaves(typer.main.get_command(cli.app), ""))
+    return dict(leaves(typer.main.get_command(main.app), ""))
 
 
 COMMANDS = commands()
@@ -230,10 +230,10 @@ class Story:
                 patch.setenv(name, value)
             patch.chdir(self.program.home)
             patch.setattr(sys, "argv", ["sync-assets", *words])
-            patch.setattr(cli, "_RUNTIMES", [])
+            patch.setattr(main, "_RUNTIMES", [])
             before = signal.getsignal(signal.SIGTERM)
             with pytest.raises(SystemExit) as ended:
-                cli.main()
+                main.main()
             signal.signal(signal.SIGTERM, before)
         output, errors = self._output.readouterr()
         assert ended.value.code == status, f"{line}: {output}{errors}"
@@ -357,7 +357,7 @@ def trouble(story: Story) -> None:
 def sandbox(story: Story) -> None:
     """In a process of its own, since it serves until it is stopped."""
     line = f"sandbox --port 0 --contacts 1 --env-file {story.program.home / 'sandbox.env'}"
-    command = [sys.executable, "-m", "sync_assets.cli", *line.split()]
+    command = [sys.executable, "-m", "sync_assets.cli.main", *line.split()]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         give_up_at = time.monotonic() + 30
         while not (story.program.home / "sandbox.env").exists() and time.monotonic() < give_up_at:

@@ -7,8 +7,8 @@ import logging
 import dagster as dg
 import pytest
 
+from sync_assets.defs.run_errors import CANNOT, patient
 from sync_assets.errors import SyncAssetsError
-from sync_assets.run_errors import CANNOT, patient
 
 
 class Clock:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sync_assets.settings import SANDBOX_CONFIG, Settings, SettingsError, is_loopback
+from sync_assets.config.environment import SANDBOX_CONFIG, Settings, SettingsError, is_loopback
 
 
 @pytest.fixture

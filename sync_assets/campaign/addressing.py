@@ -2,7 +2,7 @@
 
 Adobe documents keys in URLs for a published identification key of profile only, so `address: auto` believes nothing: it
 tries the key, and remembers what Campaign's own answers showed. Here: what is known of a resource, and what follows.
-Not here: requests (`records.py`), and where findings are kept (`ledger/dialect.py`).
+Not here: requests (`records.py`), and where findings are kept (`ledger/repositories/dialect_findings.py`).
 
 Source: https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/get-started-apis.html
 """

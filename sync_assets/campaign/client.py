@@ -18,7 +18,7 @@ from sync_assets.campaign.dialect import Operation, is_passing, redact, verdict,
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.resource_type import read_resource
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http import (
+from sync_assets.http.client import (
     GATEWAY_REFUSALS,
     Admission,
     Answer,
@@ -31,7 +31,7 @@ from sync_assets.http import (
     TokenSource,
     Unavailable,
 )
-from sync_assets.paging import LinkTrail
+from sync_assets.http.pagination import LinkTrail
 
 METHODS: dict[Operation, str] = {"insert": "POST", "update": "PATCH", "delete": "DELETE", "read": "GET"}
 LIMITS = Limits(largest=32 << 20, seconds=180.0)

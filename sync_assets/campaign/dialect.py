@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from sync_assets.http import RETRY_STATUS, Answer
+from sync_assets.http.client import RETRY_STATUS, Answer
 
 Operation = Literal["insert", "update", "delete", "read"]
 Kind = Literal["done", "unproven", "exists_already", "missing", "refused", "transient", "denied"]

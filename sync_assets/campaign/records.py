@@ -18,7 +18,7 @@ import msgspec
 from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE, Addressing, Filter
 from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.dialect import Operation, Verdict, verdict
-from sync_assets.http import Answer, Guard, Observer, OutcomeUnknown, backoff
+from sync_assets.http.client import Answer, Guard, Observer, OutcomeUnknown, backoff
 
 __all__ = ["Addressing", "Filter", "Records", "counted"]
 

@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 import httpx
 import msgspec
 
-from sync_assets.http import (
+from sync_assets.http.aiohttp_transport import Wire
+from sync_assets.http.client import (
     SIGN_IN_LIMITS,
     CachedTokens,
     HttpError,
@@ -24,8 +25,7 @@ from sync_assets.http import (
     Unavailable,
     backoff,
 )
-from sync_assets.httpx_transport import AiohttpTransport
-from sync_assets.wire import Wire
+from sync_assets.http.httpx_transport import AiohttpTransport
 
 TRIES = 4
 DAY = 24 * 60 * 60

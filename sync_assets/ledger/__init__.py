@@ -41,7 +41,7 @@ from sync_assets.ledger.model import (
 )
 
 if TYPE_CHECKING:
-    from sync_assets.ledger.ledger import Ledger
+    from sync_assets.ledger.facade import Ledger
 
 __all__ = [
     "Claimed",
@@ -77,7 +77,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """SQLAlchemy is a fifth of what the code location loads: not for those who only need the words."""
     if name == "Ledger":
-        from sync_assets.ledger.ledger import Ledger  # noqa: PLC0415
+        from sync_assets.ledger.facade import Ledger  # noqa: PLC0415
 
         return Ledger
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

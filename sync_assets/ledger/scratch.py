@@ -20,13 +20,13 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger import schema
-from sync_assets.ledger.address import Address
-from sync_assets.ledger.database import Database, sqlite_engine
 from sync_assets.ledger.errors import LedgerError
-from sync_assets.ledger.faults import BUSY_SECONDS
-from sync_assets.ledger.ledger import Ledger
-from sync_assets.ledger.migrate import VERSION_TABLE, migrate
+from sync_assets.ledger.facade import Ledger
+from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.database import Database, sqlite_engine
+from sync_assets.ledger.storage.database_errors import BUSY_SECONDS
+from sync_assets.ledger.storage.database_url import Address
+from sync_assets.ledger.storage.migrate import VERSION_TABLE, migrate
 
 T = TypeVar("T")
 OLD_SECONDS = 3600

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from sync_assets.operations.report import iso, unknown_tables
-from sync_assets.runtime import Runtime
+from sync_assets.operations.status import iso, unknown_tables
+from sync_assets.runtime.context import Runtime
 
 
 def on(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:

@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from sync_assets.defs.opt_out.asset_keys import attributes
 from sync_assets.errors import SyncAssetsError
-from sync_assets.opt_out.applying import Applied, sides, write_due
-from sync_assets.opt_out.audit import Audit
+from sync_assets.opt_out.apply import Applied, sides, write_due
 from sync_assets.opt_out.decide import Side
-from sync_assets.opt_out.deciding import Deciding, decide_due
-from sync_assets.opt_out.names import attributes
-from sync_assets.opt_out.parties import OptOutsBusy, parties
-from sync_assets.opt_out.polling import Polled, poll_is_due, poll_profiles
-from sync_assets.runtime import Runtime
+from sync_assets.opt_out.decision_log import Audit
+from sync_assets.opt_out.pending_decisions import Deciding, decide_due
+from sync_assets.opt_out.profile_polling import Polled, poll_is_due, poll_profiles
+from sync_assets.opt_out.session import OptOutsBusy, parties
+from sync_assets.runtime.context import Runtime
 
 
 @dataclass(slots=True)

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from sync_assets.campaign.dialect import Verdict, redact
-from sync_assets.campaign.opt_out_polling import opt_outs_of
-from sync_assets.config import OptOut
-from sync_assets.d365.rows import rows_now
+from sync_assets.campaign.profile_opt_outs import opt_outs_of
+from sync_assets.config.models import OptOut
+from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ingress.target import CONTACT
 from sync_assets.ledger import times
-from sync_assets.ledger.opt_out_rules import OptOutState
+from sync_assets.ledger.rules.opt_outs import OptOutState
 from sync_assets.opt_out.decide import Direction, decide
-from sync_assets.opt_out.parties import Parties, ready
-from sync_assets.runtime import Runtime
+from sync_assets.opt_out.session import Parties, ready
+from sync_assets.push.target import CONTACT
+from sync_assets.runtime.context import Runtime
 
 SAMPLE = 200
 AT_ONCE = 16

@@ -7,7 +7,7 @@ wire          the protocol
 """
 
 from sync_assets.sftp.client import Listing, Sftp, Storage, connect
-from sync_assets.sftp.files import FileChanged, FileGone, NoSuchFolder, RemoteFile
+from sync_assets.sftp.remote_files import FileChanged, FileGone, NoSuchFolder, RemoteFile
 from sync_assets.sftp.ssh import HostKeyRefused, SftpError, SignInRefused, Unreachable
 
 __all__ = [

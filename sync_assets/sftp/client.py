@@ -18,8 +18,10 @@ from typing import BinaryIO
 
 from paramiko.sftp import SFTP_NO_SUCH_FILE, SFTP_OP_UNSUPPORTED
 
-from sync_assets.settings import SftpSettings
-from sync_assets.sftp.files import (
+from sync_assets.config.environment import SftpSettings
+from sync_assets.sftp.protocol import Attributes, Refused, Wire, printable
+from sync_assets.sftp.read_ahead import PIECE, Reading
+from sync_assets.sftp.remote_files import (
     FileGone,
     RemoteFile,
     gone,
@@ -31,9 +33,7 @@ from sync_assets.sftp.files import (
     wrong_with_kind,
     wrong_with_name,
 )
-from sync_assets.sftp.reading import PIECE, Reading
 from sync_assets.sftp.ssh import SftpError, place, sftp_channel
-from sync_assets.sftp.wire import Attributes, Refused, Wire, printable
 
 MOST_ENTRIES = 100_000
 """Entries of a folder. Campaign keeps exports for some days: with more, it is no folder of exports, or has no end."""

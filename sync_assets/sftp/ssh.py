@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from paramiko.ssh_exception import IncompatiblePeer
 
+from sync_assets.config.environment import SftpSettings
 from sync_assets.errors import SyncAssetsError
-from sync_assets.settings import SftpSettings
 from sync_assets.sftp.known_hosts import HostKey, KnownKeys, known_keys
 
 SECOND_TRY_AFTER = 1.0

@@ -16,9 +16,9 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepo
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, TickData, TickStatus
 from dagster._utils.error import serializable_error_info_from_exc_info
 
-from sync_assets.alerts.looking import Watched, look
-from sync_assets.alerts.troubles import Look, troubles
-from sync_assets.run_errors import CANNOT
+from sync_assets.alerts.incidents import Look, troubles
+from sync_assets.defs.alerts.dagster_state import Watched, look
+from sync_assets.defs.run_errors import CANNOT
 
 SOURCE, TARGET = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
 SPEC = dg.AssetCheckSpec("mapped_columns_exist", asset=SOURCE, blocking=True)

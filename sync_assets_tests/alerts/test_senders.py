@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from sync_assets.alerts.senders import NotTold, send_email, send_webhook
-from sync_assets.config_alerts import Email
-from sync_assets.settings import AlertSettings
-from sync_assets.transport import ssl_context
+from sync_assets.alerts.channels import NotTold, send_email, send_webhook
+from sync_assets.config.alerts import Email
+from sync_assets.config.environment import AlertSettings
+from sync_assets.http.transport import ssl_context
 from sync_assets_tests.alerts.mail_server import PASSWORD, USER, Mailbox, mail_server
 from sync_assets_tests.little_server import CUT, LittleServer, answer
 

@@ -10,13 +10,13 @@ import dagster as dg
 import pytest
 import yaml
 
-from sync_assets.config_file import ConfigError, load_config
+from sync_assets.commands.alerts import now_wrong
+from sync_assets.commands.alerts import test_notices as send_test
+from sync_assets.commands.doctor.diagnosis import _alerts
+from sync_assets.config.loader import ConfigError, load_config
 from sync_assets.definitions import build_definitions
 from sync_assets.errors import SyncAssetsError
-from sync_assets.operations.alerts import now_wrong
-from sync_assets.operations.alerts import test_notices as send_test
-from sync_assets.operations.doctor import _alerts
-from sync_assets.runtime import Runtime
+from sync_assets.runtime.context import Runtime
 from sync_assets_tests.alerts.mail_server import PASSWORD, USER, Mailbox, mail_server
 from sync_assets_tests.little_server import LittleServer, answer
 
@@ -118,7 +118,7 @@ def test_what_is_wrong_can_be_asked_for_without_anybody_to_be_told(
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     plain = Runtime({"DAGSTER_HOME": str(tmp_path)})
     assert now_wrong(plain) == {"troubles": []}
-    from sync_assets.operations.instance import dagster_instance
+    from sync_assets.defs.instance.command_line import dagster_instance
 
     with dagster_instance() as instance:
         instance.report_runless_asset_event(check(passed=False))

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.alerts.senders import NotTold, Send
-from sync_assets.alerts.sensor import tell_all
-from sync_assets.alerts.telling import Memory, Notices, Told, notices
-from sync_assets.alerts.troubles import FailedCheck, FailedStep, Look, Stale, Trouble, troubles
-from sync_assets.alerts.wording import SHOWN, subject, text
-from sync_assets.config_alerts import Alerts
-from sync_assets.ingress.heartbeat import KilledRun
+from sync_assets.alerts.channels import NotTold, Send
+from sync_assets.alerts.incidents import FailedCheck, FailedStep, Look, Stale, Trouble, troubles
+from sync_assets.alerts.messages import SHOWN, subject, text
+from sync_assets.alerts.notifications import Memory, Notices, Told, notices
+from sync_assets.config.alerts import Alerts
+from sync_assets.defs.alerts.sensor import tell_all
+from sync_assets.runtime.heartbeat import KilledRun
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sync_assets.d365.pages import PageParser
-from sync_assets.ingress.transform import transform
+from sync_assets.dataverse.page_parser import PageParser
+from sync_assets.mapping.transform import transform
 from sync_assets_tests.bench.rows import PageTemplate, page_ids
 from sync_assets_tests.bench.table import mapping
 

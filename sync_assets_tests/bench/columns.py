@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sync_assets.d365.metadata import ColumnType
+    from sync_assets.dataverse.metadata import ColumnType
 
 TABLE_NAME, SET_NAME, KEY = "contact", "contacts", "contactid"
 

@@ -12,14 +12,14 @@ import statistics
 import sys
 import time
 
-from sync_assets import interruptible
 from sync_assets.campaign.client import CampaignClient
-from sync_assets.d365.client import DataverseClient
-from sync_assets.http import CachedTokens, ssl_context
-from sync_assets.ingress.capture import Capture
-from sync_assets.ingress.push import push
-from sync_assets.ingress.workers import worker_id
+from sync_assets.capture.table_capture import Capture
+from sync_assets.dataverse.client import DataverseClient
+from sync_assets.http.client import CachedTokens, ssl_context
 from sync_assets.ledger import Ledger, Outcome
+from sync_assets.push.dispatcher import push
+from sync_assets.runtime import interruptible
+from sync_assets.runtime.workers import worker_id
 from sync_assets_tests.bench.columns import TABLE_NAME
 from sync_assets_tests.bench.meter import Meter, report
 from sync_assets_tests.bench.raw_client import TOKEN
@@ -92,8 +92,8 @@ async def send(ledger: Ledger, url: str, in_flight: int, limit: int | None, *, w
 
 def status(url: str) -> None:
     """How long the document of `status --json` takes, in a process that is up: the median of some."""
-    from sync_assets.operations.report import status as document
-    from sync_assets.runtime import Runtime
+    from sync_assets.operations.status import status as document
+    from sync_assets.runtime.context import Runtime
 
     runtime = Runtime({**os.environ, "SYNC_ASSETS_LEDGER_URL": url})
     document(runtime)

@@ -20,8 +20,8 @@ from typing import Any
 
 import yaml
 
-from sync_assets.operations.instance import PACKAGED
-from sync_assets.partitions import TABLE_TAG, today
+from sync_assets.defs.instance.command_line import PACKAGED
+from sync_assets.defs.partitions import TABLE_TAG, today
 from sync_assets_tests.bench.measure import BenchError
 from sync_assets_tests.dagster_dev import DagsterDev, dagster_dev
 from sync_assets_tests.program import OURS

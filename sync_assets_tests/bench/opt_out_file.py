@@ -113,12 +113,13 @@ def _rows(count: int, contacts: Sequence[str], changed: str) -> Iterator[str]:
 
 def _step(step: str) -> Measured:
     """In a process of its own, with the environment of an installation."""
-    from sync_assets.opt_out import files, taking
-    from sync_assets.opt_out.export_file import time_in_name
-    from sync_assets.opt_out.names import EXPORT, attributes
-    from sync_assets.opt_out.store import Parts
-    from sync_assets.opt_out.writing import write_parts
-    from sync_assets.runtime import Runtime
+    from sync_assets.defs.opt_out.asset_keys import EXPORT, attributes
+    from sync_assets.opt_out.export import folder as files
+    from sync_assets.opt_out.export import staging
+    from sync_assets.opt_out.export.file import time_in_name
+    from sync_assets.parquet.store import Parts
+    from sync_assets.parquet.writer import write_parts
+    from sync_assets.runtime.context import Runtime
 
     with closing(Runtime()) as runtime, tempfile.TemporaryDirectory() as folder:
         files.look(runtime)
@@ -126,14 +127,14 @@ def _step(step: str) -> Measured:
         store = runtime.store
         begun, started = _resident("VmRSS"), time.perf_counter()
         if step == "parquet":
-            spool = taking.Spool(Path(folder))
-            taken = taking.spool_file(runtime, file, spool)
-            write_parts(store, EXPORT.path, file.partition, "bench", spool.frames(taking.GOOD))
+            spool = staging.Spool(Path(folder))
+            taken = staging.spool_file(runtime, file, spool)
+            write_parts(store, EXPORT.path, file.partition, "bench", spool.frames(staging.GOOD))
             rows = taken.rows
         else:
             parts, moment = Parts(store, EXPORT.path, [file.partition]), time_in_name(file.name)
             assert moment is not None
-            taking.state(runtime.ledger, parts, attributes(runtime.config), file.partition, moment)
+            staging.state(runtime.ledger, parts, attributes(runtime.config), file.partition, moment)
             rows = parts.rows
         seconds, peak = time.perf_counter() - started, _resident("VmHWM")
     return Measured(step, rows, seconds, peak, peak - begun)

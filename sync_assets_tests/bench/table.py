@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
-from sync_assets.config import TableConfig
-from sync_assets.d365.metadata import Column, ColumnType, Table
-from sync_assets.ingress.mapping import Mapping, compile_mapping
-from sync_assets.ingress.push import Target
+from sync_assets.config.models import TableConfig
+from sync_assets.dataverse.metadata import Column, ColumnType, Table
+from sync_assets.mapping.table_mapping import Mapping, compile_mapping
+from sync_assets.push.dispatcher import Target
 from sync_assets_tests.bench.columns import COLUMNS, KEY, OPTIONS, SET_NAME, TABLE_NAME
 
 _TARGETS: dict[ColumnType, AttributeType] = {

@@ -19,8 +19,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from sync_assets.d365.pages import Page, PageParser
-from sync_assets.operations.instance import PACKAGED
+from sync_assets.dataverse.page_parser import Page, PageParser
+from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets_tests.bench.columns import COLUMNS, LABEL, prefer
 from sync_assets_tests.bench.history import history
 from sync_assets_tests.bench.latency import latency, percentile

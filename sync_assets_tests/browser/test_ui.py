@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sync_assets.partitions import today
+from sync_assets.defs.partitions import today
 from sync_assets_tests.browser.conftest import BUDGET
 from sync_assets_tests.browser.ui import Ui
 from sync_assets_tests.program import Program

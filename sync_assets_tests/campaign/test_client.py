@@ -14,7 +14,7 @@ from sync_assets.campaign.client import CallCounter, CampaignClient, CampaignRef
 from sync_assets.campaign.dialect import Verdict
 from sync_assets.campaign.metadata import Attribute
 from sync_assets.campaign.records import Filter, Records
-from sync_assets.http import CachedTokens, ForeignLink, OutcomeUnknown, SignInRefused, Unavailable, ssl_context
+from sync_assets.http.client import CachedTokens, ForeignLink, OutcomeUnknown, SignInRefused, Unavailable, ssl_context
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.ingress.pushing import campaign_client
 from sync_assets_tests.little_server import CUT, LittleServer, answer

@@ -15,10 +15,10 @@ import pytest
 
 from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRefused
 from sync_assets.campaign.dialect import Verdict
-from sync_assets.campaign.opt_out_polling import MARGIN, changed_profiles, opt_outs_of
+from sync_assets.campaign.profile_opt_outs import MARGIN, changed_profiles, opt_outs_of
 from sync_assets.campaign.records import Filter, Records
-from sync_assets.config import OPT_OUT_ATTRIBUTES
-from sync_assets.http import CachedTokens, ssl_context
+from sync_assets.config.models import OPT_OUT_ATTRIBUTES
+from sync_assets.http.client import CachedTokens, ssl_context
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.ingress.pushing import campaign_client
 from sync_assets_tests.little_server import LittleServer, Request, answer

@@ -12,7 +12,15 @@ from urllib.parse import parse_qs
 import pytest
 
 from sync_assets.campaign.sign_in import ims_tokens
-from sync_assets.http import CachedTokens, HttpError, NotSent, NotTrusted, SignInRefused, Unavailable, ssl_context
+from sync_assets.http.client import (
+    CachedTokens,
+    HttpError,
+    NotSent,
+    NotTrusted,
+    SignInRefused,
+    Unavailable,
+    ssl_context,
+)
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.little_server import CUT, LittleServer, answer
 from sync_assets_tests.sandbox_process import SandboxProcess

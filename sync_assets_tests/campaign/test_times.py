@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.campaign.times import moment
+from sync_assets.campaign.timestamps import moment
 from sync_assets.sandbox.campaign.values import time_text
 
 

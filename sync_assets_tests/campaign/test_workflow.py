@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sync_assets.campaign.client import CampaignClient, CampaignRefused
-from sync_assets.campaign.workflow import Workflow, start, workflow
-from sync_assets.http import CachedTokens, OutcomeUnknown, SignInRefused, ssl_context
+from sync_assets.campaign.workflows import Workflow, start, workflow
+from sync_assets.http.client import CachedTokens, OutcomeUnknown, SignInRefused, ssl_context
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.ingress.pushing import campaign_client
 from sync_assets_tests.little_server import CUT, LittleServer, answer

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sync_assets.d365.batch_answer import read_parts, row_id
-from sync_assets.d365.client import DataverseClient, refusal
-from sync_assets.d365.metadata import Column, Table
-from sync_assets.d365.pages import BadPage, PageParser, has_news
-from sync_assets.d365.rows import _Decoder
+from sync_assets.dataverse.batch_response import read_parts, row_id
+from sync_assets.dataverse.client import DataverseClient, refusal
+from sync_assets.dataverse.metadata import Column, Table
+from sync_assets.dataverse.page_parser import BadPage, PageParser, has_news
+from sync_assets.dataverse.row_queries import _Decoder
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http import Answer, HttpError
+from sync_assets.http.client import Answer, HttpError
 from sync_assets_tests.foreign import DEEP, PEOPLE, assert_no_people, bodies, documents, objects, scalars
 
 pytestmark = pytest.mark.usefixtures("no_collection")

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.d365.batch import REASON_LENGTH, TRIES, RowUpdate, UpdateResult, masked, outcome, update_rows
-from sync_assets.d365.client import D365Refused, DataverseClient
-from sync_assets.d365.metadata import Table
-from sync_assets.http import Answer, CachedTokens, HttpError, SignInRefused, Unavailable, ssl_context
-from sync_assets.runtime import Runtime
+from sync_assets.dataverse.batch import REASON_LENGTH, TRIES, RowUpdate, UpdateResult, masked, outcome, update_rows
+from sync_assets.dataverse.client import D365Refused, DataverseClient
+from sync_assets.dataverse.metadata import Table
+from sync_assets.http.client import Answer, CachedTokens, HttpError, SignInRefused, Unavailable, ssl_context
+from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.little_server import LittleServer, Request, answer
 from sync_assets_tests.sandbox_process import SandboxProcess

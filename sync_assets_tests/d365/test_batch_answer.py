@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sync_assets.d365.batch import RowUpdate, UpdateResult, outcome
-from sync_assets.d365.batch_answer import read_parts, row_id
-from sync_assets.d365.client import D365Refused
-from sync_assets.d365.metadata import Table
-from sync_assets.http import Answer, HttpError
+from sync_assets.dataverse.batch import RowUpdate, UpdateResult, outcome
+from sync_assets.dataverse.batch_response import read_parts, row_id
+from sync_assets.dataverse.client import D365Refused
+from sync_assets.dataverse.metadata import Table
+from sync_assets.http.client import Answer, HttpError
 
 ID = "0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b"
 CONTACT = Table("contact", "contacts", "contactid", True, {})

@@ -11,7 +11,7 @@ import httpx
 import msgspec
 import pytest
 
-from sync_assets.d365.client import (
+from sync_assets.dataverse.client import (
     IDS_IN_A_QUERY,
     D365Refused,
     DataverseClient,
@@ -20,8 +20,8 @@ from sync_assets.d365.client import (
     TrackingOff,
     refusal,
 )
-from sync_assets.http import Answer, ForeignLink, HttpError, SignInRefused
-from sync_assets.runtime import Runtime
+from sync_assets.http.client import Answer, ForeignLink, HttpError, SignInRefused
+from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.sandbox_process import SandboxProcess
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.d365.metadata import ColumnType
-from sync_assets.d365.pages import AT_ONCE, BadPage, PageParser, peek, row_hashes
+from sync_assets.dataverse.metadata import ColumnType
+from sync_assets.dataverse.page_parser import AT_ONCE, BadPage, PageParser, peek, row_hashes
 
 COLUMNS: dict[str, ColumnType] = {
     "contactid": "guid",

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from sync_assets.d365.batch import RowUpdate, update_rows
-from sync_assets.d365.client import D365Refused, DataverseClient
-from sync_assets.d365.metadata import Table
-from sync_assets.d365.pages import BadPage
-from sync_assets.d365.rows import rows_now
-from sync_assets.http import ForeignLink
-from sync_assets.runtime import Runtime
+from sync_assets.dataverse.batch import RowUpdate, update_rows
+from sync_assets.dataverse.client import D365Refused, DataverseClient
+from sync_assets.dataverse.metadata import Table
+from sync_assets.dataverse.page_parser import BadPage
+from sync_assets.dataverse.row_queries import rows_now
+from sync_assets.http.client import ForeignLink
+from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.sandbox_process import SandboxProcess
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sync_assets.d365.sign_in import entra_tokens
-from sync_assets.http import ssl_context
+from sync_assets.dataverse.sign_in import entra_tokens
+from sync_assets.http.client import ssl_context
 from sync_assets_tests.conftest import SandboxFactory
 
 

@@ -10,8 +10,8 @@ import dagster as dg
 import psycopg
 import pytest
 
+from sync_assets.config.environment import Settings
 from sync_assets.ledger import Ledger
-from sync_assets.settings import Settings
 from sync_assets_tests.deploy.conftest import PASSWORDS
 from sync_assets_tests.deploy.files import DEPLOY, ROOT, command_exists, explained, read
 

@@ -17,10 +17,10 @@ import dagster as dg
 import httpx
 import pytest
 
-from sync_assets.ingress.table_run import FOLLOWS_TAG
-from sync_assets.operations.report import status
-from sync_assets.partitions import today
-from sync_assets.runtime import Runtime
+from sync_assets.defs.partitions import today
+from sync_assets.defs.tables.table_run import FOLLOWS_TAG
+from sync_assets.operations.status import status
+from sync_assets.runtime.context import Runtime
 from sync_assets_tests.deploy.conftest import PASSWORDS, made_databases
 from sync_assets_tests.deploy.services import Services, namespaces_can_be_made, running
 from sync_assets_tests.postgres import PostgresServer

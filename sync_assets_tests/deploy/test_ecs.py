@@ -22,8 +22,8 @@ from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from moto import mock_aws
 
-from sync_assets.ingress.sensors import BACKLOG_TAG
-from sync_assets.partitions import table_tags
+from sync_assets.defs.partitions import table_tags
+from sync_assets.defs.tables.sensors import BACKLOG_TAG
 from sync_assets_tests.deploy.files import DEPLOY, command_exists, explained, read, variables
 
 TEXTS = {name: (DEPLOY / "ecs" / f"{name}.json").read_text(encoding="utf-8") for name in ("services", "run")}

@@ -16,8 +16,8 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 from moto import mock_aws
 
-from sync_assets.config import Guardrails
-from sync_assets.ingress.sensors import BACKLOG_TAG
+from sync_assets.config.models import Guardrails
+from sync_assets.defs.tables.sensors import BACKLOG_TAG
 from sync_assets_tests.deploy.files import DEPLOY, INSTANCES, ROOT, explained, parts, read, variables
 
 PACKAGED = ROOT / "sync_assets" / "operations" / "dagster.yaml"

@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from sync_assets.ingress import sensors
+from sync_assets.defs.tables import sensors
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.opt_out_runs import N
 from sync_assets_tests.flows.opt_outs import clear, switch_on

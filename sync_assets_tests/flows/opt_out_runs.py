@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from sync_assets.ledger.opt_out_files import POLL
+from sync_assets.ledger.repositories.opt_out_files import POLL
 from sync_assets_tests.flows.orchestra import Orchestra, Run
 
 N = 20

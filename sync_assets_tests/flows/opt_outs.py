@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from sync_assets.ledger.opt_out_files import OptOutFile
+from sync_assets.ledger.repositories.opt_out_files import OptOutFile
 from sync_assets_tests.program import Program
 
 MAPPINGS: dict[str, Any] = {"donotemail": "blackListEmail", "donotphone": "blackListPhone"}

@@ -18,11 +18,11 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.instance.ref import InstanceRef
 
 from sync_assets.definitions import build_definitions
-from sync_assets.ingress.flows import capture_table, push_table
+from sync_assets.defs.instance.command_line import dagster_instance
+from sync_assets.defs.partitions import TABLE_TAG, table_tags, today
+from sync_assets.flows import capture_table, push_table
 from sync_assets.ledger import Feed
-from sync_assets.operations.instance import dagster_instance
-from sync_assets.partitions import TABLE_TAG, table_tags, today
-from sync_assets.runtime import Runtime
+from sync_assets.runtime.context import Runtime
 from sync_assets_tests.program import Program
 
 CONTACT, PROFILE = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])

@@ -22,7 +22,7 @@ from typing import Any, cast
 
 import yaml
 
-from sync_assets.partitions import today
+from sync_assets.defs.partitions import today
 from sync_assets_tests.flows.world import RESOURCES, Disturbance, Systems, World
 from sync_assets_tests.program import OURS, Program
 from sync_assets_tests.waiting import until
@@ -124,21 +124,26 @@ class Here(Program):
 def main() -> None:
     import dagster as dg
 
-    from sync_assets import http, run_errors
-    from sync_assets.ingress import asking, delivery, push, runs, sensors, sources, table_run
-    from sync_assets.operations.instance import dagster_instance
+    from sync_assets.defs import run_errors
+    from sync_assets.defs.instance.command_line import dagster_instance
+    from sync_assets.defs.tables import active_runs, run_requests, sensors, table_run
+    from sync_assets.http import client
+    from sync_assets.push import delivery, dispatcher
+    from sync_assets.runtime import program_sources
     from sync_assets_tests.flows.orchestra import Orchestra
 
     quick: Any = {
         sensors: {"HOLD_SECONDS": 0.0},
-        sources: {"SECONDS": 0.2},
+        program_sources: {"SECONDS": 0.2},
         table_run: {"LOOK_SECONDS": 0.1},
-        asking: {"FIRST_WAIT": 0.2, "LONGEST_WAIT": 1.0},
+        run_requests: {"FIRST_WAIT": 0.2, "LONGEST_WAIT": 1.0},
         run_errors: {"FIRST_WAIT": 0.1, "LONGEST_WAIT": 0.1},
-        runs: {"SILENT_AFTER": timedelta()},  # before its first heartbeat; no run is under way while a sensor ticks
-        push: {"WAITS": (0.01, 0.01, 0.01)},
+        active_runs: {
+            "SILENT_AFTER": timedelta()
+        },  # before its first heartbeat; no run is under way while a sensor ticks
+        dispatcher: {"WAITS": (0.01, 0.01, 0.01)},
         delivery: {"WAITS": (0.01, 0.01, 0.01), "backoff": lambda attempt, longest=0.01: 0.01},
-        http: {"backoff": lambda attempt, longest=0.01: 0.05},
+        client: {"backoff": lambda attempt, longest=0.01: 0.05},
     }
     for module, values in quick.items():
         vars(module).update(values)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.ingress import record_list
+from sync_assets.audit import record_list
 from sync_assets_tests.flows.call_allowance import Allowance
 from sync_assets_tests.flows.expectation import mapped, passes
 from sync_assets_tests.flows.placed_story import QUICK_SEED, SEED, PlacedStory

@@ -13,11 +13,11 @@ from random import Random
 import pytest
 import yaml
 
-from sync_assets.ingress import record_list
-from sync_assets.ingress.rebuild import new_keys, rebuild_table
+from sync_assets.audit import record_list
+from sync_assets.audit.rebuild import new_keys, rebuild_table
+from sync_assets.commands.backup import backup
 from sync_assets.ledger import Ledger
-from sync_assets.operations.backup import backup
-from sync_assets.runtime import Runtime
+from sync_assets.runtime.context import Runtime
 from sync_assets_tests.flows.test_any_sequence import TABLES, Story, systems
 from sync_assets_tests.flows.world import Death, Systems, Wired
 from sync_assets_tests.ledger.helpers import stored

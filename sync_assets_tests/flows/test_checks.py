@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import dagster as dg
 import pytest
 
-from sync_assets.ingress import sensors
+from sync_assets.defs.partitions import today
+from sync_assets.defs.tables import sensors
 from sync_assets.operations.maintenance import on
-from sync_assets.partitions import today
 from sync_assets_tests.flows.orchestra import AUDIT, CONTACT, PROFILE, Orchestra, Run, on_disk
 from sync_assets_tests.program import Program, calls
 

@@ -8,8 +8,8 @@ from datetime import date
 
 import pytest
 
-from sync_assets.ingress import sensors
-from sync_assets.partitions import RANGE_END, today
+from sync_assets.defs.partitions import RANGE_END, today
+from sync_assets.defs.tables import sensors
 from sync_assets_tests.flows.opt_outs import sides, switch_on
 from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra, on_disk
 from sync_assets_tests.program import Program

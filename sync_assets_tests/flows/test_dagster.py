@@ -10,13 +10,14 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from sync_assets import run_errors
-from sync_assets.ingress import sensors, watch
-from sync_assets.ingress.asking import Asked, ask_again
-from sync_assets.ingress.shown import COLUMNS_VERSION, LINEAGE, SCHEMA, TYPES
-from sync_assets.ingress.table_run import FOLLOWS_TAG
-from sync_assets.partitions import RANGE_END, RANGE_START, TABLE_TAG, table_tags, today
-from sync_assets.run_errors import CANNOT
+from sync_assets.capture import feed_polling
+from sync_assets.defs import run_errors
+from sync_assets.defs.partitions import RANGE_END, RANGE_START, TABLE_TAG, table_tags, today
+from sync_assets.defs.run_errors import CANNOT
+from sync_assets.defs.tables import sensors
+from sync_assets.defs.tables.asset_metadata import COLUMNS_VERSION, LINEAGE, SCHEMA, TYPES
+from sync_assets.defs.tables.run_requests import Asked, ask_again
+from sync_assets.defs.tables.table_run import FOLLOWS_TAG
 from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra, on_disk
 from sync_assets_tests.program import Program, calls
 
@@ -89,7 +90,7 @@ def test_nothing_new_is_looked_at_all_the_while_and_noted_as_polled(
 
 
 def test_a_quiet_feed_keeps_its_place_by_its_newest_link(in_step: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "KEEP_LINK", timedelta(0))
+    monkeypatch.setattr(feed_polling, "KEEP_LINK", timedelta(0))
     before = in_step.feed
     in_step.tick("d365_changes")
     assert in_step.feed.saved_at > before.saved_at

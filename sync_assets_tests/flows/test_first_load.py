@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from sync_assets.audit import record_list
+from sync_assets.commands.doctor.diagnosis import examine
+from sync_assets.commands.plan import plan
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ingress import record_list
-from sync_assets.ingress.flows import push_table
-from sync_assets.operations.doctor import examine
-from sync_assets.operations.plan import plan
+from sync_assets.flows import push_table
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.test_links import Chain
 from sync_assets_tests.flows.test_rebuild import lose

@@ -9,10 +9,10 @@ import dagster as dg
 import pytest
 import yaml
 
-from sync_assets.ingress import guardrails
-from sync_assets.operations.instance import dagster_instance
-from sync_assets.partitions import today
-from sync_assets.run_errors import CANNOT
+from sync_assets.defs.instance.command_line import dagster_instance
+from sync_assets.defs.partitions import today
+from sync_assets.defs.run_errors import CANNOT
+from sync_assets.validation import guardrails
 from sync_assets_tests.flows.orchestra import CONTACT as CONTACT_KEY
 from sync_assets_tests.flows.orchestra import PROFILE, Orchestra, on_disk
 from sync_assets_tests.program import CONTACT, Program, calls

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sync_assets.errors import SyncAssetsError
-from sync_assets.operations import hold
-from sync_assets.runtime import Runtime
+from sync_assets.operations import privacy_hold
+from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.test_links import TABLES, Chain
 from sync_assets_tests.program import calls
@@ -79,7 +79,7 @@ def test_campaign_hears_nothing_of_held_ids_whatever_happens(house: House) -> No
     assert house.sync()[0] == 0
     before = {resource: dict(records) for resource, records in house.held().items()}
     since = house.admin.last()
-    added = house.do(hold.add)
+    added = house.do(privacy_hold.add)
     assert (added["records"], added["known"], added["new"], added["in_flight"]) == (3, True, True, 0)
 
     house.admin.change("contact", [house.ada, house.bob], firstname="Eve")
@@ -103,7 +103,7 @@ def test_campaign_hears_nothing_of_held_ids_whatever_happens(house: House) -> No
         for id_ in house.adas & records.keys():
             assert now[resource][id_] == records[id_]
 
-    assert house.do(hold.release)["released"] == 7
+    assert house.do(privacy_hold.release)["released"] == 7
     assert house.sync()[0] == 0
     house.assert_no_hidden_child()
     held = house.held()
@@ -117,21 +117,21 @@ def test_campaign_hears_nothing_of_held_ids_whatever_happens(house: House) -> No
 
 def test_a_contact_that_is_held_before_it_is_known_never_gets_to_campaign(house: House) -> None:
     since = house.admin.last()
-    assert house.do(hold.add)["known"] is False
+    assert house.do(privacy_hold.add)["known"] is False
     assert house.sync() == (2, calls(insert=3, read=5))
     assert house.quietly(since)
-    assert house.do(hold.release)["released"] == 3
+    assert house.do(privacy_hold.release)["released"] == 3
     assert house.sync() == (0, calls(insert=3, read=2))
     house.assert_parents_first()
 
 
 def test_after_a_privacy_delete_nothing_is_made_again(house: House) -> None:
     house.sync()
-    house.do(hold.add)
+    house.do(privacy_hold.add)
     house.admin.change("contact", [house.ada], firstname="Eve")  # a pending update must not bring her back
     house.admin.change("new_order", [house.adas_order], new_name="Changed")
     house.sync()
-    found = house.do(hold.verify)
+    found = house.do(privacy_hold.verify)
     assert found["gone"] is False
     assert found["d365"]["found"] == {
         "contact": [house.ada],
@@ -143,12 +143,12 @@ def test_after_a_privacy_delete_nothing_is_made_again(house: House) -> None:
     assert (found["ledger"]["with_content"], found["ledger"]["in_flight"]) == (0, 0)
 
     house.privacy_delete()
-    assert house.do(hold.verify)["gone"]
+    assert house.do(privacy_hold.verify)["gone"]
     assert house.sync() == (2, calls())
-    assert house.do(hold.verify)["gone"]
+    assert house.do(privacy_hold.verify)["gone"]
 
     since = house.admin.last()
-    assert house.do(hold.release)["released"] == 3
+    assert house.do(privacy_hold.release)["released"] == 3
     status, made = house.sync()
     assert status == 0
     assert (made["insert"], made["update"], made["delete"]) == (0, 0, 0)
@@ -168,12 +168,12 @@ def test_a_release_before_the_deletes_were_captured_makes_nothing_again_either(
     for table in house.program.further:
         table["apply_deletes"] = apply_deletes
     house.sync()
-    house.do(hold.add)
+    house.do(privacy_hold.add)
     house.admin.change("contact", [house.ada], firstname="Eve")
     house.admin.change("new_order", [house.adas_order], new_name="Changed")
     house.sync()
     house.privacy_delete()
-    house.do(hold.release)
+    house.do(privacy_hold.release)
     since = house.admin.last()
     assert house.sync()[0] == 0
     assert {entry["method"] for entry in house.admin.journal("campaign", since)} <= {"GET"}
@@ -182,11 +182,11 @@ def test_a_release_before_the_deletes_were_captured_makes_nothing_again_either(
 
 def test_verify_finds_what_is_left_on_either_side_and_counts_its_reads(house: House) -> None:
     house.sync()
-    house.do(hold.add)
+    house.do(privacy_hold.add)
     before = house.program.json("status")[1]["engine_calls"]
     pkey = house.held()["profile"][house.ada]["PKey"]
     house.admin.post("/campaign/delete", {"resource": "profile", "pkeys": [pkey]})
-    found = house.do(hold.verify)
+    found = house.do(privacy_hold.verify)
     assert found["gone"] is False
     assert "contact" not in found["campaign"]["found"]
     assert found["d365"]["found"]["contact"] == [house.ada]
@@ -197,11 +197,11 @@ def test_verify_finds_what_is_left_on_either_side_and_counts_its_reads(house: Ho
 def test_verify_finds_in_campaign_what_dynamics_has_unlinked(house: House) -> None:
     """There the order has no contact any more, but Campaign's hangs on the profile as ever."""
     house.sync()
-    house.do(hold.add)
+    house.do(privacy_hold.add)
     house.admin.on_parent_delete(new_order="remove_link")
     house.admin.delete("contact", [house.ada])
     house.sync()
-    found = house.do(hold.verify)
+    found = house.do(privacy_hold.verify)
     assert found["d365"]["found"] == {"new_order": [house.adas_order], "new_orderline": [house.adas_line]}
     assert found["campaign"]["found"].keys() == set(TABLES)
 
@@ -209,7 +209,7 @@ def test_verify_finds_in_campaign_what_dynamics_has_unlinked(house: House) -> No
 @pytest.mark.parametrize("system", ["d365", "campaign"])
 def test_a_system_that_cannot_be_asked_is_not_taken_for_empty(house: House, system: str) -> None:
     house.sync()
-    house.do(hold.add)
+    house.do(privacy_hold.add)
     house.privacy_delete()
     secret = {"d365": "D365_CLIENT_SECRET", "campaign": "CAMPAIGN_CLIENT_SECRET"}[system]
     house.program.more[secret] = "wrong"
@@ -252,7 +252,7 @@ def test_the_command_line(house: House) -> None:
     assert house.program.run("hold", "list")[1].strip() == "Nobody is on hold."
 
 
-@pytest.mark.parametrize("operation", [hold.add, hold.release, hold.verify])
+@pytest.mark.parametrize("operation", [privacy_hold.add, privacy_hold.release, privacy_hold.verify])
 @pytest.mark.parametrize("given", ["", "Ada Lovelace", "7b1e40aa", "7b1e40aa5b7d4e219a603c1d2e4f5a6c", "*"])
 def test_what_is_no_id_is_refused_and_not_repeated(operation: Operation, given: str) -> None:
     """It may be a name or an address."""
@@ -264,7 +264,7 @@ def test_what_is_no_id_is_refused_and_not_repeated(operation: Operation, given: 
 def test_nothing_about_the_person_is_kept_or_told(house: House) -> None:
     house.sync()
     house.admin.change("contact", [house.ada], firstname="Zebedee-of-Basel", emailaddress1="zebedee@example.com")
-    house.do(hold.add)
+    house.do(privacy_hold.add)
     house.sync()
     status, output, errors = house.program.run("hold", "verify", house.ada, "--json")
     assert status == 1
@@ -283,7 +283,7 @@ def unlinked(sandboxes: SandboxFactory, home: Path, **of_links: Any) -> House:
     Her records are deleted in Campaign, and the change feed was followed."""
     house = House(sandboxes, home, **of_links)
     assert house.sync()[0] == 0
-    house.do(hold.add)
+    house.do(privacy_hold.add)
     house.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
     house.admin.delete("contact", [house.ada])
     house.delete_in_campaign()
@@ -308,7 +308,7 @@ def test_verify_names_orders_whose_lookup_the_deletion_cleared(
         f"Dynamics 365: still there: new_order {house.adas_order}\n"
     )
     house.admin.delete("new_order", [house.adas_order])
-    assert house.do(hold.verify)["d365"]["found"] == {"new_orderline": [house.adas_line]}
+    assert house.do(privacy_hold.verify)["d365"]["found"] == {"new_orderline": [house.adas_line]}
     house.admin.delete("new_orderline", [house.adas_line])
     assert house.program.run("hold", "verify", house.ada)[0] == 0
 
@@ -319,7 +319,7 @@ def test_after_its_release_nothing_is_made_again_of_a_person_who_is_gone(
     sandbox_factory: SandboxFactory, tmp_path: Path, cardinality: str, apply_deletes: bool
 ) -> None:
     house = unlinked(sandbox_factory, tmp_path, cardinality=cardinality, apply_deletes=apply_deletes)
-    released = house.do(hold.release)
+    released = house.do(privacy_hold.release)
     assert (released["gone"], released["released"]) == (True, 3)
     since = house.admin.last()
     for _ in range(2):
@@ -339,7 +339,7 @@ def test_an_order_of_a_person_who_is_gone_that_is_given_to_another_is_the_others
     sandbox_factory: SandboxFactory, tmp_path: Path, cardinality: str
 ) -> None:
     house = unlinked(sandbox_factory, tmp_path, cardinality=cardinality)
-    house.do(hold.release)
+    house.do(privacy_hold.release)
     house.sync()
     house.admin.change("new_order", [house.adas_order], new_contactid=house.bob)
     for _ in range(2):
@@ -355,13 +355,13 @@ def test_what_was_never_sent_of_a_person_under_a_hold_is_not_sent_once_she_is_go
 ) -> None:
     """Campaign had no link to her to be remembered by."""
     house = House(sandbox_factory, tmp_path, cardinality="zero_or_one")
-    house.do(hold.add)
+    house.do(privacy_hold.add)
     house.sync()
     house.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
     house.admin.delete("contact", [house.ada])
     assert house.sync()[0] == 2
-    assert house.do(hold.verify)["d365"]["found"].keys() == {"new_order", "new_orderline"}
-    house.do(hold.release)
+    assert house.do(privacy_hold.verify)["d365"]["found"].keys() == {"new_order", "new_orderline"}
+    house.do(privacy_hold.release)
     since = house.admin.last()
     assert house.sync() == (0, calls())
     assert house.admin.journal("campaign", since) == [] or house.adas.isdisjoint(house.held()["cusOrder"])
@@ -374,7 +374,7 @@ def test_orders_that_were_never_captured_are_held_as_either_system_names_them(
     house = House(sandbox_factory, tmp_path, cardinality="zero_or_one")
     house.sync()
     house.program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{tmp_path / 'new.db'}"
-    added = house.do(hold.add)
+    added = house.do(privacy_hold.add)
     assert (added["errors"], added["noted"]) == ([], dict.fromkeys(TABLES, 1))
     house.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
     house.admin.delete("contact", [house.ada])
@@ -382,7 +382,7 @@ def test_orders_that_were_never_captured_are_held_as_either_system_names_them(
     since = house.admin.last()
     house.sync()
     assert house.quietly(since)
-    found = house.do(hold.verify)
+    found = house.do(privacy_hold.verify)
     assert found["d365"]["found"].keys() == {"new_order", "new_orderline"}
     assert found["campaign"]["found"].keys() == set(TABLES)
 
@@ -395,9 +395,9 @@ def test_a_hold_finds_in_campaign_what_is_linked_to_the_profile_only_there(house
     house.admin.on_parent_delete(new_order="remove_link")
     house.admin.change("new_order", [house.adas_order], new_contactid=None)
     before = house.program.json("status")[1]["engine_calls"]["read"]
-    assert house.do(hold.add)["noted"] == dict.fromkeys(TABLES, 1)
+    assert house.do(privacy_hold.add)["noted"] == dict.fromkeys(TABLES, 1)
     assert house.program.json("status")[1]["engine_calls"]["read"] - before == 3  # the profile, and two lists
-    assert house.do(hold.verify)["d365"]["found"] == {
+    assert house.do(privacy_hold.verify)["d365"]["found"] == {
         "contact": [house.ada],
         "new_order": [house.adas_order],
         "new_orderline": [house.adas_line],
@@ -406,10 +406,10 @@ def test_a_hold_finds_in_campaign_what_is_linked_to_the_profile_only_there(house
 
 def test_a_person_who_still_exists_is_as_before_after_the_release(house: House) -> None:
     house.sync()
-    house.do(hold.add)
+    house.do(privacy_hold.add)
     house.admin.change("new_order", [house.adas_order], new_name="Changed")
     house.sync()
-    released = house.do(hold.release)
+    released = house.do(privacy_hold.release)
     assert (released["gone"], released["excluded"]) == (False, 0)
     assert house.sync() == (0, calls(update=1))
     assert house.status("excluded") == [0, 0, 0]
@@ -419,14 +419,14 @@ def test_a_person_who_comes_back_is_as_before_after_another_release(
     sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     house = unlinked(sandbox_factory, tmp_path)
-    house.do(hold.release)
+    house.do(privacy_hold.release)
     house.sync()
     house.admin.create("contact", {"contactid": house.ada, "firstname": "Ada"})
     house.admin.change("new_order", [house.adas_order], new_contactid=house.ada)
     house.admin.change("new_orderline", [house.adas_line], new_orderid=house.adas_order)
     house.sync()
     assert not house.adas & {id_ for records in house.held().values() for id_ in records}
-    assert house.do(hold.release)["gone"] is False
+    assert house.do(privacy_hold.release)["gone"] is False
     for _ in range(2):
         assert house.sync()[0] == 0
     assert house.adas <= {id_ for records in house.held().values() for id_ in records}
@@ -436,13 +436,13 @@ def test_a_person_who_comes_back_is_as_before_after_another_release(
 
 def test_a_release_needs_an_answer_of_dynamics_365(house: House) -> None:
     house.sync()
-    house.do(hold.add)
+    house.do(privacy_hold.add)
     house.program.more["D365_CLIENT_SECRET"] = "wrong"
     status, _, errors = house.program.run("hold", "release", house.ada)
     assert status == 1
     assert "The hold stays" in errors
     del house.program.more["D365_CLIENT_SECRET"]
-    assert [one["id"] for one in house.do(lambda runtime, _: hold.listed(runtime))["holds"]] == [house.ada]
+    assert [one["id"] for one in house.do(lambda runtime, _: privacy_hold.listed(runtime))["holds"]] == [house.ada]
 
 
 def test_a_hold_stands_though_no_system_can_be_asked_and_says_so(house: House) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from sync_assets.ingress import sensors, watch
-from sync_assets.partitions import TABLE_TAG
-from sync_assets.run_errors import CANNOT
+from sync_assets.capture import feed_polling
+from sync_assets.defs.partitions import TABLE_TAG
+from sync_assets.defs.run_errors import CANNOT
+from sync_assets.defs.tables import sensors
 from sync_assets_tests.dagster_dev import dagster_dev
 from sync_assets_tests.flows.orchestra import Orchestra, on_disk
 from sync_assets_tests.program import CONTACT, Program
@@ -42,7 +43,7 @@ def program(sandbox: SandboxProcess, tmp_path: Path) -> Program:
 @pytest.fixture
 def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
-    monkeypatch.setattr(watch, "LOOK_PATIENCE", 0.2)
+    monkeypatch.setattr(feed_polling, "LOOK_PATIENCE", 0.2)
     with on_disk(program, monkeypatch) as started:
         started.settle()
         yield started
@@ -236,7 +237,7 @@ def test_a_sensor_that_fails_is_an_incident_until_it_goes_on(program: Program) -
         told = running.log.read_text(errors="replace")
     # Dagster shows where in its own code it called us; nothing of our client's is added to that.
     assert "aiohttp" not in told
-    assert "watch.py" not in told
+    assert "feed_polling.py" not in told
 
 
 def test_change_tracking_of_one_table_switched_off_under_the_daemon(program: Program) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sync_assets.ingress import sensors
-from sync_assets.operations.history import FAILED_FACTOR, prune_history
-from sync_assets.partitions import today
+from sync_assets.defs.instance.history import FAILED_FACTOR, prune_history
+from sync_assets.defs.partitions import today
+from sync_assets.defs.tables import sensors
 from sync_assets_tests.flows.orchestra import CONTACT, Orchestra, Run
 from sync_assets_tests.program import CONTACT as TABLE
 from sync_assets_tests.program import Program, calls

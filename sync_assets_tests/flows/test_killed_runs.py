@@ -8,13 +8,13 @@ from pathlib import Path
 
 import dagster as dg
 
-from sync_assets.ingress.heartbeat import killed_runs
-from sync_assets.ingress.runs import under_way
-from sync_assets.ingress.sensors import BACKLOG_TAG
+from sync_assets.commands.doctor.diagnosis import examine
+from sync_assets.defs.partitions import TABLE_TAG
+from sync_assets.defs.tables.active_runs import under_way
+from sync_assets.defs.tables.sensors import BACKLOG_TAG
 from sync_assets.ledger import Ledger
-from sync_assets.operations.doctor import examine
-from sync_assets.operations.report import status
-from sync_assets.partitions import TABLE_TAG
+from sync_assets.operations.status import status
+from sync_assets.runtime.heartbeat import killed_runs
 from sync_assets_tests.flows.orchestra import Run
 from sync_assets_tests.program import Program
 

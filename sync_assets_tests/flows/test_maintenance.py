@@ -9,16 +9,16 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from sync_assets.alerts.looking import Watched, look
-from sync_assets.alerts.troubles import troubles
+from sync_assets.alerts.incidents import troubles
+from sync_assets.commands.plan import plan
+from sync_assets.commands.replay import replay
+from sync_assets.defs.alerts.dagster_state import Watched, look
+from sync_assets.defs.partitions import today
+from sync_assets.defs.tables import sensors
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ingress import sensors
 from sync_assets.ledger import InMaintenance
 from sync_assets.operations.maintenance import off, on
-from sync_assets.operations.plan import plan
-from sync_assets.operations.replay import replay
-from sync_assets.operations.report import status
-from sync_assets.partitions import today
+from sync_assets.operations.status import status
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra
 from sync_assets_tests.flows.test_links import Chain

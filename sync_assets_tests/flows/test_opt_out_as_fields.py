@@ -11,10 +11,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sync_assets.config import OPT_OUT_ATTRIBUTES
-from sync_assets.ingress.drift import drift
-from sync_assets.operations.plan import plan
-from sync_assets.operations.replay import replay
+from sync_assets.audit.drift import drift
+from sync_assets.commands.plan import plan
+from sync_assets.commands.replay import replay
+from sync_assets.config.models import OPT_OUT_ATTRIBUTES
 from sync_assets_tests.program import Program, calls
 
 N = 50

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from sync_assets.opt_out.names import REJECTED, file_chain
-from sync_assets.opt_out.store import prune
+from sync_assets.defs.opt_out.asset_keys import REJECTED, file_chain
+from sync_assets.parquet.store import prune
 from sync_assets_tests.flows.opt_out_runs import FILE, polling, rest, values
 from sync_assets_tests.flows.opt_outs import (
     EARLIER,

@@ -16,10 +16,10 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.opt_out_files import FileState
-from sync_assets.operations.instance import dagster_instance
-from sync_assets.opt_out import taking
+from sync_assets.ledger.repositories.opt_out_files import FileState
+from sync_assets.opt_out.export import staging
 from sync_assets_tests.flows.opt_out_runs import CONTACT_STEP, FILE, N, apart, rest, table, take, values
 from sync_assets_tests.flows.opt_outs import (
     EARLIER,
@@ -61,7 +61,7 @@ def test_a_file_that_another_run_reads_at_the_same_time_is_decided_all_the_same(
     id_ = next(opted_in(orchestra.program))
     set_campaign(orchestra.program, id_, blackListPhone=True)
     orchestra.program.sandbox.admin.export()
-    state, replaced = taking.state, []
+    state, replaced = staging.state, []
 
     def state_meanwhile(ledger: Ledger, rows: Any, attributes: Any, partition: str, moment: datetime) -> Any:
         if not replaced:
@@ -74,7 +74,7 @@ def test_a_file_that_another_run_reads_at_the_same_time_is_decided_all_the_same(
                 replaced.extend(parts)
         return state(ledger, rows, attributes, partition, moment)
 
-    monkeypatch.setattr(taking, "state", state_meanwhile)
+    monkeypatch.setattr(staging, "state", state_meanwhile)
     taken, _ = take(orchestra)
     assert taken.success, taken.errors
     assert replaced

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from sync_assets.ledger.opt_out_files import FileState
-from sync_assets.operations import opt_outs as operations
-from sync_assets.opt_out import files
+from sync_assets.commands import opt_out_runs as operations
+from sync_assets.ledger.repositories.opt_out_files import FileState
+from sync_assets.opt_out.export import folder as files
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.opt_outs import (
     EARLIER,

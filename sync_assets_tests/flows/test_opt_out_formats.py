@@ -13,9 +13,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from sync_assets.ledger.opt_out_files import FileState
-from sync_assets.operations import opt_outs as operations
-from sync_assets.operations.report import retry, status
+from sync_assets.commands import opt_out_runs as operations
+from sync_assets.ledger.repositories.opt_out_files import FileState
+from sync_assets.operations.status import retry, status
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.opt_outs import (
     EARLIER,

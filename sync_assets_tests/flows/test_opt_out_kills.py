@@ -16,10 +16,10 @@ import dagster as dg
 import psycopg
 import pytest
 
-from sync_assets.ingress.runs import under_way
-from sync_assets.ledger.opt_out_files import FileState
-from sync_assets.opt_out.parties import LEASE_SECONDS
-from sync_assets.opt_out.partitions import WORK
+from sync_assets.defs.opt_out.partitions import WORK
+from sync_assets.defs.tables.active_runs import under_way
+from sync_assets.ledger.repositories.opt_out_files import FileState
+from sync_assets.opt_out.session import LEASE_SECONDS
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.opt_outs import (
     HEADER,

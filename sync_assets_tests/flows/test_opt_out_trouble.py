@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sync_assets.operations import opt_outs as operations
-from sync_assets.operations.doctor import examine
-from sync_assets.operations.report import rejects, retry
+from sync_assets.commands import opt_out_runs as operations
+from sync_assets.commands.doctor.diagnosis import examine
+from sync_assets.operations.status import rejects, retry
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.opt_outs import (
     HEADER,

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from sync_assets.operations import hold
-from sync_assets.operations import opt_outs as operations
-from sync_assets.operations.report import rejects, retry, status
+from sync_assets.commands import opt_out_runs as operations
+from sync_assets.operations import privacy_hold
+from sync_assets.operations.status import rejects, retry, status
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.opt_outs import (
     HEADER,
@@ -279,7 +279,7 @@ def test_a_held_contact_is_written_on_neither_side_until_it_is_released(program:
     in_campaign, in_dynamics, other = next(ids), next(ids), next(ids)
     with closing(program.runtime()) as runtime:
         for id_ in (in_campaign, in_dynamics):
-            hold.add(runtime, id_)
+            privacy_hold.add(runtime, id_)
     set_campaign(program, in_campaign, blackListEmail=True)
     program.sandbox.admin.export()
     set_d365(program, in_dynamics, donotemail=True)
@@ -294,7 +294,7 @@ def test_a_held_contact_is_written_on_neither_side_until_it_is_released(program:
     assert not any(entry["key"] in (in_campaign, in_dynamics) for entry in journal)
     with closing(program.runtime()) as runtime:
         for id_ in (in_campaign, in_dynamics):
-            hold.release(runtime, id_)
+            privacy_hold.release(runtime, id_)
     assert program.sync().status == 0
     assert sides(program, in_campaign) == sides(program, in_dynamics) == (True, True)
     assert_quiet(program)

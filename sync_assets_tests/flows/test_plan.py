@@ -15,9 +15,9 @@ import pytest
 import sqlalchemy as sa
 import yaml
 
-from sync_assets.ingress.flows import capture_table, push_table
-from sync_assets.operations.plan import Planned, plan
-from sync_assets.operations.report import document
+from sync_assets.commands.plan import Planned, plan
+from sync_assets.flows import capture_table, push_table
+from sync_assets.operations.status import document
 from sync_assets_tests.postgres import PostgresServer
 from sync_assets_tests.program import CONTACT, Program, calls, capture
 from sync_assets_tests.sandbox.chain_configuration import CHAIN_LINKS, chain_configuration

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sync_assets.operations.instance import dagster_instance
-from sync_assets.partitions import today
+from sync_assets.defs.instance.command_line import dagster_instance
+from sync_assets.defs.partitions import today
 from sync_assets_tests.flows.orchestra import PROFILE, Orchestra, Run
 from sync_assets_tests.postgres import PostgresServer
 from sync_assets_tests.program import Program, calls

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from sync_assets.ingress import captured as captured_module
-from sync_assets.ingress import push as push_module
+from sync_assets.capture import page_preparation as captured_module
+from sync_assets.push import dispatcher as push_module
 from sync_assets_tests.program import CONTACT, Program
 
 CANARIES = {

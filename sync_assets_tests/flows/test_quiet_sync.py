@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from sync_assets.ingress import quiet
-from sync_assets.ingress.heartbeat import killed_runs
-from sync_assets.ingress.quiet import quiet_tables
+from sync_assets.defs.instance.command_line import dagster_instance
+from sync_assets.defs.tables import quiet_tables as quiet
+from sync_assets.defs.tables.quiet_tables import quiet_tables
 from sync_assets.ledger import Ledger
-from sync_assets.operations.instance import dagster_instance
 from sync_assets.operations.maintenance import on
+from sync_assets.runtime.heartbeat import killed_runs
 from sync_assets_tests.program import CONTACT, Program, calls
 
 N = 50
@@ -151,7 +151,7 @@ def test_a_table_that_was_never_captured_is_not_quiet(program: Program) -> None:
 
 def test_dagster_is_not_even_loaded(synced: Program) -> None:
     code = (
-        "import sys; from sync_assets.cli import main; sys.argv = ['sync-assets', 'sync', '--json']\n"
+        "import sys; from sync_assets.cli.main import main; sys.argv = ['sync-assets', 'sync', '--json']\n"
         "try: main()\n"
         "finally: print('dagster' in sys.modules, file=sys.stderr)"
     )

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from sync_assets.audit import record_list
+from sync_assets.commands.backup import backup
+from sync_assets.commands.rebuild import Rebuilt, rebuild, rehearse
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ingress import record_list
-from sync_assets.operations.backup import backup
-from sync_assets.operations.rebuild import Rebuilt, rebuild, rehearse
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.opt_outs import (
     HEADER,

@@ -11,11 +11,11 @@ from urllib.parse import unquote
 import dagster as dg
 import pytest
 
-from sync_assets.ingress import sensors
-from sync_assets.ingress.capture import CaptureResult
+from sync_assets.capture.table_capture import CaptureResult
+from sync_assets.commands.replay import Replayed, replay
+from sync_assets.defs.partitions import today
+from sync_assets.defs.tables import sensors
 from sync_assets.ledger import Replay
-from sync_assets.operations.replay import Replayed, replay
-from sync_assets.partitions import today
 from sync_assets_tests.flows.orchestra import Orchestra
 from sync_assets_tests.program import CONTACT, Program, calls, capture
 

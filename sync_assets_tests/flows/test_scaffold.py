@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from sync_assets.config_file import load_config
-from sync_assets.config_schema import PACKAGED
+from sync_assets.commands import configure
+from sync_assets.commands.configure import Wanted, Written
+from sync_assets.commands.doctor.diagnosis import examine
+from sync_assets.config.environment import SANDBOX_CONFIG
+from sync_assets.config.json_schema import PACKAGED
+from sync_assets.config.loader import load_config
 from sync_assets.errors import SyncAssetsError
-from sync_assets.operations import scaffold
-from sync_assets.operations.doctor import examine
-from sync_assets.operations.scaffold import Wanted, Written
-from sync_assets.runtime import Runtime
-from sync_assets.settings import SANDBOX_CONFIG
+from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.program import Program
 from sync_assets_tests.sandbox_process import SandboxProcess
@@ -37,11 +37,11 @@ def path(tmp_path: Path) -> Path:
 
 
 def init(program: Program, path: Path, *tables: str, **more: Any) -> Written:
-    return scaffold.init(program.env, path, [Wanted.of(text) for text in tables], **more)
+    return configure.init(program.env, path, [Wanted.of(text) for text in tables], **more)
 
 
 def add(program: Program, path: Path, table: str) -> Written:
-    return scaffold.add(program.env, path, Wanted.of(table))
+    return configure.add(program.env, path, Wanted.of(table))
 
 
 def runtime(program: Program, path: Path) -> Runtime:
@@ -185,7 +185,7 @@ def test_a_person_is_asked_for_tables_and_for_the_resource_that_nothing_is_calle
         asked.append(table)
         return "cusStore" if "cusStore" in free else ""
 
-    def tables(there: scaffold.Landscape) -> list[str]:
+    def tables(there: configure.Landscape) -> list[str]:
         assert [table.name for table, _ in there.offered][:2] == ["contact", "new_order"]
         return ["contact", "account"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sync_assets.ingress.workers import worker_id
+from sync_assets.runtime.workers import worker_id
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.program import Program, calls, capture
 from sync_assets_tests.sandbox_process import SandboxProcess

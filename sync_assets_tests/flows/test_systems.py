@@ -8,8 +8,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sync_assets.run_errors import CANNOT
-from sync_assets.systems import same_address
+from sync_assets.defs.run_errors import CANNOT
+from sync_assets.runtime.systems import same_address
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.orchestra import CONTACT as CONTACT_KEY
 from sync_assets_tests.flows.orchestra import Orchestra

@@ -13,12 +13,13 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from sync_assets.ingress import sensors, sources, table_run
-from sync_assets.ingress.heartbeat import SILENT_AFTER
-from sync_assets.ingress.runs import end_killed
+from sync_assets.defs.partitions import table_tags, today
+from sync_assets.defs.tables import sensors, table_run
+from sync_assets.defs.tables.active_runs import end_killed
 from sync_assets.ledger import Ledger
 from sync_assets.operations.maintenance import on
-from sync_assets.partitions import table_tags, today
+from sync_assets.runtime import program_sources
+from sync_assets.runtime.heartbeat import SILENT_AFTER
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra, Run
 from sync_assets_tests.flows.test_links import Chain
@@ -118,7 +119,7 @@ def test_it_ends_when_its_table_goes_into_maintenance(orchestra: Orchestra) -> N
 
 
 def test_it_ends_when_the_configuration_changes(orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "SECONDS", 0.5)
+    monkeypatch.setattr(program_sources, "SECONDS", 0.5)
     orchestra.program.runs = {"linger_seconds": 60}
 
     def change() -> None:
@@ -205,7 +206,7 @@ def test_it_ends_with_the_processes_that_started_it(tmp_path: Path) -> None:
     """`dagster dev` that ends alone, as by `kill`, leaves its code server waiting for the run."""
     script = (
         "import os, subprocess, sys, time\n"
-        "from sync_assets.ingress.sources import ancestors\n"
+        "from sync_assets.runtime.program_sources import ancestors\n"
         "before = ancestors()\n"
         "print(len(before) > 1, flush=True)\n"
         "give_up_at = time.monotonic() + 20\n"

@@ -20,11 +20,11 @@ from typing import Any, Literal
 import yaml
 
 from sync_assets.campaign.client import CampaignClient
-from sync_assets.config import TableConfig
-from sync_assets.d365.client import DataverseClient
-from sync_assets.ingress.flows import capture_table, push_table
+from sync_assets.config.models import TableConfig
+from sync_assets.dataverse.client import DataverseClient
+from sync_assets.flows import capture_table, push_table
 from sync_assets.ledger import Ledger
-from sync_assets.runtime import Runtime
+from sync_assets.runtime.context import Runtime
 from sync_assets_tests.flows.premises import POSITIONS, Position
 from sync_assets_tests.sandbox_process import SandboxProcess
 
@@ -98,7 +98,7 @@ class Systems:
         self.home = home
         self.sandbox = SandboxProcess(contacts=0)
         self.admin = self.sandbox.admin
-        # Refusals tell why at once; the other way is tried several times, which takes its time (ingress/delivery.py).
+        # Refusals tell why at once; the other way is tried several times, which takes its time (push/delivery.py).
         self.admin.settings("campaign", bare_data_policy=False)
         self.switches = {system: self.admin.settings(system) for system in ("campaign", "d365")}
         self.template = home / "template.sqlite"
@@ -332,7 +332,7 @@ class World:
         await running
 
     async def _sync(self, tables: Sequence[str]) -> None:
-        """The loop of operations/sync.py, its flows called without Dagster."""
+        """The loop of commands/sync.py, its flows called without Dagster."""
         file = self.systems.home / "config.yaml"
         file.write_text(yaml.safe_dump(self.config.document()), encoding="utf-8")
         runtime = Wired(

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sync_assets.ingress.capture import Capture
-from sync_assets.ingress.preflight import preflight
-from sync_assets.runtime import Runtime
+from sync_assets.capture.table_capture import Capture
+from sync_assets.runtime.context import Runtime
+from sync_assets.validation.preflight import preflight
 
 
 @asynccontextmanager

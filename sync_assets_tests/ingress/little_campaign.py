@@ -15,7 +15,7 @@ from sync_assets.campaign.addressing import KEY, Addressing, Filter
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
-from sync_assets.http import Answer, Guard, Observer
+from sync_assets.http.client import Answer, Guard, Observer
 
 API = "profileAndServicesExt"
 BY_KEY = Filter("byKey", "key_parameter")

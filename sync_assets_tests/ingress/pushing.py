@@ -24,11 +24,11 @@ import pytest
 
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.sign_in import ims_tokens
-from sync_assets.config import Guardrails
-from sync_assets.http import ssl_context
-from sync_assets.ingress.call_limits import CallLimits
-from sync_assets.ingress.push import PushResult, Target, push
+from sync_assets.config.models import Guardrails
+from sync_assets.http.client import ssl_context
 from sync_assets.ledger import Counts, Ledger, Position, Reject
+from sync_assets.push.dispatcher import PushResult, Target, push
+from sync_assets.runtime.call_limits import CallLimits
 from sync_assets_tests.sandbox_process import SandboxProcess
 
 DAY = date(2026, 11, 24)

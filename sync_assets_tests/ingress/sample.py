@@ -7,10 +7,10 @@ from typing import Any
 import polars as pl
 
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
-from sync_assets.config import TableConfig
-from sync_assets.d365.metadata import Column, ColumnType, Table
-from sync_assets.ingress.mapping import Mapping, compile_mapping
-from sync_assets.ingress.transform import frame_schema, transform
+from sync_assets.config.models import TableConfig
+from sync_assets.dataverse.metadata import Column, ColumnType, Table
+from sync_assets.mapping.table_mapping import Mapping, compile_mapping
+from sync_assets.mapping.transform import frame_schema, transform
 
 ID = "6f0c2a8e-0000-4000-8000-00000000000a"
 GENDERS = {1: "Male", 2: "Female", 3: "Diverse"}

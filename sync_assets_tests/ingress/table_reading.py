@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from sync_assets.d365.client import ServerFailed
-from sync_assets.ingress.capture import Capture, CaptureResult
-from sync_assets.ingress.preflight import preflight
+from sync_assets.capture.table_capture import Capture, CaptureResult
+from sync_assets.dataverse.client import ServerFailed
 from sync_assets.ledger import Ledger
+from sync_assets.validation.preflight import preflight
 from sync_assets_tests.flows.world import Death
 from sync_assets_tests.ledger.helpers import push, stored
 from sync_assets_tests.program import CONTACT, Program

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.ingress import call_limits
-from sync_assets.ingress.call_limits import fair_shares
+from sync_assets.runtime import call_limits
+from sync_assets.runtime.call_limits import fair_shares
 from sync_assets_tests.ingress.pushing import Bench, on_both_databases, people, start_pusher
 from sync_assets_tests.waiting import until
 

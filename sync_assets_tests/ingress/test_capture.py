@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from sync_assets.ingress.capture import Capture, CaptureBusy, CaptureResult
-from sync_assets.ingress.captured import CapturedPage
-from sync_assets.ingress.replay import within
+from sync_assets.capture.page_preparation import CapturedPage
+from sync_assets.capture.row_reads import within
+from sync_assets.capture.table_capture import Capture, CaptureBusy, CaptureResult
+from sync_assets.http.pagination import EndlessRead
 from sync_assets.ledger import FeedMoved, Replay
-from sync_assets.paging import EndlessRead
-from sync_assets.runtime import Runtime
+from sync_assets.runtime.context import Runtime
 from sync_assets_tests.ingress.capturing import capturing
 from sync_assets_tests.program import CONTACT, Program
 

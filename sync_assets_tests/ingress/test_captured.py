@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.d365.pages import changed_ids, peek
-from sync_assets.ingress.captured import CapturedPage, captured, parser
-from sync_assets.ingress.mapping import Mapping
+from sync_assets.capture.page_preparation import CapturedPage, captured, parser
+from sync_assets.dataverse.page_parser import changed_ids, peek
+from sync_assets.mapping.table_mapping import Mapping
 from sync_assets_tests.ingress.sample import ID, mapping
 
 ONLY_HIGH = {"rules": [{"field": "score", "is": "gt", "value": 5}]}

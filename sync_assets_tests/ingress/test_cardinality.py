@@ -7,8 +7,8 @@ from typing import Literal
 import pytest
 
 from sync_assets.campaign.metadata import Attribute, Resource
-from sync_assets.config import TableConfig
-from sync_assets.ingress.cardinality import cardinality_warnings
+from sync_assets.config.models import TableConfig
+from sync_assets.validation.link_cardinality import cardinality_warnings
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sync_assets.config import TableConfig
-from sync_assets.ingress.checks import SILENT_AFTER, feed_result
+from sync_assets.config.models import TableConfig
+from sync_assets.defs.tables.checks import SILENT_AFTER, feed_result
 from sync_assets.ledger import Feed
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sync_assets.audit.value_comparison import differing, folded
 from sync_assets.campaign.metadata import Attribute, Resource
-from sync_assets.ingress.comparison import differing, folded
 from sync_assets.sandbox.campaign.values import smart_case
 from sync_assets_tests.ingress.sample import attributes
 

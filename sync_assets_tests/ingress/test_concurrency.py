@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.ingress.concurrency import START, Gate, Latencies, Limiter
+from sync_assets.push.concurrency import START, Gate, Latencies, Limiter
 
 
 def drive(limiter: Limiter, latency, answers: int, now: float = 0.0) -> float:

@@ -7,9 +7,9 @@ from typing import Any, get_args
 import pytest
 
 from sync_assets.campaign.metadata import Attribute, AttributeType
-from sync_assets.d365.metadata import Column, ColumnType
-from sync_assets.ingress.conversion import AS_TEXT, CONVERSIONS, conversion
-from sync_assets.ingress.mapping import MappingError
+from sync_assets.dataverse.metadata import Column, ColumnType
+from sync_assets.mapping.conversions import AS_TEXT, CONVERSIONS, conversion
+from sync_assets.mapping.table_mapping import MappingError
 from sync_assets_tests.ingress.sample import mapping
 
 PAIRS: dict[ColumnType, str] = {

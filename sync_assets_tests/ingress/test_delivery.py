@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sync_assets.ingress.delivery import Deed, Delivery, body, outcome
 from sync_assets.ledger import Claimed, LinkTo, Operation
+from sync_assets.push.delivery import Deed, Delivery, body, outcome
 
 TO_ADA = LinkTo("cusContactLink", "ada", keyed=True)
 NOWHERE = LinkTo("cusContactLink", None, keyed=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sync_assets.http import SignInRefused
-from sync_assets.ingress.drift import Drift, drift
+from sync_assets.audit.drift import Drift, drift
+from sync_assets.http.client import SignInRefused
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.program import CONTACT, Program
 

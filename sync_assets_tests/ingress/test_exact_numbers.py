@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.ingress.exact_numbers import canonical, canonical_text
+from sync_assets.mapping.exact_numbers import canonical, canonical_text
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.ingress.expressions import _PLAIN_TIME, _time, _time_text
+from sync_assets.mapping.conversion_expressions import _PLAIN_TIME, _time, _time_text
 
 AS_CAMPAIGN_WRITES = "%Y-%m-%d %H:%M:%S%.3fZ"
 

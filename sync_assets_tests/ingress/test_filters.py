@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.ingress.filters import filter_rows
-from sync_assets.ingress.mapping import Mapping, MappingError
+from sync_assets.mapping.filters import filter_rows
+from sync_assets.mapping.table_mapping import Mapping, MappingError
 from sync_assets_tests.ingress.sample import ID, frame, mapping
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from sync_assets.campaign.metadata import Attribute, Resource
-from sync_assets.config import Config, TableConfig
-from sync_assets.ingress.guardrails import (
+from sync_assets.config.models import Config, TableConfig
+from sync_assets.ledger.model import Operation
+from sync_assets.validation.guardrails import (
     links_between,
     longest_chain,
     personal_data,
@@ -17,8 +18,7 @@ from sync_assets.ingress.guardrails import (
     way_to_profile,
     within_limits,
 )
-from sync_assets.ingress.preflight import Finding
-from sync_assets.ledger.model import Operation
+from sync_assets.validation.preflight import Finding
 from sync_assets_tests.ingress.sample import attributes, mapping
 
 

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from sync_assets.ingress import heartbeat as module
-from sync_assets.ingress.heartbeat import (
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP
+from sync_assets.runtime import heartbeat as module
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.heartbeat import (
     LEASE_SECONDS,
     SILENT_AFTER,
     RunGivenUp,
@@ -20,10 +23,7 @@ from sync_assets.ingress.heartbeat import (
     heartbeat,
     killed_runs,
 )
-from sync_assets.ingress.workers import worker_id
-from sync_assets.ledger import Ledger
-from sync_assets.ledger.runs import ENDED, GIVEN_UP
-from sync_assets.runtime import Runtime
+from sync_assets.runtime.workers import worker_id
 from sync_assets_tests.ingress.pushing import Bench, calls, on_both_databases, people
 
 ELSEWHERE = "elsewhere|another boot 4026531836|17|99|"

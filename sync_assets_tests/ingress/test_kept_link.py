@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from sync_assets.d365.client import TrackingOff
-from sync_assets.ingress import page_size
+from sync_assets.capture import page_size
+from sync_assets.dataverse.client import TrackingOff
 from sync_assets_tests.flows.world import Killed
 from sync_assets_tests.ingress.table_reading import Reading
 

@@ -11,12 +11,12 @@ import pytest
 
 from sync_assets.campaign.addressing import KEY, KEY_IN_URL
 from sync_assets.campaign.client import BudgetSpent
-from sync_assets.http import Answer, NotSent, OutcomeUnknown
-from sync_assets.ingress.delivery import deliver
-from sync_assets.ingress.links import KEY_IN_LINK, Links, LinkTarget
-from sync_assets.ingress.parent_keys import ParentKeys
-from sync_assets.ingress.push import Target, push
+from sync_assets.http.client import Answer, NotSent, OutcomeUnknown
 from sync_assets.ledger import Claimed, Ledger, LinkTo
+from sync_assets.push.delivery import deliver
+from sync_assets.push.dispatcher import Target, push
+from sync_assets.push.record_links import KEY_IN_LINK, Links, LinkTarget
+from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets_tests.ingress.little_campaign import API, BARE, LittleCampaign
 from sync_assets_tests.ledger.helpers import capture, guid, record, row
 from sync_assets_tests.ledger.linking import OPTIONAL, order, sent

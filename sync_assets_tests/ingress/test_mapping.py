@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from sync_assets.campaign.metadata import Attribute
-from sync_assets.config import TableConfig
-from sync_assets.config_opt_out import OptOutMapping
-from sync_assets.d365.metadata import Column
-from sync_assets.ingress.mapping import Mapping, MappingError, OptOutField, compile_mapping
+from sync_assets.config.models import TableConfig
+from sync_assets.config.opt_out import OptOutMapping
+from sync_assets.dataverse.metadata import Column
+from sync_assets.mapping.table_mapping import Mapping, MappingError, OptOutField, compile_mapping
 from sync_assets_tests.ingress.sample import CONTACT, PROFILE, mapping
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from sync_assets.d365.client import ServerFailed
-from sync_assets.http import OutcomeUnknown, Unavailable
-from sync_assets.ingress import page_size
-from sync_assets.ingress.page_size import TRIES
+from sync_assets.capture import page_size
+from sync_assets.capture.page_size import TRIES
+from sync_assets.dataverse.client import ServerFailed
+from sync_assets.http.client import OutcomeUnknown, Unavailable
 from sync_assets_tests.ingress.table_reading import Reading
 
 N = 14

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sync_assets.ingress.parent_keys import SECONDS, ParentKeys
+from sync_assets.runtime.parent_keys import SECONDS, ParentKeys
 from sync_assets_tests.ledger.helpers import guid
 
 ADA, BERT, CARL = guid("ada"), guid("bert"), guid("carl")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sync_assets.ingress.personal import is_telephone, looks_personal
+from sync_assets.mapping.personal_data import is_telephone, looks_personal
 
 
 @pytest.mark.parametrize(

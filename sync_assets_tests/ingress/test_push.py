@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sync_assets.campaign.records import Filter, Records
-from sync_assets.ingress.push import Target
+from sync_assets.push.dispatcher import Target
 from sync_assets_tests.ingress.pushing import (
     PROFILE,
     Bench,

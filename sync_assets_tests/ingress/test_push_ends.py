@@ -9,8 +9,8 @@ from collections import Counter
 
 import pytest
 
-from sync_assets.ingress import push as push_module
-from sync_assets.ingress.holding import Holding
+from sync_assets.push import dispatcher as push_module
+from sync_assets.push.claimed_records import Holding
 from sync_assets_tests.ingress.pushing import Bench, calls, on_both_databases, people, start_pusher
 from sync_assets_tests.waiting import until
 

@@ -8,9 +8,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sync_assets.config import TableConfig
-from sync_assets.ingress import quality
-from sync_assets.ingress.drift import Drift
+from sync_assets.audit.drift import Drift
+from sync_assets.config.models import TableConfig
+from sync_assets.defs.tables import check_results
 from sync_assets.ledger import Counts
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -33,20 +33,20 @@ def number(result: dg.AssetCheckResult, name: str) -> Any:
 
 
 def test_a_column_of_a_table_that_holds_numbers_is_one_of_numbers() -> None:
-    value = quality.table(("day", "insert"), [("2026-11-24", 3)])
+    value = check_results.table(("day", "insert"), [("2026-11-24", 3)])
     assert isinstance(value, dg.TableMetadataValue)
     assert [(column.name, column.type) for column in value.schema.columns] == [("day", "string"), ("insert", "int")]
 
 
 def test_every_check_has_a_text_and_stands_on_the_campaign_asset_or_on_its_audit() -> None:
     results = [
-        quality.refused(CONTACT, None, []),
-        quality.waiting(CONTACT, {}, None, NOW),
-        quality.backlog(CONTACT, 0, None, NOW),
-        quality.agreement(CONTACT, Drift()),
-        quality.one_record_each(CONTACT, Drift(), []),
+        check_results.refused(CONTACT, None, []),
+        check_results.waiting(CONTACT, {}, None, NOW),
+        check_results.backlog(CONTACT, 0, None, NOW),
+        check_results.agreement(CONTACT, Drift()),
+        check_results.one_record_each(CONTACT, Drift(), []),
     ]
-    assert [result.check_name for result in results] == list(quality.TEXTS)
+    assert [result.check_name for result in results] == list(check_results.TEXTS)
     profile, audit = dg.AssetKey(["campaign", "profile"]), dg.AssetKey(["campaign", "profile_audit"])
     assert [result.asset_key for result in results] == [profile] * 3 + [audit] * 2
     assert all(result.passed for result in results)
@@ -58,7 +58,7 @@ def test_every_check_has_a_text_and_stands_on_the_campaign_asset_or_on_its_audit
 )
 def test_the_reject_rate(failed: int, known: int, passed: bool, severity: dg.AssetCheckSeverity | None) -> None:
     reasons = [("no such value", failed)] if failed else []
-    result = quality.refused(CONTACT, Counts(failed=failed, synced=known - failed), reasons)
+    result = check_results.refused(CONTACT, Counts(failed=failed, synced=known - failed), reasons)
     assert result.passed is passed
     assert severity in (None, result.severity)
     assert number(result, "reject_rate") == (failed / known if known else 0)
@@ -77,7 +77,7 @@ def test_the_reject_rate(failed: int, known: int, passed: bool, severity: dg.Ass
     ],
 )  # fmt: skip
 def test_records_that_wait(by_reason: dict[str, int], age: timedelta | None, passed: bool, says: str) -> None:
-    result = quality.waiting(CONTACT, by_reason, NOW - age if age else None, NOW)
+    result = check_results.waiting(CONTACT, by_reason, NOW - age if age else None, NOW)
     assert (result.passed, result.severity) == (passed, WARN)
     assert says in (result.description or "")
     assert {row["waiting for"]: row["records"] for row in rows(result, "waiting_for")} == by_reason
@@ -90,19 +90,19 @@ def test_records_that_wait(by_reason: dict[str, int], age: timedelta | None, pas
 def test_the_age_of_the_backlog(
     pending: int, age: timedelta | None, passed: bool, severity: dg.AssetCheckSeverity
 ) -> None:
-    result = quality.backlog(CONTACT, pending, NOW - age if age else None, NOW)
+    result = check_results.backlog(CONTACT, pending, NOW - age if age else None, NOW)
     assert (result.passed, result.severity) == (passed, severity)
     assert number(result, "oldest_hours") == (age / HOUR if age else 0)
 
 
 def test_a_clock_that_is_behind_makes_nothing_old() -> None:
-    assert number(quality.backlog(CONTACT, 1, NOW + HOUR, NOW), "oldest_hours") == 0
+    assert number(check_results.backlog(CONTACT, 1, NOW + HOUR, NOW), "oldest_hours") == 0
 
 
 def test_agreement_names_the_attributes_and_some_ids() -> None:
     ids = [f"id{n}" for n in range(7)]
     found = Drift(sampled=200, moved=2, compared=198, missing=["gone"], differing={"email": ids, "firstName": ids[:1]})
-    result = quality.agreement(CONTACT, found)
+    result = check_results.agreement(CONTACT, found)
     assert (result.passed, result.severity) == (False, WARN)
     assert "Of 198 records that were read back, 1 are not in Campaign; 7 differ: email (7), firstName (1)." in (
         result.description or ""
@@ -117,12 +117,12 @@ def test_agreement_names_the_attributes_and_some_ids() -> None:
 
 def test_many_that_differ_are_an_error() -> None:
     found = Drift(sampled=20, compared=20, differing={"email": ["id1"]})
-    assert quality.agreement(CONTACT, found).severity is ERROR
+    assert check_results.agreement(CONTACT, found).severity is ERROR
 
 
 def test_a_sample_that_could_not_be_read_says_why() -> None:
-    assert "budget" in (quality.agreement(CONTACT, Drift(sampled=200, kept_back=200)).description or "")
-    assert "none is known" in (quality.agreement(CONTACT, Drift(sampled=3, moved=3)).description or "")
+    assert "budget" in (check_results.agreement(CONTACT, Drift(sampled=200, kept_back=200)).description or "")
+    assert "none is known" in (check_results.agreement(CONTACT, Drift(sampled=3, moved=3)).description or "")
 
 
 def test_a_key_that_stands_twice_is_told_from_the_sample_and_from_refusals() -> None:
@@ -131,12 +131,12 @@ def test_a_key_that_stands_twice_is_told_from_the_sample_and_from_refusals() -> 
         ("More than one profile of Campaign carries this externalId.", 1),
         ("no such value", 5),
     ]
-    result = quality.one_record_each(BY_FILTER, Drift(compared=9, twice=["id1"]), reasons)
+    result = check_results.one_record_each(BY_FILTER, Drift(compared=9, twice=["id1"]), reasons)
     assert (result.passed, result.severity) == (False, ERROR)
     assert (number(result, "more_than_once"), number(result, "refused_because_taken")) == (1, 3)
-    assert quality.one_record_each(BY_FILTER, Drift(compared=9), reasons[2:]).passed
+    assert check_results.one_record_each(BY_FILTER, Drift(compared=9), reasons[2:]).passed
 
 
 def test_how_a_key_is_known_to_stand_once() -> None:
-    assert "its identification key" in (quality.one_record_each(CONTACT, Drift(compared=9), []).description or "")
-    assert "by the filter" in (quality.one_record_each(BY_FILTER, Drift(compared=9), []).description or "")
+    assert "its identification key" in (check_results.one_record_each(CONTACT, Drift(compared=9), []).description or "")
+    assert "by the filter" in (check_results.one_record_each(BY_FILTER, Drift(compared=9), []).description or "")

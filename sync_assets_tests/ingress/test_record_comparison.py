@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from sync_assets.audit.record_comparison import Keys, found_to_hold
 from sync_assets.campaign.metadata import Resource
-from sync_assets.ingress.record_comparison import Keys, found_to_hold
 from sync_assets.ledger import Claimed, LinkTo
 from sync_assets.ledger.model import OTHER
 from sync_assets_tests.ingress.sample import attributes

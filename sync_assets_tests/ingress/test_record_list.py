@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.ingress.record_list import IN_ORDER, KeyOrder, pages_for
+from sync_assets.audit.record_list import IN_ORDER, KeyOrder, pages_for
 
 GUIDS = st.lists(st.uuids(version=4).map(str), min_size=IN_ORDER + 1, max_size=80, unique=True)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.ingress.mapping import MappingError
+from sync_assets.mapping.table_mapping import MappingError
 from sync_assets_tests.ingress.sample import mapping, transformed
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from sync_assets.ingress.asking import FIRST_WAIT, Asked, ask_again
+from sync_assets.defs.tables.run_requests import FIRST_WAIT, Asked, ask_again
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

@@ -10,8 +10,8 @@ import pytest
 
 import sync_assets
 from sync_assets.definitions import build_definitions
-from sync_assets.ingress import shown
-from sync_assets.runtime import Runtime
+from sync_assets.defs.tables import asset_metadata
+from sync_assets.runtime.context import Runtime
 
 DEMO = Path(sync_assets.__file__).parent / "sandbox" / "demo.yaml"
 
@@ -27,7 +27,7 @@ def pages(runtime: Runtime) -> dict[str, dg.AssetSpec]:
 
 
 def columns(spec: dg.AssetSpec) -> dict[str, Any]:
-    return {column.name: column.description for column in spec.metadata[shown.SCHEMA].columns}
+    return {column.name: column.description for column in spec.metadata[asset_metadata.SCHEMA].columns}
 
 
 def test_no_page_lacks_anything_that_a_person_looks_for(pages: dict[str, dg.AssetSpec]) -> None:
@@ -37,12 +37,12 @@ def test_no_page_lacks_anything_that_a_person_looks_for(pages: dict[str, dg.Asse
         assert spec.owners, name
         assert spec.kinds, name
         assert spec.group_name in ("d365", "campaign", "opt_out", "report"), name
-        assert spec.metadata[shown.REFERENCES].code_references, name
-        if shown.SCHEMA in spec.metadata:
+        assert spec.metadata[asset_metadata.REFERENCES].code_references, name
+        if asset_metadata.SCHEMA in spec.metadata:
             assert all(columns(spec).values()), name
         else:
             further = spec.group_name == "report" or name.endswith("_audit")
-            assert shown.LINEAGE in spec.metadata or further, name
+            assert asset_metadata.LINEAGE in spec.metadata or further, name
 
 
 def test_before_the_first_run_each_mapped_column_says_where_it_goes(pages: dict[str, dg.AssetSpec]) -> None:
@@ -65,7 +65,7 @@ def test_each_attribute_says_where_it_comes_from(pages: dict[str, dg.AssetSpec])
 
 def test_each_attribute_has_its_column_and_a_link_its_parents_key_as_lineage(pages: dict[str, dg.AssetSpec]) -> None:
     spec = pages["campaign/cusOrder"]
-    lineage = spec.metadata[shown.LINEAGE].deps_by_column
+    lineage = spec.metadata[asset_metadata.LINEAGE].deps_by_column
     assert list(lineage) == [
         "cusOrderId", "cusName", "cusAmount", "cusQuantity", "cusOrderDate", "cusPlacedOn", "cusStatus", "cusExpress",
         "cusContactLink",
@@ -81,7 +81,7 @@ def test_each_attribute_has_its_column_and_a_link_its_parents_key_as_lineage(pag
 def test_lineage_leads_to_columns_that_are_shown(pages: dict[str, dg.AssetSpec]) -> None:
     """Those of tables in Dynamics 365 lack their key until a run has read its name."""
     for spec in pages.values():
-        for deps in spec.metadata.get(shown.LINEAGE, dg.TableColumnLineage({})).deps_by_column.values():
+        for deps in spec.metadata.get(asset_metadata.LINEAGE, dg.TableColumnLineage({})).deps_by_column.values():
             for dep in deps:
                 there = pages[dep.asset_key.to_user_string()]
                 key = f"{dep.asset_key.path[-1]}id" if there.group_name == "d365" else ""
@@ -89,7 +89,7 @@ def test_lineage_leads_to_columns_that_are_shown(pages: dict[str, dg.AssetSpec])
 
 
 def test_the_code_of_a_page_is_the_mappings_line_and_the_function(pages: dict[str, dg.AssetSpec]) -> None:
-    mapping, function = pages["campaign/cusOrder"].metadata[shown.REFERENCES].code_references
+    mapping, function = pages["campaign/cusOrder"].metadata[asset_metadata.REFERENCES].code_references
     assert mapping.file_path == str(DEMO)
     assert DEMO.read_text().splitlines()[mapping.line_number - 1].strip() == "- table: new_order"
     lines = Path(function.file_path).read_text().splitlines()
@@ -98,10 +98,10 @@ def test_the_code_of_a_page_is_the_mappings_line_and_the_function(pages: dict[st
 
 def test_links_lead_to_the_record_lists_of_both_systems_as_far_as_they_are_known(runtime: Runtime) -> None:
     table = runtime.config.table("new_order")
-    assert shown.links(runtime, table) == {}
+    assert asset_metadata.links(runtime, table) == {}
     urls = {"D365_URL": "https://org.crm.dynamics.com", "CAMPAIGN_URL": "https://mc.adobe.io/acme-mkt-stage"}
     secrets = {f"{system}_{name}": "x" for system in ("D365", "CAMPAIGN") for name in ("CLIENT_ID", "CLIENT_SECRET")}
-    told = shown.links(Runtime({**urls, **secrets, "D365_TENANT_ID": "x", "CAMPAIGN_SCOPES": "x"}), table)
+    told = asset_metadata.links(Runtime({**urls, **secrets, "D365_TENANT_ID": "x", "CAMPAIGN_SCOPES": "x"}), table)
     assert {name: value.value for name, value in told.items()} == {
         "dynamics_365": "https://org.crm.dynamics.com/main.aspx?pagetype=entitylist&etn=new_order",
         "campaign": "https://mc.adobe.io/acme-mkt-stage/campaign/profileAndServicesExt/cusOrder",
@@ -113,7 +113,7 @@ def test_calls_are_told_by_day_and_against_the_budget(tmp_path: Path) -> None:
     file.write_text(DEMO.read_text() + "\nguardrails: {engine_calls_per_day: 200}\n")
     runtime = Runtime({"SYNC_ASSETS_CONFIG": str(file), "DAGSTER_HOME": str(tmp_path)})
     runtime.ledger.count_calls({("contact", "insert"): 40, ("contact", "read"): 10})
-    told = shown.calls_by_day(runtime)
+    told = asset_metadata.calls_by_day(runtime)
     runtime.close()
     assert isinstance(told, dg.TableMetadataValue)
     [row] = told.records

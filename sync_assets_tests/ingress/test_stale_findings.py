@@ -17,10 +17,10 @@ from sync_assets.campaign.addressing import (
     KEY_IN_URL,
     KEY_UNIQUE,
 )
-from sync_assets.http import Answer, OutcomeUnknown
-from sync_assets.ingress.delivery import deliver
-from sync_assets.ingress.push import Target, push
+from sync_assets.http.client import Answer, OutcomeUnknown
 from sync_assets.ledger import Claimed, Ledger
+from sync_assets.push.delivery import deliver
+from sync_assets.push.dispatcher import Target, push
 from sync_assets_tests.ingress.little_campaign import BARE, LittleCampaign
 from sync_assets_tests.ingress.little_campaign import BY_KEY as BY_FILTER
 from sync_assets_tests.ledger.helpers import capture, guid, row

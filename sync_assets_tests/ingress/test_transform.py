@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.config import TableConfig
-from sync_assets.config_opt_out import OptOutMapping
-from sync_assets.d365.metadata import Column
-from sync_assets.ingress.mapping import Mapping, compile_mapping
-from sync_assets.ingress.transform import FIRST_DAY, frame_schema, opted_out, transform
+from sync_assets.config.models import TableConfig
+from sync_assets.config.opt_out import OptOutMapping
+from sync_assets.dataverse.metadata import Column
+from sync_assets.mapping.table_mapping import Mapping, compile_mapping
+from sync_assets.mapping.transform import FIRST_DAY, frame_schema, opted_out, transform
 from sync_assets_tests.ingress.sample import CONTACT, ID, PROFILE, frame, mapping, transformed
 
 NONE_FITS = "Campaign has no such value, only unknown, male, female; add a replacement"

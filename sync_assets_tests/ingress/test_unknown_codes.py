@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from sync_assets.config import TableConfig
-from sync_assets.d365.metadata import Column
-from sync_assets.ingress.mapping import Mapping, MappingError, compile_mapping
-from sync_assets.ingress.unknown_codes import unknown_codes, unknown_codes_warning
+from sync_assets.config.models import TableConfig
+from sync_assets.dataverse.metadata import Column
+from sync_assets.mapping.table_mapping import Mapping, MappingError, compile_mapping
+from sync_assets.mapping.unlabelled_options import unknown_codes, unknown_codes_warning
 from sync_assets_tests.ingress.sample import CONTACT, PROFILE, frame, mapping, transformed
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from sync_assets.d365.client import DataverseClient, FeedExpired
-from sync_assets.d365.pages import Head, peek, row_hashes
-from sync_assets.ingress.capture import Capture, CaptureResult
-from sync_assets.ingress.transform import FIRST_DAY
-from sync_assets.ingress.unread import Sieve, Unread
+from sync_assets.capture.table_capture import Capture, CaptureResult
+from sync_assets.capture.unchanged_rows import Sieve, Unread
+from sync_assets.dataverse.client import DataverseClient, FeedExpired
+from sync_assets.dataverse.page_parser import Head, peek, row_hashes
 from sync_assets.ledger import Ledger
+from sync_assets.mapping.transform import FIRST_DAY
 from sync_assets_tests.ingress.capturing import capturing
 from sync_assets_tests.ingress.sample import mapping
 from sync_assets_tests.ledger.helpers import push, stored

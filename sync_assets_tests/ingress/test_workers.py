@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from sync_assets.ingress.workers import is_dead, worker_id
+from sync_assets.runtime.workers import is_dead, worker_id
 from sync_assets_tests.waiting import until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells when a process started")
 
-NAMED = "import sync_assets.ingress.workers as workers; print(workers.worker_id(), flush=True); input()"
+NAMED = "import sync_assets.runtime.workers as workers; print(workers.worker_id(), flush=True); input()"
 
 
 def test_a_process_that_lives_is_not_dead() -> None:

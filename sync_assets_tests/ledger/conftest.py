@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.schema import metadata
+from sync_assets.ledger.storage.schema import metadata
 from sync_assets_tests.ledger.helpers import Clock, Ledgers
 from sync_assets_tests.postgres import PostgresServer
 

@@ -12,7 +12,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from sync_assets.ledger import Claimed, Ledger, Outcome, PageResult, Position, SettleResult
-from sync_assets.ledger.pages import Page
+from sync_assets.ledger.prepared_page import Page
 
 DAY = date(2026, 11, 24)
 SCHEMA = {

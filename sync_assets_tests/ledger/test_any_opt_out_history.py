@@ -2,8 +2,8 @@
 in the end, and no opt-out is lost on the way.
 
 The test plays both systems (opt_out_world.py) and the workers: a push that makes profiles, a capture, an export, and
-one that decides and writes, step by step as sync_assets/opt_out/deciding.py and applying.py do. They are generators
-that go on one step at a time, so that everything else may happen in between, and die at any of them.
+one that decides and writes, step by step as sync_assets/opt_out/pending_decisions.py and apply.py do. They are
+generators that go on one step at a time, so that everything else may happen in between, and die at any of them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import polars as pl
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from sync_assets.ingress.delivery import deliver, outcome
 from sync_assets.ledger import Ledger, Outcome, times
-from sync_assets.ledger import opt_out_rules as rules
-from sync_assets.ledger.opt_out_rules import OptOut, OptOutState
+from sync_assets.ledger.rules import opt_outs as rules
+from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState
 from sync_assets.opt_out.decide import decide
+from sync_assets.push.delivery import deliver, outcome
 from sync_assets_tests.ledger.helpers import Clock, Ledgers, capture, frame, hash_of, row
 from sync_assets_tests.ledger.opt_out_world import ATTRIBUTES, EMAIL, IDS, File, Key, Killed, Records, Ways, World
 
@@ -220,7 +220,7 @@ class History:
         yield
 
     def decides(self) -> Steps:
-        """As deciding.py does."""
+        """As pending_decisions.py does."""
         due = self.due(OptOutState.DECIDE)
         said = {id_: self.world.told_by_api(id_) for id_, rows in due.items() if any(one.ask for one in rows)}
         yield
@@ -259,7 +259,7 @@ class History:
         )
 
     def writes_d365(self) -> Steps:
-        """As applying.py does."""
+        """As apply.py does."""
         due = self.due(OptOutState.TO_D365)
         here = {id_: replace(self.world.contacts[id_], values=dict(self.world.contacts[id_].values)) for id_ in due}
         yield
@@ -291,7 +291,7 @@ class History:
         return rules.again(one, ask=self.bidirectional)
 
     def writes_campaign(self) -> Steps:
-        """As applying.py does."""
+        """As apply.py does."""
         due = self.due(OptOutState.TO_CAMPAIGN)
         in_doubt = {id_ for id_, rows in due.items() if any(one.sent for one in rows)}
         yield

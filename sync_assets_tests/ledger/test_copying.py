@@ -9,7 +9,7 @@ import psycopg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync_assets.ledger.copying import INTEGERS, binary_rows
+from sync_assets.ledger.storage.copy_rows import INTEGERS, binary_rows
 from sync_assets_tests.postgres import PostgresServer
 
 TYPES = {"t": "text", "b": "bytea", **dict.fromkeys(INTEGERS, "")}

@@ -122,7 +122,7 @@ def test_rows_that_come_back_end_a_stopped_deletion(ledger: Ledger) -> None:
 
 
 def test_more_than_a_batch_is_carried_out(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync_assets.ledger.gone.BATCH", 7)
+    monkeypatch.setattr("sync_assets.ledger.records.deletions.BATCH", 7)
     names = in_campaign(ledger, 20)
     page(ledger, deleted=names)
     assert ledger.carry_out_deletes("contact") == 20

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from sync_assets.ledger import Ledger, Outcome, State
-from sync_assets.ledger.hold_records import Belonging, HeldRecord, belongings
-from sync_assets.ledger.holds import Released
-from sync_assets.ledger.parents import FORMER, IN_DOUBT, Link
+from sync_assets.ledger.records.hold_records import Belonging, HeldRecord, belongings
+from sync_assets.ledger.records.holds import Released
+from sync_assets.ledger.rules.dependencies import FORMER, IN_DOUBT, Link
 from sync_assets_tests.ledger.helpers import Clock, Ledgers, capture, claim, guid, push, record, row, stored
 from sync_assets_tests.ledger.test_holds import ANNA, ANNAS, TABLES, assert_held, below, family, push_all
 from sync_assets_tests.ledger.test_opening import earlier_version

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
-from sync_assets.ledger import Ledger, State, database
-from sync_assets.ledger.captures import LARGE_PAGE
-from sync_assets.ledger.pages import Page
+from sync_assets.ledger import Ledger, State
+from sync_assets.ledger.prepared_page import Page
+from sync_assets.ledger.records.captures import LARGE_PAGE
+from sync_assets.ledger.storage import database
 from sync_assets_tests.ledger.helpers import capture, claim, frame, guid, row, stored
 
 ROWS = LARGE_PAGE + 200

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from random import Random
 
 from sync_assets.ledger import Ledger, Outcome, State
-from sync_assets.ledger.faults import Collided
 from sync_assets.ledger.model import LinkSpec
+from sync_assets.ledger.storage.database_errors import Collided
 from sync_assets_tests.ledger.helpers import capture, claim, guid, linked, row, stored
 
 TO_CONTACT = LinkSpec("cusContact", "contact")

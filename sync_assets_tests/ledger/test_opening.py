@@ -17,10 +17,10 @@ from alembic.script import ScriptDirectory
 
 import sync_assets.ledger
 from sync_assets.ledger import Counts, Gate, Ledger, LedgerError, LinkSpec, Outcome
-from sync_assets.ledger.migrate import HEAD, VERSION_TABLE
-from sync_assets.ledger.opt_out_rules import OptOutState
-from sync_assets.ledger.opt_outs import OptOutsLeft
-from sync_assets.ledger.schema import metadata, short_id
+from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
+from sync_assets.ledger.rules.opt_outs import OptOutState
+from sync_assets.ledger.storage.migrate import HEAD, VERSION_TABLE
+from sync_assets.ledger.storage.schema import metadata, short_id
 from sync_assets_tests.ledger.helpers import DAY, capture, guid, linked, push, row, stored
 
 SECRET = "correct-horse"

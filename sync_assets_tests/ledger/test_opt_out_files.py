@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.opt_out_files import POLL, RESTART, FileState, OptOutFile
+from sync_assets.ledger.repositories.opt_out_files import POLL, RESTART, FileState, OptOutFile
 from sync_assets_tests.ledger.helpers import Clock
 
 THEN = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sync_assets.ledger import opt_out_rules as rules
-from sync_assets.ledger.opt_out_rules import DAY, OptOut, OptOutState
-from sync_assets.ledger.rules import REASON_LENGTH
+from sync_assets.ledger.rules import opt_outs as rules
+from sync_assets.ledger.rules.opt_outs import DAY, OptOut, OptOutState
+from sync_assets.ledger.rules.transitions import REASON_LENGTH
 
 SETTLED, DECIDE, TO_D365, TO_CAMPAIGN, REFUSED = OptOutState
 

@@ -10,11 +10,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from sync_assets.ingress.delivery import Delivery, body, outcome
-from sync_assets.ledger import Claimed, FeedMoved, Ledger, Position, opt_outs, times
-from sync_assets.ledger import opt_out_rules as rules
-from sync_assets.ledger.opt_out_rules import OptOut, OptOutState, Stated
-from sync_assets.ledger.opt_outs import OptOutsLeft
+from sync_assets.ledger import Claimed, FeedMoved, Ledger, Position, times
+from sync_assets.ledger.repositories import opt_outs
+from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
+from sync_assets.ledger.rules import opt_outs as rules
+from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState, Stated
+from sync_assets.push.delivery import Delivery, body, outcome
 from sync_assets_tests.ledger.helpers import Clock, capture, claim, frame, guid, push, row
 from sync_assets_tests.ledger.test_plans import explain
 

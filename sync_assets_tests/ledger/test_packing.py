@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.ledger.packing import ROWS, inserts
+from sync_assets.ledger.storage.json_rows import ROWS, inserts
 
 SCHEMA = {"t": pl.String, "u": pl.String, "b": pl.Binary, "small": pl.Int32, "big": pl.Int64}
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from sync_assets.ledger import Ledger, reports
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.repositories import reports
 from sync_assets_tests.ledger.helpers import DAY, Clock, Ledgers, capture, claim, guid, many, push, row, settle
 
 

@@ -4,8 +4,9 @@ from datetime import date, timedelta
 
 import pytest
 
-from sync_assets.ledger import Counts, Ledger, reports
-from sync_assets.ledger.reasons import kind_of_reason
+from sync_assets.ledger import Counts, Ledger
+from sync_assets.ledger.repositories import reports
+from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 from sync_assets_tests.ledger.helpers import DAY, Clock, capture, claim, guid, hash_of, many, push, row, settle
 
 

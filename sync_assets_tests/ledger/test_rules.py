@@ -7,8 +7,8 @@ import pytest
 
 from sync_assets.ledger import Outcome, State
 from sync_assets.ledger.model import Gate, LinkTo
-from sync_assets.ledger.rules import after_outcome
-from sync_assets.ledger.standing import Rest, Stand, Ties, presence, regated, rest
+from sync_assets.ledger.rules.record_state import Rest, Stand, Ties, presence, regated, rest
+from sync_assets.ledger.rules.transitions import after_outcome
 
 A, B = b"a" * 16, b"b" * 16
 PLAIN = Stand(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.runs import ENDED, ENDED_KEPT_SECONDS, GIVEN_UP, KEPT_SECONDS, Heartbeat
+from sync_assets.ledger.repositories.runs import ENDED, ENDED_KEPT_SECONDS, GIVEN_UP, KEPT_SECONDS, Heartbeat
 from sync_assets_tests.ledger.helpers import Clock
 
 

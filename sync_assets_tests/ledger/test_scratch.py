@@ -19,10 +19,10 @@ from alembic import command, config
 from sqlalchemy.engine import make_url
 
 from sync_assets.ledger import Claimed, Ledger, LedgerError, LinkSpec, Outcome
-from sync_assets.ledger.database import Database
-from sync_assets.ledger.migrate import HEAD, VERSION_TABLE
-from sync_assets.ledger.schema import metadata
 from sync_assets.ledger.scratch import scratch_ledger
+from sync_assets.ledger.storage.database import Database
+from sync_assets.ledger.storage.migrate import HEAD, VERSION_TABLE
+from sync_assets.ledger.storage.schema import metadata
 from sync_assets_tests.ledger.helpers import capture, claim, frame, guid, many, row, settle, stored
 
 TO_CONTACT = LinkSpec("cusContactLink", "contact")

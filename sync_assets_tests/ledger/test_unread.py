@@ -7,18 +7,7 @@ import polars as pl
 import pytest
 
 from sync_assets.ledger import Ledger, LinkSpec, Position, RowsMoved, TooManyDeletes
-from sync_assets_tests.ledger.helpers import (
-    capture,
-    claim_one,
-    frame,
-    guid,
-    linked,
-    push,
-    record,
-    row,
-    settle,
-    stored,
-)
+from sync_assets_tests.ledger.helpers import capture, claim_one, frame, guid, linked, push, record, row, settle, stored
 
 LARGEST, SMALLEST = 2**63 - 1, -(2**63)
 ANNA = row("anna", row_hash=7)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from sync_assets.commands.backup import backup
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
-from sync_assets.operations.backup import backup
-from sync_assets.runtime import Runtime
+from sync_assets.runtime.context import Runtime
 from sync_assets_tests.ledger.helpers import capture, push, row, stored
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from sync_assets.operations.doctor import examine
-from sync_assets.operations.line import Line
+from sync_assets.commands.doctor.diagnosis import examine
+from sync_assets.operations.diagnosis_line import Line
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.opt_outs import HEADER, switch_on, write_file
 from sync_assets_tests.program import CONTACT, Program, calls

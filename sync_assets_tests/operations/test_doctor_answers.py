@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sync_assets.commands.doctor.dynamics import position
+from sync_assets.commands.doctor.setup import REGIONS, setup_lines
+from sync_assets.commands.doctor.volume import INITIAL_RECORDS, a_day, first_load
 from sync_assets.ledger.model import Feed
-from sync_assets.operations.doctor_dynamics import position
-from sync_assets.operations.doctor_setup import REGIONS, setup_lines
-from sync_assets.operations.doctor_volume import INITIAL_RECORDS, a_day, first_load
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 CONFIG: Any = None  # setup_lines tells of it only that it could be loaded

@@ -14,9 +14,9 @@ import dagster as dg
 import pytest
 import yaml
 
-from sync_assets.operations.dagster_storage import Last, rebuilt, to_keep
-from sync_assets.operations.history import FAILED_FACTOR, prune_history
-from sync_assets.operations.instance import PACKAGED
+from sync_assets.defs.instance.command_line import PACKAGED
+from sync_assets.defs.instance.event_storage import Last, rebuilt, to_keep
+from sync_assets.defs.instance.history import FAILED_FACTOR, prune_history
 from sync_assets_tests.bench.storage_use import storage_use
 from sync_assets_tests.operations.past import AGREES, AUDIT, READY, RECORDS, ROWS, Past, moment, partition
 from sync_assets_tests.postgres import PostgresServer
@@ -166,7 +166,7 @@ def test_a_file_that_is_mostly_unused_is_rebuilt_while_others_read_and_write(tmp
 
 
 def test_a_file_that_is_locked_is_left_for_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync_assets.operations.dagster_storage.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("sync_assets.defs.instance.event_storage.BUSY_SECONDS", 0.1)
     file = tmp_path / "runs.db"
     with closing(sqlite3.connect(file, isolation_level=None)) as database:
         database.execute("CREATE TABLE events (event TEXT)")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sync_assets.ingress.heartbeat import REMEDY
-from sync_assets.operations.show import show_rejects, show_status
+from sync_assets.cli.tables import show_rejects, show_status
+from sync_assets.runtime.heartbeat import REMEDY
 
 WIDTH = 80
 AT = "2026-11-25T03:32:06Z"

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync_assets.config import OPT_OUT_ATTRIBUTES
-from sync_assets.opt_out.export_file import BadExport, Batch, Layout, read_export
+from sync_assets.config.models import OPT_OUT_ATTRIBUTES
+from sync_assets.opt_out.export.file import BadExport, Batch, Layout, read_export
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 EARLIEST = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp() * 1000)

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from sync_assets.definitions import build_definitions
+from sync_assets.defs.opt_out.partitions import opt_out_files
 from sync_assets.opt_out.decide import Direction
-from sync_assets.opt_out.partitions import opt_out_files
-from sync_assets.runtime import Runtime
+from sync_assets.runtime.context import Runtime
 
 CONTACT = {"table": "contact", "resource": "profile", "key": "externalId", "fields": {"lastname": "lastName"}}
 ORDER = {"table": "new_order", "resource": "cusOrder", "key": "cusOrderId", "fields": {"new_name": "cusName"}}

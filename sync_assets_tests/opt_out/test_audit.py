@@ -7,9 +7,9 @@ from pathlib import Path
 
 import polars as pl
 
-from sync_assets.opt_out.audit import PARTS_TOGETHER, Audit, folder_of_changes
-from sync_assets.opt_out.names import DECISIONS
-from sync_assets.opt_out.store import LocalStore, Parts
+from sync_assets.defs.opt_out.asset_keys import DECISIONS
+from sync_assets.opt_out.decision_log import PARTS_TOGETHER, Audit, folder_of_changes
+from sync_assets.parquet.store import LocalStore, Parts
 
 PARTITION = "optout_1.csv@2026-11-24T06:00:00Z"
 

@@ -8,9 +8,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sync_assets.config import Export
-from sync_assets.opt_out.checks import agree, arrives, is_overdue, room, watch_results
-from sync_assets.opt_out.files import Look
+from sync_assets.config.models import Export
+from sync_assets.defs.opt_out.checks import agree, arrives, is_overdue, room, watch_results
+from sync_assets.opt_out.export.folder import Look
 from sync_assets.opt_out.parity import Parity
 from sync_assets.sftp import Storage
 

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.campaign.metadata import Attribute, Resource
-from sync_assets.config import OPT_OUT_ATTRIBUTES, Config
-from sync_assets.d365.metadata import Column, ColumnType, Table
-from sync_assets.ingress.findings import Finding
-from sync_assets.ingress.mapping import MappingError
-from sync_assets.opt_out.columns import (
+from sync_assets.config.models import OPT_OUT_ATTRIBUTES, Config
+from sync_assets.dataverse.metadata import Column, ColumnType, Table
+from sync_assets.mapping.table_mapping import MappingError
+from sync_assets.runtime.context import Runtime
+from sync_assets.validation.findings import Finding
+from sync_assets.validation.opt_out_columns import (
     ALLOWING,
     OPT_OUT_CHECKS,
     REFUSING,
@@ -23,7 +24,6 @@ from sync_assets.opt_out.columns import (
     opt_out_columns,
     opt_out_findings,
 )
-from sync_assets.runtime import Runtime
 from sync_assets_tests.sandbox_process import SandboxProcess
 
 ALLOW = {0: "Allow", 1: "Do Not Allow"}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.opt_out.dates import DATE_LAYOUTS, TIME_TYPE, DateLayout, fit, parse
+from sync_assets.opt_out.export.date_layouts import DATE_LAYOUTS, TIME_TYPE, DateLayout, fit, parse
 
 XML_ALONE = ("xml",)
 

@@ -20,8 +20,8 @@ import paramiko
 import polars as pl
 import pytest
 
-from sync_assets.opt_out import export_lines
-from sync_assets.opt_out.export_file import (
+from sync_assets.opt_out.export import lines as export_lines
+from sync_assets.opt_out.export.file import (
     BAD_SCHEMA,
     BadExport,
     Layout,

@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 from moto import mock_aws
 
+from sync_assets.defs.opt_out.io_manager import ParquetParts
 from sync_assets.errors import SyncAssetsError
-from sync_assets.opt_out.io_manager import ParquetParts
-from sync_assets.opt_out.store import LocalStore, Parts, S3Store, Store, frames
+from sync_assets.parquet.store import LocalStore, Parts, S3Store, Store, frames
 
 EXPORT = ["campaign", "opt_out_export"]
 FILE = "Abmeldungen 'März'.csv.gz@2026-11-24T04:00:00Z"

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from sync_assets.config import Export, OptOut
+from sync_assets.config.models import Export, OptOut
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ledger.opt_out_rules import refused
+from sync_assets.ledger.rules.opt_outs import refused
 from sync_assets.opt_out.decide import Direction, decide
 from sync_assets.opt_out.parity import Parity, allowed, judge, parity
 from sync_assets_tests.conftest import SandboxFactory

@@ -11,8 +11,8 @@ import dagster as dg
 import pytest
 from sqlalchemy import Connection, Engine, event, exc
 
+from sync_assets.defs.opt_out.partitions import add_partition, opt_out_files, require_file, without_file
 from sync_assets.errors import SyncAssetsError
-from sync_assets.opt_out.partitions import add_partition, opt_out_files, require_file, without_file
 
 NAME = str(opt_out_files.name)
 

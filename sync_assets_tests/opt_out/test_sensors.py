@@ -15,18 +15,18 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sync_assets import run_errors
-from sync_assets.config import Export
-from sync_assets.ingress import sensors as ingress_sensors
-from sync_assets.ledger.opt_out_files import POLL, RESTART
-from sync_assets.operations.instance import dagster_instance
-from sync_assets.opt_out import sensors
-from sync_assets.opt_out.checks import watch_results
-from sync_assets.opt_out.files import look
-from sync_assets.opt_out.names import CHANGES
-from sync_assets.opt_out.partitions import run_tags
-from sync_assets.partitions import table_tags
-from sync_assets.run_errors import CANNOT
+from sync_assets.config.models import Export
+from sync_assets.defs import run_errors
+from sync_assets.defs.instance.command_line import dagster_instance
+from sync_assets.defs.opt_out import sensors
+from sync_assets.defs.opt_out.asset_keys import CHANGES
+from sync_assets.defs.opt_out.checks import watch_results
+from sync_assets.defs.opt_out.partitions import run_tags
+from sync_assets.defs.partitions import table_tags
+from sync_assets.defs.run_errors import CANNOT
+from sync_assets.defs.tables import sensors as ingress_sensors
+from sync_assets.ledger.repositories.opt_out_files import POLL, RESTART
+from sync_assets.opt_out.export.folder import look
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.opt_outs import HEADER, clear, exports, opted_in, says, set_d365, switch_on, write_file
 from sync_assets_tests.flows.orchestra import Orchestra

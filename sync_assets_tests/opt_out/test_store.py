@@ -30,8 +30,8 @@ from moto.core import set_initial_no_auth_action_count
 from polars.testing import assert_frame_equal
 
 from sync_assets.errors import SyncAssetsError
-from sync_assets.opt_out import places
-from sync_assets.opt_out.store import (
+from sync_assets.parquet import locations
+from sync_assets.parquet.store import (
     Gone,
     LocalStore,
     Parts,
@@ -395,7 +395,7 @@ class TestFolder:
 
 
 IMPORTS = (
-    "from pathlib import Path; import polars as pl; from sync_assets.opt_out.store import LocalStore, open_store\n"
+    "from pathlib import Path; import polars as pl; from sync_assets.parquet.store import LocalStore, open_store\n"
 )
 
 
@@ -455,7 +455,7 @@ class TestS3:
         self, s3: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "3")
-        monkeypatch.setattr(places, "_DELETED_AT_ONCE", 3)
+        monkeypatch.setattr(locations, "_DELETED_AT_ONCE", 3)
         store = S3Store(BUCKET, prefix, s3)
         for partition in "abcdefgh":
             publish(store, partition, "all", *(f"run-{number}" for number in range(8)))

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from sync_assets.errors import SyncAssetsError
-from sync_assets.opt_out.places import Bucket, File, Folder, Place
-from sync_assets.opt_out.store import LocalStore, Part, Parts, Store, StoreError, frames, prune
-from sync_assets.opt_out.writing import in_parts, write_parts
+from sync_assets.parquet.locations import Bucket, File, Folder, Place
+from sync_assets.parquet.store import LocalStore, Part, Parts, Store, StoreError, frames, prune
+from sync_assets.parquet.writer import in_parts, write_parts
 
 EXPORT, FILE = ["campaign", "opt_out_export"], "optout_24.csv@2026-11-24T04:00:00Z"
 BUCKET = "acme-sync"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.report.charts import BOTTOM, HEIGHT, TOP, Series, bars
+from sync_assets.defs.report.charts import BOTTOM, HEIGHT, TOP, Series, bars
 
 SVG = "{http://www.w3.org/2000/svg}"
 

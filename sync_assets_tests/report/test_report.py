@@ -12,14 +12,14 @@ import pytest
 import yaml
 
 from sync_assets.definitions import build_definitions
-from sync_assets.ingress.shown import DAYS
+from sync_assets.defs.report import days as days_module
+from sync_assets.defs.report.assets import KEPT, REPORT, make_report
+from sync_assets.defs.report.days import Day, collect, kept, restored, window
+from sync_assets.defs.report.page import page
+from sync_assets.defs.resources import systems
+from sync_assets.defs.tables.asset_metadata import DAYS
 from sync_assets.ledger import Counts
-from sync_assets.report import days as days_module
-from sync_assets.report.assets import KEPT, REPORT, make_report
-from sync_assets.report.days import Day, collect, kept, restored, window
-from sync_assets.report.page import page
-from sync_assets.resources import systems
-from sync_assets.runtime import Runtime
+from sync_assets.runtime.context import Runtime
 
 CONTACT, PROFILE = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
 CONFIG = {

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import httpx
 import pytest
 
-from sync_assets.config_file import load_config
+from sync_assets.config.loader import load_config
 from sync_assets.sandbox.campaign.resources import resources
 from sync_assets.sandbox.dataverse.tables import TABLES
 from sync_assets_tests.conftest import SandboxFactory

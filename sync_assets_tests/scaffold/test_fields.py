@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sync_assets.campaign.metadata import Attribute, AttributeType
-from sync_assets.d365.metadata import Column, ColumnType
-from sync_assets.scaffold.fields import Suggestion, best_picklists, suggest_fields
+from sync_assets.dataverse.metadata import Column, ColumnType
+from sync_assets.scaffold.field_suggestions import Suggestion, best_picklists, suggest_fields
 from sync_assets_tests.scaffold.world import CONTACT, PROFILE, attribute, column, resource, table
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync_assets.config_file import parse_config
+from sync_assets.config.loader import parse_config
 from sync_assets.errors import SyncAssetsError
-from sync_assets.scaffold.insertion import insert_table
+from sync_assets.scaffold.yaml_insertion import insert_table
 
 ENTRY = ("# Order", "- table: new_order", "  resource: cusOrder", "  key: cusOrderId", "  fields: {new_name: cusName}")
 CONTACT = "- {table: contact, resource: profile, key: externalId, fields: {firstname: firstName}}\n"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sync_assets.campaign.metadata import Resource
-from sync_assets.d365.metadata import Table
-from sync_assets.scaffold.links import LinkSuggestion, suggest_links
+from sync_assets.dataverse.metadata import Table
+from sync_assets.scaffold.link_suggestions import LinkSuggestion, suggest_links
 from sync_assets_tests.scaffold.world import ORDER, ORDER_RESOURCE, TARGETS, attribute, column, resource, table
 
 

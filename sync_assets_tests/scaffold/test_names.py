@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sync_assets.d365.metadata import Column, ColumnType
-from sync_assets.scaffold.fields import SURE
-from sync_assets.scaffold.names import likeness, of_attribute, of_column, of_resource, of_table
+from sync_assets.dataverse.metadata import Column, ColumnType
+from sync_assets.scaffold.field_suggestions import SURE
+from sync_assets.scaffold.name_similarity import likeness, of_attribute, of_column, of_resource, of_table
 from sync_assets_tests.scaffold.world import attribute, column
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sync_assets.errors import SyncAssetsError
-from sync_assets.scaffold.tables import key_for, resource_for
+from sync_assets.scaffold.table_suggestions import key_for, resource_for
 from sync_assets_tests.scaffold.world import (
     CONTACT,
     ORDER,

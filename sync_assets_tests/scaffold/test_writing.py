@@ -10,14 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
-from sync_assets.config import Config
-from sync_assets.config_file import parse_config
-from sync_assets.config_schema import json_schema
-from sync_assets.config_yaml import Document
-from sync_assets.d365.metadata import Column, ColumnType, Table
-from sync_assets.ingress.mapping import compile_mapping
-from sync_assets.scaffold.tables import Suggested, suggest_table
-from sync_assets.scaffold.writing import whole_file
+from sync_assets.config.json_schema import json_schema
+from sync_assets.config.loader import parse_config
+from sync_assets.config.models import Config
+from sync_assets.config.yaml_lines import Document
+from sync_assets.dataverse.metadata import Column, ColumnType, Table
+from sync_assets.mapping.table_mapping import compile_mapping
+from sync_assets.scaffold.table_suggestions import Suggested, suggest_table
+from sync_assets.scaffold.yaml_text import whole_file
 from sync_assets_tests.scaffold.world import CONTACT, PROFILE, attribute, column, resource, suggested, table
 
 EDITOR = jsonschema.Draft7Validator(json_schema())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
-from sync_assets.d365.metadata import Column, ColumnType, Table
-from sync_assets.scaffold.tables import Suggested, suggest_table
+from sync_assets.dataverse.metadata import Column, ColumnType, Table
+from sync_assets.scaffold.table_suggestions import Suggested, suggest_table
 
 STATUS = {1: "Placed", 2: "Shipped"}
 

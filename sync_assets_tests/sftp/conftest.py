@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sync_assets.config.environment import SftpSettings
 from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.sftp import EXPORTS, SftpServer
-from sync_assets.settings import SftpSettings
 from sync_assets.sftp import Sftp, connect
 from sync_assets_tests.openssh import KEY_TYPES, OpenSsh
 

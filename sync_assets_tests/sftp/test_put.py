@@ -6,7 +6,7 @@ import pytest
 from paramiko.sftp import SFTP_OP_UNSUPPORTED
 
 from sync_assets.sftp import Sftp, SftpError, connect
-from sync_assets.sftp.wire import PIECE, Refused, Wire
+from sync_assets.sftp.protocol import PIECE, Refused, Wire
 from sync_assets_tests.sftp.conftest import Served
 
 

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from sync_assets.sandbox import sftp as sandbox
-from sync_assets.sftp import FileChanged, FileGone, RemoteFile, Sftp, SftpError, Unreachable, connect, reading
-from sync_assets.sftp.reading import AHEAD, PIECE
+from sync_assets.sftp import FileChanged, FileGone, RemoteFile, Sftp, SftpError, Unreachable, connect, read_ahead
+from sync_assets.sftp.read_ahead import AHEAD, PIECE
 from sync_assets_tests.sftp.conftest import Served
 from sync_assets_tests.sftp.relay import Relay
 
@@ -329,8 +329,8 @@ def test_a_server_that_gives_a_byte_at_a_time_is_given_up(sandbox_sftp: Served, 
         return os.pread(self.readfile.fileno(), 1, offset)
 
     monkeypatch.setattr(sandbox._Handle, "read", drip)
-    monkeypatch.setattr(reading, "START_SECONDS", 0.3)
-    monkeypatch.setattr(reading, "SLOWEST", 1_000_000)
+    monkeypatch.setattr(read_ahead, "START_SECONDS", 0.3)
+    monkeypatch.setattr(read_ahead, "SLOWEST", 1_000_000)
     started = time.monotonic()
     with (
         pytest.raises(Unreachable, match=r"gives .*a.csv too slowly") as caught,
@@ -345,8 +345,8 @@ def test_a_server_that_gives_a_byte_at_a_time_is_given_up(sandbox_sftp: Served, 
 def test_a_slow_reader_is_no_slow_server(served: Served, sftp: Sftp, monkeypatch: pytest.MonkeyPatch):
     content = os.urandom(MIDDLE)
     served.put("a.csv", content)
-    monkeypatch.setattr(reading, "START_SECONDS", 5)
-    monkeypatch.setattr(reading, "SLOWEST", 10**9)
+    monkeypatch.setattr(read_ahead, "START_SECONDS", 5)
+    monkeypatch.setattr(read_ahead, "SLOWEST", 10**9)
     with sftp.open(served.directory, "a.csv") as stream:
         start = stream.read(10)
         time.sleep(5.2)

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ed448
 from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
 from paramiko.pkey import OPENSSH
 
+from sync_assets.config.environment import SftpSettings
 from sync_assets.errors import SyncAssetsError
 from sync_assets.sandbox import sftp as sandbox
-from sync_assets.settings import SftpSettings
 from sync_assets.sftp import HostKeyRefused, SftpError, SignInRefused, Unreachable, connect, ssh
 from sync_assets.sftp.known_hosts import known_keys
 from sync_assets_tests.openssh import KEY_TYPES, OpenSsh, make_key, public

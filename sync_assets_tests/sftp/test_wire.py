@@ -25,8 +25,8 @@ from paramiko.sftp import (
 
 from sync_assets.sftp import Sftp, SftpError, Unreachable
 from sync_assets.sftp import client as sftp_client
-from sync_assets.sftp import wire as sftp_wire
-from sync_assets.sftp.wire import LONGEST, LONGEST_WORDS, Attributes, Refused, Wire, printable
+from sync_assets.sftp import protocol as sftp_wire
+from sync_assets.sftp.protocol import LONGEST, LONGEST_WORDS, Attributes, Refused, Wire, printable
 
 
 class Line:

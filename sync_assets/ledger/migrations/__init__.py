@@ -1,1 +1,1 @@
-"""Alembic's home inside the package: the steps from one schema to the next, see `sync_assets.ledger.migrate`."""
+"""Alembic's migrations, from one schema to the next. See `sync_assets.ledger.storage.migrate`."""

@@ -29,13 +29,7 @@ from sync_assets.sandbox.dataverse.keys import parse_key, parse_reference
 from sync_assets.sandbox.dataverse.relations import Consequences
 from sync_assets.sandbox.dataverse.store import Row, Store, Tombstone
 from sync_assets.sandbox.dataverse.switches import Switches
-from sync_assets.sandbox.dataverse.tables import (
-    BUSINESS_UNIT_ID,
-    ORGANIZATION_ID,
-    STANDING_ROWS,
-    TABLES,
-    USER_ID,
-)
+from sync_assets.sandbox.dataverse.tables import BUSINESS_UNIT_ID, ORGANIZATION_ID, STANDING_ROWS, TABLES, USER_ID
 from sync_assets.sandbox.dataverse.values import scaled, time_text
 
 FIRST_VERSION = 900_000

@@ -14,13 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from sync_assets.sandbox.dataverse.columns import Column
-from sync_assets.sandbox.dataverse.errors import (
-    DataverseError,
-    bad_literal,
-    bad_payload,
-    out_of_range,
-    too_long,
-)
+from sync_assets.sandbox.dataverse.errors import DataverseError, bad_literal, bad_payload, out_of_range, too_long
 
 GUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 

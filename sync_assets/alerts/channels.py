@@ -1,0 +1,132 @@
+"""The ways a notice goes: a webhook (Slack, Teams and whatever takes `{"text": ...}`) and e-mail by SMTP.
+
+A sender either hands the notice over or raises NotTold. Its words never hold the webhook's address, which is a secret,
+nor a password, nor what the other side answered.
+"""
+
+from __future__ import annotations
+
+import smtplib
+import ssl
+from collections.abc import Callable
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+
+from sync_assets.config.alerts import Alerts, Email
+from sync_assets.config.environment import AlertSettings
+from sync_assets.errors import SyncAssetsError, reason
+from sync_assets.runtime.context import Runtime
+
+SECONDS = 10.0
+"""How long each side may take to answer: a sensor's tick has to end within a minute."""
+
+Send = Callable[[str, str], None]
+"""Hands over a notice, its subject and its text. Raises NotTold."""
+
+
+class NotTold(SyncAssetsError):
+    """A notice that did not get through."""
+
+
+def senders(runtime: Runtime) -> dict[str, Send]:
+    """Channel -> its sender, of those that are configured. SettingsError if variables are wrong."""
+    from sync_assets.http.transport import ssl_context  # noqa: PLC0415
+
+    alerts, settings = runtime.config.alerts, runtime.settings.alerts()
+    context = ssl_context(runtime.settings.ca_bundle)
+    return {name: _sender(name, alerts, settings, context) for name in channels(alerts)}
+
+
+def channels(alerts: Alerts | None) -> list[str]:
+    """Names of the configured ones."""
+    if alerts is None:
+        return []
+    return [*(["webhook"] if alerts.webhook else []), *(["email"] if alerts.email else [])]
+
+
+def _sender(name: str, alerts: Alerts | None, settings: AlertSettings, context: ssl.SSLContext) -> Send:
+    if name == "email":
+        assert alerts
+        assert alerts.email
+        email = alerts.email
+        return lambda subject, text: send_email(email, settings, context, subject, text)
+    return lambda subject, text: send_webhook(settings, context, text)
+
+
+def send_webhook(settings: AlertSettings, context: ssl.SSLContext, text: str) -> None:
+    """One POST; any 2xx counts: Slack answers 200, a Teams workflow 202. A redirect is not followed: it would carry the
+    notice to another host than the one that was named."""
+    import httpx  # noqa: PLC0415
+
+    if settings.webhook is None:
+        raise NotTold("The webhook has no address.", "Set SYNC_ASSETS_ALERT_WEBHOOK in the environment.")
+    try:
+        answer = httpx.post(
+            settings.webhook.get_secret_value(),
+            json={"text": text},
+            timeout=SECONDS,
+            verify=context,
+            follow_redirects=False,
+        )
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise NotTold(
+            f"The webhook cannot be reached ({reason(error)}).",
+            "Check SYNC_ASSETS_ALERT_WEBHOOK, and the network; SYNC_ASSETS_CA_BUNDLE for an authority of your own.",
+        ) from None
+    if answer.status_code == 429 or answer.status_code >= 500:
+        raise NotTold(f"The webhook has no time for the notice (status {answer.status_code}).", "Try again later.")
+    if not answer.is_success:
+        raise NotTold(
+            f"The webhook refused the notice (status {answer.status_code}).",
+            "Make a new address where it leads to, and set SYNC_ASSETS_ALERT_WEBHOOK to it.",
+        )
+
+
+def send_email(email: Email, settings: AlertSettings, context: ssl.SSLContext, subject: str, text: str) -> None:
+    """One message to all recipients. Told once the server took it for any of them: else those would get it twice."""
+    message = EmailMessage()
+    message["Subject"], message["From"], message["To"] = subject[:200], email.sender, ", ".join(email.to)
+    message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=email.sender.rpartition("@")[2])
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office notes, please
+    message.set_content(text)
+    where = f"The mail server {email.host}:{email.port}"
+    try:
+        with _connected(email, context) as server:
+            if settings.smtp_user and settings.smtp_password:
+                server.login(settings.smtp_user, settings.smtp_password.get_secret_value())
+            server.send_message(message)
+    except smtplib.SMTPAuthenticationError:
+        raise NotTold(
+            f"{where} refused the sign-in.", "Check SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD."
+        ) from None
+    except smtplib.SMTPNotSupportedError:
+        raise NotTold(
+            f"{where} does not offer what `security: {email.security}` and the sign-in need.",
+            "Choose the port and `security` that it documents: 587 with starttls, or 465 with tls.",
+        ) from None
+    except smtplib.SMTPResponseException as error:
+        raise NotTold(f"{where} refused the notice (code {error.smtp_code}).", "Check `from` and `to`.") from None
+    except smtplib.SMTPRecipientsRefused:
+        raise NotTold(f"{where} refused all recipients.", "Check `alerts.email.to`.") from None
+    except ssl.SSLError as error:
+        raise NotTold(
+            f"{where} has no certificate that is trusted ({reason(error)}).",
+            "Name the issuing authority's PEM file in SYNC_ASSETS_CA_BUNDLE, or correct host, port and `security`.",
+        ) from None
+    except (OSError, smtplib.SMTPException) as error:
+        raise NotTold(
+            f"{where} cannot be reached ({reason(error)}).", "Check host and port of `alerts.email`."
+        ) from None
+
+
+def _connected(email: Email, context: ssl.SSLContext) -> smtplib.SMTP:
+    if email.security == "tls":
+        return smtplib.SMTP_SSL(email.host, email.port, timeout=SECONDS, context=context)
+    server = smtplib.SMTP(email.host, email.port, timeout=SECONDS)
+    if email.security == "starttls":
+        try:
+            server.starttls(context=context)
+        except BaseException:
+            server.close()
+            raise
+    return server

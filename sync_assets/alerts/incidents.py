@@ -1,0 +1,173 @@
+"""What is wrong now: from what the Dagster instance and the ledger say to a list of troubles. Pure; asking is
+`dagster_state.py`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from sync_assets.runtime.heartbeat import REMEDY, KilledRun
+
+BACKLOG = "backlog_is_young"
+Kind = Literal["run", "check", "freshness", "sensor"]
+
+
+@dataclass(frozen=True, slots=True)
+class FailedStep:
+    """The last failure of a step that did not succeed since. `of`: its asset, or what it checks. `said`: in our own
+    words, empty if the words were another's, which may quote a record."""
+
+    step: str
+    of: str
+    run_id: str
+    at: datetime
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCheck:
+    """A check whose latest answer is no. `error`: it does not only warn."""
+
+    asset: str
+    name: str
+    run_id: str
+    at: datetime
+    error: bool
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """An asset that was not materialised as often as its freshness policy wants."""
+
+    asset: str
+    at: datetime
+    error: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FailedSensor:
+    """A sensor whose ticks have failed since `at`. `said`: why the last one did, in our own words."""
+
+    name: str
+    at: datetime
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the instance says. Assets are named as in the UI, `d365/contact`. `good`: when each step last did its work.
+    `paused`: assets of tables in maintenance. `killed`: runs that still count as started."""
+
+    failed: list[FailedStep] = field(default_factory=list[FailedStep])
+    checks: list[FailedCheck] = field(default_factory=list[FailedCheck])
+    stale: list[Stale] = field(default_factory=list[Stale])
+    sensors: list[FailedSensor] = field(default_factory=list[FailedSensor])
+    good: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
+    paused: frozenset[str] = frozenset()
+    killed: Sequence[KilledRun] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One thing that is wrong. `id` stays the same as long as it lasts. `path`: of the page of the UI that shows it."""
+
+    id: str
+    kind: Kind
+    what: str
+    since: datetime
+    said: str
+    remedy: str
+    path: str
+
+
+def run_trouble_id(step: str) -> str:
+    return f"run {step}"
+
+
+def troubles(look: Look, *, warnings: bool) -> list[Trouble]:
+    """All that is wrong, the longest first. `warnings`: of checks that only warn and data that is only late, too.
+
+    A run that failed because of a check that said no is one trouble, the check's. Data of a table in maintenance gets
+    old, and its backlog, too, as they should.
+    """
+    checks = [
+        check
+        for check in look.checks
+        if (check.error or warnings) and not (check.name == BACKLOG and check.asset in look.paused)
+    ]
+    found = [_of_check(check) for check in checks]
+    found += [_of_step(step) for step in look.failed if not any(_says(check, step) for check in checks)]
+    found += [_of_age(one) for one in look.stale if (one.error or warnings) and one.asset not in look.paused]
+    found += [_of_sensor(one) for one in look.sensors]
+    found += [_of_killed(one) for one in look.killed]
+    return sorted(found, key=lambda trouble: (trouble.since, trouble.id))
+
+
+def _says(check: FailedCheck, step: FailedStep) -> bool:
+    """Did the step fail because of the check? It may be of another asset: a capture looks at Campaign, too."""
+    return (check.run_id, check.asset) == (step.run_id, step.of) or bool(check.said and check.said in step.said)
+
+
+def _of_check(check: FailedCheck) -> Trouble:
+    return Trouble(
+        id=f"check {check.asset} {check.name}",
+        kind="check",
+        what=f"{'Check' if check.error else 'Check (a warning)'} {check.name} of {check.asset} does not hold",
+        since=check.at,
+        said=check.said,
+        remedy=f"Put that right; the next run of {check.asset} or of its checks asks again. `sync-assets doctor` asks "
+        "both systems now.",
+        path=f"assets/{check.asset}?view=checks",
+    )
+
+
+def _of_step(step: FailedStep) -> Trouble:
+    return Trouble(
+        id=run_trouble_id(step.step),
+        kind="run",
+        what=f"The run {step.run_id[:8]} of {step.of} failed",
+        since=step.at,
+        said=step.said,
+        remedy="Nothing is lost: what is pending goes with the next run. See the run's events in the UI, and "
+        "`sync-assets doctor`.",
+        path=f"runs/{step.run_id}",
+    )
+
+
+def _of_age(stale: Stale) -> Trouble:
+    return Trouble(
+        id=f"freshness {stale.asset}",
+        kind="freshness",
+        what=f"{stale.asset} is {'stale' if stale.error else 'late'}",
+        since=stale.at,
+        said="It was not materialised as often as its freshness policy wants.",
+        remedy="Start its sensor, or look at the sensor's last tick; `sync-assets doctor` says what cannot be reached.",
+        path=f"assets/{stale.asset}",
+    )
+
+
+def _of_sensor(sensor: FailedSensor) -> Trouble:
+    return Trouble(
+        id=f"sensor {sensor.name}",
+        kind="sensor",
+        what=f"The sensor {sensor.name} fails",
+        since=sensor.at,
+        said=sensor.said,
+        remedy="Put that right; the sensor tries again by itself. `sync-assets doctor` asks both systems now.",
+        path="automation",
+    )
+
+
+def _of_killed(run: KilledRun) -> Trouble:
+    return Trouble(
+        id=f"killed {run.run_id}",
+        kind="run",
+        what=f"The process of run {run.run_id[:8]} was killed",
+        since=run.since,
+        said="The run still counts as started.",
+        remedy=REMEDY,
+        path=f"runs/{run.run_id}",
+    )

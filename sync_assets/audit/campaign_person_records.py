@@ -1,0 +1,150 @@
+"""The records of a person in Campaign: by their keys, and by the lists of linked records that Campaign keeps of each.
+
+A record costs a read, and so does each list below it; a record that stands in a list is not read again. All of these
+are engine calls. Which lists there are is told by the metadata: collections of a resource whose records are of another
+mapped one. A list shows also what the ledger has never heard of; of records without our key nothing can be named.
+Source: Adobe Campaign Standard, "Working with APIs", custom resources.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sync_assets.audit.drift import TWICE
+from sync_assets.campaign.client import CampaignClient, decoded
+from sync_assets.campaign.dialect import Verdict, redact
+from sync_assets.campaign.records import Records
+from sync_assets.config.models import Link, TableConfig
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.records.hold_records import HeldRecord
+from sync_assets.push.target import Target
+from sync_assets.runtime.context import Runtime
+
+GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+"""A D365 id as the ledger has it. A record that carries something else as its key is not ours."""
+AT_ONCE = 8
+"""Reads in flight."""
+PAGE = 500
+"""Records of a list in an answer."""
+
+Children = list[tuple[TableConfig, Link]]
+"""The mapped tables below one, each with a link that leads to it."""
+
+
+async def ask_campaign(
+    runtime: Runtime, known: Iterable[HeldRecord], found: set[HeldRecord], errors: list[SyncAssetsError]
+) -> None:
+    """Look for a person's records.
+
+    Args:
+        known: records to be asked for by their keys, if no list shows them.
+        found: receives those that Campaign has.
+        errors: receives why it could not be told of some.
+    """
+    tables = runtime.config.in_link_order
+    async with runtime.campaign() as client:
+        person = _Person(client, known, found, errors)
+        for config in tables:  # parents first
+            below = [(other, link) for other in tables for link in other.links if link.table == config.table]
+            try:
+                await person.look(config, below)
+            finally:
+                calls = client.calls.take()
+                counts = {(config.table, kind): count for kind, count in calls.items()}
+                await asyncio.to_thread(runtime.ledger.count_calls, counts)
+                runtime.calls.update(calls)
+
+
+class _Person:
+    """One person's records, table by table."""
+
+    def __init__(
+        self,
+        client: CampaignClient,
+        known: Iterable[HeldRecord],
+        found: set[HeldRecord],
+        errors: list[SyncAssetsError],
+    ) -> None:
+        self._client, self._found, self._errors = client, found, errors
+        self._free = asyncio.Semaphore(AT_ONCE)
+        self._known: dict[str, dict[str, set[HeldRecord]]] = defaultdict(lambda: defaultdict(set))
+        for record in known:
+            self._known[record.table][record.id].add(record)
+        self._listed: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+        """table -> id -> the record, as a list showed it"""
+        self._unanswered: dict[str, int] = {}
+
+    async def look(self, config: TableConfig, below: Children) -> None:
+        """Ask for the records of a table, and list those below them."""
+        listed = self._listed[config.table]
+        known = self._known[config.table]
+        if not listed and not known:
+            return
+        lists = await self._lists(config, below)
+        self._unanswered = {}
+        try:
+            async with asyncio.TaskGroup() as reads:
+                for record in listed.values():
+                    reads.create_task(self._list_below(record, lists))
+                for id_ in sorted(known.keys() - listed.keys()):
+                    reads.create_task(self._ask(config, id_, lists))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None  # the others ended for the same reason, or were cancelled
+        for reason, number in self._unanswered.items():
+            self._errors.append(
+                SyncAssetsError(f"Campaign did not tell whether it holds {number:,} of {config.resource}: {reason}")
+            )
+
+    async def _lists(self, config: TableConfig, below: Children) -> dict[str, Children]:
+        """Attribute of the list -> the tables that its records may be of. No engine call."""
+        if not below:
+            return {}
+        resource = await self._client.resource(config.api, config.resource)
+        named = {
+            one.path: [(child, link) for child, link in below if child.resource == one.target]
+            for one in resource.attributes.values()
+            if one.type == "collection"
+        }
+        return {name: children for name, children in named.items() if children}
+
+    async def _ask(self, config: TableConfig, id_: str, lists: Mapping[str, Children]) -> None:
+        target = Target.of(config)
+        records = Records(self._client, target.api, target.resource, target.key, target.filter)
+        async with self._free:
+            told = await records.find(id_)
+        if not isinstance(told, Verdict):
+            self._found |= self._known[config.table][id_]
+            await self._list_below(told, lists)
+        elif told.kind == "refused" and TWICE.search(told.reason):
+            self._found |= self._known[config.table][id_]  # in several records
+        elif told.kind != "missing":
+            reason = redact(told.reason, None)
+            self._unanswered[reason] = self._unanswered.get(reason, 0) + 1
+
+    async def _list_below(self, record: Mapping[str, Any], lists: Mapping[str, Children]) -> None:
+        for name, children in lists.items():
+            link = record.get(name)
+            following = str(link.get("href") or "") if isinstance(link, dict) else ""
+            following = following and f"{following}?_lineCount={PAGE}&_forcePagination=true"
+            asked: set[str] = set()
+            while following and following not in asked:
+                asked.add(following)
+                async with self._free:
+                    answer = await self._client.call("read", following)
+                page = decoded(answer, dict[str, Any], children[0][0].resource)
+                self._take(page.get("content"), children)
+                more = page.get("next")
+                following = str(more.get("href") or "") if isinstance(more, dict) else ""
+
+    def _take(self, content: object, children: Children) -> None:
+        """Note the records of a page that carry our key."""
+        for record in content if isinstance(content, list) else []:
+            for child, link in children if isinstance(record, dict) else ():
+                id_ = str(record.get(child.key) or "").lower()
+                if GUID.fullmatch(id_):
+                    self._listed[child.table][id_] = record
+                    self._found.add(HeldRecord(child.table, id_, link.to))

@@ -1,0 +1,201 @@
+"""Drift: does Campaign still hold what it acknowledged? A random sample of records is read back and compared.
+
+The ledger keeps hashes, not payloads. So the sampled rows are read from Dynamics 365 and mapped again; where the hash
+is the acknowledged one, it is known exactly what was sent, and only then the record is compared. A link differs if it
+does not lead to the parent that the ledger has as acknowledged. Costs one engine call for each record compared, and one
+for each parent that these lead to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections import defaultdict
+from collections.abc import Mapping as ABCMapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sync_assets.audit.value_comparison import differing
+from sync_assets.campaign.dialect import Verdict, redact
+from sync_assets.campaign.records import Records
+from sync_assets.config.models import TableConfig
+from sync_assets.dataverse.client import DataverseClient
+from sync_assets.dataverse.page_parser import PageParser
+from sync_assets.errors import SyncAssetsError
+from sync_assets.mapping.transform import transform
+from sync_assets.push.record_links import LinkTarget, linked_pkey
+from sync_assets.push.target import Target
+from sync_assets.runtime.context import Runtime
+from sync_assets.validation.preflight import Ready, preflight
+
+if TYPE_CHECKING:
+    from sync_assets.ledger import Ledger
+
+SAMPLE = 200
+AT_ONCE = 8
+"""Reads in flight: a check must not be felt by the pushes beside it."""
+
+TWICE = re.compile(r"\bmore than one\b|\balready exists\b|duplicate key", re.IGNORECASE)
+"""How refusals tell that a key stands, or would stand, in two records (campaign-standard-api.md section 5)."""
+
+
+@dataclass(slots=True)
+class Drift:
+    """What a sample showed. Ids only, never values.
+
+    sampled: records drawn. moved: of these, not compared, since Dynamics 365 or the mapping says something else by now
+    than what was sent last. unanswered: Campaign did not answer for them. compared: the others; of these, `missing` are
+    not in Campaign, `twice` are there in several records, and `differing` says which attributes differ in which.
+    kept_back: records left out because the day's budget of engine calls does not allow to read them.
+    """
+
+    sampled: int = 0
+    moved: int = 0
+    unanswered: int = 0
+    compared: int = 0
+    kept_back: int = 0
+    missing: list[str] = field(default_factory=list[str])
+    twice: list[str] = field(default_factory=list[str])
+    differing: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+
+    @property
+    def different(self) -> set[str]:
+        """Ids of records in which something differs."""
+        return {id_ for ids in self.differing.values() for id_ in ids}
+
+
+Sent = ABCMapping[str, tuple[bytes, dict[str, Any]]]
+"""Id -> hash and members of what was sent last."""
+
+
+async def drift(runtime: Runtime, config: TableConfig, *, sample: int = SAMPLE, seed: int | None = None) -> Drift:
+    """Reads back up to `sample` records of the table. Raises what the preflight and the clients raise."""
+    ledger = await asyncio.to_thread(lambda: runtime.ledger)
+    left = await asyncio.to_thread(lambda: runtime.calls_left)
+    wanted = sample if left is None else min(sample, left)
+    seed = secrets.randbits(32) if seed is None else seed
+    ids = await asyncio.to_thread(ledger.sample_settled, config.table, sample, seed)
+    result = Drift(sampled=len(ids), kept_back=max(0, len(ids) - wanted))
+    if not ids[:wanted]:
+        return result
+    async with runtime.d365() as d365, runtime.campaign() as campaign:
+        ready = await preflight(config, d365, campaign, runtime.config.targets)
+        try:
+            sent = await _sent(ledger, d365, ready, ids[:wanted])
+            result.moved = min(len(ids), wanted) - len(sent)
+            target = Target.linked(runtime.config, config, ready.resource)
+            known = {one.resource: await asyncio.to_thread(ledger.dialect, one.resource) for one in _all(target)}
+            links = await asyncio.to_thread(ledger.acknowledged_links, config.table, list(sent))
+            records = {one.resource: one.records(campaign, known[one.resource]) for one in _all(target)}
+            await _compare(_Reading(target, records, ready, links), sent, result)
+        finally:
+            calls = campaign.calls.take()
+            counts = {(config.table, kind): count for kind, count in calls.items()}
+            await asyncio.to_thread(ledger.count_calls, counts)
+            runtime.calls.update(calls)
+        await asyncio.to_thread(_forget_moved, ledger, config.table, sent, result)
+    return result
+
+
+async def _sent(ledger: Ledger, client: DataverseClient, ready: Ready, ids: list[str]) -> Sent:
+    """What was sent last for those of the ids of which that is known."""
+    mapping = ready.mapping
+    parser = PageParser({name: mapping.column_types[name] for name in mapping.select})
+    sent: dict[str, tuple[bytes, dict[str, Any]]] = {}
+    async for body in client.rows(ready.table, mapping.select, ids):
+        rows = transform(parser.parse(body).rows, mapping)
+        for row in rows.select("id", "hash", "payload", "update_payload").iter_rows(named=True):
+            sent[row["id"]] = (row["hash"], msgspec.json.decode(row["update_payload"] or row["payload"]))
+    acked = await asyncio.to_thread(ledger.acked_hashes, mapping.table, ids)
+    return {id_: (hash_, members) for id_, (hash_, members) in sent.items() if acked.get(id_) == hash_}
+
+
+def _all(target: Target) -> tuple[Target, ...]:
+    return (target, *target.parents)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """`records`: of the table's resource, and of those that it links to, by resource. `links`: as acknowledged."""
+
+    target: Target
+    records: ABCMapping[str, Records]
+    ready: Ready
+    links: ABCMapping[str, ABCMapping[str, str]]
+    ids: dict[str, str] = field(default_factory=dict[str, str])
+    """PKey -> our id, of parents that were read."""
+
+    async def find(self, id_: str) -> dict[str, Any] | Verdict:
+        return await self.records[self.target.resource].find(id_)
+
+    async def wrong_links(self, id_: str, found: ABCMapping[str, Any]) -> list[str]:
+        """The links of a record that do not lead where they should."""
+        targets = {one.attribute: one for one in self.target.links}
+        wrong: list[str] = []
+        for attribute, parent in self.links.get(id_, {}).items():
+            pkey = linked_pkey(found, attribute)
+            if attribute in targets and (not pkey or await self._id(targets[attribute], pkey) != parent):
+                wrong.append(attribute)
+        return wrong
+
+    async def _id(self, target: LinkTarget, pkey: str) -> str:
+        if pkey not in self.ids:
+            found = await self.records[target.resource].read(pkey)
+            self.ids[pkey] = str(found.get(target.key) or "").lower() if isinstance(found, dict) else ""
+        return self.ids[pkey]
+
+
+async def _compare(reading: _Reading, sent: Sent, result: Drift) -> None:
+    free = asyncio.Semaphore(AT_ONCE)
+    different: defaultdict[str, list[str]] = defaultdict(list)
+
+    async def look(id_: str, members: dict[str, Any]) -> None:
+        async with free:
+            found = await reading.find(id_)
+            if isinstance(found, Verdict):
+                _not_found(id_, found, reading.target.resource, result)
+                return
+            wrong = await reading.wrong_links(id_, found)
+        result.compared += 1
+        for attribute in [*differing(members, found, reading.ready.resource), *wrong]:
+            different[attribute].append(id_)
+
+    try:
+        async with asyncio.TaskGroup() as reads:
+            for id_, (_, members) in sent.items():
+                reads.create_task(look(id_, members))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None  # the others ended for the same reason, or were cancelled
+    result.differing = {attribute: sorted(ids) for attribute, ids in sorted(different.items())}
+
+
+def _not_found(id_: str, said: Verdict, resource: str, result: Drift) -> None:
+    if said.kind == "missing":
+        result.compared += 1
+        result.missing.append(id_)
+    elif said.kind == "refused" and TWICE.search(said.reason):
+        result.compared += 1
+        result.twice.append(id_)
+    elif said.kind == "denied":
+        raise SyncAssetsError(
+            f"Campaign refuses to show records of {resource}: {redact(said.reason, None)}",
+            "Check the credentials, their product profile, and the filter of the configuration.",
+        )
+    else:
+        result.unanswered += 1
+
+
+def _forget_moved(ledger: Ledger, table: str, sent: Sent, result: Drift) -> None:
+    """A record that was sent again while we looked proves nothing."""
+    suspects = [*result.missing, *result.twice, *result.different]
+    acked = ledger.acked_hashes(table, suspects)
+    moved = {id_ for id_ in suspects if acked.get(id_) != sent[id_][0]}
+    result.moved += len(moved)
+    result.compared -= len(moved)
+    result.missing = sorted(set(result.missing) - moved)
+    result.twice = sorted(set(result.twice) - moved)
+    still = {attribute: [id_ for id_ in ids if id_ not in moved] for attribute, ids in result.differing.items()}
+    result.differing = {attribute: ids for attribute, ids in still.items() if ids}

@@ -1,0 +1,158 @@
+"""What Campaign holds of a table already is found out, by a list of the resource's records, before anything is sent.
+
+Before the first insert one call shows whether records carry ids of ours: those that Adobe's tool made, or an earlier
+ledger. Then all are listed and compared with what would be sent. A record that holds it is acknowledged without a
+request; one that holds something else is to be updated, never inserted; the others are to be inserted as ever. Nothing
+is written to either system. Records whose key is no id of ours, or one that is not in the ledger, are left alone.
+A rebuild (rebuild.py) is the same list, asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sync_assets.audit.record_comparison import EXISTING, LEASE_SECONDS, NONE, Comparison, Keys, may_sort
+from sync_assets.audit.record_list import RecordList
+from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRefused
+from sync_assets.campaign.metadata import Resource
+from sync_assets.config.models import TableConfig
+from sync_assets.http.client import HttpError
+from sync_assets.ledger import Ledger, Rebuild
+from sync_assets.runtime.workers import worker_id
+
+if TYPE_CHECKING:
+    from sync_assets.runtime.context import Runtime
+
+WAIT_SECONDS = 5.0
+"""For another worker's look, which is one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """What is known of the records that Campaign held before the first insert of a table.
+
+    known: the push may begin. found: what the list has shown, if it was read. calls: reads made, or that the list would
+    take if it was too long to be read (`estimated`: how many records the resource has). stopped: why the list ended
+    early; without a reason it goes on with the next call.
+    """
+
+    known: bool
+    found: Rebuild | None = None
+    calls: int = 0
+    estimated: int | None = None
+    stopped: str | None = None
+
+
+async def first_load(
+    runtime: Runtime, campaign: CampaignClient, config: TableConfig, resource: Resource, seconds: float | None = None
+) -> Existing:
+    """`existing_records` before a push: what keeps the list from its end is a reason, as it is in a push, and what it
+    has shown is a note."""
+    try:
+        existing = await existing_records(runtime, campaign, config, resource, runtime.listed_keys, seconds=seconds)
+    except (BudgetSpent, CampaignRefused, HttpError) as error:
+        return Existing(known=False, stopped=str(error))
+    if existing.found is not None:
+        runtime.notes.append(shown(config, existing.found))
+    return existing
+
+
+def shown(config: TableConfig, found: Rebuild) -> str:
+    """What the list of a table's records has shown, for people."""
+    return (
+        f"{config.table}: {found.records:,} records of {config.resource} stood in Campaign before the first load. "
+        f"{found.equal:,} hold what they should, {found.differing:,} are to be updated; {found.unknown:,} carry an id "
+        f"that is not in scope and stay as they are."
+    )
+
+
+async def existing_records(
+    runtime: Runtime,
+    campaign: CampaignClient,
+    config: TableConfig,
+    resource: Resource,
+    keys: Keys,
+    *,
+    seconds: float | None = None,
+    most: int | None = None,
+) -> Existing:
+    """Find out, once for a ledger and table, what Campaign holds of a table; go on where an earlier try stopped.
+
+    Args:
+        seconds: stop after so long; the next call goes on.
+        most: make no more calls than that; estimate.
+
+    Raises:
+        BudgetSpent, CampaignRefused, HttpError: what was found out until then is kept.
+    """
+    ledger = await asyncio.to_thread(lambda: runtime.ledger)
+    if await asyncio.to_thread(needless, ledger, config):
+        return Existing(known=True)
+    async with leased(ledger, config, wait_seconds=WAIT_SECONDS) as owner:
+        if owner is None:
+            return Existing(known=False)
+        if await asyncio.to_thread(needless, ledger, config):  # another worker found it out meanwhile
+            return Existing(known=True)
+        listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
+        return await _find_out(Comparison(runtime, ledger, listing, resource, keys, owner), seconds, most)
+
+
+async def _find_out(comparison: Comparison, seconds: float | None, most: int | None) -> Existing:
+    """`existing_records`, under the lease."""
+    ledger, listing, config = comparison.ledger, comparison.listing, comparison.config
+    state, first = await asyncio.to_thread(ledger.rebuild, config.table), None
+    if state is None:
+        look = await listing.look(comparison.resource)
+        if not look.lists:
+            await asyncio.to_thread(ledger.note_dialect, config.resource, {EXISTING: NONE})
+            return Existing(known=True, calls=listing.calls)
+        first = look.page
+    if most is not None and (first is None or first.next):
+        calls, records = listing.calls, await listing.count()
+        listing.calls = calls  # to estimate is no part of the flow
+        left = await comparison.reads_left(state, records) - (first is not None)
+        if left > most:
+            return Existing(known=False, calls=calls + left, estimated=records)
+    # Rows that are not in the ledger yet could not be compared, and would be inserted.
+    feed = await asyncio.to_thread(ledger.feed, config.table)
+    state = await asyncio.to_thread(ledger.begin_listing, config.table, captured=bool(feed and feed.complete))
+    if not state.captured:
+        comparison.runtime.notes.append(
+            f"{config.table}: Campaign holds records with ids of Dynamics 365 already. Nothing is sent until the first "
+            "read of the table is complete and they were compared with it."
+        )
+        return Existing(known=False, calls=listing.calls)
+    found = await comparison.run(state, first, seconds)
+    return Existing(found is not None, found, listing.calls + comparison.learnt)
+
+
+@asynccontextmanager
+async def leased(ledger: Ledger, config: TableConfig, *, wait_seconds: float = 0) -> AsyncIterator[str | None]:
+    """The right to list a table's records: its owner, or None while another worker has it."""
+    owner, until = worker_id(), time.monotonic() + wait_seconds
+    while not (taken := await asyncio.to_thread(ledger.lease_listing, config.table, owner, LEASE_SECONDS)):
+        if time.monotonic() >= until:
+            break
+        await asyncio.sleep(0.2)
+    try:
+        yield owner if taken else None
+    finally:
+        await asyncio.to_thread(ledger.release_listing, config.table, owner)
+
+
+def needless(ledger: Ledger, config: TableConfig) -> bool:
+    """Return True if no list is under way, and none need be begun now."""
+    return ledger.rebuild(config.table) is None and (begun(ledger, config) or not ledger.pending_days(config.table))
+
+
+def begun(ledger: Ledger, config: TableConfig) -> bool:
+    """Return True if it was found out before, or if something of the table was acknowledged before that was so."""
+    if EXISTING in ledger.dialect(config.resource):
+        return True
+    counts = ledger.counts().get(config.table)
+    return bool(counts and counts.synced and ledger.one_acknowledged(config.table))

@@ -1,0 +1,62 @@
+"""Rebuild: after the ledger was lost, or restored from an older copy, it is found out what Campaign holds already.
+
+All rows of Dynamics 365 are read again, so that none counts as acknowledged by hearsay; then Campaign's records are
+listed and compared, as before a first load (existing_records.py). Nothing is written to either system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from dataclasses import replace
+
+from sync_assets.audit.existing_records import leased
+from sync_assets.audit.record_comparison import Comparison, Keys, may_sort
+from sync_assets.audit.record_list import RecordList, pages_for
+from sync_assets.config.models import TableConfig
+from sync_assets.errors import SyncAssetsError
+from sync_assets.flows import capture_table
+from sync_assets.ledger import Rebuild
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.workers import release_dead
+from sync_assets.validation.preflight import NotReady, campaign_findings
+
+
+async def rebuild_table(runtime: Runtime, config: TableConfig, keys: Keys) -> Rebuild:
+    """Rebuild one table, from where an earlier try has stopped. Raises what the flows raise, and BudgetSpent; what was
+    found out until then is kept."""
+    ledger = await asyncio.to_thread(lambda: runtime.ledger)
+    await asyncio.to_thread(release_dead, ledger)
+    state = await asyncio.to_thread(ledger.begin_rebuild, config.table)
+    if not state.captured:
+        captured = await capture_table(runtime, config)
+        if captured.result.held_back:
+            runtime.warnings.append(str(captured.result.held_back))
+        state = replace(state, captured=True)
+        await asyncio.to_thread(ledger.put_rebuild, state)
+    async with runtime.campaign() as campaign:
+        resource = await campaign.resource(config.api, config.resource)
+        findings = campaign_findings(config, resource)
+        if any(not finding.passed for finding in findings):
+            raise NotReady(config.table, findings)
+        listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
+        async with leased(ledger, config) as owner:
+            if owner is None:
+                raise SyncAssetsError(
+                    f"Another process lists the records of {config.resource}.", "Wait until it has ended, and repeat."
+                )
+            found = await Comparison(runtime, ledger, listing, resource, keys, owner).run(state)
+        assert found is not None  # its time is not limited
+        return found
+
+
+async def pages_of(runtime: Runtime, config: TableConfig) -> tuple[int, int]:
+    """(records of the resource, pages of lists that they take), for one engine call."""
+    async with runtime.campaign() as campaign:
+        told = await RecordList(runtime, campaign, config).count()
+    return told, pages_for(told)
+
+
+def new_keys() -> closing[Keys]:
+    """To be used by `with`, for all tables of one invocation."""
+    return closing(Keys())

@@ -1,0 +1,282 @@
+"""The listed records of a Campaign resource against the ledger: acknowledged, to be updated, or not ours.
+
+Equal is what value_comparison.py calls so: what Campaign rewrites by itself (case, blanks, formats of telephone
+numbers) is no difference. Links are compared by the record that they lead to, opt-outs are taken down as statements of
+Campaign with their times of change, as those of an export file are, so that older files say nothing new (opt_outs.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sync_assets.audit.record_list import Page, Record, RecordList, is_of_the_list, pages_for
+from sync_assets.audit.value_comparison import differing
+from sync_assets.campaign.addressing import KEY
+from sync_assets.campaign.client import BudgetSpent, CampaignRefused
+from sync_assets.campaign.metadata import Resource
+from sync_assets.campaign.profile_opt_outs import statements
+from sync_assets.config.models import TableConfig
+from sync_assets.defs.opt_out.asset_keys import active, attributes
+from sync_assets.http.client import Unavailable
+from sync_assets.ledger import Claimed, Ledger, LinkTo, Outcome, Rebuild
+from sync_assets.ledger.model import OTHER
+from sync_assets.push.record_links import LINK_KEPT
+from sync_assets.push.target import CONTACT, Target
+
+if TYPE_CHECKING:
+    from sync_assets.runtime.context import Runtime
+
+IdOf = Callable[[str, str], str | None]
+
+LEASE_SECONDS = 300.0
+SOURCE = "what Campaign held when its records were listed"
+
+EXISTING, NONE, LISTED = "existing records", "none", "listed"
+"""The premise in the ledger's dialect of a resource, and what is found out of it."""
+
+
+class Keys:
+    """Which PKey stands for which of our ids, by resource. To be closed.
+
+    PKeys are not to be stored (Adobe, Campaign Standard APIs, "Must-read"), so they live in a private file of SQLite's
+    that goes with this object.
+    """
+
+    def __init__(self) -> None:
+        self._file = sqlite3.connect("", check_same_thread=False)
+        columns = "resource TEXT, pkey TEXT, id TEXT, PRIMARY KEY (resource, pkey)"
+        self._file.execute(f"CREATE TABLE keys ({columns}) WITHOUT ROWID")
+        self.complete: set[str] = set()
+        """Resources all of whose records were listed."""
+
+    def close(self) -> None:
+        self._file.close()
+
+    def add(self, resource: str, records: Iterable[tuple[str, Record]]) -> None:
+        """records: with our ids, as `RecordList.ours` gives them."""
+        rows = ((resource, str(record.get("PKey") or ""), id_) for id_, record in records)
+        self._file.executemany("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", rows)
+
+    def id_of(self, resource: str, pkey: str) -> str | None:
+        found = self._file.execute("SELECT id FROM keys WHERE resource = ? AND pkey = ?", (resource, pkey)).fetchone()
+        return found[0] if found else None
+
+    def repeated(self, resource: str) -> int:
+        """How many of the records carry an id that another one carries, too."""
+        counts = "SELECT count(*) - count(DISTINCT id) FROM keys WHERE resource = ?"
+        return int(self._file.execute(counts, (resource,)).fetchone()[0])
+
+    def forget(self, resource: str) -> None:
+        self._file.execute("DELETE FROM keys WHERE resource = ?", (resource,))
+        self.complete.discard(resource)
+
+
+def identifies(ledger: Ledger, config: TableConfig) -> bool:
+    """Return True if Campaign is known to refuse a second record of one key."""
+    return Target.of(config).addressing(ledger.dialect(config.resource)).is_unique
+
+
+def may_sort(config: TableConfig) -> bool:
+    """Return False where the key identifies nothing: the list is the only protection against second records then, and
+    is read to its end."""
+    return config.unique is not False
+
+
+@dataclass(slots=True)
+class Comparison:
+    """The records of one resource against the ledger. owner: of the lease. learnt: reads for the PKeys of parents."""
+
+    runtime: Runtime
+    ledger: Ledger
+    listing: RecordList
+    resource: Resource
+    keys: Keys
+    owner: str
+    learnt: int = 0
+
+    @property
+    def config(self) -> TableConfig:
+        return self.listing.config
+
+    async def run(self, state: Rebuild, first: Page | None = None, seconds: float | None = None) -> Rebuild | None:
+        """Compare what is left. None if the time was up before.
+
+        first: the first page of the list, if it was asked for already.
+        """
+        until = None if seconds is None else time.monotonic() + seconds
+        for parent in _parents(self.runtime, self.config):
+            await self._learn(parent)
+        found = await self._whole(state, None if state.link else first, until)
+        if found is not None:
+            # Links that were acknowledged by the list were seen.
+            seen = {f"{LINK_KEPT}{link.to}": "yes" for link in self.config.links if link.style != "join"}
+            listed = {EXISTING: LISTED, KEY: self.config.key, **seen}
+            await asyncio.to_thread(self.ledger.note_dialect, self.config.resource, listed)
+            await asyncio.to_thread(self.ledger.end_rebuild, self.config.table)
+        return found
+
+    async def reads_left(self, state: Rebuild | None, records: int) -> int:
+        """Pages that are left of the list, and those of its parents that were not listed. records: of the resource."""
+        left = pages_for(records) - (pages_for(state.records) if state and state.link else 0)
+        for parent in _parents(self.runtime, self.config):
+            if parent.resource not in self.keys.complete:
+                left += pages_for(await RecordList(self.runtime, self.listing.campaign, parent).count())
+        return max(0, left)
+
+    def _lease(self) -> None:
+        self.ledger.lease_listing(self.config.table, self.owner, LEASE_SECONDS)
+
+    async def _whole(self, state: Rebuild, first: Page | None, until: float | None) -> Rebuild | None:
+        name, from_the_start = self.config.resource, state.link is None
+        while True:
+            if from_the_start:
+                self.keys.forget(name)
+            try:
+                found = await self._compare(state, first, until)
+            except (CampaignRefused, Unavailable) as error:
+                sorts = self.listing.sorts
+                if not is_of_the_list(error) or (from_the_start and not sorts):
+                    raise
+                # The place in the list may not be known any more; or the order costs too much, or is none. What was
+                # compared already is not compared again.
+                self.listing.sorts = sorts and not from_the_start
+                from_the_start, first, state = True, None, Rebuild(self.config.table, captured=True)
+            else:
+                break
+        if found is None:
+            return None
+        if repeated := await asyncio.to_thread(self.keys.repeated, name):
+            self._warn(repeated)
+        if from_the_start and any(name == to.resource for one in self.runtime.config.tables for to in self._to(one)):
+            self.keys.complete.add(name)
+        else:
+            self.keys.forget(name)
+        return found
+
+    def _to(self, config: TableConfig) -> list[TableConfig]:
+        return _parents(self.runtime, config)
+
+    def _warn(self, repeated: int) -> None:
+        """Records before an interruption are not compared with those after it; the resource's audit counts them all."""
+        name, key = self.config.resource, self.config.key
+        self.runtime.warnings.append(
+            f"{repeated:,} records of {name} in Campaign carry a {key} that another one carries, too. No further one "
+            f"is made, and Campaign chooses which of them is updated. Merge them there, or delete what is too many."
+        )
+
+    async def _compare(self, state: Rebuild, first: Page | None, until: float | None) -> Rebuild | None:
+        start = first or (await self.listing.ask(state.link) if state.link else await self.listing.first())
+        async with aclosing(self.listing.pages(start)) as pages:
+            async for page in pages:
+                state = await asyncio.to_thread(self._page, state, page)
+                self.runtime.progress(f"comparing {self.config.table}", state.records)
+                if page.next and until is not None and time.monotonic() > until:
+                    return None
+        return state
+
+    def _page(self, state: Rebuild, page: Page) -> Rebuild:
+        """A page of records against the ledger."""
+        ours = self.listing.ids(page)
+        self.keys.add(self.config.resource, self.listing.ours(page))
+        if self.config.table == CONTACT and active(self.runtime.config):
+            names = attributes(self.runtime.config)
+            said = statements(list(ours.values()), self.config.key, names)
+            self.ledger.opt_outs_stated(said, names, SOURCE, page.asked_at)
+        claimed, unknown = self.ledger.claim_found(
+            self.config.table,
+            list(ours),
+            owner=self.owner,
+            lease_seconds=LEASE_SECONDS,
+            remember=not identifies(self.ledger, self.config),
+        )
+        parents = {link.to: self.runtime.config.table(link.table).resource for link in self.config.links}
+        outcomes = [
+            found_to_hold(
+                record, ours[record.id], self.resource, lambda link, pkey: self.keys.id_of(parents[link], pkey)
+            )
+            for record in claimed
+        ]
+        self.ledger.settle(self.owner, outcomes)
+        equal = sum(outcome.hash != OTHER for outcome in outcomes)
+        state = replace(
+            state,
+            link=page.next,
+            records=state.records + len(page.records),
+            equal=state.equal + equal,
+            differing=state.differing + len(outcomes) - equal,
+            unknown=state.unknown + unknown,
+        )
+        self.ledger.put_rebuild(state)
+        self._lease()
+        return state
+
+    async def _learn(self, parent: TableConfig) -> None:
+        """The PKeys of a resource that is linked to, unless its own list has just shown them."""
+        if parent.resource in self.keys.complete:
+            return
+        listing = RecordList(self.runtime, self.listing.campaign, parent, sorts=may_sort(parent))
+        try:
+            if not await self._beyond_the_budget(listing):
+                await self._list(listing)
+                self.keys.complete.add(parent.resource)
+        finally:
+            self.learnt += listing.calls
+
+    async def _list(self, listing: RecordList) -> None:
+        while True:
+            seen, sorts = 0, listing.sorts
+            try:
+                async with aclosing(listing.pages(await listing.first())) as pages:
+                    async for page in pages:
+                        await asyncio.to_thread(self.keys.add, listing.config.resource, listing.ours(page))
+                        await asyncio.to_thread(self._lease)
+                        seen += len(page.records)
+                        self.runtime.progress(f"listing {listing.config.table}", seen)
+                return
+            except (CampaignRefused, Unavailable) as error:
+                if not sorts or not is_of_the_list(error):
+                    raise
+                listing.sorts = False
+
+    async def _beyond_the_budget(self, listing: RecordList) -> bool:
+        """PKeys are kept for one process, so the list must fit into one day. Where it never does, links are not
+        compared and their records are sent: True. Raises BudgetSpent if it fits, but not today."""
+        budget = self.runtime.config.guardrails.engine_calls_per_day
+        if budget is None:
+            return False
+        pages = pages_for(await listing.count())
+        left = await asyncio.to_thread(lambda: self.runtime.calls_left)
+        if pages < budget and left is not None and pages > left:
+            raise BudgetSpent("day")
+        return pages >= budget
+
+
+def found_to_hold(record: Claimed, found: Record, resource: Resource, id_of: IdOf) -> Outcome:
+    """What Campaign's record is worth as an acknowledgement: of what is to be sent if it holds just that, else of
+    something that is not known. Pure but for `id_of`: (link, PKey) -> our id, None if it is not one of ours."""
+    form = record.update_payload or record.payload
+    equal = form is not None and not differing(msgspec.json.decode(form), found, resource)
+    links: list[LinkTo] = []
+    for link in record.links:
+        held: Any = found.get(link.attribute)
+        if not link.keyed:
+            links.append(link._replace(id=str(held).lower() if held else None))
+            continue
+        pkey = str(held.get("PKey") or "") if isinstance(held, dict) else ""
+        id_ = id_of(link.attribute, pkey) if pkey else None
+        equal = equal and (id_ is not None or not pkey)  # a link to a record that is not ours is to go
+        links.append(link._replace(id=id_))
+    return Outcome(record.seq, "done", record.hash if equal else OTHER, links=tuple(links))
+
+
+def _parents(runtime: Runtime, config: TableConfig) -> list[TableConfig]:
+    """Tables whose records are linked to by their PKeys."""
+    return [runtime.config.table(link.table) for link in config.links if link.style != "join"]

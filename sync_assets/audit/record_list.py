@@ -1,0 +1,216 @@
+"""The list of a Campaign resource's records, page by page, within the day's budget of engine calls.
+
+Where Campaign sorts, the list is asked for in the order of our key: records that carry one stand together, so that one
+page shows whether there are any, and a list of many records without a key need not be read to its end. That Campaign
+sorts is not believed: only a list that was seen to be in order ends early, and one that falls out of order is read
+again without any. Source: Adobe, Campaign Standard APIs, "Retrieving resources": pagination, sorting, counting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from urllib.parse import quote
+
+from sync_assets.campaign.client import CallCounter, CampaignClient, CampaignRefused, decoded, listed
+from sync_assets.config.models import TableConfig
+from sync_assets.errors import SyncAssetsError
+from sync_assets.http.client import Unavailable
+from sync_assets.http.pagination import LinkTrail
+
+if TYPE_CHECKING:
+    from sync_assets.campaign.metadata import Resource
+    from sync_assets.runtime.context import Runtime
+
+PAGE = 500
+"""Records of a list that are asked for at once; each page is one engine call."""
+IN_ORDER = 20
+"""Keys that must have come in order before a list counts as sorted: by chance that happens once in 20! lists."""
+GATEWAY_TIMEOUT = 504
+
+_GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+_DESCENDING = re.compile(r"_order=[^&]*(?:%20|%2520|\+| )desc(?:&|$)")
+
+Record = dict[str, Any]
+
+
+class NotSorted(CampaignRefused):
+    """Campaign began a list in the order that was asked for and did not keep to it."""
+
+    def __init__(self, resource: str) -> None:
+        super().__init__(f"Campaign does not keep the records of {resource} in order.")
+
+
+class Page(NamedTuple):
+    """A page of a list. `next`: the link of the following one, None at the end of the list. `order`: of the keys, as it
+    was asked for."""
+
+    asked_at: datetime
+    records: list[Record]
+    next: str | None
+    order: Literal["ascending", "descending"] | None
+
+
+class Look(NamedTuple):
+    """The first page of a list, and whether all of it must be read: records carry ids of ours, or may."""
+
+    page: Page
+    lists: bool
+
+
+@dataclass(slots=True)
+class KeyOrder:
+    """Follows the keys of a list that was asked for in their order."""
+
+    ascending: bool
+    in_order: int = 0
+    broken: bool = False
+    _last: str = ""
+    _empty: bool = False
+
+    def ends(self, keys: list[str]) -> bool:
+        """Take in a page's keys. Return True if the list is sorted and the page, which carries no key at all, shows
+        that all records with a key were listed. A server that sorted page by page would show a key there."""
+        for key in keys:
+            if not key:
+                self._empty = True
+            else:
+                self._take(key.casefold())
+        return not self.broken and self.in_order >= IN_ORDER and bool(keys) and not any(keys)
+
+    def _take(self, key: str) -> None:
+        if self.broken:
+            return
+        moved = bool(self._last) and key != self._last
+        self.broken = self._empty or (moved and (key > self._last) != self.ascending)
+        self.in_order += not self.broken
+        self._last = key
+
+
+@dataclass(slots=True)
+class RecordList:
+    """The records of a table's resource. `calls`: engine calls made, each of them a read.
+
+    sorts: ask for the order of the key. Not where the key identifies nothing: then the list is the only protection
+    against second records, and is read to its end.
+    """
+
+    runtime: Runtime
+    campaign: CampaignClient
+    config: TableConfig
+    sorts: bool = True
+    calls: int = 0
+    _path: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._path = f"{self.config.api}/{self.config.resource}"
+
+    async def look(self, resource: Resource) -> Look:
+        """Find out whether records carry ids of ours, by one call where that suffices, by two where the page shows no
+        id and the list has more. Raises CampaignRefused, HttpError, BudgetSpent."""
+        page = await self.first()
+        if self.ids(page) or not page.next or not page.order:
+            return Look(page, bool(self.ids(page) or page.next))
+        keys = self._keys(page)
+        backwards = await self.ask(self._link(descending=False))
+        if self.ids(backwards):
+            return Look(backwards, lists=True)
+        attribute = resource.attributes.get(self.config.key)
+        # No end of a sorted list has a key: there is none. Were the metadata wrong, an insert would meet its own key.
+        none = not any(keys) and not any(self._keys(backwards)) and attribute is not None and bool(attribute.sortable)
+        return Look(page, lists=not none)
+
+    async def first(self) -> Page:
+        """The first page, in the order of the key if Campaign has one."""
+        if self.sorts:
+            try:
+                return await self.ask(self._link(descending=True))
+            except (CampaignRefused, Unavailable) as error:
+                if not is_of_the_list(error):
+                    raise
+                self.sorts = False
+        return await self.ask(f"{self._path}?_lineCount={PAGE}&_forcePagination=true")
+
+    async def pages(self, page: Page) -> AsyncGenerator[Page]:
+        """The page, and those that follow it; the next one is on its way while one is worked on. Raises NotSorted,
+        EndlessRead."""
+        trail = LinkTrail("Campaign", self.config.resource)
+        order, asking = KeyOrder(ascending=page.order == "ascending"), None
+        try:
+            while True:
+                if page.order:
+                    ended = order.ends(self._keys(page))
+                    if order.broken and order.in_order >= IN_ORDER:
+                        raise NotSorted(self.config.resource)
+                    page = page._replace(next=None if ended else page.next)
+                following = trail.follow(page.next or "", len(page.records))
+                asking = asyncio.create_task(self.ask(following)) if following else None
+                yield page
+                if asking is None:
+                    return
+                page = await asking
+        finally:
+            if asking is not None:
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
+
+    async def count(self) -> int:
+        """How many records the resource has."""
+        answer = await self._call(f"{self._path}/_count")
+        told = decoded(answer, dict[str, Any], self.config.resource).get("count")
+        if not isinstance(told, int):
+            raise CampaignRefused(f"Campaign does not say how many records {self.config.resource} has.")
+        return told
+
+    async def ask(self, link: str) -> Page:
+        asked_at = datetime.now(UTC)
+        records, following = listed(await self._call(link), self.config.resource)
+        order = None if "_order=" not in link else "descending" if _DESCENDING.search(link) else "ascending"
+        return Page(asked_at, records, following or None, order)
+
+    def ours(self, page: Page) -> list[tuple[str, Record]]:
+        """(our id, record), of the records that carry one."""
+        ids = ((str(record.get(self.config.key) or "").lower(), record) for record in page.records)
+        return [(id_, record) for id_, record in ids if _GUID.fullmatch(id_)]
+
+    def ids(self, page: Page) -> dict[str, Record]:
+        """Our id -> record; of several with one id the last one."""
+        return dict(self.ours(page))
+
+    def _keys(self, page: Page) -> list[str]:
+        return [str(record.get(self.config.key) or "") for record in page.records]
+
+    def _link(self, *, descending: bool) -> str:
+        order = quote(f"{self.config.key} desc" if descending else self.config.key)
+        return f"{self._path}?_lineCount={PAGE}&_forcePagination=true&_order={order}"
+
+    async def _call(self, link: str) -> Any:
+        """One GET, counted in the ledger however it ends."""
+        made = 0
+
+        def observe(kind: str, status: int | None, seconds: float) -> None:
+            nonlocal made
+            made += CallCounter.is_call(status)
+
+        try:
+            return await self.campaign.call("read", link, observer=observe)
+        finally:
+            self.calls += made
+            if made:
+                self.runtime.calls["read"] += made
+                await asyncio.to_thread(self.runtime.ledger.count_calls, {(self.config.table, "read"): made})
+
+
+def is_of_the_list(error: SyncAssetsError) -> bool:
+    """Return True if another list may be answered: the order is refused, or takes longer than the gateway waits, or the
+    place in the list is not known any more."""
+    return isinstance(error, CampaignRefused) or (isinstance(error, Unavailable) and error.status == GATEWAY_TIMEOUT)
+
+
+def pages_for(records: int) -> int:
+    """Pages that so many records take."""
+    return max(1, -(-records // PAGE))

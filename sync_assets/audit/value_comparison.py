@@ -1,0 +1,127 @@
+"""Does a record of Campaign hold what was sent? Pure, tolerant of what Campaign rewrites by itself.
+
+What is read back can differ from what was written: names are re-cased (smartCase), texts trimmed, telephone numbers
+formatted, times given milliseconds and empty values shown as the type's own (campaign-standard-api.md sections 1, 2).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Set
+from datetime import UTC, datetime
+from typing import Any
+
+from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
+from sync_assets.mapping.conversions import empty_value
+from sync_assets.mapping.personal_data import is_telephone
+
+_BLANKS = re.compile(r"\s+")
+_TELEPHONE = re.compile(r"[+\d\s().,/\-‐‑–]*\d[+\d\s().,/\-‐‑–]*")
+_INTERNATIONAL = re.compile(r"^(?:\+|00)(?:\(0\))?|\(0\)")
+_DAY = 10
+"""Characters of a date."""
+
+
+def differing(sent: Mapping[str, Any], found: Mapping[str, Any], resource: Resource) -> list[str]:
+    """The attributes of `sent` (the members of a payload, groups nested) that `found` (a record as Campaign shows it)
+    does not hold, by their dotted names, sorted. Links are not looked at."""
+    links = {path for path, attribute in resource.attributes.items() if attribute.type in ("link", "collection")}
+    held = dict(_leaves(found, links))
+    return sorted(
+        path
+        for path, value in _leaves(sent, links)
+        if not _same(resource.attributes.get(path) or Attribute(path, "string"), value, held.get(path))
+    )
+
+
+def _leaves(values: Mapping[str, Any], links: Set[str], under: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        path = f"{under}{name}"
+        if path in links:
+            continue
+        if isinstance(value, dict):
+            yield from _leaves(value, links, f"{path}.")
+        else:
+            yield path, value
+
+
+def _same(attribute: Attribute, sent: Any, found: Any) -> bool:
+    empty = empty_value(attribute)
+    one, other = (empty if value is None or value == "" else value for value in (sent, found))
+    if one == other:
+        return True
+    if attribute.type == "string":
+        return _same_text(str(one), str(other), telephone=is_telephone(attribute.path))
+    try:
+        return _COMPARED.get(attribute.type, _same_word)(one, other)
+    except (ValueError, TypeError, OverflowError):
+        return False  # one of them is nothing of the attribute's type
+
+
+def _truth(value: Any) -> bool:
+    word = str(value).strip().casefold()
+    if word in ("true", "1"):
+        return True
+    if word in ("false", "0"):
+        return False
+    raise ValueError(word)
+
+
+def _same_truth(one: Any, other: Any) -> bool:
+    return _truth(one) == _truth(other)
+
+
+def _same_number(one: Any, other: Any) -> bool:
+    return math.isclose(float(one), float(other), rel_tol=1e-9)
+
+
+def _same_day(one: Any, other: Any) -> bool:
+    return str(one)[:_DAY] == str(other)[:_DAY]
+
+
+def _same_time(one: Any, other: Any) -> bool:
+    """The same second, or the same day where one of them has no time."""
+    if len(str(one)) == _DAY or len(str(other)) == _DAY:
+        return _same_day(one, other)
+    return _moment(str(one)) == _moment(str(other))
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text.strip())
+    return (moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)).replace(microsecond=0)
+
+
+def _same_word(one: Any, other: Any) -> bool:
+    return _plain(one) == _plain(other)
+
+
+_COMPARED: dict[AttributeType, Callable[[Any, Any], bool]] = {
+    "boolean": _same_truth,
+    "integer": _same_number,
+    "float": _same_number,
+    "date": _same_day,
+    "datetime": _same_time,
+}
+
+
+def _same_text(one: str, other: str, *, telephone: bool) -> bool:
+    one, other = folded(one), folded(other)
+    if one == other:
+        return True
+    numbers = bool(_TELEPHONE.fullmatch(one) and _TELEPHONE.fullmatch(other))
+    return telephone and numbers and _digits(one) == _digits(other)
+
+
+def folded(text: str) -> str:
+    """The text without case, without blanks around it, with single ones within."""
+    return unicodedata.normalize("NFC", _BLANKS.sub(" ", text).strip().upper().casefold())
+
+
+def _digits(number: str) -> str:
+    return "".join(character for character in _INTERNATIONAL.sub("", number) if character.isdigit())
+
+
+def _plain(value: Any) -> str:
+    return "".join(character for character in str(value).casefold() if character.isalnum())

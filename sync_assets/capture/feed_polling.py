@@ -1,0 +1,118 @@
+"""Watching the change feeds: is there anything new, without taking anything out of them?
+
+One client and one event loop live as long as the process, so that a look costs one request and no sign-in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from sync_assets.config.models import TableConfig
+from sync_assets.dataverse.client import DataverseClient, FeedExpired, TrackingOff
+from sync_assets.dataverse.page_parser import has_news
+from sync_assets.errors import in_our_words
+from sync_assets.http.client import HttpError
+from sync_assets.http.event_loop import new_event_loop
+from sync_assets.ledger import FeedMoved
+from sync_assets.runtime.context import Runtime
+
+T = TypeVar("T")
+LOOK_PATIENCE = 8.0
+"""Seconds for which one request of a poll is retried."""
+LONGEST_LOOK = 20.0
+"""Seconds that a poll may take, its sign-in included: a sensor's tick has to end within a minute."""
+KEEP_LINK = timedelta(minutes=1)
+"""How often the fresh link of a quiet feed is saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """What one poll found. `news`: tables that have something to capture. `refused`: table -> why its feed could not be
+    polled."""
+
+    news: set[str] = field(default_factory=set[str])
+    refused: dict[str, str] = field(default_factory=dict[str, str])
+
+
+class Watcher:
+    """Looks at the feeds of several tables at once. Thread-safe."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._loop = new_event_loop()
+        self._client: DataverseClient | None = None
+        self._stack = AsyncExitStack()
+        threading.Thread(target=self._loop.run_forever, name="watch", daemon=True).start()
+
+    def look(self, tables: Sequence[TableConfig]) -> Polled:
+        """Polls the feeds of the tables. One that cannot be polled keeps no other from it.
+
+        Raises what the client raises where no feed can be polled at all, unless change tracking is off for each.
+        A feed that answers without news is noted as polled, with its fresh link: a quiet table must not expire
+        (dataverse-web-api.md section 1.5, rule 2).
+        """
+        return self._call(self._look(tables))
+
+    def close(self) -> None:
+        self._call(self._stack.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        asked = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return asked.result(timeout=LONGEST_LOOK)
+        except TimeoutError:
+            asked.cancel()
+            raise HttpError(
+                f"Dynamics 365 gave no answer that helps within {LONGEST_LOOK:.0f} s.",
+                "The sensor asks again. If it stays so, `sync-assets doctor` says which part does not answer.",
+            ) from None
+
+    async def _look(self, tables: Sequence[TableConfig]) -> Polled:
+        if self._client is None:
+            self._client = await self._stack.enter_async_context(self._runtime.d365())
+        answers = await asyncio.gather(
+            *(self._has_news(self._client, config) for config in tables), return_exceptions=True
+        )
+        found = Polled()
+        failed: list[Exception] = []
+        for config, answer in zip(tables, answers, strict=True):
+            if isinstance(answer, Exception):
+                failed.append(answer)
+                found.refused[config.table] = in_our_words(answer, f"poll of {config.table}")
+            elif isinstance(answer, BaseException):
+                raise answer
+            elif answer:
+                found.news.add(config.table)
+        of_all = [error for error in failed if not isinstance(error, TrackingOff)]
+        if of_all and len(failed) == len(tables):
+            raise of_all[0]
+        return found
+
+    async def _has_news(self, client: DataverseClient, config: TableConfig) -> bool:
+        ledger = await asyncio.to_thread(lambda: self._runtime.ledger)
+        feed = await asyncio.to_thread(ledger.feed, config.table)
+        if feed is None or feed.link is None or feed.kind == "page":
+            return True
+        if await asyncio.to_thread(ledger.unread, config.table, 1):
+            return True  # rows that the capture has to read again
+        if await asyncio.to_thread(ledger.capture_wanted, config.table):
+            return True
+        try:
+            body = await client.page(feed.link, tracked=False, size=1, table=config.table, patience=LOOK_PATIENCE)
+        except FeedExpired:
+            return True  # the capture will begin a full read
+        news, delta_link = has_news(body)
+        if news or not delta_link:
+            return True
+        client.endpoint.checked(delta_link)
+        stale = datetime.now(UTC) - feed.saved_at > KEEP_LINK
+        with suppress(FeedMoved):  # then a capture is under way, which polls better than we do
+            await asyncio.to_thread(ledger.polled, config.table, feed.version, delta_link if stale else None)
+        return False

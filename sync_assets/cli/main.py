@@ -1,0 +1,438 @@
+"""`sync-assets`: reads arguments, calls one operation, prints. Imports are lazy: `--help` costs nothing.
+
+Names and exit statuses are fixed by contract.md section 1. With `--json`, standard output holds one document and
+nothing else; progress and errors go to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sync_assets.cli import configuration
+
+if TYPE_CHECKING:
+    from sync_assets.runtime.context import Runtime
+
+app = typer.Typer(
+    name="sync-assets",
+    help="Dynamics 365 contacts and custom entities into Adobe Campaign Standard.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+Table = Annotated[str | None, typer.Argument(help="A mapped table; all if left out.", show_default=False)]
+
+
+_RUNTIMES: list[Runtime] = []
+"""To be closed at the end, however a command ends."""
+
+
+def main() -> None:
+    """The console script. An error that is meant for people is one line on standard error and exit status 1."""
+    from sync_assets.errors import SyncAssetsError, places  # noqa: PLC0415
+
+    # A command line that makes no sense is something that could not run; 2 has another meaning in the contract.
+    for kind in typer.BadParameter.__mro__:
+        if kind.__name__ == "UsageError":
+            kind.exit_code = 1  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        app()
+    except SyncAssetsError as error:
+        fail(error)
+    except Exception as error:  # noqa: BLE001  a message that is not ours may quote a record
+        fail(f"An error of the program, please report it: {places(error)}.")
+    finally:
+        for runtime in _RUNTIMES:
+            runtime.close()
+            for note in runtime.notes:
+                typer.echo(f"sync-assets: {note}", err=True)
+
+
+def fail(*errors: object) -> None:
+    for error in errors:
+        for line in str(error).splitlines():
+            print(f"sync-assets: {line}", file=sys.stderr)  # noqa: T201
+    sys.exit(1)
+
+
+def _runtime() -> Runtime:
+    from sync_assets.runtime.context import Runtime  # noqa: PLC0415
+
+    runtime = Runtime()
+    _RUNTIMES.append(runtime)
+    return runtime
+
+
+def _print(document: Any, as_json: bool, show: Callable[[Any], None]) -> None:
+    if as_json:
+        typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    else:
+        show(document)
+
+
+@contextmanager
+def _progress(runtime: Runtime) -> Iterator[None]:
+    """A counter with its rate on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:,.0f} records"))
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, records: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=None)
+            bar.update(tasks[what], completed=records)
+
+        runtime.progress = show
+        yield
+
+
+@app.command()
+def sync(
+    table: Annotated[list[str] | None, typer.Option("--table", help="Only this mapped table; may be repeated.")] = None,
+    accept_mapping: Annotated[
+        bool, typer.Option("--accept-mapping", help="Use this mapping although it took turns with another one of late.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run every flow through Dagster until nothing more can be done. Safe to kill and repeat at any moment."""
+    from sync_assets.cli.tables import show_status  # noqa: PLC0415
+    from sync_assets.commands.sync import sync as run  # noqa: PLC0415
+
+    runtime = _runtime()
+    runtime.accept_mapping = accept_mapping
+    try:
+        with _progress(runtime):
+            done = run(runtime, table or [])
+    except KeyboardInterrupt:
+        typer.echo("sync-assets: Interrupted. Nothing is lost; run it again to go on.", err=True)
+        raise typer.Exit(130) from None
+    _print(done.document, as_json, show_status)
+    for line in (*dict.fromkeys(map(str, done.problems)), *dict.fromkeys(done.stopped)):
+        typer.echo(f"sync-assets: {line}", err=True)
+    raise typer.Exit(done.status)
+
+
+@app.command()
+def plan(as_json: Json = False) -> None:
+    """Dry run: what the next sync would insert, update, delete, hold back, and the engine calls that it costs."""
+    from sync_assets.cli.tables import show_plan  # noqa: PLC0415
+    from sync_assets.commands.plan import plan as run  # noqa: PLC0415
+
+    runtime = _runtime()
+    # Its working copy of the ledger may hold personal data: it is to be removed, whatever ends the command.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with _progress(runtime):
+            planned = run(runtime)
+    except KeyboardInterrupt:
+        typer.echo("sync-assets: Interrupted. Nothing was written.", err=True)
+        raise typer.Exit(130) from None
+    if not planned.empty:
+        _print(planned.document, as_json, show_plan)
+    if planned.problems:
+        fail(*planned.problems)
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Per table: pending, waiting, failed, held, orphaned, synced; the change feed's position; engine calls today."""
+    from sync_assets.cli.tables import show_status  # noqa: PLC0415
+    from sync_assets.operations.status import status as report  # noqa: PLC0415
+
+    _print(report(_runtime()), as_json, show_status)
+
+
+@app.command()
+def replay(
+    table: Annotated[str, typer.Argument(help="A mapped table.")],
+    first: Annotated[str | None, typer.Option("--from", metavar="DAY", help="Only rows last modified since.")] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="DAY", help="Only rows last modified until.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Send them even if they equal what was last sent.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Capture again all rows, or those last modified on the days given (UTC, both included). May be killed and
+    repeated. The next sync or the backlog sensor sends what is then pending."""
+    from sync_assets.cli.tables import show_replay  # noqa: PLC0415
+    from sync_assets.commands.replay import day  # noqa: PLC0415
+    from sync_assets.commands.replay import replay as run  # noqa: PLC0415
+
+    days = day(first, "--from"), day(last, "--to")
+    runtime = _runtime()
+    try:
+        with _progress(runtime):
+            done = run(runtime, table, *days, force=force)
+    except KeyboardInterrupt:
+        typer.echo("sync-assets: Interrupted. Nothing is lost; run it again to go on.", err=True)
+        raise typer.Exit(130) from None
+    for line in dict.fromkeys(done.said):
+        typer.echo(f"sync-assets: {line}", err=True)
+    if done.problems:
+        fail(*dict.fromkeys(map(str, done.problems)))
+    _print(done.document, as_json, show_replay)
+
+
+@app.command()
+def rebuild(
+    table: Annotated[
+        list[str] | None, typer.Argument(help="Mapped tables; all if left out.", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell how many engine calls it would take.")] = False,
+    as_json: Json = False,
+) -> None:
+    """After the ledger was lost or restored from a backup: find out what Campaign holds already, so that the next sync
+    sends only what differs. Writes to neither system. May be killed and repeated; stop the sensors meanwhile."""
+    from sync_assets.cli.tables import show_rebuild, show_rehearsal  # noqa: PLC0415
+    from sync_assets.commands import rebuild as operation  # noqa: PLC0415
+
+    runtime = _runtime()
+    try:
+        if dry_run:
+            _print(operation.rehearse(runtime, table or []), as_json, show_rehearsal)
+            return
+        with _progress(runtime):
+            done = operation.rebuild(runtime, table or [])
+    except KeyboardInterrupt:
+        typer.echo("sync-assets: Interrupted. Nothing is lost; run it again to go on.", err=True)
+        raise typer.Exit(130) from None
+    for line in done.said:
+        typer.echo(f"sync-assets: {line}", err=True)
+    _print(done.document, as_json, show_rebuild)
+    if done.problem:
+        fail(done.problem)
+
+
+@app.command()
+def backup(file: Annotated[str, typer.Argument(help="A new file.")]) -> None:
+    """Copy a ledger in SQLite, whole as of this moment, while everything goes on. For PostgreSQL use pg_dump."""
+    from pathlib import Path  # noqa: PLC0415
+
+    from sync_assets.commands.backup import backup as run  # noqa: PLC0415
+
+    typer.echo(f"{run(_runtime(), Path(file)):,} bytes written to {file}.")
+
+
+@app.command()
+def rejects(
+    table: Table = None,
+    orphaned: Annotated[
+        bool, typer.Option("--orphaned", help="Those whose parent is gone for good, or that name none, instead.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """The records that Campaign or D365 refused: id, reason, since when, attempts."""
+    from sync_assets.cli.tables import show_orphans, show_rejects  # noqa: PLC0415
+    from sync_assets.operations import status  # noqa: PLC0415
+
+    runtime = _runtime()
+    _known(runtime, table)
+    if orphaned:
+        _print({"orphaned": status.orphans(runtime, table)}, as_json, show_orphans)
+        return
+    _print({"rejects": status.rejects(runtime, table)}, as_json, show_rejects)
+
+
+@app.command()
+def retry(
+    table: Table = None,
+    record: Annotated[str | None, typer.Option("--id", help="Only the record of this D365 id.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make refused records pending again; the next sync or the backlog sensor sends them."""
+    runtime = _runtime()
+    _known(runtime, table)
+    from sync_assets.cli.tables import show_retry  # noqa: PLC0415
+    from sync_assets.operations.status import retry as run  # noqa: PLC0415
+
+    _print(run(runtime, table, record.lower() if record else None), as_json, show_retry)
+
+
+@app.command("approve-deletes")
+def approve_deletes(table: Annotated[str, typer.Argument(help="A mapped table.")]) -> None:
+    """Let a mass deletion that the guard stopped go ahead: the next capture of the table, once."""
+    from sync_assets.ledger.errors import with_them  # noqa: PLC0415
+
+    runtime = _runtime()
+    _known(runtime, table)
+    feed = runtime.ledger.feed(table)
+    if feed is None:
+        fail(f"{table} has never been captured, so there is nothing to delete.")
+    elif not feed.deletes:
+        typer.echo(f"No deletion of {table} is held back, so there is nothing to approve.")
+    else:
+        runtime.ledger.approve_deletes(table)
+        following = with_them(feed.following)
+        typer.echo(f"The next capture of {table} lets its {feed.deletes:,} deletions go ahead{following}.")
+
+
+@app.command("accept-systems")
+def accept_systems(
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this it is only shown.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say that the ledger's systems moved to the addresses of the environment, with all their records."""
+    from sync_assets.commands import accept_systems as run  # noqa: PLC0415
+
+    _print(run.accept_systems(_runtime(), yes=yes), as_json, run.show_systems)
+
+
+hold = typer.Typer(
+    name="hold",
+    help="Privacy holds: nothing about a held contact and the person's other records is written to either system.",
+    no_args_is_help=True,
+)
+app.add_typer(hold)
+Contact = Annotated[str, typer.Argument(metavar="ID", help="The contact's D365 id, a GUID.")]
+
+
+@hold.command("add")
+def hold_add(contact: Contact, as_json: Json = False) -> None:
+    """Write nothing about this contact and the person's other records from now on, whatever changes, until it is
+    released. Both systems are asked which these are: engine calls, none of them writes."""
+    from sync_assets.operations import privacy_hold as run  # noqa: PLC0415
+
+    _print(run.add(_runtime(), contact), as_json, run.show_added)
+
+
+@hold.command("release")
+def hold_release(contact: Contact, as_json: Json = False) -> None:
+    """End the hold. What Dynamics 365 still has goes on as usual; of a contact that is gone nothing is made again."""
+    from sync_assets.operations import privacy_hold as run  # noqa: PLC0415
+
+    _print(run.release(_runtime(), contact), as_json, run.show_released)
+
+
+@hold.command("list")
+def hold_list(as_json: Json = False) -> None:
+    """Who is on hold, since when, and how many records that are."""
+    from sync_assets.operations import privacy_hold as run  # noqa: PLC0415
+
+    _print(run.listed(_runtime()), as_json, run.show_holds)
+
+
+@hold.command("verify")
+def hold_verify(contact: Contact, as_json: Json = False) -> None:
+    """Name every record of the contact's that either system still has. Exit status 0: gone from both."""
+    from sync_assets.operations import privacy_hold as run  # noqa: PLC0415
+
+    document = run.verify(_runtime(), contact)
+    _print(document, as_json, run.show_whereabouts)
+    for error in (*document["d365"]["errors"], *document["campaign"]["errors"]):
+        typer.echo(f"sync-assets: {error}", err=True)
+    raise typer.Exit(0 if document["gone"] else 1)
+
+
+maintenance = typer.Typer(
+    name="maintenance",
+    help="Tables that are neither captured nor sent for a while, say while a data model is being published.",
+    no_args_is_help=True,
+)
+app.add_typer(maintenance)
+Tables = Annotated[list[str], typer.Argument(metavar="TABLE...", help="Mapped tables.", show_default=False)]
+
+
+@maintenance.command("on")
+def maintenance_on(tables: Tables, as_json: Json = False) -> None:
+    """Capture and send nothing of these tables from now on; the others go on as far as links allow."""
+    from sync_assets.operations import maintenance as run  # noqa: PLC0415
+
+    _print(run.on(_runtime(), tables), as_json, run.show)
+
+
+@maintenance.command("off")
+def maintenance_off(tables: Tables, as_json: Json = False) -> None:
+    """Let these tables go on, with the types of columns and attributes as they are now."""
+    from sync_assets.operations import maintenance as run  # noqa: PLC0415
+
+    _print(run.off(_runtime(), tables), as_json, run.show)
+
+
+@maintenance.command("list")
+def maintenance_list(as_json: Json = False) -> None:
+    """Which tables are in maintenance, since when, and what is pending meanwhile."""
+    from sync_assets.operations import maintenance as run  # noqa: PLC0415
+
+    _print(run.listed(_runtime()), as_json, run.show)
+
+
+def _known(runtime: Runtime, table: str | None) -> None:
+    from sync_assets.operations.status import unknown_tables  # noqa: PLC0415
+
+    if table and (error := unknown_tables(runtime, [table])):
+        raise error
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check configuration, credentials, reachability, both systems' metadata and the guardrails."""
+    from sync_assets.cli.tables import show_diagnosis  # noqa: PLC0415
+    from sync_assets.commands.doctor.diagnosis import examine  # noqa: PLC0415
+
+    lines = examine(_runtime())
+    _print({"checks": [line.document() for line in lines]}, as_json, show_diagnosis)
+    raise typer.Exit(1 if any(line.outcome == "fail" for line in lines) else 0)
+
+
+@app.command()
+def alerts(
+    test: Annotated[bool, typer.Option("--test", help="Send a test notice to everybody who is to be told.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What is wrong now: failed runs, failed checks, failing sensors, stale data, as the sensor `alerts` tells it."""
+    from sync_assets.commands import alerts as run  # noqa: PLC0415
+
+    if not test:
+        _print(run.now_wrong(_runtime()), as_json, run.show_troubles)
+        return
+    document = run.test_notices(_runtime())
+    _print(document, as_json, run.show_test)
+    raise typer.Exit(0 if all(one["told"] for one in document["channels"].values()) else 1)
+
+
+@app.command()
+def sandbox(
+    port: Annotated[int, typer.Option(help="First of six ports; 0: whatever is free.")] = 0,
+    env_file: Annotated[str | None, typer.Option("--env-file", help="Write the environment for them here.")] = None,
+    contacts: Annotated[int, typer.Option(min=0, help="How many sample contacts Dynamics 365 begins with.")] = 1000,
+) -> None:
+    """Serve a local Dynamics 365, Campaign, IMS and SFTP until stopped."""
+    from pathlib import Path  # noqa: PLC0415
+
+    from sync_assets.sandbox.server import run  # noqa: PLC0415
+
+    try:
+        run(contacts=contacts, port=port, env_file=Path(env_file) if env_file else None)
+    except OSError as error:
+        fail(f"The sandbox could not start: {error}")
+
+
+@app.command()
+def demo(
+    headless: Annotated[bool, typer.Option("--headless", help="No UI: sync, change, sync again, compare.")] = False,
+    contacts: Annotated[int, typer.Option(min=1, help="How many sample contacts.")] = 1000,
+    port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
+) -> None:
+    """Start the sandbox and Dagster against it, and watch contacts travel."""
+    from sync_assets.commands.demo import run_headless, run_with_ui  # noqa: PLC0415
+
+    raise typer.Exit(run_headless(contacts) if headless else run_with_ui(contacts, port))
+
+
+configuration.register(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Documents as tables for people, on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sync_assets.operations.status import COLUMNS, held_back, in_maintenance, orphaned
+
+
+def _table(*columns: str, numbers: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
+    """numbers: columns of numbers. whole: columns that are never broken: times and ids. Others give way where the
+    terminal is narrow."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        right = "right" if column in numbers else "left"
+        table.add_column(column, justify=right, overflow="fold", no_wrap=column in (*numbers, *whole))
+    return table
+
+
+def show_status(document: dict[str, Any]) -> None:
+    """Tables with their counts, their change feeds, then engine calls and opt-outs. Fits 80 columns."""
+    table = _table("table", "resource", *COLUMNS, numbers=COLUMNS)
+    feeds = _table("change feed", "position saved", "last asked", "", whole=("position saved", "last asked"))
+    for name, counts in document["tables"].items():
+        table.add_row(name, counts["resource"], *(f"{counts[column]:,}" for column in COLUMNS))
+        feed = counts["feed"]
+        saved, polled = feed["position_saved_at"], feed["polled_at"]
+        state = "never captured" if not saved else "" if feed["complete"] else "first read goes on"
+        feeds.add_row(name, saved or "-", polled or "-", state)
+    console = Console()
+    console.print(table)
+    console.print()
+    console.print(feeds)
+    console.print()
+    for name, counts in document["tables"].items():
+        for what, number in counts.get("waiting_for", {}).items():
+            console.print(f"{name}: {number:,} wait for {what}", highlight=False)
+        if counts.get("excluded"):
+            why = "excluded: of a contact that was gone when its privacy hold was released"
+            console.print(f"{name}: {counts['excluded']:,} {why}", highlight=False, soft_wrap=True)
+    killed = [run["message"] for run in document.get("killed_runs", ())]
+    for line in (*killed, *in_maintenance(document, list(document["tables"])), *held_back(document)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for line in orphaned(document):
+        console.print(line, markup=False, highlight=False)
+    calls = ", ".join(f"{count:,} {kind}" for kind, count in document["engine_calls"].items())
+    console.print(f"engine calls: {calls}")
+    for line in _opt_outs(document["opt_out"]):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _opt_outs(told: dict[str, Any]) -> Iterator[str]:
+    """Nothing while they are disabled or fields like any other: then nothing is done with them by themselves."""
+    if told["direction"] in ("disabled", "d365_to_campaign"):
+        return
+    last = f"the newest of {told['last_file_at']}" if told["last_file_at"] else "none was ever taken"
+    yield (
+        f"opt-outs ({told['direction']}): {told['to_d365']:,} written to Dynamics 365, {told['to_campaign']:,} to "
+        f"Campaign, {told['files_processed']:,} files with {told['rejected_rows']:,} rejected rows; {last}"
+    )
+    for kind, text in (
+        ("due", "are due: run `sync-assets sync`, or start the sensors"),
+        ("refused", "stand refused: see `sync-assets rejects`"),
+        ("held", "are kept back by a privacy hold"),
+    ):
+        if told[kind]:
+            yield f"opt-outs: {told[kind]:,} {text}"
+    if told["files_waiting"] or told["files_refused"]:
+        yield f"opt-out files: {told['files_waiting']:,} waiting, {told['files_refused']:,} of no use as a whole"
+
+
+PLANNED = ("insert", "update", "delete", "unchanged", "pending", "waiting", "failed", "held")
+
+
+def show_plan(document: dict[str, Any]) -> None:
+    """What would become of the records, what it costs, and what else a person should know."""
+    tables, console = document["tables"], Console()
+    console.print(
+        _summed("table", {name: [one[column] for column in PLANNED] for name, one in tables.items()}, PLANNED)
+    )
+    console.print()
+    kinds = tuple(document["engine_calls"])
+    costs = {name: [one["engine_calls"][kind] for kind in kinds] for name, one in tables.items()}
+    costs = {name: [*calls, sum(calls)] for name, calls in costs.items()}
+    console.print(_summed("engine calls", costs, (*kinds, "in all")))
+    for line in _said_of_plan(document):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _summed(what: str, rows: dict[str, list[int]], columns: tuple[str, ...]) -> Table:
+    table = _table(what, *columns, numbers=columns)
+    for name, numbers in rows.items():
+        table.add_row(name, *(f"{number:,}" for number in numbers))
+    if len(rows) > 1:
+        totals = (sum(column) for column in zip(*rows.values(), strict=True))
+        table.add_row("in all", *(f"{number:,}" for number in totals), style="bold")
+    return table
+
+
+def _said_of_plan(document: dict[str, Any]) -> Iterator[str]:
+    for name, one in document["tables"].items():
+        for reason, number in one["waiting_for"].items():
+            yield f"{name}: {number:,} wait for {reason}."
+        if one["orphaned"]:
+            yield f"{name}: {one['orphaned']:,} orphaned: a parent that they need is gone for good, or they name none."
+    calls, budget = sum(document["engine_calls"].values()), document["budget"]
+    if budget:
+        left, per_day = calls - budget["fits_today"], budget["engine_calls_per_day"]
+        days = -(-left // max(1, per_day))
+        later = f"the other {left:,} take {days:,} more day{'s' if days > 1 else ''}" if left else "that is all of them"
+        yield (
+            f"engine_calls_per_day is {per_day:,}, {budget['used_today']:,} were made today: {budget['fits_today']:,} "
+            f"of {calls:,} fit today, {later}."
+        )
+    yield from document["notes"]
+
+
+def show_rejects(document: dict[str, Any]) -> None:
+    if not document["rejects"]:
+        Console().print("No record is refused.")
+        return
+    console = Console()
+    for (name, reason), same in _by_reason(document["rejects"]).items():
+        console.print(Text.assemble((f"{name}: ", "bold"), reason), highlight=False)
+        table = _table("  id", "since", "attempts", numbers=("attempts",), whole=("  id", "since"))
+        for reject in same:
+            table.add_row(f"  {reject['id']}", reject["since"], str(reject["attempts"]))
+        console.print(table)
+
+
+def show_orphans(document: dict[str, Any]) -> None:
+    if not document["orphaned"]:
+        Console().print("No record is orphaned.")
+        return
+    console = Console()
+    for (name, reason), same in _by_reason(document["orphaned"]).items():
+        console.print(Text.assemble((f"{name}: ", "bold"), reason), highlight=False)
+        table = _table("  id", "since", whole=("  id", "since"))
+        for orphan in same:
+            table.add_row(f"  {orphan['id']}", orphan["since"])
+        console.print(table)
+
+
+def _by_reason(rejects: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Records of a table that are refused for the same reason, under table and reason, in the order in which they came:
+    a reason may be long, and thousands may share it."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for reject in rejects:
+        found.setdefault((reject["table"], reject["reason"]), []).append(reject)
+    return found
+
+
+def show_retry(document: dict[str, Any]) -> None:
+    retried, left = document["retried"], document["not_retryable"]
+    console = Console(soft_wrap=True)
+    if retried or not left:
+        console.print(f"{retried:,} records are pending again." if retried else "No such record is refused.")
+    if left:
+        console.print(
+            f"{left:,} records stay refused: the mapping cannot send what they hold. They need other data in Dynamics "
+            "365 or another mapping, see `sync-assets rejects`, and go by themselves then.",
+            highlight=False,
+        )
+
+
+def show_replay(document: dict[str, Any]) -> None:
+    table, pending = document["table"], document["pending"]
+    goes = "`sync-assets sync` or the sensors send them." if pending else "There is nothing to send."
+    Console(soft_wrap=True).print(f"{table} was captured again: {pending:,} records are pending. {goes}")
+
+
+REBUILT = ("records", "equal", "differing", "unknown", *COLUMNS)
+
+
+def show_rebuild(document: dict[str, Any]) -> None:
+    """Of Campaign's records, then of the ledger's."""
+    console = Console()
+    tables = {name: [one[column] for column in REBUILT] for name, one in document["tables"].items()}
+    console.print(_summed("table", tables, REBUILT))
+    if any(one["unknown"] for one in document["tables"].values()):
+        text = "unknown: records of Campaign that carry an id, of no row in scope. They are left alone."
+        console.print(text, highlight=False, soft_wrap=True)
+    if any(one["pending"] for one in document["tables"].values()):
+        console.print("`sync-assets plan` tells what the next sync sends.", highlight=False, soft_wrap=True)
+
+
+def show_rehearsal(document: dict[str, Any]) -> None:
+    """Records to be compared, and the reads that takes."""
+    console = Console()
+    tables = {name: [one["records"], one["engine_calls"]["read"]] for name, one in document["tables"].items()}
+    console.print(_summed("table", tables, ("records", "reads")))
+    if document["left_today"] is not None:
+        console.print(f"engine_calls_per_day leaves {document['left_today']:,} calls for today.", highlight=False)
+
+
+def show_diagnosis(document: dict[str, Any]) -> None:
+    styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+    console = Console(soft_wrap=True)
+    for line in document["checks"]:
+        console.print(f"[{styles[line['outcome']]}]{line['outcome']:<4}[/] ", end="")
+        console.print(f"{line['what']}: {line['message']}", markup=False, highlight=False)

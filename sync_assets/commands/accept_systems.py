@@ -1,0 +1,62 @@
+"""`accept-systems`: a person says that the ledger's systems have moved to other addresses, their records with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from sync_assets.ledger.repositories.systems import Side
+from sync_assets.runtime import interruptible
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.systems import NAMES, same_address
+
+
+def accept_systems(runtime: Runtime, *, yes: bool) -> dict[str, Any]:
+    """What the ledger belongs to, and what the environment names; with `yes` the ledger belongs to that from now on."""
+    runtime.any_ledger = True
+    runtime.settings.require("d365", "campaign")
+    ledger, known = runtime.ledger, runtime.ledger.systems()
+    named: dict[Side, tuple[str, str | None]] = {
+        "d365": (runtime.settings.d365().url, interruptible.run(_organisation(runtime))),
+        "campaign": (runtime.settings.campaign().url, None),
+    }
+    moved: dict[str, Any] = {}
+    for side, (url, identity) in named.items():
+        before = known.get(side)
+        if before and same_address(before.url, url) and before.identity == identity:
+            continue
+        moved[side] = {"before": before and {"url": before.url, "identity": before.identity}}
+        moved[side]["now"] = {"url": url, "identity": identity}
+        if yes:
+            ledger.replace_system(side, url, identity)
+            if side == "campaign":  # another instance may behave otherwise
+                for table in runtime.config.tables:
+                    ledger.forget_dialect(table.resource)
+    return {"ledger": ledger.where, "moved": moved, "accepted": bool(moved) and yes}
+
+
+async def _organisation(runtime: Runtime) -> str:
+    async with runtime.d365() as d365:
+        return await d365.organization_id()
+
+
+def show_systems(document: dict[str, Any]) -> None:
+    """For people."""
+    if not document["moved"]:
+        typer.echo(f"The ledger {document['ledger']} belongs to these systems already.")
+        return
+    for side, one in document["moved"].items():
+        before = _shown(one["before"]) if one["before"] else "not known so far"
+        typer.echo(f"{NAMES[side]}: {before} -> {_shown(one['now'])}")
+    if document["accepted"]:
+        typer.echo(f"The ledger {document['ledger']} belongs to these systems now.")
+        return
+    typer.echo(
+        "Nothing was changed. Is it the same data under a new address? Then `sync-assets accept-systems --yes`. If the "
+        "records are others, this ledger would be wrong about each of them: name another one in SYNC_ASSETS_LEDGER_URL."
+    )
+
+
+def _shown(system: dict[str, Any]) -> str:
+    return system["url"] + (f" (organisation {system['identity']})" if system["identity"] else "")

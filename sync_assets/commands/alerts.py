@@ -1,0 +1,76 @@
+"""`alerts`: what is wrong now, as the alert sensor sees it, and a test notice to everybody who is to be told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+
+from sync_assets.alerts.channels import NotTold, senders
+from sync_assets.errors import SyncAssetsError
+from sync_assets.operations.status import iso
+from sync_assets.runtime.context import Runtime
+
+TEST = (
+    "sync_assets: a test notice",
+    "This is a test notice of sync_assets: failed runs, failed checks and stale data will be told here. "
+    "There is nothing to do.",
+)
+
+
+def now_wrong(runtime: Runtime) -> dict[str, Any]:
+    """The troubles, the longest first; needs no channel to be configured."""
+    import dagster as dg  # noqa: PLC0415
+
+    from sync_assets.alerts.incidents import troubles  # noqa: PLC0415
+    from sync_assets.definitions import build_definitions  # noqa: PLC0415
+    from sync_assets.defs.alerts.dagster_state import Watched, look  # noqa: PLC0415
+    from sync_assets.defs.alerts.sensor import killed, paused_assets  # noqa: PLC0415
+    from sync_assets.defs.instance.command_line import dagster_instance  # noqa: PLC0415
+
+    definitions = build_definitions(runtime)
+    mine = [*(definitions.assets or ()), *(definitions.asset_checks or ())]
+    sensors = [one.name for one in definitions.sensors or ()]
+    watched = Watched.of((one for one in mine if isinstance(one, dg.AssetsDefinition)), sensors)
+    alerts = runtime.config.alerts
+    with dagster_instance() as instance:
+        seen = look(instance, watched, datetime.now(UTC), paused_assets(runtime), killed(runtime))
+    found = troubles(seen, warnings=alerts is None or alerts.warnings)
+    return {
+        "troubles": [
+            {"kind": one.kind, "what": one.what, "since": iso(one.since), "said": one.said, "remedy": one.remedy}
+            for one in found
+        ]
+    }
+
+
+def test_notices(runtime: Runtime) -> dict[str, Any]:
+    """Sends a test notice to every channel: `told`, or why not. Raises SyncAssetsError if none is configured."""
+    if runtime.config.alerts is None:
+        raise SyncAssetsError(
+            "Nobody is told of anything.",
+            f"Add `alerts:` with `webhook: true` or `email:` to {runtime.settings.config}.",
+        )
+    channels: dict[str, Any] = {}
+    for name, send in senders(runtime).items():
+        try:
+            send(*TEST)
+            channels[name] = {"told": True, "problem": None}
+        except NotTold as error:
+            channels[name] = {"told": False, "problem": str(error)}
+    return {"channels": channels}
+
+
+def show_troubles(document: dict[str, Any]) -> None:
+    console = Console(soft_wrap=True)
+    if not document["troubles"]:
+        console.print("No open incidents: runs, checks, sensors and freshness are fine.")
+    for one in document["troubles"]:
+        console.print(f"{one['what']}, since {one['since']}. {one['said']}", markup=False, highlight=False)
+
+
+def show_test(document: dict[str, Any]) -> None:
+    for name, one in document["channels"].items():
+        told = "a test notice was handed over" if one["told"] else one["problem"]
+        Console(soft_wrap=True).print(f"{name}: {told}", markup=False, highlight=False)

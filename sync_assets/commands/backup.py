@@ -1,0 +1,44 @@
+"""`backup`: a copy of a ledger in SQLite, whole as of one moment, while flows go on. PostgreSQL has pg_dump."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.storage.database_url import Address
+from sync_assets.runtime.context import Runtime
+
+
+def backup(runtime: Runtime, file: Path) -> int:
+    """Copies the ledger to a new file that only its owner may read; bytes. Raises SyncAssetsError.
+
+    Nothing is written to the ledger, not even a newer schema, and nothing is left of a copy that failed.
+    """
+    address = Address.parse(runtime.settings.ledger_url)
+    if not address.sqlite:
+        raise SyncAssetsError(
+            f"The ledger {address.location} is in PostgreSQL.",
+            "Use pg_dump, e.g. `pg_dump --format=custom --table='sync_*'`.",
+        )
+    ledger = Path(address.url.database or "")
+    if not ledger.exists():
+        raise SyncAssetsError(f"There is no ledger at {ledger}.", "Check SYNC_ASSETS_LEDGER_URL and DAGSTER_HOME.")
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        raise SyncAssetsError(f"{file} is there already.", "Name another file, nothing is overwritten.") from None
+    except OSError as error:
+        raise SyncAssetsError(f"{file} can't be written ({error.strerror}).", "Name a folder that can.") from None
+    try:
+        with closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            connection.execute("VACUUM INTO ?", (str(file),))
+    except sqlite3.Error as error:
+        file.unlink(missing_ok=True)
+        raise SyncAssetsError(f"{ledger} can't be copied ({error}).", "Is there room on the disk?") from None
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
+    return file.stat().st_size

@@ -1,0 +1,309 @@
+"""`init` and `add`: asks both systems what they have, has it suggested by `scaffold`, checks the result, writes it.
+
+Nothing is written to either system, and no engine call is made. What is written has passed the program's own checks of
+the configuration, compiled against both systems' metadata, and stays within the guardrails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sync_assets
+from sync_assets.campaign.client import CampaignClient
+from sync_assets.config.cross_checks import did_you_mean
+from sync_assets.config.json_schema import PACKAGED
+from sync_assets.config.loader import load_config, parse_config
+from sync_assets.config.models import Config
+from sync_assets.dataverse.client import DataverseClient
+from sync_assets.dataverse.metadata import ListedTable, Table
+from sync_assets.errors import SyncAssetsError
+from sync_assets.mapping.table_mapping import compile_mapping
+from sync_assets.runtime import interruptible
+from sync_assets.runtime.context import Runtime
+from sync_assets.scaffold.link_suggestions import suggest_links
+from sync_assets.scaffold.table_suggestions import Choice, Suggested, resource_for, suggest_table
+from sync_assets.scaffold.yaml_insertion import insert_table
+from sync_assets.scaffold.yaml_text import SCHEMA_FILE, table_block, whole_file
+from sync_assets.validation.guardrails import within_limits
+
+DEFAULT_FILE = "sync_assets.yaml"
+CONFIG = "SYNC_ASSETS_CONFIG"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One table as somebody named it: `new_order`, `new_order=cusOrder` or `new_order=cusOrder:cusOrderId`."""
+
+    table: str
+    resource: str | None = None
+    key: str | None = None
+
+    @classmethod
+    def of(cls, text: str) -> Wanted:
+        table, _, rest = text.strip().partition("=")
+        resource, _, key = rest.partition(":")
+        if not table:
+            raise SyncAssetsError("A table has no name.", "Write e.g. `--table contact --table new_order=cusOrder`.")
+        return cls(table, resource or None, key or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Landscape:
+    """What there is on both sides: tables with change tracking on; resources, with the API that serves them."""
+
+    tables: tuple[ListedTable, ...]
+    resources: Mapping[str, str]
+
+    def choice(self, table: ListedTable) -> Choice | None:
+        return resource_for(table.name, table.label, self.resources)
+
+    @property
+    def offered(self) -> list[tuple[ListedTable, Choice | None]]:
+        """The tables with the resource that each probably goes to: likely ones first, then custom ones."""
+        pairs = [(table, self.choice(table)) for table in self.tables]
+        return sorted(pairs, key=lambda p: (-(p[1].percent if p[1] else 0), not p[0].custom, p[0].name))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written. `hints`: what a person might want to do about the rest of the file."""
+
+    path: Path
+    tables: tuple[Suggested, ...]
+    hints: tuple[str, ...] = field(default=())
+
+
+ChooseTables = Callable[[Landscape], Sequence[str]]
+ChooseResource = Callable[[str, Sequence[str]], str]
+
+
+def default_file(environment: Mapping[str, str], named: str | None) -> Path:
+    """The file that is meant: the one named, else the one of SYNC_ASSETS_CONFIG, else one in this folder."""
+    return Path(named or environment.get(CONFIG, "").strip() or DEFAULT_FILE).expanduser()
+
+
+def landscape(environment: Mapping[str, str]) -> Landscape:
+    """Both systems' tables and resources."""
+
+    async def ask() -> Landscape:
+        runtime = _runtime(environment)
+        async with runtime.d365() as d365, runtime.campaign() as campaign:
+            return await _look(d365, campaign)
+
+    return interruptible.run(ask())
+
+
+def init(
+    environment: Mapping[str, str],
+    path: Path,
+    wanted: Sequence[Wanted],
+    *,
+    force: bool = False,
+    choose_tables: ChooseTables | None = None,
+    choose_resource: ChooseResource | None = None,
+) -> Written:
+    """Writes a new file. The two callbacks ask a person, where there is one. Raises SyncAssetsError."""
+    _may_be_written(path, force)
+
+    async def ask() -> tuple[tuple[Suggested, ...], Config, str]:
+        runtime = _runtime(environment)
+        async with runtime.d365() as d365, runtime.campaign() as campaign:
+            there = await _look(d365, campaign)
+            named = list(wanted) or [Wanted.of(text) for text in (choose_tables(there) if choose_tables else ())]
+            if not named:
+                raise SyncAssetsError(
+                    "No table was named.",
+                    "Write e.g. `sync-assets init --table contact --table new_order`; `--list` shows what there is.",
+                )
+            tables = await _suggest(named, None, there, d365, campaign, choose_resource)
+            text = whole_file(tables, datetime.now(UTC).date())
+            return tables, parse_config(text, str(path)), text
+
+    tables, config, text = interruptible.run(ask())
+    _fits(config, tables)
+    _write(path, text.encode())
+    schema = path.with_name(SCHEMA_FILE)
+    if force or not schema.exists():
+        _write(schema, PACKAGED.read_bytes())
+    return Written(path, tables)
+
+
+def add(
+    environment: Mapping[str, str], path: Path, wanted: Wanted, *, choose_resource: ChooseResource | None = None
+) -> Written:
+    """Adds a table to the file at `path`, whose other bytes stay as they are. Raises SyncAssetsError."""
+    if not path.exists():
+        raise SyncAssetsError(f"{path} is not there.", f"Write it first: `sync-assets init --table {wanted.table}`.")
+    _not_our_own(path)
+    config = load_config(path)
+    before = path.read_bytes()
+
+    async def ask() -> tuple[Suggested, list[str]]:
+        runtime = _runtime(environment)
+        async with runtime.d365() as d365, runtime.campaign() as campaign:
+            there = await _look(d365, campaign)
+            (one,) = await _suggest([wanted], config, there, d365, campaign, choose_resource)
+            return one, await _children(one, config, d365, campaign)
+
+    one, hints = interruptible.run(ask())
+    mark = "\ufeff" if before.startswith(b"\xef\xbb\xbf") else ""
+    text = before.decode("utf-8-sig")
+    whole = insert_table(text, lambda indent: table_block(one, indent))
+    _fits(parse_config(whole, str(path)), (one,))
+    if path.read_bytes() != before:
+        raise SyncAssetsError(f"{path} was changed meanwhile, and was left as it is.", "Run the command again.")
+    _write(path, f"{mark}{whole}".encode())
+    return Written(path, (one,), tuple(hints))
+
+
+def _runtime(environment: Mapping[str, str]) -> Runtime:
+    """For the clients alone: the file that SYNC_ASSETS_CONFIG names may not be there yet."""
+    return Runtime({name: value for name, value in environment.items() if name != CONFIG}, any_ledger=True)
+
+
+async def _look(d365: DataverseClient, campaign: CampaignClient) -> Landscape:
+    tables, resources = await asyncio.gather(d365.tables(), campaign.resources())
+    return Landscape(tuple(tables), resources)
+
+
+async def _suggest(
+    wanted: Sequence[Wanted],
+    config: Config | None,
+    there: Landscape,
+    d365: DataverseClient,
+    campaign: CampaignClient,
+    ask: ChooseResource | None,
+) -> tuple[Suggested, ...]:
+    """Suggestions for the tables, beside those that `config` has."""
+    mapped = dict(config.targets) if config else {}
+    targets = dict(mapped)
+    for one in sorted(wanted, key=lambda w: w.resource is None):  # who named a resource gets it
+        if one.table in targets:
+            raise SyncAssetsError(
+                f"{one.table} is mapped already, to {targets[one.table]}.", "A table goes there once."
+            )
+        targets[one.table] = _resource(one, there, targets, ask)
+    tables = await asyncio.gather(*(_described(one.table, d365) for one in wanted))
+    resources = await asyncio.gather(
+        *(campaign.resource(there.resources[targets[one.table]], targets[one.table]) for one in wanted)
+    )
+    parents = {table.table: {link.table for link in table.links} for table in (config.tables if config else ())}
+    labels = {table.name: table.label for table in there.tables}
+    suggested: list[Suggested] = []
+    for one, table, resource in zip(wanted, tables, resources, strict=True):
+        found = suggest_table(
+            table,
+            labels.get(table.name, ""),
+            resource,
+            targets,
+            parents,
+            key=one.key,
+            most_columns=config.guardrails.max_columns if config else 50,
+        )
+        parents[table.name] = {link.parent for link in found.links if link.sure}
+        suggested.append(found)
+    return tuple(suggested)
+
+
+async def _described(name: str, d365: DataverseClient) -> Table:
+    table = await d365.described(name)
+    if not table.change_tracking:
+        raise SyncAssetsError(
+            f"Change tracking is not enabled for {name} in Dynamics 365.",
+            "Switch it on in the table's properties (Advanced options, Track changes), publish, and run this again.",
+        )
+    return table
+
+
+def _resource(one: Wanted, there: Landscape, targets: Mapping[str, str], ask: ChooseResource | None) -> str:
+    free = sorted(set(there.resources) - set(targets.values()))
+    label = next((table.label for table in there.tables if table.name == one.table), "")
+    name = one.resource
+    if name is None:
+        found = resource_for(one.table, label, free)
+        if found:
+            return found.name
+        name = ask(one.table, free) if ask else None
+    if name is None:
+        raise SyncAssetsError(
+            f"No free resource of Campaign is called like {one.table}. There are {', '.join(free) or 'none'}.",
+            f"Name one, as in `{one.table}=cusResource`, or publish it for the API.",
+        )
+    if name not in there.resources:
+        meant = did_you_mean(name, free)
+        raise SyncAssetsError(
+            f"Campaign has no resource {name}.",
+            f"Did you mean {meant}?" if meant else f"There are {', '.join(free) or 'none'} that are free.",
+        )
+    if name not in free:
+        taken = next(table for table, resource in targets.items() if resource == name)
+        raise SyncAssetsError(f"{name} is taken by {taken}.", "One table goes to one resource: name another.")
+    return name
+
+
+async def _children(one: Suggested, config: Config, d365: DataverseClient, campaign: CampaignClient) -> list[str]:
+    """Links of tables that are there already and point to the new one: lines for people to add, or not."""
+    hints: list[str] = []
+    parents = {table.table: {link.table for link in table.links} for table in config.tables}
+    parents[one.table.name] = {link.parent for link in one.links if link.sure}
+    for table in config.tables:
+        described = await d365.described(table.table)
+        if not any(one.table.name in column.targets for column in described.columns.values()):
+            continue
+        resource = await campaign.resource(table.api, table.resource)
+        for link in suggest_links(described, resource, {one.table.name: one.resource.name}, parents):
+            line = f"{{field: {link.column.name}, to: {link.attribute.path}, table: {link.parent}}}"
+            if link.sure and link.attribute.path not in {known.to for known in table.links}:
+                hints.append(f"{table.table} points to {link.parent}. To link them, add to its `links`: - {line}")
+    return hints
+
+
+def _fits(config: Config, tables: Sequence[Suggested]) -> None:
+    """The new tables as `preflight` and the guardrails see them."""
+    for one in tables:
+        table = config.table(one.table.name)
+        compile_mapping(table, one.table, one.resource, config.targets)
+        wrong = [finding.message for finding in within_limits(config, table, None) if not finding.passed]
+        if wrong:
+            raise SyncAssetsError(f"Nothing was written: {'; '.join(wrong)}.")
+
+
+def _may_be_written(path: Path, force: bool) -> None:
+    _not_our_own(path)
+    if path.exists() and not force:
+        raise SyncAssetsError(
+            f"{path} is there already, and was left as it is.",
+            "Name another with `--file`, add a table with `sync-assets add TABLE`, or write over it with `--force`.",
+        )
+    if not path.parent.is_dir():
+        raise SyncAssetsError(f"{path.parent} is no folder.", "Make it, or name another file with `--file`.")
+
+
+def _not_our_own(path: Path) -> None:
+    if path.resolve().is_relative_to(Path(sync_assets.__file__).parent.resolve()):
+        raise SyncAssetsError(f"{path} belongs to the program.", "Name a file of your own with `--file`.")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all, where a link leads to, with the rights that were there."""
+    path = path.resolve()
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            os.chmod(name, path.stat().st_mode & 0o7777 if path.exists() else 0o644)
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        raise SyncAssetsError(
+            f"{path} can't be written ({error.strerror or 'unknown reason'}).", "Name another file with `--file`."
+        ) from None

@@ -1,0 +1,298 @@
+"""`doctor`: is everything in place? A line for each question: ok, warn or fail, with what to do.
+
+Here: configuration, environment, ledger, guardrails, and each table's preflight; what is asked of the systems as such
+stands in the modules `doctor_*`. Asks at the same time what it can. Writes nothing to either system, and makes one
+engine call for each table, a read, and up to three more before its first load; it tells of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import KW_ONLY, dataclass, replace
+
+from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
+from sync_assets.campaign.dialect import Verdict, redact
+from sync_assets.campaign.records import counted as counting
+from sync_assets.commands.doctor.dynamics import dynamics, position, privilege_lines
+from sync_assets.commands.doctor.existing_records import existing_lines
+from sync_assets.commands.doctor.setup import campaign_lines, setup_lines, sftp_lines
+from sync_assets.commands.doctor.volume import volume_lines
+from sync_assets.config.environment import SettingsError, System
+from sync_assets.config.models import TableConfig
+from sync_assets.dataverse.client import DataverseClient
+from sync_assets.defs.opt_out.asset_keys import active
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import LedgerError
+from sync_assets.operations.diagnosis_line import Line, failed
+from sync_assets.push.target import Target
+from sync_assets.runtime import interruptible
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.heartbeat import REMEDY, killed_runs
+from sync_assets.runtime.systems import OtherSystems, check_organisation
+from sync_assets.validation import guardrails
+from sync_assets.validation.link_cardinality import cardinality_warnings
+from sync_assets.validation.preflight import Finding, Ready, findings_of, preflight
+from sync_assets.validation.schema_drift import type_findings, types_of
+
+
+def examine(runtime: Runtime) -> list[Line]:
+    """All answers. Never raises for what is wrong with the set-up: that is a line."""
+    lines: list[Line] = []
+    runtime.any_ledger = True  # one of other systems is a line, too
+    try:
+        config = runtime.config
+    except SyncAssetsError as error:
+        return failed("configuration", error)
+    tables = ", ".join(f"{table.table} -> {table.resource}" for table in config.tables)
+    lines.append(Line("ok", "configuration", f"{runtime.settings.config} maps {tables}"))
+    lines += setup_lines(config, runtime.settings.links()[0])
+    lines += _environment(runtime)
+    ledger = _ledger(runtime)
+    lines += ledger
+    counted = ledger[0].outcome == "ok"
+    if counted and (foreign := _of_other_systems(runtime)):
+        return lines + foreign
+    lines += _runs(runtime) if counted else []
+    lines += _guardrails(runtime, counted=counted)
+    lines += _alerts(runtime)
+    if not any(line.outcome == "fail" and line.what == "environment" for line in lines):
+        lines += interruptible.run(_systems(runtime, counted=counted))
+    return lines
+
+
+def _environment(runtime: Runtime) -> list[Line]:
+    needed: list[System] = ["d365", "campaign"]
+    if runtime.config.opt_out.direction in ("campaign_to_d365", "bidirectional") or runtime.config.logs.export:
+        needed.append("sftp")
+    try:
+        runtime.settings.require(*needed)
+    except SettingsError as error:
+        return failed("environment", error)
+    return [Line("ok", "environment", "all variables are set")]
+
+
+def _ledger(runtime: Runtime) -> list[Line]:
+    try:
+        counts = runtime.ledger.counts()
+    except SyncAssetsError as error:
+        return failed("ledger", error)
+    known = sum(c.records for c in counts.values())
+    return [Line("ok", "ledger", f"open, {known:,} records known")]
+
+
+def _runs(runtime: Runtime) -> list[Line]:
+    """Does a run count as started although its process was killed?"""
+    if killed := killed_runs(runtime.ledger):
+        return [Line("warn", "runs", f"{' '.join(map(str, killed))} {REMEDY}")]
+    return [Line("ok", "runs", "the process of none was killed")]
+
+
+def _of_other_systems(runtime: Runtime) -> list[Line]:
+    """By their addresses: then neither is asked anything."""
+    try:
+        runtime.check_addresses(runtime.ledger)
+    except OtherSystems as error:
+        return failed("systems of the ledger", error)
+    return []
+
+
+async def _organisation(runtime: Runtime, d365: DataverseClient) -> list[Line]:
+    """Is it the one of the ledger? A ledger that has none takes it with the first sync."""
+    known = (await asyncio.to_thread(runtime.ledger.systems)).get("d365")
+    try:
+        if known:
+            await asyncio.to_thread(check_organisation, runtime.ledger, d365.url, await d365.organization_id())
+    except OtherSystems as error:
+        return failed("systems of the ledger", error)
+    told = f"since {known.noted_at:%Y-%m-%d}" if known else "those of the first sync, which was not yet"
+    return [Line("ok", "systems of the ledger", told)]
+
+
+def _guardrails(runtime: Runtime, *, counted: bool) -> list[Line]:
+    """What the configuration and the ledger tell; `counted`: whether the ledger can be asked."""
+    config = runtime.config
+    contacts = guardrails.known_contacts(runtime) if counted else None
+    mapped = f"tables: {len(config.tables)}, each to a resource of its own"
+    lines = [Line("ok", "one table to one resource", mapped)]  # another configuration is refused at load
+    for number, table in enumerate(config.tables):
+        findings = guardrails.within_limits(config, table, contacts)
+        lines += [
+            _line(table, finding) for finding in findings if not number or finding.check != guardrails.OF_THE_WHOLE
+        ]
+        if table.apply_deletes:
+            lines.append(Line("warn", f"{table.table}: the order of a privacy delete", guardrails.PRIVACY_ORDER))
+    return lines
+
+
+def _alerts(runtime: Runtime) -> list[Line]:
+    """Nothing is sent: `sync-assets alerts --test` does that."""
+    from sync_assets.alerts.channels import channels  # noqa: PLC0415
+
+    names = channels(runtime.config.alerts)
+    if not names:
+        return [Line("ok", "alerts", "the configuration has no `alerts`, so nobody is told of trouble")]
+    try:
+        address = runtime.settings.alerts().webhook
+    except SettingsError as error:
+        return failed("alerts", error)
+    if "webhook" in names and address is None:
+        return [Line("fail", "alerts", "SYNC_ASSETS_ALERT_WEBHOOK is not set. Set it in the environment.")]
+    return [Line("ok", "alerts", f"{' and '.join(names)}; `sync-assets alerts --test` sends a test notice")]
+
+
+async def _table_guardrails(
+    runtime: Runtime, config: TableConfig, ready: Ready, d365: DataverseClient, campaign: CampaignClient
+) -> list[Line]:
+    """What it takes both systems to tell."""
+    lines: list[Line] = []
+    if config.table == guardrails.CONTACT:
+        told = await guardrails.told_contacts(runtime.config, d365)
+        if told is not None:
+            counted = guardrails.within_limits(runtime.config, config, told)[0]
+            lines.append(replace(_line(config, counted), what="contact: contacts as Dynamics 365 counts them"))
+    types = guardrails.supported_types(ready.mapping)
+    if types.passed:
+        lines.append(_line(config, types))
+    lines += [Line("warn", config.table, warning) for warning in ready.mapping.warnings]  # each type by itself, too
+    lines += [Line("warn", config.table, warning) for warning in cardinality_warnings(config, ready.resource)]
+    resources = await guardrails.resources_on_the_way(runtime.config, campaign, ready.resource)
+    lines.append(_line(config, guardrails.personal_data(runtime.config, config, resources)))
+    return lines
+
+
+async def _systems(runtime: Runtime, *, counted: bool) -> list[Line]:
+    """`counted`: whether the ledger can be asked. All that can be asked at the same time is."""
+    systems, sftp = await asyncio.gather(_both(runtime, counted=counted), asyncio.to_thread(sftp_lines, runtime))
+    return [*systems, *sftp]
+
+
+async def _both(runtime: Runtime, *, counted: bool) -> list[Line]:
+    lines: list[Line] = []
+    try:
+        async with runtime.d365() as d365, runtime.campaign() as campaign:
+            about, signed_in = await asyncio.gather(dynamics(d365), campaign_lines(runtime.config, campaign))
+            lines += [*about.lines, *signed_in]
+            if about.user is None or signed_in[0].outcome == "fail":
+                return lines
+            if counted:
+                lines += (belongs := await _organisation(runtime, d365))
+                if belongs[0].outcome == "fail":
+                    return lines
+            asked = [
+                _Asked(runtime, config, d365, campaign, about.user, about.days, counted=counted)
+                for config in runtime.config.tables
+            ]
+            told, opt_outs = await asyncio.gather(
+                asyncio.gather(*(one.lines() for one in asked)), _opt_outs(runtime, d365, campaign)
+            )
+            lines += [line for of_a_table in told for line in of_a_table]
+            broken = {str(one.ledger_error): one.ledger_error for one in asked if one.ledger_error}
+            lines += [line for error in broken.values() for line in failed("ledger in use", error)]
+            fit = [(one.config, one.ready.table) for one in asked if one.ready]
+            counts = runtime.ledger.counts() if counted else {}
+            synced = {name: count.synced for name, count in counts.items()}
+            lines += await volume_lines(fit, d365, synced, runtime.config.guardrails.engine_calls_per_day)
+            lines += opt_outs
+    except SyncAssetsError as error:
+        lines += failed("connections", error)
+    return lines
+
+
+async def _opt_outs(runtime: Runtime, d365: DataverseClient, campaign: CampaignClient) -> list[Line]:
+    if not active(runtime.config):
+        return []
+    from sync_assets.commands.doctor.opt_outs import opt_out_lines  # paramiko  # noqa: PLC0415
+
+    return await opt_out_lines(runtime, d365, campaign)
+
+
+@dataclass
+class _Asked:
+    """One table. user: ours in Dynamics 365; days: its window of change tracking. ready: once it is known to be fit."""
+
+    runtime: Runtime
+    config: TableConfig
+    d365: DataverseClient
+    campaign: CampaignClient
+    user: str
+    days: int | None
+    _: KW_ONLY
+    counted: bool
+    ready: Ready | None = None
+    ledger_error: LedgerError | None = None
+    """what ended the questions: the same for every table, so it is told of none of them"""
+
+    async def lines(self) -> list[Line]:
+        fit, allowed = await asyncio.gather(
+            self._fit(), privilege_lines(self.runtime.config, self.config, self.d365, self.user)
+        )
+        return [*fit, *allowed]
+
+    async def _fit(self) -> list[Line]:
+        runtime, config, lines = self.runtime, self.config, list[Line]()
+        try:
+            self.ready = ready = await preflight(config, self.d365, self.campaign, runtime.config.targets)
+            lines += [_line(config, finding) for finding in ready.findings]
+            if self.counted:
+                known = runtime.ledger.known_types(config.table)
+                lines += [_line(config, finding) for finding in type_findings(config, known, types_of(ready.mapping))]
+            told = await asyncio.gather(
+                self._identified(ready),
+                _table_guardrails(runtime, config, ready, self.d365, self.campaign),
+            )
+            lines += [line for part in told for line in part]
+            if self.counted:
+                lines += position(config.table, runtime.ledger.feed(config.table), self.days)
+                lines.append(_line(config, guardrails.engine_budget(runtime, config)))
+        except LedgerError as error:
+            self.ledger_error = error
+        except SyncAssetsError as error:
+            findings = findings_of(error)
+            lines += [_line(config, finding) for finding in findings] or failed(config.table, error)
+        return lines
+
+    async def _identified(self, ready: Ready) -> list[Line]:
+        """Whether records are found: by the metadata, and if the ledger can count the call, by asking for one."""
+        lines, given = list[Line](), self.config.filter
+        if given and ready.resource.filters:  # metadata that tells of no filter at all may keep them to itself
+            what = f"{self.config.table}: filter {given.name}"
+            if given.name not in ready.resource.filters:
+                known = ", ".join(ready.resource.filters)
+                told = f"{self.config.resource} has no such filter published (it has {known}). Define it with "
+                told += f'"switch to parameters" on {self.config.key} and publish, or correct `filter`'
+                return [Line("fail", what, told)]
+            lines.append(Line("ok", what, "published"))
+        if self.counted:
+            lines.append(await _key(self.runtime, self.config, self.campaign))
+            lines += await existing_lines(self.runtime, self.config, self.campaign, ready.resource)
+        return lines
+
+
+def _line(config: TableConfig, finding: Finding) -> Line:
+    outcome = "ok" if finding.passed else "fail" if finding.blocks else "warn"
+    return Line(outcome, f"{config.table}: {finding.check.replace('_', ' ')}", finding.message)
+
+
+async def _key(runtime: Runtime, config: TableConfig, campaign: CampaignClient) -> Line:
+    """Asks Campaign for a record that it holds, as the ledger knows, or else for one that nobody has: by a key that
+    identifies nothing the first is not found, and the second is an error and not just missing
+    (campaign-standard-api.md section 5). Costs one engine call, the read."""
+    target = Target.of(config)
+    what = f"{config.table}: records are found by {config.key}"
+    held = runtime.ledger.one_acknowledged(config.table)
+    calls = CallCounter()
+    records = target.records(campaign, runtime.ledger.dialect(target.resource), counting(calls))
+    try:
+        found = await records.find(held or str(uuid.uuid4()))
+    except BudgetSpent as spent:
+        return Line("warn", what, f"not asked: {spent.cause}")
+    cost = f"(asked with {calls.total} engine call{'s' if calls.total > 1 else ''})"
+    runtime.ledger.count_calls({(config.table, kind): count for kind, count in calls.take().items()})
+    if held and not isinstance(found, Verdict):
+        return Line("ok", what, f"Campaign found one that was sent {cost}")
+    if not held and isinstance(found, Verdict) and found.kind == "missing":
+        return Line("ok", what, f"Campaign takes it for a key; ask again after the first sync to be sure {cost}")
+    told = redact(found.reason, None) if isinstance(found, Verdict) else "it found a record that cannot be there"
+    remedy = f"Make {config.key} an identification key of {config.resource} and publish."
+    return Line("fail", what, f"{told}. {remedy} {cost}")

@@ -1,0 +1,160 @@
+"""What `doctor` asks of Dynamics 365: who we are there, what we may do, for how long its change feed waits for us."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sync_assets.config.models import Config, TableConfig
+from sync_assets.config.opt_out import WRITES_D365
+from sync_assets.dataverse import privileges as rights
+from sync_assets.dataverse.client import NO_SUCH_TABLE, D365Refused, DataverseClient
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.model import Feed
+from sync_assets.operations.diagnosis_line import Line, failed
+from sync_assets.push.target import CONTACT
+
+SHORT_WINDOW_DAYS = 7
+EVERYTHING = "System Administrator"
+"""The role that the customer's own set-up guide asks for (features.md row 88), and far more than is needed."""
+_GRANT = "in the Power Platform admin centre give a security role of the application user"
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamics:
+    """Answers that do not hang on a table. user: ours; None if we could not sign in."""
+
+    lines: list[Line] = field(default_factory=list[Line])
+    user: str | None = None
+    days: int | None = None
+
+
+async def dynamics(client: DataverseClient) -> Dynamics:
+    """Signs in, asks for roles and for the window of change tracking."""
+    what = "Dynamics 365"
+    try:
+        user = await client.who_am_i()
+    except SyncAssetsError as error:
+        return Dynamics(failed(what, error))
+    roles, window = await asyncio.gather(_roles(client, user), _window(client))
+    lines = [Line("ok", what, f"signed in, application user {user}"), *roles, *window[0]]
+    return Dynamics(lines, user, window[1])
+
+
+async def _roles(client: DataverseClient, user: str) -> list[Line]:
+    what = "roles of the application user"
+    try:
+        roles = await rights.roles(client, user)
+    except D365Refused:
+        return [Line("ok", what, "it may not read them, and need not: its privileges are tried table by table")]
+    except SyncAssetsError as error:
+        return failed(what, error)
+    if not roles:
+        return [Line("ok", what, "none of its own, so what it may do comes from its teams")]
+    told = ", ".join(roles)
+    if EVERYTHING in roles:
+        told += (
+            "; that is more than is needed: organisation-level read on the mapped tables, and write on contact where "
+            "opt-outs are written back"
+        )
+    return [Line("ok", what, told)]
+
+
+async def _window(client: DataverseClient) -> tuple[list[Line], int | None]:
+    what = "change tracking window"
+    try:
+        days = await client.change_tracking_days()
+    except D365Refused as error:
+        return [Line("warn", what, f"unknown: {error}")], None
+    except SyncAssetsError as error:
+        return failed(what, error), None
+    if days is None:
+        return [], None
+    told = f"positions in the change feed stay good for {days} days: a longer standstill costs a full read"
+    if days < SHORT_WINDOW_DAYS:
+        told += f". Raise expirechangetrackingindays of the organisation to {SHORT_WINDOW_DAYS} or more"
+    return [Line("warn" if days < SHORT_WINDOW_DAYS else "ok", what, told)], days
+
+
+def position(table: str, feed: Feed | None, days: int | None, now: datetime | None = None) -> list[Line]:
+    """How old the position is, against the window: half of it is the time to worry (dataverse-web-api.md 1.4)."""
+    if feed is None or not days:
+        return []
+    age = ((now or datetime.now(UTC)) - feed.polled_at).total_seconds() / 86_400
+    what, told = f"{table}: position in the change feed", f"last asked {age:,.1f} days ago, good for {days} days"
+    if age <= days / 2:
+        return [Line("ok", what, told)]
+    gone = "it has expired, so a full read follows" if age > days else "it expires if nothing is done"
+    return [Line("warn", what, f"{told}: {gone}. Run `sync-assets sync`, or start the sensors")]
+
+
+@dataclass(frozen=True, slots=True)
+class Privileges:
+    """What the user may do with one table. names: of the table's privileges; depths: None if they are not told."""
+
+    names: dict[str, str]
+    depths: dict[str, str] | None
+
+    def depth(self, access: str) -> str | None:
+        return (self.depths or {}).get(self.names.get(access, ""))
+
+
+async def privileges(client: DataverseClient, user: str, table: str) -> Privileges:
+    """Raises SyncAssetsError if the table's metadata can't be read."""
+    names = await rights.privilege_names(client, table)
+    wanted = [names[access] for access in ("Read", "Write") if access in names]
+    try:
+        return Privileges(names, await rights.depths(client, user, wanted) if wanted else None)
+    except SyncAssetsError:  # roles that may not read users, organisations that do not know the question
+        return Privileges(names, None)
+
+
+async def privilege_lines(config: Config, mapped: TableConfig, client: DataverseClient, user: str) -> list[Line]:
+    """May rows be read as the change feed wants it, and opt-outs be written where they are to be? Nothing of a table
+    that is not there: others tell of that."""
+    what = f"{mapped.table}: privileges"
+    try:
+        held = await privileges(client, user, mapped.table)
+        lines = [await _reading(f"{what} to read", mapped.table, held, client)]
+    except SyncAssetsError as error:
+        return [] if getattr(error, "code", "") in NO_SUCH_TABLE else failed(what, error)
+    if mapped.table == CONTACT and config.opt_out.direction in WRITES_D365:
+        lines.append(_writing(f"{what} to write opt-outs", held))
+    return lines
+
+
+async def _reading(what: str, table: str, held: Privileges, client: DataverseClient) -> Line:
+    name = held.names.get("Read", f"read on {table}")
+    remedy = f"{_GRANT} {name} for the whole organisation: the change feed is refused with less"
+    if held.depths is None:
+        found = await client.table(table, ())
+        if not found.change_tracking:
+            return Line("warn", what, "not told, and not to be tried while change tracking is off")
+        try:
+            await rights.try_to_follow(client, found)
+        except D365Refused as error:
+            return Line("fail", what, f"{error.cause} {remedy[0].upper()}{remedy[1:]}.")
+        return Line("ok", what, "one row was read as the change feed is")
+    depth = held.depth("Read")
+    if depth == rights.ORGANISATION:
+        return Line("ok", what, f"{name}, for the whole organisation")
+    has = f"has {name} with depth {depth} only" if depth else f"lacks {name}"
+    return Line("fail", what, f"the application user {has}; {remedy}")
+
+
+def _writing(what: str, held: Privileges) -> Line:
+    name = held.names.get("Write", f"write on {CONTACT}")
+    if held.depths is None:
+        told = f"not told, and only a write would show it. See that a role of the application user has {name}"
+        return Line("warn", what, told)
+    depth = held.depth("Write")
+    if depth == rights.ORGANISATION:
+        return Line("ok", what, f"{name}, for the whole organisation")
+    if depth:
+        told = f"{name} has depth {depth} only: opt-outs of other contacts will be refused; {_GRANT} the organisation's"
+        return Line("warn", what, told)
+    return Line(
+        "fail", what, f"the application user lacks {name}; {_GRANT} it for the whole organisation, or set the "
+        "direction of opt_out to d365_to_campaign"
+    )  # fmt: skip

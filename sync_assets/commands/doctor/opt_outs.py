@@ -1,0 +1,96 @@
+"""What `doctor` asks about opt-outs: columns and attributes, the SFTP with its folder and room, the export workflow."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+from sync_assets.campaign.client import CampaignClient
+from sync_assets.campaign.metadata import Resource
+from sync_assets.campaign.workflows import workflow
+from sync_assets.config.models import Config
+from sync_assets.dataverse.client import DataverseClient
+from sync_assets.defs.opt_out.checks import ERROR_SHARE, is_overdue, watch_results
+from sync_assets.errors import SyncAssetsError
+from sync_assets.operations.diagnosis_line import Line, failed
+from sync_assets.opt_out.export.folder import Look
+from sync_assets.push.target import CONTACT
+from sync_assets.runtime.context import Runtime
+from sync_assets.sftp import connect
+from sync_assets.validation.opt_out_columns import opt_out_findings
+
+NO_TIME = (
+    "that a person opted in again in Campaign is not known to be later than Dynamics 365, so an opt-out on either side "
+    "stays until it is taken back on both"
+)
+
+
+async def opt_out_lines(runtime: Runtime, d365: DataverseClient, campaign: CampaignClient) -> list[Line]:
+    """Asks both systems; writes nothing."""
+    config = runtime.config
+    contact = config.table(CONTACT)
+    lines: list[Line] = []
+    try:
+        table, resource = await asyncio.gather(
+            d365.table(CONTACT, list(config.opt_out.mappings)), campaign.resource(contact.api, contact.resource)
+        )
+        for finding in opt_out_findings(config, table, resource):
+            outcome = "ok" if finding.passed else "fail"
+            lines.append(Line(outcome, f"opt-outs: {finding.check.replace('_', ' ')}", finding.message))
+        lines += times_of_change(config, resource)
+    except SyncAssetsError as error:
+        lines += failed("opt-outs", error)
+    if workflow_id := config.opt_out.export.workflow_id:
+        lines += await _workflow(campaign, workflow_id)
+    return lines
+
+
+def times_of_change(config: Config, resource: Resource) -> list[Line]:
+    """Name the mapped flags whose time of change Campaign does not keep."""
+    mapped = [mapping.to for mapping in config.opt_out.mappings.values()]
+    missing = [name for name in mapped if f"{name}LastModified" not in resource.attributes]
+    what = "opt-outs: times of change"
+    if not missing:
+        return [Line("ok", what, f"{resource.name} has one for each of {', '.join(mapped)}")]
+    return [Line("warn", what, f"{resource.name} has none for {', '.join(missing)}: {NO_TIME}")]
+
+
+def export_lines(runtime: Runtime) -> list[Line]:
+    """Asks the SFTP for the folder of export files, its room, and how old the newest file is; blocks."""
+    try:
+        return _sftp(runtime)
+    except SyncAssetsError as error:
+        return failed("opt-outs: Campaign SFTP", error)
+
+
+def _sftp(runtime: Runtime) -> list[Line]:
+    export, now = runtime.config.opt_out.export, datetime.now(UTC)
+    with connect(runtime.settings.sftp()) as sftp:
+        listing = sftp.listing(export.directory, export.pattern)
+        storage = sftp.storage(export.directory)
+    found = f"signed in, {len(listing.files):,} files match {export.pattern} in {export.directory}"
+    lines = [Line("ok", "opt-outs: Campaign SFTP", found)]
+    lines += [
+        Line("warn", "opt-outs: Campaign SFTP", f"{name} is passed over: {why}")
+        for name, why in listing.passed_over[:5]
+    ]
+    newest = max((file.modified for file in listing.files), default=None)
+    late = is_overdue(export, newest, now)
+    seen = Look(ready=[], unsettled=[], refused=[], newest=newest, storage=storage)
+    arrives, room = watch_results(export, seen, now)
+    full = storage is not None and storage.share >= ERROR_SHARE
+    lines.append(Line("warn" if late else "ok", "opt-outs: export file", str(arrives.description)))
+    lines.append(Line("fail" if full else "ok" if room.passed else "warn", "opt-outs: room", str(room.description)))
+    return lines
+
+
+async def _workflow(campaign: CampaignClient, workflow_id: str) -> list[Line]:
+    what = f"opt-outs: workflow {workflow_id}"
+    try:
+        found = await workflow(campaign, workflow_id)
+    except SyncAssetsError as error:
+        return failed(what, error)
+    if found.status == "started":
+        return [Line("ok", what, "Campaign runs it")]
+    told = "" if found.status == "unknown" else f" (its state is {found.status})"
+    return [Line("warn", what, f"Campaign does not run it{told}: start it, or no opt-out file is written")]

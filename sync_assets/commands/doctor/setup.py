@@ -1,0 +1,110 @@
+"""What `doctor` says of the set-up that hangs on no table: privacy, regions, Campaign's API, the SFTP and its key."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from sync_assets.campaign.client import CampaignClient, NotPublished
+from sync_assets.config.models import Config
+from sync_assets.defs.opt_out.asset_keys import active
+from sync_assets.errors import SyncAssetsError
+from sync_assets.operations.diagnosis_line import Line, failed
+from sync_assets.runtime.context import Runtime
+
+EXTENSION = "profileAndServicesExt"
+RSA_BITS = 2048
+"""What the Campaign Control Panel asks for (campaign-standard-api.md section 8)."""
+
+_EMEA, _APAC = "Europe, the Middle East and Africa", "Asia Pacific"
+REGIONS = {
+    "crm4": _EMEA,
+    "crm11": "the United Kingdom",
+    "crm12": "France",
+    "crm14": "South Africa",
+    "crm15": "the United Arab Emirates",
+    "crm16": "Germany",
+    "crm17": "Switzerland",
+    "crm19": "Norway",
+    "crm5": _APAC,
+    "crm6": "Australia",
+    "crm7": "Japan",
+    "crm8": "India",
+    "crm20": "Singapore",
+    "crm21": "Korea",
+}
+"""Of an organisation in EMEA and APAC, by the second part of its host (Microsoft, "Datacenter regions")."""
+
+
+def setup_lines(config: Config, d365_url: str | None) -> list[Line]:
+    """What configuration and environment tell."""
+    privacy = (
+        "acknowledged in the configuration: requests of people to see or to delete their data are yours to carry out, "
+        "in both systems; `sync-assets hold` keeps a person out meanwhile"
+    )  # another configuration is refused at load
+    return [Line("ok", "privacy", privacy), *_region(d365_url)]
+
+
+def _region(url: str | None) -> list[Line]:
+    host = (urlsplit(url or "").hostname or "").split(".")
+    region = next((REGIONS[part] for part in host[1:] if part in REGIONS), None) if "dynamics" in host else None
+    if region is None:
+        return []
+    notice = (
+        f"Dynamics 365 stands in {region}. Data is processed where this program runs and lies in its ledger and files, "
+        "nowhere else: run it where your rules for personal data allow"
+    )
+    return [Line("ok", "region", notice)]
+
+
+async def campaign_lines(config: Config, campaign: CampaignClient) -> list[Line]:
+    """Signs in and asks whether the API of profiles is there (features.md row 91). No engine call."""
+    what = "Campaign"
+    try:
+        await campaign.endpoint.sign_in()
+    except SyncAssetsError as error:
+        return failed(what, error)
+    lines = [Line("ok", what, "signed in")]
+    if all(table.api != EXTENSION for table in config.tables):
+        return lines
+    what = f"{what}: Profiles & Services Extension API"
+    try:
+        await campaign.resource(EXTENSION, "profile")
+    except NotPublished:
+        remedy = 'publish once in Campaign with "Create the Profiles & Services Ext API" ticked'
+        return [*lines, Line("fail", what, f"Campaign does not serve /{EXTENSION}: {remedy}")]
+    except SyncAssetsError as error:
+        return [*lines, *failed(what, error)]
+    return [*lines, Line("ok", what, "published")]
+
+
+def sftp_lines(runtime: Runtime) -> list[Line]:
+    """The Campaign SFTP, by everything that is to use it. Blocks; writes nothing."""
+    exports, logs = active(runtime.config), runtime.config.logs.export
+    if not (exports or logs):
+        return []
+    from sync_assets.commands.doctor.opt_outs import export_lines  # paramiko  # noqa: PLC0415
+    from sync_assets.operations.log_export import log_lines  # noqa: PLC0415
+
+    try:
+        lines = [_key(runtime)]
+    except SyncAssetsError as error:
+        return failed("Campaign SFTP", error)
+    if exports:
+        lines += export_lines(runtime)
+    if logs:
+        lines += log_lines(runtime)
+    return lines
+
+
+def _key(runtime: Runtime) -> Line:
+    """Raises SignInRefused if there is no key to sign in with."""
+    from sync_assets.sftp.ssh import private_key  # noqa: PLC0415
+
+    what, key = "Campaign SFTP: private key", private_key(runtime.settings.sftp())
+    told = f"{key.get_name()}, {key.get_bits()} bits"
+    if key.get_name() == "ssh-rsa" and key.get_bits() >= RSA_BITS:
+        return Line("ok", what, told)
+    return Line(
+        "warn", what, f"{told}: the Campaign Control Panel takes RSA keys of {RSA_BITS} bits. Make one with "
+        f"`ssh-keygen -t rsa -b {RSA_BITS}`, and add its public half there, should this one be refused"
+    )  # fmt: skip

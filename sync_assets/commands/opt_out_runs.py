@@ -1,0 +1,129 @@
+"""The opt-outs of `sync`: waiting files are consumed in their order, then what is due without one, until nothing moves.
+
+A file that may still be written is waited for, `settle_seconds` and a minute: a user who types `sync` expects that the
+files of the folder are taken. One that goes on growing for longer is left for the next sync, and all else goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from sync_assets.defs.opt_out.asset_keys import CHANGES, attributes, file_chain
+from sync_assets.defs.opt_out.assets import opt_out_assets, resources
+from sync_assets.defs.opt_out.partitions import WORK, add_partition, run_tags
+from sync_assets.defs.tables.active_runs import end_killed
+from sync_assets.defs.tables.assets import table_assets
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.repositories.opt_out_files import OptOutFile
+from sync_assets.opt_out.export import folder
+from sync_assets.opt_out.profile_polling import poll_is_due
+from sync_assets.runtime.context import Runtime
+
+SETTLING_SECONDS = 60.0
+"""How long a file that goes on growing is waited for, beyond the time that it takes to settle."""
+LOOK_SECONDS = 1.0
+ROUNDS = 20
+
+Execute = Callable[..., None]
+
+
+def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance, execute: Execute) -> None:
+    """All flows of opt-outs. What keeps one from running is in `runtime.problems` afterwards."""
+    end_killed(instance, runtime.ledger, WORK)
+    assets = [*table_assets(runtime), *opt_out_assets(runtime)]
+
+    def run(keys: list[dg.AssetKey], partition: str | None = None) -> None:
+        execute(runtime, instance, assets, keys, partition, run_tags(), resources(runtime))
+
+    def take(partition: str) -> None:
+        add_partition(instance, partition)
+        run(file_chain(runtime.config), partition)
+
+    stopped, waiting = len(runtime.stopped), _WaitingFiles(runtime, take)
+    try:
+        waiting.consume()
+    except SyncAssetsError as error:  # an SFTP that cannot be reached keeps no change of Dynamics 365 back
+        runtime.problems.append(error)
+    _settle(runtime, lambda: run([CHANGES]))
+    if not runtime.ledger.opt_outs_left(attributes(runtime.config)).due:
+        # What ended a run early was made good by a later one; only what is wrong with files stands.
+        runtime.warnings += [text for text in runtime.stopped[stopped:] if text not in waiting.refused]
+        runtime.stopped[stopped:] = waiting.refused
+
+
+Version = tuple[str, datetime, int]
+
+
+def _version(file: OptOutFile) -> Version:
+    return file.name, file.modified, file.size
+
+
+class _WaitingFiles:
+    """`refused`: what `runtime.stopped` says of files that could not be taken and still stand there."""
+
+    def __init__(self, runtime: Runtime, run: Callable[[str], None]) -> None:
+        self._runtime, self._run = runtime, run
+        self._tried: dict[Version, list[str]] = {}
+        self.refused: list[str] = []
+
+    def consume(self) -> None:
+        """Each file that is ready, in their order; one that may still be written is waited for."""
+        runtime = self._runtime
+        waited = runtime.config.opt_out.export.settle_seconds + SETTLING_SECONDS
+        give_up_at = time.monotonic() + waited
+        while True:
+            seen = folder.look(runtime)
+            self._tell(seen)
+            ready = [file for file in seen.ready if _version(file) not in self._tried]
+            for file in ready:
+                problems = len(runtime.problems)
+                self._take(file)
+                if len(runtime.problems) > problems:
+                    return  # what kept this one from being taken keeps the others from it, too
+            if ready:
+                continue  # look again: what is done with is tidied up
+            if not seen.unsettled:
+                return
+            if time.monotonic() > give_up_at:
+                names = ", ".join(file.name for file in seen.unsettled)
+                self.refused.append(f"{names}: still being written after {waited:.0f} s; left for the next sync.")
+                runtime.stopped.append(self.refused[-1])
+                return
+            runtime.progress("waiting for files to settle", 0)
+            time.sleep(LOOK_SECONDS)
+
+    def _take(self, file: OptOutFile) -> None:
+        stopped = self._runtime.stopped
+        before = len(stopped)
+        self._run(file.partition)
+        said = [text for text in stopped[before:] if text.startswith(f"{file.partition}: ")]
+        self._tried[_version(file)] = said
+        self.refused += said
+
+    def _tell(self, seen: folder.Look) -> None:
+        """What somebody should know of the folder, whoever read its files. What this sync said of a file that is no
+        longer there like this counts no more: its successor is taken, or waits."""
+        runtime, directory = self._runtime, self._runtime.config.opt_out.export.directory
+        said = [f"{name} in {directory} is passed over: {why}." for name, why in seen.passed_over]
+        said += [*seen.troubles, *(f"{file.partition}: {file.reason}" for file in seen.refused)]
+        runtime.warnings.extend(text for text in said if text not in runtime.warnings)
+        there = {_version(file) for file in (*seen.ready, *seen.unsettled, *seen.refused)}
+        gone = {text for version, texts in self._tried.items() if version not in there for text in texts}
+        self.refused = [text for text in self.refused if text not in gone]
+        runtime.stopped[:] = [text for text in runtime.stopped if text not in gone]
+
+
+def _settle(runtime: Runtime, run: Callable[[], None]) -> None:
+    """Polls profiles if that is due, decides and writes what is due, until nothing moves."""
+    problems = len(runtime.problems)
+    for _ in range(ROUNDS):
+        before = runtime.ledger.opt_outs_left(attributes(runtime.config))
+        if not before.due and not poll_is_due(runtime, datetime.now(UTC)):
+            return
+        run()
+        if len(runtime.problems) > problems or runtime.ledger.opt_outs_left(attributes(runtime.config)) == before:
+            return

@@ -1,0 +1,201 @@
+"""`plan`: what the next `sync` will do and cost, by doing it on a scratch ledger. Nothing is written anywhere.
+
+The capture is the real one, which only reads from Dynamics 365, and so are the list of what Campaign holds before a
+first load and the rules of what is sent; the order of steps is that of sync.py. What Campaign will refuse is not
+foreseen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from functools import partial
+from typing import Any
+
+from sync_assets.campaign.client import CampaignRefused
+from sync_assets.commands.plan_existing_records import ExistingPlanned
+from sync_assets.config.models import TableConfig
+from sync_assets.dataverse.client import D365Refused
+from sync_assets.defs.opt_out.asset_keys import active, attributes
+from sync_assets.errors import SyncAssetsError
+from sync_assets.flows import capture_table
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.errors import with_them
+from sync_assets.ledger.scratch import scratch_ledger
+from sync_assets.mapping.unlabelled_options import unknown_codes_warning
+from sync_assets.operations.status import CALL_KINDS, held_back, iso, waiting_for
+from sync_assets.push.rehearsal import Rehearsal
+from sync_assets.push.target import Target
+from sync_assets.runtime import interruptible
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.parent_keys import ParentKeys
+from sync_assets.validation.guardrails import check_configuration, check_limits
+from sync_assets.validation.preflight import NotReady
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """`document`: what `plan --json` prints; its `notes` are for people. `problems`: why a table could not be planned,
+    which keeps `sync` from its work likewise. `empty`: no table could be planned."""
+
+    document: dict[str, Any]
+    problems: list[SyncAssetsError]
+    empty: bool = False
+
+
+def plan(runtime: Runtime) -> Planned:
+    """Rehearses a sync of all mapped tables. Raises SyncAssetsError as `sync` would meet it, nothing being written."""
+    runtime.settings.require("d365", "campaign")
+    check_configuration(runtime.config, runtime.config.tables)
+    with scratch_ledger(runtime.settings.ledger_url) as ledger:
+        runtime.check_addresses(ledger)
+        paused = _end_maintenance(ledger)
+        planned = interruptible.run(_Plan(replace(runtime, _ledger=ledger, accept_mapping=True), ledger).run())
+    planned.document["notes"] += paused
+    return planned
+
+
+def _end_maintenance(ledger: Ledger) -> list[str]:
+    """Tables in maintenance are planned as they go after that; what to say of it."""
+    paused = ledger.in_maintenance()
+    for table in paused:
+        ledger.end_maintenance(table)
+    return [
+        f"{table} is in maintenance since {iso(since)}: what is planned of it goes after `sync-assets maintenance off "
+        f"{table}`."
+        for table, since in paused.items()
+    ]
+
+
+@dataclass(slots=True)
+class _Plan:
+    runtime: Runtime
+    ledger: Ledger
+    rehearsals: dict[str, Rehearsal] = field(default_factory=dict[str, Rehearsal])
+    troubled: dict[str, SyncAssetsError] = field(default_factory=dict[str, SyncAssetsError])
+    unknown_codes: dict[str, str] = field(default_factory=dict[str, str])
+    following: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
+    existing: ExistingPlanned = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.existing = ExistingPlanned(self.runtime)
+
+    async def run(self) -> Planned:
+        tables = self.runtime.config.in_link_order
+        keys = ParentKeys()
+        self.rehearsals = {
+            config.table: Rehearsal(Target.linked(self.runtime.config, config), keys) for config in tables
+        }
+        for config in tables:
+            await self._capture_and_push(config)
+        await self._push_the_rest([config for config in tables if config.table not in self.troubled])
+        return Planned(self._document(), list(self.troubled.values()), len(self.troubled) == len(tables))
+
+    async def _capture_and_push(self, config: TableConfig) -> None:
+        """One run as `sync` starts it: of today's partition, which ends where the capture ends it."""
+        try:
+            await asyncio.to_thread(check_limits, self.runtime, config, reading=True)
+            captured = await capture_table(self.runtime, config)
+        except (NotReady, D365Refused, CampaignRefused) as error:
+            self.troubled[config.table] = error
+        else:
+            if warning := unknown_codes_warning(config.table, captured.result.unknown_codes):
+                self.unknown_codes[config.table] = warning
+            if captured.result.following and not captured.result.held_back:
+                self.following[config.table] = captured.result.following
+            await self._push(config, today=True)
+
+    async def _push(self, config: TableConfig, *, today: bool = False) -> int:
+        self.rehearsals[config.table].calls["read"] += await self.existing.find_out(config)
+        day = datetime.now(UTC).date()
+        progress = partial(self.runtime.progress, f"planning {config.table}")
+        return await self.rehearsals[config.table].push(self.ledger, (day, date.max) if today else None, progress)
+
+    async def _push_the_rest(self, tables: Sequence[TableConfig]) -> None:
+        read_again: dict[str, list[str]] = {}
+        while True:
+            moved = sum([await self._push(config) for config in tables])
+            for config in tables:
+                unread = self.ledger.unread(config.table)
+                if unread and unread != read_again.get(config.table):
+                    read_again[config.table] = unread
+                    moved += 1
+                    await self._capture_and_push(config)
+            if not moved or not any(counts.pending for counts in self.ledger.counts().values()):
+                return
+
+    # --- what came of it ----------------------------------------------------------------------------------------------
+
+    def _document(self) -> dict[str, Any]:
+        total: dict[str, int] = dict.fromkeys(CALL_KINDS, 0)
+        for rehearsal in self.rehearsals.values():
+            for kind in CALL_KINDS:
+                total[kind] += rehearsal.calls[kind]
+        tables = {config.table: self._table(config) for config in self.runtime.config.tables}
+        return {
+            "tables": tables,
+            "engine_calls": total,
+            "budget": self._budget(sum(total.values())),
+            "notes": [
+                *self.unknown_codes.values(),
+                *held_back({"tables": tables}),
+                *(
+                    f"{table}: its deletions go ahead{with_them(following)}."
+                    for table, following in self.following.items()
+                ),
+                *self._in_doubt(),
+                *self.existing.notes,
+                *self._opt_outs(),
+            ],
+        }
+
+    def _opt_outs(self) -> list[str]:
+        """Opt-outs are decided by what both sides say in that moment, so their number is foreseen, not their end."""
+        if not active(self.runtime.config):
+            return []
+        due = self.ledger.opt_outs_left(attributes(self.runtime.config)).due
+        told = f"{due:,} opt-outs would be due for a decision, at one read and one update each at most; " if due else ""
+        return [
+            f"{told}opt-out files on the SFTP are not looked at, and what follows from them is not in these numbers."
+        ]
+
+    def _table(self, config: TableConfig) -> dict[str, Any]:
+        rehearsal, counts = self.rehearsals[config.table], self.ledger.counts().get(config.table)
+        feed = self.ledger.feed(config.table)
+        return {
+            "resource": config.resource,
+            "insert": rehearsal.inserted,
+            "update": rehearsal.updated,
+            "delete": rehearsal.deleted,
+            "unchanged": counts.synced - len(rehearsal.settled) if counts else 0,
+            "pending": counts.pending if counts else 0,
+            "waiting": counts.waiting if counts else 0,
+            "waiting_for": waiting_for(self.runtime, config.table),
+            "held": counts.held if counts else 0,
+            "failed": counts.failed if counts else 0,
+            "orphaned": counts.orphaned if counts else 0,
+            "deletes_held_back": feed.deletes if feed else 0,
+            "deletes_following": self.following.get(config.table) or dict(feed.following if feed else {}),
+            "uncertain": rehearsal.uncertain,
+            "problem": str(self.troubled[config.table]) if config.table in self.troubled else None,
+            "engine_calls": {kind: rehearsal.calls[kind] for kind in CALL_KINDS},
+        }
+
+    def _budget(self, calls: int) -> dict[str, int] | None:
+        """The guardrail engine_calls_per_day and what of the plan it leaves for today; None without a limit."""
+        limit = self.runtime.config.guardrails.engine_calls_per_day
+        if limit is None:
+            return None
+        used, left = self.runtime.calls_today, self.runtime.calls_left_today or 0
+        return {"engine_calls_per_day": limit, "used_today": used, "left_today": left, "fits_today": min(calls, left)}
+
+    def _in_doubt(self) -> list[str]:
+        uncertain = sum(rehearsal.uncertain for rehearsal in self.rehearsals.values())
+        if not uncertain:
+            return []
+        return [
+            f"{uncertain:,} records were sent before without an answer: each may cost a call more or less, since only "
+            "Campaign knows whether it took them."
+        ]

@@ -1,0 +1,56 @@
+"""What `plan` finds out of the records that Campaign holds before a first load.
+
+By the list that `sync` will read, or by an estimate where that is long. The reads reach Campaign's engine. They are not
+in the ledger's count of the day, since a plan writes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from sync_assets.audit.existing_records import Existing, existing_records, needless, shown
+from sync_assets.audit.record_comparison import EXISTING, LISTED
+from sync_assets.campaign.client import BudgetSpent
+from sync_assets.config.models import TableConfig
+from sync_assets.runtime.context import Runtime
+
+MOST_READS = 2_000
+"""Engine calls of one list that a plan is worth: a million records."""
+
+
+@dataclass(slots=True)
+class ExistingPlanned:
+    """`runtime`: of the scratch ledger. `notes`: for people."""
+
+    runtime: Runtime
+    notes: list[str] = field(default_factory=list[str])
+
+    async def find_out(self, config: TableConfig) -> int:
+        """Find out what Campaign holds of a table, as `sync` will before it sends; the reads that it will take."""
+        ledger, before = self.runtime.ledger, self.runtime.calls["read"]
+        if await asyncio.to_thread(needless, ledger, config):
+            return 0
+        left = await asyncio.to_thread(lambda: self.runtime.calls_left)
+        most = MOST_READS if left is None else min(MOST_READS, left)
+        try:
+            async with self.runtime.campaign() as campaign:
+                resource = await campaign.resource(config.api, config.resource)
+                keys = self.runtime.listed_keys
+                existing = await existing_records(self.runtime, campaign, config, resource, keys, most=most)
+        except BudgetSpent as error:
+            self.notes.append(f"{config.table}: what Campaign holds already was not asked. {error.cause}")
+            existing = Existing(known=False)
+        made = self.runtime.calls["read"] - before
+        if existing.found:
+            self.notes.append(f"{shown(config, existing.found)} This plan made {made:,} reads to find that out.")
+        if existing.estimated is not None:
+            self.notes.append(
+                f"{config.table}: Campaign holds {existing.estimated:,} records of {config.resource}, some with ids of "
+                f"Dynamics 365. `sync` lists them first, by at most {existing.calls:,} reads; those that hold what "
+                f"they should cost nothing more. So the inserts of this plan are the most that there can be."
+            )
+        if not existing.known:  # of the scratch ledger: the push is planned without it
+            ledger.end_rebuild(config.table)
+            ledger.note_dialect(config.resource, {EXISTING: LISTED})
+        return existing.calls

@@ -1,0 +1,71 @@
+"""`rebuild`: the ledger was lost, or restored from an older copy. See audit/rebuild.py for what is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sync_assets.audit.rebuild import Keys, new_keys, pages_of, rebuild_table
+from sync_assets.config.models import TableConfig
+from sync_assets.errors import SyncAssetsError
+from sync_assets.operations.status import COLUMNS, document, held_back, unknown_tables
+from sync_assets.runtime import interruptible
+from sync_assets.runtime.context import Runtime
+from sync_assets.validation.guardrails import check_limits
+
+FOUND = ("records", "equal", "differing", "unknown")
+"""What a rebuild tells of a table, as in ledger.Rebuild."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """`document`: what `rebuild --json` prints; `said`: what else somebody should know. `problem`: what stopped it."""
+
+    document: dict[str, Any]
+    said: list[str]
+    problem: SyncAssetsError | None = None
+
+
+def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Rebuilt:
+    """Rebuilds all mapped tables, or `only`, parents first. It may be killed and repeated."""
+    tables = _tables(runtime, only)
+    found: dict[str, Any] = {}
+    problem: SyncAssetsError | None = None
+    with new_keys() as keys:
+        for config in tables:
+            try:
+                check_limits(runtime, config, reading=True)
+                found[config.table] = _rebuild(runtime, config, keys)
+            except SyncAssetsError as error:
+                problem = error
+                break
+    whole = document(runtime, runtime.calls, {})
+    for table, told in found.items():
+        told |= {name: whole["tables"][table][name] for name in COLUMNS}
+    said = [*dict.fromkeys([*runtime.warnings, *held_back({"tables": {t: whole["tables"][t] for t in found}})])]
+    return Rebuilt({"tables": found, "engine_calls": whole["engine_calls"]}, said, problem)
+
+
+def _rebuild(runtime: Runtime, config: TableConfig, keys: Keys) -> dict[str, Any]:
+    result = interruptible.run(rebuild_table(runtime, config, keys))
+    return {name: asdict(result)[name] for name in FOUND}
+
+
+def rehearse(runtime: Runtime, only: Sequence[str] = ()) -> dict[str, Any]:
+    """What a rebuild would cost, by asking Campaign for the number of its records: one engine call for each table.
+
+    How many of them differ is known once they are compared; then `plan` tells what a sync would send.
+    """
+    tables: dict[str, Any] = {}
+    for config in _tables(runtime, only):
+        records, pages = interruptible.run(pages_of(runtime, config))
+        tables[config.table] = {"resource": config.resource, "records": records, "engine_calls": {"read": pages}}
+    reads = sum(one["engine_calls"]["read"] for one in tables.values())
+    return {"tables": tables, "engine_calls": {"read": reads}, "left_today": runtime.calls_left_today}
+
+
+def _tables(runtime: Runtime, only: Sequence[str]) -> list[TableConfig]:
+    if error := unknown_tables(runtime, only):
+        raise error
+    return [config for config in runtime.config.in_link_order if not only or config.table in only]

@@ -1,0 +1,121 @@
+"""`sync`: every flow through Dagster (sync_runs.py), until nothing more can be done; what is left, and the exit status.
+
+Tables of which nothing is to be captured or sent make no run, and where all are quiet Dagster is not even loaded.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sync_assets.campaign.client import CampaignRefused
+from sync_assets.config.models import TableConfig
+from sync_assets.config.opt_out import WRITES_D365
+from sync_assets.dataverse.client import D365Refused
+from sync_assets.defs.tables.quiet_tables import quiet_tables
+from sync_assets.errors import SyncAssetsError
+from sync_assets.operations.status import document, held_back, in_maintenance, unknown_tables
+from sync_assets.push.target import CONTACT
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.heartbeat import killed_runs
+from sync_assets.runtime.workers import release_dead
+from sync_assets.validation.guardrails import BeyondLimits, check_configuration
+from sync_assets.validation.preflight import CHECKS, findings_of
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from sync_assets.commands.sync_runs import Troubled
+
+LEFT = ("pending", "waiting", "failed", "held", "deletes_held_back")
+"""Counts of a table that are all 0 when nothing is left to be done. What is orphaned does not count: its parent is gone
+for good, or it names none, so that only Dynamics 365 can change that."""
+OPT_OUTS_LEFT = ("due", "refused", "held", "files_waiting", "files_refused", "rejected_rows")
+"""The same for opt-outs; rejected rows are those of this invocation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """`document`: what `sync --json` prints. `problems`: why a flow could not run, `stopped`: why one ended early or
+    was not there, and what else somebody should know. `status`: the exit status."""
+
+    document: dict[str, Any]
+    problems: list[SyncAssetsError]
+    stopped: list[str]
+    status: int
+
+
+def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInstance | None = None) -> Synced:
+    """Runs the flows of all mapped tables, or of `only`. Safe to kill and repeat at any moment. Raises OtherSystems,
+    LedgerError before anything is sent. instance: Dagster's, if not the one that DAGSTER_HOME names."""
+    if error := unknown_tables(runtime, only):
+        raise error
+    tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
+    runtime.settings.require("d365", "campaign")
+    runtime.ledger  # noqa: B018  an unusable ledger, or one of other systems, is told before anything else
+    troubled: Troubled = {}
+    try:
+        check_configuration(runtime.config, tables)
+    except BeyondLimits as error:
+        runtime.problems.append(error)
+    else:
+        release_dead(runtime.ledger)
+        troubled = _run(runtime, tables, instance)
+    if runtime.config.logs.export:
+        _export_log(runtime)
+    outcome = document(runtime, runtime.calls, runtime.opt_outs)
+    for table, counts in outcome["tables"].items():
+        counts["problem"] = str(troubled[table][0]) if table in troubled else None
+    paused = in_maintenance(outcome, [config.table for config in tables])
+    status = _status(runtime, outcome, [config.table for config in tables], troubled) or (2 if paused else 0)
+    said = [*runtime.warnings, *paused, *held_back(outcome), *runtime.stopped]
+    return Synced(outcome, runtime.problems, said, status)
+
+
+def _run(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance | None) -> Troubled:
+    """Runs the flows that have something to do, or were last confirmed more than an hour ago. A run that was killed is
+    ended by them."""
+    paused = runtime.ledger.in_maintenance()
+    going = [config for config in tables if config.table not in paused]
+    quiet = quiet_tables(runtime, going)
+    opt_outs = runtime.config.opt_out.direction in WRITES_D365 and any(config.table == CONTACT for config in going)
+    all_quiet = not opt_outs and all(config.table in quiet for config in going)
+    if all_quiet and not killed_runs(runtime.ledger):
+        return {}
+    from sync_assets.commands.sync_runs import run_flows  # Dagster is slow to import  # noqa: PLC0415
+
+    gc.freeze()  # Dagster and our modules stay: the collector need not walk through them while records are sent
+    return run_flows(runtime, tables, quiet, instance)
+
+
+def _export_log(runtime: Runtime) -> None:
+    """That it could not be written is told, and is no reason to call the sync a failure as a whole."""
+    from sync_assets.operations.log_export import export_log  # noqa: PLC0415
+
+    try:
+        export_log(runtime)
+    except SyncAssetsError as error:
+        runtime.stopped.append(f"The log was not written to the Campaign SFTP: {error}")
+
+
+def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str], troubled: Troubled) -> int:
+    """0 nothing pending; 2 something failed, is held, held back, waiting or pending, or a table could not run while
+    others could; 1 none could, or what kept a flow from running is not the matter of a table."""
+    of_tables = [problem for found in troubled.values() for problem in found]
+    if any(problem not in of_tables or not _of_its_table_alone(problem) for problem in runtime.problems):
+        return 1
+    if runtime.problems:
+        return 1 if all(table in troubled for table in tables) else 2
+    left = any(outcome["tables"][table][state] for table in tables for state in LEFT)
+    opt_outs = CONTACT in tables and any(outcome["opt_out"][state] for state in OPT_OUTS_LEFT)
+    return 2 if left or opt_outs or runtime.stopped else 0
+
+
+def _of_its_table_alone(problem: SyncAssetsError) -> bool:
+    """Is it the data model of one table that does not fit, or are we refused that table? Broken guardrails, and systems
+    out of reach, are no such thing."""
+    wrong = [finding for finding in findings_of(problem) if not finding.passed]
+    of_the_model = bool(wrong) and all(finding.check in CHECKS for finding in wrong)
+    return of_the_model or isinstance(problem, D365Refused | CampaignRefused)

@@ -1,0 +1,205 @@
+"""Reading the configuration file: YAML in, `Config` out, or every problem with its line, in words of the file."""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from sync_assets.config.cross_checks import Finding, check, did_you_mean
+from sync_assets.config.cross_checks import Path as Place
+from sync_assets.config.models import Config
+from sync_assets.config.yaml_lines import Document
+from sync_assets.errors import SyncAssetsError
+
+_SECRET = re.compile(r"secret|passw|token|credential|api_?key|private_?key", re.IGNORECASE)
+
+_EXAMPLES = {
+    "privacy_acknowledged": "privacy_acknowledged: true",
+    "tables": "tables: [{table: contact, resource: profile, key: externalId, fields: {firstname: firstName}}]",
+    "table": "table: contact",
+    "resource": "resource: profile",
+    "key": "key: externalId",
+    "to": "to: firstName",
+    "field": "field: statecode",
+    "is": "is: eq",
+    "rules": "rules: [{field: statecode, is: eq, value: 0}]",
+    "name": "name: byExternalId",
+    "parameter": "parameter: externalId_parameter",
+    "host": "host: smtp.example.com",
+    "from": "from: sync@example.com",
+}
+"""What may stand where a required key is missing."""
+
+_EXAMPLES_IN = {
+    ("links", "field"): "field: new_contactid",
+    ("links", "to"): "to: cusContactLink",
+    ("mappings", "to"): "to: blackListEmail",
+    ("email", "to"): "to: [ops@example.com]",
+}
+"""The same for keys that mean something else within `links` and `mappings`."""
+
+_MUST_BE = {
+    "bool_type": "true or false",
+    "string_type": "a text (put it in quotes if it looks like a number)",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "dict_type": "keys and values",
+    "model_type": "keys and values",
+    "tuple_type": "a list (each entry begins with `- `)",
+}
+"""pydantic's error type -> what the value must be."""
+
+
+class ConfigError(SyncAssetsError):
+    """A configuration file that cannot be used. `problems`: one line each, `<file>:<line>: what; write instead`."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(problems))
+
+
+def load_config(path: Path | str) -> Config:
+    """The configuration in the file at `path`. Raises ConfigError with everything that is wrong with it."""
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError([f"{path}:{line}: this is not UTF-8; save the file as UTF-8"]) from None
+    except OSError as error:
+        reason = error.strerror or "it cannot be read"
+        raise ConfigError(
+            [f"{path}:1: cannot be opened ({reason}); set SYNC_ASSETS_CONFIG to a file that can be read"]
+        ) from None
+    return parse_config(text, str(path))
+
+
+def parse_config(text: str, name: str) -> Config:
+    """The same of a text; `name` stands for the file in what is reported."""
+    document = Document(text)
+    config, findings = None, document.findings
+    if isinstance(document.data, dict) and document.data:
+        try:
+            config = Config.model_validate(document.data)
+        except ValidationError as error:
+            findings += _of_models(error, document)
+        findings += check(document.data, document.line)
+    elif not findings:
+        findings.append(((), "this is no configuration", f"begin with `{_EXAMPLES['privacy_acknowledged']}`"))
+    if findings or config is None:
+        lines = {(document.line(place), f"{what}; {instead}") for place, what, instead in findings}
+        raise ConfigError([f"{name}:{line}: {message}" for line, message in sorted(lines)])
+    config.read_from(str(Path(name).absolute()), document.line)
+    return config
+
+
+def _of_models(error: ValidationError, document: Document) -> Iterator[Finding]:
+    """What the models refused, in words of the file."""
+    for detail in error.errors(include_url=False):
+        place, known = _place(detail["loc"], document), detail["type"]
+        if known == "too_short" and detail["input"]:
+            continue  # it is not empty, but none of its entries is valid, and each of them is reported
+        name = str(detail["loc"][-1]) if known in ("missing", "extra_forbidden") else _name(place)
+        context = detail.get("ctx", {})
+        if known == "config":
+            yield place, context["what"], context["instead"]
+        elif known == "missing":
+            yield place, f"`{name}` is missing{_of(place)}", f"write e.g. `{_example(name, place)}`"
+        elif known in ("extra_forbidden", "invalid_key"):
+            yield _unknown_key(place, name)
+        elif known == "literal_error":
+            yield (
+                place,
+                f"`{name}` cannot be {_shown(detail['input'])}",
+                "write " + context["expected"].replace("'", ""),
+            )
+        elif known == "too_short":
+            yield place, f"`{name}` is empty", f"write e.g. `{_example(name, place)}`"
+        elif known in _MUST_BE:
+            yield place, f"`{name}` cannot be {_shown(detail['input'])}", f"write {_MUST_BE[known]}"
+        else:
+            what = detail["msg"].replace("Input should be ", "").replace("String should have ", "")
+            yield place, f"`{name}` cannot be {_shown(detail['input'])}", f"it must be {what}"
+
+
+def _place(loc: tuple[int | str, ...], document: Document) -> Place:
+    """pydantic's location without what is not in the file (`[key]`, a missing key)."""
+    place: Place = ()
+    for step in loc:
+        if document.has((*place, step)):
+            place = (*place, step)
+    return place
+
+
+def _name(place: Place) -> str:
+    """How to call what stands at `place`: its key, or `rules[2]` for an entry of a list."""
+    if len(place) > 1 and isinstance(place[-1], int) and place[-2] in ("tables", "rules", "links"):
+        return f"{place[-2]}[{place[-1]}]"
+    return str(place[-1]) if place else "the file"
+
+
+def _example(name: str, place: Place) -> str:
+    within = (text for (around, key), text in _EXAMPLES_IN.items() if key == name and around in place)
+    return next(within, _EXAMPLES.get(name, f"{name}: ..."))
+
+
+def _of(place: Place) -> str:
+    return f" in `{_name(place)}`" if place else ""
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "keys and values"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return f"`{value}`" if len(str(value)) <= 40 else "such a long value"
+
+
+def _unknown_key(place: Place, name: str) -> Finding:
+    if _SECRET.search(name):
+        return (
+            place,
+            f"`{name}` looks like a secret, and secrets never stand in this file",
+            "remove it, set it in the environment (e.g. D365_CLIENT_SECRET), and renew it if others saw the file",
+        )
+    known = _known_keys(place[:-1])
+    meant = did_you_mean(name, known)
+    return place, f"unknown key `{name}`", f"did you mean `{meant}`?" if meant else f"write one of {', '.join(known)}"
+
+
+def _known_keys(place: Place) -> list[str]:
+    """The keys that may stand at `place`, read off the models."""
+    kind: Any = Config
+    for step in place:
+        origin, arguments = get_origin(kind), get_args(kind)
+        if origin is tuple or origin is dict:
+            kind = arguments[0] if origin is tuple else arguments[1]
+        elif _is_model(kind) and step in (keys := _keys(kind)):
+            kind = keys[step]
+        else:
+            return []
+        kind = _bare(kind)
+    return list(_keys(kind)) if _is_model(kind) else []
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _keys(model: type[BaseModel]) -> dict[Any, Any]:
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+
+
+def _bare(kind: Any) -> Any:
+    """The type within `Annotated` and `| None`."""
+    while get_origin(kind) in (Annotated, Union, types.UnionType):
+        kind = get_args(kind)[0]
+    return kind

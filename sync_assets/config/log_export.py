@@ -1,0 +1,23 @@
+"""The log part of the configuration file: what the program did, as files on the Campaign SFTP."""
+
+from __future__ import annotations
+
+from pydantic import field_validator
+
+from sync_assets.config.opt_out import sftp_folder
+from sync_assets.config.values import Count, Model, Text, refused
+
+
+class Logs(Model):
+    """`export`: whether a file a day is written to `folder`; those older than `keep_days` are removed."""
+
+    export: bool = False
+    folder: Text = "d365_loads/logs"
+    keep_days: Count = 30
+
+    @field_validator("folder")
+    @classmethod
+    def _one_place(cls, value: str) -> str:
+        if value != value.strip():
+            raise refused(f"`{value}` begins or ends with a blank", f"write `{value.strip()}`")
+        return sftp_folder(value, "folder: d365_loads/logs")

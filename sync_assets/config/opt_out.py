@@ -1,0 +1,165 @@
+"""The opt-out part of the configuration file, and where what belongs to it is kept (contract section 3)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+
+from sync_assets.config.values import Count, LogicalName, Model, OptOutAttribute, Text, refused, short_form
+
+Direction = Literal["disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional"]
+
+WRITES_D365: tuple[Direction, ...] = ("campaign_to_d365", "bidirectional")
+"""The directions in which opt-outs are written to Dynamics 365."""
+
+DateFormat = Literal["auto", "xml", "yyyymmdd", "mmddyyyy", "ddmmyyyy", "mmyyyydd", "ddyyyymm", "yyyyddmm"]
+"""How Campaign's Extract file writes times (campaign-standard-api.md section 8); auto: found out from the file."""
+
+
+def sftp_folder(value: str, example: str) -> str:
+    """A folder on the SFTP as it may be written; ValueError with what to write instead."""
+    if "\\" in value:
+        raise refused("folders on the SFTP are separated by `/`", f"write e.g. `{example}`")
+    if ".." in value.split("/"):
+        raise refused(
+            f"`{value}` leads out of its folder with `..`",
+            "write the folder as seen from the one after sign-in, or from the root as in `/"
+            f"{example.partition(': ')[2]}`",
+        )
+    return value
+
+
+class OptOutMapping(Model):
+    """The Campaign opt-out attribute that stands beside a D365 boolean. `inverted`: true in D365 means allow."""
+
+    to: OptOutAttribute
+    inverted: bool = False
+
+    @property
+    def replacements(self) -> dict[int | None, bool]:
+        """D365 value -> Campaign value, for columns of true and false and for those of 1 and 0: 1 and true are one
+        key. An empty column is no opt-out."""
+        return {1: not self.inverted, 0: self.inverted, None: False}
+
+
+class Export(Model):
+    """The file that a Campaign workflow writes with the opt-outs of changed profiles (campaign-standard-api.md 8)."""
+
+    directory: Text = "d365_loads/exports"
+    pattern: Text = "optout_*.csv*"
+    separator: Text = ","
+    encoding: Text = "utf-8"
+    settle_seconds: Annotated[int, Field(ge=0)] = 60
+    key_column: Text = "externalId"
+    changed_suffix: Text = "LastModified"
+    date_format: DateFormat = "auto"
+    after: Literal["keep", "archive", "delete"] = "keep"
+    keep_days: Count = 15
+    expected_every_hours: Annotated[float, Field(gt=0)] = 24
+    workflow_id: Text | None = None
+    restart_stalled: bool = False
+
+    @field_validator("directory", "pattern", "key_column", "changed_suffix")
+    @classmethod
+    def _no_blanks_around(cls, value: str) -> str:
+        if value != value.strip():
+            raise refused(f"`{value}` begins or ends with a blank", f"write `{value.strip()}`")
+        return value
+
+    @field_validator("directory")
+    @classmethod
+    def _one_place(cls, value: str) -> str:
+        return sftp_folder(value, "directory: d365_loads/exports")
+
+    @field_validator("separator")
+    @classmethod
+    def _one_character(cls, value: str) -> str:
+        if value == "tab":
+            return "\t"
+        if len(value) != 1 or value in '"\r\n':
+            raise refused(
+                "a separator is one character, and neither a quote nor a line end",
+                'write e.g. `separator: ";"` or `separator: tab`',
+            )
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            "externalId".encode(value)  # not only known, but of texts: `base64` is a codec, too
+        except (LookupError, ValueError):
+            raise refused(f"`{value}` is no known encoding", "write e.g. `utf-8`, `latin-1` or `cp1252`") from None
+        return value
+
+    @field_validator("pattern")
+    @classmethod
+    def _name_only(cls, value: str) -> str:
+        if "/" in value:
+            raise refused("the pattern is for names within the directory", "put the folder into `directory`")
+        return value
+
+    @field_validator("restart_stalled")
+    @classmethod
+    def _needs_workflow(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not info.data.get("workflow_id"):
+            raise refused("restarting the export needs the workflow's id", "write `workflow_id: WKF12` beside it")
+        return value
+
+
+class OptOut(Model):
+    """How opt-outs travel between contact and profile, and which columns and attributes belong together."""
+
+    direction: Direction = "disabled"
+    mappings: dict[
+        LogicalName,
+        Annotated[OptOutMapping, BeforeValidator(short_form, json_schema_input_type=OptOutAttribute | OptOutMapping)],
+    ] = Field(default_factory=dict[str, OptOutMapping])
+    poll_profiles_minutes: Count | None = None
+    export: Export = Export()
+
+
+class Storage(Model):
+    """Where the rows of opt-out files and the decisions are kept as Parquet.
+
+    `directory`: a local folder, None: below DAGSTER_HOME. `s3_bucket`: S3 instead, by the usual AWS environment, below
+    `s3_prefix`.
+    """
+
+    directory: Text | None = None
+    s3_bucket: Text | None = None
+    s3_prefix: Text = "sync_assets"
+
+    @field_validator("directory")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        """Daemon, web server and runs may each start in another folder."""
+        if value and not (PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()):
+            raise refused(
+                f"`{value}` is a relative folder, and every process may start in another one",
+                "write it from the root, as in `/srv/sync_assets`; S3 has its own key, `s3_bucket`",
+            )
+        return value
+
+    @field_validator("s3_bucket")
+    @classmethod
+    def _bucket_name(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value and info.data.get("directory"):
+            raise refused("`directory` and `s3_bucket` exclude each other", "keep one of the two")
+        if value and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
+            raise refused(
+                f"`{value}` is no name of a bucket", "write the name alone; a folder in it belongs into `s3_prefix`"
+            )
+        return value
+
+    @field_validator("s3_prefix")
+    @classmethod
+    def _plain_prefix(cls, value: str) -> str:
+        if not re.fullmatch(r"[\w.=-]+(/[\w.=-]+)*", value, re.ASCII):
+            raise refused(
+                f"`{value}` is no folder of a bucket", "write e.g. `s3_prefix: sync_assets`, without `/` at its ends"
+            )
+        return value

@@ -1,0 +1,127 @@
+"""What one value of the configuration may be: names of both systems, plain values, and the base of all its models."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, cast
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+Scalar = str | bool | int | float | None
+"""A plain YAML value; which type it must be is known only with the metadata of both systems."""
+
+OPT_OUT_ATTRIBUTES = (
+    "blackList",
+    "blackListEmail",
+    "blackListFax",
+    "blackListMobile",
+    "blackListPhone",
+    "blackListPostalMail",
+    "blackListPushnotification",
+    "ccpaOptOut",
+)
+"""All opt-out attributes that Campaign has (contract section 3)."""
+
+
+def refused(what: str, instead: str) -> PydanticCustomError:
+    """An error in our own words: what is wrong, and what to write instead. Reported as `what; instead`."""
+    return PydanticCustomError("config", "{what}; {instead}", {"what": what, "instead": instead})
+
+
+def canonical_attribute(name: str) -> str:
+    """`denyList…` is how some of Adobe's pages spell `blackList…`; the API knows only the latter."""
+    return "blackList" + name[len("denyList") :] if name.startswith("denyList") else name
+
+
+def _logical_name(value: str) -> str:
+    lookup = re.fullmatch(r"_([a-z0-9_]+)_value", value)
+    if lookup:
+        raise refused(f"`{value}` is how rows show a lookup", f"write its logical name, `{lookup[1]}`")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", value):
+        raise refused(
+            f"`{value}` is no Dynamics 365 logical name",
+            "write it in small letters, digits and underscores, as in `emailaddress1`",
+        )
+    return value
+
+
+def _resource_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", value):
+        raise refused(f"`{value}` is no Campaign name", "write the API name, as in `profile` or `cusOrder`")
+    return value
+
+
+def _attribute(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*", value):
+        raise refused(
+            f"`{value}` is no Campaign attribute",
+            "write its API name, as in `firstName`, or `location.city` for a sub-field",
+        )
+    return canonical_attribute(value)
+
+
+def _opt_out_attribute(value: str) -> str:
+    name = canonical_attribute(value)
+    if name not in OPT_OUT_ATTRIBUTES:
+        raise refused(
+            f"`{value}` is not one of Campaign's opt-out attributes", f"write one of {', '.join(OPT_OUT_ATTRIBUTES)}"
+        )
+    return name
+
+
+def short_form(value: Any) -> Any:
+    """`firstname: firstName` is short for `firstname: {to: firstName}`."""
+    return {"to": value} if isinstance(value, str) else value
+
+
+def is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | bool | int | float)
+
+
+def plain(value: Any) -> Any:
+    if not is_plain(value):
+        raise refused("this is not one plain value", "write a text, a number, true, false or null")
+    return value
+
+
+def plain_list(value: Any) -> list[Scalar] | None:
+    """The list, if it is one of plain values and not empty."""
+    if not isinstance(value, list):
+        return None
+    items = cast("list[Any]", value)
+    return items if items and all(map(is_plain, items)) else None
+
+
+_OWNER = r"team:[\w.-]+|[^@\s:]+@[^@\s]+\.[^@\s]+"
+
+
+def _owner(value: str) -> str:
+    if not re.fullmatch(_OWNER, value):
+        raise refused(f"`{value}` is no owner", "write a team, as in `team:crm`, or an e-mail address")
+    return value
+
+
+def _told(pattern: str, **more: Any) -> WithJsonSchema:
+    """What editors are told of a text whose rules stand in a validator (json_schema.py)."""
+    return WithJsonSchema({"type": "string", "pattern": f"^({pattern})$", **more})
+
+
+LogicalName = Annotated[str, AfterValidator(_logical_name), _told("[a-z][a-z0-9_]*")]
+ResourceName = Annotated[str, AfterValidator(_resource_name), _told("[A-Za-z][A-Za-z0-9_]*")]
+AttributeName = Annotated[str, AfterValidator(_attribute), _told(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*")]
+OptOutAttribute = Annotated[
+    str,
+    AfterValidator(_opt_out_attribute),
+    _told("ccpaOptOut|(black|deny)List(Email|Fax|Mobile|Phone|PostalMail|Pushnotification)?"),
+]
+Owner = Annotated[str, AfterValidator(_owner), _told(_OWNER)]
+Text = Annotated[str, Field(min_length=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Model(BaseModel):
+    """Base of all parts of the configuration: typed as written, nothing unknown, never changed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

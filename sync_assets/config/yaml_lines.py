@@ -1,0 +1,134 @@
+"""A YAML text as plain data, with the line of everything in it.
+
+YAML is read as its version 1.2 means it (only `true` and `false` are booleans; `no`, `on`, `01234` and dates stay
+texts), without tags and merge keys and with each key once, so that a value is what it looks like.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from sync_assets.config.cross_checks import Finding
+from sync_assets.config.cross_checks import Path as Place
+
+_MAX_NODES = 100_000
+_WHOLE = "tag:yaml.org,2002:int"
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes; what a plain scalar is follows YAML 1.2, not 1.1."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^([Tt]rue|TRUE|[Ff]alse|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(_WHOLE, re.compile(r"^[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$"),
+    list("-+0123456789"),
+)
+
+
+class Document:
+    """The file as plain data, the line of everything in it, and what is wrong with it as YAML."""
+
+    def __init__(self, text: str) -> None:
+        self.findings: list[Finding] = []
+        self._lines: dict[tuple[str, ...], int] = {(): 1}
+        self._nodes = 0
+        self.data: Any = None
+        try:
+            node = yaml.compose(text, Loader=_Loader)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            self._report_syntax(mark.line + 1 if mark else 1, error.problem or "it cannot be read")
+        except yaml.reader.ReaderError as error:
+            self._report_syntax(text.count("\n", 0, error.position) + 1, "a control character is in it")
+        except RecursionError:
+            self._report_syntax(1, "it is nested too deeply")
+        else:
+            if node is not None:
+                self.data = self._plain(node, (), ())
+
+    def line(self, place: Place) -> int:
+        """The line of what stands at `place`, or of the innermost thing around it."""
+        where = tuple(map(str, place))
+        while where not in self._lines:
+            where = where[:-1]
+        return self._lines[where]
+
+    def has(self, place: Place) -> bool:
+        return tuple(map(str, place)) in self._lines
+
+    def _report_syntax(self, line: int, problem: str) -> None:
+        self._lines[("syntax",)] = line
+        self.findings.append((("syntax",), f"this is not YAML: {problem}", "check quotes, colons and indentation"))
+
+    def _refuse(self, place: Place, node: yaml.Node, what: str, instead: str) -> None:
+        self._lines.setdefault(tuple(map(str, place)), node.start_mark.line + 1)
+        self.findings.append((place, what, instead))
+
+    def _plain(self, node: yaml.Node, place: Place, around: tuple[yaml.Node, ...]) -> Any:
+        self._lines.setdefault(tuple(map(str, place)), node.start_mark.line + 1)
+        self._nodes += 1
+        if node in around or self._nodes > _MAX_NODES:
+            if self._nodes <= _MAX_NODES + 1:
+                self._refuse(place, node, "aliases (`*name`) lead round in a circle or far too often", "write it out")
+            return None
+        inside = (*around, node)
+        if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
+            return [self._plain(item, (*place, n), inside) for n, item in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
+            return self._mapping(node, place, inside)
+        return self._scalar(node, place)
+
+    def _mapping(self, node: yaml.MappingNode, place: Place, inside: tuple[yaml.Node, ...]) -> dict[Any, Any]:
+        data: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._refuse(place, key_node, "a key is one plain value", "remove the brackets around it")
+                continue
+            key = self._scalar(key_node, place)
+            there = (*place, key)
+            if key == "<<":
+                self._refuse(there, key_node, "merge keys (`<<`) are not supported", "write the keys out")
+                continue
+            if key in data:  # also 1 and true, which are one key to Python
+                first = self.line(there if self.has(there) else place)
+                self._lines[(*map(str, there), "again")] = key_node.start_mark.line + 1
+                self.findings.append(
+                    (
+                        (*there, "again"),
+                        f"`{key_node.value}` is here twice, first in line {first}",
+                        "keep one of the two",
+                    )
+                )
+                continue
+            self._lines[tuple(map(str, there))] = key_node.start_mark.line + 1
+            data[key] = self._plain(value_node, there, inside)
+        return data
+
+    def _scalar(self, node: yaml.Node, place: Place) -> Any:
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        try:
+            match kind:
+                case "str":
+                    return str(node.value)
+                case "null":
+                    return None
+                case "bool":
+                    return {"true": True, "false": False}[node.value.lower()]
+                case "int":
+                    return int(node.value)
+                case "float":
+                    return float(node.value)
+                case _:
+                    self._refuse(place, node, "tags (`!...`) are not supported", "write plain values")
+        except (KeyError, ValueError):
+            self._refuse(place, node, f"this value is no {kind}", "remove the tag before it")
+        return None

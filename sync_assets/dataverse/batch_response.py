@@ -1,0 +1,68 @@
+"""Reads the answer to a `$batch` into the answers of its parts. Pure, and at a loss for words with no bytes at all.
+
+Tolerant of what servers and proxies differ in: a quoted or a bare boundary, CRLF or LF, text before the first and after
+the last part. Source: dataverse-web-api.md section 3.3.
+"""
+
+from __future__ import annotations
+
+import re
+
+from multidict import CIMultiDict
+
+from sync_assets.http.client import Answer, HttpError
+
+_BOUNDARY = re.compile(r'boundary\s*=\s*(?:"([^"]+)"|([^\s;,"]+))', re.IGNORECASE)
+_STATUS_LINE = re.compile(rb"(?:^|\n)HTTP/\d(?:\.\d)?[ \t]+([1-5]\d\d)(?:[ \t][^\n]*)?\n")
+_ROW = re.compile(r"\(([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})\)\s*$", re.IGNORECASE)
+
+
+def is_multipart(answer: Answer) -> bool:
+    return answer.headers.get("content-type", "").lstrip().lower().startswith("multipart/mixed")
+
+
+def read_parts(answer: Answer) -> list[Answer | None]:
+    """The parts in their order; None stands for one that cannot be read, so that those after it keep their places.
+
+    A last part that no boundary ends is left out: it may be cut. Raises HttpError for what is no multipart answer.
+    """
+    found = _BOUNDARY.search(answer.headers.get("content-type", "")) if is_multipart(answer) else None
+    if found is None:
+        raise HttpError(
+            "Dynamics 365 answered a $batch with something that is not multipart/mixed with a boundary.",
+            "Check D365_URL, and proxies on the way.",
+        )
+    boundary = re.escape((found[1] or found[2]).encode("utf-8", "surrogateescape"))
+    # A boundary may begin like another one, so it counts only with what may follow it.
+    mark = re.compile(rb"\n--" + boundary + rb"(--)?[ \t]*(?=\n|$)")
+    body = b"\n" + answer.body.replace(b"\r\n", b"\n")
+    parts: list[Answer | None] = []
+    begins: int | None = None  # where the part begins that the next boundary ends; None: before the first one
+    for match in mark.finditer(body):
+        if begins is not None:
+            parts.append(_part(body[begins : match.start() + 1]))
+        begins = match.end()
+        if match[1]:
+            break
+    return parts
+
+
+def _part(piece: bytes) -> Answer | None:
+    """The HTTP answer inside a part, behind the part's own headers."""
+    line = _STATUS_LINE.search(piece)
+    if line is None:
+        return None
+    head, _, body = piece[line.end() - 1 :].partition(b"\n\n")
+    pairs = (text.partition(b":") for text in head.split(b"\n") if b":" in text)
+    headers = CIMultiDict[str](
+        (name.strip().decode("utf-8", "replace"), value.strip().decode("utf-8", "replace"))
+        for name, _, value in pairs
+        if name.strip()
+    )
+    return Answer(int(line[1]), headers, body.strip())
+
+
+def row_id(part: Answer) -> str | None:
+    """The id of the row that the part is about, in lower case, where it says so (`OData-EntityId`)."""
+    found = _ROW.search(part.headers.get("odata-entityid", ""))
+    return found[1].lower() if found else None

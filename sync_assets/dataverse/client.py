@@ -1,0 +1,359 @@
+"""The Dataverse client: metadata and the change feed.
+
+Here: which request asks for what, and what the answers' error codes mean. Repeating, waiting and renewing the token
+is `http.Endpoint`'s. Source: dataverse-web-api.md sections 1 to 4.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from sync_assets.dataverse.metadata import Column, ColumnType, ListedTable, Table
+from sync_assets.dataverse.page_parser import read_head
+from sync_assets.errors import SyncAssetsError
+from sync_assets.http.client import Answer, Endpoint, HttpError, Limits, TokenSource
+from sync_assets.http.pagination import LinkTrail
+
+API = "/api/data/v9.2"
+MAX_PAGE = 5000
+LIMITS = Limits(largest=64 << 20, seconds=300.0)
+"""A page of 5,000 rows has some 10 MB; 64 MiB are 13 KB for each row."""
+IDS_IN_A_QUERY = 250
+"""A URL may have 32,768 characters (section 2.1); an id takes 45 of them."""
+
+_TYPES: dict[str, ColumnType] = {
+    "BigInt": "bigint",
+    "Boolean": "boolean",
+    "Customer": "lookup",
+    "DateTime": "datetime",
+    "Decimal": "decimal",
+    "Double": "double",
+    "EntityName": "string",
+    "Integer": "integer",
+    "Lookup": "lookup",
+    "Memo": "memo",
+    "Money": "money",
+    "Owner": "lookup",
+    "Picklist": "picklist",
+    "State": "state",
+    "Status": "status",
+    "String": "string",
+    "Uniqueidentifier": "guid",
+}
+_CASTS: dict[ColumnType, str] = {
+    "boolean": "Boolean",
+    "picklist": "Picklist",
+    "state": "State",
+    "status": "Status",
+    "multiselect": "MultiSelectPicklist",
+    "datetime": "DateTime",
+}
+"""Metadata that only the typed form of an attribute has: the labels of options, and whether a date has a time."""
+
+_DESCRIBED = "LogicalName,AttributeType,AttributeTypeName,IsValidForRead,IsValidForUpdate,AttributeOf"
+"""What is asked of every column."""
+
+
+class D365Refused(SyncAssetsError):
+    """Dataverse refused a request; `code` is its error code, for the program."""
+
+    def __init__(self, cause: str, remedy: str = "", code: str = "") -> None:
+        self.code = code
+        super().__init__(cause, remedy)
+
+
+NO_SUCH_TABLE = ("0x80060888", "0x80040217")
+"""What Dataverse says of metadata that is not there (section 3.4)."""
+NO_SUCH_COLUMN = "0x80060888"
+"""What it says of a column that is not there, in `$select` or in a condition."""
+_TRACKING_OFF = "Change tracking is not enabled in Dynamics 365{about}."
+_SWITCH_ON = "Switch it on in the table's properties (Advanced options, Track changes) and publish."
+
+
+class FeedExpired(D365Refused):
+    """The position in the change feed is no longer good: the table has to be read in full again."""
+
+
+class ServerFailed(D365Refused):
+    """Dynamics 365 answered 500, which it does when it lacks memory for an answer, too."""
+
+
+class TrackingOff(D365Refused):
+    """Change tracking is not enabled for the table."""
+
+
+class DataverseClient:
+    """One organisation. `connections`: requests in flight; Dataverse allows 52 per user and server."""
+
+    def __init__(self, url: str, tokens: TokenSource, *, context: ssl.SSLContext, connections: int = 16) -> None:
+        self.url = url.rstrip("/")
+        self.endpoint = Endpoint(
+            "Dynamics 365",
+            self.url + API,
+            tokens,
+            context=context,
+            headers={"OData-MaxVersion": "4.0", "OData-Version": "4.0", "If-None-Match": "null"},
+            connections=connections,
+            limits=LIMITS,
+        )
+
+    async def table(self, name: str, columns: Collection[str] | None = None) -> Table:
+        """The metadata of a table. `columns`: whose labels are wanted (None: all); all columns are listed."""
+        path = f"EntityDefinitions(LogicalName='{quote(name)}')"
+        try:
+            head, attributes = await asyncio.gather(
+                self._json(f"{path}?$select=LogicalName,EntitySetName,PrimaryIdAttribute,ChangeTrackingEnabled", name),
+                self._json(f"{path}/Attributes?$select={_DESCRIBED}", name),
+            )
+        except D365Refused as error:
+            if error.code not in NO_SUCH_TABLE:
+                raise
+            raise D365Refused(
+                f"Dynamics 365 has no table `{name}`.",
+                "Write its logical name under `tables` in the configuration, in the singular as in `contact`.",
+                error.code,
+            ) from error
+        with _understood(f"the table {name}"):
+            found = {column.name: column for column in map(_column, attributes["value"])}
+            wanted = [c for c in found.values() if c.type in _CASTS and (columns is None or c.name in columns)]
+            kinds: set[ColumnType] = {column.type for column in wanted}
+            typed: dict[str, dict[str, Any]] = {}
+            for part in await asyncio.gather(*(self._typed(path, kind) for kind in kinds)):
+                typed |= part
+            return Table(
+                name=str(head["LogicalName"]),
+                set_name=str(head["EntitySetName"]),
+                key=str(head["PrimaryIdAttribute"]),
+                change_tracking=bool(head.get("ChangeTrackingEnabled")),
+                columns={n: _typed_column(c, typed.get(n)) for n, c in found.items()},
+            )
+
+    async def tables(self) -> list[ListedTable]:
+        """All tables that have change tracking on, by name."""
+        which = "ChangeTrackingEnabled eq true and IsIntersect eq false"
+        answer = await self._json(
+            f"EntityDefinitions?$select=LogicalName,DisplayName,IsCustomEntity&$filter={quote(which)}"
+        )
+        listed = [
+            ListedTable(
+                item["LogicalName"], _label({"Label": item.get("DisplayName")}), bool(item.get("IsCustomEntity"))
+            )
+            for item in answer["value"]
+        ]
+        return sorted(listed, key=lambda table: table.name)
+
+    async def described(self, name: str) -> Table:
+        """What `table` tells, and of its columns labels, lengths and targets, too: for people who choose among them."""
+        table = await self.table(name)
+        path = f"EntityDefinitions(LogicalName='{quote(name)}')/Attributes"
+        asked = {
+            "": "DisplayName",
+            "/Microsoft.Dynamics.CRM.StringAttributeMetadata": "MaxLength",
+            "/Microsoft.Dynamics.CRM.MemoAttributeMetadata": "MaxLength",
+            "/Microsoft.Dynamics.CRM.LookupAttributeMetadata": "Targets",
+        }
+        answers = await asyncio.gather(
+            *(self._json(f"{path}{cast}?$select=LogicalName,{what}", name) for cast, what in asked.items())
+        )
+        told: dict[str, dict[str, Any]] = {}
+        for answer in answers:
+            for item in answer["value"]:
+                told.setdefault(item["LogicalName"], {}).update(item)
+        columns = {n: _described_column(column, told.get(n, {})) for n, column in table.columns.items()}
+        return replace(table, columns=columns)
+
+    async def _typed(self, path: str, column_type: ColumnType) -> dict[str, dict[str, Any]]:
+        cast = _CASTS[column_type]
+        wanted = (
+            "$select=LogicalName,DateTimeBehavior"
+            if cast == "DateTime"
+            else "$select=LogicalName&$expand=OptionSet"
+            if cast == "Boolean"
+            else "$select=LogicalName&$expand=OptionSet,GlobalOptionSet"
+        )
+        answer = await self._json(f"{path}/Attributes/Microsoft.Dynamics.CRM.{cast}AttributeMetadata?{wanted}", path)
+        return {item["LogicalName"]: item for item in answer["value"]}
+
+    def first_page(self, table: Table, select: Iterable[str]) -> str:
+        """The link that starts a full tracked read of `table`."""
+        return f"{self.endpoint.base_url}/{table.set_name}?$select={','.join(select)}"
+
+    async def page(
+        self, link: str, *, tracked: bool, size: int = MAX_PAGE, table: str = "", patience: float | None = None
+    ) -> bytes:
+        """The body of one page; `tracked` for a first page and its next links (not for a delta link).
+
+        Raises FeedExpired, TrackingOff, D365Refused, and what Endpoint.send raises.
+        """
+        prefer = f"odata.maxpagesize={size}"
+        if tracked:
+            prefer = f"odata.track-changes,{prefer}"
+        answer = await self.endpoint.send("GET", link, headers={"Prefer": prefer}, patience=patience)
+        if answer.status != 200:
+            raise refusal(answer, table)
+        return answer.body
+
+    async def rows(self, table: Table, select: Iterable[str], ids: Sequence[str]) -> AsyncIterator[bytes]:
+        """The rows with these ids as they are now, in answers that `PageParser` reads; not the ones that are gone.
+
+        Asked for by `In` (section 2.2), some at a time. Raises what `page` raises, and EndlessRead.
+        """
+        columns = ",".join(select)
+        for start in range(0, len(ids), IDS_IN_A_QUERY):
+            some = ids[start : start + IDS_IN_A_QUERY]
+            listed = msgspec.json.encode(some).decode()
+            wanted = f"Microsoft.Dynamics.CRM.In(PropertyName='{table.key}',PropertyValues={listed})"
+            link = f"{self.endpoint.base_url}/{table.set_name}?$select={columns}&$filter={quote(wanted)}"
+            trail = LinkTrail("Dynamics 365", table.name, link)
+            while link:
+                body = await self.page(link, tracked=False, size=len(some), table=table.name)
+                yield body
+                head = read_head(body)
+                link = trail.follow(head.next_link, len(head.value))
+
+    async def record_count(self, table: str) -> int | None:
+        """How many rows the table has, as of a snapshot up to a day old (section 2.3); None if it is not told."""
+        answer = await self._json(f"RetrieveTotalRecordCount(EntityNames=['{quote(table)}'])", table)
+        with _understood("the number of rows"):
+            counts = answer.get("EntityRecordCountCollection") or {}
+            told = dict(zip(counts.get("Keys") or [], counts.get("Values") or [], strict=False))
+            return int(told[table]) if table in told else None
+
+    async def who_am_i(self) -> str:
+        """The id of the application user that we are signed in as."""
+        answer = await self._json("WhoAmI")
+        with _understood("our user"):
+            return str(answer["UserId"])
+
+    async def organization_id(self) -> str:
+        """The id of the organisation, which stays the same when its URL changes."""
+        answer = await self._json("WhoAmI")
+        with _understood("its organisation"):
+            return str(answer["OrganizationId"]).lower()
+
+    async def change_tracking_days(self) -> int | None:
+        """For how many days a feed position stays good (`expirechangetrackingindays`), None if not told."""
+        answer = await self._json("organizations?$select=expirechangetrackingindays")
+        with _understood("the organisation"):
+            value = (answer.get("value") or [{}])[0].get("expirechangetrackingindays")
+            return int(value) if value is not None else None
+
+    async def _json(self, path: str, table: str = "") -> dict[str, Any]:
+        answer = await self.endpoint.send("GET", path)
+        if answer.status != 200:
+            raise refusal(answer, table)
+        try:
+            return answer.json()
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise HttpError(
+                f"{self.url} answered with something that is not JSON.", "Check D365_URL: is it the organisation's URL?"
+            ) from error
+
+    async def aclose(self) -> None:
+        await self.endpoint.aclose()
+
+
+@contextmanager
+def _understood(what: str) -> Iterator[None]:
+    """Around reading an answer that is JSON, and perhaps not the one that it should be."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
+        raise HttpError(
+            f"Dynamics 365 tells of {what} in a way that makes no sense.", "Check D365_URL, and proxies on the way."
+        ) from None  # its words may quote the answer
+
+
+def _column(item: dict[str, Any]) -> Column:
+    type_name = (item.get("AttributeTypeName") or {}).get("Value", "")
+    type_ = "multiselect" if type_name == "MultiSelectPicklistType" else _TYPES.get(item.get("AttributeType", ""))
+    # Virtual columns such as `statuscodename` belong to another one and can't be selected (section 2.2).
+    readable = item.get("IsValidForRead", True) and not (type_ is None and item.get("AttributeOf"))
+    updatable = bool(item.get("IsValidForUpdate", True))
+    return Column(item["LogicalName"], type_ or "other", readable=bool(readable), updatable=updatable)
+
+
+def _typed_column(column: Column, typed: dict[str, Any] | None) -> Column:
+    if typed is None:
+        return column
+    if column.type == "datetime":
+        behavior = (typed.get("DateTimeBehavior") or {}).get("Value")
+        return replace(column, type="date") if behavior == "DateOnly" else column
+    options = typed.get("OptionSet") or typed.get("GlobalOptionSet") or {}
+    listed = options.get("Options") or [o for k in ("FalseOption", "TrueOption") if (o := options.get(k))]
+    labels = {int(option["Value"]): _label(option) for option in listed}
+    return replace(column, labels=labels)
+
+
+def _described_column(column: Column, told: dict[str, Any]) -> Column:
+    return replace(
+        column,
+        label=_label({"Label": told.get("DisplayName")}),
+        max_length=told.get("MaxLength"),
+        targets=tuple(told.get("Targets") or ()),
+    )
+
+
+def _label(option: dict[str, Any]) -> str:
+    label = option.get("Label") or {}
+    own = label.get("UserLocalizedLabel") or next(iter(label.get("LocalizedLabels") or []), None) or {}
+    return str(own.get("Label") or "")
+
+
+_MEANINGS: dict[str, tuple[type[D365Refused], str, str]] = {
+    "0x80044352": (FeedExpired, "The position in the change feed has expired{about}.", "A full read follows."),
+    "0x80072491": (TrackingOff, _TRACKING_OFF, _SWITCH_ON),
+    "0x80072492": (TrackingOff, _TRACKING_OFF, _SWITCH_ON),
+    "0x80040220": (
+        D365Refused,
+        "The application user lacks a privilege in Dynamics 365{about}.",
+        "Give its security role organisation-level read on the table.",
+    ),
+    "0x80072560": (
+        D365Refused,
+        "The application is not a user of this Dynamics 365 organisation.",
+        "Make an application user for D365_CLIENT_ID in the Power Platform admin centre.",
+    ),
+    "0x80060888": (D365Refused, "Dynamics 365 does not know {column}{about}.", "Correct the mapping."),
+    "0x80040217": (D365Refused, "Dynamics 365 has no such row or table{about}.", "Check the configuration."),
+    "404": (
+        D365Refused,
+        "Dynamics 365 does not know what was asked for{about} (404).",
+        "Check D365_URL and the tables of the configuration.",
+    ),
+    "403": (D365Refused, "Dynamics 365 refuses access{about} (403).", "Check the application user's role."),
+}
+"""Error code, else status -> what it means, what to do. The statuses of most codes are documented nowhere."""
+
+
+def refusal(answer: Answer, table: str = "") -> D365Refused:
+    """The error that a refused answer stands for. Source: section 3.4."""
+    try:
+        error: dict[str, Any] = answer.json()["error"]
+        code, message = str(error.get("code", "")), str(error.get("message", ""))
+        code = code if re.fullmatch(r"0x[0-9a-fA-F]{1,8}", code) else ""  # anything else may quote a row
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        code, message = "", ""
+    kind, cause, remedy = (
+        _MEANINGS.get(code)
+        or _MEANINGS.get(str(answer.status))
+        or (
+            (ServerFailed if answer.status == 500 else D365Refused),
+            "",
+            "",
+        )
+    )
+    column = re.search(r"property named '(\w+)'", message)
+    told = cause.format(
+        about=f" (table {table})" if table else "", column=f"column {column[1]}" if column else "a column of the query"
+    )
+    return kind(told or f"Dynamics 365 answered {answer.status} {code}".strip() + ".", remedy, code)

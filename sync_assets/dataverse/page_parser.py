@@ -1,0 +1,233 @@
+"""A page of rows as Dataverse sends it -> a typed Polars frame, deletions apart. Pure.
+
+The rows are decoded into typed structs, so that a wrong type is an error with its place and a number stays the
+text that was sent (Money and Decimal are exact). Source: dataverse-web-api.md sections 1.2, 1.3 and 2.4.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from struct import unpack
+from typing import Any
+
+import msgspec
+import polars as pl
+from msgspec.structs import astuple
+
+from sync_assets.dataverse.metadata import ColumnType
+from sync_assets.errors import SyncAssetsError
+
+_JSON_TYPES: dict[ColumnType, Any] = {
+    "boolean": bool | None,
+    "integer": int | None,
+    "bigint": int | None,
+    "picklist": int | None,
+    "state": int | None,
+    "status": int | None,
+    "decimal": msgspec.Raw,
+    "money": msgspec.Raw,
+    "double": msgspec.Raw,
+    "other": msgspec.Raw,
+}
+"""What a column's JSON must be; all others are strings or null."""
+
+
+AT_ONCE = 128
+"""Rows that are decoded without a pause. The interpreter belongs to one thread until that is done; in pieces of half a
+millisecond the threads that fetch and store other pages wait no longer than that."""
+
+
+def frame_type(column_type: ColumnType) -> pl.DataType:
+    """The Polars type of a column in a page: numbers with a fraction are their exact text, times are text as sent."""
+    if column_type == "boolean":
+        return pl.Boolean()
+    return pl.Int64() if _JSON_TYPES.get(column_type, str) == (int | None) else pl.String()
+
+
+class BadPage(SyncAssetsError):
+    """A page that is not what the metadata promised. Holds no values of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`rows`: one column per selected column. `deleted`: ids. Exactly one link is set in an answer that is complete.
+    `row_hashes`: see `row_hashes`, one for each row, or none at all."""
+
+    rows: pl.DataFrame
+    deleted: list[str]
+    next_link: str | None
+    delta_link: str | None
+    row_hashes: Sequence[int] = field(default=(), repr=False)
+
+
+class Head(msgspec.Struct):
+    """An answer, its rows not yet read."""
+
+    value: list[msgspec.Raw]
+    next_link: str | None = msgspec.field(default=None, name="@odata.nextLink")
+    delta_link: str | None = msgspec.field(default=None, name="@odata.deltaLink")
+
+
+_HEAD = msgspec.json.Decoder(Head)
+
+
+def row_hashes(raws: Sequence[msgspec.Raw]) -> tuple[int, ...]:
+    """A signed number of 64 bits of each row as it was sent, its version and the order of its members included: what
+    has the same is the same row. Every computed column is part of it, which the version alone would not tell."""
+    return unpack(f">{len(raws)}q", b"".join([sha256(raw).digest()[:8] for raw in raws]))
+
+
+class _Tombstone(msgspec.Struct):
+    id: str
+    reason: str
+
+
+class PageParser:
+    """Parses pages of one selection: `columns` maps the names in `$select` to their types."""
+
+    def __init__(self, columns: Mapping[str, ColumnType]) -> None:
+        self._columns = dict(columns)
+        fields = {f"c{n}": name for n, name in enumerate(self._columns)}
+        row = msgspec.defstruct(
+            "Row",
+            [(f"c{n}", _JSON_TYPES.get(type_, str | None)) for n, type_ in enumerate(self._columns.values())],
+            rename=fields,
+            gc=False,
+        )
+        self._item = msgspec.json.Decoder(row)
+
+    def parse(self, body: bytes, head: Head | None = None) -> Page:
+        """One answer -> Page; `head`: what `peek` said of it. Raises BadPage if it is no page or a value has not its
+        column's type."""
+        try:
+            return self._parse(head or _HEAD.decode(body))
+        except msgspec.ValidationError as error:
+            raise BadPage(f"Dynamics 365 sent a page that does not fit the table's metadata: {error}.") from error
+        except RecursionError:
+            raise BadPage("Dynamics 365 sent something that is not a page of rows (nested too deeply).") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            try:
+                # Half a surrogate pair in one text must not stop the other rows: it becomes U+FFFD.
+                return self._parse(_HEAD.decode(_without_lone_surrogates(body)))
+            except (msgspec.MsgspecError, RecursionError):
+                raise BadPage("Dynamics 365 sent something that is not a page of rows (not JSON).") from error
+
+    def _parse(self, head: Head) -> Page:
+        raws = head.value
+        deleted: list[str] = []
+        hashes: list[int] = []
+        columns: list[list[Any]] = [[] for _ in self._columns]
+        for at in range(0, len(raws), AT_ONCE):
+            items = self._decode(raws[at : at + AT_ONCE], deleted)
+            for column, values in zip(columns, zip(*map(astuple, items), strict=True), strict=False):
+                column.extend(values)
+            if not deleted:
+                hashes += row_hashes(raws[at : at + AT_ONCE])
+        known = () if deleted else hashes  # a page with a tombstone tells of none
+        return Page(self._frame(columns), deleted, head.next_link, head.delta_link, known)
+
+    def _decode(self, raws: Sequence[msgspec.Raw], deleted: list[str]) -> list[Any]:
+        """Rows; ids of tombstones go to `deleted`."""
+        try:
+            return self._item.decode_lines(b"\n".join(raws))
+        except msgspec.ValidationError:  # a tombstone has none of a row's columns; anything else is refused again
+            items: list[Any] = []
+            for raw in raws:
+                tombstone = _tombstone(raw)
+                if tombstone:
+                    deleted.append(tombstone.id.lower())
+                else:
+                    items.append(self._item.decode(raw))
+            return items
+
+    def _frame(self, columns: Sequence[list[Any]]) -> pl.DataFrame:
+        series: list[pl.Series] = []
+        for (name, type_), values in zip(self._columns.items(), columns, strict=True):
+            if _JSON_TYPES.get(type_) is msgspec.Raw:
+                series.append(_texts(name, values))
+                continue
+            try:
+                series.append(pl.Series(name, values, dtype=frame_type(type_)))
+            except (TypeError, OverflowError):  # its words quote the number
+                raise BadPage(f"Dynamics 365 sent a number in {name} that has more than 64 bits.") from None
+        return pl.DataFrame(series)
+
+
+def peek(body: bytes) -> Head | None:
+    """Where the page after this one is, told long before the rows are read. None if that is no page: then `parse` says
+    so."""
+    try:
+        return _HEAD.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def read_head(body: bytes) -> Head:
+    """What `peek` says, of a page that has to be mended first, too. Raises BadPage."""
+    head = peek(body) or peek(_without_lone_surrogates(body))
+    if head is None:
+        raise BadPage("Dynamics 365 sent something that is not a page of rows.")
+    return head
+
+
+def has_news(body: bytes) -> tuple[bool, str | None]:
+    """Is there anything in an answer of the feed (or more to come), and its delta link. Raises BadPage."""
+    head = read_head(body)
+    return bool(head.value or head.next_link or not head.delta_link), head.delta_link
+
+
+def changed_ids(head: Head, key: str) -> list[str]:
+    """Ids (in lower case, each once) of the rows and tombstones of a page, whatever else stands in them. key: the
+    column of the table's primary key. Raises BadPage."""
+    item = msgspec.defstruct("Item", [("key", str | None, None), ("id", str | None, None)], rename={"key": key})
+    try:
+        items: list[Any] = msgspec.json.Decoder(item).decode_lines(b"\n".join(head.value))
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadPage("Dynamics 365 sent changes that are neither rows nor deletions.") from error
+    ids = [str(item.key or item.id or "") for item in items]
+    if "" in ids:
+        raise BadPage("Dynamics 365 sent a change without an id.")
+    return list(dict.fromkeys(id_.lower() for id_ in ids))
+
+
+def _tombstone(raw: msgspec.Raw) -> _Tombstone | None:
+    if b'"reason"' not in bytes(raw):
+        return None
+    try:
+        found = msgspec.json.decode(raw, type=_Tombstone)
+    except msgspec.ValidationError:
+        return None
+    return found if found.reason == "deleted" else None
+
+
+def _texts(name: str, values: Sequence[msgspec.Raw]) -> pl.Series:
+    """Raw JSON values as texts, see `_text`. A column of numbers and nulls, which is the rule, is split at once."""
+    packed = b"\n".join(values).decode()  # no JSON has a line feed inside of a number or a string
+    if '"' in packed or "{" in packed or "[" in packed or not values:
+        return pl.Series(name, [_text(value) for value in values], dtype=pl.String)
+    texts = pl.Series(name, packed.split("\n"), dtype=pl.String)
+    return texts.set(texts == "null", None)
+
+
+def _text(raw: msgspec.Raw) -> str | None:
+    """A raw JSON value as text: a number exactly as it was written, a string unquoted, null as None."""
+    text = bytes(raw).decode()
+    if text == "null":
+        return None
+    return str(msgspec.json.decode(text)) if text.startswith('"') else text
+
+
+_SURROGATES = re.compile(
+    rb"\\\\"  # an escaped backslash: what follows it is no escape
+    rb"|\\u[dD][89abAB][0-9a-fA-F]{2}(?:\\u[dD][c-fC-F][0-9a-fA-F]{2})?"
+    rb"|\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+
+
+def _without_lone_surrogates(body: bytes) -> bytes:
+    """Half a pair becomes U+FFFD, and so do bytes that are no UTF-8; all else stays byte for byte."""
+    whole = _SURROGATES.sub(lambda found: b"\\ufffd" if len(found[0]) == 6 else found[0], body)
+    return whole.decode("utf-8", "replace").encode()

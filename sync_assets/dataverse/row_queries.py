@@ -1,0 +1,97 @@
+"""The present state of some columns of some rows, asked for by id. Source: dataverse-web-api.md sections 2.2 to 2.4."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Annotated, Any
+
+import msgspec
+
+from sync_assets.dataverse.client import IDS_IN_A_QUERY, DataverseClient
+from sync_assets.dataverse.metadata import Table
+from sync_assets.dataverse.page_parser import BadPage
+
+_MODIFIED = "modifiedon"
+_MOMENT: Any = Annotated[datetime, msgspec.Meta(tz=True)]
+_GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class RowNow:
+    """One row as it is: `id` in lower case, `etag` as `If-Match` takes it, `modified` in UTC and whole seconds."""
+
+    id: str
+    etag: str | None
+    modified: datetime | None
+    values: dict[str, bool | int | None]
+
+
+async def rows_now(
+    client: DataverseClient, table: Table, columns: Sequence[str], ids: Sequence[str], *, parallel: int = 4
+) -> dict[str, RowNow]:
+    """The rows by id in lower case, `columns` being booleans, choices or whole numbers.
+
+    A row that is gone is not there, nor is what is no GUID: one such id would have Dataverse refuse the whole query.
+    `parallel`: queries at once. Raises BadPage (an answer that does not fit, told without its values) and what
+    `DataverseClient.page` raises.
+    """
+    decoder = _Decoder(table, columns)
+    wanted = [id_ for id_ in dict.fromkeys(id_.lower() for id_ in ids) if _GUID.fullmatch(id_)]
+    asked = set(wanted)
+    free = asyncio.Semaphore(max(1, parallel))
+    found: dict[str, RowNow] = {}
+
+    async def read(some: list[str]) -> None:
+        async with free:
+            async for body in client.rows(table, decoder.select, some):
+                found.update((row.id, row) for row in decoder.decode(body) if row.id in asked)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for start in range(0, len(wanted), IDS_IN_A_QUERY):
+                group.create_task(read(wanted[start : start + IDS_IN_A_QUERY]))
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None  # the others ended for the same reason, or were cancelled
+    return found
+
+
+class _Decoder:
+    """Decodes answers to one selection: the key, `modifiedon` and the columns."""
+
+    def __init__(self, table: Table, columns: Sequence[str]) -> None:
+        names = list(dict.fromkeys(columns))
+        self.select = list(dict.fromkeys((table.key, _MODIFIED, *names)))
+        fields: list[Any] = [
+            ("id", str),
+            ("modified", _MOMENT | None),
+            *((f"c{n}", bool | int | None) for n, _ in enumerate(names)),
+            ("etag", str | None, None),
+        ]
+        renamed = {"id": table.key, "modified": _MODIFIED, "etag": "@odata.etag"}
+        row = msgspec.defstruct("Row", fields, rename=renamed | {f"c{n}": name for n, name in enumerate(names)})
+        page = msgspec.defstruct("Rows", [("value", list[row])])
+        self._get = {name: attrgetter(f"c{n}") for n, name in enumerate(names)}
+        self._page = msgspec.json.Decoder(page)
+
+    def decode(self, body: bytes) -> list[RowNow]:
+        """The rows of one answer."""
+        try:
+            page: Any = self._page.decode(body)
+        except msgspec.ValidationError as error:
+            raise BadPage(f"Dynamics 365 sent rows that do not fit what was asked for: {error}.") from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadPage("Dynamics 365 sent something that is not a page of rows (not JSON).") from error
+        try:
+            return [self._row(item) for item in page.value]
+        except OverflowError:
+            raise BadPage(f"Dynamics 365 sent a time in {_MODIFIED} that is none in UTC.") from None
+
+    def _row(self, item: Any) -> RowNow:
+        modified: datetime | None = item.modified
+        whole = modified and modified.astimezone(UTC).replace(microsecond=0)
+        return RowNow(item.id.lower(), item.etag, whole, {name: get(item) for name, get in self._get.items()})

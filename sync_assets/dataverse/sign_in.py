@@ -1,0 +1,139 @@
+"""Sign-in at Entra ID by client credentials, through msal. Source: dataverse-web-api.md section 5."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from sync_assets.http.aiohttp_transport import Wire
+from sync_assets.http.client import SIGN_IN_LIMITS, CachedTokens, HttpError, Limits, NotSent, NotTrusted, SignInRefused
+from sync_assets.http.event_loop import new_event_loop
+
+_FORM = "application/x-www-form-urlencoded"
+_NO_AUTHORITY = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What msal raises of an authority that is none: the first is its own word for it, the others its stumbling."""
+_REACH = "Check D365_AUTHORITY and the network; nothing is lost, run it again later."
+_REMEDIES = {
+    7000215: "Put the secret's value (not its id) into D365_CLIENT_SECRET.",
+    7000222: "The secret has expired: make a new one for the app registration and set D365_CLIENT_SECRET.",
+    700016: "Check D365_CLIENT_ID and D365_TENANT_ID: this tenant does not know the application.",
+    90002: "Check D365_TENANT_ID: there is no such tenant.",
+    500011: "Check D365_URL: the tenant knows no such Dynamics 365 organisation.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    """An answer as msal wants it (its class `Response`)."""
+
+    status_code: int
+    text: str
+    headers: Mapping[str, str]
+
+
+class _Client:
+    """What msal sends its requests by (its class `HttpClient`): a Wire, with our trust store, proxies and limits, and
+    without redirects. For one thread, in which no event loop runs. To be closed."""
+
+    def __init__(self, context: ssl.SSLContext, limits: Limits) -> None:
+        self._wire = Wire(context, 1, connect=15.0, read=30.0, limits=limits)
+        self._loop = asyncio.Runner(loop_factory=new_event_loop)
+
+    def get(
+        self, url: str, params: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None, **_: Any
+    ):
+        return self._send("GET", url, params, headers, None)
+
+    def post(
+        self,
+        url: str,
+        params: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **_: Any,
+    ) -> _Response:
+        form = data if isinstance(data, str) else urlencode(data or {})
+        return self._send("POST", url, params, {"Content-Type": _FORM, **(headers or {})}, form.encode())
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        params: Mapping[str, str] | None,
+        headers: Mapping[str, str] | None,
+        body: bytes | None,
+    ) -> _Response:
+        address = f"{url}{'&' if '?' in url else '?'}{urlencode(params)}" if params else url
+        answer = self._loop.run(self._wire.exchange(method, address, headers or {}, body))
+        return _Response(answer.status, answer.text, answer.headers)
+
+    def close(self) -> None:
+        with self._loop:
+            self._loop.run(self._wire.aclose())
+
+
+def entra_tokens(
+    *,
+    authority: str,
+    tenant: str,
+    client_id: str,
+    client_secret: str,
+    resource: str,
+    context: ssl.SSLContext,
+    limits: Limits = SIGN_IN_LIMITS,
+) -> CachedTokens:
+    """Bearer tokens for `resource` (the organisation's URL). `limits`: of each answer.
+
+    Fetching raises SignInRefused with Microsoft's error code, HttpError.
+    """
+
+    def fetch() -> tuple[str, float]:
+        import msal  # 0.1 s: only those who sign in pay for it  # noqa: PLC0415
+        from msal.exceptions import MsalError  # noqa: PLC0415
+
+        client = _Client(context, limits)
+        try:
+            # A new application each time: its cache would hand out again the token that was just refused.
+            application = msal.ConfidentialClientApplication(
+                client_id,
+                client_credential=client_secret,
+                authority=f"{authority.rstrip('/')}/{tenant}",
+                instance_discovery=urlsplit(authority).hostname == "login.microsoftonline.com",
+                http_client=client,
+            )
+            answer: dict[str, Any] = application.acquire_token_for_client([f"{resource.rstrip('/')}/.default"]) or {}
+        except HttpError as error:
+            # An unknown outcome here says nothing about the write that needed the token: not passed on.
+            kind = type(error) if isinstance(error, NotSent) else HttpError
+            raise kind(error.cause, error.remedy if isinstance(error, NotTrusted) else _REACH) from error
+        except _NO_AUTHORITY as error:
+            raise SignInRefused(
+                f"{authority} does not answer as a Microsoft sign-in host for this tenant.",
+                "Check D365_AUTHORITY and D365_TENANT_ID.",
+            ) from error
+        except MsalError as error:
+            raise HttpError(f"The sign-in host {authority} is out of order ({type(error).__name__}).") from error
+        finally:
+            client.close()
+        if token := answer.get("access_token"):
+            return str(token), float(answer.get("expires_in", 3600))
+        raise _refusal(answer)
+
+    async def fetch_in_thread() -> tuple[str, float]:
+        return await asyncio.to_thread(fetch)
+
+    return CachedTokens(fetch_in_thread)
+
+
+def _refusal(answer: dict[str, Any]) -> SignInRefused:
+    codes: list[int] = [int(code) for code in answer.get("error_codes") or []]
+    shown = ", ".join(f"AADSTS{code}" for code in codes) or str(answer.get("error", "no reason given"))
+    remedy = next((_REMEDIES[code] for code in codes if code in _REMEDIES), "")
+    return SignInRefused(
+        f"Dynamics 365 sign-in was refused ({shown}).",
+        remedy or "Check D365_TENANT_ID, D365_CLIENT_ID and D365_CLIENT_SECRET.",
+    )

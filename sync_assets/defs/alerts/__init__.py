@@ -1,0 +1,1 @@
+"""Incidents of the Dagster instance (`dagster_state`), and the sensor `alerts` that notifies."""

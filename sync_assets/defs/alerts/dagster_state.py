@@ -1,0 +1,193 @@
+"""Asks the Dagster instance what is wrong: a handful of queries, however many runs, events and ticks there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
+from typing import Any, cast
+
+import dagster as dg
+
+from sync_assets.alerts.incidents import FailedCheck, FailedSensor, FailedStep, Look, Stale
+from sync_assets.defs.dagster_internals import CheckAnswer, Tick, freshness, latest_answers, sensor_ticks
+from sync_assets.defs.run_errors import CANNOT
+from sync_assets.runtime.heartbeat import KilledRun
+
+LOOK_BACK = timedelta(days=1)
+MOST_RUNS, MOST_READ = 200, 40
+"""Failed runs that are looked at, and those of them whose events are read, which is what costs time."""
+MOST_TICKS = 50
+"""Of a sensor: how far its failures are followed back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step of a run does: materialise assets, or answer checks. `of`: how to call it."""
+
+    of: str
+    assets: tuple[dg.AssetKey, ...] = ()
+    checks: tuple[dg.AssetCheckKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Ours, as against what else lives on the instance: steps by name, assets that have a freshness policy, and names
+    of sensors."""
+
+    steps: Mapping[str, Step]
+    fresh: Sequence[dg.AssetKey] = field(default_factory=list[dg.AssetKey])
+    sensors: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, definitions: Iterable[dg.AssetsDefinition], sensors: Iterable[str] = ()) -> Watched:
+        """Of assets and asset checks, which are assets definitions, too, and of sensors."""
+        steps: dict[str, Step] = {}
+        fresh: list[dg.AssetKey] = []
+        for one in definitions:
+            keys, checks = tuple(sorted(one.keys)), tuple(sorted(one.check_keys))
+            if keys:
+                named = ", ".join(key.to_user_string() for key in keys)
+            else:
+                about = sorted({key.asset_key.to_user_string() for key in checks})
+                named = f"the checks of {', '.join(about)}"
+            steps[one.node_def.name] = Step(named, keys, checks)
+            fresh += [spec.key for spec in one.specs if spec.freshness_policy]
+        return cls(steps, fresh, frozenset(sensors))
+
+
+def look(
+    instance: dg.DagsterInstance,
+    watched: Watched,
+    now: datetime,
+    paused: frozenset[str] = frozenset(),
+    killed: Sequence[KilledRun] = (),
+) -> Look:
+    """What is wrong now, of what is watched. paused: assets of tables in maintenance. killed: runs, by the ledger."""
+    assets = [key for step in watched.steps.values() for key in step.assets]
+    answers = latest_answers(instance, [key for step in watched.steps.values() for key in step.checks])
+    made = {
+        record.asset_entry.asset_key: record.asset_entry.last_materialization.timestamp
+        for record in instance.get_asset_records(assets)
+        if record.asset_entry.last_materialization
+    }
+    done = {key: answer.at.timestamp() for key, answer in answers.items() if answer.at}
+    good = {name: moment for name, step in watched.steps.items() if (moment := _last_good(step, made, done))}
+    return Look(
+        failed=list(_failed(instance, watched.steps, good, made, now)),
+        checks=list(_failed_checks(answers.values())),
+        stale=list(_stale(instance, watched.fresh)),
+        sensors=list(_failed_sensors(instance, watched.sensors, now)),
+        good=good,
+        paused=paused,
+        killed=killed,
+    )
+
+
+def _last_good(
+    step: Step, made: Mapping[dg.AssetKey, float], done: Mapping[dg.AssetCheckKey, float]
+) -> datetime | None:
+    """When the step last did its work: an asset was made, or a check answered, if only by saying no."""
+    found = [made[key] for key in step.assets if key in made]
+    if not step.assets:
+        found = [done[key] for key in step.checks if key in done]
+    return datetime.fromtimestamp(max(found), UTC) if found else None
+
+
+def _failed_checks(answers: Iterable[CheckAnswer]) -> Iterator[FailedCheck]:
+    for answer in answers:
+        told = answer.evaluation
+        if answer.failed and told and answer.at:
+            yield FailedCheck(
+                asset=answer.key.asset_key.to_user_string(),
+                name=answer.key.name,
+                run_id=answer.run_id,
+                at=answer.at,
+                error=told.severity == dg.AssetCheckSeverity.ERROR,
+                said=told.description or "",
+            )
+
+
+def _stale(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]) -> Iterator[Stale]:
+    for key, (state, since) in freshness(instance, keys).items():
+        yield Stale(key.to_user_string(), since, state == "late")
+
+
+def _failed_sensors(instance: dg.DagsterInstance, names: frozenset[str], now: datetime) -> Iterator[FailedSensor]:
+    """Sensors whose last finished tick failed, or says that it could not go on."""
+    for name, ticks in sorted(sensor_ticks(instance, names, MOST_TICKS).items()):
+        failed = list(takewhile(_could_not_go_on, ticks))
+        if failed and failed[0].at > now - LOOK_BACK:
+            yield FailedSensor(name, failed[-1].at, _said(failed[0]))
+
+
+def _could_not_go_on(tick: Tick) -> bool:
+    return tick.failed or tick.skipped.startswith(CANNOT)
+
+
+def _said(tick: Tick) -> str:
+    return tick.skipped.removeprefix(CANNOT).strip() if tick.skipped else _type_of(tick.error)
+
+
+def _failed(
+    instance: dg.DagsterInstance,
+    steps: Mapping[str, Step],
+    good: Mapping[str, datetime],
+    made: Mapping[dg.AssetKey, float],
+    now: datetime,
+) -> Iterator[FailedStep]:
+    """Steps whose last failure is younger than their last success, with that failure.
+
+    A step that makes several assets has succeeded once all are made that the failed run was to make: it may have failed
+    over one of them, and the others go on without that one.
+    """
+
+    def is_over(name: str, run: dg.DagsterRun, at: datetime) -> bool:
+        wanted = set(steps[name].assets) & (run.asset_selection or set())
+        if len(wanted) < 2:
+            return name in good and good[name] > at
+        return all(made.get(key, 0.0) > at.timestamp() for key in wanted)
+
+    failures = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=now - LOOK_BACK)
+    settled: set[str] = set()
+    read = 0
+    for record in instance.get_run_records(failures, limit=MOST_RUNS):
+        run = record.dagster_run
+        at = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp
+        ours = _steps_of(run, steps)
+        undecided = {name for name in ours if name not in settled and not is_over(name, run, at)}
+        if read == MOST_READ or (ours and not undecided):
+            continue
+        read += 1
+        said = {name: why for name, why in _step_failures(instance, run.run_id) if name in steps}
+        for name, why in (said or dict.fromkeys(undecided, "Its process ended before it was done.")).items():
+            if name not in settled and not is_over(name, run, at):
+                yield FailedStep(name, steps[name].of, run.run_id, at, why)
+            settled.add(name)
+
+
+def _steps_of(run: dg.DagsterRun, steps: Mapping[str, Step]) -> set[str]:
+    """Our steps that a run was to take, as far as it says."""
+    if run.step_keys_to_execute:
+        return steps.keys() & set(run.step_keys_to_execute)
+    chosen = run.asset_selection or set()
+    return {name for name, step in steps.items() if chosen & set(step.assets)}
+
+
+def _step_failures(instance: dg.DagsterInstance, run_id: str) -> Iterator[tuple[str, str]]:
+    """Step -> what it said. Only our own words: another's error may quote a record, of it the type is told."""
+    found = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
+    for record in found:
+        event = record.event_log_entry.dagster_event
+        if event is None or event.step_key is None:
+            continue
+        failure: Any = event.step_failure_data
+        ours = failure.user_failure_data
+        yield event.step_key, (ours.description if ours and ours.description else _type_of(failure.error))
+
+
+def _type_of(error: Any) -> str:
+    while error and error.cause:
+        error = error.cause
+    return f"It stopped at an error of the program: {cast('str', error.cls_name)}." if error else ""

@@ -1,0 +1,164 @@
+"""What an operator does in Dagster's UI: each job calls what the command of the same name calls.
+
+Its settings stand in the launchpad with their defaults. What it did is in the run's log and in the metadata of its op.
+"""
+
+# No `from __future__ import annotations`: Dagster looks at the types of `context` and `config`.
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import dagster as dg
+
+from sync_assets.defs.run_errors import failing
+from sync_assets.flows import capture_table
+from sync_assets.operations.status import retry, unknown_tables
+from sync_assets.runtime import interruptible
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.heartbeat import heartbeat
+
+Numbers = Mapping[str, Any]
+SHORT = {"dagster/max_runtime": "3600"}
+"""Tags of jobs that write no heartbeats and never take an hour: after one that was killed Dagster itself ends it."""
+
+
+class Replay(dg.Config):
+    """`table`: the Dynamics 365 table. `first_day`, `last_day` (UTC, as in 2026-11-24): only rows modified on these
+    days; empty: no limit. `force`: send them even if they are equal to what Campaign acknowledged."""
+
+    table: str
+    first_day: str = ""
+    last_day: str = ""
+    force: bool = False
+
+
+class RetryRefused(dg.Config):
+    """`table`: empty for all. `id`: of one record only."""
+
+    table: str = ""
+    id: str = ""
+
+
+class ApproveDeletes(dg.Config):
+    """`table`: whose mass deletion may go ahead, once."""
+
+    table: str
+
+
+class PrivacyHold(dg.Config):
+    """`contact`: the contact's id in Dynamics 365."""
+
+    contact: str
+    action: Literal["add", "release", "verify"] = "verify"
+
+
+class Maintenance(dg.Config):
+    """`on`: stop the tables; false: let them go on."""
+
+    tables: list[str]
+    on: bool = True
+
+
+def operator_jobs(runtime: Runtime) -> list[dg.JobDefinition]:
+    """The jobs that are not about assets alone."""
+
+    @dg.op(name="replay_table", description="Reads rows of Dynamics 365 again into the ledger.")
+    def replay_table(context: dg.OpExecutionContext, config: Replay) -> None:
+        _do(context, runtime, lambda: _replay(context, runtime, config))
+
+    @dg.op(name="retry_records", description="Makes refused records pending again.")
+    def retry_records(context: dg.OpExecutionContext, config: RetryRefused) -> None:
+        def work() -> Numbers:
+            _known(runtime, config.table)
+            return retry(runtime, config.table or None, config.id.lower() or None)
+
+        _do(context, runtime, work)
+
+    @dg.op(name="approve", description="Lets a mass deletion that the guard stopped go ahead with the next capture.")
+    def approve(context: dg.OpExecutionContext, config: ApproveDeletes) -> None:
+        def work() -> Numbers:
+            _known(runtime, config.table)
+            feed = runtime.ledger.feed(config.table)
+            if feed is None or not feed.deletes:
+                return {"approved": 0}
+            runtime.ledger.approve_deletes(config.table)
+            return {"approved": feed.deletes}
+
+        _do(context, runtime, work)
+
+    @dg.op(name="hold", description="Begins or ends a privacy hold, or names what is left of a person.")
+    def hold(context: dg.OpExecutionContext, config: PrivacyHold) -> None:
+        def work() -> Numbers:
+            from sync_assets.operations import privacy_hold as operation  # noqa: PLC0415
+
+            done = getattr(operation, config.action)(runtime, config.contact)
+            return {"document": dg.MetadataValue.json(done)}
+
+        _do(context, runtime, work)
+
+    @dg.op(name="switch_maintenance", description="Stops tables for a while, or lets them go on.")
+    def switch_maintenance(context: dg.OpExecutionContext, config: Maintenance) -> None:
+        def work() -> Numbers:
+            from sync_assets.operations import maintenance as operation  # noqa: PLC0415
+
+            done = (operation.on if config.on else operation.off)(runtime, config.tables)
+            return {"document": dg.MetadataValue.json(done)}
+
+        _do(context, runtime, work)
+
+    @dg.op(name="prune", description="Deletes runs and events that are older than `runs.keep_days`.")
+    def prune(context: dg.OpExecutionContext) -> None:
+        def work() -> Numbers:
+            # Dagster's storage, and Alembic with it: not for the other runs.
+            from sync_assets.defs.instance.history import prune_history  # noqa: PLC0415
+
+            return prune_history(context.instance, runtime.config.runs.keep_days, datetime.now(UTC))
+
+        _do(context, runtime, work)
+
+    return [
+        _job("replay", replay_table, "Reads all rows of a table again, or those modified on some days.", tags={}),
+        _job("retry_refused", retry_records, "Makes refused records pending again; the next run sends them."),
+        _job("approve_deletes", approve, "Lets a mass deletion that the guard stopped go ahead, once."),
+        _job("privacy_hold", hold, "Nothing about a contact is written to either system until it is released."),
+        _job("maintenance", switch_maintenance, "Tables that are neither captured nor sent for a while."),
+        _job("prune_history", prune, "Deletes runs and events that are no longer of use; days stay filled."),
+    ]
+
+
+def _job(name: str, op: dg.OpDefinition, description: str, tags: Mapping[str, str] = SHORT) -> dg.JobDefinition:
+    return dg.GraphDefinition(name=name, node_defs=[op]).to_job(
+        name=name, description=description, executor_def=dg.in_process_executor, tags=tags
+    )
+
+
+def _do(context: dg.OpExecutionContext, runtime: Runtime, work: Callable[[], Numbers]) -> None:
+    """Does the work, and shows its numbers. Raises dg.Failure."""
+    with closing(runtime):
+        with failing("job"):
+            numbers = work()
+        context.add_output_metadata(dict(numbers))
+        context.log.info(", ".join(f"{name}: {value}" for name, value in numbers.items() if isinstance(value, int)))
+
+
+def _known(runtime: Runtime, table: str) -> None:
+    if table and (error := unknown_tables(runtime, [table])):
+        raise error
+
+
+def _replay(context: dg.OpExecutionContext, runtime: Runtime, config: Replay) -> Numbers:
+    from sync_assets.commands.replay import capture_again, day, replayable  # noqa: PLC0415
+
+    first, last = day(config.first_day or None, "first_day"), day(config.last_day or None, "last_day")
+    table, rows = replayable(runtime, config.table, first, last), 0
+
+    def capture() -> None:
+        nonlocal rows
+        rows += interruptible.run(capture_table(runtime, table)).result.rows
+
+    with heartbeat(runtime, context.run_id):
+        capture_again(runtime, table, (first, last), config.force, capture)
+    counts = runtime.ledger.counts().get(config.table)
+    return {"rows": rows, "pending": counts.pending if counts else 0}

@@ -1,0 +1,34 @@
+"""Dagster's side of the log export: a job, and the schedule that runs it. Only loaded if it is switched on."""
+
+# No `from __future__ import annotations`: Dagster looks at the type of `context`.
+
+from contextlib import closing
+
+import dagster as dg
+
+from sync_assets.defs.operations.jobs import SHORT
+from sync_assets.errors import SyncAssetsError
+from sync_assets.runtime.context import Runtime
+
+
+def log_export(runtime: Runtime) -> dg.JobDefinition:
+    @dg.op(name="write_log", description="Writes today's file to the Campaign SFTP.")
+    def write_log(context: dg.OpExecutionContext) -> None:
+        from sync_assets.operations.log_export import export_log  # noqa: PLC0415
+
+        with closing(runtime):
+            try:
+                context.log.info(f"{export_log(runtime)} was written.")
+            except SyncAssetsError as error:
+                raise dg.Failure(str(error), allow_retries=False) from None
+
+    @dg.job(
+        name="log_export",
+        executor_def=dg.in_process_executor,
+        description="What the program did today, as a file on the Campaign SFTP.",
+        tags=SHORT,
+    )
+    def job() -> None:
+        write_log()
+
+    return job

@@ -1,0 +1,108 @@
+"""The asset `opt_out/changes`: everything that is due without a file."""
+
+# No `from __future__ import annotations`: Dagster looks at the types of `context` and `config`.
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from sync_assets.defs.opt_out import opt_out_metadata, run_results
+from sync_assets.defs.opt_out.asset_keys import CHANGES, attributes
+from sync_assets.defs.opt_out.partitions import WORK
+from sync_assets.defs.partitions import TABLE_TAG
+from sync_assets.defs.resources import OF_TABLES, bound
+from sync_assets.defs.run_errors import told
+from sync_assets.defs.tables import asset_metadata
+from sync_assets.defs.tables.asset_metadata import d365_key
+from sync_assets.opt_out.changes import Changes
+from sync_assets.opt_out.decision_log import Audit, folder_of_changes
+from sync_assets.opt_out.profile_polling import Polled
+from sync_assets.push.target import CONTACT
+from sync_assets.runtime import interruptible
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.heartbeat import heartbeat
+
+
+class ChangesConfig(dg.Config):
+    """`poll`: read the profiles that changed since the last poll through the API now, due or not."""
+
+    poll: bool = False
+
+
+def changes_asset(runtime: Runtime) -> dg.AssetsDefinition:
+    config, direction = runtime.config, runtime.config.opt_out.direction
+    # On all days of contacts: what is due may come from any. On the last one alone, Dagster would show the asset as
+    # unsynced after each run of contacts, also if that brought no opt-out.
+    contacts = [d365_key(config.table(CONTACT))] if direction == "bidirectional" else []
+
+    @dg.asset(
+        key=CHANGES,
+        group_name="opt_out",
+        deps=contacts,
+        kinds={"dynamics365", "adobecampaign", "parquet"},
+        owners=list(config.owners.opt_out),
+        metadata=opt_out_metadata.changes(config, Changes.settle),
+        tags={"sync/pii": "true"},
+        description="Everything that is due without a file: profiles are polled if `poll_profiles_minutes` says so, "
+        "then opt-outs are decided and written where the two sides differ (direction "
+        f"{direction}). A run writes all that is due; running it again retries what is left. Each decision is kept for "
+        "audit.",
+        check_specs=[
+            dg.AssetCheckSpec(run_results.DECIDED, asset=CHANGES, description=run_results.DECIDED_TEXT),
+            dg.AssetCheckSpec(run_results.ACCEPTED, asset=CHANGES, description=run_results.ACCEPTED_TEXT),
+        ],
+        op_tags={TABLE_TAG: WORK},
+        required_resource_keys=OF_TABLES,
+    )
+    def changes(context: dg.AssetExecutionContext, config: ChangesConfig) -> Iterator[Any]:
+        with closing(bound(runtime, context.resources, OF_TABLES)) as its:
+            yield from _settle(context, its, poll=config.poll)
+
+    return changes
+
+
+def _settle(context: dg.AssetExecutionContext, runtime: Runtime, *, poll: bool) -> Iterator[Any]:
+    audit, calls = Audit(runtime.store, folder_of_changes(datetime.now(UTC)), context.run_id), runtime.calls.total()
+    done = Changes(runtime, audit)
+    with told(runtime, context, "run of opt-outs") as failed, heartbeat(runtime, context.run_id):
+        done.failed = failed
+        interruptible.run(done.settle(poll=poll))
+    problems = list(dict.fromkeys(map(str, failed)))
+    if done.deciding is None:
+        yield dg.AssetCheckResult(
+            passed=False, asset_key=CHANGES, check_name=run_results.DECIDED, description=problems[0]
+        )
+        raise dg.Failure(" ".join(problems), allow_retries=False)
+    refused = runtime.ledger.refused_opt_outs()
+    yield dg.MaterializeResult(
+        metadata=_metadata(runtime, done) | {"engine_calls": runtime.calls.total() - calls},
+        check_results=[
+            run_results.everything_due_is_decided(runtime, CHANGES, done.deciding),
+            run_results.no_opt_out_is_refused(CHANGES, refused),
+        ],
+    )
+    if problems:
+        raise dg.Failure(" ".join(problems), allow_retries=False)
+    run_results.stop(runtime, *(one.problem for one in done.written.values()))
+
+
+def _metadata(runtime: Runtime, done: Changes) -> dict[str, Any]:
+    """The numbers of a run. Those of a poll are 0 without one, so that the plots have no gaps."""
+    polled, left = done.polled or Polled(), runtime.ledger.opt_outs_left(attributes(runtime.config))
+    return {
+        "profiles_read": polled.profiles,
+        **run_results.stated_metadata(polled.stated),
+        **run_results.decided_metadata(done.audit),
+        **{
+            name: number
+            for side, one in done.written.items()
+            for name, number in run_results.written_metadata(one, side).items()
+        },
+        "still_due": left.due,
+        "held": left.held,
+        **run_results.refused_metadata(runtime.ledger.refused_opt_outs()),
+        **asset_metadata.links(runtime, runtime.config.table(CONTACT)),
+    }

@@ -1,0 +1,211 @@
+"""The asset `campaign/opt_out_export`: what Campaign states in a file of its SFTP.
+
+A file that was taken before and is no longer there is read from its rows as they were kept. That way a person can
+materialise every file again, which changes nothing: the ledger knows by the times what is older than what it has.
+"""
+
+# No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from sync_assets.defs.opt_out import opt_out_metadata
+from sync_assets.defs.opt_out.asset_keys import EXPORT, PARQUET, REJECTED
+from sync_assets.defs.opt_out.partitions import WORK, opt_out_files, require_file
+from sync_assets.defs.opt_out.run_results import SHOWN, stop
+from sync_assets.defs.partitions import TABLE_TAG
+from sync_assets.defs.resources import LEDGER, SFTP, bound
+from sync_assets.defs.run_errors import told
+from sync_assets.defs.tables import check_results
+from sync_assets.ledger.repositories.opt_out_files import FileState, OptOutFile
+from sync_assets.opt_out.export import folder as files
+from sync_assets.opt_out.export import staging
+from sync_assets.opt_out.export.file import BadExport
+from sync_assets.parquet.store import Parts
+from sync_assets.parquet.writer import write_parts
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.heartbeat import heartbeat
+from sync_assets.sftp import FileGone
+
+READABLE = "the_file_can_be_read"
+VALID = "every_row_is_valid"
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A file that is not on the SFTP and need not be: it was taken before, or no longer known. `rows`, `bad`: how many
+    valid and other rows are kept of it; `rows` None: none is kept, or what they say is not to be used. `text`: for
+    people."""
+
+    text: str
+    rows: int | None = None
+    bad: int = 0
+
+
+USED = {SFTP, LEDGER}
+"""Its resources."""
+
+
+def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
+    export = runtime.config.opt_out.export
+    expected = timedelta(hours=export.expected_every_hours)
+
+    @dg.asset(
+        key=EXPORT,
+        group_name="opt_out",
+        partitions_def=opt_out_files,
+        io_manager_key=PARQUET,
+        kinds={"adobecampaign", "sftp", "parquet"},
+        owners=list(runtime.config.owners.opt_out),
+        metadata=opt_out_metadata.export(runtime.config, staging.spool_file),
+        description="Opt-outs as Campaign states them: the validated rows of a file of the Campaign SFTP "
+        f"(`{export.directory}/{export.pattern}`). A file that was taken and is gone from there is read from the rows "
+        f"that were kept of it as Parquet, for {export.keep_days} days; after that nothing is decided of it.",
+        check_specs=[
+            dg.AssetCheckSpec(
+                READABLE, asset=EXPORT, blocking=True, description="The file is whole, has its columns, and times."
+            ),
+            dg.AssetCheckSpec(
+                VALID, asset=EXPORT, description="No row was left out because something is wrong with it."
+            ),
+        ],
+        freshness_policy=dg.FreshnessPolicy.time_window(
+            fail_window=max(expected * 1.25, timedelta(minutes=2)), warn_window=max(expected, timedelta(minutes=1))
+        ),
+        op_tags={TABLE_TAG: WORK},
+        required_resource_keys=USED,
+    )
+    def export_rows(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        its = bound(runtime, context.resources, USED)
+        with closing(its), tempfile.TemporaryDirectory(prefix="sync_assets_") as folder:
+            yield from _take(context, its, staging.Spool(Path(folder)))
+
+    def _take(context: dg.AssetExecutionContext, runtime: Runtime, spool: staging.Spool) -> Iterator[Any]:
+        partition = context.partition_key
+        with told(runtime, context, f"reading of {partition}") as failed, heartbeat(runtime, context.run_id):
+            taken = _taken(runtime, partition, spool)
+        if failed:
+            raise dg.Failure(str(failed[0]), allow_retries=False)
+        if isinstance(taken, Missing):
+            yield from _kept(runtime, partition, taken)
+            return
+        if not isinstance(taken, staging.Taken):
+            # A file of no use, or one that is not what it was a moment ago, keeps no other one back.
+            yield dg.AssetCheckResult(passed=False, asset_key=EXPORT, check_name=READABLE, description=str(taken))
+            context.log.error(str(taken))
+            stop(runtime, f"{partition}: {taken}")
+            return
+        with heartbeat(runtime, context.run_id):  # rows are written while this waits, which may take minutes
+            _keep_rejected(runtime, partition, context.run_id, spool, taken)
+            yield dg.Output(spool.frames(staging.GOOD), metadata=_taken_metadata(taken))
+        yield dg.AssetCheckResult(
+            passed=not taken.warnings,
+            asset_key=EXPORT,
+            check_name=READABLE,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="; ".join(taken.warnings) or "It could be read.",
+        )
+        yield _valid(runtime, partition, taken, spool)
+
+    return export_rows
+
+
+def _taken(runtime: Runtime, partition: str, spool: staging.Spool) -> staging.Taken | Missing | BadExport | FileGone:
+    require_file(partition)
+    file = files.find(runtime, partition)
+    if file is None:
+        return Missing(
+            f"No file of this partition ({partition}) is known: it was removed from the SFTP before it was taken, or "
+            "never stood there. Nothing is decided of it."
+        )
+    try:
+        return staging.spool_file(runtime, file, spool)
+    except BadExport as error:
+        runtime.ledger.file_refused(file, str(error))
+        return error
+    except FileGone as error:
+        return _missing(runtime, partition, file) if file.state == FileState.DONE else error
+
+
+def _missing(runtime: Runtime, partition: str, file: OptOutFile) -> Missing:
+    """A file that was taken and is gone. Its rows are kept about as long as files are."""
+    store, gone = runtime.store, f"{file.name} was taken on {file.done_at:%Y-%m-%d} and is no longer on the SFTP"
+    if not store.published(EXPORT.path, partition):
+        return Missing(f"{gone}, and its rows are no longer kept. Nothing is decided of it again.")
+    rows, bad = Parts(store, EXPORT.path, [partition]).rows, Parts(store, REJECTED, [partition]).rows
+    return Missing(f"{gone}. Its rows were kept and are read from {store.url(EXPORT.path, partition)}.", rows, bad)
+
+
+def _kept(runtime: Runtime, partition: str, missing: Missing) -> Iterator[Any]:
+    """What is shown of a file that is missing. The rows stay as they are kept."""
+    numbers = {"dagster/partition_row_count": missing.rows or 0, "rejected_rows": missing.bad}
+    yield dg.Output(None, metadata=numbers | {"read_from": "kept rows" if missing.rows is not None else "nothing"})
+    yield dg.AssetCheckResult(
+        passed=missing.rows is not None,
+        asset_key=EXPORT,
+        check_name=READABLE,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=missing.text,
+    )
+    text = "No row was left out." if missing.rows is not None else "No row of it was read."
+    if missing.bad:
+        where = runtime.store.url(REJECTED, partition)
+        text = f"Rows left out when the file was taken: {missing.bad:,}. All of them: {where}."
+    yield dg.AssetCheckResult(
+        passed=not missing.bad,
+        asset_key=EXPORT,
+        check_name=VALID,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=text,
+        metadata={"rejected_rows": missing.bad},
+    )
+
+
+def _keep_rejected(runtime: Runtime, partition: str, run_id: str, spool: staging.Spool, taken: staging.Taken) -> None:
+    if taken.bad or runtime.store.published(REJECTED, partition):
+        write_parts(runtime.store, REJECTED, partition, run_id, spool.frames(staging.BAD))
+
+
+def _taken_metadata(taken: staging.Taken) -> dict[str, Any]:
+    return {
+        "rows": taken.rows,
+        "good_rows": taken.good,
+        "rejected_rows": taken.bad,
+        "foreign_profiles": taken.foreign,
+        "file_bytes": taken.bytes,
+        "seconds": round(taken.seconds, 3),
+        "rows_per_second": round(taken.rows / taken.seconds, 1) if taken.seconds else 0.0,
+        **({"dates": taken.dates} if taken.dates else {}),
+    }
+
+
+def _valid(runtime: Runtime, partition: str, taken: staging.Taken, spool: staging.Spool) -> dg.AssetCheckResult:
+    """Fails while there are bad rows; the first of them with line and reason, ids only."""
+    bad = (row for frame in spool.frames(staging.BAD) for row in frame.select("line", "id", "reason").iter_rows())
+    shown = list(islice(bad, SHOWN))
+    text = "Every row is valid."
+    if taken.bad:
+        where = runtime.store.url(REJECTED, partition)
+        text = f"{taken.bad:,} of {taken.rows:,} rows were left out; the others go on. All of them: {where}."
+    return dg.AssetCheckResult(
+        passed=not taken.bad,
+        asset_key=EXPORT,
+        check_name=VALID,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=text,
+        metadata={
+            "rejected_rows": taken.bad,
+            "reasons": check_results.table(("reason", "records"), taken.reasons.most_common(SHOWN)),
+            "first_rows": check_results.table(
+                ("line", "id", "reason"), [(str(line), id_ or "", reason) for line, id_, reason in shown]
+            ),
+        },
+    )

@@ -1,0 +1,104 @@
+"""What the pages of the opt-out assets show before and besides their runs: columns, where they come from, code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dagster as dg
+
+from sync_assets.config.models import Config
+from sync_assets.defs.opt_out.asset_keys import DECISIONS, EXPORT
+from sync_assets.defs.tables import asset_metadata
+from sync_assets.defs.tables.asset_metadata import d365_key
+from sync_assets.opt_out.export.cells import CHANGED, good_schema
+from sync_assets.opt_out.pending_decisions import SCHEMA as DECISION
+from sync_assets.push.target import CONTACT
+
+_OF_A_DECISION = {
+    "contact": "the contact's id",
+    "column": "the column of contact",
+    "attribute": "the opt-out attribute of its profile",
+    "d365": "opted out, as Dynamics 365 has it",
+    "d365_modified": "when the contact was last modified",
+    "campaign": "opted out, as Campaign has it",
+    "campaign_changed": "when Campaign's attribute changed",
+    "value": "what both sides are to hold",
+    "write": "the side that is written; empty: they agree",
+    "reason": "why",
+    "source": "what gave rise to it",
+    "decided_at": "when it was decided",
+}
+
+
+def export(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Of campaign/opt_out_export."""
+    told = {"line": "of the file", "id": "the contact's id"}
+    for one in config.opt_out.mappings.values():
+        told |= {one.to: "opted out, as the file states it", f"{one.to}{CHANGED}": "when that changed"}
+    types = good_schema(tuple(dict.fromkeys(one.to for one in config.opt_out.mappings.values())))
+    columns = [dg.TableColumn(name, _type(types[name]), description=text) for name, text in told.items()]
+    return _page(config, function, columns, {})
+
+
+def decisions(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Of opt_out/decisions: its rows are an opt-out each, so that their columns come from all mapped ones."""
+    stated = [one.to for one in config.opt_out.mappings.values()]
+    deps = {
+        "contact": [dg.TableColumnDep(EXPORT, "id")],
+        "campaign": [dg.TableColumnDep(EXPORT, to) for to in stated],
+        "campaign_changed": [dg.TableColumnDep(EXPORT, f"{to}{CHANGED}") for to in stated],
+    }
+    return _page(config, function, _decided(), deps)
+
+
+def changes(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Of opt_out/changes: its rows are decisions, too; what Campaign has comes from no asset."""
+    deps: dict[str, list[dg.TableColumnDep]] = {}
+    if config.opt_out.direction == "bidirectional":
+        contact = d365_key(config.table(CONTACT))
+        deps["d365"] = [dg.TableColumnDep(contact, name) for name in config.opt_out.mappings]
+    return _page(config, function, _decided(), deps)
+
+
+def _decided() -> list[dg.TableColumn]:
+    return [dg.TableColumn(name, _type(kind), _OF_A_DECISION[name]) for name, kind in DECISION.items()]
+
+
+def contact_opt_out(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Of d365/contact_opt_out."""
+    told = {
+        name: f"as decided of {one.to}" + ("; true means allow" if one.inverted else "")
+        for name, one in config.opt_out.mappings.items()
+    }
+    return _written(config, function, told) | {"dagster/table_name": CONTACT}
+
+
+def profile_opt_out(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Of campaign/profile_opt_out."""
+    told = {one.to: f"as decided of {name}" for name, one in config.opt_out.mappings.items()}
+    return _written(config, function, told) | {"dagster/table_name": config.table(CONTACT).resource}
+
+
+def _type(kind: object) -> str:
+    """As Dagster's icons know it: `datetime`, without its unit and zone."""
+    return str(kind).partition("(")[0].lower()
+
+
+def _written(config: Config, function: Callable[..., Any], told: Mapping[str, str]) -> dict[str, Any]:
+    columns = [dg.TableColumn(name, "boolean", description=text) for name, text in told.items()]
+    deps = {name: [dg.TableColumnDep(DECISIONS, "value")] for name in told}
+    return _page(config, function, columns, deps)
+
+
+def _page(
+    config: Config,
+    function: Callable[..., Any],
+    columns: list[dg.TableColumn],
+    deps: Mapping[str, list[dg.TableColumnDep]],
+) -> dict[str, Any]:
+    page: dict[str, Any] = {
+        asset_metadata.SCHEMA: dg.TableSchema(columns),
+        **asset_metadata.code(config, function, "opt_out"),
+    }
+    return page | ({asset_metadata.LINEAGE: dg.TableColumnLineage(deps)} if deps else {})

@@ -1,0 +1,178 @@
+"""The sensor `opt_out_file`: looks at the SFTP folder, asks for a run of each file that is ready, and for one of
+`opt_out/changes` when a poll of profiles is due, and starts an export that has stopped. What is due without a file is
+asked for by `due_request`, which the sensor `backlog` uses.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import msgspec
+
+from sync_assets.campaign.workflows import start, workflow
+from sync_assets.defs.opt_out.asset_keys import CHANGES, EXPORT, attributes, file_chain
+from sync_assets.defs.opt_out.checks import is_overdue, watch_results
+from sync_assets.defs.opt_out.partitions import WORK, opt_out_files, run_tags, without_file
+from sync_assets.defs.run_errors import patient
+from sync_assets.defs.tables.active_runs import under_way
+from sync_assets.defs.tables.run_requests import Asked, ask_again
+from sync_assets.defs.tables.run_results import evaluation
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.repositories.opt_out_files import RESTART
+from sync_assets.opt_out.export import folder
+from sync_assets.opt_out.profile_polling import poll_is_due
+from sync_assets.push.target import CONTACT
+from sync_assets.runtime import interruptible
+from sync_assets.runtime.context import Runtime
+
+LOOK_SECONDS = 29
+"""Between two looks at the SFTP: the daemon's own round of 5 s makes it 30."""
+REPORTED = timedelta(minutes=15)
+RESTART_AFTER = timedelta(hours=1)
+"""A stalled export is started at most this often."""
+MOST_REMOVED = 500
+"""Partitions of earlier versions that one tick has removed: the daemon does it one by one."""
+POLL = CHANGES.to_user_string()
+
+
+class Seen(msgspec.Struct):
+    """The sensor's cursor: when its checks were last reported; the runs that were asked for, by partition and POLL; are
+    the partitions of earlier versions that stand for no file removed?"""
+
+    reported: datetime | None = None
+    asked: dict[str, Asked] = {}
+    files_only: bool = False
+
+
+def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
+    keys = file_chain(runtime.config)
+
+    # Not `target`: of that Dagster makes a job without a name of ours.
+    @dg.sensor(
+        name="opt_out_file",
+        asset_selection=dg.AssetSelection.assets(*keys, CHANGES),
+        minimum_interval_seconds=LOOK_SECONDS,
+        default_status=default_status,
+        description="Watches the Campaign SFTP and starts a run of each opt-out file once it is complete, and a poll "
+        "of profiles when one is due.",
+    )
+    @patient("opt_out_file")
+    def opt_out_file(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        seen = msgspec.json.decode(context.cursor, type=Seen) if context.cursor else Seen()
+        now = datetime.now(UTC)
+        if CONTACT in runtime.ledger.in_maintenance():
+            return dg.SensorResult(skip_reason="contact is in maintenance", cursor=context.cursor)
+        found = folder.look(runtime)
+        for trouble in found.troubles:
+            context.log.warning(trouble)
+        for name, why in found.passed_over:
+            context.log.warning(f"{name} is passed over: {why}")
+        events: list[dg.AssetObservation | dg.AssetCheckEvaluation] = []
+        if observed := _restart_stalled(runtime, found, now):
+            events.append(observed)
+        if seen.reported is None or now - seen.reported >= REPORTED:
+            seen.reported = now
+            events += _reports(runtime, found, now)
+        request, why_not = None, "a run of opt-outs is under way"
+        if not under_way(context.instance, runtime.ledger, WORK):
+            request, why_not = _next(runtime, found, seen, now)
+        return dg.SensorResult(
+            run_requests=[request] if request else [],
+            dynamic_partitions_requests=_partitions(context.instance, request, seen),
+            skip_reason=None if request else why_not,
+            asset_events=events,
+            cursor=msgspec.json.encode(seen).decode(),
+        )
+
+    return opt_out_file
+
+
+def _next(runtime: Runtime, found: folder.Look, seen: Seen, now: datetime) -> tuple[dg.RunRequest | None, str]:
+    """The run to ask for now, or why there is none: files one after the other, in their order, since a later one knows
+    better; then a poll."""
+    waiting = {POLL, *(file.partition for file in found.ready)}
+    seen.asked = {partition: asked for partition, asked in seen.asked.items() if partition in waiting}
+    for file in found.ready:
+        worth, seen.asked[file.partition] = ask_again(seen.asked.get(file.partition), 1, now)
+        if worth:
+            return _file_request(runtime, file.partition), ""
+        return None, f"{file.partition}: its last run did not take it; it is tried again later"
+    if poll_is_due(runtime, now):
+        worth, seen.asked[POLL] = ask_again(seen.asked.get(POLL), 1, now)
+        return (_changes_request(), "") if worth else (None, "the last poll failed; it is tried again later")
+    seen.asked.pop(POLL, None)
+    if found.unsettled:
+        return None, f"{len(found.unsettled)} files are perhaps still being written"
+    return None, "no new file"
+
+
+def _partitions(
+    instance: dg.DagsterInstance, request: dg.RunRequest | None, seen: Seen
+) -> list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest]:
+    """Adds the partition of the file that is asked for; removes, once, those that stand for no file."""
+    changes: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
+    if request and request.partition_key:
+        changes.append(opt_out_files.build_add_request([request.partition_key]))
+    if not seen.files_only:
+        removed = without_file(instance.get_dynamic_partitions(str(opt_out_files.name)))
+        seen.files_only = len(removed) <= MOST_REMOVED
+        if removed:
+            changes.append(opt_out_files.build_delete_request(removed[:MOST_REMOVED]))
+    return changes
+
+
+def _file_request(runtime: Runtime, partition: str) -> dg.RunRequest:
+    return dg.RunRequest(partition_key=partition, asset_selection=file_chain(runtime.config), tags=run_tags())
+
+
+def _changes_request() -> dg.RunRequest:
+    return dg.RunRequest(asset_selection=[CHANGES], tags=run_tags())
+
+
+def due_request(
+    runtime: Runtime, instance: dg.DagsterInstance, asked: dict[str, Asked], now: datetime
+) -> dg.RunRequest | None:
+    """A run for what is due without a file; None if nothing is, or a run is under way. asked: the cursor of the sensor
+    that asks."""
+    left = runtime.ledger.opt_outs_left(attributes(runtime.config)).due
+    if not left or CONTACT in runtime.ledger.in_maintenance():
+        asked.pop(WORK, None)
+        return None
+    if under_way(instance, runtime.ledger, WORK):
+        return None
+    worth, asked[WORK] = ask_again(asked.get(WORK), left, now)
+    return _changes_request() if worth else None
+
+
+def _reports(runtime: Runtime, found: folder.Look, now: datetime) -> list[dg.AssetCheckEvaluation]:
+    return [evaluation(result) for result in watch_results(runtime.config.opt_out.export, found, now)]
+
+
+def _restart_stalled(runtime: Runtime, found: folder.Look, now: datetime) -> dg.AssetObservation | None:
+    """Starts the workflow that writes the file if that is overdue, at most once an hour, and notes it."""
+    export = runtime.config.opt_out.export
+    if not (export.restart_stalled and export.workflow_id and is_overdue(export, found.newest, now)):
+        return None
+    last = runtime.ledger.last_noted(RESTART)
+    if last is not None and now - last < RESTART_AFTER:
+        return None
+    runtime.ledger.note(RESTART, now)  # first: if we are killed, once an hour is still once an hour
+    said, status = "", ""
+    try:
+        status = interruptible.run(_start(runtime, export.workflow_id))
+        said = f"The export was overdue; workflow {export.workflow_id} was started (it was {status})."
+    except SyncAssetsError as error:
+        said = f"The export is overdue, and workflow {export.workflow_id} could not be started: {error}"
+    return dg.AssetObservation(
+        EXPORT,
+        description=said,
+        metadata={"workflow": export.workflow_id, "status_before": status or "unknown", "started": bool(status)},
+    )
+
+
+async def _start(runtime: Runtime, workflow_id: str) -> str:
+    async with runtime.campaign() as campaign:
+        before = await workflow(campaign, workflow_id)
+        await start(campaign, workflow_id)
+        return before.status

@@ -1,0 +1,87 @@
+"""The asset `report/daily_sync`: the last fourteen days on one page, made daily by a schedule of definitions.py."""
+
+# No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
+
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from sync_assets.defs.resources import LEDGER, bound
+from sync_assets.defs.run_errors import told
+from sync_assets.defs.tables import asset_metadata
+from sync_assets.runtime.context import Runtime
+
+REPORT = dg.AssetKey(["report", "daily_sync"])
+KEPT = "days"
+"""The metadata in which a report keeps its numbers for the next one."""
+
+
+def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
+    # It depends on no day in particular, so on the last ones. Not on what opt-outs end in: before there is the first of
+    # them the UI would warn whoever materialises the report.
+    last = dg.LastPartitionMapping()
+
+    @dg.asset(
+        key=REPORT,
+        group_name="report",
+        deps=[
+            dg.AssetDep(asset_metadata.campaign_key(one), partition_mapping=last)
+            for one in runtime.config.in_link_order
+        ],
+        kinds={"markdown"},
+        owners=list(runtime.config.owners.report),
+        description=f"How the sync went in the last {asset_metadata.DAYS} days: changes captured, pushed, waiting, "
+        "refused, opt-outs by direction, Campaign's latency, engine calls against the budget. See `report` of its "
+        "metadata. Made every morning; materialise it to see today so far.",
+        metadata=asset_metadata.code(runtime.config, make_report),
+        freshness_policy=dg.FreshnessPolicy.time_window(
+            fail_window=timedelta(hours=30), warn_window=timedelta(hours=25)
+        ),
+        required_resource_keys={LEDGER},
+    )
+    def daily_sync(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        with closing(bound(runtime, context.resources, [LEDGER])) as its:
+            with told(its, context, "report") as failed:
+                return dg.MaterializeResult(metadata=make_report(its, context.instance, datetime.now(UTC)))
+            raise dg.Failure(str(failed[0]), allow_retries=False)
+
+    return daily_sync
+
+
+def make_report(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -> dict[str, Any]:
+    """The report, yesterday's numbers, which the UI plots, and what the next report needs of this one."""
+    from sync_assets.defs.report.days import collect, kept  # not for the runs of others  # noqa: PLC0415
+    from sync_assets.defs.report.page import page  # noqa: PLC0415
+
+    days = collect(runtime, instance, now, _before(instance))
+    yesterday = days[now.date() - timedelta(days=1)]
+    counts = runtime.ledger.counts()
+    numbers: dict[str, float | None] = {
+        "captured_yesterday": yesterday.captured,
+        "pushed_yesterday": yesterday.pushed,
+        "refusals_yesterday": yesterday.refused,
+        "opt_outs_to_d365_yesterday": yesterday.to_d365,
+        "opt_outs_to_campaign_yesterday": yesterday.to_campaign,
+        "engine_calls_yesterday": yesterday.all_calls,
+        "latency_p50_ms_yesterday": yesterday.latency_p50,
+        "latency_p95_ms_yesterday": yesterday.latency_p95,
+        "pending_now": sum(one.pending for one in counts.values()),
+        "waiting_now": sum(one.waiting for one in counts.values()),
+        "refused_now": sum(one.failed for one in counts.values()),
+    }
+    return {
+        "report": dg.MetadataValue.md(page(runtime.config, days, counts, now)),
+        **{name: number for name, number in numbers.items() if number is not None},
+        "engine_calls_by_day": asset_metadata.calls_by_day(runtime, now),
+        KEPT: dg.MetadataValue.json(kept(days)),
+    }
+
+
+def _before(instance: dg.DagsterInstance) -> dict[str, Any]:
+    """What the last report kept."""
+    event = instance.get_latest_materialization_event(REPORT)
+    noted = event.asset_materialization if event else None
+    found = noted.metadata.get(KEPT) if noted else None
+    return found.value if isinstance(found, dg.JsonMetadataValue) and isinstance(found.value, dict) else {}

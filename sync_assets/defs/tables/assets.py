@@ -1,0 +1,122 @@
+"""The assets of the mapped tables: `d365/<table>` captures its change feed, `campaign/<resource>` sends what is due.
+
+Tables that links hold together are one op, which works in link order and can be run for any of its assets: a run that
+follows changes goes on with all of them (table_run.py). Here: what Dagster knows before a run. What a run reports is in
+`run_results.py`, what the checks answer in `checks.py`, columns, links and code in `asset_metadata.py`.
+"""
+
+# No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+
+from sync_assets.config.models import TableConfig
+from sync_assets.defs.partitions import TABLE_TAG, daily
+from sync_assets.defs.resources import OF_TABLES, bound
+from sync_assets.defs.tables import asset_metadata
+from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key
+from sync_assets.defs.tables.checks import check_alone, check_specs
+from sync_assets.defs.tables.table_run import TableRun
+from sync_assets.flows import capture_table, push_table
+from sync_assets.runtime.context import Runtime
+
+FRESH = timedelta(hours=3)
+"""The change sensor confirms today's partition at least hourly, changes or not (see sensors.py)."""
+
+
+class TableRunConfig(dg.Config):
+    """`force`: what a past day's rows should be is sent again, equal to what Campaign acknowledged or not."""
+
+    force: bool = False
+
+
+def table_assets(runtime: Runtime) -> list[dg.AssetsDefinition]:
+    """The assets of all mapped tables, one definition for each group of tables that links hold together."""
+    return [_group(tables, runtime) for tables in linked(runtime.config.in_link_order)]
+
+
+def linked(tables: Sequence[TableConfig]) -> list[list[TableConfig]]:
+    """The tables in groups that links hold together, each in link order if the tables are."""
+    groups: list[list[TableConfig]] = []
+    for config in tables:
+        parents = {config.table, *(link.table for link in config.links)}
+        near = [
+            group
+            for group in groups
+            if any(one.table in parents or config.table in {link.table for link in one.links} for one in group)
+        ]
+        groups = [group for group in groups if group not in near]
+        groups.append([*(one for group in near for one in group), config])
+    return groups
+
+
+def _group(tables: Sequence[TableConfig], runtime: Runtime) -> dg.AssetsDefinition:
+    names = ", ".join(config.table for config in tables)
+
+    @dg.multi_asset(
+        name=f"sync_{tables[0].table}",
+        specs=[spec for config in tables for spec in (_captured(config, runtime), _pushed(config, runtime))],
+        check_specs=[spec for config in tables for spec in check_specs(config)],
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        description=f"Captures and sends, in link order: {names}.",
+        op_tags={TABLE_TAG: names},
+        required_resource_keys=OF_TABLES,
+    )
+    def sync_tables(context: dg.AssetExecutionContext, config: TableRunConfig) -> Iterator[Any]:
+        with closing(bound(runtime, context.resources, OF_TABLES)) as its:
+            if context.selected_asset_keys:
+                yield from TableRun(context, its, tables, force=config.force).results()
+            else:
+                yield from check_alone(context, its, tables)
+
+    return sync_tables
+
+
+def _captured(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        d365_key(config),
+        group_name="d365",
+        partitions_def=daily(runtime.config.runs.start_date),
+        kinds={"dynamics365", "polars"},
+        description=f"Rows of the Dynamics 365 table `{config.table}`, by the day on which their change was captured. "
+        "Today's partition follows the change feed; a past day reads the rows modified on it again.",
+        owners=list(runtime.config.owners.d365),
+        metadata={
+            "dagster/table_name": config.table,
+            asset_metadata.SCHEMA: asset_metadata.d365_schema(runtime.config, config),
+            **asset_metadata.table_code(runtime.config, config, capture_table),
+        },
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=FRESH, warn_window=FRESH * 2 / 3),
+        tags={"sync/pii": "true"},
+    )
+
+
+def _pushed(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        campaign_key(config),
+        deps=[d365_key(config), *_parents(config, runtime)],
+        group_name="campaign",
+        partitions_def=daily(runtime.config.runs.start_date),
+        kinds={"adobecampaign"},
+        description=f"Records of the Campaign resource `{config.resource}`, in step with `{config.table}`. "
+        "A run sends what is pending; running it again retries what is left.",
+        owners=list(runtime.config.owners.campaign),
+        metadata={
+            "dagster/table_name": config.resource,
+            asset_metadata.SCHEMA: asset_metadata.campaign_schema(runtime.config, config),
+            asset_metadata.LINEAGE: asset_metadata.campaign_lineage(runtime.config, config),
+            **asset_metadata.table_code(runtime.config, config, push_table),
+        },
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=FRESH, warn_window=FRESH * 2 / 3),
+        tags={"sync/pii": "true"},
+    )
+
+
+def _parents(config: TableConfig, runtime: Runtime) -> Iterable[dg.AssetKey]:
+    """The resources that this one links to."""
+    return dict.fromkeys(campaign_key(runtime.config.table(link.table)) for link in config.links)

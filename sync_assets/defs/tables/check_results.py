@@ -1,0 +1,202 @@
+"""Data quality: what the numbers of the ledger and of a drift sample say about a table, as check results. Pure.
+
+Metadata holds counts, ids and reasons, never anything of a record. Where the numbers come from: checks.py, assets.py.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import dagster as dg
+
+from sync_assets.audit.drift import TWICE, Drift
+from sync_assets.config.models import TableConfig
+from sync_assets.ledger import Counts
+
+REFUSED = "no_record_is_refused"
+WAITING = "no_record_waits_long"
+BACKLOG = "backlog_is_young"
+AGREES = "campaign_agrees_with_what_was_sent"
+TWICE_CHECK = "no_key_stands_twice"
+
+TEXTS = {
+    REFUSED: "Campaign has refused no record of this table; see `sync-assets rejects`.",
+    WAITING: "No record has been waiting for its parent for more than an hour.",
+    BACKLOG: "Nothing has been pending for more than an hour.",
+    AGREES: "A random sample of the records that Campaign acknowledged is read back: it holds what was sent last.",
+    TWICE_CHECK: "No two records of Campaign carry the same id of Dynamics 365.",
+}
+"""Check -> what it says when it holds. The first three stand on campaign/<resource>, the others on its audit."""
+
+AUDIT_CHECKS = (AGREES, TWICE_CHECK)
+LONG = timedelta(hours=1)
+TOO_LONG = timedelta(days=1)
+"""A backlog of this age is an error, no longer a warning."""
+SHARE_IN_ERROR = 0.05
+"""Share of compared records that differ, or of known ones that are refused, from which on the severity is ERROR."""
+SHOWN_IDS = 5
+
+Metadata = dict[str, dg.MetadataValue | float | int | str]
+
+
+def audit_key(config: TableConfig) -> dg.AssetKey:
+    """The asset of the daily comparison of a resource."""
+    return dg.AssetKey(["campaign", f"{config.resource}_audit"])
+
+
+def refused(config: TableConfig, counts: Counts | None, reasons: Sequence[tuple[str, int]]) -> dg.AssetCheckResult:
+    """`reasons`: kinds of reasons with how many records, the most frequent first."""
+    known, failed = (counts.records, counts.failed) if counts else (0, 0)
+    rate = failed / known if known else 0.0
+    text = "Campaign has accepted every record."
+    if failed:
+        text = (
+            f"Records that are refused: {failed:,} of {known:,} ({rate:.2%}). See `sync-assets rejects "
+            f"{config.table}`, put them right in Dynamics 365, or `sync-assets retry {config.table}`."
+        )
+    numbers: Metadata = {
+        "refused": failed,
+        "known": known,
+        "reject_rate": round(rate, 6),
+        "reasons": table(("reason", "records"), reasons),
+    }
+    return _result(config, REFUSED, not failed, text, numbers, error=rate >= SHARE_IN_ERROR)
+
+
+def waiting(
+    config: TableConfig,
+    by_reason: Mapping[str, int],
+    oldest: datetime | None,
+    now: datetime,
+    parents: Sequence[tuple[str, str, int]] = (),
+) -> dg.AssetCheckResult:
+    """`by_reason`: what records wait for -> how many; `oldest`: since when the one that has waited longest waits;
+    `parents`: table of the parents, how these stand, records that wait for them."""
+    number, age = sum(by_reason.values()), _age(oldest, now)
+    passed = age <= LONG
+    if not number:
+        text = "No record is waiting."
+    else:
+        text = f"Records that wait: {number:,}, the oldest for {duration(age)}"
+        text += "." if passed else (
+            ". They are sent by themselves once what they wait for is there: look whether their parents are refused, "
+            "filtered out or not captured."
+        )  # fmt: skip
+    numbers: Metadata = {
+        "waiting": number,
+        "oldest_hours": round(age / timedelta(hours=1), 2),
+        "waiting_for": table(("waiting for", "records"), Counter(by_reason).most_common()),
+        "waiting_by_parent": table(("parent", "the parent is", "records"), parents),
+    }
+    if oldest:
+        numbers["oldest"] = dg.MetadataValue.timestamp(oldest)
+    return _result(config, WAITING, passed, text, numbers)
+
+
+def backlog(config: TableConfig, pending: int, oldest: datetime | None, now: datetime) -> dg.AssetCheckResult:
+    """`oldest`: when the pending record that has been so longest last changed."""
+    age = _age(oldest, now)
+    passed = age <= LONG
+    if not pending:
+        text = "Nothing is pending."
+    else:
+        text = f"Records that are pending: {pending:,}, the oldest for {duration(age)}"
+        text += "." if passed else (
+            ". Start the sensor backlog or run `sync-assets sync`; if they run, see the last run of this asset."
+        )  # fmt: skip
+    numbers: Metadata = {"pending": pending, "oldest_hours": round(age / timedelta(hours=1), 2)}
+    if oldest:
+        numbers["oldest"] = dg.MetadataValue.timestamp(oldest)
+    return _result(config, BACKLOG, passed, text, numbers, error=age > TOO_LONG)
+
+
+def agreement(config: TableConfig, found: Drift) -> dg.AssetCheckResult:
+    """Whether Campaign holds what was sent."""
+    wrong = len(found.different | set(found.missing))
+    said: list[str] = []
+    if found.missing:
+        said.append(f"{len(found.missing)} are not in Campaign")
+    if found.differing:
+        named = ", ".join(f"{attribute} ({len(ids)})" for attribute, ids in found.differing.items())
+        said.append(f"{len(found.different)} differ: {named}")
+    text = f"Of {found.compared} records that were read back, {'; '.join(said) or 'all hold what was sent last'}."
+    if wrong:
+        text += f" Somebody changed them in Campaign; `sync-assets replay {config.table} --force` sends them again."
+    if not found.compared:
+        text = "No record was read back: " + (
+            "the day's budget of engine calls is spent." if found.kept_back else "none is known to be as it was sent."
+        )
+    ids = [("not found", len(found.missing), ", ".join(found.missing[:SHOWN_IDS]))] if found.missing else []
+    ids += [(name, len(those), ", ".join(those[:SHOWN_IDS])) for name, those in found.differing.items()]
+    numbers: Metadata = {
+        "sampled": found.sampled,
+        "compared": found.compared,
+        "differing": len(found.different),
+        "missing": len(found.missing),
+        "moved_since": found.moved,
+        "unanswered": found.unanswered,
+        "kept_back_by_budget": found.kept_back,
+        "attributes": table(("attribute", "records", "ids"), ids),
+    }
+    share = wrong / found.compared if found.compared else 0.0
+    return _result(config, AGREES, not wrong, text, numbers, error=share >= SHARE_IN_ERROR)
+
+
+def one_record_each(config: TableConfig, found: Drift, reasons: Sequence[tuple[str, int]]) -> dg.AssetCheckResult:
+    """Whether the key identifies one record: by the sample, and by what Campaign said when it refused records.
+
+    By `address: url` Campaign itself looks the record up by an identification key, which its database keeps unique:
+    a sample can show several records only where a filter looks them up.
+    """
+    colliding = sum(number for reason, number in reasons if TWICE.search(reason))
+    wrong = len(found.twice) + colliding
+    how = "looked up by the filter" if config.address == "filter" else f"{config.key} is its identification key"
+    text = f"Every one of {found.compared} records that were read back stands once; {how}."
+    if wrong:
+        text = (
+            f"Records of the sample that stand in Campaign more than once: {len(found.twice)}; refused because "
+            f"their key is taken: {colliding}. Merge them in Campaign, then `sync-assets retry {config.table}`."
+        )
+    numbers: Metadata = {
+        "compared": found.compared,
+        "more_than_once": len(found.twice),
+        "refused_because_taken": colliding,
+        "ids": ", ".join(found.twice[:SHOWN_IDS]),
+    }
+    return _result(config, TWICE_CHECK, not wrong, text, numbers, error=True)
+
+
+def table(names: Sequence[str], rows: Iterable[Sequence[str | int]]) -> dg.MetadataValue:
+    """Rows as a table in the UI; columns called `records`, and those that hold numbers, are numbers."""
+    rows = list(rows)
+    numbers = {name for at, name in enumerate(names) if name == "records" or (rows and isinstance(rows[0][at], int))}
+    columns = [dg.TableColumn(name, "int" if name in numbers else "string") for name in names]
+    records = [dg.TableRecord(dict(zip(names, row, strict=True))) for row in rows]
+    return dg.MetadataValue.table(records, schema=dg.TableSchema(columns))
+
+
+def duration(age: timedelta) -> str:
+    """In the unit that a person would take."""
+    hours, minutes = divmod(int(age.total_seconds()) // 60, 60)
+    return (
+        f"{hours // 24} d {hours % 24} h" if hours >= 48 else f"{hours} h {minutes} min" if hours else f"{minutes} min"
+    )
+
+
+def _age(moment: datetime | None, now: datetime) -> timedelta:
+    return max(timedelta(0), now - moment) if moment else timedelta(0)
+
+
+def _result(
+    config: TableConfig, check: str, passed: bool, text: str, numbers: Metadata, *, error: bool = False
+) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=passed,
+        asset_key=audit_key(config) if check in AUDIT_CHECKS else dg.AssetKey(["campaign", config.resource]),
+        check_name=check,
+        severity=dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN,
+        description=text,
+        metadata=numbers,
+    )

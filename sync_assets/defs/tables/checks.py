@@ -1,0 +1,198 @@
+"""The checks of a table's two assets: which there are, and the answer of each, in a run and at any other time.
+
+`ready` asks both systems (readiness.py); the others ask the ledger alone. The job `watch`, the Checks tab of the UI and
+a run of the assets give the same answers. Numbers become words in `check_results.py`.
+"""
+
+# No `from __future__ import annotations`: kept like the modules that Dagster looks into.
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from sync_assets.config.models import TableConfig
+from sync_assets.defs.run_errors import failing
+from sync_assets.defs.tables import check_results
+from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key
+from sync_assets.defs.tables.maintenance_results import as_before
+from sync_assets.defs.tables.readiness import READY, READY_TEXT, readiness, ready_result
+from sync_assets.ledger import Feed, InMaintenance
+from sync_assets.ledger.model import WAITING_FOR
+from sync_assets.runtime.context import Runtime
+from sync_assets.validation.findings import Finding, Side
+
+POLLED_CHECK = "change_feed_is_polled"
+GUARD_CHECK = "no_deletion_is_held_back"
+SILENT_AFTER = timedelta(minutes=15)
+FORGOTTEN = timedelta(days=1)
+"""Nobody publishes a data model for so long."""
+SIDES: tuple[Side, ...] = ("d365", "campaign")
+
+_SPECS: dict[Side, dict[str, str]] = {
+    "d365": {
+        READY: READY_TEXT,
+        GUARD_CHECK: "Dynamics 365 has lost no more records at once than `max_delete_share` lets Campaign lose.",
+        POLLED_CHECK: f"The change feed was polled within the last {SILENT_AFTER.seconds // 60} minutes.",
+    },
+    "campaign": {
+        READY: READY_TEXT,
+        **{
+            name: check_results.TEXTS[name]
+            for name in (check_results.REFUSED, check_results.WAITING, check_results.BACKLOG)
+        },
+    },
+}
+"""Side -> the checks of its asset, and what each says while it holds."""
+
+
+def side_key(config: TableConfig, side: Side) -> dg.AssetKey:
+    """The key of the table's asset on that side."""
+    return d365_key(config) if side == "d365" else campaign_key(config)
+
+
+def check_specs(config: TableConfig) -> list[dg.AssetCheckSpec]:
+    """Of both assets of a table. None blocks: the run itself decides what it may do."""
+    return [
+        dg.AssetCheckSpec(name, asset=side_key(config, side), description=text)
+        for side in SIDES
+        for name, text in _SPECS[side].items()
+    ]
+
+
+def answers(
+    runtime: Runtime, config: TableConfig, side: Side, findings: Sequence[Finding], now: datetime
+) -> list[dg.AssetCheckResult]:
+    """Every check of one asset, `ready` by the findings. Raises LedgerError."""
+    ready = ready_result(side_key(config, side), [one for one in findings if one.side == side])
+    if side == "campaign":
+        return [ready, refused(config, runtime), *backlog_results(config, runtime, now)]
+    blocked = any(one.blocks and not one.passed for one in findings)
+    # Of a table that never was captured because its set-up is wrong, `ready` has said so.
+    unread = blocked and runtime.ledger.feed(config.table) is None
+    polled = _not_captured_yet(config) if unread else feed_answer(config, runtime, now)
+    return [ready, guarded(config, runtime), polled]
+
+
+def check_alone(
+    context: dg.AssetExecutionContext, runtime: Runtime, tables: Sequence[TableConfig]
+) -> Iterator[dg.AssetCheckResult]:
+    """The answers of the checks that a run selects without their assets. Raises dg.Failure if the ledger cannot be
+    asked."""
+    wanted, now = context.selected_asset_check_keys, datetime.now(UTC)
+    with failing("check"):
+        for config in tables:
+            yield from _of_table(context.instance, runtime, config, wanted, now)
+
+
+def _of_table(
+    instance: dg.DagsterInstance,
+    runtime: Runtime,
+    config: TableConfig,
+    wanted: Collection[dg.AssetCheckKey],
+    now: datetime,
+) -> Iterator[dg.AssetCheckResult]:
+    ready = [key for side in SIDES if (key := dg.AssetCheckKey(side_key(config, side), READY)) in wanted]
+    since = runtime.ledger.in_maintenance().get(config.table)
+    if ready and since:
+        yield from (as_before(instance, key, InMaintenance(config.table, since)) for key in ready)
+    findings = readiness(runtime, config) if ready and not since else []
+    for side in SIDES:
+        for result in answers(runtime, config, side, findings, now):
+            key = dg.AssetCheckKey(side_key(config, side), str(result.check_name))
+            if key in wanted and not (since and key in ready):
+                yield result
+
+
+def ledger_results(config: TableConfig, runtime: Runtime, now: datetime) -> list[dg.AssetCheckResult]:
+    """The answers that change with time alone, while no run is needed."""
+    return [feed_answer(config, runtime, now), *backlog_results(config, runtime, now)]
+
+
+def refused(config: TableConfig, runtime: Runtime) -> dg.AssetCheckResult:
+    """Fails while any record of the table stands refused: the run is green, the check is not."""
+    counts = runtime.ledger.counts().get(config.table)
+    return check_results.refused(config, counts, runtime.ledger.reject_reasons(config.table))
+
+
+def backlog_results(config: TableConfig, runtime: Runtime, now: datetime) -> list[dg.AssetCheckResult]:
+    """Does any record wait too long, does any stay behind?"""
+    ledger = runtime.ledger
+    counts = ledger.counts().get(config.table)
+    by_reason = {WAITING_FOR[gate]: number for gate, number in ledger.waiting_reasons(config.table).items()}
+    return [
+        check_results.waiting(
+            config, by_reason, ledger.oldest_waiting(config.table), now, ledger.waiting_parents(config.table)
+        ),
+        check_results.backlog(config, counts.pending if counts else 0, ledger.oldest_pending(config.table), now),
+    ]
+
+
+def guarded(config: TableConfig, runtime: Runtime) -> dg.AssetCheckResult:
+    """Fails while deletions are held back. All else goes on."""
+    feed = runtime.ledger.feed(config.table)
+    deletes = feed.deletes if feed else 0
+    text = "No deletion is held back."
+    if deletes:
+        text = (
+            f"Dynamics 365 reports {deletes:,} records of {config.table} as gone, more than max_delete_share allows. "
+            f"They are held back. If that is right, `sync-assets approve-deletes {config.table}` or the job "
+            "approve_deletes, else look at Dynamics 365."
+        )
+    return dg.AssetCheckResult(
+        passed=not deletes,
+        asset_key=d365_key(config),
+        check_name=GUARD_CHECK,
+        description=text,
+        metadata={"deletes_held_back": deletes},
+    )
+
+
+def feed_answer(config: TableConfig, runtime: Runtime, now: datetime) -> dg.AssetCheckResult:
+    """Is the feed polled, or is the table in maintenance? That holds the check for a day: then it was forgotten."""
+    since = runtime.ledger.in_maintenance().get(config.table)
+    if since is None:
+        return feed_result(config, runtime.ledger.feed(config.table), now)
+    return dg.AssetCheckResult(
+        passed=now - since < FORGOTTEN,
+        asset_key=d365_key(config),
+        check_name=POLLED_CHECK,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"Not polled, on purpose. {InMaintenance(config.table, since)}",
+    )
+
+
+def _not_captured_yet(config: TableConfig) -> dg.AssetCheckResult:
+    text = f"{config.table} has never been captured; its check `{READY}` says why."
+    return dg.AssetCheckResult(passed=True, asset_key=d365_key(config), check_name=POLLED_CHECK, description=text)
+
+
+def feed_result(config: TableConfig, feed: Feed | None, now: datetime) -> dg.AssetCheckResult:
+    """The check's answer for a feed position. Pure."""
+    if feed is None:
+        passed, text = False, f"{config.table} has never been captured. Start the sensor d365_changes."
+    elif now - feed.polled_at > SILENT_AFTER:
+        passed = False
+        text = (
+            f"Not polled since {feed.polled_at:%Y-%m-%d %H:%M:%S} UTC: changes since then are not known. "
+            "Start the sensor d365_changes, or look at its last tick."
+        )
+    else:
+        news = "complete" if feed.complete else "the first read is not finished yet"
+        passed = True
+        text = f"Polled at {feed.polled_at:%Y-%m-%d %H:%M:%S} UTC, nothing new is waiting; {news}."
+    metadata: dict[str, dg.MetadataValue | float | bool] = {}
+    if feed:
+        metadata = {
+            "polled_at": dg.MetadataValue.timestamp(feed.polled_at),
+            "seconds_since_poll": round((now - feed.polled_at).total_seconds(), 1),
+            "position_saved_at": dg.MetadataValue.timestamp(feed.saved_at),
+            "complete": feed.complete,
+        }
+    return dg.AssetCheckResult(
+        passed=passed,
+        asset_key=d365_key(config),
+        check_name=POLLED_CHECK,
+        description=text,
+        metadata=metadata,
+    )

@@ -1,0 +1,145 @@
+"""What a run reports of a table: the numbers that the UI shows and plots."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from sync_assets.config.models import TableConfig
+from sync_assets.defs.tables import asset_metadata, check_results
+from sync_assets.flows import Captured, Pushed
+from sync_assets.runtime.context import Runtime
+
+
+@dataclass
+class Totals:
+    """Of one table in one run. `last_capture`, `last_push`: what they found out of both systems; `changed`: since the
+    last report."""
+
+    captured: Counter[str] = field(default_factory=Counter[str])
+    pushed: Counter[str] = field(default_factory=Counter[str])
+    capture_seconds: float = 0.0
+    push_seconds: float = 0.0
+    full_read: bool = False
+    last_capture: Captured | None = None
+    last_push: Pushed | None = None
+    changed: bool = False
+
+    def add_capture(self, done: Captured) -> None:
+        result = done.result
+        self.captured.update(
+            rows_captured=result.rows,
+            new=result.new,
+            changed=result.changed,
+            unchanged=result.unchanged,
+            refused_by_mapping=result.refused,
+            deleted=result.deleted,
+            filtered_out=result.filtered_out,
+            pages=result.pages,
+        )
+        self.capture_seconds += result.seconds
+        self.full_read |= result.full_read
+        self.last_capture = done
+        self.changed |= result.rows > 0 or result.deleted > 0
+
+    def add_push(self, done: Pushed) -> None:
+        result = done.result
+        self.pushed.update(
+            inserted=result.inserted,
+            updated=result.updated,
+            deleted=result.deleted,
+            failed=result.refused,
+            put_off=result.put_off,
+            engine_calls=sum(result.calls.values()),
+            **{f"engine_calls_{kind}": result.calls.get(kind, 0) for kind in asset_metadata.KINDS},
+        )
+        self.push_seconds += result.seconds
+        self.last_push = done
+        self.changed |= result.done > 0 or result.refused > 0
+
+
+def capture_numbers(config: TableConfig, runtime: Runtime, totals: Totals) -> dict[str, Any]:
+    """Of `d365/<table>`, up to now."""
+    seconds, rows = totals.capture_seconds, totals.captured["rows_captured"]
+    return {
+        "dagster/partition_row_count": runtime.ledger.captured_rows(config.table),
+        **totals.captured,
+        "full_read": totals.full_read,
+        "rows_per_second": round(rows / seconds, 1) if seconds else 0.0,
+        "seconds": round(seconds, 3),
+        "backlog": backlog(config, runtime),
+    }
+
+
+def capture_metadata(
+    config: TableConfig, runtime: Runtime, totals: Totals, instance: dg.DagsterInstance
+) -> dict[str, Any]:
+    """Of `d365/<table>`, of the whole run."""
+    done = totals.last_capture
+    columns = (
+        {asset_metadata.SCHEMA: asset_metadata.d365_schema(runtime.config, config, done.ready.table)} if done else {}
+    )
+    return {
+        **capture_numbers(config, runtime, totals),
+        **asset_metadata.if_changed(instance, asset_metadata.d365_key(config), columns),
+        **asset_metadata.links(runtime, config),
+    }
+
+
+def push_numbers(config: TableConfig, runtime: Runtime, totals: Totals) -> dict[str, Any]:
+    """Of `campaign/<resource>`, up to now."""
+    done, seconds = totals.last_push, totals.push_seconds
+    records = sum(totals.pushed[name] for name in ("inserted", "updated", "deleted", "failed"))
+    latencies: dict[str, float | None] = {}
+    if done:
+        latencies = {"latency_p50_ms": done.result.latency_p50, "latency_p95_ms": done.result.latency_p95}
+    return {
+        **totals.pushed,
+        "records_per_second": round(records / seconds, 1) if seconds else 0.0,
+        **{name: round(value * 1000, 1) for name, value in latencies.items() if value is not None},
+        "seconds": round(seconds, 3),
+        "backlog": backlog(config, runtime),
+    }
+
+
+def push_metadata(
+    config: TableConfig, runtime: Runtime, totals: Totals, instance: dg.DagsterInstance
+) -> dict[str, Any]:
+    """Of `campaign/<resource>`, of the whole run."""
+    done, reasons = totals.last_push, runtime.ledger.reject_reasons(config.table)
+    columns = {
+        **(
+            {asset_metadata.TYPES: asset_metadata.campaign_types(runtime.config, config, done.resource)} if done else {}
+        ),
+        asset_metadata.LINEAGE: asset_metadata.campaign_lineage(runtime.config, config),
+    }
+    return {
+        **push_numbers(config, runtime, totals),
+        **({"refused_by_reason": check_results.table(("reason", "records"), reasons)} if reasons else {}),
+        "engine_calls_by_day": asset_metadata.calls_by_day(runtime),
+        **asset_metadata.if_changed(instance, asset_metadata.campaign_key(config), columns),
+        **asset_metadata.links(runtime, config),
+    }
+
+
+def backlog(config: TableConfig, runtime: Runtime) -> int:
+    """Records that are pending or waiting."""
+    counts = runtime.ledger.counts().get(config.table)
+    return counts.pending + counts.waiting if counts else 0
+
+
+def evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
+    """A result as an event beside those of a run."""
+    assert result.asset_key
+    assert result.check_name
+    return dg.AssetCheckEvaluation(
+        asset_key=result.asset_key,
+        check_name=result.check_name,
+        passed=bool(result.passed),
+        severity=result.severity,
+        metadata=dict(result.metadata),
+        description=result.description,
+    )

@@ -1,0 +1,127 @@
+"""The two flows of a table, each one function without Dagster: capture it, push what is pending.
+
+Both begin with the preflight of what they need, so that nothing is written while the table's set-up is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sync_assets.audit.existing_records import first_load
+from sync_assets.campaign.metadata import Resource
+from sync_assets.capture.table_capture import Capture, CaptureResult
+from sync_assets.config.models import TableConfig
+from sync_assets.errors import SyncAssetsError
+from sync_assets.push.dispatcher import PushResult, Target, push
+from sync_assets.push.target import carried
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.workers import release_dead, worker_id
+from sync_assets.validation.preflight import Finding, NotReady, Ready, campaign_findings, preflight
+from sync_assets.validation.schema_drift import type_findings, types_in, types_of
+
+if TYPE_CHECKING:
+    from sync_assets.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    ready: Ready
+    result: CaptureResult
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    resource: Resource
+    findings: list[Finding]
+    result: PushResult
+
+
+class MappingsTakeTurns(SyncAssetsError):
+    """Two mappings of a table took turns within a day, and now the other one comes again."""
+
+    def __init__(self, table: str, last: datetime) -> None:
+        super().__init__(
+            f"{table}: this mapping was in use until {last:%Y-%m-%d %H:%M} UTC, then another one, and both took turns "
+            "before. Two configurations on one ledger read and send every row anew each time.",
+            "Give each configuration its ledger (SYNC_ASSETS_LEDGER_URL). If it is one configuration that was changed "
+            "to and fro: `sync-assets sync --accept-mapping`, once.",
+        )
+
+
+async def capture_table(runtime: Runtime, config: TableConfig) -> Captured:
+    """Follows the table's change feed into the ledger. Raises SyncAssetsError of all kinds."""
+    async with runtime.d365() as d365, runtime.campaign() as campaign:
+        ready = await preflight(config, d365, campaign, runtime.config.targets, carried(runtime.config, config.table))
+        ledger = await asyncio.to_thread(lambda: runtime.ledger)
+        findings = await asyncio.to_thread(_same_types, ledger, config, ready)
+        await asyncio.to_thread(_note_mapping, runtime, ledger, config.table, ready.mapping.fingerprint)
+        await asyncio.to_thread(release_dead, ledger)
+        result = await Capture(
+            ledger,
+            d365,
+            ready.table,
+            ready.mapping,
+            worker_id(),
+            apply_deletes=config.apply_deletes,
+            max_delete_share=runtime.config.guardrails.max_delete_share,
+            progress=lambda so_far: runtime.progress(f"capturing {config.table}", so_far.rows),
+        ).run()
+        await asyncio.to_thread(ledger.count_captured, config.table, result.rows)
+        return Captured(replace(ready, findings=findings), result)
+
+
+def _same_types(ledger: Ledger, config: TableConfig, ready: Ready) -> list[Finding]:
+    """All findings of a table whose types are as before; they are noted for the next time. Raises NotReady."""
+    known, now = ledger.known_types(config.table), types_of(ready.mapping)
+    findings = [*ready.findings, *type_findings(config, known, now)]
+    if any(not finding.passed for finding in findings):
+        raise NotReady(config.table, findings)
+    if known != now:
+        ledger.note_types(config.table, now)
+    return findings
+
+
+def _note_mapping(runtime: Runtime, ledger: Ledger, table: str, fingerprint: str) -> None:
+    """Another mapping than before has every row read again. Raises MappingsTakeTurns."""
+    feed = ledger.feed(table)
+    if feed is None or feed.fingerprint == fingerprint:
+        return
+    last = ledger.change_mapping(table, feed.fingerprint, fingerprint, accepted=runtime.accept_mapping)
+    if last and not runtime.accept_mapping:
+        raise MappingsTakeTurns(table, last)
+    if last:
+        runtime.notes.append(str(MappingsTakeTurns(table, last)))
+
+
+async def push_table(runtime: Runtime, config: TableConfig, seconds: float | None = None) -> Pushed:
+    """Sends what is pending of the table, for so many seconds at most. D365 may be out of reach."""
+    async with runtime.campaign() as campaign:
+        resource = await campaign.resource(config.api, config.resource)
+        ledger = await asyncio.to_thread(lambda: runtime.ledger)
+        known = await asyncio.to_thread(ledger.known_types, config.table)
+        types = type_findings(config, known, types_in(config, resource))
+        findings = [*campaign_findings(config, resource), *types]
+        if any(not finding.passed for finding in findings):
+            raise NotReady(config.table, findings)
+        await asyncio.to_thread(release_dead, ledger)
+        existing = await first_load(runtime, campaign, config, resource, seconds)
+        if not existing.known:
+            return Pushed(resource, findings, PushResult(calls=Counter(read=existing.calls), stopped=existing.stopped))
+        result = await push(
+            ledger,
+            campaign,
+            Target.linked(runtime.config, config, resource),
+            owner=worker_id(),
+            concurrency=runtime.config.guardrails.concurrency,
+            progress=lambda done: runtime.progress(f"sending {config.table}", done),
+            seconds=seconds,
+            parent_keys=runtime.parent_keys,
+            run_lasts=runtime.run_lasts,
+        )
+        runtime.calls.update(result.calls)
+        result.calls["read"] += existing.calls
+        return Pushed(resource, findings, result)

@@ -1,0 +1,24 @@
+"""What is made by httpx travels as all else does. Apart from `wire`, since httpx takes a while to import."""
+
+from __future__ import annotations
+
+import httpx
+
+from sync_assets.http.aiohttp_transport import Wire
+
+_ABOUT_THE_WIRE = {"content-encoding", "content-length", "transfer-encoding"}
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """A Wire for an httpx client; its timeouts are the wire's, not the client's."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        answer = await self._wire.exchange(request.method, str(request.url), request.headers, request.content)
+        told = [pair for pair in answer.headers.items() if pair[0].lower() not in _ABOUT_THE_WIRE]
+        return httpx.Response(answer.status, headers=told, content=answer.body, request=request)
+
+    async def aclose(self) -> None:
+        await self._wire.aclose()

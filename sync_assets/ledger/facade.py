@@ -1,0 +1,95 @@
+"""The ledger as the rest of the program sees it."""
+
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from sync_assets.ledger.records.acknowledged_links import AcknowledgedLinks
+from sync_assets.ledger.records.blocked_records import Waiting
+from sync_assets.ledger.records.captures import Captures
+from sync_assets.ledger.records.claims import Claims
+from sync_assets.ledger.records.holds import Holds
+from sync_assets.ledger.records.rebuilds import Rebuilds
+from sync_assets.ledger.records.replays import Replays
+from sync_assets.ledger.repositories.base import Clock
+from sync_assets.ledger.repositories.call_limits import CallLimits
+from sync_assets.ledger.repositories.dialect_findings import Dialect
+from sync_assets.ledger.repositories.mapping_changes import MappingChanges
+from sync_assets.ledger.repositories.opt_out_files import OptOutFiles
+from sync_assets.ledger.repositories.opt_outs import OptOuts
+from sync_assets.ledger.repositories.reports import Reports
+from sync_assets.ledger.repositories.runs import Runs
+from sync_assets.ledger.repositories.systems import Systems
+from sync_assets.ledger.storage.database import Database
+from sync_assets.ledger.storage.migrate import migrate
+
+REWRITTEN_UP_TO = 128 * 1024 * 1024
+"""Bytes of a ledger in SQLite that is rewritten when payloads were erased: some half a million settled records, half a
+second. Larger ones belong into PostgreSQL, whose autovacuum does that by itself."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Ledger(
+    AcknowledgedLinks,
+    CallLimits,
+    Captures,
+    Claims,
+    Dialect,
+    Holds,
+    MappingChanges,
+    OptOuts,
+    OptOutFiles,
+    Rebuilds,
+    Replays,
+    Reports,
+    Runs,
+    Systems,
+    Waiting,
+):
+    """What every record should be in Campaign, what Campaign acknowledged, and where each feed stands.
+
+    Threads may share one. Any number of processes may have the same ledger open; their clocks should agree to
+    within seconds, since leases are measured by them.
+    """
+
+    made = False
+    """There was none at this URL before."""
+
+    @property
+    def where(self) -> str:
+        """For people: the file, or host and database. No password."""
+        return self._database.location
+
+    @classmethod
+    def open(cls, url: str, *, clock: Clock = _utc_now) -> Self:
+        """Open the ledger at an SQLAlchemy URL, `sqlite:///path` or `postgresql+psycopg://...`.
+
+        Creates it, or brings its schema up to date, if need be. LedgerError with cause and remedy if the URL is
+        wrong, the file can't be written, the server can't be reached, or a newer version has written it.
+        """
+        database = Database(url)
+        try:
+            made = migrate(database)
+        except BaseException:
+            database.close()
+            raise
+        ledger = cls(database, clock)
+        ledger.made = made
+        return ledger
+
+    def close(self) -> None:
+        """Leaves nothing of erased payloads in SQLite's file, as long as that is of a moderate size."""
+        if self._erased and not any(counts.pending for counts in self.counts().values()):
+            self._database.rewrite(REWRITTEN_UP_TO)
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

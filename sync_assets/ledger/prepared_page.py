@@ -1,0 +1,119 @@
+"""A page of captured rows, checked and made ready for the ledger. Only `packing`, `copying` and this need Polars."""
+
+from collections.abc import Callable, Container, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from sync_assets.ledger.model import INSERTED, LinkSpec, State
+from sync_assets.ledger.rules.transitions import Row
+
+COLUMNS: dict[str, pl.DataType] = {
+    "id": pl.String(),
+    "day": pl.Date(),
+    "payload": pl.String(),
+    "update_payload": pl.String(),
+    "hash": pl.Binary(),
+    "refusal": pl.String(),
+}
+ROW_HASH = "row_hash"
+"""A further column, Int64: of the row as D365 sent it. Not known of any row where it is left out."""
+
+
+INSERT_ONLY_HASH = "insert_only_hash"
+"""A further column, Int64: of the fields that are not updated. Left out where there are none."""
+
+
+class NewRecords(NamedTuple):
+    """Ready to be inserted into a table. `numbers`: (state, day, how many). `packed`: as Bulk.insert takes them."""
+
+    table: str
+    ids: list[str]
+    numbers: list[tuple[int, int, int]]
+    packed: Any
+
+
+class Page:
+    """Each id once, refused rows without a payload, days as numbers."""
+
+    def __init__(
+        self,
+        rows: pl.DataFrame,
+        links: Sequence[LinkSpec] = (),
+        in_order: Callable[[pl.DataFrame], pl.DataFrame] = lambda rows: rows,
+    ) -> None:
+        """in_order: puts the rows into another order.
+
+        ValueError if a column is missing, of another type, or null where it must not be.
+        """
+        columns = {**COLUMNS, **{link.attribute: pl.String() for link in links}}
+        if rows.is_empty():
+            rows = pl.DataFrame(schema=columns)
+        _check(rows, columns)
+        left_out = [name for name in (ROW_HASH, INSERT_ONLY_HASH) if name not in rows.columns]
+        self.insert_only = INSERT_ONLY_HASH not in left_out
+        """Whether the rows have fields that are not updated."""
+        rows = rows.with_columns(pl.lit(None, pl.Int64).alias(name) for name in left_out)
+        if rows["id"].n_unique() < rows.height:
+            rows = rows.unique("id", keep="last", maintain_order=True)
+        rows = in_order(rows)
+        self.links = tuple(links)
+        self.new: NewRecords | None = None
+        """All rows as new records, if somebody packed them beforehand."""
+        self._parents = rows.select("id", *(link.attribute for link in links))
+        accepted = pl.col("refusal").is_null()
+        self._rows = rows.select(
+            pl.col("id"),
+            pl.col("day").cast(pl.Int32),  # days since 1970, as `times` has them
+            pl.col("hash").alias("desired_hash"),
+            pl.col("refusal").cast(pl.String).str.replace_all("\x00", "", literal=True),
+            pl.when(accepted).then(pl.col("payload")).cast(pl.String),
+            pl.when(accepted).then(pl.col("update_payload")).cast(pl.String),
+            pl.col(ROW_HASH),
+            pl.col(INSERT_ONLY_HASH),
+        )
+        self.ids: list[str] = self._rows["id"].to_list()
+        # Hexadecimal; None for a refused row: whether it is news depends on more than its hash.
+        known = pl.when(accepted).then(pl.col("hash").bin.encode("hex"))
+        self.hashes: list[str | None] = rows.select(known).to_series().to_list()
+        self.row_hashes: list[int | None] = rows[ROW_HASH].to_list()
+        self.insert_only_hashes: list[int | None] = rows[INSERT_ONLY_HASH].to_list()
+
+    def row(self, index: int) -> Row:
+        return Row(*self._rows.row(index)[1:])
+
+    def parents(self, ids: Container[str]) -> Iterator[tuple[str, tuple[str | None, ...]]]:
+        """Of those rows: the id, and the parents' ids in the order of `links`."""
+        for id_, *parents in self._parents.iter_rows():
+            if id_ in ids:
+                yield id_, tuple(parents)
+
+    def records(self, indexes: Sequence[int], table: str, now: int) -> pl.DataFrame:
+        """New records of these rows, with the columns INSERTED: pending, or failed if the transform refuses them."""
+        rows = self._rows if len(indexes) == self._rows.height else self._rows[list(indexes)]
+        refused = pl.col("refusal").is_not_null()
+        return rows.with_columns(
+            pl.lit(table).alias("table_name"),
+            pl.when(refused).then(State.FAILED.value).otherwise(State.PENDING.value).alias("state"),
+            pl.when(refused).then(now).alias("failed_since"),
+            pl.lit(now).alias("changed_at"),
+        ).select(INSERTED)
+
+
+def same_in_each(rows: pl.DataFrame) -> dict[str, bool]:
+    """Whether a column says the same in every row, as most columns of a page's records do."""
+    return rows.select(pl.all().eq_missing(pl.all().first()).all() & (pl.len() > 0)).row(0, named=True)
+
+
+def _check(rows: pl.DataFrame, columns: dict[str, pl.DataType]) -> None:
+    wrong = [f"{name} is missing" for name in columns if name not in rows.columns]
+    for name, kind in columns.items():
+        if name in rows.columns and rows.schema[name] not in (kind, pl.Null()):
+            wrong.append(f"{name} is {rows.schema[name]}, must be {kind}")
+    for name in ("id", "day", "hash"):
+        if name in rows.columns and rows[name].null_count():
+            wrong.append(f"{name} must not be null")
+    if not wrong and rows["hash"].bin.size().ne(16).any():
+        wrong.append("hash must be 16 bytes long")
+    if wrong:
+        raise ValueError("rows for the ledger: " + "; ".join(wrong))

@@ -1,0 +1,70 @@
+"""Links as Campaign acknowledged them: which they are, and that one of them was not kept and is to be sent again."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger.model import State
+from sync_assets.ledger.records.dependency_status import TiedRecords
+from sync_assets.ledger.repositories.base import Tally
+from sync_assets.ledger.storage import schema
+
+BATCH = 5_000
+
+_R = schema.record.c
+_L = schema.link.c
+
+
+class AcknowledgedLinks(TiedRecords):
+    def acknowledged_links(self, table: str, ids: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Id -> attribute -> the parent's id, of the links set by a key that Campaign's records hold."""
+        links: dict[str, dict[str, str]] = {}
+        with self._database.read() as connection:
+            for start in range(0, len(ids), BATCH):
+                found = self._bulk.find(connection, table, list(ids[start : start + BATCH]))
+                id_of = {seq: id_ for id_, seq in found.items()}
+                for link in self._links(connection, list(id_of), "AND keyed = 1 AND held = 1"):
+                    links.setdefault(id_of[link.seq], {})[link.attribute] = str(link.parent_id)
+        return links
+
+    def one_acknowledged_link(self, table: str, attribute: str) -> tuple[str, str] | None:
+        """(id, the parent's id) of some record that Campaign acknowledged with this link, None without one."""
+        held = (
+            sa.select(_R.id, _L.parent_id)
+            .join(schema.record, _R.seq == _L.seq)
+            .where(_R.table_name == table, _L.attribute == attribute, _L.keyed == 1, _L.held == 1)
+            .where(_R.state == State.SETTLED.value)
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            row = connection.execute(held).one_or_none()
+        return None if row is None else (row.id, row.parent_id)
+
+    def send_links_again(self, table: str, attribute: str) -> int:
+        """Count a link as not held by any record of the table that was acknowledged with it; how many records.
+
+        They are pending then, each for an update of its links alone. To be called once Campaign was seen to store this
+        link as none, before another one is acknowledged.
+        """
+        total = 0
+        while sent := self._database.write(lambda connection: self._unlink(connection, table, attribute)):
+            total += sent
+        return total
+
+    def _unlink(self, connection: Connection, table: str, attribute: str) -> int:
+        self._take_turns(connection)
+        held = (
+            sa.select(_L.seq)
+            .join(schema.record, _R.seq == _L.seq)
+            .where(_R.table_name == table, _L.attribute == attribute, _L.keyed == 1, _L.held == 1)
+            .order_by(_L.seq)
+            .limit(BATCH)
+        )
+        seqs = list(connection.execute(held).scalars())
+        if seqs:
+            tally = Tally()
+            self._bulk.for_seqs(connection, "UPDATE sync_link SET held = 0", seqs, attribute, also="AND attribute = ?")
+            self._regate(connection, self._bulk.stands(connection, seqs), (), tally)
+            self._count(connection, tally)
+        return len(seqs)

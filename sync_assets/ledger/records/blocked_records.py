@@ -1,0 +1,129 @@
+"""What waits, for what, and since when; and what is orphaned, and why."""
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from sync_assets.ledger import times
+from sync_assets.ledger.model import Gate, Loss, Orphan, State
+from sync_assets.ledger.repositories.base import Room
+from sync_assets.ledger.rules.dependencies import IN_DOUBT
+from sync_assets.ledger.storage import schema
+
+STANDING = {
+    State.SETTLED: "not in scope",
+    State.PENDING: "to be sent",
+    State.WAITING: "waits itself",
+    State.FAILED: "refused",
+    State.HELD: "kept back by a privacy hold",
+    State.ORPHANED: "orphaned",
+    State.EXCLUDED: "excluded, since its person is gone",
+}
+"""How the parent of a record stands that waits for it, in words."""
+UNKNOWN, NO_PARENT = "not captured", "none: the lookup is empty"
+
+_R = schema.record.c
+_SAME_SHORT_ID = sa.text(f"{schema.short_id('parent.id')} = {schema.short_id('sync_link.parent_id')}")
+_L = schema.link.c
+_WAITING = sa.text("state = 2")
+_ORPHANED = sa.text("sync_record.state > 1 AND sync_record.state = 5")  # by the index of schema.STUCK
+_LOOKED_AT = 10_000
+"""Waiting records whose parents are looked at: a first load may have millions."""
+
+
+class Waiting(Room):
+    def waiting_reasons(self, table: str) -> dict[Gate, int]:
+        """How many records of the table wait, by what they wait for."""
+        waiting = sa.select(_R.gate, sa.func.count()).where(schema.STUCK, _WAITING, _R.table_name == table)
+        with self._database.read() as connection:
+            return {Gate(gate): number for gate, number in connection.execute(waiting.group_by(_R.gate))}
+
+    def oldest_waiting(self, table: str, gate: Gate | None = None) -> datetime | None:
+        """When the record that has waited longest last changed; gate: of those that wait for that."""
+        oldest = sa.select(sa.func.min(_R.changed_at)).where(schema.STUCK, _WAITING, _R.table_name == table)
+        if gate is not None:
+            oldest = oldest.where(_R.gate == gate.value)
+        with self._database.read() as connection:
+            moment = connection.execute(oldest).scalar()
+        return None if moment is None else times.from_micros(moment)
+
+    def waiting_parents(self, table: str) -> list[tuple[str, str, int]]:
+        """What records of the table wait for: the parent's table, how the parent stands, how many records; the most
+        frequent first. Of a large number that waits, some are looked at."""
+        gates = (Gate.COMING.value, Gate.ABSENT.value)
+        waiting = (
+            sa.select(_R.seq)
+            .where(schema.STUCK, _WAITING, _R.table_name == table, _R.gate.in_(gates))
+            .limit(_LOOKED_AT)
+            .subquery()
+        )
+        parent = schema.record.alias("parent")
+        absent = sa.or_(parent.c.state.is_(None), parent.c.state != State.SETTLED.value, parent.c.acked_hash.is_(None))
+        coming = parent.c.state.in_((State.PENDING.value, State.WAITING.value))
+        standing = (
+            sa.select(_L.parent_table, _L.parent_id.is_(None).label("none"), parent.c.state, sa.func.count())
+            .select_from(waiting)
+            .join(schema.link, _L.seq == waiting.c.seq)
+            .outerjoin(
+                parent,
+                sa.and_(_SAME_SHORT_ID, parent.c.table_name == _L.parent_table, parent.c.id == _L.parent_id),
+            )
+            .where(_L.held != IN_DOUBT, sa.or_(sa.and_(_L.required == 1, absent), coming))
+            .group_by(_L.parent_table, "none", parent.c.state)
+        )
+        with self._database.read() as connection:
+            found = [
+                (name, NO_PARENT if none else UNKNOWN if state is None else STANDING[State(state)], number)
+                for name, none, state, number in connection.execute(standing)
+            ]
+        return sorted(found, key=lambda one: (-one[2], one[0], one[1]))
+
+    def orphans(self, table: str | None = None) -> list[Orphan]:
+        """Records that are not in Campaign since a parent that they need is gone for good, in the order in which they
+        were first seen."""
+        parent = schema.record.alias("parent")
+        lost = (
+            sa.select(
+                _R.seq,
+                _R.table_name,
+                _R.id,
+                _R.failed_since,
+                _L.parent_table,
+                _L.parent_id,
+                _L.parent_gone,
+                parent.c.seq.label("parent"),
+                parent.c.state.label("parent_state"),
+            )
+            .join(schema.link, _L.seq == _R.seq)
+            .outerjoin(
+                parent,
+                sa.and_(_SAME_SHORT_ID, parent.c.table_name == _L.parent_table, parent.c.id == _L.parent_id),
+            )
+            .where(_ORPHANED)
+            .where(_L.required == 1, _L.held != IN_DOUBT)
+            .where(sa.or_(parent.c.seq.is_(None), parent.c.desired_hash.is_(None), parent.c.state == 5))
+        )
+        if table is not None:
+            lost = lost.where(_R.table_name == table)
+        with self._database.read() as connection:
+            # Of several parents the one of which most is known.
+            rows = {row.seq: row for row in sorted(connection.execute(lost), key=_loss)}
+        return [
+            Orphan(row.table_name, row.id, row.parent_table, _loss(row), times.from_micros(row.failed_since))
+            for _, row in sorted(rows.items())
+        ]
+
+    def unread(self, table: str, limit: int = 1000) -> list[str]:
+        """Ids of records whose row must be read again from D365 (Gate.UNREAD), up to `limit`."""
+        ids = sa.select(_R.id).where(schema.STUCK, _WAITING, _R.table_name == table, _R.gate == Gate.UNREAD.value)
+        with self._database.read() as connection:
+            return list(connection.execute(ids.limit(limit)).scalars())
+
+
+def _loss(row: Any) -> Loss:
+    if row.parent_id is None:
+        return Loss.NONE_NAMED
+    if row.parent_state == State.ORPHANED:
+        return Loss.ORPHANED
+    return Loss(row.parent_gone)

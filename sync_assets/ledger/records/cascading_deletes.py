@@ -1,0 +1,76 @@
+"""Deletions that follow from links: the children that go with rows that are gone, counted before anything is deleted.
+
+Campaign hides a record whose link of cardinality one has no target, so such a child is deleted with its parent,
+whatever its own table says of deletions (dependencies.py). One whose link may be empty (zero_or_one) stays and is
+unlinked; the only ones that follow nevertheless are those that cannot be sent to be unlinked. The statements say of all
+records at once what parents.said_by_parents says of one: a test of any history holds the two together.
+"""
+
+from collections.abc import Iterator
+
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger.storage import schema
+
+_MADE = """
+    CREATE TEMPORARY TABLE sync_cascade AS
+    SELECT seq, table_name, id, 0 AS level FROM sync_record WHERE seq IS NULL
+"""
+_BEGUN = """
+    INSERT INTO sync_cascade (seq, table_name, id, level)
+    SELECT r.seq, r.table_name, r.id, 0 FROM sync_gone g JOIN sync_record r ON r.seq = g.seq
+    WHERE g.table_name = ? AND g.withdraw = 0 AND (r.acked_hash IS NOT NULL OR r.uncertain > 0)
+"""
+_CHOSEN = "EXISTS (SELECT 1 FROM sync_cascade x WHERE x.table_name = l.parent_table AND x.id = {id})"
+
+
+def _stays(id_: str, there: str) -> str:
+    """SQL: the parent of this id is in Campaign, or comes into it, and nothing says that it goes."""
+    return f"""(NOT {_CHOSEN.format(id=id_)} AND EXISTS (
+        SELECT 1 FROM sync_record q
+        WHERE {schema.short_id("q.id")} = {schema.short_id(id_)} AND q.table_name = l.parent_table AND q.id = {id_}
+            AND q.desired_hash IS NOT NULL AND q.gate NOT IN (2, 4) AND {there}))"""  # noqa: S608 - constants
+
+
+# Once by what Dynamics 365 says of the child, once by what Campaign may still hold of it.
+_FOLLOWING = """
+    INSERT INTO sync_cascade (seq, table_name, id, level)
+    SELECT DISTINCT c.seq, c.table_name, c.id, {level} + 1
+    FROM sync_cascade p
+    JOIN sync_link l ON l.parent_table = p.table_name AND l.{column} = p.id
+    JOIN sync_record c ON c.seq = l.seq
+    WHERE p.level = {level} AND (c.acked_hash IS NOT NULL OR c.uncertain > 0)
+        AND c.desired_hash IS NOT NULL AND c.gate NOT IN (2, 4) AND c.state <> 4
+        AND NOT EXISTS (SELECT 1 FROM sync_cascade x WHERE x.seq = c.seq)
+        AND (l.required = 1 AND l.held <> 3 AND NOT {named} AND NOT (l.held = 2 AND {former})
+            OR (l.required = 1 OR l.keyed = 1) AND c.refusal IS NOT NULL AND (c.uncertain > 0 OR l.keyed = 0)
+                AND {hung_on})
+"""
+_NAMED = _stays("l.parent_id", "(q.acked_hash IS NOT NULL OR q.state <> 3)")
+_FORMER = _stays("l.other_id", "q.acked_hash IS NOT NULL")
+_COLUMNS = {"parent_id": "(l.held = 1 OR c.uncertain > 0)", "other_id": "l.held > 1 AND l.other_id IS NOT NULL"}
+_LEVELS = 100  # no table is its own ancestor, so this is never reached
+_COUNTED = "SELECT table_name, count(*) FROM sync_cascade WHERE level > 0 GROUP BY table_name ORDER BY table_name"
+
+
+def following(connection: Connection, table: str, *, sqlite: bool) -> dict[str, int]:
+    """How many records of each table Campaign would be asked to delete along with the collected ones of `table`."""
+    connection.exec_driver_sql("DROP TABLE IF EXISTS sync_cascade")
+    connection.exec_driver_sql(_MADE)
+    connection.exec_driver_sql(_BEGUN if sqlite else _BEGUN.replace("?", "%s"), (table,))
+    connection.exec_driver_sql("CREATE UNIQUE INDEX sync_cascade_seq ON sync_cascade (seq)")
+    connection.exec_driver_sql("CREATE INDEX sync_cascade_id ON sync_cascade (table_name, id)")
+    for level in range(_LEVELS):
+        if not sqlite:
+            connection.exec_driver_sql("ANALYZE sync_cascade")  # of a temporary table nothing else keeps statistics
+        found = sum(connection.exec_driver_sql(statement).rowcount for statement in _steps(level))
+        if not found:
+            break
+    counted = {row[0]: row[1] for row in connection.exec_driver_sql(_COUNTED)}
+    connection.exec_driver_sql("DROP TABLE sync_cascade")
+    return counted
+
+
+def _steps(level: int) -> Iterator[str]:
+    for column, hung_on in _COLUMNS.items():
+        yield _FOLLOWING.format(level=level, column=column, hung_on=hung_on, named=_NAMED, former=_FORMER)

@@ -1,0 +1,278 @@
+"""Claims: which worker may send which records, and what became of them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger import times
+from sync_assets.ledger.model import Claimed, Gate, Lease, LinkTo, Operation, Outcome, SettleResult, State
+from sync_assets.ledger.records.dependency_status import TiedRecords
+from sync_assets.ledger.repositories.base import Tally
+from sync_assets.ledger.repositories.maintenance import Maintenance
+from sync_assets.ledger.repositories.opt_outs import OptOutRows
+from sync_assets.ledger.rules import transitions
+from sync_assets.ledger.rules.record_state import Stand
+from sync_assets.ledger.storage import schema
+
+_R = schema.record.c
+_D = schema.pending_day.c
+_X = schema.existing_record.c
+_EXISTS = sa.and_(
+    _R.acked_hash.is_(None), sa.exists().where(_X.table_name == _R.table_name, _X.id == _R.id).correlate(schema.record)
+)
+"""Campaign was found to hold a record of that id, and nothing was acknowledged of it since."""
+_ANSWER = ", ".join(
+    "acked_at = coalesce(?, acked_at)" if name == "acked_at" else f"{name} = ?"
+    for name in transitions.Verdict._fields[:-1]
+)
+_FREED = f"UPDATE sync_record SET lease_owner = NULL, lease_until = NULL, {_ANSWER}"  # noqa: S608 - constants
+_OPEN = f"{_FREED} WHERE seq = ?"
+_SETTLED = f"{_FREED}, payload = NULL, update_payload = NULL WHERE seq = ?"
+CLAIM = """
+    UPDATE sync_record SET lease_owner = ?, lease_until = ?,
+        uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END, resend = CASE resend WHEN 0 THEN 0 ELSE 2 END
+"""
+
+
+class Claims(Maintenance, TiedRecords, OptOutRows):
+    def claim(
+        self,
+        table: str,
+        *,
+        owner: str,
+        limit: int,
+        lease_seconds: float,
+        days: tuple[date, date] | None = None,
+        opt_outs: Sequence[str] = (),
+    ) -> list[Claimed]:
+        """Take up to `limit` pending records for `lease_seconds`; no other claim gets them meanwhile.
+
+        Oldest change first. days: only records of these days, both included; oldest day first. Each record
+        counts as uncertain from here on, until its outcome is settled: the worker may die after sending it. One that
+        Campaign was found to hold before its row came into scope is uncertain at once.
+        An owner is one worker, not to be used again by another one. opt_outs: attributes that go with a record when it
+        is made. None is claimed of a table in maintenance.
+        """
+
+        def work(connection: Connection) -> list[Claimed]:
+            if self._maintained_since(connection, table):
+                return []
+            now = self._now()
+            rows = connection.execute(self._due(connection, table, now, limit, days)).all()
+            until = now + times.seconds(lease_seconds)
+            seqs = [row.seq for row in rows]
+            self._bulk.for_seqs(connection, CLAIM, seqs, owner, until)
+            links = self._links_to_send(connection, seqs) if self._tied(connection) else {}
+            said: dict[str, tuple[tuple[str, bool], ...]] = {}
+            if opt_outs:
+                said = self._opt_outs_to_send(connection, [row.id for row in rows], opt_outs)
+            nothing = tuple((name, False) for name in opt_outs)
+            return [claimed(row, links.get(row.seq, ()), said.get(row.id, nothing)) for row in rows]
+
+        return self._database.write(work)
+
+    def renew(self, owner: str, lease_seconds: float) -> int:
+        """Hold what the owner holds for `lease_seconds` from now; how many records that are."""
+
+        def work(connection: Connection) -> int:
+            until = self._now() + times.seconds(lease_seconds)
+            return self._write_leases(connection, owner, owner, until)
+
+        return self._database.write(work)
+
+    def release(self, owner: str) -> int:
+        """Give back what an owner holds, such as a worker that died; how many records that are.
+
+        They stay uncertain: nobody knows whether the worker had sent them.
+        """
+
+        def work(connection: Connection) -> int:
+            return self._write_leases(connection, owner, None, None)
+
+        return self._database.write(work)
+
+    def leases(self) -> list[Lease]:
+        """Who holds how many records, until when. A time in the past: they may be claimed again."""
+        held = (
+            sa.select(_R.lease_owner, sa.func.count(), sa.func.max(_R.lease_until))
+            .where(schema.LEASED)
+            .group_by(_R.lease_owner)
+            .order_by(_R.lease_owner)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(held).all()
+        return [Lease(owner, records, times.from_micros(until)) for owner, records, until in rows]
+
+    def settle(
+        self,
+        owner: str,
+        outcomes: Sequence[Outcome],
+        calls: Mapping[tuple[str, str], int] | None = None,
+    ) -> SettleResult:
+        """Store what became of claimed records, and count the engine calls by (table, kind) into today's row.
+
+        An outcome only counts while the owner holds the record (a lease that ran out counts until another
+        worker takes the record). Several outcomes of one record: the last one.
+        """
+        by_seq = {outcome.seq: outcome for outcome in outcomes}
+
+        def work(connection: Connection) -> SettleResult:
+            now = self._now()
+            tally = Tally()
+            open_: list[transitions.Verdict] = []
+            settled: list[transitions.Verdict] = []
+            removed: list[Stand] = []
+            moved: list[Stand] = []
+            self._take_turns(connection)
+            held = self._bulk.stands(connection, list(by_seq), "AND lease_owner = ?", owner)
+            for stand in held:
+                verdict = transitions.after_outcome(stand, by_seq[stand.seq], now=now)
+                if verdict is None:
+                    tally.remove(stand)
+                    removed.append(stand)
+                    continue
+                tally.move(stand, verdict.state, stand.day)
+                moved.append(transitions.answered(stand, verdict))
+                (settled if verdict.state == State.SETTLED else open_).append(verdict)
+            self._bulk.for_each(connection, _SETTLED, settled)
+            self._erased = self._erased or bool(settled)
+            self._bulk.for_each(connection, _OPEN, open_)
+            self._bulk.for_seqs(connection, "DELETE FROM sync_record", [stand.seq for stand in removed])
+            if self._tied(connection):
+                left = self._former_parents(connection, [stand.seq for stand in moved])
+                certain = [stand.seq for stand in moved if not stand.uncertain]
+                self._links_sent(connection, [by_seq[stand.seq] for stand in moved], certain)
+                self._regate(connection, moved, removed, tally, also=left)
+            self._count(connection, tally)
+            self._count_calls(connection, calls or {}, now)
+            answered = [(stand.id, by_seq[stand.seq]) for stand in held]
+            self._opt_outs_sent(
+                connection,
+                {id_: outcome for id_, outcome in answered if outcome.made},
+                {id_: outcome.met for id_, outcome in answered if outcome.met},
+            )
+            states = Counter(verdict.state for verdict in open_)
+            return SettleResult(
+                settled=len(settled),
+                removed=len(removed),
+                pending=states[State.PENDING],
+                failed=states[State.FAILED],
+                lost=len(by_seq) - len(held),
+            )
+
+        return self._database.write(work)
+
+    def count_calls(self, calls: Mapping[tuple[str, str], int]) -> None:
+        """Count engine calls that settle no record, by (table, kind), into today's row."""
+        self._database.write(lambda connection: self._count_calls(connection, calls, self._now()))
+
+    def retry(self, table: str | None = None, id: str | None = None) -> int:
+        """Make refused records pending again; how many. Attempts and the time of the first refusal are kept.
+
+        What only the transform refuses stays: it has nothing to send until the row or the mapping changes.
+        """
+        refused = sa.select(_R.seq, _R.table_name, _R.day, _R.refusal).where(
+            schema.STUCK, sa.text("state = 3"), schema.REFUSED_BY_CAMPAIGN
+        )
+        if table is not None:
+            refused = refused.where(_R.table_name == table)
+        if id is not None:
+            refused = refused.where(_R.id == id)
+
+        def work(connection: Connection) -> int:
+            tally = Tally()
+            self._take_turns(connection)
+            rows = connection.execute(refused.order_by(_R.seq).with_for_update()).all()
+            for row in rows:
+                tally.add(row.table_name, State.FAILED, row.day, -1)
+                tally.add(row.table_name, State.PENDING, row.day)
+            again = "UPDATE sync_record SET state = 1, not_before = NULL"
+            seqs = [row.seq for row in rows]
+            self._bulk.for_seqs(connection, again, seqs)
+            if self._tied(connection) or any(row.refusal is not None for row in rows):
+                self._regate(connection, self._bulk.stands(connection, seqs), (), tally)
+            self._count(connection, tally)
+            return len(rows)
+
+        return self._database.write(work)
+
+    def _due(
+        self,
+        connection: Connection,
+        table: str,
+        now: int,
+        limit: int,
+        days: tuple[date, date] | None,
+    ) -> sa.Executable:
+        """Claimable records, locked; those that another transaction has locked are left out."""
+        due = (
+            sa.select(
+                _R.seq,
+                _R.id,
+                _R.day,
+                _R.payload,
+                _R.update_payload,
+                _R.desired_hash,
+                _R.acked_hash,
+                _R.attempts,
+                sa.case((_EXISTS, 1), else_=_R.uncertain).label("uncertain"),
+                _R.resend,
+                _R.gate,
+            )
+            .where(_R.table_name == table, schema.PENDING, *claimable(now))
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        if days is not None and self._leaves_out(connection, table, *days):
+            first, last = map(times.to_day_number, days)
+            return due.where(_R.day.between(first, last)).order_by(_R.day)
+        return due.order_by(_R.changed_at)
+
+    def _leaves_out(self, connection: Connection, table: str, first: date, last: date) -> bool:
+        """Whether something is pending on other days. If not, the order of changes will do, which is much faster."""
+        pending = sa.select(sa.func.min(_D.day), sa.func.max(_D.day)).where(_D.table_name == table, _D.records > 0)
+        oldest, newest = connection.execute(pending).one()
+        return oldest is not None and (oldest < times.to_day_number(first) or times.to_day_number(last) < newest)
+
+    def _write_leases(self, connection: Connection, owner: str, new_owner: str | None, until: int | None) -> int:
+        held = connection.execute(sa.select(_R.seq).where(_R.lease_owner == owner).order_by(_R.seq).with_for_update())
+        seqs = list(held.scalars())
+        leased = "UPDATE sync_record SET lease_owner = ?, lease_until = ?"
+        self._bulk.for_seqs(connection, leased, seqs, new_owner, until)
+        return len(seqs)
+
+
+def claimable(now: int) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    """Of a pending record: its time has come, and no worker holds it."""
+    return (
+        sa.or_(_R.not_before.is_(None), _R.not_before <= now),
+        sa.or_(_R.lease_until.is_(None), _R.lease_until <= now),
+    )
+
+
+def claimed(row: Any, links: tuple[LinkTo, ...], opt_outs: tuple[tuple[str, bool], ...]) -> Claimed:
+    unwanted = row.desired_hash is None or row.gate == Gate.ABSENT
+    operation: Operation = "delete" if unwanted else "insert" if row.acked_hash is None else "update"
+    links_alone = operation == "update" and row.payload is None
+    return Claimed(
+        seq=row.seq,
+        id=row.id,
+        day=times.from_day_number(row.day),
+        operation=operation,
+        payload=None if unwanted else row.payload,
+        # Sent again means sent as a whole, with the fields that an update would leave out.
+        update_payload=None if row.resend or unwanted else row.update_payload,
+        # An update of links alone leaves the rest as Campaign has it.
+        hash=None if unwanted else row.acked_hash if links_alone else row.desired_hash,
+        attempts=row.attempts,
+        uncertain=bool(row.uncertain),
+        # After a lost answer, and where all is to be sent again, no link counts as held.
+        links=()
+        if unwanted
+        else tuple(link._replace(held=link.held and not (row.uncertain or row.resend)) for link in links),
+        opt_outs=() if unwanted else opt_outs,
+    )

@@ -1,0 +1,303 @@
+"""Ties: what a record's parents, children and privacy holds say about it (standing.Ties), found out set by set.
+
+Whatever changes a record, in a capture or by an answer, calls `_regate` in the same transaction: the record, its
+children and its parents are put where they belong, and so on along the links until nothing moves any more. So a child
+goes by itself once its parent stands in Campaign, and a parent is deleted once its last child is gone.
+
+Those who change tied records do it one after the other (`_take_turns`): they come to the same records from several
+sides, and would block one another. The records looked at are locked as well, for the claims, and for the moment in
+which the first links appear.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger.model import Gate, LinkSpec, LinkTo, Outcome, State
+from sync_assets.ledger.records.hold_records import Belongings, HoldRecords, is_excluded, is_held
+from sync_assets.ledger.repositories.base import Tally
+from sync_assets.ledger.rules.dependencies import Key, Link, said_by_parents
+from sync_assets.ledger.rules.record_state import UNSENT, Rest, Stand, Ties, regated
+from sync_assets.ledger.storage import schema
+
+_TURN = 6_090_275_134_511_382_749  # any number, as long as nobody else uses it
+
+_LINK = f"SELECT {', '.join(Link._fields)} FROM sync_link"  # noqa: S608 - constants
+_REST = """
+    UPDATE sync_record SET state = ?, gate = ?,
+        failed_since = CASE WHEN ? THEN coalesce(failed_since, ?) WHEN ? THEN ? END, not_before = NULL,
+        payload = CASE WHEN ? THEN payload END, update_payload = CASE WHEN ? THEN update_payload END,
+        reason = CASE WHEN ? AND state <> 3 THEN NULL ELSE reason END,
+        attempts = CASE WHEN ? AND state <> 3 THEN 0 ELSE attempts END
+"""  # what fails by its ties fails by the transform: Stand.refused_by_campaign
+_PUT = """
+    INSERT INTO sync_link (seq, attribute, parent_table, parent_id, required, keyed)
+    SELECT n.seq, ?, ?, n.id, ?, ? FROM {pairs} WHERE true
+    ON CONFLICT (seq, attribute) DO UPDATE SET
+        held = CASE
+            WHEN sync_link.held = 1 AND coalesce(sync_link.parent_id, '') <> coalesce(excluded.parent_id, '') THEN 2
+            WHEN sync_link.held = 2 AND sync_link.other_id = excluded.parent_id THEN 1
+            ELSE sync_link.held END,
+        other_id = CASE
+            WHEN sync_link.held = 1 AND coalesce(sync_link.parent_id, '') <> coalesce(excluded.parent_id, '')
+                THEN sync_link.parent_id
+            WHEN sync_link.held = 2 AND sync_link.other_id = excluded.parent_id THEN NULL
+            ELSE sync_link.other_id END,
+        parent_gone = CASE WHEN sync_link.parent_id = excluded.parent_id THEN sync_link.parent_gone ELSE 0 END,
+        parent_table = excluded.parent_table, parent_id = excluded.parent_id,
+        required = excluded.required, keyed = excluded.keyed
+"""
+_SENT = """
+    UPDATE sync_link SET
+        held = CASE WHEN n.id IS NULL THEN 0 WHEN parent_id = n.id THEN 1 ELSE 2 END,
+        other_id = CASE WHEN parent_id = n.id THEN NULL ELSE n.id END
+    FROM {pairs} WHERE sync_link.seq = n.seq AND attribute = ?
+"""
+_LEAVING = "SELECT seq FROM sync_record WHERE (desired_hash IS NULL OR gate IN (2, 4)) AND table_name = ? AND id"
+# A child hangs on its parent while Campaign may hold a link to it. One that is joined by a plain attribute and may do
+# without its parent only counts if its row is gone, too, or (of a former parent) if it is about to be sent.
+# One that is excluded is never unlinked, so it keeps no parent that it may do without.
+_HANGING = """
+    SELECT l.parent_id FROM sync_link l JOIN sync_record c ON c.seq = l.seq
+    WHERE (l.held = 1 OR c.uncertain > 0)
+        AND (l.required = 1 OR (l.keyed = 1 AND c.state <> 6) OR c.desired_hash IS NULL)
+        AND l.parent_table = ? AND l.parent_id
+"""
+_HANGING_STILL = """
+    SELECT l.other_id FROM sync_link l JOIN sync_record c ON c.seq = l.seq
+    WHERE l.held > 1
+        AND (l.required = 1 OR (l.keyed = 1 AND c.state <> 6) OR c.desired_hash IS NULL OR c.state = 1)
+        AND l.other_id IS NOT NULL AND l.parent_table = ? AND l.other_id
+"""
+_CHILDREN = "SELECT seq FROM sync_link WHERE parent_table = ? AND parent_id"
+_CHILDREN_STILL = "SELECT seq FROM sync_link WHERE other_id IS NOT NULL AND parent_table = ? AND other_id"
+_PERHAPS = """
+    INSERT INTO sync_link (seq, attribute, parent_table, other_id, required, keyed, held) VALUES (?, ?, ?, ?, ?, ?, 3)
+    ON CONFLICT (seq, attribute) DO NOTHING
+"""
+_AS_IN_CAMPAIGN = """
+    UPDATE sync_link SET parent_id = CASE held WHEN 2 THEN other_id END, held = CASE held WHEN 2 THEN 1 ELSE 0 END,
+        other_id = NULL
+"""
+
+
+class TiedRecords(HoldRecords):
+    """Base of the rooms that change records."""
+
+    def _tied(self, connection: Connection) -> bool:
+        """Whether there are any links or holds; most ledgers of contacts alone have none, and pay nothing."""
+        return connection.exec_driver_sql(
+            "SELECT EXISTS (SELECT 1 FROM sync_link) OR EXISTS (SELECT 1 FROM sync_hold_record)"
+        ).scalar_one()
+
+    def _take_turns(self, connection: Connection, *, tied: bool = False) -> None:
+        """To be called before a transaction locks its first record. tied: it will be, if the ledger is not yet."""
+        if not self._database.sqlite and (tied or self._tied(connection)):
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TURN})")
+
+    def _put_links(
+        self,
+        connection: Connection,
+        specs: Sequence[LinkSpec],
+        parents: Mapping[int, Sequence[str | None]],
+        in_doubt: Sequence[int],
+    ) -> None:
+        """The links of records as captured: by seq, the parents' ids in the order of `specs`.
+
+        in_doubt: records with an open request. It may link them to the parents that they had until now, so these are
+        noted as parents that Campaign's record perhaps hangs on.
+        """
+        now = {(seq, spec.attribute): id_ for seq, ids in parents.items() for spec, id_ in zip(specs, ids, strict=True)}
+        perhaps = [
+            (one.seq, f"{one.attribute} {one.parent_id}", one.parent_table, one.parent_id, one.required, one.keyed)
+            for one in self._links(connection, in_doubt)
+            if one.parent_id and one.held != 1 and now.get((one.seq, one.attribute)) != one.parent_id
+        ]
+        self._bulk.for_each(connection, _PERHAPS, perhaps)
+        for index, spec in enumerate(specs):
+            pairs = [(seq, ids[index]) for seq, ids in sorted(parents.items())]
+            values = (spec.attribute, spec.parent_table, int(spec.required), int(spec.keyed))
+            self._bulk.for_pairs(connection, _PUT, pairs, *values)
+        known = ", ".join("?" * len(specs))
+        others = f"AND held <> 3 AND attribute NOT IN ({known})" if specs else "AND held <> 3"
+        names = [spec.attribute for spec in specs]
+        self._bulk.for_seqs(connection, "DELETE FROM sync_link", list(parents), *names, also=others)
+
+    def _links_to_send(self, connection: Connection, seqs: Sequence[int]) -> dict[int, tuple[LinkTo, ...]]:
+        found: dict[int, list[LinkTo]] = defaultdict(list)
+        for link in self._links(connection, seqs, "AND held <> 3"):
+            to = link.parent_id if link.wanted or not link.keyed else None
+            held = link.held == 1 and to == link.parent_id if to else link.held == 0
+            found[link.seq].append(LinkTo(link.attribute, to, bool(link.keyed), held))
+        return {seq: tuple(links) for seq, links in found.items()}
+
+    def _links_sent(self, connection: Connection, outcomes: Iterable[Outcome], certain: Sequence[int]) -> None:
+        """What Campaign holds of the links of records that it took, or that it holds no more.
+
+        certain: records without an open request.
+        """
+        done = [outcome for outcome in outcomes if outcome.result == "done"]
+        gone = [outcome.seq for outcome in done if outcome.hash is None]
+        self._bulk.for_seqs(connection, "UPDATE sync_link SET held = 0, other_id = NULL", gone, also="AND held <> 3")
+        sent: dict[str, list[tuple[int, str | None]]] = defaultdict(list)
+        for outcome in done:
+            for link in outcome.links if outcome.hash else ():
+                sent[link.attribute].append((outcome.seq, link.id))
+        for attribute, pairs in sorted(sent.items()):
+            self._bulk.for_pairs(connection, _SENT, pairs, attribute)
+        self._bulk.for_seqs(connection, "DELETE FROM sync_link", certain, also="AND held = 3")
+
+    def _links(self, connection: Connection, seqs: Sequence[int], also: str = "") -> list[Link]:
+        ordered = f"{also} ORDER BY seq, attribute"
+        return [Link(*row) for row in self._bulk.for_seqs(connection, _LINK, seqs, also=ordered)]
+
+    # --- putting records where they belong ----------------------------------------------------------------------------
+
+    def _regate(
+        self,
+        connection: Connection,
+        changed: Iterable[Stand],
+        removed: Iterable[Stand],
+        tally: Tally,
+        also: Iterable[int] = (),
+    ) -> None:
+        """`changed`: records that this transaction moved or made; `removed`: those it deleted, whose links go here;
+        `also`: seqs of others whose ties changed."""
+        removed = list(removed)
+        changed = [*changed, *removed]
+        seqs = self._neighbours(connection, changed) | {stand.seq for stand in changed} | set(also)
+        self._bulk.for_seqs(connection, "DELETE FROM sync_link", [stand.seq for stand in removed])
+        while seqs:
+            moved, forgotten = self._put_right(connection, sorted(seqs), tally)
+            seqs = self._neighbours(connection, [*moved, *forgotten])
+            gone = [stand.seq for stand in forgotten]
+            self._bulk.for_seqs(connection, "DELETE FROM sync_record", gone)
+            self._bulk.for_seqs(connection, "DELETE FROM sync_link", gone)
+
+    def _neighbours(self, connection: Connection, stands: Sequence[Stand]) -> set[int]:
+        """Seqs of the children of these records, and of their parents."""
+        found = self._children(connection, [_key(stand) for stand in stands])
+        # A parent is only concerned by its children when it is to go.
+        for table, ids in _parent_ids(self._links(connection, [stand.seq for stand in stands])).items():
+            found |= {row[0] for row in self._bulk.for_record_ids(connection, _LEAVING, ids, table)}
+        return found
+
+    def _children(self, connection: Connection, keys: Iterable[Key]) -> set[int]:
+        """Seqs of the records below these, by what D365 says and by what Campaign may hold."""
+        return {
+            row[0]
+            for table, ids in _by_table(keys)
+            for statement in (_CHILDREN, _CHILDREN_STILL)
+            for row in self._bulk.for_ids(connection, statement, ids, table)
+        }
+
+    def _former_parents(self, connection: Connection, seqs: Sequence[int]) -> set[int]:
+        """Seqs of the parents that Campaign's records were linked to before they moved on."""
+        former = [link._replace(parent_id=None) for link in self._links(connection, seqs) if link.other_id]
+        return {parent.seq for parent in self._parents(connection, former).values()}
+
+    def _parents(self, connection: Connection, links: Iterable[Link]) -> dict[Key, Stand]:
+        ids_by_table = _parent_ids(links).items()
+        seqs = [seq for table, ids in ids_by_table for seq in self._bulk.find(connection, table, ids).values()]
+        return {(stand.table_name, stand.id): stand for stand in self._bulk.stands(connection, sorted(seqs))}
+
+    def _put_right(self, connection: Connection, seqs: Sequence[int], tally: Tally) -> tuple[list[Stand], list[Stand]]:
+        """Those that moved or belong to others, as they stand now, and those that are to be forgotten."""
+        stands = self._bulk.stands(connection, seqs)
+        # What is withdrawn stays as it is in Campaign, its links included.
+        stay = [stand.seq for stand in stands if stand.withdrawn and not stand.uncertain]
+        self._bulk.for_seqs(connection, _AS_IN_CAMPAIGN, stay, also="AND held <> 1")
+        links: dict[int, list[Link]] = defaultdict(list)
+        for link in self._links(connection, seqs):
+            links[link.seq].append(link)
+        parents = self._parents(connection, (link for of_one in links.values() for link in of_one))
+        whole = self._read_to_their_end(connection) if links else set[str]()
+        said = {stand.seq: said_by_parents(stand, links[stand.seq], parents, whole) for stand in stands}
+        wanted: dict[tuple[int, str], list[int]] = defaultdict(list)
+        for link, new in (pair for one in said.values() for pair in one.wanted):
+            if new != link.wanted:
+                wanted[new, link.attribute].append(link.seq)
+        for (new, attribute), of in wanted.items():
+            self._bulk.for_seqs(
+                connection, "UPDATE sync_link SET wanted = ?", of, new, attribute, also="AND attribute = ?"
+            )
+        leaving = [s for s in stands if s.there and (s.desired_hash is None or said[s.seq].gate == Gate.ABSENT)]
+        hung = self._hung_on(connection, leaving)
+        belongs, new_owner = self._follow(connection, stands, links)
+        stands = self._readmitted(connection, stands, belongs)
+        moved: list[Stand] = []
+        forgotten: list[Stand] = []
+        for stand in stands:
+            key, one = (stand.table_name, stand.id), said[stand.seq]
+            of_one = belongs.get(key, frozenset())
+            ties = Ties(is_held(of_one), one.gate, key in hung, one.relink, one.lost, is_excluded(of_one))
+            where = regated(stand, ties)
+            if where is None:
+                tally.remove(stand)
+                forgotten.append(stand)
+            elif where != (stand.state, stand.gate):
+                tally.move(stand, where.state, stand.day)
+                moved.append(stand._replace(state=where.state, gate=where.gate))
+        self._rest(connection, moved)
+        done = {stand.seq for stand in (*moved, *forgotten)}
+        return [*moved, *(one for one in stands if _key(one) in new_owner and one.seq not in done)], forgotten
+
+    def _readmitted(self, connection: Connection, stands: Sequence[Stand], belongs: Belongings) -> list[Stand]:
+        """Have records sent as a whole that are excluded no more: Campaign's may have been deleted with the person."""
+        free = {
+            one.seq for one in stands if one.state == State.EXCLUDED and not belongs.get(_key(one)) and one.desired_hash
+        }
+        self._bulk.for_seqs(connection, "UPDATE sync_record SET resend = 1", sorted(free))
+        return [one._replace(resend=1) if one.seq in free else one for one in stands]
+
+    def _rest(self, connection: Connection, moved: Iterable[Stand]) -> None:
+        """Store where these records stand now."""
+        now = self._now()
+        alike: dict[Rest, list[int]] = defaultdict(list)
+        for stand in moved:
+            alike[Rest(State(stand.state), Gate(stand.gate))].append(stand.seq)
+        for (state, gate), seqs in alike.items():
+            failed, keep = state == State.FAILED, state not in (State.SETTLED, *UNSENT)
+            orphaned = state == State.ORPHANED
+            values = (state.value, gate.value, failed, now, orphaned, now, keep, keep, failed, failed)
+            self._bulk.for_seqs(connection, _REST, seqs, *values)
+
+    def _read_to_their_end(self, connection: Connection) -> set[str]:
+        """Tables whose full read is complete and that are not in maintenance: a row of theirs that is not known is not
+        to come."""
+        paused = sa.select(schema.maintenance.c.table_name)
+        complete = sa.select(schema.feed.c.table_name).where(
+            schema.feed.c.complete, schema.feed.c.table_name.not_in(paused)
+        )
+        return set(connection.execute(complete).scalars())
+
+    def _hung_on(self, connection: Connection, stands: Iterable[Stand]) -> set[Key]:
+        """Those of the records that children hang on in Campaign."""
+        return {
+            (table, row[0])
+            for table, ids in _by_table(map(_key, stands))
+            for statement in (_HANGING, _HANGING_STILL)
+            for row in self._bulk.for_ids(connection, statement, ids, table)
+        }
+
+
+def _key(stand: Stand) -> Key:
+    return stand.table_name, stand.id
+
+
+def _by_table(keys: Iterable[Key]) -> list[tuple[str, list[str]]]:
+    """The ids of each table."""
+    ids: dict[str, list[str]] = defaultdict(list)
+    for table, id_ in keys:
+        ids[table].append(id_)
+    return sorted(ids.items())
+
+
+def _parent_ids(links: Iterable[Link]) -> dict[str, list[str]]:
+    """By table, of the parents that D365 says and of those that Campaign may hold."""
+    by_table: dict[str, set[str]] = defaultdict(set)
+    for link in links:
+        by_table[link.parent_table] |= {id_ for id_ in (link.parent_id, link.other_id) if id_}
+    return {table: sorted(ids) for table, ids in sorted(by_table.items())}

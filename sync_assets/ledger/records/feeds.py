@@ -1,0 +1,337 @@
+"""Change feeds: where each table's next read goes on, and who reads it."""
+
+import json
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger import times
+from sync_assets.ledger.errors import FeedMoved, InMaintenance
+from sync_assets.ledger.model import Feed, FeedKind, KeptKind, Position
+from sync_assets.ledger.repositories.maintenance import Maintenance
+from sync_assets.ledger.storage import schema
+
+_F = schema.feed.c
+_L = schema.capture_lease.c
+_PAGE: FeedKind = "page"
+_IDS: KeptKind = "ids"
+_ROWS: KeptKind = "rows"
+_DELTA = sa.and_(_F.kind == "delta", _F.link.is_not(None))
+_LINKED = sa.or_(_F.kept_link.is_not(None), _DELTA)
+LARGEST_PAGE = 5_000
+"""Rows, as Dataverse has it."""
+_SEVERAL = sa.or_(sa.and_(_F.kind == _PAGE, _F.link.is_not(None)), _F.kept_kind == _ROWS)  # pages of a read at its end
+_GROWN = _F.page_size + _F.page_size // 10 + 1
+_COUNTED = {"preserve_rowcount": True}  # SQLAlchemy forgets how many rows an INSERT wrote unless asked
+
+
+class Reading(NamedTuple):
+    """How rows are to be taken. resend: sent again, equal or not. replay: sent also if only fields differ that are not
+    updated. bound: the last record there was when a full read began again; None in any other read."""
+
+    resend: bool = False
+    replay: bool = False
+    bound: int | None = None
+
+
+class Feeds(Maintenance):
+    def feed(self, table: str) -> Feed | None:
+        """The table's feed; None before its first page."""
+        with self._database.read() as connection:
+            return _stored(connection, table)
+
+    def feeds(self) -> list[Feed]:
+        """All feeds, by table."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(schema.feed).order_by(_F.table_name))
+            return [_feed(row) for row in rows]
+
+    def reset_feed(
+        self, table: str, expected_version: int, *, resend: bool = False, replay: bool = False, expired: bool = False
+    ) -> Feed:
+        """Begin a new full read: read_id + 1, no link. FeedMoved if the version is another.
+
+        resend: until that read is complete, each row that it brings is sent again, equal or not. replay: until then, a
+        row is sent also if only fields differ that are not updated otherwise. expired: no link from
+        before it is any good, else what the feed had is kept: after the read it tells what changed meanwhile.
+        """
+
+        def work(connection: Connection) -> Feed:
+            return self._reset(connection, table, expected_version, resend=resend, replay=replay, expired=expired)
+
+        return self._database.write(work)
+
+    def keep_link(
+        self, table: str, expected_version: int | None, link: str | None, kind: KeptKind | None, fingerprint: str
+    ) -> Feed:
+        """Keep a link from before the rows of a full read, or none (any more). FeedMoved if the version is another.
+
+        expected_version: None before the first page of the table, whose fingerprint will be `fingerprint`.
+        """
+        kept = {"kept_link": link, "kept_kind": kind, "kept_due": False}
+
+        def work(connection: Connection) -> Feed:
+            now = self._now()
+            if expected_version is not None:
+                return _move(connection, table, expected_version, {**kept, "saved_at": now, "polled_at": now})
+            position = Position(None, "page", fingerprint)
+            return self._begin(connection, table, position, now, **kept)
+
+        return self._database.write(work)
+
+    def shrink_pages(self, table: str, expected_version: int | None, rows: int, fingerprint: str) -> Feed:
+        """Ask for pages of so many rows from now on. Links of pages go with the size of their read, so one that is
+        under way begins anew. FeedMoved if the version is another.
+
+        expected_version: None before the first page of the table, whose fingerprint will be `fingerprint`.
+        """
+
+        def work(connection: Connection) -> Feed:
+            if expected_version is None:
+                return self._begin(connection, table, Position(None, "page", fingerprint), self._now(), page_size=rows)
+            feed = _move(connection, table, expected_version, {"page_size": rows})
+            if feed.kind == "page" and feed.link is not None:
+                feed = self._reset(connection, table, feed.version, resend=feed.resend, replay=feed.replay)
+            under_way = feed.kept_kind == "rows" and not feed.kept_due
+            if under_way or feed.kept_kind == "page":
+                changes = {"link": feed.kept_link} if under_way else {}
+                feed = _move(connection, table, feed.version, {**changes, "kept_link": None, "kept_kind": None})
+            connection.execute(sa.update(schema.replay).where(schema.replay.c.table_name == table).values(link=None))
+            return feed
+
+        return self._database.write(work)
+
+    def polled(self, table: str, expected_version: int, link: str | None = None) -> Feed:
+        """Record a poll that found nothing. link: a fresh delta link in place of the stored one.
+
+        Without a link the version stays, so polls don't get in each other's way. FeedMoved if it is another.
+        """
+
+        def work(connection: Connection) -> Feed:
+            now = self._now()
+            if link is None:
+                return _change(connection, table, expected_version, {"polled_at": now})
+            changes = {"polled_at": now, "saved_at": now, "link": link, "kind": "delta"}
+            return _move(connection, table, expected_version, changes)
+
+        return self._database.write(work)
+
+    def approve_deletes(self, table: str, approved: bool = True) -> bool:
+        """Let the next capture delete the records that are held back and what follows from that, or end that. False if
+        the table has no feed yet."""
+
+        def work(connection: Connection) -> bool:
+            changed = sa.update(schema.feed).where(_F.table_name == table).values(deletes_approved=approved)
+            return connection.execute(changed).rowcount == 1
+
+        return self._database.write(work)
+
+    def lease_feed(self, table: str, owner: str, seconds: float) -> bool:
+        """Take the right to capture a table, or keep it longer; False if another owner has it.
+
+        It only spares double work: what keeps two captures from spoiling each other is the feed's version.
+        InMaintenance if the table is.
+        """
+
+        def work(connection: Connection) -> bool:
+            if since := self._maintained_since(connection, table):
+                raise InMaintenance(table, since)
+            now = self._now()
+            new = self._upsert(schema.capture_lease).values(
+                table_name=table, owner=owner, until=now + times.seconds(seconds)
+            )
+            taken = new.on_conflict_do_update(
+                index_elements=["table_name"],
+                set_={"owner": new.excluded.owner, "until": new.excluded.until},
+                where=(_L.owner == owner) | (_L.until <= now),
+            )
+            return connection.execute(taken, execution_options=_COUNTED).rowcount == 1
+
+        return self._database.write(work)
+
+    def capture_leases(self) -> list[tuple[str, str]]:
+        """Who captures what: (table, owner), leases that have run out included."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(_L.table_name, _L.owner).order_by(_L.table_name))
+            return [(row.table_name, row.owner) for row in rows]
+
+    def release_feed(self, table: str, owner: str) -> None:
+        """Give the right to capture back; nothing happens if the owner has it no more."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(sa.delete(schema.capture_lease).where(_L.table_name == table, _L.owner == owner))
+
+        self._database.write(work)
+
+    def _reset(
+        self,
+        connection: Connection,
+        table: str,
+        expected_version: int,
+        *,
+        resend: bool,
+        replay: bool = False,
+        expired: bool = False,
+    ) -> Feed:
+        newest = connection.execute(sa.select(sa.func.max(schema.record.c.seq))).scalar()
+        connection.execute(sa.delete(schema.seen).where(schema.seen.c.table_name == table))
+        changes = {
+            "read_id": _F.read_id + 1,
+            "read_bound": newest or 0,
+            "link": None,
+            "kind": "page",
+            "complete": False,
+            "resend": resend,
+            "replay": replay,
+            "saved_at": self._now(),
+            "kept_link": sa.null() if expired else sa.func.coalesce(_F.kept_link, sa.case((_DELTA, _F.link))),
+            # By whatever mapping a link of the feed brings rows: it brings their ids.
+            "kept_kind": sa.null() if expired else sa.case((_F.kept_kind == _PAGE, _F.kept_kind), (_LINKED, _IDS)),
+            "kept_due": False,
+        }
+        return _move(connection, table, expected_version, changes)
+
+    def _advance(
+        self, connection: Connection, table: str, position: Position, expected_version: int | None, now: int
+    ) -> tuple[Feed, Reading]:
+        """Save a position: the feed, and how the rows read up to it are to be taken.
+
+        First in its transaction: it locks the feed, so that the captures of one table follow one another.
+        """
+        if expected_version is None:
+            return self._begin(connection, table, position, now), Reading()
+        before = connection.execute(
+            sa.select(_F.resend, _F.replay, _F.read_bound, _F.complete).where(_F.table_name == table).with_for_update()
+        ).one_or_none()
+        changes = {
+            "link": position.link,
+            "kind": position.kind,
+            "fingerprint": position.fingerprint,
+            "complete": sa.true() if position.complete else _F.complete,
+            "orphans_due": sa.true() if position.complete and before and not before.complete else _F.orphans_due,
+            "resend": sa.false() if position.complete else _F.resend,
+            "replay": sa.false() if position.complete else _F.replay,
+            "read_bound": sa.null() if position.complete else _F.read_bound,
+            "saved_at": now,
+            "polled_at": now,
+            "read_as": position.fingerprint
+            if position.complete
+            else sa.case((_F.fingerprint == position.fingerprint, _F.read_as)),
+            **_kept(position),
+        }
+        feed = _move(connection, table, expected_version, changes, read_id=position.read_id)
+        return feed, Reading(before.resend, before.replay, before.read_bound) if before else Reading()
+
+    def _begin(self, connection: Connection, table: str, position: Position, now: int, **kept: Any) -> Feed:
+        """The feed of a table that had none. FeedMoved if it has one by now."""
+        new = self._upsert(schema.feed).values(
+            table_name=table,
+            link=position.link,
+            kind=position.kind,
+            fingerprint=position.fingerprint,
+            complete=position.complete,
+            resend=False,
+            deletes_approved=False,
+            deletes=0,
+            orphans_due=position.complete,
+            read_id=position.read_id,
+            version=1,
+            saved_at=now,
+            polled_at=now,
+            read_as=position.fingerprint if position.complete else None,
+            **kept,
+        )
+        row = connection.execute(new.on_conflict_do_nothing().returning(schema.feed)).one_or_none()
+        if row is None:
+            raise _moved(connection, table, None)
+        return _feed(row)
+
+    def _touch(self, connection: Connection, table: str, expected_version: int | None, fingerprint: str) -> Feed:
+        """The feed at its next version, its position unchanged. Rows were read by the rules of `fingerprint`."""
+        if expected_version is None:
+            raise ValueError("rows beside a feed need the feed's version")
+        still = sa.case((_F.read_as == fingerprint, _F.read_as))
+        return _move(connection, table, expected_version, {"read_as": still})
+
+
+def _kept(position: Position) -> dict[str, Any]:
+    """What a page of the feed does to the link that is kept from before it."""
+    if position.end:
+        # A full read whose first page was its last one has nothing that could have changed meanwhile.
+        one_page = _F.link.is_(None)
+        return {
+            "kept_link": sa.case((~one_page, _F.kept_link)),
+            "kept_kind": sa.case((~one_page, _F.kept_kind)),
+            "kept_due": sa.and_(~one_page, _F.kept_link.is_not(None)),
+            "page_size": sa.case((sa.and_(_SEVERAL, _F.page_size < LARGEST_PAGE), _GROWN), else_=_F.page_size),
+        }
+    if position.kind == "page":
+        return {}
+    # Changes of several pages: the link that brought the first one is good for that.
+    return {
+        "kept_link": sa.func.coalesce(_F.kept_link, _F.link),
+        "kept_kind": sa.func.coalesce(_F.kept_kind, sa.literal(_ROWS)),
+        "kept_due": False,
+    }
+
+
+def _stored(connection: Connection, table: str) -> Feed | None:
+    row = connection.execute(sa.select(schema.feed).where(_F.table_name == table)).one_or_none()
+    return None if row is None else _feed(row)
+
+
+def _move(
+    connection: Connection,
+    table: str,
+    expected: int,
+    changes: dict[str, Any],
+    read_id: int | None = None,
+) -> Feed:
+    return _change(connection, table, expected, {**changes, "version": _F.version + 1}, read_id)
+
+
+def _change(
+    connection: Connection,
+    table: str,
+    expected: int,
+    changes: dict[str, Any],
+    read_id: int | None = None,
+) -> Feed:
+    """Compare and set: the change only happens to the version (and full read) that the caller knows."""
+    same = [_F.table_name == table, _F.version == expected]
+    if read_id is not None:
+        same.append(_F.read_id == read_id)
+    row = connection.execute(sa.update(schema.feed).where(*same).values(changes).returning(schema.feed)).one_or_none()
+    if row is None:
+        raise _moved(connection, table, expected)
+    return _feed(row)
+
+
+def _moved(connection: Connection, table: str, expected: int | None) -> FeedMoved:
+    stored = _stored(connection, table)
+    return FeedMoved(table, expected, None if stored is None else stored.version)
+
+
+def _feed(row: Any) -> Feed:
+    return Feed(
+        table=row.table_name,
+        link=row.link,
+        kind=row.kind,
+        fingerprint=row.fingerprint,
+        complete=row.complete,
+        read_id=row.read_id,
+        version=row.version,
+        resend=row.resend,
+        saved_at=times.from_micros(row.saved_at),
+        polled_at=times.from_micros(row.polled_at),
+        deletes_approved=row.deletes_approved,
+        deletes=row.deletes,
+        read_as=row.read_as,
+        following=json.loads(row.following) if row.following else {},
+        kept_link=row.kept_link,
+        kept_kind=row.kept_kind,
+        kept_due=row.kept_due,
+        replay=row.replay,
+        page_size=row.page_size,
+    )

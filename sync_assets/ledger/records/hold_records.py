@@ -1,0 +1,147 @@
+"""Which records belong to a person under a privacy hold, or to one who is gone: stored by id, and kept up to date.
+
+A record belongs to the person whom one of its links leads to, directly or by way of other records. It still does when
+that lookup is cleared, as it is by the person's deletion in Dynamics 365, and ceases to when the lookup names a record
+that is not the person's. While the hold stands, a record also belongs to whom Campaign's copy of it is linked to.
+
+Stored are ids only, of records that the ledger need not know.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import NamedTuple
+
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger.repositories.base import Room
+from sync_assets.ledger.rules.dependencies import IN_DOUBT, Key, Link
+from sync_assets.ledger.rules.record_state import Stand
+
+PERSON = ""
+"""In place of the attribute of a link: the record is the held one itself."""
+
+_COLUMNS = "hold_table, hold_id, table_name, id, attribute"
+_OF_RECORDS = "SELECT id, hold_table, hold_id, attribute, gone FROM sync_hold_record WHERE table_name = ? AND id"
+_ADD = f"INSERT INTO sync_hold_record ({_COLUMNS}, gone) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608
+_REMOVE = """
+    DELETE FROM sync_hold_record
+    WHERE hold_table = ? AND hold_id = ? AND table_name = ? AND id = ? AND attribute = ?
+"""
+
+
+class Belonging(NamedTuple):
+    """Why a record is a person's. `attribute`: of the link that leads there, or PERSON. `gone`: 1 if the hold was
+    released when the person was gone from Dynamics 365, so that the record is excluded, not held."""
+
+    hold_table: str
+    hold_id: str
+    attribute: str
+    gone: int = 0
+
+
+class HeldRecord(NamedTuple):
+    """A record of a held person, by its ids. `attribute`: of the link that leads to the person, or PERSON."""
+
+    table: str
+    id: str
+    attribute: str = PERSON
+
+
+Belongings = Mapping[Key, Set[Belonging]]
+
+
+def belongings(known: Set[Belonging], links: Sequence[Link], of_parents: Belongings) -> set[Belonging]:
+    """Whose a record is now.
+
+    Args:
+        known: whose it was.
+        links: all of the record, as captured.
+        of_parents: whose the records are that these links name, by table and id.
+    """
+    linked = {link.attribute for link in links if link.held != IN_DOUBT}
+    now = {one for one in known if one.attribute not in linked}
+    for link in links:
+        attribute = link.attribute
+        former = of_parents.get((link.parent_table, link.other_id), set[Belonging]()) if link.other_id else ()
+        if link.held == IN_DOUBT:
+            attribute = attribute.partition(" ")[0]
+            through = {one for one in former if not one.gone}
+        elif link.parent_id is None:
+            through = {one for one in known if one.attribute == attribute} | set(former)
+        else:
+            named = of_parents.get((link.parent_table, link.parent_id), set[Belonging]())
+            through = set(named) | {one for one in former if not one.gone}
+        now |= {one._replace(attribute=attribute) for one in through}
+    return now
+
+
+class HoldRecords(Room):
+    """Reads and writes `sync_hold_record`."""
+
+    def _held(self, connection: Connection) -> bool:
+        """Return True if there are any records of held or excluded persons; most ledgers have none and pay nothing."""
+        return connection.exec_driver_sql("SELECT EXISTS (SELECT 1 FROM sync_hold_record)").scalar_one()
+
+    def _follow(
+        self, connection: Connection, stands: Sequence[Stand], links: Mapping[int, Sequence[Link]]
+    ) -> tuple[Belongings, set[Key]]:
+        """Store whose these records are now.
+
+        Returns:
+            Whose they are, and those for which that changed: their children are to be looked at in turn.
+        """
+        if not self._held(connection):
+            return {}, set()
+        keys = {(stand.table_name, stand.id) for stand in stands}
+        for of_one in links.values():
+            keys |= {(link.parent_table, id_) for link in of_one for id_ in (link.parent_id, link.other_id) if id_}
+        known = self._belongings(connection, keys)
+        now: dict[Key, Set[Belonging]] = {}
+        for stand in stands:
+            key = (stand.table_name, stand.id)
+            now[key] = belongings(known.get(key, set()), links.get(stand.seq, ()), known)
+        changed = {key for key, of_one in now.items() if of_one != known.get(key, set())}
+        added = [(*_ids(key, one), one.gone) for key in sorted(changed) for one in now[key] - known.get(key, set())]
+        removed = [_ids(key, one) for key in sorted(changed) for one in known.get(key, set()) - now[key]]
+        self._bulk.for_each(connection, _ADD, added)
+        self._bulk.for_each(connection, _REMOVE, removed)
+        return now, changed
+
+    def _belongings(self, connection: Connection, keys: Iterable[Key]) -> dict[Key, set[Belonging]]:
+        by_table: dict[str, list[str]] = defaultdict(list)
+        for table, id_ in sorted(keys):
+            by_table[table].append(id_)
+        found: dict[Key, set[Belonging]] = defaultdict(set)
+        for table, ids in by_table.items():
+            for id_, *of_one in self._bulk.for_ids(connection, _OF_RECORDS, ids, table):
+                found[table, id_].add(Belonging(*of_one))
+        return found
+
+    def _add_records(self, connection: Connection, hold: Key, records: Iterable[HeldRecord]) -> None:
+        """Note records as those of the held person."""
+        self._bulk.for_each(connection, _ADD, [(*hold, *record, 0) for record in sorted(records)])
+
+    def _records_of_hold(self, connection: Connection, hold: Key) -> list[HeldRecord]:
+        found = connection.exec_driver_sql(
+            self._marked("SELECT table_name, id, attribute FROM sync_hold_record WHERE hold_table = ? AND hold_id = ?"),
+            hold,
+        )
+        return sorted(HeldRecord(*row) for row in found)
+
+    def _marked(self, statement: str) -> str:
+        """A statement with the database's own mark for a parameter."""
+        return statement if self._database.sqlite else statement.replace("?", "%s")
+
+
+def is_held(of_one: Set[Belonging]) -> bool:
+    """Return True if a record is under a hold that stands."""
+    return any(not one.gone for one in of_one)
+
+
+def is_excluded(of_one: Set[Belonging]) -> bool:
+    """Return True if a record belongs to nobody but persons who are gone."""
+    return bool(of_one) and not is_held(of_one)
+
+
+def _ids(key: Key, one: Belonging) -> tuple[str, str, str, str, str]:
+    return (one.hold_table, one.hold_id, *key, one.attribute)

@@ -1,0 +1,84 @@
+"""What the rooms of the ledger share: the database, the clock, and the totals that every change keeps."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger import times
+from sync_assets.ledger.model import State
+from sync_assets.ledger.rules.record_state import Stand
+from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.bulk import Bulk
+from sync_assets.ledger.storage.bulk_postgres import PostgresBulk
+from sync_assets.ledger.storage.bulk_sqlite import SqliteBulk
+from sync_assets.ledger.storage.database import Database
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
+
+Clock = Callable[[], datetime]
+
+
+class Tally:
+    """What a transaction adds to the totals."""
+
+    def __init__(self) -> None:
+        self.states: Counter[tuple[str, int]] = Counter()  # (table, state)
+        self.days: Counter[tuple[str, int]] = Counter()  # (table, day), pending ones only
+
+    def add(self, table: str, state: int, day: int, records: int = 1) -> None:
+        self.states[table, state] += records
+        if state == State.PENDING:
+            self.days[table, day] += records
+
+    def move(self, stand: Stand, state: int, day: int) -> None:
+        self.add(stand.table_name, stand.state, stand.day, -1)
+        self.add(stand.table_name, state, day)
+
+    def remove(self, stand: Stand) -> None:
+        self.add(stand.table_name, stand.state, stand.day, -1)
+
+
+class Room:
+    """Base of Feeds, Captures, Claims and Reports, which together are the Ledger."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._bulk: Bulk = SqliteBulk() if database.sqlite else PostgresBulk()
+        self._erased = False  # whether payloads were erased since it was opened
+
+    def _now(self) -> int:
+        return times.to_micros(self._clock())
+
+    def _upsert(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
+        if self._database.sqlite:
+            from sqlalchemy.dialects import sqlite  # noqa: PLC0415
+
+            return sqlite.insert(table)
+        from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - with all its drivers, a seventh of SQLAlchemy
+
+        return postgresql.insert(table)
+
+    def _count(self, connection: Connection, tally: Tally) -> None:
+        """Add to the totals. Last in a transaction, and in order: all writers of a table meet in these rows."""
+        self._bulk.add(connection, "sync_tally", "state", tally.states)
+        self._bulk.add(connection, "sync_pending_day", "day", tally.days)
+
+    def _count_calls(self, connection: Connection, calls: Mapping[tuple[str, str], int], now: int) -> None:
+        day = times.to_day_number(times.from_micros(now).date())
+        counted = [
+            {"day": day, "table_name": table, "kind": kind, "calls": number}
+            for (table, kind), number in sorted(calls.items())
+            if number
+        ]
+        if counted:
+            new = self._upsert(schema.engine_call).values(counted)
+            more = schema.engine_call.c.calls + new.excluded.calls
+            connection.execute(
+                new.on_conflict_do_update(index_elements=["day", "table_name", "kind"], set_={"calls": more})
+            )

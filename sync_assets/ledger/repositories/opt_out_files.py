@@ -1,0 +1,161 @@
+"""Files of opt-outs, as the looks at the SFTP folder found them, and which of them are done.
+
+A file is its name, size and time: one that is still being written is another one at each look, and so is one that is
+written again under the same name.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger import times
+from sync_assets.ledger.repositories.opt_outs import OptOutRows
+from sync_assets.ledger.storage import schema
+
+_F = schema.opt_out_file.c
+POLL, RESTART = "/profiles", "/restart"
+"""Kept beside the files under names that no file can have: polls of profiles, restarts of the export."""
+_ALL = sa.select(*_F).where(_F.name.not_in((POLL, RESTART))).order_by(_F.modified_at, _F.name, _F.size)
+
+
+class FileState(IntEnum):
+    """The numbers are stored, so they never change their meaning."""
+
+    SEEN = 0
+    DONE = 1
+    REFUSED = 2  # of no use as a whole; stands until it is retried or written again
+
+
+@dataclass(frozen=True, slots=True)
+class OptOutFile:
+    """seen_at: when it was first seen like this, looked_at: when last. reason: why it is refused."""
+
+    name: str
+    modified: datetime
+    size: int
+    seen_at: datetime
+    looked_at: datetime
+    state: FileState = FileState.SEEN
+    done_at: datetime | None = None
+    reason: str | None = None
+
+    @property
+    def partition(self) -> str:
+        """The key of its partition: a file that is written again is another one. Dagster takes no three dots in it."""
+        return f"{self.name.replace('...', '…')}@{self.modified:%Y-%m-%dT%H:%M:%SZ}"
+
+
+class OptOutFiles(OptOutRows):
+    def look(self, listed: Iterable[tuple[str, datetime, int]]) -> list[OptOutFile]:
+        """Note a look at the folder: (name, time, size) of all files that count. Gives them as they stand now,
+        the oldest first.
+
+        What was seen before and is no longer there like this is forgotten, unless it is done.
+        """
+        files = {(name, times.to_micros(modified), size) for name, modified, size in listed}
+
+        def work(connection: Connection) -> list[OptOutFile]:
+            now = self._now()
+            before = connection.execute(_ALL).all()
+            known = {(row.name, row.modified_at, row.size): row for row in before}
+            at = [_F.name == sa.bindparam("n"), _F.modified_at == sa.bindparam("m"), _F.size == sa.bindparam("s")]
+            left = [key for key, row in known.items() if key not in files and row.state != FileState.DONE]
+            if left:
+                gone = [{"n": name, "m": modified, "s": size} for name, modified, size in left]
+                connection.execute(sa.delete(schema.opt_out_file).where(*at), gone)
+            for key in files:
+                name, modified, size = key
+                if key in known:
+                    there = [_F.name == name, _F.modified_at == modified, _F.size == size]
+                    connection.execute(sa.update(schema.opt_out_file).where(*there).values(looked_at=now))
+                else:
+                    values = {"name": name, "modified_at": modified, "size": size, "state": 0}
+                    new = self._upsert(schema.opt_out_file).values(**values, seen_at=now, looked_at=now)
+                    connection.execute(new.on_conflict_do_nothing())
+            rows = connection.execute(_ALL).all()
+            return [_file(row) for row in rows if (row.name, row.modified_at, row.size) in files]
+
+        return self._database.write(work)
+
+    def files(self) -> list[OptOutFile]:
+        """All that are known, the oldest first."""
+        with self._database.read() as connection:
+            return [_file(row) for row in connection.execute(_ALL)]
+
+    def file_done(self, file: OptOutFile, counts: Mapping[str, int]) -> None:
+        """All that it says is in the ledger. counts: into today's totals."""
+        self._end(file, FileState.DONE, None, counts)
+
+    def file_refused(self, file: OptOutFile, reason: str) -> None:
+        self._end(file, FileState.REFUSED, reason, {})
+
+    def _end(self, file: OptOutFile, state: FileState, reason: str | None, counts: Mapping[str, int]) -> None:
+        def work(connection: Connection) -> None:
+            now = self._now()
+            ended = {"state": int(state), "done_at": now, "reason": reason}
+            new = self._upsert(schema.opt_out_file).values(
+                name=file.name,
+                modified_at=times.to_micros(file.modified),
+                size=file.size,
+                seen_at=times.to_micros(file.seen_at),
+                looked_at=times.to_micros(file.looked_at),
+                **ended,
+            )
+            connection.execute(new.on_conflict_do_update(index_elements=["name", "modified_at", "size"], set_=ended))
+            self._add_opt_out_counts(connection, counts)
+
+        self._database.write(work)
+
+    def retry_files(self) -> int:
+        """Make refused files waiting again; how many."""
+
+        def work(connection: Connection) -> int:
+            again = sa.update(schema.opt_out_file).where(_F.state == FileState.REFUSED.value)
+            return connection.execute(again.values(state=FileState.SEEN.value, reason=None, done_at=None)).rowcount
+
+        return self._database.write(work)
+
+    def forget_files(self, files: Sequence[OptOutFile]) -> None:
+        """They are no longer on the SFTP, and need not be remembered."""
+
+        def work(connection: Connection) -> None:
+            for file in files:
+                same = [_F.name == file.name, _F.modified_at == times.to_micros(file.modified), _F.size == file.size]
+                connection.execute(sa.delete(schema.opt_out_file).where(*same))
+
+        self._database.write(work)
+
+    def last_noted(self, what: str) -> datetime | None:
+        """When POLL or RESTART was last noted."""
+        with self._database.read() as connection:
+            last = connection.execute(sa.select(sa.func.max(_F.modified_at)).where(_F.name == what)).scalar()
+            return None if last is None else times.from_micros(last)
+
+    def note(self, what: str, moment: datetime) -> None:
+        """POLL or RESTART happened; the last one is kept."""
+
+        def work(connection: Connection) -> None:
+            at = times.to_micros(moment)
+            connection.execute(sa.delete(schema.opt_out_file).where(_F.name == what, _F.modified_at < at))
+            values = {"name": what, "modified_at": at, "size": 0, "seen_at": at, "looked_at": at, "state": 1}
+            connection.execute(self._upsert(schema.opt_out_file).values(values).on_conflict_do_nothing())
+
+        self._database.write(work)
+
+
+def _file(row: sa.Row[tuple[object, ...]]) -> OptOutFile:
+    done = row.done_at
+    return OptOutFile(
+        name=row.name,
+        modified=times.from_micros(row.modified_at),
+        size=row.size,
+        seen_at=times.from_micros(row.seen_at),
+        looked_at=times.from_micros(row.looked_at),
+        state=FileState(row.state),
+        done_at=None if done is None else times.from_micros(done),
+        reason=row.reason,
+    )

@@ -1,0 +1,308 @@
+"""Opt-outs in the ledger: what either side said last, what is due for a decision, what is to be written where.
+
+The rules are in opt_outs.py. Here: reading and writing rows, so that whoever changes one has seen it as it stands.
+A contact under a privacy hold keeps its rows and is never due, and none is while contact is in maintenance.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger import times
+from sync_assets.ledger.model import Outcome, Reject
+from sync_assets.ledger.repositories.base import Room
+from sync_assets.ledger.rules import opt_outs as rules
+from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState, Stated
+from sync_assets.ledger.storage import schema
+
+if TYPE_CHECKING:
+    import polars as pl
+
+CONTACT = "contact"
+_COLUMNS = ", ".join(OptOut._fields)
+_ROWS = f"SELECT {_COLUMNS} FROM sync_opt_out WHERE id"  # noqa: S608 - constants
+_SET = ", ".join(f"{name} = ?" for name in OptOut._fields[2:-1])
+_UPDATE = f"""
+    UPDATE sync_opt_out SET {_SET}, version = version + 1 WHERE id = ? AND attribute = ? AND version = ?
+"""  # noqa: S608
+# A row that appeared in the meantime is somebody else's word: Campaign is to be asked.
+_INSERT = f"""
+    INSERT INTO sync_opt_out ({_COLUMNS}) VALUES ({", ".join("?" * len(OptOut._fields))})
+    ON CONFLICT (id, attribute) DO UPDATE SET state = 1, ask = 1, version = sync_opt_out.version + 1
+"""  # noqa: S608
+_THERE = "SELECT id FROM sync_record WHERE table_name = ? AND (acked_hash IS NOT NULL OR uncertain > 0) AND id"
+_DUE = """
+    SELECT DISTINCT id FROM sync_opt_out o
+    WHERE state > 0 AND state = {state} AND id > :after AND attribute IN :attributes
+        AND NOT EXISTS (SELECT 1 FROM sync_hold h WHERE h.table_name = 'contact' AND h.id = o.id)
+        AND NOT EXISTS (SELECT 1 FROM sync_maintenance m WHERE m.table_name = 'contact')
+    ORDER BY id LIMIT :limit
+"""
+_O = schema.opt_out.c
+_C = schema.opt_out_count.c
+_BATCH = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class OptOutsLeft:
+    """Opt-outs that are not settled, by what is to be done with them; `held`: of contacts under a privacy hold."""
+
+    decide: int = 0
+    to_d365: int = 0
+    to_campaign: int = 0
+    refused: int = 0
+    held: int = 0
+
+    @property
+    def due(self) -> int:
+        return self.decide + self.to_d365 + self.to_campaign
+
+
+class OptOutRows(Room):
+    """Base of the rooms in whose transactions opt-outs change."""
+
+    def _opt_outs(self, connection: Connection, ids: Sequence[str]) -> dict[tuple[str, str], OptOut]:
+        """The rows of these contacts, locked."""
+        found: dict[tuple[str, str], OptOut] = {}
+        lock = "ORDER BY id, attribute" + ("" if self._database.sqlite else " FOR UPDATE")
+        for start in range(0, len(ids), _BATCH):
+            for row in self._bulk.for_ids(connection, _ROWS, ids[start : start + _BATCH], also=lock):
+                one = OptOut(*row)
+                found[one.id, one.attribute] = one
+        return found
+
+    def _put_opt_outs(
+        self, connection: Connection, known: Mapping[tuple[str, str], OptOut], rows: Iterable[OptOut]
+    ) -> None:
+        """Rows as they are to be; `known` has those that there were."""
+        changed = [row for row in rows if (row.id, row.attribute) in known]
+        new = [row for row in rows if (row.id, row.attribute) not in known]
+        self._bulk.for_each(connection, _UPDATE, [(*row[2:-1], row.id, row.attribute, row.version) for row in changed])
+        self._bulk.for_each(connection, _INSERT, [tuple(row) for row in new])
+
+    def _opt_outs_captured(self, connection: Connection, captured: "pl.DataFrame") -> None:
+        """What Dynamics 365 says of contacts: columns id and one Boolean for each attribute (null: not opted out)."""
+        attributes = [name for name in captured.columns if name != "id"]
+        ids: list[str] = captured["id"].to_list()
+        known = self._opt_outs(connection, ids)
+        there: set[str] | None = None
+        rows: dict[tuple[str, str], OptOut] = {}
+        for name in attributes:
+            for id_, value in zip(ids, captured[name], strict=True):
+                row = known.get((id_, name))
+                if row is None and not value:
+                    continue
+                if there is None:  # asked for once something may have changed
+                    there = {found[0] for found in self._bulk.for_record_ids(connection, _THERE, ids, CONTACT)}
+                start = row or OptOut(id_, name)
+                moved = rules.after_capture(
+                    start, int(bool(value)), "change in Dynamics 365", known=row is not None, there=id_ in there
+                )
+                if moved is not None:
+                    rows[id_, name] = moved
+        self._put_opt_outs(connection, known, rows.values())
+
+    def _opt_outs_sent(
+        self,
+        connection: Connection,
+        inserted: Mapping[str, Outcome],
+        met: Mapping[str, Iterable[str]],
+    ) -> None:
+        """Campaign made profiles (id -> Outcome.made), or had profiles before we came (id -> attributes that are to be
+        compared)."""
+        ids = [*inserted, *met]
+        if not ids:
+            return
+        now = self._now()
+        known = self._opt_outs(connection, ids)
+        rows: list[OptOut] = []
+        for id_, outcome in inserted.items():
+            at = now if outcome.made_at is None else min(times.to_micros(outcome.made_at), now)
+            for name, value in outcome.made:
+                row = known.get((id_, name)) or (OptOut(id_, name, campaign=None) if value else None)
+                if row is not None:
+                    rows.append(rules.after_insert(row, int(value), "change in Dynamics 365", at))
+        for id_, names in met.items():
+            rows += [
+                rules.met(known.get((id_, name), OptOut(id_, name)), "profile that was there before") for name in names
+            ]
+        self._put_opt_outs(connection, known, rows)
+
+    def _opt_outs_to_send(
+        self, connection: Connection, ids: Sequence[str], attributes: Sequence[str]
+    ) -> dict[str, tuple[tuple[str, bool], ...]]:
+        """Id -> what Dynamics 365 says of each attribute, for contacts of which there is more to say than "no"."""
+        by_id: dict[str, dict[str, bool]] = {}
+        for start in range(0, len(ids), _BATCH):
+            for row in self._bulk.for_ids(connection, _ROWS, ids[start : start + _BATCH]):
+                one = OptOut(*row)
+                by_id.setdefault(one.id, {})[one.attribute] = bool(one.d365)
+        return {id_: tuple((name, found.get(name, False)) for name in attributes) for id_, found in by_id.items()}
+
+    def _forget_opt_outs(self, connection: Connection, ids: Sequence[str]) -> None:
+        self._bulk.for_each(connection, "DELETE FROM sync_opt_out WHERE id = ?", [(id_,) for id_ in ids])
+
+    def _add_opt_out_counts(self, connection: Connection, counts: Mapping[str, int]) -> None:
+        day = times.to_day_number(times.from_micros(self._now()).date())
+        counted = [{"day": day, "kind": kind, "number": number} for kind, number in sorted(counts.items()) if number]
+        if counted:
+            new = self._upsert(schema.opt_out_count).values(counted)
+            more = _C.number + new.excluded.number
+            connection.execute(new.on_conflict_do_update(index_elements=["day", "kind"], set_={"number": more}))
+
+
+class OptOuts(OptOutRows):
+    def opt_outs_stated(
+        self, statements: "pl.DataFrame", attributes: Sequence[str], source: str, stated_at: datetime
+    ) -> Counter[Stated]:
+        """What Campaign says of contacts, as of `stated_at`: how much of it is news, and what the rest is.
+
+        statements: id, and for each attribute a Boolean under its name (null: nothing is said) and its time of change
+        under `<attribute>LastModified` (null: not told). Of an id that stands twice the later change counts; where no
+        time tells which that is, an opt-out does, and Campaign is asked if it was heard of before.
+        """
+        at = times.to_micros(stated_at)
+        counts: Counter[Stated] = Counter()
+
+        def work(connection: Connection) -> None:
+            counts.clear()
+            known = self._opt_outs(connection, statements["id"].unique().to_list())
+            rows = dict(known)
+            changed: dict[tuple[str, str], OptOut] = {}
+            for name in attributes:
+                said = statements.select("id", name, f"{name}LastModified").filter(statements[name].is_not_null())
+                # Nearly all rows of nearly all files say what holds of everybody; the rest is looked at one by one.
+                known_ids = [id_ for id_, attribute in known if attribute == name]
+                plain = ~said[name] & said[f"{name}LastModified"].is_null() & ~said["id"].is_in(known_ids)
+                counts["default"] += int(plain.sum())
+                worth = said.filter(~plain).with_columns(at=said.filter(~plain)[f"{name}LastModified"].dt.epoch("us"))
+                for id_, value, changed_at in (
+                    worth.sort("at", nulls_last=False, maintain_order=True).select("id", name, "at").rows()
+                ):
+                    row = rows.get((id_, name))
+                    start = row or OptOut(id_, name)
+                    kind, moved = rules.after_statement(
+                        start, int(value), changed_at, at, source, known=row is not None
+                    )
+                    counts[kind] += 1
+                    if moved is not None:
+                        rows[id_, name] = changed[id_, name] = moved
+            self._put_opt_outs(connection, known, changed.values())
+
+        self._database.write(work)
+        return counts
+
+    def opt_outs_due(
+        self, state: OptOutState, attributes: Sequence[str], *, after: str = "", limit: int = 500
+    ) -> dict[str, list[OptOut]]:
+        """Up to `limit` contacts with rows in this state, by id from `after` on; not those under a hold."""
+        text = sa.text(_DUE.format(state=int(state))).bindparams(sa.bindparam("attributes", expanding=True))
+        with self._database.read() as connection:
+            given = {"after": after, "attributes": list(attributes), "limit": limit}
+            ids = list(connection.execute(text, given).scalars())
+            found = [OptOut(*row) for row in self._bulk.for_ids(connection, _ROWS, ids, also="ORDER BY id, attribute")]
+        due: dict[str, list[OptOut]] = {id_: [] for id_ in ids}
+        for row in found:
+            if row.state == state and row.attribute in attributes:
+                due[row.id].append(row)
+        return due
+
+    def opt_outs_of(self, ids: Sequence[str]) -> list[OptOut]:
+        """All rows of these contacts."""
+        with self._database.read() as connection:
+            return [OptOut(*row) for row in self._bulk.for_ids(connection, _ROWS, ids, also="ORDER BY id, attribute")]
+
+    def put_opt_outs(
+        self, rows: Sequence[OptOut], *, gone: Sequence[str] = (), counts: Mapping[str, int] | None = None
+    ) -> list[OptOut]:
+        """Store rows that were read before, unless somebody has changed them since then: those stay. gone: contacts
+        that Dynamics 365 no longer has. counts: what was done, into today's totals.
+
+        Gives the rows that were stored, as they stand now. Only these may be put again: a version is no more than a
+        number, and that of a row that stayed may be the very one that ours would have.
+        """
+
+        def work(connection: Connection) -> list[OptOut]:
+            there = self._opt_outs(connection, list(dict.fromkeys(row.id for row in rows)))
+            versions = {key: row.version for key, row in there.items()}
+            stored = [row for row in rows if versions.get((row.id, row.attribute)) == row.version]
+            self._put_opt_outs(connection, there, stored)
+            self._forget_opt_outs(connection, gone)
+            self._add_opt_out_counts(connection, counts or {})
+            return [row._replace(version=row.version + 1) for row in stored]
+
+        return self._database.write(work)
+
+    def retry_opt_outs(self, id: str | None = None) -> int:
+        """Make refused opt-outs due for a decision again; how many."""
+        return self._again(_O.state == OptOutState.REFUSED.value, id)
+
+    def reconsider_opt_outs(self, state: OptOutState) -> int:
+        """Make those in a state due for a decision again, as after a change of direction; how many."""
+        return self._again(_O.state == state.value, None)
+
+    def _again(self, condition: sa.ColumnElement[bool], id: str | None) -> int:
+        def work(connection: Connection) -> int:
+            wanted = sa.select(*(_O[name] for name in OptOut._fields)).where(schema.OPT_OUT_DUE, condition)
+            if id is not None:
+                wanted = wanted.where(_O.id == id)
+            found = [OptOut(*row) for row in connection.execute(wanted.order_by(_O.id, _O.attribute).with_for_update())]
+            known = {(row.id, row.attribute): row for row in found}
+            self._put_opt_outs(connection, known, [rules.again(row, ask=True) for row in found])
+            return len(found)
+
+        return self._database.write(work)
+
+    def opt_outs_left(self, attributes: Sequence[str]) -> OptOutsLeft:
+        """How many opt-outs of these attributes are not settled."""
+        held = sa.exists().where(schema.hold.c.table_name == CONTACT, schema.hold.c.id == _O.id)
+        left = (
+            sa.select(_O.state, held.label("held"), sa.func.count())
+            .where(schema.OPT_OUT_DUE, _O.attribute.in_(list(attributes)))
+            .group_by(_O.state, "held")
+        )
+        numbers: Counter[int] = Counter()
+        kept_back = 0
+        with self._database.read() as connection:
+            for state, is_held, number in connection.execute(left):
+                if is_held:
+                    kept_back += number
+                else:
+                    numbers[state] += number
+        return OptOutsLeft(
+            decide=numbers[OptOutState.DECIDE],
+            to_d365=numbers[OptOutState.TO_D365],
+            to_campaign=numbers[OptOutState.TO_CAMPAIGN],
+            refused=numbers[OptOutState.REFUSED],
+            held=kept_back,
+        )
+
+    def refused_opt_outs(self) -> list[Reject]:
+        """Opt-outs that the side to be written refused, as rejects of the contact."""
+        wanted = sa.select(_O.id, _O.attribute, _O.reason, _O.failed_since, _O.attempts).where(
+            schema.OPT_OUT_DUE, _O.state == OptOutState.REFUSED.value
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(wanted.order_by(_O.id, _O.attribute)).all()
+        return [
+            Reject(
+                CONTACT,
+                row.id,
+                f"{row.attribute}: {row.reason}",
+                times.from_micros(row.failed_since),
+                row.attempts,
+                retryable=True,
+            )
+            for row in rows
+        ]
+
+    def opt_out_counts(self, day: date) -> dict[str, int]:
+        """What was done with opt-outs on a UTC day, by kind."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(_C.kind, _C.number).where(_C.day == times.to_day_number(day)))
+            return {row.kind: row.number for row in rows}

@@ -1,0 +1,229 @@
+"""Reports: how much stands where. Each in milliseconds, however much is settled."""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import date, datetime
+
+import sqlalchemy as sa
+
+from sync_assets.ledger import times
+from sync_assets.ledger.model import Counts, Gate, Operation, Reject, State
+from sync_assets.ledger.records.claims import claimable
+from sync_assets.ledger.repositories.base import Room
+from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
+from sync_assets.ledger.storage import schema
+
+_R = schema.record.c
+_SETTLED = "SELECT id, acked_hash FROM sync_record WHERE state = 0 AND acked_hash IS NOT NULL AND table_name = ? AND id"
+_D = schema.pending_day.c
+_T = schema.tally.c
+_REASON = sa.case((schema.REFUSED_BY_CAMPAIGN, _R.reason), else_=_R.refusal)
+_E = schema.engine_call.c
+_AT_ONCE = 500
+"""Values in one IN: far below what either database takes."""
+_SMALL = 20_000
+"""Settled records of a table up to which a sample is drawn from all their ids."""
+_MOST_PROBES = 500_000
+_JUDGED = 100_000
+"""Pending records that are looked at to tell what all of them will be."""
+
+
+class Reports(Room):
+    def counts(self) -> dict[str, Counts]:
+        """Records by state for each table that has a feed or records."""
+        # By owner first, since that is the order of the index of leases.
+        leased = (
+            sa.select(_R.table_name, sa.func.count())
+            .where(schema.LEASED, _R.lease_until > self._now())
+            .group_by(_R.lease_owner, _R.table_name)
+        )
+        with self._database.read() as connection:
+            by_table: dict[str, dict[int, int]] = defaultdict(dict)
+            for row in connection.execute(sa.select(schema.feed.c.table_name)):
+                by_table[row.table_name] = {}
+            for row in connection.execute(sa.select(schema.tally)):
+                by_table[row.table_name][row.state] = row.records
+            held: Counter[str] = Counter()
+            for table, records in connection.execute(leased):
+                held[table] += records
+        return {
+            table: Counts(
+                pending=records.get(State.PENDING, 0),
+                waiting=records.get(State.WAITING, 0),
+                failed=records.get(State.FAILED, 0),
+                held=records.get(State.HELD, 0),
+                orphaned=records.get(State.ORPHANED, 0),
+                synced=records.get(State.SETTLED, 0),
+                excluded=records.get(State.EXCLUDED, 0),
+                leased=held[table],
+            )
+            for table, records in sorted(by_table.items())
+        }
+
+    def pending_days(self, table: str) -> list[tuple[date, int]]:
+        """Days with pending records and how many, oldest first."""
+        days = sa.select(_D.day, _D.records).where(_D.table_name == table, _D.records > 0).order_by(_D.day)
+        with self._database.read() as connection:
+            return [(times.from_day_number(day), records) for day, records in connection.execute(days)]
+
+    def pending_operations(self, table: str) -> dict[Operation, int]:
+        """What is pending of the table, by what it takes; of a large backlog by its oldest records."""
+        leaving = sa.or_(_R.desired_hash.is_(None), _R.gate == Gate.ABSENT.value)
+        takes = sa.case((leaving, "delete"), (_R.acked_hash.is_(None), "insert"), else_="update")
+        oldest = (
+            sa.select(takes.label("takes"))
+            .where(_R.table_name == table, schema.PENDING)
+            .order_by(_R.changed_at)
+            .limit(_JUDGED)
+            .subquery()
+        )
+        number = sa.select(_T.records).where(_T.table_name == table, _T.state == State.PENDING.value)
+        with self._database.read() as connection:
+            grouped = sa.select(oldest.c.takes, sa.func.count()).group_by(oldest.c.takes)
+            found: dict[Operation, int] = {row[0]: row[1] for row in connection.execute(grouped)}
+            pending = connection.execute(number).scalar() or 0
+        judged = sum(found.values())
+        if judged < _JUDGED:
+            return found
+        return {operation: records * pending // judged for operation, records in found.items()}
+
+    def one_acknowledged(self, table: str) -> str | None:
+        """The id of some record that Campaign holds, None if there is none."""
+        held = sa.select(_R.id).where(
+            _R.table_name == table, _R.state == int(State.SETTLED), _R.acked_hash.is_not(None)
+        )
+        with self._database.read() as connection:
+            return connection.execute(held.limit(1)).scalar()
+
+    def oldest_pending(self, table: str) -> datetime | None:
+        """When the pending record that has waited longest last changed; None if none is pending."""
+        oldest = sa.select(sa.func.min(_R.changed_at)).where(_R.table_name == table, schema.PENDING)
+        with self._database.read() as connection:
+            return _instant(connection.execute(oldest).scalar())
+
+    def next_due(self, table: str | None = None) -> datetime | None:
+        """When the next pending record may be claimed: now if one may at once, None if none is pending."""
+        now = self._now()
+        with self._database.read() as connection:
+            pending = sa.select(_T.table_name).where(_T.state == State.PENDING.value, _T.records > 0)
+            if table is not None:
+                pending = pending.where(_T.table_name == table)
+            moments: list[int] = []
+            for name in connection.execute(pending).scalars().all():
+                of_table = sa.and_(_R.table_name == name, schema.PENDING)
+                ready = sa.select(_R.seq).where(of_table, *claimable(now)).order_by(_R.changed_at).limit(1)
+                if connection.execute(ready).first() is not None:
+                    return times.from_micros(now)
+                not_before, leased_until = sa.func.coalesce(_R.not_before, 0), sa.func.coalesce(_R.lease_until, 0)
+                later = sa.case((not_before > leased_until, not_before), else_=leased_until)
+                moment = connection.execute(sa.select(sa.func.min(later)).where(of_table)).scalar()
+                if moment is not None:
+                    moments.append(moment)
+        return _instant(min(moments, default=None))
+
+    def rejects(self, table: str | None = None) -> list[Reject]:
+        """The refused records, in the order in which they were first seen."""
+        refused = sa.select(
+            _R.seq,
+            _R.table_name,
+            _R.id,
+            _REASON.label("reason"),
+            _R.failed_since,
+            _R.attempts,
+            schema.REFUSED_BY_CAMPAIGN.label("by_campaign"),
+        ).where(schema.STUCK, sa.text("state = 3"))
+        if table is not None:
+            refused = refused.where(_R.table_name == table)
+        with self._database.read() as connection:
+            rows = sorted(connection.execute(refused).all())  # by seq; ORDER BY would tempt SQLite to read all
+        return [
+            Reject(
+                table=row.table_name,
+                id=row.id,
+                reason=row.reason,
+                since=times.from_micros(row.failed_since),
+                attempts=row.attempts,
+                retryable=bool(row.by_campaign),
+            )
+            for row in rows
+        ]
+
+    def reject_reasons(self, table: str, limit: int = 20) -> list[tuple[str, int]]:
+        """Why records of the table are refused and how many for each reason, the most frequent first. Reasons that
+        differ only in an id or a length count as one."""
+        refused = sa.select(_REASON, sa.func.count()).where(schema.STUCK, sa.text("state = 3"), _R.table_name == table)
+        reasons: Counter[str] = Counter()
+        with self._database.read() as connection:
+            for text, records in connection.execute(refused.group_by(_REASON)):
+                reasons[kind_of_reason(text or "no reason given")] += records
+        return sorted(reasons.items(), key=lambda found: (-found[1], found[0]))[:limit]
+
+    def sample_settled(self, table: str, n: int, seed: int) -> list[str]:
+        """Ids of up to `n` records that Campaign holds as it should, each as likely as any other; the same seed draws
+        the same ones as long as nothing changes. Never reads a large table: looks up random numbers until enough hit.
+        """
+        chance = random.Random(seed)  # noqa: S311  a sample, no secret
+        settled = (_R.table_name == table, _R.state == State.SETTLED.value, _R.acked_hash.is_not(None))
+        by_table: Counter[str] = Counter()
+        with self._database.read() as connection:
+            for name, state, records in connection.execute(sa.select(_T.table_name, _T.state, _T.records)):
+                by_table[name if state == State.SETTLED else ""] += records
+            n = min(n, by_table[table])
+            if by_table[table] <= _SMALL:
+                ids = sorted(connection.execute(sa.select(_R.id).where(*settled)).scalars())
+                return chance.sample(ids, min(n, len(ids)))
+            ends = [sa.select(end(_R.seq)).where(_R.seq > 0) for end in (sa.func.min, sa.func.max)]  # by the index
+            first, last = (connection.execute(end).scalar_one() for end in ends)
+            found: dict[str, None] = {}
+            for _ in range(0, _MOST_PROBES, _AT_ONCE):
+                numbers = [chance.randint(first, last) for _ in range(_AT_ONCE)]
+                hits = sa.select(_R.id).where(_R.seq.in_(numbers), *settled).order_by(_R.seq)
+                found |= dict.fromkeys(connection.execute(hits).scalars())
+                if len(found) >= n:
+                    break
+            return chance.sample(list(found), min(n, len(found)))
+
+    def acked_hashes(self, table: str, ids: Sequence[str]) -> dict[str, bytes]:
+        """Id -> hash of what Campaign acknowledged last, for those of the ids that are settled."""
+        hashes: dict[str, bytes] = {}
+        with self._database.read() as connection:
+            for start in range(0, len(ids), _AT_ONCE):
+                some = list(ids[start : start + _AT_ONCE])
+                rows = self._bulk.for_record_ids(connection, _SETTLED, some, table)
+                hashes |= {id_: bytes(acked) for id_, acked in rows}
+        return hashes
+
+    def engine_calls(self, day: date, table: str | None = None) -> dict[str, int]:
+        """Engine calls of a UTC day by kind, of one table or of all."""
+        calls = sa.select(_E.kind, sa.func.sum(_E.calls)).where(_E.day == times.to_day_number(day))
+        if table is not None:
+            calls = calls.where(_E.table_name == table)
+        with self._database.read() as connection:
+            return {kind: int(number) for kind, number in connection.execute(calls.group_by(_E.kind))}
+
+    def engine_calls_by_day(self, first: date, last: date) -> dict[date, dict[str, int]]:
+        """Engine calls of all tables by UTC day and kind, both days included. Days without any are not there."""
+        calls = (
+            sa.select(_E.day, _E.kind, sa.func.sum(_E.calls))
+            .where(_E.day.between(times.to_day_number(first), times.to_day_number(last)))
+            .group_by(_E.day, _E.kind)
+        )
+        by_day: dict[date, dict[str, int]] = defaultdict(dict)
+        with self._database.read() as connection:
+            for day, kind, number in connection.execute(calls):
+                by_day[times.from_day_number(day)][kind] = int(number)
+        return dict(by_day)
+
+    def engine_calls_by_table(self, day: date) -> dict[str, dict[str, int]]:
+        """Engine calls of a UTC day by table and kind."""
+        calls = sa.select(schema.engine_call).where(_E.day == times.to_day_number(day))
+        by_table: dict[str, dict[str, int]] = defaultdict(dict)
+        with self._database.read() as connection:
+            for row in connection.execute(calls):
+                by_table[row.table_name][row.kind] = row.calls
+        return dict(by_table)
+
+
+def _instant(micros: int | None) -> datetime | None:
+    return None if micros is None else times.from_micros(micros)

@@ -1,0 +1,50 @@
+"""Which two systems the ledger's records belong to."""
+
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+import sqlalchemy as sa
+
+from sync_assets.ledger import times
+from sync_assets.ledger.repositories.base import Room
+from sync_assets.ledger.storage import schema
+
+Side = Literal["d365", "campaign"]
+_S = schema.system.c
+
+
+class System(NamedTuple):
+    """identity: what tells it apart whatever its URL is; None where nothing does."""
+
+    side: Side
+    url: str
+    identity: str | None
+    noted_at: datetime
+
+
+class Systems(Room):
+    def systems(self) -> dict[Side, System]:
+        """The systems noted so far: none in a new ledger, or in one of an earlier version."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(schema.system)).all()
+            return {row.side: System(row.side, row.url, row.identity, times.from_micros(row.noted_at)) for row in rows}
+
+    def note_system(self, side: Side, url: str, identity: str | None) -> System:
+        """Note a system unless one is noted already; the one that is noted then."""
+
+        def work(connection: sa.Connection) -> None:
+            new = self._upsert(schema.system).values(side=side, url=url, identity=identity, noted_at=self._now())
+            connection.execute(new.on_conflict_do_nothing())
+
+        self._database.write(work)
+        return self.systems()[side]
+
+    def replace_system(self, side: Side, url: str, identity: str | None) -> None:
+        """Note a system in place of another one: it moved, and its records with it."""
+
+        def work(connection: sa.Connection) -> None:
+            row = {"url": url, "identity": identity, "noted_at": self._now()}
+            new = self._upsert(schema.system).values(side=side, **row)
+            connection.execute(new.on_conflict_do_update(index_elements=["side"], set_=row))
+
+        self._database.write(work)

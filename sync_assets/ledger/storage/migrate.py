@@ -1,0 +1,49 @@
+"""Brings a ledger's schema up to date when it is opened, once, however many processes open it."""
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger.errors import LedgerError
+from sync_assets.ledger.storage.database import Database
+
+HEAD = "0018"  # the newest step in migrations/versions; a test holds it to that
+VERSION_TABLE = "sync_schema"  # not Alembic's default: Dagster's storage in the same database uses that
+_LOCK = 7_305_808_869_231_650_145  # any number, as long as nobody else uses it
+
+
+def migrate(database: Database) -> bool:
+    """Whether there was no ledger before. LedgerError if the ledger was written by a newer version of this program."""
+    with database.read() as connection:
+        if _revision(connection) == HEAD:
+            return False  # the usual case, and quick: Alembic is not even imported
+    return database.write(lambda connection: _upgrade(connection, database))
+
+
+def _revision(connection: Connection) -> str | None:
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
+        return None
+    return connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar()  # noqa: S608 - constant
+
+
+def _upgrade(connection: Connection, database: Database) -> bool:
+    """In the writing transaction: the second of two processes waits here, then finds nothing to do."""
+    if not database.sqlite:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    stored = _revision(connection)
+    if stored == HEAD:
+        return False
+    from alembic import command, config, script  # noqa: PLC0415 - slow to import, hardly ever needed
+
+    settings = config.Config()
+    settings.set_main_option("script_location", "sync_assets.ledger:migrations")
+    known = {step.revision for step in script.ScriptDirectory.from_config(settings).walk_revisions()}
+    if stored is not None and stored not in known:
+        raise LedgerError(
+            f"The ledger {database.location} was written by a newer sync_assets (its schema is {stored}, this version "
+            f"knows {HEAD}).",
+            "Install that version of sync_assets, or a later one.",
+        )
+    settings.attributes["connection"] = connection
+    settings.attributes["version_table"] = VERSION_TABLE
+    command.upgrade(settings, HEAD)
+    return stored is None

@@ -1,0 +1,11 @@
+"""Rows of Dynamics 365 to what Campaign should hold: pure functions on Polars frames.
+
+table_mapping            a table's configuration, compiled against the metadata of both systems
+transform                a page of rows to payloads and hashes: start reading here
+filters, replacements    which rows, and which values instead of which; before any conversion
+conversions              which type becomes which, and by which conversion
+conversion_expressions   each conversion as a Polars expression
+configured_values, exact_numbers   values of the configuration and numbers as exact text
+unlabelled_options       option numbers without a label
+personal_data            columns whose names suggest personal data
+"""

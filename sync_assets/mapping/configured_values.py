@@ -1,0 +1,111 @@
+"""Values of the configuration -> values of a column: numbers, dates, options by number or label. Pure.
+
+Filters compare columns with such values, replacements look for them. What does not fit the column's type is told with
+what to write instead.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+from sync_assets.dataverse.metadata import Column
+from sync_assets.mapping.conversions import OPTION_TYPES
+from sync_assets.mapping.exact_numbers import canonical_text
+
+Scalar = str | bool | int | float
+
+
+class WrongValue(ValueError):
+    """A value that no row of the column can have. `str()`: what is wrong; what to write instead."""
+
+
+def column_value(value: Scalar, column: Column) -> str | int:
+    """`value` as rows hold it: options and booleans as their number, numbers with a fraction as canonical text,
+    texts in small letters (Dynamics 365 compares without regard to case), times as `YYYY-MM-DDThh:mm:ssZ`."""
+    match column.type:
+        case "boolean" | "picklist" | "state" | "status" | "multiselect":
+            return option_code(value, column)
+        case "integer" | "bigint":
+            return _integer(value)
+        case "decimal" | "money" | "double":
+            return _number(value)
+        case "date":
+            return _day(value)
+        case "datetime":
+            return time_of(value)
+        case _:
+            if isinstance(value, bool):
+                raise WrongValue(f"`{value}` is no text; put it in quotes")
+            return str(value).lower()
+
+
+def option_code(value: Scalar, column: Column) -> int:
+    """The number of the option that `value` names by number, by label, or for a boolean as true or false."""
+    if isinstance(value, bool):
+        if column.type != "boolean":
+            raise WrongValue(f"`{str(value).lower()}` is no option of `{column.name}`; write {_options(column)}")
+        return int(value)
+    by_label = [code for code, label in column.labels.items() if label and label.casefold() == str(value).casefold()]
+    if len(by_label) > 1:
+        numbers = " or ".join(map(str, by_label))
+        raise WrongValue(f"several options of `{column.name}` are called `{value}`; write the number, {numbers}")
+    if isinstance(value, str) and by_label:
+        return by_label[0]
+    number = int(value) if _is_whole(value) else None
+    known = set(column.labels) or {0, 1} if column.type == "boolean" else set(column.labels)
+    if number is None or (known and number not in known):
+        raise WrongValue(f"`{value}` is no option of `{column.name}`; write {_options(column)}")
+    return number
+
+
+def is_option(column: Column) -> bool:
+    """Do values of `column` have a number and a label?"""
+    return column.type in OPTION_TYPES or column.type == "multiselect"
+
+
+def named_option(code: int, column: Column) -> str:
+    """`2 (Female)`, or the number alone where there is no label."""
+    label = column.labels.get(code)
+    return f"{code} ({label})" if label else str(code)
+
+
+def _options(column: Column) -> str:
+    named = [named_option(code, column) for code in sorted(column.labels)]
+    return "one of " + ", ".join(named[:12]) if named else "the option's number"
+
+
+def _is_whole(value: str | float) -> bool:
+    """A whole number, or the text of one."""
+    if isinstance(value, str):
+        return value.removeprefix("-").isdecimal() and value.isascii()
+    return isinstance(value, int) or value.is_integer()
+
+
+def _integer(value: Scalar) -> int:
+    if isinstance(value, bool) or not _is_whole(value):
+        raise WrongValue(f"`{value}` is no whole number; write a number without a fraction")
+    return int(value)
+
+
+def _number(value: Scalar) -> str:
+    text = None if isinstance(value, bool) else canonical_text(value)
+    if text is None:
+        raise WrongValue(f"`{value}` is no number; write it as in 12.50")
+    return text
+
+
+def _day(value: Scalar) -> str:
+    try:
+        return date.fromisoformat(str(value)).isoformat()
+    except ValueError:
+        raise WrongValue(f"`{value}` is no date; write it as YYYY-MM-DD") from None
+
+
+def time_of(value: Scalar) -> str:
+    """`YYYY-MM-DDThh:mm:ssZ`. A date alone is its first moment, and a time without a zone is UTC."""
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        raise WrongValue(f"`{value}` is no time; write it as YYYY-MM-DD or YYYY-MM-DDThh:mm:ssZ") from None
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment.isoformat().replace("+00:00", "Z")

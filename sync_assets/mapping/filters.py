@@ -1,0 +1,158 @@
+"""Filters: which rows of a page are sent at all. Before any conversion, on D365's own values. Pure.
+
+Comparison is Dynamics 365's own (dataverse-web-api.md section 2.2): texts without regard to case, and a rule that
+looks at an empty column is not met, whatever it asks, `is_null` apart.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from typing import Literal, cast
+
+import polars as pl
+
+from sync_assets.config.models import FilterRule, Filters, Operator
+from sync_assets.dataverse.metadata import Column, ColumnType, Table
+from sync_assets.mapping.configured_values import Scalar, WrongValue, column_value
+from sync_assets.mapping.conversions import OPTION_TYPES
+
+_TEXTS: tuple[ColumnType, ...] = ("string", "memo", "other")
+_ORDERED: tuple[ColumnType, ...] = ("integer", "bigint", "decimal", "money", "double", "date", "datetime")
+_ORDER = ("lt", "le", "gt", "ge")
+_COMPARE: dict[str, Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
+    name: getattr(operator, name) for name in ("eq", "ne", *_ORDER)
+}
+
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%.fZ"
+"""How Dataverse writes times, for Polars; a fraction may be missing and always is (section 2.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One comparison. `values` are as `column_value` gives them: none for is_null, several for in and not_in."""
+
+    column: Column
+    operator: Operator
+    values: tuple[str | int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RowFilter:
+    """All rules of a table. `delete_filtered_out`: rows that do not pass are deleted in Campaign if they are there."""
+
+    match: Literal["all", "any"]
+    rules: tuple[Rule, ...]
+    delete_filtered_out: bool = False
+
+
+def compile_filters(filters: Filters, table: Table) -> tuple[RowFilter, list[str]]:
+    """The rules typed by the table's metadata, and what is wrong with them: `what; what to write instead` each.
+
+    Columns that the table has not are left to the caller, who knows how to tell of them.
+    """
+    rules: list[Rule] = []
+    problems: list[str] = []
+    for rule in filters.rules:
+        column = table.columns.get(rule.field)
+        if column is None:
+            continue
+        if problem := _unfit(rule, column):
+            problems.append(problem)
+            continue
+        values = rule.value if isinstance(rule.value, list) else [] if rule.value is None else [rule.value]
+        try:
+            rules.append(
+                Rule(column, rule.operator, tuple(column_value(one, column) for one in cast(list[Scalar], values)))
+            )
+        except WrongValue as error:
+            problems.append(f"filter on `{rule.field}`: {error}")
+    return RowFilter(filters.match, tuple(rules), filters.delete_filtered_out), problems
+
+
+def filter_rows(rows: pl.DataFrame, row_filter: RowFilter | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows that pass and those that do not, each in their order."""
+    if row_filter is None or not row_filter.rules:
+        return rows, rows.clear()
+    met = [_met(rule) for rule in row_filter.rules]
+    passes = (
+        reduce(lambda one, other: one & other, met) if row_filter.match == "all" else reduce(lambda a, b: a | b, met)
+    )
+    passed = rows.select(passes.alias("passes")).to_series()
+    return rows.filter(passed), rows.filter(~passed)
+
+
+def _unfit(rule: FilterRule, column: Column) -> str | None:
+    """Why the rule's operator cannot be used on the column."""
+    kind, operator = column.type, rule.operator
+    if operator in ("starts_with", "ends_with") and kind not in _TEXTS:
+        return f"filter on `{rule.field}`: `{operator}` is for texts, not for type {kind}; use eq, in or is_null"
+    if operator == "contains" and kind not in (*_TEXTS, "multiselect"):
+        return f"filter on `{rule.field}`: `contains` is for texts, not for type {kind}; use eq, in or is_null"
+    if operator in _ORDER and kind not in _ORDERED:
+        return f"filter on `{rule.field}`: values of type {kind} have no order; use eq, ne, in or not_in"
+    return None
+
+
+def _met(rule: Rule) -> pl.Expr:
+    """True or false for every row, never null."""
+    column, values = pl.col(rule.column.select_name), rule.values
+    if rule.operator == "is_null":
+        return column.is_null()
+    if rule.operator == "not_null":
+        return column.is_not_null()
+    if rule.column.type == "multiselect":
+        met = _met_by_choices(column, rule)
+    elif rule.operator in ("contains", "starts_with", "ends_with"):
+        text, wanted = column.str.to_lowercase(), str(values[0])
+        compare: dict[str, Callable[[], pl.Expr]] = {
+            "contains": lambda: text.str.contains(wanted, literal=True),
+            "starts_with": lambda: text.str.starts_with(wanted),
+            "ends_with": lambda: text.str.ends_with(wanted),
+        }
+        met = compare[rule.operator]()
+    else:
+        met = _compared(_comparable(column, rule.column.type), rule)
+    return met.fill_null(False)
+
+
+def _compared(column: pl.Expr, rule: Rule) -> pl.Expr:
+    wanted = pl.Series([*rule.values]).to_frame("v").select(_comparable(pl.col("v"), rule.column.type)).to_series()
+    first = pl.lit(wanted[0], dtype=wanted.dtype)
+    if rule.operator == "in":
+        return column.is_in(wanted.implode())
+    if rule.operator == "not_in":
+        return ~column.is_in(wanted.implode())
+    return _COMPARE[rule.operator](column, first)
+
+
+def _comparable(values: pl.Expr, kind: ColumnType) -> pl.Expr:
+    """Column and configured values alike, brought to a type that compares as the values do."""
+    if kind in OPTION_TYPES or kind in ("integer", "bigint"):
+        return values.cast(pl.Int64)
+    if kind in ("decimal", "money"):
+        return values.cast(pl.String).str.to_decimal(scale=10)
+    if kind == "double":
+        return values.cast(pl.Float64, strict=False)
+    if kind == "datetime":
+        return values.str.to_datetime(TIME_FORMAT, strict=False, time_unit="ms")
+    return values.str.to_lowercase()
+
+
+def _met_by_choices(column: pl.Expr, rule: Rule) -> pl.Expr:
+    """Of several choices: contains and in look for one of them, eq and ne compare the whole set."""
+    chosen = column.str.split(",").list.eval(pl.element().str.strip_chars().cast(pl.Int64, strict=False))
+    wanted = [int(value) for value in rule.values]
+    some = reduce(lambda one, other: one | other, [chosen.list.contains(code) for code in wanted])
+    only = (chosen.list.len() == 1) & chosen.list.contains(wanted[0])
+    match rule.operator:
+        case "eq":
+            return only
+        case "ne":
+            return ~only
+        case "not_in":
+            return ~some
+        case _:
+            return some

@@ -1,0 +1,158 @@
+"""Replacements: value X of a D365 column becomes value Y in Campaign. Before any conversion. Pure.
+
+A replaced value stands in a column of its own beside the original; where that column is null nothing was replaced and
+the conversion decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import polars as pl
+
+from sync_assets.campaign.metadata import Attribute
+from sync_assets.config.cross_checks import did_you_mean
+from sync_assets.config.models import Replacements
+from sync_assets.dataverse.metadata import Column
+from sync_assets.mapping.configured_values import Scalar, WrongValue, column_value, is_option, time_of
+from sync_assets.mapping.conversions import empty_value, named_value
+from sync_assets.mapping.exact_numbers import canonical, canonical_text
+
+CampaignValue = str | bool | int
+"""A value as the conversions give it: by the attribute's type text, boolean, whole number, or exact number text."""
+
+VALUE_TYPES: dict[str, pl.DataType] = {"boolean": pl.Boolean(), "integer": pl.Int64()}
+"""Attribute type -> Polars type of converted values; all others are texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """`values`: value of the column, None for null -> value in Campaign. For several choices: option -> text."""
+
+    values: tuple[tuple[str | int | None, CampaignValue], ...]
+
+    @property
+    def codes(self) -> set[int]:
+        """The option numbers that are replaced."""
+        return {value for value, _ in self.values if isinstance(value, int)}
+
+
+class _Replaced(Protocol):
+    @property
+    def column(self) -> Column: ...
+    @property
+    def attribute(self) -> Attribute: ...
+    @property
+    def replacement(self) -> Replacement | None: ...
+
+
+class _Mapping(Protocol):
+    @property
+    def fields(self) -> Iterable[_Replaced]: ...
+
+
+def replaced_name(attribute: str) -> str:
+    """The name of the column with replaced values; no D365 column can have it."""
+    return f"replaced {attribute}"
+
+
+def compile_replacements(
+    configured: Replacements, column: Column, attribute: Attribute
+) -> tuple[Replacement, list[str]]:
+    """The replacements typed by both sides' metadata, and what is wrong with them: `what; what to write instead`."""
+    values: dict[str | int | None, CampaignValue] = {}
+    problems: list[str] = []
+    for source, target in configured.items():
+        try:
+            key = None if source is None else column_value(cast(Scalar, source), column)
+            if key in values:
+                problems.append(f"`{source}` is a value that another replacement names, too; keep one of the two")
+            values[key] = campaign_value(target, attribute)
+        except WrongValue as error:
+            problems.append(str(error))
+    where = f"replacements of `{column.name}`"
+    return Replacement(tuple(values.items())), [f"{where}: {problem}" for problem in problems]
+
+
+def campaign_value(value: Scalar | None, attribute: Attribute) -> CampaignValue:  # noqa: PLR0911  (one per type)
+    """A configured value as the attribute needs it; None is its empty value. Raises WrongValue."""
+    path = attribute.path
+    if value is None:
+        return empty_value(attribute)
+    match attribute.type:
+        case "boolean":
+            if value in (0, 1):  # also false and true
+                return bool(value)
+            raise WrongValue(f"`{path}` is a boolean and cannot be `{value}`; write true or false")
+        case "integer":
+            if isinstance(value, int) and not isinstance(value, bool):
+                return value
+            raise WrongValue(f"`{path}` is a whole number and cannot be `{value}`; write one without quotes")
+        case "float":
+            text = None if isinstance(value, bool) else canonical_text(value)
+            if text is None:
+                raise WrongValue(f"`{path}` is a number and cannot be `{value}`; write one as in 12.50")
+            return text
+        case "enumeration":
+            return _enumerated(str(value), attribute)
+        case "date":
+            return time_of(value)[:10]
+        case "datetime":
+            return time_of(value).replace("T", " ").replace("Z", ".000Z")
+        case _:
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            if attribute.length is not None and len(text) > attribute.length:
+                raise WrongValue(f"`{path}` takes at most {attribute.length} characters; shorten `{text}`")
+            return text
+
+
+def replace(rows: pl.DataFrame, mapping: _Mapping) -> pl.DataFrame:
+    """`rows` and, for every field with replacements, a column with what replaces its values."""
+    replaced: list[pl.Series] = []
+    for field in mapping.fields:
+        if field.replacement is not None and field.column.type != "multiselect":
+            values = _replaced(rows[field.column.select_name], field.column, field.attribute, field.replacement)
+            replaced.append(values.alias(replaced_name(field.attribute.path)))
+        elif field.replacement is not None:
+            null = next((to for value, to in field.replacement.values if value is None), None)
+            if null is not None:
+                empty = pl.when(pl.col(field.column.select_name).is_null()).then(pl.lit(null))
+                replaced.append(rows.select(empty.alias(replaced_name(field.attribute.path))).to_series())
+    return rows.with_columns(replaced)
+
+
+def _replaced(values: pl.Series, column: Column, attribute: Attribute, replacement: Replacement) -> pl.Series:
+    """What replaces `values`, null where nothing does."""
+    type_ = VALUE_TYPES.get(attribute.type, pl.String())
+    known = {value: to for value, to in replacement.values if value is not None}
+    replaced = pl.Series([None], dtype=type_).new_from_index(0, values.len())
+    if known:
+        comparable = _comparable(values, column)
+        replaced = comparable.replace_strict(list(known), list(known.values()), default=None, return_dtype=type_)
+    nulls = [to for value, to in replacement.values if value is None]
+    if nulls:
+        name = values.name
+        frame = pl.DataFrame([values, replaced.alias("replaced")])
+        filled = pl.when(pl.col(name).is_null()).then(pl.lit(nulls[0], dtype=type_)).otherwise(pl.col("replaced"))
+        replaced = frame.select(filled.alias("replaced")).to_series()
+    return replaced
+
+
+def _comparable(values: pl.Series, column: Column) -> pl.Series:
+    """The column's values in the spelling that `column_value` gives to configured ones."""
+    if is_option(column) or column.type in ("integer", "bigint"):
+        return values.cast(pl.Int64)
+    if column.type in ("decimal", "money", "double"):
+        return canonical(values.to_frame()).to_series()
+    return values if column.type in ("date", "datetime") else values.str.to_lowercase()
+
+
+def _enumerated(text: str, attribute: Attribute) -> str:
+    value = named_value(text, attribute)
+    if value is None:
+        meant = did_you_mean(text, list(attribute.values))
+        hint = f"did you mean `{meant}`?" if meant else f"write one of {', '.join(attribute.values)}"
+        raise WrongValue(f"`{text}` is no value of `{attribute.path}`; {hint}")
+    return value

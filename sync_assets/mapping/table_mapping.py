@@ -1,0 +1,360 @@
+"""A table's configuration, compiled against what both systems say about themselves.
+
+Here: which column goes to which attribute by which conversion, or everything that stands against it. Pure: the
+metadata is given. What a Mapping does to rows: `transform.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping as ABCMapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from sync_assets.campaign.metadata import Attribute, Resource
+from sync_assets.config.cross_checks import did_you_mean
+from sync_assets.config.models import FieldMapping, Link, TableConfig
+from sync_assets.config.opt_out import OptOutMapping
+from sync_assets.dataverse.metadata import Column, ColumnType, Table
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.model import LinkSpec
+from sync_assets.mapping.configured_values import is_option, named_option
+from sync_assets.mapping.conversions import AS_TEXT, SEPARATORS, Conversion, conversion, option_values, possible_targets
+from sync_assets.mapping.filters import RowFilter, compile_filters
+from sync_assets.mapping.replacements import Replacement, compile_replacements
+
+FORM_VERSION = 1
+"""Goes up whenever something else would follow from the same row, be it its payload, its place in or out of scope, its
+links, opt-outs or unknown codes: then every table is read once more, all rows of it."""
+
+MODIFIED = "modifiedon"
+_ID_LENGTH = 36
+
+Targets = ABCMapping[str, str]
+"""D365 table -> Campaign resource, of all mapped tables."""
+
+
+class MappingError(SyncAssetsError):
+    """A mapping that the two systems do not allow. One line per problem; `d365`: those that have to do with the
+    table's columns, `campaign`: those with the resource's attributes, `problems`: both."""
+
+    def __init__(self, table: str, d365: list[str], campaign: list[str]) -> None:
+        self.d365, self.campaign = tuple(d365), tuple(campaign)
+        self.problems = (*self.d365, *self.campaign)
+        super().__init__("\n".join(f"{table}: {problem}" for problem in self.problems))
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One column on its way to one attribute. `options`: option number -> what Campaign gets, for choices;
+    `separator`: between several of them."""
+
+    column: Column
+    attribute: Attribute
+    conversion: Conversion
+    apply_updates: bool = True
+    truncate: bool = False
+    options: tuple[tuple[int, str], ...] = ()
+    replacement: Replacement | None = None
+    separator: str = "; "
+
+
+@dataclass(frozen=True, slots=True)
+class LinkField:
+    """A lookup column on its way to a link or to a plain attribute (`style: join`)."""
+
+    column: Column
+    attribute: Attribute
+    link: Link
+
+
+@dataclass(frozen=True, slots=True)
+class OptOutField:
+    """A column that says something of an opt-out; `inverted`: true means allow. Its value is no part of the payload."""
+
+    column: Column
+    attribute: str
+    inverted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """What `transform` does with a table. `fields` are in the order of their attributes' names, so that the order in
+    the file changes nothing. `select`: sorted names for `$select`, `column_types`: their types.
+    `fingerprint`: equal as long as the same row becomes the same payload."""
+
+    table: str
+    resource: str
+    table_key: Column
+    key: Attribute
+    fields: tuple[Field, ...]
+    select: tuple[str, ...]
+    column_types: dict[str, ColumnType]
+    fingerprint: str
+    row_filter: RowFilter | None = None
+    links: tuple[LinkField, ...] = ()
+    opt_outs: tuple[OptOutField, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def link_specs(self) -> tuple[LinkSpec, ...]:
+        """The links as the ledger knows them."""
+        return tuple(
+            LinkSpec(
+                field.attribute.path,
+                field.link.table,
+                required=field.link.cardinality == "one",
+                keyed=field.link.style != "join",
+            )
+            for field in self.links
+        )
+
+
+def compile_mapping(
+    config: TableConfig,
+    table: Table,
+    resource: Resource,
+    targets: Targets = MappingProxyType({}),
+    carried: ABCMapping[str, OptOutMapping] = MappingProxyType({}),
+) -> Mapping:
+    """The mapping of one table. Raises MappingError with everything that is wrong, a line each.
+
+    targets: the resource of each mapped table, to check where links lead. carried: opt-outs that the rows bring beside
+    the payload (target.py); that they can be one is judged by validation/opt_out_columns.py.
+    """
+    return _Compiler(config, table, resource, targets, carried).mapping()
+
+
+def attribute_problem(resource: Resource, path: str, where: str) -> str | None:
+    """Why nothing can be written to an attribute of the resource; None if it can."""
+    attribute = resource.attributes.get(path)
+    if attribute is None:
+        meant = did_you_mean(path, list(resource.attributes))
+        instead = f"did you mean `{meant}`?" if meant else "name an attribute, or add it in Campaign and publish"
+        return f"{where}: {resource.name} has no attribute `{path}`; {instead}"
+    if attribute.read_only:
+        return f"{where}: `{path}` is read-only in Campaign; map it to another attribute"
+    return None
+
+
+def key_problem(resource: Resource, path: str) -> str | None:
+    """Why an attribute cannot be the key; None if it can."""
+    problem = attribute_problem(resource, path, f"key `{path}`")
+    if problem:
+        return problem
+    key = resource.attributes[path]
+    if key.type != "string" or (key.length is not None and key.length < _ID_LENGTH):
+        return f"key `{path}`: it cannot hold an id; name a text attribute of at least {_ID_LENGTH} characters"
+    return None
+
+
+class _Compiler:
+    """Collects problems and warnings while it looks at each part of the configuration."""
+
+    def __init__(
+        self,
+        config: TableConfig,
+        table: Table,
+        resource: Resource,
+        targets: Targets,
+        carried: ABCMapping[str, OptOutMapping],
+    ) -> None:
+        self._config, self._table, self._resource, self._targets = config, table, resource, targets
+        self._carried = carried
+        self._d365: list[str] = []
+        self._campaign: list[str] = []
+        self._warnings: list[str] = []
+
+    def mapping(self) -> Mapping:
+        key = self._key()
+        table_key, modified = self._column(self._table.key), self._column(MODIFIED)
+        fields = [
+            self._field(name, field) for name, field in sorted(self._config.fields.items(), key=lambda i: i[1].to)
+        ]
+        links = [self._link(link) for link in self._config.links]
+        row_filter, filtered = self._filter()
+        opt_outs = [
+            OptOutField(column, mapping.to, mapping.inverted)
+            for name, mapping in self._carried.items()
+            if (column := self._column(name, "opt-out "))
+        ]
+        if self._d365 or self._campaign or not (key and table_key and modified):
+            raise MappingError(self._table.name, self._d365, self._campaign)
+        done = tuple(field for field in fields if field)
+        linked = tuple(link for link in links if link)
+        columns = [table_key, modified, *filtered, *(field.column for field in (*done, *linked, *opt_outs))]
+        types: dict[str, ColumnType] = {
+            column.select_name: column.type for column in sorted(columns, key=lambda one: one.select_name)
+        }
+        return Mapping(
+            table=self._table.name,
+            resource=self._resource.name,
+            table_key=table_key,
+            key=key,
+            fields=done,
+            select=tuple(types),
+            column_types=types,
+            fingerprint=_fingerprint(self._config, self._table, key, tuple(types.items()), done, row_filter, opt_outs),
+            row_filter=row_filter,
+            links=linked,
+            opt_outs=tuple(opt_outs),
+            warnings=tuple(self._warnings),
+        )
+
+    def _key(self) -> Attribute | None:
+        if problem := key_problem(self._resource, self._config.key):
+            self._campaign.append(problem)
+        return self._resource.attributes.get(self._config.key)
+
+    def _field(self, name: str, configured: FieldMapping) -> Field | None:
+        column = self._column(name)
+        attribute = self._attribute(configured.to, f"`{name}`")
+        if not (column and attribute):
+            return None
+        if attribute.type in ("link", "collection"):
+            instead = "use `links` for lookups" if attribute.type == "link" else "map another attribute"
+            self._campaign.append(
+                f"`{name}`: `{attribute.path}` of {self._resource.name} is a {attribute.type}; {instead}"
+            )
+            return None
+        if attribute.type == "group":
+            inner = [path for path in self._resource.attributes if path.startswith(f"{attribute.path}.")]
+            self._campaign.append(
+                f"`{name}`: `{attribute.path}` holds sub-fields; map one of them, {', '.join(inner[:8])}"
+            )
+            return None
+        replacement = self._replacement(name, column, attribute)
+        found = conversion(column, attribute) or ("replaced" if replacement else None)
+        if found is None:
+            self._unsupported(name, column, attribute)
+            return None
+        if configured.truncate and attribute.type != "string":
+            self._campaign.append(f"`{name}`: only texts can be cut, and `{attribute.path}` is none; remove `truncate`")
+        options: dict[int, str] = {}
+        if is_option(column) and attribute.type in ("string", "enumeration"):
+            options = option_values(column, attribute, self._config.picklists)
+            if column.type == "multiselect" and replacement:
+                options |= {code: str(to) for code, to in replacement.values if isinstance(code, int)}
+        field = Field(
+            column,
+            attribute,
+            found,
+            apply_updates=configured.apply_updates,
+            truncate=configured.truncate,
+            options=tuple(options.items()),
+            replacement=replacement,
+            separator=SEPARATORS[self._config.picklists],
+        )
+        self._warn(field)
+        return field
+
+    def _replacement(self, name: str, column: Column, attribute: Attribute) -> Replacement | None:
+        configured = self._config.replacements.get(name)
+        if not configured:
+            return None
+        replacement, problems = compile_replacements(configured, column, attribute)
+        self._campaign += problems
+        return replacement
+
+    def _unsupported(self, name: str, column: Column, attribute: Attribute) -> None:
+        targets = possible_targets(column)
+        can = f"map it to one of type {', '.join(targets)}" if targets else "leave it out"
+        self._campaign.append(
+            f"`{name}` ({column.type}) cannot become `{attribute.path}` ({attribute.type}); {can}, "
+            "or write `replacements` for its values"
+        )
+
+    def _link(self, link: Link) -> LinkField | None:
+        column = self._column(link.field)
+        attribute = self._attribute(link.to, f"link `{link.field}`")
+        if not (column and attribute):
+            return None
+        if column.type != "lookup":
+            self._d365.append(f"link `{link.field}`: the column is of type {column.type}; name a lookup column")
+        if link.style != "join" and attribute.type != "link":
+            self._campaign.append(f"link `{link.field}`: `{link.to}` is no link; write `style: join` or name a link")
+        target = self._targets.get(link.table)
+        if link.style != "join" and attribute.target and target and attribute.target != target:
+            self._campaign.append(
+                f"link `{link.field}`: `{link.to}` leads to {attribute.target}, but {link.table} is mapped to {target};"
+                " name another link"
+            )
+        if link.style == "join" and attribute.type != "string":
+            self._campaign.append(f"link `{link.field}`: `{link.to}` is no text; leave `style` out or name a text")
+        return LinkField(column, attribute, link)
+
+    def _filter(self) -> tuple[RowFilter | None, list[Column]]:
+        if self._config.filters is None:
+            return None, []
+        columns = [self._column(rule.field, "filter on ") for rule in self._config.filters.rules]
+        row_filter, problems = compile_filters(self._config.filters, self._table)
+        self._d365 += problems
+        return row_filter, [column for column in columns if column]
+
+    def _column(self, name: str, where: str = "") -> Column | None:
+        """The readable column, or a problem."""
+        column = self._table.columns.get(name)
+        if column is None:
+            meant = did_you_mean(name, list(self._table.columns))
+            instead = f"did you mean `{meant}`?" if meant else "name a column of the table"
+            self._d365.append(f"{where}`{name}`: {self._table.name} has no such column; {instead}")
+        elif not column.readable:
+            self._d365.append(f"{where}`{name}`: Dynamics 365 does not let anybody read this column; leave it out")
+            return None
+        return column
+
+    def _attribute(self, path: str, where: str) -> Attribute | None:
+        """The writable attribute, or a problem."""
+        if problem := attribute_problem(self._resource, path, where):
+            self._campaign.append(problem)
+            return None
+        return self._resource.attributes[path]
+
+    def _warn(self, field: Field) -> None:
+        name, to = field.column.name, field.attribute.path
+        replaced = field.replacement.codes if field.replacement else set[int]()
+        if field.column.type in AS_TEXT:
+            self._warnings.append(f"`{name}` ({field.column.type}) travels to `{to}` as text")
+        if field.conversion == "whole":
+            self._warnings.append(f"`{name}`: `{to}` takes whole numbers only; rows with a fraction will be refused")
+        if field.conversion == "replaced":
+            self._warnings.append(f"`{name}`: rows with values that have no replacement will be refused")
+        if field.conversion == "option" and field.attribute.type == "enumeration":
+            missing = sorted(set(field.column.labels) - dict(field.options).keys() - replaced)
+            if missing:
+                named = ", ".join(named_option(code, field.column) for code in missing[:8])
+                self._warnings.append(
+                    f"`{name}`: `{to}` has no value for {named}; rows with them will be refused, add replacements"
+                )
+
+
+def _fingerprint(
+    config: TableConfig,
+    table: Table,
+    key: Attribute,
+    columns: tuple[tuple[str, ColumnType], ...],
+    fields: tuple[Field, ...],
+    row_filter: RowFilter | None,
+    opt_outs: list[OptOutField],
+) -> str:
+    """A short hash of all that decides what a row becomes. Another one means: read the table again."""
+    parts: list[Any] = [FORM_VERSION, table.set_name, columns, config.resource, key.path]
+    for field in fields:
+        to = field.attribute
+        told = field.replacement.values if field.replacement else ()
+        limits = (to.length if to.type == "string" else None, to.values if to.type == "enumeration" else ())
+        parts.append(
+            (field.column.name, to.path, to.type, limits, field.conversion, field.apply_updates, field.truncate)
+        )
+        separator = field.separator if field.conversion == "choices" else ""
+        parts.append((sorted(field.options), separator, sorted(told, key=str)))
+    for link in config.links:
+        # How a link is sent changes nothing in what was captured.
+        parts.append((link.field, link.to, link.table, "join" if link.style == "join" else "key", link.cardinality))
+    if row_filter:
+        rules = [(rule.column.name, rule.operator, rule.values) for rule in row_filter.rules]
+        parts.append((row_filter.match, rules, row_filter.delete_filtered_out))
+    parts += [(one.column.name, one.attribute, one.inverted) for one in opt_outs]
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()

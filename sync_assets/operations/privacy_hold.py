@@ -1,0 +1,195 @@
+"""`hold`: privacy holds as plain documents, and as text for people. Ids, times and counts; no personal values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import typer
+
+from sync_assets.audit.campaign_person_records import GUID
+from sync_assets.audit.person_records import Answer, Whereabouts, is_gone, whereabouts
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.records.holds import Hold
+from sync_assets.operations.status import iso
+from sync_assets.push.target import CONTACT
+from sync_assets.runtime import interruptible
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.workers import release_dead
+
+
+def contact_id(given: str) -> str:
+    """A D365 id as the ledger has it. Raises SyncAssetsError for what is none; it is not repeated: it may be a name."""
+    id_ = given.strip().removeprefix("{").removesuffix("}").lower()
+    if not GUID.fullmatch(id_):
+        raise SyncAssetsError(
+            "A hold needs the contact's D365 id, a GUID such as 0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b.",
+            "Find it in the contact's address in Dynamics 365 (id=...) or as `externalId` in Campaign.",
+        )
+    return id_
+
+
+def add(runtime: Runtime, given: str) -> dict[str, Any]:
+    """Hold a contact and the person's other records, from now on: those that the ledger knows at once, then those that
+    either system names besides. They stay held when their lookups are cleared."""
+    id_ = contact_id(given)
+    release_dead(runtime.ledger)  # of those nothing is in flight
+    hold = runtime.ledger.hold(CONTACT, id_)
+    new = hold.new
+    found = interruptible.run(whereabouts(runtime, id_))
+    hold = runtime.ledger.add_to_hold(CONTACT, id_, found.records) or hold
+    noted = sorted({(record.table, record.id) for record in runtime.ledger.records_of_hold(CONTACT, id_)})
+    errors = [str(error) for error in (*found.d365.errors, *found.campaign.errors)]
+    return {**_document(hold), "new": new, "noted": dict(Counter(table for table, _ in noted)), "errors": errors}
+
+
+def release(runtime: Runtime, given: str) -> dict[str, Any]:
+    """End the hold. Of a contact that Dynamics 365 no longer has, nothing is made again: the person's records are
+    excluded from then on. If the contact was restored, a second release ends that.
+
+    Raises SyncAssetsError if there is no hold (most likely the id is mistyped), or if Dynamics 365 can't be asked.
+    """
+    id_ = contact_id(given)
+    if not runtime.ledger.records_of_hold(CONTACT, id_):
+        raise SyncAssetsError(f"{id_} is not on hold.", "`sync-assets hold list` shows who is.")
+    try:
+        gone = interruptible.run(is_gone(runtime, id_))
+    except SyncAssetsError as error:
+        raise SyncAssetsError(
+            f"The hold stays: Dynamics 365 did not tell whether it still has {id_}. {error}", "Then release it again."
+        ) from error
+    if gone and runtime.ledger.held_since(CONTACT, id_) is None:
+        raise SyncAssetsError(
+            f"{id_} is not on hold. Dynamics 365 does not have it, so the person's other records stay excluded.",
+            "If the contact is restored, release it again.",
+        )
+    released = runtime.ledger.end_hold(CONTACT, id_, gone=gone)
+    freed, excluded = released or (0, 0)
+    return {"id": id_, "released": freed, "gone": gone, "excluded": excluded}
+
+
+def listed(runtime: Runtime) -> dict[str, Any]:
+    """All holds, the oldest first."""
+    return {"holds": [_document(hold) for hold in runtime.ledger.holds()]}
+
+
+def verify(runtime: Runtime, given: str) -> dict[str, Any]:
+    """Where the contact and its children still are; `gone`: in neither system, and nothing under way."""
+    id_ = contact_id(given)
+    found = interruptible.run(whereabouts(runtime, id_))
+    since = runtime.ledger.held_since(CONTACT, id_)
+    return {
+        "id": id_,
+        "gone": found.gone,
+        "held_since": iso(since) if since else None,
+        "d365": _answered(found.d365),
+        "campaign": {**_answered(found.campaign), "not_seen": _not_seen(found)},
+        "resources": {table.table: table.resource for table in runtime.config.tables},
+        "ledger": _ledger(found),
+    }
+
+
+def _document(hold: Hold) -> dict[str, Any]:
+    return {
+        "id": hold.id,
+        "since": iso(hold.since),
+        "known": hold.known,
+        "records": hold.records,
+        "in_flight": hold.in_flight,
+        "in_flight_until": iso(hold.in_flight_until) if hold.in_flight_until else None,
+    }
+
+
+def _answered(answer: Answer) -> dict[str, Any]:
+    return {"found": answer.found, "errors": [str(error) for error in answer.errors]}
+
+
+def _not_seen(found: Whereabouts) -> dict[str, list[str]]:
+    """Children that Campaign took once and does not show: deleted there, or hidden, since their parent is gone
+    (campaign-standard-api.md section 5). No request tells the two apart."""
+    unseen: dict[str, list[str]] = {}
+    for one in found.kin:
+        if one.there and one.table != CONTACT and one.id not in found.campaign.found.get(one.table, ()):
+            unseen.setdefault(one.table, []).append(one.id)
+    return {table: sorted(ids) for table, ids in unseen.items()}
+
+
+def _ledger(found: Whereabouts) -> dict[str, Any]:
+    until = [one.leased_until for one in found.in_flight if one.leased_until]
+    return {
+        "records": dict(Counter(one.table for one in found.kin)),
+        "with_content": sum(one.payload for one in found.kin),
+        "in_flight": len(found.in_flight),
+        "in_flight_until": iso(max(until)) if until else None,
+    }
+
+
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def show_added(document: dict[str, Any]) -> None:
+    typer.echo(
+        f"{document['id']} is on hold since {document['since']}: {_records(document['records'])} "
+        f"{'is' if document['records'] == 1 else 'are'} written to neither system until `sync-assets hold release`."
+    )
+    if not document["known"]:
+        typer.echo("The ledger does not know this contact. Check the id; if it is captured later, it is held.")
+    if document["in_flight"]:
+        typer.echo(
+            f"{_records(document['in_flight'])} had been taken by a worker before; what it sends can't be called "
+            f"back. It is done by {document['in_flight_until']} at the latest: delete nothing before, and verify."
+        )
+    for error in document["errors"]:
+        typer.echo(f"Not all of this person's records could be asked for: {error} Then repeat `hold add`.")
+
+
+def show_released(document: dict[str, Any]) -> None:
+    typer.echo(
+        f"{document['id']} is no longer on hold: {_records(document['released'])} free. "
+        + ("" if document["gone"] else "What is to be sent of them is read again from Dynamics 365 first.")
+    )
+    if document["gone"]:
+        typer.echo(
+            "Dynamics 365 no longer has this contact, so nothing is made again of it. Left of the person's records, "
+            f"and excluded unless given to another contact: {_records(document['excluded'])}."
+        )
+
+
+def show_holds(document: dict[str, Any]) -> None:
+    for hold in document["holds"]:
+        unknown = "" if hold["known"] else ", the contact is not known to the ledger"
+        flying = f", {hold['in_flight']:,} in flight until {hold['in_flight_until']}" if hold["in_flight"] else ""
+        typer.echo(f"{hold['id']}  since {hold['since']}  {_records(hold['records'])}{unknown}{flying}")
+    if not document["holds"]:
+        typer.echo("Nobody is on hold.")
+
+
+def show_whereabouts(document: dict[str, Any]) -> None:
+    for system, name in (("d365", "Dynamics 365"), ("campaign", "Campaign")):
+        found, errors = document[system]["found"], document[system]["errors"]
+        for table, ids in found.items():
+            there = document["resources"].get(table, table) if system == "campaign" else table
+            typer.echo(f"{name}: still there: {there} {', '.join(ids)}")
+        if not found and not errors:
+            typer.echo(f"{name}: gone")
+    for table, ids in document["campaign"]["not_seen"].items():
+        there = document["resources"].get(table, table)
+        typer.echo(
+            f"Campaign: {_records(len(ids))} of {there} that it once took are not to be seen: deleted, or hidden since "
+            "their parent is gone. Make sure in Campaign."
+        )
+    ledger = document["ledger"]
+    known = ", ".join(f"{number:,} {table}" for table, number in ledger["records"].items())
+    content = f"; {_records(ledger['with_content'])} with what is still to be sent" if ledger["with_content"] else ""
+    typer.echo(f"ledger: ids and hashes of {known}{content}" if known else "ledger: nothing")
+    if ledger["in_flight"]:
+        typer.echo(
+            f"{_records(ledger['in_flight'])} in a worker's hands until {ledger['in_flight_until']} at the latest: "
+            "verify again after that."
+        )
+    if document["held_since"] is None:
+        typer.echo("The contact is not on hold, so it may be written again.")
+
+
+def _records(number: int) -> str:
+    return f"{number:,} record{'' if number == 1 else 's'}"

@@ -1,0 +1,182 @@
+"""Counts and records of the ledger as plain documents: what `status`, `sync` and `rejects` print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import Reject
+from sync_assets.ledger.errors import with_them
+from sync_assets.ledger.model import WAITING_FOR
+from sync_assets.ledger.repositories.opt_out_files import FileState
+from sync_assets.push.target import CONTACT
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.heartbeat import REMEDY, killed_runs
+from sync_assets.runtime.systems import OtherSystems
+
+COLUMNS = ("pending", "waiting", "failed", "held", "orphaned", "synced")
+"""States of records, in the order in which people read them."""
+CALL_KINDS = ("insert", "update", "delete", "read")
+
+
+def unknown_tables(runtime: Runtime, names: Sequence[str]) -> SyncAssetsError | None:
+    known = [config.table for config in runtime.config.tables]
+    wrong = [name for name in names if name not in known]
+    if not wrong:
+        return None
+    return SyncAssetsError(f"{', '.join(wrong)} is not a mapped table.", f"Mapped are: {', '.join(known)}.")
+
+
+def status(runtime: Runtime) -> dict[str, Any]:
+    """The document of `status --json` (contract.md section 1); engine calls are those of the current UTC day. Of any
+    ledger: that it belongs to other systems is a note."""
+    today = datetime.now(UTC).date()
+    runtime.any_ledger = True
+    try:
+        runtime.check_addresses(runtime.ledger)
+    except OtherSystems as error:
+        runtime.notes.append(str(error))
+    calls, opt_outs = runtime.ledger.engine_calls(today), runtime.ledger.opt_out_counts(today)
+    return document(runtime, calls, opt_outs) | {"killed_runs": _killed(runtime)}
+
+
+def _killed(runtime: Runtime) -> list[dict[str, str]]:
+    """Runs whose process was killed, until a sensor or `sync` has marked them failed."""
+    return [
+        {"run_id": run.run_id, "last_sign_of_life": iso(run.since), "message": f"{run} {REMEDY}"}
+        for run in killed_runs(runtime.ledger)
+    ]
+
+
+def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, int]) -> dict[str, Any]:
+    """Counts per mapped table, the feed's position, engine calls by kind, opt-outs by what was done with them."""
+    counts, paused = runtime.ledger.counts(), runtime.ledger.in_maintenance()
+    tables: dict[str, Any] = {}
+    for config in runtime.config.tables:
+        found, feed = counts.get(config.table), runtime.ledger.feed(config.table)
+        tables[config.table] = {
+            "resource": config.resource,
+            "pending": found.pending if found else 0,
+            "waiting": found.waiting if found else 0,
+            "failed": found.failed if found else 0,
+            "held": found.held if found else 0,
+            "orphaned": found.orphaned if found else 0,
+            "synced": found.synced if found else 0,
+            "excluded": found.excluded if found else 0,
+            "waiting_for": waiting_for(runtime, config.table) if found and found.waiting else {},
+            "deletes_held_back": feed.deletes if feed else 0,
+            "deletes_following": dict(feed.following) if feed else {},
+            "maintenance_since": iso(paused[config.table]) if config.table in paused else None,
+            "feed": {
+                "position_saved_at": iso(feed.saved_at) if feed else None,
+                "polled_at": iso(feed.polled_at) if feed else None,
+                "complete": bool(feed and feed.complete and feed.kind == "delta"),
+            },
+        }
+    return {
+        "tables": tables,
+        "engine_calls": {kind: calls.get(kind, 0) for kind in CALL_KINDS},
+        "opt_out": _opt_outs(runtime, opt_outs),
+    }
+
+
+OPT_OUT_KINDS = ("files_processed", "to_d365", "to_campaign", "rejected_rows")
+
+
+def _opt_outs(runtime: Runtime, counts: Mapping[str, int]) -> dict[str, Any]:
+    """`due`: still to be decided or written; `refused`: by the side that was to be written; `held`: under a privacy
+    hold; files by what hinders them; `last_file_at`: when the newest file was written that was taken."""
+    known = runtime.ledger.files()
+    mapped = [mapping.to for mapping in runtime.config.opt_out.mappings.values()]
+    left = runtime.ledger.opt_outs_left(mapped)
+    done = [file.modified for file in known if file.state == FileState.DONE]
+    return {
+        "direction": runtime.config.opt_out.direction,
+        **{kind: counts.get(kind, 0) for kind in OPT_OUT_KINDS},
+        "last_file_at": iso(max(done)) if done else None,
+        "due": left.due,
+        "refused": left.refused,
+        "held": left.held,
+        "files_waiting": sum(file.state == FileState.SEEN for file in known),
+        "files_refused": sum(file.state == FileState.REFUSED for file in known),
+    }
+
+
+def waiting_for(runtime: Runtime, table: str) -> dict[str, int]:
+    """How many records of a table wait, by what for."""
+    return {WAITING_FOR[gate]: number for gate, number in sorted(runtime.ledger.waiting_reasons(table).items())}
+
+
+def held_back(document: Mapping[str, Any]) -> list[str]:
+    """What to tell of deletions that the guard holds back."""
+    return [
+        f"{table}: {counts['deletes_held_back']:,} deletions are held back{with_them(counts['deletes_following'])}: "
+        f"more than max_delete_share allows. If that is right, `sync-assets approve-deletes {table}`, else look at "
+        "Dynamics 365."
+        for table, counts in document["tables"].items()
+        if counts["deletes_held_back"]
+    ]
+
+
+def orphaned(document: Mapping[str, Any]) -> list[str]:
+    """How many records are orphaned, and where their ids are."""
+    return [
+        f"{table}: {counts['orphaned']:,} orphaned: a parent that they need is gone for good, or they name none. "
+        f"`sync-assets rejects {table} --orphaned` lists them; each goes by itself once it has a parent in scope."
+        for table, counts in document["tables"].items()
+        if counts["orphaned"]
+    ]
+
+
+def in_maintenance(document: Mapping[str, Any], tables: Sequence[str]) -> list[str]:
+    """What to tell of those of the tables that are in maintenance."""
+    return [
+        f"{table} is in maintenance since {since}: nothing of it is captured or sent. `sync-assets maintenance off "
+        f"{table}` ends that."
+        for table in tables
+        if (since := document["tables"][table]["maintenance_since"])
+    ]
+
+
+def rejects(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
+    """The refused records: ids and reasons, never their content."""
+    return [
+        {
+            "table": reject.table,
+            "id": reject.id,
+            "reason": reject.reason,
+            "since": iso(reject.since),
+            "attempts": reject.attempts,
+            "retryable": reject.retryable,
+        }
+        for reject in [*runtime.ledger.rejects(table), *_refused_opt_outs(runtime, table)]
+    ]
+
+
+def orphans(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
+    """The orphaned records, of which no attempt is made to send them, and why they are."""
+    return [
+        {"table": orphan.table, "id": orphan.id, "reason": orphan.reason, "since": iso(orphan.since)}
+        for orphan in runtime.ledger.orphans(table)
+    ]
+
+
+def _refused_opt_outs(runtime: Runtime, table: str | None) -> list[Reject]:
+    return runtime.ledger.refused_opt_outs() if table in (None, CONTACT) else []
+
+
+def retry(runtime: Runtime, table: str | None, record: str | None) -> dict[str, int]:
+    """Makes refused records pending again: how many, and how many stay refused, since it is the mapping that refuses
+    them."""
+    retried = runtime.ledger.retry(table, record)
+    if table in (None, CONTACT):
+        retried += runtime.ledger.retry_opt_outs(record)
+        retried += runtime.ledger.retry_files() if record is None else 0
+    left = [one for one in runtime.ledger.rejects(table) if not one.retryable and record in (None, one.id)]
+    return {"retried": retried, "not_retryable": len(left)}
+
+
+def iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

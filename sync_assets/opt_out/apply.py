@@ -1,0 +1,243 @@
+"""Writes what was decided to the side that does not hold it yet.
+
+Dynamics 365 is read again right before: what is there already is not written twice, as after a kill between a write and
+its record, and what somebody changed since the decision is decided anew. An opt-out is written whatever the row says
+by then; an opt-in only if the row is still as it was read (`If-Match` with its etag), so that it never undoes an
+opt-out that came in between. Campaign has no such condition, but is only ever told of opt-outs (decide.py); it is asked
+first where an earlier request may have arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import msgspec
+
+from sync_assets.campaign.client import BudgetSpent
+from sync_assets.campaign.dialect import Verdict, redact
+from sync_assets.campaign.profile_opt_outs import opt_outs_of
+from sync_assets.dataverse.batch import RowUpdate, UpdateResult, update_rows
+from sync_assets.dataverse.row_queries import RowNow, rows_now
+from sync_assets.http.client import HttpError
+from sync_assets.ledger import times
+from sync_assets.ledger.rules import opt_outs as rules
+from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState
+from sync_assets.opt_out.decide import Direction, Side
+from sync_assets.opt_out.session import Parties
+from sync_assets.push.delivery import Denied
+
+BATCH = 500
+REQUESTS = 16
+"""Requests to Campaign at once."""
+TO_D365, TO_CAMPAIGN = "to_d365", "to_campaign"
+"""Kinds of counts in the ledger."""
+
+Due = Mapping[str, list[OptOut]]
+
+
+@dataclass(slots=True)
+class Applied:
+    """Opt-outs by what became of them. `already`: the side held them by then; `again`: it has changed since the
+    decision, which is due once more; `gone`: contacts that are no more. `problem`: why it ended early."""
+
+    written: int = 0
+    already: int = 0
+    again: int = 0
+    refused: int = 0
+    gone: int = 0
+    unanswered: int = 0
+    problem: str | None = None
+
+
+@dataclass(slots=True)
+class _Change:
+    """Of one batch: rows as they are now, contacts to be forgotten."""
+
+    rows: list[OptOut] = field(default_factory=list[OptOut])
+    gone: list[str] = field(default_factory=list[str])
+    written: int = 0
+
+
+def sides(direction: Direction) -> tuple[Side, ...]:
+    """The sides that a direction of opt-out flows writes."""
+    return ("d365", "campaign") if direction == "bidirectional" else ("d365",)
+
+
+async def write_due(parties: Parties, side: Side) -> Applied:
+    """Write everything that is due on one side. Raises what `write_d365` and `write_campaign` raise."""
+    done = await (write_d365 if side == "d365" else write_campaign)(parties)
+    parties.runtime.opt_outs[TO_D365 if side == "d365" else TO_CAMPAIGN] += done.written
+    return done
+
+
+async def write_d365(parties: Parties) -> Applied:
+    """All that is due for Dynamics 365. Raises what the client raises; what is not written stays due."""
+    done, after = Applied(), ""
+    while due := await asyncio.to_thread(
+        parties.ledger.opt_outs_due, OptOutState.TO_D365, parties.attributes, after=after, limit=BATCH
+    ):
+        after = max(due)
+        change = _Change()
+        columns = [column.name for column in parties.columns.values()]
+        here = await rows_now(parties.d365, parties.table, columns, list(due))
+        wanted = _still_wanted(parties, due, here, change, done)
+        updates = [_update(parties, id_, rows, here[id_]) for id_, rows in wanted.items()]
+        for result in await update_rows(parties.d365, parties.table, updates):
+            _note(parties, result, wanted[result.id], change, done)
+        await asyncio.to_thread(
+            parties.ledger.put_opt_outs, change.rows, gone=change.gone, counts={TO_D365: change.written}
+        )
+        await parties.keep_lease()
+    return done
+
+
+def _still_wanted(
+    parties: Parties, due: Due, here: Mapping[str, RowNow], change: _Change, done: Applied
+) -> dict[str, list[OptOut]]:
+    """What is to be written of the due rows, now that the contacts have been read again."""
+    wanted: dict[str, list[OptOut]] = {}
+    for id_, rows in due.items():
+        now = here.get(id_)
+        if now is None:
+            change.gone.append(id_)
+            done.gone += 1
+            continue
+        for row in rows:
+            column = parties.columns[row.attribute]
+            if column.opted_out(now.values[column.name]) == bool(row.value):
+                change.rows.append(rules.written(row, _now()))
+                done.already += 1
+            elif now.modified and row.d365_at is not None and times.to_micros(now.modified) > row.d365_at:
+                change.rows.append(_again(parties, row))
+                done.again += 1
+            else:
+                wanted.setdefault(id_, []).append(row)
+    return wanted
+
+
+def _update(parties: Parties, id_: str, rows: list[OptOut], here: RowNow) -> RowUpdate:
+    values = {(column := parties.columns[row.attribute]).name: column.value(bool(row.value)) for row in rows}
+    only_opt_outs = all(row.value for row in rows)
+    return RowUpdate(id_, values, "*" if only_opt_outs else here.etag or "*")
+
+
+def _note(parties: Parties, result: UpdateResult, rows: list[OptOut], change: _Change, done: Applied) -> None:
+    if result.kind == "done":
+        change.rows += [rules.written(row, _now()) for row in rows]
+        change.written += len(rows)
+        done.written += len(rows)
+    elif result.kind == "missing":
+        change.gone.append(result.id)
+        done.gone += 1
+    elif result.kind == "changed":
+        change.rows += [_again(parties, row) for row in rows]
+        done.again += len(rows)
+    else:
+        change.rows += [rules.refused(row, f"Dynamics 365: {result.reason}", _now()) for row in rows]
+        done.refused += len(rows)
+
+
+def _again(parties: Parties, row: OptOut) -> OptOut:
+    return rules.again(row, ask=parties.direction == "bidirectional")
+
+
+async def write_campaign(parties: Parties) -> Applied:
+    """All that is due for Campaign, as far as the day's engine calls go. Raises Denied and what the ledger raises."""
+    done, after = Applied(), ""
+    while done.problem is None:
+        due = await asyncio.to_thread(
+            parties.ledger.opt_outs_due, OptOutState.TO_CAMPAIGN, parties.attributes, after=after, limit=BATCH
+        )
+        if not due:
+            break
+        after = max(due)
+        in_doubt = {id_ for id_, rows in due.items() if any(row.sent for row in rows)}
+        marked: dict[str, list[OptOut]] = {}  # without what somebody has changed meanwhile
+        sending = [row._replace(sent=1) for rows in due.values() for row in rows]
+        for row in await asyncio.to_thread(parties.ledger.put_opt_outs, sending):
+            marked.setdefault(row.id, []).append(row)
+        change = await _Sending(parties, done).send(marked, in_doubt)
+        await asyncio.to_thread(
+            parties.ledger.put_opt_outs, change.rows, gone=change.gone, counts={TO_CAMPAIGN: change.written}
+        )
+        await parties.count_calls()
+        await parties.keep_lease()
+    return done
+
+
+class _Sending:
+    """One batch on its way to Campaign."""
+
+    def __init__(self, parties: Parties, done: Applied) -> None:
+        self._parties, self._done, self._change = parties, done, _Change()
+        self._free = asyncio.Semaphore(REQUESTS)
+        self._denied: Denied | None = None
+
+    async def send(self, due: Due, in_doubt: set[str]) -> _Change:
+        await asyncio.gather(*(self._one(id_, rows, ask=id_ in in_doubt) for id_, rows in due.items()))
+        if self._denied:
+            await asyncio.to_thread(
+                self._parties.ledger.put_opt_outs, self._change.rows, counts={TO_CAMPAIGN: self._change.written}
+            )
+            raise self._denied
+        return self._change
+
+    async def _one(self, id_: str, rows: list[OptOut], *, ask: bool) -> None:
+        async with self._free:
+            if self._done.problem or self._denied:
+                self._change.rows += [row._replace(sent=int(ask)) for row in rows]  # not sent now
+                return
+            try:
+                said = await self._already(id_, rows) if ask else None
+                if said is None:
+                    said = await self._parties.records.update(id_, self._body(id_, rows))
+                self._note(id_, rows, said)
+            except BudgetSpent as error:
+                self._change.rows += [row._replace(sent=int(ask)) for row in rows]
+                self._done.problem = str(error)
+            except HttpError as error:  # no answer: in doubt, so it is asked for first next time
+                self._done.unanswered += len(rows)
+                self._done.problem = str(error)
+
+    async def _already(self, id_: str, rows: list[OptOut]) -> Verdict | None:
+        """Whether an earlier request arrived; None if it did not."""
+        found = await opt_outs_of(self._parties.records, id_, self._parties.attributes)
+        if isinstance(found, Verdict):
+            return found
+        holds = all(found[row.attribute][0] == bool(row.value) for row in rows)
+        return Verdict("exists_already") if holds else None
+
+    def _body(self, id_: str, rows: list[OptOut]) -> bytes:
+        values = {row.attribute: bool(row.value) for row in rows}
+        return msgspec.json.encode({self._parties.records.key: id_, **values})
+
+    def _note(self, id_: str, rows: list[OptOut], said: Verdict) -> None:
+        done, change = self._done, self._change
+        if said.kind in ("done", "exists_already"):
+            change.rows += [rules.written(row, _now()) for row in rows]
+            if said.kind == "done":
+                change.written += len(rows)
+                done.written += len(rows)
+            else:
+                done.already += len(rows)
+        elif said.kind == "missing":  # the request that makes the profile carries what Dynamics 365 holds
+            change.rows += [rules.no_profile(row, row.d365) for row in rows]
+            done.gone += 1
+        elif said.kind == "denied":
+            self._denied = Denied(
+                f"Campaign refuses access: {redact(said.reason, None)}",
+                "Check the credentials, their product profile and the URL.",
+            )
+        elif said.kind == "transient":
+            done.unanswered += len(rows)
+            done.problem = done.problem or f"Campaign fails on opt-outs: {redact(said.reason, None)}"
+        else:
+            change.rows += [rules.refused(row, f"Campaign: {redact(said.reason, None)}", _now()) for row in rows]
+            done.refused += len(rows)
+
+
+def _now() -> int:
+    return times.to_micros(datetime.now(UTC))

@@ -1,0 +1,180 @@
+"""The cells of an export file -> values: keys, booleans and times, whole columns at a time, and what is wrong."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+
+from sync_assets.opt_out.export.date_layouts import DATE_LAYOUTS, TIME_TYPE, DateLayout, fit, parse
+from sync_assets.opt_out.export.lines import BadExport
+from sync_assets.opt_out.export.rows import FALSE, GUID, TRUE
+
+CHANGED = "LastModified"
+"""Behind an attribute's name: the column of its change times in our frames, whatever the file calls it."""
+
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+AHEAD = timedelta(days=1)
+"""So far a time may lie in the future: clocks differ, and not every layout names its zone."""
+
+_BOOLEANS = ", ".join(f"{false}, {true}" for false, true in zip(FALSE, TRUE, strict=True))
+
+BAD_SCHEMA = pl.Schema({"line": pl.Int64, "id": pl.String, "reason": pl.String})
+"""line, id (null if there is no GUID where it must stand), reason (holds no cell)."""
+
+
+def good_schema(attributes: tuple[str, ...]) -> pl.Schema:
+    """line (of the file, from 1), id (GUID in lower case), and per attribute its value and the time of its change; null
+    where nothing stands."""
+    columns: dict[str, pl.DataType] = {"line": pl.Int64(), "id": pl.String()}
+    for attribute in attributes:
+        columns |= {attribute: pl.Boolean(), f"{attribute}{CHANGED}": TIME_TYPE}
+    return pl.Schema(columns)
+
+
+class FileDates:
+    """The one date layout of a file. With `auto` it is found out from the first times that decide it, never guessed."""
+
+    def __init__(self, date_format: str) -> None:
+        self.layouts: tuple[DateLayout, ...] = tuple(
+            layout for layout in DATE_LAYOUTS if date_format in ("auto", layout)
+        )
+        """those that are left; if several, they have meant the same moments so far"""
+        self.met = False
+        """a time stood in the file"""
+        if not self.layouts:
+            raise ValueError(f"no date format: {date_format}")
+
+    @property
+    def layout(self) -> DateLayout:
+        return self.layouts[0]
+
+    def learn(self, texts: pl.Series) -> None:
+        """`texts`: the times of a batch, trimmed. What fits no layout is a bad cell and decides nothing.
+        BadExport: the layout cannot be told."""
+        texts = texts.drop_nulls()
+        self.met |= not texts.is_empty()
+        if texts.is_empty() or len(self.layouts) == 1:
+            return
+        found = fit(texts.unique(), self.layouts)
+        if not found.counts and self.layouts == DATE_LAYOUTS:
+            raise BadExport(
+                f"The times of the file are in none of the layouts that are known: {', '.join(DATE_LAYOUTS)}.",
+                "Choose the XML format for them in the Extract file activity; it is the only one that names the zone.",
+            )
+        if found.counts and not found.layouts:
+            counts = ", ".join(f"{layout} fits {count:,}" for layout, count in found.counts.items())
+            raise BadExport(
+                f"No layout fits all times of the file: of {texts.n_unique():,} different ones {counts}.",
+                f"If one is right, write e.g. `export.date_format: {next(iter(found.counts))}`: the others are then "
+                "bad rows. Best choose the XML format in the Extract file activity.",
+            )
+        if not found.same:
+            raise BadExport(
+                f"The times of the file can be read as {' or as '.join(found.layouts)}, and mean different moments.",
+                "Write the one that is chosen in the Extract file activity, e.g. `export.date_format: "
+                f"{found.layouts[0]}`. Best choose XML there; it is the only one that names the zone.",
+            )
+        self.layouts = found.layouts or self.layouts
+
+
+class CellChecker:
+    """Checks batches of one file. `times`: attribute -> how the file calls the column of its change times, for those
+    that have one; `latest`: no time may lie behind it; `encoding`: to be named where bytes do not fit it."""
+
+    def __init__(
+        self,
+        key_column: str,
+        attributes: tuple[str, ...],
+        times: dict[str, str],
+        dates: FileDates,
+        latest: datetime,
+        encoding: str,
+    ) -> None:
+        self._attributes = attributes
+        self._times = {f"{attribute}{CHANGED}": name for attribute, name in times.items()}
+        self._schema = good_schema(attributes)
+        self._dates = dates
+        self._latest = latest
+        self._encoding = encoding
+        self._called = {"id": key_column} | {name: name for name in attributes} | self._times
+        """our column -> the file's"""
+
+    def check(self, lines: list[int], cells: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Rows that have a key -> the good ones (`good_schema`) and the bad ones (BAD_SCHEMA).
+
+        `cells`: key, attributes and times in the order of the constructor's arguments, row behind row. Rows whose key
+        is empty are in neither. BadExport: the date layout cannot be told.
+        """
+        texts = self._texts(lines, cells)
+        self._dates.learn(pl.concat([pl.Series([], dtype=pl.String), *(texts[name] for name in self._times)]))
+        texts = texts.filter(pl.col("id").is_not_null())
+        values = texts.select(
+            pl.col("line"),
+            pl.col("id").str.to_lowercase(),
+            *(_boolean(pl.col(name)).alias(name) for name in self._attributes),
+            *(parse(texts[name], self._dates.layout) for name in self._times),
+        )
+        wrong = self._wrong(texts, values)
+        empty = [pl.lit(None, type_).alias(name) for name, type_ in self._schema.items() if name not in values.columns]
+        good = values.with_columns(empty).select(self._schema.names())
+        any_wrong = wrong.select(pl.any_horizontal(pl.all())).to_series()
+        if not any_wrong.any():
+            return good, BAD_SCHEMA.to_frame()
+        return good.filter(~any_wrong), self._bad(texts, values, wrong).filter(any_wrong)
+
+    def _texts(self, lines: list[int], cells: list[str]) -> pl.DataFrame:
+        """Trimmed; null where nothing stands."""
+        texts = [pl.Series(name, cells[at :: len(self._called)], pl.String) for at, name in enumerate(self._called)]
+        trimmed = pl.col(pl.String).str.strip_chars()
+        return pl.DataFrame([pl.Series("line", lines, pl.Int64), *texts]).with_columns(
+            pl.when(trimmed != "").then(trimmed)  # keeps the names
+        )
+
+    def _wrong(self, texts: pl.DataFrame, values: pl.DataFrame) -> pl.DataFrame:
+        """Which cells hold what they may not: a boolean column for each."""
+        right = [
+            texts["id"].str.contains(GUID),
+            *(values[name].is_not_null() for name in self._attributes),
+            *(values[name].is_between(EARLIEST, self._latest).fill_null(False) for name in self._times),
+        ]
+        return pl.DataFrame([texts[each.name].is_not_null() & ~each for each in right])
+
+    def _bad(self, texts: pl.DataFrame, values: pl.DataFrame, wrong: pl.DataFrame) -> pl.DataFrame:
+        reasons = [
+            pl.when(wrong[name]).then(self._reason(name, texts[name], values[name])).alias(name)
+            for name in wrong.columns
+        ]
+        return texts.select(
+            pl.col("line"),
+            pl.when(~wrong["id"]).then(values["id"]).alias("id"),
+            pl.concat_str(reasons, separator="; ", ignore_nulls=True).alias("reason"),
+        )
+
+    def _reason(self, name: str, text: pl.Series, value: pl.Series) -> pl.Expr:
+        """Why a cell of this column is wrong; nothing of what stands in it."""
+        column = f"`{self._called[name]}`"
+        if name == "id":
+            otherwise = pl.lit(f"{column} is no GUID")
+        elif name in self._attributes:
+            otherwise = pl.lit(f"{column} is none of {_BOOLEANS}")
+        else:
+            otherwise = (
+                pl.when(value < EARLIEST)
+                .then(pl.lit(f"{column} lies before {EARLIEST.year}"))
+                .when(value > self._latest)
+                .then(pl.lit(f"{column} lies in the future"))
+                .otherwise(pl.lit(f"{column} is no time in the layout {self._dates.layout}"))
+            )
+        return (
+            pl.when(text.str.contains("\ufffd", literal=True))
+            .then(pl.lit(f"{column} has bytes that are no {self._encoding}: is the encoding right?"))
+            .when(text.str.contains("\0", literal=True))
+            .then(pl.lit(f"{column} has a zero byte"))
+            .otherwise(otherwise)
+        )
+
+
+def _boolean(text: pl.Expr) -> pl.Expr:
+    lower = text.str.to_lowercase()
+    return pl.when(lower.is_in(TRUE)).then(True).when(lower.is_in(FALSE)).then(False)

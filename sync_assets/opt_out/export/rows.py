@@ -1,0 +1,262 @@
+"""The lines of an export file -> the cells that are needed, row by row: header, quotes, number of fields.
+
+Quotes are those of RFC 4180, read by Python's csv in its strict way: whatever is no clean quoting is told, never put
+right. Campaign's Extract file has no string delimiter by default (campaign-standard-api.md section 8), so that a quote
+in a name is a matter of course; it must not take the rows behind it along.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from operator import itemgetter
+
+from sync_assets.config.models import OPT_OUT_ATTRIBUTES, canonical_attribute
+from sync_assets.opt_out.export.lines import MOST_CHARACTERS, BadExport
+
+GUID = r"^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"
+TRUE = ("1", "true", "yes")
+FALSE = ("0", "false", "no")
+"""How booleans may be written, in any case (campaign-standard-api.md section 8)."""
+
+_guid = re.compile(GUID.replace("$", r"\Z"))
+_guid_inside = re.compile(GUID.strip("^$"))
+_identifier = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
+_CHANGED = "LastModified"
+_SIGNS = {"\t": "tab", " ": "a blank"}
+_NO_END = "the last line does not end: the file may be cut off"
+_TOO_LONG = f"longer than {MOST_CHARACTERS:,} characters: does a line end, or a quote close, too late?"
+_OPEN = "a quote does not close as it should: is the string delimiter of the Extract file activity set?"
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Where the needed columns stand in a row of `width` fields."""
+
+    key: int
+    attributes: tuple[int, ...]
+    times: tuple[int | None, ...]
+    """beside each attribute the time of its change; None: the file has no such column"""
+    width: int
+
+
+@dataclass(slots=True)
+class Rows:
+    """What stood in some lines: for each row its first line's number in `lines` and its needed cells in `cells`; in
+    `bad` what is no row."""
+
+    lines: list[int] = field(default_factory=list[int])
+    cells: list[str] = field(default_factory=list[str])
+    """key, attributes, and those times that there are, row behind row in one list, which is quick"""
+    bad: list[tuple[int, str | None, str]] = field(default_factory=list[tuple[int, str | None, str]])
+    """line, id if there is a GUID where it must stand, reason"""
+
+
+def columns_of(header: str, key: str, attributes: tuple[str, ...], suffix: str, separator: str) -> Columns:
+    """Finds the needed columns in the header line. BadExport: some are missing, or stand there twice."""
+    needed = (key, *attributes)
+    if not header.endswith("\n"):
+        raise BadExport("The first line does not end: the file may be cut off.", "Let the workflow write it again.")
+    names = _names(header, separator, strict=True) if len(header) <= MOST_CHARACTERS else None
+    missing = [name for name in needed if name not in (names or ())]
+    if missing:
+        _check_separator(header, needed, missing, separator)
+    if names is None:
+        raise BadExport(
+            "The quotes of the header are not balanced, or it is longer than any header.",
+            'Look at the first line of the file and at "String delimiter" in the Extract file activity.',
+        )
+    if missing:
+        raise _missing(missing, names, header, needed)
+    times = [f"{attribute}{suffix}" for attribute in attributes]
+    for name in (*needed, *times):
+        if names.count(name) > 1:
+            raise BadExport(
+                f"The column `{name}` stands twice in the header.", "Take one of them out of the Extract file activity."
+            )
+    return Columns(
+        key=names.index(key),
+        attributes=tuple(map(names.index, attributes)),
+        times=tuple(names.index(time) if time in names else None for time in times),
+        width=len(names),
+    )
+
+
+class RowReader:
+    """Takes the lines of a file, group by group, header excluded."""
+
+    def __init__(self, columns: Columns, separator: str) -> None:
+        self._columns = columns
+        self._separator = separator
+        needed = (columns.key, *columns.attributes, *(time for time in columns.times if time is not None))
+        # with one argument itemgetter gives the cell itself
+        self._pick: Callable[[list[str]], tuple[str, ...]] = (
+            itemgetter(*needed) if len(needed) > 1 else lambda fields: (fields[needed[0]],)
+        )
+        self._open: list[str] = []
+
+    def rows(self, groups: Iterable[tuple[int, list[str]]]) -> Iterator[Rows]:
+        """One `Rows` for each group. A row that does not end within its group comes with the next one."""
+        following = 1
+        for number, lines in groups:
+            following = number + len(lines)
+            yield self._read(number, lines, last=False)
+        if self._open:
+            yield self._read(following, [], last=True)
+
+    def _read(self, number: int, lines: list[str], last: bool) -> Rows:
+        lines, number, self._open = self._open + lines, number - len(self._open), []
+        found = Rows()
+        # rows that end with one of these lines are not taken as they are
+        odd = {len(lines)} if lines and not lines[-1].endswith("\n") else set[int]()
+        if max(map(len, lines), default=0) > MOST_CHARACTERS:
+            odd.update(at + 1 for at, line in enumerate(lines) if len(line) > MOST_CHARACTERS)
+        at = 0
+        while at < len(lines):
+            at = self._read_from(at, number, lines, odd, last, found)
+        return found
+
+    def _read_from(self, start: int, number: int, lines: list[str], odd: set[int], last: bool, found: Rows) -> int:
+        """Reads on from line `start` (from 0) until quotes go wrong. Where to go on: behind the first line of that row.
+        What it has to do with the lines behind it cannot be known, so each of them gets a chance of its own."""
+        feed = _Feed(lines, start)
+        begin, width, pick = start, self._columns.width, self._pick
+        add_line, add_cells = found.lines.append, found.cells.extend
+        reader = csv.reader(feed, delimiter=self._separator, strict=True)
+        try:
+            for fields in reader:
+                end = start + reader.line_num
+                if len(fields) == width and end - begin == 1 and end not in odd:
+                    add_line(number + begin)
+                    add_cells(pick(fields))
+                elif fields and (reason := self._trouble(len(fields), lines[begin:end])):
+                    found.bad.append((number + begin, self._id(lines[begin]), reason))
+                    if len(fields) != width and end - begin > 1:
+                        return begin + 1
+                elif fields:
+                    add_line(number + begin)
+                    add_cells(pick(fields))
+                begin = end
+        except csv.Error:
+            if feed.exhausted and not last and sum(map(len, lines[begin:])) <= MOST_CHARACTERS:
+                self._open = lines[begin:]
+                return len(lines)
+            line = lines[begin]
+            reason = _TOO_LONG if len(line) > MOST_CHARACTERS else _OPEN if line.endswith("\n") else _NO_END
+            found.bad.append((number + begin, self._id(line), reason))
+            return begin + 1
+        return len(lines)
+
+    def _trouble(self, fields: int, record: list[str]) -> str | None:
+        """What is wrong with a row of so many fields that stands in these lines."""
+        if sum(map(len, record)) > MOST_CHARACTERS:
+            return _TOO_LONG
+        if not record[-1].endswith("\n"):
+            return _NO_END
+        if fields != self._columns.width:
+            return f"{fields} fields instead of {self._columns.width}"
+        # Two open quotes make one clean row of many; these lines are not read again as rows of their own, for they may
+        # as well be the text of somebody who wants them to be.
+        if sum(map(self._is_row, record)) > 1:
+            return f"a quoted field takes in {len(record) - 1} more lines, which look like rows; {_OPEN}"
+        return None
+
+    def _is_row(self, line: str) -> bool:
+        return line.count(self._separator) == self._columns.width - 1 and self._id(line) is not None
+
+    def _id(self, line: str) -> str | None:
+        """The GUID at the key's place, whatever the quotes say; None if there is none."""
+        cells = line.split(self._separator, self._columns.key + 1)
+        cell = cells[self._columns.key].strip(' \t\n"') if len(cells) > self._columns.key else ""
+        return cell.lower() if _guid.match(cell) else None
+
+
+class _Feed:
+    """Lines from `start` on. `exhausted`: more was asked for than there is."""
+
+    def __init__(self, lines: list[str], start: int) -> None:
+        self._lines = lines
+        self._start = start
+        self.exhausted = False
+
+    def __iter__(self) -> Iterator[str]:
+        for at in range(self._start, len(self._lines)):  # without a copy: there is a feed for each broken row
+            yield self._lines[at]
+        self.exhausted = True
+
+
+def _names(header: str, separator: str, strict: bool = False) -> list[str] | None:
+    """The names in a header line, trimmed, `denyList…` as `blackList…`. None: it is no line of CSV."""
+    try:
+        [names] = csv.reader([header], delimiter=separator, strict=strict)
+    except (csv.Error, ValueError):
+        return None
+    return [canonical_attribute(name.strip()) for name in names]
+
+
+def _check_separator(header: str, needed: tuple[str, ...], missing: list[str], separator: str) -> None:
+    """Raises BadExport if another sign than the configured one separates more of the needed names."""
+    header = header[:16_384]
+    others = sorted({sign for sign in header if sign.isprintable() and not sign.isalnum()} - set('"_\ufffd'))
+    signs = [separator, ",", ";", "\t", "|", *others[:40]]  # of equals the first is taken
+    found = {sign: len(set(needed) & set(_names(header, sign) or ())) for sign in signs}
+    best = max(signs, key=lambda sign: found[sign])
+    if best != separator and found[best] > 1:
+        raise BadExport(
+            f"{_are_missing(missing)} Its names seem to be separated by {_SIGNS.get(best, f'`{best}`')}.",
+            f"Write `export.separator: {_written(best)}`.",
+        )
+
+
+def _missing(missing: list[str], names: list[str], header: str, needed: tuple[str, ...]) -> BadExport:
+    """Why the columns may be missing. Of the header itself only names that are Campaign's or much like the missing ones
+    are told, and only if it is one: without a header, or without a line end behind it, somebody's data stands there."""
+    cause = _are_missing(missing)
+    known = {_plain(name) for name in needed}
+    if any(_plain(name) in known for name in names) and not any(map(_is_data, names)):
+        of_campaign = {_plain(f"{name}{end}") for name in (*needed, *OPT_OUT_ATTRIBUTES) for end in ("", _CHANGED)}
+        near = {name for wanted in missing for name in difflib.get_close_matches(wanted, names, n=1)}
+        alike = [name for name in names if _plain(name) in of_campaign or name in near]
+        plain = [name for name in alike if _identifier.match(name)]
+        others = f" and {len(names) - len(plain)} others" if len(plain) < len(names) else ""
+        by_key = " or write the name of the key's column as `export.key_column`" if needed[0] in missing else ""
+        return BadExport(
+            f"{cause} There stand {_listed(plain[:50])}{others}.",
+            f"Let the columns of the Extract file activity be named so{by_key}.",
+        )
+    if re.search("[\0-\x08\x0b-\x1f\ufffd]", header):
+        return BadExport(
+            f"{cause} The first line is no plain text.",
+            "Is `export.encoding` right? Is the file encrypted, or packed otherwise than by gzip?",
+        )
+    return BadExport(
+        f"{cause} What stands in the first line is not told here: it may be somebody's data.",
+        'Let "First line as column header" be on in the Extract file activity, and its columns have these names.',
+    )
+
+
+def _written(sign: str) -> str:
+    """As YAML takes it."""
+    return "tab" if sign == "\t" else json.dumps(sign, ensure_ascii=False)
+
+
+def _are_missing(missing: list[str]) -> str:
+    columns = f"The column {_listed(missing)} is" if len(missing) == 1 else f"The columns {_listed(missing)} are"
+    return f"{columns} missing in the header."
+
+
+def _is_data(name: str) -> bool:
+    """No name of a column, as where the line end behind the header is missing."""
+    return not name or name[0].isdigit() or name.lower() in TRUE + FALSE or _guid_inside.search(name) is not None
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).casefold()
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

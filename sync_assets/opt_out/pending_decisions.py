@@ -1,0 +1,252 @@
+"""Decides what is due: asks Dynamics 365, and Campaign where its word is not known, and puts the decision into the
+ledger, where apply.py finds it.
+
+What is decided is told batch by batch before it is stored, so that no decision is ever without its record in the audit.
+If we are killed in between it is decided and told once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+
+from sync_assets.campaign.client import BudgetSpent
+from sync_assets.campaign.dialect import Verdict, redact
+from sync_assets.campaign.profile_opt_outs import opt_outs_of
+from sync_assets.dataverse.row_queries import RowNow, rows_now
+from sync_assets.http.client import HttpError, SignInRefused
+from sync_assets.ledger import times
+from sync_assets.ledger.rules import opt_outs as rules
+from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState
+from sync_assets.opt_out.decide import Decision, Side, decide
+from sync_assets.opt_out.decision_log import Audit
+from sync_assets.opt_out.session import Parties
+
+BATCH = 500
+"""Contacts that are decided together."""
+QUESTIONS = 16
+"""Profiles that are asked for at once."""
+
+Said = Mapping[str, tuple[bool | None, datetime | None]]
+"""Attribute -> what Campaign holds and since when."""
+
+SCHEMA = pl.Schema(
+    {
+        "contact": pl.String,
+        "column": pl.String,
+        "attribute": pl.String,
+        "d365": pl.Boolean,
+        "d365_modified": pl.Datetime("us", "UTC"),
+        "campaign": pl.Boolean,
+        "campaign_changed": pl.Datetime("us", "UTC"),
+        "value": pl.Boolean,
+        "write": pl.String,
+        "reason": pl.String,
+        "source": pl.String,
+        "decided_at": pl.Datetime("us", "UTC"),
+    }
+)
+"""The audit: one row for each decision. Values are in the sense of Campaign: true is opted out. `write`: the side that
+is to be written, null if none."""
+
+NO_CONTACT = "the contact is not in Dynamics 365"
+NO_PROFILE = "the profile is not in Campaign"
+_STATES = {None: OptOutState.SETTLED, "d365": OptOutState.TO_D365, "campaign": OptOutState.TO_CAMPAIGN}
+
+
+@dataclass(slots=True)
+class Deciding:
+    """`decided`: how many opt-outs. `problem`: why Campaign was not asked about all contacts that it had to be asked
+    about; `unanswered`: how many it was not, or said nothing of. They stay due; everything else is decided."""
+
+    parties: Parties
+    decided: int = 0
+    problem: str | None = None
+    unanswered: int = 0
+
+    async def decisions(self) -> AsyncIterator[pl.DataFrame]:
+        """The decisions, in frames of SCHEMA. Each is stored in the ledger when the next one is asked for."""
+        ledger, attributes, after = self.parties.ledger, self.parties.attributes, ""
+        if self.parties.direction != "bidirectional":  # decided under another direction, which wrote to Campaign
+            await asyncio.to_thread(ledger.reconsider_opt_outs, OptOutState.TO_CAMPAIGN)
+        while due := await asyncio.to_thread(
+            ledger.opt_outs_due, OptOutState.DECIDE, attributes, after=after, limit=BATCH
+        ):
+            after = max(due)
+            batch = await self._decide(due)
+            frame = batch.frame()
+            yield frame
+            self.decided += frame.height
+            await asyncio.to_thread(ledger.put_opt_outs, batch.rows)
+            await self.parties.count_calls()
+            await self.parties.keep_lease()
+
+    async def _decide(self, due: Mapping[str, list[OptOut]]) -> _Batch:
+        parties = self.parties
+        to_ask = [id_ for id_, rows in due.items() if any(row.ask for row in rows)]
+        said = await self._ask(to_ask)
+        unanswered = set(to_ask) - said.keys()
+        self.unanswered += len(unanswered)
+        due = {id_: rows for id_, rows in due.items() if id_ not in unanswered}
+        columns = [column.name for column in parties.columns.values()]
+        here = await rows_now(parties.d365, parties.table, columns, list(due))
+        batch = _Batch(parties, datetime.now(UTC))
+        for id_, rows in due.items():
+            now, told = here.get(id_), said.get(id_)
+            if now is None:
+                batch.without_contact(rows, told)
+            elif isinstance(told, Verdict) and told.kind == "missing":
+                batch.without_profile(rows, now)
+            elif isinstance(told, Verdict):
+                batch.refuse(rows, f"Campaign: {redact(told.reason, None)}")
+            else:
+                for row in rows:
+                    batch.decide(row, now, (told or {}).get(row.attribute) if row.ask else None)
+        return batch
+
+    async def _ask(self, ids: list[str]) -> dict[str, Said | Verdict]:
+        """What Campaign holds of these contacts; those of which it could not be asked are left out. Raises
+        SignInRefused."""
+        free = asyncio.Semaphore(QUESTIONS)
+        answers: dict[str, Said | Verdict] = {}
+
+        async def ask(id_: str) -> None:
+            async with free:
+                if self.problem:
+                    return
+                try:
+                    found = await opt_outs_of(self.parties.records, id_, self.parties.attributes)
+                except SignInRefused:
+                    raise
+                except (BudgetSpent, HttpError) as error:  # no reason to keep back what needs no word of Campaign
+                    self.problem = str(error)
+                    return
+                if isinstance(found, Verdict) and found.kind == "denied":
+                    raise SignInRefused(
+                        f"Campaign refuses access: {redact(found.reason, None)}",
+                        "Check the credentials, their product profile and the URL.",
+                    )
+                if not (isinstance(found, Verdict) and found.kind == "transient"):
+                    answers[id_] = found
+
+        await asyncio.gather(*map(ask, ids))
+        return answers
+
+
+async def decide_due(parties: Parties, audit: Audit) -> Deciding:
+    """Decide everything that is due, and keep each decision in the audit before it counts."""
+    deciding = Deciding(parties)
+    async for frame in deciding.decisions():
+        await asyncio.to_thread(audit.keep, frame)
+        parties.runtime.progress("deciding opt-outs", deciding.decided + frame.height)
+    return deciding
+
+
+class _Batch:
+    """What becomes of a batch of contacts: rows for the ledger, rows for the audit."""
+
+    def __init__(self, parties: Parties, moment: datetime) -> None:
+        self._parties, self._moment = parties, moment
+        self.rows: list[OptOut] = []
+        self._told: list[tuple[Any, ...]] = []
+
+    def frame(self) -> pl.DataFrame:
+        return pl.DataFrame(self._told, schema=SCHEMA, orient="row")
+
+    def decide(self, row: OptOut, here: RowNow, told: tuple[bool | None, datetime | None] | None) -> None:
+        d365, modified = self._d365(row, here), here.modified
+        campaign, changed = _said(row, told)
+        decision = decide(self._parties.direction, d365, modified, campaign, changed)
+        self._settle(row, int(bool(d365)), modified, campaign, changed, int(decision.value), decision.write)
+        self._tell(row, d365, modified, campaign, changed, decision)
+
+    def without_profile(self, rows: list[OptOut], here: RowNow) -> None:
+        for row in rows:
+            d365 = self._d365(row, here)
+            self.rows.append(rules.no_profile(row, int(bool(d365))))
+            self._tell(row, d365, here.modified, None, None, NO_PROFILE)
+
+    def without_contact(self, rows: list[OptOut], told: Said | Verdict | None) -> None:
+        """Dynamics 365 has no such contact, though Campaign speaks of it, and may do so in every file: what it says is
+        kept, so that it is news but once. The contact has to come back for it to mean anything."""
+        asked = {} if told is None or isinstance(told, Verdict) else told
+        for row in rows:
+            campaign, changed = _said(row, asked.get(row.attribute) if row.ask else None)
+            self._settle(row, None, None, campaign, changed, 0, None)
+            self._tell(row, None, None, campaign, changed, NO_CONTACT)
+
+    def _settle(
+        self,
+        row: OptOut,
+        d365: int | None,
+        modified: datetime | None,
+        campaign: bool | None,
+        changed: datetime | None,
+        value: int,
+        write: Side | None,
+    ) -> None:
+        self.rows.append(
+            rules.decided(
+                row,
+                value=value,
+                state=_STATES[write],
+                campaign=_number(campaign),
+                campaign_at=_micros(changed),
+                d365=d365,
+                d365_at=_micros(modified),
+                now=times.to_micros(self._moment),
+            )
+        )
+
+    def refuse(self, rows: list[OptOut], reason: str) -> None:
+        self.rows += [rules.refused(row, reason, times.to_micros(self._moment)) for row in rows]
+
+    def _d365(self, row: OptOut, here: RowNow) -> bool | None:
+        column = self._parties.columns[row.attribute]
+        return column.opted_out(here.values[column.name])
+
+    def _tell(
+        self,
+        row: OptOut,
+        d365: bool | None,
+        modified: datetime | None,
+        campaign: bool | None,
+        changed: datetime | None,
+        decision: Decision | str,
+    ) -> None:
+        value, write, reason = (
+            (None, None, decision) if isinstance(decision, str) else (decision.value, decision.write, decision.reason)
+        )
+        column = self._parties.columns[row.attribute].name
+        self._told.append(
+            (row.id, column, row.attribute, d365, modified, campaign, changed, value, write, reason, row.source,
+             self._moment)
+        )  # fmt: skip
+
+
+def _said(row: OptOut, told: tuple[bool | None, datetime | None] | None) -> tuple[bool | None, datetime | None]:
+    """What Campaign holds and since when: as it `told` right now, else as far as the ledger knows."""
+    if told is None:
+        return _flag(row.campaign), _instant(row.campaign_at)
+    return told[0], _instant(rules.since(row, told[0], _micros(told[1])))
+
+
+def _flag(value: int | None) -> bool | None:
+    return None if value is None else bool(value)
+
+
+def _number(value: bool | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _instant(micros: int | None) -> datetime | None:
+    return None if micros is None else times.from_micros(micros)
+
+
+def _micros(moment: datetime | None) -> int | None:
+    return None if moment is None else times.to_micros(moment)

@@ -1,0 +1,63 @@
+"""Polls of profiles: opt-outs are read through the API besides the file, every `poll_profiles_minutes`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sync_assets.campaign.profile_opt_outs import changed_profiles
+from sync_assets.defs.opt_out.asset_keys import attributes
+from sync_assets.ledger.repositories.opt_out_files import POLL
+from sync_assets.ledger.rules.opt_outs import Stated
+from sync_assets.opt_out.export.staging import forget_copies, state
+from sync_assets.push.target import CONTACT
+from sync_assets.runtime.context import Runtime
+
+
+@dataclass(slots=True)
+class Polled:
+    """`profiles`: how many a poll has read. `stated`: what their opt-outs were to the ledger."""
+
+    profiles: int = 0
+    stated: Counter[Stated] = field(default_factory=Counter[Stated])
+
+
+def poll_is_due(runtime: Runtime, now: datetime) -> bool:
+    """Return True if the last poll is `poll_profiles_minutes` old, or there was none; never without that setting."""
+    minutes = runtime.config.opt_out.poll_profiles_minutes
+    if minutes is None:
+        return False
+    last = runtime.ledger.last_noted(POLL)
+    return last is None or now - last >= timedelta(minutes=minutes)
+
+
+async def poll_profiles(runtime: Runtime, now: datetime) -> Polled:
+    """State in the ledger the opt-outs of the profiles that changed since the last poll began, of all the first time.
+
+    Each page is stated as it is read. The poll counts once all are: the next one reads from `now` on.
+
+    Args:
+        now: when this poll begins.
+
+    Raises:
+        SyncAssetsError: of the client, BudgetSpent among them. What was read stays stated, and the next poll reads it
+            again with the rest.
+    """
+    polled, source, last = Polled(), f"poll of profiles {now:%Y-%m-%dT%H:%M:%SZ}", runtime.ledger.last_noted(POLL)
+    names, key = attributes(runtime.config), runtime.config.table(CONTACT).key
+    async with runtime.campaign() as campaign:
+        try:
+            async for frame in changed_profiles(campaign, key, names, last):
+                polled.stated.update(await asyncio.to_thread(state, runtime.ledger, [frame], names, source, now))
+                polled.profiles += frame.height
+                runtime.progress("reading profiles", polled.profiles)
+        finally:
+            calls = campaign.calls.take()
+            runtime.calls.update(calls)
+            runtime.ledger.count_calls({(CONTACT, kind): number for kind, number in calls.items()})
+    runtime.ledger.note(POLL, now)
+    if last is None or last.date() < now.date():  # no file may come for long, and then nothing else removes old copies
+        forget_copies(runtime)
+    return polled

@@ -1,0 +1,266 @@
+"""What the links of a record are sent as, and whether Campaign kept them.
+
+A link is set by the parent's PKey, as all of Adobe's examples do, or by the parent's own key, which saves a look-up but
+may be stored as no link at all, with a 2xx. So nothing is believed: the first record of each link and push is read back
+before others follow. Where the link came out empty, or leads elsewhere, the parent's PKey is looked up and sent.
+
+`style: auto` tries the key only for a link that a record may do without. Campaign hides a record whose needed link is
+empty, and then nobody can mend it; such a link goes by the PKey until another link to the same resource has shown that
+keys are resolved. What was found stands with the parent's resource (`Addressing.note`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sync_assets.campaign.addressing import Addressing
+from sync_assets.campaign.dialect import Verdict
+from sync_assets.campaign.records import Records
+from sync_assets.http.client import Guard, OutcomeUnknown
+from sync_assets.ledger.model import Claimed, LinkTo
+from sync_assets.runtime.parent_keys import ParentKeys
+
+KEY_IN_LINK = "key_in_link"
+"""Premise: a link that names the parent's own key leads to the parent. resolved, empty, refused."""
+
+LINK_KEPT = "link_kept:"
+"""Premise, with the link's attribute behind it: a record that was acknowledged with this link was seen to hold it. yes.
+Not known in a ledger of an earlier version, which took every 2xx for it."""
+
+Values = Mapping[str, str]
+"""Attribute of a link -> what its `PKey` member is to be."""
+
+
+class _NotShown(OutcomeUnknown):
+    """Campaign took a record, and then did not show its links."""
+
+    def __init__(self) -> None:
+        super().__init__("Campaign took the record, and then did not show its links or where they lead.", "")
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTarget:
+    """Where a link of the child leads: the parent's resource, and how its records are addressed.
+
+    required: a child never stands in Campaign without this parent (cardinality one, in the configuration or as the
+    metadata has it). style: as configured; join is none of these, it is a plain attribute.
+    """
+
+    attribute: str
+    table: str
+    resource: str
+    api: str
+    key: str
+    style: Literal["auto", "key", "pkey"] = "auto"
+    required: bool = True
+
+
+class LinkNotKept(Exception):
+    """Campaign took a link by its PKey, and the record does not hold it: the next ones would fare alike."""
+
+
+class Links:
+    """The links of one table during one push. `parents`: Records of each parent's resource, by its name."""
+
+    def __init__(
+        self,
+        targets: Iterable[LinkTarget],
+        parents: Mapping[str, Records],
+        known: ParentKeys,
+        send_again: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """send_again: called with a link that Campaign did not keep by the parent's key, since records that were sent
+        before hold none either."""
+        self._targets = {target.attribute: target for target in targets}
+        self._parents, self._known = parents, known
+        self._send_again = send_again
+        self._verified: set[str] = set()
+        self._turn = asyncio.Lock()
+
+    async def check_acknowledged(
+        self, records: Records, one_of: Callable[[str], Awaitable[tuple[str, str] | None]], guard: Guard
+    ) -> None:
+        """Reads back one record for each link of which none was ever seen to be kept. `one_of`: a record that was
+        acknowledged with a link, and its parent. Raises what `Records.find` raises."""
+        for attribute, target in self._targets.items():
+            premise = f"{LINK_KEPT}{attribute}"
+            sample = None if premise in records.addressing.found else await one_of(attribute)
+            if sample is None:
+                continue
+            id_, parent = sample
+            found = await records.find(id_, guard)
+            held = linked_pkey(found, attribute)
+            if held and await self._leads_to(held, target, parent, "", guard):
+                records.addressing.note(premise, "yes")
+            elif not isinstance(found, Verdict) or found.kind == "missing":
+                await self._send_again(attribute)  # before the finding, as in `verify`
+                self._addressing(target).note(KEY_IN_LINK, "empty")
+                records.addressing.note(premise, "yes")  # from now on each push sees to it
+
+    @asynccontextmanager
+    async def turn(self, record: Claimed) -> AsyncIterator[bool]:
+        """Yields True for a record that is to be read back; the others wait until it was."""
+        patch = record.operation == "update"
+        if not self.unverified(record, patch=patch):
+            yield False
+            return
+        async with self._turn:
+            yield self.unverified(record, patch=patch)
+
+    async def values(self, record: Claimed, guard: Guard, *, patch: bool, by_pkey: bool = False) -> Values | Verdict:
+        """What the links that are to be sent are sent as, or why one of them cannot be.
+
+        patch: links that Campaign's record holds already are left out. by_pkey: whatever the style.
+        """
+        values: dict[str, str] = {}
+        for link, target in self._sent(record, patch=patch):
+            if not by_pkey and self._by_key(target):
+                values[link.attribute] = str(link.id)
+                continue
+            pkey = await self._pkey(target, str(link.id), guard)
+            if isinstance(pkey, Verdict):
+                return pkey
+            values[link.attribute] = pkey
+        return values
+
+    async def refused(self, record: Claimed, reason: str, guard: Guard) -> bool:
+        """Return True if Campaign refuses a link by the parent's key, as far as its words show, and has the parent: a
+        parent that is missing would be refused by any name."""
+        said = reason.lower()
+        named = [
+            (str(link.id), target)
+            for link, target in self._sent(record, patch=False)
+            if str(link.id) in said and self._by_key(target)
+        ]
+        by_pkey = False
+        for id_, target in named:
+            if target.style == "auto" and not isinstance(await self._pkey(target, id_, guard), Verdict):
+                self._addressing(target).note(KEY_IN_LINK, "refused")
+                by_pkey = True
+        return by_pkey
+
+    async def verify(self, record: Claimed, records: Records, pkey: str, sent: Values, guard: Guard) -> Verdict | None:
+        """Reads back a record that was just sent. None: it holds its links, at the second attempt at the latest.
+
+        Raises LinkNotKept if Campaign does not keep a link by the parent's PKey, and OutcomeUnknown if it does not show
+        the record: it took it, so the record must not count as never sent.
+        """
+        wrong = await self._wrong(record, records, pkey, sent, guard)
+        if not wrong:
+            self._kept(records, sent)
+            return None
+        for link, target in wrong:
+            by_key = sent[link.attribute] == link.id
+            if by_key and target.style == "key":
+                raise LinkNotKept(
+                    f"Campaign takes the link {link.attribute} by the parent's key and links to nothing, or to another "
+                    "record. Write `style: auto` in the configuration."
+                )
+            if by_key:
+                # In this order: a finding that is stored without the others being sent again would leave them empty.
+                await self._send_again(link.attribute)
+                self._addressing(target).note(KEY_IN_LINK, "empty")
+            self._known.forget(target.resource, str(link.id))
+        again = await self.values(record, guard, patch=False, by_pkey=True)
+        if isinstance(again, Verdict):
+            raise _NotShown
+        mended = {link.attribute: again[link.attribute] for link, _ in wrong}
+        said = await records.update_links(pkey, mended, guard)
+        if said.kind == "missing":
+            return Verdict(
+                "refused",
+                f"Campaign hides this record: its link {', '.join(mended)} led nowhere when it was made, and Campaign "
+                "needs it. Delete the record in Campaign, then retry.",
+            )
+        if said.kind != "done":
+            raise _NotShown
+        if still := await self._wrong(record, records, pkey, mended, guard):
+            names = ", ".join(link.attribute for link, _ in still)
+            raise LinkNotKept(f"Campaign does not keep the link {names}, although it is sent with the parent's PKey.")
+        self._kept(records, sent)
+        return None
+
+    def _kept(self, records: Records, sent: Values) -> None:
+        self._verified.update(sent)
+        for attribute in sent:
+            records.addressing.note(f"{LINK_KEPT}{attribute}", "yes")
+
+    # --- one link ------------------------------------------------------------------------------------------------
+
+    def _sent(self, record: Claimed, *, patch: bool) -> list[tuple[LinkTo, LinkTarget]]:
+        return [
+            (link, self._targets[link.attribute])
+            for link in record.links
+            if link.keyed and link.id and link.attribute in self._targets and not (patch and link.held)
+        ]
+
+    def unverified(self, record: Claimed, *, patch: bool = False) -> bool:
+        """Return True if one of the record's links was not verified in this push; patch: of those that are not held."""
+        return any(link.attribute not in self._verified for link, _ in self._sent(record, patch=patch))
+
+    def _by_key(self, target: LinkTarget) -> bool:
+        if target.style != "auto":
+            return target.style == "key"
+        found = self._addressing(target).found.get(KEY_IN_LINK)
+        return found == "resolved" or (found is None and not target.required)
+
+    def _addressing(self, target: LinkTarget) -> Addressing:
+        return self._parents[target.resource].addressing
+
+    async def _pkey(self, target: LinkTarget, id: str, guard: Guard) -> str | Verdict:
+        if known := self._known.get(target.resource, id):
+            return known
+        found = await self._parents[target.resource].find(id, guard)
+        if isinstance(found, Verdict):
+            if found.kind != "missing":
+                return found
+            return Verdict(
+                "refused",
+                f"Campaign no longer holds the record of {target.resource} that {target.attribute} leads to: "
+                f"replay {target.table} with --force.",
+            )
+        pkey = str(found["PKey"])
+        self._known.remember(target.resource, id, pkey)
+        return pkey
+
+    async def _wrong(
+        self, record: Claimed, records: Records, pkey: str, sent: Values, guard: Guard
+    ) -> list[tuple[LinkTo, LinkTarget]]:
+        """The links that the record does not hold, of those sent. A record that is missing is one that Campaign hides.
+        Raises OutcomeUnknown if Campaign does not show the record, or where it leads."""
+        found = await records.read(pkey, guard)
+        if isinstance(found, Verdict) and found.kind != "missing":
+            raise _NotShown
+        wrong: list[tuple[LinkTo, LinkTarget]] = []
+        for link, target in self._sent(record, patch=False):
+            if link.attribute not in sent:
+                continue
+            held = linked_pkey(found, link.attribute)
+            if not held or not await self._leads_to(held, target, str(link.id), sent[link.attribute], guard):
+                wrong.append((link, target))
+            elif sent[link.attribute] == link.id:
+                self._addressing(target).note(KEY_IN_LINK, "resolved")
+        return wrong
+
+    async def _leads_to(self, held: str, target: LinkTarget, id: str, sent: str, guard: Guard) -> bool:
+        if held in (sent, self._known.get(target.resource, id)):
+            return True
+        # The same record may be named by another token: its key decides.
+        parents = self._parents[target.resource]
+        parent = await parents.read(held, guard)
+        if isinstance(parent, Verdict) and parent.kind != "missing":
+            raise _NotShown
+        right = isinstance(parent, dict) and str(parent.get(target.key) or "").lower() == id
+        if right:
+            self._known.remember(target.resource, id, held)
+        return right
+
+
+def linked_pkey(found: Mapping[str, Any] | Verdict, attribute: str) -> str:
+    """The PKey that a link of a record shows; empty for no link, and for no record."""
+    held = None if isinstance(found, Verdict) else found.get(attribute)
+    return str(held.get("PKey") or "") if isinstance(held, dict) else ""

@@ -1,0 +1,180 @@
+"""A push rehearsed on a scratch ledger: what it would do and cost if Campaign held what it acknowledged and took all.
+
+The claims, the deliveries and the rules of what follows from them are those of a real push (delivery.py, ledger). Only
+the client is another one: it sends nothing and says yes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from urllib.parse import unquote
+
+import msgspec
+
+from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE
+from sync_assets.campaign.client import CallCounter, CampaignClient
+from sync_assets.campaign.dialect import Operation
+from sync_assets.campaign.records import Records, counted
+from sync_assets.http.client import Answer, Guard, Observer
+from sync_assets.ledger import Claimed, Ledger, Outcome
+from sync_assets.push.delivery import Delivery, deliver, outcome
+from sync_assets.push.record_links import Links
+from sync_assets.push.target import Target
+from sync_assets.runtime.parent_keys import ParentKeys
+from sync_assets.runtime.workers import worker_id
+
+BATCH = 1000
+LEASE_SECONDS = 3600.0
+
+
+class Marks:
+    """A set of record numbers in a bit each: a first load may have thirty million."""
+
+    def __init__(self) -> None:
+        self._bits = bytearray()
+
+    def __len__(self) -> int:
+        return int.from_bytes(self._bits, "little").bit_count()
+
+    def set(self, number: int, marked: bool) -> None:
+        at, bit = number >> 3, 1 << (number & 7)
+        if at >= len(self._bits):
+            self._bits.extend(bytes(at + 1 - len(self._bits)))
+        self._bits[at] = self._bits[at] | bit if marked else self._bits[at] & ~bit
+
+
+@dataclass(slots=True)
+class Rehearsal:
+    """What the pushes of one table would do: records by deed, engine calls by kind.
+
+    uncertain: records whose last request went unanswered. What Campaign made of it is not known, so each of them may
+    cost a call more or less than counted here. `settled` tells which records came to rest here.
+    """
+
+    target: Target
+    parent_keys: ParentKeys = field(default_factory=ParentKeys)
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    refused: int = 0
+    uncertain: int = 0
+    calls: Counter[str] = field(default_factory=Counter[str])
+    settled: Marks = field(default_factory=Marks)
+    _records: dict[str, Records] = field(default_factory=dict[str, Records])
+    _links: Links | None = None
+
+    async def push(
+        self, ledger: Ledger, days: tuple[date, date] | None = None, progress: Callable[[int], None] | None = None
+    ) -> int:
+        """Plays a push on a ledger that is a copy: its records are settled, nothing is sent. How many were claimed.
+
+        days: only records of these days, both included.
+        """
+        owner, calls, total = worker_id(), CallCounter(), 0
+        target = self.target
+        known = await asyncio.to_thread(ledger.dialect, target.resource)
+        keys = {one.resource: one.key for one in (target, *target.parents)}
+        client = _SaysYes(keys, known)
+        if not self._records:
+            for one in (target, *target.parents):
+                found = await asyncio.to_thread(ledger.dialect, one.resource)
+                self._records[one.resource] = one.records(client, found)
+            parents = {one.resource: self._records[one.resource] for one in target.parents}
+            self._links = Links(target.links, parents, self.parent_keys, _nothing_to_send) if target.links else None
+        for records in self._records.values():
+            records.client, records.observer = client, counted(calls)
+        records = self._records[target.resource]
+        while claimed := await asyncio.to_thread(
+            ledger.claim,
+            target.table,
+            owner=owner,
+            limit=BATCH,
+            lease_seconds=LEASE_SECONDS,
+            days=days,
+            opt_outs=target.opt_outs,
+        ):
+            outcomes: list[Outcome] = []
+            for record in claimed:
+                client.links = {link.attribute: link.id for link in record.links if link.keyed}
+                delivery = await deliver(record, records, _unguarded, _key_works, self._links)
+                self._note(record, delivery)
+                outcomes.append(outcome(record, delivery))
+            await asyncio.to_thread(ledger.settle, owner, outcomes)
+            total += len(claimed)
+            if progress:
+                progress(self.done)
+        self.calls.update(calls.take())
+        return total
+
+    @property
+    def done(self) -> int:
+        return self.inserted + self.updated + self.deleted
+
+    def _note(self, record: Claimed, delivery: Delivery) -> None:
+        if self.target.is_parent and delivery.pkey:
+            self.parent_keys.remember(self.target.resource, record.id, delivery.pkey)
+        if delivery.deed:
+            setattr(self, delivery.deed, getattr(self, delivery.deed) + 1)
+        else:
+            self.refused += 1
+        self.uncertain += record.uncertain
+        self.settled.set(record.seq, delivery.deed in ("inserted", "updated"))
+
+
+async def _nothing_to_send(attribute: str) -> None: ...
+
+
+async def _key_works(records: Records, id: str) -> bool:
+    return True
+
+
+class _SaysYes(CampaignClient):
+    """In the place of Campaign: it holds every record that it is asked about, under a PKey made of our id, but the one
+    that was deleted last. A DELETE takes its PKey alone, unless it was found to take our key. `keys`: the key attribute
+    of each resource; `known`: what was found out about the resource that is written; `links`: those of the record that
+    is sent."""
+
+    def __init__(self, keys: Mapping[str, str], known: Mapping[str, str]) -> None:
+        self._keys, self._deletes_by_key = keys, known.get(KEY_IN_DELETE) == "yes"
+        status, _, content_type = known.get(DELETE_ANSWER, "204 -").partition(" ")
+        headers = {} if content_type == "-" else {"content-type": content_type}
+        self._delete_answer = Answer(int(status), headers, b"")
+        self.links: dict[str, str | None] = {}
+        self._deleted = ""
+
+    async def call(
+        self,
+        operation: Operation,
+        path: str,
+        body: bytes | None = None,
+        *,
+        guard: Guard | None = None,
+        observer: Observer | None = None,
+    ) -> Answer:
+        if observer:
+            observer(operation, 200, 0.0)
+        place, _, query = path.partition("?")
+        _, resource, *named = place.split("/")
+        key = self._keys[resource]
+        if operation == "insert":
+            id_ = str(msgspec.json.decode(body or b"{}")[key])
+        else:  # a look-up by a filter has the id behind the filter's parameter
+            id_ = unquote(query.partition("=")[2].partition("&")[0] if query else named[0]).removeprefix("@")
+        absent = Answer(404, {}, f"Unable to find document with path '{resource}' from key '{id_}'".encode())
+        if operation == "delete":
+            if not (self._deletes_by_key or named[0].startswith(("@", "%40"))):
+                return absent
+            self._deleted = id_
+            return self._delete_answer
+        if id_ == self._deleted and operation == "read":
+            return Answer(200, {}, b'{"content":[]}') if query else absent
+        links = {name: to and {"PKey": f"@{to}"} for name, to in self.links.items()}
+        record = {**links, "PKey": f"@{id_}", key: id_}
+        return Answer(200, {}, msgspec.json.encode({"content": [record]} if query else record))
+
+
+def _unguarded() -> None: ...

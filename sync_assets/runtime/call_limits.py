@@ -1,0 +1,296 @@
+"""What one client spends of Campaign's limits, which all processes of a ledger share: guardrails concurrency,
+calls_per_second, engine_calls_per_hour, engine_calls_per_day.
+
+Each part is taken from the ledger ahead of its use (slots under a lease, starts of calls, calls in blocks), so that no
+request waits for the ledger, and given back when it is not needed. At no moment do all parts exceed a limit: a worker
+takes more only after another one has given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+from sync_assets.campaign.client import BudgetSpent, CallCounter
+from sync_assets.config.models import Guardrails
+from sync_assets.http.client import Observer
+from sync_assets.runtime.workers import is_dead, worker_id
+
+if TYPE_CHECKING:
+    from sync_assets.ledger import Ledger
+
+POLL_SECONDS = 0.5
+"""Between two looks at the ledger, while requests are made: how soon slots move from one worker to another."""
+IDLE_SECONDS = 2.0
+"""A worker without any request for so long gives all back."""
+LEASE_SECONDS = 300.0
+LONGEST_REQUEST = 200.0
+"""A request may leave only if so much of the lease is left, so that it ends before another worker takes its slot."""
+TURN_SECONDS = 10.0
+"""Where there are more workers than slots, others get one after that."""
+AHEAD_SECONDS = 1.0
+"""Starts are reserved for that long at most."""
+LATE_SECONDS = 0.1
+"""A start that was missed by more is lost: made up for, calls of several workers would come together."""
+FIRST_BLOCK, LARGEST_BLOCK = 8, 500
+"""Calls reserved at once: more if the last ones were gone within a second."""
+
+OpenLedger = Callable[[], "Ledger"]
+
+
+def fair_shares(total: int, wanted: Mapping[str, int], turn: int = 0) -> dict[str, int]:
+    """How many of `total` slots each worker gets: what it wants if that fits, else an equal part of what the others
+    leave; what no one wants is shared out as well. turn: whose turn it is where there are too few. Pure."""
+    names = sorted(wanted)
+    first = turn % len(names) if names else 0
+    names = names[first:] + names[:first]
+    shares, left = dict.fromkeys(names, 0), total
+    for most in (wanted, dict.fromkeys(names, total)):
+        open_ = [name for name in names if shares[name] < most[name]]
+        while left and open_:
+            each = max(1, left // len(open_))
+            for name in open_:
+                more = min(each, most[name] - shares[name], left)
+                shares[name] += more
+                left -= more
+            open_ = [name for name in open_ if shares[name] < most[name]]
+    return shares
+
+
+class SharedSlots:
+    """Requests in flight of one worker, among those of all workers. For one event loop; `close` gives all back.
+
+    idle: called when all is given back.
+    """
+
+    def __init__(self, ledger: OpenLedger, owner: str, total: int, idle: Callable[[], Awaitable[None]]) -> None:
+        self._ledger, self._owner, self._total, self._idle = ledger, owner, total, idle
+        self._limit = 0
+        self._leased_at = (0.0, 0.0)
+        self._in_flight = 0
+        self._most = 0  # requests in flight or waiting since the last look
+        self._used_at = 0.0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._keeper: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
+        self._recorded = (0, 0)  # wanted, slots, as the ledger has them
+
+    async def acquire(self) -> None:
+        """Wait for a slot. Raises LedgerError if the ledger fails."""
+        if self._keeper is None or self._keeper.done():
+            self._keeper = asyncio.create_task(self._keep())
+        self._most = max(self._most, self._in_flight + len(self._waiting) + 1)
+        if not self._waiting and self._free():
+            self._in_flight += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn  # who wakes us has counted us
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.release()
+            raise
+
+    def release(self) -> None:
+        self._in_flight -= 1
+        self._used_at = time.monotonic()
+        self._wake()
+
+    async def close(self) -> None:
+        self._closing.set()
+        if self._keeper:
+            await asyncio.gather(self._keeper, return_exceptions=True)
+
+    def _free(self) -> bool:
+        leased = max(time.monotonic() - self._leased_at[0], time.time() - self._leased_at[1])
+        return self._in_flight < self._limit and leased < LEASE_SECONDS - LONGEST_REQUEST
+
+    def _wake(self) -> None:
+        while self._waiting and self._free():
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._in_flight += 1
+                turn.set_result(None)
+
+    async def _keep(self) -> None:
+        """Holds a fair share of the slots until they are needed no more."""
+        try:
+            while not await self._given_back():
+                await self._renew()
+                self._wake()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await self._closing.wait()
+        except Exception as error:  # noqa: BLE001  whoever waits for a slot has to know
+            self._limit = 0
+            while self._waiting:
+                turn = self._waiting.popleft()
+                if not turn.done():
+                    turn.set_exception(error)
+
+    async def _given_back(self) -> bool:
+        idle = not self._in_flight and not self._waiting
+        leaving = self._recorded != (0, 0) and time.monotonic() - self._used_at > IDLE_SECONDS
+        if not (self._closing.is_set() or (idle and leaving)):
+            return False
+        self._limit = 0
+        await self._idle()
+        await asyncio.to_thread(lambda: self._ledger().release_slots(self._owner))
+        self._recorded = (0, 0)
+        return self._closing.is_set() or not self._waiting
+
+    async def _renew(self) -> None:
+        ledger = await asyncio.to_thread(self._ledger)
+        workers = {worker.owner: worker for worker in await asyncio.to_thread(ledger.workers)}
+        mine = workers.pop(self._owner, None)
+        if self._limit and mine is None:
+            self._limit = 0  # our lease ran out
+        for owner in [owner for owner in workers if is_dead(owner)]:
+            await asyncio.to_thread(ledger.release_slots, owner)
+            del workers[owner]
+        # Twice as many as there were, in powers of two: room to grow, and no change for each request.
+        wanted = min(self._total, 1 << self._most.bit_length())
+        self._most = self._in_flight + len(self._waiting)
+        turn = int(time.time() // TURN_SECONDS)
+        others = {worker.owner: worker.wanted for worker in workers.values()}
+        share = fair_shares(self._total, {**others, self._owner: wanted}, turn)[self._owner]
+        self._limit = min(self._limit, share)  # from now on no more than that are in flight, once those now are done
+        slots = max(share, self._in_flight)
+        fresh = time.monotonic() - self._leased_at[0] < LEASE_SECONDS / 10
+        if mine and fresh and (mine.wanted, mine.slots) == (wanted, slots):
+            self._limit = min(slots, share)
+            return
+        asked_at = (time.monotonic(), time.time())
+        granted = await asyncio.to_thread(
+            ledger.lease_slots, self._owner, wanted=wanted, slots=slots, total=self._total, seconds=LEASE_SECONDS
+        )
+        self._leased_at, self._recorded = asked_at, (wanted, granted)
+        self._limit = min(granted, share)
+
+
+class SharedRate:
+    """When the calls of one worker may start, so that those of all workers keep to `per_second`."""
+
+    def __init__(self, ledger: OpenLedger, per_second: float) -> None:
+        self._ledger, self._per_second = ledger, per_second
+        self._starts: deque[float] = deque()  # monotonic clock
+        self._last = 0.0
+        self._waiting = 0
+        self._turn = asyncio.Lock()
+
+    async def turn(self) -> None:
+        """Wait until a call may start."""
+        self._waiting += 1
+        try:
+            async with self._turn:
+                while self._starts and self._starts[0] < time.monotonic() - LATE_SECONDS:
+                    self._starts.popleft()
+                if not self._starts:
+                    await self._reserve()
+                start = max(self._starts.popleft(), self._last + 1 / self._per_second)
+                await asyncio.sleep(start - time.monotonic())
+                self._last = time.monotonic()
+        finally:
+            self._waiting -= 1
+
+    async def _reserve(self) -> None:
+        calls = max(1, min(self._waiting, int(self._per_second * AHEAD_SECONDS)))
+        first = await asyncio.to_thread(lambda: self._ledger().reserve_starts(calls, self._per_second))
+        now = time.monotonic()
+        self._starts.extend(now + first + n / self._per_second for n in range(calls))
+
+
+class CallBudget:
+    """Engine calls that one worker has reserved of the hour's and the day's budget."""
+
+    def __init__(self, ledger: OpenLedger, per_day: int | None, per_hour: int | None) -> None:
+        self._ledger, self._per_day, self._per_hour = ledger, per_day, per_hour
+        self._hour, self._left = 0, 0
+        self._block, self._reserved_at = FIRST_BLOCK, 0.0
+        self._turn = asyncio.Lock()
+
+    async def take(self) -> int:
+        """One call that may be made now; the UTC hour that it belongs to. Raises BudgetSpent."""
+        async with self._turn:
+            if not self._left or self._hour != _hour():
+                await self._reserve()
+            self._left -= 1
+            return self._hour
+
+    def give_back(self, hour: int) -> None:
+        """A call that was taken, and not made."""
+        if hour == self._hour:
+            self._left += 1
+
+    async def return_rest(self) -> None:
+        """Give back what was reserved and not used."""
+        async with self._turn:
+            left, self._left = self._left, 0
+            if left:
+                await asyncio.to_thread(lambda: self._ledger().return_calls(self._hour, left))
+
+    async def _reserve(self) -> None:
+        now = time.monotonic()
+        quick = now - self._reserved_at < 1.0
+        self._block = min(LARGEST_BLOCK, self._block * 2) if quick else max(FIRST_BLOCK, self._block // 2)
+        self._reserved_at = now
+        block = await asyncio.to_thread(
+            lambda: self._ledger().reserve_calls(self._block, per_day=self._per_day, per_hour=self._per_hour)
+        )
+        if block.spent:
+            raise BudgetSpent(block.spent)
+        if block.hour == self._hour:  # calls were given back meanwhile
+            self._left += block.calls
+        else:
+            self._hour, self._left = block.hour, block.calls
+
+
+class CallLimits:
+    """All of that for one client of Campaign. To be closed."""
+
+    def __init__(self, ledger: OpenLedger, guardrails: Guardrails) -> None:
+        """ledger: opens it, when the first call is about to be made."""
+        per_second = guardrails.calls_per_second
+        per_day, per_hour = guardrails.engine_calls_per_day, guardrails.engine_calls_per_hour
+        self._rate = SharedRate(ledger, per_second) if per_second else None
+        self._budget = CallBudget(ledger, per_day, per_hour) if per_day or per_hour else None
+        self._slots = SharedSlots(ledger, worker_id(), guardrails.concurrency, self._return_rest)
+
+    @asynccontextmanager
+    async def admitted(self) -> AsyncGenerator[Observer]:
+        """Around one request. Raises BudgetSpent, LedgerError."""
+        made = False
+
+        def observe(kind: str, status: int | None, seconds: float) -> None:
+            nonlocal made
+            made = CallCounter.is_call(status)
+
+        await self._slots.acquire()
+        try:
+            if self._rate:
+                await self._rate.turn()
+            hour = await self._budget.take() if self._budget else 0
+            try:
+                yield observe
+            finally:
+                if self._budget and not made:
+                    self._budget.give_back(hour)
+        finally:
+            self._slots.release()
+
+    async def close(self) -> None:
+        """Give all back. Called when no request is under way."""
+        await self._slots.close()
+
+    async def _return_rest(self) -> None:
+        if self._budget:
+            await self._budget.return_rest()
+
+
+def _hour() -> int:
+    return int(time.time() // 3600)

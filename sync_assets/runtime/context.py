@@ -1,0 +1,222 @@
+"""What a flow needs at run time: the configuration, the ledger, and clients of both systems.
+
+Everything is made when it is first asked for, so that definitions load without any environment, and a missing
+variable is named by the run that needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from sync_assets.config.environment import Settings
+from sync_assets.config.loader import load_config
+from sync_assets.errors import SyncAssetsError
+from sync_assets.runtime.parent_keys import ParentKeys
+
+if TYPE_CHECKING:
+    import ssl
+
+    from sync_assets.audit.record_comparison import Keys
+    from sync_assets.campaign.client import CampaignClient
+    from sync_assets.config.models import Config
+    from sync_assets.dataverse.client import DataverseClient
+    from sync_assets.http.client import CachedTokens
+    from sync_assets.ledger import Ledger
+    from sync_assets.parquet.store import Store
+
+
+@dataclass
+class Runtime:
+    """One process's view of the environment. `calls` counts the engine calls that this process made, by kind,
+    `opt_outs` what it did with opt-outs; `problems` keeps what kept a flow from running, `stopped` what ended one
+    early, `warnings` what somebody should know, `notes` what was done by itself: the command line prints them.
+
+    `any_ledger`: for those who write to neither system and not to the ledger; it may belong to other systems.
+    `accept_mapping`: a mapping may be used although it took turns with another one of late.
+    `run_lasts`: False once another run may go on in place of the one that this process executes (heartbeat.py)."""
+
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    calls: Counter[str] = field(default_factory=Counter[str])
+    opt_outs: Counter[str] = field(default_factory=Counter[str])
+    problems: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
+    interrupted: bool = False
+    stopped: list[str] = field(default_factory=list[str])
+    warnings: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])
+    progress: Callable[[str, int], None] = lambda what, records: None
+    parent_keys: ParentKeys = field(default_factory=ParentKeys)
+    any_ledger: bool = False
+    accept_mapping: bool = False
+    run_lasts: Callable[[], bool] = lambda: True
+    _ledger: Ledger | None = None
+    _organisation_checked: bool = False
+    _campaign_noted: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def settings(self) -> Settings:
+        return Settings.from_environment(self.environment)
+
+    @cached_property
+    def config(self) -> Config:
+        return load_config(self.settings.config)
+
+    @property
+    def ledger(self) -> Ledger:
+        """Opened when first asked for, and again after `close`. Raises OtherSystems, before any request."""
+        from sync_assets.ledger import Ledger  # SQLAlchemy: not for those who only list assets  # noqa: PLC0415
+
+        with self._lock:
+            if self._ledger is None:
+                opened = Ledger.open(self.settings.ledger_url)
+                try:
+                    if not self.any_ledger:
+                        self.check_addresses(opened)
+                except BaseException:
+                    opened.close()
+                    raise
+                self._ledger = opened
+                if self._ledger.made:  # welcome at the first start, and telling if the URL is mistyped
+                    self.notes.append(f"A new, empty ledger was made: {self._ledger.where}")
+            return self._ledger
+
+    @cached_property
+    def store(self) -> Store:
+        """Where rows of opt-out files and decisions are kept as Parquet."""
+        from sync_assets.parquet.store import open_store  # Polars  # noqa: PLC0415
+
+        return open_store(self.config.storage, self.settings.home / "parquet", self.settings.ca_bundle)
+
+    @property
+    def calls_today(self) -> int:
+        """Engine calls of the current UTC day, by every process that shares the ledger."""
+        return sum(self.ledger.engine_calls(datetime.now(UTC).date()).values())
+
+    @property
+    def calls_left(self) -> int | None:
+        """Engine calls that the budgets of this UTC day and hour still allow, less what processes have reserved; None
+        without a limit."""
+        limits = (self.config.guardrails.engine_calls_per_day, self.config.guardrails.engine_calls_per_hour)
+        if limits == (None, None):
+            return None
+        return min(max(0, limit - used) for limit, used in zip(limits, self.ledger.calls_taken(), strict=True) if limit)
+
+    @property
+    def calls_left_today(self) -> int | None:
+        """The same by the day's budget alone."""
+        limit = self.config.guardrails.engine_calls_per_day
+        return None if limit is None else max(0, limit - self.ledger.calls_taken()[0])
+
+    def close(self) -> None:
+        """Closes the ledger, which leaves nothing of erased payloads in SQLite's files."""
+        with self._lock:
+            if self._ledger is not None:
+                self._ledger.close()
+            self._ledger = None
+
+    def check_addresses(self, ledger: Ledger) -> None:
+        """Raises OtherSystems if the environment names other systems than those of the ledger."""
+        from sync_assets.runtime.systems import VARIABLES, check_addresses  # noqa: PLC0415
+
+        check_addresses(ledger, {side: self.environment.get(name, "") for side, name in VARIABLES.items()})
+
+    async def _check_organisation(self, client: DataverseClient) -> None:
+        """Once in a process, by one request. Raises OtherSystems."""
+        from sync_assets.runtime.systems import check_organisation  # noqa: PLC0415
+
+        if not self.any_ledger and not self._organisation_checked:
+            ledger = await asyncio.to_thread(lambda: self.ledger)
+            identity = await client.organization_id()
+            await asyncio.to_thread(check_organisation, ledger, client.url, identity)
+            self._organisation_checked = True
+
+    def _note_campaign(self, url: str) -> None:
+        if not self.any_ledger and not self._campaign_noted:
+            self.ledger.note_system("campaign", url, None)
+            self._campaign_noted = True
+
+    @cached_property
+    def listed_keys(self) -> Keys:
+        """PKeys of records that this process has listed: what links to them is compared without another list."""
+        from sync_assets.audit.record_comparison import Keys  # noqa: PLC0415
+
+        return Keys()
+
+    # A process signs in once, however many tables it captures and sends.
+
+    @cached_property
+    def _trusted(self) -> ssl.SSLContext:
+        from sync_assets.http.client import ssl_context  # noqa: PLC0415
+
+        return ssl_context(self.settings.ca_bundle)
+
+    @cached_property
+    def _d365_tokens(self) -> CachedTokens:
+        from sync_assets.dataverse.sign_in import entra_tokens  # noqa: PLC0415
+
+        access = self.settings.d365()
+        return entra_tokens(
+            authority=access.authority,
+            tenant=access.tenant_id,
+            client_id=access.client_id,
+            client_secret=access.client_secret.get_secret_value(),
+            resource=access.url,
+            context=self._trusted,
+        )
+
+    @cached_property
+    def _campaign_tokens(self) -> CachedTokens:
+        from sync_assets.campaign.sign_in import ims_tokens  # noqa: PLC0415
+
+        access = self.settings.campaign()
+        return ims_tokens(
+            ims_url=access.ims_url,
+            client_id=access.client_id,
+            client_secret=access.client_secret.get_secret_value(),
+            scopes=access.scopes,
+            context=self._trusted,
+        )
+
+    @asynccontextmanager
+    async def d365(self) -> AsyncIterator[DataverseClient]:
+        from sync_assets.dataverse.client import DataverseClient  # noqa: PLC0415
+
+        client = DataverseClient(self.settings.d365().url, self._d365_tokens, context=self._trusted)
+        try:
+            await self._check_organisation(client)
+            yield client
+        finally:
+            await client.aclose()
+
+    @asynccontextmanager
+    async def campaign(self) -> AsyncIterator[CampaignClient]:
+        from sync_assets.campaign.client import CampaignClient  # noqa: PLC0415
+        from sync_assets.runtime.call_limits import CallLimits  # noqa: PLC0415
+
+        access = self.settings.campaign()
+        await asyncio.to_thread(self._note_campaign, access.url)
+        limits = CallLimits(lambda: self.ledger, self.config.guardrails)
+        client = CampaignClient(
+            access.url,
+            self._campaign_tokens,
+            api_key=access.client_id,
+            context=self._trusted,
+            connections=self.config.guardrails.concurrency,
+            admission=limits.admitted,
+        )
+        try:
+            yield client
+        finally:
+            try:
+                await limits.close()
+            finally:
+                await client.aclose()

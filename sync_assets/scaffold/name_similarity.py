@@ -1,0 +1,159 @@
+"""How much alike a Dynamics 365 name and a Campaign name are. Pure.
+
+Each side is brought into one spelling: `emailaddress1` and `email`, `address1_city` and `location.city`,
+`new_LastVisit`, `new_lastvisit` and `cusLastVisit`. Sources: columns of contact in dataverse-web-api.md section 2.6,
+attributes of profile in campaign-standard-api.md section 2, prefixes in both.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from sync_assets.campaign.metadata import Attribute
+from sync_assets.dataverse.metadata import Column
+
+KNOWN_TABLES = {"contact": "profile"}
+"""Table -> resource that Adobe's integration brings out of the box (features.md row 15)."""
+
+KNOWN_KEYS = {"profile": "externalId"}
+"""Resource -> the attribute that holds the Dynamics 365 id (features.md row 6)."""
+
+KNOWN_PAIRS: dict[tuple[str, str], dict[str, str]] = {
+    ("contact", "profile"): {
+        "salutation": "salutation",
+        "firstname": "firstName",
+        "middlename": "middleName",
+        "lastname": "lastName",
+        "emailaddress1": "email",
+        "telephone1": "phone",
+        "mobilephone": "mobilePhone",
+        "fax": "fax",
+        "birthdate": "birthDate",
+        "gendercode": "gender",
+        "address1_line1": "location.address1",
+        "address1_line2": "location.address2",
+        "address1_line3": "location.address3",
+        "address1_city": "location.city",
+        "address1_postalcode": "location.zipCode",
+    }
+}
+"""Columns and attributes that mean the same. Adobe's pages name the pair of tables and `location.address2` only
+(features.md rows 15 and 21); the others are read off the two data models, which both vendors ship."""
+
+ISO_CODES = {"location.countryCode": "address1_country", "location.stateCode": "address1_stateorprovince"}
+"""Attributes for codes such as `US`, and columns for the same as free texts (campaign-standard-api.md section 2)."""
+
+LEAST_ALIKE = 0.75
+
+_COLUMNS = {
+    "emailaddress1": "email",
+    "telephone1": "phone",
+    "telephone2": "homephone",
+    "websiteurl": "website",
+    "statecode": "status",
+    "statuscode": "statusreason",
+    "address1_line1": "location.address1",
+    "address1_line2": "location.address2",
+    "address1_line3": "location.address3",
+    "address1_stateorprovince": "location.state",
+}
+"""Names of Microsoft's that no rule explains."""
+
+_SAME = {
+    "birthday": "birthdate",
+    "dateofbirth": "birthdate",
+    "emailaddress": "email",
+    "familyname": "lastname",
+    "givenname": "firstname",
+    "mail": "email",
+    "mobile": "mobilephone",
+    "phonenumber": "phone",
+    "postalcode": "zipcode",
+    "surname": "lastname",
+    "telephone": "phone",
+    "zip": "zipcode",
+}
+"""Words for the same thing."""
+
+_PUBLISHER = re.compile(r"^[a-z][a-z0-9]{1,7}_(?=.)")
+"""Custom columns and tables begin with their publisher's prefix of 2 to 8 characters, as in `new_order`."""
+_ADDRESS = re.compile(r"^address(\d)_(\w+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """`percent`: how sure it is that both names mean the same. `why`: in words for people."""
+
+    percent: int
+    why: str
+
+
+def of_table(name: str) -> str:
+    """`new_order` -> order."""
+    return _singular(_plain(_PUBLISHER.sub("", name)))
+
+
+def of_resource(name: str) -> str:
+    """`cusOrders` -> order."""
+    return _singular(_plain(_without_cus(name)))
+
+
+def of_column(column: Column) -> str:
+    """`new_lastvisit` -> lastvisit, `address1_city` -> location.city, `gendercode` -> gender."""
+    if found := _COLUMNS.get(column.name):
+        return found
+    if address := _ADDRESS.match(column.name):
+        part = _word(address[2])
+        return f"location.{part}" if address[1] == "1" else f"address{address[1]}{part}"
+    name = _PUBLISHER.sub("", column.name)
+    if column.type == "picklist" and name.endswith("code"):
+        name = name.removesuffix("code") or name
+    return _word(name)
+
+
+def of_attribute(path: str) -> str:
+    """`cusLastVisit` -> lastvisit, `location.zipCode` -> location.zipcode."""
+    return ".".join(_word(_without_cus(part)) for part in path.split("."))
+
+
+def likeness(column: Column, attribute: Attribute, noun: str = "") -> Likeness:
+    """How much alike a column and an attribute are called. `noun`: what the table is called, as `of_table` says it."""
+    left, right = of_column(column), of_attribute(attribute.path)
+    last, bare = right.rpartition(".")[2], left.rpartition(".")[2]
+    if left == right:
+        return Likeness(95, "the same name")
+    if "." not in right and bare == last:
+        return Likeness(88, "the same name")
+    if noun and left and right in (f"{noun}{left}", left.removeprefix(noun)):
+        return Likeness(85, f"the same name but for `{noun}`")
+    if column.label and "." not in right and _word(column.label) == last:
+        return Likeness(85, "named as the column is labelled")
+    return Likeness(round(80 * similarity(left, right)), "a similar name")
+
+
+def similarity(left: str, right: str) -> float:
+    """From 0 to 1, or 0 where two names share less than three letters of four: those are chance."""
+    matcher = SequenceMatcher(None, left, right, autojunk=False)
+    if min(matcher.real_quick_ratio(), matcher.quick_ratio()) < LEAST_ALIKE:
+        return 0.0
+    ratio = matcher.ratio()
+    return ratio if ratio >= LEAST_ALIKE else 0.0
+
+
+def _plain(text: str) -> str:
+    return "".join(character for character in text.casefold() if character.isalnum())
+
+
+def _word(text: str) -> str:
+    plain = _plain(text)
+    return _SAME.get(plain, plain)
+
+
+def _without_cus(name: str) -> str:
+    return re.sub(r"^cus(?=[A-Z0-9_])", "", name)
+
+
+def _singular(word: str) -> str:
+    return word.removesuffix("s") if len(word) > 3 else word

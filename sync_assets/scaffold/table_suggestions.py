@@ -1,0 +1,158 @@
+"""Everything that is suggested for one table: its resource, the key, fields, links. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from sync_assets.campaign.metadata import Resource
+from sync_assets.dataverse.metadata import Table
+from sync_assets.errors import SyncAssetsError
+from sync_assets.mapping.conversions import Picklists
+from sync_assets.mapping.table_mapping import key_problem
+from sync_assets.scaffold import name_similarity
+from sync_assets.scaffold.field_suggestions import SURE, Suggestion, best_picklists, is_writable_value, suggest_fields
+from sync_assets.scaffold.link_suggestions import LinkSuggestion, suggest_links
+
+_IDS = ("externalid", "d365id", "dynamicsid", "crmid", "dataverseid")
+"""What people call the attribute for an id from elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One name out of several: `percent` is how sure it is, `why` is in words for people."""
+
+    name: str
+    percent: int
+    why: str
+
+    @property
+    def sure(self) -> bool:
+        return self.percent >= SURE
+
+
+@dataclass(frozen=True, slots=True)
+class Suggested:
+    """One table. `label`: what people call it; `unmapped`: attributes without a suggestion, `mandatory` those of them
+    that Campaign wants filled."""
+
+    table: Table
+    label: str
+    resource: Resource
+    key: Choice
+    fields: tuple[Suggestion, ...]
+    links: tuple[LinkSuggestion, ...]
+    picklists: Picklists
+    unmapped: tuple[str, ...] = ()
+    mandatory: tuple[str, ...] = ()
+
+
+def resource_for(table: str, label: str, resources: Collection[str]) -> Choice | None:
+    """The resource that probably takes the table, out of those that are free; None if none is called alike."""
+    known = name_similarity.KNOWN_TABLES.get(table)
+    if known and known in resources:
+        return Choice(known, 100, "the pair that Adobe brings")
+    noun, labelled = name_similarity.of_table(table), name_similarity.of_resource(label.replace(" ", ""))
+    choices: list[Choice] = []
+    for name in sorted(resources):
+        other = name_similarity.of_resource(name)
+        if other == noun:
+            choices.append(Choice(name, 95, "the same name"))
+        elif other == labelled:
+            choices.append(Choice(name, 88, "named as the table is labelled"))
+        else:
+            choices.append(Choice(name, round(80 * name_similarity.similarity(noun, other)), "a similar name"))
+    best = max(choices, key=lambda choice: choice.percent, default=None)
+    return best if best and best.percent >= 64 else None  # four letters of five: whoever asked said which table
+
+
+def key_for(table: Table, resource: Resource, named: str | None = None) -> Choice:
+    """The attribute that takes the D365 id. `named`: the one that somebody chose. Raises SyncAssetsError if there is
+    none, or the one that was named can't be it."""
+    if named:
+        if problem := key_problem(resource, named):
+            raise SyncAssetsError(f"{table.name}: {problem}.")
+        return Choice(named, 100, "as you chose")
+    fit = [path for path in resource.attributes if "." not in path and key_problem(resource, path) is None]
+    best = max((_as_key(table, resource, path) for path in sorted(fit)), key=lambda one: one.percent, default=None)
+    if best is None or not best.percent:
+        texts = ", ".join(sorted(fit)) or "none, so add one in Campaign and publish"
+        raise SyncAssetsError(
+            f"{table.name}: no attribute of {resource.name} is called like a key. Texts that could be it: {texts}.",
+            f"Name it, as in `{table.name}={resource.name}:attribute`.",
+        )
+    return best
+
+
+def _as_key(table: Table, resource: Resource, path: str) -> Choice:
+    name, noun = name_similarity.of_attribute(path), name_similarity.of_resource(resource.name)
+    own = (
+        name_similarity.of_attribute(name_similarity.of_column(table.columns[table.key]))
+        if table.key in table.columns
+        else ""
+    )
+    if name_similarity.KNOWN_KEYS.get(resource.name) == path:
+        return Choice(path, 100, "made for it")
+    if path in resource.keys:
+        return Choice(path, 95, "an identification key")
+    if name in (own, f"{noun}id"):
+        return Choice(path, 95, "called like the id")
+    if name.endswith(_IDS):
+        return Choice(path, 85, "called like an id from elsewhere")
+    return Choice(path, 60, "called like an id: please check") if name.endswith("id") else Choice(path, 0, "")
+
+
+def suggest_table(
+    table: Table,
+    label: str,
+    resource: Resource,
+    targets: Mapping[str, str],
+    parents: Mapping[str, set[str]],
+    *,
+    key: str | None = None,
+    most_columns: int = 50,
+) -> Suggested:
+    """All suggestions for a table. targets, parents: see `suggest_links`; `key`: see `key_for`; `most_columns`: what
+    the guardrail allows, the least sure beyond it are switched off. Raises SyncAssetsError if nothing is alike."""
+    chosen = key_for(table, resource, key)
+    links = suggest_links(table, resource, targets, parents)
+    taken = {chosen.name, *(link.attribute.path for link in links if link.sure)}
+    fields = _within(suggest_fields(table, resource, taken), most_columns - sum(link.sure for link in links))
+    links = [link for link in links if link.sure or all(link.attribute.path != one.attribute.path for one in fields)]
+    if not any(one.sure for one in (*fields, *links)):
+        raise SyncAssetsError(
+            f"No column of {table.name} is called like an attribute of {resource.name}.",
+            f"Name another resource, as in `{table.name}=cusResource`, or write the mapping by hand.",
+        )
+    spoken_for = taken | {one.attribute.path for one in fields}
+    free = [one for one in resource.attributes.values() if is_writable_value(one) and one.path not in spoken_for]
+    return Suggested(
+        table=table,
+        label=label,
+        resource=resource,
+        key=chosen,
+        fields=tuple(fields),
+        links=tuple(links),
+        picklists=best_picklists(fields),
+        unmapped=tuple(one.path for one in free),
+        mandatory=tuple(_missed(resource, {chosen.name, *(x.attribute.path for x in (*fields, *links) if x.sure)})),
+    )
+
+
+def _missed(resource: Resource, brought: Collection[str]) -> Iterator[str]:
+    """What Campaign wants filled and nobody brings."""
+    for one in resource.attributes.values():
+        if one.mandatory and not one.read_only and one.type not in ("collection", "group") and one.path not in brought:
+            yield one.path
+
+
+def _within(fields: list[Suggestion], most: int) -> list[Suggestion]:
+    sure = sorted((one for one in fields if one.sure), key=lambda one: -one.percent)
+    beyond = {one.column.name for one in sure[max(0, most) :]}
+    told = "guardrails.max_columns allows no more"
+    return [
+        replace(one, percent=SURE - 1, note=f"{one.note}; {told}".removeprefix("; "))
+        if one.column.name in beyond
+        else one
+        for one in fields
+    ]

@@ -1,0 +1,172 @@
+"""The suggestions as YAML with a comment beside each line. Pure.
+
+What is not sure is commented out such that taking away `# ` makes it count. Comments name columns, attributes, types
+and options: what both systems call their things, never what is in them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from datetime import date
+
+from sync_assets.config.values import OPT_OUT_ATTRIBUTES
+from sync_assets.dataverse.metadata import Table
+from sync_assets.scaffold.field_suggestions import SURE, Suggestion, shown
+from sync_assets.scaffold.link_suggestions import LinkSuggestion
+from sync_assets.scaffold.table_suggestions import Suggested
+
+SCHEMA_FILE = "sync_assets.schema.json"
+"""Stands beside the configuration, so that the line that names it holds on every machine."""
+
+_BESIDE = 44
+"""Column of the comments."""
+_WIDTH = 118
+
+OPT_OUT_PAIRS = {
+    "donotemail": "blackListEmail",
+    "donotphone": "blackListPhone",
+    "donotfax": "blackListFax",
+    "donotpostalmail": "blackListPostalMail",
+}
+"""Columns of contact that ask for the same as an attribute does. Adobe maps none by itself (features.md row 56)."""
+
+_HEAD = f"""\
+# yaml-language-server: $schema={SCHEMA_FILE}
+# Which Dynamics 365 table feeds which Campaign resource. Begun by `sync-assets init` from what both systems say of
+# themselves, yours from here on. `sync-assets doctor` checks it, `sync-assets plan` tells what a sync would do,
+# `sync-assets add TABLE` adds a table. Secrets never stand here: they come from the environment.
+#
+# Beside each line stands how sure it is and why. Below {SURE} % it is commented out: take `# ` away to make it count.
+# Where longer texts are refused, `firstname: {{to: firstName, truncate: true}}` has them cut.
+
+# Required. Privacy requests (access, erasure) are your task, in both systems: this program neither sees nor forwards
+# them. Keep this line only if that is arranged.
+privacy_acknowledged: true
+
+tables:
+"""
+
+
+def whole_file(tables: Sequence[Suggested], start: date) -> str:
+    """A configuration file with these tables, whose first partition is `start`."""
+    blocks = "\n".join(table_block(one, 2) for one in tables)
+    contact = next((one.table for one in tables if (one.table.name, one.resource.name) == ("contact", "profile")), None)
+    runs = f"\n# The first partition in Dagster: the day on which this file was made.\nruns:\n  start_date: {start}\n"
+    return f"{_HEAD}{blocks}" + (f"\n{_opt_outs(contact)}" if contact else "") + runs
+
+
+def table_block(one: Suggested, indent: int) -> str:
+    """The entry of one table under `tables`, its `-` standing `indent` blanks from the left; ends with a line end."""
+    blanks = " " * indent
+    return "".join(f"{blanks}{line}".rstrip() + "\n" for line in _lines(one))
+
+
+def _lines(one: Suggested) -> Iterator[str]:
+    table, resource = one.table, one.resource
+    yield f"# {_plain(one.label) or table.name} -> {resource.name}"
+    yield f"- table: {_name(table.name)}"
+    yield f"  resource: {_name(resource.name)}"
+    key = f"{one.key.percent} %, {one.key.why}; it takes {table.key} and has to be an identification key"
+    yield _beside(f"  key: {_name(one.key.name)}", key)
+    if resource.api != "profileAndServicesExt":
+        yield f"  api: {resource.api}"
+    yield from _section("fields", [(field.sure, *_field(field)) for field in one.fields])
+    yield from _replacements(one.fields)
+    yield from _filters(table)
+    yield _beside("  apply_deletes: false", "true: what is deleted in Dynamics 365 is deleted in Campaign, too")
+    yield _beside(f"  picklists: {one.picklists}", "what choices become in text attributes, labels or codes")
+    yield from _section("links", [(link.sure, *_link(link)) for link in one.links])
+    if one.mandatory:
+        yield from _listed("Campaign wants these filled, and nothing is mapped to them", one.mandatory)
+    free = [path for path in one.unmapped if path not in OPT_OUT_ATTRIBUTES and path not in one.mandatory]
+    yield from _listed(f"Nothing in {table.name} is called like", free)
+
+
+def _section(name: str, entries: list[tuple[bool, str, str]]) -> Iterator[str]:
+    """`name` with its entries, sure or not; its head is a comment, too, where none of them is sure."""
+    live = any(sure for sure, _, _ in entries)
+    if entries:
+        yield f"  {name}:" if live else f"  # {name}:"
+    for sure, text, why in entries:
+        if sure:
+            yield _beside(f"    {text}", why)
+        else:
+            yield _beside(f"    # {text}" if live else f"  #   {text}", why)
+
+
+def _field(one: Suggestion) -> tuple[str, str]:
+    types = f"{shown(one.column)} -> {shown(one.attribute)}"
+    parts = [f"{one.percent} %, {one.why}", types, *([one.note] if one.note else [])]
+    return f"{_name(one.column.name)}: {_name(one.attribute.path)}", "; ".join(parts)
+
+
+def _link(one: LinkSuggestion) -> tuple[str, str]:
+    style = "" if one.style == "key" else ", style: join"
+    text = f"- {{field: {_name(one.column.name)}, to: {_name(one.attribute.path)}, table: {_name(one.parent)}{style}"
+    may_be_empty = one.style == "key" and one.cardinality == "zero_or_one"
+    other = "; write one if it was published as a `1 cardinality simple link`" if may_be_empty else ""
+    return f"{text}, cardinality: {one.cardinality}}}", f"{one.percent} %, {one.why}{other}"
+
+
+def _replacements(fields: Sequence[Suggestion]) -> Iterator[str]:
+    """Options that no value of the enumeration is called like: rows with them would be refused."""
+    wanting = [one for one in fields if one.uncovered and one.attribute.values]
+    if wanting:
+        yield "  # Options without a value of their name. Rows with them are refused until you say what they become:"
+        yield "  # replacements:"
+    for one in wanting:
+        values = ", ".join(f"{code}: {_value(one.attribute.values[0])}" for code in one.uncovered)
+        called = ", ".join(f"{code} is {_plain(one.column.labels[code]) or 'unnamed'}" for code in one.uncovered[:8])
+        text = f"  #   {_name(one.column.name)}: {{{values}}}"
+        yield _beside(text, f"{called}; one of {', '.join(map(_plain, one.attribute.values[:12]))}")
+
+
+def _filters(table: Table) -> Iterator[str]:
+    if "statecode" in table.columns:
+        rule = "{field: statecode, is: eq, value: 0}"
+        yield _beside(f"  # filters: {{rules: [{rule}]}}", "active rows only; without it, every row")
+
+
+def _opt_outs(contact: Table) -> str:
+    pairs = [(column, to) for column, to in OPT_OUT_PAIRS.items() if column in contact.columns]
+    lines = [
+        "# Opt-outs between contact and profile. Which column stands for which attribute is yours to decide.",
+        "opt_out:",
+        _beside("  direction: disabled", "d365_to_campaign, campaign_to_d365 or bidirectional"),
+        *(["  # mappings:"] if pairs else []),
+        *(f"  #   {column}: {to}" for column, to in pairs),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _beside(text: str, comment: str) -> str:
+    return f"{text.ljust(_BESIDE)}  # {comment}"
+
+
+def _listed(what: str, paths: Sequence[str]) -> Iterator[str]:
+    """A comment with names, over as many lines as it takes."""
+    line = f"  # {what}:"
+    for number, path in enumerate(paths):
+        word = f" {path}" + ("," if number < len(paths) - 1 else "")
+        if len(line) + len(word) > _WIDTH:
+            yield line
+            line = "  #  "
+        line += word
+    if paths:
+        yield line
+
+
+def _plain(text: str) -> str:
+    """On one line, whatever somebody called their table."""
+    return re.sub(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+", " ", text).strip()[:60]
+
+
+def _name(text: str) -> str:
+    """A name of either system is plain but where YAML takes it for something else."""
+    return json.dumps(text) if text.lower() in ("null", "true", "false") else text
+
+
+def _value(text: str) -> str:
+    return text if re.fullmatch(r"[A-Za-z][\w-]*", text) and _name(text) == text else json.dumps(text)

@@ -1,0 +1,119 @@
+"""A remote file as a stream: pieces are asked for ahead, so that distance does not slow reading down, and no more than
+two megabytes are ever on the way."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+from sync_assets.sftp.protocol import Refused, Wire, printable
+from sync_assets.sftp.remote_files import RemoteFile, changed, gone, refusals, regular_file
+from sync_assets.sftp.ssh import SftpError, Unreachable
+
+PIECE = 32 * 1024
+"""Bytes to ask for at once; every server gives that many (draft-ietf-secsh-filexfer-02, section 3)."""
+SLOWEST = 32 * 1024
+"""Bytes per second below which a server is given up: a file of 1 GB may take nine hours."""
+START_SECONDS = 120.0
+"""Seconds of waiting that any file may take besides."""
+AHEAD = 64
+"""Pieces on the way at most. They fill paramiko's window of 2 MB: 34 MB/s where an answer takes 50 ms (measured)."""
+
+
+class Reading(io.RawIOBase):
+    """An open file, from front to end. Its end is only shown if the file is still the one that was opened.
+
+    Never more bytes than the file had when it was opened, and no longer than START_SECONDS and what they take at
+    SLOWEST. Raises FileChanged, FileGone, SftpError, Unreachable, at opening and while reading.
+    """
+
+    def __init__(self, wire: Wire, path: bytes, file: RemoteFile) -> None:
+        self._wire, self._path, self._file = wire, path, file
+        self._handle: bytes | None = None
+        self._asked_for = 0
+        self._ahead: deque[tuple[int, int, int]] = deque()
+        """(number of the request, offset, length), in the order of the file"""
+        self._piece = memoryview(b"")
+        self._proved = False
+        self._waited = 0.0
+        with refusals(wire, f"open {printable(path)}", gone(wire, path)):
+            self._handle = wire.open_file(path)
+        try:
+            self._compare()
+        except BaseException:
+            self.close()
+            raise
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        if not self._piece:
+            self._piece = memoryview(self._next())
+        if not self._piece:
+            self.prove_unchanged()
+            return 0
+        length = min(len(buffer), len(self._piece))
+        buffer[:length] = self._piece[:length]
+        self._piece = self._piece[length:]
+        return length
+
+    def prove_unchanged(self) -> None:
+        """Raises FileChanged unless the file is still what it was when it was opened. Asks once."""
+        if not self._proved:
+            self._compare()
+            self._proved = True
+
+    def close(self) -> None:
+        if self._handle is not None:
+            handle, self._handle = self._handle, None
+            self._wire.forget(number for number, _, _ in self._ahead)
+            self._ahead.clear()
+            with suppress(Refused, SftpError):  # whatever it is, nobody reads here any more
+                self._wire.close(handle)
+        super().close()
+
+    def _next(self) -> bytes:
+        """The next piece of the file; nothing: that was all."""
+        assert self._handle is not None
+        size = self._file.size
+        with refusals(self._wire, f"read {printable(self._path)}", gone(self._wire, self._path)):
+            while self._asked_for < size and len(self._ahead) < AHEAD:
+                length = min(PIECE, size - self._asked_for)
+                number = self._wire.ask_data(self._handle, self._asked_for, length)
+                self._ahead.append((number, self._asked_for, length))
+                self._asked_for += length
+            if not self._ahead:
+                return b""
+            number, offset, length = self._ahead.popleft()
+            data = more = self._data(number)
+            while more and len(data) < length:  # a server may give less than it was asked for
+                more = self._data(self._wire.ask_data(self._handle, offset + len(data), length - len(data)))
+                data += more
+        if len(data) != length:
+            raise changed(self._wire, self._path)
+        return data
+
+    def _data(self, number: int) -> bytes:
+        """A piece that was asked for. Only waiting for it counts as time, not what is done with it."""
+        asked_at = time.monotonic()
+        data = self._wire.data(number)
+        self._waited += time.monotonic() - asked_at
+        if self._waited > START_SECONDS + self._file.size / SLOWEST:
+            raise Unreachable(
+                f"{self._wire.server} gives {printable(self._path)} too slowly: {self._waited:,.0f} seconds of waiting "
+                f"were not enough for its {self._file.size:,} bytes.",
+                "It is tried again later; if it goes on, ask the owner of the server.",
+            )
+        return data
+
+    def _compare(self) -> None:
+        """The open file, and the one that stands there under its name: both must be the one that we know."""
+        with refusals(self._wire, f"look at {printable(self._path)}", gone(self._wire, self._path)):
+            opened = self._wire.fstat(self._handle) if self._handle is not None else None
+        if opened and (opened.size, opened.modified) != (self._file.size, int(self._file.modified.timestamp())):
+            raise changed(self._wire, self._path)
+        regular_file(self._wire, self._path, self._file.name, self._file)

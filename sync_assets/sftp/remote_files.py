@@ -1,0 +1,136 @@
+"""Files on the server: which names and kinds we take, and what a refusal means for them."""
+
+from __future__ import annotations
+
+import stat
+import unicodedata
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from paramiko.sftp import SFTP_NO_SUCH_FILE, SFTP_PERMISSION_DENIED
+
+from sync_assets.sftp.protocol import Attributes, Refused, Wire, printable
+from sync_assets.sftp.ssh import SftpError
+
+_CONTROL = frozenset({"Cc", "Cf", "Zl", "Zp"})
+"""Unicode's control and format characters and line ends: such a name cannot be shown as it is."""
+
+
+class NoSuchFolder(SftpError):
+    """The folder is not there, or is none."""
+
+
+class FileGone(SftpError):
+    """The file is not there any more."""
+
+
+class FileChanged(FileGone):
+    """Another version stands in its place, or it changed while it was read: what was listed is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A regular file: bytes, and the UTC time of its last change in whole seconds."""
+
+    name: str
+    size: int
+    modified: datetime
+
+
+def path_of(directory: str, name: str | None = None) -> bytes:
+    """A folder, or an entry of it, as the protocol writes it. Raises SftpError for a name that is none."""
+    parts = [directory.rstrip("/") or ("/" if directory.startswith("/") else ".")]
+    if name is not None:
+        if not name or name in (".", "..") or "/" in name:
+            raise SftpError(f"{printable(name.encode('utf-8', 'replace'))!r} is no file name.")
+        parts.append(name)
+    try:
+        path = "/".join(parts).replace("//", "/").encode()
+    except UnicodeEncodeError as error:
+        raise SftpError(f"A name in {directory!r} is not UTF-8.") from error
+    if b"\0" in path:
+        raise SftpError(f"{printable(path)!r} is no path.")
+    return path
+
+
+def wrong_with_name(name: bytes) -> str | None:
+    """Why an entry of that name is passed over; None: it is not."""
+    try:
+        text = name.decode()
+    except UnicodeDecodeError:
+        return "its name is not UTF-8"
+    if "/" in text:
+        return "its name holds a slash"
+    if any(unicodedata.category(character) in _CONTROL for character in text):
+        return "its name holds control characters"
+    return None
+
+
+def wrong_with_kind(found: Attributes) -> str | None:
+    """Why an entry of that kind is passed over; None: it is not."""
+    if found.mode is None or found.size is None or found.modified is None:
+        return "the server does not tell its kind, size and time"
+    if stat.S_ISLNK(found.mode):
+        return "a symbolic link"
+    if stat.S_ISDIR(found.mode):
+        return "a folder"
+    return None if stat.S_ISREG(found.mode) else "no regular file"
+
+
+def remote_file(name: str, found: Attributes) -> RemoteFile:
+    """A file as listed. Nothing must be wrong with its kind."""
+    assert found.size is not None
+    assert found.modified is not None
+    return RemoteFile(name, found.size, datetime.fromtimestamp(found.modified, UTC))
+
+
+def regular_file(wire: Wire, path: bytes, name: str, expected: RemoteFile | None = None) -> RemoteFile:
+    """The file that stands there now. Raises FileGone, FileChanged if it is not the expected one, SftpError if it is
+    no regular file."""
+    with refusals(wire, f"look at {printable(path)}", gone(wire, path)):
+        found = wire.lstat(path)
+    wrong = wrong_with_kind(found)
+    if wrong:
+        raise SftpError(
+            f"{printable(path)} on {wire.server} is not taken: {wrong}.", "Only regular files are; remove or rename it."
+        )
+    file = remote_file(name, found)
+    if expected and (file.size, file.modified) != (expected.size, expected.modified):
+        raise changed(wire, path)
+    return file
+
+
+def gone(wire: Wire, path: bytes) -> FileGone:
+    return FileGone(f"{printable(path)} is not on {wire.server} any more.")
+
+
+def changed(wire: Wire, path: bytes) -> FileChanged:
+    return FileChanged(
+        f"{printable(path)} on {wire.server} is not what it was any more: its size or time changed.",
+        "Campaign may be writing it: take it once it has settled.",
+    )
+
+
+def no_such_folder(wire: Wire, path: bytes) -> NoSuchFolder:
+    return NoSuchFolder(
+        f"There is no folder {printable(path)} on {wire.server}.",
+        "Make it there, or correct opt_out.export.directory.",
+    )
+
+
+@contextmanager
+def refusals(wire: Wire, deed: str, missing: SftpError) -> Generator[None]:
+    """Turns a refusal into an error for people. `deed`: what we were about to do; `missing`: for what is not there."""
+    try:
+        yield
+    except Refused as refused:
+        if refused.code == SFTP_NO_SUCH_FILE:
+            raise missing from refused
+        if refused.code == SFTP_PERMISSION_DENIED:
+            raise SftpError(
+                f"{wire.server} does not permit us to {deed}.", "Give the user of CAMPAIGN_SFTP_USER the permission."
+            ) from refused
+        said = refused.words or f"status {refused.code}"
+        raise SftpError(f"{wire.server} refuses to {deed}: {said}.", "Ask its owner if it goes on.") from refused

@@ -1,0 +1,319 @@
+"""Guardrails: limits that stop a run before its first write, and circumstances that somebody should know of.
+
+Here: the limits with their numbers, as findings (preflight.py). The assets report them as checks and stop at those that
+block, `doctor` shows them as lines. Source: features.md sections 3 and 8, contract.md section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from sync_assets.campaign.client import CampaignClient, CampaignRefused
+from sync_assets.campaign.metadata import Resource
+from sync_assets.config.models import Config, TableConfig
+from sync_assets.dataverse.client import D365Refused, DataverseClient
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.model import Operation
+from sync_assets.mapping.conversions import AS_TEXT
+from sync_assets.mapping.personal_data import looks_personal
+from sync_assets.mapping.table_mapping import Mapping as TableMapping
+from sync_assets.runtime import interruptible
+from sync_assets.runtime.context import Runtime
+from sync_assets.validation.preflight import Finding, NotReady, Side
+
+CONTACT = "contact"
+PROFILE = frozenset(("profile", "recipient"))
+"""The resource that stands for a person, by its API name and by that of its schema."""
+FURTHEST = 3
+"""Links that a way to profile is looked for over, where it leads through resources that are not mapped."""
+
+LIMITS: dict[str, tuple[Side, str]] = {
+    "contacts_are_within_the_limit": ("d365", "There are no more contacts than max_contacts allows."),
+    "custom_entities_are_within_the_limit": ("d365", "No more tables are mapped than max_custom_entities allows."),
+    "columns_are_within_the_limit": ("d365", "The table maps no more columns than max_columns allows."),
+    "link_depth_is_within_the_limit": ("d365", "Links lead no deeper than max_link_depth allows."),
+}
+"""Check -> whose asset it stands on, what it says when it holds. All of them block."""
+
+OF_THE_WHOLE = "custom_entities_are_within_the_limit"
+"""The limit that is the same for every table."""
+
+NOTES: dict[str, tuple[Side, str]] = {
+    "types_are_supported": ("d365", "Campaign has a type for every mapped column; others travel as texts."),
+    "personal_data_is_linked_to_profile": ("campaign", "What looks like personal data is linked to a profile."),
+    "engine_calls_are_within_the_budget": ("campaign", "The day's budget of engine calls is not spent."),
+}
+"""The same for what is said and stops nothing."""
+
+
+def names(config: TableConfig) -> dict[str, tuple[Side, str]]:
+    """The guardrails that there are for a table, notes included."""
+    return {
+        name: told
+        for name, told in (LIMITS | NOTES).items()
+        if config.table == CONTACT or name != "contacts_are_within_the_limit"
+    }
+
+
+# --- Limits -----------------------------------------------------------------------------------------------------------
+
+
+def within_limits(config: Config, table: TableConfig, contacts: int | None) -> list[Finding]:
+    """What the configuration and the number of contacts say. `contacts`: known so far, None if nobody knows."""
+    findings = [_entities(config), _columns(config, table), _depth(config, table)]
+    if table.table == CONTACT:
+        findings.insert(0, _contacts(config, contacts))
+    return findings
+
+
+class BeyondLimits(SyncAssetsError):
+    """The configuration itself breaks guardrails: nothing of it is synchronised until it is corrected."""
+
+
+SHOWN = 3
+"""Broken limits that one message names; of the others it gives the number."""
+
+
+def check_configuration(config: Config, tables: Iterable[TableConfig]) -> None:
+    """Check the limits that the configuration alone decides, once for all of the tables, before anything runs.
+
+    Raises:
+        BeyondLimits: One line for all that is wrong.
+    """
+    found = [
+        _entities(config),
+        *(finding for one in tables for finding in (_columns(config, one), _depth(config, one))),
+    ]
+    wrong = [finding.message for finding in found if not finding.passed]
+    if wrong:
+        more = f"; and {len(wrong) - SHOWN:,} more, see `sync-assets doctor`" if len(wrong) > SHOWN else ""
+        raise BeyondLimits(f"Nothing was synchronised, nothing was written: {'; '.join(wrong[:SHOWN])}{more}.")
+
+
+def check_limits(runtime: Runtime, table: TableConfig, *, reading: bool) -> list[Finding]:
+    """All limits hold for the table, or NotReady is raised. `reading`: it is about to be captured, so before its first
+    read is complete Dynamics 365 is asked how many contacts there are; else the ledger knows best."""
+    findings = within_limits(runtime.config, table, contacts(runtime, table, reading=reading))
+    if any(not finding.passed for finding in findings):
+        raise NotReady(table.table, findings)
+    return findings
+
+
+def contacts(runtime: Runtime, table: TableConfig, *, reading: bool) -> int:
+    """Contacts by the ledger or, before their first read is complete, by Dynamics 365 if it tells more."""
+    known = known_contacts(runtime)
+    if reading and table.table == CONTACT and not _complete(runtime):
+        return max(known, interruptible.run(_told_contacts(runtime)) or 0)
+    return known
+
+
+def known_contacts(runtime: Runtime) -> int:
+    """Contacts in the ledger: those that passed the filter."""
+    counts = runtime.ledger.counts().get(CONTACT)
+    return counts.records if counts else 0
+
+
+def _complete(runtime: Runtime) -> bool:
+    feed = runtime.ledger.feed(CONTACT)
+    return bool(feed and feed.complete)
+
+
+async def _told_contacts(runtime: Runtime) -> int | None:
+    async with runtime.d365() as client:
+        return await told_contacts(runtime.config, client)
+
+
+async def told_contacts(config: Config, client: DataverseClient) -> int | None:
+    """How many contacts Dynamics 365 has, as of its last snapshot (dataverse-web-api.md section 2.3). None if it does
+    not tell, and where a filter or no mapping at all makes it no number of ours."""
+    if not any(table.table == CONTACT and table.filters is None for table in config.tables):
+        return None
+    try:
+        return await client.record_count(CONTACT)
+    except D365Refused:
+        return None
+
+
+def _finding(check: str, number: int | None, limit: int, what: str, remedy: str) -> Finding:
+    passed = number is None or number <= limit
+    counted = "not known yet" if number is None else f"{number:,}"
+    text = f"{what}: {counted} of at most {limit:,}"
+    if not passed:
+        text += f"; {remedy}"
+    numbers = {"limit": limit} | ({} if number is None else {"number": number})
+    return Finding(check, passed, text, at=LIMITS[check][0], numbers=numbers)
+
+
+def _contacts(config: Config, number: int | None) -> Finding:
+    return _finding(
+        "contacts_are_within_the_limit",
+        number,
+        config.guardrails.max_contacts,
+        "contacts",
+        "narrow them with `filters`, or raise max_contacts if your Campaign package allows it",
+    )
+
+
+def _entities(config: Config) -> Finding:
+    custom = [table.table for table in config.tables if table.table != CONTACT]
+    return _finding(
+        "custom_entities_are_within_the_limit",
+        len(custom),
+        config.guardrails.max_custom_entities,
+        "tables besides contact",
+        "take tables out of the configuration, or raise max_custom_entities",
+    )
+
+
+def _columns(config: Config, table: TableConfig) -> Finding:
+    return _finding(
+        "columns_are_within_the_limit",
+        len(table.fields) + len(table.links),
+        config.guardrails.max_columns,
+        f"mapped columns of {table.table}",
+        "take fields or links out of its mapping, or raise max_columns",
+    )
+
+
+def _depth(config: Config, table: TableConfig) -> Finding:
+    chain = longest_chain(config, table.table)
+    return _finding(
+        "link_depth_is_within_the_limit",
+        len(chain) - 1,
+        config.guardrails.max_link_depth,
+        f"links in a row, {' -> '.join(chain)}",
+        "take a link out of the configuration, or raise max_link_depth",
+    )
+
+
+def longest_chain(config: Config, table: str) -> list[str]:
+    """The tables that links lead over, beginning with `table`; table1 -> table2 -> table3 is a depth of 2. There are no
+    circles (cross_checks.py)."""
+    chains = [longest_chain(config, link.table) for link in config.table(table).links if link.table != table]
+    return [table, *max(chains, key=len, default=[])]
+
+
+# --- Notes ------------------------------------------------------------------------------------------------------------
+
+
+def supported_types(mapping: TableMapping) -> Finding:
+    """Types that Campaign has not travel as texts (features.md row 35)."""
+    others = [f"{field.column.name} ({field.column.type})" for field in mapping.fields if field.column.type in AS_TEXT]
+    text = f"columns that travel as texts: {', '.join(others)}" if others else NOTES["types_are_supported"][1]
+    return _note("types_are_supported", not others, text, {"as_text": len(others)})
+
+
+def personal_data(config: Config, table: TableConfig, resources: Iterable[Resource]) -> Finding:
+    """Personal data belongs to a profile, so that a privacy request finds it (features.md row 46). `resources`: the
+    metadata known, at least that of the table's own resource."""
+    check, known = "personal_data_is_linked_to_profile", {resource.name: resource for resource in resources}
+    own = known[table.resource]
+    personal = sorted(
+        column
+        for column, field in table.fields.items()
+        if _holds_text(own, field.to) and (looks_personal(column) or looks_personal(field.to))
+    )
+    numbers = {"personal_columns": len(personal)}
+    if not personal:
+        return _note(check, True, f"no column of {table.table} looks like personal data", numbers)
+    way = way_to_profile(table.resource, links_between(config, known.values()))
+    if way:
+        return _note(check, True, f"personal data ({', '.join(personal)}) is linked: {' -> '.join(way)}", numbers)
+    return _note(
+        check,
+        False,
+        f"{', '.join(personal)} look like personal data, but no link leads from {table.resource} to profile: a privacy "
+        "request for a person would not find them. Link the resource to profile, directly or through another one, with "
+        "the deletion passed on, or leave these columns out",
+        numbers,
+    )
+
+
+def check_personal_data(runtime: Runtime, table: TableConfig, own: Resource) -> Finding:
+    """The same for a run, which knows its own resource only: asks Campaign for what lies on the way, if need be."""
+    finding = personal_data(runtime.config, table, [own])
+    if finding.passed:
+        return finding
+    return personal_data(runtime.config, table, interruptible.run(_on_the_way(runtime, own)))
+
+
+async def _on_the_way(runtime: Runtime, own: Resource) -> list[Resource]:
+    async with runtime.campaign() as campaign:
+        return await resources_on_the_way(runtime.config, campaign, own)
+
+
+async def resources_on_the_way(config: Config, campaign: CampaignClient, own: Resource) -> list[Resource]:
+    """`own` and the resources that it leads to within a few links, profile left out. No engine call."""
+    apis = {table.resource: table.api for table in config.tables}
+    known: dict[str, Resource | None] = {own.name: own}
+    for _ in range(FURTHEST):
+        links = links_between(config, filter(None, known.values()))
+        further = {target for name in known for target in links.get(name, ())} - known.keys() - PROFILE
+        for name in sorted(further):
+            try:
+                known[name] = await campaign.resource(apis.get(name, own.api), name)
+            except CampaignRefused:
+                known[name] = None  # not for our eyes: nothing is known of its links
+    return [resource for resource in known.values() if resource]
+
+
+def links_between(config: Config, resources: Iterable[Resource]) -> dict[str, set[str]]:
+    """Resource -> those that it has a link to, by the configuration and by Campaign's metadata."""
+    resource_of = {table.table: table.resource for table in config.tables}
+    links = {table.resource: {resource_of[link.table] for link in table.links} for table in config.tables}
+    for resource in resources:
+        told = {a.target for a in resource.attributes.values() if a.type == "link" and a.target}
+        links[resource.name] = links.get(resource.name, set()) | told
+    return links
+
+
+def way_to_profile(start: str, links: Mapping[str, Iterable[str]]) -> list[str] | None:
+    """The shortest way over links from a resource to profile, both included; None if there is none."""
+    ways, seen = [[start]], {start}
+    for way in ways:
+        if way[-1] in PROFILE:
+            return way
+        further = sorted(set(links.get(way[-1], ())) - seen)
+        seen.update(further)
+        ways += [[*way, one] for one in further]
+    return None
+
+
+def _holds_text(resource: Resource, path: str) -> bool:
+    attribute = resource.attributes.get(path)
+    return attribute is not None and attribute.type in ("string", "enumeration", "date", "datetime")
+
+
+def engine_budget(runtime: Runtime, table: TableConfig) -> Finding:
+    """What the day has cost so far, what is left of it, and what the table's pending records will cost."""
+    spent = runtime.calls_today
+    projected = projected_calls(table, runtime.ledger.pending_operations(table.table))
+    limit = runtime.config.guardrails.engine_calls_per_day
+    check = "engine_calls_are_within_the_budget"
+    numbers = {"spent_today": spent, "projected": projected}
+    will = f"what is pending of {table.table} costs about {projected:,}"
+    if limit is None:
+        return _note(check, True, f"engine calls today: {spent:,}, no limit is set; {will}", numbers)
+    left = max(0, limit - spent)
+    text = f"engine calls today: {spent:,} of {limit:,}, {left:,} are left; {will}"
+    if projected > left:
+        text += "; what does not fit is sent from the next UTC day on"
+    return _note(check, left > 0, text, numbers | {"limit": limit, "left": left})
+
+
+def projected_calls(table: TableConfig, pending: Mapping[Operation, int]) -> int:
+    """Engine calls for records that are pending: insert 1, update 1 (2 where the record is looked up), delete 2."""
+    update = 2 if table.address == "filter" else 1
+    return pending.get("insert", 0) + update * pending.get("update", 0) + 2 * pending.get("delete", 0)
+
+
+def _note(check: str, passed: bool, text: str, numbers: Mapping[str, int]) -> Finding:
+    return Finding(check, passed, text, at=NOTES[check][0], numbers=dict(numbers), blocks=False)
+
+
+PRIVACY_ORDER = (
+    "deletions in Dynamics 365 are passed on. A privacy request needs more: `sync-assets hold add`, delete the person "
+    "in Campaign by the Privacy Service, wait and check, delete in Dynamics 365, check, and release the hold; a plain "
+    "deletion leaves traces in Campaign's logs"
+)
+"""Said where `apply_deletes` is on (features.md rows 104 and 105)."""

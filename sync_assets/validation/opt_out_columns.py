@@ -1,0 +1,151 @@
+"""Which columns of contact can carry an opt-out, and what their values say. Pure: the metadata is given.
+
+A value must become a boolean without loss, so a column has two options, or is a number or a choice of 0 and 1. Which of
+the two means "do not" is told by the configuration; what Microsoft's own columns mean is checked at load
+(`cross_checks.py`), here it is held against the labels. Source: dataverse-web-api.md sections 2.4 to 2.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sync_assets.campaign.metadata import Resource
+from sync_assets.config.cross_checks import did_you_mean
+from sync_assets.config.models import Config, OptOutMapping
+from sync_assets.config.opt_out import WRITES_D365
+from sync_assets.dataverse.metadata import Column, ColumnType, Table
+from sync_assets.mapping.table_mapping import MappingError, attribute_problem
+from sync_assets.validation.findings import Finding, Side
+
+OPT_OUT_CHECKS: dict[str, tuple[Side, str]] = {
+    "opt_out_columns_fit": ("d365", "Every opt-out column can be read, and written where need be; true means what the "
+                            "configuration says."),
+    "opt_out_attributes_fit": ("campaign", "Every opt-out attribute is in the resource and may be written."),
+}  # fmt: skip
+"""Check name -> whose asset it stands on, what it says when it holds. Both block."""
+
+ALLOWING = frozenset({"allow", "allowed", "send", "opt in", "opted in", "subscribed"})
+REFUSING = frozenset({"do not allow", "not allowed", "do not send", "opt out", "opted out", "unsubscribed"})
+"""Labels of true that leave no doubt, in small letters, without hyphens. What is not known here is not judged: `Yes` of
+a column `Do not email` means the opposite of `Yes` of a column `Newsletter`."""
+
+_LABELLED: tuple[ColumnType, ...] = ("boolean", "picklist")
+
+
+@dataclass(frozen=True, slots=True)
+class OptOutColumn:
+    """One column and the attribute beside it. `inverted`: true, or 1, means allow."""
+
+    name: str
+    attribute: str
+    inverted: bool
+    type: ColumnType
+
+    def understands(self, value: bool | int | None) -> bool:
+        """False for what is neither empty nor 0 nor 1, which a whole number may be: it says nothing of an opt-out."""
+        return value is None or value in (0, 1)
+
+    def opted_out(self, value: bool | int | None) -> bool | None:
+        """What a value of the column says; None if it says nothing (null, or not understood)."""
+        return bool(value) != self.inverted if value is not None and self.understands(value) else None
+
+    def value(self, opted_out: bool) -> bool | int:
+        """The column's value that says so."""
+        true = opted_out != self.inverted
+        return true if self.type == "boolean" else int(true)
+
+
+def opt_out_columns(config: Config, table: Table) -> tuple[OptOutColumn, ...]:
+    """The mapped columns in the order of the file. Raises MappingError with everything that is wrong, a line each."""
+    mappings = config.opt_out.mappings
+    problems = _column_problems(mappings, table, written=config.opt_out.direction in WRITES_D365)
+    if problems:
+        raise MappingError(table.name, problems, [])
+    return tuple(
+        OptOutColumn(name, mapping.to, mapping.inverted, table.columns[name].type) for name, mapping in mappings.items()
+    )
+
+
+def opt_out_findings(config: Config, table: Table, resource: Resource) -> list[Finding]:
+    """The answers to OPT_OUT_CHECKS."""
+    written = config.opt_out.direction in WRITES_D365
+    found = opt_out_problems(config.opt_out.mappings, table, resource, written=written)
+    return [
+        Finding(check, not problems, "; ".join(problems) or text, at=side)
+        for (check, (side, text)), problems in zip(OPT_OUT_CHECKS.items(), found, strict=True)
+    ]
+
+
+def opt_out_problems(
+    mappings: Mapping[str, OptOutMapping], table: Table, resource: Resource, *, written: bool = False
+) -> tuple[list[str], list[str]]:
+    """What stands against the columns, and what against the attributes: `where: what; what to write instead` each.
+    `written`: the columns are also written to."""
+    attributes = [_attribute_problem(name, mapping.to, resource) for name, mapping in mappings.items()]
+    return _column_problems(mappings, table, written), [problem for problem in attributes if problem]
+
+
+def _column_problems(mappings: Mapping[str, OptOutMapping], table: Table, written: bool) -> list[str]:
+    problems: list[str] = []
+    for name, mapping in mappings.items():
+        if problem := _unreadable(table, name):
+            problems.append(problem)
+            continue
+        column = table.columns[name]
+        if not _two_valued(column):
+            problems.append(
+                f"`{name}`: {_shown(column)} cannot become true or false without loss; name a column with two options, "
+                "or a whole number or choice of 0 and 1"
+            )
+        elif problem := _polarity_problem(column, mapping):
+            problems.append(problem)
+        if written and not column.updatable:
+            problems.append(f"`{name}`: Dynamics 365 does not let anybody write to this column; name another one")
+    return problems
+
+
+def _unreadable(table: Table, name: str) -> str | None:
+    column = table.columns.get(name)
+    if column is None:
+        meant = did_you_mean(name, list(table.columns))
+        instead = f"did you mean `{meant}`?" if meant else "name a column of the table"
+        return f"`{name}`: {table.name} has no such column; {instead}"
+    return None if column.readable else f"`{name}`: Dynamics 365 does not let anybody read this column; leave it out"
+
+
+def _two_valued(column: Column) -> bool:
+    """A whole number passes: which of its values there are is told by its rows only."""
+    return column.type in ("boolean", "integer") or (column.type == "picklist" and column.labels.keys() == {0, 1})
+
+
+def _shown(column: Column) -> str:
+    if column.type != "picklist":
+        return f"a column of type {column.type}"
+    codes = ", ".join(map(str, sorted(column.labels)[:12]))
+    return f"a choice of {codes}" if codes else "a choice without options"
+
+
+def _polarity_problem(column: Column, mapping: OptOutMapping) -> str | None:
+    label = column.labels.get(1, "") if column.type in _LABELLED else ""
+    said = " ".join(label.casefold().replace("-", " ").split())
+    true = "true" if column.type == "boolean" else "1"
+    if said in ALLOWING and not mapping.inverted:
+        return (
+            f"`{column.name}`: {true} is labelled `{label}`, so it means allow, and true in `{mapping.to}` means do "
+            f"not; write `{column.name}: {{to: {mapping.to}, inverted: true}}`"
+        )
+    if said in REFUSING and mapping.inverted:
+        return (
+            f"`{column.name}`: {true} is labelled `{label}`, so it means do not, as true does in `{mapping.to}`; "
+            "remove `inverted: true`"
+        )
+    return None
+
+
+def _attribute_problem(name: str, path: str, resource: Resource) -> str | None:
+    if problem := attribute_problem(resource, path, f"`{name}`"):
+        return problem
+    if (type_ := resource.attributes[path].type) != "boolean":
+        return f"`{name}`: `{path}` of {resource.name} is of type {type_} and not a boolean; map another attribute"
+    return None

@@ -1,0 +1,149 @@
+"""Preflight: is a mapped table fit to be synchronised? Asked of both systems before anything is read or written.
+
+Here: the questions and their answers as plain findings. The assets turn them into asset checks, `doctor` into lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping as ABCMapping
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from sync_assets.campaign.client import CampaignClient, NotPublished
+from sync_assets.campaign.metadata import Resource
+from sync_assets.config.models import TableConfig
+from sync_assets.config.opt_out import OptOutMapping
+from sync_assets.dataverse.client import DataverseClient
+from sync_assets.dataverse.metadata import Table
+from sync_assets.errors import SyncAssetsError
+from sync_assets.mapping.table_mapping import (
+    Mapping,
+    MappingError,
+    Targets,
+    attribute_problem,
+    compile_mapping,
+    key_problem,
+)
+from sync_assets.validation.findings import CHECKS, PUBLISHED, Finding, Side
+from sync_assets.validation.opt_out_columns import opt_out_problems
+
+__all__ = [
+    "CHECKS",
+    "PUBLISHED",
+    "Finding",
+    "NotReady",
+    "Ready",
+    "Side",
+    "campaign_findings",
+    "findings_of",
+    "preflight",
+    "tracking_finding",
+]
+
+
+class NotReady(SyncAssetsError):
+    """A table that must not be synchronised as things are; `findings` say why."""
+
+    def __init__(self, table: str, findings: list[Finding]) -> None:
+        self.findings = findings
+        wrong = "; ".join(finding.message for finding in findings if not finding.passed)
+        super().__init__(f"{table} was not synchronised, nothing was written: {wrong}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A table and its mapping, checked against both systems."""
+
+    table: Table
+    resource: Resource
+    mapping: Mapping
+    findings: list[Finding] = field(default_factory=list[Finding])
+
+
+async def preflight(
+    config: TableConfig,
+    d365: DataverseClient,
+    campaign: CampaignClient,
+    targets: Targets = MappingProxyType({}),
+    carried: ABCMapping[str, OptOutMapping] = MappingProxyType({}),
+) -> Ready:
+    """Reads the metadata of both sides and compiles the mapping. Raises NotReady with all findings, and what the
+    clients raise when a system cannot be asked at all. Makes no engine call. targets, carried: see compile_mapping."""
+    table, resource = await asyncio.gather(
+        d365.table(config.table, None), campaign.resource(config.api, config.resource)
+    )
+    findings = [tracking_finding(table)]
+    mapping: Mapping | None = None
+    # Opt-outs are held to more than other fields, and each problem is told once, in its own words.
+    columns, attributes = opt_out_problems({**config.opt_outs, **carried}, table, resource, written=bool(carried))
+    fit = config.without_opt_outs() if columns or attributes else config
+    try:
+        mapping = compile_mapping(fit, table, resource, targets, {} if columns else carried)
+    except MappingError as error:
+        columns, attributes = [*error.d365, *columns], [*error.campaign, *attributes]
+    findings += [
+        _found("mapped_columns_exist", columns),
+        _published(),
+        _found("mapped_attributes_exist", attributes),
+        _key(config, resource),
+    ]
+    if mapping is None or any(not finding.passed for finding in findings):
+        raise NotReady(config.table, findings)
+    return Ready(table, resource, mapping, findings)
+
+
+def _found(check: str, problems: Sequence[str]) -> Finding:
+    return Finding(check, not problems, "; ".join(problems) or CHECKS[check][1])
+
+
+def campaign_findings(config: TableConfig, resource: Resource) -> list[Finding]:
+    """What Campaign's metadata alone can tell of the mapping: enough for a push, which does not ask D365."""
+    return [_published(), _attributes(config, resource), _key(config, resource)]
+
+
+def findings_of(error: SyncAssetsError) -> list[Finding]:
+    """The findings that an error of the preflight, or of a push's own look at Campaign, stands for."""
+    if isinstance(error, NotPublished):
+        return [Finding(PUBLISHED, False, str(error))]
+    return error.findings if isinstance(error, NotReady) else []
+
+
+def _published() -> Finding:
+    return Finding(PUBLISHED, True, CHECKS[PUBLISHED][1])
+
+
+def tracking_finding(table: Table) -> Finding:
+    """Does Dynamics 365 keep a change feed of the table?"""
+    if table.change_tracking:
+        return Finding("change_tracking_is_on", True, CHECKS["change_tracking_is_on"][1])
+    return Finding(
+        "change_tracking_is_on",
+        False,
+        f"change tracking is not enabled for {table.name} in Dynamics 365: switch it on in the table's properties "
+        "(Advanced options, Track changes) and publish",
+    )
+
+
+def _attributes(config: TableConfig, resource: Resource) -> Finding:
+    told = [attribute_problem(resource, mapped.to, f"`{column}`") for column, mapped in config.fields.items()]
+    told += [attribute_problem(resource, link.to, f"link `{link.field}`") for link in config.links]
+    return _found("mapped_attributes_exist", [problem for problem in told if problem])
+
+
+def _key(config: TableConfig, resource: Resource) -> Finding:
+    """The metadata may or may not tell what is unique (campaign-standard-api.md section 3 lists no such member)."""
+    if problem := key_problem(resource, config.key):
+        return Finding("key_is_unique", False, problem)
+    if resource.keys and config.key not in resource.keys:
+        return Finding(
+            "key_is_unique",
+            False,
+            f"{config.key} is not unique in {resource.name} (its keys: {', '.join(resource.keys)}): make it an "
+            "identification key of the resource and publish",
+        )
+    if not resource.keys:
+        told = "Campaign's metadata does not say whether it is unique, `sync-assets doctor` asks for it"
+        return Finding("key_is_unique", True, f"{config.key} can hold the D365 id; {told}")
+    return Finding("key_is_unique", True, CHECKS["key_is_unique"][1])
