@@ -1,5 +1,8 @@
-"""Tests, a folder for each room of the package; they read as specifications.
+"""Tests that read as specifications.
 
-`flows` has whole runs between the systems, `bench` what is measured, `browser` Dagster's UI, `deploy` the images.
-`program.py` and `sandbox_process.py` are how tests drive the program and the systems.
+unit       one module each, mirroring the package
+flows      whole runs between both systems, Dagster's UI, the images of `deploy/`
+property   any sequence of changes, answers and kills
+bench      benchmarks, which print ratios
+support    the world that tests share: sandbox, program, databases, servers
 """

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from sync_assets_tests.postgres import postgres
-from sync_assets_tests.sandbox_process import SandboxProcess
+from sync_assets_tests.support.postgres import postgres
+from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 __all__ = ["postgres"]
 

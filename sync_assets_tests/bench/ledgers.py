@@ -19,7 +19,7 @@ from psycopg import sql
 from sqlalchemy.engine import make_url
 
 from sync_assets.ledger import Ledger
-from sync_assets_tests.postgres import running_server
+from sync_assets_tests.support.postgres import running_server
 
 
 class Ledgers(Protocol):

@@ -23,9 +23,9 @@ import yaml
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.defs.partitions import TABLE_TAG, today
 from sync_assets_tests.bench.measure import BenchError
-from sync_assets_tests.dagster_dev import DagsterDev, dagster_dev
-from sync_assets_tests.program import OURS
-from sync_assets_tests.sandbox_process import SandboxProcess
+from sync_assets_tests.support.dagster_dev import DagsterDev, dagster_dev
+from sync_assets_tests.support.program import OURS
+from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 START_SECONDS, CHANGE_SECONDS, REST_SECONDS = 180.0, 60.0, 300.0
 SETTLE_SECONDS = 10.0

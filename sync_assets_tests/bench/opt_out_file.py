@@ -26,9 +26,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sync_assets_tests.flows.opt_outs import HEADER, exports, switch_on
-from sync_assets_tests.program import Program
-from sync_assets_tests.sandbox_process import SandboxProcess
+from sync_assets_tests.support.opt_outs import HEADER, exports, switch_on
+from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 CONTACTS = 1_000
 OPTED_OUT = 0.01

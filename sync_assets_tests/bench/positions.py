@@ -1,6 +1,6 @@
 """What a first load costs in each position of the services: engine calls by kind and seconds, whole `sync` processes.
 
-A position is a way in which the real services may be (`flows/premises.py`). `sync` runs until nothing is left to do,
+A position is a way in which the real services may be (`support/premises.py`). `sync` runs until nothing is left to do,
 three times at most. The sandbox answers on the same machine and takes more than half of its time, so the seconds
 compare positions and versions; they are no throughput. PACKAGE measures another checkout of the program, against the
 same sandbox.
@@ -25,9 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from sync_assets_tests.bench.measure import BenchError
-from sync_assets_tests.flows.premises import POSITIONS, Position
-from sync_assets_tests.program import CONTACT, OURS
-from sync_assets_tests.sandbox_process import SandboxProcess
+from sync_assets_tests.support.premises import POSITIONS, Position
+from sync_assets_tests.support.program import CONTACT, OURS
+from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 ORDERS_EACH = 2
 SYNCS = 3

@@ -13,7 +13,7 @@ from pathlib import Path
 from sync_assets.ledger import Ledger
 from sync_assets_tests.bench.measure import BenchError, Run, rounds
 from sync_assets_tests.bench.stage import Report, Target
-from sync_assets_tests.program import OURS
+from sync_assets_tests.support.program import OURS
 
 REPEAT = 5
 LOAD = (

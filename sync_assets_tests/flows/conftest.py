@@ -10,12 +10,12 @@ import pytest
 
 from sync_assets.defs.tables import sensors
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.opt_out_runs import N
-from sync_assets_tests.flows.opt_outs import clear, switch_on
-from sync_assets_tests.flows.orchestra import Orchestra
-from sync_assets_tests.flows.premises import POSITIONS, Position, of_the_environment
-from sync_assets_tests.program import Program
-from sync_assets_tests.sandbox_process import SandboxProcess
+from sync_assets_tests.support.opt_out_runs import N
+from sync_assets_tests.support.opt_outs import clear, switch_on
+from sync_assets_tests.support.orchestra import Orchestra
+from sync_assets_tests.support.premises import POSITIONS, Position, of_the_environment
+from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 
 @pytest.fixture

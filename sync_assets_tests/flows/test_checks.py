@@ -10,8 +10,8 @@ import pytest
 from sync_assets.defs.partitions import today
 from sync_assets.defs.tables import sensors
 from sync_assets.operations.maintenance import on
-from sync_assets_tests.flows.orchestra import AUDIT, CONTACT, PROFILE, Orchestra, Run, on_disk
-from sync_assets_tests.program import Program, calls
+from sync_assets_tests.support.orchestra import AUDIT, CONTACT, PROFILE, Orchestra, Run, on_disk
+from sync_assets_tests.support.program import Program, calls
 
 READY = {CONTACT: "d365/contact ready", PROFILE: "campaign/profile ready"}
 ALL = {

@@ -10,9 +10,9 @@ import pytest
 
 from sync_assets.defs.partitions import RANGE_END, today
 from sync_assets.defs.tables import sensors
-from sync_assets_tests.flows.opt_outs import sides, switch_on
-from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra, on_disk
-from sync_assets_tests.program import Program
+from sync_assets_tests.support.opt_outs import sides, switch_on
+from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, on_disk
+from sync_assets_tests.support.program import Program
 
 DAY = 86_400
 OFFSETS = [DAY, -DAY, 400 * DAY]

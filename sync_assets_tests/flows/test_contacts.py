@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sync_assets_tests.program import Program, calls
+from sync_assets_tests.support.program import Program, calls
 
 N = 50
 

@@ -18,8 +18,8 @@ from sync_assets.defs.tables import sensors
 from sync_assets.defs.tables.asset_metadata import COLUMNS_VERSION, LINEAGE, SCHEMA, TYPES
 from sync_assets.defs.tables.run_requests import Asked, ask_again
 from sync_assets.defs.tables.table_run import FOLLOWS_TAG
-from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra, on_disk
-from sync_assets_tests.program import Program, calls
+from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, on_disk
+from sync_assets_tests.support.program import Program, calls
 
 N = 50
 

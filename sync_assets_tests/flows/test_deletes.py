@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.program import CONTACT, Program, calls, capture
+from sync_assets_tests.support.program import CONTACT, Program, calls, capture
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from sync_assets.flows import push_table
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.test_links import Chain
 from sync_assets_tests.flows.test_rebuild import lose
-from sync_assets_tests.program import Program, calls, capture
+from sync_assets_tests.support.program import Program, calls, capture
 
 N = 50
 """Contacts of the sandbox that most tests have."""

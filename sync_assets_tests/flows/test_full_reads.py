@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.program import CONTACT, Program
+from sync_assets_tests.support.program import CONTACT, Program
 
 ROWS = 11_000
 """Three pages. Most rows are out of scope, so that little is to be sent."""

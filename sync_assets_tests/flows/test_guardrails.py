@@ -13,9 +13,9 @@ from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.defs.partitions import today
 from sync_assets.defs.run_errors import CANNOT
 from sync_assets.validation import guardrails
-from sync_assets_tests.flows.orchestra import CONTACT as CONTACT_KEY
-from sync_assets_tests.flows.orchestra import PROFILE, Orchestra, on_disk
-from sync_assets_tests.program import CONTACT, Program, calls
+from sync_assets_tests.support.orchestra import CONTACT as CONTACT_KEY
+from sync_assets_tests.support.orchestra import PROFILE, Orchestra, on_disk
+from sync_assets_tests.support.program import CONTACT, Program, calls
 
 N = 50
 

@@ -13,7 +13,7 @@ from sync_assets.operations import privacy_hold
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.test_links import TABLES, Chain
-from sync_assets_tests.program import calls
+from sync_assets_tests.support.program import calls
 
 Operation = Callable[[Runtime, str], dict[str, Any]]
 

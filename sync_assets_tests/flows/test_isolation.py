@@ -13,11 +13,11 @@ from sync_assets.capture import feed_polling
 from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.run_errors import CANNOT
 from sync_assets.defs.tables import sensors
-from sync_assets_tests.dagster_dev import dagster_dev
-from sync_assets_tests.flows.orchestra import Orchestra, on_disk
-from sync_assets_tests.program import CONTACT, Program
-from sync_assets_tests.sandbox_process import SandboxProcess
-from sync_assets_tests.waiting import until
+from sync_assets_tests.support.dagster_dev import dagster_dev
+from sync_assets_tests.support.orchestra import Orchestra, on_disk
+from sync_assets_tests.support.program import CONTACT, Program
+from sync_assets_tests.support.sandbox_process import SandboxProcess
+from sync_assets_tests.support.waiting import until
 
 ORDER: dict[str, Any] = {
     "table": "new_order",

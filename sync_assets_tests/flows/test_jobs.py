@@ -12,9 +12,9 @@ import pytest
 from sync_assets.defs.instance.history import FAILED_FACTOR, prune_history
 from sync_assets.defs.partitions import today
 from sync_assets.defs.tables import sensors
-from sync_assets_tests.flows.orchestra import CONTACT, Orchestra, Run
-from sync_assets_tests.program import CONTACT as TABLE
-from sync_assets_tests.program import Program, calls
+from sync_assets_tests.support.orchestra import CONTACT, Orchestra, Run
+from sync_assets_tests.support.program import CONTACT as TABLE
+from sync_assets_tests.support.program import Program, calls
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from sync_assets.defs.tables.sensors import BACKLOG_TAG
 from sync_assets.ledger import Ledger
 from sync_assets.operations.status import status
 from sync_assets.runtime.heartbeat import killed_runs
-from sync_assets_tests.flows.orchestra import Run
-from sync_assets_tests.program import Program
+from sync_assets_tests.support.orchestra import Run
+from sync_assets_tests.support.program import Program
 
 
 def ledger_of(program: Program) -> Ledger:

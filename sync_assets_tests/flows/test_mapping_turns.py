@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sync_assets_tests.program import CONTACT, Program
+from sync_assets_tests.support.program import CONTACT, Program
 
 ONE: dict[str, Any] = CONTACT
 OTHER: dict[str, Any] = {**CONTACT, "fields": {**CONTACT["fields"], "firstname": "lastName", "lastname": "firstName"}}

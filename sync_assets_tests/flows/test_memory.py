@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from sync_assets_tests.program import Program
-from sync_assets_tests.sandbox_process import SandboxProcess
+from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 MOST = 400
 """MiB, for any number of contacts (100,000 were measured; README)."""

@@ -15,7 +15,7 @@ from sync_assets.audit.drift import drift
 from sync_assets.commands.plan import plan
 from sync_assets.commands.replay import replay
 from sync_assets.config.models import OPT_OUT_ATTRIBUTES
-from sync_assets_tests.program import Program, calls
+from sync_assets_tests.support.program import Program, calls
 
 N = 50
 MAPPINGS: dict[str, Any] = {

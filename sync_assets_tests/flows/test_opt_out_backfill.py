@@ -11,8 +11,8 @@ import pytest
 
 from sync_assets.defs.opt_out.asset_keys import REJECTED, file_chain
 from sync_assets.parquet.store import prune
-from sync_assets_tests.flows.opt_out_runs import FILE, polling, rest, values
-from sync_assets_tests.flows.opt_outs import (
+from sync_assets_tests.support.opt_out_runs import FILE, polling, rest, values
+from sync_assets_tests.support.opt_outs import (
     EARLIER,
     HEADER,
     HOUR,
@@ -28,7 +28,7 @@ from sync_assets_tests.flows.opt_outs import (
     write_file,
     writes,
 )
-from sync_assets_tests.flows.orchestra import Orchestra, Run
+from sync_assets_tests.support.orchestra import Orchestra, Run
 
 EXPORT, DECISIONS = dg.AssetKey(["campaign", "opt_out_export"]), dg.AssetKey(["opt_out", "decisions"])
 TO_D365, TO_CAMPAIGN = dg.AssetKey(["d365", "contact_opt_out"]), dg.AssetKey(["campaign", "profile_opt_out"])

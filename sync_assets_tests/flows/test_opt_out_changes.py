@@ -1,6 +1,6 @@
 """What is due without an opt-out file, on a real Dagster instance: changes in Dynamics 365, and polls of profiles.
 
-When a run of it is asked for: opt_out/test_sensors.py.
+When a run of it is asked for: unit/defs/opt_out/test_sensors.py.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dagster._core.loader import LoadingContextForTest
 from sync_assets.defs.opt_out.asset_keys import CHANGES, CONTACT_OPT_OUT, PROFILE_OPT_OUT
 from sync_assets.ledger.repositories.opt_out_files import POLL
 from sync_assets.parquet.store import decoded
-from sync_assets_tests.flows.opt_out_runs import CONTACT_STEP, FILE, N, apart, polling, rest, table, take, values
-from sync_assets_tests.flows.opt_outs import (
+from sync_assets_tests.support.opt_out_runs import CONTACT_STEP, FILE, N, apart, polling, rest, table, take, values
+from sync_assets_tests.support.opt_outs import (
     HEADER,
     audit,
     exports,
@@ -28,7 +28,7 @@ from sync_assets_tests.flows.opt_outs import (
     write_file,
     writes,
 )
-from sync_assets_tests.flows.orchestra import Orchestra
+from sync_assets_tests.support.orchestra import Orchestra
 
 
 def test_sensors_alone_carry_an_opt_out_from_d365_to_campaign(orchestra: Orchestra) -> None:

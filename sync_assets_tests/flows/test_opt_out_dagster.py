@@ -1,6 +1,6 @@
 """Opt-out files on a real Dagster instance: the sensor alone carries them, and what runs, checks and metadata show.
 
-When which run is asked for: opt_out/test_sensors.py. What is decided: test_opt_outs.py. What needs no file:
+When which run is asked for: unit/defs/opt_out/test_sensors.py. What is decided: test_opt_outs.py. What needs no file:
 test_opt_out_changes.py.
 """
 
@@ -20,8 +20,8 @@ from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.opt_out.export import staging
-from sync_assets_tests.flows.opt_out_runs import CONTACT_STEP, FILE, N, apart, rest, table, take, values
-from sync_assets_tests.flows.opt_outs import (
+from sync_assets_tests.support.opt_out_runs import CONTACT_STEP, FILE, N, apart, rest, table, take, values
+from sync_assets_tests.support.opt_outs import (
     EARLIER,
     HEADER,
     HOUR,
@@ -34,7 +34,7 @@ from sync_assets_tests.flows.opt_outs import (
     write_file,
     writes,
 )
-from sync_assets_tests.flows.orchestra import AUDIT, PROFILE, Orchestra, Run
+from sync_assets_tests.support.orchestra import AUDIT, PROFILE, Orchestra, Run
 
 EXPORT, DECISIONS = dg.AssetKey(["campaign", "opt_out_export"]), dg.AssetKey(["opt_out", "decisions"])
 TO_D365, TO_CAMPAIGN = dg.AssetKey(["d365", "contact_opt_out"]), dg.AssetKey(["campaign", "profile_opt_out"])

@@ -18,7 +18,7 @@ from sync_assets.commands import opt_out_runs as operations
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.opt_out.export import folder as files
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.opt_outs import (
+from sync_assets_tests.support.opt_outs import (
     EARLIER,
     HEADER,
     LATER,
@@ -37,7 +37,7 @@ from sync_assets_tests.flows.opt_outs import (
     write_file,
     writes,
 )
-from sync_assets_tests.program import Program
+from sync_assets_tests.support.program import Program
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from sync_assets.commands import opt_out_runs as operations
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.operations.status import retry, status
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.opt_outs import (
+from sync_assets_tests.support.opt_outs import (
     EARLIER,
     HEADER,
     LATER,
@@ -34,7 +34,7 @@ from sync_assets_tests.flows.opt_outs import (
     switch_on,
     write_file,
 )
-from sync_assets_tests.program import Program
+from sync_assets_tests.support.program import Program
 
 
 @pytest.fixture(scope="module")

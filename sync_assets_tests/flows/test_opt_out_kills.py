@@ -21,7 +21,7 @@ from sync_assets.defs.tables.active_runs import under_way
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.opt_out.session import LEASE_SECONDS
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.opt_outs import (
+from sync_assets_tests.support.opt_outs import (
     HEADER,
     assert_quiet,
     clear,
@@ -35,8 +35,8 @@ from sync_assets_tests.flows.opt_outs import (
     switch_on,
     write_file,
 )
-from sync_assets_tests.postgres import PostgresServer
-from sync_assets_tests.program import Program
+from sync_assets_tests.support.postgres import PostgresServer
+from sync_assets_tests.support.program import Program
 
 IN_DOUBT_SECONDS = 1.5
 """How long a request is held up: time enough to lock the ledger before it goes on."""

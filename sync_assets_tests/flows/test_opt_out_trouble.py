@@ -13,7 +13,8 @@ from sync_assets.commands import opt_out_runs as operations
 from sync_assets.commands.doctor.diagnosis import examine
 from sync_assets.operations.status import rejects, retry
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.opt_outs import (
+from sync_assets_tests.support.openssh import OpenSsh, make_key, public
+from sync_assets_tests.support.opt_outs import (
     HEADER,
     HOUR,
     assert_quiet,
@@ -31,8 +32,7 @@ from sync_assets_tests.flows.opt_outs import (
     write_file,
     writes,
 )
-from sync_assets_tests.openssh import OpenSsh, make_key, public
-from sync_assets_tests.program import Program
+from sync_assets_tests.support.program import Program
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from sync_assets.commands import opt_out_runs as operations
 from sync_assets.operations import privacy_hold
 from sync_assets.operations.status import rejects, retry, status
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.opt_outs import (
+from sync_assets_tests.support.opt_outs import (
     HEADER,
     assert_quiet,
     clear,
@@ -29,7 +29,7 @@ from sync_assets_tests.flows.opt_outs import (
     write_file,
     writes,
 )
-from sync_assets_tests.program import Program, calls
+from sync_assets_tests.support.program import Program, calls
 
 
 @pytest.fixture(scope="module")

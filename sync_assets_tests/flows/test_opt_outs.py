@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from sync_assets.opt_out.decide import Direction, decide
-from sync_assets_tests.flows.opt_outs import (
+from sync_assets_tests.support.opt_outs import (
     HOUR,
     assert_quiet,
     in_d365,
@@ -22,7 +22,7 @@ from sync_assets_tests.flows.opt_outs import (
     write_file,
     writes,
 )
-from sync_assets_tests.program import Program, calls
+from sync_assets_tests.support.program import Program, calls
 
 N = 50
 DIRECTIONS: list[Direction] = ["campaign_to_d365", "bidirectional"]

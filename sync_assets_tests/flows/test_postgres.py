@@ -12,9 +12,9 @@ import pytest
 
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.defs.partitions import today
-from sync_assets_tests.flows.orchestra import PROFILE, Orchestra, Run
-from sync_assets_tests.postgres import PostgresServer
-from sync_assets_tests.program import Program, calls
+from sync_assets_tests.support.orchestra import PROFILE, Orchestra, Run
+from sync_assets_tests.support.postgres import PostgresServer
+from sync_assets_tests.support.program import Program, calls
 
 
 @pytest.fixture

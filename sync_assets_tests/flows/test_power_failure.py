@@ -6,9 +6,9 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from sync_assets_tests.dagster_dev import dagster_dev
-from sync_assets_tests.program import Program
-from sync_assets_tests.waiting import until
+from sync_assets_tests.support.dagster_dev import dagster_dev
+from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.waiting import until
 
 PATIENCE = 120.0
 

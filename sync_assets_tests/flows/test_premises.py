@@ -7,10 +7,17 @@ from typing import Any
 import pytest
 import yaml
 
-from sync_assets_tests.flows.premises import DOCUMENTED, POSITIONS, PREMISE, Position, of_the_environment, on_positions
-from sync_assets_tests.program import Program, calls
-from sync_assets_tests.sandbox.chain_configuration import chain_configuration
-from sync_assets_tests.sandbox_process import SandboxProcess
+from sync_assets_tests.support.premises import (
+    DOCUMENTED,
+    POSITIONS,
+    PREMISE,
+    Position,
+    of_the_environment,
+    on_positions,
+)
+from sync_assets_tests.support.program import Program, calls
+from sync_assets_tests.support.sandbox_process import SandboxProcess
+from sync_assets_tests.unit.sandbox.chain_configuration import chain_configuration
 
 KEYS = {"profile": "externalId", "cusOrder": "cusOrderId", "cusOrderLine": "cusOrderLineId"}
 LOOKUPS = {"cusOrder": ("new_order", "new_contactid", "cusContactLink"),

@@ -17,7 +17,7 @@ import pytest
 
 from sync_assets.capture import page_preparation as captured_module
 from sync_assets.push import dispatcher as push_module
-from sync_assets_tests.program import CONTACT, Program
+from sync_assets_tests.support.program import CONTACT, Program
 
 CANARIES = {
     "firstname": "Quillfirst",

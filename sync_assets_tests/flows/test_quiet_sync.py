@@ -17,7 +17,7 @@ from sync_assets.defs.tables.quiet_tables import quiet_tables
 from sync_assets.ledger import Ledger
 from sync_assets.operations.maintenance import on
 from sync_assets.runtime.heartbeat import killed_runs
-from sync_assets_tests.program import CONTACT, Program, calls
+from sync_assets_tests.support.program import CONTACT, Program, calls
 
 N = 50
 

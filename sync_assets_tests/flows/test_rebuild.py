@@ -15,7 +15,8 @@ from sync_assets.commands.backup import backup
 from sync_assets.commands.rebuild import Rebuilt, rebuild, rehearse
 from sync_assets.errors import SyncAssetsError
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.opt_outs import (
+from sync_assets_tests.flows.test_links import Chain
+from sync_assets_tests.support.opt_outs import (
     HEADER,
     assert_quiet,
     in_d365,
@@ -28,9 +29,8 @@ from sync_assets_tests.flows.opt_outs import (
     write_file,
     writes,
 )
-from sync_assets_tests.flows.test_links import Chain
-from sync_assets_tests.postgres import PostgresServer
-from sync_assets_tests.program import Program, calls
+from sync_assets_tests.support.postgres import PostgresServer
+from sync_assets_tests.support.program import Program, calls
 
 
 def ledger_of(program: Program) -> Path:

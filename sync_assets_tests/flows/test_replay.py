@@ -16,8 +16,8 @@ from sync_assets.commands.replay import Replayed, replay
 from sync_assets.defs.partitions import today
 from sync_assets.defs.tables import sensors
 from sync_assets.ledger import Replay
-from sync_assets_tests.flows.orchestra import Orchestra
-from sync_assets_tests.program import CONTACT, Program, calls, capture
+from sync_assets_tests.support.orchestra import Orchestra
+from sync_assets_tests.support.program import CONTACT, Program, calls, capture
 
 N = 50
 

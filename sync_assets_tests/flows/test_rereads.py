@@ -10,7 +10,7 @@ import pytest
 
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.test_links import Chain
-from sync_assets_tests.program import CONTACT, Program, calls, capture
+from sync_assets_tests.support.program import CONTACT, Program, calls, capture
 
 N = 50
 # The first delete of a resource tries the key, and is verified: a delete and a read more.

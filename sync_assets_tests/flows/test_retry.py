@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets_tests.program import CONTACT, Program
+from sync_assets_tests.support.program import CONTACT, Program
 
 
 @pytest.fixture

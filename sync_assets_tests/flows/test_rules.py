@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sync_assets_tests.program import Program, calls, capture
-from sync_assets_tests.sandbox_process import SandboxProcess
+from sync_assets_tests.support.program import Program, calls, capture
+from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 OPERATORS = {
     "eq", "ne", "lt", "le", "gt", "ge", "in", "not_in", "contains", "starts_with", "ends_with", "is_null", "not_null",

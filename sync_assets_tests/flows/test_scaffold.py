@@ -17,8 +17,8 @@ from sync_assets.config.loader import load_config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.program import Program
-from sync_assets_tests.sandbox_process import SandboxProcess
+from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 
 @pytest.fixture(scope="module")

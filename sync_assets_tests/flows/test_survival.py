@@ -11,8 +11,8 @@ import pytest
 
 from sync_assets.runtime.workers import worker_id
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.program import Program, calls, capture
-from sync_assets_tests.sandbox_process import SandboxProcess
+from sync_assets_tests.support.program import Program, calls, capture
+from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 N = 50
 

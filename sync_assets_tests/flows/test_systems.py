@@ -11,10 +11,10 @@ import pytest
 from sync_assets.defs.run_errors import CANNOT
 from sync_assets.runtime.systems import same_address
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.orchestra import CONTACT as CONTACT_KEY
-from sync_assets_tests.flows.orchestra import Orchestra
-from sync_assets_tests.program import Program, calls
-from sync_assets_tests.sandbox_process import SandboxProcess
+from sync_assets_tests.support.orchestra import CONTACT as CONTACT_KEY
+from sync_assets_tests.support.orchestra import Orchestra
+from sync_assets_tests.support.program import Program, calls
+from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 ID = "0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b"
 CAMPAIGN = ("CAMPAIGN_URL", "CAMPAIGN_IMS_URL", "CAMPAIGN_CLIENT_ID", "CAMPAIGN_CLIENT_SECRET", "CAMPAIGN_SCOPES")

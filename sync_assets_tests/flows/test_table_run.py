@@ -21,10 +21,10 @@ from sync_assets.operations.maintenance import on
 from sync_assets.runtime import program_sources
 from sync_assets.runtime.heartbeat import SILENT_AFTER
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.orchestra import CONTACT, PROFILE, Orchestra, Run
 from sync_assets_tests.flows.test_links import Chain
-from sync_assets_tests.program import Program, calls
-from sync_assets_tests.waiting import until
+from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, Run
+from sync_assets_tests.support.program import Program, calls
+from sync_assets_tests.support.waiting import until
 
 N = 50
 ELSEWHERE = "elsewhere|another boot 4026531836|17|99|00000000"

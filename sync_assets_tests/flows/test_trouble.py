@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets_tests.program import CONTACT, Program, calls
+from sync_assets_tests.support.program import CONTACT, Program, calls
 
 Spoil = Callable[[Program], None]
 

@@ -1,0 +1,129 @@
+"""What a person finds in Dagster's UI after a first sync: one contact was refused, its orders and their lines wait."""
+
+from __future__ import annotations
+
+import re
+
+from sync_assets.defs.partitions import today
+from sync_assets_tests.flows.browser.conftest import BUDGET
+from sync_assets_tests.flows.browser.ui import Ui
+from sync_assets_tests.support.program import Program
+
+
+def test_the_lineage_leads_from_dynamics_365_over_campaign_to_the_report(ui: Ui) -> None:
+    ui.open("/asset-groups")
+    ui.reads("Global asset lineage", "d365", "campaign", "opt_out", "report")
+    ui.open("/assets/campaign/cusOrder?view=lineage&lineageScope=neighbors")
+    ui.reads("new_order", "profile", "cusOrder", "cusOrderLine", "daily_sync")
+
+
+def test_an_asset_page_tells_what_it_is_whose_it_is_and_where_each_column_comes_from(ui: Ui) -> None:
+    ui.open("/assets/campaign/cusOrder")
+    ui.reads("Records of the Campaign resource", exact=False)
+    ui.reads("marketing", "adobecampaign")
+    for code in ("configuration", "push_table"):
+        href = ui.page.get_by_role("link", name=code).first.get_attribute("href")
+        assert href
+        assert href.startswith("vscode://file/")
+    ui.reads("cusAmount", "from new_order.new_amount", "from new_order.new_contactid: the profile by its externalId")
+
+
+def test_an_asset_page_has_the_numbers_of_the_last_run_as_table_and_as_plots(ui: Ui, synchronised: Program) -> None:
+    sent = len(synchronised.sandbox.admin.dump_campaign("cusOrder"))
+    ui.open("/assets/campaign/cusOrder")
+    ui.reads("engine_calls_by_day", "of budget")
+    assert sent
+    engine = [entry for entry in synchronised.sandbox.admin.journal("campaign") if entry["engine"]]
+    made = sum(bool(re.search(r"/cusOrder(/|\?|$)", entry["path"])) for entry in engine)
+    for name, number in {"inserted": sent, "engine_calls": made, "engine_calls_insert": sent}.items():
+        assert ui.row(name).get_by_text(f"{number}", exact=True).first.is_visible()
+    ui.text("Plots").click()
+    ui.page.locator("canvas").first.wait_for()
+
+
+def test_an_asset_page_leads_to_the_records_in_both_systems(ui: Ui, synchronised: Program) -> None:
+    ui.open("/assets/campaign/cusOrder")
+    d365, campaign = (synchronised.env[f"{system}_URL"] for system in ("D365", "CAMPAIGN"))
+    for url in (
+        f"{d365}/main.aspx?pagetype=entitylist&etn=new_order",
+        f"{campaign}/campaign/profileAndServicesExt/cusOrder",
+    ):
+        ui.page.locator(f'a[href="{url}"]').first.wait_for()
+
+
+def test_a_check_that_fails_says_how_many_why_and_what_to_do_and_nothing_of_the_record(ui: Ui) -> None:
+    ui.open("/assets/campaign/profile?view=checks&checkDetail=no_record_is_refused")
+    ui.reads("Failed")
+    ui.reads("Records that are refused: 1 of 20", "sync-assets rejects contact", "put them right in", exact=False)
+    ui.reads("The value is not valid for the 'email' data policy of the '@email' field")
+    assert "not-an-address" not in ui.page.content()
+
+
+def test_the_runs_page_tells_which_tables_and_which_day_a_run_was_about(ui: Ui) -> None:
+    ui.open("/runs")
+    for table in ("contact", "new_order", "new_orderline"):
+        ui.reads(f"sync/table: {table}")
+    assert ui.page.get_by_text(f"partition: {today()}").count() == 3
+    assert ui.page.get_by_text("Success", exact=True).count() == 3
+
+
+def test_the_report_is_made_by_a_click_and_shows_pictures_and_numbers(ui: Ui, synchronised: Program) -> None:
+    ui.open("/assets/report/daily_sync")
+    ui.page.get_by_role("button", name="Materialize").first.click()
+    ui.reads("Launched run", exact=False)
+    ui.wait_for_materialization("report", "daily_sync")
+    ui.page.reload()  # by itself the page looks every few seconds, and not at everything
+    ui.text("Show Markdown", exact=False).click()
+    calls = sum(synchronised.sandbox.admin.engine_calls().values())
+    ui.reads(
+        f"1 refused, 0 opt-outs written to Dynamics 365 and 0 to Campaign, {calls} engine calls of {BUDGET:,}",
+        exact=False,
+    )
+    pictures = ui.page.locator("img[alt*='by day']")
+    assert pictures.count() == 6
+    widths = pictures.evaluate_all("all => all.map(one => one.complete ? one.naturalWidth : 0)")
+    assert all(width > 100 for width in widths)  # a picture that the browser refuses has none
+    assert ui.row("cusOrderLine", "new_orderline").is_visible()
+
+
+def test_the_runs_page_names_the_job_of_each_run_and_hides_tags_of_machines(ui: Ui) -> None:
+    ui.open("/runs")
+    ui.reads("sync")
+    content = ui.page.content()
+    for hidden in ("__ASSET_JOB", "__anonymous", "ephemeral", "sync_table/", "sync_follows"):
+        assert hidden not in content, hidden
+
+
+def test_the_checks_of_an_asset_are_few_and_ready_shows_each_part_of_the_set_up(ui: Ui) -> None:
+    ui.open("/assets/d365/contact?view=checks&checkDetail=ready")
+    ui.reads("Checks (3)", "ready", "no_deletion_is_held_back", "change_feed_is_polled")
+    ui.reads("The set-up is right.", exact=False)
+    ui.reads("change tracking is on", "mapped columns exist", "columns are within the limit")
+
+
+def test_the_resources_page_shows_each_system_and_which_assets_use_it(ui: Ui) -> None:
+    ui.open("/locations/sync_assets.definitions/resources")
+    ui.reads("dynamics_365", "campaign_standard", "campaign_sftp", "ledger")
+    ui.text("campaign_sftp").click()
+    ui.reads("The SFTP server of Campaign, on which its opt-out files lie.", exact=False)
+
+
+def test_the_launchpad_of_replay_has_its_settings_with_their_defaults(ui: Ui) -> None:
+    ui.open("/locations/sync_assets.definitions/jobs/replay/playground")
+    ui.reads("replay_table")
+    ui.page.get_by_text("first_day").first.wait_for()
+    ui.reads('Missing required config entry "table"', exact=False)
+
+
+def test_after_a_set_up_failed_the_asset_page_says_why_in_one_red_check(ui: Ui, synchronised: Program) -> None:
+    admin = synchronised.sandbox.admin
+    admin.post("/d365/tracking", {"table": "new_orderline", "enabled": False})
+    try:
+        assert synchronised.run("sync")[0] == 2
+        ui.open("/assets/d365/new_orderline?view=checks&checkDetail=ready")
+        ui.reads("change tracking is not enabled for new_orderline", exact=False)
+        ui.reads("Failed", "Succeeded")  # the list of checks comes after the check itself
+        assert ui.page.get_by_text("Failed", exact=True).count() == 2  # in the list, and on the check's own page
+        assert ui.page.get_by_text("Succeeded", exact=True).count() == 2
+    finally:
+        admin.post("/d365/tracking", {"table": "new_orderline", "enabled": True})

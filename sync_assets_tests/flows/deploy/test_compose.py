@@ -1,0 +1,112 @@
+"""One host: the compose file, and what its services find."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Any
+
+import dagster as dg
+import psycopg
+import pytest
+
+from sync_assets.config.environment import Settings
+from sync_assets.ledger import Ledger
+from sync_assets_tests.flows.deploy.conftest import PASSWORDS
+from sync_assets_tests.flows.deploy.files import DEPLOY, ROOT, command_exists, explained, read
+
+COMPOSE = read(DEPLOY / "docker-compose.yaml")
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if name != "postgres"}
+SECRETS = re.compile(r"SECRET|PRIVATE_KEY|LEDGER|D365|CAMPAIGN")
+WANTED = re.compile(r"\$\{(\w+)(?::\?[^}]*)?\}")
+
+
+def filled(text: str) -> str:
+    """As compose fills it in."""
+    return WANTED.sub(lambda found: PASSWORDS[found[1]], text)
+
+
+def test_there_are_the_four_services() -> None:
+    assert SERVICES.keys() == {"postgres", "code", "web", "daemon"}
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_each_service_runs_a_command_that_exists_with_options_that_it_knows(service: str) -> None:
+    command_exists(OURS[service]["command"])
+
+
+def test_every_variable_is_explained() -> None:
+    named = {name for service in SERVICES.values() for name in service["environment"]}
+    named |= set(WANTED.findall((DEPLOY / "docker-compose.yaml").read_text()))
+    assert named <= explained()
+
+
+def test_only_the_code_location_knows_the_two_systems() -> None:
+    for name in ("web", "daemon"):
+        assert "env_file" not in OURS[name]
+        assert not [one for one in OURS[name]["environment"] if SECRETS.search(one)]
+
+
+def test_no_secret_is_written_in_it() -> None:
+    for service in SERVICES.values():
+        for name, value in service["environment"].items():
+            if "PASSWORD" in name:
+                assert re.fullmatch(r"\$\{\w+:\?set it in \.env\}", value)
+            elif SECRETS.search(name):
+                assert "$" in value or value.startswith("/etc/sync_assets/")
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_they_run_without_rights_and_all_but_the_web_server_without_ports(service: str) -> None:
+    assert OURS[service]["cap_drop"] == ["ALL"]
+    assert OURS[service].get("ports", []) == (["127.0.0.1:3000:3000"] if service == "web" else [])
+
+
+def test_what_is_mounted_is_there_or_is_yours_to_make() -> None:
+    for service in SERVICES.values():
+        for mount in service["volumes"]:
+            source = mount.partition(":")[0]
+            known = source in COMPOSE["volumes"] or source == "./settings" or (DEPLOY / source).is_file()
+            assert known, mount
+    assert (DEPLOY / OURS["code"]["build"]["context"]).resolve() == ROOT
+
+
+def test_all_that_the_code_location_needs_is_said_or_explained() -> None:
+    """What the program itself reads: nothing is missing but what `sync_assets.env` brings."""
+    given = OURS["code"]["environment"]
+    settings = Settings.from_environment({"SYNC_ASSETS_LEDGER_URL": filled(given["SYNC_ASSETS_LEDGER_URL"])})
+    assert not settings.ledger_in_sqlite
+    for system in (settings.d365, settings.campaign, settings.sftp):
+        with pytest.raises(Exception, match="is not set") as told:
+            system()
+        assert set(re.findall(r"([A-Z][A-Z0-9_]+) is not set", str(told.value))) <= explained()
+
+
+# Against a real PostgreSQL, whose databases its script has made
+
+
+def test_dagster_keeps_its_runs_in_the_database_of_its_own(
+    databases: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in OURS["daemon"]["environment"].items():
+        monkeypatch.setenv(name, filled(value))
+    monkeypatch.setenv("PGHOST", databases["PGHOST"])
+    monkeypatch.setenv("DAGSTER_PG_HOST", "")  # this one listens on a socket
+    with dg.DagsterInstance.from_config(str(DEPLOY / "compose")) as instance:
+        instance.add_run(run := dg.DagsterRun("a_job", run_id=str(uuid.uuid4())))
+    with dg.DagsterInstance.from_config(str(DEPLOY / "compose")) as instance:
+        assert instance.get_run_by_id(run.run_id) == run
+
+
+def test_the_ledger_is_opened_by_its_role(databases: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGHOST", databases["PGHOST"])
+    url = filled(OURS["code"]["environment"]["SYNC_ASSETS_LEDGER_URL"])
+    with Ledger.open(url.replace("@postgres/", "@/")) as ledger:
+        assert ledger.counts() == {}
+
+
+@pytest.mark.parametrize(("role", "database"), [("dagster", "sync_assets"), ("sync_assets", "dagster")])
+def test_neither_role_may_use_the_others_database(databases: dict[str, str], role: str, database: str) -> None:
+    with pytest.raises(psycopg.OperationalError, match="does not have CONNECT privilege"):
+        psycopg.connect(dbname=database, user=role, host=databases["PGHOST"])

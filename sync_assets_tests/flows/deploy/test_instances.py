@@ -1,0 +1,132 @@
+"""The files that Dagster reads in production: it takes them, and all that they name is there."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import boto3
+import dagster as dg
+import pytest
+from dagster._core.instance.config import dagster_instance_config
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.workspace.load_target import WorkspaceFileTarget
+from moto import mock_aws
+
+from sync_assets.config.models import Guardrails
+from sync_assets.defs.tables.sensors import BACKLOG_TAG
+from sync_assets_tests.flows.deploy.files import DEPLOY, INSTANCES, ROOT, explained, parts, read, variables
+
+PACKAGED = ROOT / "sync_assets" / "operations" / "dagster.yaml"
+ECS, COMPOSE = INSTANCES
+
+every_instance = pytest.mark.parametrize("file", INSTANCES, ids=lambda file: str(file.relative_to(DEPLOY)))
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in explained():
+        monkeypatch.setenv(name, "5432" if name == "DAGSTER_PG_PORT" else "a-value")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+
+
+@every_instance
+def test_postgresql_is_asked_by_the_driver_that_dagster_brings(file: Path) -> None:
+    config = read(file)["storage"]["postgres"]["postgres_db"]
+    assert config["scheme"] == "postgresql+psycopg2"
+    assert importlib.import_module("psycopg2")
+    assert config.get("params", {}) == ({"sslmode": "require"} if file == ECS else {})
+
+
+def reference(file: Path) -> InstanceRef:
+    """What Dagster makes of the file: it is checked against Dagster's own schema."""
+    config, _ = dagster_instance_config(str(file.parent))
+    assert config["run_launcher"]
+    return InstanceRef.from_dir(str(file.parent))
+
+
+@every_instance
+def test_dagster_takes_the_file_and_each_class_takes_its_part(file: Path) -> None:
+    ref = reference(file)
+    with mock_aws():
+        boto3.client("ecs").register_task_definition(
+            family="sync-assets-run", containerDefinitions=[{"name": "run", "image": "x", "memory": 1}]
+        )
+        launcher, logs = ref.run_launcher, ref.compute_log_manager
+        assert type(launcher).__name__ == read(file)["run_launcher"]["class"]
+        assert type(logs).__name__ == read(file)["compute_logs"]["class"]
+    assert type(ref.run_coordinator).__name__ == "QueuedRunCoordinator"
+
+
+@every_instance
+def test_all_that_it_imports_is_installed_with_the_extra_prod(file: Path) -> None:
+    modules = {part["module"].partition(".")[0] for part in parts(read(file)) if "module" in part}
+    wanted = {name.replace("_", "-") for name in modules} | {"dagster-postgres", "dagster-webserver"}
+    asked = [
+        re.split(r"[^\w.-]", one, maxsplit=1)[0] for one in metadata.requires("sync_assets") or () if with_prod(one)
+    ]
+    assert wanted <= set(asked)
+    assert "psycopg" in asked
+
+
+def with_prod(requirement: str) -> bool:
+    """Is it asked for by `pip install sync_assets[prod]`?"""
+    return "extra ==" not in requirement or bool(re.search(r"""extra == ["']prod["']""", requirement))
+
+
+@every_instance
+def test_every_variable_is_explained(file: Path) -> None:
+    assert variables(read(file))
+    assert variables(read(file)) <= explained()
+
+
+@every_instance
+def test_it_tells_nobody_asks_for_no_address_and_keeps_watch(file: Path) -> None:
+    document = read(file)
+    off = {name: document[name]["enabled"] for name in ("telemetry", "nux")}
+    on = {name: document[name]["enabled"] for name in ("freshness", "run_monitoring")}
+    assert (set(off.values()), set(on.values())) == ({False}, {True})
+
+
+@every_instance
+def test_sensors_and_queue_are_as_quick_as_the_local_ones(file: Path) -> None:
+    local, document = read(PACKAGED), read(file)
+    for name in ("sensors", "schedules", "run_coordinator", "python_logs"):
+        assert document[name] == local[name]
+    assert document["retention"].items() >= local["retention"].items()
+
+
+def test_on_aws_no_backlog_keeps_others_from_running() -> None:
+    runs = read(ECS)["concurrency"]["runs"]
+    [limit] = runs["tag_concurrency_limits"]
+    tables = 1 + Guardrails().max_custom_entities
+    assert tables * limit["limit"] + tables <= runs["max_concurrent_runs"]
+
+
+@pytest.mark.parametrize("file", [PACKAGED, ROOT / "dagster.yaml", COMPOSE], ids=["packaged", "project", "compose"])
+def test_on_one_machine_backlogs_leave_room_for_a_run_of_changes(file: Path) -> None:
+    runs = read(file)["concurrency"]["runs"]
+    [of_all_tables] = [limit for limit in runs["tag_concurrency_limits"] if "value" not in limit]
+    assert (of_all_tables["key"], of_all_tables["limit"] < runs["max_concurrent_runs"]) == (BACKLOG_TAG, True)
+
+
+def test_a_file_of_an_earlier_version_that_names_our_launcher_still_loads(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    named = "run_launcher: {module: sync_assets.launching.launcher, class: WarmRunLauncher}\n"
+    (tmp_path / "dagster.yaml").write_text(PACKAGED.read_text() + named)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert isinstance(instance.run_launcher, dg.DefaultRunLauncher)
+    assert "can be taken out" in caplog.text
+
+
+def test_the_workspace_names_the_code_location_of_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = DEPLOY / "workspace.yaml"
+    monkeypatch.setenv("DAGSTER_CODE_LOCATION_HOST", "code")
+    [origin] = WorkspaceFileTarget([str(file)]).create_origins()
+    told: Any = origin
+    assert (told.location_name, told.host, told.port) == ("sync_assets.definitions", "code", 4000)
+    assert variables(read(file)) <= explained()

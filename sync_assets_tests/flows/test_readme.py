@@ -1,0 +1,368 @@
+"""README.md is true: it names every command with its options and exit statuses, each of them is run here against both
+systems, and its links lead somewhere.
+
+Not run here: `demo` (`.ci/run` types it, with `--headless`), `dagster dev` (sync_assets_tests/browser) and the images
+(sync_assets_tests/deploy). Commands run in this process one after the other: each start of Python would cost a second.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from sync_assets.cli import main
+from sync_assets.config.json_schema import PACKAGED
+from sync_assets.config.loader import load_config
+from sync_assets_tests.support.mail_server import mail_server
+from sync_assets_tests.support.program import CONTACT, OURS, Program
+from sync_assets_tests.support.sandbox_process import SandboxProcess
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+NOT_RUN = {"demo"}
+"""It is run by `.ci/run`."""
+
+
+# What README.md says
+
+
+@dataclass(frozen=True)
+class Named:
+    """One command as README.md writes it, such as `sync-assets hold add|release ID`, which names two.
+
+    `paths`: the commands, words joined by a blank; `options`: those beside it; `statuses`: of the table of commands.
+    """
+
+    written: str
+    paths: tuple[str, ...]
+    options: frozenset[str]
+    statuses: frozenset[int] = frozenset()
+
+
+def named(written: str, statuses: frozenset[int] = frozenset()) -> Named:
+    words = written.replace("\\|", "|").removeprefix("sync-assets").split()
+    path = list(itertools.takewhile(re.compile(r"[a-z][a-z|-]*").fullmatch, words))
+    path = path[: 2 if path and path[0] in GROUPS else 1]
+    paths = tuple(" ".join(one) for one in itertools.product(*(word.split("|") for word in path)))
+    return Named(written, paths, frozenset(re.findall(r"--[a-z-]+", written)), statuses)
+
+
+def commands() -> dict[str, set[str]]:
+    """Command -> its options, from the program itself. `--help` and `--json` go without saying."""
+
+    def leaves(command: object, path: str) -> Iterator[tuple[str, set[str]]]:
+        if further := getattr(command, "commands", None):
+            for name, one in further.items():
+                yield from leaves(one, f"{path} {name}".strip())
+            return
+        names = {name for parameter in vars(command)["params"] for name in parameter.opts if name.startswith("--")}
+        yield path, names - {"--json", "--help"}
+
+    return dict(leaves(typer.main.get_command(main.app), ""))
+
+
+COMMANDS = commands()
+GROUPS = {path.split()[0] for path in COMMANDS if " " in path}
+
+
+def table_of_commands(text: str = README) -> list[Named]:
+    """The rows of the section Commands: the commands of the first cell, the exit statuses of the third (else 0)."""
+    section = text.partition("\n## Commands\n")[2].partition("\n## ")[0]
+    found: list[Named] = []
+    for row in re.findall(r"^\|(.+)\|$", section, re.MULTILINE):
+        cells = re.split(r"(?<!\\)\|", row)
+        statuses = frozenset(map(int, re.findall(r"\b\d\b", cells[2]))) if len(cells) > 2 else frozenset[int]()
+        found += [named(written, statuses or frozenset({0})) for written in re.findall(r"`([^`]+)`", cells[0])]
+    return found
+
+
+def mentions(text: str = README) -> list[Named]:
+    """Every command of the page, without what a shell adds: `sync-assets …` in a line of code or in a block, and what
+    stands in a line of code and begins like a command, as `hold add` does."""
+    fence = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    blocks = [line for block in fence.findall(text) for line in re.findall(r"\bsync-assets [^#;&|<>\n]*", block)]
+    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", fence.sub("", text))]
+    begins = {"sync-assets", *(path.split()[0] for path in COMMANDS)}
+    return [named(one) for one in (*blocks, *spans) if " " in one.strip() and one.split()[0] in begins]
+
+
+def wrong(told: list[Named]) -> list[str]:
+    """What of it the program does not know."""
+    known = {**COMMANDS, "": set[str]()}  # without a command it has its help
+    return [
+        one.written
+        for one in told
+        if not (set(one.paths) <= (known.keys() if one.options else COMMANDS.keys()))
+        or one.options - {"--json", "--help"} - set[str]().union(*(known[path] for path in one.paths))
+    ]
+
+
+def test_the_table_of_commands_is_complete_with_every_option() -> None:
+    told: dict[str, set[str]] = {}
+    for one in table_of_commands():
+        for path in one.paths:
+            told.setdefault(path, set()).update(one.options - {"--json"})
+    assert told == COMMANDS
+
+
+def test_no_command_is_named_wrongly_anywhere() -> None:
+    assert len(mentions()) > 20
+    assert wrong(mentions()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`sync-assets synchronise`",
+        "`sync-assets hold drop ID`",
+        "`hold drop`",
+        "`sync-assets status --table T`",
+        "```sh\nsync-assets plans\n```",
+    ],
+)
+def test_a_wrong_name_would_be_noticed(text: str) -> None:
+    assert len(wrong(mentions(text))) == 1
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as GitHub makes anchors of them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!\w+://)([^)]+)\)", README))))
+def test_a_link_within_the_project_leads_somewhere(link: str) -> None:
+    address, _, anchor = link.partition("#")
+    page = ROOT / (address or "README.md")
+    assert page.exists()
+    assert not anchor or anchor in anchors(page)
+
+
+def keys() -> dict[str, str]:
+    """Every key of the configuration -> its default, as README.md writes it, from the JSON Schema. Keys are as in
+    `tables[].links[].field`; those of a mapping's long form stand beside it, as in `tables[].fields.to`."""
+    schema = json.loads(PACKAGED.read_bytes())
+
+    def referred(value: object) -> Iterator[str]:
+        if isinstance(value, dict):
+            yield from ([value["$ref"].rpartition("/")[2]] if "$ref" in value else [])
+        if isinstance(value, dict | list):
+            for part in value.values() if isinstance(value, dict) else value:
+                yield from referred(part)
+
+    def below(part: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
+        for name, one in part["properties"].items():
+            key = f"{path}.{name}".lstrip(".")
+            is_map, is_list = "patternProperties" in one, "items" in one
+            further = list(dict.fromkeys(referred(one)))
+            if is_map or not further:
+                yield key, "required" if name in part.get("required", ()) else default(one.get("default"))
+            for reference in further:
+                yield from below(schema["$defs"][reference], f"{key}[]" if is_list else key)
+
+    def default(value: Any) -> str:
+        if value in (None, []):
+            return "none"
+        if isinstance(value, list):
+            return ", ".join(map(default, value))
+        return f"`{value}`" if isinstance(value, str) else f"`{json.dumps(value)}`"
+
+    return dict(below(schema, ""))
+
+
+def told_keys(text: str = README) -> dict[str, str]:
+    """The same from the tables of the section Configuration; the first cell of a head says what its keys are below."""
+    section = text.partition("\n## Configuration\n")[2].partition("\n## ")[0]
+    found: dict[str, str] = {}
+    for table in re.findall(r"(?:^\|.+\|\n)+", section, re.MULTILINE):
+        head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines())
+        if head[1:2] != ["default"]:
+            continue
+        for name, preset, *_ in rows:
+            found |= {f"{head[0]}.{one}".replace("`", "").removeprefix("key."): preset for one in name.split(", ")}
+    return found
+
+
+def test_every_key_of_the_configuration_is_told_with_its_default() -> None:
+    assert told_keys() == keys()
+
+
+def test_the_example_of_a_configuration_is_taken(tmp_path: Path) -> None:
+    [example] = re.findall(r"^```yaml\n(privacy_acknowledged.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    file = tmp_path / "sync_assets.yaml"
+    file.write_text(example, encoding="utf-8")
+    assert {table.table for table in load_config(file).tables} == {"contact", "new_order"}
+
+
+# What the program does
+
+
+class Story:
+    """Commands typed one after the other; remembers what was run, and how it ended."""
+
+    def __init__(self, program: Program, patch: pytest.MonkeyPatch, output: pytest.CaptureFixture[str]) -> None:
+        self.program, self.admin = program, program.sandbox.admin
+        self._patch, self._output = patch, output
+        self.options: dict[str, set[str]] = {}
+        self.statuses: dict[str, set[int]] = {}
+
+    def type(self, line: str, status: int = 0) -> str:
+        """Runs `sync-assets LINE`, which has to end with `status`; its standard output."""
+        words = line.split()
+        ours = self.program.env
+        with self._patch.context() as patch:
+            for name in {name for name in os.environ if name.startswith(OURS)}:
+                patch.delenv(name)
+            for name, value in ours.items():
+                patch.setenv(name, value)
+            patch.chdir(self.program.home)
+            patch.setattr(sys, "argv", ["sync-assets", *words])
+            patch.setattr(main, "_RUNTIMES", [])
+            before = signal.getsignal(signal.SIGTERM)
+            with pytest.raises(SystemExit) as ended:
+                main.main()
+            signal.signal(signal.SIGTERM, before)
+        output, errors = self._output.readouterr()
+        assert ended.value.code == status, f"{line}: {output}{errors}"
+        if "--json" in words:
+            json.loads(output)
+        self.note(line, status)
+        return output
+
+    def note(self, line: str, status: int) -> None:
+        [path] = named(line).paths
+        self.options.setdefault(path, set()).update(named(line).options - {"--json"})
+        self.statuses.setdefault(path, set()).add(status)
+
+
+@pytest.fixture
+def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Story]:
+    """More than a hundred contacts: among fewer no deletion is held back."""
+    with SandboxProcess(contacts=105) as sandbox:
+        yield Story(Program(sandbox, tmp_path, {**CONTACT, "apply_deletes": True}), monkeypatch, capfd)
+
+
+def test_every_command_ends_as_told(story: Story) -> None:
+    for chapter in (begin, first_sync, look_after_the_ledger, mass_deletion, maintenance, privacy_delete):
+        chapter(story)
+    for chapter in (notices, trouble, sandbox):
+        chapter(story)
+    for one in table_of_commands():
+        for path in one.paths:
+            if path not in NOT_RUN:
+                assert path in story.options, f"{path} is told and was not run"
+                assert story.options[path] == COMMANDS[path], f"an option of {path} was not tried"
+                assert story.statuses[path] == one.statuses | (story.statuses[path] & {1}), one.written
+
+
+def begin(story: Story) -> None:
+    assert "new_order" in story.type("init --list")
+    story.type("init --table contact --file ours.yaml")
+    story.type("init --table contact --file ours.yaml", 1)
+    story.type("init --table contact --file ours.yaml --force")
+    story.type("add new_order --file ours.yaml")
+    story.type("schema")
+    story.type("doctor --json")
+    assert "105" in story.type("plan")
+
+
+def first_sync(story: Story) -> None:
+    story.admin.settings("campaign", bare_data_policy=False)  # Campaign says at once why it refuses
+    [refused] = story.admin.change("contact", 1, emailaddress1="not-an-address")
+    story.type("sync --table contact", 2)
+    story.type("status --json")
+    assert refused in story.type("rejects contact --json")
+    assert "No record is orphaned." in story.type("rejects contact --orphaned")
+    story.admin.change("contact", [refused], emailaddress1="right@example.org")
+    story.type(f"retry contact --id {refused}")
+    story.type("sync --json")
+    story.program.assert_in_step()
+
+
+def look_after_the_ledger(story: Story) -> None:
+    story.type("backup copy.db")
+    story.type("rebuild --dry-run --json")
+    story.type("rebuild contact")
+    story.type("replay contact --from 2020-01-01 --to 2020-01-02 --force")
+    story.type("accept-systems --yes")
+    story.type("sync --accept-mapping")
+
+
+def mass_deletion(story: Story) -> None:
+    story.admin.delete("contact", 20)
+    story.type("sync", 2)
+    story.type("approve-deletes contact")
+    story.type("sync")
+    story.program.assert_in_step()
+
+
+def maintenance(story: Story) -> None:
+    story.type("maintenance on contact")
+    story.type("maintenance list --json")
+    story.type("maintenance off contact")
+
+
+def privacy_delete(story: Story) -> None:
+    """In the order that README.md gives."""
+    admin, [contact, *_] = story.admin, [row["contactid"] for row in story.admin.dump_d365()]
+    story.type(f"hold add {contact}")
+    pkey = story.program.profiles()[contact]["PKey"]
+    admin.post("/campaign/delete", {"resource": "profile", "pkeys": [pkey]})
+    story.type(f"hold verify {contact}", 1)
+    admin.delete("contact", [contact])
+    story.type(f"hold verify {contact} --json")
+    story.type(f"hold release {contact}")
+    story.type("hold list")
+    story.type("sync")
+    story.program.assert_in_step()
+
+
+def notices(story: Story) -> None:
+    """To a mail server, while it is there and afterwards."""
+    with mail_server(story.program.home, "none") as box:
+        email = {
+            "host": "127.0.0.1",
+            "port": box.port,
+            "security": "none",
+            "from": "a@example.org",
+            "to": ["b@example.org"],
+        }
+        story.program.alerts = {"email": email}
+        story.type("alerts --test")
+    assert box.recipients == [["b@example.org"]]
+    story.type("alerts --test", 1)
+    story.type("alerts --json")
+    story.program.alerts = {}
+
+
+def trouble(story: Story) -> None:
+    story.program.more["CAMPAIGN_CLIENT_SECRET"] = "wrong"
+    story.type("doctor", 1)
+    story.type("sync", 1)
+
+
+def sandbox(story: Story) -> None:
+    """In a process of its own, since it serves until it is stopped."""
+    line = f"sandbox --port 0 --contacts 1 --env-file {story.program.home / 'sandbox.env'}"
+    command = [sys.executable, "-m", "sync_assets.cli.main", *line.split()]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        give_up_at = time.monotonic() + 30
+        while not (story.program.home / "sandbox.env").exists() and time.monotonic() < give_up_at:
+            time.sleep(0.02)
+        process.terminate()
+        status = process.wait(30)
+    assert status == 0
+    story.note(line, status)

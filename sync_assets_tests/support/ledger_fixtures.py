@@ -1,0 +1,88 @@
+"""Fixtures of the ledger on either database: empty ledgers, fast."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.storage.schema import metadata
+from sync_assets_tests.support.ledgers import Clock, Ledgers
+from sync_assets_tests.support.postgres import PostgresServer
+
+DATABASES = ["sqlite", "postgresql"]
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ledger") / "template.db"
+    Ledger.open(f"sqlite:///{path}").close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: PostgresServer) -> Iterator[str]:
+    with postgres.database() as url:
+        Ledger.open(url).close()
+        engine = sa.create_engine(url)
+        with engine.begin() as connection:
+            for table in metadata.tables:  # else a plan would depend on what has been analysed by then
+                connection.exec_driver_sql(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
+        engine.dispose()
+        yield url
+
+
+@pytest.fixture(params=DATABASES)
+def ledgers(request: pytest.FixtureRequest, tmp_path: Path) -> Ledgers:
+    """Gives URLs of empty ledgers. On PostgreSQL the next one empties the last one, which is fast."""
+    if request.param == "sqlite":
+        template: Path = request.getfixturevalue("sqlite_template")
+
+        def fresh_file(number: int) -> str:
+            path = tmp_path / f"ledger_{number}.db"
+            shutil.copyfile(template, path)
+            return f"sqlite:///{path}"
+
+        return Ledgers("sqlite", fresh_file)
+
+    url: str = request.getfixturevalue("migrated_postgres")
+
+    def emptied(_: int) -> str:
+        engine = sa.create_engine(url)
+        with engine.begin() as connection:
+            for table in metadata.tables:  # faster than TRUNCATE while there is little in them
+                connection.exec_driver_sql(f"DELETE FROM {table}")
+        engine.dispose()
+        return url
+
+    return Ledgers("postgresql", emptied)
+
+
+@pytest.fixture
+def url(ledgers: Ledgers) -> str:
+    """The URL of an empty ledger."""
+    return ledgers.fresh()
+
+
+@pytest.fixture(params=DATABASES)
+def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database in which there is no ledger yet."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/new/ledger.db"
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        with server.database() as url:
+            yield url
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ledger(url: str, clock: Clock) -> Iterator[Ledger]:
+    with Ledger.open(url, clock=clock) as opened:
+        yield opened

@@ -1,0 +1,60 @@
+"""Words for the tests of opt-outs on a Dagster instance: what sensors ask for, what runs show."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+
+from sync_assets.ledger.repositories.opt_out_files import POLL
+from sync_assets_tests.support.orchestra import Orchestra, Run
+
+N = 20
+"""Contacts of the sandbox."""
+FILE, CONTACT_STEP = "opt_out_file", "sync_contact"
+
+
+def rest(orchestra: Orchestra) -> list[Run]:
+    """Ticks of all sensors and the runs that they ask for, until they ask for nothing."""
+    runs: list[Run] = []
+    for _ in range(20):
+        ticks = [orchestra.tick(name) for name in ("d365_changes", "backlog", FILE)]
+        requests = [request for tick in ticks for request in tick.run_requests or ()]
+        if not requests and not any("still being written" in (tick.skip_message or "") for tick in ticks):
+            return runs
+        for request in requests:
+            runs.append(orchestra.execute(request))
+            assert runs[-1].success, runs[-1].errors
+    raise AssertionError("the sensors do not come to rest")
+
+
+def apart(runs: list[Run]) -> tuple[list[Run], list[Run]]:
+    """Those that took a file, or did what is due without one; and those of tables."""
+    return [run for run in runs if CONTACT_STEP not in run.steps], [run for run in runs if CONTACT_STEP in run.steps]
+
+
+def take(orchestra: Orchestra) -> tuple[Run, str]:
+    """The run of the file that lies there, and its partition."""
+    for _ in range(3):
+        for request in orchestra.asked(FILE):
+            return orchestra.execute(request), request.partition_key or ""
+    raise AssertionError(orchestra.tick(FILE).skip_message)
+
+
+def table(metadata: dict[str, Any], name: str) -> list[tuple[Any, ...]]:
+    return [tuple(record.data.values()) for record in metadata[name].records]
+
+
+def values(run: Run, key: dg.AssetKey, partition: str | None = None) -> dict[str, Any]:
+    """The numbers of a materialisation, which the UI plots."""
+    return {name: value for name, value in run.metadata(key, partition).items() if isinstance(value, int)}
+
+
+def polling(orchestra: Orchestra, last: datetime | None = None) -> Orchestra:
+    """Profiles are polled every five minutes; the last poll began then."""
+    orchestra.program.opt_out["poll_profiles_minutes"] = 5
+    orchestra.reload()
+    if last:
+        orchestra.runtime.ledger.note(POLL, last)
+    return orchestra

@@ -1,0 +1,179 @@
+"""Words for the tests of opt-outs: a program with opt-outs on, what each side says, files, what was written."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from sync_assets.ledger.repositories.opt_out_files import OptOutFile
+from sync_assets_tests.support.program import Program
+
+MAPPINGS: dict[str, Any] = {"donotemail": "blackListEmail", "donotphone": "blackListPhone"}
+EXPORT: dict[str, Any] = {"settle_seconds": 0}
+
+
+def switch_on(program: Program, direction: str, **export: Any) -> Program:
+    program.opt_out = {"direction": direction, "mappings": dict(MAPPINGS), "export": EXPORT | export}
+    return program
+
+
+def exports(program: Program) -> Path:
+    """The folder of opt-out files, as it stands on the SFTP's disk."""
+    return Path(program.sandbox.env["CAMPAIGN_SFTP_PRIVATE_KEY"]).parent / "sftp" / "d365_loads" / "exports"
+
+
+def write_file(
+    program: Program, text: str | bytes, name: str | None = None, *, modified: datetime | None = None
+) -> str:
+    """A file as an upload leaves it, now or at the time given."""
+    name = name or f"optout_{datetime.now(UTC):%Y%m%d_%H%M%S}.csv"
+    path = exports(program) / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    if modified is not None:
+        os.utime(path, (modified.timestamp(), modified.timestamp()))
+    return name
+
+
+HEADER = "externalId,blackListEmail,blackListEmailLastModified,blackListPhone,blackListPhoneLastModified\n"
+EARLIER, LATER = "2026-11-01T10:00:00.000Z", "2026-11-02T10:00:00.000Z"
+
+
+def says(id_: str, email: object = 1, at: str = EARLIER) -> str:
+    """A row of a file that says this of blackListEmail, and nothing of blackListPhone."""
+    return f"{id_},{email},{at},,\n"
+
+
+def clear(program: Program) -> None:
+    """Removes all files of the folder, archived ones too."""
+    for path in sorted(exports(program).rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink()
+
+
+def while_slow(program: Program, action: Callable[[], object], **fault: Any) -> threading.Thread:
+    """Does something while a request is held up, the first one that a fault (`system`, `path`, `skip`) fits. To be
+    joined."""
+    admin = program.sandbox.admin
+    rule = admin.fault(kind="slow", times=1, delay_ms=800, **fault)
+
+    def wait() -> None:
+        for _ in range(1000):
+            if any(known["id"] == rule and known["fired"] for known in admin.fault_rules()):
+                action()
+                return
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def known_files(program: Program) -> dict[str, OptOutFile]:
+    """What the ledger knows of files, by name; of those of one name the last one."""
+    with closing(program.runtime()) as runtime:
+        return {file.name: file for file in runtime.ledger.files()}
+
+
+def rejected_rows(program: Program, name: str) -> list[dict[str, Any]]:
+    """The rows of a file that were left out, as they are kept."""
+    with closing(program.runtime()) as runtime:
+        [partition] = [file.partition for file in runtime.ledger.files() if file.name == name]
+        folder = Path(runtime.store.url(["campaign", "opt_out_rejected_rows"], partition))
+    return pl.read_parquet(folder / "*.parquet").sort("line").rows(named=True)
+
+
+def checks(program: Program, asset: str = "campaign/opt_out_export") -> dict[str, dg.AssetCheckEvaluation]:
+    """The checks of the last run of an asset in this process, by name."""
+    assert program._instance is not None
+    for run in program._instance.get_runs():  # the newest first
+        found = {
+            evaluated.check_name: evaluated
+            for event in program._instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+            if event.dagster_event
+            and (evaluated := event.dagster_event.asset_check_evaluation_data).asset_key.to_user_string() == asset
+        }
+        if found:
+            return found
+    return {}
+
+
+def audit(program: Program) -> pl.DataFrame:
+    """Every decision so far, the oldest first."""
+    kept = program.home / "dagster" / "parquet" / "opt_out" / "decisions"
+    return pl.read_parquet(kept / "*" / "*.parquet").sort("decided_at") if kept.exists() else pl.DataFrame()
+
+
+def opted_in(program: Program) -> Iterator[str]:
+    """Contacts that are opted out of nothing that is mapped, one after the other: each test takes its own."""
+    for row in sorted(program.sandbox.admin.dump_d365(), key=lambda row: row["contactid"]):
+        if not any(row[column] for column in MAPPINGS):
+            yield row["contactid"]
+
+
+def set_d365(program: Program, id_: str, **values: bool | None) -> None:
+    program.sandbox.admin.change("contact", [id_], **values)
+
+
+def set_campaign(program: Program, id_: str, changed: datetime | None = None, **values: bool) -> None:
+    """Somebody sets opt-outs in Campaign, now or at the time given."""
+    told: dict[str, Any] = {"resource": "profile", "pkeys": [program.profiles()[id_]["PKey"]]}
+    if changed is None:
+        program.sandbox.admin.post("/campaign/change", told | {"set": values})
+    else:
+        times = {f"{name}LastModified": _time(changed) for name in values}
+        program.sandbox.admin.post("/campaign/change", told | {"raw": {**values, **times}})
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03}Z"
+
+
+def in_d365(program: Program, id_: str) -> dict[str, Any]:
+    [row] = [row for row in program.sandbox.admin.dump_d365() if row["contactid"] == id_]
+    return row
+
+
+def modified(program: Program, id_: str) -> datetime:
+    return datetime.fromisoformat(in_d365(program, id_)["modifiedon"])
+
+
+def sides(program: Program, id_: str, column: str = "donotemail") -> tuple[bool, bool]:
+    """(D365, Campaign): is the contact opted out?"""
+    return bool(in_d365(program, id_)[column]), program.profiles()[id_][MAPPINGS[column]]
+
+
+def writes(program: Program, since: int = 0, began: int = 0) -> dict[str, int]:
+    """Requests that may have written something, by system: batches of D365, POST, PATCH and DELETE of Campaign. Only
+    those that were noted after number `since` and came in after `began`."""
+    counts = {"d365": 0, "campaign": 0}
+    for entry in program.sandbox.admin.journal(since=since):
+        if entry["began"] <= began:
+            continue
+        if entry["system"] == "d365" and (entry["method"] in ("PATCH", "DELETE") or "$batch" in entry["path"]):
+            counts["d365"] += 1
+        if entry["system"] == "campaign" and entry["method"] in ("POST", "PATCH", "DELETE"):
+            counts["campaign"] += 1
+    return counts
+
+
+def assert_quiet(program: Program, syncs: int = 2) -> None:
+    """Further syncs write nothing on either side. What a killed one had sent may still be under way."""
+    admin = program.sandbox.admin
+    since, began = admin.last(), max((entry["began"] for entry in admin.journal()), default=0)
+    for _ in range(syncs):
+        assert program.sync().status == 0
+    assert writes(program, since, began) == {"d365": 0, "campaign": 0}
+
+
+HOUR = timedelta(hours=1)

@@ -1,0 +1,243 @@
+"""Dagster as tests drive it: the program's definitions on a real instance, sensor ticks and runs one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.instance.ref import InstanceRef
+
+from sync_assets.definitions import build_definitions
+from sync_assets.defs.instance.command_line import dagster_instance
+from sync_assets.defs.partitions import TABLE_TAG, table_tags, today
+from sync_assets.flows import capture_table, push_table
+from sync_assets.ledger import Feed
+from sync_assets.runtime.context import Runtime
+from sync_assets_tests.support.program import Program
+
+CONTACT, PROFILE = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
+AUDIT = dg.AssetKey(["campaign", "profile_audit"])
+
+
+@dataclass
+class Run:
+    """A finished run, as its event log has it."""
+
+    instance: dg.DagsterInstance
+    run_id: str
+    success: bool
+
+    def _events(self, kind: dg.DagsterEventType) -> list[dg.DagsterEvent]:
+        entries = self.instance.all_logs(self.run_id, of_type=kind)
+        return [entry.dagster_event for entry in entries if entry.dagster_event]
+
+    @property
+    def checks(self) -> dict[str, bool]:
+        """Check name -> passed; `ready`, which each asset has, with the asset's key before it."""
+        found = self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        told = [event.asset_check_evaluation_data for event in found]
+        return {
+            f"{one.asset_key.to_user_string()} ready" if one.check_name == "ready" else one.check_name: one.passed
+            for one in told
+        }
+
+    def check(self, name: str, key: dg.AssetKey | None = None) -> dg.AssetCheckEvaluation:
+        """What a check said last; `key`: of that asset, where several have one of that name."""
+        found = self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        told = [event.asset_check_evaluation_data for event in found]
+        return [one for one in told if one.check_name == name and key in (None, one.asset_key)][-1]
+
+    @property
+    def checked(self) -> set[str]:
+        """The runs whose materialisations the checks speak of."""
+        found = self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        targets = [event.asset_check_evaluation_data.target_materialization_data for event in found]
+        return {target.run_id for target in targets if target}
+
+    @property
+    def steps(self) -> set[str]:
+        return {str(event.step_key) for event in self._events(dg.DagsterEventType.STEP_START)}
+
+    @property
+    def errors(self) -> list[str]:
+        failures = self._events(dg.DagsterEventType.STEP_FAILURE)
+        return [str(event.step_failure_data.user_failure_data or event.step_failure_data.error) for event in failures]
+
+    def days(self, key: dg.AssetKey) -> list[str]:
+        """The partitions that were materialised, in order."""
+        found = self._events(dg.DagsterEventType.ASSET_MATERIALIZATION)
+        return [event.partition or "" for event in found if event.asset_key == key]
+
+    def metadata(self, key: dg.AssetKey, partition: str | None = None) -> dict[str, Any]:
+        """Of one materialisation: plain values, tables and links as they are. partition: of assets that have any."""
+        for event in self._events(dg.DagsterEventType.ASSET_MATERIALIZATION):
+            if event.asset_key == key and event.partition == partition:
+                found = event.step_materialization_data.materialization.metadata
+                return {name: value.value for name, value in found.items()}
+        raise AssertionError(f"{partition} of {key} was not materialised")
+
+
+@dataclass
+class Orchestra:
+    """`instance`: any, in memory where a test is not about what Dagster keeps: runs take a third of the time."""
+
+    program: Program
+    instance: dg.DagsterInstance
+    _cursors: dict[str, str | None] = field(default_factory=dict[str, str | None])
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        return self.program.runtime()
+
+    @cached_property
+    def definitions(self) -> dg.Definitions:
+        return build_definitions(self.runtime)
+
+    def tick(self, sensor: str) -> SensorExecutionData:
+        """One tick as the daemon has it: with the cursor that the last one left; partitions that it asks for are added.
+
+        The context is the code server's own: the one that Dagster builds for tests knows no dynamic partitions.
+        """
+        repository = self.definitions.get_repository_def()
+        in_memory = InstanceRef.from_dir(str(self.program.home))  # never opened: the instance itself is given, too
+        with dg.SensorEvaluationContext(
+            self.instance.get_ref() if self.instance.is_persistent else in_memory,
+            last_tick_completion_time=None,
+            last_run_key=None,
+            cursor=self._cursors.get(sensor),
+            repository_name=repository.name,
+            repository_def=repository,
+            sensor_name=sensor,
+            instance=self.instance,
+        ) as context:
+            data = repository.get_sensor_def(sensor).evaluate_tick(context)
+        self._cursors[sensor] = data.cursor
+        for event in data.asset_events:
+            self.instance.report_runless_asset_event(event)
+        for request in data.dynamic_partitions_requests or ():
+            if isinstance(request, dg.AddDynamicPartitionsRequest):
+                self.instance.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)
+            else:
+                for key in request.partition_keys:
+                    self.instance.delete_dynamic_partition(request.partitions_def_name, key)
+        return data
+
+    def asked(self, sensor: str) -> list[dg.RunRequest]:
+        """The runs that one tick asks for."""
+        return list(self.tick(sensor).run_requests or ())
+
+    def execute(self, request: dg.RunRequest) -> Run:
+        """The run that was asked for, in this process."""
+        return self._run(
+            request.asset_selection or (), request.asset_check_keys, request.partition_key, dict(request.tags)
+        )
+
+    def materialize(self, key: dg.AssetKey, partition: str | None = None, **tags: str) -> Run:
+        """As somebody in the UI does it: one asset with its checks, of today if nothing else is said."""
+        return self._run([key], None, partition if tags or partition else today(), tags)
+
+    def materialize_unpartitioned(self, key: dg.AssetKey, config: Mapping[str, Any] | None = None) -> Run:
+        """An asset without partitions, as the UI's button starts it. config: as in the launchpad."""
+        name = "__".join(key.path)
+        return self._run([key], None, None, {}, {"ops": {name: {"config": config}}} if config else None)
+
+    def materialize_all(self, *keys: dg.AssetKey, tags: Mapping[str, str], force: bool = False) -> Run:
+        """Several assets of one op, of the partitions that the tags name. force: as in the launchpad."""
+        config = {"ops": {"sync_contact": {"config": {"force": force}}}}
+        return self._run(keys, None, None, tags, config)
+
+    def _run(
+        self,
+        keys: Sequence[dg.AssetKey],
+        checks: Sequence[dg.AssetCheckKey] | None,
+        partition_key: str | None,
+        tags: Mapping[str, str],
+        config: Mapping[str, Any] | None = None,
+    ) -> Run:
+        job = self.definitions.resolve_implicit_global_asset_job_def().get_subset(
+            asset_selection=set(keys), asset_check_selection=None if checks is None else set(checks)
+        )
+        result = job.execute_in_process(
+            instance=self.instance,
+            partition_key=partition_key,
+            run_config=config,
+            tags={**({} if TABLE_TAG in tags else table_tags("contact")), **tags},
+            raise_on_error=False,
+        )
+        return Run(self.instance, result.run_id, result.success)
+
+    def under_way(
+        self, tags: Mapping[str, str], status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED
+    ) -> dg.DagsterRun:
+        """A run with these tags as Dagster knows it, that nobody executes. It ends when it is deleted."""
+        return self.instance.add_run(dg.DagsterRun("by_hand", run_id=str(uuid.uuid4()), status=status, tags=tags))
+
+    def job(self, name: str) -> Run:
+        """A job that a schedule starts, or somebody in the UI."""
+        job = self.definitions.resolve_job_def(name)
+        result = job.execute_in_process(instance=self.instance, raise_on_error=False)
+        return Run(self.instance, result.run_id, result.success)
+
+    def later(self, sensor: str, **time: float) -> None:
+        """As if that time had passed since the sensor's last tick: all moments in its cursor move back."""
+        back = timedelta(**time)
+
+        def moved(found: re.Match[str]) -> str:
+            return (datetime.fromisoformat(found[0]) - back).isoformat()
+
+        moment = r'(?<=")\d{4}-\d\d-\d\dT[\d:.]+(Z|[+]00:00)(?=")'
+        self._cursors[sensor] = re.sub(moment, moved, self._cursors[sensor] or "")
+
+    def capture(self) -> None:
+        """Without Dagster, and so is `push`: what a test needs to stand, but is not about."""
+        asyncio.run(capture_table(self.runtime, self.runtime.config.tables[0]))
+
+    def push(self) -> None:
+        asyncio.run(push_table(self.runtime, self.runtime.config.tables[0]))
+
+    def reload(self) -> None:
+        """Reads the program's configuration again."""
+        self.runtime.close()
+        for name in ("runtime", "definitions"):
+            self.__dict__.pop(name, None)
+
+    def settle(self) -> None:
+        """Runs what the sensors ask for, until they ask for nothing."""
+        for _ in range(20):
+            requests = [*self.asked("d365_changes"), *self.asked("backlog")]
+            if not requests:
+                return
+            for request in requests:
+                assert self.execute(request).success
+        raise AssertionError("the sensors do not come to rest")
+
+    @property
+    def feed(self) -> Feed:
+        feed = self.runtime.ledger.feed("contact")
+        assert feed is not None
+        return feed
+
+    @property
+    def pending(self) -> dict[str, int]:
+        """Day -> records that are still to be sent."""
+        return {day.isoformat(): count for day, count in self.runtime.ledger.pending_days("contact")}
+
+
+@contextmanager
+def on_disk(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
+    """An orchestra on the Dagster instance of the program's folder, as the command line opens it."""
+    monkeypatch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
+    with dagster_instance() as instance:
+        started = Orchestra(program, instance)
+        yield started
+        started.runtime.close()

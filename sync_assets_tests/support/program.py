@@ -1,0 +1,149 @@
+"""The program as tests drive it: against a sandbox, with a DAGSTER_HOME of its own, in this process or in another."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+
+from sync_assets.capture.table_capture import Capture, CaptureResult
+from sync_assets.commands.sync import Synced, sync
+from sync_assets.defs.partitions import today
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.workers import worker_id
+from sync_assets.validation.preflight import preflight
+from sync_assets_tests.support.sandbox_process import SandboxProcess
+
+CONTACT: dict[str, Any] = {
+    "table": "contact",
+    "resource": "profile",
+    "key": "externalId",
+    "fields": {
+        "firstname": "firstName",
+        "lastname": "lastName",
+        "emailaddress1": "email",
+        "jobtitle": {"to": "cusJobTitle", "truncate": True},
+        "birthdate": {"to": "birthDate", "apply_updates": False},
+        "address1_city": "location.city",
+        "donotfax": "cusVip",
+    },
+}
+OURS = ("SYNC_ASSETS_", "D365_", "CAMPAIGN_", "DAGSTER_")
+
+
+@dataclass
+class Program:
+    """One installation. `home`: an empty folder; `table`: the configuration of its table, `further`: of more tables.
+    `opt_out`, `storage`, `logs`, `alerts`, `runs`: those parts of the configuration, left out while empty. `on_disk`:
+    `sync` writes Dagster's events to DAGSTER_HOME, as the command line does."""
+
+    sandbox: SandboxProcess
+    home: Path
+    table: dict[str, Any] = field(default_factory=lambda: dict(CONTACT))
+    more: dict[str, str] = field(default_factory=dict[str, str])
+    guardrails: dict[str, Any] = field(default_factory=dict[str, Any])
+    further: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    opt_out: dict[str, Any] = field(default_factory=dict[str, Any])
+    storage: dict[str, Any] = field(default_factory=dict[str, Any])
+    logs: dict[str, Any] = field(default_factory=dict[str, Any])
+    alerts: dict[str, Any] = field(default_factory=dict[str, Any])
+    runs: dict[str, Any] = field(default_factory=lambda: {"linger_seconds": 0, "start_date": today()})
+    on_disk: bool = False
+    _instance: dg.DagsterInstance | None = None
+
+    @property
+    def env(self) -> dict[str, str]:
+        config = self.home / "config.yaml"
+        document = {"privacy_acknowledged": True, "tables": [self.table, *self.further], "guardrails": self.guardrails}
+        parts = ("opt_out", "storage", "logs", "alerts", "runs")
+        document |= {key: part for key in parts if (part := getattr(self, key))}
+        config.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
+        dagster_home = self.home / "dagster"
+        dagster_home.mkdir(exist_ok=True)
+        other = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        ours = {"SYNC_ASSETS_CONFIG": str(config), "DAGSTER_HOME": str(dagster_home)}
+        return {name: value for name, value in (other | self.sandbox.env | ours | self.more).items() if value}
+
+    def runtime(self) -> Runtime:
+        return Runtime(self.env)
+
+    def sync(self, runtime: Runtime | None = None) -> Synced:
+        """`sync` in this process, on real Dagster runs whose events stay in memory unless `on_disk`, where
+        they take twice as long."""
+        before = dict(os.environ)
+        os.environ["DAGSTER_HOME"] = self.env["DAGSTER_HOME"]
+        runtime = runtime or self.runtime()
+        if not self.on_disk:
+            self._instance = self._instance or dg.DagsterInstance.ephemeral()
+        try:
+            return sync(runtime, instance=self._instance)
+        finally:
+            runtime.close()
+            os.environ.clear()
+            os.environ.update(before)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """The command line in a process of its own."""
+        command = [sys.executable, "-m", "sync_assets.cli.main", *arguments]
+        return subprocess.Popen(
+            command, env=self.env, cwd=self.home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        """Runs it to its end: exit status, standard output, standard error."""
+        process = self.start(*arguments)
+        output, errors = process.communicate(timeout=180)
+        return process.returncode, output, errors
+
+    def json(self, *arguments: str) -> tuple[int, Any]:
+        status, output, errors = self.run(*arguments, "--json")
+        assert output, errors
+        return status, json.loads(output)
+
+    # What must hold between the two systems
+
+    def profiles(self) -> dict[str, dict[str, Any]]:
+        """Profiles that carry an id, by id. Fails if one id stands twice."""
+        ours = [profile for profile in self.sandbox.admin.dump_campaign() if profile["externalId"]]
+        by_id = {profile["externalId"]: profile for profile in ours}
+        assert len(by_id) == len(ours), "an id stands in two profiles"
+        return by_id
+
+    def assert_in_step(self) -> None:
+        """Every contact has its one profile with its values. Campaign re-cases names, hence casefold."""
+        contacts, profiles = self.sandbox.admin.dump_d365(), self.profiles()
+        assert {contact["contactid"] for contact in contacts} == profiles.keys()
+        for contact in contacts:
+            profile = profiles[contact["contactid"]]
+            for column, attribute in (
+                ("emailaddress1", "email"),
+                ("lastname", "lastName"),
+                ("jobtitle", "cusJobTitle"),
+            ):
+                assert (contact[column] or "").casefold() == profile[attribute].casefold(), column
+            assert (contact["address1_city"] or "") == profile["location"]["city"]
+            assert contact["donotfax"] == profile["cusVip"]
+
+
+def calls(insert: int = 0, update: int = 0, delete: int = 0, read: int = 0) -> dict[str, int]:
+    return {"insert": insert, "update": update, "delete": delete, "read": read}
+
+
+def capture(runtime: Runtime, **options: Any) -> CaptureResult:
+    """One capture of the program's table, without Dagster; `options` are those of Capture."""
+
+    async def run() -> CaptureResult:
+        config = runtime.config.tables[0]
+        async with runtime.d365() as d365, runtime.campaign() as campaign:
+            ready = await preflight(config, d365, campaign)
+            return await Capture(runtime.ledger, d365, ready.table, ready.mapping, worker_id(), **options).run()
+
+    return asyncio.run(run())

@@ -1,0 +1,191 @@
+"""What the tests of push work with: a ledger filled by hand, pushes against a sandbox, and a push in a process to kill.
+
+Run as a program it is that process: `python -m sync_assets_tests.support.pushing <ledger URL> <owner> <lease seconds>
+<guardrails as JSON>`, with the sandbox's environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from sync_assets.campaign.client import CampaignClient
+from sync_assets.campaign.sign_in import ims_tokens
+from sync_assets.config.models import Guardrails
+from sync_assets.http.client import ssl_context
+from sync_assets.ledger import Counts, Ledger, Position, Reject
+from sync_assets.push.dispatcher import PushResult, Target, push
+from sync_assets.runtime.call_limits import CallLimits
+from sync_assets_tests.support.sandbox_process import SandboxProcess
+
+DAY = date(2026, 11, 24)
+PROFILE = Target("contact", "profile")
+Payload = dict[str, Any]
+
+on_both_databases = pytest.mark.parametrize("ledger_url", ["sqlite", "postgresql"], indirect=True)
+
+
+def calls(**of_kind: int) -> dict[str, int]:
+    return of_kind
+
+
+@asynccontextmanager
+async def campaign_client(env: Mapping[str, str], **options: Any) -> AsyncIterator[CampaignClient]:
+    context = ssl_context(Path(env["SYNC_ASSETS_CA_BUNDLE"]))
+    tokens = ims_tokens(
+        ims_url=env["CAMPAIGN_IMS_URL"],
+        client_id=env["CAMPAIGN_CLIENT_ID"],
+        client_secret=env["CAMPAIGN_CLIENT_SECRET"],
+        scopes=env["CAMPAIGN_SCOPES"],
+        context=context,
+    )
+    url = options.pop("url", env["CAMPAIGN_URL"])
+    api_key = options.pop("api_key", env["CAMPAIGN_CLIENT_ID"])
+    client = CampaignClient(url, tokens, api_key=api_key, context=context, **options)
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+@asynccontextmanager
+async def within(ledger: Ledger, guardrails: Guardrails) -> AsyncIterator[dict[str, Any]]:
+    """Options of a client that keeps to the limits of the guardrails."""
+    limits = CallLimits(lambda: ledger, guardrails)
+    try:
+        yield {"admission": limits.admitted, "connections": guardrails.concurrency}
+    finally:
+        await limits.close()
+
+
+def new_ids(count: int) -> list[str]:
+    return [str(uuid.uuid4()) for _ in range(count)]
+
+
+def people(count: int, **more: Any) -> dict[str, Payload]:
+    """Payloads of that many new profiles, by id."""
+    return {
+        id_: {"externalId": id_, "firstName": "Ada", "lastName": f"Byron{n}", "email": f"ada{n}@example.com", **more}
+        for n, id_ in enumerate(new_ids(count))
+    }
+
+
+class Bench:
+    """One ledger and one sandbox; `client` options are those of CampaignClient."""
+
+    def __init__(self, ledger_url: str, sandbox: SandboxProcess) -> None:
+        self.ledger_url = ledger_url
+        self.ledger = Ledger.open(ledger_url)
+        self.sandbox, self.admin = sandbox, sandbox.admin
+        self._versions: dict[str, int | None] = {}
+
+    def capture(
+        self,
+        payloads: dict[str, Payload],
+        *,
+        deleted: tuple[str, ...] = (),
+        updates: dict[str, Payload] | None = None,
+        table: str = "contact",
+        day: date = DAY,
+    ) -> None:
+        """What a capture of these rows stores; `updates`: the update form where it differs."""
+        whole = {id_: json.dumps(payload, ensure_ascii=False) for id_, payload in payloads.items()}
+        update = {id_: json.dumps(payload) for id_, payload in (updates or {}).items()}
+        hashed = [update.get(id_, text).encode() for id_, text in whole.items()]
+        rows = pl.DataFrame(
+            {
+                "id": list(whole),
+                "day": [day] * len(whole),
+                "payload": list(whole.values()),
+                "update_payload": [update.get(id_) for id_ in whole],
+                "hash": [hashlib.blake2b(text, digest_size=16).digest() for text in hashed],
+                "refusal": [None] * len(whole),
+            },
+            schema={
+                "id": pl.String,
+                "day": pl.Date,
+                "payload": pl.String,
+                "update_payload": pl.String,
+                "hash": pl.Binary,
+                "refusal": pl.String,
+            },
+        )
+        position = Position("link", "delta", "fingerprint", complete=True)
+        result = self.ledger.save_page(table, rows, list(deleted), position, self._versions.get(table))
+        self._versions[table] = result.version
+        self.ledger.carry_out_deletes(table)
+
+    async def push(
+        self,
+        target: Target = PROFILE,
+        *,
+        client: Mapping[str, Any] | None = None,
+        guardrails: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> PushResult:
+        """guardrails: the limits that the client keeps to."""
+        async with (
+            within(self.ledger, Guardrails(**(guardrails or {}))) as limits,
+            campaign_client(self.sandbox.env, **limits, **(client or {})) as opened,
+        ):
+            return await push(self.ledger, opened, target, owner=options.pop("owner", uuid.uuid4().hex), **options)
+
+    def counts(self, table: str = "contact") -> Counts:
+        return self.ledger.counts().get(table, Counts())
+
+    def rejects(self) -> dict[str, Reject]:
+        return {reject.id: reject for reject in self.ledger.rejects()}
+
+    def calls_today(self) -> dict[str, int]:
+        return self.ledger.engine_calls(datetime.now(UTC).date())
+
+    def profiles(self, ids: Any) -> dict[str, list[Payload]]:
+        """All profiles that carry these ids; a list each, as a duplicate would be one more."""
+        found: dict[str, list[Payload]] = {id_: [] for id_ in ids}
+        for profile in self.admin.dump_campaign("profile"):
+            if profile["externalId"] in found:
+                found[profile["externalId"]].append(profile)
+        return found
+
+    def engine(self, since: int = 0) -> list[tuple[str, str | None]]:
+        """(engine call, key) in order."""
+        journal = self.admin.journal("campaign", since)
+        return [(entry["engine"], entry["key"]) for entry in journal if entry["engine"]]
+
+    def close(self) -> None:
+        self.ledger.close()
+
+
+def start_pusher(bench: Bench, owner: str, lease_seconds: float, **guardrails: Any) -> subprocess.Popen[bytes]:
+    """A push of the bench's ledger in a process of its own."""
+    command = [sys.executable, "-m", "sync_assets_tests.support.pushing", bench.ledger_url, owner, str(lease_seconds)]
+    command.append(json.dumps(guardrails))
+    return subprocess.Popen(command, env=bench.sandbox.environment, stdout=subprocess.PIPE)
+
+
+async def _main(ledger_url: str, owner: str, lease_seconds: str, guardrails: str) -> None:
+    limits = Guardrails.model_validate_json(guardrails)
+    with Ledger.open(ledger_url) as ledger:
+        async with within(ledger, limits) as options, campaign_client(os.environ, **options) as client:
+            many = limits.concurrency
+            result = await push(
+                ledger, client, PROFILE, owner=owner, lease_seconds=float(lease_seconds), concurrency=many
+            )
+    print(result.done, result.stopped)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(*sys.argv[1:]))

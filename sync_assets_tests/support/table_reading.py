@@ -1,0 +1,164 @@
+"""A table of Dynamics 365 that is read while it changes, by a capture that may be killed. Without Dagster."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from sync_assets.capture.table_capture import Capture, CaptureResult
+from sync_assets.dataverse.client import ServerFailed
+from sync_assets.ledger import Ledger
+from sync_assets.validation.preflight import preflight
+from sync_assets_tests.support.ledgers import push, stored
+from sync_assets_tests.support.program import CONTACT, Program
+from sync_assets_tests.support.sandbox_process import SandboxProcess
+from sync_assets_tests.support.world import Death
+
+FIELDS: dict[str, Any] = {"firstname": "firstName", "lastname": "lastName"}
+
+
+class Reading:
+    """One sandbox, connections that last, and a ledger for each test: `begin`.
+
+    before: called before each request for rows, ids or changes, with the number of requests so far. links: those
+    requests, sizes: of the pages asked for. most_rows: that the server can send in one page.
+    """
+
+    def __init__(self, home: Path, page_size: int = 4) -> None:
+        self.home, self.page_size = home, page_size
+        self.sandbox = SandboxProcess(contacts=0)
+        self.admin = self.sandbox.admin
+        self.template = home / "template.sqlite"
+        Ledger.open(f"sqlite:///{self.template}").close()
+        self.before: Callable[[int], None] = lambda number: None
+        self.links: list[str] = []
+        self.sizes: list[int] = []
+        self.most_rows = 5000
+        self._size_of: dict[str, int] = {}
+        self.ledgers = 0
+        self.runner = asyncio.Runner()
+        self._open = AsyncExitStack()
+        self.runner.run(self._connect())
+
+    async def _connect(self) -> None:
+        mappings = {
+            "few": FIELDS,
+            "more": {**FIELDS, "emailaddress1": "email"},
+            "filtered": FIELDS,
+        }
+        filters = {"rules": [{"field": "jobtitle", "is": "ne", "value": "out"}], "delete_filtered_out": True}
+        self.rules: dict[str, Any] = {}
+        for name, fields in mappings.items():
+            program = Program(self.sandbox, self.home, {**CONTACT, "fields": fields})
+            program.table |= {"filters": filters} if name == "filtered" else {}
+            runtime = program.runtime()
+            if name == "few":
+                self.d365 = await self._open.enter_async_context(runtime.d365())
+                self.campaign = await self._open.enter_async_context(runtime.campaign())
+            self.rules[name] = await preflight(runtime.config.tables[0], self.d365, self.campaign)
+            runtime.close()
+        page = self.d365.page
+
+        async def watched(link: str, **how: Any) -> bytes:
+            self.links.append(unquote(link))
+            self.before(len(self.links))
+            if "$filter" not in link and how["size"] != 1:
+                self.sizes.append(how["size"])
+                asked_with = self._size_of.setdefault(link, how["size"])
+                assert asked_with == how["size"] or "skiptoken" not in link, "a read goes on with another size"
+                if how["size"] > self.most_rows:
+                    raise ServerFailed("Dynamics 365 answered 500.")
+            body = await page(link, **how)
+            if following := json.loads(body).get("@odata.nextLink"):
+                self._size_of[following] = how["size"]
+            return body
+
+        vars(self.d365)["page"] = watched
+
+    def close(self) -> None:
+        self.runner.run(self._open.aclose())
+        self.runner.close()
+        self.sandbox.stop()
+        assert self.sandbox.errors == ""
+
+    @contextmanager
+    def begin(self, rows: int) -> Iterator[Ledger]:
+        """A table of so many rows, and an empty ledger."""
+        self.admin.settings("d365", delta_link_taken="start", delta_repeats=False)
+        self.admin.delete("contact", [row["contactid"] for row in self.admin.dump_d365()])
+        self.admin.create("contact", *({"lastname": f"Row {n}", "jobtitle": "in"} for n in range(rows)))
+        self.mapping = "few"
+        self.before = lambda number: None
+        self.most_rows = 5000
+        self._size_of.clear()
+        with self._ledger() as ledger:
+            self.ledger = ledger
+            self.death = Death(ledger)
+            yield ledger
+
+    @contextmanager
+    def _ledger(self) -> Iterator[Ledger]:
+        self.ledgers += 1
+        path = self.home / f"{self.ledgers}.sqlite"
+        shutil.copy(self.template, path)
+        ledger = Ledger.open(f"sqlite:///{path}")
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+            path.unlink()
+
+    def read(self, ledger: Ledger | None = None, **options: Any) -> CaptureResult:
+        """A capture to the end of the feed."""
+        ready = self.rules[self.mapping]
+        options = {"page_size": self.page_size, "apply_deletes": True, **options}
+        self.links.clear()
+        self.sizes.clear()
+        capture = Capture(ledger or self.ledger, self.d365, ready.table, ready.mapping, "worker", **options)
+        return self.runner.run(capture.run())
+
+    def read_whole_table_next(self) -> None:
+        """The next capture is a full read, as `replay` asks for it."""
+        feed = self.ledger.feed("contact")
+        if feed:
+            self.ledger.reset_feed("contact", feed.version)
+
+    def acknowledge(self) -> None:
+        push(self.ledger)
+
+    def asked(self) -> list[str]:
+        """The kinds of the requests, in order."""
+        return [_kind(link) for link in self.links]
+
+    def captured(self) -> dict[str, bytes]:
+        """What Campaign should hold, by the ledger: hashes by id."""
+        return _desired(self.ledger)
+
+    def expected(self) -> dict[str, bytes]:
+        """The same by a first load of the table as it is now."""
+        self.before = lambda number: None
+        self.most_rows = 5000
+        with self._ledger() as other:
+            self.read(other, page_size=5000)
+            return _desired(other)
+
+
+def _desired(ledger: Ledger) -> dict[str, bytes]:
+    records = stored(ledger).items()
+    return {id_: one.desired_hash for id_, one in records if one.desired_hash is not None and not one.withdrawn}
+
+
+def _kind(link: str) -> str:
+    if "$filter" in link:
+        return "by id"
+    if "deltatoken" in link:
+        return "changes"
+    if "skiptoken" in link:
+        return "next ids" if "$select=contactid&" in link else "next"
+    return "ids" if link.endswith("$select=contactid") else "rows"

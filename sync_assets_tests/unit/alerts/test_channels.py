@@ -1,0 +1,139 @@
+"""Notices reach a real web server and a real mail server; what goes wrong is told without a secret."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from sync_assets.alerts.channels import NotTold, send_email, send_webhook
+from sync_assets.config.alerts import Email
+from sync_assets.config.environment import AlertSettings
+from sync_assets.http.transport import ssl_context
+from sync_assets_tests.support.little_server import CUT, LittleServer, answer
+from sync_assets_tests.support.mail_server import PASSWORD, USER, Mailbox, mail_server
+
+SECRET = "T0000-B0000-hush"
+
+
+def settings(webhook: str | None = None, password: str = PASSWORD) -> AlertSettings:
+    return AlertSettings(SecretStr(webhook) if webhook else None, USER, SecretStr(password), "")
+
+
+def email(box: Mailbox, security: str, **changes: object) -> Email:
+    host = "127.0.0.1" if security == "none" else "localhost"
+    known = {
+        "host": host,
+        "port": box.port,
+        "security": security,
+        "from": "sync@example.com",
+        "to": ["ops@example.com"],
+    }
+    return Email.model_validate({**known, **changes})
+
+
+async def posted(server: LittleServer) -> None:
+    context = ssl_context(server.ca_file)
+    await asyncio.to_thread(send_webhook, settings(f"{server.url}/{SECRET}?sig=hush"), context, "Störung: 1")
+
+
+@pytest.mark.parametrize("status", [200, 202])  # Slack, a Teams workflow
+async def test_a_webhook_gets_the_text_as_json(tmp_path: Path, status: int) -> None:
+    async with LittleServer(tmp_path, lambda _: answer(status, b"ok")) as server:
+        await posted(server)
+    [request] = server.requests
+    assert (request.method, request.target) == ("POST", f"/{SECRET}?sig=hush")
+    assert request.headers["content-type"] == "application/json"
+    assert json.loads(request.body) == {"text": "Störung: 1"}
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (answer(404, b"no_service"), "status 404"),
+        (answer(307, Location="https://elsewhere.example.com/"), "status 307"),
+        (CUT, "cannot be reached"),
+    ],
+)
+async def test_a_webhook_that_does_not_take_it_is_told_without_its_address(
+    tmp_path: Path, said: bytes, told: str
+) -> None:
+    async with LittleServer(tmp_path, lambda _: said) as server:
+        with pytest.raises(NotTold) as error:
+            await posted(server)
+    assert len(server.requests) == 1
+    assert told in str(error.value)
+    assert "SYNC_ASSETS_ALERT_WEBHOOK" in error.value.remedy
+    assert "hush" not in str(error.value)
+    assert error.value.__cause__ is None
+
+
+async def test_a_webhook_with_a_certificate_that_nobody_vouches_for_gets_nothing(tmp_path: Path) -> None:
+    async with LittleServer(tmp_path, lambda _: answer()) as server:
+        with pytest.raises(NotTold):
+            await asyncio.to_thread(send_webhook, settings(server.url), ssl.create_default_context(), "x")
+    assert server.requests == []
+
+
+def test_a_webhook_without_an_address_names_the_variable() -> None:
+    with pytest.raises(NotTold, match="SYNC_ASSETS_ALERT_WEBHOOK"):
+        send_webhook(settings(), ssl_context(), "x")
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_a_mail_goes_encrypted_and_signed_in_to_all_recipients(tmp_path: Path, security: str) -> None:
+    with mail_server(tmp_path, security) as box:
+        to = ["ops@example.com", "crm@example.com"]
+        send_email(email(box, security, to=to), settings(), ssl_context(box.ca_file), "1 new: x", "Störung: 1\nZeile 2")
+    [message] = box.messages
+    assert (message["Subject"], message["From"]) == ("1 new: x", "sync@example.com")
+    assert message["Auto-Submitted"] == "auto-generated"
+    assert message.get_content().splitlines() == ["Störung: 1", "Zeile 2"]
+    assert (box.recipients, box.secure, box.users) == ([to], [True], ["right"])
+
+
+def test_a_mail_server_on_this_machine_needs_neither(tmp_path: Path) -> None:
+    nobody = AlertSettings(None, None, None, "")
+    with mail_server(tmp_path, "none") as box:
+        send_email(email(box, "none"), nobody, ssl_context(), "s", "t")
+    assert (len(box.messages), box.secure) == (1, [False])
+
+
+def test_a_mail_that_one_recipient_got_is_not_sent_again_for_another_one(tmp_path: Path) -> None:
+    with mail_server(tmp_path) as box:
+        box.unknown.add("gone@example.com")
+        both = email(box, "starttls", to=["gone@example.com", "ops@example.com"])
+        send_email(both, settings(), ssl_context(box.ca_file), "s", "t")
+        with pytest.raises(NotTold, match="refused all recipients"):
+            send_email(email(box, "starttls", to=["gone@example.com"]), settings(), ssl_context(box.ca_file), "s", "t")
+    assert box.recipients == [["ops@example.com"]]
+
+
+def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path) -> None:
+    with mail_server(tmp_path) as box, pytest.raises(NotTold) as error:
+        send_email(email(box, "starttls"), settings(password="guessed"), ssl_context(box.ca_file), "s", "t")
+    assert "refused the sign-in" in str(error.value)
+    assert "SYNC_ASSETS_SMTP_PASSWORD" in error.value.remedy
+    assert "guessed" not in str(error.value)
+    assert box.messages == []
+
+
+def test_no_password_is_sent_without_encryption(tmp_path: Path) -> None:
+    """A server that offers no STARTTLS, or somebody in between who takes the offer away."""
+    with mail_server(tmp_path, "none") as box, pytest.raises(NotTold, match="does not offer"):
+        send_email(email(box, "starttls"), settings(), ssl_context(box.ca_file), "s", "t")
+    assert box.users == []
+    with mail_server(tmp_path) as box, pytest.raises(NotTold, match="SYNC_ASSETS_CA_BUNDLE"):
+        send_email(email(box, "starttls"), settings(), ssl.create_default_context(), "s", "t")
+    assert box.users == []
+
+
+def test_a_mail_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with mail_server(tmp_path) as box:
+        pass
+    with pytest.raises(NotTold, match=r"cannot be reached \(Connection refused\)"):
+        send_email(email(box, "starttls"), settings(), ssl_context(), "s", "t")

@@ -1,0 +1,115 @@
+"""Drift on a real sandbox: what somebody changed in Campaign is found, what Campaign rewrote is not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync_assets.audit.drift import Drift, drift
+from sync_assets.http.client import SignInRefused
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.program import CONTACT, Program
+
+N = 50
+FILTER = {"address": "filter", "filter": {"name": "byExternalId", "parameter": "externalId_parameter"}}
+NAMES = ("telephone1", "fax")
+
+
+@pytest.fixture
+def program(sandbox_factory: SandboxFactory, tmp_path: Path) -> Iterator[Program]:
+    """In step: all contacts stand in Campaign."""
+    sandbox = sandbox_factory(contacts=N)
+    table = {**CONTACT, "fields": {**CONTACT["fields"], "telephone1": "phone", "gendercode": "gender"}}
+    program = Program(sandbox, tmp_path, table=table)
+    assert program.sync().status == 0
+    yield program
+    sandbox.stop()
+    assert sandbox.errors == ""
+
+
+def look(program: Program, **options: Any) -> Drift:
+    runtime = program.runtime()
+    try:
+        return asyncio.run(drift(runtime, runtime.config.tables[0], **options))
+    finally:
+        runtime.close()
+
+
+def reads_today(program: Program) -> int:
+    runtime = program.runtime()
+    try:
+        return runtime.ledger.engine_calls(datetime.now(UTC).date()).get("read", 0)
+    finally:
+        runtime.close()
+
+
+def change(program: Program, ids: list[str], **values: Any) -> None:
+    program.sandbox.admin.post("/campaign/change", {"resource": "profile", "keys": ids, "set": values})
+
+
+def test_what_campaign_rewrote_by_itself_is_no_drift(program: Program) -> None:
+    sent = {row["contactid"]: row["lastname"] for row in program.sandbox.admin.dump_d365()}
+    held = {id_: profile["lastName"] for id_, profile in program.profiles().items()}
+    assert any(name != held[id_] for id_, name in sent.items())  # smartCase was at work
+    found = look(program)
+    assert found == Drift(sampled=N, compared=N)
+
+
+def test_what_somebody_changed_is_named_by_attribute_and_id(program: Program) -> None:
+    one, other, third, gone, *_ = sorted(program.profiles())
+    change(program, [one, other], email="somebody@else.example")
+    change(program, [other], location={"city": "Elsewhere"})
+    change(program, [third], phone="", birthDate="1900-01-01")  # the date is sent on first load only
+    program.sandbox.admin.post("/campaign/delete", {"resource": "profile", "keys": [gone]})
+    found = look(program)
+    had_phone = [row["contactid"] for row in program.sandbox.admin.dump_d365() if row["telephone1"]]
+    expected = {"email": [one, other], "location.city": [other]} | ({"phone": [third]} if third in had_phone else {})
+    assert found.differing == expected
+    assert found.missing == [gone]
+    assert (found.sampled, found.compared) == (N, N)
+
+
+def test_what_has_not_been_sent_yet_is_not_compared(program: Program) -> None:
+    changed = program.sandbox.admin.change("contact", 3, jobtitle="Not sent yet")
+    removed = next(id_ for id_ in sorted(program.profiles()) if id_ not in changed)
+    program.sandbox.admin.delete("contact", [removed])
+    found = look(program)
+    assert found == Drift(sampled=N, compared=N - 4, moved=4)
+
+
+def test_each_read_is_counted_and_the_sample_is_no_larger_than_asked_for(program: Program) -> None:
+    before, since = reads_today(program), program.sandbox.admin.last()
+    found = look(program, sample=20, seed=1)
+    assert (found.sampled, found.compared) == (20, 20)
+    assert reads_today(program) - before == 20
+    requests = [entry["path"] for entry in program.sandbox.admin.journal("campaign", since) if entry["method"] == "GET"]
+    assert len([path for path in requests if "/profileAndServicesExt/profile/" in path]) == 20
+
+
+def test_the_days_budget_of_engine_calls_holds_for_the_sample_too(program: Program) -> None:
+    program.guardrails = {"engine_calls_per_day": N + 8}  # the inserts, and the look before them
+    found = look(program)
+    assert (found.compared, found.kept_back) == (7, N - 7)
+    assert look(program) == Drift(sampled=N, kept_back=N)
+
+
+def test_records_are_looked_up_by_the_filter_where_the_configuration_has_one(program: Program) -> None:
+    program.table |= FILTER
+    assert look(program) == Drift(sampled=N, compared=N)
+
+
+def test_nothing_is_asked_for_an_empty_ledger(sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
+    program = Program(sandbox_factory(contacts=1), tmp_path)
+    assert look(program) == Drift()
+    assert program.sandbox.admin.journal("d365") == []
+
+
+def test_a_campaign_that_lets_nobody_in_is_an_error_and_no_drift(program: Program) -> None:
+    program.more["CAMPAIGN_CLIENT_SECRET"] = "wrong"
+    with pytest.raises(SignInRefused):
+        look(program)

@@ -1,0 +1,282 @@
+"""The client against the sandbox: metadata, records by key and by filter, pages, and what counts as an engine call."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync_assets.campaign.addressing import KEY_IN_DELETE
+from sync_assets.campaign.client import CallCounter, CampaignClient, CampaignRefused, NotPublished
+from sync_assets.campaign.dialect import Verdict
+from sync_assets.campaign.metadata import Attribute
+from sync_assets.campaign.records import Filter, Records
+from sync_assets.http.client import CachedTokens, ForeignLink, OutcomeUnknown, SignInRefused, Unavailable, ssl_context
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.little_server import CUT, LittleServer, answer
+from sync_assets_tests.support.pushing import campaign_client
+from sync_assets_tests.support.sandbox_process import Admin, SandboxProcess
+
+EXT = "profileAndServicesExt"
+BY_EXTERNAL_ID = Filter("byExternalId", "externalId_parameter")
+
+
+@pytest.fixture(scope="module")
+def campaign(sandbox_factory: SandboxFactory) -> SandboxProcess:
+    return sandbox_factory(contacts=0)
+
+
+@pytest.fixture
+def admin(campaign: SandboxProcess) -> Any:
+    before = campaign.admin.settings("campaign")
+    campaign.admin.clear_journal()
+    yield campaign.admin
+    campaign.admin.clear_faults()
+    campaign.admin.settings("campaign", **before)
+
+
+@pytest.fixture
+async def client(campaign: SandboxProcess, admin: Admin) -> AsyncIterator[CampaignClient]:
+    async with campaign_client(campaign.env) as opened:
+        yield opened
+
+
+def profiles(client: CampaignClient, given: Filter | None = None) -> Records:
+    return Records(client, EXT, "profile", "externalId", given)
+
+
+def new_key() -> str:
+    return str(uuid.uuid4())
+
+
+def body(key: str, name: str = "Ada") -> bytes:
+    return f'{{"externalId":"{key}","firstName":"{name}"}}'.encode()
+
+
+# --- metadata ---
+
+
+async def test_resources_are_listed_with_the_api_that_serves_them(client: CampaignClient, admin: Admin) -> None:
+    listed = await client.resources()
+    assert listed["profile"] == listed["cusOrder"] == EXT
+    assert listed["cusStore"] == "customResources"
+    assert admin.engine_calls() == {"insert": 0, "update": 0, "delete": 0, "read": 0}
+
+
+async def test_the_attributes_of_profile(client: CampaignClient):
+    resource = await client.resource(EXT, "profile")
+    found = resource.attributes
+    assert found["externalId"] == Attribute("externalId", "string", 100)
+    assert found["gender"].values == ("unknown", "male", "female")
+    assert found["location.city"] == Attribute("location.city", "string", 255)
+    assert (found["age"].type, found["age"].read_only) == ("integer", True)
+    assert (found["birthDate"].type, found["cusVip"].type, found["cusLastVisit"].type) == (
+        "date",
+        "boolean",
+        "datetime",
+    )
+    assert (found["orgUnit"].type, found["orgUnit"].target) == ("link", "orgUnitBase")
+    assert found["subscriptions"].type == "collection"
+    assert {"byEmail", "byExternalId"} <= set(resource.filters)
+
+
+async def test_custom_resources_of_both_endpoints(client: CampaignClient):
+    order = await client.resource(EXT, "cusOrder")
+    assert (order.attributes["cusContactLink"].type, order.attributes["cusContactLink"].target) == ("link", "profile")
+    assert (await client.resource("customResources", "cusStore")).attributes["cusCity"].type == "string"
+
+
+async def test_metadata_is_no_engine_call(client: CampaignClient, admin: Admin):
+    await client.resource(EXT, "profile")
+    assert client.calls.take() == {}
+    assert sum(admin.engine_calls().values()) == 0
+
+
+@pytest.mark.parametrize(("api", "name"), [(EXT, "cusNothing"), ("customResources", "profile"), (EXT, "a/../b?x#")])
+async def test_a_resource_that_is_not_published_is_told_by_name(client: CampaignClient, api: str, name: str):
+    with pytest.raises(NotPublished, match="published for the API") as caught:
+        await client.resource(api, name)
+    assert name in str(caught.value)
+
+
+async def test_a_wrong_url_or_key_is_told_soon_and_by_its_variable(campaign: SandboxProcess):
+    async with campaign_client(campaign.env, api_key="wrong") as client:
+        with pytest.raises(SignInRefused, match="CAMPAIGN_CLIENT_ID"):
+            await client.resource(EXT, "profile")
+    wrong_tenant = campaign.env["CAMPAIGN_URL"].rpartition("/")[0] + "/nobody"
+    async with campaign_client(campaign.env, url=wrong_tenant) as client:
+        with pytest.raises(Unavailable, match="CAMPAIGN_URL"):
+            await client.resource(EXT, "profile")
+
+
+# --- records ---
+
+
+@pytest.mark.parametrize("given", [None, BY_EXTERNAL_ID])
+async def test_insert_find_update_and_delete_by_our_key(client: CampaignClient, admin: Admin, given: Filter | None):
+    records, key = profiles(client, given), new_key()
+    assert (await records.insert(body(key))).kind == "done"
+    assert (await records.update(key, body(key, "Augusta"))).kind == "done"
+    found = await records.find(key)
+    assert isinstance(found, dict)
+    assert (found["externalId"], found["firstName"]) == (key, "Augusta")
+    assert (await records.delete(key)).kind == "done"
+    missing = await records.find(key)
+    assert isinstance(missing, Verdict)
+    assert missing.kind == "missing"
+    assert (await records.update(key, body(key))).kind == "missing"
+    assert (await records.delete(key)).kind == "missing"
+    engine = admin.engine_calls()
+    assert client.calls.take() == {kind: count for kind, count in engine.items() if count}
+    assert client.calls.take() == {}
+    assert engine["read"] == (5 if given is None else 7)  # one of them sees that the record is gone
+
+
+async def test_inserting_twice_says_that_the_key_exists(client: CampaignClient):
+    records, key = profiles(client), new_key()
+    await records.insert(body(key))
+    assert (await records.insert(body(key))).kind == "exists_already"
+
+
+async def test_a_filter_finds_only_the_record_that_carries_the_key(client: CampaignClient, admin: Admin):
+    """An unknown parameter is ignored, so the filter compares with nothing and finds those without an id."""
+    admin.add_profiles({"firstName": "Foreign"})
+    said = await profiles(client, Filter("byExternalId", "mistyped")).update(new_key(), b'{"firstName":"Ours"}')
+    assert said.kind == "denied"
+    assert "parameter mistyped" in said.reason
+    assert not any(profile["firstName"] == "Ours" for profile in admin.dump_campaign())
+
+
+async def test_a_filter_that_is_not_published_is_not_a_missing_record(client: CampaignClient):
+    said = await profiles(client, Filter("byNothing", "x")).update(new_key(), b"{}")
+    assert (said.kind, "byNothing" in said.reason) == ("denied", True)
+
+
+async def test_a_record_found_under_our_key_whose_key_attribute_is_another_is_never_deleted(
+    client: CampaignClient, admin: Admin
+):
+    """The resource's identification key is not the attribute that the configuration names."""
+    store = new_key()
+    admin.post("/campaign/records", {"resource": "cusStore", "records": [{"cusStoreId": store, "cusName": "other"}]})
+    said = await Records(client, "customResources", "cusStore", "cusName").delete(store)
+    assert (said.kind, "identification key" in said.reason) == ("refused", True)
+    assert any(record["cusStoreId"] == store for record in admin.dump_campaign("cusStore"))
+
+
+# --- engine calls ---
+
+
+async def test_refusals_of_the_gateway_are_no_engine_calls_but_refusals_of_the_engine_are(
+    client: CampaignClient, admin: Admin
+):
+    records, key = profiles(client), new_key()
+    for fault in ("unauthorized", "throttle", "unavailable"):
+        admin.fault("campaign", fault, times=1, retry_after=0)
+    assert (await records.insert(body(key))).kind == "done"
+    assert client.calls.take() == {"insert": 1}
+    admin.fault("campaign", "rst", times=1)
+    assert (await records.insert(body(new_key()))).kind == "transient"
+    assert (await records.insert(b'{"nothing":1}')).kind == "refused"
+    assert client.calls.take() == {"insert": 2}
+    assert admin.engine_calls()["insert"] == 3
+
+
+async def test_a_lost_answer_counts_since_the_engine_may_have_seen_it(client: CampaignClient, admin: Admin):
+    records, key = profiles(client), new_key()
+    admin.fault("campaign", "cut_after", times=1, method="POST")
+    with pytest.raises(OutcomeUnknown):
+        await records.insert(body(key))
+    assert client.calls.take() == {"insert": 1}
+    assert isinstance(await records.find(key), dict)
+
+
+def test_calls_that_could_not_be_stored_are_taken_again():
+    counter = CallCounter()
+    counter.add("insert")
+    taken = counter.take()
+    counter.put_back(taken)
+    counter.add("insert")
+    assert (counter.take(), counter.total) == ({"insert": 2}, 2)
+
+
+# --- pages ---
+
+
+@pytest.mark.parametrize("links", [{}, {"relative_links": True, "double_slash_links": True}])
+async def test_all_pages_of_a_large_resource(client: CampaignClient, admin: Admin, links: dict[str, bool]):
+    admin.settings("campaign", big_table_threshold=10, **links)
+    before = len(admin.dump_campaign())
+    admin.add_profiles(*({"externalId": new_key()} for _ in range(45)))
+    pages = [page async for page in client.pages(EXT, "profile", size=20)]
+    assert sum(map(len, pages)) == before + 45
+    assert len({profile["PKey"] for page in pages for profile in page}) == before + 45
+    assert all(len(page) <= 20 for page in pages)
+    assert client.calls.take() == {"read": len(pages)}
+
+
+async def test_pages_of_a_filter(client: CampaignClient, admin: Admin):
+    key = new_key()
+    admin.add_profiles({"externalId": key, "email": f"{key[:8]}@example.com"})
+    pages = [
+        page async for page in client.pages(EXT, "profile", path="/byEmail", query=f"email={key[:8]}%40example.com")
+    ]
+    assert [profile["externalId"] for page in pages for profile in page] == [key]
+
+
+async def test_a_list_that_is_refused_is_an_error(client: CampaignClient):
+    with pytest.raises(CampaignRefused, match="cusNothing"):
+        async for _ in client.pages(EXT, "cusNothing"):
+            pass
+
+
+# --- on the wire ---
+
+
+async def fixed_token() -> tuple[str, float]:
+    return "t", 3600
+
+
+async def test_bodies_travel_as_they_are_stored_and_keys_percent_encoded(tmp_path: Path):
+    async with LittleServer(tmp_path, lambda _: answer(200, b'{"PKey":"@x"}')) as server:
+        client = CampaignClient(
+            f"{server.url}/acme", CachedTokens(fixed_token), api_key="k", context=ssl_context(server.ca_file)
+        )
+        stored = '{ "firstName": "Zoë\\u00eb" ,"n":1.50}'.encode()
+        await profiles(client).insert(stored)
+        await profiles(client).update("a/b @c?d", stored)
+        await client.aclose()
+    post, patch = server.requests
+    assert (post.method, post.target) == ("POST", f"/acme/campaign/{EXT}/profile")
+    assert (patch.method, patch.target) == ("PATCH", f"/acme/campaign/{EXT}/profile/a%2Fb%20%40c%3Fd")
+    assert post.body == patch.body == stored
+    assert post.headers["content-type"] == "application/json"
+    assert (post.headers["x-api-key"], post.headers["cache-control"]) == ("k", "no-cache")
+
+
+async def test_an_href_to_another_host_is_not_followed(tmp_path: Path):
+    key = new_key()
+    found = f'{{"PKey":"@x","href":"https://elsewhere.example/x","externalId":"{key}"}}'.encode()
+    async with LittleServer(tmp_path, lambda _: answer(200, found)) as server:
+        client = CampaignClient(
+            f"{server.url}/acme", CachedTokens(fixed_token), api_key="k", context=ssl_context(server.ca_file)
+        )
+        records = profiles(client)
+        records.addressing.note(KEY_IN_DELETE, "no")
+        with pytest.raises(ForeignLink):
+            await records.delete(key)
+        await client.aclose()
+    assert [request.method for request in server.requests] == ["GET"]
+
+
+async def test_an_update_whose_answer_is_lost_is_sent_again_as_it_does_no_harm_twice(tmp_path: Path):
+    answers = [CUT, answer(200, b'{"PKey":"@x"}')]
+    async with LittleServer(tmp_path, lambda _: answers.pop(0)) as server:
+        client = CampaignClient(
+            f"{server.url}/acme", CachedTokens(fixed_token), api_key="k", context=ssl_context(server.ca_file)
+        )
+        assert (await profiles(client).update("k", b"{}")).kind == "done"
+        assert client.calls.take() == {"update": 2}
+        await client.aclose()

@@ -1,0 +1,310 @@
+"""Opt-outs through the API: what changed lately is found in few calls, and nothing that matters is passed over."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+import pytest
+
+from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRefused
+from sync_assets.campaign.dialect import Verdict
+from sync_assets.campaign.profile_opt_outs import MARGIN, changed_profiles, opt_outs_of
+from sync_assets.campaign.records import Filter, Records
+from sync_assets.config.models import OPT_OUT_ATTRIBUTES
+from sync_assets.http.client import CachedTokens, ssl_context
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.little_server import LittleServer, Request, answer
+from sync_assets_tests.support.pushing import campaign_client
+from sync_assets_tests.support.sandbox_process import Admin, SandboxProcess
+
+EXT = "profileAndServicesExt"
+KEY = "externalId"
+ATTRIBUTES = ["blackListEmail", "blackListPhone"]
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+BY_EXTERNAL_ID = Filter("byExternalId", "externalId_parameter")
+
+
+@pytest.fixture(scope="module")
+def campaign(sandbox_factory: SandboxFactory) -> SandboxProcess:
+    return sandbox_factory(contacts=0)
+
+
+@pytest.fixture
+def admin(campaign: SandboxProcess) -> Any:
+    before = campaign.admin.settings("campaign")
+    yield campaign.admin
+    campaign.admin.clear_faults()
+    campaign.admin.settings("campaign", **before)
+    pkeys = [profile["PKey"] for profile in campaign.admin.dump_campaign()]
+    campaign.admin.post("/campaign/delete", {"resource": "profile", "pkeys": pkeys})
+
+
+@pytest.fixture
+async def client(campaign: SandboxProcess, admin: Admin) -> AsyncIterator[CampaignClient]:
+    campaign.admin.clear_journal()
+    async with campaign_client(campaign.env) as opened:
+        yield opened
+
+
+def at(minute: float) -> datetime:
+    return NOON + timedelta(minutes=minute)
+
+
+def text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
+def touch(admin: Admin, id_: str, when: datetime, **raw: Any) -> None:
+    """As if the profile had been changed then."""
+    raw = {"lastModified": text(when), **raw}
+    admin.post("/campaign/change", {"resource": "profile", "keys": [id_], "raw": raw})
+
+
+def profiles(admin: Admin, count: int) -> list[str]:
+    """That many profiles, the n-th changed n minutes after noon, in an order of their own."""
+    ids = [str(uuid.uuid4()) for _ in range(count)]
+    admin.add_profiles(*({"externalId": id_, "email": f"{id_[:8]}@example.com"} for id_ in sorted(ids)))
+    for minute, id_ in enumerate(ids):
+        touch(admin, id_, at(minute))
+    return ids
+
+
+async def pages(client: CampaignClient, since: datetime | None, **options: Any) -> list[list[str]]:
+    """The ids of each frame."""
+    return [frame["id"].to_list() async for frame in changed_profiles(client, KEY, ATTRIBUTES, since, **options)]
+
+
+# --- which profiles ---
+
+
+async def test_only_pages_up_to_the_margin_before_since_are_read(client: CampaignClient, admin: Admin) -> None:
+    ids = profiles(admin, 40)
+    found = await pages(client, at(33), size=4)
+    wanted = ids[33 - 5 :]
+    assert MARGIN.total_seconds() == 300
+    assert [id_ for page in found for id_ in page] == wanted[::-1]
+    # The third page ends right at the border, 12:28, so only the fourth tells that no more is to come.
+    assert [len(page) for page in found] == [4, 4, 4, 0]
+    assert client.calls.take() == {"read": 4} == {k: v for k, v in admin.engine_calls().items() if v}
+
+
+async def test_without_since_all_pages_are_read(client: CampaignClient, admin: Admin) -> None:
+    ids = profiles(admin, 23)
+    found = await pages(client, None, size=5)
+    assert [len(page) for page in found] == [5, 5, 5, 5, 3]
+    assert [id_ for page in found for id_ in page] == ids[::-1]
+
+
+async def test_a_thousand_profiles_take_two_calls(client: CampaignClient, admin: Admin) -> None:
+    ids = [str(uuid.uuid4()) for _ in range(1000)]
+    admin.add_profiles(*({"externalId": id_} for id_ in ids))
+    found = await pages(client, datetime.now(UTC))
+    assert sorted(id_ for page in found for id_ in page) == sorted(ids)
+    assert client.calls.take() == {"read": 2}
+
+
+@pytest.mark.parametrize("links", [{}, {"relative_links": True, "double_slash_links": True}])
+async def test_a_large_instance_is_paged_through(client: CampaignClient, admin: Admin, links: dict[str, bool]) -> None:
+    admin.settings("campaign", big_table_threshold=10, **links)
+    ids = profiles(admin, 25)
+    found = await pages(client, at(0), size=10)
+    assert [id_ for page in found for id_ in page] == ids[::-1]
+
+
+async def test_nothing_changed_is_one_call_and_one_empty_frame(client: CampaignClient, admin: Admin) -> None:
+    profiles(admin, 10)
+    assert await pages(client, at(600), size=5) == [[]]
+    assert client.calls.take() == {"read": 1}
+
+
+async def test_no_profiles_at_all_are_one_empty_frame(client: CampaignClient) -> None:
+    assert await pages(client, None) == [[]]
+    assert await pages(client, NOON) == [[]]
+
+
+async def test_profiles_without_a_guid_as_key_are_foreign(client: CampaignClient, admin: Admin) -> None:
+    [ours] = profiles(admin, 1)
+    shouted = str(uuid.uuid4()).upper()
+    admin.add_profiles({"email": "foreign@example.com"}, {"externalId": "CRM-17"}, {"externalId": shouted})
+    found = await pages(client, None)
+    assert sorted(found[0]) == sorted([ours, shouted.lower()])
+
+
+# --- live data ---
+
+
+async def test_a_profile_that_changes_while_we_read_is_found_by_the_next_poll(
+    client: CampaignClient, admin: Admin
+) -> None:
+    """It moves to the top, behind us; those that it pushes down come twice and none of them is passed over."""
+    ids = profiles(admin, 20)
+    began, seen = at(20), list[str]()
+    async for frame in changed_profiles(client, KEY, ATTRIBUTES, at(0), size=5):
+        if not seen:
+            touch(admin, ids[2], at(20.5), blackListEmail=True)
+        seen += frame["id"].to_list()
+    assert set(seen) == set(ids) - {ids[2]}
+    assert len(seen) > len(set(seen))
+    again = [frame async for frame in changed_profiles(client, KEY, ATTRIBUTES, began, size=5)]
+    told = pl.concat(again).filter(pl.col("id") == ids[2])
+    assert told["blackListEmail"].to_list() == [True]
+
+
+# --- what is told of them ---
+
+
+async def test_a_frame_has_a_value_and_a_time_for_each_attribute(client: CampaignClient, admin: Admin) -> None:
+    out, never = profiles(admin, 2)
+    changed = text(at(-3) + timedelta(milliseconds=123))
+    touch(admin, out, at(9), blackListEmail=True, blackListEmailLastModified=changed, blackListPushnotification=True)
+    [frame] = [frame async for frame in changed_profiles(client, KEY, OPT_OUT_ATTRIBUTES, None)]
+    moments = pl.Datetime("us", "UTC")
+    assert dict(frame.schema) == {"id": pl.String()} | {
+        name: kind for a in OPT_OUT_ATTRIBUTES for name, kind in ((a, pl.Boolean()), (f"{a}LastModified", moments))
+    }
+    first, second = frame.to_dicts()
+    assert (first["id"], second["id"]) == (out, never)
+    assert (first["blackListEmail"], second["blackListEmail"]) == (True, False)
+    assert first["blackListEmailLastModified"] == at(-3) + timedelta(milliseconds=123)
+    assert second["blackListEmailLastModified"] is None
+    # Campaign tells no time for this one.
+    assert (first["blackListPushnotification"], first["blackListPushnotificationLastModified"]) == (True, None)
+
+
+async def test_a_change_through_the_api_tells_its_time(client: CampaignClient, admin: Admin) -> None:
+    [id_] = profiles(admin, 1)
+    began = datetime.now(UTC) - timedelta(seconds=1)
+    await Records(client, EXT, "profile", KEY).update(id_, b'{"blackListPhone":true}')
+    [frame] = [frame async for frame in changed_profiles(client, KEY, ATTRIBUTES, began)]
+    assert frame["blackListPhone"].to_list() == [True]
+    assert began < frame["blackListPhoneLastModified"][0] < datetime.now(UTC) + timedelta(seconds=1)
+
+
+# --- the budget ---
+
+
+class Budget:
+    """Admits so many calls. What of a request counts as one is call_limits' business, and tested there."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncGenerator[None]:
+        if not self.left:
+            raise BudgetSpent("day")
+        self.left -= 1
+        yield
+
+
+async def test_no_call_is_made_beyond_the_budget(client: CampaignClient, admin: Admin) -> None:
+    ids = profiles(admin, 20)
+    client.admission = Budget(3)
+    frames = changed_profiles(client, KEY, ATTRIBUTES, None, size=5)
+    seen = [(await anext(frames))["id"].to_list() for _ in range(3)]
+    with pytest.raises(BudgetSpent, match="engine_calls_per_day"):
+        await anext(frames)
+    assert [id_ for page in seen for id_ in page] == ids[::-1][:15]
+    assert admin.engine_calls()["read"] == 3
+    client.admission = Budget(4)
+    assert len(await pages(client, None, size=5)) == 4
+    with pytest.raises(BudgetSpent):
+        await pages(client, None)
+    assert admin.engine_calls()["read"] == 7
+
+
+async def test_answers_that_were_lost_count_refusals_of_the_gateway_do_not(
+    client: CampaignClient, admin: Admin
+) -> None:
+    profiles(admin, 10)
+    admin.faults(
+        {"system": "campaign", "kind": "throttle", "times": 1, "retry_after": 0},
+        {"system": "campaign", "kind": "cut_after", "times": 1},
+    )
+    told: list[int | None] = []
+    found = await pages(client, None, size=5, observer=lambda kind, status, seconds: told.append(status))
+    assert [len(page) for page in found] == [5, 5]
+    assert told == [429, None, 200, 200]
+    assert client.calls.take() == {"read": 3}
+
+
+# --- other servers ---
+
+
+async def other_server(directory: Path, listed: list[dict[str, Any]], since: datetime | None) -> list[list[str]]:
+    """The poll of a server that gives all it has in pages of two, whatever order it is asked for."""
+
+    def script(request: Request) -> bytes:
+        start = int(request.target.partition("_lineStart=")[2] or 0)
+        page: dict[str, Any] = {"content": listed[start : start + 2]}
+        if start + 2 < len(listed):
+            page["next"] = {"href": f"/{EXT}/profile?_lineStart={start + 2}"}
+        return answer(200, msgspec.json.encode(page))
+
+    async def fixed_token() -> tuple[str, float]:
+        return "t", 3600
+
+    async with LittleServer(directory, script) as server:
+        client = CampaignClient(
+            f"{server.url}/acme", CachedTokens(fixed_token), api_key="k", context=ssl_context(server.ca_file)
+        )
+        try:
+            found = await pages(client, since)
+        finally:
+            await client.aclose()
+    first = server.requests[0].target
+    assert first == f"/acme/campaign/{EXT}/profile?_order=lastModified%20desc&_lineCount=500&_forcePagination=true"
+    return found
+
+
+def listed(*minutes: float | None) -> list[dict[str, Any]]:
+    moments = ["" if minute is None else text(at(minute)) for minute in minutes]
+    return [{KEY: str(uuid.UUID(int=n)), "lastModified": moment} for n, moment in enumerate(moments)]
+
+
+async def test_a_list_in_another_order_is_not_trusted(tmp_path: Path) -> None:
+    with pytest.raises(CampaignRefused, match="poll_profiles_minutes"):
+        await other_server(tmp_path, listed(1, 9, 3), at(0))
+    assert len(await other_server(tmp_path, listed(1, 9, 3), None)) == 2, "who reads all needs no order"
+
+
+async def test_profiles_whose_time_is_not_told_are_read_along(tmp_path: Path) -> None:
+    found = await other_server(tmp_path, listed(None, None, 9, None, 8, -6, -7), at(0))
+    assert [len(page) for page in found] == [2, 2, 1]
+
+
+async def test_what_is_no_boolean_is_not_told(tmp_path: Path) -> None:
+    odd = [{KEY: str(uuid.UUID(int=1)), "blackListEmail": "", "blackListPhoneLastModified": "soon"}]
+    assert await other_server(tmp_path, odd, None) == [[odd[0][KEY]]]
+
+
+# --- a single profile ---
+
+
+@pytest.mark.parametrize("given", [None, BY_EXTERNAL_ID])
+async def test_the_opt_outs_of_one_profile(client: CampaignClient, admin: Admin, given: Filter | None) -> None:
+    [id_] = profiles(admin, 1)
+    touch(admin, id_, at(1), blackListPhone=True, blackListPhoneLastModified=text(at(1)))
+    records = Records(client, EXT, "profile", KEY, given)
+    assert await opt_outs_of(records, id_, ATTRIBUTES) == {
+        "blackListEmail": (False, None),
+        "blackListPhone": (True, at(1)),
+    }
+    assert client.calls.take() == {"read": 1}
+    missing = await opt_outs_of(records, str(uuid.uuid4()), ATTRIBUTES)
+    assert isinstance(missing, Verdict)
+    assert missing.kind == "missing"
+
+
+async def test_an_attribute_that_a_profile_does_not_have_is_no_false(client: CampaignClient, admin: Admin) -> None:
+    [id_] = profiles(admin, 1)
+    said = await opt_outs_of(Records(client, EXT, "profile", KEY), id_, ["denyListEmail"])
+    assert isinstance(said, Verdict)
+    assert (said.kind, "denyListEmail" in said.reason) == ("refused", True)

@@ -1,0 +1,144 @@
+"""Sign-in at IMS: what is sent, what is cached, and errors that name what to check but never the secret."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from sync_assets.campaign.sign_in import ims_tokens
+from sync_assets.http.client import (
+    CachedTokens,
+    HttpError,
+    NotSent,
+    NotTrusted,
+    SignInRefused,
+    Unavailable,
+    ssl_context,
+)
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.little_server import CUT, LittleServer, answer
+from sync_assets_tests.support.sandbox_process import SandboxProcess
+
+SECRET = "p8e-very-secret"
+
+
+@pytest.fixture(scope="module")
+def ims(sandbox_factory: SandboxFactory) -> SandboxProcess:
+    return sandbox_factory(contacts=0)
+
+
+@pytest.fixture
+def tokens(ims: SandboxProcess) -> Iterator[Callable[..., CachedTokens]]:
+    """Makes a token source of the sandbox's IMS, with some settings changed."""
+
+    def make(**changed: Any) -> CachedTokens:
+        env = ims.env
+        given: dict[str, Any] = {
+            "ims_url": env["CAMPAIGN_IMS_URL"],
+            "client_id": env["CAMPAIGN_CLIENT_ID"],
+            "client_secret": env["CAMPAIGN_CLIENT_SECRET"],
+            "scopes": env["CAMPAIGN_SCOPES"],
+        }
+        return ims_tokens(**(given | changed), context=ssl_context(Path(env["SYNC_ASSETS_CA_BUNDLE"])))
+
+    ims.admin.clear_journal()
+    yield make
+    ims.admin.clear_faults()
+
+
+def of_little_server(server: LittleServer) -> CachedTokens:
+    return ims_tokens(
+        ims_url=f"{server.url}/",
+        client_id="id",
+        client_secret=SECRET,
+        scopes=" openid, AdobeID ,",
+        context=ssl_context(server.ca_file),
+    )
+
+
+async def test_a_token_is_fetched_once_for_all_and_kept(tokens: Callable[..., CachedTokens], ims: SandboxProcess):
+    source = tokens()
+    found = await asyncio.gather(*(source.token() for _ in range(20)))
+    assert len(set(found)) == 1
+    assert len(ims.admin.journal("ims")) == 1
+    assert await source.renew(found[0]) != found[0]
+
+
+async def test_the_credentials_travel_in_the_body_not_in_the_address(tmp_path: Path):
+    async with LittleServer(tmp_path, lambda _: answer(200, b'{"access_token":"t","expires_in":86399}')) as server:
+        assert await of_little_server(server).token() == "t"
+    (request,) = server.requests
+    assert (request.method, request.target) == ("POST", "/ims/token/v3")
+    assert parse_qs(request.body.decode()) == {
+        "grant_type": ["client_credentials"],
+        "client_id": ["id"],
+        "client_secret": [SECRET],
+        "scope": ["openid,AdobeID"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"client_secret": SECRET}, "CAMPAIGN_CLIENT_SECRET"),
+        ({"client_id": "nobody", "client_secret": SECRET}, "CAMPAIGN_CLIENT_ID"),
+        ({"scopes": "made_up"}, "CAMPAIGN_SCOPES"),
+    ],
+)
+async def test_refused_credentials_are_told_by_their_variables_and_not_shown(
+    tokens: Callable[..., CachedTokens], changed: dict[str, str], named: str
+):
+    started = time.monotonic()
+    with pytest.raises(SignInRefused) as caught:
+        await tokens(**changed).token()
+    assert named in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert time.monotonic() - started < 2  # not tried again: that would take 2.4 s at least
+
+
+async def test_a_host_that_is_not_ims_is_told(tmp_path: Path):
+    async with LittleServer(tmp_path, lambda _: answer(404, b"<html>not here</html>")) as server:
+        with pytest.raises(SignInRefused, match="CAMPAIGN_IMS_URL"):
+            await of_little_server(server).token()
+
+
+async def test_an_unreachable_host_is_not_sent_and_says_what_to_check(tokens: Callable[..., CachedTokens]):
+    with pytest.raises(NotSent, match="CAMPAIGN_IMS_URL"):
+        await tokens(ims_url="https://localhost:1").token()
+
+
+async def test_an_untrusted_host_is_told_at_once(tmp_path: Path):
+    async with LittleServer(tmp_path, lambda _: answer()) as server:
+        source = ims_tokens(
+            ims_url=server.url, client_id="id", client_secret=SECRET, scopes="openid", context=ssl_context()
+        )
+        with pytest.raises(NotTrusted, match="SYNC_ASSETS_CA_BUNDLE"):
+            await source.token()
+
+
+async def test_passing_trouble_is_survived(tokens: Callable[..., CachedTokens], ims: SandboxProcess):
+    ims.admin.fault("ims", "throttle", times=1)
+    ims.admin.fault("ims", "cut_before", times=1)
+    assert await tokens().token()
+    assert len(ims.admin.journal("ims")) == 3
+
+
+async def test_lasting_trouble_is_never_taken_for_a_lost_write(tmp_path: Path):
+    """OutcomeUnknown would tell a worker that its record may have been sent."""
+    async with LittleServer(tmp_path, lambda _: CUT) as server:
+        with pytest.raises(Unavailable):
+            await of_little_server(server).token()
+
+
+async def test_an_answer_that_echoes_what_was_sent_is_not_repeated_to_the_reader(tmp_path: Path):
+    body = f'{{"error":"{SECRET}","error_description":"bad {SECRET}"}}'.encode()
+    async with LittleServer(tmp_path, lambda _: answer(400, body)) as server:
+        with pytest.raises(HttpError) as caught:
+            await of_little_server(server).token()
+    assert SECRET not in str(caught.value)

@@ -1,0 +1,180 @@
+"""Workflows: their state as the sandbox and odd servers tell it, and starting one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync_assets.campaign.client import CampaignClient, CampaignRefused
+from sync_assets.campaign.workflows import Workflow, start, workflow
+from sync_assets.http.client import CachedTokens, OutcomeUnknown, SignInRefused, ssl_context
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.little_server import CUT, LittleServer, answer
+from sync_assets_tests.support.pushing import campaign_client
+from sync_assets_tests.support.sandbox_process import Admin, SandboxProcess
+
+EXPORT = "WKF12"
+
+
+@pytest.fixture(scope="module")
+def campaign(sandbox_factory: SandboxFactory) -> SandboxProcess:
+    return sandbox_factory(contacts=0)
+
+
+@pytest.fixture
+def admin(campaign: SandboxProcess) -> Any:
+    before = campaign.admin.settings("campaign")
+    campaign.admin.clear_journal()
+    yield campaign.admin
+    campaign.admin.clear_faults()
+    campaign.admin.settings("campaign", **before)
+    set_status(campaign.admin, "started")
+
+
+@pytest.fixture
+async def client(campaign: SandboxProcess, admin: Admin) -> AsyncIterator[CampaignClient]:
+    async with campaign_client(campaign.env) as opened:
+        yield opened
+
+
+def set_status(admin: Admin, status: str) -> None:
+    admin.post("/campaign/workflows", {"id": EXPORT, "status": status})
+
+
+# --- against the sandbox ---
+
+
+@pytest.mark.parametrize("status", ["edition", "finished", "warning", "error"])
+async def test_a_workflow_tells_its_state(client: CampaignClient, admin: Admin, status: str) -> None:
+    set_status(admin, status)
+    assert await workflow(client, EXPORT) == Workflow(EXPORT, status, None)  # pyright: ignore[reportArgumentType]
+
+
+async def test_a_workflow_that_is_started_tells_when_it_runs_next(client: CampaignClient) -> None:
+    found = await workflow(client, EXPORT)
+    assert found.status == "started"
+    assert found.next
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert abs(found.next - tomorrow) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("status", ["error", "warning", "finished", "edition", "started"])
+async def test_starting_works_from_every_state(client: CampaignClient, admin: Admin, status: str) -> None:
+    set_status(admin, status)
+    await start(client, EXPORT)
+    assert (await workflow(client, EXPORT)).status == "started"
+
+
+async def test_a_command_is_queued_so_it_takes_a_while_to_show(client: CampaignClient, admin: Admin) -> None:
+    set_status(admin, "error")
+    admin.settings("campaign", workflow_delay_ms=60_000)
+    await start(client, EXPORT)
+    assert (await workflow(client, EXPORT)).status == "error"
+
+
+async def test_workflows_cost_no_engine_calls(client: CampaignClient, admin: Admin) -> None:
+    await workflow(client, EXPORT)
+    await start(client, EXPORT)
+    assert client.calls.take() == {}
+    assert sum(admin.engine_calls().values()) == 0
+
+
+@pytest.mark.parametrize("id_", ["WKF99", "a/../b?x#", "@nothing"])
+@pytest.mark.parametrize("ask", [workflow, start])
+async def test_a_workflow_that_is_not_there_is_told_by_its_id(client: CampaignClient, ask: Any, id_: str) -> None:
+    with pytest.raises(CampaignRefused, match=r"workflow_id") as raised:
+        await ask(client, id_)
+    assert f"Campaign has no workflow {id_}." in str(raised.value)
+
+
+@pytest.mark.parametrize("ask", [workflow, start])
+async def test_refusals_of_the_gateway_are_waited_out(client: CampaignClient, admin: Admin, ask: Any) -> None:
+    for fault in ("throttle", "unavailable", "unauthorized"):
+        admin.fault("campaign", fault, times=1, retry_after=0)
+    await ask(client, EXPORT)
+    assert [entry["status"] for entry in admin.journal("campaign")] == [429, 503, 401, 200]
+
+
+async def test_a_start_whose_answer_is_lost_is_not_repeated(client: CampaignClient, admin: Admin) -> None:
+    set_status(admin, "error")
+    admin.fault("campaign", "cut_after", times=1)
+    with pytest.raises(OutcomeUnknown):
+        await start(client, EXPORT)
+    assert [entry["method"] for entry in admin.journal("campaign")] == ["POST"]
+    assert (await workflow(client, EXPORT)).status == "started"
+
+
+async def test_a_credential_that_may_not_is_told_so(client: CampaignClient, admin: Admin) -> None:
+    admin.settings("campaign", provisioned=False)
+    for ask in (workflow, start):
+        with pytest.raises(SignInRefused, match=r"Profile is not valid.*product profile"):
+            await ask(client, EXPORT)
+
+
+# --- against other servers ---
+
+
+@asynccontextmanager
+async def served(directory: Path, said: bytes) -> AsyncIterator[tuple[CampaignClient, LittleServer]]:
+    async def fixed_token() -> tuple[str, float]:
+        return "t", 3600
+
+    async with LittleServer(directory, lambda _: said) as server:
+        client = CampaignClient(
+            f"{server.url}/acme", CachedTokens(fixed_token), api_key="k", context=ssl_context(server.ca_file)
+        )
+        try:
+            yield client, server
+        finally:
+            await client.aclose()
+
+
+async def test_the_command_is_as_documented(tmp_path: Path) -> None:
+    async with served(tmp_path, answer(200, b"")) as (client, server):
+        await start(client, EXPORT)
+    [request] = server.requests
+    assert (request.method, request.target) == ("POST", "/acme/campaign/workflow/execution/WKF12/commands")
+    assert (request.body, request.headers["content-type"]) == (b'{"method":"start"}', "application/json")
+
+
+@pytest.mark.parametrize("told", [b"{}", b'{"logicalStatus":3}', b'{"logicalStatus":"asleep","nextProcessingDate":1}'])
+async def test_a_state_that_is_not_told_is_unknown(tmp_path: Path, told: bytes) -> None:
+    async with served(tmp_path, answer(200, told)) as (client, _):
+        assert await workflow(client, EXPORT) == Workflow(EXPORT, "unknown", None)
+
+
+async def test_a_refusal_of_the_engine_is_told_in_its_words(tmp_path: Path) -> None:
+    said = (
+        b"RST-360011 An error has occurred - please contact your administrator.\nThe workflow is locked by 'Ada Byron'."
+    )
+    async with served(tmp_path, answer(500, said)) as (client, server):
+        with pytest.raises(CampaignRefused, match="refused to start workflow WKF12: The workflow is locked") as raised:
+            await start(client, EXPORT)
+    assert "Ada" not in str(raised.value)
+    assert len(server.requests) == 1
+
+
+async def test_a_page_of_some_proxy_is_no_workflow(tmp_path: Path) -> None:
+    async with served(tmp_path, answer(200, b"<html>Welcome</html>")) as (client, _):
+        for ask in (workflow, start):
+            with pytest.raises(SignInRefused, match="CAMPAIGN_URL"):
+                await ask(client, EXPORT)
+
+
+async def test_a_lost_answer_about_the_state_is_asked_for_again(tmp_path: Path) -> None:
+    answers = [CUT, answer(200, b'{"logicalStatus":"warning"}')]
+    async with LittleServer(tmp_path, lambda _: answers.pop(0)) as server:
+
+        async def fixed_token() -> tuple[str, float]:
+            return "t", 3600
+
+        client = CampaignClient(
+            f"{server.url}/acme", CachedTokens(fixed_token), api_key="k", context=ssl_context(server.ca_file)
+        )
+        assert (await workflow(client, EXPORT)).status == "warning"
+        await client.aclose()

@@ -1,0 +1,317 @@
+"""No change is lost while a read of several pages goes on, whatever time the delta link at its end stands for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from sync_assets.capture import page_size
+from sync_assets.dataverse.client import TrackingOff
+from sync_assets_tests.support.table_reading import Reading
+from sync_assets_tests.support.world import Killed
+
+N = 14  # rows, in pages of four
+EITHER = pytest.mark.parametrize("taken", ["start", "end"])
+"""The moment of a read of several pages that its delta link stands for."""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reading]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page_size, "SMALLEST", 1)
+        patch.setattr(page_size, "backoff", lambda attempt: 0.0)
+        one = Reading(tmp_path_factory.mktemp("reading"))
+        yield one
+        one.close()
+
+
+@pytest.fixture
+def reading(shared: Reading) -> Iterator[Reading]:
+    with shared.begin(N):
+        yield shared
+
+
+def everything_happens(reading: Reading, at: str) -> None:
+    """Rows change, come and go before the first request of a kind: some of each page."""
+    ids = [row["contactid"] for row in reading.admin.dump_d365()]
+
+    def happens(number: int) -> None:
+        if reading.asked()[-1] == at:
+            reading.before = lambda number: None
+            reading.admin.change("contact", ids[::3], lastname="Changed meanwhile")
+            reading.admin.delete("contact", ids[1::3])
+            reading.admin.create("contact", {"lastname": "New meanwhile"}, {"lastname": "Another"})
+
+    reading.before = happens
+
+
+@EITHER
+@pytest.mark.parametrize("at", ["ids", "next ids", "rows", "next", "changes"])
+def test_what_happens_during_a_first_load_arrives(reading: Reading, taken: str, at: str) -> None:
+    reading.admin.settings("d365", delta_link_taken=taken)
+    everything_happens(reading, at)
+    reading.read()
+    assert reading.captured() == reading.expected()
+
+
+@EITHER
+@pytest.mark.parametrize("at", ["rows", "next", "changes"])
+@pytest.mark.parametrize("mapping", ["few", "more"])
+def test_what_happens_while_a_table_is_read_again_arrives(reading: Reading, taken: str, at: str, mapping: str) -> None:
+    reading.read()
+    reading.acknowledge()
+    reading.admin.settings("d365", delta_link_taken=taken)
+    reading.mapping = mapping
+    reading.read_whole_table_next()
+    everything_happens(reading, at)
+    reading.read()
+    assert reading.captured() == reading.expected()
+
+
+@EITHER
+@pytest.mark.parametrize("at", ["ids", "next ids", "rows", "next"])
+def test_what_happens_while_a_table_is_read_again_whose_link_expired_arrives(
+    reading: Reading, taken: str, at: str
+) -> None:
+    reading.read()
+    reading.acknowledge()
+    reading.admin.settings("d365", delta_link_taken=taken)
+    reading.admin.expire()
+    everything_happens(reading, at)
+    reading.read()
+    assert reading.captured() == reading.expected()
+
+
+@EITHER
+def test_what_happens_while_many_changes_are_read_arrives(reading: Reading, taken: str) -> None:
+    reading.read()
+    reading.acknowledge()
+    reading.admin.settings("d365", delta_link_taken=taken)
+    reading.admin.change("contact", N, lastname="Changed before")
+    everything_happens(reading, "next")
+    reading.read()
+    assert reading.captured() == reading.expected()
+
+
+class TestWhatItAsksFor:
+    def test_a_table_of_one_page_is_asked_for_once(self, reading: Reading) -> None:
+        reading.read(page_size=N)
+        assert reading.asked() == ["rows", "changes"]
+        reading.read(page_size=N)
+        assert reading.asked() == ["changes"]
+        reading.read_whole_table_next()
+        reading.read(page_size=N)
+        assert reading.asked() == ["rows", "changes"]
+        reading.admin.expire()
+        reading.read(page_size=N)
+        assert reading.asked() == ["changes", "rows", "changes"]
+
+    def test_a_first_load_of_several_pages_reads_the_ids_first(self, reading: Reading) -> None:
+        reading.read()
+        ids = ["ids", "next ids", "next ids", "next ids"]
+        assert reading.asked() == ["rows", *ids, "rows", "next", "next", "next", "changes", "changes"]
+        reading.read()
+        assert reading.asked() == ["changes"]
+
+    def test_a_table_that_is_read_again_has_a_link_from_before(self, reading: Reading) -> None:
+        reading.read()
+        reading.read_whole_table_next()
+        reading.read()
+        assert reading.asked() == ["rows", "changes", "next", "next", "next", "changes", "changes"]
+
+    def test_changes_of_one_page_are_asked_for_once(self, reading: Reading) -> None:
+        reading.read()
+        reading.admin.change("contact", 4, lastname="Changed")
+        reading.read()
+        assert reading.asked() == ["changes"]
+
+    def test_changes_of_several_pages_are_asked_for_twice_and_unread_the_second_time(self, reading: Reading) -> None:
+        reading.read()
+        reading.acknowledge()
+        reading.admin.change("contact", 6, lastname="Changed")
+        result = reading.read()
+        assert reading.asked() == ["changes", "next", "changes", "next", "changes"]
+        assert (result.changed, result.unchanged) == (6, 6)
+
+
+def test_a_link_that_was_kept_and_names_a_column_that_is_gone_is_not_waited_for(reading: Reading) -> None:
+    """The mapping no longer has the column, but the link from before does, and cannot be asked any more."""
+    reading.mapping = "more"
+    reading.read()
+    reading.acknowledge()
+    reading.admin.settings("d365", removed_column_error="unknown_property", metadata_change_expires=False)
+    reading.mapping = "few"
+    try:
+
+        def removed(number: int) -> None:
+            if reading.asked()[-1] == "next":
+                reading.before = lambda number: None
+                reading.admin.post("/d365/metadata", {"table": "contact", "column": "emailaddress1", "remove": True})
+
+        reading.before = removed
+        reading.read()
+        assert reading.asked().count("ids") == 1
+        assert reading.captured() == reading.expected()
+    finally:
+        restored = {"column": "emailaddress1", "set": {"type": "string"}}
+        reading.admin.post("/d365/metadata", {"table": "contact", **restored})
+        reading.admin.settings("d365", removed_column_error="expired", metadata_change_expires=True)
+
+
+def test_change_tracking_that_is_switched_off_meanwhile_is_said(reading: Reading) -> None:
+    reading.read()
+    reading.read_whole_table_next()
+
+    def off(number: int) -> None:
+        if reading.asked()[-1] == "changes":
+            reading.admin.post("/d365/tracking", {"table": "contact", "enabled": False})
+
+    reading.before = off
+    try:
+        with pytest.raises(TrackingOff):
+            reading.read()
+    finally:
+        reading.before = lambda number: None
+        reading.admin.post("/d365/tracking", {"table": "contact", "enabled": True})
+
+
+class TestIdsThatAreARowAndDeleted:
+    """In one read of changes, as it comes about when a row is deleted and made anew with its id."""
+
+    def anew(self, reading: Reading, patch: pytest.MonkeyPatch, *ids: str) -> None:
+        """They change, and the last page of changes tells that they were deleted."""
+        reading.admin.change("contact", list(ids), lastname="Anew")
+        page = reading.d365.page
+
+        async def told(link: str, **how: Any) -> bytes:
+            body = json.loads(await page(link, **how))
+            if not how["tracked"] and "@odata.deltaLink" in body and body["value"]:
+                body["value"] += [{"id": id_, "reason": "deleted"} for id_ in ids]
+            return json.dumps(body).encode()
+
+        patch.setitem(vars(reading.d365), "page", told)
+
+    def test_a_row_that_was_made_anew_stays(self, reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+        reading.read()
+        reading.acknowledge()
+        self.anew(reading, monkeypatch, next(iter(reading.captured())))
+        result = reading.read()
+        assert (reading.asked(), result.changed, result.deleted) == (["changes", "by id"], 1, 0)
+        assert reading.captured() == reading.expected()
+
+    def test_also_if_its_deletion_comes_on_another_page(
+        self, reading: Reading, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        reading.read()
+        reading.acknowledge()
+        self.anew(reading, monkeypatch, *reading.captured())
+        assert reading.read().deleted == 0
+        assert len(reading.captured()) == N
+        assert reading.captured() == reading.expected()
+
+    def test_a_row_that_was_changed_and_deleted_is_gone(self, reading: Reading) -> None:
+        reading.read()
+        reading.acknowledge()
+        reading.admin.settings("d365", delta_repeats=True)
+        [first, *_] = reading.captured()
+        reading.admin.change("contact", [first], lastname="Changed")
+        reading.admin.delete("contact", [first])
+        assert reading.read().deleted == 1
+        assert reading.captured() == reading.expected()
+
+    def test_a_page_with_deletions_of_other_rows_asks_for_nothing_more(self, reading: Reading) -> None:
+        reading.read()
+        reading.acknowledge()
+        first, second, *_ = reading.captured()
+        reading.admin.change("contact", [first], lastname="Changed")
+        reading.admin.delete("contact", [second])
+        assert reading.read().deleted == 1
+        assert reading.asked() == ["changes"]
+
+
+class Story:
+    """Reads of a table that changes at any request, killed at any request or write of the ledger; of a server that may
+    fail over pages of four rows."""
+
+    def __init__(self, reading: Reading, random: Random) -> None:
+        self.reading, self.random, self.admin = reading, random, reading.admin
+        self.deleted: list[str] = []
+
+    def run(self) -> None:
+        reading, random = self.reading, self.random
+        self.admin.settings(
+            "d365", delta_link_taken=random.choice(["start", "end"]), delta_repeats=random.random() < 0.5
+        )
+        for _ in range(random.randint(1, 4)):
+            self.read_disturbed()
+            note("read to its end")
+            reading.before = lambda number: None
+            reading.read()
+            assert reading.captured() == reading.expected()
+            if random.random() < 0.5:
+                reading.acknowledge()
+            self.something_else()
+
+    def something_else(self) -> None:
+        what = self.random.choice(["replay", "expired", "mapping", "many changes", "nothing"])
+        note(what)
+        if what == "replay":
+            self.reading.read_whole_table_next()
+        elif what == "expired":
+            self.admin.expire()
+        elif what == "mapping":
+            self.reading.mapping = self.random.choice(list(self.reading.rules))
+        elif what == "many changes":
+            for _ in range(self.random.randint(3, 8)):
+                self.change()
+
+    def read_disturbed(self) -> None:
+        self.reading.most_rows = self.random.choice([2, 3, 5000])
+        for _ in range(self.random.randint(0, 3)):
+            kill = self.random.randint(1, 12)
+            at_request = self.random.random() < 0.5
+            self.reading.death.left = None if at_request else kill
+            self.reading.death.stored = self.random.random() < 0.5
+
+            def before(number: int, kill: int | None = kill if at_request else None) -> None:
+                if self.random.random() < 0.4:
+                    self.change()
+                if number == kill:
+                    raise Killed
+
+            self.reading.before = before
+            try:
+                self.reading.read()
+            except Killed:
+                note(f"killed at {self.reading.asked()}")
+            self.reading.death.left = None
+
+    def change(self) -> None:
+        ids = [row["contactid"] for row in self.admin.dump_d365()]
+        some = self.random.sample(ids, min(len(ids), self.random.randint(1, 3)))
+        what = self.random.choice(["change", "delete", "create", "come back", "leave"])
+        note(f"{what} {some}")
+        if what == "change":
+            self.admin.change("contact", some, lastname=f"Changed {self.random.random()}")
+        elif what == "leave":
+            self.admin.change("contact", some, jobtitle=self.random.choice(["in", "out"]))
+        elif what == "delete":
+            self.deleted += self.admin.delete("contact", some)
+        elif what == "create" and len(ids) < 2 * N:
+            self.admin.create("contact", *({"lastname": "New", "jobtitle": "in"} for _ in some))
+        elif what == "come back" and self.deleted:
+            back = self.deleted.pop(self.random.randrange(len(self.deleted)))
+            self.admin.create("contact", {"contactid": back, "lastname": "Back", "jobtitle": "in"})
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32))
+def test_nothing_is_lost_whatever_happens_whenever_it_is_killed(shared: Reading, seed: int) -> None:
+    with shared.begin(N):
+        Story(shared, Random(seed)).run()

@@ -1,0 +1,76 @@
+"""Rows that a page of changes holds several times, and ids that it holds as a row and as deleted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync_assets.capture.page_preparation import CapturedPage, captured, parser
+from sync_assets.dataverse.page_parser import changed_ids, peek
+from sync_assets.mapping.table_mapping import Mapping
+from sync_assets_tests.support.sample_tables import ID, mapping
+
+ONLY_HIGH = {"rules": [{"field": "score", "is": "gt", "value": 5}]}
+HIGH = mapping({"lastname": "cusText"}, filters=ONLY_HIGH)
+
+
+def page(rules: Mapping, *rows: dict[str, Any]) -> CapturedPage:
+    """Rows as Dataverse sends them, of which only what matters is given."""
+    columns = dict.fromkeys(rules.select) | {"contactid": ID, "modifiedon": "2026-11-24T10:00:00Z"}
+    body = {"value": [{**columns, **row} for row in rows], "@odata.deltaLink": "later"}
+    return captured(parser(rules).parse(json.dumps(body).encode()), rules)
+
+
+def said(found: CapturedPage) -> tuple[list[str], list[str]]:
+    """(names of the rows that are in scope, ids of those that left it)"""
+    payloads = found.rows.records(range(len(found.rows.ids)), "contact", 0)["payload"]
+    return [json.loads(payload)["cusText"] for payload in payloads], found.left
+
+
+@pytest.mark.parametrize(
+    ("scores", "in_scope"), [((1, 9), True), ((9, 1), False), ((9, 1, 9), True), ((1, 9, 1), False), ((1, 1), False)]
+)
+def test_of_a_row_that_stands_several_times_the_last_one_decides_whether_it_is_in_scope(
+    scores: tuple[int, ...], in_scope: bool
+) -> None:
+    rows = [{"score": score, "lastname": f"row {n}"} for n, score in enumerate(scores)]
+    assert said(page(HIGH, *rows)) == (([f"row {len(rows) - 1}"], []) if in_scope else ([], [ID]))
+
+
+def test_an_id_is_the_same_in_either_case() -> None:
+    rows = [{"contactid": ID.upper(), "score": 9}, {"contactid": ID, "score": 1}]
+    assert said(page(HIGH, *rows)) == ([], [ID])
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([None, 1, 9]), st.booleans()), max_size=8))
+def test_a_page_means_what_its_last_row_of_each_id_means(rows: list[tuple[int, int | None, bool]]) -> None:
+    sent = [
+        {"contactid": (f"{ID[:-1]}{id_}").upper() if upper else f"{ID[:-1]}{id_}", "score": score, "lastname": str(n)}
+        for n, (id_, score, upper) in enumerate(rows)
+    ]
+    last = {row["contactid"].lower(): row for row in sent}
+    kept = [row for row in sent if last[row["contactid"].lower()] is row]
+    assert said(page(HIGH, *sent)) == said(page(HIGH, *kept))
+    assert sum(page(HIGH, *sent).days.values()) == len(said(page(HIGH, *kept))[0])
+
+
+class TestIdsOfChanges:
+    def ids(self, *items: dict[str, Any]) -> list[str]:
+        head = peek(json.dumps({"value": items}).encode())
+        assert head
+        return changed_ids(head, "contactid")
+
+    def test_rows_and_deletions_alike_each_id_once(self) -> None:
+        gone = {"id": "2E", "reason": "deleted"}
+        assert self.ids({"contactid": "2e"}, gone, {"contactid": "1A", "id": "none of ours"}) == ["2e", "1a"]
+
+    @pytest.mark.parametrize(
+        "item", [{}, {"contactid": None}, {"contactid": 7}, {"contactid": "", "reason": "deleted"}]
+    )
+    def test_what_has_no_id_is_no_change(self, item: dict[str, Any]) -> None:
+        with pytest.raises(Exception, match="Dynamics 365 sent"):
+            self.ids({"contactid": "1a"}, item)

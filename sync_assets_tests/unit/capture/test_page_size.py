@@ -1,0 +1,118 @@
+"""A page over which Dynamics 365 fails is asked for with fewer rows; the harness sees to it that no read changes its
+size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sync_assets.capture import page_size
+from sync_assets.capture.page_size import TRIES
+from sync_assets.dataverse.client import ServerFailed
+from sync_assets.http.client import OutcomeUnknown, Unavailable
+from sync_assets_tests.support.table_reading import Reading
+
+N = 14
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reading]:
+    one = Reading(tmp_path_factory.mktemp("reading"), page_size=8)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def reading(shared: Reading, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reading]:
+    monkeypatch.setattr(page_size, "SMALLEST", 1)
+    monkeypatch.setattr(page_size, "backoff", lambda attempt: 0.0)
+    with shared.begin(N):
+        yield shared
+
+
+def fails_from(reading: Reading, kind: str, most_rows: int) -> None:
+    """From the first request of a kind on the server has less memory."""
+
+    def before(number: int) -> None:
+        if reading.asked()[-1] == kind:
+            reading.most_rows = most_rows
+
+    reading.before = before
+
+
+def test_a_page_is_halved_after_several_failures_and_stays_so(reading: Reading) -> None:
+    reading.most_rows = 3
+    reading.read()
+    assert reading.sizes[: 2 * TRIES + 1] == [8] * TRIES + [4] * TRIES + [2]
+    assert set(reading.sizes[2 * TRIES :]) == {2, 3}  # grown after the first load, which had several pages
+    assert reading.captured() == reading.expected()
+
+
+@pytest.mark.parametrize("kind", ["ids", "next ids", "rows", "next", "changes"])
+def test_a_read_that_fails_in_its_middle_begins_anew_with_fewer_rows(reading: Reading, kind: str) -> None:
+    fails_from(reading, kind, 2)
+    reading.read()
+    assert reading.captured() == reading.expected()
+
+
+@pytest.mark.parametrize("kind", ["changes", "next"])
+@pytest.mark.parametrize("again", [True, False])
+def test_so_does_one_of_changes_or_of_a_table_that_was_read_before(reading: Reading, kind: str, again: bool) -> None:
+    reading.read()
+    reading.acknowledge()
+    reading.admin.change("contact", 10, lastname="Changed")
+    if again:
+        reading.read_whole_table_next()
+    fails_from(reading, kind, 2)
+    reading.read()
+    assert min(reading.sizes) <= 2
+    assert reading.captured() == reading.expected()
+
+
+def test_the_size_grows_by_a_tenth_with_each_read_of_several_pages(reading: Reading) -> None:
+    reading.read()
+    feed = reading.ledger.feed("contact")
+    assert feed
+    reading.ledger.shrink_pages("contact", feed.version, 4, feed.fingerprint)
+    sizes: list[int | None] = []
+    for changed in (2, 10, 10):
+        reading.admin.change("contact", changed, lastname=f"Changed {changed} {len(sizes)}")
+        reading.read()
+        feed = reading.ledger.feed("contact")
+        sizes.append(feed and feed.page_size)
+    assert sizes == [4, 5, 6]
+
+
+def test_a_page_of_the_fewest_rows_that_fails_fails(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_size, "SMALLEST", 4)
+    reading.most_rows = 3
+    with pytest.raises(ServerFailed):
+        reading.read()
+    assert reading.sizes == [8] * TRIES + [4] * TRIES
+
+
+@pytest.mark.parametrize(
+    ("error", "halved"),
+    [
+        (OutcomeUnknown("no answer"), True),
+        (Unavailable("gateway", status=504), True),
+        (Unavailable("gateway", status=502), True),
+        (Unavailable("maintenance", status=503), False),
+        (Unavailable("throttled", status=429), False),
+    ],
+)
+def test_what_is_no_matter_of_size_halves_nothing(reading: Reading, error: Exception, halved: bool) -> None:
+    def before(number: int) -> None:
+        if number == 1:
+            raise error
+
+    reading.before = before
+    if halved:
+        reading.read()
+        assert reading.captured() == reading.expected()
+    else:
+        with pytest.raises(Unavailable):
+            reading.read()
+    feed = reading.ledger.feed("contact")
+    assert (feed is not None) is halved

@@ -1,0 +1,197 @@
+"""A capture against the sandbox, without Dagster: what it counts, and that it never overwrites what is newer."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
+
+import pytest
+
+from sync_assets.capture.page_preparation import CapturedPage
+from sync_assets.capture.row_reads import within
+from sync_assets.capture.table_capture import Capture, CaptureBusy, CaptureResult
+from sync_assets.http.pagination import EndlessRead
+from sync_assets.ledger import FeedMoved, Replay
+from sync_assets.runtime.context import Runtime
+from sync_assets_tests.support.capturing import capturing
+from sync_assets_tests.support.program import CONTACT, Program
+
+EARLIEST, LATEST = date.min, date.max
+
+
+@pytest.fixture
+def runtime(program: Program) -> Iterator[Runtime]:
+    opened = program.runtime()
+    yield opened
+    opened.close()
+
+
+async def first_page(capture: Capture) -> CapturedPage:
+    async for page in capture.pages(capture.client.first_page(capture.table, capture.mapping.select), tracked=False):
+        return page
+    raise AssertionError("there is no page")
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "condition"),
+    [
+        (EARLIEST, LATEST, ""),
+        (EARLIEST, date(2026, 11, 30), "modifiedon lt 2026-12-01T00:00:00Z"),
+        (date(2024, 2, 29), LATEST, "modifiedon ge 2024-02-29T00:00:00Z"),
+        (
+            date(2026, 1, 1),
+            date(2026, 1, 1),
+            "modifiedon ge 2026-01-01T00:00:00Z and modifiedon lt 2026-01-02T00:00:00Z",
+        ),
+    ],
+)
+def test_days_as_a_condition_on_the_time_of_the_last_change(first: date, last: date, condition: str) -> None:
+    assert within(Replay("contact", first, last, False)) == condition
+
+
+async def test_options_that_nobody_has_named_are_collected_over_all_pages(program: Program) -> None:
+    removed = {"column": "gendercode", "set": {"options": {1: "Male"}}}
+    program.sandbox.admin.post("/d365/metadata", {"table": "contact", **removed})
+    program.table = {**CONTACT, "fields": {"gendercode": "cusJobTitle"}}
+    runtime = program.runtime()
+    async with capturing(runtime, page_size=5) as capture:
+        result = await capture.run()
+    runtime.close()
+    present = {row["gendercode"] for row in program.sandbox.admin.dump_d365()} - {None, 1}
+    assert present
+    assert dict(result.unknown_codes) == {"gendercode": present}
+
+
+async def test_rows_that_were_read_before_the_feed_moved_on_are_not_stored(runtime: Runtime) -> None:
+    async with capturing(runtime) as capture:
+        await capture.run()
+        before = runtime.ledger.feed("contact")
+        assert before is not None
+        page = await first_page(capture)
+        await capture.run()  # of another worker, which may have brought something newer
+        with pytest.raises(FeedMoved):
+            capture.store(page, before.version, CaptureResult())
+        with pytest.raises(FeedMoved):
+            capture.store(page, before.version, CaptureResult(), resend=True)
+        assert runtime.ledger.counts()["contact"].records == 50
+        result = await capture.run()
+        assert result.changed == 0
+
+
+async def test_rows_beside_the_feed_leave_its_position_where_it_is(runtime: Runtime) -> None:
+    async with capturing(runtime) as capture:
+        await capture.run()
+        before = runtime.ledger.feed("contact")
+        assert before is not None
+        after = capture.store(await first_page(capture), before.version, CaptureResult())
+        assert (after.link, after.kind, after.complete) == (before.link, before.kind, before.complete)
+        assert after.version == before.version + 1
+
+
+async def test_a_replay_goes_on_when_another_worker_moved_the_feed_meanwhile(runtime: Runtime) -> None:
+    async with capturing(runtime) as capture:
+        await capture.run()
+    moves = 0
+
+    def another_worker(result: CaptureResult) -> None:
+        nonlocal moves
+        feed = runtime.ledger.feed("contact")
+        if moves < 2 and feed is not None:
+            moves += 1
+            runtime.ledger.polled("contact", feed.version, feed.link)
+
+    runtime.ledger.ask_for_replay("contact", EARLIEST, LATEST, resend=True)
+    async with capturing(runtime, page_size=20) as capture:
+        watched = Capture(
+            runtime.ledger,
+            capture.client,
+            capture.table,
+            capture.mapping,
+            "worker",
+            page_size=20,
+            progress=another_worker,
+        )
+        await watched.run()
+    assert moves == 2
+    assert runtime.ledger.replay("contact") is None
+    assert runtime.ledger.counts()["contact"].pending == 50
+
+
+async def test_a_table_that_is_captured_by_somebody_else_is_waited_for(runtime: Runtime) -> None:
+    assert runtime.ledger.lease_feed("contact", "somebody else", 60)
+    async with capturing(runtime, wait_seconds=0.3) as capture:
+        with pytest.raises(CaptureBusy, match="Another run has been capturing contact"):
+            await capture.run()
+    async with capturing(runtime, wait_seconds=60) as capture:
+        waiting = asyncio.create_task(capture.run())
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        runtime.ledger.release_feed("contact", "somebody else")
+        assert (await waiting).new == 50
+
+
+# --- a feed that does not end ---
+
+
+@pytest.mark.parametrize("first", [1, 6], ids=["of the ids", "of the rows"])
+async def test_a_feed_that_leads_back_to_a_page_ends_with_an_error_and_keeps_its_position(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    """`first`: the request for the first page of a read; before it come a page of rows, and five pages of ids."""
+    async with capturing(runtime, page_size=10) as capture:
+        asked: list[str] = []
+        ask = capture.client.page
+
+        async def circular(link: str, **how: Any) -> bytes:
+            asked.append(link)
+            body = await ask(link, **how)
+            if len(asked) < first + 2:
+                return body
+            return re.sub(rb'"@odata.nextLink":"[^"]*"', b'"@odata.nextLink":"%s"' % asked[first].encode(), body)
+
+        monkeypatch.setattr(capture.client, "page", circular)
+        with pytest.raises(EndlessRead, match=r"Dynamics 365 leads from one page of contact back"):
+            await capture.run()
+        assert len(asked) <= first + 3  # one more is fetched while a page is read
+        monkeypatch.undo()
+        await capture.run()
+    assert runtime.ledger.counts()["contact"].records == 50
+
+
+async def test_a_feed_that_always_answers_in_several_pages_ends_when_they_bring_nothing(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each such read keeps the link from before it, since rows may have changed while it went on."""
+    async with capturing(runtime) as capture:
+        await capture.run()
+        ask, asked = capture.client.page, list[str]()
+
+        async def in_two(link: str, **how: Any) -> bytes:
+            asked.append(link)
+            assert len(asked) < 100
+            if link.endswith("&second"):
+                return await ask(link.removesuffix("&second"), **how)
+            return b'{"value":[],"@odata.nextLink":"%s&second"}' % link.encode()
+
+        monkeypatch.setattr(capture.client, "page", in_two)
+        assert (await capture.run()).rows == 0
+        assert len(asked) <= 8
+
+
+async def test_a_feed_without_news_may_give_the_link_that_it_was_asked_with(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with capturing(runtime) as capture:
+        await capture.run()
+        ask = capture.client.page
+
+        async def same(link: str, **how: Any) -> bytes:
+            body = await ask(link, **how)
+            return re.sub(rb'"@odata.deltaLink":"[^"]*"', b'"@odata.deltaLink":"%s"' % link.encode(), body)
+
+        monkeypatch.setattr(capture.client, "page", same)
+        for _ in range(3):
+            assert (await capture.run()).rows == 0

@@ -1,0 +1,380 @@
+"""Which rows of a page are left unread, and that a table which is read once more comes out as if all had been read."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import date
+from typing import Any
+
+import polars as pl
+import pytest
+
+from sync_assets.capture.table_capture import Capture, CaptureResult
+from sync_assets.capture.unchanged_rows import Sieve, Unread
+from sync_assets.dataverse.client import DataverseClient, FeedExpired
+from sync_assets.dataverse.page_parser import Head, peek, row_hashes
+from sync_assets.ledger import Ledger
+from sync_assets.mapping.transform import FIRST_DAY
+from sync_assets_tests.support.capturing import capturing
+from sync_assets_tests.support.ledgers import push, stored
+from sync_assets_tests.support.program import CONTACT, Program
+from sync_assets_tests.support.sample_tables import mapping
+
+TOMBSTONE = {"id": "2E", "reason": "deleted"}
+
+
+def sent(name: str, modified: str | None = "2026-11-24T23:59:59Z", **more: Any) -> dict[str, Any]:
+    return {"@odata.etag": 'W/"1"', "contactid": name, "modifiedon": modified, **more}
+
+
+def head(*rows: dict[str, Any], link: str = "next") -> Head:
+    found = peek(json.dumps({"value": rows, "@odata.nextLink": link}).encode())
+    assert found
+    return found
+
+
+def knows(*names: str) -> Any:
+    """A ledger that knows the rows with these ids."""
+
+    def same_rows(ids: Sequence[str], hashes: Sequence[int]) -> list[int]:
+        assert len(ids) == len(hashes)
+        return [index for index, id_ in enumerate(ids) if id_ in names]
+
+    return same_rows
+
+
+class TestAPage:
+    def part(self, page: Head, *known: str) -> tuple[list[str], Unread]:
+        to_read, unread = Sieve(mapping({"lastname": "cusText"}), knows(*known)).part(page)
+        assert (to_read.next_link, to_read.delta_link) == (page.next_link, page.delta_link)
+        return [json.loads(bytes(raw))["contactid"] for raw in to_read.value], unread
+
+    def test_what_the_ledger_knows_is_left_unread(self) -> None:
+        page = head(sent("A"), sent("b"), sent("c"))
+        read, unread = self.part(page, "a", "c")
+        assert read == ["b"]
+        hashes = row_hashes(page.value)
+        assert unread.rows == [("a", hashes[0]), ("c", hashes[2])]
+
+    def test_nothing_is_known(self) -> None:
+        assert self.part(head(sent("a"), sent("b"))) == (["a", "b"], Unread([]))
+
+    def test_an_empty_page(self) -> None:
+        assert self.part(head()) == ([], Unread([]))
+
+    def test_all_of_a_page_is_read_in_which_an_id_stands_twice_since_the_last_one_counts(self) -> None:
+        assert self.part(head(sent("a"), sent("b"), sent("A", "2026-11-25T00:00:00Z")), "a", "b")[1] == Unread()
+
+    def test_all_of_a_page_with_a_deletion_is_read(self) -> None:
+        page = head(sent("a"), TOMBSTONE)
+        assert Sieve(mapping({"lastname": "cusText"}), knows("a")).part(page) == (page, Unread())
+
+    @pytest.mark.parametrize("wrong", [{"contactid": 7}, {"contactid": None}, {"modifiedon": 7}])
+    def test_all_of_a_page_is_read_that_is_not_as_it_should_be(self, wrong: dict[str, Any]) -> None:
+        assert self.part(head(sent("a"), {**sent("b"), **wrong}), "a", "b")[1] == Unread()
+
+    @pytest.mark.parametrize(
+        ("modified", "day"),
+        [
+            ("2026-11-24T23:59:59Z", date(2026, 11, 24)),
+            ("2024-02-29T00:00:00Z", date(2024, 2, 29)),
+            ("1999-12-31T00:00:00Z", FIRST_DAY),
+            (None, FIRST_DAY),
+            ("soon", FIRST_DAY),
+        ],
+    )
+    def test_unread_rows_count_on_the_day_of_their_last_change(self, modified: str | None, day: date) -> None:
+        assert self.part(head(sent("a", modified)), "a")[1].days == Counter([day])
+
+
+# --- whole reads ------------------------------------------------------------------------------------------------------
+
+
+class Reader:
+    """Reads a table in full, as often as it is told to, and sees how many rows were left unread."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.runtime = program.runtime()
+
+    def capture(self, **options: Any) -> AbstractAsyncContextManager[Capture]:
+        return capturing(self.runtime, page_size=20, **options)
+
+    async def read(self) -> tuple[CaptureResult, int]:
+        """What a full read of all rows came to, and how many of them were left unread."""
+        feed = self.runtime.ledger.feed("contact")
+        if feed:
+            self.runtime.ledger.reset_feed("contact", feed.version)
+        left: list[int] = []
+        save_page = self.runtime.ledger.save_page
+
+        def saved(*arguments: Any, **options: Any) -> Any:
+            told = save_page(*arguments, **options)
+            left.append(len(options["unread"]))
+            return told
+
+        self.runtime.ledger.save_page = saved  # type: ignore[method-assign]
+        try:
+            async with self.capture() as capture:
+                return await capture.run(), sum(left)
+        finally:
+            self.runtime.ledger.save_page = save_page  # type: ignore[method-assign]
+
+    async def first(self) -> None:
+        await self.read()
+        push(self.runtime.ledger)
+
+    def configure(self, table: dict[str, Any] | None = None, **fields: Any) -> None:
+        """Other rules: columns and where they go, or others of the table. Without any: those of the beginning."""
+        self.runtime.close()
+        self.program.table = {**CONTACT, "fields": fields or CONTACT["fields"], **(table or {})}
+        self.runtime = self.program.runtime()
+
+
+@pytest.fixture
+def reader(program: Program) -> Iterator[Reader]:
+    one = Reader(program)
+    yield one
+    one.runtime.close()
+
+
+async def test_a_table_is_read_once_more_without_reading_what_did_not_change(reader: Reader) -> None:
+    await reader.first()
+    before = stored(reader.runtime.ledger)
+    result, left = await reader.read()
+    assert left == 50
+    assert (result.rows, result.unchanged, result.new, result.changed) == (50, 50, 0, 0)
+    assert sum(result.days.values()) == 50
+    assert result.full_read
+    assert stored(reader.runtime.ledger) == before
+
+
+async def test_pages_are_packed_beforehand_in_a_first_load_only(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed: list[int] = []
+    new_page = Ledger.new_page
+
+    def counted(ledger: Ledger, table: str, rows: pl.DataFrame, *more: Any) -> Any:
+        packed.append(rows.height)
+        return new_page(ledger, table, rows, *more)
+
+    monkeypatch.setattr(Ledger, "new_page", counted)
+    await reader.first()
+    assert sum(packed) == 50
+    reader.configure(lastname="firstName")
+    result, left = await reader.read()
+    assert (result.changed, left) == (50, 0)
+    assert sum(packed) == 50
+
+
+async def test_days_are_those_of_a_read_of_every_row(reader: Reader) -> None:
+    read, left = await reader.read()
+    assert left == 0
+    push(reader.runtime.ledger)
+    again, left = await reader.read()
+    assert left == 50
+    assert again.days == read.days
+
+
+async def test_what_changed_came_and_went_is_found_among_the_unread(reader: Reader) -> None:
+    admin = reader.program.sandbox.admin
+    await reader.first()
+    ids = [row["contactid"] for row in admin.dump_d365()]
+    admin.change("contact", ids[:3], lastname="Changed")
+    admin.delete("contact", [ids[3]])
+    [new] = admin.create("contact", {"lastname": "New", "firstname": "Row"})
+    try:
+        result, left = await reader.read()
+        assert left == 46
+        assert (result.new, result.changed) == (1, 3)
+        assert result.unchanged == 46 + 4  # that changed since the link before the read, and are read by id after it
+        records = stored(reader.runtime.ledger)
+        assert new in records
+        assert "Changed" in records[ids[0]].payload
+        # A record that D365 has no more is let go of, as if every row had been read.
+        assert records[ids[3]].withdrawn == 1
+        assert [id_ for id_ in ids if records[id_].withdrawn] == [ids[3]]
+    finally:
+        admin.delete("contact", [new])
+        admin.create("contact", {"contactid": ids[3], "lastname": "Again"})
+
+
+async def test_rows_that_were_never_acknowledged_are_read(reader: Reader) -> None:
+    await reader.read()
+    _, left = await reader.read()
+    assert left == 0
+
+
+async def test_all_rows_are_read_by_other_rules_and_by_the_former_ones_after_them(reader: Reader) -> None:
+    await reader.first()
+    reader.configure(lastname="firstName", firstname="lastName")
+    result, left = await reader.read()
+    assert (result.changed, left) == (50, 0)
+    push(reader.runtime.ledger)
+    _, left = await reader.read()
+    assert left == 50
+    reader.configure()
+    result, left = await reader.read()
+    assert (result.changed, left) == (50, 0)
+
+
+async def test_all_rows_are_read_once_a_read_by_other_rules_has_begun(reader: Reader) -> None:
+    """It was stopped at its first page; by the former rules nothing may be taken for read."""
+    await reader.first()
+    reader.configure(lastname="lastName")
+    feed = reader.runtime.ledger.feed("contact")
+    assert feed
+    reader.runtime.ledger.reset_feed("contact", feed.version)
+
+    def stop(result: CaptureResult) -> None:
+        raise Stopped
+
+    async with reader.capture(progress=stop) as capture:
+        with pytest.raises(Stopped):
+            await capture.run()
+    reader.configure()
+    _, left = await reader.read()
+    assert left == 0
+
+
+class Stopped(Exception):
+    pass
+
+
+ONLY_NAMELESS = {"match": "all", "delete_filtered_out": True, "rules": [{"field": "lastname", "is": "is_null"}]}
+
+
+async def test_rows_that_a_filter_has_dropped_are_deleted_though_the_feed_expires_before(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one run: a full read by the new filter, its delta link is refused, one more full read."""
+    await reader.first()
+    reader.configure({"apply_deletes": True, "filters": ONLY_NAMELESS})
+    page, refused = DataverseClient.page, list[str]()
+
+    async def expired_once(self: DataverseClient, link: str, *, tracked: bool, **options: Any) -> bytes:
+        if not tracked and not refused:
+            refused.append(link)
+            raise FeedExpired("expired")
+        return await page(self, link, tracked=tracked, **options)
+
+    monkeypatch.setattr(DataverseClient, "page", expired_once)
+    result, _ = await reader.read()
+    assert refused
+    assert result.deleted > 40
+
+
+async def test_rows_that_a_filter_has_dropped_are_deleted_though_the_run_was_stopped_before(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await reader.first()
+    reader.configure({"apply_deletes": True, "filters": ONLY_NAMELESS})
+
+    async def stop(*_: object) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Capture, "_let_go", stop)
+        with pytest.raises(Stopped):
+            await reader.read()
+    result, left = await reader.read()
+    assert left < 10  # those that the filter lets pass
+    assert result.deleted > 40
+
+
+async def test_rows_that_were_sent_again_by_other_rules_are_read_by_the_former_ones(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`replay --force` reads beside the feed, which never got to know of the other rules."""
+    await reader.first()
+    before = {id_: one.desired_hash for id_, one in stored(reader.runtime.ledger).items()}
+    reader.runtime.ledger.ask_for_replay("contact", date.min, date.max, resend=True)
+    reader.configure(**{**CONTACT["fields"], "lastname": "firstName", "firstname": "lastName"})
+
+    async def stop(*_: object, **__: object) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Capture, "_follow", stop)
+        async with reader.capture() as capture:
+            with pytest.raises(Stopped):
+                await capture.run()
+    reader.configure()
+    push(reader.runtime.ledger)
+    await reader.read()
+    assert {id_: one.desired_hash for id_, one in stored(reader.runtime.ledger).items()} == before
+
+
+async def test_rows_that_are_to_be_sent_again_are_read(reader: Reader) -> None:
+    await reader.first()
+    feed = reader.runtime.ledger.feed("contact")
+    assert feed
+    reader.runtime.ledger.reset_feed("contact", feed.version, resend=True)
+    async with reader.capture() as capture:
+        await capture.run()
+    assert reader.runtime.ledger.counts()["contact"].pending == 50
+
+
+@pytest.mark.parametrize("apply_updates", [True, False])
+async def test_options_that_nobody_has_named_are_told_each_time(reader: Reader, apply_updates: bool) -> None:
+    fields = {"lastname": "lastName", "gendercode": {"to": "cusJobTitle", "apply_updates": apply_updates}}
+    reader.configure(**fields)
+    await reader.first()
+    removed = {"column": "gendercode", "set": {"options": {1: "Male"}}}
+    reader.program.sandbox.admin.post("/d365/metadata", {"table": "contact", **removed})
+    try:
+        reader.configure(**fields)
+        result, _ = await reader.read()
+        push(reader.runtime.ledger)
+        again, _ = await reader.read()
+        assert result.unknown_codes["gendercode"] == again.unknown_codes["gendercode"] != set()
+    finally:
+        reader.program.sandbox.admin.post("/d365/metadata", {"table": "contact"})
+
+
+async def test_a_record_that_moved_while_its_page_was_ready_is_read_after_all(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger is asked before the page is stored; here it says of all rows that it knows them."""
+    await reader.first()
+    before = stored(reader.runtime.ledger)
+    ids = [row["contactid"] for row in reader.program.sandbox.admin.dump_d365()]
+    reader.program.sandbox.admin.change("contact", ids[-1:], lastname="Meanwhile")
+    asked: list[int] = []
+
+    def all_known(table: str, ids: Sequence[str], hashes: Sequence[int]) -> list[int]:
+        asked.append(len(ids))
+        return list(range(len(ids)))
+
+    monkeypatch.setattr(reader.runtime.ledger, "same_rows", all_known)
+    result, _ = await reader.read()
+    assert asked
+    assert result.changed == 1
+    after = stored(reader.runtime.ledger)
+    assert "Meanwhile" in after[ids[-1]].payload
+    assert {id_: one for id_, one in after.items() if id_ != ids[-1]} == {
+        id_: one for id_, one in before.items() if id_ != ids[-1]
+    }
+
+
+@pytest.mark.parametrize("half", [b"\\ud83d", b"\xf0\x9f"], ids=["surrogate", "UTF-8"])
+async def test_half_a_character_in_a_row_that_changed_spoils_no_row_beside_it(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, half: bytes
+) -> None:
+    """A page with one is mended and read as a whole; the page after it is found nevertheless."""
+    await reader.first()
+    [changed] = reader.program.sandbox.admin.change("contact", 1, lastname="HALF of it")
+    page = DataverseClient.page
+
+    async def mangled(self: DataverseClient, *arguments: Any, **options: Any) -> bytes:
+        return (await page(self, *arguments, **options)).replace(b"HALF", half)
+
+    monkeypatch.setattr(DataverseClient, "page", mangled)
+    result, left = await reader.read()
+    assert (result.rows, result.changed, result.unchanged) == (51, 1, 50)  # the changed one by id, too
+    assert left == 30  # two of the three pages
+    assert "\ufffd of it" in stored(reader.runtime.ledger)[changed].payload

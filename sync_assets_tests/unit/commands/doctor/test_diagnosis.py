@@ -1,0 +1,325 @@
+"""The customer's whole set-up list, each question with its good and its bad answer (features.md sections 7 and 8)."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync_assets.commands.doctor.diagnosis import examine
+from sync_assets.operations.diagnosis_line import Line
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.opt_outs import HEADER, switch_on, write_file
+from sync_assets_tests.support.program import CONTACT, Program, calls
+from sync_assets_tests.support.sandbox_process import SandboxProcess
+
+N = 20
+ORDER: dict[str, Any] = {
+    "table": "new_order",
+    "resource": "cusOrder",
+    "key": "cusOrderId",
+    "fields": {"new_name": "cusName"},
+    "links": [{"field": "new_contactid", "to": "cusContactLink", "table": "contact"}],
+}
+GOOD: dict[str, dict[str, Any]] = {
+    "d365": {
+        "privileges": {}, "privileges_told": True, "organization_read": True, "roles": ["sync_assets"],
+        "clock_offset_seconds": 0,
+    },
+    "campaign": {"profile_extension": True, "filters": {}},
+}  # fmt: skip
+
+Told = dict[str, tuple[str, str]]
+Ask = Callable[[], Told]
+
+
+@pytest.fixture(scope="module")
+def shared(sandbox_factory: SandboxFactory) -> SandboxProcess:
+    return sandbox_factory(contacts=N)
+
+
+@pytest.fixture
+def program(shared: SandboxProcess, tmp_path: Path) -> Iterator[Program]:
+    """Nothing was ever sent. What a test switches in the sandbox is switched back."""
+    yield Program(shared, tmp_path, further=[ORDER])
+    for system, values in GOOD.items():
+        shared.admin.settings(system, **values)
+    shared.admin.clear_faults()
+
+
+@pytest.fixture
+def ask(program: Program) -> Ask:
+    """What doctor says: question -> outcome and message. Fails if a question is answered twice."""
+
+    def told() -> Told:
+        with closing(program.runtime()) as runtime:
+            lines = examine(runtime)
+        return by_question(lines)
+
+    return told
+
+
+def by_question(lines: list[Line]) -> Told:
+    told = {line.what: (line.outcome, line.message) for line in lines}
+    assert len(told) == len(lines), [line.what for line in lines]
+    return told
+
+
+def wrong(told: Told) -> Told:
+    return {what: answer for what, answer in told.items() if answer[0] != "ok"}
+
+
+# --- All is well ----------------------------------------------------------------------------------------------------
+
+
+def test_a_good_set_up_is_told_question_by_question(program: Program, ask: Ask) -> None:
+    switch_on(program, "bidirectional")
+    program.opt_out["export"]["workflow_id"] = "WKF12"
+    write_file(program, HEADER)
+    told = ask()
+    assert wrong(told) == {}
+    assert told.keys() >= {
+        "privacy",
+        "roles of the application user",
+        "change tracking window",
+        "Campaign: Profiles & Services Extension API",
+        "Campaign SFTP: private key",
+        "opt-outs: Campaign SFTP",
+        "opt-outs: room",
+        "opt-outs: workflow WKF12",
+        "contact: privileges to write opt-outs",
+        "contact: records are found by externalId",
+        "estimate of the first load",
+        "estimate of engine calls per day",
+        *(
+            f"{table}: {what}"
+            for table in ("contact", "new_order")
+            for what in ("change tracking is on", "privileges to read", "resource is published", "key is unique")
+        ),
+    }
+    assert told["Campaign SFTP: private key"][1] == "ssh-rsa, 2048 bits"
+    assert told["contact: privileges to read"][1] == "prvReadContact, for the whole organisation"
+
+
+def test_each_table_costs_the_engine_calls_that_are_told(program: Program, ask: Ask) -> None:
+    program.sandbox.admin.clear_journal()
+    told = ask()
+    assert program.sandbox.admin.engine_calls() == calls(read=4)
+    for question in ("contact: records are found by externalId", "new_order: records are found by cusOrderId"):
+        assert told[question][1].endswith("(asked with 1 engine call)")
+    for table in ("contact", "new_order"):
+        assert told[f"{table}: records in Campaign before the first load"][1].endswith("(asked with 1 engine call)")
+    with closing(program.runtime()) as runtime:
+        assert runtime.calls_today == 4
+
+
+def test_slow_systems_are_asked_at_the_same_time(program: Program, ask: Ask) -> None:
+    admin = program.sandbox.admin
+    switch_on(program, "bidirectional")
+    admin.clear_journal()
+    for system in ("d365", "campaign"):
+        admin.latency(system, 100)
+    try:
+        ask()
+    finally:
+        for system in ("d365", "campaign"):
+            admin.latency(system, 0)
+    requests = [*admin.journal("d365"), *admin.journal("campaign")]
+    at_once = [sum(one["began"] <= other["began"] < one["answered"] for one in requests) for other in requests]
+    assert len(requests) > 30
+    assert max(at_once) > 5
+    assert sum(at_once) > 2 * len(requests)
+
+
+# --- Dynamics 365 ---------------------------------------------------------------------------------------------------
+
+
+def test_a_privilege_that_is_missing_is_named_with_the_role_to_be_changed(program: Program, ask: Ask) -> None:
+    program.sandbox.admin.settings("d365", privileges={"new_order": {"Read": "None"}})
+    outcome, message = ask()["new_order: privileges to read"]
+    assert outcome == "fail"
+    assert message.startswith("the application user lacks prvReadnew_Order; in the Power Platform admin centre give a")
+    assert wrong(ask()).keys() == {"new_order: privileges to read"}
+
+
+def test_reading_less_than_the_organisation_is_too_little_for_the_change_feed(program: Program, ask: Ask) -> None:
+    program.sandbox.admin.settings("d365", privileges={"contact": {"Read": "Local"}})
+    outcome, message = ask()["contact: privileges to read"]
+    assert outcome == "fail"
+    assert "has prvReadContact with depth Local only" in message
+
+
+@pytest.mark.parametrize(
+    ("depth", "outcome", "says"),
+    [
+        ("None", "fail", "lacks prvWriteContact"),
+        ("Local", "warn", "prvWriteContact has depth Local only"),
+        ("Global", "ok", "prvWriteContact, for the whole organisation"),
+    ],
+)
+def test_writing_contacts_matters_where_opt_outs_are_written_back(
+    program: Program, ask: Ask, depth: str, outcome: str, says: str
+) -> None:
+    program.sandbox.admin.settings("d365", privileges={"contact": {"Write": depth}})
+    question = "contact: privileges to write opt-outs"
+    assert question not in ask()
+    switch_on(program, "campaign_to_d365")
+    told = ask()[question]
+    assert (told[0], says in told[1]) == (outcome, True), told
+
+
+def test_a_user_that_may_not_read_its_own_privileges_tries_what_can_be_tried(program: Program, ask: Ask) -> None:
+    switch_on(program, "campaign_to_d365")
+    program.sandbox.admin.settings("d365", privileges_told=False)
+    told = ask()
+    assert told["roles of the application user"][0] == "ok"
+    assert told["contact: privileges to read"] == ("ok", "one row was read as the change feed is")
+    outcome, message = told["contact: privileges to write opt-outs"]
+    assert (outcome, "a role of the application user has prvWriteContact" in message) == ("warn", True)
+
+    program.sandbox.admin.settings("d365", privileges={"contact": {"Read": "Deep"}})
+    outcome, message = ask()["contact: privileges to read"]
+    assert outcome == "fail"
+    assert "lacks a privilege in Dynamics 365 (table contact)" in message
+    assert "prvReadContact for the whole organisation" in message
+
+
+def test_system_administrator_is_more_than_is_needed(program: Program, ask: Ask) -> None:
+    program.sandbox.admin.settings("d365", roles=["System Administrator", "Basic User"])
+    outcome, message = ask()["roles of the application user"]
+    assert outcome == "ok"
+    assert message.startswith("Basic User, System Administrator; that is more than is needed")
+
+
+def test_a_short_window_of_change_tracking_is_a_warning_with_the_setting_to_raise(program: Program, ask: Ask) -> None:
+    admin = program.sandbox.admin
+    [organization] = admin.dump_d365("organization")
+    admin.change("organization", [organization["organizationid"]], expirechangetrackingindays=3)
+    try:
+        outcome, message = ask()["change tracking window"]
+    finally:
+        admin.change("organization", [organization["organizationid"]], expirechangetrackingindays=7)
+    assert outcome == "warn"
+    assert message.endswith("Raise expirechangetrackingindays of the organisation to 7 or more")
+
+
+def test_an_application_user_that_was_never_made_is_told_once(program: Program, ask: Ask) -> None:
+    program.sandbox.admin.settings("d365", application_user=False)
+    try:
+        told = wrong(ask())
+    finally:
+        program.sandbox.admin.settings("d365", application_user=True)
+    assert told.keys() == {"Dynamics 365"}
+    assert "Make an application user for D365_CLIENT_ID" in told["Dynamics 365"][1]
+
+
+# --- Campaign -------------------------------------------------------------------------------------------------------
+
+
+def test_an_extension_api_that_was_never_published_is_told_with_the_box_to_tick(program: Program, ask: Ask) -> None:
+    program.sandbox.admin.settings("campaign", profile_extension=False)
+    outcome, message = ask()["Campaign: Profiles & Services Extension API"]
+    assert outcome == "fail"
+    assert '"Create the Profiles & Services Ext API" ticked' in message
+
+
+def test_the_filter_that_finds_records_must_be_published(program: Program, ask: Ask) -> None:
+    program.table = {
+        **CONTACT,
+        "address": "filter",
+        "filter": {"name": "byOurId", "parameter": "ourId_parameter"},
+    }
+    outcome, message = ask()["contact: filter byOurId"]
+    assert outcome == "fail"
+    assert "profile has no such filter published (it has " in message
+    assert "contact: records are found by externalId" not in ask()
+
+    published = {"profile": {"byOurId": {"attribute": "externalId", "parameter": "ourId_parameter"}}}
+    program.sandbox.admin.settings("campaign", filters=published)
+    told = ask()
+    assert told["contact: filter byOurId"] == ("ok", "published")
+    assert told["contact: records are found by externalId"][0] == "ok"
+
+
+def test_an_opt_out_whose_time_of_change_campaign_does_not_keep_is_named(program: Program, ask: Ask) -> None:
+    switch_on(program, "bidirectional")
+    question = "opt-outs: times of change"
+    assert ask()[question][0] == "ok"
+    program.opt_out["mappings"] = {"donotemail": "blackListEmail", "donotphone": "blackListPushnotification"}
+    outcome, message = ask()[question]
+    assert outcome == "warn"
+    assert message.startswith("profile has none for blackListPushnotification: that a person opted in again")
+
+
+def test_a_workflow_that_is_not_there_is_a_failure(program: Program, ask: Ask) -> None:
+    switch_on(program, "bidirectional")
+    program.opt_out["export"]["workflow_id"] = "WKF99"
+    outcome, message = ask()["opt-outs: workflow WKF99"]
+    assert (outcome, "opt_out.export.workflow_id" in message) == ("fail", True)
+
+
+# --- SFTP -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_read_is_a_failure(program: Program, ask: Ask) -> None:
+    switch_on(program, "bidirectional")
+    program.opt_out["export"]["directory"] = "no/such/folder"
+    outcome, message = ask()["opt-outs: Campaign SFTP"]
+    assert (outcome, "no/such/folder" in message) == ("fail", True)
+
+
+@pytest.mark.parametrize(("kind", "bits", "told"), [("ed25519", 256, "ssh-ed25519"), ("rsa", 1024, "ssh-rsa, 1024")])
+def test_a_key_that_the_control_panel_does_not_take_is_a_warning(
+    program: Program, ask: Ask, tmp_path: Path, kind: str, bits: int, told: str
+) -> None:
+    switch_on(program, "bidirectional")
+    file = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-b", str(bits), "-N", "", "-f", str(file)], check=True)
+    program.more["CAMPAIGN_SFTP_PRIVATE_KEY"] = str(file)
+    outcome, message = ask()["Campaign SFTP: private key"]
+    assert outcome == "warn"
+    assert message.startswith(told)
+    assert "ssh-keygen -t rsa -b 2048" in message
+
+
+def test_a_key_that_is_none_is_told_once(program: Program, ask: Ask, tmp_path: Path) -> None:
+    switch_on(program, "bidirectional")
+    (tmp_path / "key").write_text("no key")
+    program.more["CAMPAIGN_SFTP_PRIVATE_KEY"] = str(tmp_path / "key")
+    assert wrong(ask()).keys() == {"Campaign SFTP"}
+
+
+# --- The ledger -----------------------------------------------------------------------------------------------------
+
+
+def test_a_ledger_that_cannot_be_used_is_told_once_and_everything_else_is_told_all_the_same(
+    program: Program, ask: Ask
+) -> None:
+    (program.home / "file").write_text("")
+    program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{program.home / 'file' / 'ledger.db'}"
+    program.sandbox.admin.clear_journal()
+    told = ask()
+    assert wrong(told).keys() == {"ledger"}
+    assert told["new_order: privileges to read"][0] == "ok"
+    assert program.sandbox.admin.engine_calls() == calls(), "a call that cannot be counted is not made"
+
+
+def test_a_ledger_that_can_be_read_only_is_told_once_for_all_tables(program: Program, ask: Ask) -> None:
+    ask()
+    file = program.home / "dagster" / "ledger.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute(
+            "CREATE TRIGGER closed BEFORE INSERT ON sync_engine_call BEGIN SELECT RAISE(ABORT, 'read only'); END"
+        )
+        database.execute(
+            "CREATE TRIGGER closed_too BEFORE UPDATE ON sync_engine_call BEGIN SELECT RAISE(ABORT, 'read only'); END"
+        )
+        database.commit()
+    told = ask()
+    assert wrong(told).keys() == {"ledger in use"}
+    assert told["new_order: privileges to read"][0] == "ok"

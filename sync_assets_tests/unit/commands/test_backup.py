@@ -1,0 +1,52 @@
+"""`backup`: a copy of the ledger that is whole, private, and never in place of something else."""
+
+from __future__ import annotations
+
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sync_assets.commands.backup import backup
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import Ledger
+from sync_assets.runtime.context import Runtime
+from sync_assets_tests.support.ledgers import capture, push, row, stored
+
+
+def runtime(url: str) -> Runtime:
+    return Runtime({"SYNC_ASSETS_LEDGER_URL": url})
+
+
+def test_a_copy_holds_what_was_saved_while_the_ledger_is_in_use(tmp_path: Path) -> None:
+    url, copy = f"sqlite:///{tmp_path}/ledger.db", tmp_path / "copy.db"
+    with Ledger.open(url) as ledger:
+        capture(ledger, row("anna"))
+        assert backup(runtime(url), copy) == copy.stat().st_size
+        push(ledger)
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    with Ledger.open(f"sqlite:///{copy}") as copied:
+        assert len(stored(copied)) == 1
+        assert copied.counts()["contact"].pending == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "file", "said"),
+    [
+        ("sqlite:///{}/nothing.db", "copy.db", "There is no ledger at .*nothing.db"),
+        ("sqlite:///{}/taken.db", "taken.db", "is there already.* nothing is overwritten"),
+        ("sqlite:///{}/taken.db", "none/copy.db", "can't be written .*No such file"),
+        ("sqlite:///{}/taken.db", "copy.db", "can't be copied .*not a database"),
+        ("postgresql+psycopg://me:secret@host/db", "copy.db", "host/db is in PostgreSQL.*pg_dump"),
+    ],
+)
+def test_what_cannot_be_copied_is_told_and_nothing_is_left_of_it(
+    tmp_path: Path, url: str, file: str, said: str
+) -> None:
+    (tmp_path / "taken.db").write_text("somebody's notes" * 100)
+    with closing(runtime(url.format(tmp_path))) as one, pytest.raises(SyncAssetsError, match=said) as raised:
+        backup(one, tmp_path / file)
+    assert "secret" not in str(raised.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.db"]
+    assert (tmp_path / "taken.db").read_text().startswith("somebody's notes")

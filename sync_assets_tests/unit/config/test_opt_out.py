@@ -1,0 +1,260 @@
+"""Opt-outs in the configuration: what is refused at load, with line and remedy, and what the flows see of them."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from sync_assets.config.loader import parse_config
+from sync_assets.config.models import OPT_OUT_ATTRIBUTES, Config, TableConfig
+from sync_assets.config.opt_out import WRITES_D365, DateFormat, Direction
+from sync_assets.validation.guardrails import within_limits
+from sync_assets_tests.unit.config.test_models import HEAD, ORDER, table, the_problem
+
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+
+
+def mapped(mappings: str, direction: str = "disabled", more: str = "") -> str:
+    """A file whose opt-out mappings begin in line 10, `more` in the line after them."""
+    lines = [f"    {line}\n" for line in mappings.splitlines()]
+    return f"{HEAD}opt_out:\n  direction: {direction}\n  mappings:\n{''.join(lines)}{more}"
+
+
+class TestPolarity:
+    @pytest.mark.parametrize(
+        "written", ["followemail: blackListEmail", "followemail: {to: denyListEmail, inverted: false}"]
+    )
+    @pytest.mark.parametrize("direction", DIRECTIONS)
+    def test_followemail_means_allow_and_must_be_inverted(self, written: str, direction: str) -> None:
+        assert the_problem(mapped(written, direction)) == (
+            "f.yaml:10: `followemail`: true means allow in Dynamics 365, and true in `blackListEmail` means do not; "
+            "write `followemail: {to: blackListEmail, inverted: true}`"
+        )
+
+    @pytest.mark.parametrize("direction", DIRECTIONS)
+    @pytest.mark.parametrize(
+        "column",
+        ["donotemail", "donotphone", "donotfax", "donotpostalmail", "donotbulkemail", "donotbulkpostalmail",
+         "donotsendmm"],
+    )  # fmt: skip
+    def test_what_means_do_not_must_not_be_inverted(self, column: str, direction: str) -> None:
+        assert parse_config(mapped(f"{column}: blackListEmail", direction), "f.yaml")
+        assert the_problem(mapped(f"{column}:\n  to: blackListEmail\n  inverted: true", direction)) == (
+            f"f.yaml:12: `{column}`: true means do not in Dynamics 365, as it does in `blackListEmail`; remove "
+            f"`inverted: true`, as in `{column}: blackListEmail`"
+        )
+
+    @pytest.mark.parametrize("inverted", ["true", "false"])
+    def test_of_a_column_of_ones_own_only_its_labels_tell_and_they_are_not_in_the_file(self, inverted: str) -> None:
+        text = mapped(f"new_newsletter: {{to: blackListEmail, inverted: {inverted}}}")
+        assert parse_config(text, "f.yaml").opt_out.mappings["new_newsletter"].inverted is (inverted == "true")
+
+    def test_a_wrong_value_of_inverted_is_told_once(self) -> None:
+        assert the_problem(mapped("followemail: {to: blackListEmail, inverted: yes}")) == (
+            "f.yaml:10: `inverted` cannot be `yes`; write true or false"
+        )
+
+    def test_followemail_is_a_trap_among_the_plain_fields_too(self) -> None:
+        assert the_problem(table("", "{followemail: denyList}")) == (
+            "f.yaml:6: `followemail`: true means allow in Dynamics 365, and true in `blackList` means do not; remove "
+            "it here and write `followemail: {to: blackList, inverted: true}` under `opt_out.mappings`"
+        )
+        assert parse_config(table("", "{followemail: cusFollows}"), "f.yaml")
+        turned = table("replacements: {followemail: {true: false, false: true}}", "{followemail: blackList}")
+        assert parse_config(turned, "f.yaml")
+        assert parse_config(HEAD + ORDER.replace("new_name: cusName", "followemail: blackList"), "f.yaml")
+
+
+class TestTheExportFile:
+    @pytest.mark.parametrize("directory", ["d365_loads/exports", "/d365_loads/exports", "my exports", ".", "a..b/c"])
+    def test_directories_that_are_allowed(self, directory: str) -> None:
+        text = f'{HEAD}opt_out: {{export: {{directory: "{directory}"}}}}\n'
+        assert parse_config(text, "f.yaml").opt_out.export.directory == directory
+
+    @pytest.mark.parametrize(
+        ("written", "told"),
+        [
+            (
+                "directory: ../exports",
+                "`../exports` leads out of its folder with `..`; write the folder as seen from the one after sign-in, "
+                "or from the root as in `/d365_loads/exports`",
+            ),
+            (
+                "directory: /d365_loads/..",
+                "`/d365_loads/..` leads out of its folder with `..`; write the folder as seen from the one after "
+                "sign-in, or from the root as in `/d365_loads/exports`",
+            ),
+            (
+                "directory: d365_loads\\exports",
+                "folders on the SFTP are separated by `/`; write e.g. `directory: d365_loads/exports`",
+            ),
+            ('directory: " exports"', "` exports` begins or ends with a blank; write `exports`"),
+            ('directory: "exports\\t"', "`exports\t` begins or ends with a blank; write `exports`"),
+            ('pattern: "*.csv "', "`*.csv ` begins or ends with a blank; write `*.csv`"),
+            ("pattern: a/*.csv", "the pattern is for names within the directory; put the folder into `directory`"),
+            ('key_column: " id"', "` id` begins or ends with a blank; write `id`"),
+            ('changed_suffix: " at "', "` at ` begins or ends with a blank; write `at`"),
+            ("changed_suffix: ''", "`changed_suffix` cannot be ``; it must be at least 1 character"),
+            (
+                "date_format: iso",
+                "`date_format` cannot be `iso`; write auto, xml, yyyymmdd, mmddyyyy, ddmmyyyy, mmyyyydd, ddyyyymm or "
+                "yyyyddmm",
+            ),
+        ],
+    )
+    def test_what_is_refused(self, written: str, told: str) -> None:
+        assert the_problem(f"{HEAD}opt_out:\n  export:\n    {written}\n") == f"f.yaml:9: {told}"
+
+    @pytest.mark.parametrize("format", get_args(DateFormat))
+    def test_formats_of_times(self, format: str) -> None:
+        text = f"{HEAD}opt_out: {{export: {{date_format: {format}}}}}\n"
+        assert parse_config(text, "f.yaml").opt_out.export.date_format == format
+
+    def test_a_suffix_must_not_make_one_attribute_the_time_of_another(self) -> None:
+        text = mapped("donotemail: blackListEmail\nnew_all: blackList", more="  export: {changed_suffix: Email}\n")
+        assert the_problem(text) == (
+            "f.yaml:12: `blackListEmail` would be the time of change of `blackList`, and is mapped itself; write "
+            "another `changed_suffix`, as in `LastModified`"
+        )
+        assert parse_config(text.replace("blackListEmail", "ccpaOptOut"), "f.yaml")
+
+    @pytest.mark.parametrize("key", ["blackListEmail", "blackListEmailLastModified"])
+    def test_the_key_must_not_be_the_column_of_an_opt_out(self, key: str) -> None:
+        text = mapped("donotemail: denyListEmail", more=f"  export: {{key_column: {key}}}\n")
+        assert the_problem(text) == (
+            f"f.yaml:11: `{key}` is the column of an opt-out and cannot hold the key, too; write the column with the "
+            "Dynamics 365 id, as in `key_column: externalId`"
+        )
+
+    def test_with_the_default_suffix_all_eight_can_be_mapped(self) -> None:
+        mappings = "\n".join(f"new_c{n}: {name}" for n, name in enumerate(OPT_OUT_ATTRIBUTES))
+        assert len(parse_config(mapped(mappings, "bidirectional"), "f.yaml").opt_out.mappings) == 8
+
+
+class TestStorage:
+    def test_a_folder_or_a_bucket(self) -> None:
+        folder = parse_config(HEAD + "storage: {directory: /srv/sync}\n", "f.yaml").storage
+        assert (folder.directory, folder.s3_bucket) == ("/srv/sync", None)
+        assert parse_config(HEAD + "storage: {directory: 'D:\\sync'}\n", "f.yaml").storage.directory == "D:\\sync"
+        bucket = parse_config(HEAD + "storage: {s3_bucket: acme-opt.outs, s3_prefix: a/b_1}\n", "f.yaml").storage
+        assert (bucket.directory, bucket.s3_bucket, bucket.s3_prefix) == (None, "acme-opt.outs", "a/b_1")
+
+    @pytest.mark.parametrize(
+        ("written", "told"),
+        [
+            ("directory: /srv, s3_bucket: acme", "`directory` and `s3_bucket` exclude each other; keep one of the two"),
+            (
+                "directory: data/sync",
+                "`data/sync` is a relative folder, and every process may start in another one; write it from the root, "
+                "as in `/srv/sync_assets`; S3 has its own key, `s3_bucket`",
+            ),
+            (
+                "s3_bucket: s3://acme/folder",
+                "`s3://acme/folder` is no name of a bucket; write the name alone; a folder in it belongs into "
+                "`s3_prefix`",
+            ),
+            (
+                "s3_bucket: A",
+                "`A` is no name of a bucket; write the name alone; a folder in it belongs into `s3_prefix`",
+            ),
+            (
+                "s3_bucket: acme, s3_prefix: /a/",
+                "`/a/` is no folder of a bucket; write e.g. `s3_prefix: sync_assets`, without `/` at its ends",
+            ),
+            ("bucket: acme", "unknown key `bucket`; did you mean `s3_bucket`?"),
+        ],
+    )
+    def test_what_is_refused(self, written: str, told: str) -> None:
+        assert the_problem(f"{HEAD}storage: {{{written}}}\n") == f"f.yaml:7: {told}"
+
+    def test_credentials_are_no_part_of_it(self) -> None:
+        problem = the_problem(HEAD + "storage: {s3_bucket: acme, aws_secret_access_key: hunter2}\n")
+        assert "looks like a secret, and secrets never stand in this file" in problem
+        assert "hunter2" not in problem
+
+
+MAPPINGS = "donotemail: blackListEmail\nfollowemail: {to: blackListPhone, inverted: true}"
+
+
+class TestDirectionD365ToCampaign:
+    def contact(self, direction: str = "d365_to_campaign") -> tuple[Config, TableConfig]:
+        text = mapped(MAPPINGS, direction).replace("opt_out:", f"{ORDER}opt_out:")
+        config = parse_config(text, "f.yaml")
+        return config, config.table("contact")
+
+    def test_opt_outs_are_fields_of_contact_wherever_it_is_asked_for(self) -> None:
+        config, contact = self.contact()
+        targets = {column: field.to for column, field in contact.fields.items()}
+        assert targets == {"firstname": "firstName", "donotemail": "blackListEmail", "followemail": "blackListPhone"}
+        assert all(field.apply_updates for field in contact.fields.values())
+        assert config.tables[0] is contact
+        assert contact in config.in_link_order
+        assert dict(contact.opt_outs) == config.opt_out.mappings
+        assert config.table("new_order").fields.keys() == {"new_name"}
+        assert not config.table("new_order").opt_outs
+
+    def test_true_and_1_false_and_0_and_null_have_a_value_in_campaign(self) -> None:
+        _, contact = self.contact()
+        assert contact.replacements == {
+            "donotemail": {True: True, False: False, None: False},
+            "followemail": {True: False, False: True, None: False},
+        }
+
+    def test_the_table_can_be_had_as_it_stands_in_the_file(self) -> None:
+        bare = self.contact()[1].without_opt_outs()
+        assert bare == self.contact("disabled")[1]
+        assert (bare.fields.keys(), bare.replacements, dict(bare.opt_outs)) == ({"firstname"}, {}, {})
+
+    @pytest.mark.parametrize("direction", [one for one in DIRECTIONS if one != "d365_to_campaign"])
+    def test_no_other_direction_adds_anything(self, direction: str) -> None:
+        _, contact = self.contact(direction)
+        assert (contact.fields.keys(), contact.replacements, dict(contact.opt_outs)) == ({"firstname"}, {}, {})
+
+    def test_a_configuration_read_twice_is_the_same(self) -> None:
+        config, _ = self.contact()
+        again = Config.model_validate(config.model_dump(by_alias=True))  # all of it but where it stands in the file
+        assert again.model_dump() == config.model_dump()
+
+    @pytest.mark.parametrize(("limit", "passed"), [(2, False), (3, True)])
+    def test_they_count_as_mapped_columns(self, limit: int, passed: bool) -> None:
+        text = mapped(MAPPINGS, "d365_to_campaign", f"guardrails: {{max_columns: {limit}}}\n")
+        config = parse_config(text, "f.yaml")
+        found = {finding.check: finding for finding in within_limits(config, config.table("contact"), None)}
+        columns = found["columns_are_within_the_limit"]
+        assert (columns.passed, columns.numbers) == (passed, {"number": 3, "limit": limit})
+
+    @pytest.mark.parametrize("direction", DIRECTIONS)
+    def test_a_column_cannot_be_a_plain_field_beside_it(self, direction: str) -> None:
+        text = mapped("donotemail: blackListEmail", direction).replace("firstname: firstName", "donotemail: cusNoMail")
+        if direction == "d365_to_campaign":
+            assert the_problem(text) == (
+                "f.yaml:6: `donotemail` is also an opt-out mapping (line 10), and a column goes to one attribute; keep "
+                "one of the two"
+            )
+        else:
+            assert parse_config(text, "f.yaml").table("contact").fields["donotemail"].to == "cusNoMail"
+
+    def test_an_attribute_cannot_be_mapped_twice(self) -> None:
+        text = mapped("donotemail: blackListEmail", "d365_to_campaign").replace(
+            "firstname: firstName", "a: denyListEmail"
+        )
+        assert the_problem(text) == (
+            "f.yaml:6: `blackListEmail` is also an opt-out mapping (line 10); remove it here: opt-outs have their own "
+            "rule for who wins"
+        )
+
+    def test_nobody_can_write_them_into_a_table(self) -> None:
+        assert "unknown key `opt_outs`" in the_problem(table("opt_outs: {donotemail: blackListEmail}"))
+        assert "unknown key `_opt_outs`" in the_problem(table("_opt_outs: {donotemail: blackListEmail}"))
+
+
+@pytest.mark.parametrize(("direction", "inverted"), product(DIRECTIONS, (True, False)))
+def test_a_mapping_may_be_written_in_its_long_form(direction: str, inverted: bool) -> None:
+    given: dict[str, Any] = yaml.safe_load(HEAD)
+    given["opt_out"] = {"direction": direction, "mappings": {"new_x": {"to": "ccpaOptOut", "inverted": inverted}}}
+    config = parse_config(yaml.safe_dump(given), "f.yaml")
+    assert config.opt_out.mappings["new_x"].replacements == {1: not inverted, 0: inverted, None: False}
+    assert (direction in WRITES_D365) is (direction in ("campaign_to_d365", "bidirectional"))

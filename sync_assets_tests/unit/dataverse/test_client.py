@@ -1,0 +1,273 @@
+"""The Dataverse client against the sandbox: sign-in, metadata, the feed, and what refusals mean."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import msgspec
+import pytest
+
+from sync_assets.dataverse.client import (
+    IDS_IN_A_QUERY,
+    D365Refused,
+    DataverseClient,
+    FeedExpired,
+    ServerFailed,
+    TrackingOff,
+    refusal,
+)
+from sync_assets.http.client import Answer, ForeignLink, HttpError, SignInRefused
+from sync_assets.runtime.context import Runtime
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.sandbox_process import SandboxProcess
+
+T = TypeVar("T")
+Use = Callable[[DataverseClient], Awaitable[T]]
+
+
+@pytest.fixture(scope="module")
+def shared(sandbox_factory: SandboxFactory) -> SandboxProcess:
+    return sandbox_factory(contacts=30)
+
+
+@pytest.fixture(autouse=True)
+def _as_new(shared: SandboxProcess) -> Iterator[None]:
+    yield
+    shared.admin.clear_faults()
+
+
+def use(sandbox: SandboxProcess, work: Use[T], **more: str) -> T:
+    async def run() -> T:
+        async with Runtime(sandbox.env | more, any_ledger=True).d365() as client:
+            return await work(client)
+
+    return asyncio.run(run())
+
+
+async def follow(client: DataverseClient, link: str, *, tracked: bool, size: int = 5000) -> tuple[list[str], str]:
+    """All pages: the ids of their rows, deletions as `-id`, and the delta link."""
+    ids: list[str] = []
+    while True:
+        page = msgspec.json.decode(await client.page(link, tracked=tracked, size=size, table="contact"))
+        ids += [row.get("contactid") or f"-{row['id']}" for row in page["value"]]
+        if "@odata.deltaLink" in page:
+            return ids, page["@odata.deltaLink"]
+        link = page["@odata.nextLink"]
+
+
+async def first_read(client: DataverseClient, size: int = 5000) -> tuple[list[str], str]:
+    table = await client.table("contact", [])
+    return await follow(client, client.first_page(table, ["firstname"]), tracked=True, size=size)
+
+
+def test_metadata_names_types_and_labels(shared: SandboxProcess) -> None:
+    contact = use(shared, lambda client: client.table("contact"))
+    assert (contact.set_name, contact.key, contact.change_tracking) == ("contacts", "contactid", True)
+    types = {name: contact.columns[name].type for name in ("contactid", "birthdate", "modifiedon", "gendercode")}
+    assert types == {"contactid": "guid", "birthdate": "date", "modifiedon": "datetime", "gendercode": "picklist"}
+    assert contact.columns["gendercode"].labels == {1: "Male", 2: "Female"}
+    assert contact.columns["donotemail"].labels == {0: "Allow", 1: "Do Not Allow"}
+    assert contact.columns["new_interests"].type == "multiselect"
+    assert contact.columns["parentcustomerid"].select_name == "_parentcustomerid_value"
+
+
+def test_labels_are_read_only_for_the_types_that_are_wanted(shared: SandboxProcess) -> None:
+    since = shared.admin.last()
+    use(shared, lambda client: client.table("contact", ["firstname", "gendercode"]))
+    asked = [entry["path"] for entry in shared.admin.journal("d365", since)]
+    assert sum("AttributeMetadata" in path for path in asked) == 1
+    assert len(asked) == 3
+
+
+def test_an_unknown_table_is_named(shared: SandboxProcess) -> None:
+    with pytest.raises(D365Refused, match=r"has no table `new_nothing`"):
+        use(shared, lambda client: client.table("new_nothing"))
+
+
+def test_a_feed_is_followed_over_pages_to_its_delta_link_and_then_brings_changes_only(shared: SandboxProcess) -> None:
+    async def work(client: DataverseClient) -> tuple[list[str], list[str], list[str]]:
+        everything, delta = await first_read(client, size=7)
+        nothing, delta = await follow(client, delta, tracked=False)
+        changed = await asyncio.to_thread(shared.admin.change, "contact", 2, jobtitle="New")
+        [gone] = await asyncio.to_thread(shared.admin.create, "contact", {"lastname": "Brief"})
+        await asyncio.to_thread(shared.admin.delete, "contact", [gone])
+        news, _ = await follow(client, delta, tracked=False)
+        assert nothing == []
+        return everything, news, [*changed, f"-{gone}"]
+
+    everything, news, expected = use(shared, work)
+    assert len(everything) == len(set(everything)) == 30
+    assert sorted(news) == sorted(expected)
+
+
+def ids_and_values(bodies: list[bytes]) -> dict[str, str | None]:
+    return {row["contactid"]: row["jobtitle"] for body in bodies for row in msgspec.json.decode(body)["value"]}
+
+
+def test_single_rows_are_read_by_their_ids_as_they_are_now(shared: SandboxProcess) -> None:
+    async def work(client: DataverseClient) -> tuple[list[str], list[bytes]]:
+        everything, _ = await first_read(client)
+        wanted = await asyncio.to_thread(shared.admin.change, "contact", everything[:3], jobtitle="Reader")
+        [gone] = await asyncio.to_thread(shared.admin.create, "contact", {"lastname": "Brief"})
+        await asyncio.to_thread(shared.admin.delete, "contact", [gone])
+        table = await client.table("contact", [])
+        return wanted, [body async for body in client.rows(table, ["contactid", "jobtitle"], [*wanted, gone])]
+
+    wanted, bodies = use(shared, work)
+    assert ids_and_values(bodies) == dict.fromkeys(wanted, "Reader")
+
+
+def test_more_ids_than_a_url_holds_take_several_requests(shared: SandboxProcess) -> None:
+    async def work(client: DataverseClient) -> list[bytes]:
+        everything, _ = await first_read(client)
+        unknown = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(2 * IDS_IN_A_QUERY)]
+        table = await client.table("contact", [])
+        select = ["contactid", "jobtitle", *(f"address1_line{n}" for n in (1, 2, 3))]
+        return [body async for body in client.rows(table, select, [*unknown, everything[0]])]
+
+    since = shared.admin.last()
+    bodies = use(shared, work)
+    assert [len(ids_and_values([body])) for body in bodies] == [0, 0, 1]
+    assert max(len(entry["path"]) for entry in shared.admin.journal("d365", since)) < 32_768
+
+
+def test_no_ids_are_no_request(shared: SandboxProcess) -> None:
+    async def work(client: DataverseClient) -> list[bytes]:
+        return [body async for body in client.rows(table, ["contactid"], [])]
+
+    table = use(shared, lambda client: client.table("contact", []))
+    since = shared.admin.last()
+    assert use(shared, work) == []
+    assert shared.admin.journal("d365", since) == []
+
+
+def test_rows_are_counted_without_being_read(shared: SandboxProcess) -> None:
+    assert use(shared, lambda client: client.record_count("contact")) == 30
+
+
+def test_an_expired_position_is_told_from_other_refusals(shared: SandboxProcess) -> None:
+    async def work(client: DataverseClient) -> None:
+        _, delta = await first_read(client)
+        await asyncio.to_thread(shared.admin.expire, "contact")
+        await follow(client, delta, tracked=False)
+
+    with pytest.raises(FeedExpired):
+        use(shared, work)
+
+
+def test_links_travel_as_they_were_given(shared: SandboxProcess) -> None:
+    async def work(client: DataverseClient) -> str:
+        _, delta = await first_read(client)
+        await follow(client, delta, tracked=False)
+        return delta
+
+    delta = use(shared, work)
+    assert delta.endswith(shared.admin.journal("d365")[-1]["path"])
+
+
+def test_a_foreign_link_is_not_followed(shared: SandboxProcess) -> None:
+    since = shared.admin.last()
+    foreign = shared.env["CAMPAIGN_URL"] + "/api/data/v9.2/contacts?$deltatoken=1"
+    with pytest.raises(ForeignLink, match="not followed"):
+        use(shared, lambda client: client.page(foreign, tracked=False))
+    assert shared.admin.journal("campaign", since) == []
+
+
+def test_a_refused_token_is_renewed_once(shared: SandboxProcess) -> None:
+    since = shared.admin.last()
+    shared.admin.fault("d365", "unauthorized", times=1)
+    assert use(shared, lambda client: client.who_am_i())
+    assert [entry["status"] for entry in shared.admin.journal("d365", since)] == [401, 200]
+    tokens = [entry for entry in shared.admin.journal("login", since) if entry["method"] == "POST"]
+    assert len(tokens) == 2
+
+    shared.admin.fault("d365", "unauthorized")
+    with pytest.raises(SignInRefused, match="twice"):
+        use(shared, lambda client: client.who_am_i())
+
+
+@pytest.mark.parametrize("kind", ["throttle_requests", "throttle_time", "throttle_concurrent", "unavailable"])
+def test_throttling_is_waited_out(shared: SandboxProcess, kind: str) -> None:
+    shared.admin.fault("d365", kind, times=1, retry_after=1)
+    assert use(shared, lambda client: client.who_am_i())
+
+
+def test_the_sign_in_is_not_led_astray_by_the_bundle_that_requests_believes_in(
+    shared: SandboxProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.pem"
+    other.write_text("")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other))
+    monkeypatch.setenv("CURL_CA_BUNDLE", str(other))
+    assert use(shared, lambda client: client.who_am_i())
+
+
+def test_a_wrong_secret_is_explained_and_not_shown(shared: SandboxProcess) -> None:
+    with pytest.raises(SignInRefused, match="AADSTS7000215") as raised:
+        use(shared, lambda client: client.who_am_i(), D365_CLIENT_SECRET="hush-hush")
+    assert "D365_CLIENT_SECRET" in str(raised.value)
+    assert "hush-hush" not in str(raised.value)
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(shared: SandboxProcess) -> None:
+    with pytest.raises(HttpError, match="SYNC_ASSETS_CA_BUNDLE"):
+        use(shared, lambda client: client.who_am_i(), SYNC_ASSETS_CA_BUNDLE="")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "kind", "says"),
+    [
+        (400, "0x80044352", "", FeedExpired, "A full read follows"),
+        (410, "0x80044352", "", FeedExpired, "A full read follows"),
+        (400, "0x80072491", "Entity contact isn't enabled", TrackingOff, "Switch it on"),
+        (403, "0x80040220", "SecLib::Crm", D365Refused, "organisation-level read"),
+        (403, "0x80072560", "", D365Refused, "application user"),
+        (
+            400,
+            "0x80060888",
+            "Could not find a property named 'x1' on type 'Microsoft.Dynamics.CRM.contact'.",
+            D365Refused,
+            "column x1 (table contact)",
+        ),
+        (403, "", "", D365Refused, "403"),
+        (404, "0x0", "", D365Refused, "Check D365_URL"),
+        (500, "0x80040216", "boom", ServerFailed, "answered 500 0x80040216"),
+    ],
+)
+def test_what_a_refusal_means(status: int, code: str, message: str, kind: type, says: str) -> None:
+    body = msgspec.json.encode({"error": {"code": code, "message": message}})
+    error = refusal(Answer(status, httpx.Headers(), body), "contact")
+    assert type(error) is kind
+    assert says in str(error)
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>no</html>", b"[]", b'{"error": 1}', b"\xff"])
+def test_a_refusal_in_no_known_form_is_still_told(body: bytes) -> None:
+    assert "418" in str(refusal(Answer(418, httpx.Headers(), body)))
+
+
+def test_tables_with_change_tracking_are_listed_with_their_labels(shared: SandboxProcess) -> None:
+    listed = {table.name: table for table in use(shared, lambda client: client.tables())}
+    assert list(listed) == ["account", "contact", "new_order", "new_orderline"]
+    assert (listed["new_orderline"].label, listed["new_orderline"].custom) == ("Order Line", True)
+    assert not listed["contact"].custom
+
+
+def test_a_table_is_described_with_labels_lengths_and_targets(shared: SandboxProcess) -> None:
+    plain = use(shared, lambda client: client.table("contact"))
+    contact = use(shared, lambda client: client.described("contact"))
+    assert contact.columns.keys() == plain.columns.keys()
+    told = {name: contact.columns[name] for name in ("firstname", "description", "parentcustomerid", "gendercode")}
+    assert {name: column.label for name, column in told.items()} == {
+        "firstname": "First Name",
+        "description": "Description",
+        "parentcustomerid": "Company Name",
+        "gendercode": "Gender",
+    }
+    assert [column.max_length for column in told.values()] == [50, 2000, None, None]
+    assert told["parentcustomerid"].targets == ("account", "contact")
+    assert told["gendercode"].labels == {1: "Male", 2: "Female"}

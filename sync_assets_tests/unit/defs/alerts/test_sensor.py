@@ -1,0 +1,180 @@
+"""The sensor as Dagster calls it, with the commands beside it: real events, a real web server, a real mail server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from sync_assets.commands.alerts import now_wrong
+from sync_assets.commands.alerts import test_notices as send_test
+from sync_assets.commands.doctor.diagnosis import _alerts
+from sync_assets.config.loader import ConfigError, load_config
+from sync_assets.definitions import build_definitions
+from sync_assets.errors import SyncAssetsError
+from sync_assets.runtime.context import Runtime
+from sync_assets_tests.support.little_server import LittleServer, answer
+from sync_assets_tests.support.mail_server import PASSWORD, USER, Mailbox, mail_server
+
+TABLE = {"table": "contact", "resource": "profile", "key": "externalId", "fields": {"lastname": "lastName"}}
+
+
+def check(*, passed: bool) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(["campaign", "profile"]),
+        check_name="ready",
+        passed=passed,
+        description="`new_vip` goes to cusVip, which is not in profile",
+    )
+
+
+def written(tmp_path: Path, alerts: object) -> Path:
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump({"privacy_acknowledged": True, "tables": [TABLE], "alerts": alerts}))
+    return file
+
+
+def runtime(tmp_path: Path, box: Mailbox, url: str) -> Runtime:
+    email = {"host": "localhost", "port": box.port, "from": "sync@example.com", "to": ["ops@example.com"]}
+    return Runtime(
+        {
+            "SYNC_ASSETS_CONFIG": str(written(tmp_path, {"webhook": True, "email": email})),
+            "SYNC_ASSETS_ALERT_WEBHOOK": f"{url}/hook",
+            "SYNC_ASSETS_SMTP_USER": USER,
+            "SYNC_ASSETS_SMTP_PASSWORD": PASSWORD,
+            "SYNC_ASSETS_CA_BUNDLE": str(box.ca_file),
+            "SYNC_ASSETS_UI_URL": "http://dagster.intranet:3000/",
+            "DAGSTER_HOME": str(tmp_path),
+        }
+    )
+
+
+class Ticks:
+    """The daemon's part: calls the sensor and keeps its cursor."""
+
+    def __init__(self, runtime: Runtime, instance: dg.DagsterInstance) -> None:
+        self.sensor = next(one for one in build_definitions(runtime).sensors or () if one.name == "alerts")
+        self.instance = instance
+        self.cursor: str | None = None
+
+    async def __call__(self) -> str:
+        def tick() -> dg.SensorResult:
+            context = dg.build_sensor_context(instance=self.instance, cursor=self.cursor)
+            result = self.sensor(context)
+            assert isinstance(result, dg.SensorResult)
+            return result
+
+        result = await asyncio.to_thread(tick)
+        self.cursor = result.cursor
+        return str(
+            result.skip_reason.skip_message if isinstance(result.skip_reason, dg.SkipReason) else result.skip_reason
+        )
+
+
+async def test_both_are_told_once_a_dead_channel_later_and_both_that_it_is_over(tmp_path: Path) -> None:
+    status = 503
+    async with LittleServer(tmp_path, lambda _: answer(status, b"")) as server:
+        with mail_server(tmp_path) as box, dg.DagsterInstance.ephemeral() as instance:
+            tick = Ticks(runtime(tmp_path, box, server.url), instance)
+            assert await tick() == "webhook: no news; email: no news"
+            instance.report_runless_asset_event(check(passed=False))
+            said = await tick()
+            assert "webhook: not told, it is tried again. The webhook has no time for the notice (status 503)." in said
+            assert said.endswith("email: told of 1 new, 0 lasting, 0 solved")
+            status = 200
+            assert await tick() == "webhook: told of 1 new, 0 lasting, 0 solved; email: no news"
+            assert await tick() == "webhook: no news; email: no news"
+            instance.report_runless_asset_event(check(passed=True))
+            assert (
+                await tick() == "webhook: told of 0 new, 0 lasting, 1 solved; email: told of 0 new, 0 lasting, 1 solved"
+            )
+            assert await tick() == "webhook: no news; email: no news"
+    refused, told, over = (json.loads(request.body)["text"] for request in server.requests)
+    assert refused == told
+    assert "`new_vip` goes to cusVip, which is not in profile" in told
+    assert "http://dagster.intranet:3000/assets/campaign/profile?view=checks" in told
+    assert over.startswith("Solved:")
+    assert [message["Subject"][:20] for message in box.messages] == ["sync_assets: 1 new: ", "sync_assets: 1 solve"]
+    assert box.messages[0].get_content().splitlines() == told.splitlines()
+
+
+async def test_a_test_notice_goes_to_everybody_and_says_what_did_not_work(tmp_path: Path) -> None:
+    async with LittleServer(tmp_path, lambda _: answer(410, b"")) as server:
+        with mail_server(tmp_path) as box:
+            told = await asyncio.to_thread(send_test, runtime(tmp_path, box, server.url))
+    assert told["channels"]["email"] == {"told": True, "problem": None}
+    assert not told["channels"]["webhook"]["told"]
+    assert "status 410" in told["channels"]["webhook"]["problem"]
+    assert "There is nothing to do" in box.messages[0].get_content()
+
+
+def test_what_is_wrong_can_be_asked_for_without_anybody_to_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    plain = Runtime({"DAGSTER_HOME": str(tmp_path)})
+    assert now_wrong(plain) == {"troubles": []}
+    from sync_assets.defs.instance.command_line import dagster_instance
+
+    with dagster_instance() as instance:
+        instance.report_runless_asset_event(check(passed=False))
+    [trouble] = now_wrong(plain)["troubles"]
+    assert trouble["what"] == "Check ready of campaign/profile does not hold"
+    with pytest.raises(SyncAssetsError, match="Add `alerts:`"):
+        send_test(plain)
+
+
+def test_doctor_misses_a_webhook_without_address_and_half_a_sign_in(tmp_path: Path) -> None:
+    def line(**environment: str) -> tuple[str, str]:
+        file = written(tmp_path, {"webhook": True})
+        [found] = _alerts(Runtime({"SYNC_ASSETS_CONFIG": str(file), **environment}))
+        return found.outcome, found.message
+
+    assert line() == ("fail", "SYNC_ASSETS_ALERT_WEBHOOK is not set. Set it in the environment.")
+    assert line(SYNC_ASSETS_ALERT_WEBHOOK="http://hooks.example.com/x")[0] == "fail"
+    assert line(SYNC_ASSETS_ALERT_WEBHOOK="https://hooks.example.com/x?sig=1")[0] == "ok"
+    half = line(SYNC_ASSETS_ALERT_WEBHOOK="https://hooks.example.com/x", SYNC_ASSETS_SMTP_USER="sync")
+    assert half[0] == "fail"
+    assert "SYNC_ASSETS_SMTP_PASSWORD" in half[1]
+
+
+EMAIL = {"host": "smtp.example.com", "from": "sync@example.com", "to": ["ops@example.com"]}
+
+
+@pytest.mark.parametrize(
+    ("alerts", "told"),
+    [
+        ({}, "`alerts` tells nobody; write `webhook: true`, or `email:`"),
+        ({"email": {**EMAIL, "security": "none"}}, "write `security: starttls`"),
+        ({"email": {**EMAIL, "to": ["Ops <ops@example.com>"]}}, "`Ops <ops@example.com>` is no e-mail address"),
+        ({"email": {"host": "smtp.example.com", "from": "sync@example.com"}}, "`to: [ops@example.com]`"),
+        ({"email": {**EMAIL, "password": "x"}}, "secrets never stand in this file"),
+        ({"webhook": "https://hooks.example.com/x"}, "write true or false"),
+    ],
+)
+def test_what_cannot_be_right_in_the_file_is_refused_with_what_to_write(
+    tmp_path: Path, alerts: object, told: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(written(tmp_path, alerts))
+    assert told in str(error.value)
+
+
+def test_mail_goes_by_starttls_unless_told_otherwise_and_again_after_a_day(tmp_path: Path) -> None:
+    alerts = load_config(written(tmp_path, {"email": EMAIL})).alerts
+    assert alerts
+    assert alerts.email
+    assert (alerts.email.port, alerts.email.security, alerts.again_after_hours) == (587, "starttls", 24)
+
+
+def test_the_sensor_is_there_only_if_somebody_is_to_be_told(tmp_path: Path) -> None:
+    def sensors(alerts: object) -> set[str]:
+        found = build_definitions(Runtime({"SYNC_ASSETS_CONFIG": str(written(tmp_path, alerts))})).sensors
+        return {sensor.name for sensor in found or ()}
+
+    assert "alerts" in sensors({"webhook": True})
+    assert "alerts" not in sensors(None)

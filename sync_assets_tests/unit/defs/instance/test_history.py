@@ -1,0 +1,195 @@
+"""A history that stays small: what `prune_history` deletes, what it keeps, and that Dagster can work meanwhile."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from sync_assets.defs.instance.command_line import PACKAGED
+from sync_assets.defs.instance.event_storage import Last, rebuilt, to_keep
+from sync_assets.defs.instance.history import FAILED_FACTOR, prune_history
+from sync_assets_tests.bench.storage_use import storage_use
+from sync_assets_tests.support.postgres import PostgresServer
+from sync_assets_tests.unit.defs.instance.past import AGREES, AUDIT, READY, RECORDS, ROWS, Past, moment, partition
+
+KEEP = 3
+"""`keep_days` of these tests."""
+DAYS = 60
+
+
+@pytest.fixture
+def past(tmp_path: Path) -> Iterator[Past]:
+    """Of an empty instance with SQLite."""
+    shutil.copy(PACKAGED, tmp_path / "dagster.yaml")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        yield Past(instance)
+
+
+def a_day(past: Past, day: int) -> None:
+    """As many runs and reports as it takes to see whether something stays."""
+    past.run(moment(day, 9))
+    past.report(moment(day, 10), dg.AssetMaterialization(ROWS, partition=partition(day)))
+    past.report(moment(day, 10), dg.AssetCheckEvaluation(READY.asset_key, READY.name, passed=True))
+    if day % 10 == 0:
+        past.run(moment(day, 20), dg.DagsterRunStatus.FAILURE)
+    past.report(moment(day, 21), dg.AssetMaterialization(AUDIT))
+
+
+def events_of(instance: dg.DagsterInstance, key: dg.AssetKey, day: int) -> list[dg.EventLogRecord]:
+    wanted = dg.AssetRecordsFilter(key, asset_partitions=[partition(day)])
+    return list(instance.fetch_materializations(wanted, limit=100).records)
+
+
+def answers(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> list[str]:
+    """What a check answered, the latest first."""
+    return [one.status.value for one in instance.event_log_storage.get_asset_check_execution_history(check, limit=1000)]
+
+
+def test_after_sixty_days_of_daily_pruning_the_history_does_not_grow_and_every_day_is_filled(
+    past: Past, tmp_path: Path
+) -> None:
+    instance, sizes = past.instance, list[int]()
+    past.report(moment(0), dg.AssetCheckEvaluation(AGREES.asset_key, AGREES.name, passed=False))
+    for day in range(DAYS):
+        a_day(past, day)
+        prune_history(instance, KEEP, moment(day + 1, 3))
+        sizes.append(storage_use(tmp_path).bytes)
+    settled = KEEP * FAILED_FACTOR + 1
+    assert sizes[settled] > sizes[0]
+    days_after = DAYS - settled
+    # What is left to grow: one event of each asset's partition.
+    assert max(sizes[settled:]) - sizes[settled] < days_after * 2 * 8_000
+    for key in (ROWS, RECORDS):
+        assert instance.get_materialized_partitions(key) == {partition(day) for day in range(DAYS)}
+        assert [len(events_of(instance, key, day)) for day in (0, 20)] == [1, 1]
+    assert answers(instance, AGREES) == ["FAILED"]
+    assert answers(instance, READY)[0] == "SUCCEEDED"
+    files = {file.name for file in (tmp_path / "history" / "runs").glob("*.db")}
+    assert files == {f"{run_id}.db" for run_id in instance.get_run_ids()} | {"index.db", ".db"}
+
+
+def test_the_last_event_of_a_partition_stays_without_its_run_as_it_was(past: Past) -> None:
+    run_id = past.run(moment(0, 1))
+    [before, _] = events_of(past.instance, ROWS, 0)
+    assert prune_history(past.instance, KEEP, moment(KEEP + 1))["success"] == 1
+    [after] = events_of(past.instance, ROWS, 0)
+    assert (before.run_id, after.run_id) == (run_id, "")
+    assert (after.storage_id, after.timestamp) == (before.storage_id, before.timestamp)
+    assert after.asset_materialization == before.asset_materialization
+    assert not prune_history(past.instance, KEEP, moment(KEEP + 2))["events"]
+
+
+def test_what_is_young_or_belongs_to_a_run_that_stays_is_left_alone(past: Past) -> None:
+    failed = past.run(moment(0, 1), dg.DagsterRunStatus.FAILURE)
+    past.run(moment(0, 2))
+    young = past.run(moment(KEEP, 1))
+    past.report(moment(KEEP, 2), dg.AssetMaterialization(ROWS, partition=partition(0)))
+    deleted = prune_history(past.instance, KEEP, moment(KEEP + 1))
+    assert set(past.instance.get_run_ids()) == {failed, young}
+    assert (deleted["success"], deleted["failure"]) == (1, 0)
+    assert {record.run_id for record in events_of(past.instance, ROWS, 0)} == {failed, ""}
+    assert past.instance.all_logs(failed)
+    deleted = prune_history(past.instance, KEEP, moment(KEEP * FAILED_FACTOR + 1))
+    assert deleted["failure"] == 1
+
+
+def test_a_database_whose_run_was_deleted_by_hand_is_removed(past: Past, tmp_path: Path) -> None:
+    gone, there = past.run(moment(0)), past.run(moment(1))
+    past.instance.delete_run(gone)
+    file, other = (tmp_path / "history" / "runs" / f"{one}.db" for one in (gone, there))
+    assert file.exists()
+    prune_history(past.instance, 10_000, moment(1000))
+    assert (file.exists(), other.exists()) == (False, True)
+
+
+def test_output_of_a_deleted_run_is_deleted_with_it(past: Past, tmp_path: Path) -> None:
+    run_id = past.run(moment(0))
+    folder = tmp_path / "storage" / run_id / "compute_logs"
+    folder.mkdir(parents=True)
+    (folder / "sync.err").write_text("said")
+    prune_history(past.instance, KEEP, moment(KEEP + 1))
+    assert not folder.exists()
+
+
+def test_only_the_last_of_a_day_is_kept_and_of_long_ago_only_the_last_of_all() -> None:
+    long_ago, lately = date(2026, 1, 1), date(2026, 3, 1)
+    lasts = [
+        Last(1, ("a", "x"), None, long_ago),
+        Last(2, ("a", "x"), None, lately),
+        Last(3, ("a", "y"), None, long_ago),
+        Last(4, ("b", "x"), "2026-01-01", None),
+    ]
+    assert to_keep(lasts, date(2026, 2, 1)) == {2, 3, 4}
+    assert to_keep(lasts, date(2026, 1, 1)) == {1, 2, 3, 4}
+    assert to_keep([], lately) == set()
+
+
+def test_a_file_that_is_mostly_unused_is_rebuilt_while_others_read_and_write(tmp_path: Path) -> None:
+    file, failed, done = tmp_path / "index.db", list[Exception](), threading.Event()
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("CREATE TABLE events (id INTEGER PRIMARY KEY, event TEXT)")
+        database.executemany("INSERT INTO events (event) VALUES (?)", [("x" * 2000,)] * 3000)
+        database.commit()
+        database.execute("DELETE FROM events WHERE id > 100")
+        database.commit()
+
+    def write() -> None:
+        try:
+            while not done.is_set():
+                with closing(sqlite3.connect(file, timeout=5)) as database, database:
+                    database.execute("INSERT INTO events (event) VALUES ('new')")
+                    assert database.execute("SELECT count(*) FROM events").fetchone()[0] > 100
+        except Exception as error:  # noqa: BLE001
+            failed.append(error)
+
+    writers = [threading.Thread(target=write) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    freed = [rebuilt(file) for _ in range(5)]
+    done.set()
+    for writer in writers:
+        writer.join()
+    assert not failed
+    assert sum(freed) > 4_000_000
+    assert rebuilt(file) == 0  # not worth it again
+    assert rebuilt(tmp_path / "none.db") == 0
+
+
+def test_a_file_that_is_locked_is_left_for_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sync_assets.defs.instance.event_storage.BUSY_SECONDS", 0.1)
+    file = tmp_path / "runs.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as database:
+        database.execute("CREATE TABLE events (event TEXT)")
+        database.executemany("INSERT INTO events VALUES (?)", [("x" * 2000,)] * 1500)
+        database.execute("DELETE FROM events")
+        database.execute("BEGIN IMMEDIATE")
+        assert rebuilt(file) == 0
+        database.execute("ROLLBACK")
+    assert rebuilt(file) > 1_000_000
+
+
+def test_in_postgresql_events_are_deleted_and_partitions_stay_filled(tmp_path: Path, postgres: PostgresServer) -> None:
+    with postgres.database() as url:
+        storage = {"storage": {"postgres": {"postgres_url": url.replace("+psycopg:", "+psycopg2:")}}}
+        (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(storage))
+        with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+            past = Past(instance)
+            for day in range(7):
+                a_day(past, day)
+                prune_history(instance, KEEP, moment(day + 1, 3))
+            for key in (ROWS, RECORDS):
+                assert instance.get_materialized_partitions(key) == {partition(day) for day in range(7)}
+                assert [len(events_of(instance, key, day)) for day in (1, 2)] == [1, 1]
+            assert answers(instance, READY)[0] == "SUCCEEDED"
+            kept = [run_id for run_id in past.runs if instance.get_run_by_id(run_id)]
+            assert kept == [past.runs[1], *past.runs[-3:]]  # the failed one, and what is not older than three days

@@ -1,0 +1,538 @@
+"""The sensors of opt-outs tick by tick, on a real Dagster instance and SFTP: which run is asked for, when, and why not.
+
+What the runs do then: flows/test_opt_out_dagster.py.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from sync_assets.config.models import Export
+from sync_assets.defs import run_errors
+from sync_assets.defs.instance.command_line import dagster_instance
+from sync_assets.defs.opt_out import sensors
+from sync_assets.defs.opt_out.asset_keys import CHANGES
+from sync_assets.defs.opt_out.checks import watch_results
+from sync_assets.defs.opt_out.partitions import run_tags
+from sync_assets.defs.partitions import table_tags
+from sync_assets.defs.run_errors import CANNOT
+from sync_assets.defs.tables import sensors as ingress_sensors
+from sync_assets.ledger.repositories.opt_out_files import POLL, RESTART
+from sync_assets.opt_out.export.folder import look
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.opt_outs import HEADER, clear, exports, opted_in, says, set_d365, switch_on, write_file
+from sync_assets_tests.support.orchestra import Orchestra
+from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.sandbox_process import SandboxProcess
+
+EXPORT, DECISIONS = dg.AssetKey(["campaign", "opt_out_export"]), dg.AssetKey(["opt_out", "decisions"])
+TO_D365, TO_CAMPAIGN = dg.AssetKey(["d365", "contact_opt_out"]), dg.AssetKey(["campaign", "profile_opt_out"])
+FILE = "opt_out_file"
+
+
+@pytest.fixture(scope="module")
+def shared(sandbox_factory: SandboxFactory) -> Iterator[SandboxProcess]:
+    sandbox = sandbox_factory(contacts=10)
+    yield sandbox
+    assert sandbox.errors == ""
+
+
+@pytest.fixture
+def program(shared: SandboxProcess, tmp_path: Path) -> Iterator[Program]:
+    """An installation of its own, and an empty folder on the SFTP."""
+    program = switch_on(Program(shared, tmp_path), "bidirectional")
+    yield program
+    shared.admin.clear_faults()
+    clear(program)
+    profiles = [profile["PKey"] for profile in shared.admin.dump_campaign()]
+    shared.admin.post("/campaign/delete", {"resource": "profile", "pkeys": profiles})
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
+    """One for all tests, which takes a second to make; each finds it empty."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", str(tmp_path_factory.mktemp("dagster")))
+        with dagster_instance() as opened:
+            yield opened
+
+
+@pytest.fixture
+def orchestra(program: Program, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
+    monkeypatch.setattr(ingress_sensors, "HOLD_SECONDS", 0.0)
+    started = Orchestra(program, instance)
+    yield started
+    started.runtime.close()
+    for run in instance.get_runs():
+        instance.delete_run(run.run_id)
+    for partition in instance.get_dynamic_partitions("opt_out_files"):
+        instance.delete_dynamic_partition("opt_out_files", partition)
+
+
+def why_not(orchestra: Orchestra) -> str | None:
+    data = orchestra.tick(FILE)
+    assert not data.run_requests
+    assert not data.dynamic_partitions_requests
+    return data.skip_message
+
+
+def asked_partition(orchestra: Orchestra, sensor: str = FILE) -> str | None:
+    """The partition of the run that a tick asks for; None if it asks for none."""
+    partitions = [request.partition_key for request in orchestra.asked(sensor)]
+    assert len(partitions) <= 1
+    return partitions[0] if partitions else None
+
+
+def is_asked_for_changes(orchestra: Orchestra, sensor: str = FILE) -> bool:
+    """Does a tick ask for a run of what is due without a file, and for nothing else?"""
+    data = orchestra.tick(sensor)
+    requests = list(data.run_requests or ())
+    if not requests:
+        return False
+    [request] = requests
+    assert request.asset_selection == [CHANGES]
+    assert request.partition_key is None
+    assert not request.run_config  # whether a poll is due is found out by the run
+    assert request.tags.items() >= run_tags().items()
+    assert not data.dynamic_partitions_requests
+    return True
+
+
+def events(data: Any, kind: type[Any]) -> list[Any]:
+    return [one for one in data.asset_events if isinstance(one, kind)]
+
+
+def reconfigure(orchestra: Orchestra, direction: str = "bidirectional", **options: Any) -> None:
+    """`poll_profiles_minutes`, or keys of the export."""
+    minutes = options.pop("poll_profiles_minutes", None)
+    switch_on(orchestra.program, direction, **options)
+    orchestra.program.opt_out["poll_profiles_minutes"] = minutes
+    orchestra.reload()
+
+
+# Files
+
+
+def test_without_a_file_there_is_nothing_to_do(orchestra: Orchestra) -> None:
+    assert why_not(orchestra) == "no new file"
+
+
+@pytest.mark.parametrize(
+    ("direction", "assets"),
+    [
+        ("bidirectional", [EXPORT, DECISIONS, TO_D365, TO_CAMPAIGN]),
+        ("campaign_to_d365", [EXPORT, DECISIONS, TO_D365]),
+    ],
+)
+def test_a_file_is_taken_at_the_second_look_by_a_run_of_a_partition_of_its_own(
+    orchestra: Orchestra, direction: str, assets: list[dg.AssetKey]
+) -> None:
+    reconfigure(orchestra, direction)
+    written = datetime(2026, 11, 24, 4, 0, 7, tzinfo=UTC)
+    write_file(orchestra.program, HEADER, "optout_20261124_040000.csv", modified=written)
+    assert why_not(orchestra) == "1 files are perhaps still being written"
+    data = orchestra.tick(FILE)
+    [request] = list(data.run_requests or ())
+    assert request.partition_key == "optout_20261124_040000.csv@2026-11-24T04:00:07Z"
+    assert request.asset_selection == assets
+    assert {key.asset_key for key in request.asset_check_keys or ()} == set(assets)
+    assert request.tags.items() >= run_tags().items()
+    assert orchestra.instance.get_dynamic_partitions("opt_out_files") == [request.partition_key]
+
+
+def test_a_file_is_given_the_time_that_it_needs_to_settle(orchestra: Orchestra) -> None:
+    reconfigure(orchestra, settle_seconds=60)
+    write_file(orchestra.program, HEADER)
+    assert [why_not(orchestra) for _ in range(3)] == ["1 files are perhaps still being written"] * 3
+
+
+def test_a_file_that_grows_is_taken_once_it_has_stopped(orchestra: Orchestra) -> None:
+    name = "optout_20261124_040000.csv"
+    for number in range(3):
+        write_file(orchestra.program, HEADER + says(str(uuid.uuid4())) * number, name)
+        assert why_not(orchestra) == "1 files are perhaps still being written"
+    assert (asked_partition(orchestra) or "").startswith(f"{name}@")
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
+def test_while_a_run_of_opt_outs_is_under_way_no_other_is_asked_for(
+    orchestra: Orchestra, status: dg.DagsterRunStatus
+) -> None:
+    write_file(orchestra.program, HEADER)
+    why_not(orchestra)
+    run = orchestra.under_way(run_tags(), status)
+    assert why_not(orchestra) == "a run of opt-outs is under way"
+    orchestra.instance.delete_run(run.run_id)
+    assert asked_partition(orchestra)
+
+
+def test_a_run_of_contacts_holds_no_file_up(orchestra: Orchestra) -> None:
+    orchestra.under_way(table_tags("contact"))
+    write_file(orchestra.program, HEADER)
+    why_not(orchestra)
+    assert asked_partition(orchestra)
+
+
+def test_a_run_that_did_not_take_the_file_is_asked_for_again_ever_more_rarely_and_never_given_up(
+    orchestra: Orchestra,
+) -> None:
+    write_file(orchestra.program, HEADER)
+    why_not(orchestra)
+    partition = asked_partition(orchestra)
+    assert partition
+    for wait in (10, 20, 40, 80, 160, 300, 300):
+        orchestra.later(FILE, seconds=wait - 5)
+        assert why_not(orchestra) == f"{partition}: its last run did not take it; it is tried again later"
+        orchestra.later(FILE, seconds=5)
+        assert asked_partition(orchestra) == partition
+
+
+def test_files_are_asked_for_one_after_the_other_in_the_order_of_the_times_in_their_names(
+    orchestra: Orchestra,
+) -> None:
+    """A later one knows better. By which time they were uploaded does not matter."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    names = [f"optout_2026112{day}_040000.csv" for day in (3, 1, 2)]
+    for minutes, name in enumerate(names):
+        write_file(orchestra.program, HEADER, name, modified=now - timedelta(hours=1) + timedelta(minutes=minutes))
+    why_not(orchestra)
+    taken: list[str] = []
+    for _ in names:
+        partition = asked_partition(orchestra)
+        assert partition
+        taken.append(partition.partition("@")[0])
+        [file] = [file for file in orchestra.runtime.ledger.files() if file.partition == partition]
+        orchestra.runtime.ledger.file_done(file, {})
+    assert taken == sorted(names)
+    assert why_not(orchestra) == "no new file"
+
+
+def test_no_file_overtakes_one_that_is_to_be_tried_again(orchestra: Orchestra) -> None:
+    for day in (1, 2):
+        write_file(orchestra.program, HEADER, f"optout_2026112{day}_040000.csv")
+    why_not(orchestra)
+    assert (asked_partition(orchestra) or "").startswith("optout_20261121")
+    assert (why_not(orchestra) or "").startswith("optout_20261121")
+
+
+def test_a_refused_file_is_left_alone_until_it_is_retried_or_written_again(orchestra: Orchestra) -> None:
+    name = write_file(orchestra.program, HEADER)
+    why_not(orchestra)
+    partition = asked_partition(orchestra)
+    [file] = orchestra.runtime.ledger.files()
+    orchestra.runtime.ledger.file_refused(file, "it is of no use")
+    assert why_not(orchestra) == "no new file"
+    orchestra.later(FILE, days=1)
+    assert why_not(orchestra) == "no new file"
+    assert orchestra.runtime.ledger.retry_files() == 1
+    assert asked_partition(orchestra) == partition
+    [file] = orchestra.runtime.ledger.files()
+    orchestra.runtime.ledger.file_refused(file, "it is of no use")
+    write_file(orchestra.program, HEADER + says(str(uuid.uuid4())), name)
+    why_not(orchestra)
+    assert (asked_partition(orchestra) or "").startswith(f"{name}@")
+
+
+def test_what_cannot_be_taken_is_told_by_the_tick_and_by_its_check(
+    orchestra: Orchestra, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (exports(orchestra.program) / "optout_link.csv").symlink_to("/etc/hostname")
+    data = orchestra.tick(FILE)
+    assert data.skip_message == "no new file"
+    [arrives] = [one for one in events(data, dg.AssetCheckEvaluation) if one.check_name == "export_arrives_in_time"]
+    assert "Passed over in d365_loads/exports: 1." in (arrives.description or "")
+    assert "optout_link.csv is passed over: a symbolic link" in capsys.readouterr().err
+
+
+# When the SFTP is not there
+
+
+@pytest.mark.parametrize("kind", ["status", "cut_before"])
+def test_an_sftp_that_fails_is_said_by_the_tick_which_keeps_its_cursor(
+    orchestra: Orchestra, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is never taken for an empty folder."""
+    monkeypatch.setattr(run_errors, "FIRST_WAIT", 0.0)
+    write_file(orchestra.program, HEADER)
+    why_not(orchestra)
+    cursor = orchestra._cursors[FILE]
+    orchestra.program.sandbox.admin.fault("sftp", kind, times=1)
+    assert (why_not(orchestra) or "").startswith(CANNOT)
+    assert orchestra._cursors[FILE] == cursor
+    assert asked_partition(orchestra)
+
+
+def test_an_sftp_that_cannot_be_reached_is_named(orchestra: Orchestra) -> None:
+    orchestra.program.more = {"CAMPAIGN_SFTP_PORT": "1"}
+    orchestra.reload()
+    assert re.search(r"localhost:1 cannot be reached .*Check CAMPAIGN_SFTP_HOST", why_not(orchestra) or "")
+
+
+# Checks
+
+
+def test_the_checks_of_the_folder_are_told_without_a_run_every_quarter_of_an_hour(orchestra: Orchestra) -> None:
+    told = events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
+    assert [(one.asset_key, one.check_name) for one in told] == [
+        (EXPORT, "export_arrives_in_time"),
+        (EXPORT, "sftp_has_room"),
+    ]
+    assert not events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
+    orchestra.later(FILE, minutes=14)
+    assert not events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
+    orchestra.later(FILE, minutes=1)
+    assert len(events(orchestra.tick(FILE), dg.AssetCheckEvaluation)) == 2
+
+
+@pytest.mark.parametrize(("hours", "passed"), [(23, True), (25, False)])
+def test_they_tell_how_old_the_newest_file_is_and_how_full_the_sftp(
+    orchestra: Orchestra, hours: int, passed: bool
+) -> None:
+    written = datetime.now(UTC) - timedelta(hours=hours)
+    write_file(orchestra.program, HEADER, "optout_old.csv", modified=written)
+    arrives, room = events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
+    assert (arrives.passed, arrives.severity) == (passed, dg.AssetCheckSeverity.ERROR)
+    assert arrives.metadata["hours"].value == pytest.approx(hours, abs=0.1)
+    assert room.metadata["size_bytes"].value > room.metadata["used_bytes"].value > 0
+
+
+def test_the_sensor_and_the_check_say_the_same(orchestra: Orchestra) -> None:
+    write_file(orchestra.program, HEADER, "optout_old.csv", modified=datetime.now(UTC) - timedelta(days=3))
+    told = events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
+    found = watch_results(Export(), look(orchestra.runtime), datetime.now(UTC))
+    assert [(one.check_name, one.passed, one.severity, one.metadata.keys()) for one in told] == [
+        (one.check_name, one.passed, one.severity, one.metadata.keys()) for one in found
+    ]
+
+
+# Polls of profiles
+
+
+def test_nobody_is_polled_unless_that_is_wanted(orchestra: Orchestra) -> None:
+    assert why_not(orchestra) == "no new file"
+
+
+def test_a_poll_is_asked_for_at_once_and_then_as_often_as_configured(orchestra: Orchestra) -> None:
+    reconfigure(orchestra, poll_profiles_minutes=5)
+    assert is_asked_for_changes(orchestra)
+    orchestra.runtime.ledger.note(POLL, datetime.now(UTC))  # as the run does
+    assert why_not(orchestra) == "no new file"
+
+
+def test_a_poll_is_due_again_after_its_minutes(orchestra: Orchestra) -> None:
+    reconfigure(orchestra, poll_profiles_minutes=5)
+    orchestra.runtime.ledger.note(POLL, datetime.now(UTC) - timedelta(minutes=4, seconds=50))
+    assert why_not(orchestra) == "no new file"
+    reconfigure(orchestra, poll_profiles_minutes=4)
+    assert is_asked_for_changes(orchestra)
+
+
+def test_a_poll_that_fails_is_tried_again_ever_more_rarely(orchestra: Orchestra) -> None:
+    reconfigure(orchestra, poll_profiles_minutes=5)
+    assert is_asked_for_changes(orchestra)
+    for wait in (10, 20, 40):
+        assert why_not(orchestra) == "the last poll failed; it is tried again later"
+        orchestra.later(FILE, seconds=wait)
+        assert is_asked_for_changes(orchestra)
+
+
+def test_files_come_before_polls(orchestra: Orchestra) -> None:
+    reconfigure(orchestra, poll_profiles_minutes=5)
+    orchestra.runtime.ledger.note(POLL, datetime.now(UTC))
+    write_file(orchestra.program, HEADER)
+    why_not(orchestra)
+    orchestra.later(FILE, minutes=5)
+    reconfigure(orchestra, poll_profiles_minutes=5)
+    assert (asked_partition(orchestra) or "").startswith("optout_")
+
+
+# Partitions of earlier versions
+
+
+def test_partitions_of_earlier_versions_that_stand_for_no_file_are_removed_once(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some at each tick, since the daemon removes them one by one; then none is looked for any more."""
+    monkeypatch.setattr(sensors, "MOST_REMOVED", 2)
+    old = ["(changes)@2026-11-24", "(profiles)@2026-11-24T04:00:00Z", "(profiles)@by hand"]
+    files = ["optout.csv@2020-01-01T00:00:00Z", "optout_(changes)@2026.csv@2020-01-01T00:00:00Z"]
+    orchestra.instance.add_dynamic_partitions("opt_out_files", [*old, *files])
+    orchestra.tick(FILE)
+    assert len(orchestra.instance.get_dynamic_partitions("opt_out_files")) == 3
+    orchestra.tick(FILE)
+    assert set(orchestra.instance.get_dynamic_partitions("opt_out_files")) == set(files)
+    orchestra.instance.add_dynamic_partitions("opt_out_files", old)
+    orchestra.tick(FILE)
+    assert set(orchestra.instance.get_dynamic_partitions("opt_out_files")) == {*files, *old}
+
+
+def test_they_are_removed_by_a_sensor_that_goes_on_with_the_cursor_of_an_earlier_version(orchestra: Orchestra) -> None:
+    orchestra.instance.add_dynamic_partitions("opt_out_files", ["(changes)@2026-11-24"])
+    moment = datetime.now(UTC).isoformat()
+    asked = f'"(profiles)":{{"left":1,"at":"{moment}","wait":10.0,"upto":null}}'
+    orchestra._cursors[FILE] = f'{{"reported":"{moment}","asked":{{{asked}}}}}'
+    assert orchestra.tick(FILE).skip_message == "no new file"
+    assert orchestra.instance.get_dynamic_partitions("opt_out_files") == []
+
+
+# An export that has stopped
+
+
+def started(orchestra: Orchestra, since: int = 0) -> int:
+    """How often the workflow was started through the API."""
+    requests = orchestra.program.sandbox.admin.journal("campaign", since)
+    return sum(one["method"] == "POST" and "/commands" in one["path"] for one in requests)
+
+
+def overdue(orchestra: Orchestra, **export: Any) -> int:
+    """The newest file is a day and an hour old. Gives the place in the journal."""
+    reconfigure(orchestra, **{"restart_stalled": True, "workflow_id": "WKF12"} | export)
+    write_file(orchestra.program, HEADER, "optout_old.csv", modified=datetime.now(UTC) - timedelta(hours=25))
+    orchestra.program.sandbox.admin.post("/campaign/workflows", {"id": "WKF12", "status": "error"})
+    return orchestra.program.sandbox.admin.last()
+
+
+def test_an_export_that_stopped_is_started_and_that_is_noted(in_step: Orchestra) -> None:
+    orchestra = in_step
+    since = overdue(orchestra)
+    [told] = events(orchestra.tick(FILE), dg.AssetObservation)
+    assert told.asset_key == EXPORT
+    assert told.description == "The export was overdue; workflow WKF12 was started (it was error)."
+    metadata = {name: value.value for name, value in told.metadata.items()}
+    assert metadata == {"workflow": "WKF12", "status_before": "error", "started": True}
+    assert started(orchestra, since) == 1
+    assert orchestra.runtime.ledger.last_noted(RESTART)
+    new = {path.name for path in exports(orchestra.program).iterdir()} - {"optout_old.csv"}
+    assert len(new) == 1  # the workflow has written its file
+    assert not events(orchestra.tick(FILE), dg.AssetObservation)
+    assert started(orchestra, since) == 1
+
+
+def test_it_is_started_once_an_hour_at_most(orchestra: Orchestra) -> None:
+    since = overdue(orchestra)
+    orchestra.program.sandbox.admin.settings("campaign", workflow_delay_ms=3_600_000)  # it writes nothing for now
+    try:
+        assert events(orchestra.tick(FILE), dg.AssetObservation)
+        assert not events(orchestra.tick(FILE), dg.AssetObservation)
+        now = datetime.now(UTC)
+        _last_started(orchestra, now - timedelta(minutes=59))
+        assert not events(orchestra.tick(FILE), dg.AssetObservation)
+        _last_started(orchestra, now - timedelta(minutes=61))
+        assert events(orchestra.tick(FILE), dg.AssetObservation)
+        assert not events(orchestra.tick(FILE), dg.AssetObservation)
+        assert started(orchestra, since) == 2
+    finally:
+        orchestra.program.sandbox.admin.settings("campaign", workflow_delay_ms=0)
+        orchestra.program.sandbox.admin.post("/campaign/workflows", {"id": "WKF12", "status": "started"})
+
+
+def _last_started(orchestra: Orchestra, moment: datetime) -> None:
+    """As if that had been the last time, in another ledger beside the same files."""
+    database = orchestra.program.home / f"{moment:%H%M}.db"
+    orchestra.program.more = {"SYNC_ASSETS_LEDGER_URL": f"sqlite:///{database}"}
+    orchestra.reload()
+    orchestra.runtime.ledger.note(RESTART, moment)
+
+
+def test_a_workflow_that_cannot_be_started_is_noted_as_well_and_the_files_go_on(orchestra: Orchestra) -> None:
+    overdue(orchestra, workflow_id="WKF99")
+    data = orchestra.tick(FILE)
+    [told] = events(data, dg.AssetObservation)
+    assert "workflow WKF99 could not be started: Campaign has no workflow WKF99." in (told.description or "")
+    metadata = {name: value.value for name, value in told.metadata.items()}
+    assert metadata == {"workflow": "WKF99", "status_before": "unknown", "started": False}
+    assert not events(orchestra.tick(FILE), dg.AssetObservation)  # nor is that tried more than once an hour
+
+
+def test_it_is_never_started_without_the_switch(orchestra: Orchestra) -> None:
+    since = overdue(orchestra, restart_stalled=False)
+    assert not events(orchestra.tick(FILE), dg.AssetObservation)
+    assert started(orchestra, since) == 0
+
+
+def test_nor_while_files_arrive_in_time(orchestra: Orchestra) -> None:
+    since = overdue(orchestra)
+    write_file(orchestra.program, HEADER)
+    assert not events(orchestra.tick(FILE), dg.AssetObservation)
+    assert started(orchestra, since) == 0
+
+
+# What is due without a file: the sensor backlog
+
+
+@pytest.fixture
+def in_step(orchestra: Orchestra) -> Orchestra:
+    """All contacts stand in Campaign, which got them from us."""
+    orchestra.capture()
+    orchestra.push()
+    return orchestra
+
+
+@pytest.fixture
+def due(in_step: Orchestra) -> Iterator[Orchestra]:
+    """A contact has opted out in Dynamics 365, which was captured."""
+    id_ = next(opted_in(in_step.program))
+    set_d365(in_step.program, id_, donotemail=True)
+    in_step.capture()
+    yield in_step
+    set_d365(in_step.program, id_, donotemail=False)
+
+
+def test_while_nothing_is_due_nothing_is_asked_for(in_step: Orchestra) -> None:
+    assert in_step.tick("backlog").skip_message == "Nothing is pending, or a run is under way."
+
+
+def test_an_opt_out_of_d365_is_asked_for_by_a_run_that_needs_no_partition(due: Orchestra) -> None:
+    assert is_asked_for_changes(due, "backlog")
+    assert due.instance.get_dynamic_partitions("opt_out_files") == []
+
+
+def test_records_and_opt_outs_are_asked_for_in_one_tick(due: Orchestra) -> None:
+    due.program.sandbox.admin.change("contact", 2, jobtitle="Changed")
+    due.capture()
+    keys = [request.asset_selection for request in due.asked("backlog")]
+    assert keys == [[dg.AssetKey(["campaign", "profile"])], [CHANGES]]
+
+
+def test_while_a_run_of_opt_outs_is_under_way_they_wait(due: Orchestra) -> None:
+    run = due.under_way(run_tags())
+    assert not due.asked("backlog")
+    due.instance.delete_run(run.run_id)
+    assert due.asked("backlog")
+
+
+def test_what_does_not_move_is_asked_for_ever_more_rarely(due: Orchestra) -> None:
+    assert due.asked("backlog")
+    for wait in (10, 20, 40):
+        assert not due.asked("backlog")
+        due.later("backlog", seconds=wait)
+        assert due.asked("backlog")
+
+
+def test_a_contact_on_hold_is_not_due(due: Orchestra) -> None:
+    [id_] = [row.id for row in _due_rows(due)]
+    due.runtime.ledger.hold("contact", id_)
+    assert not due.asked("backlog")
+
+
+def _due_rows(orchestra: Orchestra) -> list[Any]:
+    ids = [row["contactid"] for row in orchestra.program.sandbox.admin.dump_d365()]
+    return [row for row in orchestra.runtime.ledger.opt_outs_of(ids) if row.state]
+
+
+def test_from_campaign_alone_a_change_of_d365_is_never_due(orchestra: Orchestra) -> None:
+    reconfigure(orchestra, "campaign_to_d365")
+    orchestra.capture()
+    orchestra.push()
+    set_d365(orchestra.program, next(opted_in(orchestra.program)), donotphone=True)
+    orchestra.capture()
+    orchestra.push()
+    assert not orchestra.asked("backlog")

@@ -1,0 +1,450 @@
+"""How a request travels: renewed tokens, waiting, repeating, links, and what is known when a connection is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync_assets.errors import SyncAssetsError
+from sync_assets.http.aiohttp_transport import INFLATED_HERE
+from sync_assets.http.client import (
+    LONGEST_RETRY_AFTER,
+    CachedTokens,
+    Endpoint,
+    ForeignLink,
+    NotSent,
+    NotTrusted,
+    OutcomeUnknown,
+    Pause,
+    SignInRefused,
+    Unavailable,
+    backoff,
+    retry_after,
+    ssl_context,
+)
+from sync_assets_tests.support.little_server import CUT, LittleServer, Request, answer
+
+
+class Tokens:
+    """Hands out t1, then t2 ... at each renewal, and counts them; `CachedTokens` around a fetch that takes a moment."""
+
+    def __init__(self, lifetime: float = 3600) -> None:
+        self.fetched = 0
+        self.lifetime = lifetime
+        self.source = CachedTokens(self.fetch)
+
+    async def fetch(self) -> tuple[str, float]:
+        await asyncio.sleep(0.01)
+        self.fetched += 1
+        return f"t{self.fetched}", self.lifetime
+
+
+class Bench:
+    """A little server, an endpoint for it, and what the endpoint's observer was told."""
+
+    def __init__(self, server: LittleServer) -> None:
+        self.server = server
+        self.seen: list[tuple[str, int | None]] = []
+        self.tokens = Tokens()
+        self.endpoint = self.open()
+
+    def open(self, *, url: str = "", trusted: bool = True, patience: float = 20, timeout: float = 5) -> Endpoint:
+        return Endpoint(
+            "Campaign",
+            url or f"{self.server.url}/base",
+            self.tokens.source,
+            context=ssl_context(self.server.ca_file if trusted else None),
+            headers={"X-Api-Key": "k"},
+            patience=patience,
+            timeout=timeout,
+            observer=lambda kind, status, seconds: self.seen.append((kind, status)),
+        )
+
+    def arrived(self) -> list[str]:
+        return [f"{r.method} {r.target}" for r in self.server.requests]
+
+
+Starter = Callable[..., Awaitable[Bench]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Starter]:
+    open_benches: list[Bench] = []
+
+    async def begin(script) -> Bench:
+        server = await LittleServer(tmp_path, script).__aenter__()
+        open_benches.append(Bench(server))
+        return open_benches[-1]
+
+    yield begin
+    for bench in open_benches:
+        await bench.endpoint.aclose()
+        await bench.server.__aexit__()
+
+
+def scripted(*answers: bytes):
+    """Answers in order, the last one for ever."""
+    left = list(answers)
+    return lambda request: left.pop(0) if len(left) > 1 else left[0]
+
+
+# --- what travels -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_request_carries_token_key_and_body_and_its_address_as_given(start: Starter):
+    bench = await start(scripted(answer(201, b'{"PKey":"@x"}')))
+    got = await bench.endpoint.send("POST", "api/profile/%40a%2Fb?x=%3A", body=b'{"a":1}', kind="insert")
+    (request,) = bench.server.requests
+    assert (got.status, got.json()) == (201, {"PKey": "@x"})
+    assert request.target == "/base/api/profile/%40a%2Fb?x=%3A"
+    assert request.body == b'{"a":1}'
+    assert request.headers["authorization"] == "Bearer t1"
+    assert request.headers["x-api-key"] == "k"
+    assert bench.seen == [("insert", 201)]
+
+
+async def test_an_absolute_link_is_sent_as_it_is(start: Starter):
+    bench = await start(scripted(answer()))
+    await bench.endpoint.send("GET", f"{bench.server.url}/other/@p//x?a=b%20c")
+    assert bench.arrived() == ["GET /other/@p//x?a=b%20c"]
+
+
+async def test_what_would_break_the_line_of_a_request_is_quoted(start: Starter):
+    bench = await start(scripted(answer()))
+    await bench.endpoint.send("GET", "x?a=\u00e4 b\r\nX-Forged: 1#\\%")
+    assert [request.target for request in bench.server.requests] == ["/base/x?a=%C3%A4%20b%0D%0AX-Forged:%201"]
+
+
+@pytest.mark.parametrize("link", ["https://elsewhere.example/x", "http://localhost:{port}/x", "https://localhost:1/x"])
+async def test_a_link_to_another_host_scheme_or_port_is_refused_before_anything_is_sent(start: Starter, link: str):
+    bench = await start(scripted(answer()))
+    with pytest.raises(ForeignLink, match="not followed"):
+        await bench.endpoint.send("GET", link.format(port=bench.server.port))
+    assert bench.arrived() == []
+    assert bench.tokens.fetched == 0
+
+
+async def test_a_redirect_is_an_answer_and_is_not_followed(start: Starter):
+    bench = await start(scripted(answer(302, Location="https://elsewhere.example/")))
+    assert (await bench.endpoint.send("GET", "x")).status == 302
+    assert bench.arrived() == ["GET /base/x"]
+
+
+async def test_cookies_are_not_sent_back(start: Starter):
+    bench = await start(scripted(answer(Set_Cookie="affinity=1; Path=/")))
+    for _ in range(2):
+        await bench.endpoint.send("GET", "x")
+    assert all("cookie" not in r.headers for r in bench.server.requests)
+
+
+async def test_a_compressed_answer_is_decompressed(start: Starter):
+    bench = await start(scripted(answer(200, gzip.compress(b'{"a":"\xc3\xa4"}'), Content_Encoding="gzip")))
+    assert (await bench.endpoint.send("GET", "x")).json() == {"a": "ä"}
+
+
+async def test_a_large_compressed_answer_is_decompressed(start: Starter):
+    words = b"".join(b"%d," % number for number in range(100_000))
+    assert len(gzip.compress(words)) > INFLATED_HERE
+    bench = await start(scripted(answer(200, gzip.compress(words), Content_Encoding="gzip")))
+    assert (await bench.endpoint.send("GET", "x")).body == words
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [("gzip", b"not gzip"), ("gzip", gzip.compress(b"{}")[:-6]), ("br", b"not asked for")],
+    ids=["no gzip", "cut off", "another encoding"],
+)
+async def test_an_answer_that_cannot_be_decompressed_leaves_a_write_unknown(start: Starter, encoding: str, body: bytes):
+    bench = await start(scripted(answer(201, body, Content_Encoding=encoding)))
+    with pytest.raises(OutcomeUnknown):
+        await bench.endpoint.send("POST", "x", body=b"{}", kind="insert")
+    assert bench.seen == [("insert", None)]
+
+
+async def test_64_requests_travel_at_once(start: Starter):
+    async def slow(request: Request) -> bytes:
+        await asyncio.sleep(0.3)
+        return answer()
+
+    bench = await start(slow)
+    await asyncio.gather(*(bench.endpoint.send("GET", "warm") for _ in range(64)))
+    started = time.monotonic()
+    await asyncio.gather(*(bench.endpoint.send("GET", "x") for _ in range(64)))
+    assert time.monotonic() - started < 5  # one after the other it would be 19 s
+    assert bench.server.connections == 64
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_refused_token_is_renewed_once_for_all_workers_and_the_request_repeated(start: Starter):
+    bench = await start(lambda r: answer(401 if r.headers["authorization"] == "Bearer t1" else 200))
+    answers = await asyncio.gather(*(bench.endpoint.send("GET", "x") for _ in range(20)))
+    assert {a.status for a in answers} == {200}
+    assert bench.tokens.fetched == 2
+
+
+async def test_a_token_that_is_refused_again_is_an_error_that_says_what_to_check(start: Starter):
+    bench = await start(scripted(answer(401)))
+    with pytest.raises(SignInRefused, match=r"twice.*Check the credentials"):
+        await bench.endpoint.send("GET", "x")
+    assert len(bench.server.requests) == 2
+
+
+async def test_a_token_is_fetched_again_before_it_expires():
+    tokens = Tokens(lifetime=1.2)
+    assert [await tokens.source.token() for _ in range(3)] == ["t1"] * 3
+    await asyncio.sleep(1.2)
+    assert await tokens.source.token() == "t2"
+
+
+async def test_many_workers_ask_for_the_first_token_once():
+    tokens = Tokens()
+    assert set(await asyncio.gather(*(tokens.source.token() for _ in range(50)))) == {"t1"}
+    assert tokens.fetched == 1
+
+
+def test_a_token_is_kept_from_one_event_loop_to_the_next_and_renewed_in_either():
+    tokens = Tokens()
+
+    async def all_at_once(refused: str) -> set[str]:
+        return set(await asyncio.gather(*(tokens.source.renew(refused) for _ in range(50))))
+
+    assert asyncio.run(all_at_once("")) == {"t1"}
+    assert asyncio.run(tokens.source.token()) == "t1"
+    assert asyncio.run(all_at_once("t1")) == {"t2"}
+    assert tokens.fetched == 2
+
+
+# --- waiting ----------------------------------------------------------------------------------------------------------
+
+
+async def test_retry_after_stops_every_worker(start: Starter):
+    refused_at: list[float] = []
+
+    def script(request: Request) -> bytes:
+        if not refused_at:
+            refused_at.append(time.monotonic())
+            return answer(429, b'{"error_code":"429050"}', Retry_After="1")
+        return answer()
+
+    bench = await start(script)
+
+    async def worker() -> None:
+        for _ in range(3):
+            await bench.endpoint.send("GET", "x", kind="read")
+            await asyncio.sleep(0.02)
+
+    await bench.endpoint._tokens.token()
+    await asyncio.gather(*(worker() for _ in range(8)))
+    in_flight = 8  # those that had left together with the refused one
+    later = sorted(r.at - refused_at[0] for r in bench.server.requests)[in_flight:]
+    assert len(bench.server.requests) == 8 * 3 + 1
+    assert later[0] >= 1.0
+    assert bench.seen.count(("read", 429)) == 1
+
+
+@given(
+    st.text(max_size=30) | st.sampled_from(["1e999", "nan", "-inf", "Fri, 31 Dec 9999 23:59:59 -2359", "0 1 2", "²"])
+)
+def test_any_retry_after_is_a_time_or_none(value: str):
+    told = retry_after({"retry-after": value})
+    assert told is None or 0 <= told < float("inf")
+
+
+async def test_a_retry_after_beyond_our_patience_ends_all_at_once(start: Starter):
+    bench = await start(scripted(answer(503, Retry_After="3600")))
+    endpoint = bench.open(patience=30)
+    started = time.monotonic()
+    results = await asyncio.gather(*(endpoint.send("GET", "x") for _ in range(4)), return_exceptions=True)
+    with pytest.raises(Unavailable, match=r"wait 3[56]"):
+        await endpoint.send("GET", "x")
+    assert time.monotonic() - started < 15
+    assert all(isinstance(r, Unavailable) for r in results)
+    assert len(bench.server.requests) <= 4
+    await endpoint.aclose()
+
+
+async def test_a_pause_that_grows_while_we_wait_is_noticed():
+    pause = Pause()
+    pause.hold(0.2)
+    waiting = asyncio.create_task(pause.passed(time.monotonic() + 1))
+    await asyncio.sleep(0.1)
+    pause.hold(60)
+    assert await asyncio.wait_for(waiting, 2) is False
+
+
+async def test_503_without_a_time_is_repeated_with_growing_waits(start: Starter):
+    bench = await start(scripted(answer(503), answer(503), answer()))
+    assert (await bench.endpoint.send("POST", "x", body=b"{}")).status == 200
+    first, second, third = [r.at for r in bench.server.requests]
+    assert second - first >= 0.35
+    assert third - second > second - first
+
+
+async def test_patience_ends_with_an_error_that_says_what_becomes_of_the_work(start: Starter):
+    bench = await start(scripted(answer(503)))
+    endpoint = bench.open(patience=1)
+    with pytest.raises(Unavailable, match="stays pending"):
+        await endpoint.send("GET", "x")
+    await endpoint.aclose()
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 500])
+async def test_other_statuses_are_answers_not_errors(start: Starter, status: int):
+    bench = await start(scripted(answer(status, b"why")))
+    got = await bench.endpoint.send("POST", "x", body=b"{}")
+    assert (got.status, got.text) == (status, "why")
+    assert len(bench.server.requests) == 1
+
+
+# --- lost answers -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+async def test_a_write_whose_answer_is_lost_is_unknown_and_never_sent_again_by_itself(start: Starter, method: str):
+    bench = await start(scripted(answer(), CUT))
+    await bench.endpoint.send("GET", "opens the connection")
+    with pytest.raises(OutcomeUnknown):
+        await bench.endpoint.send(method, "x", body=b"{}", kind="write")
+    assert len(bench.server.requests) == 2
+    assert bench.seen[1:] == [("write", None)]
+
+
+async def test_a_read_whose_answer_is_lost_is_sent_again_and_each_is_counted(start: Starter):
+    bench = await start(scripted(answer(), CUT, answer()))
+    await bench.endpoint.send("GET", "opens the connection", kind="read")
+    await bench.endpoint.send("GET", "x", kind="read")
+    assert bench.seen == [("read", 200), ("read", None), ("read", 200)]
+    assert len(bench.server.requests) == 3
+
+
+async def test_a_write_that_may_be_repeated_is_repeated_if_we_say_so(start: Starter):
+    bench = await start(scripted(CUT, answer()))
+    assert (await bench.endpoint.send("PATCH", "x", body=b"{}", repeat_unknown=True)).status == 200
+
+
+async def test_a_silent_server_leaves_a_write_unknown(start: Starter):
+    async def silent(request: Request) -> bytes:
+        await asyncio.sleep(2)
+        return answer()
+
+    bench = await start(silent)
+    endpoint = bench.open(timeout=0.3)
+    with pytest.raises(OutcomeUnknown):
+        await endpoint.send("POST", "x", body=b"{}")
+    await endpoint.aclose()
+
+
+@pytest.mark.parametrize("status", [502, 504])
+async def test_a_gateway_that_lost_the_answer_leaves_a_write_unknown_and_a_read_repeated(start: Starter, status: int):
+    bench = await start(scripted(answer(status), answer(status), answer()))
+    with pytest.raises(OutcomeUnknown, match=str(status)):
+        await bench.endpoint.send("POST", "x", body=b"{}")
+    assert (await bench.endpoint.send("GET", "x")).status == 200
+    assert bench.arrived() == ["POST /base/x", "GET /base/x", "GET /base/x"]
+
+
+async def test_an_unreachable_server_is_not_sent_and_says_so(start: Starter):
+    bench = await start(scripted(answer()))
+    endpoint = bench.open(url="https://localhost:1/base", patience=1)
+    with pytest.raises(NotSent, match="localhost:1/base/x cannot be reached"):
+        await endpoint.send("POST", "x?name=Ada", body=b"{}", kind="insert")
+    assert {status for _, status in bench.seen} == {0}
+    assert len(bench.seen) >= 2  # tried again, as nothing can have happened
+    await endpoint.aclose()
+
+
+async def test_an_untrusted_certificate_is_told_at_once_with_the_remedy(start: Starter):
+    bench = await start(scripted(answer()))
+    endpoint = bench.open(trusted=False, patience=60)
+    started = time.monotonic()
+    with pytest.raises(NotTrusted, match="SYNC_ASSETS_CA_BUNDLE"):
+        await endpoint.send("GET", "x")
+    assert time.monotonic() - started < 5
+    await endpoint.aclose()
+
+
+async def test_an_error_names_the_place_but_not_the_query(start: Starter):
+    bench = await start(scripted(CUT))
+    with pytest.raises(OutcomeUnknown) as caught:
+        await bench.endpoint.send("POST", "profile/byEmail?email=ada@example.com", body=b"{}")
+    assert "/base/profile/byEmail" in str(caught.value)
+    assert "ada" not in str(caught.value)
+
+
+async def test_netrc_and_proxy_of_the_environment_do_not_get_in_the_way(
+    start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "netrc").write_text("machine localhost login someone password something\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    bench = await start(scripted(answer()))
+    await bench.endpoint.send("GET", "x")
+    assert bench.server.requests[0].headers["authorization"] == "Bearer t1"
+
+
+# --- guard ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_guard_is_asked_before_each_single_request_and_can_keep_it_back(start: Starter):
+    bench = await start(scripted(answer(503, Retry_After="0"), answer(503, Retry_After="0"), answer()))
+    asked: list[int] = []
+
+    def guard() -> None:
+        asked.append(len(bench.server.requests))
+        if len(asked) == 3:
+            raise SyncAssetsError("enough")
+
+    with pytest.raises(SyncAssetsError, match="enough"):
+        await bench.endpoint.send("GET", "x", guard=guard)
+    assert asked == [0, 1, 2]
+    assert len(bench.server.requests) == 2
+
+
+async def test_an_observer_of_one_call_is_told_besides_the_endpoints_own(start: Starter):
+    bench = await start(scripted(CUT, answer()))
+    told: list[tuple[str, int | None]] = []
+    await bench.endpoint.send(
+        "GET", "x", kind="read", observer=lambda kind, status, seconds: told.append((kind, status))
+    )
+    assert told == bench.seen == [("read", None), ("read", 200)]
+
+
+# --- small parts ------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 10_000))
+def test_retry_after_as_a_number(seconds: int):
+    assert retry_after(httpx.Headers({"Retry-After": str(seconds)})) == min(seconds, LONGEST_RETRY_AFTER)
+
+
+def test_retry_after_as_a_date_and_as_nonsense():
+    at = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    told = retry_after({"retry-after": at})
+    assert told is not None
+    assert 28 < told <= 30
+    assert retry_after({"retry-after": "soon"}) is None
+    assert retry_after({}) is None
+
+
+@given(st.integers(0, 10_000))
+def test_waits_grow_but_not_without_end(attempt: int):
+    assert 0.3 < backoff(attempt) <= 39
+
+
+def test_a_bad_ca_bundle_is_told_by_its_variable(tmp_path: Path):
+    file = tmp_path / "not.pem"
+    file.write_text("no certificate")
+    with pytest.raises(SyncAssetsError, match="SYNC_ASSETS_CA_BUNDLE"):
+        ssl_context(file)

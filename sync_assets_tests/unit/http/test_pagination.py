@@ -1,0 +1,176 @@
+"""A read of pages ends: links that lead back and pages without rows are found out, wherever links are followed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync_assets.audit.person_records import _children
+from sync_assets.audit.record_list import RecordList
+from sync_assets.campaign.client import CampaignClient
+from sync_assets.campaign.profile_opt_outs import changed_profiles
+from sync_assets.dataverse.client import DataverseClient
+from sync_assets.dataverse.metadata import Column, Table
+from sync_assets.dataverse.row_queries import rows_now
+from sync_assets.http.client import CachedTokens, HttpError, ssl_context
+from sync_assets.http.pagination import MOST_EMPTY_PAGES, EndlessRead, LinkTrail
+from sync_assets_tests.support.little_server import LittleServer, Request, answer
+
+ID = "00000000-0000-0000-0000-000000000001"
+CONTACT = Table("contact", "contacts", "contactid", True, {"ownerid": Column("ownerid", "lookup")})
+
+
+async def token() -> tuple[str, float]:
+    return "t", 3600.0
+
+
+# --- the rule ---------------------------------------------------------------------------------------------------------
+
+
+def followed(links: list[str], rows: list[int]) -> int:
+    """How many of these links are followed."""
+    trail = LinkTrail("X", "contact", "start")
+    for number, (link, count) in enumerate(zip(links, rows, strict=True)):
+        try:
+            trail.follow(link, count)
+        except EndlessRead:
+            return number
+    return len(links)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9))))
+def test_links_are_followed_until_one_comes_again(pages: list[tuple[int, int]]):
+    links = [f"link {number}" for number, _ in pages]
+    fresh = next((at for at, link in enumerate(links) if link in links[:at]), len(links))
+    assert followed(links, [rows for _, rows in pages]) == fresh
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(40, 60)), max_size=6))
+def test_pages_without_rows_are_followed_for_a_while_and_any_row_begins_anew(runs: list[tuple[int, int]]):
+    rows = [count for some, none in runs for count in [*[1] * some, *[0] * none]]
+    streaks = [len(list(group)) if not count else 0 for count, group in itertools.groupby(rows)]
+    ends = any(streak > MOST_EMPTY_PAGES for streak in streaks)
+    assert (followed([f"link {n}" for n in range(len(rows))], rows) < len(rows)) == ends
+
+
+def test_the_first_page_is_on_the_trail_and_the_last_one_ends_it():
+    trail = LinkTrail("X", "contact", "start")
+    assert trail.follow("", 0) == trail.follow(None, 5) == ""
+    assert trail.follow("a", 1) == "a"
+    with pytest.raises(EndlessRead):
+        trail.follow("start", 1)
+
+
+def test_the_error_names_system_and_table_but_nothing_of_the_link():
+    trail = LinkTrail("Campaign", "profile", "/profile?email=anna")
+    with pytest.raises(EndlessRead) as caught:
+        trail.follow("/profile?email=anna", 1)
+    assert "Campaign" in caught.value.cause
+    assert "profile" in caught.value.cause
+    assert "anna" not in str(caught.value)
+    assert caught.value.remedy
+
+
+# --- wherever links are followed --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Reads:
+    """A server of pages for ever, and clients of it."""
+
+    server: LittleServer
+    d365: DataverseClient
+    campaign: CampaignClient
+
+    async def rows_now(self) -> None:
+        await rows_now(self.d365, CONTACT, ["donotemail"], [ID])
+
+    async def children(self) -> None:
+        await _children(self.d365, CONTACT, "_ownerid_value", [ID])
+
+    async def pages(self) -> None:
+        async for _ in self.campaign.pages("profileAndServicesExt", "profile"):
+            pass
+
+    async def poll(self) -> None:
+        async for _ in changed_profiles(self.campaign, "externalId", ["blackListEmail"], None):
+            pass
+
+    async def rebuild(self) -> None:
+        runtime: Any = SimpleNamespace(calls=Counter[str](), ledger=SimpleNamespace(count_calls=lambda _: None))
+        config: Any = SimpleNamespace(
+            table="contact", resource="profile", api="profileAndServicesExt", key="externalId"
+        )
+        records = RecordList(runtime, self.campaign, config, sorts=False)
+        async for _ in records.pages(await records.first()):
+            pass
+
+
+READS: list[Callable[[Reads], Awaitable[None]]] = [
+    Reads.rows_now,
+    Reads.children,
+    Reads.pages,
+    Reads.poll,
+    Reads.rebuild,
+]
+
+
+def page(request: Request, following: str, *, empty: bool) -> bytes:
+    """A page of either system."""
+    link = f"https://{request.headers['host']}{following}"
+    if "/campaign/" in request.target:
+        records = [] if empty else [{"PKey": "@x", "externalId": str(uuid.uuid4())}]
+        return answer(200, json.dumps({"content": records, "next": {"href": link}}).encode())
+    rows = [] if empty else [{"contactid": ID, "modifiedon": None, "donotemail": False}]
+    return answer(200, json.dumps({"value": rows, "@odata.nextLink": link}).encode())
+
+
+@pytest.fixture
+async def reads(tmp_path: Path) -> AsyncIterator[Reads]:
+    async with LittleServer(tmp_path, lambda _: answer()) as server:
+        context = ssl_context(server.ca_file)
+        d365 = DataverseClient(server.url, CachedTokens(token), context=context)
+        campaign = CampaignClient(server.url, CachedTokens(token), api_key="k", context=context)
+        yield Reads(server, d365, campaign)
+        await d365.aclose()
+        await campaign.aclose()
+
+
+@pytest.mark.parametrize("read", READS)
+async def test_a_link_that_leads_to_itself_is_followed_once(reads: Reads, read: Callable[[Reads], Awaitable[None]]):
+    reads.server.script = lambda request: page(request, request.target, empty=False)
+    with pytest.raises(HttpError, match="back to one that was read before"):
+        await read(reads)
+    assert len(reads.server.requests) <= 2
+
+
+@pytest.mark.parametrize("read", READS)
+async def test_links_in_a_circle_are_followed_once(reads: Reads, read: Callable[[Reads], Awaitable[None]]):
+    places = ["/campaign/1", "/campaign/2"] if read in READS[2:] else ["/api/1", "/api/2"]
+    reads.server.script = lambda request: page(request, places[request.target == places[0]], empty=False)
+    with pytest.raises(HttpError, match="back to one that was read before"):
+        await read(reads)
+    assert len(reads.server.requests) <= 4
+
+
+@pytest.mark.parametrize("read", READS)
+async def test_pages_without_rows_end_though_each_names_a_new_one(
+    reads: Reads, read: Callable[[Reads], Awaitable[None]]
+):
+    number = itertools.count()
+    below = "/campaign" if read in READS[2:] else "/api"
+    reads.server.script = lambda request: page(request, f"{below}/{next(number)}", empty=True)
+    with pytest.raises(HttpError, match="without a row"):
+        await read(reads)
+    assert len(reads.server.requests) == MOST_EMPTY_PAGES + 1

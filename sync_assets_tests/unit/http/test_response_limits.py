@@ -1,0 +1,304 @@
+"""No answer takes more memory or time than it may, whoever gives it: Dynamics 365, Entra ID, Campaign, IMS."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync_assets.campaign import client as campaign
+from sync_assets.campaign.client import CampaignClient
+from sync_assets.campaign.sign_in import ims_tokens
+from sync_assets.dataverse import client as d365
+from sync_assets.dataverse.client import DataverseClient
+from sync_assets.dataverse.sign_in import entra_tokens
+from sync_assets.http.aiohttp_transport import INFLATED_HERE, MOST_MEMBERS, _TooLarge, _unzipped
+from sync_assets.http.client import (
+    CachedTokens,
+    Endpoint,
+    HttpError,
+    LimitExceeded,
+    Limits,
+    OutcomeUnknown,
+    ssl_context,
+)
+from sync_assets_tests.support import endless_answers as answers
+from sync_assets_tests.support.endless_answers import LARGE, MIB, SLOW, growth
+from sync_assets_tests.support.little_server import LittleServer, Request, Script, answer
+
+TIGHT = Limits(largest=4 * MIB, seconds=0.5)
+IN_TIME = 5.0
+"""Seconds in which everything here has ended, on a busy machine too."""
+
+Ask = Callable[[LittleServer], Awaitable[Any]]
+
+
+async def token() -> tuple[str, float]:
+    return "t", 3600.0
+
+
+async def ask_dynamics_365(server: LittleServer) -> None:
+    client = DataverseClient(server.url, CachedTokens(token), context=ssl_context(server.ca_file))
+    try:
+        await client.page(f"{server.url}/api/data/v9.2/contacts?$select=firstname", tracked=True)
+    finally:
+        await client.aclose()
+
+
+async def ask_campaign(server: LittleServer) -> None:
+    client = CampaignClient(server.url, CachedTokens(token), api_key="k", context=ssl_context(server.ca_file))
+    try:
+        await client.call("read", "profileAndServicesExt/profile?email=anna@example.com")
+    finally:
+        await client.aclose()
+
+
+async def ask_ims(server: LittleServer) -> None:
+    await ims_tokens(
+        ims_url=server.url,
+        client_id="id",
+        client_secret="hush",
+        scopes="openid",
+        context=ssl_context(server.ca_file),
+        limits=TIGHT,
+    ).token()
+
+
+async def ask_entra(server: LittleServer) -> None:
+    await entra_tokens(
+        authority=server.url,
+        tenant="11111111-2222-3333-4444-555555555555",
+        client_id="id",
+        client_secret="hush",
+        resource="https://org.example",
+        context=ssl_context(server.ca_file),
+        limits=TIGHT,
+    ).token()
+
+
+SYSTEMS: list[Ask] = [ask_dynamics_365, ask_campaign, ask_ims, ask_entra]
+SIGN_INS: list[Ask] = [ask_ims, ask_entra]
+
+
+@pytest.fixture
+def tight(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (d365, campaign):
+        monkeypatch.setattr(module, "LIMITS", TIGHT)
+
+
+# --- every system, every way -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("tight")
+@pytest.mark.parametrize("script", LARGE)
+@pytest.mark.parametrize("ask", SYSTEMS)
+async def test_an_answer_without_measure_ends_at_the_limit_and_memory_with_it(tmp_path: Path, ask: Ask, script: Script):
+    async with LittleServer(tmp_path, script) as server:
+        with growth() as grown, pytest.raises(HttpError, match="more than 4 MiB") as caught:
+            await asyncio.wait_for(ask(server), IN_TIME)
+    assert len(server.requests) == 1, "what was too large once is not asked for again"
+    assert grown.most < 48 * MIB
+    assert "anna" not in str(caught.value)
+    assert caught.value.remedy
+
+
+@pytest.mark.usefixtures("tight")
+@pytest.mark.parametrize("script", SLOW)
+@pytest.mark.parametrize("ask", SYSTEMS)
+async def test_an_answer_that_trickles_ends_after_its_time(tmp_path: Path, ask: Ask, script: Script):
+    async with LittleServer(tmp_path, script) as server:
+        with pytest.raises(HttpError, match=r"in full within 0.5 s") as caught:
+            await asyncio.wait_for(ask(server), IN_TIME)
+    assert len(server.requests) == 1
+    assert "anna" not in str(caught.value)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("script", [answers.bomb, answers.drip])
+@pytest.mark.parametrize("ask", SIGN_INS)
+async def test_a_sign_in_without_measure_is_never_taken_for_a_lost_write(tmp_path: Path, ask: Ask, script: Script):
+    """OutcomeUnknown would say of the record whose request needed the token that it may have been sent."""
+    async with LittleServer(tmp_path, script) as server:
+        with pytest.raises(HttpError) as caught:
+            await asyncio.wait_for(ask(server), IN_TIME)
+    assert not isinstance(caught.value, OutcomeUnknown)
+
+
+async def test_campaign_is_waited_for_longer_than_its_gateway_waits(tmp_path: Path):
+    async with LittleServer(tmp_path, lambda _: answer()) as server:
+        client = CampaignClient(server.url, CachedTokens(token), api_key="k", context=ssl_context(server.ca_file))
+        assert client.endpoint._wire._timeout.sock_read == campaign.SILENCE > 60
+        await client.aclose()
+
+
+# --- an endpoint ------------------------------------------------------------------------------------------------------
+
+
+Start = Callable[..., Awaitable[tuple[LittleServer, Endpoint]]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    opened: list[tuple[LittleServer, Endpoint]] = []
+
+    async def begin(script: Script, limits: Limits = TIGHT) -> tuple[LittleServer, Endpoint]:
+        server = await LittleServer(tmp_path, script).__aenter__()
+        context = ssl_context(server.ca_file)
+        endpoint = Endpoint("X", server.url, CachedTokens(token), context=context, headers={}, limits=limits)
+        opened.append((server, endpoint))
+        return server, endpoint
+
+    yield begin
+    for server, endpoint in opened:
+        await endpoint.aclose()
+        await server.__aexit__()
+
+
+@pytest.mark.parametrize("script", [*LARGE, *SLOW])
+@pytest.mark.parametrize("repeat", [None, True])
+async def test_a_write_that_is_answered_without_measure_may_have_been_carried_out(
+    start: Start, script: Script, repeat: bool | None
+):
+    server, endpoint = await start(script)
+    seen: list[int | None] = []
+    with pytest.raises(OutcomeUnknown):
+        await endpoint.send(
+            "POST", "x", body=b"{}", repeat_unknown=repeat, observer=lambda kind, status, seconds: seen.append(status)
+        )
+    assert len(server.requests) == 1
+    assert seen == [None]
+
+
+def packed(body: bytes) -> bytes:
+    return answer(200, gzip.compress(body), Content_Encoding="gzip")
+
+
+@pytest.mark.parametrize("wrap", [lambda body: answer(200, body), packed])
+@pytest.mark.parametrize("size", [INFLATED_HERE // 2, 40 * INFLATED_HERE])
+async def test_an_answer_of_just_the_limit_is_one(start: Start, wrap: Callable[[bytes], bytes], size: int):
+    body = b"ab" * (size // 2)
+    _, endpoint = await start(lambda request: wrap(body + b"c" * int(request.target[1:])), Limits(size, 5.0))
+    assert (await endpoint.send("GET", "0")).body == body
+    with pytest.raises(LimitExceeded):
+        await endpoint.send("GET", "1")
+
+
+async def test_the_limit_counts_both_what_is_received_and_what_it_inflates_to(start: Start):
+    noise = bytes(range(256)) * 4
+    _, endpoint = await start(lambda _: packed(noise), Limits(len(noise), 5.0))
+    assert (await endpoint.send("GET", "x")).body == noise
+    _, endpoint = await start(lambda _: answer(200, gzip.compress(b"") * 40, Content_Encoding="gzip"), Limits(100, 5.0))
+    with pytest.raises(LimitExceeded):
+        await endpoint.send("GET", "x")
+
+
+async def test_after_an_answer_without_measure_the_next_request_is_answered(start: Start):
+    async def good(request: Request) -> bytes:
+        return answer(200, b"good")
+
+    def script(request: Request) -> Any:
+        return good(request) if request.target == "/good" else getattr(answers, request.target[1:])(request)
+
+    _, endpoint = await start(script)
+    for bad in ("endless", "drip", "bomb", "dripping_head"):
+        with pytest.raises(LimitExceeded):
+            await endpoint.send("GET", bad)
+        assert (await endpoint.send("GET", "good")).body == b"good"
+
+
+async def test_only_the_slow_ones_of_many_are_given_up(start: Start):
+    async def good(request: Request) -> bytes:
+        await asyncio.sleep(0.1)
+        return answer(200, b"good")
+
+    def script(request: Request) -> Any:
+        return answers.drip(request) if request.target == "/drip" else good(request)
+
+    _, endpoint = await start(script)
+
+    async def ask(number: int) -> bool:
+        await asyncio.sleep(number % 5 * 0.1)
+        try:
+            return (await endpoint.send("GET", "drip" if number % 3 == 0 else "good")).body == b"good"
+        except LimitExceeded:
+            return False
+
+    found = await asyncio.wait_for(asyncio.gather(*map(ask, range(30))), IN_TIME)
+    assert found == [number % 3 != 0 for number in range(30)]
+
+
+async def test_time_counts_for_a_request_not_for_the_worker_that_sends_one_after_the_other(start: Start):
+    async def good(request: Request) -> bytes:
+        await asyncio.sleep(0.2)
+        return answer()
+
+    _, endpoint = await start(good)
+    for _ in range(5):
+        assert (await endpoint.send("GET", "x")).status == 200
+    await asyncio.sleep(2 * TIGHT.seconds)
+    assert (await endpoint.send("GET", "x")).status == 200
+
+
+@pytest.mark.parametrize("after", [0.1, TIGHT.seconds, TIGHT.seconds * 1.05])
+async def test_a_cancelled_worker_is_cancelled_whether_its_time_is_up_or_not(start: Start, after: float):
+    _, endpoint = await start(answers.drip)
+    worker = asyncio.create_task(endpoint.send("GET", "x"))
+    await asyncio.sleep(after)
+    if worker.cancel():
+        with pytest.raises((asyncio.CancelledError, LimitExceeded)) as caught:
+            await worker
+        assert worker.cancelled() == (caught.type is asyncio.CancelledError)
+    started = time.monotonic()
+    with pytest.raises(LimitExceeded):  # and the watch goes on
+        await endpoint.send("GET", "x")
+    assert time.monotonic() - started < IN_TIME
+
+
+async def test_a_worker_may_send_again_after_its_time_was_up(start: Start):
+    """Nothing of the cancellation by which it was stopped is left in the task."""
+    _, endpoint = await start(answers.drip)
+    for _ in range(2):
+        with pytest.raises(LimitExceeded):
+            await endpoint.send("GET", "x")
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        await asyncio.sleep(0)
+
+
+# --- unzipping --------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.binary(max_size=200), min_size=1, max_size=5), st.integers(0, 600), st.integers(0, 3))
+def test_unzipping_gives_the_whole_or_says_that_it_is_too_large(parts: list[bytes], most: int, zeros: int):
+    content = b"".join(gzip.compress(part) + bytes(zeros) for part in parts)
+    whole = b"".join(parts)
+    if len(whole) > most:
+        with pytest.raises(_TooLarge):
+            _unzipped(content, most)
+    else:
+        assert _unzipped(content, most) == whole == gzip.decompress(content)
+
+
+@given(st.binary(max_size=200), st.data())
+def test_what_is_cut_or_damaged_is_never_taken_for_the_whole(body: bytes, data: st.DataObject):
+    content = gzip.compress(body)
+    cut = content[: data.draw(st.integers(1, len(content) - 1))]
+    with pytest.raises(EOFError):
+        _unzipped(cut, 1000)
+
+
+async def test_an_answer_of_many_little_parts_does_not_take_its_square_of_time(start: Start):
+    _, endpoint = await start(lambda _: answer(200, gzip.compress(b"") * 50_000, Content_Encoding="gzip"))
+    started = time.monotonic()
+    with pytest.raises(OutcomeUnknown):
+        await endpoint.send("POST", "x")
+    assert time.monotonic() - started < IN_TIME
+    assert MOST_MEMBERS < 1000

@@ -1,0 +1,60 @@
+"""What the tests of links play with: contacts, their orders and the lines of these."""
+
+import json
+from typing import Any
+
+from sync_assets.ledger import Claimed, Gate, Ledger, LinkSpec, Outcome, State
+from sync_assets_tests.support.ledgers import capture, claim, linked, record, row
+
+NEEDED = LinkSpec("cusContact", "contact")
+OPTIONAL = LinkSpec("cusContact", "contact", required=False)
+JOINED = LinkSpec("cusContact", "contact", keyed=False)
+LOOSE = LinkSpec("cusContact", "contact", required=False, keyed=False)
+EVERY = [NEEDED, OPTIONAL, JOINED, LOOSE]
+NAMES = ["needed", "optional", "joined", "loose"]
+
+
+def order(
+    ledger: Ledger, contact: str | None, value: str = "a", *, link: LinkSpec = NEEDED, name: str = "order", **rest: Any
+) -> None:
+    """Capture an order of a contact."""
+    made = row(name, value, refusal=rest.pop("refusal", None))
+    if not link.keyed:
+        made["payload"] = json.dumps({"value": value, "cusContact": contact})
+    capture(ledger, page=linked([made], cusContact=[contact]), table="order", links=[link], **rest)
+
+
+def line(ledger: Ledger, order: str | None) -> None:
+    page = linked([row("line")], cusOrder=[order])
+    capture(ledger, page=page, table="line", links=[LinkSpec("cusOrder", "order")])
+
+
+def answer(ledger: Ledger, result: Any, *claimed: Claimed, **rest: Any) -> None:
+    ledger.settle("worker", [Outcome(one.seq, result, one.hash, "why", links=one.links, **rest) for one in claimed])
+
+
+def sent(ledger: Ledger, table: str = "contact") -> list[str]:
+    """Send all that is due of a table, with success; the operations."""
+    operations: list[str] = []
+    while claimed := claim(ledger, table=table):
+        answer(ledger, "done", *claimed)
+        operations += [one.operation for one in claimed]
+    return operations
+
+
+def waits(ledger: Ledger, name: str, gate: Gate) -> bool:
+    one = record(ledger, name)
+    return (one.state, one.gate) == (State.WAITING, gate)
+
+
+def orphaned(ledger: Ledger, name: str) -> bool:
+    one = record(ledger, name)
+    return (one.state, one.gate) == (State.ORPHANED, Gate.ABSENT) and one.failed_since is not None
+
+
+def in_campaign(ledger: Ledger, link: LinkSpec = NEEDED) -> None:
+    """A contact and its order, both settled."""
+    capture(ledger, row("anna"))
+    sent(ledger)
+    order(ledger, "anna", link=link)
+    assert sent(ledger, "order") == ["insert"]

@@ -1,0 +1,70 @@
+"""Links that Campaign acknowledged, and one that it took and did not keep: records send it again, and it alone."""
+
+from __future__ import annotations
+
+from sync_assets.ledger import Ledger, LinkTo, Outcome
+from sync_assets_tests.support.ledgers import capture, claim, guid, row
+from sync_assets_tests.unit.ledger.linking import NEEDED, OPTIONAL, answer, in_campaign, order, sent
+
+LINK = "cusContact"
+
+
+def test_an_acknowledged_link_is_sent_again_alone(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    assert ledger.send_links_again("order", LINK) == 1
+    [again] = claim(ledger, table="order")
+    assert (again.operation, again.payload) == ("update", None)
+    assert again.links == (LinkTo(LINK, guid("anna"), keyed=True),)
+    answer(ledger, "done", again)
+    assert ledger.counts()["order"].synced == 1
+    assert claim(ledger, table="order") == []
+
+
+def test_a_record_without_the_link_has_nothing_to_send(ledger: Ledger) -> None:
+    order(ledger, None, link=OPTIONAL)
+    assert sent(ledger, "order") == ["insert"]
+    assert ledger.send_links_again("order", LINK) == 0
+    assert claim(ledger, table="order") == []
+
+
+def test_other_tables_and_other_links_stay(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    assert ledger.send_links_again("line", LINK) == 0
+    assert ledger.send_links_again("order", "cusStore") == 0
+    assert ledger.counts()["order"].synced == 1
+
+
+def test_an_update_under_way_that_left_the_link_out_does_not_acknowledge_it(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    order(ledger, "anna", "b", link=NEEDED)
+    [under_way] = claim(ledger, table="order")
+    assert under_way.links == (LinkTo(LINK, guid("anna"), keyed=True, held=True),)
+    ledger.send_links_again("order", LINK)
+    ledger.settle("worker", [Outcome(under_way.seq, "done", under_way.hash, links=())])
+    [again] = claim(ledger, table="order")
+    assert (again.payload, again.links) == (None, (LinkTo(LINK, guid("anna"), keyed=True),))
+
+
+def test_a_link_counts_as_held_until_it_is_to_be_another_one(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    capture(ledger, row("bert"))
+    sent(ledger)
+    order(ledger, "bert")
+    [moved] = claim(ledger, table="order")
+    assert moved.links == (LinkTo(LINK, guid("bert"), keyed=True),)
+
+
+def test_after_a_lost_answer_no_link_counts_as_held(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    order(ledger, "anna", "b")
+    answer(ledger, "unknown", *claim(ledger, table="order"))
+    [again] = claim(ledger, table="order")
+    assert again.links == (LinkTo(LINK, guid("anna"), keyed=True),)
+
+
+def test_the_links_that_campaigns_records_hold_are_told_by_id(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    assert ledger.acknowledged_links("order", [guid("order"), guid("nothing")]) == {guid("order"): {LINK: guid("anna")}}
+    capture(ledger, row("bert"))
+    order(ledger, "bert")  # what Campaign holds is still the other one
+    assert ledger.acknowledged_links("order", [guid("order")]) == {}

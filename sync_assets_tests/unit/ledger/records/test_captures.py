@@ -1,0 +1,357 @@
+"""Captures: what a page of rows does to the records. A row that is no news writes nothing."""
+
+from typing import Any, cast
+
+import polars as pl
+import pytest
+
+from sync_assets.ledger import Ledger, LinkSpec, PageResult, Position, State
+from sync_assets_tests.support.ledgers import (
+    DAY,
+    Clock,
+    capture,
+    claim,
+    claim_one,
+    frame,
+    guid,
+    hash_of,
+    linked,
+    many,
+    push,
+    record,
+    row,
+    settle,
+    stored,
+)
+
+
+def result(**counts: int) -> PageResult:
+    numbers = dict.fromkeys(("new", "changed", "unchanged", "refused", "deleted", "ignored_deletes"), 0)
+    return PageResult(**{**numbers, **counts}, feed=cast(Any, None))  # not compared
+
+
+def test_a_new_row_is_pending_with_its_payload(ledger: Ledger, clock: Clock) -> None:
+    assert capture(ledger, row("anna", insert_only="1990")) == result(new=1, version=1)
+    anna = record(ledger, "anna")
+    assert anna.state == State.PENDING
+    assert (anna.desired_hash, anna.acked_hash) == (hash_of("a"), None)
+    assert anna.payload == '{"value":"a","once":"1990"}'
+    assert anna.update_payload == '{"value":"a"}'
+    assert ledger.pending_days("contact") == [(DAY, 1)]
+
+
+def test_an_unchanged_row_writes_nothing(ledger: Ledger, clock: Clock) -> None:
+    capture(ledger, row("anna"), row("bert"))
+    push(ledger)
+    before = stored(ledger)
+    clock.advance(60)
+    assert capture(ledger, row("anna"), row("bert", day=DAY.replace(day=25))) == result(unchanged=2, version=2)
+    assert stored(ledger) == before
+
+
+def test_a_pending_row_that_comes_again_unchanged_writes_nothing(ledger: Ledger, clock: Clock) -> None:
+    capture(ledger, row("anna"), row("bert", refusal="too long"))
+    before = stored(ledger)
+    clock.advance(60)
+    assert capture(ledger, row("anna"), row("bert", refusal="too long")) == result(unchanged=2, version=2)
+    assert stored(ledger) == before
+
+
+def test_a_changed_row_is_an_update(ledger: Ledger, clock: Clock) -> None:
+    capture(ledger, row("anna"))
+    push(ledger)
+    clock.advance(60)
+    later = DAY.replace(day=25)
+    assert capture(ledger, row("anna", "b", day=later)) == result(changed=1, version=2)
+    one = claim_one(ledger)
+    assert (one.operation, one.payload, one.hash, one.day) == ("update", '{"value":"b"}', hash_of("b"), later)
+
+
+def test_five_changes_are_one_record_to_send(ledger: Ledger) -> None:
+    for value in "abcde":
+        capture(ledger, row("anna", value))
+    assert claim_one(ledger).payload == '{"value":"e"}'
+    assert ledger.counts()["contact"].pending == 1
+
+
+def test_a_row_that_changes_back_needs_no_call_and_loses_its_payload(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, row("anna", "b"))
+    assert capture(ledger, row("anna", "a")) == result(changed=1, version=3)
+    anna = record(ledger, "anna")
+    assert (anna.state, anna.payload, anna.update_payload) == (State.SETTLED, None, None)
+    assert claim(ledger) == []
+
+
+def test_a_row_that_changes_back_while_a_request_is_open_is_sent_again(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, row("anna", "b"))
+    settle(ledger, "unknown", claim_one(ledger))
+    capture(ledger, row("anna", "a"))
+    one = claim_one(ledger)
+    assert (one.operation, one.payload, one.uncertain) == ("update", '{"value":"a"}', True)
+
+
+def test_a_change_of_a_field_that_is_only_inserted_counts_until_the_insert(ledger: Ledger) -> None:
+    capture(ledger, row("anna", insert_only="1990"))
+    assert capture(ledger, row("anna", insert_only="1991")) == result(changed=1, version=2)
+    assert push(ledger)[0].payload == '{"value":"a","once":"1991"}'
+    assert capture(ledger, row("anna", insert_only="1992")) == result(unchanged=1, version=3)
+    assert claim(ledger) == []
+
+
+def test_a_change_starts_attempts_anew(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    settle(ledger, "later", claim_one(ledger), reason="503", retry_after=3600)
+    assert claim(ledger) == []
+    capture(ledger, row("anna", "b"))
+    assert claim_one(ledger).attempts == 0
+
+
+def test_a_row_that_the_transform_refuses_fails_with_its_reason(ledger: Ledger, clock: Clock) -> None:
+    assert capture(ledger, row("anna", refusal="email: 300 characters")) == result(refused=1, version=1)
+    anna = record(ledger, "anna")
+    assert (anna.state, anna.payload) == (State.FAILED, None)
+    reject = ledger.rejects("contact")[0]
+    assert (reject.id, reject.reason, reject.since) == (guid("anna"), "email: 300 characters", clock.now)
+    assert not reject.retryable
+    assert claim(ledger) == []
+
+
+def test_a_refused_row_that_becomes_acceptable_is_sent(ledger: Ledger) -> None:
+    capture(ledger, row("anna", refusal="no"))
+    assert capture(ledger, row("anna")) == result(changed=1, version=2)
+    assert claim_one(ledger).operation == "insert"
+    assert ledger.rejects() == []
+
+
+def test_another_refusal_is_news(ledger: Ledger) -> None:
+    capture(ledger, row("anna", refusal="no"))
+    assert capture(ledger, row("anna", refusal="still no")) == result(refused=1, version=2)
+    assert ledger.rejects()[0].reason == "still no"
+
+
+def test_a_known_record_that_is_refused_stays_as_it_is_in_campaign(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, row("anna", "b", refusal="no"))
+    assert (record(ledger, "anna").acked_hash, claim(ledger)) == (hash_of("a"), [])
+    capture(ledger, row("anna", "a"))
+    assert record(ledger, "anna").state == State.SETTLED
+
+
+def test_what_campaign_refused_is_tried_again_when_it_changes(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    settle(ledger, "refused", claim_one(ledger), reason="RST-360000")
+    assert capture(ledger, row("anna")) == result(unchanged=1, version=2)
+    assert claim(ledger) == []
+    capture(ledger, row("anna", "b"))
+    assert claim_one(ledger).payload == '{"value":"b"}'
+
+
+def test_deletes_of_rows_never_seen_are_ignored(ledger: Ledger) -> None:
+    assert capture(ledger, deleted=["nobody"]) == result(ignored_deletes=1, version=1)
+
+
+def test_a_row_deleted_before_it_was_sent_is_forgotten(ledger: Ledger) -> None:
+    capture(ledger, row("anna"), row("bert", refusal="no"))
+    assert capture(ledger, deleted=["anna", "bert"]) == result(deleted=2, version=2)
+    assert stored(ledger) == {}
+    assert ledger.counts()["contact"].records == 0
+
+
+def test_a_row_deleted_after_it_was_sent_is_a_delete(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    push(ledger)
+    assert capture(ledger, deleted=["anna"]) == result(deleted=1, version=2)
+    one = claim_one(ledger)
+    assert (one.operation, one.payload, one.hash, one.uncertain) == ("delete", None, None, False)
+    settle(ledger, "done", one)
+    assert stored(ledger) == {}
+
+
+def test_a_row_deleted_while_its_insert_is_open_is_a_delete(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    settle(ledger, "unknown", claim_one(ledger))
+    capture(ledger, deleted=["anna"])
+    one = claim_one(ledger)
+    assert (one.operation, one.uncertain) == ("delete", True)
+
+
+def test_a_delete_known_already_is_ignored(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, deleted=["anna"])
+    assert capture(ledger, deleted=["anna", "anna"]) == result(ignored_deletes=1, version=3)
+
+
+def test_a_deleted_row_that_comes_back_unchanged_needs_no_call(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, deleted=["anna"])
+    capture(ledger, row("anna"))
+    assert record(ledger, "anna").state == State.SETTLED
+
+
+def test_deletes_count_after_the_rows_of_their_page(ledger: Ledger) -> None:
+    assert capture(ledger, row("anna"), deleted=["anna"]) == result(new=1, deleted=1, version=1)
+    assert stored(ledger) == {}
+
+
+def test_the_last_of_two_rows_with_one_id_counts(ledger: Ledger) -> None:
+    assert capture(ledger, row("anna", "a"), row("anna", "b")) == result(new=1, version=1)
+    assert claim_one(ledger).payload == '{"value":"b"}'
+
+
+def test_a_forced_read_sends_every_row_again_as_a_whole(ledger: Ledger) -> None:
+    capture(ledger, row("anna", insert_only="1990"), row("bert"), complete=True)
+    push(ledger)
+    ledger.reset_feed("contact", 1, resend=True)
+    assert capture(ledger, row("anna", insert_only="1990")) == result(changed=1, version=3)
+    assert capture(ledger, row("bert"), complete=True) == result(changed=1, version=4)
+    sent = push(ledger)
+    assert {one.operation for one in sent} == {"update"}
+    assert {one.update_payload or one.payload for one in sent} == {'{"value":"a","once":"1990"}', '{"value":"a"}'}
+    # The read is complete, so it is over; from here on unchanged rows are unchanged.
+    assert capture(ledger, row("anna", insert_only="1990"), row("bert")) == result(unchanged=2, version=5)
+
+
+def test_an_answer_to_an_earlier_request_does_not_count_as_sending_again(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, row("anna", "b", insert_only="1990"))
+    under_way = claim_one(ledger)
+    feed = ledger.feed("contact")
+    assert feed is not None
+    ledger.reset_feed("contact", feed.version, resend=True)
+    capture(ledger, row("anna", "b", insert_only="1990"), complete=True)
+    settle(ledger, "done", under_way)
+    assert claim_one(ledger).payload == '{"value":"b","once":"1990"}'
+
+
+def test_texts_of_all_kinds_come_back_as_they_were(ledger: Ledger) -> None:
+    texts = ["", '"quoted"', "a,b;c\td", "line\nbreak\r\n", "\\N", "Zoë 李 😀", "\\x41", " \u2028 "]
+    rows = [row(text) | {"payload": text, "update_payload": text[:1] or None} for text in texts]
+    capture(ledger, *rows)
+    claimed = {one.id: (one.payload, one.update_payload) for one in claim(ledger)}
+    assert claimed == {guid(text): (text, text[:1] or None) for text in texts}
+
+
+def test_a_nul_in_a_refusal_is_dropped_since_one_of_the_databases_knows_none(ledger: Ledger) -> None:
+    capture(ledger, row("anna", refusal="a\x00b"))
+    assert ledger.rejects()[0].reason == "ab"
+    assert capture(ledger, row("anna", refusal="a\x00b")) == result(unchanged=1, version=2)
+
+
+def test_columns_may_come_in_any_order_and_wholly_null_ones_without_a_type(ledger: Ledger) -> None:
+    page = frame([row("anna")]).with_columns(pl.lit(None).alias("refusal"), pl.lit(None).alias("update_payload"))
+    assert capture(ledger, page=page.select(reversed(page.columns))) == result(new=1, version=1)
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        (frame([row("anna")]).drop("hash"), "hash is missing"),
+        (frame([row("anna")]).with_columns(pl.col("day").cast(pl.String)), "day is String, must be Date"),
+        (frame([row("anna") | {"id": None}]), "id must not be null"),
+        (frame([row("anna") | {"hash": b"short"}]), "hash must be 16 bytes long"),
+    ],
+)
+def test_rows_of_the_wrong_form_are_refused_as_a_whole(ledger: Ledger, page: pl.DataFrame, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ledger.save_page("contact", page, [], Position("link", "page", "f"), None)
+    assert ledger.feed("contact") is None
+
+
+def test_tables_are_apart(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    capture(ledger, row("anna", "b"), table="account")
+    assert [one.payload for one in claim(ledger, table="account")] == ['{"value":"b"}']
+    capture(ledger, deleted=["anna"], table="lead")
+    assert ledger.counts()["contact"].pending == 1
+
+
+def test_records_are_apart_whose_ids_begin_and_end_alike(ledger: Ledger) -> None:
+    """SQLite finds a record by two pieces of its id, which several may share."""
+    ids = [f"ab123456-000{n}-4000-8000-aaaaaa654321" for n in range(3)]
+    anna, bert, carl = ({**row("a"), "id": id_} for id_ in ids)
+    capture(ledger, anna, bert)
+    push(ledger)
+    told = capture(ledger, anna, {**row("b", "b"), "id": ids[1]}, carl)
+    assert told == result(new=1, changed=1, unchanged=1, version=2)
+    assert {(one.id, one.operation) for one in push(ledger)} == {(ids[1], "update"), (ids[2], "insert")}
+    assert ledger.acked_hashes("contact", ids[:2]) == {ids[0]: hash_of("a"), ids[1]: hash_of("b")}
+    capture(ledger, withdrawn=[ids[1]])
+    assert {id_ for id_, one in stored(ledger).items() if one.withdrawn} == {ids[1]}
+
+
+def test_a_large_page_of_new_changed_unchanged_and_deleted_rows(ledger: Ledger) -> None:
+    capture(ledger, page=many(3000))
+    push(ledger)
+    page = pl.concat([many(1000), many(4000, "b")[1000:2500], many(4000, "b")[3000:]])
+    gone = [f"row{n}" for n in range(2500, 3000)]
+    assert capture(ledger, page=page, deleted=gone) == result(
+        new=1000, changed=1500, unchanged=1000, deleted=500, version=2
+    )
+    assert ledger.counts()["contact"].pending == 3000
+    operations = [one.operation for one in push(ledger)]
+    assert {kind: operations.count(kind) for kind in set(operations)} == {"insert": 1000, "update": 1500, "delete": 500}
+    assert ledger.counts()["contact"].synced == 3500
+
+
+def test_a_row_that_is_withdrawn_before_its_update_was_sent_leaves_campaign_as_it_is(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, row("anna", "b"))
+    capture(ledger, withdrawn=[guid("anna")])
+    assert push(ledger) == []
+    assert record(ledger, "anna").payload is None
+    assert ledger.counts()["contact"].synced == 1
+    capture(ledger, row("anna", "b"))  # back in scope
+    assert [one.operation for one in push(ledger)] == ["update"]
+
+
+def test_a_row_that_is_withdrawn_before_it_was_sent_is_forgotten(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    capture(ledger, withdrawn=[guid("anna")])
+    assert stored(ledger) == {}
+
+
+def test_a_full_read_deletes_what_campaign_kept_out_of_scope_and_no_longer_has_a_row(ledger: Ledger) -> None:
+    """Whether a row's end stands in the feed, or is seen by its absence after the token expired, must not matter."""
+    capture(ledger, row("anna"), row("bert"), complete=True)
+    push(ledger)
+    told = capture(ledger, withdrawn=[guid("anna"), guid("bert")])
+    ledger.reset_feed("contact", told.version)
+    capture(ledger, complete=True, withdrawn=[guid("bert")], missing_are_deleted=True)
+    assert [(one.id, one.operation) for one in claim(ledger)] == [(guid("anna"), "delete")]
+
+
+def test_what_campaign_kept_stays_if_a_full_read_does_not_delete(ledger: Ledger) -> None:
+    capture(ledger, row("anna"), complete=True)
+    push(ledger)
+    told = capture(ledger, withdrawn=[guid("anna")])
+    ledger.reset_feed("contact", told.version)
+    capture(ledger, complete=True)
+    assert claim(ledger) == []
+    assert record(ledger, "anna").state == State.SETTLED
+
+
+def test_a_child_kept_out_of_scope_follows_a_stricter_cardinality(ledger: Ledger) -> None:
+    """Otherwise it would be hidden in Campaign, where nobody can delete it any more, once its parent goes."""
+    lax, strict = LinkSpec("cusContact", "contact", required=False), LinkSpec("cusContact", "contact")
+    capture(ledger, row("anna"), complete=True)
+    push(ledger)
+    capture(ledger, page=linked([row("order")], cusContact=["anna"]), table="order", links=[lax], complete=True)
+    push(ledger, table="order")
+    told = capture(ledger, page=linked([], cusContact=[]), table="order", links=[lax], withdrawn=[guid("order")])
+    ledger.reset_feed("order", told.version)
+    capture(ledger, page=linked([], cusContact=[]), table="order", links=[strict], complete=True)
+    assert claim(ledger, table="order") == []
+
+    capture(ledger, deleted=["anna"])
+    assert claim(ledger) == []
+    [child] = claim(ledger, table="order")
+    assert child.operation == "delete"

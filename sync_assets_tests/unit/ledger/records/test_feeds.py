@@ -1,0 +1,134 @@
+"""Feeds: a position moves only from the version that its reader knew; one capture of a table at a time."""
+
+from dataclasses import replace
+
+import pytest
+
+from sync_assets.ledger import Feed, FeedMoved, Ledger, Position
+from sync_assets_tests.support.ledgers import Clock, capture, frame, row, stored
+
+FIRST = Position(link="https://d365/page2", kind="page", fingerprint="f1")
+
+
+def save(ledger: Ledger, position: Position, expected: int | None, *rows: dict[str, object]) -> int:
+    return ledger.save_page("contact", frame(rows), [], position, expected).version
+
+
+def test_there_is_no_feed_before_the_first_page(ledger: Ledger) -> None:
+    assert ledger.feed("contact") is None
+    assert ledger.feeds() == []
+
+
+def test_the_first_page_makes_the_feed(ledger: Ledger, clock: Clock) -> None:
+    assert save(ledger, FIRST, None, row("anna")) == 1
+    assert ledger.feed("contact") == Feed(
+        table="contact",
+        link="https://d365/page2",
+        kind="page",
+        fingerprint="f1",
+        complete=False,
+        read_id=1,
+        version=1,
+        resend=False,
+        saved_at=clock.now,
+        polled_at=clock.now,
+    )
+
+
+def test_feeds_of_tables_are_apart(ledger: Ledger) -> None:
+    save(ledger, FIRST, None)
+    ledger.save_page("account", frame([]), [], FIRST, None)
+    assert [feed.table for feed in ledger.feeds()] == ["account", "contact"]
+
+
+def test_the_delta_link_completes_the_read_and_it_stays_complete(ledger: Ledger) -> None:
+    save(ledger, FIRST, None)
+    save(ledger, replace(FIRST, link="https://d365/delta", kind="delta", complete=True), 1)
+    assert save(ledger, replace(FIRST, link="https://d365/delta/page2"), 2) == 3
+    feed = ledger.feed("contact")
+    assert feed is not None
+    assert feed.complete
+    assert (feed.kind, feed.link) == ("page", "https://d365/delta/page2")
+
+
+@pytest.mark.parametrize("expected", [None, 2, 7])
+def test_a_page_read_from_another_version_is_not_stored(ledger: Ledger, expected: int | None) -> None:
+    save(ledger, FIRST, None)
+    save(ledger, FIRST, 1)
+    save(ledger, FIRST, 2)
+    before = ledger.feed("contact")
+    with pytest.raises(FeedMoved, match="another capture has moved it"):
+        save(ledger, FIRST, expected, row("anna"))
+    assert stored(ledger) == {}
+    assert ledger.counts()["contact"].records == 0
+    assert ledger.feed("contact") == before
+
+
+def test_a_page_can_not_expect_a_version_of_a_feed_that_is_not_there(ledger: Ledger) -> None:
+    with pytest.raises(FeedMoved):
+        save(ledger, FIRST, 1, row("anna"))
+    assert ledger.feed("contact") is None
+    assert stored(ledger) == {}
+
+
+def test_a_page_of_another_full_read_is_not_stored(ledger: Ledger) -> None:
+    save(ledger, FIRST, None)
+    ledger.reset_feed("contact", 1)
+    with pytest.raises(FeedMoved):
+        save(ledger, replace(FIRST, read_id=1), 2, row("anna"))
+    assert stored(ledger) == {}
+
+
+def test_reset_begins_a_new_full_read(ledger: Ledger, clock: Clock) -> None:
+    save(ledger, replace(FIRST, complete=True), None)
+    clock.advance(60)
+    feed = ledger.reset_feed("contact", 1)
+    assert feed == ledger.feed("contact")
+    assert (feed.read_id, feed.link, feed.complete, feed.version) == (2, None, False, 2)
+    assert feed.saved_at == clock.now
+    with pytest.raises(FeedMoved):
+        ledger.reset_feed("contact", 1)
+
+
+def test_a_poll_that_found_nothing_moves_the_time_only(ledger: Ledger, clock: Clock) -> None:
+    save(ledger, FIRST, None)
+    saved_at = clock.now
+    clock.advance(30)
+    feed = ledger.polled("contact", 1)
+    assert feed == ledger.feed("contact")
+    assert (feed.version, feed.link, feed.saved_at, feed.polled_at) == (1, FIRST.link, saved_at, clock.now)
+
+
+def test_a_poll_may_bring_a_fresh_delta_link(ledger: Ledger, clock: Clock) -> None:
+    save(ledger, FIRST, None)
+    clock.advance(30)
+    feed = ledger.polled("contact", 1, "https://d365/delta2")
+    assert (feed.version, feed.link, feed.kind, feed.saved_at) == (2, "https://d365/delta2", "delta", clock.now)
+    with pytest.raises(FeedMoved):
+        ledger.polled("contact", 1)
+
+
+def test_one_capture_of_a_table_at_a_time(ledger: Ledger, clock: Clock) -> None:
+    assert ledger.lease_feed("contact", "first", 60)
+    assert not ledger.lease_feed("contact", "second", 60)
+    assert ledger.lease_feed("account", "second", 60)
+    ledger.release_feed("contact", "second")  # not the second's to give back
+    assert not ledger.lease_feed("contact", "second", 60)
+    ledger.release_feed("contact", "first")
+    assert ledger.lease_feed("contact", "second", 60)
+
+
+def test_a_capture_lease_runs_out_unless_it_is_taken_again(ledger: Ledger, clock: Clock) -> None:
+    assert ledger.lease_feed("contact", "first", 60)
+    clock.advance(59)
+    assert ledger.lease_feed("contact", "first", 60)
+    clock.advance(59)
+    assert not ledger.lease_feed("contact", "second", 60)
+    clock.advance(1)
+    assert ledger.lease_feed("contact", "second", 60)
+    assert not ledger.lease_feed("contact", "first", 60)
+
+
+def test_an_empty_page_moves_the_position(ledger: Ledger) -> None:
+    result = capture(ledger)
+    assert (result.new, result.unchanged, result.version) == (0, 0, 1)

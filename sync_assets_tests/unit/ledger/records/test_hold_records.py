@@ -1,0 +1,328 @@
+"""Whose a record is: followed along the links while a hold stands, and after a release of a person who is gone."""
+
+from random import Random
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from sync_assets.ledger import Ledger, Outcome, State
+from sync_assets.ledger.records.hold_records import Belonging, HeldRecord, belongings
+from sync_assets.ledger.records.holds import Released
+from sync_assets.ledger.rules.dependencies import FORMER, IN_DOUBT, Link
+from sync_assets_tests.support.ledgers import Clock, Ledgers, capture, claim, guid, push, record, row, stored
+from sync_assets_tests.unit.ledger.records.test_holds import ANNA, ANNAS, TABLES, assert_held, below, family, push_all
+from sync_assets_tests.unit.ledger.test_opening import earlier_version
+
+ANNAS_ORDER, ANNAS_LINE = guid("anna's order"), guid("anna's line")
+HERS, HERS_GONE = Belonging("contact", "anna", "to"), Belonging("contact", "anna", "to", gone=1)
+
+
+def link(parent: str | None, held: int = 0, other: str | None = None) -> Link:
+    return Link(1, "to" if held != IN_DOUBT else f"to {other}", "contact", parent, 0, 1, 0, held, other)
+
+
+# it was hers; its links; whose: while the hold stands, once she is gone
+TRUTH: dict[str, tuple[bool, list[Link], bool, bool]] = {
+    "its lookup names her": (False, [link("anna", 1)], True, True),
+    "its lookup was cleared, which is how it was hers": (True, [link(None)], True, True),
+    "its lookup is empty, and it never was hers": (False, [link(None)], False, False),
+    "its lookup was cleared, Campaign links it to her": (False, [link(None, FORMER, "anna")], True, True),
+    "its lookup names another, and it was hers": (True, [link("bert")], False, False),
+    "its lookup names another, Campaign links it to her": (True, [link("bert", FORMER, "anna")], True, False),
+    "a request may have linked it to her": (False, [link("bert"), link(None, IN_DOUBT, "anna")], True, False),
+    "the link is configured no more": (True, [], True, True),
+}
+
+
+@pytest.mark.parametrize("case", TRUTH)
+def test_whose_a_record_is(case: str) -> None:
+    was, links, while_held, once_gone = TRUTH[case]
+    for one, expected in ((HERS, while_held), (HERS_GONE, once_gone)):
+        anna = one._replace(attribute="")
+        assert belongings({one} if was else set(), links, {("contact", "anna"): {anna}}) == (
+            {one} if expected else set()
+        )
+
+
+def unlinked(ledger: Ledger, *, required: bool = True) -> None:
+    """Anna is held, then deleted in Dynamics 365, which clears her order's lookup."""
+    ledger.hold("contact", ANNA)
+    capture(ledger, deleted=["anna"])
+    below(ledger, "order", "anna's order", None, required=required)
+
+
+@pytest.mark.parametrize("required", [True, False])
+@pytest.mark.parametrize("sent", [True, False])
+def test_an_order_whose_lookup_the_deletion_clears_stays_with_the_hold(
+    ledger: Ledger, required: bool, sent: bool
+) -> None:
+    family(ledger, required=required)
+    if sent:
+        push_all(ledger)
+    unlinked(ledger, required=required)
+    assert_held(ledger, *ANNAS)
+    assert ledger.records_of_hold("contact", ANNA) == [
+        HeldRecord("contact", ANNA),
+        HeldRecord("line", ANNAS_LINE, "parent"),
+        HeldRecord("order", ANNAS_ORDER, "parent"),
+    ]
+    assert {(one.table, one.id) for one in ledger.kin("contact", ANNA)} == {
+        ("contact", ANNA),
+        ("order", ANNAS_ORDER),
+        ("line", ANNAS_LINE),
+    }
+
+
+@pytest.mark.parametrize("required", [True, False])
+@pytest.mark.parametrize("sent", [True, False])
+def test_of_a_person_who_is_gone_nothing_is_made_or_changed_after_the_release(
+    ledger: Ledger, required: bool, sent: bool
+) -> None:
+    family(ledger, required=required)
+    if sent:
+        push_all(ledger)
+    unlinked(ledger, required=required)
+    released = ledger.end_hold("contact", ANNA, gone=True)
+    assert released is not None
+    assert released.records == 3
+    hers = {ANNA, ANNAS_ORDER, ANNAS_LINE}
+    for change in ("a", "b", "c"):
+        below(ledger, "order", "anna's order", None, change, required=required)
+        below(ledger, "line", "anna's line", "anna's order", change, required=required)
+        below(ledger, "line", "a late line", "anna's order", change, required=required)
+        for table in reversed(TABLES):
+            for one in claim(ledger, table=table):
+                assert one.id not in hers | {guid("a late line")} or one.operation == "delete"
+                ledger.settle("worker", [Outcome(one.seq, "done", one.hash, links=one.links)])
+    assert ANNA not in stored(ledger)
+    for name in ("anna's order", "anna's line", "a late line"):
+        one = record(ledger, name)
+        assert (one.state, one.payload) == (State.EXCLUDED, None)
+    assert (ledger.counts()["order"].excluded, ledger.counts()["line"].excluded) == (1, 2)
+    assert not any(counts.waiting or counts.held for counts in ledger.counts().values())
+
+
+def test_campaigns_records_of_a_person_who_is_gone_are_deleted_only_where_it_would_hide_them(ledger: Ledger) -> None:
+    for required, deleted in ((True, {ANNAS_ORDER, ANNAS_LINE, ANNA}), (False, {ANNA})):
+        capture(ledger, row("anna"), row("bert"))
+        family(ledger, required=required)
+        push_all(ledger)
+        unlinked(ledger, required=required)
+        ledger.end_hold("contact", ANNA, gone=True)
+        assert set(push_all_upwards(ledger)) == deleted
+        ledger.end_hold("contact", ANNA, gone=False)
+
+
+def push_all_upwards(ledger: Ledger) -> list[str]:
+    sent: list[str] = []
+    for _ in range(3):
+        for table in reversed(TABLES):
+            sent += [one.id for one in push(ledger, table=table)]
+    return sent
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_an_order_that_is_given_to_another_contact_follows_normally_after_the_release(
+    ledger: Ledger, gone: bool
+) -> None:
+    family(ledger)
+    unlinked(ledger)
+    below(ledger, "order", "anna's order", "bert", "b")
+    assert record(ledger, "anna's order").state == State.WAITING, "nothing in Campaign hangs on her"
+    assert ledger.end_hold("contact", ANNA, gone=gone) == Released(1, 0)
+    below(ledger, "order", "anna's order", "bert", "b")
+    below(ledger, "line", "anna's line", "anna's order", "b")
+    assert {ANNAS_ORDER, ANNAS_LINE} <= set(push_all(ledger))
+
+
+def test_an_excluded_order_that_is_given_to_another_contact_is_read_again_and_sent(ledger: Ledger) -> None:
+    family(ledger, required=False)
+    push_all(ledger)
+    unlinked(ledger, required=False)
+    ledger.end_hold("contact", ANNA, gone=True)
+    below(ledger, "order", "anna's order", "bert", "b", required=False)
+    assert (ledger.unread("order"), ledger.unread("line")) == ([ANNAS_ORDER], [ANNAS_LINE])
+    below(ledger, "order", "anna's order", "bert", "b", required=False)
+    below(ledger, "line", "anna's line", "anna's order", required=False)
+    # The line as well, which may have been deleted in Campaign. Of Anna herself only the delete is sent.
+    assert set(push_all(ledger)) == {ANNAS_ORDER, ANNAS_LINE, ANNA}
+
+
+def test_a_second_release_ends_the_exclusion(ledger: Ledger) -> None:
+    family(ledger)
+    unlinked(ledger)
+    assert ledger.end_hold("contact", ANNA, gone=True) == Released(3, 2)
+    capture(ledger, row("anna"))
+    push(ledger)
+    assert record(ledger, "anna").state == State.EXCLUDED
+    assert ledger.end_hold("contact", ANNA, gone=False) == Released(0, 0)
+    assert ledger.end_hold("contact", ANNA, gone=False) is None
+    capture(ledger, row("anna"))
+    below(ledger, "order", "anna's order", "anna")
+    below(ledger, "line", "anna's line", "anna's order")
+    assert {ANNA, ANNAS_ORDER, ANNAS_LINE} <= set(push_all(ledger))
+
+
+def test_a_second_hold_takes_excluded_records_again(ledger: Ledger) -> None:
+    family(ledger)
+    unlinked(ledger)
+    ledger.end_hold("contact", ANNA, gone=True)
+    ledger.hold("contact", ANNA)
+    assert_held(ledger, *ANNAS)
+
+
+def test_records_that_the_ledger_does_not_know_are_held_when_they_come(ledger: Ledger) -> None:
+    assert ledger.add_to_hold("contact", ANNA, []) is None
+    ledger.hold("contact", ANNA)
+    ledger.add_to_hold("contact", ANNA, [HeldRecord("order", ANNAS_ORDER, "parent")])
+    below(ledger, "order", "anna's order", None, required=False)
+    assert_held(ledger, "anna's order")
+    below(ledger, "order", "anna's order", "bert", "b", required=False)
+    assert record(ledger, "anna's order").state != State.HELD
+
+
+def test_a_withdrawn_parent_whose_insert_a_hold_erased_keeps_no_child_waiting_for_ever(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    [one] = claim(ledger)
+    below(ledger, "order", "anna's order", "anna", required=False)
+    ledger.settle("worker", [Outcome(one.seq, "unknown", one.hash)])
+    ledger.hold("contact", ANNA)
+    capture(ledger, withdrawn=[ANNA])
+    ledger.end_hold("contact", ANNA, gone=False)
+    below(ledger, "order", "anna's order", "anna", required=False)
+    assert ANNAS_ORDER in push_all(ledger)
+
+
+def test_holds_of_an_earlier_version_take_over_what_hangs_on_them(new_url: str) -> None:
+    earlier_version(new_url, "0009")
+    engine = sa.create_engine(new_url)
+    with engine.begin() as connection:
+        seqs: dict[str, int] = dict(connection.exec_driver_sql("SELECT id, seq FROM sync_record").all())  # type: ignore
+        order, line = seqs[guid("settled")], seqs[guid("pending")]
+        linked = "INSERT INTO sync_link (seq, attribute, parent_table, parent_id, required, keyed, held, other_id)"
+        for values in (
+            f"({order}, 'to', 'contact', NULL, 0, 1, 2, '{guid('x')}')",
+            f"({line}, 'to', 'contact', '{guid('settled')}', 0, 1, 0, NULL)",
+        ):
+            connection.exec_driver_sql(f"{linked} VALUES {values}")
+        held = f"('contact', '{guid('x')}', 1)"
+        connection.exec_driver_sql(f"INSERT INTO sync_hold (table_name, id, since) VALUES {held}")
+    engine.dispose()
+    with Ledger.open(new_url) as ledger:
+        assert {one.id for one in ledger.records_of_hold("contact", guid("x"))} == {
+            guid("x"),
+            guid("settled"),
+            guid("pending"),
+        }
+
+
+# --- any history ------------------------------------------------------------------------------------------------------
+
+
+class History:
+    """Contacts with orders with lines. Contacts are held, deleted with their orders' lookups cleared, and released."""
+
+    def __init__(self, ledger: Ledger, random: Random, *, required: bool) -> None:
+        self.ledger, self.random, self.required = ledger, random, required
+        self.people = ["c0", "c1", "c2"]
+        self.gone: set[str] = set()
+        self.held: set[str] = set()
+        self.parent: dict[str, str | None] = {}
+        self.owner: dict[str, str | None] = {}
+        """order or line -> whose it is, by all that was ever captured since its last named parent"""
+
+    def run(self, steps: int) -> None:
+        for name in self.people:
+            capture(self.ledger, row(name))
+        doings: dict[Any, int] = {
+            self.an_order_changes: 6,
+            self.a_line_changes: 4,
+            self.all_is_sent: 4,
+            self.a_contact_is_held: 3,
+            self.a_contact_goes: 2,
+            self.a_contact_is_released: 2,
+        }
+        for _ in range(steps):
+            step = self.random.choices(list(doings), list(doings.values()))[0]
+            note(step.__name__)
+            step()
+
+    def capture(self, table: str, name: str) -> None:
+        below(self.ledger, table, name, self.parent[name], self.random.choice("ab"), required=self.required)
+
+    def an_order_changes(self) -> None:
+        name = self.random.choice(["o0", "o1", "o2"])
+        living = [one for one in self.people if one not in self.gone]
+        if living and self.random.random() < 0.5:
+            self.parent[name] = self.owner[name] = self.random.choice(living)
+        self.parent.setdefault(name, None)
+        self.owner.setdefault(name, None)
+        self.capture("order", name)
+
+    def a_line_changes(self) -> None:
+        name = self.random.choice(["l0", "l1"])
+        orders = [one for one in self.parent if one.startswith("o")]
+        if orders:
+            self.parent[name] = self.random.choice(orders)
+            self.capture("line", name)
+
+    def protected(self, id_: str) -> bool:
+        """It is of a person who is held, or who was when she went."""
+        names = {guid(name): name for name in (*self.people, *self.parent)}
+        name = names[id_]
+        if name.startswith("l"):
+            name = self.parent[name] or ""
+        return (self.owner.get(name) if name.startswith("o") else name) in self.held | self.gone
+
+    def all_is_sent(self) -> None:
+        for table in TABLES:
+            unread = self.ledger.unread(table)
+            for name in [*self.people, *self.parent]:
+                if guid(name) in unread and name not in self.gone:
+                    capture(self.ledger, row(name)) if table == "contact" else self.capture(table, name)
+        for table in (*TABLES, *reversed(TABLES)):
+            for one in claim(self.ledger, table=table):
+                assert not self.protected(one.id) or one.operation == "delete", one
+                self.ledger.settle("worker", [Outcome(one.seq, "done", one.hash, links=one.links)])
+
+    def a_contact_is_held(self) -> None:
+        living = [one for one in self.people if one not in self.gone]
+        if living:
+            name = self.random.choice(living)
+            self.held.add(name)
+            self.ledger.hold("contact", guid(name))
+
+    def a_contact_goes(self) -> None:
+        """Only one that is held: what becomes of others' orders is told elsewhere."""
+        going = sorted(self.held - self.gone)
+        if not going:
+            return
+        name = self.random.choice(going)
+        self.gone.add(name)
+        capture(self.ledger, deleted=[name])
+        for order in [one for one, parent in self.parent.items() if parent == name]:
+            self.parent[order] = None
+            self.capture("order", order)
+
+    def a_contact_is_released(self) -> None:
+        if self.held:
+            name = self.random.choice(sorted(self.held))
+            self.held.discard(name)
+            self.ledger.end_hold("contact", guid(name), gone=name in self.gone)
+
+
+def test_whatever_happens_nothing_is_made_or_changed_of_who_is_held_or_gone(ledgers: Ledgers) -> None:
+    @settings(
+        max_examples=40 if ledgers.kind == "sqlite" else 6,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    @given(seed=st.integers(0, 2**32), steps=st.integers(10, 50), required=st.booleans())
+    def any_history(seed: int, steps: int, required: bool) -> None:
+        with Ledger.open(ledgers.fresh(), clock=Clock()) as ledger:
+            History(ledger, Random(seed), required=required).run(steps)
+
+    any_history()

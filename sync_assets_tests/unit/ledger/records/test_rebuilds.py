@@ -1,0 +1,236 @@
+"""Rebuilds in the ledger: nothing counts as acknowledged by hearsay, and what Campaign was found to hold is updated."""
+
+from collections.abc import Sequence
+
+from sync_assets.ledger import Claimed, Gate, Ledger, LinkSpec, Outcome, Rebuild, State
+from sync_assets.ledger.model import OTHER
+from sync_assets_tests.support.ledgers import (
+    DAY,
+    Clock,
+    capture,
+    claim,
+    claim_one,
+    guid,
+    hash_of,
+    linked,
+    push,
+    record,
+    row,
+    settle,
+)
+
+TO_CONTACT = LinkSpec("cusContact", "contact")
+
+
+def find(ledger: Ledger, *names: str, table: str = "contact", owner: str = "rebuild") -> list[Claimed]:
+    claimed, unknown = ledger.claim_found(table, [guid(name) for name in names], owner=owner, lease_seconds=60)
+    assert not unknown
+    return claimed
+
+
+def holds_another(ledger: Ledger, claimed: Sequence[Claimed]) -> None:
+    ledger.settle("rebuild", [Outcome(one.seq, "done", OTHER, links=one.links) for one in claimed])
+
+
+def test_a_rebuild_stands_until_it_is_ended_and_goes_on_where_it_was(ledger: Ledger) -> None:
+    assert ledger.rebuild("contact") is None
+    assert ledger.begin_rebuild("contact") == Rebuild("contact")
+    reached = Rebuild("contact", True, "https://campaign/page2", 500, 400, 90, 10)
+    ledger.put_rebuild(reached)
+    assert ledger.begin_rebuild("contact") == ledger.rebuild("contact") == reached
+    assert ledger.rebuild("order") is None
+    ledger.end_rebuild("contact")
+    assert ledger.rebuild("contact") is None
+
+
+def test_all_rows_are_read_again_and_each_is_to_be_sent_once(ledger: Ledger) -> None:
+    capture(ledger, row("anna"), complete=True)
+    push(ledger)
+    ledger.ask_for_replay("contact", DAY, DAY)
+    ledger.begin_rebuild("contact")
+    feed = ledger.feed("contact")
+    assert feed is not None
+    assert (feed.link, feed.resend, feed.complete, feed.read_id) == (None, True, False, 2)
+    assert ledger.replay("contact") is None
+    assert ledger.begin_rebuild("contact") == Rebuild("contact")
+    again = ledger.feed("contact")
+    assert again == feed  # the read that is under way is not begun anew
+    capture(ledger, row("anna"), complete=True)
+    [anna] = find(ledger, "anna")
+    settle(ledger, "done", anna, owner="rebuild")
+    assert record(ledger, "anna").state == State.SETTLED
+    assert claim(ledger) == []
+
+
+def test_a_record_that_holds_something_else_is_updated_without_what_is_sent_once(ledger: Ledger) -> None:
+    capture(ledger, row("anna", insert_only="x"))
+    [anna] = find(ledger, "anna")
+    assert (anna.operation, anna.hash) == ("insert", hash_of("a"))
+    holds_another(ledger, [anna])
+    sent = claim_one(ledger)
+    assert (sent.operation, sent.uncertain, sent.update_payload) == ("update", False, '{"value":"a"}')
+    settle(ledger, "done", sent)
+    assert record(ledger, "anna").state == State.SETTLED
+    assert record(ledger, "anna").payload is None
+
+
+def test_ids_that_the_ledger_does_not_know_are_counted_and_left_alone(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    claimed, unknown = ledger.claim_found("contact", [guid("anna"), guid("eve")], owner="rebuild", lease_seconds=60)
+    assert ([one.id for one in claimed], unknown) == ([guid("anna")], 1)
+    assert ledger.claim_found("order", [guid("anna")], owner="rebuild", lease_seconds=60) == ([], 1)
+
+
+def test_one_that_campaign_was_found_to_hold_is_not_inserted_blindly_when_its_row_comes_into_scope(
+    ledger: Ledger,
+) -> None:
+    ledger.claim_found("contact", [guid("anna")], owner="rebuild", lease_seconds=60)
+    ledger.claim_found("contact", [guid("bert")], owner="rebuild", lease_seconds=60, remember=False)
+    ledger.claim_found("order", [guid("carl")], owner="rebuild", lease_seconds=60)
+    capture(ledger, row("anna"), row("bert"), row("carl"))
+    sent = {one.id: (one.operation, one.uncertain) for one in claim(ledger)}
+    assert sent == {
+        guid("anna"): ("insert", True),
+        guid("bert"): ("insert", False),
+        guid("carl"): ("insert", False),
+    }
+
+
+def test_once_it_was_acknowledged_it_is_a_record_like_any_other(ledger: Ledger) -> None:
+    ledger.claim_found("contact", [guid("anna")], owner="rebuild", lease_seconds=60)
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, row("anna", "b"))
+    assert not claim_one(ledger).uncertain
+
+
+def test_a_list_before_a_first_load_goes_on_once_all_rows_were_captured(ledger: Ledger) -> None:
+    assert ledger.begin_listing("contact", captured=False) == Rebuild("contact")
+    assert ledger.begin_listing("contact", captured=True) == Rebuild("contact", captured=True)
+    ledger.put_rebuild(Rebuild("contact", True, "https://campaign/page2", 500))
+    assert ledger.begin_listing("contact", captured=False) == ledger.rebuild("contact")
+    assert ledger.begin_rebuild("contact") == Rebuild("contact", True, "https://campaign/page2", 500)
+
+
+def test_one_worker_lists_the_records_of_a_table_beside_another_one_that_captures_it(
+    ledger: Ledger, clock: Clock
+) -> None:
+    assert ledger.lease_feed("contact", "capture", 60)
+    assert ledger.lease_listing("contact", "one", 60)
+    assert ledger.lease_listing("contact", "one", 60)
+    assert not ledger.lease_listing("contact", "two", 60)
+    ledger.release_listing("contact", "two")
+    assert not ledger.lease_listing("contact", "two", 60)
+    clock.advance(61)
+    assert ledger.lease_listing("contact", "two", 60)
+    ledger.release_listing("contact", "two")
+    assert ledger.lease_listing("contact", "one", 60)
+
+
+def test_what_another_worker_is_sending_is_left_to_it_until_its_lease_is_over(ledger: Ledger, clock: Clock) -> None:
+    capture(ledger, row("anna"))
+    claim_one(ledger, "push", seconds=30)
+    assert find(ledger, "anna") == []
+    clock.advance(31)
+    assert len(find(ledger, "anna")) == 1
+    assert claim(ledger) == []
+
+
+def test_of_a_rebuild_that_was_killed_the_records_are_in_doubt_and_stay_pending(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    find(ledger, "anna")
+    ledger.release("rebuild")
+    assert claim_one(ledger).uncertain  # so that it is not inserted blindly
+
+
+def test_a_rebuild_that_was_killed_brings_no_doubt_where_it_is_known_what_campaign_holds(ledger: Ledger) -> None:
+    """The order stays with its former parent, so nothing is sent that would end the doubt, and its lines would wait."""
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
+    push(ledger, table="order")
+    capture(ledger, page=linked([row("o")], cusContact=[None]), table="order", links=[TO_CONTACT])
+    find(ledger, "o", table="order")
+    ledger.release("rebuild")
+    capture(ledger, page=linked([row("o", "b")], cusContact=[None]), table="order", links=[TO_CONTACT])
+    assert ledger.waiting_reasons("order") == {Gate.COMING: 1}
+    assert claim(ledger, table="order") == []
+    capture(ledger, page=linked([row("l")], cusOrder=["o"]), table="line", links=[LinkSpec("cusOrder", "order")])
+    assert [one.operation for one in push(ledger, table="line")] == ["insert"]
+
+
+def test_a_refused_row_that_campaign_holds_is_deleted_there_when_it_goes(ledger: Ledger) -> None:
+    capture(ledger, row("anna", refusal="too long"))
+    holds_another(ledger, find(ledger, "anna"))
+    assert record(ledger, "anna").state == State.FAILED
+    capture(ledger, deleted=["anna"])
+    assert claim_one(ledger).operation == "delete"
+
+
+def test_a_held_record_stays_held(ledger: Ledger) -> None:
+    ledger.hold("contact", guid("anna"))
+    capture(ledger, row("anna"))
+    holds_another(ledger, find(ledger, "anna"))
+    assert record(ledger, "anna").state == State.HELD
+    assert claim(ledger) == []
+
+
+def test_deletes_and_settled_records_are_not_touched(ledger: Ledger) -> None:
+    capture(ledger, row("anna"), row("bert"))
+    push(ledger)
+    capture(ledger, deleted=["bert"])
+    assert find(ledger, "anna", "bert") == []
+
+
+def test_a_child_whose_parent_is_still_to_be_sent_waits_and_is_known_to_be_there(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
+    [child] = find(ledger, "o", table="order")
+    ledger.settle("rebuild", [Outcome(child.seq, "done", OTHER, links=(child.links[0]._replace(id=None),))])
+    assert ledger.waiting_reasons("order") == {Gate.COMING: 1}
+    push(ledger)
+    sent = claim_one(ledger, table="order")
+    assert (sent.operation, sent.links[0].id) == ("update", guid("anna"))
+
+
+def test_what_an_older_copy_says_of_a_link_is_put_right(ledger: Ledger) -> None:
+    """The child seems to hang on its former parent, and waits for a new one; Campaign's has left the former one."""
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
+    push(ledger, table="order")
+    capture(ledger, page=linked([row("o")], cusContact=["nobody"]), table="order", links=[TO_CONTACT])
+    assert ledger.waiting_reasons("order") == {Gate.COMING: 1}
+    [child] = find(ledger, "o", table="order")
+    ledger.settle("rebuild", [Outcome(child.seq, "done", OTHER, links=(child.links[0]._replace(id=None),))])
+    assert claim_one(ledger, table="order").operation == "delete"  # it may not be there without a parent
+
+
+def test_a_record_out_of_scope_stays_as_it_is_until_its_row_comes_back(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, withdrawn=[guid("anna")])
+    holds_another(ledger, find(ledger, "anna"))
+    assert (record(ledger, "anna").state, claim(ledger)) == (State.SETTLED, [])
+    capture(ledger, row("anna"))
+    assert claim_one(ledger).operation == "update"
+
+
+def test_a_child_whose_parent_is_out_of_scope_is_left_alone(ledger: Ledger) -> None:
+    """Else Campaign would be asked to delete it."""
+    capture(ledger)
+    capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
+    assert find(ledger, "o", table="order") == []
+    assert claim(ledger, table="order") == []
+
+
+def test_a_link_that_campaign_does_not_hold_is_sent_alone(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
+    [child] = find(ledger, "o", table="order")
+    unlinked = (child.links[0]._replace(id=None),)
+    ledger.settle("rebuild", [Outcome(child.seq, "done", child.hash, links=unlinked)])
+    sent = claim_one(ledger, table="order")
+    assert (sent.operation, sent.payload, sent.links[0].id) == ("update", None, guid("anna"))
+    assert find(ledger, "o", table="order") == []

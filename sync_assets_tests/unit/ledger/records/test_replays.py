@@ -1,0 +1,233 @@
+"""Replays: days asked for once, read page by page, done after the last one; whole tables as full reads."""
+
+from dataclasses import replace
+from datetime import date
+
+import polars as pl
+import pytest
+
+from sync_assets.ledger import FeedMoved, Ledger, Replay, TooManyDeletes
+from sync_assets_tests.support.ledgers import capture, claim_one, frame, guid, push, row, settle
+
+FIRST, LAST = date(2026, 11, 1), date(2026, 11, 24)
+
+
+def asked(ledger: Ledger, *, resend: bool = False) -> Replay:
+    return ledger.ask_for_replay("contact", FIRST, LAST, resend=resend)
+
+
+def in_step(ledger: Ledger, *names: str) -> None:
+    """Records that Campaign holds as it should."""
+    capture(ledger, *(row(name) for name in names), complete=True)
+    push(ledger)
+
+
+def test_a_replay_stands_until_its_last_page_is_in(ledger: Ledger) -> None:
+    assert ledger.replay("contact") is None
+    read = asked(ledger, resend=True)
+    assert read == ledger.replay("contact") == Replay("contact", FIRST, LAST, True)
+    after = ledger.replayed(read, "columns", "https://d365/page2")
+    assert after == ledger.replay("contact") == replace(read, fingerprint="columns", link="https://d365/page2")
+    assert after is not None
+    assert ledger.replayed(after, "columns", None) is None
+    assert ledger.replay("contact") is None
+
+
+def test_asking_again_goes_on_with_what_is_under_way(ledger: Ledger) -> None:
+    ledger.replayed(asked(ledger), "columns", "https://d365/page2")
+    assert asked(ledger).link == "https://d365/page2"
+    other = ledger.ask_for_replay("contact", LAST, LAST, resend=True)
+    assert (other.first, other.resend) == (FIRST, False)  # who wants something else sees that it must wait
+
+
+@pytest.mark.parametrize(
+    ("first", "last"), [(date.min, LAST), (FIRST, date.max), (date(1969, 12, 31), date(1970, 1, 1))]
+)
+def test_days_are_kept_as_they_were_given(ledger: Ledger, first: date, last: date) -> None:
+    stands = ledger.ask_for_replay("contact", first, last)
+    assert (stands.first, stands.last) == (first, last)
+
+
+def test_replays_of_tables_are_apart(ledger: Ledger) -> None:
+    asked(ledger)
+    assert ledger.replay("account") is None
+    ledger.drop_replay("account")
+    assert ledger.replay("contact") is not None
+
+
+def test_a_page_that_another_capture_has_read_meanwhile_does_not_count(ledger: Ledger) -> None:
+    read = asked(ledger)
+    ledger.replayed(read, "columns", "https://d365/page2")
+    with pytest.raises(FeedMoved):
+        ledger.replayed(read, "columns", "https://d365/page2")
+    ledger.drop_replay("contact")
+    with pytest.raises(FeedMoved):
+        ledger.replayed(read, "columns", None)
+
+
+def test_a_whole_table_is_replayed_by_a_full_read(ledger: Ledger) -> None:
+    in_step(ledger, "anna")
+    asked(ledger)
+    begun = ledger.replay_everything("contact")
+    assert begun is not None
+    assert (begun.link, begun.complete, begun.resend, begun.read_id) == (None, False, False, 2)
+    assert ledger.replay("contact") is None  # those days are among all days
+
+
+def test_asking_again_for_a_whole_table_goes_on_with_the_read_that_is_under_way(ledger: Ledger) -> None:
+    in_step(ledger, "anna", "bert")
+    ledger.replay_everything("contact")
+    capture(ledger, row("anna"))
+    before = ledger.feed("contact")
+    assert ledger.replay_everything("contact") == before
+    forced = ledger.replay_everything("contact", resend=True)
+    assert forced is not None
+    assert (forced.read_id, forced.resend) == (3, True)  # what was read unforced must be sent, too
+    capture(ledger, row("anna"))
+    assert (
+        ledger.replay_everything("contact", resend=True)
+        == ledger.replay_everything("contact")
+        == ledger.feed("contact")
+    )
+
+
+def test_a_forced_replay_of_days_makes_that_of_the_whole_table_a_forced_one(ledger: Ledger) -> None:
+    in_step(ledger, "anna")
+    asked(ledger, resend=True)
+    begun = ledger.replay_everything("contact")
+    assert begun is not None
+    assert begun.resend
+
+
+def test_a_table_that_was_never_captured_can_not_be_replayed(ledger: Ledger) -> None:
+    assert ledger.replay_everything("contact", resend=True) is None
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_equal_rows_of_a_full_read_are_sent_again_if_it_is_forced(ledger: Ledger, force: bool) -> None:
+    in_step(ledger, "anna", "bert")
+    ledger.replay_everything("contact", resend=force)
+    capture(ledger, row("anna"))
+    capture(ledger, row("bert"), complete=True)
+    assert len(push(ledger)) == (2 if force else 0)
+    capture(ledger, row("anna"), complete=True)
+    assert push(ledger) == []  # forced once, not for ever
+
+
+def test_a_capture_is_wanted_for_a_replay_and_for_deletions_that_somebody_approved(ledger: Ledger) -> None:
+    assert not ledger.capture_wanted("contact")
+    asked(ledger)
+    assert ledger.capture_wanted("contact")
+    assert not ledger.capture_wanted("account")
+    ledger.drop_replay("contact")
+    in_step(ledger, *(f"row{n}" for n in range(101)))
+    ledger.approve_deletes("contact")
+    assert not ledger.capture_wanted("contact")  # nothing is held back
+    ledger.approve_deletes("contact", approved=False)
+    feed = ledger.feed("contact")
+    assert feed is not None
+    gone = [guid(f"row{n}") for n in range(50)]
+    ledger.save_page("contact", frame([]), gone, None, feed.version)
+    with pytest.raises(TooManyDeletes, match="approve-deletes contact"):
+        ledger.carry_out_deletes("contact", max_share=0.1)
+    assert not ledger.capture_wanted("contact")
+    ledger.approve_deletes("contact")
+    assert ledger.capture_wanted("contact")
+    assert ledger.carry_out_deletes("contact", max_share=0.1) == 50
+    assert not ledger.capture_wanted("contact")
+
+
+class TestFieldsThatAreNotUpdated:
+    """They are no part of a row's hash, and have one of their own. Only a replay sends them again."""
+
+    def row_with(self, ledger: Ledger, once: int | None, *, replay: bool = False, value: str = "a") -> None:
+        page = frame([row("ada", value, insert_only=str(once))])
+        capture(ledger, page=page.with_columns(pl.lit(once, pl.Int64).alias("insert_only_hash")), replay=replay)
+
+    def pending(self, ledger: Ledger) -> int:
+        return ledger.counts()["contact"].pending
+
+    def test_a_replay_sends_the_whole_row_if_one_differs(self, ledger: Ledger) -> None:
+        self.row_with(ledger, 1)
+        push(ledger)
+        self.row_with(ledger, 2)
+        assert self.pending(ledger) == 0
+        self.row_with(ledger, 2, replay=True)
+        [sent] = push(ledger)
+        assert (sent.operation, sent.update_payload) == ("update", None)
+        assert '"once":"2"' in (sent.payload or "")
+        self.row_with(ledger, 2, replay=True)
+        assert self.pending(ledger) == 0
+
+    def test_a_replay_does_not_send_what_an_update_sent(self, ledger: Ledger) -> None:
+        self.row_with(ledger, 1)
+        push(ledger)
+        self.row_with(ledger, 1, value="b")
+        push(ledger)
+        self.row_with(ledger, 1, value="b", replay=True)
+        assert self.pending(ledger) == 0
+
+    def test_an_update_that_is_not_sent_yet_becomes_one_of_the_whole_row(self, ledger: Ledger) -> None:
+        self.row_with(ledger, 1)
+        push(ledger)
+        self.row_with(ledger, 2, value="b")
+        self.row_with(ledger, 2, value="b", replay=True)
+        [sent] = push(ledger)
+        assert sent.update_payload is None
+        self.row_with(ledger, 2, value="b", replay=True)
+        assert self.pending(ledger) == 0
+
+    def test_an_insert_that_is_not_sent_yet_brings_the_last_ones(self, ledger: Ledger) -> None:
+        self.row_with(ledger, 1)
+        self.row_with(ledger, 2)
+        push(ledger)
+        self.row_with(ledger, 2, replay=True)
+        assert self.pending(ledger) == 0
+        self.row_with(ledger, 1, replay=True)
+        assert self.pending(ledger) == 1
+
+    def test_what_was_captured_while_an_insert_was_under_way_is_not_taken_for_sent(self, ledger: Ledger) -> None:
+        self.row_with(ledger, 1)
+        under_way = claim_one(ledger)
+        self.row_with(ledger, 2)
+        settle(ledger, "done", under_way)
+        assert self.pending(ledger) == 0
+        self.row_with(ledger, 2, replay=True)
+        assert self.pending(ledger) == 1
+
+    def test_what_is_not_known_to_be_sent_is_sent_once(self, ledger: Ledger) -> None:
+        """Records from before the ledger had such hashes."""
+        capture(ledger, row("ada", insert_only="1"))
+        push(ledger)
+        self.row_with(ledger, 1, replay=True)
+        push(ledger)
+        self.row_with(ledger, 1, replay=True)
+        assert self.pending(ledger) == 0
+
+    def test_a_full_read_that_a_replay_asked_for_is_one_until_it_is_complete(self, ledger: Ledger) -> None:
+        self.row_with(ledger, 1)
+        capture(ledger, complete=True)
+        push(ledger)
+        ledger.replay_everything("contact")
+        self.row_with(ledger, 2)
+        capture(ledger, complete=True)
+        push(ledger)
+        self.row_with(ledger, 3)
+        assert self.pending(ledger) == 0
+
+
+@pytest.mark.parametrize(
+    ("complete", "replay", "goes_on"), [(True, False, False), (False, False, False), (False, True, True)]
+)
+def test_a_replay_goes_on_and_any_other_full_read_gives_way_to_it(
+    ledger: Ledger, complete: bool, replay: bool, goes_on: bool
+) -> None:
+    capture(ledger, row("ada"), complete=True)
+    feed = ledger.feed("contact")
+    assert feed
+    feed = ledger.reset_feed("contact", feed.version, replay=replay)
+    capture(ledger, row("ada"), complete=complete)
+    after = ledger.replay_everything("contact")
+    assert after is not None
+    assert after.replay
+    assert (after.read_id == feed.read_id) is goes_on

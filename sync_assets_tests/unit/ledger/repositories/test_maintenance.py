@@ -1,0 +1,75 @@
+"""A table in maintenance: none of its work is handed out, the others' is; and the types that are remembered."""
+
+from __future__ import annotations
+
+import pytest
+
+from sync_assets.ledger import InMaintenance, Ledger
+from sync_assets_tests.support.ledgers import capture, row
+from sync_assets_tests.unit.ledger.repositories.test_opt_outs import THEN, due, in_campaign, state
+
+
+def claimed(ledger: Ledger, table: str = "contact") -> int:
+    return len(ledger.claim(table, owner=f"worker of {table}", limit=10, lease_seconds=60))
+
+
+def test_nothing_of_it_is_handed_out_until_it_is_over(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    assert ledger.begin_maintenance("contact")
+    assert claimed(ledger) == 0
+    with pytest.raises(
+        InMaintenance, match=r"contact is in maintenance since 20.* `sync-assets maintenance off contact`"
+    ):
+        ledger.lease_feed("contact", "ada", 60)
+    assert ledger.counts()["contact"].pending == 1
+    assert ledger.end_maintenance("contact")
+    assert claimed(ledger) == 1
+    assert ledger.lease_feed("contact", "ada", 60)
+
+
+def test_other_tables_go_on(ledger: Ledger) -> None:
+    capture(ledger, row("o"), table="new_order")
+    ledger.begin_maintenance("contact")
+    assert claimed(ledger, "new_order") == 1
+    assert ledger.lease_feed("new_order", "ada", 60)
+
+
+def test_who_holds_the_feed_when_it_begins_is_told_at_the_next_page(ledger: Ledger) -> None:
+    assert ledger.lease_feed("contact", "ada", 60)
+    ledger.begin_maintenance("contact")
+    with pytest.raises(InMaintenance):
+        ledger.lease_feed("contact", "ada", 60)
+    ledger.release_feed("contact", "ada")
+    assert ledger.capture_leases() == []
+
+
+def test_it_begins_once_and_says_since_when(ledger: Ledger) -> None:
+    ledger.begin_maintenance("contact")
+    before = ledger.in_maintenance()
+    assert not ledger.begin_maintenance("contact")
+    assert ledger.in_maintenance() == before
+    assert before.keys() == {"contact"}
+    assert ledger.end_maintenance("contact")
+    assert not ledger.end_maintenance("contact")
+    assert ledger.in_maintenance() == {}
+
+
+def test_types_are_remembered_by_table_until_others_are_noted_or_its_maintenance_ends(ledger: Ledger) -> None:
+    types = {("d365", "nickname"): "string", ("campaign", "cusNickname"): "string"}
+    ledger.note_types("contact", types)
+    ledger.note_types("new_order", {("d365", "new_name"): "string"})
+    assert ledger.known_types("contact") == types
+    ledger.note_types("contact", {("d365", "nickname"): "memo"})
+    assert ledger.known_types("contact") == {("d365", "nickname"): "memo"}
+    ledger.end_maintenance("contact")  # whether it was in one or not: somebody has looked
+    assert ledger.known_types("contact") == {}
+    assert ledger.known_types("new_order") == {("d365", "new_name"): "string"}
+
+
+def test_no_opt_out_is_decided_or_written_meanwhile_and_none_is_lost(ledger: Ledger) -> None:
+    in_campaign(ledger, "anna")
+    ledger.begin_maintenance("contact")
+    state(ledger, ("anna", True, THEN))
+    assert due(ledger) == []
+    ledger.end_maintenance("contact")
+    assert len(due(ledger)) == 1

@@ -1,0 +1,472 @@
+"""Links in the ledger, by example: children wait for their parents, parents for their children's end."""
+
+import json
+
+import pytest
+
+from sync_assets.ledger import Gate, Ledger, LinkSpec, State
+from sync_assets.ledger.model import LinkTo
+from sync_assets_tests.support.ledgers import capture, claim, claim_one, guid, record, row
+from sync_assets_tests.unit.ledger.linking import (
+    EVERY,
+    JOINED,
+    LOOSE,
+    NAMES,
+    NEEDED,
+    OPTIONAL,
+    answer,
+    in_campaign,
+    line,
+    order,
+    orphaned,
+    sent,
+    waits,
+)
+
+# A child waits for its parent
+
+
+@pytest.mark.parametrize("link", [NEEDED, OPTIONAL, JOINED], ids=["needed", "optional", "joined"])
+def test_a_child_goes_by_itself_once_its_parent_is_there(ledger: Ledger, link: LinkSpec) -> None:
+    capture(ledger, row("anna"))
+    order(ledger, "anna", link=link)
+    assert waits(ledger, "order", Gate.COMING)
+    assert claim(ledger, table="order") == []
+    parent = claim_one(ledger)
+    assert claim(ledger, table="order") == []
+    answer(ledger, "done", parent)
+    child = claim_one(ledger, table="order")
+    assert (child.operation, child.links) == ("insert", (LinkTo("cusContact", guid("anna"), link.keyed),))
+
+
+@pytest.mark.parametrize("result", ["later", "unknown"])
+def test_a_parent_without_a_good_answer_is_waited_for(ledger: Ledger, result: str) -> None:
+    capture(ledger, row("anna"))
+    order(ledger, "anna")
+    answer(ledger, result, claim_one(ledger))
+    assert waits(ledger, "order", Gate.COMING)
+    sent(ledger)
+    assert sent(ledger, "order") == ["insert"]
+
+
+def test_a_chain_arrives_from_above_though_it_was_captured_from_below(ledger: Ledger) -> None:
+    line(ledger, "order")
+    assert waits(ledger, "line", Gate.ABSENT)
+    order(ledger, "anna")
+    assert waits(ledger, "order", Gate.ABSENT)
+    assert waits(ledger, "line", Gate.ABSENT)
+    capture(ledger, row("anna"))
+    assert waits(ledger, "order", Gate.COMING)
+    assert waits(ledger, "line", Gate.COMING)
+    assert [claim(ledger, table=table) for table in ("line", "order")] == [[], []]
+    assert sent(ledger) == ["insert"]
+    assert claim(ledger, table="line") == []
+    assert sent(ledger, "order") == ["insert"]
+    assert sent(ledger, "line") == ["insert"]
+
+
+@pytest.mark.parametrize("link", [NEEDED, JOINED], ids=["needed", "joined"])
+@pytest.mark.parametrize("contact", ["nobody", "refused", "rejected"])
+def test_a_child_without_a_parent_that_it_needs_waits_and_says_why(
+    ledger: Ledger, link: LinkSpec, contact: str
+) -> None:
+    """The first of them is not captured yet: the contacts are still being read."""
+    capture(ledger, row("refused", refusal="too long"), row("rejected"))
+    answer(ledger, "refused", *claim(ledger))
+    order(ledger, contact, link=link)
+    assert claim(ledger, table="order") == []
+    assert ledger.waiting_reasons("order") == {Gate.ABSENT: 1}
+    assert ledger.oldest_waiting("order", Gate.ABSENT) is not None
+    assert ledger.oldest_waiting("order", Gate.COMING) is None
+
+
+def test_a_child_of_a_parent_that_is_filtered_out_before_it_was_sent_waits(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    order(ledger, "anna")
+    capture(ledger, withdrawn=[guid("anna")])
+    assert waits(ledger, "order", Gate.ABSENT)
+    capture(ledger, row("anna"))
+    assert waits(ledger, "order", Gate.COMING)
+
+
+def test_a_refused_parent_that_is_mended_opens_the_way(ledger: Ledger) -> None:
+    capture(ledger, row("anna", refusal="too long"))
+    order(ledger, "anna")
+    capture(ledger, row("anna", "b"))
+    assert waits(ledger, "order", Gate.COMING)
+    sent(ledger)
+    assert sent(ledger, "order") == ["insert"]
+
+
+def test_an_optional_parent_that_is_not_in_scope_is_not_waited_for_and_linked_when_it_arrives(ledger: Ledger) -> None:
+    order(ledger, "anna", link=OPTIONAL)
+    child = claim_one(ledger, table="order")
+    assert (child.operation, child.links) == ("insert", (LinkTo("cusContact", None, True, held=True),))
+    answer(ledger, "done", child)
+    capture(ledger, row("anna"))
+    assert claim(ledger, table="order") == []
+    sent(ledger)
+    child = claim_one(ledger, table="order")
+    assert (child.operation, child.payload, child.hash) == ("update", None, record(ledger, "order").acked_hash)
+    assert child.links == (LinkTo("cusContact", guid("anna"), True),)
+    answer(ledger, "done", child)
+    assert record(ledger, "order").state == State.SETTLED
+
+
+def test_a_loose_child_waits_for_nobody(ledger: Ledger) -> None:
+    order(ledger, "anna", link=LOOSE)
+    child = claim_one(ledger, table="order")
+    assert child.payload is not None
+    assert json.loads(child.payload)["cusContact"] == "anna"
+    answer(ledger, "done", child)
+    capture(ledger, row("anna"))
+    sent(ledger)
+    assert claim(ledger, table="order") == []
+
+
+def test_links_that_are_turned_away_are_tried_again_with_a_pause_and_then_refused(ledger: Ledger) -> None:
+    order(ledger, "anna", link=OPTIONAL)
+    sent(ledger, "order")
+    capture(ledger, row("anna"))
+    sent(ledger)
+    answer(ledger, "later", claim_one(ledger, table="order"), retry_after_seconds=30)
+    one = record(ledger, "order")
+    assert (one.state, one.attempts, one.reason) == (State.PENDING, 1, "why")
+    assert claim(ledger, table="order") == []
+    ledger._clock.advance(31)  # type: ignore[attr-defined]
+    answer(ledger, "refused", claim_one(ledger, table="order"))
+    assert [reject.id for reject in ledger.rejects("order")] == [guid("order")]
+    assert claim(ledger, table="order") == []
+    ledger.retry("order")
+    assert sent(ledger, "order") == ["update"]
+
+
+def test_what_waits_is_told_by_its_parents_and_how_these_stand(ledger: Ledger) -> None:
+    capture(ledger, row("anna"), row("bert", refusal="no"))
+    for name, contact in (("o1", "anna"), ("o2", "anna"), ("o3", "bert"), ("o4", "carl"), ("o5", None)):
+        order(ledger, contact, name=name)
+    order(ledger, "anna", name="o6", link=OPTIONAL)
+    order(ledger, "carl", name="o7", link=OPTIONAL)  # is sent without it
+    assert ledger.waiting_parents("order") == [
+        ("contact", "to be sent", 3),
+        ("contact", "not captured", 1),
+        ("contact", "refused", 1),
+    ]
+    sent(ledger)
+    assert ("contact", "to be sent") not in {
+        (table, standing) for table, standing, _ in ledger.waiting_parents("order")
+    }
+    assert ledger.waiting_parents("contact") == []
+
+
+# A parent waits for its children's end
+
+
+@pytest.mark.parametrize("link", [NEEDED, JOINED], ids=["needed", "joined"])
+def test_children_are_deleted_before_their_parent_and_inserted_after_it(ledger: Ledger, link: LinkSpec) -> None:
+    in_campaign(ledger, link)
+    capture(ledger, deleted=["anna"])
+    assert waits(ledger, "anna", Gate.CHILDREN)
+    assert claim(ledger) == []
+    child = claim_one(ledger, table="order")
+    assert (child.operation, child.hash, child.payload, child.links) == ("delete", None, None, ())
+    assert claim(ledger) == []
+    answer(ledger, "done", child)
+    assert orphaned(ledger, "order")
+    assert sent(ledger) == ["delete"]
+    assert orphaned(ledger, "order")
+    capture(ledger, row("anna"))
+    assert waits(ledger, "order", Gate.COMING)
+    assert ledger.unread("order", 10) == []
+    sent(ledger)
+    assert waits(ledger, "order", Gate.UNREAD)
+    assert claim(ledger, table="order") == []
+    assert ledger.unread("order", 10) == [guid("order")]
+    order(ledger, "anna", link=link)
+    assert sent(ledger, "order") == ["insert"]
+
+
+def test_a_chain_is_deleted_from_below(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    line(ledger, "order")
+    sent(ledger, "line")
+    capture(ledger, deleted=["anna"])
+    assert [claim(ledger, table=table) for table in ("contact", "order")] == [[], []]
+    assert sent(ledger, "line") == ["delete"]
+    assert claim(ledger) == []
+    assert sent(ledger, "order") == ["delete"]
+    assert sent(ledger) == ["delete"]
+    assert ledger.counts()["contact"].records == 0
+
+
+def test_a_chain_that_is_deleted_in_d365_leaves_nothing(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    capture(ledger, deleted=["anna"])
+    capture(ledger, deleted=["order"], table="order")
+    assert claim(ledger) == []
+    assert sent(ledger, "order") == ["delete"]
+    assert sent(ledger) == ["delete"]
+    assert {table: counts.records for table, counts in ledger.counts().items()} == {"contact": 0, "order": 0}
+
+
+def test_a_parent_that_returns_before_anything_was_sent_costs_no_call(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    capture(ledger, deleted=["anna"])
+    capture(ledger, row("anna"))
+    assert [claim(ledger), claim(ledger, table="order")] == [[], []]
+    assert record(ledger, "order").state == State.SETTLED
+
+
+def test_a_parent_that_returns_while_its_child_is_being_deleted_has_it_read_again(ledger: Ledger) -> None:
+    """Nobody knows whether the delete arrived, and what the record held was erased long ago."""
+    in_campaign(ledger)
+    capture(ledger, deleted=["anna"])
+    answer(ledger, "unknown", claim_one(ledger, table="order"))
+    capture(ledger, row("anna"))
+    assert claim(ledger, table="order") == []
+    assert ledger.unread("order", 10) == [guid("order")]
+    order(ledger, "anna")
+    child = claim_one(ledger, table="order")
+    assert child.uncertain
+    assert child.payload is not None
+
+
+def test_a_delete_of_a_child_that_is_refused_keeps_its_parent(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    capture(ledger, deleted=["anna"])
+    answer(ledger, "refused", claim_one(ledger, table="order"))
+    assert claim(ledger) == []
+    assert waits(ledger, "anna", Gate.CHILDREN)
+    ledger.retry("order")
+    assert sent(ledger, "order") == ["delete"]
+    assert sent(ledger) == ["delete"]
+
+
+def test_an_optional_child_is_unlinked_before_its_parent_is_deleted(ledger: Ledger) -> None:
+    in_campaign(ledger, OPTIONAL)
+    capture(ledger, deleted=["anna"])
+    assert claim(ledger) == []
+    child = claim_one(ledger, table="order")
+    assert (child.operation, child.payload, child.links) == ("update", None, (LinkTo("cusContact", None, True),))
+    answer(ledger, "done", child)
+    assert sent(ledger) == ["delete"]
+    assert record(ledger, "order").state == State.SETTLED
+
+
+def test_a_refused_child_gives_its_parent_free_by_its_links_alone(ledger: Ledger) -> None:
+    in_campaign(ledger, OPTIONAL)
+    order(ledger, "anna", "b", link=OPTIONAL, refusal="too long")
+    capture(ledger, deleted=["anna"])
+    child = claim_one(ledger, table="order")
+    assert (child.operation, child.payload, child.links) == ("update", None, (LinkTo("cusContact", None, True),))
+    answer(ledger, "done", child)
+    assert record(ledger, "order").state == State.FAILED
+    assert [reject.reason for reject in ledger.rejects("order")] == ["too long"]
+    assert sent(ledger) == ["delete"]
+
+
+def test_a_refused_child_that_moves_gives_its_former_parent_free(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    capture(ledger, row("bert"))
+    sent(ledger)
+    order(ledger, "bert", "b", refusal="too long")
+    capture(ledger, deleted=["anna"])
+    assert sent(ledger, "order") == ["update"]
+    assert sent(ledger) == ["delete"]
+    order(ledger, "bert", "c")
+    assert sent(ledger, "order") == ["update"]
+
+
+def test_a_loose_child_stays_as_it_is_when_its_parent_goes(ledger: Ledger) -> None:
+    in_campaign(ledger, LOOSE)
+    capture(ledger, deleted=["anna"])
+    assert claim(ledger, table="order") == []
+    assert sent(ledger) == ["delete"]
+
+
+def test_a_loose_child_that_goes_too_is_deleted_first(ledger: Ledger) -> None:
+    in_campaign(ledger, LOOSE)
+    capture(ledger, deleted=["order"], table="order")
+    capture(ledger, deleted=["anna"])
+    assert claim(ledger) == []
+    assert sent(ledger, "order") == ["delete"]
+    assert sent(ledger) == ["delete"]
+
+
+@pytest.mark.parametrize("link", [NEEDED, OPTIONAL], ids=["needed", "optional"])
+def test_a_parent_waits_for_a_request_of_a_child_that_is_under_way(ledger: Ledger, link: LinkSpec) -> None:
+    capture(ledger, row("anna"))
+    sent(ledger)
+    order(ledger, "anna", link=link)
+    under_way = claim_one(ledger, table="order")
+    capture(ledger, deleted=["anna"])
+    assert claim(ledger) == []
+    answer(ledger, "done", under_way)
+    assert claim(ledger) == []
+    assert sent(ledger, "order") == ["delete" if link.required else "update"]
+    assert sent(ledger) == ["delete"]
+
+
+# A lookup that changes parent
+
+
+@pytest.mark.parametrize("link", EVERY, ids=NAMES)
+def test_a_child_that_moves_is_updated_before_its_former_parent_is_deleted(ledger: Ledger, link: LinkSpec) -> None:
+    in_campaign(ledger, link)
+    capture(ledger, row("bert"))
+    sent(ledger)
+    order(ledger, "bert", link=link)
+    capture(ledger, deleted=["anna"])
+    assert claim(ledger) == []
+    child = claim_one(ledger, table="order")
+    assert (child.operation, child.links) == ("update", (LinkTo("cusContact", guid("bert"), link.keyed),))
+    assert claim(ledger) == []
+    answer(ledger, "done", child)
+    assert sent(ledger) == ["delete"]
+    assert record(ledger, "order").state == State.SETTLED
+
+
+def test_a_child_that_moves_to_a_parent_that_is_coming_waits_where_it_is(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    capture(ledger, row("bert"))
+    order(ledger, "bert")
+    assert waits(ledger, "order", Gate.COMING)
+    sent(ledger)
+    assert sent(ledger, "order") == ["update"]
+
+
+def test_a_child_that_moves_there_and_back_needs_no_call(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    capture(ledger, row("bert"))
+    sent(ledger)
+    order(ledger, "bert")
+    order(ledger, "anna")
+    assert claim(ledger, table="order") == []
+    capture(ledger, deleted=["bert"])
+    assert sent(ledger) == ["delete"]
+
+
+@pytest.mark.parametrize("result", ["done", "unknown"])
+def test_a_child_that_moves_on_while_its_insert_is_under_way_keeps_both_parents(ledger: Ledger, result: str) -> None:
+    """The insert may still link it to the former one."""
+    capture(ledger, row("anna"), row("bert"))
+    sent(ledger)
+    order(ledger, "anna")
+    under_way = claim_one(ledger, table="order")
+    order(ledger, "bert")
+    capture(ledger, deleted=["anna"])
+    assert claim(ledger) == []
+    answer(ledger, result, under_way)
+    assert claim(ledger) == []
+    assert sent(ledger, "order") == ["update" if result == "done" else "insert"]
+    assert sent(ledger) == ["delete"]
+
+
+def test_a_move_that_is_turned_away_frees_the_parent_that_it_would_have_led_to(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    capture(ledger, row("bert"), row("carl"))
+    sent(ledger)
+    order(ledger, "bert")
+    under_way = claim_one(ledger, table="order")
+    order(ledger, "carl")
+    capture(ledger, deleted=["bert"])
+    assert claim(ledger) == []
+    answer(ledger, "later", under_way)
+    assert sent(ledger) == ["delete"]
+    assert sent(ledger, "order") == ["update"]
+
+
+@pytest.mark.parametrize("link", [NEEDED, JOINED], ids=["needed", "joined"])
+@pytest.mark.parametrize("contact", [None, "nobody"])
+def test_a_child_whose_new_parent_is_not_in_scope_stays_with_its_former_one(
+    ledger: Ledger, link: LinkSpec, contact: str | None
+) -> None:
+    """Nothing is deleted that D365 has not deleted, as long as that makes no hidden child."""
+    in_campaign(ledger, link)
+    order(ledger, contact, link=link)
+    assert waits(ledger, "order", Gate.COMING)
+    capture(ledger, deleted=["anna"])  # only now it has to go, before its former parent
+    assert claim(ledger) == []
+    assert sent(ledger, "order") == ["delete"]
+    assert sent(ledger) == ["delete"]
+    assert orphaned(ledger, "order") if contact is None else waits(ledger, "order", Gate.ABSENT)
+
+
+def test_an_optional_lookup_that_becomes_empty_takes_the_link_away(ledger: Ledger) -> None:
+    in_campaign(ledger, OPTIONAL)
+    order(ledger, None, link=OPTIONAL)
+    child = claim_one(ledger, table="order")
+    assert (child.operation, child.links) == ("update", (LinkTo("cusContact", None, True),))
+
+
+# Out of scope
+
+
+def test_what_is_withdrawn_stays_and_may_be_linked_to(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    sent(ledger)
+    capture(ledger, withdrawn=[guid("anna")])
+    order(ledger, "anna")
+    assert sent(ledger, "order") == ["insert"]
+    assert claim(ledger) == []
+
+
+def test_a_withdrawn_child_goes_with_a_parent_that_it_needs(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    capture(ledger, withdrawn=[guid("order")], table="order")
+    capture(ledger, deleted=["anna"])
+    assert sent(ledger, "order") == ["delete"]
+    assert sent(ledger) == ["delete"]
+    assert ledger.counts()["order"].records == 0
+
+
+def test_a_withdrawn_child_is_unlinked_from_an_optional_parent_and_else_left_as_it_is(ledger: Ledger) -> None:
+    in_campaign(ledger, OPTIONAL)
+    order(ledger, "anna", "b", link=OPTIONAL)
+    capture(ledger, withdrawn=[guid("order")], table="order")
+    before = record(ledger, "order").acked_hash
+    capture(ledger, deleted=["anna"])
+    child = claim_one(ledger, table="order")
+    assert (child.payload, child.hash, child.links) == (None, before, (LinkTo("cusContact", None, True),))
+    answer(ledger, "done", child)
+    assert record(ledger, "order").acked_hash == before
+    assert sent(ledger) == ["delete"]
+    order(ledger, None, "b", link=OPTIONAL)
+    assert sent(ledger, "order") == ["update"]
+
+
+def test_a_withdrawn_child_stays_with_the_parent_that_campaign_knows(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    capture(ledger, row("bert"))
+    sent(ledger)
+    order(ledger, "bert")
+    capture(ledger, withdrawn=[guid("order")], table="order")
+    assert claim(ledger, table="order") == []
+    capture(ledger, deleted=["anna"])
+    assert sent(ledger, "order") == ["delete"]
+    assert sent(ledger) == ["delete"]
+
+
+# Other configurations
+
+
+def test_a_link_that_is_configured_no_more_ties_no_more(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    capture(ledger, deleted=["anna"])
+    assert waits(ledger, "anna", Gate.CHILDREN)
+    feed = ledger.feed("order")
+    assert feed is not None
+    ledger.reset_feed("order", feed.version)
+    capture(ledger, row("order"), table="order", complete=True)
+    assert sent(ledger) == ["delete"]
+    assert [one.operation for one in claim(ledger, table="order")] == ["update"]
+
+
+def test_a_link_that_becomes_optional_frees_the_child(ledger: Ledger) -> None:
+    order(ledger, "nobody")
+    assert waits(ledger, "order", Gate.ABSENT)
+    feed = ledger.feed("order")
+    assert feed is not None
+    ledger.reset_feed("order", feed.version)
+    order(ledger, "nobody", link=OPTIONAL, complete=True)
+    assert sent(ledger, "order") == ["insert"]

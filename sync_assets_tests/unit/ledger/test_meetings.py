@@ -1,0 +1,119 @@
+"""Two writers at once: one captures children, the other answers for their parents. Neither leaves a child stuck."""
+
+import threading
+from collections.abc import Callable
+from random import Random
+
+from sync_assets.ledger import Ledger, Outcome, State
+from sync_assets.ledger.model import LinkSpec
+from sync_assets.ledger.storage.database_errors import Collided
+from sync_assets_tests.support.ledgers import capture, claim, guid, linked, row, stored
+
+TO_CONTACT = LinkSpec("cusContact", "contact")
+ROUNDS = 25
+
+
+def at_once(*jobs: Callable[[], object]) -> None:
+    """Run them in a thread each, begun together; the first error of any is raised."""
+    barrier = threading.Barrier(len(jobs))
+    wrong: list[BaseException] = []
+
+    def run(job: Callable[[], object]) -> None:
+        try:
+            barrier.wait(60)
+            job()
+        except BaseException as error:  # noqa: BLE001 - raised below
+            wrong.append(error)
+
+    threads = [threading.Thread(target=run, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    if wrong:
+        raise wrong[0]
+
+
+def orders(ledger: Ledger, *pairs: tuple[str, str | None], value: str = "a") -> None:
+    """Orders with the contacts that they belong to."""
+    rows = [row(f"order of {name}", value) for name, _ in pairs]
+    page = linked(rows, cusContact=[contact for _, contact in pairs])
+    capture(ledger, page=page, table="order", links=[TO_CONTACT])
+
+
+def answer(ledger: Ledger, table: str = "contact") -> None:
+    claimed = claim(ledger, table=table)
+    ledger.settle("worker", [Outcome(one.seq, "done", one.hash, links=one.links) for one in claimed])
+
+
+def test_a_child_that_is_captured_while_its_parent_is_answered_is_sent(ledger: Ledger) -> None:
+    for n in range(ROUNDS):
+        capture(ledger, row(f"anna{n}"))
+        claimed = claim(ledger)
+        done = [Outcome(one.seq, "done", one.hash) for one in claimed]
+        at_once(lambda done=done: ledger.settle("worker", done), lambda n=n: orders(ledger, (f"{n}", f"anna{n}")))
+        assert [one.id for one in claim(ledger, f"worker{n}", table="order")] == [guid(f"order of {n}")]
+
+
+def test_a_child_that_is_captured_while_its_parent_is_captured_is_sent_in_the_end(ledger: Ledger) -> None:
+    capture(ledger)
+    for n in range(ROUNDS):
+        at_once(lambda n=n: capture(ledger, row(f"anna{n}")), lambda n=n: orders(ledger, (f"{n}", f"anna{n}")))
+        assert claim(ledger, f"worker{n}", table="order") == []
+        answer(ledger)
+        assert [one.id for one in claim(ledger, f"worker{n}", table="order")] == [guid(f"order of {n}")]
+
+
+def test_a_child_that_is_captured_while_its_parent_goes_is_not_sent(ledger: Ledger) -> None:
+    for n in range(ROUNDS):
+        capture(ledger, row(f"anna{n}"))
+        answer(ledger)
+        at_once(lambda n=n: capture(ledger, deleted=[f"anna{n}"]), lambda n=n: orders(ledger, (f"{n}", f"anna{n}")))
+        assert claim(ledger, f"worker{n}", table="order") == []
+        assert [one.operation for one in claim(ledger, f"worker{n}")] == ["delete"]
+
+
+def test_a_parent_that_goes_while_a_child_is_claimed_waits_for_it(ledger: Ledger) -> None:
+    for n in range(ROUNDS):
+        capture(ledger, row(f"anna{n}"))
+        answer(ledger)
+        orders(ledger, (f"{n}", f"anna{n}"))
+        taken: list[str] = []
+        at_once(
+            lambda n=n, taken=taken: taken.extend(one.id for one in claim(ledger, f"worker{n}", table="order")),
+            lambda n=n: capture(ledger, deleted=[f"anna{n}"]),
+        )
+        gone = [one.operation for one in claim(ledger, f"worker{n}")]
+        assert gone == ([] if taken else ["delete"])
+
+
+def test_large_pages_of_children_and_answers_for_their_parents_do_not_block_each_other(ledger: Ledger) -> None:
+    """They come to the same records from two sides: children before parents, and parents before children."""
+    names = [f"{n}" for n in range(200)]
+    collisions: list[BaseException] = []
+    plain = ledger._database._write_once
+
+    def watched(work: Callable[..., object], *, large: bool) -> object:
+        try:
+            return plain(work, large=large)
+        except Collided as error:
+            collisions.append(error)
+            raise
+
+    ledger._database._write_once = watched  # type: ignore[method-assign]
+    capture(ledger, *(row(f"anna{name}") for name in names))
+    answer(ledger)
+    for n in range(8):
+        shuffled = Random(n).sample(names, len(names))
+        pairs = [(name, f"anna{name}") for name in shuffled]
+        changed = [row(f"anna{name}", str(n)) for name in names]
+        capture(ledger, *changed)
+        claimed = claim(ledger)
+        done = [Outcome(one.seq, "done", one.hash) for one in claimed]
+        at_once(
+            lambda done=done: ledger.settle("worker", done),
+            lambda pairs=pairs, n=n: orders(ledger, *pairs, value=str(n)),
+        )
+        answer(ledger, "order")
+    assert collisions == []
+    assert {one.state for one in stored(ledger).values()} == {State.SETTLED}

@@ -1,0 +1,214 @@
+"""Orphaned records, by example: a parent that they need is gone for good, or they name none."""
+
+import pytest
+import sqlalchemy as sa
+
+from sync_assets.ledger import Gate, Ledger, LinkSpec, Loss, State
+from sync_assets_tests.support.ledgers import capture, claim, guid, record, row, stored
+from sync_assets_tests.unit.ledger.linking import (
+    JOINED,
+    NEEDED,
+    OPTIONAL,
+    answer,
+    in_campaign,
+    line,
+    order,
+    orphaned,
+    sent,
+    waits,
+)
+
+
+def contacts_are_read(ledger: Ledger, *names: str) -> None:
+    """All of them, to the end of the feed, and sent."""
+    capture(ledger, *map(row, names), complete=True)
+    sent(ledger)
+
+
+def told(ledger: Ledger, table: str | None = "order") -> dict[str, str]:
+    """id -> why it is orphaned."""
+    return {orphan.id: orphan.reason for orphan in ledger.orphans(table)}
+
+
+@pytest.mark.parametrize("link", [NEEDED, JOINED], ids=["needed", "joined"])
+def test_a_child_that_names_no_parent_is_orphaned_until_it_names_one(ledger: Ledger, link: LinkSpec) -> None:
+    contacts_are_read(ledger, "anna")
+    order(ledger, None, link=link)
+    assert orphaned(ledger, "order")
+    assert claim(ledger, table="order") == []
+    assert told(ledger) == {guid("order"): "it names no contact"}
+    order(ledger, "anna", link=link)
+    assert sent(ledger, "order") == ["insert"]
+    assert told(ledger) == {}
+
+
+def test_a_child_of_a_parent_that_is_not_captured_waits_until_the_parents_are_read_to_their_end(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    order(ledger, "bert")
+    line(ledger, "order")
+    assert waits(ledger, "order", Gate.ABSENT)
+    assert waits(ledger, "line", Gate.ABSENT)
+    capture(ledger, row("carl"), complete=True)
+    assert orphaned(ledger, "order")
+    assert orphaned(ledger, "line")
+    assert told(ledger, None) == {
+        guid("order"): "its contact was not read: it was deleted in Dynamics 365, or is outside the filter",
+        guid("line"): "its order is orphaned itself",
+    }
+    capture(ledger, row("bert"))
+    assert waits(ledger, "order", Gate.COMING)
+    assert waits(ledger, "line", Gate.COMING)
+
+
+def test_a_parent_whose_table_was_never_read_is_waited_for(ledger: Ledger) -> None:
+    order(ledger, "anna")
+    assert waits(ledger, "order", Gate.ABSENT)
+
+
+def test_a_parent_whose_table_is_in_maintenance_may_still_come(ledger: Ledger) -> None:
+    contacts_are_read(ledger)
+    ledger.begin_maintenance("contact")
+    order(ledger, "anna")
+    assert waits(ledger, "order", Gate.ABSENT)
+    ledger.end_maintenance("contact")
+    capture(ledger, complete=True)
+    assert orphaned(ledger, "order")
+
+
+def test_a_child_captured_after_the_parents_were_read_is_orphaned_at_once(ledger: Ledger) -> None:
+    contacts_are_read(ledger, "anna")
+    order(ledger, "bert")
+    assert orphaned(ledger, "order")
+
+
+@pytest.mark.parametrize("refuser", ["transform", "Campaign"])
+def test_a_child_of_a_refused_parent_waits_since_that_can_be_mended(ledger: Ledger, refuser: str) -> None:
+    capture(ledger, row("anna", refusal="too long" if refuser == "transform" else None), complete=True)
+    answer(ledger, "refused", *claim(ledger))
+    order(ledger, "anna")
+    assert waits(ledger, "order", Gate.ABSENT)
+    assert told(ledger) == {}
+
+
+def test_a_child_of_a_held_parent_is_held(ledger: Ledger) -> None:
+    contacts_are_read(ledger)
+    ledger.hold("contact", guid("anna"))
+    order(ledger, "anna")
+    assert record(ledger, "order").state == State.HELD
+
+
+def test_a_child_that_may_do_without_its_parent_is_never_orphaned(ledger: Ledger) -> None:
+    contacts_are_read(ledger, "anna")
+    order(ledger, None, link=OPTIONAL)
+    assert sent(ledger, "order") == ["insert"]
+
+
+@pytest.mark.parametrize(
+    ("filtered_out", "why"),
+    [(False, "its contact was deleted in Dynamics 365"), (True, "its contact is outside the filter")],
+    ids=["deleted", "filtered out"],
+)
+@pytest.mark.parametrize("was_sent", [True, False])
+def test_it_is_said_what_became_of_the_parent(ledger: Ledger, filtered_out: bool, why: str, was_sent: bool) -> None:
+    contacts_are_read(ledger)
+    capture(ledger, row("anna"), complete=True)
+    if was_sent:
+        sent(ledger)
+    order(ledger, "anna")
+    sent(ledger, "order")
+    gone = [guid("anna")] if filtered_out else []
+    capture(ledger, deleted=["anna"], filtered_out=gone, complete=True)
+    if was_sent:
+        assert sent(ledger, "order") == ["delete"]
+        assert told(ledger) == {guid("order"): why}
+        assert sent(ledger) == ["delete"]
+    assert orphaned(ledger, "order")
+    assert told(ledger) == {guid("order"): why}
+
+
+def test_what_became_of_a_former_parent_is_no_reason(ledger: Ledger) -> None:
+    contacts_are_read(ledger, "anna")
+    order(ledger, "anna")
+    capture(ledger, deleted=["anna"], complete=True)
+    sent(ledger)
+    order(ledger, "bert")
+    assert told(ledger)[guid("order")].startswith("its contact was not read")
+
+
+def test_a_record_is_orphaned_since_it_first_was(ledger: Ledger) -> None:
+    contacts_are_read(ledger)
+    order(ledger, None)
+    [before] = ledger.orphans()
+    ledger._clock.advance(60)  # type: ignore[attr-defined]
+    order(ledger, None, "b")
+    [after] = ledger.orphans()
+    assert after.since == before.since
+    order(ledger, "anna", "c")
+    capture(ledger, row("anna"))
+    assert record(ledger, "order").failed_since is None
+
+
+def test_a_row_that_is_refused_is_refused_and_not_orphaned(ledger: Ledger) -> None:
+    contacts_are_read(ledger)
+    order(ledger, None, refusal="too long")
+    assert record(ledger, "order").state == State.FAILED
+    order(ledger, None)
+    assert orphaned(ledger, "order")
+
+
+def test_what_is_orphaned_is_counted_apart_and_waits_for_nothing(ledger: Ledger) -> None:
+    contacts_are_read(ledger)
+    order(ledger, None)
+    counts = ledger.counts()["order"]
+    assert (counts.orphaned, counts.waiting, counts.records) == (1, 0, 1)
+    assert ledger.waiting_reasons("order") == {}
+    assert ledger.oldest_waiting("order") is None
+
+
+def test_an_orphan_that_is_deleted_in_d365_is_forgotten(ledger: Ledger) -> None:
+    contacts_are_read(ledger)
+    order(ledger, None)
+    capture(ledger, deleted=["order"], table="order")
+    assert guid("order") not in stored(ledger)
+    assert ledger.counts()["order"].records == 0
+
+
+def test_orphans_of_an_earlier_version_are_found_at_the_end_of_the_next_capture(ledger: Ledger) -> None:
+    """For it they waited, and no feed was due."""
+    contacts_are_read(ledger)
+    order(ledger, None)
+    ledger._database.write(_as_an_earlier_version_left_it)
+    assert waits(ledger, "order", Gate.ABSENT)
+    ledger.carry_out_deletes("contact")
+    assert orphaned(ledger, "order")
+    assert ledger.counts()["order"].orphaned == 1
+
+
+def _as_an_earlier_version_left_it(connection: sa.Connection) -> None:
+    for statement in (
+        "UPDATE sync_record SET state = 2 WHERE state = 5",
+        "UPDATE sync_tally SET state = 2 WHERE state = 5",
+        "UPDATE sync_feed SET orphans_due = true",
+    ):
+        connection.exec_driver_sql(statement)
+
+
+def test_a_known_loss_needs_no_complete_read(ledger: Ledger) -> None:
+    """While the contacts are read once more, one that is deleted is deleted."""
+    contacts_are_read(ledger, "anna")
+    order(ledger, "anna")
+    sent(ledger, "order")
+    feed = ledger.feed("contact")
+    assert feed is not None
+    ledger.reset_feed("contact", feed.version)
+    capture(ledger, deleted=["anna"])
+    sent(ledger, "order")
+    sent(ledger)
+    assert [orphan.loss for orphan in ledger.orphans("order")] == [Loss.DELETED]
+
+
+def test_a_joined_order_in_campaign_follows_its_contact_and_is_orphaned(ledger: Ledger) -> None:
+    in_campaign(ledger, JOINED)
+    capture(ledger, deleted=["anna"], complete=True)
+    assert sent(ledger, "order") == ["delete"]
+    assert orphaned(ledger, "order")

@@ -1,0 +1,170 @@
+"""Several processes on one ledger, and processes that die at any moment."""
+
+import json
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from sync_assets.ledger import Counts, Ledger, Outcome
+from sync_assets_tests.support.ledgers import capture, claim, frame, many, row, stored
+from sync_assets_tests.unit.ledger.worker import KILLED_PAGE, PAGE, PAGES
+
+
+def start(job: str, url: str, name: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "sync_assets_tests.unit.ledger.worker", job, url, name]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def ready(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+
+
+def result(process: subprocess.Popen[str]) -> list[list[object]]:
+    assert process.stdout is not None
+    output = process.stdout.read()
+    assert process.wait(60) == 0
+    return json.loads(output)
+
+
+def kill_soon(process: subprocess.Popen[str], seed: int) -> None:
+    ready(process)
+    time.sleep(random.Random(seed).uniform(0.02, 0.25))
+    process.kill()
+    process.wait(10)
+
+
+@pytest.fixture
+def real_ledger(url: str) -> Ledger:
+    """With the machine's clock, as the processes have it."""
+    return Ledger.open(url)
+
+
+def test_two_workers_share_the_work_while_rows_change(real_ledger: Ledger, url: str) -> None:
+    """Each state of each record is sent once, by one of them, and in the end all is settled."""
+    capture(real_ledger, page=many(1500))
+    workers = [start("push_all", url, name) for name in ("ada", "bob")]
+    for worker in workers:
+        ready(worker)
+    for value in "bcdef":
+        page = many(1500, value)[:: random.Random(value).randint(3, 9)]
+        capture(real_ledger, page=page, complete=value == "f")
+        time.sleep(0.02)
+    sent = [result(worker) for worker in workers]
+    assert all(sent), "one of them did nothing"
+    twice = [one for one, times in Counter(map(tuple, sent[0] + sent[1])).items() if times > 1]
+    assert twice == []
+    assert real_ledger.counts()["contact"] == Counts(synced=1500)
+    calls = real_ledger.engine_calls(datetime.now(UTC).date())
+    assert calls == {"insert": len(sent[0]) + len(sent[1])}
+    assert all(one.desired_hash == one.acked_hash for one in stored(real_ledger).values())
+
+
+def test_two_captures_of_a_table_save_each_page_once(real_ledger: Ledger, url: str) -> None:
+    captures = [start("capture_all", url, name) for name in ("ada", "bob")]
+    saved = [page for one in captures for page in result_after_ready(one)]
+    assert sorted(map(str, saved)) == sorted(map(str, range(PAGES)))
+    feed = real_ledger.feed("contact")
+    assert feed is not None
+    assert feed.version == PAGES
+    assert real_ledger.counts()["contact"].pending == PAGES * PAGE
+
+
+def result_after_ready(process: subprocess.Popen[str]) -> list[object]:
+    ready(process)
+    return list(result(process))
+
+
+def test_a_capture_killed_at_any_moment_has_saved_whole_pages(real_ledger: Ledger, url: str) -> None:
+    for seed in range(3):
+        kill_soon(start("capture_for_ever", url, "doomed"), seed)
+        settle_down(real_ledger)
+        feed = real_ledger.feed("contact")
+        pages = feed.version if feed else 0
+        assert real_ledger.counts().get("contact", Counts()) == Counts(pending=pages * KILLED_PAGE)
+        assert len(stored(real_ledger)) == pages * KILLED_PAGE
+        assert sum(records for _, records in real_ledger.pending_days("contact")) == pages * KILLED_PAGE
+
+
+def test_a_worker_killed_at_any_moment_has_settled_whole_batches(real_ledger: Ledger, url: str) -> None:
+    capture(real_ledger, page=many(20_000))
+    for seed in range(3):
+        kill_soon(start("settle_for_ever", url, f"doomed{seed}"), seed)
+        settle_down(real_ledger)
+        counts = real_ledger.counts()["contact"]
+        states = Counter(one.state for one in stored(real_ledger).values())
+        assert (counts.synced, counts.pending) == (states[0], states[1])
+        assert counts.records == 20_000
+        assert real_ledger.engine_calls(datetime.now(UTC).date()).get("insert", 0) == counts.synced
+        assert sum(lease.records for lease in real_ledger.leases()) in (0, 200)
+        for lease in real_ledger.leases():
+            real_ledger.release(lease.owner)
+
+
+def settle_down(ledger: Ledger) -> None:
+    """PostgreSQL may still be at the last statement of a process that is gone; a lock on its tables waits for it."""
+
+    def wait(connection: sa.Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("LOCK TABLE sync_feed, sync_record, sync_tally IN EXCLUSIVE MODE")
+
+    ledger._database.write(wait)
+
+
+def test_threads_share_a_ledger(ledger: Ledger) -> None:
+    capture(ledger, page=many(1200))
+    sent: list[int] = []
+    wrong: list[BaseException] = []
+
+    def work(owner: str) -> None:
+        try:
+            while claimed := claim(ledger, owner, limit=50):
+                ledger.settle(owner, [Outcome(one.seq, "done", one.hash) for one in claimed])
+                sent.extend(one.seq for one in claimed)
+                ledger.counts()
+        except BaseException as error:  # noqa: BLE001 - shown by the test
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(f"thread{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert wrong == []
+    assert len(sent) == len(set(sent)) == 1200
+    assert ledger.counts()["contact"] == Counts(synced=1200)
+
+
+def test_captures_and_answers_in_opposite_orders_do_not_block_each_other(ledger: Ledger) -> None:
+    """On PostgreSQL two transactions that lock the same records in different orders would kill one another."""
+    rows = [row(f"row{n}") for n in range(400)]
+    capture(ledger, page=frame(rows))
+    stop = time.monotonic() + 2
+    wrong: list[BaseException] = []
+
+    def capture_changes() -> None:
+        try:
+            for n in range(1000):
+                shuffled = random.Random(n).sample(range(400), 400)
+                capture(ledger, page=frame([row(f"row{i}", str(n)) for i in shuffled]))
+                if time.monotonic() > stop:
+                    return
+        except BaseException as error:  # noqa: BLE001 - shown by the test
+            wrong.append(error)
+
+    thread = threading.Thread(target=capture_changes)
+    thread.start()
+    while thread.is_alive():
+        claimed = claim(ledger, limit=400)
+        random.Random(len(claimed)).shuffle(claimed)
+        ledger.settle("worker", [Outcome(one.seq, "done", one.hash) for one in claimed])
+    thread.join()
+    assert wrong == []
+    assert ledger.counts()["contact"].records == 400

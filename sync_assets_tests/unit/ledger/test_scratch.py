@@ -1,0 +1,352 @@
+"""A scratch ledger: a whole copy that behaves as the real one, and the real one never notices."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+from alembic import command, config
+from sqlalchemy.engine import make_url
+
+from sync_assets.ledger import Claimed, Ledger, LedgerError, LinkSpec, Outcome
+from sync_assets.ledger.scratch import scratch_ledger
+from sync_assets.ledger.storage.database import Database
+from sync_assets.ledger.storage.migrate import HEAD, VERSION_TABLE
+from sync_assets.ledger.storage.schema import metadata
+from sync_assets_tests.support.ledgers import capture, claim, frame, guid, many, row, settle, stored
+
+TO_CONTACT = LinkSpec("cusContactLink", "contact")
+
+
+def test_a_copy_that_an_earlier_version_left_is_removed_and_one_in_use_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until version 0.1 `plan` copied the ledger into a file, with names and addresses; kill -9 left it there."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left, used = tmp_path / "sync_assets_left" / "scratch.db", tmp_path / "sync_assets_used" / "scratch.db"
+    for file in (left, used):
+        file.parent.mkdir()
+        file.write_text("ada@example.com")
+    os.utime(left, (0, 0))
+    with scratch_ledger(f"sqlite:///{tmp_path}/ledger.db"):
+        assert (left.exists(), used.exists()) == (False, True)
+
+
+@dataclass
+class Real:
+    """The real ledger as anybody else sees it."""
+
+    url: str
+
+    @property
+    def folder(self) -> Path | None:
+        """SQLite only."""
+        url = make_url(self.url)
+        return Path(str(url.database)).parent if url.get_backend_name() == "sqlite" else None
+
+    def everything(self) -> dict[str, Any]:
+        """All rows of all tables, and how far the numbers of records have got; of SQLite also its files' bytes."""
+        if self.folder:
+            return {path.name: path.read_bytes() for path in self.folder.iterdir() if path.is_file()}
+        engine = sa.create_engine(self.url)
+        with engine.connect() as connection:
+            there = sa.inspect(connection).get_table_names()
+            found: dict[str, Any] = {
+                name: sorted(map(repr, connection.exec_driver_sql(f"SELECT * FROM {name}"))) for name in there
+            }
+            if there:
+                found["seq"] = connection.exec_driver_sql("SELECT * FROM sync_record_seq_seq").one()
+        engine.dispose()
+        return found
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where temporary files go; must be empty at the end."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    assert list(folder.iterdir()) == []
+
+
+@pytest.fixture
+def real(url: str, temporary: Path) -> Real:
+    """A ledger in the middle of things: settled, pending, waiting, refused, leased, put off, to be deleted."""
+    with Ledger.open(url) as ledger:
+        capture(ledger, page=many(5, prefix="settled"), complete=True)
+        push(ledger)
+        capture(ledger, page=many(9, "b", prefix="pending"))
+        settle(ledger, "refused", *claim(ledger, limit=2), reason="no")
+        settle(ledger, "later", *claim(ledger, limit=2), reason="busy", retry_after=3600)
+        claim(ledger, "another", limit=2, seconds=3600)
+        capture(ledger, row("settled0", "changed"), deleted=["settled1"])
+        capture(ledger, page=orders(child="settled2", waits="pending8"), table="new_order", links=[TO_CONTACT])
+        ledger.lease_feed("contact", "another", 3600)
+    return Real(url)
+
+
+def orders(**parents: str) -> pl.DataFrame:
+    """Orders by name, each with its contact."""
+    links = pl.Series(TO_CONTACT.attribute, [guid(parent) for parent in parents.values()])
+    return frame([row(name) for name in parents]).with_columns(links)
+
+
+def push(ledger: Ledger, table: str = "contact") -> list[Claimed]:
+    """Send all that is due, with success, its links included."""
+    sent: list[Claimed] = []
+    while claimed := claim(ledger, table=table):
+        ledger.settle("worker", [Outcome(one.seq, "done", one.hash, links=one.links) for one in claimed])
+        sent += claimed
+    return sent
+
+
+def trample(ledger: Ledger) -> None:
+    """Changes whatever can be changed."""
+    feed = ledger.feed("contact")
+    assert feed is not None
+    ledger.reset_feed("contact", feed.version)
+    capture(ledger, page=many(9, "c", prefix="pending"))
+    capture(ledger, page=many(20, prefix="more"), deleted=["settled2"], complete=True, missing_are_deleted=True)
+    ledger.retry()
+    for table in ("contact", "new_order", "contact"):
+        push(ledger, table)
+    ledger.count_calls({("contact", "insert"): 7})
+    ledger.lease_feed("contact", "us", 60)
+
+
+def test_a_copy_holds_what_the_real_one_holds(real: Real) -> None:
+    with Ledger.open(real.url) as ledger:
+        counts, reasons = ledger.counts(), ledger.waiting_reasons("new_order")
+        feed, rejects, records = ledger.feed("contact"), ledger.rejects(), stored(ledger)
+    with scratch_ledger(real.url) as copy:
+        assert copy.counts()["contact"].records == counts["contact"].records == 14
+        assert (copy.feed("contact"), copy.rejects()) == (feed, rejects)
+        assert copy.waiting_reasons("new_order") == reasons
+        same = ("seq", "state", "gate", "desired_hash", "acked_hash", "payload", "attempts", "uncertain")
+        assert {id_: [getattr(one, name) for name in same] for id_, one in stored(copy).items()} == {
+            id_: [getattr(one, name) for name in same] for id_, one in records.items()
+        }
+
+
+def test_whatever_is_done_to_the_copy_leaves_the_real_one_as_it_was(real: Real) -> None:
+    before = real.everything()
+    with scratch_ledger(real.url) as copy:
+        trample(copy)
+        assert copy.counts()["contact"].synced > 20
+    assert real.everything() == before
+
+
+def test_nobody_holds_anything_of_the_copy(real: Real) -> None:
+    with Ledger.open(real.url) as ledger:
+        pending = ledger.counts()["contact"]
+        assert (pending.pending, pending.leased) == (9, 2)
+    with scratch_ledger(real.url) as copy:
+        assert len(claim(copy)) == 9  # those that were put off, too
+        assert copy.lease_feed("contact", "us", 60)
+
+
+def test_new_records_of_the_copy_come_after_all_others(real: Real) -> None:
+    with scratch_ledger(real.url) as copy:
+        last = max(one.seq for one in stored(copy).values())
+        capture(copy, row("new"))
+        assert stored(copy)[guid("new")].seq > last
+
+
+def test_what_links_say_holds_in_the_copy(real: Real) -> None:
+    with scratch_ledger(real.url) as copy:
+        assert [one.id for one in push(copy, "new_order")] == [guid("child")]
+        push(copy)
+        assert [one.id for one in push(copy, "new_order")] == [guid("waits")]
+
+
+def test_where_there_is_no_ledger_the_copy_is_empty_and_none_is_made(new_url: str, temporary: Path) -> None:
+    real = Real(new_url)
+    with scratch_ledger(new_url) as copy:
+        capture(copy, row("anna"), complete=True)
+        assert [one.operation for one in push(copy)] == ["insert"]
+    assert real.folder is None or not real.folder.exists()
+    assert real.folder or real.everything() == {}
+
+
+def test_the_copy_of_an_older_ledger_is_brought_up_to_date_and_the_older_one_is_not(
+    new_url: str, temporary: Path
+) -> None:
+    older = Database(new_url)
+
+    def make(connection: sa.Connection) -> None:
+        settings = config.Config()
+        settings.set_main_option("script_location", "sync_assets.ledger:migrations")
+        settings.attributes |= {"connection": connection, "version_table": VERSION_TABLE}
+        command.upgrade(settings, "0001")
+
+    older.write(make)
+    older.close()
+    real = Real(new_url)
+    before = real.everything()
+    with scratch_ledger(new_url) as copy:
+        capture(copy, row("anna"), complete=True)
+        assert len(push(copy)) == 1
+    assert real.everything() == before
+    engine = sa.create_engine(new_url)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar() == "0001" != HEAD
+    engine.dispose()
+
+
+def test_a_newer_ledger_is_told_under_its_own_name(url: str, temporary: Path) -> None:
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+    try:
+        with pytest.raises(LedgerError, match="written by a newer sync_assets") as told, scratch_ledger(url):
+            pass
+        assert str(make_url(url).database) in str(told.value)
+    finally:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '{HEAD}'")
+        engine.dispose()
+
+
+def test_the_real_one_may_be_written_meanwhile(real: Real) -> None:
+    with Ledger.open(real.url) as ledger, scratch_ledger(real.url) as copy:
+        capture(ledger, row("late"))
+        assert guid("late") in stored(ledger)
+        assert guid("late") not in stored(copy)
+        trample(copy)
+        assert guid("late") in stored(ledger)
+
+
+@pytest.mark.parametrize("end", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_nothing_is_left_however_it_ends(real: Real, end: type[BaseException]) -> None:
+    """That no file is left is seen by the fixture `temporary`, of PostgreSQL's connections here."""
+    before = real.everything()
+    with pytest.raises(end), scratch_ledger(real.url) as copy:  # noqa: PT012
+        trample(copy)
+        raise end
+    assert real.everything() == before
+
+
+def test_one_that_is_killed_leaves_nothing_anywhere(real: Real, temporary: Path) -> None:
+    """The copy is large enough that SQLite does not keep all of it in memory."""
+    program = (
+        "import sys; from sync_assets.ledger.scratch import scratch_ledger\n"
+        "from sync_assets_tests.support.ledgers import capture, many\n"
+        f"with scratch_ledger({real.url!r}) as copy:\n"
+        "    capture(copy, page=many(60_000, 'Jane Doe ' * 20, prefix='more'))\n"
+        "    print('copied', flush=True); sys.stdin.read()\n"
+    )
+    before = real.everything()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdout
+        assert process.stdout.readline() == b"copied\n"
+        if real.folder:
+            open_files = [os.readlink(link) for link in Path(f"/proc/{process.pid}/fd").iterdir()]
+            assert any(name.startswith(str(temporary)) and name.endswith("(deleted)") for name in open_files)
+        process.kill()
+    assert list(temporary.iterdir()) == []
+    assert real.everything() == before
+    if not real.folder:
+        assert temporary_tables(real.url) == []
+
+
+def temporary_tables(url: str) -> list[str]:
+    """Of all connections to the PostgreSQL server. It drops those of one that is gone a moment later."""
+    find = "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname ~ '^pg_temp'"
+    engine, found = sa.create_engine(url), list[str]()
+    try:
+        for _ in range(50):
+            with engine.connect() as connection:
+                if not (found := list(connection.exec_driver_sql(find).scalars())):
+                    return []
+            time.sleep(0.1)
+        return found
+    finally:
+        engine.dispose()
+
+
+def test_the_log_of_a_killed_process_is_read_and_left_as_it_is(tmp_path: Path, temporary: Path) -> None:
+    folder = tmp_path / "killed"
+    url = f"sqlite:///{folder}/ledger.db"
+    program = (
+        "import os; from sync_assets.ledger import Ledger; from sync_assets_tests.support.ledgers import capture, row\n"
+        f"ledger = Ledger.open({url!r}); capture(ledger, row('anna')); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    before = Real(url).everything()
+    assert len(before["ledger.db-wal"]) > 0
+    with scratch_ledger(url) as copy:
+        assert stored(copy).keys() == {guid("anna")}
+    after = Real(url).everything()
+    assert {name: after[name] for name in ("ledger.db", "ledger.db-wal")} == {
+        name: before[name] for name in ("ledger.db", "ledger.db-wal")
+    }
+
+
+def test_a_file_that_is_no_ledger_is_told(tmp_path: Path, temporary: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database, but somebody's notes" * 100)
+    with pytest.raises(LedgerError, match=r"notes\.txt is no ledger"), scratch_ledger(f"sqlite:///{path}"):
+        pass
+    assert path.read_text().startswith("not a database")
+
+
+def test_a_full_disk_is_told_with_the_way_out(sqlite_template: Path, temporary: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large.db"
+    with closing(sqlite3.connect(large)) as connection:
+        connection.execute("CREATE TABLE notes (text)")
+        connection.execute("INSERT INTO notes VALUES (zeroblob(40000000))")
+        connection.commit()
+    program = (
+        "import resource, signal; from sync_assets.ledger import LedgerError\n"
+        "from sync_assets.ledger.scratch import scratch_ledger\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000000, 1000000))\n"
+        f"try:\n    with scratch_ledger('sqlite:///{large}'): pass\nexcept LedgerError as error: print(error)"
+    )
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    told = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "TMPDIR" in told.stdout, told.stdout + told.stderr
+
+
+@pytest.mark.parametrize("ledgers", ["postgresql"], indirect=True)
+class TestPostgres:
+    def test_a_lost_connection_is_told_and_never_leads_to_the_real_tables(self, real: Real) -> None:
+        before = real.everything()
+        with suppress(LedgerError), scratch_ledger(real.url) as copy:
+            engine = sa.create_engine(real.url)
+            with engine.connect() as connection:
+                others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+                connection.exec_driver_sql(f"{others} AND pid <> pg_backend_pid()")
+            engine.dispose()
+            for _ in range(3):
+                with pytest.raises(LedgerError, match=r"can't be reached|was lost"):
+                    capture(copy, row("anna"))
+        assert real.everything() == before
+
+    def test_the_real_tables_are_not_locked_while_the_copy_is_at_work(self, real: Real) -> None:
+        engine = sa.create_engine(real.url)
+        with scratch_ledger(real.url) as copy:
+            trample(copy)
+            with engine.begin() as connection:
+                connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
+                for table in metadata.tables:
+                    connection.exec_driver_sql(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        engine.dispose()

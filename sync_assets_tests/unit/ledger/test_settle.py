@@ -1,0 +1,242 @@
+"""Outcomes: an answer holds for what was sent, never for what is desired by now."""
+
+from datetime import timedelta
+
+import pytest
+
+from sync_assets.ledger import Ledger, Outcome, SettleResult, State
+from sync_assets_tests.support.ledgers import (
+    Clock,
+    capture,
+    claim,
+    claim_one,
+    guid,
+    hash_of,
+    many,
+    push,
+    record,
+    row,
+    settle,
+    stored,
+)
+
+
+def result(**counts: int) -> SettleResult:
+    return SettleResult(**{"settled": 0, "removed": 0, "pending": 0, "failed": 0, "lost": 0, **counts})
+
+
+def test_done_settles_the_record_and_erases_the_payload(ledger: Ledger, clock: Clock) -> None:
+    capture(ledger, row("anna", insert_only="1990"))
+    assert settle(ledger, "done", claim_one(ledger)) == result(settled=1)
+    anna = record(ledger, "anna")
+    assert (anna.state, anna.acked_hash, anna.uncertain) == (State.SETTLED, hash_of("a"), 0)
+    assert (anna.payload, anna.update_payload, anna.lease_owner, anna.lease_until) == (None, None, None, None)
+    assert ledger.counts()["contact"].synced == 1
+    assert claim(ledger) == []
+
+
+def test_done_for_an_older_state_leaves_the_newer_one_pending(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    one = claim_one(ledger)
+    capture(ledger, row("anna", "b"))
+    assert settle(ledger, "done", one) == result(pending=1)
+    assert record(ledger, "anna").acked_hash == hash_of("a")
+    one = claim_one(ledger)
+    assert (one.operation, one.payload, one.uncertain) == ("update", '{"value":"b"}', False)
+
+
+def test_done_for_a_row_that_was_deleted_meanwhile_leaves_a_delete(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    one = claim_one(ledger)
+    capture(ledger, deleted=["anna"])
+    settle(ledger, "done", one)
+    assert claim_one(ledger).operation == "delete"
+
+
+def test_done_for_a_row_that_the_transform_refuses_by_now_leaves_it_failed(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    one = claim_one(ledger)
+    capture(ledger, row("anna", "b", refusal="too long"))
+    assert settle(ledger, "done", one) == result(failed=1)
+    assert record(ledger, "anna").acked_hash == hash_of("a")
+    assert ledger.rejects()[0].reason == "too long"
+
+
+def test_a_done_delete_removes_the_record(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, deleted=["anna"])
+    assert settle(ledger, "done", claim_one(ledger)) == result(removed=1)
+    assert stored(ledger) == {}
+
+
+def test_a_done_delete_of_a_row_that_came_back_leaves_an_insert(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, deleted=["anna"])
+    one = claim_one(ledger)
+    capture(ledger, row("anna", insert_only="1990"))
+    assert settle(ledger, "done", one) == result(pending=1)
+    again = claim_one(ledger)
+    assert (again.operation, again.payload) == ("insert", '{"value":"a","once":"1990"}')
+
+
+def test_refused_fails_the_record_with_the_reason_and_keeps_what_to_send(ledger: Ledger, clock: Clock) -> None:
+    capture(ledger, row("anna"), row("bert"))
+    anna, bert = claim(ledger)
+    assert settle(ledger, "refused", anna, reason="RST-360000: bad date") == result(failed=1)
+    settle(ledger, "done", bert)
+    reject = ledger.rejects("contact")[0]
+    assert (reject.table, reject.id, reject.reason) == ("contact", guid("anna"), "RST-360000: bad date")
+    assert (reject.since, reject.attempts, reject.retryable) == (clock.now, 1, True)
+    assert record(ledger, "anna").payload == '{"value":"a"}'
+    assert claim(ledger) == []
+
+
+def test_refused_for_an_older_state_leaves_the_newer_one_pending(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    one = claim_one(ledger)
+    capture(ledger, row("anna", "b"))
+    assert settle(ledger, "refused", one, reason="no") == result(pending=1)
+    assert claim_one(ledger).payload == '{"value":"b"}'
+    assert ledger.rejects() == []
+
+
+def test_refused_for_a_row_that_changed_back_settles_it(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, row("anna", "b"))
+    one = claim_one(ledger)
+    capture(ledger, row("anna", "a"))
+    assert settle(ledger, "refused", one, reason="no") == result(settled=1)
+    assert record(ledger, "anna").payload is None
+
+
+def test_a_refused_insert_of_a_row_that_is_gone_is_forgotten(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    one = claim_one(ledger)
+    capture(ledger, deleted=["anna"])
+    assert settle(ledger, "refused", one, reason="no") == result(removed=1)
+    assert stored(ledger) == {}
+
+
+def test_a_refused_delete_fails(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, deleted=["anna"])
+    assert settle(ledger, "refused", claim_one(ledger), reason="linked") == result(failed=1)
+    assert ledger.retry() == 1
+    assert claim_one(ledger).operation == "delete"
+
+
+def test_later_waits_for_its_time(ledger: Ledger, clock: Clock) -> None:
+    capture(ledger, row("anna"))
+    assert settle(ledger, "later", claim_one(ledger), reason="429", retry_after=30) == result(pending=1)
+    assert claim(ledger) == []
+    assert ledger.next_due() == clock.now + timedelta(seconds=30)
+    clock.advance(30)
+    one = claim_one(ledger)
+    assert (one.attempts, one.uncertain) == (1, False)
+
+
+def test_a_record_given_back_unsent_was_no_attempt(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    one = claim_one(ledger)
+    ledger.settle("worker", [Outcome(one.seq, "later", one.hash)], {})
+    assert claim_one(ledger).attempts == 0
+
+
+def test_unknown_stays_uncertain(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    assert settle(ledger, "unknown", claim_one(ledger)) == result(pending=1)
+    one = claim_one(ledger)
+    assert (one.operation, one.attempts, one.uncertain) == ("insert", 1, True)
+
+
+@pytest.mark.parametrize("answer", ["later", "refused"])
+def test_a_request_without_effect_does_not_clear_up_an_earlier_one(ledger: Ledger, answer: str) -> None:
+    """An insert went unanswered, the next attempt was turned away: the first may still have reached Campaign."""
+    capture(ledger, row("anna"))
+    settle(ledger, "unknown", claim_one(ledger))
+    settle(ledger, answer, claim_one(ledger))
+    capture(ledger, deleted=["anna"])
+    one = claim_one(ledger)
+    assert (one.operation, one.uncertain) == ("delete", True)
+
+
+def test_done_clears_up_all_earlier_requests(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    settle(ledger, "unknown", claim_one(ledger))
+    settle(ledger, "unknown", claim_one(ledger))
+    assert settle(ledger, "done", claim_one(ledger)) == result(settled=1)
+
+
+def test_an_outcome_of_a_record_that_the_owner_does_not_hold_is_lost(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    one = claim_one(ledger, "first")
+    assert settle(ledger, "done", one, owner="second") == result(lost=1)
+    ledger.release("first")
+    assert settle(ledger, "done", one, owner="first") == result(lost=1)
+    assert ledger.settle("first", [Outcome(999_999, "done", b"")]) == result(lost=1)
+    assert ledger.counts()["contact"].pending == 1
+
+
+def test_an_outcome_counts_once(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    one = claim_one(ledger)
+    settle(ledger, "done", one)
+    assert settle(ledger, "refused", one, reason="no") == result(lost=1)
+    assert record(ledger, "anna").state == State.SETTLED
+
+
+def test_retry_makes_refused_records_pending_again(ledger: Ledger, clock: Clock) -> None:
+    capture(ledger, row("anna"), row("bert"), row("carl", refusal="too long"))
+    capture(ledger, row("dora"), table="account")
+    settle(ledger, "refused", *claim(ledger), reason="no")
+    settle(ledger, "refused", *claim(ledger, table="account"), reason="no")
+    since = clock.now
+    clock.advance(60)
+    assert ledger.retry("contact", guid("anna")) == 1
+    assert ledger.retry("contact") == 1
+    assert ledger.retry() == 1
+    assert [reject.id for reject in ledger.rejects()] == [guid("carl")]
+    one = claim(ledger, limit=1)[0]
+    assert one.attempts == 1
+    settle(ledger, "refused", one, reason="still no")
+    reject = ledger.rejects()[0]
+    assert (reject.id, reject.reason, reject.since, reject.attempts) == (one.id, "still no", since, 2)
+
+
+def test_reasons_are_kept_short_and_free_of_nul(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    settle(ledger, "refused", claim_one(ledger), reason="a\x00b" + "c" * 5000)
+    reason = ledger.rejects()[0].reason
+    assert reason.startswith("abc")
+    assert len(reason) == 2000
+
+
+def test_engine_calls_are_counted_with_the_outcomes_by_utc_day(ledger: Ledger, clock: Clock) -> None:
+    capture(ledger, row("anna"))
+    one = claim_one(ledger)
+    today = clock.now.date()
+    ledger.settle("worker", [Outcome(one.seq, "done", one.hash)], {("contact", "insert"): 1, ("contact", "read"): 2})
+    ledger.settle("worker", [], {("account", "insert"): 5, ("account", "delete"): 0})
+    ledger.count_calls({("contact", "read"): 1})
+    assert ledger.engine_calls(today) == {"insert": 6, "read": 3}
+    assert ledger.engine_calls(today, "contact") == {"insert": 1, "read": 3}
+    assert ledger.engine_calls_by_table(today) == {"contact": {"insert": 1, "read": 3}, "account": {"insert": 5}}
+    clock.advance(24 * 3600)
+    assert ledger.engine_calls(clock.now.date()) == {}
+    ledger.count_calls({("contact", "read"): 1})
+    assert ledger.engine_calls(clock.now.date()) == {"read": 1}
+    assert ledger.engine_calls(today) == {"insert": 6, "read": 3}
+
+
+def test_a_large_batch_of_mixed_outcomes(ledger: Ledger) -> None:
+    capture(ledger, page=many(2000))
+    claimed = claim(ledger, limit=2000)
+    results = ("done", "refused", "later", "unknown")
+    outcomes = [Outcome(one.seq, results[n % 4], one.hash, "why") for n, one in enumerate(claimed)]
+    assert ledger.settle("worker", outcomes) == result(settled=500, failed=500, pending=1000)
+    counts = ledger.counts()["contact"]
+    assert (counts.synced, counts.failed, counts.pending, counts.leased) == (500, 500, 1000, 0)

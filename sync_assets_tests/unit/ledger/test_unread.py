@@ -1,0 +1,226 @@
+"""Rows that need not be read again: the ledger knows them byte for byte, and says so only where nothing follows."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import polars as pl
+import pytest
+
+from sync_assets.ledger import Ledger, LinkSpec, Position, RowsMoved, TooManyDeletes
+from sync_assets_tests.support.ledgers import capture, claim_one, frame, guid, linked, push, record, row, settle, stored
+
+LARGEST, SMALLEST = 2**63 - 1, -(2**63)
+ANNA = row("anna", row_hash=7)
+
+
+def same(ledger: Ledger, *rows: tuple[str, int], table: str = "contact") -> list[str]:
+    """The names of the rows that the ledger knows."""
+    indexes = ledger.same_rows(table, [guid(name) for name, _ in rows], [digest for _, digest in rows])
+    return [rows[index][0] for index in sorted(indexes)]
+
+
+def acknowledged(ledger: Ledger) -> None:
+    capture(ledger, ANNA)
+    push(ledger)
+
+
+def test_rows_are_known_by_id_and_hash_once_they_are_acknowledged(ledger: Ledger) -> None:
+    hashes = {"anna": 7, "bert": LARGEST, "carl": SMALLEST, "dora": 0, "emil": -1}
+    capture(ledger, *(row(name, row_hash=digest) for name, digest in hashes.items()), row("fred"))
+    assert same(ledger, *hashes.items()) == []
+    push(ledger)
+    assert same(ledger, *hashes.items()) == list(hashes)
+    assert same(ledger, *((name, digest ^ 1) for name, digest in hashes.items())) == []
+    assert same(ledger, ("fred", 0), ("gina", 7), ("anna", 7)) == ["anna"]
+    assert same(ledger, ("anna", 7), table="account") == []
+    assert same(ledger) == []
+
+
+def changed(ledger: Ledger) -> None:
+    capture(ledger, row("anna", "b", row_hash=8))
+    capture(ledger, row("anna", "c"))
+
+
+def refused(ledger: Ledger) -> None:
+    capture(ledger, row("anna", refusal="too long", row_hash=7))
+
+
+def deleted(ledger: Ledger) -> None:
+    capture(ledger, deleted=["anna"])
+
+
+def withdrawn(ledger: Ledger) -> None:
+    capture(ledger, withdrawn=[guid("anna")])
+    ledger.carry_out_deletes("contact")
+
+
+def forgotten(ledger: Ledger) -> None:
+    deleted(ledger)
+    settle(ledger, "done", claim_one(ledger))
+
+
+def thought_to_be_gone(ledger: Ledger) -> None:
+    save(ledger, deleted=[guid("anna")])
+
+
+@pytest.mark.parametrize("event", [changed, refused, deleted, withdrawn, forgotten, thought_to_be_gone])
+def test_a_row_from_which_something_would_follow_is_not_known(ledger: Ledger, event: Callable[[Ledger], Any]) -> None:
+    acknowledged(ledger)
+    event(ledger)
+    assert same(ledger, ("anna", 7)) == []
+
+
+@pytest.mark.parametrize("before", [None, 5], ids=["a ledger of before", "only what is not mapped has changed"])
+def test_the_hash_is_that_of_the_row_as_it_came_last(ledger: Ledger, before: int | None) -> None:
+    capture(ledger, row("anna", row_hash=before), row("bert", row_hash=3))
+    push(ledger)
+    told = capture(ledger, ANNA)
+    assert (told.changed, told.unchanged) == (0, 1)
+    assert same(ledger, ("anna", 7), ("bert", 3)) == ["anna", "bert"]
+    assert same(ledger, ("anna", 5)) == []
+    capture(ledger, row("anna"))  # a warning goes with it
+    assert same(ledger, ("anna", 7)) == []
+
+
+def test_a_row_that_changes_and_changes_back_is_known_by_the_hash_of_its_last_change(ledger: Ledger) -> None:
+    acknowledged(ledger)
+    capture(ledger, row("anna", "b", row_hash=8))
+    capture(ledger, row("anna", "a", row_hash=9))
+    assert same(ledger, ("anna", 7)) == []
+    assert same(ledger, ("anna", 9)) == ["anna"]
+
+
+def test_an_unread_row_is_unchanged_and_still_there(ledger: Ledger) -> None:
+    capture(ledger, ANNA, row("bert"), row("carl"), complete=True)
+    push(ledger)
+    feed = ledger.feed("contact")
+    assert feed
+    ledger.reset_feed("contact", feed.version)
+    before = stored(ledger)
+    told = capture(ledger, row("bert", "b"), unread=[(guid("anna"), 7)], complete=True, missing_are_deleted=True)
+    assert (told.new, told.changed, told.unchanged, told.refused) == (0, 1, 1, 0)
+    assert record(ledger, "anna") == before[guid("anna")]
+    assert record(ledger, "carl").desired_hash is None  # the read did not come across it
+
+
+def test_an_unread_row_ends_what_an_earlier_tombstone_said(ledger: Ledger) -> None:
+    """It has to be read: what took it for gone may have been a rule for just these bytes."""
+    acknowledged(ledger)
+    thought_to_be_gone(ledger)
+    with pytest.raises(RowsMoved):
+        save(ledger, unread=[(guid("anna"), 7)])
+    save(ledger, ANNA)
+    assert ledger.carry_out_deletes("contact") == 0
+    assert same(ledger, ("anna", 7)) == ["anna"]
+
+
+def save(ledger: Ledger, *rows: dict[str, Any], deleted: Sequence[str] = (), **rest: Any) -> None:
+    """A page of the feed, nothing carried out yet."""
+    feed = ledger.feed("contact")
+    assert feed
+    position = Position("next", "delta", "columns", feed.read_id)
+    ledger.save_page("contact", frame(rows), deleted, position, feed.version, **rest)
+
+
+def test_rows_that_a_held_back_deletion_waits_for_are_read_by_the_next_full_read(ledger: Ledger) -> None:
+    """A filter dropped them, or they were not to be seen: the bytes alone do not tell what the rules make of them."""
+    names = [f"row{n}" for n in range(200)]
+    capture(ledger, *(row(name, row_hash=7) for name in names), complete=True)
+    push(ledger)
+    feed = ledger.feed("contact")
+    assert feed
+    ledger.reset_feed("contact", feed.version)
+    page = frame([row(name, row_hash=7) for name in names[:20]])
+    with pytest.raises(TooManyDeletes):
+        save_all(ledger, page, deleted=[guid(name) for name in names[20:110]])  # and the rest is missing
+    assert same(ledger, *((name, 7) for name in names)) == names[:20]
+
+
+def save_all(ledger: Ledger, page: pl.DataFrame, deleted: Sequence[str]) -> None:
+    feed = ledger.feed("contact")
+    assert feed
+    position = Position("next", "delta", "columns", feed.read_id, complete=True)
+    ledger.save_page("contact", page, deleted, position, feed.version, missing_are_deleted=True)
+    ledger.carry_out_deletes("contact", 0.5)
+
+
+def test_an_opt_out_that_a_restored_row_takes_back_is_read(ledger: Ledger) -> None:
+    """The opt-out is no part of what is sent, so the record does not move with it."""
+    save_opt_out(ledger, row_hash=1, opted_out=False)
+    push(ledger)
+    save_opt_out(ledger, row_hash=2, opted_out=True)
+    assert same(ledger, ("anna", 1)) == []
+    assert same(ledger, ("anna", 2)) == ["anna"]
+
+
+def save_opt_out(ledger: Ledger, *, row_hash: int, opted_out: bool) -> None:
+    said = pl.DataFrame({"id": [guid("anna")], "blackListEmail": [opted_out]})
+    capture(ledger, row("anna", row_hash=row_hash), opt_outs=said)
+
+
+@pytest.mark.parametrize("event", [changed, refused, forgotten])
+def test_a_row_that_moved_meanwhile_has_to_be_read_and_nothing_is_written(
+    ledger: Ledger, event: Callable[[Ledger], Any]
+) -> None:
+    acknowledged(ledger)
+    event(ledger)
+    before, feed = stored(ledger), ledger.feed("contact")
+    with pytest.raises(RowsMoved, match="contact"):
+        capture(ledger, row("bert"), unread=[(guid("anna"), 7)])
+    assert (stored(ledger), ledger.feed("contact")) == (before, feed)
+
+
+def test_links_of_an_unread_row_stay(ledger: Ledger) -> None:
+    to_account = LinkSpec("account", "account", required=True)
+    capture(ledger, row("acme"), table="account", complete=True)
+    push(ledger, table="account")
+    child = linked([ANNA], account=["acme"])
+    capture(ledger, page=child, links=[to_account], complete=True)
+    push(ledger)
+    feed = ledger.feed("contact")
+    assert feed
+    ledger.reset_feed("contact", feed.version)
+    capture(ledger, page=linked([], account=[]), links=[to_account], unread=[(guid("anna"), 7)], complete=True)
+    capture(ledger, deleted=["acme"], table="account")
+    assert claim_one(ledger).operation == "delete"  # it still hangs on its parent
+
+
+@pytest.mark.parametrize(
+    ("fingerprints", "read_as"),
+    [
+        ([("one", False)], None),
+        ([("one", True)], "one"),
+        ([("one", True), ("one", False)], "one"),
+        ([("one", True), ("two", False)], None),
+        ([("one", True), ("two", False), ("one", False)], None),
+        ([("one", True), ("two", False), ("one", False), ("one", True)], "one"),
+        ([("one", True), ("two", True)], "two"),
+        ([("one", False), ("one", True)], "one"),
+    ],
+)
+def test_the_rules_that_all_rows_were_read_by(
+    ledger: Ledger, fingerprints: list[tuple[str, bool]], read_as: str | None
+) -> None:
+    """(fingerprint, whether the page is the last one), each of a read that begins again."""
+    for fingerprint, complete in fingerprints:
+        feed = ledger.feed("contact")
+        if feed:
+            feed = ledger.reset_feed("contact", feed.version)
+        position = Position("next", "page", fingerprint, feed.read_id if feed else 1, complete=complete)
+        ledger.save_page("contact", frame([]), [], position, feed and feed.version)
+    feed = ledger.feed("contact")
+    assert feed
+    assert feed.read_as == read_as
+
+
+@pytest.mark.parametrize(("fingerprint", "read_as"), [("columns", "columns"), ("others", None), ("", None)])
+def test_rows_that_were_read_beside_the_feed_by_other_rules_end_that(
+    ledger: Ledger, fingerprint: str, read_as: str | None
+) -> None:
+    capture(ledger, ANNA, complete=True)
+    feed = ledger.feed("contact")
+    assert feed
+    ledger.save_page("contact", frame([row("bert")]), [], None, feed.version, fingerprint=fingerprint)
+    feed = ledger.feed("contact")
+    assert feed
+    assert feed.read_as == read_as

@@ -1,0 +1,83 @@
+"""A process of its own that works on a ledger: `python -m sync_assets_tests.unit.ledger.worker JOB URL NAME`.
+
+It says `ready` once it has begun, and prints what it did as JSON when it comes to an end by itself.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from sync_assets.ledger import FeedMoved, Ledger, Outcome, Position
+from sync_assets_tests.support.ledgers import many
+
+PAGES, PAGE = 30, 100
+KILLED_PAGE = 500
+
+
+def push_all(ledger: Ledger, name: str) -> Iterator[list[tuple[int, str | None]]]:
+    """Claim and acknowledge until the last page is in and nothing is left; says what was sent, batch by batch."""
+    while True:
+        feed = ledger.feed("contact")
+        claimed = ledger.claim("contact", owner=name, limit=40, lease_seconds=60)
+        if not claimed:
+            if feed and feed.complete and not ledger.counts()["contact"].pending:
+                return
+            time.sleep(0.05)
+            continue
+        outcomes = [Outcome(one.seq, "done", one.hash) for one in claimed]
+        ledger.settle(name, outcomes, {("contact", "insert"): len(outcomes)})
+        yield [(one.seq, one.hash.hex() if one.hash else None) for one in claimed]
+
+
+def capture_all(ledger: Ledger, name: str) -> Iterator[list[int]]:
+    """Capture PAGES pages, going on from wherever the feed stands; says which pages this process saved."""
+    while True:
+        feed = ledger.feed("contact")
+        page = int(feed.link or 0) if feed else 0
+        if page == PAGES:
+            return
+        rows = many(PAGE, prefix=f"page{page}-")
+        position = Position(str(page + 1), "page", "columns")
+        try:
+            ledger.save_page("contact", rows, [], position, feed.version if feed else None)
+        except FeedMoved:
+            continue
+        yield [page]
+
+
+def capture_for_ever(ledger: Ledger, name: str) -> Iterator[list[int]]:
+    """New rows, page after page, until killed."""
+    feed = ledger.feed("contact")
+    version = feed.version if feed else None
+    while True:
+        rows = many(KILLED_PAGE, prefix=f"page{version}-")
+        version = ledger.save_page("contact", rows, [], Position(str(version), "page", "f"), version).version
+        yield []
+
+
+def settle_for_ever(ledger: Ledger, name: str) -> Iterator[list[int]]:
+    """Claim and acknowledge, until killed."""
+    while True:
+        claimed = ledger.claim("contact", owner=name, limit=200, lease_seconds=1)
+        outcomes = [Outcome(one.seq, "done", one.hash) for one in claimed]
+        ledger.settle(name, outcomes, {("contact", "insert"): len(outcomes)})
+        yield []
+
+
+JOBS: dict[str, Callable[[Ledger, str], Iterator[list[object]]]] = {
+    job.__name__: job  # type: ignore[dict-item]
+    for job in (push_all, capture_all, capture_for_ever, settle_for_ever)
+}
+
+
+def main(job: str, url: str, name: str) -> None:
+    with Ledger.open(url) as ledger:
+        many(1)  # Polars is loaded before the clock of the test starts
+        print("ready", flush=True)
+        done = [item for items in JOBS[job](ledger, name) for item in items]
+    print(json.dumps(done), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

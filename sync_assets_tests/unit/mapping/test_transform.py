@@ -1,0 +1,418 @@
+"""The transform: what each D365 value becomes in Campaign, and when two rows count as equal."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync_assets.config.models import TableConfig
+from sync_assets.config.opt_out import OptOutMapping
+from sync_assets.dataverse.metadata import Column
+from sync_assets.mapping.table_mapping import Mapping, compile_mapping
+from sync_assets.mapping.transform import FIRST_DAY, frame_schema, opted_out, transform
+from sync_assets_tests.support.sample_tables import CONTACT, ID, PROFILE, frame, mapping, transformed
+
+NONE_FITS = "Campaign has no such value, only unknown, male, female; add a replacement"
+
+
+def payload(row: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(row["payload"])
+
+
+def becomes(column: str, value: Any, to: str, **more: Any) -> Any:
+    """What `value` of `column` is in the JSON under attribute `to`, as JSON text; or the refusal."""
+    [row] = transformed(mapping({column: to}, **more), {_row_name(column): value})
+    written = json.dumps(json.loads(row["payload"], parse_float=_exact, parse_int=_exact)[to], ensure_ascii=False)
+    return row["refusal"] or written
+
+
+def _exact(text: str) -> Any:
+    return f"number {text}"
+
+
+def _row_name(column: str) -> str:
+    return f"_{column}_value" if column == "companyid" else column
+
+
+class TestTruthTable:
+    @pytest.mark.parametrize(
+        ("column", "value", "to", "expected"),
+        [
+            ("lastname", "Ó Briain", "cusText", '"Ó Briain"'),
+            ("lastname", None, "cusText", '""'),
+            ("lastname", 'a"\\\n\t\u2028\u0001', "cusText", '"a\\"\\\\\\n\\t\u2028\\u0001"'),
+            ("lastname", "👩‍👩‍👧 ﷽", "cusText", '"👩‍👩‍👧 ﷽"'),
+            ("lastname", "a\0b", "cusText", '"a\ufffdb"'),
+            ("lastname", "MALE", "gender", '"male"'),
+            ("lastname", "other", "gender", f"gender: {NONE_FITS}"),
+            ("lastname", None, "gender", '"unknown"'),
+            ("description", "two\nlines", "cusText", '"two\\nlines"'),
+            ("contactid", ID.upper(), "cusText", f'"{ID}"'),
+            ("companyid", ID, "cusText", f'"{ID}"'),
+            ("companyid", None, "cusText", '""'),
+            ("image", "x", "cusText", '"x"'),
+            ("score", 7, "cusInteger", '"number 7"'),
+            ("score", -7, "cusFloat", '"number -7"'),
+            ("score", 7, "cusText", '"7"'),
+            ("score", None, "cusInteger", '"number 0"'),
+            ("score", None, "cusFloat", '"number 0"'),
+            ("score", None, "cusText", '""'),
+            ("total", 2**63 - 1, "cusInteger", '"number 9223372036854775807"'),
+            ("total", 2**53 + 1, "cusFloat", '"number 9007199254740993"'),
+            ("balance", "12.5000000000", "cusFloat", '"number 12.5"'),
+            ("balance", "-0.0000000001", "cusFloat", '"number -0.0000000001"'),
+            ("balance", "0E-10", "cusFloat", '"number 0"'),
+            ("balance", "12.50", "cusText", '"12.5"'),
+            ("balance", "12.00", "cusInteger", '"number 12"'),
+            ("balance", "12.50", "cusInteger", "cusInteger: not a whole number, or too large"),
+            ("balance", "NaN", "cusFloat", "cusFloat: not a number"),
+            ("limit", "922337203685477.5807", "cusFloat", '"number 922337203685477.5807"'),
+            ("limit", "20000.0000", "cusFloat", '"number 20000"'),
+            ("limit", None, "cusFloat", '"number 0"'),
+            ("ratio", "1E+16", "cusFloat", '"number 10000000000000000"'),
+            ("ratio", "1.25e-7", "cusFloat", '"number 0.000000125"'),
+            ("ratio", "-0.0", "cusFloat", '"number 0"'),
+            ("ratio", "1e3", "cusInteger", '"number 1000"'),
+            ("vip", True, "cusBoolean", "true"),
+            ("vip", None, "cusBoolean", "false"),
+            ("vip", True, "cusInteger", '"number 1"'),
+            ("vip", False, "cusFloat", '"number 0"'),
+            ("vip", True, "cusText", '"Yes"'),
+            ("vip", None, "cusText", '""'),
+            ("gendercode", 2, "cusText", '"Female"'),
+            ("gendercode", 77, "cusText", '"77"'),
+            ("gendercode", None, "cusText", '""'),
+            ("gendercode", 2, "gender", '"female"'),
+            ("gendercode", 3, "gender", f"gender: {NONE_FITS}"),
+            ("gendercode", 77, "gender", f"gender: {NONE_FITS}"),
+            ("gendercode", None, "gender", '"unknown"'),
+            ("gendercode", 2, "cusInteger", '"number 2"'),
+            ("gendercode", 2, "cusFloat", '"number 2"'),
+            ("statecode", 1, "cusText", '"Inactive"'),
+            ("statecode", 1, "cusBoolean", "true"),
+            ("statecode", 0, "cusBoolean", "false"),
+            ("statecode", 2, "cusBoolean", "cusBoolean: an option that is neither 0 nor 1; add a replacement"),
+            ("interests", "1,9", "cusText", '"Music; Other"'),
+            ("interests", "9, 1,77", "cusText", '"Other; Music; 77"'),
+            ("interests", None, "cusText", '""'),
+            ("visit", "2024-03-15T23:59:59Z", "cusTime", '"2024-03-15 23:59:59.000Z"'),
+            ("visit", "2024-03-15T23:59:59.5Z", "cusTime", '"2024-03-15 23:59:59.500Z"'),
+            ("visit", "2024-03-15T23:59:59Z", "cusDate", '"2024-03-15"'),
+            ("visit", "2024-03-15T23:59:59Z", "cusText", '"2024-03-15T23:59:59Z"'),
+            ("visit", None, "cusTime", '""'),
+            ("visit", None, "cusDate", '""'),
+            ("visit", "yesterday", "cusTime", "cusTime: not a date"),
+            ("birthdate", "1815-12-10", "cusDate", '"1815-12-10"'),
+            ("birthdate", "1815-12-10", "cusTime", '"1815-12-10 00:00:00.000Z"'),
+            ("birthdate", "1815-12-10", "cusText", '"1815-12-10"'),
+            ("birthdate", "2023-02-29", "cusDate", "cusDate: not a date"),
+            ("birthdate", None, "cusDate", '""'),
+        ],
+    )
+    def test_value(self, column: str, value: Any, to: str, expected: str) -> None:
+        assert becomes(column, value, to) == expected
+
+    @pytest.mark.parametrize(
+        ("column", "value", "to", "expected"),
+        [
+            ("gendercode", 2, "cusText", '"2"'),
+            ("vip", True, "cusText", '"1"'),
+            ("interests", "9,1", "cusText", '"9,1"'),
+            ("gendercode", 2, "gender", '"female"'),  # an enumeration has names, not numbers
+        ],
+    )
+    def test_value_with_codes(self, column: str, value: Any, to: str, expected: str) -> None:
+        assert becomes(column, value, to, picklists="codes") == expected
+
+    def test_a_cleared_field_is_cleared_in_campaign(self) -> None:
+        done = mapping({"lastname": "location.city", "balance": "location.height"})
+        before, after = transformed(done, {"lastname": "Cork", "balance": "1.5"}, {})
+        assert payload(before)["location"] == {"city": "Cork", "height": 1.5}
+        assert payload(after)["location"] == {"city": "", "height": 0}
+
+
+class TestLength:
+    def test_too_long_is_refused_without_the_text(self) -> None:
+        done = mapping({"firstname": "firstName", "lastname": "cusShort"})
+        fits, one, both = transformed(
+            done,
+            {"firstname": "0123456789", "lastname": "äöüßé"},
+            {"firstname": "Wilhelmina-Josephine"},
+            {"firstname": "Wilhelmina-Josephine", "lastname": "Müller"},
+        )
+        assert fits["refusal"] is None
+        assert one["refusal"] == "firstName: 20 characters, at most 10"
+        assert both["refusal"] == "cusShort: 6 characters, at most 5; firstName: 20 characters, at most 10"
+
+    def test_or_cut_if_the_field_says_so(self) -> None:
+        done = mapping({"lastname": {"to": "cusShort", "truncate": True}})
+        rows = transformed(done, {"lastname": "Müllerin"}, {"lastname": "ab\u200d"}, {"lastname": "abc👩\u200d👧x"}, {})
+        assert [payload(row)["cusShort"] for row in rows] == ["Mülle", "ab\u200d", "abc👩", ""]
+        assert {row["refusal"] for row in rows} == {None}
+
+    def test_a_text_of_unknown_limit_is_never_too_long(self) -> None:
+        [row] = transformed(mapping({"lastname": "cusNote"}), {"lastname": "x" * 100_000})
+        assert row["refusal"] is None
+
+
+class TestRows:
+    def test_id_and_day(self) -> None:
+        rows = transformed(
+            mapping({"lastname": "cusText"}),
+            {"contactid": ID.upper(), "modifiedon": "2024-02-29T23:59:59Z"},
+            {"modifiedon": "1998-01-01T00:00:00Z"},
+            {"modifiedon": None},
+        )
+        assert rows[0]["id"] == payload(rows[0])["externalId"] == ID
+        assert [row["day"] for row in rows] == [date(2024, 2, 29), FIRST_DAY, FIRST_DAY]
+
+    def test_the_columns_that_the_ledger_takes(self) -> None:
+        done = mapping({"lastname": "cusText"})
+        for rows in (frame(done), frame(done, {"lastname": "a"})):
+            assert transform(rows, done).schema == {
+                "id": pl.String,
+                "day": pl.Date,
+                "payload": pl.String,
+                "update_payload": pl.String,
+                "hash": pl.Binary,
+                "refusal": pl.String,
+            }
+
+    def test_one_form_where_every_field_applies_updates(self) -> None:
+        [row] = transformed(mapping({"lastname": "cusText"}), {"lastname": "a"})
+        assert row["update_payload"] is None
+
+    def test_two_forms_where_one_does_not(self) -> None:
+        done = mapping({"lastname": "cusText", "birthdate": {"to": "cusDate", "apply_updates": False}})
+        [row] = transformed(done, {"lastname": "a", "birthdate": "1990-01-01"})
+        assert payload(row) == {"cusDate": "1990-01-01", "cusText": "a", "externalId": row["id"]}
+        assert json.loads(row["update_payload"]) == {"cusText": "a", "externalId": row["id"]}
+
+    def test_of_a_row_that_stands_twice_the_last_one_counts(self) -> None:
+        done = mapping({"lastname": "cusText"})
+        rows = transformed(done, {"contactid": ID, "lastname": "old"}, {}, {"contactid": ID, "lastname": "new"})
+        assert [payload(row)["cusText"] for row in rows] == ["", "new"]
+
+    def test_rows_that_the_filter_drops_are_not_there(self) -> None:
+        done = mapping({"lastname": "cusText"}, filters={"rules": [{"field": "score", "is": "gt", "value": 5}]})
+        assert [payload(row)["cusText"] for row in transformed(done, {"score": 5}, {"score": 6, "lastname": "b"})] == [
+            "b"
+        ]
+
+    def test_the_hash_is_the_same_on_every_machine_and_version(self) -> None:
+        """Stored hashes are compared with these: if this fails, FORM_VERSION has to go up, which re-sends everything
+        once to every customer."""
+        done = mapping({"lastname": "cusText", "balance": "cusFloat", "visit": "cusTime", "vip": "cusBoolean"})
+        [row] = transformed(
+            done, {"lastname": "Ó Briain\n", "balance": "1.50", "visit": "2024-03-15T10:20:30Z", "contactid": ID}
+        )
+        assert row["payload"] == (
+            f'{{"cusBoolean":false,"cusText":"Ó Briain\\n","cusTime":"2024-03-15 10:20:30.000Z",'
+            f'"externalId":"{ID}","cusFloat":1.5}}'
+        )
+        assert row["hash"].hex() == "696f44c4b35a0d670928e53bdf8779bc"
+
+
+FIELDS: dict[str, Any] = {
+    "lastname": "cusNote",
+    "gendercode": "gender",
+    "score": "cusInteger",
+    "balance": "cusFloat",
+    "vip": "cusBoolean",
+    "visit": "cusTime",
+    "ratio": "location.height",
+    "description": "location.city",
+    "firstname": {"to": "cusText", "apply_updates": False},
+    "birthdate": {"to": "cusDate", "apply_updates": False},
+}
+TEXTS = st.none() | st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20)
+NUMBERS = st.none() | st.decimals(allow_nan=False, allow_infinity=False).map(str) | st.floats(
+    allow_nan=False, allow_infinity=False
+).map(repr)  # fmt: skip
+ROWS = st.fixed_dictionaries(
+    {
+        "lastname": TEXTS,
+        "firstname": TEXTS,
+        "description": TEXTS,
+        "gendercode": st.sampled_from([1, 2, None]),
+        "score": st.none() | st.integers(-(2**31), 2**31 - 1),
+        "balance": NUMBERS,
+        "ratio": NUMBERS,
+        "vip": st.none() | st.booleans(),
+        "visit": st.none()
+        | st.datetimes(datetime(1753, 1, 1), datetime(9999, 1, 1)).map(lambda t: t.strftime("%Y-%m-%dT%H:%M:%SZ")),  # noqa: DTZ001
+        "birthdate": st.none() | st.dates().map(str),
+    }
+)
+MANY = st.lists(ROWS, min_size=1, max_size=12)
+DONE = mapping(FIELDS)
+
+
+def sent(row: dict[str, Any]) -> dict[str, Any]:
+    """What Campaign should hold of the fields that apply updates, said a second time in plain Python."""
+
+    def number(text: str | None) -> Decimal:
+        return Decimal(text or 0)
+
+    visit = row["visit"] and datetime.fromisoformat(row["visit"]).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.000Z")
+    return {
+        "cusNote": (row["lastname"] or "").replace("\0", "\ufffd"),
+        "gender": {1: "male", 2: "female", None: "unknown"}[row["gendercode"]],
+        "cusInteger": row["score"] or 0,
+        "cusFloat": number(row["balance"]),
+        "cusBoolean": bool(row["vip"]),
+        "cusTime": visit or "",
+        "location": {"height": number(row["ratio"]), "city": (row["description"] or "").replace("\0", "\ufffd")},
+    }
+
+
+class TestProperties:
+    @given(MANY)
+    def test_payloads_are_json_and_say_exactly_what_the_rows_say(self, rows: list[dict[str, Any]]) -> None:
+        for row, done in zip(rows, transformed(DONE, *rows), strict=True):
+            found = json.loads(done["update_payload"], parse_float=Decimal)
+            assert found.pop("externalId") == done["id"]
+            if done["refusal"] is None:
+                assert found == sent(row)
+                assert json.loads(done["payload"], parse_float=Decimal) | {"externalId": 0} == {
+                    **sent(row),
+                    "externalId": 0,
+                    "cusText": (row["firstname"] or "").replace("\0", "\ufffd"),
+                    "cusDate": row["birthdate"] or "",
+                }
+            else:  # longer exponents than any number of D365's
+                assert {one.split(": ")[1] for one in done["refusal"].split("; ")} == {"not a number"}
+
+    @given(MANY)
+    def test_numbers_never_have_an_exponent(self, rows: list[dict[str, Any]]) -> None:
+        def no_exponent(text: str) -> Decimal:
+            assert "e" not in text.lower()
+            return Decimal(text)
+
+        for done in transformed(DONE, *rows):
+            json.loads(done["payload"], parse_float=no_exponent)
+
+    @given(MANY, st.randoms(use_true_random=False), st.integers(1, 5))
+    def test_hashes_do_not_depend_on_order_or_chunks(self, rows: list[dict[str, Any]], random: Any, size: int) -> None:
+        rows_frame = frame(DONE, *rows)
+        whole = _hashes(transform(rows_frame, DONE))
+        names = rows_frame.columns
+        random.shuffle(names)
+        mixed = rows_frame.select(names).sample(fraction=1, shuffle=True, seed=random.randrange(1000))
+        chunks = [transform(mixed.slice(at, size), DONE) for at in range(0, mixed.height, size)]
+        assert _hashes(pl.concat(chunks)) == whole
+        assert _hashes(transform(mixed, mapping(dict(reversed(FIELDS.items()))))) == whole
+
+    @given(ROWS, ROWS)
+    def test_hashes_differ_exactly_where_what_is_sent_differs(self, one: dict[str, Any], other: dict[str, Any]) -> None:
+        rows = [row | {"contactid": ID} for row in (one, other)]
+        [first], [second] = transformed(DONE, rows[0]), transformed(DONE, rows[1])
+        if first["refusal"] is None and second["refusal"] is None:
+            assert (first["hash"] == second["hash"]) == (sent(one) == sent(other))
+
+    @given(ROWS, TEXTS, st.none() | st.dates().map(str))
+    def test_fields_without_updates_never_change_the_hash(self, row: dict[str, Any], text: Any, day: Any) -> None:
+        changed = row | {"firstname": text, "birthdate": day}
+        [before], [after] = transformed(DONE, row), transformed(DONE, changed)
+        assert before["hash"] == after["hash"]
+        assert before["update_payload"] == after["update_payload"]
+
+    @given(ROWS, st.sampled_from(["modifiedon", "contactid"]))
+    def test_the_id_is_part_of_the_content_and_the_time_is_not(self, row: dict[str, Any], column: str) -> None:
+        other = {"modifiedon": "2025-01-01T00:00:00Z", "contactid": ID.replace("a", "b")}[column]
+        [before], [after] = transformed(DONE, row), transformed(DONE, row | {column: other})
+        assert (before["hash"] == after["hash"]) == (column == "modifiedon")
+
+
+def _hashes(rows: pl.DataFrame) -> dict[str, bytes]:
+    return dict(rows.select("id", "hash").iter_rows())
+
+
+def test_the_expected_types_are_those_of_a_page() -> None:
+    everything: Mapping = mapping(
+        {"vip": "cusBoolean", "score": "cusInteger", "gendercode": "gender", "balance": "cusFloat", "visit": "cusTime"}
+    )
+    assert frame_schema(everything) == {
+        "balance": pl.String,
+        "contactid": pl.String,
+        "gendercode": pl.Int64,
+        "modifiedon": pl.String,
+        "score": pl.Int64,
+        "vip": pl.Boolean,
+        "visit": pl.String,
+    }
+
+
+# Opt-outs that rows bring beside the payload
+
+ZERO_OR_ONE = replace(
+    CONTACT, columns={**CONTACT.columns, "mail": Column("mail", "picklist", labels={0: "Allow", 1: "Do not allow"})}
+)
+
+
+def carrying(column: str, *, inverted: bool = False) -> Mapping:
+    given = {"table": "contact", "resource": "profile", "key": "externalId", "fields": {"lastname": "cusText"}}
+    carried = {column: OptOutMapping.model_validate({"to": "blackListEmail", "inverted": inverted})}
+    return compile_mapping(TableConfig.model_validate(given), ZERO_OR_ONE, PROFILE, carried=carried)
+
+
+def said(of: Mapping, *rows: dict[str, Any]) -> list[dict[str, Any]]:
+    found = opted_out(frame(of, *rows), of)
+    assert found is not None
+    assert found.schema == {"id": pl.String, "blackListEmail": pl.Boolean}
+    return found.to_dicts()
+
+
+class TestOptedOut:
+    @pytest.mark.parametrize(
+        ("column", "value", "plain", "inverted"),
+        [
+            ("vip", True, True, False),
+            ("vip", False, False, True),
+            ("vip", None, None, None),  # no value says nothing, whichever way round
+            ("score", 1, True, False),
+            ("score", 0, False, True),
+            ("score", None, None, None),
+            ("score", 2, None, None),
+            ("score", -1, None, None),
+            ("mail", 1, True, False),
+            ("mail", 0, False, True),
+            ("mail", None, None, None),
+            ("mail", 100_000_001, None, None),
+        ],
+    )
+    def test_truth_table(self, column: str, value: Any, plain: bool | None, inverted: bool | None) -> None:
+        [row] = said(carrying(column), {column: value})
+        assert row["blackListEmail"] is plain
+        [row] = said(carrying(column, inverted=True), {column: value})
+        assert row["blackListEmail"] is inverted
+
+    def test_ids_are_in_lower_case_as_the_ledger_has_them(self) -> None:
+        assert said(carrying("vip"), {"contactid": ID.upper(), "vip": True}) == [{"id": ID, "blackListEmail": True}]
+
+    def test_of_a_row_that_stands_twice_the_last_one_counts(self) -> None:
+        rows = said(carrying("vip"), {"contactid": ID, "vip": True}, {"vip": True}, {"contactid": ID, "vip": False})
+        assert {row["id"]: row["blackListEmail"] for row in rows} == {f"{ID[:-4]}0001": True, ID: False}
+        assert len(rows) == 2
+
+    def test_an_empty_page_has_the_same_columns(self) -> None:
+        assert said(carrying("vip")) == []
+
+    def test_a_mapping_without_opt_outs_has_nothing_to_say(self) -> None:
+        done = mapping({"vip": "cusBoolean"})
+        assert opted_out(frame(done, {"vip": True}), done) is None
+
+    def test_an_opt_out_is_no_part_of_what_is_sent_or_hashed(self) -> None:
+        """Otherwise each one would be an update of the profile, whoever decides upon it."""
+        done = carrying("vip")
+        rows = [transform(frame(done, {"vip": value}), done).to_dicts() for value in (True, False, None)]
+        assert rows[0] == rows[1] == rows[2]
+        assert json.loads(rows[0][0]["payload"]).keys() == {"externalId", "cusText"}

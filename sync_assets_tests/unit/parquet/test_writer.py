@@ -1,0 +1,353 @@
+"""Streams kept as parts: whatever happens to runs, readers see what complete runs left, and all of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NoReturn
+from uuid import uuid4
+
+import boto3
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from moto import mock_aws
+
+from sync_assets.errors import SyncAssetsError
+from sync_assets.parquet.locations import Bucket, File, Folder, Place
+from sync_assets.parquet.store import LocalStore, Part, Parts, Store, StoreError, frames, prune
+from sync_assets.parquet.writer import in_parts, write_parts
+
+EXPORT, FILE = ["campaign", "opt_out_export"], "optout_24.csv@2026-11-24T04:00:00Z"
+BUCKET = "acme-sync"
+LATER = datetime.now(UTC) + timedelta(days=1)
+
+
+def table(*ids: int) -> pl.DataFrame:
+    return pl.DataFrame({"id": ids}, schema={"id": pl.Int64})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return LocalStore(tmp_path)
+
+
+def write(store: Store, run: str, tables: Iterable[pl.DataFrame], *, append: bool = False, rows: int = 1) -> list[Part]:
+    """A run, with parts of a single row unless told otherwise."""
+    return write_parts(store, EXPORT, FILE, run, tables, append=append, rows=rows)
+
+
+def seen(store: Store) -> list[int]:
+    return [id_ for frame in frames(store, EXPORT, FILE) for id_ in frame["id"]]
+
+
+def ids(tables: Iterable[pl.DataFrame]) -> list[list[int]]:
+    return [frame["id"].to_list() for frame in tables]
+
+
+class TestReplacing:
+    def test_a_run_replaces_what_stood_there_and_leaves_nothing_of_it(self, store: Store) -> None:
+        write(store, "first", [table(1), table(2), table(3)])
+        write(store, "second", [table(4), table(5)])
+        assert seen(store) == [4, 5]
+        assert store.parts(EXPORT, FILE) == ["second-00001", "second-00002"]
+
+    def test_the_same_run_once_more_replaces_its_own_and_never_writes_over_it(self, store: Store) -> None:
+        write(store, "run", [table(1), table(2)])
+
+        def look() -> Iterator[pl.DataFrame]:
+            for number in (3, 4):
+                yield table(number)
+                assert seen(store) == [1, 2]
+
+        write(store, "run", look())
+        assert seen(store) == [3, 4]
+        assert len(store.parts(EXPORT, FILE)) == 2
+
+    def test_a_run_without_rows_replaces_too_and_keeps_the_columns(self, store: Store) -> None:
+        write(store, "first", [table(1)])
+        write(store, "second", [table()])
+        assert [frame.schema for frame in frames(store, EXPORT, FILE)] == [table().schema]
+        assert seen(store) == []
+        write(store, "third", [])
+        assert len(Parts(store, EXPORT, [FILE])) == 0
+
+    def test_a_run_that_fails_leaves_what_stood_there_and_no_file_of_its_own(self, store: Store) -> None:
+        write(store, "first", [table(1)])
+
+        def fails() -> Iterator[pl.DataFrame]:
+            yield table(2)
+            yield table(3)
+            raise SyncAssetsError("The file broke off.")
+
+        with pytest.raises(SyncAssetsError, match="broke off"):
+            write(store, "second", fails())
+        assert seen(store) == [1]
+        assert store.parts(EXPORT, FILE) == ["first-00001"]
+
+    def test_of_two_runs_at_once_the_last_one_to_end_stands(self, store: Store) -> None:
+        write(store, "before", [table(0)])
+
+        def meanwhile() -> Iterator[pl.DataFrame]:
+            yield table(1)
+            yield table(2)
+            write(store, "fast", [table(3), table(4)])
+            assert seen(store) == [3, 4]
+            yield table(5)
+
+        write(store, "slow", meanwhile())
+        assert seen(store) == [1, 2, 5]
+
+    def test_a_killed_process_leaves_what_stood_there(self, store: Store, tmp_path: Path) -> None:
+        write(store, "first", [table(1)])
+        program = (
+            "import os, signal; from pathlib import Path; import sync_assets_tests.unit.parquet.test_writer as t\n"
+            "def rows():\n"
+            "    yield t.table(2); yield t.table(3); os.kill(os.getpid(), signal.SIGKILL)\n"
+            f"store = t.LocalStore(Path({str(tmp_path)!r}))\n"
+            "t.write(store, 'killed', rows())"
+        )
+        assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == -9
+        assert "killed-00001" in store.parts(EXPORT, FILE)
+        assert seen(store) == [1]
+        write(store, "killed", [table(4)])
+        assert seen(store) == [4]
+
+    def test_a_reader_whose_parts_are_replaced_meanwhile_is_told_and_gets_no_mixture(self, store: Store) -> None:
+        write(store, "first", [table(1), table(2)])
+        reader = frames(store, EXPORT, FILE)
+        assert next(reader)["id"].item() == 1
+        write(store, "second", [table(3), table(4)])
+        with pytest.raises(StoreError, match="Run again what reads it"):
+            next(reader)
+
+
+class TestAppending:
+    def test_what_several_runs_say_adds_up(self, store: Store) -> None:
+        write(store, "a", [table(1), table(2)], append=True)
+        write(store, "b", [table(3)], append=True)
+        assert sorted(seen(store)) == [1, 2, 3]
+
+    def test_the_same_run_once_more_replaces_its_own_only(self, store: Store) -> None:
+        write(store, "a", [table(1), table(2)], append=True)
+        write(store, "b", [table(3)], append=True)
+        write(store, "a", [table(4)], append=True)
+        assert sorted(seen(store)) == [3, 4]
+        assert len(store.parts(EXPORT, FILE)) == 2
+
+    def test_two_runs_at_once_add_up(self, store: Store) -> None:
+        def meanwhile() -> Iterator[pl.DataFrame]:
+            yield table(1)
+            write(store, "fast", [table(2)], append=True)
+            assert seen(store) == [2]
+            yield table(3)
+
+        write(store, "slow", meanwhile(), append=True)
+        assert sorted(seen(store)) == [1, 2, 3]
+
+    def test_who_no_longer_appends_replaces_all(self, store: Store) -> None:
+        write(store, "a", [table(1)], append=True)
+        write(store, "b", [table(2)], append=True)
+        write(store, "c", [table(3)])
+        assert seen(store) == [3]
+        assert store.parts(EXPORT, FILE) == ["c-00001"]
+
+
+class TestStreaming:
+    def test_no_more_than_a_part_is_held_before_it_is_written(self, store: Store) -> None:
+        written: list[int] = []
+
+        def rows() -> Iterator[pl.DataFrame]:
+            for number in range(6):
+                written.append(len(store.parts(EXPORT, FILE)))
+                yield table(*range(number * 10, number * 10 + 10))
+
+        write(store, "run", rows(), rows=20)
+        assert written == [0, 0, 0, 1, 1, 2]
+        assert seen(store) == list(range(60))
+
+    @given(st.lists(st.integers(0, 9), max_size=8), st.integers(1, 7))
+    def test_parts_hold_all_rows_in_order_and_none_too_many(self, heights: list[int], most: int) -> None:
+        numbers = iter(range(100))
+        given_ = [table(*(next(numbers) for _ in range(height))) for height in heights]
+        parts = ids(list(in_parts(iter(given_), most)))
+        assert [id_ for part in parts for id_ in part] == list(range(sum(heights)))
+        assert all(len(part) <= most for part in parts)
+        assert len(parts) == bool(heights) or all(parts)
+        assert all(len(one) + len(next_) > most for one, next_ in pairwise(parts))
+
+    def test_frames_of_other_columns_stay_apart(self) -> None:
+        other = pl.DataFrame({"id": ["a"]})
+        assert ids(list(in_parts([table(1), table(2), other, table(3)], 10))) == [[1, 2], ["a"], [3]]
+
+    def test_a_single_frame_is_taken_as_it_is(self) -> None:
+        assert ids(list(in_parts(table(1, 2), 10))) == [[1, 2]]  # pyright: ignore[reportArgumentType]
+
+    def test_what_is_no_frame_is_refused_by_its_type(self, store: Store) -> None:
+        mixed: list[Any] = [table(1), {"email": "erika@example.com"}]
+        with pytest.raises(TypeError, match="data frames can be kept, no dict") as told:
+            write(store, "run", mixed)
+        assert "erika" not in str(told.value)
+        assert store.parts(EXPORT, FILE) == []
+
+
+class Killed(BaseException):
+    """The process is gone: no clean-up of it reaches the place any more."""
+
+
+@dataclass
+class Mortal:
+    """A place whose process dies at its n-th change (`after`: once that is done), and can do nothing from then on."""
+
+    place: Place
+    changes: int
+    after: bool
+    dead: bool = False
+
+    def _die(self) -> NoReturn:
+        self.dead = True
+        raise Killed
+
+    def _change(self, change: Any, *arguments: Any) -> None:
+        self.changes -= 1
+        if self.dead or (self.changes == 0 and not self.after):
+            self._die()
+        change(*arguments)
+        if self.changes == 0:
+            self._die()
+
+    def put(self, key: str, content: bytes) -> None:
+        self._change(self.place.put, key, content)
+
+    def delete(self, keys: Collection[str]) -> None:
+        for key in keys:
+            self._change(self.place.delete, [key])
+
+    def _alive(self) -> Place:
+        if self.dead:
+            self._die()
+        return self.place
+
+    def get(self, key: str) -> bytes | None:
+        return self._alive().get(key)
+
+    def files(self, folder: str) -> list[File]:
+        return self._alive().files(folder)
+
+    def folders(self, folder: str) -> list[str]:
+        return self._alive().folders(folder)
+
+    def address(self, key: str) -> str:
+        return self._alive().address(key)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A run, the heights of its frames, and its end: at a change of the place (killed), at a frame (it fails), well."""
+
+    run: str
+    heights: tuple[int, ...]
+    killed: int | None = None
+    after: bool = False
+    fails: int | None = None
+
+    def rows(self, first: int) -> Iterator[pl.DataFrame]:
+        for number, height in enumerate(self.heights):
+            if number == self.fails:
+                raise SyncAssetsError("The file broke off.")
+            yield table(*range(first, first + height))
+            first += height
+
+
+attempts = st.lists(
+    st.builds(
+        Attempt,
+        run=st.sampled_from(["one", "two", "three"]),
+        heights=st.lists(st.integers(0, 5), max_size=4).map(tuple),
+        killed=st.none() | st.integers(1, 12),
+        after=st.booleans(),
+        fails=st.none() | st.integers(0, 3),
+    ),
+    max_size=7,
+)
+
+
+def check_history(place: Place, history: list[Attempt], append: bool) -> None:
+    """After each attempt readers see what complete runs left; after a killed one that or all of its own."""
+    store = Store(place)
+    left: dict[str, list[int]] = {}  # by run, or all under one name
+    for number, attempt in enumerate(history):
+        first = number * 100
+        mortal: Place = Mortal(place, attempt.killed, attempt.after) if attempt.killed else place
+        complete = {**left, attempt.run if append else "": list(range(first, first + sum(attempt.heights)))}
+        failed = attempt.fails is not None and attempt.fails < len(attempt.heights)
+        try:
+            write(Store(mortal), attempt.run, attempt.rows(first), append=append, rows=3)
+            assert not failed
+            possible = [complete]
+        except SyncAssetsError:
+            assert failed
+            possible = [left]
+        except Killed:
+            possible = [left] if failed else [left, complete]
+        found = Counter(seen(store))
+        matching = [one for one in possible if Counter(id_ for rows in one.values() for id_ in rows) == found]
+        assert matching, f"{attempt}: {found}"
+        left = matching[-1]
+    published = {part.name for parts in store.published(EXPORT, FILE).values() for part in parts}
+    store.sweep(EXPORT, FILE, before=LATER)
+    assert set(store.parts(EXPORT, FILE)) == published
+    assert sorted(seen(store)) == sorted(id_ for rows in left.values() for id_ in rows)
+
+
+KILLED_BEFORE_IT_IS_SEEN = [Attempt("one", (3, 3)), Attempt("one", (3, 3), killed=3), Attempt("two", (1,), killed=1)]
+KILLED_WHILE_CLEARING = [Attempt("one", (3, 3)), Attempt("two", (3, 3), killed=3, after=True), Attempt("one", (1,))]
+
+
+@pytest.mark.parametrize("append", [False, True])
+class TestAnyHistory:
+    """Any sequence of runs, complete, failed, killed at any change of the place, and repeated."""
+
+    @given(history=attempts)
+    @example(history=KILLED_BEFORE_IT_IS_SEEN)
+    @example(history=KILLED_WHILE_CLEARING)
+    @settings(deadline=None, max_examples=200)
+    def test_in_a_folder_what_complete_runs_left_is_there(self, history: list[Attempt], append: bool) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            check_history(Folder(Path(folder)), history, append)
+
+    @given(history=attempts)
+    @example(history=KILLED_BEFORE_IT_IS_SEEN)
+    @example(history=KILLED_WHILE_CLEARING)
+    @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_on_s3_what_complete_runs_left_is_there(self, s3: Any, history: list[Attempt], append: bool) -> None:
+        check_history(Bucket(BUCKET, str(uuid4()), s3), history, append)
+
+
+@pytest.mark.parametrize("changes", range(1, 6))
+def test_prune_killed_at_any_moment_leaves_a_partition_or_none_but_no_part_of_one(tmp_path: Path, changes: int) -> None:
+    place = Folder(tmp_path)
+    store = Store(place)
+    write(store, "a", [table(1), table(2)], append=True)
+    write(store, "b", [table(3)], append=True)
+    with pytest.raises(Killed):
+        prune(Store(Mortal(place, changes, after=True)), EXPORT, LATER)
+    for frame in frames(store, EXPORT, FILE):  # none is missing that a manifest names
+        assert frame.height == 1
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Any]:
+    """A client of an S3 with one bucket."""
+    with mock_aws():
+        client = boto3.client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket=BUCKET)
+        yield client

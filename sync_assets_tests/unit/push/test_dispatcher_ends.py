@@ -1,0 +1,232 @@
+"""How a push ends before all is sent, and what several at once or a kill do to it: nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+
+import pytest
+
+from sync_assets.push import dispatcher as push_module
+from sync_assets.push.claimed_records import Holding
+from sync_assets_tests.support.pushing import Bench, calls, on_both_databases, people, start_pusher
+from sync_assets_tests.support.waiting import until
+
+# --- ends before all is sent ---
+
+
+async def test_the_budget_of_engine_calls_is_never_exceeded(bench: Bench):
+    payloads = people(200)
+    bench.capture(payloads)
+    result = await bench.push(guardrails={"engine_calls_per_day": 120})
+    assert result.stopped is not None
+    assert "engine_calls_per_day" in result.stopped
+    assert sum(bench.admin.engine_calls().values()) == 120
+    assert (bench.counts().synced, bench.counts().pending, bench.counts().failed) == (120, 80, 0)
+    assert (await bench.push()).inserted == 80
+
+
+async def test_calls_of_others_count_against_the_budget_while_the_push_goes_on(bench: Bench):
+    bench.capture(people(200))
+    bench.admin.latency("campaign", 100)
+    others = {("contact", "update"): 1000}
+    asyncio.get_running_loop().call_later(0.3, lambda: bench.ledger.count_calls(others))
+    result = await bench.push(guardrails={"engine_calls_per_day": 500}, concurrency=4)
+    assert "engine_calls_per_day" in (result.stopped or "")
+    assert bench.counts().synced == result.inserted < 200
+
+
+async def test_without_any_budget_nothing_is_sent(bench: Bench):
+    bench.capture(people(5))
+    bench.ledger.count_calls({("contact", "update"): 10})
+    assert (await bench.push(guardrails={"engine_calls_per_day": 10})).stopped is not None
+    assert bench.admin.journal("campaign") == []
+
+
+async def test_an_unreachable_campaign_stops_the_push_and_loses_nothing(bench: Bench):
+    bench.capture(people(100))
+    result = await bench.push(client={"url": "https://localhost:1/acme", "patience": 1})
+    assert result.stopped is not None
+    assert "cannot be reached" in result.stopped
+    assert result.given_back == 100
+    assert bench.counts().pending == 100
+    assert dict(result.calls) == {}
+    again = await bench.push()
+    assert (again.inserted, dict(again.calls)) == (100, calls(insert=100))
+
+
+async def test_a_campaign_that_keeps_throttling_stops_the_push(bench: Bench):
+    bench.capture(people(100))
+    bench.admin.fault("campaign", "unavailable", skip=20)
+    result = await bench.push(client={"patience": 1})
+    assert result.stopped is not None
+    assert "stays pending" in result.stopped
+    assert (bench.counts().synced, bench.counts().pending) == (20, 80)
+    bench.admin.clear_faults()
+    assert (await bench.push()).inserted == 80
+    assert bench.admin.engine_calls() == calls(insert=100, update=0, delete=0, read=0)
+
+
+async def test_a_wait_beyond_our_patience_stops_the_push_at_once(bench: Bench):
+    bench.capture(people(100))
+    bench.admin.fault("campaign", "throttle", skip=20, retry_after=3600)
+    started = time.monotonic()
+    result = await bench.push(client={"patience": 30})
+    assert time.monotonic() - started < 10
+    assert result.stopped is not None
+    assert bench.counts().pending == 100 - result.inserted
+
+
+async def test_a_refused_credential_stops_the_push_and_refuses_no_record(bench: Bench):
+    bench.capture(people(100))
+    result = await bench.push(client={"api_key": "wrong"})
+    assert result.stopped is not None
+    assert "refuses access" in result.stopped
+    assert (bench.counts().pending, bench.counts().failed) == (100, 0)
+    assert dict(result.calls) == {}
+
+
+async def test_a_campaign_that_fails_on_every_record_is_left_alone(bench: Bench):
+    bench.capture(people(500))
+    bench.admin.fault("campaign", "rst")
+    result = await bench.push()
+    assert result.stopped is not None
+    assert "fails on every record" in result.stopped
+    assert bench.counts().pending == 500
+    assert sum(result.calls.values()) < 250
+
+
+@on_both_databases
+async def test_a_cancelled_push_stores_what_is_known(bench: Bench):
+    payloads = people(400)
+    bench.capture(payloads)
+    bench.admin.latency("campaign", 150)
+    pushing = asyncio.create_task(bench.push())
+    await asyncio.sleep(0.8)
+    pushing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pushing
+    arrived = sum(len(found) for found in bench.profiles(payloads).values())
+    counts = bench.counts()
+    assert 0 < counts.synced == arrived < 400
+    assert (counts.pending, counts.leased) == (400 - arrived, 0)
+    bench.admin.latency("campaign", 0)
+    again = await bench.push()
+    assert again.done == 400 - arrived
+    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
+
+
+async def test_a_push_that_is_cancelled_while_campaign_is_silent_leaves_those_records_in_doubt(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(push_module, "GRACE", 0.2)
+    payloads = people(20)
+    bench.capture(payloads)
+    bench.admin.fault("campaign", "slow", delay_ms=1500, times=8)
+    pushing = asyncio.create_task(bench.push(concurrency=8))
+    await asyncio.to_thread(until, lambda: bench.admin.fault_rules()[0]["fired"] == 8)
+    pushing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pushing
+    assert bench.counts().pending == 20
+    await asyncio.sleep(1.5)  # until the sandbox, too, is done with them
+    again = await bench.push()
+    assert (again.done, dict(again.calls)) == (20, calls(insert=20, update=8))  # asks by the key first
+    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
+
+
+async def test_a_push_that_is_asked_to_stop_ends_with_what_it_has(bench: Bench):
+    bench.capture(people(400))
+    bench.admin.latency("campaign", 300)  # eight in flight: no machine sends 400 within the half second
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.5, stop.set)
+    result = await bench.push(stop=stop, concurrency=8)
+    assert result.stopped == "It was asked to stop."
+    assert bench.counts().synced == result.inserted < 400
+    assert bench.counts().leased == 0
+
+
+async def test_a_push_whose_time_is_up_ends_in_order_and_leaves_the_rest(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(push_module, "GRACE", 0.05)  # is not for it: what it began is to be answered
+    payloads = people(400)
+    bench.capture(payloads)
+    bench.admin.latency("campaign", 300)
+    result = await bench.push(seconds=0.5, concurrency=8)
+    assert result.stopped is None
+    assert 0 < bench.counts().synced == result.inserted < 400
+    assert bench.counts().leased == 0
+    bench.admin.latency("campaign", 0)
+    rest = await bench.push(seconds=600)
+    assert result.inserted + rest.inserted == 400
+    assert dict(result.calls + rest.calls) == calls(insert=400)
+    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
+
+
+# --- several at once, and kills ---
+
+
+@on_both_databases
+async def test_two_pushes_at_once_never_send_a_record_twice(bench: Bench):
+    payloads = people(1000)
+    bench.capture(payloads)
+    bench.admin.latency("campaign", 50)
+    results = await asyncio.gather(bench.push(owner="one"), bench.push(owner="two"))
+    assert sum(result.inserted for result in results) == 1000
+    assert min(result.inserted for result in results) > 50
+    sent = Counter(key for _, key in bench.engine())
+    assert set(sent) == set(payloads)
+    assert set(sent.values()) == {1}
+
+
+@on_both_databases
+async def test_leases_are_renewed_while_answers_take_longer_than_a_lease(bench: Bench):
+    payloads = people(10)
+    bench.capture(payloads)
+    bench.admin.fault("campaign", "slow", delay_ms=4000, times=8)
+    slow = asyncio.create_task(bench.push(owner="slow", lease_seconds=1.5))
+    await asyncio.sleep(0.3)
+    other = await bench.push(owner="other")
+    await asyncio.sleep(2)
+    other_later = await bench.push(owner="other again")
+    result = await slow
+    assert result.inserted + other.inserted + other_later.inserted == 10
+    assert set(Counter(key for _, key in bench.engine()).values()) == {1}
+
+
+async def test_a_worker_that_was_suspended_beyond_its_lease_sends_nothing_more(bench: Bench):
+    bench.capture(people(3))
+    holding = Holding(bench.ledger, "contact", "suspended", 0.3, None)
+    await holding.claim(3)
+    assert holding.leases_last()
+    await asyncio.sleep(0.25)
+    assert not holding.leases_last()
+    await holding.give_up()
+
+
+@on_both_databases
+async def test_kill_9_at_any_moment_loses_nothing_and_doubles_nothing(bench: Bench):
+    payloads = people(3000)
+    bench.capture(payloads)
+    bench.admin.latency("campaign", 100)
+    lease = 1.0
+    for after in (0.15, 0.9, 0.4, 1.2):
+        process = start_pusher(bench, f"killed after {after}", lease)
+        before = len(bench.engine())
+        while process.poll() is None and len(bench.engine()) == before:
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(after + random.uniform(0, 0.1))
+        process.kill()
+        process.communicate()
+        await asyncio.sleep(lease)
+    killed_with = bench.counts()
+    assert 0 < killed_with.synced < 3000
+    bench.admin.latency("campaign", 0)
+    for _ in range(20):  # a killed push may have put off a record, to look for it once more
+        assert (await bench.push()).stopped is None
+        if not bench.counts().pending:
+            break
+        await asyncio.sleep(1)
+    assert bench.counts().synced == 3000
+    assert all(len(found) == 1 for found in bench.profiles(payloads).values())

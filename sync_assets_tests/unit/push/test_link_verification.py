@@ -1,0 +1,140 @@
+"""The read-back of a link that fails, or comes at another moment than usual: no conclusion, no record made twice."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync_assets.campaign.addressing import KEY, KEY_IN_URL
+from sync_assets.campaign.client import BudgetSpent
+from sync_assets.http.client import Answer, NotSent, OutcomeUnknown
+from sync_assets.ledger import Claimed, Ledger, LinkTo
+from sync_assets.push.delivery import deliver
+from sync_assets.push.dispatcher import Target, push
+from sync_assets.push.record_links import KEY_IN_LINK, Links, LinkTarget
+from sync_assets.runtime.parent_keys import ParentKeys
+from sync_assets_tests.support.ledgers import capture, guid, record, row
+from sync_assets_tests.support.little_campaign import API, BARE, LittleCampaign
+from sync_assets_tests.unit.ledger.linking import OPTIONAL, order, sent
+
+ADA = "11111111-1111-1111-1111-111111111111"
+ORDER = "22222222-2222-2222-2222-222222222222"
+LINK = LinkTarget("cusContact", "contact", "profile", API, "externalId", required=False)
+
+
+@pytest.fixture
+def campaign() -> LittleCampaign:
+    return LittleCampaign(profile="externalId", cusOrder="cusId")
+
+
+def no_guard() -> None: ...
+
+
+async def key_works(*_: object) -> bool:
+    return True
+
+
+class Sent:
+    """The links of one push; `again`: links that were not kept, for which earlier records are sent again."""
+
+    def __init__(self, campaign: LittleCampaign, key_in_link: str | None = None) -> None:
+        self.again: list[str] = []
+        found = {KEY_IN_URL: "yes"} | ({KEY_IN_LINK: key_in_link} if key_in_link else {})
+        self.parents, self.orders = campaign.of("profile", found), campaign.of("cusOrder", {KEY_IN_URL: "yes"})
+        self.fails: Exception | None = None
+        self.links = Links([LINK], {"profile": self.parents}, ParentKeys(), self._send_again)
+
+    async def _send_again(self, attribute: str) -> None:
+        if self.fails:
+            raise self.fails
+        self.again.append(attribute)
+
+    async def deliver(self, operation: str = "insert", *, held: bool = False) -> Any:
+        link = LinkTo("cusContact", ADA, keyed=True, held=held)
+        payload = f'{{"cusId":"{ORDER}"}}'
+        record = Claimed(1, ORDER, date(2026, 11, 24), operation, payload, None, b"h", 0, False, (link,))  # pyright: ignore[reportArgumentType]
+        return await deliver(record, self.orders, no_guard, key_works, self.links)
+
+    @property
+    def finding(self) -> str | None:
+        return self.parents.addressing.found.get(KEY_IN_LINK)
+
+
+@pytest.mark.parametrize("resource", ["cusOrder", "profile"])
+async def test_a_read_back_that_fails_is_no_finding(campaign: LittleCampaign, resource: str) -> None:
+    """The record was taken, so its outcome is unknown: it must not count as never sent."""
+    campaign.holds("profile", ADA)
+    failing = f"{API}/{resource}/"
+    campaign.answers = lambda operation, path: BARE if operation == "read" and path.startswith(failing) else None
+    push = Sent(campaign)
+    with pytest.raises(OutcomeUnknown):
+        await push.deliver()
+    assert (push.finding, push.again) == (None, [])
+    assert len(campaign.by_key("cusOrder", ORDER)) == 1
+
+
+async def test_a_link_that_is_empty_is_noted_after_the_earlier_ones_are_to_be_sent_again(
+    campaign: LittleCampaign,
+) -> None:
+    """Else they stay empty for ever if the ledger fails in between."""
+    campaign.holds("profile", ADA)
+    campaign.links_by_key = "empty"
+    push = Sent(campaign)
+    push.fails = RuntimeError("the ledger is locked")
+    with pytest.raises(RuntimeError):
+        await push.deliver()
+    assert push.finding is None
+    push.fails = None
+    assert (await push.deliver("update")).result == "done"
+    assert (push.finding, push.again) == ("empty", ["cusContact"])
+
+
+async def test_a_parent_that_campaign_lost_is_no_finding(campaign: LittleCampaign) -> None:
+    refused = Answer(404, {}, f"Unable to find document with path 'profile' from key '{ADA}'".encode())
+    campaign.answers = lambda operation, path: refused if operation == "insert" else None
+    push = Sent(campaign, "resolved")
+    assert (await push.deliver()).result == "refused"
+    assert push.finding == "resolved"
+
+
+async def test_a_record_that_is_made_again_is_read_back(campaign: LittleCampaign) -> None:
+    """Its links count as held, as they were in the record that Campaign lost."""
+    pkey = campaign.holds("profile", ADA)
+    campaign.links_by_key = "empty"
+    push = Sent(campaign)
+    assert (await push.deliver("update", held=True)).deed == "inserted"
+    [made] = campaign.by_key("cusOrder", ORDER)
+    assert made["cusContact"] == {"PKey": pkey}
+
+
+ENDS = [BudgetSpent("day"), NotSent("no connection", "")]
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: type(end).__name__)
+async def test_a_push_that_ends_between_a_post_and_its_read_back_does_not_forget_the_post(
+    campaign: LittleCampaign, tmp_path: Path, end: Exception
+) -> None:
+    """Where the key identifies nothing, a record that counts as never sent would be made a second time."""
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        capture(ledger, row("anna"))
+        sent(ledger)
+        order(ledger, "anna", link=OPTIONAL)
+        campaign.holds("profile", guid("anna"))
+        campaign.answers = lambda operation, path: end if operation == "read" else None
+        parent = Target("contact", "profile")
+        target = Target("order", "cusOrder", key="cusId", links=(LINK,), parents=(parent,))
+        await push(ledger, campaign, target, owner=uuid.uuid4().hex)
+        assert len(campaign.records["cusOrder"]) == 1
+        assert record(ledger, "order").uncertain == 1
+
+
+async def test_findings_about_another_key_are_forgotten(campaign: LittleCampaign, tmp_path: Path) -> None:
+    """Else some of them would be taken for the new key's once one of that is stored."""
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        ledger.note_dialect("profile", {KEY: "cusOldId", "key_unique": "yes", "key_in_delete": "yes"})
+        await push(ledger, campaign, Target("contact", "profile"), owner=uuid.uuid4().hex)
+        assert ledger.dialect("profile") == {}

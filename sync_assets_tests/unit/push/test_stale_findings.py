@@ -1,0 +1,192 @@
+"""What was found out of Campaign and holds no more, or was concluded from an answer that proves nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from sync_assets.campaign.addressing import (
+    DELETE_ANSWER,
+    DELETE_SEEN,
+    DELETES_TRUSTED,
+    KEY_IN_DELETE,
+    KEY_IN_URL,
+    KEY_UNIQUE,
+)
+from sync_assets.http.client import Answer, OutcomeUnknown
+from sync_assets.ledger import Claimed, Ledger
+from sync_assets.push.delivery import deliver
+from sync_assets.push.dispatcher import Target, push
+from sync_assets_tests.support.ledgers import capture, guid, row
+from sync_assets_tests.support.little_campaign import BARE, LittleCampaign
+from sync_assets_tests.support.little_campaign import BY_KEY as BY_FILTER
+from sync_assets_tests.unit.ledger.linking import sent
+
+ADA = "11111111-1111-1111-1111-111111111111"
+BERT = "22222222-2222-2222-2222-222222222222"
+BY_KEY = {KEY_IN_URL: "yes", KEY_IN_DELETE: "yes"}
+
+
+@pytest.fixture
+def campaign() -> LittleCampaign:
+    return LittleCampaign(profile="externalId")
+
+
+def no_guard() -> None: ...
+
+
+async def key_works(*_: object) -> bool:
+    return True
+
+
+def claimed(operation: str, id_: str = ADA) -> Claimed:
+    payload = None if operation == "delete" else f'{{"externalId":"{id_}","n":1}}'
+    return Claimed(1, id_, date(2026, 11, 24), operation, payload, None, b"h", 0, False)  # pyright: ignore[reportArgumentType]
+
+
+async def test_a_delete_by_a_key_that_is_taken_no_more_goes_by_the_filter(campaign: LittleCampaign) -> None:
+    """As after a move to Campaign v8, which answers 404: it must not count as gone already."""
+    campaign.holds("profile", ADA)
+    campaign.holds("profile", BERT)
+    campaign.keys_in_urls = set()
+    records = campaign.of("profile", BY_KEY)
+    delivery = await deliver(claimed("delete"), records, no_guard, key_works)
+    assert (delivery.result, delivery.deed) == ("done", "deleted")
+    assert not campaign.by_key("profile", ADA)
+    assert campaign.by_key("profile", BERT)
+    assert (records.addressing.key_in_url, records.addressing.key_in_delete) == (False, False)
+
+
+async def test_deletes_alone_may_take_no_key_any_more(campaign: LittleCampaign) -> None:
+    campaign.holds("profile", ADA)
+    campaign.keys_in_urls = {"read", "update"}
+    records = campaign.of("profile", BY_KEY)
+    records.addressing.found_by_key()
+    delivery = await deliver(claimed("delete"), records, no_guard, key_works)
+    assert delivery.result == "done"
+    assert not campaign.by_key("profile", ADA)
+    assert (records.addressing.key_in_url, records.addressing.key_in_delete) == (True, False)
+
+
+async def test_the_first_delete_by_a_key_is_verified_whatever_its_answer_is_like(campaign: LittleCampaign) -> None:
+    """That form of an answer was seen to be true of a delete by the PKey."""
+    campaign.holds("profile", ADA)
+    campaign.answers = lambda operation, path: Answer(204, {}, b"") if operation == "delete" else None
+    records = campaign.of("profile", {KEY_IN_URL: "yes", DELETE_ANSWER: "204 -"})
+    with pytest.raises(OutcomeUnknown):
+        await records.delete(ADA)
+    assert records.addressing.key_in_delete is None
+
+
+async def test_a_delete_is_verified_again_on_another_day(campaign: LittleCampaign) -> None:
+    """A gateway that answers every DELETE with 204 may have come between."""
+    known = {KEY_IN_URL: "yes", KEY_IN_DELETE: "yes", DELETE_ANSWER: "204 -", DELETE_SEEN: "2026-11-01"}
+    records = campaign.of("profile", known, filter=None)
+    for id_ in (ADA, BERT):
+        campaign.holds("profile", id_)
+        assert (await records.delete(id_)).kind == "done"
+    assert [operation for operation, _ in campaign.log] == ["delete", "read", "delete"]
+    campaign.holds("profile", ADA)
+    campaign.answers = lambda operation, path: Answer(204, {}, b"") if operation == "delete" else None
+    with pytest.raises(OutcomeUnknown):
+        await campaign.of("profile", known).delete(ADA)
+
+
+async def test_all_deletes_of_a_push_count_until_the_next_one_is_verified(campaign: LittleCampaign) -> None:
+    records = campaign.of("profile", BY_KEY, filter=None)
+    for n in range(DELETES_TRUSTED + 2):
+        campaign.holds("profile", f"{n:08d}-1111-1111-1111-111111111111")
+    for n in range(DELETES_TRUSTED + 2):
+        worker = replace(records)
+        assert (await worker.delete(f"{n:08d}-1111-1111-1111-111111111111")).kind == "done"
+    assert Counter(operation for operation, _ in campaign.log) == {"delete": DELETES_TRUSTED + 2, "read": 2}
+
+
+async def test_a_delete_by_key_that_fails_twice_without_a_reason_is_not_tried_again(campaign: LittleCampaign) -> None:
+    """The first failure may have passed by the time of the DELETE by the PKey."""
+    campaign.answers = lambda operation, path: (
+        BARE if operation == "delete" and path.rpartition("/")[2] in (ADA, BERT) else None
+    )
+    found = {KEY_IN_URL: "yes"}
+    calls: list[int] = []
+    for _ in range(4):
+        campaign.holds("profile", ADA)
+        records = campaign.of("profile", found)
+        before = len(campaign.log)
+        assert (await records.delete(ADA)).kind == "done"
+        calls.append(sum(operation == "delete" for operation, _ in campaign.log[before:]))
+        found = dict(records.addressing.found)
+    assert calls == [2, 2, 1, 1]
+
+
+async def test_a_record_that_campaign_refuses_to_delete_says_nothing_of_keys(campaign: LittleCampaign) -> None:
+    campaign.holds("profile", ADA)
+    violated = Answer(500, {}, b"RST-360011\nviolates foreign key constraint")
+    campaign.answers = lambda operation, path: violated if operation == "delete" else None
+    records = campaign.of("profile", {KEY_IN_URL: "yes"})
+    assert (await records.delete(ADA)).kind == "refused"
+    assert records.addressing.key_in_delete is None
+
+
+async def test_a_bare_error_may_be_the_answer_to_a_key_in_the_url(campaign: LittleCampaign) -> None:
+    """Campaign v8 says no more; the filter finds the record, and after some of them the key is not tried any more."""
+    campaign.holds("profile", ADA)
+    campaign.keys_in_urls, campaign.untaken = set(), lambda name: BARE
+    records = campaign.of("profile")
+    for _ in range(4):
+        assert (await deliver(claimed("update"), records, no_guard, key_works)).result == "done"
+    assert campaign.by_key("profile", ADA)[0]["n"] == 1
+    assert [operation for operation, _ in campaign.log] == [*["update", "read", "update"] * 3, "read", "update"]
+    assert (await deliver(claimed("delete"), records, no_guard, key_works)).result == "done"
+    assert not campaign.by_key("profile", ADA)
+
+
+async def test_one_bare_error_that_passes_is_no_finding(campaign: LittleCampaign) -> None:
+    campaign.holds("profile", ADA)
+    errors = iter([BARE])
+    campaign.answers = lambda operation, path: next(errors, None)
+    records = campaign.of("profile")
+    for _ in range(2):
+        assert (await deliver(claimed("update"), records, no_guard, key_works)).result == "done"
+    assert records.addressing.key_in_url is True
+
+
+async def test_a_post_that_fails_without_a_reason_and_makes_the_record_does_not_prove_the_key_unique(
+    campaign: LittleCampaign,
+) -> None:
+    def answers(operation: str, path: str) -> Answer | None:
+        if operation == "insert":
+            campaign.holds("profile", ADA)
+            return BARE
+        return None
+
+    campaign.answers = answers
+    records = campaign.of("profile")
+    assert (await deliver(claimed("insert"), records, no_guard, key_works)).result == "done"
+    assert KEY_UNIQUE not in records.addressing.found
+
+
+async def test_whether_the_key_works_is_asked_again_after_a_question_without_an_answer(
+    campaign: LittleCampaign, tmp_path: Path
+) -> None:
+    """Else every record that Campaign does not find would be refused."""
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        capture(ledger, row("anna"), row("bert"), row("carl"))
+        sent(ledger)
+        campaign.holds("profile", guid("carl"))
+        capture(ledger, deleted=["anna", "bert"], complete=True)
+        lost = iter([OutcomeUnknown("the connection was cut", "")])
+
+        def answers(operation: str, path: str) -> Exception | None:
+            return next(lost, None) if guid("carl") in path else None
+
+        campaign.answers = answers
+        result = await push(
+            ledger, campaign, Target("contact", "profile", filter=BY_FILTER), owner="one", concurrency=1
+        )
+        assert (result.refused, list(ledger.rejects())) == (0, [])
+        assert result.deleted == 2

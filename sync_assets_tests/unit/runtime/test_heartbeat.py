@@ -1,0 +1,154 @@
+"""A run lives as long as its heartbeats come; what the process of a killed run held is given to others, and it sends
+nothing more if it lives all the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP
+from sync_assets.runtime import heartbeat as module
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.heartbeat import (
+    LEASE_SECONDS,
+    SILENT_AFTER,
+    RunGivenUp,
+    RunLease,
+    give_up_killed,
+    heartbeat,
+    killed_runs,
+)
+from sync_assets.runtime.workers import worker_id
+from sync_assets_tests.support.pushing import Bench, calls, on_both_databases, people
+
+ELSEWHERE = "elsewhere|another boot 4026531836|17|99|"
+"""A process on another machine; its workers add a part of their own."""
+SILENT = SILENT_AFTER + timedelta(seconds=1)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as opened:
+        yield opened
+
+
+def beat(url: str, run_id: str, owner: str, ago: timedelta) -> None:
+    with Ledger.open(url, clock=lambda: datetime.now(UTC) - ago) as then:
+        assert then.beat(run_id, owner)
+
+
+def killed_here() -> str:
+    """A worker of this machine whose process has ended."""
+    host, namespace, _, *rest = worker_id().split("|")
+    return "|".join([host, namespace, "999999", *rest])
+
+
+def test_a_run_counts_as_killed_after_a_silence_and_on_this_machine_at_once(ledger: Ledger, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    beat(url, "silent", f"{ELSEWHERE}a", SILENT)
+    beat(url, "speaking", f"{ELSEWHERE}b", SILENT_AFTER - timedelta(seconds=5))
+    beat(url, "killed here", killed_here(), timedelta())
+    beat(url, "alive here", worker_id(), timedelta())
+    assert [run.run_id for run in killed_runs(ledger)] == ["silent", "killed here"]
+    assert str(killed_runs(ledger)[0]).startswith(
+        "The process of run silent was killed: its last sign of life came at "
+    )
+    beats = give_up_killed(ledger)
+    assert {run_id for run_id, one in beats.items() if one.owner == GIVEN_UP} == {"silent", "killed here"}
+    assert killed_runs(ledger) == []
+
+
+def test_a_run_whose_work_has_ended_was_not_killed(ledger: Ledger, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    beat(url, "run", f"{ELSEWHERE}a", SILENT)
+    with Ledger.open(url, clock=lambda: datetime.now(UTC) - SILENT) as then:
+        then.end_beats("run")
+    assert killed_runs(ledger) == []
+    assert give_up_killed(ledger)["run"].owner == ENDED
+
+
+@on_both_databases
+def test_what_the_process_of_a_killed_run_held_is_free_and_what_others_hold_is_not(bench: Bench) -> None:
+    bench.capture(people(30))
+    beat(bench.ledger_url, "run", f"{ELSEWHERE}run", SILENT)
+    killed, other = f"{ELSEWHERE}push", f"{ELSEWHERE.replace('17', '18')}push"
+    for worker, table in ((killed, "contact"), (other, "new_order")):
+        bench.ledger.claim("contact", owner=worker, limit=10, lease_seconds=600)
+        bench.ledger.lease_slots(worker, wanted=8, slots=8, total=64, seconds=600)
+        bench.ledger.lease_feed(table, worker, 600)
+    give_up_killed(bench.ledger)
+    assert [lease.owner for lease in bench.ledger.leases()] == [other]
+    assert [worker.owner for worker in bench.ledger.workers()] == [other]
+    assert bench.ledger.capture_leases() == [("new_order", other)]
+
+
+class Clocks:
+    """Stand still until told to go on."""
+
+    def __init__(self) -> None:
+        self.now = (0.0, 0.0)
+
+    def __call__(self) -> tuple[float, float]:
+        return self.now
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    made = Clocks()
+    monkeypatch.setattr(module, "_clocks", made)
+    return made
+
+
+@pytest.mark.parametrize("passed", [(LEASE_SECONDS, 0.0), (0.0, LEASE_SECONDS)], ids=["monotonic", "set"])
+def test_a_process_gives_its_run_up_before_others_may_by_either_clock(
+    ledger: Ledger, clocks: Clocks, passed: tuple[float, float]
+) -> None:
+    assert timedelta(seconds=LEASE_SECONDS) < SILENT_AFTER
+    lease = RunLease(ledger, "run")
+    lease.renew()
+    assert lease.lasts()
+    clocks.now = passed
+    assert not lease.lasts()
+    lease.renew()
+    assert lease.lasts()  # the run was not given up meanwhile
+
+
+def test_a_process_whose_run_was_given_up_has_no_right_to_it_any_more(ledger: Ledger) -> None:
+    lease = RunLease(ledger, "run")
+    lease.renew()
+    assert ledger.give_up_run("run", ledger.heartbeats()["run"])
+    with pytest.raises(RunGivenUp):
+        lease.renew()
+    assert not lease.lasts()
+    with pytest.raises(RunGivenUp):
+        RunLease(ledger, "run").renew()
+
+
+def test_a_run_notes_its_beginning_and_its_end(tmp_path: Path) -> None:
+    runtime = Runtime({"SYNC_ASSETS_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db"})
+    with heartbeat(runtime, "run"):
+        assert runtime.ledger.heartbeats()["run"].owner.split("|")[2] == str(os.getpid())
+        assert runtime.run_lasts()
+        runtime.ledger.give_up_run("run", runtime.ledger.heartbeats()["run"])
+    assert runtime.ledger.heartbeats()["run"].owner == GIVEN_UP
+    with heartbeat(runtime, "next"):
+        pass
+    assert runtime.ledger.heartbeats()["next"].owner == ENDED
+    assert runtime.run_lasts()
+    runtime.close()
+
+
+async def test_a_push_sends_nothing_once_its_run_may_be_given_up(bench: Bench) -> None:
+    bench.capture(people(20))
+    bench.admin.latency("campaign", 50)
+    result = await bench.push(concurrency=2, run_lasts=lambda: bench.admin.engine_calls()["insert"] < 4)
+    assert result.stopped == "The ledger did not renew our leases in time."
+    assert 4 <= result.inserted < 20
+    bench.admin.latency("campaign", 0)
+    assert (await bench.push()).inserted == 20 - result.inserted
+    assert bench.admin.engine_calls() == calls(insert=20, update=0, delete=0, read=0)

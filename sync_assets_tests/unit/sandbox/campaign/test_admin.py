@@ -1,0 +1,163 @@
+"""Admin routes: dump, settings, what a marketer does, the opt-out export."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from sync_assets.sandbox.campaign import Campaign
+from sync_assets.sandbox.campaign.admin import routes
+from sync_assets_tests.unit.sandbox.campaign.conftest import Clock
+
+EXT = "/profileAndServicesExt/profile"
+COLUMNS = [
+    "externalId", "blackList", "blackListLastModified", "blackListEmail", "blackListEmailLastModified", "blackListFax",
+    "blackListFaxLastModified", "blackListMobile", "blackListMobileLastModified", "blackListPhone",
+    "blackListPhoneLastModified", "blackListPostalMail", "blackListPostalMailLastModified",
+    "blackListPushnotification", "ccpaOptOut", "ccpaOptOutLastModified",
+]  # fmt: skip
+
+
+@pytest.fixture
+async def admin(campaign: Campaign, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    campaign.exports = tmp_path
+    transport = httpx.ASGITransport(Starlette(routes=routes(campaign)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        yield client
+
+
+async def export(admin: httpx.AsyncClient, **told: Any) -> str | None:
+    answer = await admin.post("/campaign/export", json=told)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["file"]
+
+
+async def test_records_inserted_by_a_marketer_are_seen_by_the_api_and_in_the_dump(
+    admin: httpx.AsyncClient, http: httpx.AsyncClient
+) -> None:
+    pkeys = (await admin.post("/campaign/profiles", json=[{"email": "a@example.com"}, {"firstName": "x"}])).json()[
+        "pkeys"
+    ]
+    assert (await http.get(f"{EXT}/{pkeys[0]}")).json()["email"] == "a@example.com"
+    dump = (await admin.get("/campaign/dump")).json()
+    assert [record["PKey"] for record in dump] == pkeys
+    assert all(record["_visible"] for record in dump)
+
+
+async def test_the_dump_shows_hidden_children(admin: httpx.AsyncClient, http: httpx.AsyncClient) -> None:
+    await http.post("/profileAndServicesExt/cusOrder", json={"cusOrderId": "o1"})
+    (record,) = (await admin.get("/campaign/dump?resource=cusOrder")).json()
+    assert (record["cusOrderId"], record["_visible"]) == ("o1", False)
+    stores = {"resource": "cusStore", "records": [{"cusStoreId": "s"}]}
+    assert len((await admin.post("/campaign/records", json=stores)).json()["pkeys"]) == 1
+    assert (await admin.get("/campaign/dump?resource=nothing")).status_code == 400
+
+
+async def test_changes_and_deletes_by_key_or_pkey(admin: httpx.AsyncClient, http: httpx.AsyncClient) -> None:
+    await http.post(EXT, json={"externalId": "a"})
+    pkey = (await http.post(EXT, json={})).json()["PKey"]
+    told = {
+        "keys": ["a"],
+        "set": {"blackListEmail": True},
+        "raw": {"blackListEmailLastModified": "2020-01-01 00:00:00.000Z"},
+    }
+    assert (await admin.post("/campaign/change", json=told)).json() == {"changed": 1}
+    read = (await http.get(f"{EXT}/a")).json()
+    assert (read["blackListEmail"], read["blackListEmailLastModified"]) == (True, "2020-01-01 00:00:00.000Z")
+    for wrong in ({"keys": ["b"]}, {"keys": ["a"], "set": {"age": 1}}, {"keys": ["a"], "raw": {"shoeSize": 1}}):
+        answer = await admin.post("/campaign/change", json=wrong)
+        assert answer.status_code == 400
+        assert answer.json()["error"]
+    assert (await admin.post("/campaign/delete", json={"pkeys": [pkey]})).json() == {"deleted": 1}
+    assert len((await admin.get("/campaign/dump")).json()) == 1
+
+
+async def test_settings_are_shown_changed_and_refused_when_unknown(
+    admin: httpx.AsyncClient, campaign: Campaign
+) -> None:
+    assert (await admin.get("/campaign/settings")).json()["delete_by_key"] is False
+    assert (await admin.post("/campaign/settings", json={"delete_by_key": True})).json()["delete_by_key"] is True
+    assert (await admin.post("/campaign/settings", json={"line_count": 5})).json()["delete_by_key"] is True
+    for wrong in ({"no_such": 1}, {"line_count": "x"}, {"profile_key": "shoeSize"}):
+        assert (await admin.post("/campaign/settings", json=wrong)).status_code == 400
+    assert (await admin.post("/campaign/settings", content=b"nonsense")).status_code == 400
+    assert campaign.settings.line_count == 5
+
+
+async def test_an_export_that_stopped(admin: httpx.AsyncClient, http: httpx.AsyncClient) -> None:
+    await admin.post("/campaign/workflows", json={"id": "WKF12", "status": "error"})
+    assert (await http.get("/workflow/execution/WKF12")).json()["logicalStatus"] == "error"
+    for wrong in ({"id": "WKF12", "status": "sleeping"}, {"id": "WKF99", "status": "error"}):
+        assert (await admin.post("/campaign/workflows", json=wrong)).status_code == 400
+
+
+async def test_the_opt_out_file(admin: httpx.AsyncClient, http: httpx.AsyncClient, tmp_path: Path) -> None:
+    await http.post(EXT, json={"externalId": "a", "blackListEmail": True, "blackListPushnotification": True})
+    await http.post(EXT, json={"externalId": "b"})
+    await http.post(EXT, json={"email": "foreign@example.com"})
+    name = await export(admin)
+    assert name == "optout_20261124_091011.csv"
+    text = (tmp_path / name).read_text("utf-8")
+    assert text.endswith("\n")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert list(rows[0]) == COLUMNS
+    assert [row["externalId"] for row in rows] == ["a", "b"]
+    assert (rows[0]["blackListEmail"], rows[0]["blackListEmailLastModified"]) == ("1", "2026-11-24T09:10:11.123Z")
+    assert (rows[1]["blackListEmail"], rows[1]["blackListEmailLastModified"]) == ("0", "")
+
+
+async def test_layouts_of_the_file(admin: httpx.AsyncClient, http: httpx.AsyncClient, tmp_path: Path) -> None:
+    await http.post(EXT, json={"externalId": "a", "blackListEmail": True})
+    await http.post(EXT, json={})
+    layout = {"separator": "\t", "attributes": ["blackListEmail"], "times": False, "booleans": ["no", "yes"]}
+    name = await export(admin, gz=True, name="optout_x.csv.gz", encoding="utf-16", foreign=True, header=False, **layout)
+    assert gzip.decompress((tmp_path / "optout_x.csv.gz").read_bytes()).decode("utf-16") == "a\tyes\n\tno\n"
+    assert name == "optout_x.csv.gz"
+    assert await export(admin, name="../../escaped.csv") == "escaped.csv"
+    assert (await admin.post("/campaign/export", json={"colour": 1})).status_code == 400
+
+
+async def test_headings_and_times_as_the_activity_is_set_up(
+    admin: httpx.AsyncClient, http: httpx.AsyncClient, campaign: Campaign, tmp_path: Path
+) -> None:
+    await http.post(EXT, json={"externalId": "a", "blackListEmail": True})
+    layout = {"attributes": ["blackListEmail"], "headings": {"externalId": "ID", "blackListEmail": "No email"}}
+    name = await export(admin, time_format="%m/%d/%Y %H:%M:%S", **layout)
+    assert name is not None
+    lines = (tmp_path / name).read_text().splitlines()
+    assert lines == ["ID,No email,blackListEmailLastModified", "a,1,11/24/2026 09:10:11"]
+    campaign.configure({"opt_outs_without_time": ["blackListEmail"]})
+    name = await export(admin, name="x.csv", **layout)
+    assert (tmp_path / "x.csv").read_text().splitlines() == ["ID,No email", "a,1"]
+
+
+async def test_changed_profiles_only_and_no_file_on_a_quiet_day(
+    admin: httpx.AsyncClient, http: httpx.AsyncClient, clock: Clock, tmp_path: Path
+) -> None:
+    await http.post(EXT, json={"externalId": "a"})
+    clock.now += 1
+    await http.post(EXT, json={"externalId": "b"})
+    assert await export(admin, only_changed=True) is not None
+    first = await export(admin, only_changed=True, name="border.csv")
+    assert first is not None
+    assert [line.split(",")[0] for line in (tmp_path / first).read_text().splitlines()] == ["externalId", "b"], (
+        "a record on the border appears twice"
+    )
+    clock.now += 3600
+    assert await export(admin, only_changed=True) is not None, "the border record again"
+    clock.now += 3600
+    assert await export(admin, only_changed=True) is None
+    assert await export(admin, only_changed=True, keep_empty=True, name="empty.csv") == "empty.csv"
+
+
+async def test_without_a_folder_there_is_no_export(admin: httpx.AsyncClient, campaign: Campaign) -> None:
+    campaign.exports = None
+    assert (await admin.post("/campaign/export", json={})).status_code == 400

@@ -1,0 +1,126 @@
+"""Before the engine: who passes the gateway, and how it refuses."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from sync_assets.sandbox.campaign import Campaign, app
+from sync_assets.sandbox.campaign.gateway import KINDS, refuse
+from sync_assets.sandbox.faults import Faults
+from sync_assets.sandbox.journal import Journal
+from sync_assets.sandbox.middleware import Observed
+from sync_assets_tests.unit.sandbox.campaign.conftest import BASE, Clock, sign_in
+
+PROFILES = "/profileAndServicesExt/profile"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        ({"Authorization": ""}, 403, "403010"),
+        ({"Authorization": "Bearer made-up"}, 401, "401013"),
+        ({"X-Api-Key": ""}, 403, "403000"),
+        ({"X-Api-Key": "nobody"}, 403, "403003"),
+    ],
+)
+async def test_bad_credentials(http: httpx.AsyncClient, headers: dict[str, str], status: int, code: str) -> None:
+    answer = await http.get(PROFILES, headers=headers)
+    assert answer.status_code == status
+    assert answer.json()["error_code"] == code
+    assert answer.headers["X-Request-Id"]
+    assert answer.headers["Content-Type"] == "application/json"
+
+
+async def test_an_expired_token_is_401013(http: httpx.AsyncClient, clock: Clock) -> None:
+    clock.now += 86400
+    assert (await http.get(PROFILES)).json() == {"error_code": "401013", "message": "Oauth token is not valid"}
+
+
+async def test_a_credential_that_is_not_provisioned(http: httpx.AsyncClient, campaign: Campaign) -> None:
+    campaign.configure({"provisioned": False})
+    answer = await http.get(PROFILES)
+    assert (answer.status_code, answer.json()["error_code"]) == (403, "403023")
+
+
+@pytest.mark.parametrize("status", [500, 400])
+async def test_another_tenant_is_oops(http: httpx.AsyncClient, campaign: Campaign, status: int) -> None:
+    campaign.configure({"wrong_tenant_status": status})
+    for url in (BASE.replace("acme", "other") + PROFILES, BASE.replace("/campaign", "/campaigns") + PROFILES):
+        answer = await http.get(url)
+        assert answer.status_code == status
+        assert answer.json() == {"code": status, "message": "Oops. Something went wrong. Check your URI and try again."}
+        assert answer.headers["X-Request-Id"]
+
+
+async def test_only_what_reaches_the_engine_is_an_engine_call(campaign: Campaign) -> None:
+    journal = Journal()
+    faults = campaign.faults or Faults()
+    observed = Observed(app(campaign), "campaign", journal, faults, refuse=refuse, answered_kinds=KINDS)
+
+    async def with_state(scope, receive, send):  # uvicorn gives every request a state; httpx's transport does not
+        await observed({**scope, "state": {}}, receive, send)
+
+    headers = {"Authorization": f"Bearer {sign_in(campaign)}", "X-Api-Key": campaign.ims.client_id}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(with_state), base_url=BASE, headers=headers) as http:
+        created = (await http.post(PROFILES, json={"externalId": "a"})).json()
+        await http.post(PROFILES, json={"externalId": "a"})  # refused
+        await http.post(PROFILES, content=b"gibberish")
+        await http.patch(f"{PROFILES}/a", json={"firstName": "Ada"})
+        await http.get(f"{PROFILES}/{created['PKey']}")
+        await http.get(PROFILES)
+        await http.get(f"{PROFILES}/_count")
+        await http.delete(f"{PROFILES}/nobody")
+        for path in ("/profileAndServicesExt/resourceType/profile", "/profileAndServicesExt/", f"{PROFILES}/metadata"):
+            await http.get(path)
+        await http.get("/profileAndServicesExt/cusNothing")
+        await http.get("/workflow/execution/WKF12")
+        await http.get(PROFILES, headers={"Authorization": "Bearer x"})
+        for kind in ("throttle", "unavailable", "unauthorized", "oops"):
+            faults.add({"system": "campaign", "kind": kind, "times": 1, "retry_after": 7})
+            await http.get(PROFILES)
+        faults.add({"system": "campaign", "kind": "rst", "times": 1})
+        await http.post(PROFILES, json={"externalId": "b"})
+    seen = [(entry.engine, entry.key, entry.status, entry.fault) for entry in journal.entries()]
+    assert seen == [
+        ("insert", "a", 201, None),
+        ("insert", "a", 500, None),
+        ("insert", None, 500, None),
+        ("update", "a", 200, None),
+        ("read", "a", 200, None),
+        ("read", None, 200, None),
+        ("read", None, 200, None),
+        ("delete", "nobody", 404, None),
+        *[(None, None, 200, None)] * 3,
+        (None, None, 404, None),
+        (None, None, 200, None),
+        (None, None, 401, None),
+        (None, None, 429, "throttle"),
+        (None, None, 503, "unavailable"),
+        (None, None, 401, "unauthorized"),
+        (None, None, 500, "oops"),
+        ("insert", "b", 500, "rst"),
+    ]
+
+
+async def test_the_bare_rst_fault_does_nothing_or_all_the_same(http: httpx.AsyncClient, campaign: Campaign) -> None:
+    assert campaign.faults is not None
+    campaign.faults.add({"system": "campaign", "kind": "rst", "times": 1, "method": "POST"})
+    answer = await http.post(PROFILES, json={"externalId": "a"})
+    assert answer.status_code == 500
+    assert answer.text == "RST-360011 An error has occurred - please contact your administrator."
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert not campaign.tables["profile"].records
+    campaign.faults.add({"system": "campaign", "kind": "rst", "times": 1, "carry_out": True})
+    assert (await http.post(PROFILES, json={"externalId": "a"})).status_code == 500
+    assert "a" in campaign.tables["profile"].by_key
+
+
+def test_the_gateway_words_a_throttle_with_retry_after() -> None:
+    faults = Faults()
+    faults.register("campaign", {"throttle"})
+    answer = refuse(faults.add({"system": "campaign", "kind": "throttle", "retry_after": 7}))
+    assert answer is not None
+    assert answer.status == 429
+    assert b'"429050"' in answer.body
+    assert dict(answer.headers)[b"retry-after"] == b"7"

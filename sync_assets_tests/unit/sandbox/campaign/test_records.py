@@ -1,0 +1,206 @@
+"""One record: POST, GET, PATCH, DELETE, and what Campaign makes of the values."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+import pytest
+
+from sync_assets.sandbox.campaign import Campaign
+from sync_assets.sandbox.campaign.settings import BadSettings
+from sync_assets_tests.unit.sandbox.campaign.conftest import BASE, Clock
+
+EXT = "/profileAndServicesExt/profile"
+PLAIN = "/profileAndServices/profile"
+PKEY = re.compile(r"@[A-Za-z0-9_-]{60,160}")
+ADA = {"externalId": "id-1", "firstName": "Ada", "lastName": "Byron", "email": "ada@example.com"}
+
+
+async def test_post_answers_201_with_the_whole_record_in_sorted_order(http: httpx.AsyncClient) -> None:
+    answer = await http.post(EXT, json=ADA)
+    told = answer.json()
+    assert answer.status_code == 201
+    assert answer.headers["Content-Type"] == "application/json"
+    assert list(told) == sorted(told)
+    assert next(iter(told)) == "PKey"
+    assert PKEY.fullmatch(told["PKey"])
+    assert told["href"] == f"{BASE}{EXT}/{told['PKey']}"
+    assert told["created"] == told["lastModified"] == "2026-11-24 09:10:11.123Z"
+    assert told["title"] == "Ada Byron (ada@example.com)"
+    assert told["domain"] == "example.com"
+    assert told["postalAddress"]["serialized"] == "Ada BYRON\n\n\n\n\n"
+    assert PKEY.search(told["subscriptions"]["href"])
+    assert told["PKey"] not in told["subscriptions"]["href"], "collections carry another token"
+
+
+async def test_empty_values_are_not_null(http: httpx.AsyncClient) -> None:
+    told = (await http.post(EXT, json={"birthDate": None, "cusScore": None, "cusTier": None, "phone": None})).json()
+    expected = {"externalId": "", "birthDate": "", "cusScore": 0, "cusBalance": 0, "cusVip": False, "cusTier": "none"}
+    expected |= {"gender": "unknown", "timeZone": "none", "preferredLanguage": "none", "orgUnit": None, "acsId": ""}
+    assert {name: told[name] for name in expected} == expected
+    assert set(told["location"].values()) == {""}
+
+
+async def test_get_by_pkey_or_by_identification_key_without_href(http: httpx.AsyncClient, campaign: Campaign) -> None:
+    posted = (await http.post(EXT, json=ADA)).json()
+    by_pkey = await http.get(f"{EXT}/{posted['PKey']}")
+    by_key = await http.get(f"{EXT}/id-1/")
+    assert by_pkey.status_code == 200
+    assert by_pkey.json() == by_key.json() == {k: v for k, v in posted.items() if k != "href"}
+    campaign.configure({"href_in_get": True})
+    assert (await http.get(f"{EXT}/id-1")).json()["href"] == posted["href"]
+    campaign.configure({"key_in_url": False})
+    assert (await http.get(f"{EXT}/id-1")).status_code == 404
+
+
+async def test_patch_answers_pkey_and_href_only(http: httpx.AsyncClient, clock: Clock) -> None:
+    posted = (await http.post(EXT, json=ADA)).json()
+    clock.now += 60
+    answer = await http.patch(f"{EXT}/id-1", json={"phone": "1", "location": {"city": "Paris"}})
+    assert (answer.status_code, answer.json()) == (200, {"PKey": posted["PKey"], "href": posted["href"]})
+    await http.patch(f"{EXT}/{posted['PKey']}", json={"location": {"zipCode": "75001"}})
+    read = (await http.get(f"{EXT}/id-1")).json()
+    assert (read["location"]["city"], read["location"]["zipCode"]) == ("Paris", "75001"), "a part changes that part"
+    assert read["created"] == "2026-11-24 09:10:11.123Z"
+    assert read["lastModified"] == "2026-11-24 09:11:11.123Z"
+    assert read["email"] == ADA["email"]
+
+
+async def test_an_empty_patch_changes_nothing(http: httpx.AsyncClient, campaign: Campaign, clock: Clock) -> None:
+    await http.post(EXT, json=ADA)
+    before = (await http.get(f"{EXT}/id-1")).json()
+    clock.now += 60
+    assert (await http.patch(f"{EXT}/id-1", json={})).status_code == 200
+    assert (await http.get(f"{EXT}/id-1")).json() == before
+    campaign.configure({"empty_patch_204": True})
+    answer = await http.patch(f"{EXT}/id-1", json={})
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+async def test_delete_by_pkey_but_not_by_key_unless_switched_on(http: httpx.AsyncClient, campaign: Campaign) -> None:
+    pkey = (await http.post(EXT, json=ADA)).json()["PKey"]
+    assert (await http.delete(f"{EXT}/id-1")).status_code == 404
+    answer = await http.delete(f"{EXT}/{pkey}")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert (await http.delete(f"{EXT}/{pkey}")).status_code == 404
+    assert (await http.get(f"{EXT}/id-1")).status_code == 404
+    assert (await http.post(EXT, json=ADA)).status_code == 201, "the key is free again"
+    campaign.configure({"delete_by_key": True})
+    assert (await http.delete(f"{EXT}/id-1")).status_code == 200
+
+
+async def test_other_resources_answer_a_delete_with_204(http: httpx.AsyncClient, campaign: Campaign) -> None:
+    for path, body in (("/profileAndServices/service", {}), ("/customResources/cusStore", {"cusStoreId": "s"})):
+        pkey = (await http.post(path, json=body)).json()["PKey"]
+        assert (await http.delete(f"{path}/{pkey}")).status_code == 204
+    campaign.configure({"custom_delete_status": 200})
+    pkey = (await http.post("/customResources/cusStore", json={})).json()["PKey"]
+    assert (await http.delete(f"/customResources/cusStore/{pkey}")).status_code == 200
+
+
+async def test_the_plain_api_neither_shows_nor_takes_custom_attributes(http: httpx.AsyncClient) -> None:
+    await http.post(EXT, json=ADA | {"cusJobTitle": "Analyst"})
+    told = (await http.get(f"{PLAIN}/id-1")).json()
+    assert not [name for name in told if name.startswith("cus")]
+    assert "orgUnit" not in told
+    assert told["externalId"] == "id-1"
+    answer = await http.patch(f"{PLAIN}/id-1", json={"cusJobTitle": "x"})
+    assert answer.status_code == 500
+    assert (await http.get(f"{EXT}/id-1")).json()["cusJobTitle"] == "Analyst"
+
+
+async def test_custom_resources_live_under_their_own_api(http: httpx.AsyncClient) -> None:
+    assert (await http.post("/customResources/cusStore", json={"cusStoreId": "s1"})).json()["title"] == "s1"
+    assert (await http.get("/customResources/cusStore/s1")).status_code == 200
+    for path in ("/profileAndServicesExt/cusStore", "/profileAndServices/cusOrder", "/customResources/cusOrder"):
+        answer = await http.get(path)
+        assert answer.status_code == 404
+        assert answer.text.endswith("Error rc=-2003")
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ("Berger (YM)", "Berger (Ym)"),
+        ("McDonald", "Mcdonald"),
+        ("de la Cruz", "De La Cruz"),
+        ("o'neill", "O'Neill"),
+        ("𠮷田", "𠮷田"),
+    ],
+)
+async def test_names_come_back_in_smart_case(http: httpx.AsyncClient, written: str, stored: str) -> None:
+    told = (await http.post(EXT, json={"lastName": written, "firstName": written})).json()
+    assert (told["lastName"], told["firstName"]) == (stored, stored)
+    assert told["postalAddress"]["line1"] == f"{stored} {stored.upper()}"
+
+
+async def test_the_postal_address_is_computed_in_capitals(http: httpx.AsyncClient) -> None:
+    body = ADA | {"location": {"address1": "1 Main St.", "zipCode": "10001", "city": "New York"}}
+    postal = (await http.post(EXT, json=body)).json()["postalAddress"]
+    assert [postal[f"line{n}"] for n in (1, 2, 3, 4)] == ["Ada BYRON", "1 MAIN ST.", "10001 NEW YORK", ""]
+    assert postal["addrDefined"] is True
+
+
+async def test_the_age_follows_from_the_birth_date(http: httpx.AsyncClient) -> None:
+    ages = [(await http.post(EXT, json={"birthDate": f"1990-{day}"})).json()["age"] for day in ("01-01", "12-31")]
+    assert 30 < ages[0] < 130
+    assert ages[0] - ages[1] in (0, 1)
+
+
+async def test_each_change_of_an_opt_out_moves_its_own_time(http: httpx.AsyncClient, clock: Clock) -> None:
+    told = (await http.post(EXT, json=ADA | {"blackListEmail": True, "blackListPhone": False})).json()
+    assert told["blackListEmailLastModified"] == told["created"]
+    assert told["blackListPhoneLastModified"] == "", "false is what it was"
+    clock.now += 60
+    same = {"blackListEmail": True, "blackListPushnotification": True, "blackList": True}
+    await http.patch(f"{EXT}/id-1", json=same)
+    told = (await http.get(f"{EXT}/id-1")).json()
+    assert told["blackListEmailLastModified"] == told["created"], "the same value again is no change"
+    assert told["blackListLastModified"] == told["blackListAllLastModified"] == told["lastModified"]
+    assert "blackListPushnotificationLastModified" not in told
+    clock.now += 60
+    await http.patch(f"{EXT}/id-1", json={"blackListEmail": False})
+    told = (await http.get(f"{EXT}/id-1")).json()
+    assert told["blackListEmailLastModified"] == told["lastModified"] > told["blackListLastModified"]
+
+
+async def test_records_without_a_key_are_welcome_any_number_of_times(http: httpx.AsyncClient) -> None:
+    for body in ({}, {"externalId": ""}, {"externalId": None}):
+        assert (await http.post(EXT, json=body)).status_code == 201
+    pkey = (await http.post(EXT, json={"email": "foreign@example.com"})).json()["PKey"]
+    assert (await http.patch(f"{EXT}/{pkey}", json={"externalId": "id-1"})).status_code == 200
+    assert (await http.get(f"{EXT}/id-1")).json()["email"] == "foreign@example.com"
+
+
+async def test_an_automatic_id_when_it_is_switched_on(http: httpx.AsyncClient, campaign: Campaign) -> None:
+    campaign.configure({"automatic_id": True})
+    assert len((await http.post(EXT, json={})).json()["acsId"]) == 36
+
+
+async def test_services_get_a_name(http: httpx.AsyncClient) -> None:
+    told = (await http.post("/profileAndServices/service/", json={"label": "News"})).json()
+    assert re.fullmatch(r"SVC\d+", told["name"])
+    assert told["title"] == "News"
+    assert (await http.get(f"/profileAndServices/service/{told['name']}")).status_code == 200
+
+
+async def test_without_a_configured_key_ids_may_repeat_and_do_not_work_in_the_url(
+    http: httpx.AsyncClient, campaign: Campaign
+) -> None:
+    campaign.configure({"profile_key": None})
+    assert (await http.post(EXT, json=ADA)).status_code == 201
+    assert (await http.post(EXT, json=ADA)).status_code == 201
+    assert (await http.get(f"{EXT}/id-1")).status_code == 404
+    with pytest.raises(BadSettings, match="two records with the key 'id-1'"):
+        campaign.configure({"profile_key": "externalId"})
+    assert campaign.settings.profile_key is None
+
+
+async def test_a_pkey_of_another_record_kind_is_not_found(http: httpx.AsyncClient) -> None:
+    told = (await http.post(EXT, json=ADA)).json()
+    service = (await http.post("/profileAndServices/service", json={})).json()["PKey"]
+    collection = told["subscriptions"]["href"].split("/")[-3]
+    assert (await http.get(f"{EXT}/{service}")).status_code == 404
+    assert (await http.get(f"{EXT}/{collection}")).status_code == 404
+    assert (await http.get(told["subscriptions"]["href"])).json()["content"] == []

@@ -1,0 +1,196 @@
+"""The switches of what the real Dataverse may do otherwise: tokens, repeats, large pages, clocks. Both positions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import pytest
+
+from sync_assets_tests.unit.sandbox.dataverse.web_api import WebApi
+
+TRACK = "odata.track-changes"
+Taken = Literal["start", "end"]
+
+
+def ids_of(items: list[dict[str, Any]]) -> list[str]:
+    """Ids of changed rows, `-` before those of deletions."""
+    return [f"-{item['id']}" if item.get("reason") == "deleted" else item["contactid"] for item in items]
+
+
+# The time of the delta link
+
+
+@pytest.mark.parametrize("select", ["firstname", "contactid", "contactid,modifiedon"])
+@pytest.mark.parametrize("taken", ["start", "end"])
+def test_what_happens_to_rows_already_read_during_a_first_read(api: WebApi, taken: Taken, select: str) -> None:
+    api.org.switches.delta_link_taken = taken
+    first, second, *_ = sorted(api.new(firstname="old") for _ in range(4))
+    page = api.get(f"contacts?$select={select}", f"{TRACK},odata.maxpagesize=2").json
+    assert ids_of(page["value"]) == [first, second]
+    new = api.new(contactid="00000000-0000-4000-8000-000000000001", firstname="new")
+    api.patch(f"contacts({first})", {"firstname": "changed"})
+    api.delete(f"contacts({second})")
+    last = api.get(page["@odata.nextLink"], "odata.maxpagesize=5").json
+    assert new not in ids_of(last["value"]), "it was inserted before the place of the read"
+    delta = api.get(last["@odata.deltaLink"]).json
+    assert ids_of(delta["value"]) == ([new, first, f"-{second}"] if taken == "start" else [])
+    api.patch(f"contacts({first})", {"firstname": "later"})
+    assert ids_of(api.get(delta["@odata.deltaLink"]).rows) == [first], "what comes later is told in each position"
+
+
+@pytest.mark.parametrize("taken", ["start", "end"])
+def test_the_link_of_ids_read_before_the_rows_leaves_no_gap(api: WebApi, taken: Taken) -> None:
+    api.org.switches.delta_link_taken = taken
+    first, second, *_ = sorted(api.new(firstname="old") for _ in range(4))
+    _, kept = api.pages("contacts?$select=contactid", f"{TRACK},odata.maxpagesize=2")
+    assert kept is not None
+    page = api.get("contacts?$select=firstname", f"{TRACK},odata.maxpagesize=2").json
+    new = api.new(contactid="00000000-0000-4000-8000-000000000001", firstname="new")
+    api.patch(f"contacts({first})", {"firstname": "changed"})
+    api.delete(f"contacts({second})")
+    api.pages(page["@odata.nextLink"], "odata.maxpagesize=2")
+    rows = api.get(kept).rows
+    assert ids_of(rows) == [new, first, f"-{second}"]
+    assert set(rows[0]) == {"@odata.etag", "contactid"}
+
+
+@pytest.mark.parametrize("taken", ["start", "end"])
+def test_a_read_of_one_page_loses_nothing(api: WebApi, taken: Taken) -> None:
+    api.org.switches.delta_link_taken = taken
+    contact = api.new(firstname="old")
+    delta = api.get("contacts?$select=firstname", TRACK).json["@odata.deltaLink"]
+    api.patch(f"contacts({contact})", {"firstname": "changed"})
+    assert ids_of(api.get(delta).rows) == [contact]
+
+
+@pytest.mark.parametrize("taken", ["start", "end"])
+def test_what_happens_during_a_delta_of_several_pages(api: WebApi, taken: Taken) -> None:
+    api.org.switches.delta_link_taken = taken
+    delta = api.get("contacts?$select=firstname", TRACK).json["@odata.deltaLink"]
+    contacts = [api.new(firstname="new") for _ in range(3)]
+    page = api.get(delta, "odata.maxpagesize=2").json
+    api.patch(f"contacts({contacts[0]})", {"firstname": "changed"})
+    last = api.get(page["@odata.nextLink"], "odata.maxpagesize=2").json
+    assert ids_of(last["value"]) == [contacts[2]]
+    assert ids_of(api.get(last["@odata.deltaLink"]).rows) == ([contacts[0]] if taken == "start" else [])
+
+
+# Repeats
+
+
+def delta_after_changes(api: WebApi) -> tuple[str, list[str]]:
+    """A row changed twice, one made and changed, one made, one deleted; the link, and their ids."""
+    changed, gone = api.new(firstname="a1"), api.new(firstname="g1")
+    delta = api.get("contacts?$select=firstname", TRACK).json["@odata.deltaLink"]
+    for name in ("a2", "a3"):
+        api.patch(f"contacts({changed})", {"firstname": name})
+    made = api.new(firstname="m1")
+    api.patch(f"contacts({made})", {"firstname": "m2"})
+    new = api.new(firstname="n1")
+    api.patch(f"contacts({gone})", {"firstname": "g2"})
+    api.delete(f"contacts({gone})")
+    return delta, [changed, made, new, gone]
+
+
+def shown(items: list[dict[str, Any]]) -> list[str]:
+    return ["-" if item.get("reason") == "deleted" else item["firstname"] for item in items]
+
+
+@pytest.mark.parametrize(
+    ("repeats", "names"),
+    [(False, ["a3", "m2", "n1", "-"]), (True, ["a2", "m1", "a3", "m2", "n1", "-"])],
+)
+def test_a_page_of_changes_may_hold_the_earlier_state_of_a_row_first(
+    api: WebApi, repeats: bool, names: list[str]
+) -> None:
+    api.org.switches.page_repeats = repeats
+    delta, [changed, *_] = delta_after_changes(api)
+    rows = api.get(delta).rows
+    assert shown(rows) == names
+    if repeats:
+        versions = [int(row["@odata.etag"][3:-1]) for row in rows if row.get("contactid") == changed]
+        assert versions == sorted(set(versions)), "an earlier state has an earlier version"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 7])
+def test_repeats_fit_in_the_page_that_was_asked_for_and_end_with_the_present(api: WebApi, size: int) -> None:
+    api.org.switches.page_repeats = True
+    delta, ids = delta_after_changes(api)
+    pages, _ = api.pages(delta, f"odata.maxpagesize={size}")
+    assert max(map(len, pages)) <= size
+    last = {item.get("contactid", item.get("id")): shown([item])[0] for page in pages for item in page}
+    assert last == dict(zip(ids, ["a3", "m2", "n1", "-"], strict=True))
+    assert sum(map(len, pages)) == (4 if size == 1 else 6)
+
+
+def test_first_reads_hold_no_repeats(api: WebApi) -> None:
+    api.org.switches.page_repeats = True
+    delta_after_changes(api)
+    assert sorted(shown(api.get("contacts?$select=firstname", TRACK).rows)) == ["a3", "m2", "n1"]
+
+
+def test_earlier_states_follow_undone_writes_and_new_columns(api: WebApi) -> None:
+    api.org.switches.page_repeats = True
+    api.org.switches.metadata_change_expires = False
+    delta, [changed, *_] = delta_after_changes(api)
+    target = {"@odata.type": "Microsoft.Dynamics.CRM.contact", "contactid": changed}
+    targets = [target | {"firstname": "a4"}, target | {"firstname": "x" * 51}]
+    assert api.post("contacts/Microsoft.Dynamics.CRM.UpdateMultiple", {"Targets": targets}).status == 400
+    assert "a4" not in shown(api.get(delta).rows)
+    api.org.change_column(api.org.stores["contact"], "new_extra", {"type": "String", "max_length": 5})
+    rows = api.get(f"contacts?$select=firstname,new_extra&{delta.rpartition('&')[2]}").rows
+    assert {row["new_extra"] for row in rows if "contactid" in row} == {None}
+
+
+# Large pages
+
+
+@pytest.mark.parametrize("prefer", ["", TRACK])
+def test_a_page_larger_than_the_memory(api: WebApi, prefer: str) -> None:
+    for _ in range(3):
+        api.new()
+
+    def ask(size: int) -> Any:
+        return api.get("contacts?$select=firstname", ",".join(filter(None, (prefer, f"odata.maxpagesize={size}"))))
+
+    assert ask(5000).status == 200
+    api.org.switches.memory_limit_rows = 1250
+    for size in (5000, 2500, 1251):
+        reply = ask(size)
+        assert (reply.status, "insufficient system memory" in reply.message) == (500, True)
+    assert api.get("contacts?$select=firstname", prefer).status == 500, "as many as may be are asked for"
+    assert len(ask(1250).rows) == 3
+    assert len(api.get("contacts?$select=firstname&$top=1").rows) == 1
+    page = ask(2).json
+    assert api.get(page["@odata.nextLink"], "odata.maxpagesize=5000").status == 500
+    assert api.get(page["@odata.nextLink"], "odata.maxpagesize=2").status == 200
+
+
+def test_a_delta_larger_than_the_memory(api: WebApi) -> None:
+    delta = api.get("contacts?$select=firstname", TRACK).json["@odata.deltaLink"]
+    api.org.switches.memory_limit_rows = 2
+    api.new()
+    assert api.get(delta).status == 500
+    assert len(api.get(delta, "odata.maxpagesize=2").rows) == 1
+
+
+# Clocks
+
+
+@pytest.mark.parametrize("seconds", [0, 86_400, -86_400, 90])
+def test_times_of_change_follow_the_clock_of_the_organization(api: WebApi, seconds: int) -> None:
+    api.org.switches.clock_offset_seconds = seconds
+    contact = api.new(firstname="x")
+
+    def offset(column: str) -> float:
+        row = api.get(f"contacts({contact})?$select={column}").json
+        moment = datetime.fromisoformat(row[column])
+        return (moment - datetime.now(UTC)) / timedelta(seconds=1)
+
+    assert offset("createdon") == pytest.approx(seconds, abs=5)
+    assert offset("modifiedon") == pytest.approx(seconds, abs=5)
+    api.org.switches.clock_offset_seconds = 0
+    api.patch(f"contacts({contact})", {"firstname": "y"})
+    assert offset("modifiedon") == pytest.approx(0, abs=5)
+    assert offset("createdon") == pytest.approx(seconds, abs=5)

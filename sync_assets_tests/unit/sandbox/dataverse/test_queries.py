@@ -1,0 +1,282 @@
+"""Reading many rows: dataverse-web-api.md 2.1 to 2.4 and checklist 5."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sync_assets.sandbox.dataverse.sample import load_sample
+from sync_assets_tests.unit.sandbox.dataverse.web_api import WebApi
+
+IN = "Microsoft.Dynamics.CRM.In"
+
+
+@pytest.fixture
+def people(api: WebApi) -> WebApi:
+    """Four contacts, ids in the order of their first names; Dora has nothing but her name."""
+    for number, values in enumerate(
+        [
+            {"firstname": "Ada", "lastname": "O'Neill", "gendercode": 2, "donotemail": True, "new_score": 10,
+             "birthdate": "1990-01-01", "creditlimit": 100.5, "new_interests": "1,9"},
+            {"firstname": "Bob", "lastname": "smith", "gendercode": 1, "new_score": -5, "birthdate": "1985-06-15",
+             "new_lastvisit": "2024-03-15T10:20:30Z", "new_interests": "2"},
+            {"firstname": "Cyd", "lastname": "Smithers", "gendercode": 1, "new_score": 7,
+             "new_lastvisit": "2024-03-15T23:59:59Z", "emailaddress1": "smithers"},
+            {"firstname": "Dora"},
+        ]
+    ):  # fmt: skip
+        api.new(contactid=f"{number}0000000-0000-4000-8000-000000000000", **values)
+    return api
+
+
+# Filter
+
+
+@pytest.mark.parametrize(
+    ("expression", "names"),
+    [
+        ("lastname eq 'SMITH'", "Bob"),
+        ("lastname eq 'O''neill'", "Ada"),
+        ("lastname ne 'smith'", "Ada Cyd"),  # null is not different
+        ("lastname eq null", "Dora"),
+        ("lastname ne null", "Ada Bob Cyd"),
+        ("not contains(lastname,'smith')", "Ada"),
+        ("contains(lastname,'MITH')", "Bob Cyd"),
+        ("contains(lastname,'mith') eq true", "Bob Cyd"),
+        ("startswith(lastname,'smithe')", "Cyd"),
+        ("endswith(lastname,'S')", "Cyd"),
+        ("contains(lastname,'s%h')", "Bob Cyd"),
+        ("endswith(lastname,'_ill')", "Ada"),
+        ("startswith(lastname,'[o-p]')", "Ada"),
+        ("contains(lastname,'.')", ""),
+        ("new_score gt -5 and new_score le 7", "Cyd"),
+        ("7 lt new_score", "Ada"),
+        ("(new_score eq 7 or gendercode eq 2) and statecode eq 0", "Ada Cyd"),
+        ("not (new_score eq 7 or gendercode eq 2)", "Bob"),  # unknown for Dora
+        ("donotemail eq true", "Ada"),
+        ("donotemail", "Ada"),
+        ("birthdate ge 1990-01-01", "Ada"),
+        ("birthdate lt '1990-01-01'", "Bob"),
+        ("new_lastvisit eq 2024-03-15T10:20:30Z", "Bob"),
+        ("new_lastvisit ge '2024-03-15T12:00:00+01:00'", "Cyd"),
+        ("creditlimit eq 100.5", "Ada"),
+        ("contactid eq 10000000-0000-4000-8000-000000000000", "Bob"),
+        ("contactid eq '10000000-0000-4000-8000-000000000000'", "Bob"),
+        ("_ownerid_value eq '5c0a1f00-0000-4000-8000-0000000000a1' and new_score eq 10", "Ada"),
+        ("emailaddress1 eq lastname", "Cyd"),
+        ("ownerid/fullname eq '# sync_assets application user' and new_score eq 10", "Ada"),
+        (f'{IN}(PropertyName=\'lastname\',PropertyValues=["smith","O\'Neill"])', "Ada Bob"),
+        (f"{IN}(PropertyName='gendercode',PropertyValues=[\"2\"])", "Ada"),
+        (f"not {IN}(PropertyName='gendercode',PropertyValues=[\"2\"])", "Bob Cyd"),
+        ("Microsoft.Dynamics.CRM.NotIn(PropertyName='gendercode',PropertyValues=[\"2\"])", "Bob Cyd"),
+        ('Microsoft.Dynamics.CRM.Between(PropertyName=\'new_score\',PropertyValues=["5","9"])', "Cyd"),
+        ('Microsoft.Dynamics.CRM.ContainValues(PropertyName=\'new_interests\',PropertyValues=["9","2"])', "Ada Bob"),
+        ("Microsoft.Dynamics.CRM.On(PropertyName='new_lastvisit',PropertyValue='2024-03-15')", "Bob Cyd"),
+        ("Microsoft.Dynamics.CRM.OnOrAfter(PropertyName='birthdate',PropertyValue='1990-01-01')", "Ada"),
+        ("Microsoft.Dynamics.CRM.OnOrBefore(PropertyName='birthdate',PropertyValue='1985-06-15')", "Bob"),
+        ("Microsoft.Dynamics.CRM.LastXDays(PropertyName='modifiedon',PropertyValue=3)", "Ada Bob Cyd Dora"),
+        ("Microsoft.Dynamics.CRM.Today(PropertyName='new_lastvisit')", ""),
+    ],
+)
+def test_which_rows_a_filter_keeps(people: WebApi, expression: str, names: str) -> None:
+    assert people.query(expression) == names.split()
+
+
+def test_a_filter_by_the_rows_of_another_table(people: WebApi) -> None:
+    for number, amount in enumerate((5, 50)):
+        link = {"new_ContactId@odata.bind": f"/contacts({number}0000000-0000-4000-8000-000000000000)"}
+        people.new("new_orders", new_name=f"o{number}", new_amount=amount, **link)
+    assert people.query("new_contact_new_order/any(o:o/new_amount gt 10)") == ["Bob"]
+    assert people.query("new_contact_new_order/any()") == ["Ada", "Bob"]
+    assert people.query("new_contact_new_order/all(o:o/new_amount gt 10)") == ["Bob", "Cyd", "Dora"]
+    assert people.query("new_ContactId/firstname eq 'ada'", "new_orders", "new_name") == ["o0"]
+
+
+def test_blanks_may_be_plus_and_names_may_be_encoded(people: WebApi) -> None:
+    reply = people.get("contacts?%24select=firstname&%24filter=new_score+eq+7+and+contains(lastname%2C%27smith%27)")
+    assert [row["firstname"] for row in reply.rows] == ["Cyd"]
+
+
+def test_aliases_stand_for_values(people: WebApi) -> None:
+    reply = people.get("contacts?$select=firstname&$filter=lastname eq @p1&@p1='smith'")
+    assert [row["firstname"] for row in reply.rows] == ["Bob"]
+    assert people.get("contacts?$filter=lastname eq @p2").error == "0x80060888"
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("contacts?$filter=x eq 1", "Could not find a property named 'x' on type 'Microsoft.Dynamics.CRM.contact'."),
+        ("contacts?$select=statuscodename", "Could not find a property named 'statuscodename' on type"),
+        ("contacts?$filter=lastname eq 'x", "There is an unterminated literal at position"),
+        ("contacts?$filter=new_score eq '7'", "A binary operator with incompatible types was detected."),
+        ("contacts?$filter=lastname", "Syntax error"),
+        ("contacts?$filter=(lastname eq 'x'", "Syntax error"),
+        ("contacts?$filter=nosuch(lastname)", "An unknown function with name 'nosuch' was found."),
+        ("contacts?$skip=5", "The query parameter $skip is not supported"),
+        ("contacts?$top=0", "Invalid value '0' for $top"),
+        ("contacts?$orderby=nosuch", "Could not find a property named 'nosuch'"),
+    ],
+)
+def test_bad_queries_are_told_in_dataverses_words(people: WebApi, address: str, message: str) -> None:
+    reply = people.get(address)
+    assert (reply.status, reply.error) == (400, "0x80060888")
+    assert reply.message.startswith(message)
+
+
+def test_an_unknown_set_is_404(api: WebApi) -> None:
+    reply = api.get("contactz")
+    assert (reply.status, reply.error) == (404, "0x8006088a")
+    assert reply.message == "Resource not found for the segment 'contactz'."
+
+
+# Select and values
+
+
+def test_the_key_always_comes_and_money_brings_its_currency(people: WebApi) -> None:
+    reply = people.get("contacts?$select=creditlimit,firstname&$filter=new_score eq 10")
+    assert reply.json["@odata.context"] == "https://org.example/api/data/v9.2/$metadata#contacts(creditlimit,firstname)"
+    assert set(reply.rows[0]) == {
+        "@odata.etag", "creditlimit", "firstname", "_transactioncurrencyid_value", "contactid",
+    }  # fmt: skip
+
+
+def test_without_select_all_columns_come(people: WebApi) -> None:
+    row = people.get("contacts").rows[0]
+    assert {"creditlimit_base", "_parentcustomerid_value", "versionnumber", "entityimage"} <= set(row)
+    assert "parentcustomeridtype" not in row, "the type of a lookup comes as an annotation only"
+
+
+def test_annotations_stand_before_their_value_and_null_has_none(people: WebApi) -> None:
+    select = "gendercode,donotemail,new_interests,creditlimit,birthdate,new_lastvisit,new_score"
+    reply = people.get(f"contacts?$select={select}", 'odata.include-annotations="*"')
+    assert reply.headers["preference-applied"] == 'odata.include-annotations="*"'
+    suffix = "@OData.Community.Display.V1.FormattedValue"
+    ada, bob = reply.rows[0], reply.rows[1]
+    names = list(ada)
+    assert names.index(f"gendercode{suffix}") == names.index("gendercode") - 1
+    shown = {name.removesuffix(suffix): value for name, value in (ada | {}).items() if name.endswith(suffix)}
+    assert shown == {
+        "gendercode": "Female", "donotemail": "Do Not Allow", "new_interests": "Cycling; Other",
+        "creditlimit": "€100.50", "birthdate": "1/1/1990", "new_score": "10", "_transactioncurrencyid_value": "Euro",
+    }  # fmt: skip
+    assert bob[f"new_lastvisit{suffix}"] == "3/15/2024 10:20 AM"
+
+
+def test_only_the_annotations_asked_for(people: WebApi) -> None:
+    prefer = 'odata.include-annotations="OData.Community.Display.V1.*"'
+    row = people.get("contacts?$select=gendercode,_ownerid_value&$top=1", prefer).rows[0]
+    assert [name for name in row if "@" in name and "etag" not in name] == [
+        "gendercode@OData.Community.Display.V1.FormattedValue",
+        "_ownerid_value@OData.Community.Display.V1.FormattedValue",
+    ]
+
+
+# Order, top, count
+
+
+def test_order_puts_null_first_and_ignores_case(people: WebApi) -> None:
+    def names(order: str) -> str:
+        return " ".join(row["firstname"] for row in people.get(f"contacts?$select=firstname&$orderby={order}").rows)
+
+    assert names("lastname") == "Dora Ada Bob Cyd"
+    assert names("lastname desc") == "Cyd Bob Ada Dora"
+    assert names("gendercode desc,new_score desc") == "Ada Cyd Bob Dora"
+    assert names("statecode") == "Ada Bob Cyd Dora", "equal rows by key"
+
+
+def test_top_cuts_without_a_next_link_and_is_ignored_beside_maxpagesize(people: WebApi) -> None:
+    assert len(people.get("contacts?$top=2").rows) == 2
+    assert "@odata.nextLink" not in people.get("contacts?$top=2").json
+    reply = people.get("contacts?$top=2", "odata.maxpagesize=3")
+    assert len(reply.rows) == 3
+    assert "@odata.nextLink" in reply.json
+
+
+def test_counts_are_capped(people: WebApi) -> None:
+    assert people.get("contacts?$count=true&$top=1").json["@odata.count"] == 4
+    assert people.get("contacts/$count").body == b"4"
+    assert people.get("contacts/$count?$filter=new_score gt 0").body == b"2"
+    people.org.switches.count_limit = 3
+    reply = people.get("contacts?$count=true&$top=1", 'odata.include-annotations="*"')
+    assert reply.json["@odata.count"] == 3
+    assert reply.json["@Microsoft.Dynamics.CRM.totalrecordcountlimitexceeded"] is True
+    assert people.get("contacts/$count").body == b"3"
+    uncounted = people.get("contacts?$top=1", 'odata.include-annotations="*"').json
+    assert uncounted["@Microsoft.Dynamics.CRM.totalrecordcount"] == -1
+
+
+def test_the_total_count_and_who_am_i(people: WebApi) -> None:
+    counts = people.get("RetrieveTotalRecordCount(EntityNames=['contact','new_order'])").json
+    assert counts["EntityRecordCountCollection"]["Keys"] == ["contact", "new_order"]
+    assert counts["EntityRecordCountCollection"]["Values"] == [4, 0]
+    me = people.get("WhoAmI").json
+    assert set(me) == {"@odata.context", "BusinessUnitId", "UserId", "OrganizationId"}
+    assert me["UserId"] == people.get("contacts?$select=_modifiedby_value").rows[0]["_modifiedby_value"]
+
+
+# Paging
+
+
+def test_a_next_link_is_absolute_and_carries_the_cookie(people: WebApi) -> None:
+    reply = people.get("contacts?$select=firstname&$filter=statecode eq 0", "odata.maxpagesize=3")
+    assert reply.headers["preference-applied"] == "odata.maxpagesize=3"
+    link = urlparse(reply.json["@odata.nextLink"])
+    assert (link.scheme, link.netloc, link.path) == ("https", "org.example", "/api/data/v9.2/contacts")
+    options = parse_qs(link.query)
+    assert options["$filter"] == ["statecode eq 0"]
+    [cookie] = options["$skiptoken"]
+    assert cookie.startswith('<cookie pagenumber="2" pagingcookie="%3Ccookie%20page%3D%221%22')
+    assert cookie.endswith('istracking="False" />')
+
+
+def test_a_broken_cookie_is_told(people: WebApi) -> None:
+    assert people.get("contacts?$skiptoken=nonsense").message == "Malformed XML in the Paging Cookie"
+
+
+def test_the_page_limit_holds_without_and_with_a_preference(people: WebApi) -> None:
+    people.org.switches.page_limit = 2
+    assert len(people.get("contacts").rows) == 2
+    greedy = people.get("contacts", "odata.maxpagesize=5")
+    assert len(greedy.rows) == 2
+    assert greedy.headers["preference-applied"] == "odata.maxpagesize=2"
+
+
+@pytest.fixture(scope="module")
+def sample() -> WebApi:
+    api = WebApi()
+    load_sample(api.org, 120)
+    return api
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    size=st.integers(1, 50),
+    order=st.lists(
+        st.sampled_from(["lastname", "creditlimit", "new_score desc", "birthdate", "donotemail desc"]),
+        unique_by=lambda text: text.split()[0],
+        max_size=3,
+    ),
+    filter=st.sampled_from(["", "statecode eq 0", "contains(lastname,'a')", "new_score gt 400"]),
+)
+def test_pages_put_together_are_the_whole(sample: WebApi, size: int, order: list[str], filter: str) -> None:
+    query = "contacts?$select=fullname"
+    query += f"&$orderby={','.join(order)}" if order else ""
+    query += f"&$filter={filter}" if filter else ""
+    whole: list[dict[str, Any]] = sample.get(query).rows
+    pages, _ = sample.pages(query, f"odata.maxpagesize={size}")
+    assert [row for page in pages for row in page] == whole
+    assert all(len(page) == size for page in pages[:-1])
+
+
+def test_paging_is_over_live_data(people: WebApi) -> None:
+    first = people.get("contacts?$select=firstname", "odata.maxpagesize=2").json
+    people.delete("contacts(10000000-0000-4000-8000-000000000000)")
+    people.new(contactid="25000000-0000-4000-8000-000000000000", firstname="New")
+    people.new(contactid="05000000-0000-4000-8000-000000000000", firstname="Missed")
+    following = people.get(first["@odata.nextLink"], "odata.maxpagesize=5")
+    assert [row["firstname"] for row in following.rows] == ["Cyd", "New", "Dora"]

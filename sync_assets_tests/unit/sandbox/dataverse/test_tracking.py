@@ -1,0 +1,449 @@
+"""Change tracking: dataverse-web-api.md section 1, checklist 6 and 7, and the switches of section 8."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from sync_assets_tests.unit.sandbox.dataverse.web_api import WebApi
+
+TRACK = "odata.track-changes"
+QUERY = "contacts?$select=firstname"
+EXPIRED = "0x80044352"
+
+
+def names(items: list[dict[str, Any]]) -> list[str]:
+    """First names of rows, `-` for deletions."""
+    return ["-" if item.get("reason") == "deleted" else item["firstname"] for item in items]
+
+
+def first_read(api: WebApi, query: str = QUERY) -> str:
+    """Reads all; gives the delta link."""
+    _, delta = api.pages(query, TRACK)
+    assert delta is not None
+    return delta
+
+
+# First read
+
+
+def test_a_first_read_gives_every_row_and_no_deletions(api: WebApi) -> None:
+    api.delete(f"contacts({api.new(firstname='gone')})")
+    api.new(firstname="Ada", statecode=0)
+    reply = api.get(QUERY, f"{TRACK},odata.maxpagesize=500")
+    assert reply.headers["preference-applied"] == "odata.track-changes, odata.maxpagesize=500"
+    assert names(reply.rows) == ["Ada"]
+    assert set(reply.rows[0]) == {"@odata.etag", "firstname", "contactid"}
+    assert reply.json["@odata.context"] == "https://org.example/api/data/v9.2/$metadata#contacts(firstname)"
+    assert "@odata.nextLink" not in reply.json
+
+
+def test_the_delta_link_is_absolute_keeps_select_and_has_a_token_of_version_and_time(api: WebApi) -> None:
+    link = urlparse(first_read(api))
+    assert (link.scheme, link.netloc, link.path) == ("https", "org.example", "/api/data/v9.2/contacts")
+    assert "%21" in link.query, "encoded as the real one does"
+    options = parse_qs(link.query)
+    assert options["$select"] == ["firstname"]
+    version, taken = options["$deltatoken"][0].split("!")
+    assert int(version) == api.org.version
+    age = api.org.now() - datetime.strptime(taken, "%m/%d/%Y %H:%M:%S").replace(tzinfo=UTC)
+    assert age < timedelta(seconds=5)
+
+
+def test_pages_of_a_first_read_are_linked_and_only_the_last_has_the_delta_link(api: WebApi) -> None:
+    for number in range(5):
+        api.new(firstname=str(number))
+    pages, delta = api.pages(QUERY, f"{TRACK},odata.maxpagesize=2")
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert sorted(names([item for page in pages for item in page])) == list("01234")
+    assert delta
+    cookie = parse_qs(urlparse(api.get(QUERY, f"{TRACK},odata.maxpagesize=2").json["@odata.nextLink"]).query)
+    assert cookie["$skiptoken"][0].endswith('istracking="True" />')
+
+
+def test_next_links_need_the_page_size_but_not_the_tracking_preference(api: WebApi) -> None:
+    for number in range(3):
+        api.new(firstname=str(number))
+    following = api.get(QUERY, f"{TRACK},odata.maxpagesize=2").json["@odata.nextLink"]
+    assert "@odata.deltaLink" in api.get(following, "odata.maxpagesize=2").json
+
+
+def test_annotations_go_with_tracking(api: WebApi) -> None:
+    api.new(gendercode=2)
+    row = api.get("contacts?$select=gendercode", f'{TRACK},odata.include-annotations="*"').rows[0]
+    assert row["gendercode@OData.Community.Display.V1.FormattedValue"] == "Female"
+
+
+def test_what_changes_while_a_first_read_is_paged_comes_again_in_the_delta(api: WebApi) -> None:
+    ids = sorted(api.new(firstname="old") for _ in range(4))
+    page = api.get(QUERY, f"{TRACK},odata.maxpagesize=2").json
+    api.patch(f"contacts({ids[0]})", {"firstname": "read before"})
+    api.patch(f"contacts({ids[3]})", {"firstname": "read after"})
+    api.delete(f"contacts({ids[1]})")
+    last = api.get(page["@odata.nextLink"], "odata.maxpagesize=5").json
+    assert names(last["value"]) == ["old", "read after"]
+    assert names(api.get(last["@odata.deltaLink"]).rows) == ["read before", "read after", "-"]
+
+
+# Delta read
+
+
+def test_a_delta_gives_each_changed_row_once_in_its_present_state_then_the_deleted(api: WebApi) -> None:
+    ids = [api.new(firstname=name) for name in "abc"]
+    delta = first_read(api)
+    new = api.new(firstname="new")
+    for name in ("b1", "b2", "b3"):
+        api.patch(f"contacts({ids[1]})", {"firstname": name})
+    api.patch(f"contacts({ids[2]})", {"lastname": "an unselected column"})
+    api.delete(f"contacts({ids[0]})")
+    reply = api.get(delta)
+    assert names(reply.rows) == ["new", "b3", "c", "-"]
+    assert reply.rows[0]["contactid"] == new
+    base = "https://org.example/api/data/v9.2/$metadata#contacts"
+    assert reply.json["@odata.context"] == f"{base}(firstname)/$delta"
+    assert reply.rows[3] == {"@odata.context": f"{base}/$deletedEntity", "id": ids[0], "reason": "deleted"}
+
+
+def test_nothing_changed_gives_an_empty_delta_and_a_link_again(api: WebApi) -> None:
+    delta = first_read(api)
+    reply = api.get(delta).json
+    assert reply["value"] == []
+    assert api.get(reply["@odata.deltaLink"]).rows == []
+
+
+def test_a_row_created_and_deleted_in_between_is_a_deletion_of_a_row_never_seen(api: WebApi) -> None:
+    delta = first_read(api)
+    fleeting = api.new()
+    api.delete(f"contacts({fleeting})")
+    [item] = api.get(delta).rows
+    assert (item["id"], item["reason"]) == (fleeting, "deleted")
+
+
+def test_a_row_deleted_and_made_again_is_a_change_only(api: WebApi) -> None:
+    contact = api.new(firstname="old")
+    delta = first_read(api)
+    api.delete(f"contacts({contact})")
+    api.new(contactid=contact, firstname="again")
+    assert names(api.get(delta).rows) == ["again"]
+
+
+def test_a_link_can_be_read_again(api: WebApi) -> None:
+    delta = first_read(api)
+    api.new(firstname="Ada")
+    assert api.get(delta).rows == api.get(delta).rows
+
+
+def test_a_delta_is_paged_and_what_changes_meanwhile_comes_next_time(api: WebApi) -> None:
+    ids = [api.new(firstname=str(number)) for number in range(3)]
+    delta = first_read(api)
+    for contact in ids:
+        api.patch(f"contacts({contact})", {"firstname": "x"})
+    api.delete(f"contacts({ids[0]})")
+    page = api.get(delta, "odata.maxpagesize=2").json
+    assert names(page["value"]) == ["x", "x"]
+    api.new(firstname="meanwhile")
+    last = api.get(page["@odata.nextLink"], "odata.maxpagesize=2").json
+    assert names(last["value"]) == ["-"]
+    assert names(api.get(last["@odata.deltaLink"]).rows) == ["meanwhile"]
+
+
+def test_tables_share_the_version_counter_but_not_the_changes(api: WebApi) -> None:
+    delta = first_read(api)
+    version = api.org.version
+    api.new("accounts", name="A")
+    assert api.org.version > version
+    assert api.get(delta).rows == []
+
+
+def test_a_failed_write_is_no_change(api: WebApi) -> None:
+    contact = api.new(firstname="Ada")
+    delta = first_read(api)
+    target = {"@odata.type": "Microsoft.Dynamics.CRM.contact", "contactid": contact}
+    targets = [target | {"firstname": "Eve"}, target | {"firstname": "x" * 51}]
+    assert api.post("contacts/Microsoft.Dynamics.CRM.UpdateMultiple", {"Targets": targets}).status == 400
+    assert api.get(delta).rows == []
+    api.patch(f"contacts({contact})", {"firstname": "Eve"})
+    assert names(api.get(delta).rows) == ["Eve"]
+
+
+def test_a_changed_row_is_not_lost_when_the_log_is_trimmed(api: WebApi) -> None:
+    store = api.org.stores["contact"]
+    kept = api.new(firstname="kept")
+    delta = first_read(api)
+    api.patch(f"contacts({kept})", {"firstname": "changed"})
+    busy = api.new(firstname="busy")
+    for _ in range(10_100):
+        api.org.update(store, busy, {})
+    assert names(api.get(delta).rows) == ["changed", "busy"]
+
+
+def test_the_number_of_changes_can_be_asked(api: WebApi) -> None:
+    contact = api.new()
+    delta = first_read(api)
+    token = delta.partition("$deltatoken=")[2]
+    api.new()
+    api.delete(f"contacts({contact})")
+    assert api.get(f"contacts/$count?$deltatoken={token}").body == b"2"
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("option", ["$filter=statecode eq 0", "$orderby=firstname", "$expand=ownerid", "$top=5"])
+def test_only_select_goes_with_tracking(api: WebApi, option: str) -> None:
+    reply = api.get(f"{QUERY}&{option}", TRACK)
+    assert reply.status == 400
+    name = re.findall(r"\w+", option)[0]
+    assert reply.message == (f'The "${{{name}}}" query parameter isn\'t supported when Change Tracking is enabled.')
+    api.org.switches.status_forbidden_option = 501
+    assert api.get(f"{QUERY}&{option}", TRACK).status == 501
+
+
+def test_a_table_without_tracking_says_so(api: WebApi) -> None:
+    reply = api.get("systemusers?$select=fullname", TRACK)
+    assert (reply.status, reply.error) == (400, "0x80072491")
+    assert reply.message == "Entity systemuser isn't enabled for change tracking."
+    api.org.switches.status_tracking_off = 403
+    assert api.get("systemusers?$select=fullname", TRACK).status == 403
+
+
+def test_less_than_organization_read_is_forbidden(api: WebApi) -> None:
+    api.org.switches.organization_read = False
+    reply = api.get(QUERY, TRACK)
+    assert (reply.status, reply.error) == (403, "0x80040220")
+    assert api.get(QUERY).status == 200
+
+
+def test_a_token_that_was_never_given_out_is_refused(api: WebApi) -> None:
+    assert api.get(f"{QUERY}&$deltatoken=nonsense").status == 400
+    assert api.get(f"{QUERY}&$deltatoken=1!nonsense").status == 400
+    future = first_read(api).replace(str(api.org.version), str(api.org.version + 1))
+    assert api.get(future).error == EXPIRED
+
+
+# Expiry
+
+
+def test_a_token_expires_with_the_window_which_is_a_column_of_the_organization(api: WebApi) -> None:
+    delta = first_read(api)
+    api.org.switches.clock_offset_seconds = 7 * 86400 - 60
+    assert api.get(delta).status == 200
+    api.org.switches.clock_offset_seconds = 7 * 86400 + 60
+    reply = api.get(delta)
+    assert (reply.status, reply.error) == (400, EXPIRED)
+    assert reply.message == ("Version stamp associated with the client has expired. Please perform a full sync.")
+    [organization] = api.get("organizations?$select=expirechangetrackingindays").rows
+    assert organization["expirechangetrackingindays"] == 7
+    api.patch(f"organizations({organization['organizationid']})", {"expirechangetrackingindays": 30})
+    assert api.get(delta).status == 200
+
+
+def test_every_read_gives_a_fresh_token(api: WebApi) -> None:
+    delta = first_read(api)
+    for days in (5, 10, 15):
+        api.org.switches.clock_offset_seconds = days * 86400
+        delta = api.get(delta).json["@odata.deltaLink"]
+
+
+def test_an_administrator_can_expire_the_tokens_so_far(api: WebApi) -> None:
+    delta, other = first_read(api), first_read(api, "accounts?$select=name")
+    api.org.expire_tokens(api.org.stores["contact"])
+    assert api.get(delta).error == EXPIRED
+    assert api.get(other).status == 200
+    assert api.get(first_read(api)).status == 200
+    api.org.switches.status_expired = 410
+    assert api.get(delta).status == 410
+
+
+def test_a_delta_that_expires_between_its_pages_is_told(api: WebApi) -> None:
+    delta = first_read(api)
+    for _ in range(3):
+        api.new()
+    page = api.get(delta, "odata.maxpagesize=2").json
+    api.org.expire_tokens(api.org.stores["contact"])
+    assert api.get(page["@odata.nextLink"], "odata.maxpagesize=2").error == EXPIRED
+
+
+def test_a_metadata_change_expires_the_tokens_of_its_table(api: WebApi) -> None:
+    delta, other = first_read(api), first_read(api, "accounts?$select=name")
+    api.org.metadata_changed(api.org.stores["contact"])
+    assert api.get(delta).error == EXPIRED
+    assert api.get(other).status == 200
+    api.org.switches.metadata_change_expires = False
+    delta = first_read(api)
+    api.org.metadata_changed(api.org.stores["contact"])
+    assert api.get(delta).status == 200
+
+
+def test_a_link_that_names_a_removed_column(api: WebApi) -> None:
+    api.org.switches.metadata_change_expires = False
+    delta = first_read(api)
+    api.org.change_column(api.org.stores["contact"], "firstname", None)
+    assert api.get(delta).error == EXPIRED
+    api.org.switches.removed_column_error = "unknown_property"
+    assert api.get(delta).error == "0x80060888"
+
+
+def test_an_added_column_is_null_in_the_rows_there_are(api: WebApi) -> None:
+    contact = api.new(firstname="Ada")
+    api.org.change_column(api.org.stores["contact"], "new_extra", {"type": "String", "max_length": 5})
+    assert api.get("contacts?$select=new_extra").rows[0]["new_extra"] is None
+    api.patch(f"contacts({contact})", {"new_extra": "x"})
+    assert api.get("contacts?$select=new_extra", TRACK).rows[0]["new_extra"] == "x"
+
+
+# What no public source settles
+
+
+def test_switch_opaque_skiptokens(api: WebApi) -> None:
+    api.org.switches.tracked_skiptoken = "opaque"
+    for _ in range(3):
+        api.new(firstname="x")
+    assert "cookie" not in api.get(QUERY, f"{TRACK},odata.maxpagesize=2").json["@odata.nextLink"]
+    pages, delta = api.pages(QUERY, f"{TRACK},odata.maxpagesize=2")
+    assert [len(page) for page in pages] == [2, 1]
+    assert delta
+
+
+def test_switch_a_delta_repeats_rows_and_tells_updates_of_deleted_ones(api: WebApi) -> None:
+    api.org.switches.delta_repeats = True
+    kept, gone = api.new(firstname="a"), api.new(firstname="g")
+    delta = first_read(api)
+    for name in ("a1", "a2"):
+        api.patch(f"contacts({kept})", {"firstname": name})
+    api.patch(f"contacts({gone})", {"firstname": "g1"})
+    api.delete(f"contacts({gone})")
+    assert names(api.get(delta).rows) == ["a2", "a2", "g1", "-"]
+
+
+def test_switch_count_of_changes_capped(api: WebApi) -> None:
+    api.org.switches.count_limit = 2
+    token = first_read(api).partition("$deltatoken=")[2]
+    for _ in range(3):
+        api.new()
+    assert api.get(f"contacts/$count?$deltatoken={token}").body == b"3"
+    api.org.switches.delta_count_capped = True
+    assert api.get(f"contacts/$count?$deltatoken={token}").body == b"2"
+
+
+def test_switch_count_with_tracking(api: WebApi) -> None:
+    api.new()
+    assert "@odata.count" not in api.get(f"{QUERY}&$count=true", TRACK).json
+    api.org.switches.count_with_tracking = True
+    assert api.get(f"{QUERY}&$count=true", TRACK).json["@odata.count"] == 1
+
+
+@pytest.mark.parametrize("as_deleted", [False, True])
+def test_switch_rows_hidden_from_the_role(api: WebApi, as_deleted: bool) -> None:
+    api.org.switches.hidden_is_deleted = as_deleted
+    contact = api.new(firstname="Ada")
+    delta = first_read(api)
+    api.org.hide(api.org.stores["contact"], [contact])
+    assert names(api.get(delta).rows) == (["-"] if as_deleted else [])
+    assert api.get(f"contacts({contact})").status == 404
+    assert api.get("contacts").rows == []
+
+
+def test_switch_milliseconds(api: WebApi) -> None:
+    def modified() -> str:
+        return api.get(f"contacts({api.new()})?$select=modifiedon").json["modifiedon"]
+
+    assert re.fullmatch(r".{19}Z", modified())
+    api.org.switches.milliseconds = True
+    assert re.fullmatch(r".{19}\.\d{3}Z", modified())
+
+
+def test_switch_links_before_the_rows(api: WebApi) -> None:
+    api.org.switches.delta_link_first = True
+    assert list(api.get(QUERY, TRACK).json) == ["@odata.context", "@odata.deltaLink", "value"]
+
+
+# Injected faults
+
+
+def test_fault_expired_delta_bites_delta_reads_only(api: WebApi) -> None:
+    api.faults.add({"system": "d365", "kind": "expired_delta", "times": 1})
+    delta = first_read(api)
+    assert api.get(delta).error == EXPIRED
+    assert api.get(delta).status == 200
+
+
+def test_fault_wrong_host_link(api: WebApi) -> None:
+    api.faults.add({"system": "d365", "kind": "wrong_host_link", "times": 1})
+    assert urlparse(first_read(api)).netloc == "elsewhere.example"
+    assert urlparse(first_read(api)).netloc == "org.example"
+
+
+def test_fault_missing_delta_link(api: WebApi) -> None:
+    api.faults.add({"system": "d365", "kind": "missing_delta_link", "times": 1})
+    reply = api.get(QUERY, TRACK).json
+    assert reply.keys() == {"@odata.context", "value"}
+    assert first_read(api)
+
+
+# Whatever happens, whenever it is read
+
+
+class Follower(RuleBasedStateMachine):
+    """A client that follows the feed page by page, while others write: at the end of a delta it has what D365 has."""
+
+    @initialize()
+    def start(self) -> None:
+        self.api = WebApi()
+        self.seen: dict[str, str] = {}
+        self.link: str = QUERY
+        self.complete = False
+
+    @rule(name=st.text("ab", min_size=1, max_size=3))
+    def create(self, name: str) -> None:
+        self.api.new(firstname=name)
+
+    @rule(data=st.data(), name=st.text("cd", min_size=1, max_size=3))
+    def change(self, data: st.DataObject, name: str) -> None:
+        if ids := self.api.org.stores["contact"].ids():
+            self.api.patch(f"contacts({data.draw(st.sampled_from(ids))})", {"firstname": name})
+
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        if ids := self.api.org.stores["contact"].ids():
+            self.api.delete(f"contacts({data.draw(st.sampled_from(ids))})")
+
+    @rule(size=st.integers(1, 3))
+    def read_a_page(self, size: int) -> None:
+        document = self.api.get(self.link, f"{TRACK},odata.maxpagesize={size}").json
+        assert len(document["value"]) <= size
+        for item in document["value"]:
+            if item.get("reason") == "deleted":
+                self.seen.pop(item["id"], None)
+            else:
+                self.seen[item["contactid"]] = item["firstname"]
+        self.link = document.get("@odata.nextLink") or document["@odata.deltaLink"]
+
+    @invariant()
+    def nothing_is_missed(self) -> None:
+        """Checked on a copy of what is known, so that the machine's own reading goes on where it was."""
+        if not hasattr(self, "api"):
+            return
+        seen, link = dict(self.seen), self.link
+        for _ in range(2):  # the rest of the read under way, and the delta after it
+            pages, delta = self.api.pages(link, TRACK)
+            for item in (item for page in pages for item in page):
+                if item.get("reason") == "deleted":
+                    seen.pop(item["id"], None)
+                else:
+                    seen[item["contactid"]] = item["firstname"]
+            assert delta is not None
+            link = delta
+        rows = self.api.get(QUERY).rows
+        assert seen == {row["contactid"]: row["firstname"] for row in rows}
+
+
+TestFollower = Follower.TestCase
+TestFollower.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)

@@ -1,0 +1,215 @@
+"""Answers that are none, over real connections: what of them reaches a client, and what they leave in the system."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from sync_assets.sandbox.asgi import Answer, Receive, Scope, Send, read_body, send_answer
+from sync_assets.sandbox.bad_answers import MEGABYTE, gzip_bomb
+from sync_assets.sandbox.faults import Faults
+from sync_assets.sandbox.journal import Journal
+from sync_assets.sandbox.listener import Listener
+from sync_assets.sandbox.middleware import Observed
+from sync_assets_tests.support.sandbox_process import SandboxProcess
+
+PAGES: dict[str, Any] = {
+    "/dataverse": {"@odata.context": "x", "value": [{"n": 1.10}], "@odata.deltaLink": "delta"},
+    "/campaign": {"content": [{"PKey": "@a"}], "count": {"href": "c"}, "serverSidePagination": True},
+    "/record": {"PKey": "@a", "content": {"no": "list"}},
+}
+
+
+class System:
+    """Remembers the bodies that it executed; answers a GET with a document of PAGES."""
+
+    def __init__(self) -> None:
+        self.journal, self.faults = Journal(), Faults()
+        self.executed: list[bytes] = []
+        self.listener = Listener()
+        self.url = f"http://127.0.0.1:{self.listener.port}"
+        self.client = httpx.AsyncClient(base_url=self.url, trust_env=False)
+
+    async def start(self) -> None:
+        observed = Observed(
+            self.serve, "campaign", self.journal, self.faults, key=lambda scope, body: body.decode() or None
+        )
+        await self.listener.start(observed)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.executed.append(await read_body(receive))
+        scope["state"]["engine"] = "insert"
+        body = json.dumps(PAGES.get(scope["path"], {"made": "yes"})).encode()
+        await send_answer(send, Answer(201 if scope["method"] == "POST" else 200, [(b"x-own", b"1")], body))
+
+    def fault(self, kind: str, **more: Any) -> None:
+        self.faults.add({"system": "campaign", "kind": kind, **more})
+
+
+@pytest.fixture
+async def system() -> AsyncIterator[System]:
+    made = System()
+    await made.start()
+    yield made
+    await made.client.aclose()
+    await made.listener.stop()
+
+
+# Hollow
+
+
+@pytest.mark.parametrize("executed", [False, True])
+@pytest.mark.parametrize("body", [None, "", '{"error":"x"}', '{"PKey":"@ab', "null", "[]"])
+async def test_a_hollow_answer(system: System, executed: bool, body: str | None) -> None:
+    parameters = {} if body is None else {"body": body}
+    system.fault("hollow", times=1, executed=executed, **parameters)
+    answer = await system.client.post("/", content="k")
+    assert (answer.status_code, answer.text) == (200, '{"message":"maintenance"}' if body is None else body)
+    assert answer.headers["content-type"] == "application/json"
+    assert "x-own" not in answer.headers
+    assert system.executed == ([b"k"] if executed else [])
+    [entry] = system.journal.entries()
+    assert (entry.status, entry.fault, entry.engine) == (200, "hollow", "insert" if executed else None)
+    assert executed or entry.key == "k"
+    assert (await system.client.post("/", content="k")).json() == {"made": "yes"}
+
+
+async def test_a_hollow_answer_of_another_status_and_type(system: System) -> None:
+    system.fault("hollow", status=204, body="", content_type="text/html")
+    answer = await system.client.post("/")
+    assert (answer.status_code, answer.headers["content-type"], answer.content) == (204, "text/html", b"")
+
+
+# Bombs
+
+
+def test_the_bomb_is_a_correct_gzip_file_and_small() -> None:
+    assert gzip.decompress(gzip_bomb(3)) == b" " * (3 * MEGABYTE)
+    assert gzip.decompress(gzip_bomb(0)) == b""
+    assert len(gzip_bomb(100)) < 200_000
+
+
+async def test_a_bomb_inflates_and_does_nothing(system: System) -> None:
+    system.fault("bomb", times=1, megabytes=5)
+    async with system.client.stream("POST", "/", content="k") as answer:
+        assert (answer.status_code, answer.headers["content-encoding"]) == (200, "gzip")
+        raw = b"".join([part async for part in answer.aiter_raw()])
+    assert len(raw) < 10_000
+    assert len(gzip.decompress(raw)) == 5 * MEGABYTE
+    assert system.executed == []
+
+
+async def test_a_plain_bomb_has_no_length_and_ends_when_the_client_leaves(system: System) -> None:
+    system.fault("bomb", times=1, plain_megabytes=3)
+    answer = await system.client.get("/")
+    assert (len(answer.content), "content-length" in answer.headers) == (3 * MEGABYTE, False)
+    system.fault("bomb", times=1, plain_megabytes=1_000_000_000)
+    async with system.client.stream("GET", "/") as endless:
+        async for _ in endless.aiter_raw():
+            break
+    assert (await system.client.get("/record")).json() == PAGES["/record"], "the system goes on"
+    async with asyncio.timeout(5):
+        while len(system.journal.entries()) < 3:
+            await asyncio.sleep(0.01)
+
+
+# Drips
+
+
+async def test_a_drip_gives_the_real_answer_a_byte_at_a_time(system: System) -> None:
+    system.fault("drip", times=1, seconds=0.01)
+    started = time.perf_counter()
+    async with system.client.stream("POST", "/", content="k") as answer:
+        assert time.perf_counter() - started < 0.1, "the headers come at once"
+        assert (answer.status_code, answer.headers["x-own"]) == (201, "1")
+        parts = [part async for part in answer.aiter_raw()]
+    assert (b"".join(parts), system.executed) == (b'{"made": "yes"}', [b"k"])
+    assert int(answer.headers["content-length"]) == len(parts) == 15
+    assert time.perf_counter() - started > 0.15
+
+
+async def test_a_drip_ends_when_the_client_leaves(system: System) -> None:
+    system.fault("drip", times=1, seconds=3600)
+    async with system.client.stream("GET", "/"):
+        pass
+    async with asyncio.timeout(5):
+        while not system.journal.entries():
+            await asyncio.sleep(0.01)
+
+
+# Lists without an end
+
+
+def following(document: dict[str, Any]) -> str | None:
+    return document.get("@odata.nextLink") or (document.get("next") or {}).get("href")
+
+
+@pytest.mark.parametrize("path", ["/dataverse", "/campaign"])
+async def test_a_circular_page_leads_to_itself(system: System, path: str) -> None:
+    system.fault("circular", times=2)
+    link = f"{system.url}{path}?a=b%20c&d"
+    for _ in range(2):
+        document = (await system.client.get(link)).json()
+        assert following(document) == link
+        assert "@odata.deltaLink" not in document
+        rows = "value" if path == "/dataverse" else "content"
+        assert document[rows] == PAGES[path][rows]
+    assert (await system.client.get(link)).json() == PAGES[path]
+
+
+@pytest.mark.parametrize("path", ["/dataverse", "/campaign"])
+async def test_empty_pages_lead_on_and_differ_until_the_page_comes(system: System, path: str) -> None:
+    system.fault("empty_pages", times=3)
+    link: str | None = path
+    document: dict[str, Any] = {}
+    seen: list[str] = []
+    while link is not None:
+        document = (await system.client.get(link)).json()
+        link = following(document)
+        if link is not None:
+            assert document.get("value", []) == document.get("content", []) == []
+            seen.append(link)
+    assert document == PAGES[path]
+    assert seen == [f"{system.url}{path}?sandbox_page={n}" for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("kind", ["circular", "empty_pages"])
+async def test_what_is_no_list_stays_as_it_is(system: System, kind: str) -> None:
+    system.fault(kind)
+    assert (await system.client.get("/record")).json() == PAGES["/record"]
+
+
+# The systems
+
+
+@pytest.mark.parametrize(
+    ("system", "variable", "path"),
+    [
+        ("d365", "D365_URL", "/api/data/v9.2/WhoAmI"),
+        ("login", "D365_AUTHORITY", "/x/oauth2/v2.0/token"),
+        ("campaign", "CAMPAIGN_URL", "/campaign/profileAndServices/profile"),
+        ("ims", "CAMPAIGN_IMS_URL", "/ims/token/v3"),
+    ],
+)
+def test_every_http_system_drips_and_bombs(one_sandbox: SandboxProcess, system: str, variable: str, path: str) -> None:
+    admin, env = one_sandbox.admin, one_sandbox.env
+    admin.fault(system, "bomb", times=1, megabytes=2)
+    admin.fault(system, "drip", times=1, seconds=0.001)
+    with httpx.Client(verify=env["SYNC_ASSETS_CA_BUNDLE"], trust_env=False) as client:
+        assert len(client.get(env[variable] + path).content) == 2 * MEGABYTE
+        assert client.get(env[variable] + path).status_code >= 400
+    assert [entry["fault"] for entry in admin.journal(system)] == ["bomb", "drip"]
+
+
+@pytest.fixture(scope="module")
+def one_sandbox() -> Any:
+    with SandboxProcess(contacts=1) as started:
+        yield started
+        assert started.errors == ""

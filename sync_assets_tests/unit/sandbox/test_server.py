@@ -1,0 +1,385 @@
+"""The sandbox as a process: start, environment, sign-in check, admin interface, faults and limits over TLS, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import ssl
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.sandbox_process import SandboxProcess
+
+CONTRACT = {
+    "D365_URL", "D365_AUTHORITY", "D365_TENANT_ID", "D365_CLIENT_ID", "D365_CLIENT_SECRET", "CAMPAIGN_URL",
+    "CAMPAIGN_IMS_URL", "CAMPAIGN_CLIENT_ID", "CAMPAIGN_CLIENT_SECRET", "CAMPAIGN_SCOPES", "CAMPAIGN_SFTP_HOST",
+    "CAMPAIGN_SFTP_PORT", "CAMPAIGN_SFTP_USER", "CAMPAIGN_SFTP_PRIVATE_KEY", "CAMPAIGN_SFTP_HOST_KEY",
+    "SYNC_ASSETS_CA_BUNDLE",
+}  # fmt: skip
+
+
+def tls(env: dict[str, str]) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=env["SYNC_ASSETS_CA_BUNDLE"])
+
+
+def token(env: dict[str, str]) -> str:
+    form = {
+        "grant_type": "client_credentials", "client_id": env["D365_CLIENT_ID"],
+        "client_secret": env["D365_CLIENT_SECRET"], "scope": f"{env['D365_URL']}/.default",
+    }  # fmt: skip
+    url = f"{env['D365_AUTHORITY']}/{env['D365_TENANT_ID']}/oauth2/v2.0/token"
+    return httpx.post(url, data=form, verify=tls(env), trust_env=False).json()["access_token"]
+
+
+@pytest.fixture(scope="module")
+def process(sandbox_factory: SandboxFactory) -> SandboxProcess:
+    return sandbox_factory(contacts=20)
+
+
+@pytest.fixture
+def d365(process: SandboxProcess) -> Iterator[httpx.Client]:
+    """A client that is signed in; faults, limits and latencies are gone afterwards."""
+    headers = {"authorization": f"Bearer {token(process.env)}"}
+    base = f"{process.env['D365_URL']}/api/data/v9.2"
+    with httpx.Client(base_url=base, verify=tls(process.env), headers=headers, trust_env=False) as client:
+        yield client
+    process.admin.clear_faults()
+    process.admin.latency("d365", 0)
+    process.admin.settings(
+        "d365", limit_requests=None, limit_seconds=None, limit_concurrent=None, retry_after=None, application_user=True
+    )
+    assert process.errors == ""
+
+
+# Start and stop
+
+
+def test_it_starts_fast_and_tells_all_that_the_contract_names(sandbox: SandboxProcess) -> None:
+    assert sandbox.start_seconds < 5
+    assert set(sandbox.env) == CONTRACT | {"SANDBOX_ADMIN_URL"}
+    assert sandbox.admin.totals()["d365"]["contact"] == 50
+    assert Path(sandbox.env["CAMPAIGN_SFTP_PRIVATE_KEY"]).is_file()
+    assert "localhost" in Path(sandbox.env["CAMPAIGN_SFTP_HOST_KEY"]).read_text()
+
+
+def test_the_environment_file_is_private_and_stop_leaves_nothing(tmp_path: Path) -> None:
+    env_file = tmp_path / "env"
+    command = [sys.executable, "-m", "sync_assets.sandbox", "--contacts", "5", "--env-file", str(env_file)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    while not env_file.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    assert stat.S_IMODE(env_file.stat().st_mode) == 0o600
+    env = dict(line.split("=", 1) for line in env_file.read_text().splitlines())
+    directory = Path(env["SYNC_ASSETS_CA_BUNDLE"]).parent
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    with httpx.Client(verify=tls(env), trust_env=False) as idle:  # an open connection does not hold it up
+        assert idle.get(env["D365_URL"]).status_code == 401
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=10)
+    assert time.monotonic() - started < 5
+    assert process.returncode == 0
+    *said, how = errors.decode().splitlines()  # where it is, for whoever started it by hand; no secret, no traceback
+    assert [line.partition("=")[0] for line in said] == [
+        "D365_URL",
+        "CAMPAIGN_URL",
+        "CAMPAIGN_IMS_URL",
+        "CAMPAIGN_SFTP_PORT",
+        "SANDBOX_ADMIN_URL",
+    ]
+    assert how.startswith("To use it: ")
+    assert not directory.exists()
+
+
+def test_it_stops_at_once_and_silently_with_a_request_under_way() -> None:
+    with SandboxProcess(contacts=0) as process:
+        process.admin.fault("login", "slow", delay_ms=20_000)
+        url = process.env["D365_AUTHORITY"]
+        with httpx.Client(verify=tls(process.env), trust_env=False, timeout=0.2) as client:
+            with pytest.raises(httpx.ReadTimeout):
+                client.get(url)
+            started = time.monotonic()
+            process.stop()
+    assert time.monotonic() - started < 5
+    assert (process.process.returncode, process.errors) == (0, "")
+
+
+def test_stopped_while_it_loads_it_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sync_assets.sandbox", "--contacts", "1000000"]
+    process = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(tmp_path)})
+    while not list(tmp_path.glob("*/server.pem")):
+        time.sleep(0.02)
+    time.sleep(0.2)
+    process.terminate()
+    assert process.wait(10) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_stops_with_whoever_started_it() -> None:
+    process = SandboxProcess(contacts=0)
+    assert process.process.stdin is not None
+    process.process.stdin.close()
+    assert process.process.wait(5) == 0
+    process.stop()
+
+
+def test_ports_from_a_base(tmp_path: Path) -> None:
+    base = free_base()
+    with SandboxProcess(contacts=0, port=base) as process:
+        assert process.env["D365_URL"] == f"https://localhost:{base}"
+        assert process.env["SANDBOX_ADMIN_URL"] == f"http://localhost:{base + 4}"
+        assert process.env["CAMPAIGN_SFTP_PORT"] == str(base + 5)
+        command = [sys.executable, "-m", "sync_assets.sandbox", "--contacts", "0", "--port", str(base)]
+        second = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert second.returncode == 1
+    assert second.stderr.startswith("the sandbox could not start: ")
+    assert f"port {base} cannot be used: Address already in use; choose another --port" in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+
+
+def free_base() -> int:
+    """Six ports in a row that are free."""
+    import socket
+
+    for base in range(42000, 60000, 10):
+        sockets = [socket.socket() for _ in range(6)]
+        try:
+            for number, one in enumerate(sockets):
+                one.bind(("127.0.0.1", base + number))
+        except OSError:
+            continue
+        else:
+            return base
+        finally:
+            for one in sockets:
+                one.close()
+    raise AssertionError("no six free ports in a row")
+
+
+# Sign-in check
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer made-up", "Basic eDp5"])
+def test_without_a_good_token_it_is_401_and_where_to_get_one(process: SandboxProcess, authorization: str) -> None:
+    env = process.env
+    headers = {"authorization": authorization} if authorization else {}
+    url = f"{env['D365_URL']}/api/data/v9.2/contacts"
+    answer = httpx.get(url, headers=headers, verify=tls(env), trust_env=False)
+    assert answer.status_code == 401
+    authority = f"{env['D365_AUTHORITY']}/{env['D365_TENANT_ID']}"
+    challenge = f"Bearer authorization_uri={authority}/oauth2/authorize, resource_id={env['D365_URL']}/"
+    assert answer.headers["www-authenticate"] == challenge
+
+
+def test_an_expired_token_is_401(process: SandboxProcess, d365: httpx.Client) -> None:
+    assert d365.get("/WhoAmI").status_code == 200
+    process.admin.settings("login", expire_tokens=True)
+    assert d365.get("/WhoAmI").status_code == 401
+
+
+def test_an_application_user_that_was_never_made(process: SandboxProcess, d365: httpx.Client) -> None:
+    process.admin.settings("d365", application_user=False)
+    answer = d365.get("/WhoAmI")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "0x80072560")
+
+
+def test_headers_of_every_answer(d365: httpx.Client) -> None:
+    answer = d365.get("/contacts?$top=1")
+    assert answer.headers["odata-version"] == "4.0"
+    assert answer.headers["content-type"] == "application/json; odata.metadata=minimal"
+    assert answer.headers["x-ms-ratelimit-burst-remaining-xrm-requests"] == "6000"
+    assert answer.headers["x-ms-ratelimit-time-remaining-xrm-requests"] == "1,200.00"
+    assert answer.headers["x-ms-service-request-id"]
+
+
+def test_other_paths_and_versions(process: SandboxProcess, d365: httpx.Client) -> None:
+    url = process.env["D365_URL"]
+    assert d365.get(f"{url}/api/data/v9.1/WhoAmI").status_code == 200
+    assert d365.get(f"{url}/api/data/v8.0/WhoAmI").status_code == 404
+    assert d365.get(f"{url}/").status_code == 404
+
+
+def test_an_address_is_no_longer_than_32768_characters(d365: httpx.Client) -> None:
+    assert d365.get("/contacts", params={"$filter": "lastname eq '" + "x" * 32_000 + "'"}).status_code == 200
+    assert d365.get("/contacts", params={"$filter": "lastname eq '" + "x" * 33_000 + "'"}).status_code == 414
+
+
+# Journal, faults, limits
+
+
+def test_the_journal_tells_engine_and_key(process: SandboxProcess, d365: httpx.Client) -> None:
+    since = process.admin.last()
+    row_id = d365.post("/contacts", json={"lastname": "x"}).headers["odata-entityid"][-37:-1]
+    d365.patch(f"/contacts({row_id})", json={"lastname": "y"})
+    d365.get(f"/contacts({row_id})?$select=lastname")
+    d365.delete(f"/contacts({row_id})")
+    found = process.admin.journal("d365", since)
+    assert [(entry["engine"], entry["key"]) for entry in found] == [
+        (engine, row_id) for engine in ("insert", "update", "read", "delete")
+    ]
+    assert found[2]["path"] == f"/api/data/v9.2/contacts({row_id})?$select=lastname"
+    assert [entry["n"] for entry in found] == list(range(since + 1, since + 5))
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "code"),
+    [
+        ("throttle_time", 429, "0x80072321"),
+        ("throttle_concurrent", 429, "0x80072326"),
+        ("throttle", 429, "0x80072322"),
+        ("forbidden", 403, "0x80040220"),
+    ],
+)
+def test_injected_refusals(process: SandboxProcess, d365: httpx.Client, kind: str, status: int, code: str) -> None:
+    process.admin.fault("d365", kind, times=1, retry_after=3)
+    refused = d365.get("/WhoAmI")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (status, code)
+    assert d365.get("/WhoAmI").status_code == 200
+    assert process.admin.journal("d365")[-2]["fault"] == kind
+    assert process.admin.fault_rules()[0]["fired"] == 1
+
+
+def test_an_injected_401_and_503(process: SandboxProcess, d365: httpx.Client) -> None:
+    process.admin.faults(
+        {"system": "d365", "kind": "unauthorized", "times": 1}, {"system": "d365", "kind": "unavailable", "times": 1}
+    )
+    first, second = d365.get("/WhoAmI"), d365.get("/WhoAmI")
+    assert first.headers["www-authenticate"].startswith("Bearer authorization_uri=")
+    assert (first.status_code, second.status_code) == (401, 503)
+
+
+def test_a_create_whose_answer_is_lost_has_happened(process: SandboxProcess, d365: httpx.Client) -> None:
+    process.admin.fault("d365", "cut_after", times=1, method="POST")
+    with pytest.raises(httpx.RemoteProtocolError):
+        d365.post("/contacts", json={"lastname": "lost answer"})
+    found = d365.get("/contacts?$select=lastname&$filter=lastname eq 'lost answer'").json()["value"]
+    assert len(found) == 1
+
+
+def test_an_unknown_fault_is_refused_with_the_known_ones(process: SandboxProcess) -> None:
+    with pytest.raises(AssertionError, match=r"d365 has no fault 'rst'; one of: bomb, .*cut_after, .*expired_delta"):
+        process.admin.fault("d365", "rst")
+    with pytest.raises(AssertionError, match="system 'nosuch' is unknown; one of: campaign, d365, ims, login, sftp"):
+        process.admin.fault("nosuch", "slow")
+
+
+def test_the_limit_of_requests(process: SandboxProcess, d365: httpx.Client) -> None:
+    process.admin.settings("d365", limit_requests=2, retry_after=9)
+    statuses = [d365.get("/WhoAmI").status_code for _ in range(3)]
+    assert statuses == [200, 200, 429]
+    refused = d365.get("/WhoAmI")
+    assert refused.headers["retry-after"] == "9"
+    assert process.admin.journal("d365")[-1]["fault"] == "limit_requests"
+
+
+async def test_the_limit_of_requests_at_once(process: SandboxProcess, d365: httpx.Client) -> None:
+    process.admin.latency("d365", 200)
+    process.admin.settings("d365", limit_concurrent=3)
+    async with httpx.AsyncClient(headers=d365.headers, verify=tls(process.env), trust_env=False) as client:
+        url = f"{process.env['D365_URL']}/api/data/v9.2/WhoAmI"
+        answers = await asyncio.gather(*(client.get(url) for _ in range(5)))
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 429, 429]
+
+
+# Admin
+
+
+def test_rows_are_changed_deleted_and_made_as_other_users_do(process: SandboxProcess) -> None:
+    admin = process.admin
+    changed = admin.change("contact", 3, jobtitle="Tester")
+    [made] = admin.create("contact", {"firstname": "Ada"})  # later: the three are any rows
+    assert len(changed) == 3
+    assert changed == sorted(changed)
+    assert {row["contactid"] for row in admin.dump_d365() if row["jobtitle"] == "Tester"} == set(changed)
+    assert admin.delete("contact", [made]) == [made]
+    with pytest.raises(AssertionError, match=f"contact With Id = {made} Does Not Exist"):
+        admin.change("contact", [made], jobtitle="x")
+    with pytest.raises(AssertionError, match="Invalid property 'nosuch'"):
+        admin.change("contact", changed, nosuch=1)
+
+
+def test_more_sample_contacts_come_with_orders_and_lines(process: SandboxProcess) -> None:
+    before = process.admin.totals()["d365"]
+    loaded = process.admin.load(30)
+    after = process.admin.totals()["d365"]
+    assert {name: after[name] - before[name] for name in loaded} == {name: len(ids) for name, ids in loaded.items()}
+    assert len(loaded["contact"]) == 30
+    parents = {row["_new_contactid_value"] for row in process.admin.dump_d365("new_order")}
+    assert parents & set(loaded["contact"])
+
+
+def test_switches_are_checked(process: SandboxProcess) -> None:
+    assert process.admin.settings("d365")["status_expired"] == 400
+    for wrong in ({"nosuch": 1}, {"status_expired": "x"}, {"delta_link_taken": "middle"}):
+        with pytest.raises(AssertionError, match=next(iter(wrong))):
+            process.admin.settings("d365", **wrong)
+    assert process.admin.settings("d365")["status_expired"] == 400
+
+
+def test_after_an_outage_the_systems_are_back_with_their_data(process: SandboxProcess, d365: httpx.Client) -> None:
+    admin, contacts = process.admin, process.admin.totals()["d365"]["contact"]
+    admin.latency("d365", 500)
+    lost: list[Exception] = []
+
+    def post() -> None:
+        try:
+            d365.post("/contacts", json={"lastname": "Byron"})
+        except httpx.TransportError as error:
+            lost.append(error)
+
+    request = threading.Thread(target=post)
+    request.start()
+    time.sleep(0.2)  # by then it has reached the system
+    outage = threading.Thread(target=admin.outage, args=(1.5,))
+    outage.start()
+    request.join()
+    assert len(lost) == 1  # at once
+    with pytest.raises(httpx.ConnectError):
+        d365.get("/contacts")
+    outage.join()
+    admin.latency("d365", 0)
+    assert d365.get("/contacts").is_success
+    assert admin.totals()["d365"]["contact"] == contacts
+
+
+@pytest.mark.parametrize(
+    ("path", "document", "complaint"),
+    [
+        ("/d365/change", {"table": "nosuch", "count": 1}, "nosuch"),
+        ("/d365/change", {"table": "contact"}, '\\\\"ids\\\\" or \\\\"count\\\\" is missing'),
+        ("/d365/metadata", {"table": "contact", "column": "firstname", "set": {"nosuch": 1}}, "nosuch"),
+        ("/settings", {"d365": {"speed": 1}}, "only latency_ms here"),
+        ("/faults", [], "the body must be a JSON object"),
+        ("/outage", {"seconds": -1}, "a number up to 60"),
+    ],
+)
+def test_mistakes_are_told(process: SandboxProcess, path: str, document: Any, complaint: str) -> None:
+    with pytest.raises(AssertionError, match=complaint):
+        process.admin.post(path, document)
+
+
+def test_metadata_and_tracking_can_be_switched(process: SandboxProcess, d365: httpx.Client) -> None:
+    admin = process.admin
+    tracked = {"prefer": "odata.track-changes"}
+    query = "/contacts?$select=new_extra"
+    admin.post("/d365/metadata", {"table": "contact", "column": "new_extra", "set": {"type": "String"}})
+    delta = d365.get(query, headers=tracked).json()["@odata.deltaLink"]
+    admin.post("/d365/metadata", {"table": "contact", "column": "new_extra", "remove": True})
+    assert d365.get(delta).json()["error"]["code"] == "0x80044352"
+    assert d365.get(query).json()["error"]["code"] == "0x80060888"
+    admin.post("/d365/tracking", {"table": "contact", "enabled": False})
+    assert d365.get("/contacts", headers=tracked).json()["error"]["code"] == "0x80072491"
+    admin.post("/d365/tracking", {"table": "contact", "enabled": True})
+    assert d365.get("/contacts", headers=tracked).status_code == 200

@@ -1,0 +1,95 @@
+"""The resource and the key of a table, and what is suggested for the whole of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from sync_assets.errors import SyncAssetsError
+from sync_assets.scaffold.table_suggestions import key_for, resource_for
+from sync_assets_tests.unit.scaffold.world import (
+    CONTACT,
+    ORDER,
+    ORDER_RESOURCE,
+    PROFILE,
+    attribute,
+    column,
+    resource,
+    suggested,
+    table,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "expected"),
+    [
+        ("contact", "Contact", "profile"),
+        ("new_order", "Order", "cusOrder"),
+        ("new_orderline", "Order Line", "cusOrderLine"),
+        ("cr1_x17", "Store", "cusStore"),
+        ("account", "Account", None),
+    ],
+)
+def test_the_resource_is_found_by_name_or_label(name: str, label: str, expected: str | None) -> None:
+    found = resource_for(name, label, ["profile", "service", "cusOrder", "cusOrderLine", "cusStore"])
+    assert (found and found.name) == expected
+
+
+def test_a_resource_that_is_taken_is_not_offered() -> None:
+    assert resource_for("contact", "Contact", ["service"]) is None
+
+
+def test_the_key_is_what_is_called_like_the_id() -> None:
+    assert key_for(CONTACT, PROFILE).name == "externalId"
+    assert key_for(ORDER, ORDER_RESOURCE).name == "cusOrderId"
+    assert key_for(ORDER, resource("cusOrder", attribute("cusDynamicsId"), key="cusX")).name == "cusDynamicsId"
+
+
+def test_an_identification_key_that_the_metadata_tells_comes_first() -> None:
+    assert key_for(ORDER, resource("cusOrder", attribute("cusNumber"), key="cusOtherId", keys=("cusNumber",))).name == (
+        "cusNumber"
+    )
+
+
+def test_a_key_too_short_for_an_id_is_none() -> None:
+    short = resource("cusOrder", attribute("cusRecordId", length=100), key="cusThing")
+    short.attributes["cusOrderId"] = attribute("cusOrderId", length=20)
+    assert key_for(ORDER, short).name == "cusRecordId"
+    assert not key_for(ORDER, short).sure
+
+
+def test_without_a_key_the_texts_are_named_that_could_be_it() -> None:
+    with pytest.raises(
+        SyncAssetsError, match=r"Texts that could be it: cusName, cusThing\..*`new_order=cusOrder:"
+    ) as e:
+        key_for(ORDER, resource("cusOrder", attribute("cusName", length=255), key="cusThing"))
+    assert "new_order" in str(e.value)
+
+
+def test_a_key_that_somebody_names_is_held_to_the_same() -> None:
+    assert key_for(ORDER, ORDER_RESOURCE, "cusName").name == "cusName"
+    with pytest.raises(SyncAssetsError, match="no attribute `cusNam`; did you mean `cusName`"):
+        key_for(ORDER, ORDER_RESOURCE, "cusNam")
+
+
+def test_key_and_links_are_not_suggested_as_fields() -> None:
+    mapped = {one.attribute.path for one in suggested().fields}
+    assert mapped == {"cusName", "cusStatus"}
+
+
+def test_more_columns_than_the_guardrail_allows_are_commented_out() -> None:
+    columns = [column(f"new_value{n}x") for n in range(6)]
+    to = resource("cusOrder", *(attribute(f"cusValue{n}X") for n in range(6)))
+    found = suggested(table("new_order", *columns), to, most_columns=4)
+    assert [one.sure for one in found.fields].count(True) == 4
+    assert {one.note for one in found.fields if not one.sure} == {"guardrails.max_columns allows no more"}
+
+
+def test_where_nothing_is_alike_it_says_so() -> None:
+    with pytest.raises(SyncAssetsError, match=r"No column of new_order is called like an attribute of cusOrder\."):
+        suggested(table("new_order", column("new_alpha")), resource("cusOrder", attribute("cusOmega")))
+
+
+def test_what_campaign_wants_filled_and_nobody_brings_is_named() -> None:
+    to = resource("cusOrder", attribute("cusName"), attribute("cusCurrency", mandatory=True))
+    found = suggested(ORDER, to)
+    assert (found.mandatory, found.unmapped) == (("cusCurrency",), ("cusCurrency",))

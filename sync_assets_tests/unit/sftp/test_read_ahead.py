@@ -1,0 +1,393 @@
+"""A file on the SFTP as a stream: fast, in flat memory, and never a mixture of two versions."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import threading
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from sync_assets.sandbox import sftp as sandbox
+from sync_assets.sftp import FileChanged, FileGone, RemoteFile, Sftp, SftpError, Unreachable, connect, read_ahead
+from sync_assets.sftp.read_ahead import AHEAD, PIECE
+from sync_assets_tests.unit.sftp.conftest import Served
+from sync_assets_tests.unit.sftp.relay import Relay
+
+MIDDLE = 3 * AHEAD * PIECE // 2
+"""Bytes of a file that is not on the way all at once."""
+
+
+def read_all(sftp: Sftp, directory: str, name: str, expected: RemoteFile | None = None) -> bytes:
+    with sftp.open(directory, name, expected) as stream:
+        return stream.read()
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, AHEAD * PIECE, MIDDLE + 7])
+def test_the_content_comes_as_it_is(served: Served, sftp: Sftp, size: int):
+    content = os.urandom(size)
+    served.put("a.csv", content)
+    (listed,) = sftp.listing(served.directory, "*").files
+    assert read_all(sftp, served.directory, "a.csv", listed) == content
+    assert read_all(sftp, served.directory, "a.csv") == content
+
+
+@pytest.mark.parametrize("step", [1000, PIECE, 3 * PIECE + 1])
+def test_the_content_comes_in_any_steps(served: Served, sftp: Sftp, step: int):
+    content = os.urandom(5 * PIECE + 3)
+    served.put("a.csv", content)
+    with sftp.open(served.directory, "a.csv") as stream:
+        pieces = iter(lambda: stream.read(step), b"")
+        assert b"".join(pieces) == content
+        assert stream.read() == b""
+
+
+def test_it_is_a_stream_for_gzip_and_for_text(served: Served, sftp: Sftp):
+    text = "externalId,blackListEmail\n" + "".join(f"{number},ä\n" for number in range(100_000))
+    served.put("a.csv.gz", gzip.compress(text.encode()))
+    with (
+        sftp.open(served.directory, "a.csv.gz") as stream,
+        gzip.open(stream) as unpacked,
+        io.TextIOWrapper(unpacked, "utf-8", newline="") as lines,
+    ):
+        assert "".join(lines) == text
+
+
+def test_it_cannot_be_wound_back_or_written(served: Served, sftp: Sftp):
+    served.put("a.csv", b"123")
+    with sftp.open(served.directory, "a.csv") as stream:
+        assert not stream.seekable()
+        assert not stream.writable()
+
+
+def test_reading_may_end_early_and_leaves_nothing_behind(served: Served, sftp: Sftp):
+    served.put("a.csv", os.urandom(MIDDLE))
+    served.put("b.csv", b"b")
+    threads = threading.active_count()
+    for _ in range(5):
+        with sftp.open(served.directory, "a.csv") as stream:
+            stream.read(10)
+        with pytest.raises(ValueError, match="closed"):
+            stream.read(10)
+        assert read_all(sftp, served.directory, "b.csv") == b"b"
+    assert threading.active_count() <= threads
+    wire = sftp._wire
+    left = [*wire._early, *wire._unwanted, *wire._asked]
+    assert left == [], "pieces that nobody reads any more are kept"
+    assert len(sftp.listing(served.directory, "*").files) == 2
+
+
+def test_an_error_of_the_reader_passes(served: Served, sftp: Sftp):
+    served.put("a.csv", os.urandom(MIDDLE))
+    with pytest.raises(ZeroDivisionError), sftp.open(served.directory, "a.csv") as stream:  # noqa: PT012
+        stream.read(10)
+        raise ZeroDivisionError
+    assert len(read_all(sftp, served.directory, "a.csv")) == MIDDLE
+
+
+def test_two_files_may_be_open_and_more_be_asked(served: Served, sftp: Sftp):
+    contents = [os.urandom(MIDDLE), os.urandom(MIDDLE)]
+    for name, content in zip("ab", contents, strict=True):
+        served.put(name, content)
+    read: list[list[bytes]] = [[], []]
+    with sftp.open(served.directory, "a") as a, sftp.open(served.directory, "b") as b:
+        while True:
+            for number, stream in enumerate((a, b)):
+                read[number].append(stream.read(100_000))
+            assert sftp.find(served.directory, "a")
+            if not read[0][-1] and not read[1][-1]:
+                break
+    assert [b"".join(pieces) for pieces in read] == contents
+
+
+def test_a_server_may_give_less_than_it_was_asked_for(sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch):
+    content = os.urandom(3 * PIECE + 5)
+    sandbox_sftp.put("a.csv", content)
+
+    def little(self: Any, offset: int, length: int) -> bytes:
+        return os.pread(self.readfile.fileno(), min(length, 20_000), offset)
+
+    monkeypatch.setattr(sandbox._Handle, "read", little)
+    with connect(sandbox_sftp.settings) as sftp:
+        assert read_all(sftp, sandbox_sftp.directory, "a.csv") == content
+
+
+# --- what is not opened -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["link", "link out", "folder", "pipe"])
+def test_what_is_no_regular_file_is_not_opened(served: Served, sftp: Sftp, tmp_path: Path, way: str):
+    served.put("real.csv", b"x")
+    (tmp_path / "secret").write_text("secret")
+    entry = served.exports / "a.csv"
+    if way == "folder":
+        entry.mkdir()
+    elif way == "pipe":
+        os.mkfifo(entry)
+    else:
+        entry.symlink_to("real.csv" if way == "link" else tmp_path / "secret")
+    with pytest.raises(SftpError) as caught, sftp.open(served.directory, "a.csv"):
+        pass
+    assert "is not taken" in caught.value.cause
+    assert not isinstance(caught.value, FileGone)
+
+
+def test_what_is_not_there_is_gone(served: Served, sftp: Sftp):
+    with pytest.raises(FileGone) as caught, sftp.open(served.directory, "a.csv"):
+        pass
+    assert not isinstance(caught.value, FileChanged)
+    assert "a.csv is not on SFTP" in caught.value.cause
+
+
+def test_a_name_that_becomes_a_link_between_looking_and_opening_is_found_out(
+    sandbox_sftp: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = sandbox_sftp.put("a.csv", b"123", 1_700_000_000)
+    secret = sandbox_sftp.put("secret", b"sec", 1_700_000_000)
+    opening = sandbox._Files._open
+
+    def swapped(self: Any, path: str, flags: int) -> Any:
+        file.unlink()
+        file.symlink_to(secret.name)
+        return opening(self, path, flags)
+
+    monkeypatch.setattr(sandbox._Files, "_open", swapped)
+    with connect(sandbox_sftp.settings) as sftp, pytest.raises(SftpError), sftp.open(sandbox_sftp.directory, "a.csv"):
+        raise AssertionError("it was opened")
+
+
+def test_an_open_file_that_is_not_the_one_of_the_name_is_found_out(
+    sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch
+):
+    """As if the name had led elsewhere for the moment of opening only."""
+    sandbox_sftp.put("a.csv", b"123", 1_700_000_000)
+    sandbox_sftp.put("secret", b"secret", 1_700_000_000)
+    opening = sandbox._Files._open
+    monkeypatch.setattr(
+        sandbox._Files, "_open", lambda self, path, flags: opening(self, path.replace("a.csv", "secret"), flags)
+    )
+    directory = sandbox_sftp.directory
+    with connect(sandbox_sftp.settings) as sftp, pytest.raises(FileChanged), sftp.open(directory, "a.csv"):
+        raise AssertionError("it was opened")
+
+
+# --- a file that is still being written -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("other", ["size", "time"])
+def test_a_file_that_is_not_the_one_listed_is_not_read(served: Served, sftp: Sftp, other: str):
+    served.put("a.csv", b"123")
+    (listed,) = sftp.listing(served.directory, "*").files
+    former = (
+        replace(listed, size=2) if other == "size" else replace(listed, modified=listed.modified - timedelta(seconds=1))
+    )
+    with pytest.raises(FileChanged) as caught, sftp.open(served.directory, "a.csv", former):
+        raise AssertionError("it was opened")
+    assert "a.csv" in caught.value.cause
+    assert read_all(sftp, served.directory, "a.csv", listed) == b"123"
+
+
+def grow(file: Path) -> None:
+    with file.open("ab") as stream:
+        stream.write(b"more")
+
+
+def shrink(file: Path) -> None:
+    os.truncate(file, MIDDLE - 1)
+
+
+def empty(file: Path) -> None:
+    os.truncate(file, 0)
+
+
+def touch(file: Path) -> None:
+    os.utime(file, (0, 1_800_000_000))
+
+
+def write_anew(file: Path) -> None:
+    file.write_bytes(os.urandom(MIDDLE))
+    os.utime(file, (0, 1_800_000_000))
+
+
+def put_another_in_its_place(file: Path) -> None:
+    other = file.with_name("other")
+    other.write_bytes(b"another")
+    other.replace(file)
+
+
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+def put_a_link_in_its_place(file: Path) -> None:
+    file.rename(file.with_name("other"))
+    file.symlink_to("other")
+
+
+CHANGES = [grow, shrink, empty, touch, write_anew, put_another_in_its_place, remove, put_a_link_in_its_place]
+
+
+@pytest.mark.parametrize("held_to_listing", [True, False])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_while_reading_is_found_out_at_the_end(served: Served, sftp: Sftp, change: Any, held_to_listing: bool):
+    file = served.put("a.csv", os.urandom(MIDDLE), 1_700_000_000)
+    (listed,) = sftp.listing(served.directory, "*").files
+    finished = False
+    expected = listed if held_to_listing else None
+    with pytest.raises(SftpError) as caught, sftp.open(served.directory, "a.csv", expected) as stream:  # noqa: PT012
+        stream.read(10)
+        change(file)
+        while stream.read(PIECE):
+            pass
+        finished = True
+    assert not finished, "the end was shown, as if all were well"
+    if change is not put_a_link_in_its_place:
+        assert isinstance(caught.value, FileGone)
+        assert isinstance(caught.value, FileChanged) == (change is not remove)
+
+
+@pytest.mark.parametrize("change", [grow, touch, put_another_in_its_place, remove])
+def test_it_is_found_out_even_if_the_end_is_never_reached(served: Served, sftp: Sftp, change: Any):
+    file = served.put("a.csv", os.urandom(MIDDLE), 1_700_000_000)
+    with pytest.raises(FileGone), sftp.open(served.directory, "a.csv") as stream:  # noqa: PT012
+        assert len(stream.read(MIDDLE)) == MIDDLE
+        change(file)
+
+
+def test_a_file_that_grows_as_it_is_listed_and_read_is_never_taken_for_complete(served: Served, sftp: Sftp):
+    file = served.put("a.csv", b"line\n")
+    stop = threading.Event()
+
+    def write() -> None:
+        with file.open("ab", buffering=0) as stream:
+            while not stop.is_set():
+                stream.write(b"line\n" * 1000)
+                time.sleep(0.001)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        time.sleep(0.05)
+        (listed,) = sftp.listing(served.directory, "*").files
+        time.sleep(0.05)
+        with pytest.raises(FileChanged):
+            read_all(sftp, served.directory, "a.csv", listed)
+        with pytest.raises(FileChanged), sftp.open(served.directory, "a.csv") as stream:  # noqa: PT012
+            time.sleep(0.05)
+            stream.read()
+    finally:
+        stop.set()
+        writer.join()
+    (listed,) = sftp.listing(served.directory, "*").files
+    assert len(read_all(sftp, served.directory, "a.csv", listed)) == listed.size
+
+
+# --- connections that fail --------------------------------------------------------------------------------------------
+
+
+def test_a_connection_that_is_cut_while_reading_is_told(served: Served, tmp_path: Path):
+    served.put("a.csv", os.urandom(4 * MIDDLE))
+    keys = [line.split(" ", 1)[1] for line in served.settings.host_key.read_text().splitlines()]
+    known = tmp_path / "known_hosts"
+    known.write_text("".join(f"* {key}\n" for key in keys))
+    with Relay(served.settings.port) as relay:
+        settings = replace(served.settings, port=relay.port, host_key=known)
+        opened = connect(settings)
+        with pytest.raises(Unreachable) as caught, opened as sftp, sftp.open(served.directory, "a.csv") as stream:  # noqa: PT012
+            stream.read(10)
+            relay.cut()
+            stream.read()
+    assert "cut the connection" in caught.value.cause
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("answered", [0, 1, 2, 3])
+def test_a_connection_that_is_cut_before_an_answer_is_told(sandbox_sftp: Served, answered: int):
+    assert sandbox_sftp.faults is not None
+    sandbox_sftp.put("a.csv", b"123")
+    rule = sandbox_sftp.faults.add({"system": "sftp", "kind": "cut_before", "skip": answered})
+    with pytest.raises(Unreachable), connect(sandbox_sftp.settings) as sftp:
+        read_all(sftp, sandbox_sftp.directory, "a.csv")
+    assert (rule.matched, rule.fired) == (answered + 1, 1)
+
+
+# --- servers without measure ------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_gives_a_byte_at_a_time_is_given_up(sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch):
+    sandbox_sftp.put("a.csv", os.urandom(100_000))
+
+    def drip(self: Any, offset: int, length: int) -> bytes:
+        time.sleep(0.01)
+        return os.pread(self.readfile.fileno(), 1, offset)
+
+    monkeypatch.setattr(sandbox._Handle, "read", drip)
+    monkeypatch.setattr(read_ahead, "START_SECONDS", 0.3)
+    monkeypatch.setattr(read_ahead, "SLOWEST", 1_000_000)
+    started = time.monotonic()
+    with (
+        pytest.raises(Unreachable, match=r"gives .*a.csv too slowly") as caught,
+        connect(sandbox_sftp.settings) as sftp,
+    ):
+        read_all(sftp, sandbox_sftp.directory, "a.csv")
+    assert time.monotonic() - started < 10
+    assert "100,000 bytes" in caught.value.cause
+    assert caught.value.remedy
+
+
+def test_a_slow_reader_is_no_slow_server(served: Served, sftp: Sftp, monkeypatch: pytest.MonkeyPatch):
+    content = os.urandom(MIDDLE)
+    served.put("a.csv", content)
+    monkeypatch.setattr(read_ahead, "START_SECONDS", 5)
+    monkeypatch.setattr(read_ahead, "SLOWEST", 10**9)
+    with sftp.open(served.directory, "a.csv") as stream:
+        start = stream.read(10)
+        time.sleep(5.2)
+        assert start + stream.read() == content
+
+
+def test_a_server_that_gives_more_than_it_was_asked_for_is_not_believed(
+    sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch
+):
+    sandbox_sftp.put("a.csv", b"123")
+    monkeypatch.setattr(sandbox._Handle, "read", lambda self, offset, length: b"x" * (length + 1))
+    with connect(sandbox_sftp.settings) as sftp, pytest.raises(FileChanged):
+        read_all(sftp, sandbox_sftp.directory, "a.csv")
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_big_file_is_read_in_flat_memory(served: Served, sftp: Sftp):
+    size = 96 * 2**20
+    file = served.put("a.csv")
+    os.truncate(file, size)  # a hole: no room on the disk
+    process = psutil.Process()
+    read, peak = 0, 0
+    with sftp.open(served.directory, "a.csv") as stream:
+        stream.read(8 * 2**20)
+        before = process.memory_info().rss
+        while piece := stream.read(2**20):
+            read += len(piece)
+            peak = max(peak, process.memory_info().rss)
+            if read % (16 * 2**20) == 0:
+                time.sleep(0.02)  # neither a slow reader lets the rest pile up
+                assert sftp.find(served.directory, "a.csv")  # nor a question, whose answer comes behind the pieces
+    assert read == size - 8 * 2**20
+    assert peak - before < 24 * 2**20
+
+
+def test_times_are_whole_seconds_in_utc(served: Served, sftp: Sftp):
+    file = served.put("a.csv")
+    os.utime(file, ns=(0, 1_700_000_000_987_654_321))
+    found = sftp.find(served.directory, "a.csv")
+    assert found is not None
+    assert found.modified == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+    assert read_all(sftp, served.directory, "a.csv", found) == b""
