@@ -19,7 +19,7 @@ gc.freeze()
 
 from sync_assets.config.models import TableConfig  # noqa: E402
 from sync_assets.defs.operations.jobs import SHORT, operator_jobs  # noqa: E402
-from sync_assets.defs.opt_out.asset_keys import CHANGES, active  # noqa: E402
+from sync_assets.defs.opt_out.asset_keys import CHANGES  # noqa: E402
 from sync_assets.defs.report.assets import report_asset  # noqa: E402
 from sync_assets.defs.resources import systems  # noqa: E402
 from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key  # noqa: E402
@@ -48,7 +48,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     resources: dict[str, object] = {**systems()}
     other = None
     # What is imported here is not for the runs of those who have no opt-outs: each run loads this anew.
-    if active(runtime.config):
+    if runtime.config.opt_out.active:
         from sync_assets.defs.opt_out.assets import opt_out_assets  # noqa: PLC0415
         from sync_assets.defs.opt_out.assets import resources as opt_out_resources  # noqa: PLC0415
         from sync_assets.defs.opt_out.checks import watch_checks  # noqa: PLC0415

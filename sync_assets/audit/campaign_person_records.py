@@ -16,10 +16,11 @@ from typing import Any
 
 from sync_assets.audit.drift import TWICE
 from sync_assets.campaign.client import CampaignClient, decoded
-from sync_assets.campaign.dialect import Verdict, redact
+from sync_assets.campaign.dialect import Verdict
 from sync_assets.campaign.records import Records
 from sync_assets.config.models import Link, TableConfig
 from sync_assets.errors import SyncAssetsError
+from sync_assets.http.redaction import redact
 from sync_assets.ledger.records.hold_records import HeldRecord
 from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sync_assets.audit.value_comparison import differing
-from sync_assets.campaign.dialect import Verdict, redact
+from sync_assets.campaign.dialect import Verdict
 from sync_assets.campaign.records import Records
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.page_parser import PageParser
 from sync_assets.errors import SyncAssetsError
+from sync_assets.http.redaction import redact
 from sync_assets.mapping.transform import transform
 from sync_assets.push.record_links import LinkTarget, linked_pkey
 from sync_assets.push.target import Target

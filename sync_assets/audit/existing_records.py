@@ -16,13 +16,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sync_assets.audit.record_comparison import EXISTING, LEASE_SECONDS, NONE, Comparison, Keys, may_sort
+from sync_assets.audit.record_comparison import EXISTING, LEASE_SECONDS, NONE, Comparison, may_sort
 from sync_assets.audit.record_list import RecordList
 from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
 from sync_assets.http.client import HttpError
 from sync_assets.ledger import Ledger, Rebuild
+from sync_assets.runtime.listed_keys import ListedKeys
 from sync_assets.runtime.workers import worker_id
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ async def existing_records(
     campaign: CampaignClient,
     config: TableConfig,
     resource: Resource,
-    keys: Keys,
+    keys: ListedKeys,
     *,
     seconds: float | None = None,
     most: int | None = None,

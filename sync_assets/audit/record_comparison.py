@@ -8,9 +8,8 @@ Campaign with their times of change, as those of an export file are, so that old
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -24,12 +23,12 @@ from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.profile_opt_outs import statements
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.opt_out.asset_keys import active, attributes
 from sync_assets.http.client import Unavailable
 from sync_assets.ledger import Claimed, Ledger, LinkTo, Outcome, Rebuild
 from sync_assets.ledger.model import OTHER
 from sync_assets.push.record_links import LINK_KEPT
 from sync_assets.push.target import CONTACT, Target
+from sync_assets.runtime.listed_keys import ListedKeys
 
 if TYPE_CHECKING:
     from sync_assets.runtime.context import Runtime
@@ -41,42 +40,6 @@ SOURCE = "what Campaign held when its records were listed"
 
 EXISTING, NONE, LISTED = "existing records", "none", "listed"
 """The premise in the ledger's dialect of a resource, and what is found out of it."""
-
-
-class Keys:
-    """Which PKey stands for which of our ids, by resource. To be closed.
-
-    PKeys are not to be stored (Adobe, Campaign Standard APIs, "Must-read"), so they live in a private file of SQLite's
-    that goes with this object.
-    """
-
-    def __init__(self) -> None:
-        self._file = sqlite3.connect("", check_same_thread=False)
-        columns = "resource TEXT, pkey TEXT, id TEXT, PRIMARY KEY (resource, pkey)"
-        self._file.execute(f"CREATE TABLE keys ({columns}) WITHOUT ROWID")
-        self.complete: set[str] = set()
-        """Resources all of whose records were listed."""
-
-    def close(self) -> None:
-        self._file.close()
-
-    def add(self, resource: str, records: Iterable[tuple[str, Record]]) -> None:
-        """records: with our ids, as `RecordList.ours` gives them."""
-        rows = ((resource, str(record.get("PKey") or ""), id_) for id_, record in records)
-        self._file.executemany("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", rows)
-
-    def id_of(self, resource: str, pkey: str) -> str | None:
-        found = self._file.execute("SELECT id FROM keys WHERE resource = ? AND pkey = ?", (resource, pkey)).fetchone()
-        return found[0] if found else None
-
-    def repeated(self, resource: str) -> int:
-        """How many of the records carry an id that another one carries, too."""
-        counts = "SELECT count(*) - count(DISTINCT id) FROM keys WHERE resource = ?"
-        return int(self._file.execute(counts, (resource,)).fetchone()[0])
-
-    def forget(self, resource: str) -> None:
-        self._file.execute("DELETE FROM keys WHERE resource = ?", (resource,))
-        self.complete.discard(resource)
 
 
 def identifies(ledger: Ledger, config: TableConfig) -> bool:
@@ -98,7 +61,7 @@ class Comparison:
     ledger: Ledger
     listing: RecordList
     resource: Resource
-    keys: Keys
+    keys: ListedKeys
     owner: str
     learnt: int = 0
 
@@ -186,8 +149,8 @@ class Comparison:
         """A page of records against the ledger."""
         ours = self.listing.ids(page)
         self.keys.add(self.config.resource, self.listing.ours(page))
-        if self.config.table == CONTACT and active(self.runtime.config):
-            names = attributes(self.runtime.config)
+        if self.config.table == CONTACT and self.runtime.config.opt_out.active:
+            names = self.runtime.config.opt_out.attributes
             said = statements(list(ours.values()), self.config.key, names)
             self.ledger.opt_outs_stated(said, names, SOURCE, page.asked_at)
         claimed, unknown = self.ledger.claim_found(

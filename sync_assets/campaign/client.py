@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from sync_assets.campaign.dialect import Operation, is_passing, redact, verdict, words
+from sync_assets.campaign.dialect import Operation, is_passing, verdict, words
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.resource_type import read_resource
 from sync_assets.errors import SyncAssetsError
@@ -32,6 +32,7 @@ from sync_assets.http.client import (
     Unavailable,
 )
 from sync_assets.http.pagination import LinkTrail
+from sync_assets.http.redaction import redact
 
 METHODS: dict[Operation, str] = {"insert": "POST", "update": "PATCH", "delete": "DELETE", "read": "GET"}
 LIMITS = Limits(largest=32 << 20, seconds=180.0)

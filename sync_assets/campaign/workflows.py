@@ -12,9 +12,10 @@ from typing import Any, Literal, get_args
 from urllib.parse import quote
 
 from sync_assets.campaign.client import METADATA_PATIENCE, CampaignClient, CampaignRefused, decoded
-from sync_assets.campaign.dialect import redact, verdict
+from sync_assets.campaign.dialect import verdict
 from sync_assets.campaign.timestamps import moment
 from sync_assets.http.client import Answer, SignInRefused
+from sync_assets.http.redaction import redact
 
 Status = Literal["edition", "started", "finished", "warning", "error", "unknown"]
 

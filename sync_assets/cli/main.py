@@ -167,8 +167,8 @@ def replay(
     """Capture again all rows, or those last modified on the days given (UTC, both included). May be killed and
     repeated. The next sync or the backlog sensor sends what is then pending."""
     from sync_assets.cli.tables import show_replay  # noqa: PLC0415
-    from sync_assets.commands.replay import day  # noqa: PLC0415
     from sync_assets.commands.replay import replay as run  # noqa: PLC0415
+    from sync_assets.operations.replay import day  # noqa: PLC0415
 
     days = day(first, "--from"), day(last, "--to")
     runtime = _runtime()
@@ -426,9 +426,10 @@ def demo(
     port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
 ) -> None:
     """Start the sandbox and Dagster against it, and watch contacts travel."""
+    from sync_assets.cli.tables import show_status  # noqa: PLC0415
     from sync_assets.commands.demo import run_headless, run_with_ui  # noqa: PLC0415
 
-    raise typer.Exit(run_headless(contacts) if headless else run_with_ui(contacts, port))
+    raise typer.Exit(run_headless(contacts, show_status) if headless else run_with_ui(contacts, port))
 
 
 configuration.register(app)

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,6 @@ import httpx
 from requests import RequestException
 from rich.console import Console
 
-from sync_assets.cli.tables import show_status
 from sync_assets.commands.sync import Synced, sync
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.errors import SyncAssetsError
@@ -148,8 +147,8 @@ def _first_jobs(environment: Mapping[str, str], port: int) -> None:
     runtime.close()
 
 
-def run_headless(contacts: int) -> int:
-    """Two syncs with changes between them. Returns 0 when both systems agree at the end."""
+def run_headless(contacts: int, show: Callable[[dict[str, Any]], None]) -> int:
+    """Run two syncs with changes between them. `show` prints the document of each. Returns 0 if both systems agree."""
     console = Console()
     with _scene(contacts) as environment:
         for name in [name for name in os.environ if name not in _clean({})]:
@@ -157,14 +156,14 @@ def run_headless(contacts: int) -> int:
         os.environ.update(environment)
         admin = httpx.Client(base_url=environment["SANDBOX_ADMIN_URL"], timeout=60)
         console.rule(f"first sync: {contacts:,} contacts with their orders")
-        first = _sync(console)
+        first = _sync(console, show)
         console.rule("changes on both sides")
         for line in _change(admin, contacts):
             console.print(line)
         console.rule("second sync: only what changed")
-        second = _sync(console)
+        second = _sync(console, show)
         console.rule("third sync: nothing to do")
-        third = _sync(console)
+        third = _sync(console, show)
         differences = _differences(admin)
     for line in differences[:20]:
         console.print(f"[red]differs[/]: {line}")
@@ -175,12 +174,12 @@ def run_headless(contacts: int) -> int:
     return 0 if agreed else 1
 
 
-def _sync(console: Console) -> Synced:
+def _sync(console: Console, show: Callable[[dict[str, Any]], None]) -> Synced:
     started = time.monotonic()
     runtime = Runtime()
     done = sync(runtime)
     runtime.close()
-    show_status(done.document)
+    show(done.document)
     for line in (*map(str, done.problems), *done.stopped):
         console.print(f"[red]{line}[/]")
     console.print(f"{time.monotonic() - started:.1f} s")

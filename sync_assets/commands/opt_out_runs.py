@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from sync_assets.defs.opt_out.asset_keys import CHANGES, attributes, file_chain
+from sync_assets.defs.opt_out.asset_keys import CHANGES, file_chain
 from sync_assets.defs.opt_out.assets import opt_out_assets, resources
 from sync_assets.defs.opt_out.partitions import WORK, add_partition, run_tags
 from sync_assets.defs.tables.active_runs import end_killed
@@ -49,7 +49,7 @@ def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance, execute: Execu
     except SyncAssetsError as error:  # an SFTP that cannot be reached keeps no change of Dynamics 365 back
         runtime.problems.append(error)
     _settle(runtime, lambda: run([CHANGES]))
-    if not runtime.ledger.opt_outs_left(attributes(runtime.config)).due:
+    if not runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes).due:
         # What ended a run early was made good by a later one; only what is wrong with files stands.
         runtime.warnings += [text for text in runtime.stopped[stopped:] if text not in waiting.refused]
         runtime.stopped[stopped:] = waiting.refused
@@ -121,9 +121,12 @@ def _settle(runtime: Runtime, run: Callable[[], None]) -> None:
     """Polls profiles if that is due, decides and writes what is due, until nothing moves."""
     problems = len(runtime.problems)
     for _ in range(ROUNDS):
-        before = runtime.ledger.opt_outs_left(attributes(runtime.config))
+        before = runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes)
         if not before.due and not poll_is_due(runtime, datetime.now(UTC)):
             return
         run()
-        if len(runtime.problems) > problems or runtime.ledger.opt_outs_left(attributes(runtime.config)) == before:
+        if (
+            len(runtime.problems) > problems
+            or runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes) == before
+        ):
             return

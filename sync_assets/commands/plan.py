@@ -18,7 +18,6 @@ from sync_assets.campaign.client import CampaignRefused
 from sync_assets.commands.plan_existing_records import ExistingPlanned
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.client import D365Refused
-from sync_assets.defs.opt_out.asset_keys import active, attributes
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import capture_table
 from sync_assets.ledger import Ledger
@@ -153,9 +152,9 @@ class _Plan:
 
     def _opt_outs(self) -> list[str]:
         """Opt-outs are decided by what both sides say in that moment, so their number is foreseen, not their end."""
-        if not active(self.runtime.config):
+        if not self.runtime.config.opt_out.active:
             return []
-        due = self.ledger.opt_outs_left(attributes(self.runtime.config)).due
+        due = self.ledger.opt_outs_left(self.runtime.config.opt_out.attributes).due
         told = f"{due:,} opt-outs would be due for a decision, at one read and one update each at most; " if due else ""
         return [
             f"{told}opt-out files on the SFTP are not looked at, and what follows from them is not in these numbers."

@@ -1,4 +1,4 @@
-"""`rebuild`: the ledger was lost, or restored from an older copy. See audit/rebuild.py for what is done."""
+"""`rebuild`: the ledger was lost, or restored from an older copy. See operations/rebuild.py for what is done."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sync_assets.audit.rebuild import Keys, new_keys, pages_of, rebuild_table
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
+from sync_assets.operations.rebuild import new_keys, pages_of, rebuild_table
 from sync_assets.operations.status import COLUMNS, document, held_back, unknown_tables
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.listed_keys import ListedKeys
 from sync_assets.validation.guardrails import check_limits
 
 FOUND = ("records", "equal", "differing", "unknown")
@@ -47,7 +48,7 @@ def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Rebuilt:
     return Rebuilt({"tables": found, "engine_calls": whole["engine_calls"]}, said, problem)
 
 
-def _rebuild(runtime: Runtime, config: TableConfig, keys: Keys) -> dict[str, Any]:
+def _rebuild(runtime: Runtime, config: TableConfig, keys: ListedKeys) -> dict[str, Any]:
     result = interruptible.run(rebuild_table(runtime, config, keys))
     return {name: asdict(result)[name] for name in FOUND}
 

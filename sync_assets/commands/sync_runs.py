@@ -17,7 +17,6 @@ import dagster as dg
 
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.instance.command_line import dagster_instance
-from sync_assets.defs.opt_out.asset_keys import active
 from sync_assets.defs.partitions import table_tags, today
 from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.active_runs import end_killed
@@ -71,7 +70,7 @@ def _run_flows(
                 if isinstance(problem, OtherSystems):
                     raise problem  # as true of all other flows
     _push_the_rest(runtime, tables, instance, troubled)
-    if active(runtime.config) and any(config.table == CONTACT and _goes(runtime, config) for config in tables):
+    if runtime.config.opt_out.active and any(config.table == CONTACT and _goes(runtime, config) for config in tables):
         from sync_assets.commands.opt_out_runs import sync_opt_outs  # paramiko is slow to import  # noqa: PLC0415
 
         sync_opt_outs(runtime, instance, execute)

@@ -121,6 +121,17 @@ class OptOut(Model):
     poll_profiles_minutes: Count | None = None
     export: Export = Export()
 
+    @property
+    def active(self) -> bool:
+        """True if opt-outs have flows of their own: not while they are disabled, and not in direction
+        d365_to_campaign, where they are fields of the contact like any other."""
+        return self.direction in WRITES_D365
+
+    @property
+    def attributes(self) -> list[str]:
+        """The mapped attributes of Campaign."""
+        return [mapping.to for mapping in self.mappings.values()]
+
 
 class Storage(Model):
     """Where the rows of opt-out files and the decisions are kept as Parquet.

@@ -18,11 +18,11 @@ from typing import Literal
 
 import msgspec
 
-from sync_assets.campaign.dialect import redact
 from sync_assets.dataverse.batch_response import is_multipart, read_parts, row_id
 from sync_assets.dataverse.client import API, D365Refused, DataverseClient, refusal
 from sync_assets.dataverse.metadata import Table
 from sync_assets.http.client import Answer, HttpError, SignInRefused, Unavailable, backoff, retry_after
+from sync_assets.http.redaction import redact
 
 MOST_IN_A_BATCH = 1000
 TRIES = 4

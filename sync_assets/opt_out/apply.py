@@ -17,11 +17,12 @@ from datetime import UTC, datetime
 import msgspec
 
 from sync_assets.campaign.client import BudgetSpent
-from sync_assets.campaign.dialect import Verdict, redact
+from sync_assets.campaign.dialect import Verdict
 from sync_assets.campaign.profile_opt_outs import opt_outs_of
 from sync_assets.dataverse.batch import RowUpdate, UpdateResult, update_rows
 from sync_assets.dataverse.row_queries import RowNow, rows_now
 from sync_assets.http.client import HttpError
+from sync_assets.http.redaction import redact
 from sync_assets.ledger import times
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sync_assets.defs.opt_out.asset_keys import attributes
 from sync_assets.errors import SyncAssetsError
 from sync_assets.opt_out.apply import Applied, sides, write_due
 from sync_assets.opt_out.decide import Side
@@ -50,7 +49,7 @@ class Changes:
         with self._going_on():
             if poll or poll_is_due(self.runtime, now):
                 self.polled = await poll_profiles(self.runtime, now)
-        if self.failed and not self.runtime.ledger.opt_outs_left(attributes(self.runtime.config)).due:
+        if self.failed and not self.runtime.ledger.opt_outs_left(self.runtime.config.opt_out.attributes).due:
             return
         async with parties(self.runtime) as both:
             self.deciding = await decide_due(both, self.audit)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from sync_assets.defs.opt_out.asset_keys import DECISIONS
+from sync_assets.opt_out.tables import DECISIONS
 from sync_assets.parquet.store import Part, Store
 
 PARTS_TOGETHER = 50
@@ -40,7 +40,7 @@ class Audit:
             return
         if len(self._parts) == PARTS_TOGETHER:
             self._begin()
-        asset = DECISIONS.path
+        asset = DECISIONS
         name = f"{self._run}-{len(self._parts) + 1:05}"
         self._parts.append(self._store.write(asset, self._partition, name, frame))
         self._store.publish(asset, self._partition, self._run, self._parts)
@@ -50,4 +50,4 @@ class Audit:
 
     @property
     def url(self) -> str:
-        return self._store.url(DECISIONS.path, self._partition)
+        return self._store.url(DECISIONS, self._partition)

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from sync_assets.campaign.dialect import Verdict, redact
+from sync_assets.campaign.dialect import Verdict
 from sync_assets.campaign.profile_opt_outs import opt_outs_of
 from sync_assets.config.models import OptOut
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.errors import SyncAssetsError
+from sync_assets.http.redaction import redact
 from sync_assets.ledger import times
 from sync_assets.ledger.rules.opt_outs import OptOutState
 from sync_assets.opt_out.decide import Direction, decide

@@ -16,10 +16,11 @@ from typing import Any
 import polars as pl
 
 from sync_assets.campaign.client import BudgetSpent
-from sync_assets.campaign.dialect import Verdict, redact
+from sync_assets.campaign.dialect import Verdict
 from sync_assets.campaign.profile_opt_outs import opt_outs_of
 from sync_assets.dataverse.row_queries import RowNow, rows_now
 from sync_assets.http.client import HttpError, SignInRefused
+from sync_assets.http.redaction import redact
 from sync_assets.ledger import times
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState

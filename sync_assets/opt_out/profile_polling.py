@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sync_assets.campaign.profile_opt_outs import changed_profiles
-from sync_assets.defs.opt_out.asset_keys import attributes
 from sync_assets.ledger.repositories.opt_out_files import POLL
 from sync_assets.ledger.rules.opt_outs import Stated
 from sync_assets.opt_out.export.staging import forget_copies, state
@@ -46,7 +45,7 @@ async def poll_profiles(runtime: Runtime, now: datetime) -> Polled:
             again with the rest.
     """
     polled, source, last = Polled(), f"poll of profiles {now:%Y-%m-%dT%H:%M:%SZ}", runtime.ledger.last_noted(POLL)
-    names, key = attributes(runtime.config), runtime.config.table(CONTACT).key
+    names, key = runtime.config.opt_out.attributes, runtime.config.table(CONTACT).key
     async with runtime.campaign() as campaign:
         try:
             async for frame in changed_profiles(campaign, key, names, last):

@@ -17,10 +17,11 @@ from typing import Literal
 import msgspec
 
 from sync_assets.campaign.addressing import KEY_UNIQUE
-from sync_assets.campaign.dialect import Verdict, redact
+from sync_assets.campaign.dialect import Verdict
 from sync_assets.campaign.records import Records
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import Guard, OutcomeUnknown, backoff
+from sync_assets.http.redaction import redact
 from sync_assets.ledger.model import Claimed, Outcome, Result
 from sync_assets.push.record_links import Links, Values
 

@@ -25,13 +25,13 @@ from sync_assets.runtime.parent_keys import ParentKeys
 if TYPE_CHECKING:
     import ssl
 
-    from sync_assets.audit.record_comparison import Keys
     from sync_assets.campaign.client import CampaignClient
     from sync_assets.config.models import Config
     from sync_assets.dataverse.client import DataverseClient
     from sync_assets.http.client import CachedTokens
     from sync_assets.ledger import Ledger
     from sync_assets.parquet.store import Store
+    from sync_assets.runtime.listed_keys import ListedKeys
 
 
 @dataclass
@@ -145,11 +145,11 @@ class Runtime:
             self._campaign_noted = True
 
     @cached_property
-    def listed_keys(self) -> Keys:
+    def listed_keys(self) -> ListedKeys:
         """PKeys of records that this process has listed: what links to them is compared without another list."""
-        from sync_assets.audit.record_comparison import Keys  # noqa: PLC0415
+        from sync_assets.runtime.listed_keys import ListedKeys  # noqa: PLC0415
 
-        return Keys()
+        return ListedKeys()
 
     # A process signs in once, however many tables it captures and sends.
 

@@ -113,7 +113,7 @@ def _rows(count: int, contacts: Sequence[str], changed: str) -> Iterator[str]:
 
 def _step(step: str) -> Measured:
     """In a process of its own, with the environment of an installation."""
-    from sync_assets.defs.opt_out.asset_keys import EXPORT, attributes
+    from sync_assets.defs.opt_out.asset_keys import EXPORT
     from sync_assets.opt_out.export import folder as files
     from sync_assets.opt_out.export import staging
     from sync_assets.opt_out.export.file import time_in_name
@@ -134,7 +134,7 @@ def _step(step: str) -> Measured:
         else:
             parts, moment = Parts(store, EXPORT.path, [file.partition]), time_in_name(file.name)
             assert moment is not None
-            staging.state(runtime.ledger, parts, attributes(runtime.config), file.partition, moment)
+            staging.state(runtime.ledger, parts, runtime.config.opt_out.attributes, file.partition, moment)
             rows = parts.rows
         seconds, peak = time.perf_counter() - started, _resident("VmHWM")
     return Measured(step, rows, seconds, peak, peak - begun)

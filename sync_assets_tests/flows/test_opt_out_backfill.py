@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from sync_assets.defs.opt_out.asset_keys import REJECTED, file_chain
+from sync_assets.defs.opt_out.asset_keys import file_chain
+from sync_assets.opt_out.tables import REJECTED_ROWS
 from sync_assets.parquet.store import prune
 from sync_assets_tests.support.opt_out_runs import FILE, polling, rest, values
 from sync_assets_tests.support.opt_outs import (
@@ -98,7 +99,7 @@ def test_a_backfill_over_all_opt_out_partitions_ends_green_and_changes_nothing(o
 
 def test_files_of_which_no_rows_are_kept_say_so_in_one_check_and_decide_nothing(orchestra: Orchestra) -> None:
     two_files_a_poll_and_a_change(orchestra)
-    for asset in (EXPORT.path, REJECTED):
+    for asset in (EXPORT.path, REJECTED_ROWS):
         prune(orchestra.runtime.store, asset, datetime.now(UTC) + HOUR)
     for name, run in backfill(orchestra).items():
         assert [check for check, passed in run.checks.items() if not passed] == ["the_file_can_be_read"]

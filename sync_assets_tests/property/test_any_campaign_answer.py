@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync_assets.campaign.client import decoded
-from sync_assets.campaign.dialect import REASON_LENGTH, Kind, Operation, is_passing, redact, verdict
+from sync_assets.campaign.dialect import Kind, Operation, is_passing, verdict
 from sync_assets.campaign.profile_opt_outs import statements
 from sync_assets.campaign.records import _decoded
 from sync_assets.campaign.resource_type import read_resource
@@ -19,6 +19,7 @@ from sync_assets.campaign.sign_in import _json, _refusal
 from sync_assets.campaign.timestamps import moment
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import Answer
+from sync_assets.http.redaction import REASON_LENGTH, redact
 from sync_assets_tests.support.foreign import PEOPLE, assert_no_people, bodies, documents, objects
 
 pytestmark = pytest.mark.usefixtures("no_collection")

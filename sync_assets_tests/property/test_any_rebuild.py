@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from sync_assets.audit import record_list
-from sync_assets.audit.rebuild import new_keys, rebuild_table
 from sync_assets.commands.backup import backup
 from sync_assets.ledger import Ledger
+from sync_assets.operations.rebuild import new_keys, rebuild_table
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.property.test_any_sequence import TABLES, Story, systems
 from sync_assets_tests.support.ledgers import stored

@@ -12,7 +12,7 @@ import uuid
 from dataclasses import KW_ONLY, dataclass, replace
 
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
-from sync_assets.campaign.dialect import Verdict, redact
+from sync_assets.campaign.dialect import Verdict
 from sync_assets.campaign.records import counted as counting
 from sync_assets.commands.doctor.dynamics import dynamics, position, privilege_lines
 from sync_assets.commands.doctor.existing_records import existing_lines
@@ -21,8 +21,8 @@ from sync_assets.commands.doctor.volume import volume_lines
 from sync_assets.config.environment import SettingsError, System
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.client import DataverseClient
-from sync_assets.defs.opt_out.asset_keys import active
 from sync_assets.errors import SyncAssetsError
+from sync_assets.http.redaction import redact
 from sync_assets.ledger import LedgerError
 from sync_assets.operations.diagnosis_line import Line, failed
 from sync_assets.push.target import Target
@@ -200,7 +200,7 @@ async def _both(runtime: Runtime, *, counted: bool) -> list[Line]:
 
 
 async def _opt_outs(runtime: Runtime, d365: DataverseClient, campaign: CampaignClient) -> list[Line]:
-    if not active(runtime.config):
+    if not runtime.config.opt_out.active:
         return []
     from sync_assets.commands.doctor.opt_outs import opt_out_lines  # paramiko  # noqa: PLC0415
 

@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 
 from sync_assets.campaign.client import CampaignClient, NotPublished
 from sync_assets.config.models import Config
-from sync_assets.defs.opt_out.asset_keys import active
 from sync_assets.errors import SyncAssetsError
 from sync_assets.operations.diagnosis_line import Line, failed
 from sync_assets.runtime.context import Runtime
@@ -79,7 +78,7 @@ async def campaign_lines(config: Config, campaign: CampaignClient) -> list[Line]
 
 def sftp_lines(runtime: Runtime) -> list[Line]:
     """The Campaign SFTP, by everything that is to use it. Blocks; writes nothing."""
-    exports, logs = active(runtime.config), runtime.config.logs.export
+    exports, logs = runtime.config.opt_out.active, runtime.config.logs.export
     if not (exports or logs):
         return []
     from sync_assets.commands.doctor.opt_outs import export_lines  # paramiko  # noqa: PLC0415

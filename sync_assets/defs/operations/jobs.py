@@ -14,6 +14,7 @@ import dagster as dg
 
 from sync_assets.defs.run_errors import failing
 from sync_assets.flows import capture_table
+from sync_assets.operations.replay import capture_again, day, replayable
 from sync_assets.operations.status import retry, unknown_tables
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
@@ -149,8 +150,6 @@ def _known(runtime: Runtime, table: str) -> None:
 
 
 def _replay(context: dg.OpExecutionContext, runtime: Runtime, config: Replay) -> Numbers:
-    from sync_assets.commands.replay import capture_again, day, replayable  # noqa: PLC0415
-
     first, last = day(config.first_day or None, "first_day"), day(config.last_day or None, "last_day")
     table, rows = replayable(runtime, config.table, first, last), 0
 

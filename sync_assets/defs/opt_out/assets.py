@@ -13,15 +13,7 @@ from typing import Any
 import dagster as dg
 
 from sync_assets.defs.opt_out import opt_out_metadata, run_results
-from sync_assets.defs.opt_out.asset_keys import (
-    CONTACT_OPT_OUT,
-    DECISIONS,
-    EXPORT,
-    PARQUET,
-    PROFILE_OPT_OUT,
-    active,
-    attributes,
-)
+from sync_assets.defs.opt_out.asset_keys import CONTACT_OPT_OUT, DECISIONS, EXPORT, PARQUET, PROFILE_OPT_OUT
 from sync_assets.defs.opt_out.changes_asset import changes_asset
 from sync_assets.defs.opt_out.export_asset import export_asset
 from sync_assets.defs.opt_out.io_manager import ParquetParts
@@ -50,7 +42,7 @@ def resources(runtime: Runtime) -> dict[str, Any]:
 
 
 def opt_out_assets(runtime: Runtime) -> list[dg.AssetsDefinition]:
-    if not active(runtime.config):
+    if not runtime.config.opt_out.active:
         return []
     assets = [export_asset(runtime), _decisions(runtime), changes_asset(runtime), _contact_opt_out(runtime)]
     return [*assets, _profile_opt_out(runtime)] if runtime.config.opt_out.direction == "bidirectional" else assets
@@ -101,7 +93,7 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, rows: Parts) ->
                 passed=finding.passed, asset_key=DECISIONS, check_name=finding.check, description=finding.message
             )
         raise dg.Failure(str(failed[0]), allow_retries=False)
-    left = runtime.ledger.opt_outs_left(attributes(runtime.config))
+    left = runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes)
     yield dg.MaterializeResult(
         metadata={
             "dagster/partition_row_count": deciding.decided,

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from sync_assets.defs.opt_out import opt_out_metadata, run_results
-from sync_assets.defs.opt_out.asset_keys import CHANGES, attributes
+from sync_assets.defs.opt_out.asset_keys import CHANGES
 from sync_assets.defs.opt_out.partitions import WORK
 from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.resources import OF_TABLES, bound
@@ -91,7 +91,7 @@ def _settle(context: dg.AssetExecutionContext, runtime: Runtime, *, poll: bool) 
 
 def _metadata(runtime: Runtime, done: Changes) -> dict[str, Any]:
     """The numbers of a run. Those of a poll are 0 without one, so that the plots have no gaps."""
-    polled, left = done.polled or Polled(), runtime.ledger.opt_outs_left(attributes(runtime.config))
+    polled, left = done.polled or Polled(), runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes)
     return {
         "profiles_read": polled.profiles,
         **run_results.stated_metadata(polled.stated),

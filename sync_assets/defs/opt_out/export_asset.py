@@ -18,7 +18,7 @@ from typing import Any
 import dagster as dg
 
 from sync_assets.defs.opt_out import opt_out_metadata
-from sync_assets.defs.opt_out.asset_keys import EXPORT, PARQUET, REJECTED
+from sync_assets.defs.opt_out.asset_keys import EXPORT, PARQUET
 from sync_assets.defs.opt_out.partitions import WORK, opt_out_files, require_file
 from sync_assets.defs.opt_out.run_results import SHOWN, stop
 from sync_assets.defs.partitions import TABLE_TAG
@@ -29,6 +29,7 @@ from sync_assets.ledger.repositories.opt_out_files import FileState, OptOutFile
 from sync_assets.opt_out.export import folder as files
 from sync_assets.opt_out.export import staging
 from sync_assets.opt_out.export.file import BadExport
+from sync_assets.opt_out.tables import REJECTED_ROWS
 from sync_assets.parquet.store import Parts
 from sync_assets.parquet.writer import write_parts
 from sync_assets.runtime.context import Runtime
@@ -140,7 +141,7 @@ def _missing(runtime: Runtime, partition: str, file: OptOutFile) -> Missing:
     store, gone = runtime.store, f"{file.name} was taken on {file.done_at:%Y-%m-%d} and is no longer on the SFTP"
     if not store.published(EXPORT.path, partition):
         return Missing(f"{gone}, and its rows are no longer kept. Nothing is decided of it again.")
-    rows, bad = Parts(store, EXPORT.path, [partition]).rows, Parts(store, REJECTED, [partition]).rows
+    rows, bad = Parts(store, EXPORT.path, [partition]).rows, Parts(store, REJECTED_ROWS, [partition]).rows
     return Missing(f"{gone}. Its rows were kept and are read from {store.url(EXPORT.path, partition)}.", rows, bad)
 
 
@@ -157,7 +158,7 @@ def _kept(runtime: Runtime, partition: str, missing: Missing) -> Iterator[Any]:
     )
     text = "No row was left out." if missing.rows is not None else "No row of it was read."
     if missing.bad:
-        where = runtime.store.url(REJECTED, partition)
+        where = runtime.store.url(REJECTED_ROWS, partition)
         text = f"Rows left out when the file was taken: {missing.bad:,}. All of them: {where}."
     yield dg.AssetCheckResult(
         passed=not missing.bad,
@@ -170,8 +171,8 @@ def _kept(runtime: Runtime, partition: str, missing: Missing) -> Iterator[Any]:
 
 
 def _keep_rejected(runtime: Runtime, partition: str, run_id: str, spool: staging.Spool, taken: staging.Taken) -> None:
-    if taken.bad or runtime.store.published(REJECTED, partition):
-        write_parts(runtime.store, REJECTED, partition, run_id, spool.frames(staging.BAD))
+    if taken.bad or runtime.store.published(REJECTED_ROWS, partition):
+        write_parts(runtime.store, REJECTED_ROWS, partition, run_id, spool.frames(staging.BAD))
 
 
 def _taken_metadata(taken: staging.Taken) -> dict[str, Any]:
@@ -193,7 +194,7 @@ def _valid(runtime: Runtime, partition: str, taken: staging.Taken, spool: stagin
     shown = list(islice(bad, SHOWN))
     text = "Every row is valid."
     if taken.bad:
-        where = runtime.store.url(REJECTED, partition)
+        where = runtime.store.url(REJECTED_ROWS, partition)
         text = f"{taken.bad:,} of {taken.rows:,} rows were left out; the others go on. All of them: {where}."
     return dg.AssetCheckResult(
         passed=not taken.bad,

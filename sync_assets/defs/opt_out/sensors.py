@@ -11,7 +11,7 @@ import dagster as dg
 import msgspec
 
 from sync_assets.campaign.workflows import start, workflow
-from sync_assets.defs.opt_out.asset_keys import CHANGES, EXPORT, attributes, file_chain
+from sync_assets.defs.opt_out.asset_keys import CHANGES, EXPORT, file_chain
 from sync_assets.defs.opt_out.checks import is_overdue, watch_results
 from sync_assets.defs.opt_out.partitions import WORK, opt_out_files, run_tags, without_file
 from sync_assets.defs.run_errors import patient
@@ -135,7 +135,7 @@ def due_request(
 ) -> dg.RunRequest | None:
     """A run for what is due without a file; None if nothing is, or a run is under way. asked: the cursor of the sensor
     that asks."""
-    left = runtime.ledger.opt_outs_left(attributes(runtime.config)).due
+    left = runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes).due
     if not left or CONTACT in runtime.ledger.in_maintenance():
         asked.pop(WORK, None)
         return None

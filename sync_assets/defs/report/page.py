@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sync_assets.config.models import Config
-from sync_assets.defs.opt_out.asset_keys import active
 from sync_assets.defs.report.charts import Series, bars
 from sync_assets.defs.report.days import Day, Days
 from sync_assets.defs.tables.asset_metadata import KINDS
@@ -40,7 +39,7 @@ def _sentences(config: Config, days: Days, now: datetime) -> list[str]:
 
 def _said(config: Config, day: Day) -> str:
     text = f"{day.captured:,} changes captured, {day.pushed:,} records pushed, {day.refused:,} refused"
-    if active(config):
+    if config.opt_out.active:
         text += f", {day.to_d365:,} opt-outs written to Dynamics 365 and {day.to_campaign:,} to Campaign"
     budget = config.guardrails.engine_calls_per_day
     text += f", {day.all_calls:,} engine calls" + (f" of {budget:,} ({day.all_calls / budget:.0%})" if budget else "")
@@ -77,7 +76,7 @@ def _pictures(config: Config, days: Days) -> str:
             config.guardrails.engine_calls_per_day,
         ),
     ]
-    if active(config):
+    if config.opt_out.active:
         pictures.append(
             picture(
                 "Opt-outs written",
@@ -108,7 +107,7 @@ def _standing(config: Config, counts: Mapping[str, Counts]) -> str:
 
 def _table(config: Config, days: Days) -> str:
     budget = config.guardrails.engine_calls_per_day
-    opt_outs = active(config)
+    opt_outs = config.opt_out.active
     names = ["day", "captured", "pushed", "refusals", "waiting"]
     names += ["opt-outs to D365", "to Campaign"] if opt_outs else []
     names += ["median ms", "95 % ms", *KINDS, "all calls"] + (["of the budget"] if budget else [])

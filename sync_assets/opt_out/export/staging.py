@@ -16,13 +16,13 @@ from pathlib import Path
 import polars as pl
 
 from sync_assets.config.models import Config
-from sync_assets.defs.opt_out.asset_keys import EXPORT, REJECTED, attributes
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.opt_out_files import FileState, OptOutFile
 from sync_assets.ledger.rules.opt_outs import Stated
 from sync_assets.opt_out.export import folder as files
 from sync_assets.opt_out.export.file import Layout, read_export, time_in_name
+from sync_assets.opt_out.tables import EXPORT, REJECTED_ROWS
 from sync_assets.parquet.store import Gone, Parts, prune
 from sync_assets.runtime.context import Runtime
 from sync_assets.sftp import RemoteFile, connect
@@ -68,7 +68,7 @@ def layout(config: Config) -> Layout:
     export = config.opt_out.export
     return Layout(
         key_column=export.key_column,
-        attributes=tuple(attributes(config)),
+        attributes=tuple(config.opt_out.attributes),
         changed_suffix=export.changed_suffix,
         separator=export.separator,
         encoding=export.encoding,
@@ -112,17 +112,17 @@ def state_file(runtime: Runtime, partition: str, rows: Parts) -> Counter[Stated]
     ledger, file = runtime.ledger, files.find(runtime, partition)
     if file is None:
         return Counter()
-    if file.state != FileState.DONE and not runtime.store.published(EXPORT.path, partition):
+    if file.state != FileState.DONE and not runtime.store.published(EXPORT, partition):
         raise SyncAssetsError(
-            f"The rows of {partition} have not been read yet.", f"Materialise {EXPORT.to_user_string()} along with it."
+            f"The rows of {partition} have not been read yet.", f"Materialise {'/'.join(EXPORT)} along with it."
         )
     moment = _written_at(file)
     try:
-        stated = state(ledger, rows, attributes(runtime.config), partition, moment)
+        stated = state(ledger, rows, runtime.config.opt_out.attributes, partition, moment)
     except Gone:  # another run has read the same file at the same time
-        stated = state(ledger, rows.anew(), attributes(runtime.config), partition, moment)
+        stated = state(ledger, rows.anew(), runtime.config.opt_out.attributes, partition, moment)
     if file.state != FileState.DONE:
-        rejected = Parts(runtime.store, REJECTED, [partition]).rows
+        rejected = Parts(runtime.store, REJECTED_ROWS, [partition]).rows
         counts = {"files_processed": 1, "rejected_rows": rejected}
         ledger.file_done(file, counts)
         runtime.opt_outs.update(counts)
@@ -133,7 +133,7 @@ def state_file(runtime: Runtime, partition: str, rows: Parts) -> Counter[Stated]
 def forget_copies(runtime: Runtime) -> None:
     """Remove copies of what was read that are older than files are kept; decisions are kept for good."""
     long_ago = datetime.now(UTC) - timedelta(days=runtime.config.opt_out.export.keep_days)
-    for asset in (EXPORT.path, REJECTED):
+    for asset in (EXPORT, REJECTED_ROWS):
         prune(runtime.store, asset, long_ago)
 
 

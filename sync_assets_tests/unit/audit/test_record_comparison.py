@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from sync_assets.audit.record_comparison import Keys, found_to_hold
+from sync_assets.audit.record_comparison import found_to_hold
 from sync_assets.campaign.metadata import Resource
 from sync_assets.ledger import Claimed, LinkTo
 from sync_assets.ledger.model import OTHER
+from sync_assets.runtime.listed_keys import ListedKeys
 from sync_assets_tests.support.sample_tables import attributes
 
 ORDER = Resource(
@@ -73,7 +74,7 @@ def test_a_record_is_acknowledged_if_it_holds_what_would_be_sent(
 
 
 def test_pkeys_are_known_as_long_as_they_are_needed() -> None:
-    keys = Keys()
+    keys = ListedKeys()
     keys.add("profile", [("1", {"PKey": "@a"}), ("2", {"PKey": "@b"})])
     keys.add("profile", [("3", {"PKey": "@b"})])
     keys.add("cusOrder", [("1", {"PKey": "@a"}), ("1", {"PKey": "@b"}), ("1", {"PKey": "@b"})])

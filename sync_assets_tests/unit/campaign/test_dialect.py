@@ -12,8 +12,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sync_assets.campaign.dialect import REASON_LENGTH, Kind, Operation, is_passing, redact, verdict, words
+from sync_assets.campaign.dialect import Kind, Operation, is_passing, verdict, words
 from sync_assets.http.client import Answer
+from sync_assets.http.redaction import REASON_LENGTH, redact
 
 KEY = "0f8fad5b-d9cb-469f-a165-70867728950e"
 PARENT = "7c9e6679-7425-40de-944b-e07fc1f90ae7"

@@ -11,18 +11,19 @@ from contextlib import closing
 from dataclasses import replace
 
 from sync_assets.audit.existing_records import leased
-from sync_assets.audit.record_comparison import Comparison, Keys, may_sort
+from sync_assets.audit.record_comparison import Comparison, may_sort
 from sync_assets.audit.record_list import RecordList, pages_for
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import capture_table
 from sync_assets.ledger import Rebuild
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.listed_keys import ListedKeys
 from sync_assets.runtime.workers import release_dead
 from sync_assets.validation.preflight import NotReady, campaign_findings
 
 
-async def rebuild_table(runtime: Runtime, config: TableConfig, keys: Keys) -> Rebuild:
+async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys) -> Rebuild:
     """Rebuild one table, from where an earlier try has stopped. Raises what the flows raise, and BudgetSpent; what was
     found out until then is kept."""
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
@@ -57,6 +58,6 @@ async def pages_of(runtime: Runtime, config: TableConfig) -> tuple[int, int]:
     return told, pages_for(told)
 
 
-def new_keys() -> closing[Keys]:
+def new_keys() -> closing[ListedKeys]:
     """To be used by `with`, for all tables of one invocation."""
-    return closing(Keys())
+    return closing(ListedKeys())

@@ -1,0 +1,105 @@
+"""Remove personal data from a server's error text, so that the rest may be stored and shown. Pure."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+REASON_LENGTH = 300
+_GONE = "…"
+_GUID = re.compile(r"(?<![0-9a-f-])[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?![0-9a-f-])", re.IGNORECASE)
+_KEPT = re.compile(rf"\b(?:RST|XTK|PGS|SOP|XSV|SCR|NLS|JST)-\d{{6}}\b|{_GUID.pattern}", re.IGNORECASE)
+_KEY_DETAIL = re.compile(r"\)=\(.*\)|\)=\(.*$|(?i:row contains) \(.*$")
+_MAIL = re.compile(r"[^\s'\"()<>,;:]+@[^\s'\"()<>,;:]+")
+_PHONE = re.compile(r"(?<![\w@-])\+?\d(?:[\s().\-/]?\d){6,}(?![\w-])")
+_QUOTED = re.compile(r"'(?P<single>[^'\n]*)'|\"(?P<double>[^\"\n]*)\"")
+_NAME = re.compile(r"@?[A-Za-z][\w:./\[\]-]*")
+
+
+def redact(reason: str, payload: str | bytes | None) -> str:
+    """The reason without personal data: one line of at most 300 characters, fit to be stored and shown.
+
+    Taken out: every value of the payload (booleans and ids aside), whatever looks like an e-mail address or a telephone
+    number, the values of a database's key details, and quoted text that is no name of the data model. What stays: the
+    attribute's name, what is wrong with it, error codes, ids (GUIDs).
+    """
+    text = _KEY_DETAIL.sub(f")=({_GONE})", _one_line(html.unescape(reason)))
+    text = _Censor(payload)(text)
+    return text if len(text) <= REASON_LENGTH else text[: REASON_LENGTH - 1] + _GONE
+
+
+class _Censor:
+    """Takes the values of one payload, and what looks personal by itself, out of a text."""
+
+    def __init__(self, payload: str | bytes | None) -> None:
+        try:
+            leaves = list(_leaves(_DECODER.decode(payload))) if payload else []
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            leaves = []
+        self.names = {name for name, _ in leaves} - {""}
+        given = {value for _, value in leaves if value and not _GUID.fullmatch(value)}
+        texts = {_one_line(text) for value in given for text in (value, html.unescape(value))} - {""}
+        self.patterns = [_pattern(text) for text in sorted(texts, key=len, reverse=True)]
+        self.values = "\n".join(texts).casefold()
+
+    def __call__(self, text: str) -> str:
+        placed: list[str] = []
+
+        def put_aside(found: re.Match[str]) -> str:
+            placed.append(found[0])
+            return chr(_ASIDE + len(placed) - 1)
+
+        def put_names_aside(found: re.Match[str]) -> str:  # a person may be called like an attribute
+            return put_aside(found) if _inside(found).lstrip("@") in self.names else found[0]
+
+        text = _QUOTED.sub(put_names_aside, _KEPT.sub(put_aside, text))
+        for pattern in self.patterns:
+            text = pattern.sub(_GONE, text)
+        text = _QUOTED.sub(self._only_names, _PHONE.sub(_GONE, _MAIL.sub(_GONE, text)))
+        for number in reversed(range(len(placed))):
+            text = text.replace(chr(_ASIDE + number), placed[number])
+        return text
+
+    def _only_names(self, found: re.Match[str]) -> str:
+        inside = _inside(found)
+        name = _NAME.fullmatch(inside) and (len(inside) < 2 or inside.casefold() not in self.values)
+        aside = any(ord(letter) >= _ASIDE for letter in inside)
+        return found[0] if name or aside else f"{found[0][0]}{_GONE}{found[0][0]}"
+
+
+_ASIDE = 0xF0000
+"""First code point of a private plane, one for each piece put aside: none of them is printable, so no text has them."""
+_DECODER = msgspec.json.Decoder(float_hook=str)
+
+
+def _inside(quoted: re.Match[str]) -> str:
+    return quoted["single"] if quoted["single"] is not None else quoted["double"]
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """(attribute, value as text) of all that a payload holds; (attribute, "") where the value tells nobody anything."""
+    if isinstance(value, dict):
+        yield name, ""
+        for key, inner in value.items():
+            yield from _leaves(inner, str(key))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _leaves(inner, name)
+    else:
+        yield name, "" if value is None or isinstance(value, bool) else str(value)
+
+
+def _pattern(value: str) -> re.Pattern[str]:
+    """Finds a value in any case, as Campaign re-cases names. Short ones only as whole words: `a` is in every text."""
+    pattern = re.escape(value)
+    if len(value) <= 4 and value.isascii():
+        pattern = f"(?<![A-Za-z0-9_]){pattern}(?![A-Za-z0-9_])"
+    return re.compile(pattern, re.IGNORECASE)
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

@@ -1,0 +1,58 @@
+"""Replay: which days of a table are captured again, and asking the ledger for them. Starts no run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import date
+
+from sync_assets.capture.row_reads import capture_days
+from sync_assets.config.models import TableConfig
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import InMaintenance
+from sync_assets.operations.status import unknown_tables
+from sync_assets.runtime.context import Runtime
+
+
+def day(text: str | None, option: str) -> date | None:
+    """A day as the user writes it; SyncAssetsError if it is none."""
+    if text is None:
+        return None
+    try:
+        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            raise ValueError(text)
+        return date.fromisoformat(text)
+    except ValueError:
+        raise SyncAssetsError(f"`{option} {text}` is not a day.", "Write it as 2026-11-24.") from None
+
+
+def replayable(runtime: Runtime, table: str, first: date | None, last: date | None) -> TableConfig:
+    """The table's configuration. Raises SyncAssetsError if it cannot be captured again, or not on such days."""
+    if error := unknown_tables(runtime, [table]):
+        raise error
+    if first and last and first > last:
+        raise SyncAssetsError(f"{first} is after {last}.", "--from is the first day, --to the last one.")
+    if runtime.ledger.feed(table) is None:
+        raise SyncAssetsError(
+            f"{table} has never been captured, so there is nothing to replay.", "Run `sync-assets sync`."
+        )
+    if since := runtime.ledger.in_maintenance().get(table):
+        raise InMaintenance(table, since)
+    return runtime.config.table(table)
+
+
+def capture_again(
+    runtime: Runtime,
+    config: TableConfig,
+    days: tuple[date | None, date | None],
+    force: bool,
+    capture: Callable[[], None],
+) -> None:
+    """Ask the ledger for the rows of these days, or all, and capture them. None: no limit on that side."""
+    first, last = days
+    if first is None and last is None:
+        runtime.ledger.replay_everything(config.table, resend=force)
+        capture()
+        return
+    days = (first or date.min, last or date.max)
+    capture_days(runtime.ledger, config.table, days, resend=force, capture=capture)
