@@ -24,7 +24,7 @@ Send = Callable[[str, str], None]
 """Hands over a notice, its subject and its text. Raises NotTold."""
 
 
-class NotTold(SyncAssetsError):
+class ChannelError(SyncAssetsError):
     """A notice that did not get through."""
 
 
@@ -59,7 +59,7 @@ def send_webhook(settings: AlertSettings, context: ssl.SSLContext, text: str) ->
     import httpx  # noqa: PLC0415
 
     if settings.webhook is None:
-        raise NotTold("The webhook has no address.", "Set SYNC_ASSETS_ALERT_WEBHOOK in the environment.")
+        raise ChannelError("The webhook has no address.", "Set SYNC_ASSETS_ALERT_WEBHOOK in the environment.")
     try:
         answer = httpx.post(
             settings.webhook.get_secret_value(),
@@ -69,14 +69,14 @@ def send_webhook(settings: AlertSettings, context: ssl.SSLContext, text: str) ->
             follow_redirects=False,
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise NotTold(
+        raise ChannelError(
             f"The webhook cannot be reached ({reason(error)}).",
             "Check SYNC_ASSETS_ALERT_WEBHOOK, and the network; SYNC_ASSETS_CA_BUNDLE for an authority of your own.",
         ) from None
     if answer.status_code == 429 or answer.status_code >= 500:
-        raise NotTold(f"The webhook has no time for the notice (status {answer.status_code}).", "Try again later.")
+        raise ChannelError(f"The webhook has no time for the notice (status {answer.status_code}).", "Try again later.")
     if not answer.is_success:
-        raise NotTold(
+        raise ChannelError(
             f"The webhook refused the notice (status {answer.status_code}).",
             "Make a new address where it leads to, and set SYNC_ASSETS_ALERT_WEBHOOK to it.",
         )
@@ -96,25 +96,25 @@ def send_email(email: Email, settings: AlertSettings, context: ssl.SSLContext, s
                 server.login(settings.smtp_user, settings.smtp_password.get_secret_value())
             server.send_message(message)
     except smtplib.SMTPAuthenticationError:
-        raise NotTold(
+        raise ChannelError(
             f"{where} refused the sign-in.", "Check SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD."
         ) from None
     except smtplib.SMTPNotSupportedError:
-        raise NotTold(
+        raise ChannelError(
             f"{where} does not offer what `security: {email.security}` and the sign-in need.",
             "Choose the port and `security` that it documents: 587 with starttls, or 465 with tls.",
         ) from None
     except smtplib.SMTPResponseException as error:
-        raise NotTold(f"{where} refused the notice (code {error.smtp_code}).", "Check `from` and `to`.") from None
+        raise ChannelError(f"{where} refused the notice (code {error.smtp_code}).", "Check `from` and `to`.") from None
     except smtplib.SMTPRecipientsRefused:
-        raise NotTold(f"{where} refused all recipients.", "Check `alerts.email.to`.") from None
+        raise ChannelError(f"{where} refused all recipients.", "Check `alerts.email.to`.") from None
     except ssl.SSLError as error:
-        raise NotTold(
+        raise ChannelError(
             f"{where} has no certificate that is trusted ({reason(error)}).",
             "Name the issuing authority's PEM file in SYNC_ASSETS_CA_BUNDLE, or correct host, port and `security`.",
         ) from None
     except (OSError, smtplib.SMTPException) as error:
-        raise NotTold(
+        raise ChannelError(
             f"{where} cannot be reached ({reason(error)}).", "Check host and port of `alerts.email`."
         ) from None
 

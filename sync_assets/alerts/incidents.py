@@ -57,7 +57,7 @@ class FailedSensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class InstanceState:
     """What the instance says. Assets are named as in the UI, `d365/contact`. `good`: when each step last did its work.
     `paused`: assets of tables in maintenance. `killed`: runs that still count as started."""
 
@@ -71,7 +71,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Incident:
     """One thing that is wrong. `id` stays the same as long as it lasts. `path`: of the page of the UI that shows it."""
 
     id: str
@@ -83,11 +83,11 @@ class Trouble:
     path: str
 
 
-def run_trouble_id(step: str) -> str:
+def run_incident_id(step: str) -> str:
     return f"run {step}"
 
 
-def troubles(look: Look, *, warnings: bool) -> list[Trouble]:
+def incidents(look: InstanceState, *, warnings: bool) -> list[Incident]:
     """All that is wrong, the longest first. `warnings`: of checks that only warn and data that is only late, too.
 
     A run that failed because of a check that said no is one trouble, the check's. Data of a table in maintenance gets
@@ -111,8 +111,8 @@ def _says(check: FailedCheck, step: FailedStep) -> bool:
     return (check.run_id, check.asset) == (step.run_id, step.of) or bool(check.said and check.said in step.said)
 
 
-def _of_check(check: FailedCheck) -> Trouble:
-    return Trouble(
+def _of_check(check: FailedCheck) -> Incident:
+    return Incident(
         id=f"check {check.asset} {check.name}",
         kind="check",
         what=f"{'Check' if check.error else 'Check (a warning)'} {check.name} of {check.asset} does not hold",
@@ -124,9 +124,9 @@ def _of_check(check: FailedCheck) -> Trouble:
     )
 
 
-def _of_step(step: FailedStep) -> Trouble:
-    return Trouble(
-        id=run_trouble_id(step.step),
+def _of_step(step: FailedStep) -> Incident:
+    return Incident(
+        id=run_incident_id(step.step),
         kind="run",
         what=f"The run {step.run_id[:8]} of {step.of} failed",
         since=step.at,
@@ -137,8 +137,8 @@ def _of_step(step: FailedStep) -> Trouble:
     )
 
 
-def _of_age(stale: Stale) -> Trouble:
-    return Trouble(
+def _of_age(stale: Stale) -> Incident:
+    return Incident(
         id=f"freshness {stale.asset}",
         kind="freshness",
         what=f"{stale.asset} is {'stale' if stale.error else 'late'}",
@@ -149,8 +149,8 @@ def _of_age(stale: Stale) -> Trouble:
     )
 
 
-def _of_sensor(sensor: FailedSensor) -> Trouble:
-    return Trouble(
+def _of_sensor(sensor: FailedSensor) -> Incident:
+    return Incident(
         id=f"sensor {sensor.name}",
         kind="sensor",
         what=f"The sensor {sensor.name} fails",
@@ -161,8 +161,8 @@ def _of_sensor(sensor: FailedSensor) -> Trouble:
     )
 
 
-def _of_killed(run: KilledRun) -> Trouble:
-    return Trouble(
+def _of_killed(run: KilledRun) -> Incident:
+    return Incident(
         id=f"killed {run.run_id}",
         kind="run",
         what=f"The process of run {run.run_id[:8]} was killed",

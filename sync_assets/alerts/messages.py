@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from sync_assets.alerts.incidents import Trouble
-from sync_assets.alerts.notifications import Notices
+from sync_assets.alerts.incidents import Incident
+from sync_assets.alerts.notifications import Notifications
 
 SHOWN = 20
 """Troubles that one message holds; of the others it gives the number."""
@@ -14,7 +14,7 @@ _LONGEST = 600
 """Characters of what a check or run said."""
 
 
-def subject(notices: Notices) -> str:
+def subject(notices: Notifications) -> str:
     """One line: how many, and the first of them."""
     counted = [
         f"{len(those)} {what}"
@@ -25,7 +25,7 @@ def subject(notices: Notices) -> str:
     return f"sync_assets: {', '.join(counted)}: {first[0]}"
 
 
-def text(notices: Notices, ui_url: str) -> str:
+def text(notices: Notifications, ui_url: str) -> str:
     """The whole message. ui_url: what stands before the pages of the Dagster UI; empty: no links."""
     lines = [*_wrong("New trouble", notices.new, ui_url), *_wrong("Still so", notices.again, ui_url)]
     if notices.solved:
@@ -35,7 +35,7 @@ def text(notices: Notices, ui_url: str) -> str:
     return "\n".join(lines)
 
 
-def _wrong(title: str, those: list[Trouble], ui_url: str) -> Iterator[str]:
+def _wrong(title: str, those: list[Incident], ui_url: str) -> Iterator[str]:
     if not those:
         return
     yield f"{title}:"

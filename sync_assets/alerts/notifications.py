@@ -12,14 +12,14 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from sync_assets.alerts.incidents import Trouble, run_trouble_id
+from sync_assets.alerts.incidents import Incident, run_incident_id
 
 FORGOTTEN_AFTER = timedelta(days=7)
 """A failed run that nobody repeated is no longer told of after that."""
-_RUN = run_trouble_id("")
+_RUN = run_incident_id("")
 
 
-class Told(msgspec.Struct, frozen=True):
+class Notified(msgspec.Struct, frozen=True):
     """What a channel was told of one trouble: what it was, since when, and when it was told last (UTC)."""
 
     what: str
@@ -27,46 +27,46 @@ class Told(msgspec.Struct, frozen=True):
     at: datetime
 
 
-Memory = dict[str, Told]
+Memory = dict[str, Notified]
 """Trouble id -> what was told."""
 
 
 @dataclass(frozen=True, slots=True)
-class Notices:
+class Notifications:
     """`new`: to be told for the first time. `again`: they last. `solved`: told before, and over."""
 
-    new: list[Trouble] = field(default_factory=list[Trouble])
-    again: list[Trouble] = field(default_factory=list[Trouble])
-    solved: list[Told] = field(default_factory=list[Told])
+    new: list[Incident] = field(default_factory=list[Incident])
+    again: list[Incident] = field(default_factory=list[Incident])
+    solved: list[Notified] = field(default_factory=list[Notified])
 
     def __bool__(self) -> bool:
         return bool(self.new or self.again or self.solved)
 
 
-def notices(
-    now_wrong: Sequence[Trouble],
+def notifications(
+    now_wrong: Sequence[Incident],
     good: Mapping[str, datetime],
-    told: Mapping[str, Told],
+    told: Mapping[str, Notified],
     now: datetime,
     again_after: timedelta,
-) -> tuple[Notices, Memory]:
+) -> tuple[Notifications, Memory]:
     """What to tell a channel that was told `told`, and what it was told once it knows.
 
     good: when each step last did its work. A failed run is over when its step did its work since; it is not over
     because it is so long ago that nobody finds it among the others.
     """
-    new, again, memory = list[Trouble](), list[Trouble](), Memory()
+    new, again, memory = list[Incident](), list[Incident](), Memory()
     for trouble in now_wrong:
         before = told.get(trouble.id)
         if before is None:
             new.append(trouble)
-            memory[trouble.id] = Told(trouble.what, trouble.since, now)
+            memory[trouble.id] = Notified(trouble.what, trouble.since, now)
         elif now - before.at >= again_after:
             again.append(replace(trouble, since=before.since))
-            memory[trouble.id] = Told(trouble.what, before.since, now)
+            memory[trouble.id] = Notified(trouble.what, before.since, now)
         else:
             memory[trouble.id] = before
-    solved: list[Told] = []
+    solved: list[Notified] = []
     for id_, before in told.items():
         if id_ in memory:
             continue
@@ -75,4 +75,4 @@ def notices(
             solved.append(before)
         elif now - before.since < FORGOTTEN_AFTER:
             memory[id_] = before
-    return Notices(new, again, solved), memory
+    return Notifications(new, again, solved), memory

@@ -16,7 +16,7 @@ from typing import Any
 
 from sync_assets.audit.drift import TWICE
 from sync_assets.campaign.client import CampaignClient, decoded
-from sync_assets.campaign.dialect import Verdict
+from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.config.models import Link, TableConfig
 from sync_assets.errors import SyncAssetsError
@@ -117,7 +117,7 @@ class _Person:
         records = Records(self._client, target.api, target.resource, target.key, target.filter)
         async with self._free:
             told = await records.find(id_)
-        if not isinstance(told, Verdict):
+        if not isinstance(told, ResponseOutcome):
             self._found |= self._known[config.table][id_]
             await self._list_below(told, lists)
         elif told.kind == "refused" and TWICE.search(told.reason):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sync_assets.audit.value_comparison import differing
-from sync_assets.campaign.dialect import Verdict
+from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.client import DataverseClient
@@ -129,7 +129,7 @@ class _Reading:
     ids: dict[str, str] = field(default_factory=dict[str, str])
     """PKey -> our id, of parents that were read."""
 
-    async def find(self, id_: str) -> dict[str, Any] | Verdict:
+    async def find(self, id_: str) -> dict[str, Any] | ResponseOutcome:
         return await self.records[self.target.resource].find(id_)
 
     async def wrong_links(self, id_: str, found: ABCMapping[str, Any]) -> list[str]:
@@ -156,7 +156,7 @@ async def _compare(reading: _Reading, sent: Sent, result: Drift) -> None:
     async def look(id_: str, members: dict[str, Any]) -> None:
         async with free:
             found = await reading.find(id_)
-            if isinstance(found, Verdict):
+            if isinstance(found, ResponseOutcome):
                 _not_found(id_, found, reading.target.resource, result)
                 return
             wrong = await reading.wrong_links(id_, found)
@@ -173,7 +173,7 @@ async def _compare(reading: _Reading, sent: Sent, result: Drift) -> None:
     result.differing = {attribute: sorted(ids) for attribute, ids in sorted(different.items())}
 
 
-def _not_found(id_: str, said: Verdict, resource: str, result: Drift) -> None:
+def _not_found(id_: str, said: ResponseOutcome, resource: str, result: Drift) -> None:
     if said.kind == "missing":
         result.compared += 1
         result.missing.append(id_)

@@ -25,7 +25,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import HttpError
 from sync_assets.http.pagination import LinkTrail
 from sync_assets.ledger.records.hold_records import PERSON, HeldRecord
-from sync_assets.ledger.records.holds import Kin
+from sync_assets.ledger.records.holds import RelatedRecord
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead
@@ -35,7 +35,7 @@ PARENTS_IN_A_QUERY = 100
 
 
 @dataclass(slots=True)
-class Answer:
+class SystemAnswer:
     """What one system said. records: the person's that it has. errors: why some or all of it could not be asked."""
 
     records: set[HeldRecord] = field(default_factory=set[HeldRecord])
@@ -57,13 +57,13 @@ class Whereabouts:
     """Of one contact and the person's other records. kin: what the ledger knows, before the systems were asked; ids and
     marks. reassigned: rows that were the person's and are another's by now."""
 
-    d365: Answer
-    campaign: Answer
-    kin: list[Kin]
+    d365: SystemAnswer
+    campaign: SystemAnswer
+    kin: list[RelatedRecord]
     reassigned: set[tuple[str, str]]
 
     @property
-    def in_flight(self) -> list[Kin]:
+    def in_flight(self) -> list[RelatedRecord]:
         """Records that a worker may be sending right now, so that no answer about them is final."""
         return [one for one in self.kin if one.leased_until]
 
@@ -99,8 +99,8 @@ async def is_gone(runtime: Runtime, id: str) -> bool:
         return not [row async for body in client.rows(contact, [contact.key], [id]) for row in _ids(body, contact)]
 
 
-async def _answer(ask: Callable[..., Coroutine[Any, Any, None]], *of: Any) -> Answer:
-    answer = Answer()
+async def _answer(ask: Callable[..., Coroutine[Any, Any, None]], *of: Any) -> SystemAnswer:
+    answer = SystemAnswer()
     try:
         await ask(answer, *of)
     except SyncAssetsError as error:
@@ -109,7 +109,7 @@ async def _answer(ask: Callable[..., Coroutine[Any, Any, None]], *of: Any) -> An
 
 
 async def _ask_campaign(
-    answer: Answer, runtime: Runtime, known: set[HeldRecord], reassigned: set[tuple[str, str]]
+    answer: SystemAnswer, runtime: Runtime, known: set[HeldRecord], reassigned: set[tuple[str, str]]
 ) -> None:
     try:
         await ask_campaign(runtime, known, answer.records, answer.errors)
@@ -128,7 +128,7 @@ def _by_table(records: Iterable[HeldRecord]) -> dict[str, set[str]]:
 
 
 async def _ask_d365(
-    answer: Answer, runtime: Runtime, id: str, known: set[HeldRecord], reassigned: set[tuple[str, str]]
+    answer: SystemAnswer, runtime: Runtime, id: str, known: set[HeldRecord], reassigned: set[tuple[str, str]]
 ) -> None:
     """Ask for the contact, for what points to it and to that, and for each known record by its id."""
     async with runtime.d365() as client:
@@ -161,7 +161,7 @@ def _lookup(table: Table, link: Link) -> str:
 
 
 async def _known_rows(
-    answer: Answer,
+    answer: SystemAnswer,
     client: DataverseClient,
     table: Table,
     lookups: dict[Link, str],

@@ -55,7 +55,7 @@ class Page(NamedTuple):
     order: Literal["ascending", "descending"] | None
 
 
-class Look(NamedTuple):
+class FirstLook(NamedTuple):
     """The first page of a list, and whether all of it must be read: records carry ids of ours, or may."""
 
     page: Page
@@ -109,20 +109,20 @@ class RecordList:
     def __post_init__(self) -> None:
         self._path = f"{self.config.api}/{self.config.resource}"
 
-    async def look(self, resource: Resource) -> Look:
+    async def look(self, resource: Resource) -> FirstLook:
         """Find out whether records carry ids of ours, by one call where that suffices, by two where the page shows no
         id and the list has more. Raises CampaignRefused, HttpError, BudgetSpent."""
         page = await self.first()
         if self.ids(page) or not page.next or not page.order:
-            return Look(page, bool(self.ids(page) or page.next))
+            return FirstLook(page, bool(self.ids(page) or page.next))
         keys = self._keys(page)
         backwards = await self.ask(self._link(descending=False))
         if self.ids(backwards):
-            return Look(backwards, lists=True)
+            return FirstLook(backwards, lists=True)
         attribute = resource.attributes.get(self.config.key)
         # No end of a sorted list has a key: there is none. Were the metadata wrong, an insert would meet its own key.
         none = not any(keys) and not any(self._keys(backwards)) and attribute is not None and bool(attribute.sortable)
-        return Look(page, lists=not none)
+        return FirstLook(page, lists=not none)
 
     async def first(self) -> Page:
         """The first page, in the order of the key if Campaign has one."""

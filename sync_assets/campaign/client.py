@@ -14,19 +14,19 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from sync_assets.campaign.dialect import Operation, is_passing, verdict, words
+from sync_assets.campaign.dialect import Operation, is_passing, response_outcome, words
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.resource_type import read_resource
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import (
     GATEWAY_REFUSALS,
     Admission,
-    Answer,
     Endpoint,
     Guard,
     HttpError,
     Limits,
     Observer,
+    Response,
     SignInRefused,
     TokenSource,
     Unavailable,
@@ -134,7 +134,7 @@ class CampaignClient:
         *,
         guard: Guard | None = None,
         observer: Observer | None = None,
-    ) -> Answer:
+    ) -> Response:
         """One engine call on a record or a list of records, as often as it takes; counted each time it is sent.
 
         A POST whose answer is lost is not repeated, the other operations are, as they can't do harm twice. Raises what
@@ -222,9 +222,9 @@ _JSON = {"Content-Type": "application/json"}
 _T = TypeVar("_T")
 
 
-def decoded(answer: Answer, shape: type[_T], resource: str) -> _T:
+def decoded(answer: Response, shape: type[_T], resource: str) -> _T:
     """The JSON of an answer to a GET. Raises SignInRefused, CampaignRefused, HttpError."""
-    found = verdict(answer, "read")
+    found = response_outcome(answer, "read")
     if found.kind == "denied":
         raise SignInRefused(f"Campaign refuses access to {resource}: {redact(found.reason, None)}", _ACCESS)
     if found.kind != "done":
@@ -237,7 +237,7 @@ def decoded(answer: Answer, shape: type[_T], resource: str) -> _T:
         ) from error
 
 
-def listed(answer: Answer, resource: str) -> tuple[list[dict[str, Any]], str]:
+def listed(answer: Response, resource: str) -> tuple[list[dict[str, Any]], str]:
     """Return the records of a page of a list, and the link of the next page, empty for the last one.
 
     Raises HttpError for JSON that is no list: a gateway's answer must not end a read. Else as `decoded`.

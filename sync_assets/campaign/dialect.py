@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from sync_assets.http.client import RETRY_STATUS, Answer
+from sync_assets.http.client import RETRY_STATUS, Response
 
 Operation = Literal["insert", "update", "delete", "read"]
 Kind = Literal["done", "unproven", "exists_already", "missing", "refused", "transient", "denied"]
@@ -22,7 +22,7 @@ BOILERPLATE = "RST-360011 An error has occurred - please contact your administra
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ResponseOutcome:
     """What an answer means. `reason`: Campaign's words in one line, not yet redacted. `pkey`: of the record that the
     answer to a write names.
 
@@ -40,18 +40,20 @@ class Verdict:
     pkey: str = ""
 
 
-def verdict(answer: Answer, operation: Operation, key: str = "") -> Verdict:
+def response_outcome(answer: Response, operation: Operation, key: str = "") -> ResponseOutcome:
     """Reads an answer. `key`: the record's key or PKey in the URL, to tell its absence from that of a link's target."""
     if 200 <= answer.status < 300:
         return _success(answer, operation)
     if 300 <= answer.status < 400:
-        return Verdict("denied", f"Campaign's address answers with a redirect ({answer.status}); check CAMPAIGN_URL.")
+        return ResponseOutcome(
+            "denied", f"Campaign's address answers with a redirect ({answer.status}); check CAMPAIGN_URL."
+        )
     reason = words(answer)
     if answer.status in {401, 403} and _gateway_json(answer):
-        return Verdict("denied", reason)
+        return ResponseOutcome("denied", reason)
     if is_passing(answer):
-        return Verdict("transient", reason)
-    return Verdict(_kind(reason.lower(), operation, key.lower()), reason)
+        return ResponseOutcome("transient", reason)
+    return ResponseOutcome(_kind(reason.lower(), operation, key.lower()), reason)
 
 
 def _kind(said: str, operation: Operation, key: str) -> Kind:
@@ -78,17 +80,17 @@ _PERMANENT = re.compile(
 )
 
 
-def is_oops(answer: Answer) -> bool:
+def is_oops(answer: Response) -> bool:
     """The gateway did not find the way to the instance: `Oops. Something went wrong. Check your URI and try again.`"""
     return answer.status >= 400 and answer.body[:1] == b"{" and b"Oops. Something went wrong" in answer.body
 
 
-def is_passing(answer: Answer) -> bool:
+def is_passing(answer: Response) -> bool:
     """For `Endpoint`: refused or lost on the way to Campaign, whatever was asked; wait and send again."""
     return answer.status in RETRY_STATUS or is_oops(answer)
 
 
-def words(answer: Answer) -> str:
+def words(answer: Response) -> str:
     """What the answer says, in one line, without the opening that says nothing where something follows it."""
     told = _gateway_json(answer)
     text = html.unescape(told or answer.text)
@@ -109,16 +111,16 @@ class _Written(msgspec.Struct):
 _WRITTEN = msgspec.json.Decoder(_Written)
 
 
-def _success(answer: Answer, operation: Operation) -> Verdict:
+def _success(answer: Response, operation: Operation) -> ResponseOutcome:
     """Only the engine's own answer acknowledges: a gateway in maintenance says 200 as well. Of a delete the answer
     proves little, see `records.Records.delete`."""
     body = answer.body.strip()
     if operation == "delete":
-        return Verdict("done") if not body or _written(body).pkey else _unproven(answer)
+        return ResponseOutcome("done") if not body or _written(body).pkey else _unproven(answer)
     if operation == "read":
-        return Verdict("done") if _is_object(body) else _unproven(answer)
+        return ResponseOutcome("done") if _is_object(body) else _unproven(answer)
     pkey = _written(body).pkey
-    return Verdict("done", pkey=pkey) if pkey else _unproven(answer)
+    return ResponseOutcome("done", pkey=pkey) if pkey else _unproven(answer)
 
 
 def _written(body: bytes) -> _Written:
@@ -141,14 +143,14 @@ _NOTICE = frozenset({"message", "error", "error_code", "error_description", "cod
 """Members of what gateways and proxies say instead of an answer."""
 
 
-def _unproven(answer: Answer) -> Verdict:
-    return Verdict(
+def _unproven(answer: Response) -> ResponseOutcome:
+    return ResponseOutcome(
         "unproven",
         f"status {answer.status}, but not an answer of Campaign; if it stays so, check CAMPAIGN_URL and proxies.",
     )
 
 
-def _gateway_json(answer: Answer) -> str:
+def _gateway_json(answer: Response) -> str:
     """`<code> <message>` of an error of the gateway, empty if it is none."""
     if answer.body.lstrip()[:1] != b"{":
         return ""

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from sync_assets.campaign.client import CampaignClient, CampaignRefused, listed
-from sync_assets.campaign.dialect import Verdict
+from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.campaign.timestamps import moment
 from sync_assets.http.client import Guard, Observer
@@ -98,18 +98,18 @@ def opt_out(profile: dict[str, Any], attribute: str) -> tuple[bool | None, datet
 
 async def opt_outs_of(
     records: Records, id_: str, attributes: Sequence[str], guard: Guard | None = None
-) -> dict[str, tuple[bool, datetime | None]] | Verdict:
+) -> dict[str, tuple[bool, datetime | None]] | ResponseOutcome:
     """Attribute -> (value, change time in UTC) of the profile that carries our id, or why it cannot be told.
 
     Raises what `CampaignClient.call` raises.
     """
     found = await records.find(id_, guard)
-    if isinstance(found, Verdict):
+    if isinstance(found, ResponseOutcome):
         return found
     told: dict[str, tuple[bool, datetime | None]] = {}
     for attribute in attributes:
         value, time = opt_out(found, attribute)
         if value is None:
-            return Verdict("refused", f"Campaign does not tell {attribute} of {records.resource}.")
+            return ResponseOutcome("refused", f"Campaign does not tell {attribute} of {records.resource}.")
         told[attribute] = (value, time)
     return told

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import httpx
 import msgspec
 
-from sync_assets.http.aiohttp_transport import Wire
+from sync_assets.http.aiohttp_transport import AiohttpClient
 from sync_assets.http.client import (
     SIGN_IN_LIMITS,
     CachedTokens,
@@ -66,7 +66,7 @@ def ims_tokens(
 
     async def ask() -> httpx.Response:
         # A client of its own for each fetch, once a day: nothing is left open, whichever loop asks.
-        transport = AiohttpTransport(Wire(context, 1, connect=30, read=30, limits=limits))
+        transport = AiohttpTransport(AiohttpClient(context, 1, connect=30, read=30, limits=limits))
         async with httpx.AsyncClient(transport=transport) as client:
             return await client.post(url, content=form, headers={"Content-Type": "application/x-www-form-urlencoded"})
 

@@ -12,9 +12,9 @@ from typing import Any, Literal, get_args
 from urllib.parse import quote
 
 from sync_assets.campaign.client import METADATA_PATIENCE, CampaignClient, CampaignRefused, decoded
-from sync_assets.campaign.dialect import verdict
+from sync_assets.campaign.dialect import response_outcome
 from sync_assets.campaign.timestamps import moment
-from sync_assets.http.client import Answer, SignInRefused
+from sync_assets.http.client import Response, SignInRefused
 from sync_assets.http.redaction import redact
 
 Status = Literal["edition", "started", "finished", "warning", "error", "unknown"]
@@ -65,7 +65,7 @@ def _path(id_: str) -> str:
     return f"workflow/execution/{quote(id_, safe='')}"
 
 
-def _check(answer: Answer, id_: str, asked: str) -> None:
+def _check(answer: Response, id_: str, asked: str) -> None:
     if answer.status == 404:
         raise CampaignRefused(
             f"Campaign has no workflow {id_}.",
@@ -74,7 +74,7 @@ def _check(answer: Answer, id_: str, asked: str) -> None:
         )
     if asked == "start" and 200 <= answer.status < 300 and not answer.body.strip():
         return  # no source says what the answer to a command holds
-    found = verdict(answer, "read")
+    found = response_outcome(answer, "read")
     if found.kind in ("denied", "unproven"):
         raise SignInRefused(
             f"Campaign refuses to {asked} workflow {id_}: {redact(found.reason, None)}",

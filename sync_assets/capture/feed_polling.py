@@ -40,7 +40,7 @@ class Polled:
     refused: dict[str, str] = field(default_factory=dict[str, str])
 
 
-class Watcher:
+class FeedPoller:
     """Looks at the feeds of several tables at once. Thread-safe."""
 
     def __init__(self, runtime: Runtime) -> None:

@@ -27,7 +27,7 @@ import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from sync_assets.capture.page_preparation import captured
+from sync_assets.capture.page_preparation import prepare_page
 from sync_assets.capture.page_size import fetch
 from sync_assets.capture.row_reads import rows_by_id
 from sync_assets.dataverse.client import NO_SUCH_COLUMN, D365Refused, FeedExpired, TrackingOff
@@ -136,7 +136,7 @@ async def _read_changed(capture: Capture, feed: Feed, link: str, result: Capture
         head = read_head(body)
         capture.following(head)
         async for page in rows_by_id(capture, changed_ids(head, key)):
-            ready = await asyncio.to_thread(captured, page, capture.mapping)
+            ready = await asyncio.to_thread(prepare_page, page, capture.mapping)
             feed = await asyncio.to_thread(capture.store, ready, feed.version, result)
             await capture.keep_lease()
         following = trail.follow(head.next_link, len(head.value))

@@ -14,14 +14,14 @@ from datetime import date
 
 import polars as pl
 
-from sync_assets.capture.unchanged_rows import Unread
+from sync_assets.capture.unchanged_rows import UnchangedRows
 from sync_assets.dataverse.page_parser import Page, PageParser
 from sync_assets.ledger import LinkSpec
 from sync_assets.ledger.prepared_page import ROW_HASH
 from sync_assets.ledger.prepared_page import Page as LedgerPage
 from sync_assets.mapping.filters import filter_rows
 from sync_assets.mapping.replacements import replace
-from sync_assets.mapping.table_mapping import Mapping
+from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets.mapping.transform import convert, last_of_each, opted_out
 from sync_assets.mapping.unlabelled_options import unknown_codes
 
@@ -29,7 +29,7 @@ _HASH = "row hash"  # no column of Dynamics 365 has a blank in its name
 
 
 @dataclass(frozen=True, slots=True)
-class CapturedPage:
+class PreparedPage:
     """`read`: how many rows D365 sent. `rows`, `unread`: as Ledger.save_page takes them. `deleted`: ids of tombstones,
     `left`: of rows outside of the filter. `opt_outs`: see transform.opted_out. `days`: rows by the UTC day of their
     last change. `unknown_codes`: column -> option numbers that nobody has named. Links as in d365.pages.Page."""
@@ -49,18 +49,18 @@ class CapturedPage:
 MakePage = Callable[[pl.DataFrame, Sequence[LinkSpec]], LedgerPage]
 
 
-def captured(
-    page: Page, mapping: Mapping, unread: Unread | None = None, make_page: MakePage = LedgerPage
-) -> CapturedPage:
+def prepare_page(
+    page: Page, mapping: TableMapping, unread: UnchangedRows | None = None, make_page: MakePage = LedgerPage
+) -> PreparedPage:
     """What the ledger is to hold of a page. `unread`: its further rows, which it holds already."""
-    unread = unread or Unread()
+    unread = unread or UnchangedRows()
     passed, dropped = filter_rows(last_of_each(_hashed(page), mapping), mapping.row_filter)
     rows = convert(replace(passed, mapping), mapping)
     unknown = unknown_codes(passed, mapping)
     # Whoever reads them again is to be told of the codes again: such rows are never known.
     if _HASH in passed.columns and rows.height == passed.height and not unknown:
         rows = rows.with_columns(passed[_HASH].alias(ROW_HASH))
-    return CapturedPage(
+    return PreparedPage(
         read=page.rows.height + len(unread.rows),
         rows=make_page(rows, mapping.link_specs),
         deleted=page.deleted,
@@ -80,6 +80,6 @@ def _hashed(page: Page) -> pl.DataFrame:
     return page.rows.with_columns(pl.Series(_HASH, page.row_hashes, pl.Int64))
 
 
-def parser(mapping: Mapping) -> PageParser:
+def parser(mapping: TableMapping) -> PageParser:
     """Of pages with the columns that a mapping selects."""
     return PageParser({name: mapping.column_types[name] for name in mapping.select})

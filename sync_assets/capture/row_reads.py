@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import polars as pl
 
-from sync_assets.capture.page_preparation import captured, parser
+from sync_assets.capture.page_preparation import parser, prepare_page
 from sync_assets.dataverse.client import IDS_IN_A_QUERY
 from sync_assets.dataverse.page_parser import Page
 from sync_assets.ledger import Ledger, Replay
@@ -91,7 +91,7 @@ async def read_again(capture: Capture, result: CaptureResult) -> None:
             return
         tried.update(ids)
         async for page in rows_by_id(capture, ids):
-            ready = await asyncio.to_thread(captured, page, capture.mapping)
+            ready = await asyncio.to_thread(prepare_page, page, capture.mapping)
             feed = await asyncio.to_thread(capture.store, ready, feed.version, result)
         await capture.keep_lease()
 

@@ -22,10 +22,10 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from sync_assets.capture.kept_delta_link import RENEW_SECONDS, catch_up, first_page
-from sync_assets.capture.page_preparation import CapturedPage, captured, parser
+from sync_assets.capture.page_preparation import PreparedPage, parser, prepare_page
 from sync_assets.capture.page_size import PageSize, PageTooLarge, begin, fetch, halve
 from sync_assets.capture.row_reads import read_again, replay_days, with_certain_deletions
-from sync_assets.capture.unchanged_rows import Sieve, Unread
+from sync_assets.capture.unchanged_rows import UnchangedRowFilter, UnchangedRows
 from sync_assets.dataverse.client import MAX_PAGE, D365Refused, DataverseClient, FeedExpired
 from sync_assets.dataverse.metadata import Table
 from sync_assets.dataverse.page_parser import Head, Page, peek
@@ -33,7 +33,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.http.pagination import LinkTrail
 from sync_assets.ledger import Feed, FeedMoved, Position, RowsMoved, TooManyDeletes
 from sync_assets.ledger.prepared_page import Page as LedgerPage
-from sync_assets.mapping.table_mapping import Mapping
+from sync_assets.mapping.table_mapping import TableMapping
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
@@ -92,7 +92,7 @@ class Capture:
     ledger: Ledger
     client: DataverseClient
     table: Table
-    mapping: Mapping
+    mapping: TableMapping
     owner: str
     apply_deletes: bool = False
     max_delete_share: float = 1.0
@@ -160,7 +160,7 @@ class Capture:
         new: bool = False,
         alone: bool = True,
         body: bytes | None = None,
-    ) -> AsyncGenerator[CapturedPage]:
+    ) -> AsyncGenerator[PreparedPage]:
         """The page at `link` and those after it, made ready. The next ones are while the last one is stored: one of
         them parsed, which is the interpreter's work, while another one is transformed, which is mostly Polars'.
 
@@ -168,20 +168,20 @@ class Capture:
         that page is the first one of its read. body: of that page, if it was fetched before.
         """
         parse = parser(self.mapping).parse
-        sieve = Sieve(self.mapping, partial(self.ledger.same_rows, self.table.name)) if sift else None
+        sieve = UnchangedRowFilter(self.mapping, partial(self.ledger.same_rows, self.table.name)) if sift else None
         make_page = partial(self.ledger.new_page, self.table.name) if new else LedgerPage
         trail = LinkTrail("Dynamics 365", self.table.name, link)
         fetching = asyncio.create_task(fetch(self, link, tracked=tracked) if body is None else _fetched(body))
 
-        def parsed(body: bytes, head: Head | None) -> tuple[Page, Unread]:
+        def parsed(body: bytes, head: Head | None) -> tuple[Page, UnchangedRows]:
             if head is None or sieve is None:
-                return parse(body, head), Unread()
+                return parse(body, head), UnchangedRows()
             to_read, unread = sieve.part(head)
             page = parse(body, to_read)
             mended = page.rows.height + len(page.deleted) > len(to_read.value)  # and so read as a whole
-            return page, Unread() if mended else unread
+            return page, UnchangedRows() if mended else unread
 
-        async def parse_next() -> tuple[Page, Unread]:
+        async def parse_next() -> tuple[Page, UnchangedRows]:
             nonlocal fetching
             body = await fetching
             head = peek(body)
@@ -196,14 +196,14 @@ class Capture:
 
         parsing = asyncio.create_task(parse_next())
 
-        async def make_ready() -> CapturedPage:
+        async def make_ready() -> PreparedPage:
             nonlocal parsing, alone
             page, unread = await parsing
             if page.next_link:
                 alone = False
                 parsing = asyncio.create_task(parse_next())
             page = await with_certain_deletions(self, page, alone=alone)
-            return await asyncio.to_thread(captured, page, self.mapping, unread, make_page)
+            return await asyncio.to_thread(prepare_page, page, self.mapping, unread, make_page)
 
         ahead = asyncio.create_task(make_ready())
         renewed = time.monotonic()
@@ -226,7 +226,7 @@ class Capture:
 
     def store(
         self,
-        page: CapturedPage,
+        page: PreparedPage,
         version: int | None,
         result: CaptureResult,
         position: Position | None = None,
@@ -264,7 +264,7 @@ class Capture:
         self.progress(result)
         return saved.feed
 
-    def following(self, page: Head | CapturedPage) -> str:
+    def following(self, page: Head | PreparedPage) -> str:
         """The link that stands on a page of the feed. Raises D365Refused if there is none, ForeignLink."""
         if link := page.next_link or page.delta_link:
             return self.client.endpoint.checked(link)
@@ -310,7 +310,7 @@ class Capture:
         asked = {"resend": feed.resend, "replay": feed.replay}
         return self.ledger.reset_feed(self.table.name, feed.version, expired=expired, **asked)
 
-    def _save(self, page: CapturedPage, feed: Feed | None, result: CaptureResult) -> Feed:
+    def _save(self, page: PreparedPage, feed: Feed | None, result: CaptureResult) -> Feed:
         """A page of the feed and the position after it."""
         done = page.next_link is None
         full_read_goes_on = not done and (feed is None or feed.link is None or feed.kind == "page")

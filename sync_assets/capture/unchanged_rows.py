@@ -16,7 +16,7 @@ import msgspec
 import polars as pl
 
 from sync_assets.dataverse.page_parser import AT_ONCE, Head, row_hashes
-from sync_assets.mapping.table_mapping import MODIFIED, Mapping
+from sync_assets.mapping.table_mapping import MODIFIED, TableMapping
 from sync_assets.mapping.transform import last_changed
 
 SameRows = Callable[[Sequence[str], Sequence[int]], Sequence[int]]
@@ -24,23 +24,23 @@ SameRows = Callable[[Sequence[str], Sequence[int]], Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class UnchangedRows:
     """`rows`: (id in lower case, row hash). `days`: rows by the UTC day of their last change."""
 
     rows: Sequence[tuple[str, int]] = ()
     days: Counter[date] = field(default_factory=Counter[date])
 
 
-class Sieve:
+class UnchangedRowFilter:
     """Parts the rows of pages into those that are to be read and those that need not be."""
 
-    def __init__(self, mapping: Mapping, same_rows: SameRows) -> None:
+    def __init__(self, mapping: TableMapping, same_rows: SameRows) -> None:
         names = {"id": mapping.table_key.select_name, "modified": MODIFIED}
         row = msgspec.defstruct("RowHead", [("id", str), ("modified", str | None)], rename=names, gc=False)
         self._row: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
         self._same_rows = same_rows
 
-    def part(self, head: Head) -> tuple[Head, Unread]:
+    def part(self, head: Head) -> tuple[Head, UnchangedRows]:
         """The page with the rows that are to be read, and the others. All are to be if the page is not plainly one of
         different rows: what is wrong with it is for whoever parses it to say."""
         rows: list[Any] = []
@@ -51,13 +51,15 @@ class Sieve:
                 rows += self._row.decode_lines(b"\n".join(raws))
                 hashes += row_hashes(raws)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            return head, Unread()
+            return head, UnchangedRows()
         ids = [row.id.lower() for row in rows]
         if len(set(ids)) < len(ids):
-            return head, Unread()  # the last one of an id counts, which may be either kind
+            return head, UnchangedRows()  # the last one of an id counts, which may be either kind
         same = self._same_rows(ids, hashes)
         left = set(same)
         modified = pl.DataFrame({MODIFIED: [rows[index].modified for index in same]}, {MODIFIED: pl.String})
         days = Counter[date](last_changed(modified).to_list())
         to_read = [raw for index, raw in enumerate(head.value) if index not in left]
-        return Head(to_read, head.next_link, head.delta_link), Unread([(ids[at], hashes[at]) for at in same], days)
+        return Head(to_read, head.next_link, head.delta_link), UnchangedRows(
+            [(ids[at], hashes[at]) for at in same], days
+        )

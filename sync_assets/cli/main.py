@@ -395,9 +395,9 @@ def alerts(
     from sync_assets.commands import alerts as run  # noqa: PLC0415
 
     if not test:
-        _print(run.now_wrong(_runtime()), as_json, run.show_troubles)
+        _print(run.open_incidents(_runtime()), as_json, run.show_incidents)
         return
-    document = run.test_notices(_runtime())
+    document = run.test_notifications(_runtime())
     _print(document, as_json, run.show_test)
     raise typer.Exit(0 if all(one["told"] for one in document["channels"].values()) else 1)
 

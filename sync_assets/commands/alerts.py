@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sync_assets.alerts.channels import NotTold, senders
+from sync_assets.alerts.channels import ChannelError, senders
 from sync_assets.errors import SyncAssetsError
 from sync_assets.operations.status import iso
 from sync_assets.runtime.context import Runtime
@@ -19,13 +19,13 @@ TEST = (
 )
 
 
-def now_wrong(runtime: Runtime) -> dict[str, Any]:
+def open_incidents(runtime: Runtime) -> dict[str, Any]:
     """The troubles, the longest first; needs no channel to be configured."""
     import dagster as dg  # noqa: PLC0415
 
-    from sync_assets.alerts.incidents import troubles  # noqa: PLC0415
+    from sync_assets.alerts.incidents import incidents  # noqa: PLC0415
     from sync_assets.definitions import build_definitions  # noqa: PLC0415
-    from sync_assets.defs.alerts.dagster_state import Watched, look  # noqa: PLC0415
+    from sync_assets.defs.alerts.dagster_state import Watched, read_state  # noqa: PLC0415
     from sync_assets.defs.alerts.sensor import killed, paused_assets  # noqa: PLC0415
     from sync_assets.defs.instance.command_line import dagster_instance  # noqa: PLC0415
 
@@ -35,8 +35,8 @@ def now_wrong(runtime: Runtime) -> dict[str, Any]:
     watched = Watched.of((one for one in mine if isinstance(one, dg.AssetsDefinition)), sensors)
     alerts = runtime.config.alerts
     with dagster_instance() as instance:
-        seen = look(instance, watched, datetime.now(UTC), paused_assets(runtime), killed(runtime))
-    found = troubles(seen, warnings=alerts is None or alerts.warnings)
+        seen = read_state(instance, watched, datetime.now(UTC), paused_assets(runtime), killed(runtime))
+    found = incidents(seen, warnings=alerts is None or alerts.warnings)
     return {
         "troubles": [
             {"kind": one.kind, "what": one.what, "since": iso(one.since), "said": one.said, "remedy": one.remedy}
@@ -45,7 +45,7 @@ def now_wrong(runtime: Runtime) -> dict[str, Any]:
     }
 
 
-def test_notices(runtime: Runtime) -> dict[str, Any]:
+def test_notifications(runtime: Runtime) -> dict[str, Any]:
     """Sends a test notice to every channel: `told`, or why not. Raises SyncAssetsError if none is configured."""
     if runtime.config.alerts is None:
         raise SyncAssetsError(
@@ -57,12 +57,12 @@ def test_notices(runtime: Runtime) -> dict[str, Any]:
         try:
             send(*TEST)
             channels[name] = {"told": True, "problem": None}
-        except NotTold as error:
+        except ChannelError as error:
             channels[name] = {"told": False, "problem": str(error)}
     return {"channels": channels}
 
 
-def show_troubles(document: dict[str, Any]) -> None:
+def show_incidents(document: dict[str, Any]) -> None:
     console = Console(soft_wrap=True)
     if not document["troubles"]:
         console.print("No open incidents: runs, checks, sensors and freshness are fine.")

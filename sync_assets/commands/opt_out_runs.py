@@ -76,7 +76,7 @@ class _WaitingFiles:
         waited = runtime.config.opt_out.export.settle_seconds + SETTLING_SECONDS
         give_up_at = time.monotonic() + waited
         while True:
-            seen = folder.look(runtime)
+            seen = folder.poll_folder(runtime)
             self._tell(seen)
             ready = [file for file in seen.ready if _version(file) not in self._tried]
             for file in ready:
@@ -104,7 +104,7 @@ class _WaitingFiles:
         self._tried[_version(file)] = said
         self.refused += said
 
-    def _tell(self, seen: folder.Look) -> None:
+    def _tell(self, seen: folder.FolderPoll) -> None:
         """What somebody should know of the folder, whoever read its files. What this sync said of a file that is no
         longer there like this counts no more: its successor is taken, or waits."""
         runtime, directory = self._runtime, self._runtime.config.opt_out.export.directory

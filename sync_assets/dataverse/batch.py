@@ -21,7 +21,7 @@ import msgspec
 from sync_assets.dataverse.batch_response import is_multipart, read_parts, row_id
 from sync_assets.dataverse.client import API, D365Refused, DataverseClient, refusal
 from sync_assets.dataverse.metadata import Table
-from sync_assets.http.client import Answer, HttpError, SignInRefused, Unavailable, backoff, retry_after
+from sync_assets.http.client import HttpError, Response, SignInRefused, Unavailable, backoff, retry_after
 from sync_assets.http.redaction import redact
 
 MOST_IN_A_BATCH = 1000
@@ -131,7 +131,7 @@ class _Slice:
             await asyncio.sleep(wait)
             left, attempt = again, attempt + 1
 
-    async def _send(self, updates: Sequence[RowUpdate]) -> list[Answer | None]:
+    async def _send(self, updates: Sequence[RowUpdate]) -> list[Response | None]:
         """The answer to each of the updates, None where there is none."""
         boundary = f"batch_{uuid.uuid4()}"
         answer = await self.client.endpoint.send(
@@ -157,7 +157,7 @@ class _Slice:
                 raise HttpError("Dynamics 365 answered the updates of a $batch in another order than it was asked.")
         return parts + [None] * (len(updates) - len(parts))
 
-    def _settle(self, number: int, part: Answer | None) -> bool:
+    def _settle(self, number: int, part: Response | None) -> bool:
         """Takes in the answer to one update; False: it is to be sent again."""
         if part is None:
             if number in self.unheard:
@@ -176,7 +176,7 @@ class _Slice:
         self.results[number] = outcome(self.updates[number], part, self.table)
         return True
 
-    def _wait(self, parts: Sequence[Answer], attempt: int) -> float:
+    def _wait(self, parts: Sequence[Response], attempt: int) -> float:
         """Seconds until the next try. What Dataverse says about waiting goes for every worker (section 4)."""
         told = max((seconds for part in parts if (seconds := _told(part)) is not None), default=None)
         wait = backoff(attempt) if told is None else told + random.uniform(0, 0.25)  # noqa: S311
@@ -185,7 +185,7 @@ class _Slice:
         return wait
 
 
-def _told(part: Answer) -> float | None:
+def _told(part: Response) -> float | None:
     """Seconds of a part's own `Retry-After`, if it is to be sent again."""
     if part.status not in THROTTLED and part.status < 500:
         return None
@@ -229,7 +229,7 @@ _MEANINGS = {
 _READ_ONLY = re.compile(r"\b(inactive|read-?only|deactivated)\b", re.IGNORECASE)
 
 
-def outcome(update: RowUpdate, part: Answer, table: Table) -> UpdateResult:
+def outcome(update: RowUpdate, part: Response, table: Table) -> UpdateResult:
     """The result that a part stands for. Raises D365Refused, SignInRefused where it goes for every row alike."""
     if 200 <= part.status < 300:
         return UpdateResult(update.id, "done")
@@ -267,7 +267,7 @@ def masked(message: str) -> str:
     return _TOKEN.sub(hidden, _GUID.sub("…", redact(message, None)))
 
 
-def _stopping(part: Answer, table: Table) -> HttpError | D365Refused | None:
+def _stopping(part: Response, table: Table) -> HttpError | D365Refused | None:
     """The error for a refusal that every other row would meet as well; None for one of this row."""
     code, _ = _said(part)
     if code == _NO_PRIVILEGE:
@@ -286,7 +286,7 @@ def _stopping(part: Answer, table: Table) -> HttpError | D365Refused | None:
     return None
 
 
-def _shown(part: Answer, code: str) -> str:
+def _shown(part: Response, code: str) -> str:
     return f"{part.status} {code}".rstrip()
 
 
@@ -299,7 +299,7 @@ class _ErrorBody(msgspec.Struct):
     error: _Error
 
 
-def _said(part: Answer) -> tuple[str, str]:
+def _said(part: Response) -> tuple[str, str]:
     """(code in lower case, or empty; message, which may quote values: see `masked`)."""
     try:
         error = msgspec.json.decode(part.body, type=_ErrorBody).error

@@ -10,18 +10,18 @@ import re
 
 from multidict import CIMultiDict
 
-from sync_assets.http.client import Answer, HttpError
+from sync_assets.http.client import HttpError, Response
 
 _BOUNDARY = re.compile(r'boundary\s*=\s*(?:"([^"]+)"|([^\s;,"]+))', re.IGNORECASE)
 _STATUS_LINE = re.compile(rb"(?:^|\n)HTTP/\d(?:\.\d)?[ \t]+([1-5]\d\d)(?:[ \t][^\n]*)?\n")
 _ROW = re.compile(r"\(([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})\)\s*$", re.IGNORECASE)
 
 
-def is_multipart(answer: Answer) -> bool:
+def is_multipart(answer: Response) -> bool:
     return answer.headers.get("content-type", "").lstrip().lower().startswith("multipart/mixed")
 
 
-def read_parts(answer: Answer) -> list[Answer | None]:
+def read_parts(answer: Response) -> list[Response | None]:
     """The parts in their order; None stands for one that cannot be read, so that those after it keep their places.
 
     A last part that no boundary ends is left out: it may be cut. Raises HttpError for what is no multipart answer.
@@ -36,7 +36,7 @@ def read_parts(answer: Answer) -> list[Answer | None]:
     # A boundary may begin like another one, so it counts only with what may follow it.
     mark = re.compile(rb"\n--" + boundary + rb"(--)?[ \t]*(?=\n|$)")
     body = b"\n" + answer.body.replace(b"\r\n", b"\n")
-    parts: list[Answer | None] = []
+    parts: list[Response | None] = []
     begins: int | None = None  # where the part begins that the next boundary ends; None: before the first one
     for match in mark.finditer(body):
         if begins is not None:
@@ -47,7 +47,7 @@ def read_parts(answer: Answer) -> list[Answer | None]:
     return parts
 
 
-def _part(piece: bytes) -> Answer | None:
+def _part(piece: bytes) -> Response | None:
     """The HTTP answer inside a part, behind the part's own headers."""
     line = _STATUS_LINE.search(piece)
     if line is None:
@@ -59,10 +59,10 @@ def _part(piece: bytes) -> Answer | None:
         for name, _, value in pairs
         if name.strip()
     )
-    return Answer(int(line[1]), headers, body.strip())
+    return Response(int(line[1]), headers, body.strip())
 
 
-def row_id(part: Answer) -> str | None:
+def row_id(part: Response) -> str | None:
     """The id of the row that the part is about, in lower case, where it says so (`OData-EntityId`)."""
     found = _ROW.search(part.headers.get("odata-entityid", ""))
     return found[1].lower() if found else None

@@ -20,7 +20,7 @@ import msgspec
 from sync_assets.dataverse.metadata import Column, ColumnType, ListedTable, Table
 from sync_assets.dataverse.page_parser import read_head
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http.client import Answer, Endpoint, HttpError, Limits, TokenSource
+from sync_assets.http.client import Endpoint, HttpError, Limits, Response, TokenSource
 from sync_assets.http.pagination import LinkTrail
 
 API = "/api/data/v9.2"
@@ -335,7 +335,7 @@ _MEANINGS: dict[str, tuple[type[D365Refused], str, str]] = {
 """Error code, else status -> what it means, what to do. The statuses of most codes are documented nowhere."""
 
 
-def refusal(answer: Answer, table: str = "") -> D365Refused:
+def refusal(answer: Response, table: str = "") -> D365Refused:
     """The error that a refused answer stands for. Source: section 3.4."""
     try:
         error: dict[str, Any] = answer.json()["error"]

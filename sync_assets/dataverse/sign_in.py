@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from sync_assets.http.aiohttp_transport import Wire
+from sync_assets.http.aiohttp_transport import AiohttpClient
 from sync_assets.http.client import SIGN_IN_LIMITS, CachedTokens, HttpError, Limits, NotSent, NotTrusted, SignInRefused
 from sync_assets.http.event_loop import new_event_loop
 
@@ -40,7 +40,7 @@ class _Client:
     without redirects. For one thread, in which no event loop runs. To be closed."""
 
     def __init__(self, context: ssl.SSLContext, limits: Limits) -> None:
-        self._wire = Wire(context, 1, connect=15.0, read=30.0, limits=limits)
+        self._wire = AiohttpClient(context, 1, connect=15.0, read=30.0, limits=limits)
         self._loop = asyncio.Runner(loop_factory=new_event_loop)
 
     def get(

@@ -1,9 +1,10 @@
 """How a request travels: TLS, proxies, aiohttp.
 
 httpx's own transport is quadratic in the number of requests in flight, and its requests and answers cost half of the
-processor time of a call (speed.md, A), so calls go through `Wire`; what is made by httpx, as a sign-in is, travels the
-same way (httpx_transport.py). The ready-made bridge re-quotes URLs and reports a lost answer as a failed connection,
-while we have to know whether a request may have been carried out. When it may travel again is `client.py`'s.
+processor time of a call (speed.md, A), so calls go through `AiohttpClient`; what is made by httpx, as a sign-in is,
+travels the same way (httpx_transport.py). The ready-made bridge re-quotes URLs and reports a lost answer as a failed
+connection, while we have to know whether a request may have been carried out. When it may travel again is
+`client.py`'s.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
 from sync_assets.errors import reason
-from sync_assets.http.transport import USUAL_LIMITS, Answer, LimitExceeded, Limits, NotSent, NotTrusted, OutcomeUnknown
+from sync_assets.http.transport import (
+    USUAL_LIMITS,
+    LimitExceeded,
+    Limits,
+    NotSent,
+    NotTrusted,
+    OutcomeUnknown,
+    Response,
+)
 
 _REACH = "Check that address in the environment, and the network; nothing is lost, run it again later."
 _WHO = "Check that address in the environment, and what answers in its place on the way, such as a proxy."
@@ -36,7 +45,7 @@ MOST_MEMBERS = 16
 """Gzip members of an answer. All servers send one; each further one costs a copy of what follows it."""
 
 
-class Wire:
+class AiohttpClient:
     """Requests over aiohttp: URLs travel exactly as given, and errors tell "not sent" from "outcome unknown".
 
     `connect`, `read`: seconds, for a connection and for each silence after it; `limits`: for an answer as a whole.
@@ -78,7 +87,7 @@ class Wire:
         session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
         return session
 
-    async def exchange(self, method: str, address: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+    async def exchange(self, method: str, address: str, headers: Mapping[str, str], body: bytes | None) -> Response:
         """One request and its whole answer. Raises NotSent, NotTrusted, OutcomeUnknown, LimitExceeded."""
         session = self._session = self._session or self._open()
         url = _parsed(address)
@@ -100,7 +109,7 @@ class Wire:
             finally:
                 self._deadline.end(task)
             content = await _inflated(response.headers, content, limits.largest)
-            return Answer(response.status, response.headers, content)
+            return Response(response.status, response.headers, content)
         except _TooLate:
             raise LimitExceeded(
                 f"{_place(method, url)} did not answer in full within {limits.seconds:g} s; it was given up.", _WHO

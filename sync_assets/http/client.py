@@ -21,20 +21,19 @@ from weakref import WeakKeyDictionary
 from sync_assets.http.transport import (
     SIGN_IN_LIMITS,
     USUAL_LIMITS,
-    Answer,
     HttpError,
     LimitExceeded,
     Limits,
     NotSent,
     NotTrusted,
     OutcomeUnknown,
+    Response,
     ssl_context,
 )
 
 __all__ = [
     "SIGN_IN_LIMITS",
     "Admission",
-    "Answer",
     "CachedTokens",
     "Endpoint",
     "ForeignLink",
@@ -46,8 +45,9 @@ __all__ = [
     "NotTrusted",
     "Observer",
     "OutcomeUnknown",
-    "Pause",
+    "Response",
     "SignInRefused",
+    "Throttle",
     "TokenSource",
     "Unavailable",
     "ssl_context",
@@ -114,7 +114,7 @@ class CachedTokens:
             return self._token
 
 
-class Pause:
+class Throttle:
     """A gate that all workers of a process share: `Retry-After` stops every one of them."""
 
     def __init__(self) -> None:
@@ -188,21 +188,21 @@ class Endpoint:
         patience: float = 120.0,
         timeout: float = 60.0,
         limits: Limits = USUAL_LIMITS,
-        transient: Callable[[Answer], bool] = lambda answer: answer.status in RETRY_STATUS,
+        transient: Callable[[Response], bool] = lambda answer: answer.status in RETRY_STATUS,
         observer: Observer = lambda kind, status, seconds: None,
     ) -> None:
         self.name = name
         self.base_url = base_url.rstrip("/")
-        self.pause = Pause()
+        self.pause = Throttle()
         self.patience = patience
         self.observer = observer
         self._tokens = tokens
         self._transient = transient
         self._origin = _origin(self.base_url)
-        from sync_assets.http.aiohttp_transport import Wire  # noqa: PLC0415 - aiohttp, which the code location does not need
+        from sync_assets.http.aiohttp_transport import AiohttpClient  # noqa: PLC0415 - aiohttp, which the code location does not need
 
         always = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "sync_assets", **headers}
-        self._wire = Wire(context, connections, connect=15.0, read=timeout, headers=always, limits=limits)
+        self._wire = AiohttpClient(context, connections, connect=15.0, read=timeout, headers=always, limits=limits)
 
     async def sign_in(self) -> None:
         """Gets a token, if there is none yet. Raises SignInRefused, HttpError."""
@@ -221,7 +221,7 @@ class Endpoint:
         guard: Guard | None = None,
         observer: Observer | None = None,
         admission: Admission | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Sends one request, as often as it takes.
 
         `url` is absolute (a link from an answer, sent as it is) or a path below the base URL. `repeat_unknown`: also
@@ -276,7 +276,7 @@ class Endpoint:
                 raise failure
             await asyncio.sleep(wait)
 
-    def _wait(self, answer: Answer, attempt: int) -> float:
+    def _wait(self, answer: Response, attempt: int) -> float:
         """Seconds until the next try; a refusal of the gateway stops every worker of this process that long."""
         told = retry_after(answer.headers)
         wait = backoff(attempt) if told is None else told + random.uniform(0, 0.25)  # noqa: S311
@@ -293,7 +293,7 @@ class Endpoint:
         token: str,
         kind: str,
         *observers: Observer | None,
-    ) -> Answer:
+    ) -> Response:
         started = time.monotonic()
         status: int | None = None
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from sync_assets.http.aiohttp_transport import Wire
+from sync_assets.http.aiohttp_transport import AiohttpClient
 
 _ABOUT_THE_WIRE = {"content-encoding", "content-length", "transfer-encoding"}
 
@@ -12,7 +12,7 @@ _ABOUT_THE_WIRE = {"content-encoding", "content-length", "transfer-encoding"}
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """A Wire for an httpx client; its timeouts are the wire's, not the client's."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: AiohttpClient) -> None:
         self._wire = wire
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

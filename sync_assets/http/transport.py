@@ -72,7 +72,7 @@ def ssl_context(ca_bundle: Path | None = None) -> ssl.SSLContext:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A complete answer. `body` is decompressed; header names are matched case-insensitively."""
 
     status: int

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from sync_assets.ledger.errors import FeedMoved, InMaintenance, LedgerError, RowsMoved, TooManyDeletes
 from sync_assets.ledger.model import (
+    AcknowledgeResult,
+    BlockReason,
     Claimed,
     Counts,
     Feed,
     FeedKind,
-    Gate,
     KeptKind,
     Lease,
     LinkSpec,
@@ -36,7 +37,6 @@ from sync_assets.ledger.model import (
     Reject,
     Replay,
     Result,
-    SettleResult,
     State,
 )
 
@@ -44,12 +44,13 @@ if TYPE_CHECKING:
     from sync_assets.ledger.facade import Ledger
 
 __all__ = [
+    "AcknowledgeResult",
+    "BlockReason",
     "Claimed",
     "Counts",
     "Feed",
     "FeedKind",
     "FeedMoved",
-    "Gate",
     "InMaintenance",
     "KeptKind",
     "Lease",
@@ -68,7 +69,6 @@ __all__ = [
     "Replay",
     "Result",
     "RowsMoved",
-    "SettleResult",
     "State",
     "TooManyDeletes",
 ]

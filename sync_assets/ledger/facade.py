@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from sync_assets.ledger.records.acknowledged_links import AcknowledgedLinks
-from sync_assets.ledger.records.blocked_records import Waiting
+from sync_assets.ledger.records.blocked_records import BlockedRecords
 from sync_assets.ledger.records.captures import Captures
 from sync_assets.ledger.records.claims import Claims
 from sync_assets.ledger.records.holds import Holds
@@ -13,7 +13,7 @@ from sync_assets.ledger.records.rebuilds import Rebuilds
 from sync_assets.ledger.records.replays import Replays
 from sync_assets.ledger.repositories.base import Clock
 from sync_assets.ledger.repositories.call_limits import CallLimits
-from sync_assets.ledger.repositories.dialect_findings import Dialect
+from sync_assets.ledger.repositories.dialect_findings import DialectFindings
 from sync_assets.ledger.repositories.mapping_changes import MappingChanges
 from sync_assets.ledger.repositories.opt_out_files import OptOutFiles
 from sync_assets.ledger.repositories.opt_outs import OptOuts
@@ -37,7 +37,7 @@ class Ledger(
     CallLimits,
     Captures,
     Claims,
-    Dialect,
+    DialectFindings,
     Holds,
     MappingChanges,
     OptOuts,
@@ -47,7 +47,7 @@ class Ledger(
     Reports,
     Runs,
     Systems,
-    Waiting,
+    BlockedRecords,
 ):
     """What every record should be in Campaign, what Campaign acknowledged, and where each feed stands.
 

@@ -39,33 +39,36 @@ OTHER = bytes(16)
 class State(IntEnum):
     """Where a record stands. The numbers are stored, so they never change their meaning."""
 
-    SETTLED = 0  # Campaign acknowledged what it should hold
+    SYNCED = 0  # Campaign acknowledged what it should hold
     PENDING = 1  # something is to be sent
-    WAITING = 2  # to be sent once other records are where they must be, or its row was read again; see Gate
+    WAITING = 2  # to be sent once other records are where they must be, or its row was read again; see BlockReason
     FAILED = 3  # the transform or the other side refused it; stands until it changes or is retried
     HELD = 4  # under a privacy hold: written nowhere
     ORPHANED = 5  # not to be in Campaign: a parent that it needs is gone for good, or its lookup is empty
     EXCLUDED = 6  # of a person who was gone when the hold was released: nothing is made or changed of it any more
 
 
-class Gate(IntEnum):
-    """What stands between a record and Campaign. The numbers are stored, so they never change their meaning."""
+class BlockReason(IntEnum):
+    """Why a record may not be sent yet. The numbers are stored, so their meaning never changes."""
 
-    OPEN = 0
-    COMING = 1  # a parent is still to be acknowledged
-    ABSENT = 2  # a parent that it needs is not to be in Campaign, so it is not to be there either
-    UNREAD = 3  # its row must be read again: the payload was erased when Campaign acknowledged it
-    CHILDREN = 4  # it is to be deleted, its children go first
+    NONE = 0
+    PARENT_PENDING = 1  # a parent is still to be acknowledged
+    PARENT_UNAVAILABLE = 2  # a required parent must not be in Campaign, so neither may the record
+    REFETCH_REQUIRED = 3  # its row must be read again: the payload was erased when Campaign acknowledged it
+    CHILDREN_PENDING = 4  # it is to be deleted, and its children go first
 
 
 WAITING_FOR = {
-    Gate.OPEN: "nothing",
-    Gate.COMING: "a parent that is still to be acknowledged, or a new one in scope: Campaign keeps it as it was",
-    Gate.ABSENT: "a parent that is refused, or that may still come: its table was not read to its end yet",
-    Gate.UNREAD: "its row, which is to be read again from Dynamics 365",
-    Gate.CHILDREN: "its children, which are to be deleted or unlinked first, also in tables that are mapped no more",
+    BlockReason.NONE: "nothing",
+    BlockReason.PARENT_PENDING: "a parent that is still to be acknowledged, or a new one in scope: Campaign keeps it "
+    "as it was",
+    BlockReason.PARENT_UNAVAILABLE: "a parent that is refused, or that may still come: its table was not read to its "
+    "end yet",
+    BlockReason.REFETCH_REQUIRED: "its row, which is to be read again from Dynamics 365",
+    BlockReason.CHILDREN_PENDING: "its children, which are to be deleted or unlinked first, also in tables that are "
+    "mapped no more",
 }
-"""What a record at each gate waits for, in words."""
+"""Block reasons in words, for people."""
 
 
 class Loss(IntEnum):
@@ -275,7 +278,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class SettleResult:
+class AcknowledgeResult:
     """Where the records stand after their outcomes. `lost`: outcomes of records that the owner no longer held."""
 
     settled: int

@@ -80,7 +80,7 @@ class OptOutField:
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping:
+class TableMapping:
     """What `transform` does with a table. `fields` are in the order of their attributes' names, so that the order in
     the file changes nothing. `select`: sorted names for `$select`, `column_types`: their types.
     `fingerprint`: equal as long as the same row becomes the same payload."""
@@ -118,7 +118,7 @@ def compile_mapping(
     resource: Resource,
     targets: Targets = MappingProxyType({}),
     carried: ABCMapping[str, OptOutMapping] = MappingProxyType({}),
-) -> Mapping:
+) -> TableMapping:
     """The mapping of one table. Raises MappingError with everything that is wrong, a line each.
 
     targets: the resource of each mapped table, to check where links lead. carried: opt-outs that the rows bring beside
@@ -167,7 +167,7 @@ class _Compiler:
         self._campaign: list[str] = []
         self._warnings: list[str] = []
 
-    def mapping(self) -> Mapping:
+    def mapping(self) -> TableMapping:
         key = self._key()
         table_key, modified = self._column(self._table.key), self._column(MODIFIED)
         fields = [
@@ -188,7 +188,7 @@ class _Compiler:
         types: dict[str, ColumnType] = {
             column.select_name: column.type for column in sorted(columns, key=lambda one: one.select_name)
         }
-        return Mapping(
+        return TableMapping(
             table=self._table.name,
             resource=self._resource.name,
             table_key=table_key,

@@ -21,7 +21,7 @@ from sync_assets.mapping.conversions import empty_value
 from sync_assets.mapping.exact_numbers import canonical
 from sync_assets.mapping.filters import filter_rows
 from sync_assets.mapping.replacements import replace, replaced_name
-from sync_assets.mapping.table_mapping import FORM_VERSION, MODIFIED, Field, LinkField, Mapping
+from sync_assets.mapping.table_mapping import FORM_VERSION, MODIFIED, Field, LinkField, TableMapping
 
 FIRST_DAY = date(2000, 1, 1)
 """Rows last modified earlier count as of this day, so that partitions have a beginning."""
@@ -33,13 +33,13 @@ Tree = dict[str, "Attribute | Tree"]
 """The members of a payload by name, groups such as `location` nested."""
 
 
-def frame_schema(mapping: Mapping) -> dict[str, pl.DataType]:
+def frame_schema(mapping: TableMapping) -> dict[str, pl.DataType]:
     """The columns that `transform` expects: booleans, whole numbers and options typed; all else text as sent, numbers
     with a fraction and times included (they are exact that way)."""
     return {name: frame_type(type_) for name, type_ in mapping.column_types.items()}
 
 
-def transform(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
+def transform(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
     """Filters, replaces and converts `rows`: one row for each that passes, in their order, but only the last one
     where an id stands twice (a feed may repeat a row, dataverse-web-api.md section 8). Who has to know which rows do
     not pass asks `filters.filter_rows` first.
@@ -55,7 +55,7 @@ def transform(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
     return convert(replace(passed, mapping), mapping)
 
 
-def convert(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
+def convert(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
     """The second half of `transform`: from rows with their replaced values to payloads."""
     exact = _exact(rows, mapping)
     plain = plain_times(rows, mapping.fields)
@@ -88,7 +88,7 @@ def convert(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
     return done.with_columns(pl.Series(INSERT_ONLY_HASH, short, pl.Int64))
 
 
-def opted_out(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame | None:
+def opted_out(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame | None:
     """What rows say of opt-outs: id (lower case), and for each attribute a Boolean, True for opted out (null where the
     row says nothing: no value, or a number that is neither 0 nor 1). Of an id that stands twice the last row counts.
     None if the mapping carries none."""
@@ -103,14 +103,14 @@ def opted_out(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame | None:
     return last_of_each(rows, mapping).select(pl.col(key).str.to_lowercase().alias("id"), *values)
 
 
-def last_of_each(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
+def last_of_each(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
     """The last row of each id, in their order. To be taken before any filter: an earlier row may pass one that the last
     row does not, or the other way round. Nearly always that is all rows, which counting tells sooner."""
     ids = rows[mapping.table_key.select_name].str.to_lowercase()
     return rows if ids.n_unique() == rows.height else rows.filter(ids.is_last_distinct())
 
 
-def _id(mapping: Mapping) -> pl.Expr:
+def _id(mapping: TableMapping) -> pl.Expr:
     return pl.col(mapping.table_key.select_name).str.to_lowercase().alias(mapping.key.path)
 
 
@@ -129,7 +129,7 @@ def last_changed(rows: pl.DataFrame) -> pl.Series:
     return rows.select(pl.max_horizontal(day, pl.lit(FIRST_DAY)).alias("day")).to_series()
 
 
-def _exact(rows: pl.DataFrame, mapping: Mapping) -> pl.DataFrame:
+def _exact(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
     """Numbers with a fraction in their one spelling, and no NUL in texts, which no database of Campaign's takes."""
     mapped = {field.column.select_name: field.column.type for field in mapping.fields}
     numbers = [name for name, type_ in mapped.items() if type_ in ("decimal", "money", "double")]
@@ -149,7 +149,7 @@ def _value(field: Field, columns: Collection[str], plain: Collection[str]) -> pl
     return value.alias(field.attribute.path)
 
 
-def _fitting(values: pl.DataFrame, rows: pl.DataFrame, mapping: Mapping) -> tuple[pl.DataFrame, list[pl.Series]]:
+def _fitting(values: pl.DataFrame, rows: pl.DataFrame, mapping: TableMapping) -> tuple[pl.DataFrame, list[pl.Series]]:
     """`values` with texts cut where the mapping says so and nulls as Campaign shows them, and a column of refusals for
     each field that has any. Columns are looked at as a whole first: nearly always nothing is to be refused."""
     limits = {f.attribute.path: f.attribute.length for f in mapping.fields if f.attribute.type == "string"}
@@ -194,7 +194,7 @@ def _joined(refusals: list[pl.Series], height: int) -> pl.Series:
     return pl.DataFrame(columns).select(pl.when(joined != "").then(joined).alias("refusal")).to_series()
 
 
-def _tree(mapping: Mapping, *, updates_only: bool) -> Tree:
+def _tree(mapping: TableMapping, *, updates_only: bool) -> Tree:
     """The members of a payload. The key is in both forms: an update is addressed by it, so that it repeats what is
     there; Campaign refuses only another value (campaign-standard-api.md section 5, "business key changed")."""
     attributes = [field.attribute for field in mapping.fields if field.apply_updates or not updates_only]

@@ -18,7 +18,7 @@ SHOWN = 12
 """Numbers of one column that a warning names."""
 
 
-def unknown_codes(rows: pl.DataFrame, mapping: mappings.Mapping) -> dict[str, list[int]]:
+def unknown_codes(rows: pl.DataFrame, mapping: mappings.TableMapping) -> dict[str, list[int]]:
     """Column -> the option numbers in `rows` (as a page has them, filtered or not) that have neither a label in
     Dynamics 365 nor a replacement although the mapping wants labels; sorted. Columns without any are left out."""
     fields = [field for field in mapping.fields if _wants_labels(field)]

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from sync_assets.audit.campaign_person_records import GUID
-from sync_assets.audit.person_records import Answer, Whereabouts, is_gone, whereabouts
+from sync_assets.audit.person_records import SystemAnswer, Whereabouts, is_gone, whereabouts
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.records.holds import Hold
 from sync_assets.operations.status import iso
@@ -100,7 +100,7 @@ def _document(hold: Hold) -> dict[str, Any]:
     }
 
 
-def _answered(answer: Answer) -> dict[str, Any]:
+def _answered(answer: SystemAnswer) -> dict[str, Any]:
     return {"found": answer.found, "errors": [str(error) for error in answer.errors]}
 
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from sync_assets.campaign.client import BudgetSpent
-from sync_assets.campaign.dialect import Verdict
+from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import opt_outs_of
 from sync_assets.dataverse.batch import RowUpdate, UpdateResult, update_rows
 from sync_assets.dataverse.row_queries import RowNow, rows_now
@@ -27,7 +27,7 @@ from sync_assets.ledger import times
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState
 from sync_assets.opt_out.decide import Direction, Side
-from sync_assets.opt_out.session import Parties
+from sync_assets.opt_out.session import Session
 from sync_assets.push.delivery import Denied
 
 BATCH = 500
@@ -67,14 +67,14 @@ def sides(direction: Direction) -> tuple[Side, ...]:
     return ("d365", "campaign") if direction == "bidirectional" else ("d365",)
 
 
-async def write_due(parties: Parties, side: Side) -> Applied:
+async def write_due(parties: Session, side: Side) -> Applied:
     """Write everything that is due on one side. Raises what `write_d365` and `write_campaign` raise."""
     done = await (write_d365 if side == "d365" else write_campaign)(parties)
     parties.runtime.opt_outs[TO_D365 if side == "d365" else TO_CAMPAIGN] += done.written
     return done
 
 
-async def write_d365(parties: Parties) -> Applied:
+async def write_d365(parties: Session) -> Applied:
     """All that is due for Dynamics 365. Raises what the client raises; what is not written stays due."""
     done, after = Applied(), ""
     while due := await asyncio.to_thread(
@@ -96,7 +96,7 @@ async def write_d365(parties: Parties) -> Applied:
 
 
 def _still_wanted(
-    parties: Parties, due: Due, here: Mapping[str, RowNow], change: _Change, done: Applied
+    parties: Session, due: Due, here: Mapping[str, RowNow], change: _Change, done: Applied
 ) -> dict[str, list[OptOut]]:
     """What is to be written of the due rows, now that the contacts have been read again."""
     wanted: dict[str, list[OptOut]] = {}
@@ -119,13 +119,13 @@ def _still_wanted(
     return wanted
 
 
-def _update(parties: Parties, id_: str, rows: list[OptOut], here: RowNow) -> RowUpdate:
+def _update(parties: Session, id_: str, rows: list[OptOut], here: RowNow) -> RowUpdate:
     values = {(column := parties.columns[row.attribute]).name: column.value(bool(row.value)) for row in rows}
     only_opt_outs = all(row.value for row in rows)
     return RowUpdate(id_, values, "*" if only_opt_outs else here.etag or "*")
 
 
-def _note(parties: Parties, result: UpdateResult, rows: list[OptOut], change: _Change, done: Applied) -> None:
+def _note(parties: Session, result: UpdateResult, rows: list[OptOut], change: _Change, done: Applied) -> None:
     if result.kind == "done":
         change.rows += [rules.written(row, _now()) for row in rows]
         change.written += len(rows)
@@ -141,11 +141,11 @@ def _note(parties: Parties, result: UpdateResult, rows: list[OptOut], change: _C
         done.refused += len(rows)
 
 
-def _again(parties: Parties, row: OptOut) -> OptOut:
+def _again(parties: Session, row: OptOut) -> OptOut:
     return rules.again(row, ask=parties.direction == "bidirectional")
 
 
-async def write_campaign(parties: Parties) -> Applied:
+async def write_campaign(parties: Session) -> Applied:
     """All that is due for Campaign, as far as the day's engine calls go. Raises Denied and what the ledger raises."""
     done, after = Applied(), ""
     while done.problem is None:
@@ -172,7 +172,7 @@ async def write_campaign(parties: Parties) -> Applied:
 class _Sending:
     """One batch on its way to Campaign."""
 
-    def __init__(self, parties: Parties, done: Applied) -> None:
+    def __init__(self, parties: Session, done: Applied) -> None:
         self._parties, self._done, self._change = parties, done, _Change()
         self._free = asyncio.Semaphore(REQUESTS)
         self._denied: Denied | None = None
@@ -203,19 +203,19 @@ class _Sending:
                 self._done.unanswered += len(rows)
                 self._done.problem = str(error)
 
-    async def _already(self, id_: str, rows: list[OptOut]) -> Verdict | None:
+    async def _already(self, id_: str, rows: list[OptOut]) -> ResponseOutcome | None:
         """Whether an earlier request arrived; None if it did not."""
         found = await opt_outs_of(self._parties.records, id_, self._parties.attributes)
-        if isinstance(found, Verdict):
+        if isinstance(found, ResponseOutcome):
             return found
         holds = all(found[row.attribute][0] == bool(row.value) for row in rows)
-        return Verdict("exists_already") if holds else None
+        return ResponseOutcome("exists_already") if holds else None
 
     def _body(self, id_: str, rows: list[OptOut]) -> bytes:
         values = {row.attribute: bool(row.value) for row in rows}
         return msgspec.json.encode({self._parties.records.key: id_, **values})
 
-    def _note(self, id_: str, rows: list[OptOut], said: Verdict) -> None:
+    def _note(self, id_: str, rows: list[OptOut], said: ResponseOutcome) -> None:
         done, change = self._done, self._change
         if said.kind in ("done", "exists_already"):
             change.rows += [rules.written(row, _now()) for row in rows]

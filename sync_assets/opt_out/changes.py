@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from sync_assets.errors import SyncAssetsError
 from sync_assets.opt_out.apply import Applied, sides, write_due
 from sync_assets.opt_out.decide import Side
-from sync_assets.opt_out.decision_log import Audit
-from sync_assets.opt_out.pending_decisions import Deciding, decide_due
+from sync_assets.opt_out.decision_log import DecisionLog
+from sync_assets.opt_out.pending_decisions import DecisionRun, decide_due
 from sync_assets.opt_out.profile_polling import Polled, poll_is_due, poll_profiles
-from sync_assets.opt_out.session import OptOutsBusy, parties
+from sync_assets.opt_out.session import OptOutsBusy, open_session
 from sync_assets.runtime.context import Runtime
 
 
@@ -30,10 +30,10 @@ class Changes:
     """
 
     runtime: Runtime
-    audit: Audit
+    audit: DecisionLog
     failed: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
     polled: Polled | None = None
-    deciding: Deciding | None = None
+    deciding: DecisionRun | None = None
     written: dict[Side, Applied] = field(default_factory=dict[Side, Applied])
 
     async def settle(self, *, poll: bool = False) -> None:
@@ -51,7 +51,7 @@ class Changes:
                 self.polled = await poll_profiles(self.runtime, now)
         if self.failed and not self.runtime.ledger.opt_outs_left(self.runtime.config.opt_out.attributes).due:
             return
-        async with parties(self.runtime) as both:
+        async with open_session(self.runtime) as both:
             self.deciding = await decide_due(both, self.audit)
             for side in sides(both.direction):
                 with self._going_on():

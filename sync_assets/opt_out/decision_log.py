@@ -20,7 +20,7 @@ def folder_of_changes(moment: datetime) -> str:
     return f"(changes)@{moment.astimezone(UTC):%Y-%m-%d}"
 
 
-class Audit:
+class DecisionLog:
     """The decisions of one run, beside those that other runs left in the partition. Each frame is visible at once."""
 
     def __init__(self, store: Store, partition: str, run_id: str) -> None:

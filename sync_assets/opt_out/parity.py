@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from sync_assets.campaign.dialect import Verdict
+from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import opt_outs_of
 from sync_assets.config.models import OptOut
 from sync_assets.dataverse.row_queries import rows_now
@@ -20,7 +20,7 @@ from sync_assets.http.redaction import redact
 from sync_assets.ledger import times
 from sync_assets.ledger.rules.opt_outs import OptOutState
 from sync_assets.opt_out.decide import Direction, decide
-from sync_assets.opt_out.session import Parties, ready
+from sync_assets.opt_out.session import Session, ready
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 
@@ -105,18 +105,18 @@ async def parity(runtime: Runtime, *, sample: int = SAMPLE, seed: int | None = N
     return found
 
 
-async def _compare(both: Parties, ids: Sequence[str], found: Parity) -> None:
+async def _compare(both: Session, ids: Sequence[str], found: Parity) -> None:
     columns = [column.name for column in both.columns.values()]
     here = await rows_now(both.d365, both.table, columns, ids)
     rows = await asyncio.to_thread(both.ledger.opt_outs_of, ids)
-    applied = {(row.id, row.attribute): row.campaign_at for row in rows if row.state == OptOutState.SETTLED}
+    applied = {(row.id, row.attribute): row.campaign_at for row in rows if row.state == OptOutState.SYNCED}
     opt_out, now, free = both.runtime.config.opt_out, datetime.now(UTC), asyncio.Semaphore(AT_ONCE)
     verdicts: Counter[str] = Counter()
 
     async def look(id_: str) -> None:
         async with free:
             told = await opt_outs_of(both.records, id_, both.attributes)
-        if isinstance(told, Verdict):
+        if isinstance(told, ResponseOutcome):
             if told.kind == "denied":
                 raise SyncAssetsError(
                     f"Campaign refuses access: {redact(told.reason, None)}", "Check the credentials and the URL."

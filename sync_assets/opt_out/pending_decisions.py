@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from sync_assets.campaign.client import BudgetSpent
-from sync_assets.campaign.dialect import Verdict
+from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import opt_outs_of
 from sync_assets.dataverse.row_queries import RowNow, rows_now
 from sync_assets.http.client import HttpError, SignInRefused
@@ -25,8 +25,8 @@ from sync_assets.ledger import times
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState
 from sync_assets.opt_out.decide import Decision, Side, decide
-from sync_assets.opt_out.decision_log import Audit
-from sync_assets.opt_out.session import Parties
+from sync_assets.opt_out.decision_log import DecisionLog
+from sync_assets.opt_out.session import Session
 
 BATCH = 500
 """Contacts that are decided together."""
@@ -57,15 +57,15 @@ is to be written, null if none."""
 
 NO_CONTACT = "the contact is not in Dynamics 365"
 NO_PROFILE = "the profile is not in Campaign"
-_STATES = {None: OptOutState.SETTLED, "d365": OptOutState.TO_D365, "campaign": OptOutState.TO_CAMPAIGN}
+_STATES = {None: OptOutState.SYNCED, "d365": OptOutState.TO_D365, "campaign": OptOutState.TO_CAMPAIGN}
 
 
 @dataclass(slots=True)
-class Deciding:
+class DecisionRun:
     """`decided`: how many opt-outs. `problem`: why Campaign was not asked about all contacts that it had to be asked
     about; `unanswered`: how many it was not, or said nothing of. They stay due; everything else is decided."""
 
-    parties: Parties
+    parties: Session
     decided: int = 0
     problem: str | None = None
     unanswered: int = 0
@@ -101,20 +101,20 @@ class Deciding:
             now, told = here.get(id_), said.get(id_)
             if now is None:
                 batch.without_contact(rows, told)
-            elif isinstance(told, Verdict) and told.kind == "missing":
+            elif isinstance(told, ResponseOutcome) and told.kind == "missing":
                 batch.without_profile(rows, now)
-            elif isinstance(told, Verdict):
+            elif isinstance(told, ResponseOutcome):
                 batch.refuse(rows, f"Campaign: {redact(told.reason, None)}")
             else:
                 for row in rows:
                     batch.decide(row, now, (told or {}).get(row.attribute) if row.ask else None)
         return batch
 
-    async def _ask(self, ids: list[str]) -> dict[str, Said | Verdict]:
+    async def _ask(self, ids: list[str]) -> dict[str, Said | ResponseOutcome]:
         """What Campaign holds of these contacts; those of which it could not be asked are left out. Raises
         SignInRefused."""
         free = asyncio.Semaphore(QUESTIONS)
-        answers: dict[str, Said | Verdict] = {}
+        answers: dict[str, Said | ResponseOutcome] = {}
 
         async def ask(id_: str) -> None:
             async with free:
@@ -127,21 +127,21 @@ class Deciding:
                 except (BudgetSpent, HttpError) as error:  # no reason to keep back what needs no word of Campaign
                     self.problem = str(error)
                     return
-                if isinstance(found, Verdict) and found.kind == "denied":
+                if isinstance(found, ResponseOutcome) and found.kind == "denied":
                     raise SignInRefused(
                         f"Campaign refuses access: {redact(found.reason, None)}",
                         "Check the credentials, their product profile and the URL.",
                     )
-                if not (isinstance(found, Verdict) and found.kind == "transient"):
+                if not (isinstance(found, ResponseOutcome) and found.kind == "transient"):
                     answers[id_] = found
 
         await asyncio.gather(*map(ask, ids))
         return answers
 
 
-async def decide_due(parties: Parties, audit: Audit) -> Deciding:
+async def decide_due(parties: Session, audit: DecisionLog) -> DecisionRun:
     """Decide everything that is due, and keep each decision in the audit before it counts."""
-    deciding = Deciding(parties)
+    deciding = DecisionRun(parties)
     async for frame in deciding.decisions():
         await asyncio.to_thread(audit.keep, frame)
         parties.runtime.progress("deciding opt-outs", deciding.decided + frame.height)
@@ -151,7 +151,7 @@ async def decide_due(parties: Parties, audit: Audit) -> Deciding:
 class _Batch:
     """What becomes of a batch of contacts: rows for the ledger, rows for the audit."""
 
-    def __init__(self, parties: Parties, moment: datetime) -> None:
+    def __init__(self, parties: Session, moment: datetime) -> None:
         self._parties, self._moment = parties, moment
         self.rows: list[OptOut] = []
         self._told: list[tuple[Any, ...]] = []
@@ -172,10 +172,10 @@ class _Batch:
             self.rows.append(rules.no_profile(row, int(bool(d365))))
             self._tell(row, d365, here.modified, None, None, NO_PROFILE)
 
-    def without_contact(self, rows: list[OptOut], told: Said | Verdict | None) -> None:
+    def without_contact(self, rows: list[OptOut], told: Said | ResponseOutcome | None) -> None:
         """Dynamics 365 has no such contact, though Campaign speaks of it, and may do so in every file: what it says is
         kept, so that it is news but once. The contact has to come back for it to mean anything."""
-        asked = {} if told is None or isinstance(told, Verdict) else told
+        asked = {} if told is None or isinstance(told, ResponseOutcome) else told
         for row in rows:
             campaign, changed = _said(row, asked.get(row.attribute) if row.ask else None)
             self._settle(row, None, None, campaign, changed, 0, None)

@@ -37,7 +37,7 @@ class OptOutsBusy(SyncAssetsError):
 
 
 @dataclass(frozen=True, slots=True)
-class Parties:
+class Session:
     """What the flows of opt-outs need. `columns`: by attribute. `records`: the profiles, by our id."""
 
     runtime: Runtime
@@ -75,7 +75,7 @@ class Parties:
 
 
 @asynccontextmanager
-async def ready(runtime: Runtime) -> AsyncIterator[Parties]:
+async def ready(runtime: Runtime) -> AsyncIterator[Session]:
     """Both systems, checked. Raises NotReady if a column or attribute does not fit, and what the clients raise."""
     config = runtime.config
     contact = config.table(CONTACT)
@@ -88,7 +88,7 @@ async def ready(runtime: Runtime) -> AsyncIterator[Parties]:
             raise NotReady("opt-outs", findings)
         target = Target.of(contact)
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
-        yield Parties(
+        yield Session(
             runtime=runtime,
             ledger=ledger,
             d365=d365,
@@ -101,7 +101,7 @@ async def ready(runtime: Runtime) -> AsyncIterator[Parties]:
 
 
 @asynccontextmanager
-async def parties(runtime: Runtime) -> AsyncIterator[Parties]:
+async def open_session(runtime: Runtime) -> AsyncIterator[Session]:
     """The same for who decides and writes: the only one at it. Raises OptOutsBusy, too."""
     async with ready(runtime) as both:
         await asyncio.to_thread(release_dead, both.ledger)

@@ -49,7 +49,7 @@ class StoreError(SyncAssetsError):
     """The place does not give or take what it should. Names the place; never credentials, never content."""
 
 
-class Gone(StoreError):
+class Replaced(StoreError):
     """What was there a moment ago, another run has replaced or removed."""
 
 
@@ -61,7 +61,7 @@ class File:
     modified: datetime
 
 
-class Place(Protocol):
+class Location(Protocol):
     """Every call may raise StoreError. The segments of a key hold no `/` and are neither `.` nor `..`."""
 
     def put(self, key: str, content: bytes) -> None:
@@ -89,7 +89,7 @@ class Place(Protocol):
         ...
 
 
-class Folder:
+class LocalFolder:
     """On a file system, private to its owner (folders 0700, files 0600), made when first written."""
 
     def __init__(self, root: Path) -> None:
@@ -189,7 +189,7 @@ def _make_names_last(folder: Path) -> None:
             os.close(descriptor)
 
 
-class Bucket:
+class S3Bucket:
     """In an S3 bucket, under a prefix. `client` is boto3's. S3 shows an object when it is complete, to all at once."""
 
     def __init__(self, bucket: str, prefix: str, client: Any) -> None:

@@ -27,13 +27,13 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from sync_assets.parquet.locations import Bucket, Folder, Gone, Place, StoreError, client_fault
+from sync_assets.parquet.locations import LocalFolder, Location, Replaced, S3Bucket, StoreError, client_fault
 
 __all__ = [
-    "Gone",
     "LocalStore",
     "Part",
     "Parts",
+    "Replaced",
     "S3Store",
     "Storage",
     "Store",
@@ -92,7 +92,7 @@ class Store:
     Partitions may have any name; those of parts and manifests are short (`encoded` leaves them uncut).
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Location) -> None:
         self._place = place
 
     def write(self, asset: Sequence[str], partition: str, part: str, frame: pl.DataFrame) -> Part:
@@ -111,7 +111,7 @@ class Store:
         """One part, published or not."""
         content = self._place.get(_key(asset, partition, part, _PART))
         if content is None:
-            raise Gone(
+            raise Replaced(
                 f"The part {part} of {self.url(asset, partition)} is gone: it was replaced or removed meanwhile.",
                 "Run again what reads it.",
             )
@@ -196,21 +196,21 @@ class LocalStore(Store):
     """On a folder, private to its owner, made when first written."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(Folder(root))
+        super().__init__(LocalFolder(root))
 
 
 class S3Store(Store):
     """In an S3 bucket under a prefix, which may be empty; `client` is boto3's S3 client."""
 
     def __init__(self, bucket: str, prefix: str, client: Any) -> None:
-        super().__init__(Bucket(bucket, prefix, client))
+        super().__init__(S3Bucket(bucket, prefix, client))
 
 
 class Parts:
     """The published parts of partitions of one asset, as they were when it was made: iterate as often as you like.
 
     Frames are read one by one, those of what was published first come first. A part that a run has replaced since is
-    `Gone`.
+    `Replaced`.
     """
 
     def __init__(self, store: Store, asset: Sequence[str], partitions: Sequence[str]) -> None:

@@ -32,7 +32,7 @@ OTHERS = 3
 _T = TypeVar("_T")
 
 
-class Holding:
+class ClaimedRecords:
     """`calls` are the engine calls made so far, `stored_calls` those that stand in the ledger. Times in seconds."""
 
     def __init__(

@@ -1,6 +1,6 @@
 """How many requests may be in flight: up while the server keeps pace, down when it refuses or slows.
 
-Pure but for `Gate`, which makes workers wait for their turn. A server without published limits
+Pure but for `RequestSlots`, which makes workers wait for their turn. A server without published limits
 (campaign-standard-api.md section 10) is asked how much it bears by watching it: the time of an answer is compared with
 the best time of late, and a refusal (429, 503) or a lost answer halves the number at once.
 """
@@ -72,7 +72,7 @@ class Limiter:
         self._best = min(self._best, seconds)
 
 
-class Gate:
+class RequestSlots:
     """Lets as many workers through as the limiter allows at the moment; the others wait, first come, first served."""
 
     def __init__(self, limiter: Limiter) -> None:

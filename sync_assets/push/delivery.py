@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from sync_assets.campaign.addressing import KEY_UNIQUE
-from sync_assets.campaign.dialect import Verdict
+from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import Guard, OutcomeUnknown, backoff
@@ -40,7 +40,7 @@ FORCE = "replay the table with --force."
 
 Deed = Literal["inserted", "updated", "deleted"]
 
-ValuesOf = Callable[[bool], Awaitable[Values | Verdict]]
+ValuesOf = Callable[[bool], Awaitable[Values | ResponseOutcome]]
 """What links are sent as, in a PATCH (True) or a POST."""
 
 
@@ -91,14 +91,14 @@ async def deliver(
 
 async def _write_linked(
     record: Claimed, records: Records, guard: Guard, key_works: KeyWorks, links: Links
-) -> tuple[Verdict, Deed]:
+) -> tuple[ResponseOutcome, Deed]:
     """Sends a record with its links, and sees that Campaign kept them."""
     async with links.turn(record) as first:
         sent: dict[bool, Values] = {}
 
-        async def values(patch: bool) -> Values | Verdict:
+        async def values(patch: bool) -> Values | ResponseOutcome:
             found = await links.values(record, guard, patch=patch)
-            if not isinstance(found, Verdict):
+            if not isinstance(found, ResponseOutcome):
                 sent[patch] = found
             return found
 
@@ -112,13 +112,13 @@ async def _write_linked(
         return said, deed
 
 
-async def _delete(record: Claimed, records: Records, guard: Guard, key_works: KeyWorks) -> Verdict:
+async def _delete(record: Claimed, records: Records, guard: Guard, key_works: KeyWorks) -> ResponseOutcome:
     said = await records.delete(record.id, guard)
     if said.kind != "missing":
         return said
     if records.addressing.confirmed or await key_works(records, record.id):
-        return Verdict("done")
-    return Verdict("refused", _NO_KEY.format(records.resource, records.key))
+        return ResponseOutcome("done")
+    return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
 
 
 def body(form: str | None, record: Claimed, key: str, *, patch: bool, values: Values | None = None) -> bytes:
@@ -186,16 +186,16 @@ class _Write:
     posts: int = 0
     lost: bool = False
     """The answer to an insert was lost."""
-    taken: Verdict | None = None
+    taken: ResponseOutcome | None = None
     """What the last POST was answered, if the record may be there already."""
 
-    async def run(self) -> tuple[Verdict, Deed]:
+    async def run(self) -> tuple[ResponseOutcome, Deed]:
         record = self.record
         self.lost = record.uncertain and record.operation == "insert"
         patch = record.operation == "update" or record.uncertain
         while True:
             known = await self.values(patch) if self.values else {}
-            if isinstance(known, Verdict):
+            if isinstance(known, ResponseOutcome):
                 said = known
             else:
                 said = await (self._patch(known) if patch else self._post(known))
@@ -203,7 +203,7 @@ class _Write:
                 return said, "updated" if patch else "inserted"
             patch = not patch
 
-    async def _patch(self, known: Values) -> Verdict | None:
+    async def _patch(self, known: Values) -> ResponseOutcome | None:
         """None: the record is not there, and is to be made."""
         record, records = self.record, self.records
         form = (record.update_payload or record.payload) if record.operation == "update" else record.payload
@@ -217,10 +217,10 @@ class _Write:
         if self.taken:
             return self.taken  # what was wrong with the POST is not, or not only, that our key is taken
         if record.payload is None:
-            return Verdict("refused", f"Campaign no longer holds this record: {FORCE}")
+            return ResponseOutcome("refused", f"Campaign no longer holds this record: {FORCE}")
         sure = record.operation == "insert" or record.uncertain or records.addressing.confirmed
         if not sure and not await self.key_works(records, record.id):
-            return Verdict("refused", _NO_KEY.format(records.resource, records.key))
+            return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
         if self.lost and record.attempts == 0 and not await self._is_unique():
             raise StillUnknown
         return None
@@ -231,7 +231,7 @@ class _Write:
             await self.key_works(self.records, self.record.id)
         return self.records.addressing.is_unique
 
-    async def _post(self, known: Values) -> Verdict | None:
+    async def _post(self, known: Values) -> ResponseOutcome | None:
         """None: the record may be there already, which a PATCH shows."""
         record, records = self.record, self.records
         self.posts += 1
@@ -246,20 +246,22 @@ class _Write:
             await asyncio.sleep(backoff(0))
             return None
         if said.kind == "exists_already":
-            self.taken = Verdict("refused", said.reason)
+            self.taken = ResponseOutcome("refused", said.reason)
         elif said.kind == "transient":  # Campaign v8 says no more of a key that is taken
             self.taken = said
         else:
             return said
         return None
 
-    async def _find(self) -> Verdict:
+    async def _find(self) -> ResponseOutcome:
         """In place of a PATCH that would say nothing."""
         found = await self.records.find(self.record.id, self.guard)
-        return found if isinstance(found, Verdict) else Verdict("done", pkey=str(found.get("PKey") or ""))
+        return (
+            found if isinstance(found, ResponseOutcome) else ResponseOutcome("done", pkey=str(found.get("PKey") or ""))
+        )
 
 
-def _delivery(record: Claimed, said: Verdict, deed: Deed) -> Delivery:
+def _delivery(record: Claimed, said: ResponseOutcome, deed: Deed) -> Delivery:
     if said.kind == "done":
         return Delivery("done", deed, pkey=said.pkey)
     reason = redact(redact(said.reason, record.payload), record.update_payload)

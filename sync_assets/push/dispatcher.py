@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from sync_assets.campaign.addressing import KEY, Addressing
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
-from sync_assets.campaign.dialect import Verdict
+from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import HttpError, NotSent, NotTrusted, Observer, OutcomeUnknown, Unavailable
 from sync_assets.ledger.model import Claimed
-from sync_assets.push.claimed_records import Holding
-from sync_assets.push.concurrency import Gate, Latencies, Limiter
+from sync_assets.push.claimed_records import ClaimedRecords
+from sync_assets.push.concurrency import Latencies, Limiter, RequestSlots
 from sync_assets.push.delivery import WAITS, Delivery, Denied, StillUnknown, deliver, outcome
 from sync_assets.push.record_links import LinkNotKept, Links
 from sync_assets.push.target import PushResult, Target
@@ -77,7 +77,7 @@ async def push(
     An unreachable, refusing or throttling Campaign ends the push with `stopped`, too, and so does a spent budget of
     engine calls; a ledger that fails raises (LedgerError).
     """
-    holding = Holding(ledger, target.table, owner, lease_seconds, days, target.opt_outs)
+    holding = ClaimedRecords(ledger, target.table, owner, lease_seconds, days, target.opt_outs)
     keys = ParentKeys() if parent_keys is None else parent_keys
     return await _Push(holding, client, target, concurrency, progress, keys, run_lasts).run(stop, seconds)
 
@@ -89,7 +89,7 @@ class _Stopped(Exception):
 class _Push:
     def __init__(
         self,
-        holding: Holding,
+        holding: ClaimedRecords,
         client: CampaignClient,
         target: Target,
         concurrency: int,
@@ -103,7 +103,7 @@ class _Push:
         self._concurrency = max(1, concurrency)
         self._result = PushResult()
         self._limiter = Limiter(self._concurrency)
-        self._gate = Gate(self._limiter)
+        self._gate = RequestSlots(self._limiter)
         self._latencies = Latencies()
         self._leaving = 0  # requests let go by the guard and not yet answered
         self._peak = 0  # the most of these
@@ -306,7 +306,7 @@ class _Push:
                 works = not (others := await self._holding.others(id))
                 for other in others:
                     found = await records.find(other, self._guard)  # if that raises, it is asked again
-                    if works := not isinstance(found, Verdict) or found.kind != "missing":
+                    if works := not isinstance(found, ResponseOutcome) or found.kind != "missing":
                         break
                 self._found_by_key = works
             return self._found_by_key

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sync_assets.campaign.addressing import Addressing
-from sync_assets.campaign.dialect import Verdict
+from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.http.client import Guard, OutcomeUnknown
 from sync_assets.ledger.model import Claimed, LinkTo
@@ -96,7 +96,7 @@ class Links:
             held = linked_pkey(found, attribute)
             if held and await self._leads_to(held, target, parent, "", guard):
                 records.addressing.note(premise, "yes")
-            elif not isinstance(found, Verdict) or found.kind == "missing":
+            elif not isinstance(found, ResponseOutcome) or found.kind == "missing":
                 await self._send_again(attribute)  # before the finding, as in `verify`
                 self._addressing(target).note(KEY_IN_LINK, "empty")
                 records.addressing.note(premise, "yes")  # from now on each push sees to it
@@ -111,7 +111,9 @@ class Links:
         async with self._turn:
             yield self.unverified(record, patch=patch)
 
-    async def values(self, record: Claimed, guard: Guard, *, patch: bool, by_pkey: bool = False) -> Values | Verdict:
+    async def values(
+        self, record: Claimed, guard: Guard, *, patch: bool, by_pkey: bool = False
+    ) -> Values | ResponseOutcome:
         """What the links that are to be sent are sent as, or why one of them cannot be.
 
         patch: links that Campaign's record holds already are left out. by_pkey: whatever the style.
@@ -122,7 +124,7 @@ class Links:
                 values[link.attribute] = str(link.id)
                 continue
             pkey = await self._pkey(target, str(link.id), guard)
-            if isinstance(pkey, Verdict):
+            if isinstance(pkey, ResponseOutcome):
                 return pkey
             values[link.attribute] = pkey
         return values
@@ -138,12 +140,14 @@ class Links:
         ]
         by_pkey = False
         for id_, target in named:
-            if target.style == "auto" and not isinstance(await self._pkey(target, id_, guard), Verdict):
+            if target.style == "auto" and not isinstance(await self._pkey(target, id_, guard), ResponseOutcome):
                 self._addressing(target).note(KEY_IN_LINK, "refused")
                 by_pkey = True
         return by_pkey
 
-    async def verify(self, record: Claimed, records: Records, pkey: str, sent: Values, guard: Guard) -> Verdict | None:
+    async def verify(
+        self, record: Claimed, records: Records, pkey: str, sent: Values, guard: Guard
+    ) -> ResponseOutcome | None:
         """Reads back a record that was just sent. None: it holds its links, at the second attempt at the latest.
 
         Raises LinkNotKept if Campaign does not keep a link by the parent's PKey, and OutcomeUnknown if it does not show
@@ -166,12 +170,12 @@ class Links:
                 self._addressing(target).note(KEY_IN_LINK, "empty")
             self._known.forget(target.resource, str(link.id))
         again = await self.values(record, guard, patch=False, by_pkey=True)
-        if isinstance(again, Verdict):
+        if isinstance(again, ResponseOutcome):
             raise _NotShown
         mended = {link.attribute: again[link.attribute] for link, _ in wrong}
         said = await records.update_links(pkey, mended, guard)
         if said.kind == "missing":
-            return Verdict(
+            return ResponseOutcome(
                 "refused",
                 f"Campaign hides this record: its link {', '.join(mended)} led nowhere when it was made, and Campaign "
                 "needs it. Delete the record in Campaign, then retry.",
@@ -211,14 +215,14 @@ class Links:
     def _addressing(self, target: LinkTarget) -> Addressing:
         return self._parents[target.resource].addressing
 
-    async def _pkey(self, target: LinkTarget, id: str, guard: Guard) -> str | Verdict:
+    async def _pkey(self, target: LinkTarget, id: str, guard: Guard) -> str | ResponseOutcome:
         if known := self._known.get(target.resource, id):
             return known
         found = await self._parents[target.resource].find(id, guard)
-        if isinstance(found, Verdict):
+        if isinstance(found, ResponseOutcome):
             if found.kind != "missing":
                 return found
-            return Verdict(
+            return ResponseOutcome(
                 "refused",
                 f"Campaign no longer holds the record of {target.resource} that {target.attribute} leads to: "
                 f"replay {target.table} with --force.",
@@ -233,7 +237,7 @@ class Links:
         """The links that the record does not hold, of those sent. A record that is missing is one that Campaign hides.
         Raises OutcomeUnknown if Campaign does not show the record, or where it leads."""
         found = await records.read(pkey, guard)
-        if isinstance(found, Verdict) and found.kind != "missing":
+        if isinstance(found, ResponseOutcome) and found.kind != "missing":
             raise _NotShown
         wrong: list[tuple[LinkTo, LinkTarget]] = []
         for link, target in self._sent(record, patch=False):
@@ -252,7 +256,7 @@ class Links:
         # The same record may be named by another token: its key decides.
         parents = self._parents[target.resource]
         parent = await parents.read(held, guard)
-        if isinstance(parent, Verdict) and parent.kind != "missing":
+        if isinstance(parent, ResponseOutcome) and parent.kind != "missing":
             raise _NotShown
         right = isinstance(parent, dict) and str(parent.get(target.key) or "").lower() == id
         if right:
@@ -260,7 +264,7 @@ class Links:
         return right
 
 
-def linked_pkey(found: Mapping[str, Any] | Verdict, attribute: str) -> str:
+def linked_pkey(found: Mapping[str, Any] | ResponseOutcome, attribute: str) -> str:
     """The PKey that a link of a record shows; empty for no link, and for no record."""
-    held = None if isinstance(found, Verdict) else found.get(attribute)
+    held = None if isinstance(found, ResponseOutcome) else found.get(attribute)
     return str(held.get("PKey") or "") if isinstance(held, dict) else ""

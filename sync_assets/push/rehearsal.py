@@ -19,7 +19,7 @@ from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE
 from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records, counted
-from sync_assets.http.client import Answer, Guard, Observer
+from sync_assets.http.client import Guard, Observer, Response
 from sync_assets.ledger import Claimed, Ledger, Outcome
 from sync_assets.push.delivery import Delivery, deliver, outcome
 from sync_assets.push.record_links import Links
@@ -142,7 +142,7 @@ class _SaysYes(CampaignClient):
         self._keys, self._deletes_by_key = keys, known.get(KEY_IN_DELETE) == "yes"
         status, _, content_type = known.get(DELETE_ANSWER, "204 -").partition(" ")
         headers = {} if content_type == "-" else {"content-type": content_type}
-        self._delete_answer = Answer(int(status), headers, b"")
+        self._delete_answer = Response(int(status), headers, b"")
         self.links: dict[str, str | None] = {}
         self._deleted = ""
 
@@ -154,7 +154,7 @@ class _SaysYes(CampaignClient):
         *,
         guard: Guard | None = None,
         observer: Observer | None = None,
-    ) -> Answer:
+    ) -> Response:
         if observer:
             observer(operation, 200, 0.0)
         place, _, query = path.partition("?")
@@ -164,17 +164,17 @@ class _SaysYes(CampaignClient):
             id_ = str(msgspec.json.decode(body or b"{}")[key])
         else:  # a look-up by a filter has the id behind the filter's parameter
             id_ = unquote(query.partition("=")[2].partition("&")[0] if query else named[0]).removeprefix("@")
-        absent = Answer(404, {}, f"Unable to find document with path '{resource}' from key '{id_}'".encode())
+        absent = Response(404, {}, f"Unable to find document with path '{resource}' from key '{id_}'".encode())
         if operation == "delete":
             if not (self._deletes_by_key or named[0].startswith(("@", "%40"))):
                 return absent
             self._deleted = id_
             return self._delete_answer
         if id_ == self._deleted and operation == "read":
-            return Answer(200, {}, b'{"content":[]}') if query else absent
+            return Response(200, {}, b'{"content":[]}') if query else absent
         links = {name: to and {"PKey": f"@{to}"} for name, to in self.links.items()}
         record = {**links, "PKey": f"@{id_}", key: id_}
-        return Answer(200, {}, msgspec.json.encode({"content": [record]} if query else record))
+        return Response(200, {}, msgspec.json.encode({"content": [record]} if query else record))
 
 
 def _unguarded() -> None: ...

@@ -29,7 +29,7 @@ def ancestors() -> tuple[int, ...]:
     return tuple(found)
 
 
-class Sources:
+class ProgramSources:
     """Notices a change since it was made. Looks at most each `SECONDS`."""
 
     def __init__(self, runtime: Runtime) -> None:

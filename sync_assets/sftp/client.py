@@ -19,7 +19,7 @@ from typing import BinaryIO
 from paramiko.sftp import SFTP_NO_SUCH_FILE, SFTP_OP_UNSUPPORTED
 
 from sync_assets.config.environment import SftpSettings
-from sync_assets.sftp.protocol import Attributes, Refused, Wire, printable
+from sync_assets.sftp.protocol import Attributes, Refused, SftpProtocol, printable
 from sync_assets.sftp.read_ahead import PIECE, Reading
 from sync_assets.sftp.remote_files import (
     FileGone,
@@ -68,7 +68,7 @@ def connect(settings: SftpSettings, *, timeout: float = 15.0) -> Generator[Sftp]
     """A signed-in connection, closed at the end. `timeout`: seconds for connecting, for signing in, and for each
     answer later. Raises Unreachable, HostKeyRefused, SignInRefused, SftpError."""
     with sftp_channel(settings, timeout) as channel:
-        yield Sftp(Wire(channel, place(settings)))
+        yield Sftp(SftpProtocol(channel, place(settings)))
 
 
 class Sftp:
@@ -78,7 +78,7 @@ class Sftp:
     Besides what is said there, all methods raise SftpError, and Unreachable if the connection fails.
     """
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: SftpProtocol) -> None:
         self._wire = wire
 
     def listing(self, directory: str, pattern: str) -> Listing:

@@ -129,7 +129,7 @@ class Fields:
         return Attributes(size, mode, modified)
 
 
-class Wire:
+class SftpProtocol:
     """Requests and answers; `server`: its name in errors.
 
     Methods raise Refused, SftpError for an answer that makes no sense, and Unreachable if none comes. After that the

@@ -9,7 +9,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
-from sync_assets.sftp.protocol import Refused, Wire, printable
+from sync_assets.sftp.protocol import Refused, SftpProtocol, printable
 from sync_assets.sftp.remote_files import RemoteFile, changed, gone, refusals, regular_file
 from sync_assets.sftp.ssh import SftpError, Unreachable
 
@@ -30,7 +30,7 @@ class Reading(io.RawIOBase):
     SLOWEST. Raises FileChanged, FileGone, SftpError, Unreachable, at opening and while reading.
     """
 
-    def __init__(self, wire: Wire, path: bytes, file: RemoteFile) -> None:
+    def __init__(self, wire: SftpProtocol, path: bytes, file: RemoteFile) -> None:
         self._wire, self._path, self._file = wire, path, file
         self._handle: bytes | None = None
         self._asked_for = 0

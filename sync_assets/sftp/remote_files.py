@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from paramiko.sftp import SFTP_NO_SUCH_FILE, SFTP_PERMISSION_DENIED
 
-from sync_assets.sftp.protocol import Attributes, Refused, Wire, printable
+from sync_assets.sftp.protocol import Attributes, Refused, SftpProtocol, printable
 from sync_assets.sftp.ssh import SftpError
 
 _CONTROL = frozenset({"Cc", "Cf", "Zl", "Zp"})
@@ -86,7 +86,7 @@ def remote_file(name: str, found: Attributes) -> RemoteFile:
     return RemoteFile(name, found.size, datetime.fromtimestamp(found.modified, UTC))
 
 
-def regular_file(wire: Wire, path: bytes, name: str, expected: RemoteFile | None = None) -> RemoteFile:
+def regular_file(wire: SftpProtocol, path: bytes, name: str, expected: RemoteFile | None = None) -> RemoteFile:
     """The file that stands there now. Raises FileGone, FileChanged if it is not the expected one, SftpError if it is
     no regular file."""
     with refusals(wire, f"look at {printable(path)}", gone(wire, path)):
@@ -102,18 +102,18 @@ def regular_file(wire: Wire, path: bytes, name: str, expected: RemoteFile | None
     return file
 
 
-def gone(wire: Wire, path: bytes) -> FileGone:
+def gone(wire: SftpProtocol, path: bytes) -> FileGone:
     return FileGone(f"{printable(path)} is not on {wire.server} any more.")
 
 
-def changed(wire: Wire, path: bytes) -> FileChanged:
+def changed(wire: SftpProtocol, path: bytes) -> FileChanged:
     return FileChanged(
         f"{printable(path)} on {wire.server} is not what it was any more: its size or time changed.",
         "Campaign may be writing it: take it once it has settled.",
     )
 
 
-def no_such_folder(wire: Wire, path: bytes) -> NoSuchFolder:
+def no_such_folder(wire: SftpProtocol, path: bytes) -> NoSuchFolder:
     return NoSuchFolder(
         f"There is no folder {printable(path)} on {wire.server}.",
         "Make it there, or correct opt_out.export.directory.",
@@ -121,7 +121,7 @@ def no_such_folder(wire: Wire, path: bytes) -> NoSuchFolder:
 
 
 @contextmanager
-def refusals(wire: Wire, deed: str, missing: SftpError) -> Generator[None]:
+def refusals(wire: SftpProtocol, deed: str, missing: SftpError) -> Generator[None]:
     """Turns a refusal into an error for people. `deed`: what we were about to do; `missing`: for what is not there."""
     try:
         yield

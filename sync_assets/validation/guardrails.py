@@ -16,7 +16,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.model import Operation
 from sync_assets.mapping.conversions import AS_TEXT
 from sync_assets.mapping.personal_data import looks_personal
-from sync_assets.mapping.table_mapping import Mapping as TableMapping
+from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.preflight import Finding, NotReady, Side

@@ -19,8 +19,8 @@ from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import SyncAssetsError
 from sync_assets.mapping.table_mapping import (
-    Mapping,
     MappingError,
+    TableMapping,
     Targets,
     attribute_problem,
     compile_mapping,
@@ -58,7 +58,7 @@ class Ready:
 
     table: Table
     resource: Resource
-    mapping: Mapping
+    mapping: TableMapping
     findings: list[Finding] = field(default_factory=list[Finding])
 
 
@@ -75,7 +75,7 @@ async def preflight(
         d365.table(config.table, None), campaign.resource(config.api, config.resource)
     )
     findings = [tracking_finding(table)]
-    mapping: Mapping | None = None
+    mapping: TableMapping | None = None
     # Opt-outs are held to more than other fields, and each problem is told once, in its own words.
     columns, attributes = opt_out_problems({**config.opt_outs, **carried}, table, resource, written=bool(carried))
     fit = config.without_opt_outs() if columns or attributes else config

@@ -12,14 +12,14 @@ from collections.abc import Mapping as ABCMapping
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
 from sync_assets.ledger.model import Types
-from sync_assets.mapping.table_mapping import Mapping
+from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets.validation.findings import CHECKS, Finding, Side
 
 TYPES: dict[Side, str] = {"d365": "column_types_are_as_before", "campaign": "attribute_types_are_as_before"}
 """Side -> the check that stands on its asset."""
 
 
-def types_of(mapping: Mapping) -> Types:
+def types_of(mapping: TableMapping) -> Types:
     """The types of all that the mapping reads and writes."""
     columns = {("d365", name): type_ for name, type_ in mapping.column_types.items()}
     attributes = {

@@ -122,12 +122,12 @@ def _step(step: str) -> Measured:
     from sync_assets.runtime.context import Runtime
 
     with closing(Runtime()) as runtime, tempfile.TemporaryDirectory() as folder:
-        files.look(runtime)
-        [file] = files.look(runtime).ready
+        files.poll_folder(runtime)
+        [file] = files.poll_folder(runtime).ready
         store = runtime.store
         begun, started = _resident("VmRSS"), time.perf_counter()
         if step == "parquet":
-            spool = staging.Spool(Path(folder))
+            spool = staging.StagedRows(Path(folder))
             taken = staging.spool_file(runtime, file, spool)
             write_parts(store, EXPORT.path, file.partition, "bench", spool.frames(staging.GOOD))
             rows = taken.rows

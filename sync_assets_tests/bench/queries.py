@@ -77,13 +77,13 @@ def fill(ledger: Ledger, settled: int, pending: int) -> None:
 
     def work(connection: Connection) -> None:
         execute = connection.exec_driver_sql
-        for state, number in ((State.SETTLED.value, settled), (State.PENDING.value, pending)):
+        for state, number in ((State.SYNCED.value, settled), (State.PENDING.value, pending)):
             if ledger._database.sqlite:  # pyright: ignore[reportPrivateUsage]
                 execute(_SQLITE, (number, first, state, state, state))
             else:
                 execute(_POSTGRES.replace("?", "%s"), (first, state, state, state, number))
         mark = "?" if ledger._database.sqlite else "%s"  # pyright: ignore[reportPrivateUsage]
-        for state, number in ((State.SETTLED.value, settled), (State.PENDING.value, pending)):
+        for state, number in ((State.SYNCED.value, settled), (State.PENDING.value, pending)):
             execute(f"INSERT INTO sync_tally VALUES ({mark}, {mark}, {mark})", (TABLE, state, number))
         counted = f"SELECT table_name, day, count(*) FROM sync_record WHERE state = {State.PENDING.value}"
         execute(f"INSERT INTO sync_pending_day {counted} GROUP BY table_name, day")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
-from sync_assets.mapping.table_mapping import Mapping, compile_mapping
+from sync_assets.mapping.table_mapping import TableMapping, compile_mapping
 from sync_assets.push.dispatcher import Target
 from sync_assets_tests.bench.columns import COLUMNS, KEY, OPTIONS, SET_NAME, TABLE_NAME
 
@@ -48,7 +48,7 @@ RESOURCE = Resource(
 TARGET = Target(TABLE_NAME, RESOURCE.name)
 
 
-def mapping() -> Mapping:
+def mapping() -> TableMapping:
     """Every column to an attribute of its own."""
     fields = {name: attribute.path for name, attribute in ATTRIBUTES.items()}
     given = {"table": TABLE_NAME, "resource": RESOURCE.name, "key": "externalId", "fields": fields}

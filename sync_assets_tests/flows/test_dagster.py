@@ -16,7 +16,7 @@ from sync_assets.defs.partitions import RANGE_END, RANGE_START, TABLE_TAG, table
 from sync_assets.defs.run_errors import CANNOT
 from sync_assets.defs.tables import sensors
 from sync_assets.defs.tables.asset_metadata import COLUMNS_VERSION, LINEAGE, SCHEMA, TYPES
-from sync_assets.defs.tables.run_requests import Asked, ask_again
+from sync_assets.defs.tables.run_requests import RunRequested, ask_again
 from sync_assets.defs.tables.table_run import FOLLOWS_TAG
 from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, on_disk
 from sync_assets_tests.support.program import Program, calls
@@ -229,8 +229,8 @@ def test_a_backlog_that_does_not_move_is_waited_for(captured: Orchestra) -> None
 
 def test_after_ten_seconds_without_a_move_it_is_asked_again() -> None:
     now = datetime.now(UTC)
-    assert not ask_again(Asked(3, now, 10.0), 3, now + timedelta(seconds=9))[0]
-    assert ask_again(Asked(3, now, 10.0), 3, now + timedelta(seconds=10))[0]
+    assert not ask_again(RunRequested(3, now, 10.0), 3, now + timedelta(seconds=9))[0]
+    assert ask_again(RunRequested(3, now, 10.0), 3, now + timedelta(seconds=10))[0]
 
 
 # Runs

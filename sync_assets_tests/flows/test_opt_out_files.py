@@ -320,7 +320,7 @@ def test_what_was_written_again_since_it_was_listed_is_not_removed_with_the_one_
     whole = HEADER + says(first) + says(second)
     meanwhile = while_slow(program, lambda: path.write_text(whole), system="sftp", path=path.name)
     with closing(program.runtime()) as runtime:
-        assert files.look(runtime).troubles == []
+        assert files.poll_folder(runtime).troubles == []
     meanwhile.join()
     assert path.exists()
     assert taken(program) == 1

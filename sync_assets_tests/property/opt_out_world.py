@@ -17,7 +17,7 @@ from typing import Literal
 import polars as pl
 
 from sync_assets.campaign.addressing import Addressing
-from sync_assets.campaign.dialect import Verdict
+from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.opt_out.decide import Direction
 from sync_assets_tests.support.ledgers import Clock, guid
 
@@ -271,28 +271,28 @@ class Records:
     key: str = "externalId"
     addressing: Addressing = field(default_factory=lambda: Addressing("url", unique=True))
 
-    async def insert(self, body: bytes, guard: object = None) -> Verdict:
+    async def insert(self, body: bytes, guard: object = None) -> ResponseOutcome:
         return self._request(lambda: self._post(json.loads(body)))
 
-    async def update(self, key: str, body: bytes, guard: object = None) -> Verdict:
+    async def update(self, key: str, body: bytes, guard: object = None) -> ResponseOutcome:
         assert not set(ATTRIBUTES) & json.loads(body).keys(), "what a profile holds is for the decision alone"
-        return self._request(lambda: Verdict("done" if self.id in self.world.profiles else "missing"))
+        return self._request(lambda: ResponseOutcome("done" if self.id in self.world.profiles else "missing"))
 
-    def _post(self, sent: dict[str, object]) -> Verdict:
+    def _post(self, sent: dict[str, object]) -> ResponseOutcome:
         if self.id in self.world.profiles:
-            return Verdict("exists_already", "the key is taken")
+            return ResponseOutcome("exists_already", "the key is taken")
         opt_outs = {name: bool(sent[name]) for name in ATTRIBUTES if name in sent}
         assert all(opt_outs.values()), "Campaign is told of opt-outs only"
         assert self.world.ways.direction == "bidirectional" or not opt_outs
         self.world.make_profile(self.id, opt_outs)
-        return Verdict("done")
+        return ResponseOutcome("done")
 
-    def _request(self, arrive: Callable[[], Verdict]) -> Verdict:
+    def _request(self, arrive: Callable[[], ResponseOutcome]) -> ResponseOutcome:
         random = self.world.random
         if random.random() < self.trouble:
             kind = random.choice(["refused", "killed before", "killed after"])
             if kind == "refused":
-                return Verdict("refused", "no")
+                return ResponseOutcome("refused", "no")
             if kind == "killed after":
                 arrive()
             raise Killed

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync_assets.campaign.client import decoded
-from sync_assets.campaign.dialect import Kind, Operation, is_passing, verdict
+from sync_assets.campaign.dialect import Kind, Operation, is_passing, response_outcome
 from sync_assets.campaign.profile_opt_outs import statements
 from sync_assets.campaign.records import _decoded
 from sync_assets.campaign.resource_type import read_resource
 from sync_assets.campaign.sign_in import _json, _refusal
 from sync_assets.campaign.timestamps import moment
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http.client import Answer
+from sync_assets.http.client import Response
 from sync_assets.http.redaction import REASON_LENGTH, redact
 from sync_assets_tests.support.foreign import PEOPLE, assert_no_people, bodies, documents, objects
 
@@ -31,8 +31,8 @@ said = bodies | st.lists(
 ).map(lambda pieces: "".join(pieces).encode())
 
 
-def answer(status: int, body: bytes) -> Answer:
-    return Answer(status, httpx.Headers(), body)
+def answer(status: int, body: bytes) -> Response:
+    return Response(status, httpx.Headers(), body)
 
 
 @settings(max_examples=200, deadline=None)
@@ -40,7 +40,7 @@ def answer(status: int, body: bytes) -> Answer:
 def test_any_answer_means_something_and_what_is_kept_of_it_names_nobody(
     body: bytes, status: int, operation: Operation
 ) -> None:
-    told = verdict(answer(status, body), operation, "key")
+    told = response_outcome(answer(status, body), operation, "key")
     assert told.kind in get_args(Kind)
     is_passing(answer(status, body))
     kept = redact(told.reason, PAYLOAD)

@@ -17,7 +17,7 @@ from sync_assets.dataverse.metadata import Column, Table
 from sync_assets.dataverse.page_parser import BadPage, PageParser, has_news
 from sync_assets.dataverse.row_queries import _Decoder
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http.client import Answer, HttpError
+from sync_assets.http.client import HttpError, Response
 from sync_assets_tests.support.foreign import DEEP, PEOPLE, assert_no_people, bodies, documents, objects, scalars
 
 pytestmark = pytest.mark.usefixtures("no_collection")
@@ -82,12 +82,12 @@ def test_a_time_that_is_none_in_utc_is_told() -> None:
 @settings(max_examples=200, deadline=None)
 @given(bodies, st.integers(400, 599))
 def test_any_refusal_is_told_in_our_words(body: bytes, status: int) -> None:
-    assert_no_people(str(refusal(Answer(status, httpx.Headers(), body), "contact")))
+    assert_no_people(str(refusal(Response(status, httpx.Headers(), body), "contact")))
 
 
 def test_a_code_that_is_none_is_not_repeated() -> None:
     body = json.dumps({"error": {"code": PEOPLE[0], "message": PEOPLE[1]}}).encode()
-    assert str(refusal(Answer(500, httpx.Headers(), body))) == "Dynamics 365 answered 500."
+    assert str(refusal(Response(500, httpx.Headers(), body))) == "Dynamics 365 answered 500."
 
 
 part = st.sampled_from(
@@ -117,7 +117,7 @@ part = st.sampled_from(
 def test_any_answer_to_a_batch_is_parts_or_told_to_be_none(body: bytes, content_type: str) -> None:
     headers = httpx.Headers([(b"content-type", content_type.encode("latin-1"))])
     try:
-        parts = read_parts(Answer(200, headers, body))
+        parts = read_parts(Response(200, headers, body))
     except HttpError as error:
         assert_no_people(str(error))
         return

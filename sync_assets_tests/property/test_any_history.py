@@ -253,7 +253,7 @@ class History:
             if not one.uncertain:
                 assert self.campaign.get(id_) == one.acked_hash
             else:
-                assert one.state != State.SETTLED
+                assert one.state != State.SYNCED
             if id_ in under_way:
                 assert one.uncertain
                 assert one.lease_owner is not None
@@ -265,10 +265,10 @@ class History:
                 assert one.reason == "why"
                 assert one.failed_since is not None
             else:
-                assert one.state == (State.PENDING if differs else State.SETTLED)
-            assert (one.payload is not None) == (one.state != State.SETTLED and desired is not None and refusal is None)
+                assert one.state == (State.PENDING if differs else State.SYNCED)
+            assert (one.payload is not None) == (one.state != State.SYNCED and desired is not None and refusal is None)
             if id_ in self.to_resend and refusal is None:
-                assert one.state != State.SETTLED
+                assert one.state != State.SYNCED
 
     def the_totals_are_those_of_the_records(self) -> None:
         records = stored(self.ledger).values()
@@ -278,7 +278,7 @@ class History:
         assert counts == Counts(
             pending=states.count(State.PENDING),
             failed=states.count(State.FAILED),
-            synced=states.count(State.SETTLED),
+            synced=states.count(State.SYNCED),
             leased=held,
         )
         pending_days = self.ledger.pending_days("contact")

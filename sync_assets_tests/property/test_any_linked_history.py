@@ -17,7 +17,7 @@ import polars as pl
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from sync_assets.ledger import Claimed, Gate, Ledger, Outcome, Position, State
+from sync_assets.ledger import BlockReason, Claimed, Ledger, Outcome, Position, State
 from sync_assets.ledger.model import LinkSpec
 from sync_assets_tests.support.ledgers import DAY, SCHEMA, Clock, Ledgers, claim, guid, hash_of, stored
 
@@ -468,7 +468,7 @@ class History:
     def orphans_are_nowhere_and_it_is_said_why(self) -> None:
         """At every moment."""
         orphaned = {one.id: one for one in stored(self.ledger).values() if one.state == State.ORPHANED}
-        assert all(one.gate == Gate.ABSENT and one.acked_hash is None for one in orphaned.values())
+        assert all(one.gate == BlockReason.PARENT_UNAVAILABLE and one.acked_hash is None for one in orphaned.values())
         assert not any(one.uncertain for one in orphaned.values())
         assert {orphan.id for orphan in self.ledger.orphans()} == set(orphaned)
         assert sum(counts.orphaned for counts in self.ledger.counts().values()) == len(orphaned)

@@ -29,7 +29,7 @@ from sync_assets_tests.support.ledgers import Clock, Ledgers, capture, frame, ha
 
 Steps = Generator[None, None, None]
 T = TypeVar("T")
-STATES = {None: OptOutState.SETTLED, "d365": OptOutState.TO_D365, "campaign": OptOutState.TO_CAMPAIGN}
+STATES = {None: OptOutState.SYNCED, "d365": OptOutState.TO_D365, "campaign": OptOutState.TO_CAMPAIGN}
 ROUNDS = 4
 """Rounds that may pass until everything is settled."""
 

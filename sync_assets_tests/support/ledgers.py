@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
-from sync_assets.ledger import Claimed, Ledger, Outcome, PageResult, Position, SettleResult
+from sync_assets.ledger import AcknowledgeResult, Claimed, Ledger, Outcome, PageResult, Position
 from sync_assets.ledger.prepared_page import Page
 
 DAY = date(2026, 11, 24)
@@ -147,7 +147,7 @@ def settle(
     owner: str = "worker",
     reason: str | None = None,
     retry_after: float | None = None,
-) -> SettleResult:
+) -> AcknowledgeResult:
     """The same outcome for all of them."""
     return ledger.settle(
         owner, [Outcome(one.seq, result, one.hash, reason, retry_after, one.links) for one in claimed], {}

@@ -15,13 +15,13 @@ from sync_assets.campaign.addressing import KEY, Addressing, Filter
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
-from sync_assets.http.client import Answer, Guard, Observer
+from sync_assets.http.client import Guard, Observer, Response
 
 API = "profileAndServicesExt"
 BY_KEY = Filter("byKey", "key_parameter")
-BARE = Answer(500, {}, b"RST-360011 An error has occurred - please contact your administrator.")
+BARE = Response(500, {}, b"RST-360011 An error has occurred - please contact your administrator.")
 
-Answers = Callable[[Operation, str], Answer | Exception | None]
+Answers = Callable[[Operation, str], Response | Exception | None]
 
 
 class LittleCampaign(CampaignClient):
@@ -32,7 +32,7 @@ class LittleCampaign(CampaignClient):
         self.keys = keys
         self.records: dict[str, dict[str, dict[str, Any]]] = {resource: {} for resource in keys}
         self.keys_in_urls: set[Operation] = {"read", "update", "delete"}
-        self.untaken: Callable[[str], Answer] = absent
+        self.untaken: Callable[[str], Response] = absent
         self.answers: Answers = lambda operation, path: None
         self.links_by_key = "resolved"
         self.log: list[tuple[Operation, str]] = []
@@ -55,7 +55,7 @@ class LittleCampaign(CampaignClient):
         *,
         guard: Guard | None = None,
         observer: Observer | None = None,
-    ) -> Answer:
+    ) -> Response:
         await asyncio.sleep(0)
         if guard:
             guard()
@@ -70,7 +70,7 @@ class LittleCampaign(CampaignClient):
             observer(operation, answer.status, 0.0)
         return answer
 
-    def _do(self, operation: Operation, path: str, members: dict[str, Any]) -> Answer:
+    def _do(self, operation: Operation, path: str, members: dict[str, Any]) -> Response:
         place, _, query = path.partition("?")
         _, resource, *named = place.split("/")
         if operation == "insert":
@@ -78,7 +78,7 @@ class LittleCampaign(CampaignClient):
             return self._write(self.records[resource][pkey], members, 201)
         if query:
             found = self.by_key(resource, unquote(query.partition("=")[2].partition("&")[0]))
-            return Answer(200, {}, msgspec.json.encode({"content": found}))
+            return Response(200, {}, msgspec.json.encode({"content": found}))
         name = unquote(named[0])
         taken = self.by_key(resource, name) if operation in self.keys_in_urls else []
         record = self.records[resource].get(name) or (taken[0] if taken else None)
@@ -86,15 +86,15 @@ class LittleCampaign(CampaignClient):
             return absent(name) if name.startswith("@") or operation in self.keys_in_urls else self.untaken(name)
         if operation == "delete":
             del self.records[resource][record["PKey"]]
-            return Answer(204, {}, b"")
+            return Response(204, {}, b"")
         if operation == "update":
             return self._write(record, members, 200)
-        return Answer(200, {}, msgspec.json.encode(record))
+        return Response(200, {}, msgspec.json.encode(record))
 
-    def _write(self, record: dict[str, Any], members: dict[str, Any], status: int) -> Answer:
+    def _write(self, record: dict[str, Any], members: dict[str, Any], status: int) -> Response:
         for name, value in members.items():
             record[name] = self._link(str(value["PKey"])) if isinstance(value, dict) else value
-        return Answer(status, {}, msgspec.json.encode(record))
+        return Response(status, {}, msgspec.json.encode(record))
 
     def _link(self, pkey: str) -> dict[str, str] | None:
         if pkey.startswith("@"):
@@ -109,5 +109,5 @@ class LittleCampaign(CampaignClient):
         return Records(self, API, resource, key, addressing=known)
 
 
-def absent(name: str) -> Answer:
-    return Answer(404, {}, f"Unable to find document with path 'x' from key '{name}'".encode())
+def absent(name: str) -> Response:
+    return Response(404, {}, f"Unable to find document with path 'x' from key '{name}'".encode())

@@ -9,7 +9,7 @@ import polars as pl
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
-from sync_assets.mapping.table_mapping import Mapping, compile_mapping
+from sync_assets.mapping.table_mapping import TableMapping, compile_mapping
 from sync_assets.mapping.transform import frame_schema, transform
 
 ID = "6f0c2a8e-0000-4000-8000-00000000000a"
@@ -85,13 +85,13 @@ PROFILE = Resource(
 )
 
 
-def mapping(fields: dict[str, Any], **more: Any) -> Mapping:
+def mapping(fields: dict[str, Any], **more: Any) -> TableMapping:
     """A mapping of contact to profile with these fields."""
     given = {"table": "contact", "resource": "profile", "key": "externalId", "fields": fields, **more}
     return compile_mapping(TableConfig.model_validate(given), CONTACT, PROFILE)
 
 
-def frame(of: Mapping, *rows: dict[str, Any]) -> pl.DataFrame:
+def frame(of: TableMapping, *rows: dict[str, Any]) -> pl.DataFrame:
     """Rows as a page has them; what is not given is null, ids count up."""
     schema = frame_schema(of)
     base = {"modifiedon": "2024-03-15T10:20:30Z"}
@@ -99,5 +99,5 @@ def frame(of: Mapping, *rows: dict[str, Any]) -> pl.DataFrame:
     return pl.DataFrame([{name: row.get(name) for name in schema} for row in full], schema=schema, orient="row")
 
 
-def transformed(of: Mapping, *rows: dict[str, Any]) -> list[dict[str, Any]]:
+def transformed(of: TableMapping, *rows: dict[str, Any]) -> list[dict[str, Any]]:
     return transform(frame(of, *rows), of).to_dicts()

@@ -12,7 +12,7 @@ import uuid
 from dataclasses import KW_ONLY, dataclass, replace
 
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
-from sync_assets.campaign.dialect import Verdict
+from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import counted as counting
 from sync_assets.commands.doctor.dynamics import dynamics, position, privilege_lines
 from sync_assets.commands.doctor.existing_records import existing_lines
@@ -289,10 +289,12 @@ async def _key(runtime: Runtime, config: TableConfig, campaign: CampaignClient) 
         return Line("warn", what, f"not asked: {spent.cause}")
     cost = f"(asked with {calls.total} engine call{'s' if calls.total > 1 else ''})"
     runtime.ledger.count_calls({(config.table, kind): count for kind, count in calls.take().items()})
-    if held and not isinstance(found, Verdict):
+    if held and not isinstance(found, ResponseOutcome):
         return Line("ok", what, f"Campaign found one that was sent {cost}")
-    if not held and isinstance(found, Verdict) and found.kind == "missing":
+    if not held and isinstance(found, ResponseOutcome) and found.kind == "missing":
         return Line("ok", what, f"Campaign takes it for a key; ask again after the first sync to be sure {cost}")
-    told = redact(found.reason, None) if isinstance(found, Verdict) else "it found a record that cannot be there"
+    told = (
+        redact(found.reason, None) if isinstance(found, ResponseOutcome) else "it found a record that cannot be there"
+    )
     remedy = f"Make {config.key} an identification key of {config.resource} and publish."
     return Line("fail", what, f"{told}. {remedy} {cost}")

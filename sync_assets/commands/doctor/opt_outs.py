@@ -13,7 +13,7 @@ from sync_assets.dataverse.client import DataverseClient
 from sync_assets.defs.opt_out.checks import ERROR_SHARE, is_overdue, watch_results
 from sync_assets.errors import SyncAssetsError
 from sync_assets.operations.diagnosis_line import Line, failed
-from sync_assets.opt_out.export.folder import Look
+from sync_assets.opt_out.export.folder import FolderPoll
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 from sync_assets.sftp import connect
@@ -76,7 +76,7 @@ def _sftp(runtime: Runtime) -> list[Line]:
     ]
     newest = max((file.modified for file in listing.files), default=None)
     late = is_overdue(export, newest, now)
-    seen = Look(ready=[], unsettled=[], refused=[], newest=newest, storage=storage)
+    seen = FolderPoll(ready=[], unsettled=[], refused=[], newest=newest, storage=storage)
     arrives, room = watch_results(export, seen, now)
     full = storage is not None and storage.share >= ERROR_SHARE
     lines.append(Line("warn" if late else "ok", "opt-outs: export file", str(arrives.description)))

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import dagster as dg
 
-from sync_assets.alerts.incidents import FailedCheck, FailedSensor, FailedStep, Look, Stale
+from sync_assets.alerts.incidents import FailedCheck, FailedSensor, FailedStep, InstanceState, Stale
 from sync_assets.defs.dagster_internals import CheckAnswer, Tick, freshness, latest_answers, sensor_ticks
 from sync_assets.defs.run_errors import CANNOT
 from sync_assets.runtime.heartbeat import KilledRun
@@ -57,13 +57,13 @@ class Watched:
         return cls(steps, fresh, frozenset(sensors))
 
 
-def look(
+def read_state(
     instance: dg.DagsterInstance,
     watched: Watched,
     now: datetime,
     paused: frozenset[str] = frozenset(),
     killed: Sequence[KilledRun] = (),
-) -> Look:
+) -> InstanceState:
     """What is wrong now, of what is watched. paused: assets of tables in maintenance. killed: runs, by the ledger."""
     assets = [key for step in watched.steps.values() for key in step.assets]
     answers = latest_answers(instance, [key for step in watched.steps.values() for key in step.checks])
@@ -74,7 +74,7 @@ def look(
     }
     done = {key: answer.at.timestamp() for key, answer in answers.items() if answer.at}
     good = {name: moment for name, step in watched.steps.items() if (moment := _last_good(step, made, done))}
-    return Look(
+    return InstanceState(
         failed=list(_failed(instance, watched.steps, good, made, now)),
         checks=list(_failed_checks(answers.values())),
         stale=list(_stale(instance, watched.fresh)),

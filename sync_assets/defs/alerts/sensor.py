@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import msgspec
 
-from sync_assets.alerts.channels import NotTold, Send, senders
-from sync_assets.alerts.incidents import Trouble, troubles
+from sync_assets.alerts.channels import ChannelError, Send, senders
+from sync_assets.alerts.incidents import Incident, incidents
 from sync_assets.alerts.messages import subject, text
-from sync_assets.alerts.notifications import Memory, notices
+from sync_assets.alerts.notifications import Memory, notifications
 from sync_assets.config.alerts import Alerts
-from sync_assets.defs.alerts.dagster_state import Watched, look
+from sync_assets.defs.alerts.dagster_state import Watched, read_state
 from sync_assets.defs.run_errors import patient
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
@@ -41,8 +41,8 @@ def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultS
     def tell(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         memory = msgspec.json.decode(context.cursor, type=dict[str, Memory]) if context.cursor else {}
         now = datetime.now(UTC)
-        seen = look(context.instance, watched, now, paused_assets(runtime), killed(runtime))
-        wrong = troubles(seen, warnings=alerts.warnings)
+        seen = read_state(context.instance, watched, now, paused_assets(runtime), killed(runtime))
+        wrong = incidents(seen, warnings=alerts.warnings)
         memory, said = tell_all(
             alerts, senders(runtime), wrong, seen.good, memory, now, runtime.settings.alerts().ui_url
         )
@@ -75,7 +75,7 @@ def killed(runtime: Runtime) -> Sequence[KilledRun]:
 def tell_all(
     alerts: Alerts,
     channels: Mapping[str, Send],
-    wrong: Sequence[Trouble],
+    wrong: Sequence[Incident],
     good: Mapping[str, datetime],
     memory: Mapping[str, Memory],
     now: datetime,
@@ -87,11 +87,11 @@ def tell_all(
     said: list[str] = []
     for name, send in channels.items():
         known = memory.get(name, {})
-        found, knows = notices(wrong, good, known, now, again_after)
+        found, knows = notifications(wrong, good, known, now, again_after)
         try:
             if found:
                 send(subject(found), text(found, ui_url))
-        except NotTold as error:
+        except ChannelError as error:
             after[name] = known
             said.append(f"{name}: not told, it is tried again. {error}")
         else:

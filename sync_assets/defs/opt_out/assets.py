@@ -24,10 +24,10 @@ from sync_assets.defs.run_errors import told
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.opt_out.apply import Applied, write_campaign, write_d365, write_due
 from sync_assets.opt_out.decide import Side, decide
-from sync_assets.opt_out.decision_log import Audit
+from sync_assets.opt_out.decision_log import DecisionLog
 from sync_assets.opt_out.export import staging
-from sync_assets.opt_out.pending_decisions import Deciding, decide_due
-from sync_assets.opt_out.session import parties
+from sync_assets.opt_out.pending_decisions import DecisionRun, decide_due
+from sync_assets.opt_out.session import open_session
 from sync_assets.parquet.store import Parts
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime import interruptible
@@ -77,10 +77,10 @@ def _decisions(runtime: Runtime) -> dg.AssetsDefinition:
 
 def _decide(context: dg.AssetExecutionContext, runtime: Runtime, rows: Parts) -> Iterator[Any]:
     partition = context.partition_key
-    audit, calls = Audit(runtime.store, partition, context.run_id), runtime.calls.total()
+    audit, calls = DecisionLog(runtime.store, partition, context.run_id), runtime.calls.total()
 
-    async def decided() -> Deciding:
-        async with parties(runtime) as both:
+    async def decided() -> DecisionRun:
+        async with open_session(runtime) as both:
             return await decide_due(both, audit)
 
     with told(runtime, context, f"decision of {partition}") as failed, heartbeat(runtime, context.run_id):
@@ -163,7 +163,7 @@ def _write(context: dg.AssetExecutionContext, runtime: Runtime, key: dg.AssetKey
     calls = runtime.calls.total()
 
     async def written() -> Applied:
-        async with parties(runtime) as both:
+        async with open_session(runtime) as both:
             return await write_due(both, side)
 
     with told(runtime, context, f"writing of {key.to_user_string()}") as failed, heartbeat(runtime, context.run_id):

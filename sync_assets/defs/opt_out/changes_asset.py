@@ -18,7 +18,7 @@ from sync_assets.defs.run_errors import told
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.asset_metadata import d365_key
 from sync_assets.opt_out.changes import Changes
-from sync_assets.opt_out.decision_log import Audit, folder_of_changes
+from sync_assets.opt_out.decision_log import DecisionLog, folder_of_changes
 from sync_assets.opt_out.profile_polling import Polled
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime import interruptible
@@ -65,7 +65,10 @@ def changes_asset(runtime: Runtime) -> dg.AssetsDefinition:
 
 
 def _settle(context: dg.AssetExecutionContext, runtime: Runtime, *, poll: bool) -> Iterator[Any]:
-    audit, calls = Audit(runtime.store, folder_of_changes(datetime.now(UTC)), context.run_id), runtime.calls.total()
+    audit, calls = (
+        DecisionLog(runtime.store, folder_of_changes(datetime.now(UTC)), context.run_id),
+        runtime.calls.total(),
+    )
     done = Changes(runtime, audit)
     with told(runtime, context, "run of opt-outs") as failed, heartbeat(runtime, context.run_id):
         done.failed = failed

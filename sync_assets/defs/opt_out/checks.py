@@ -22,7 +22,7 @@ from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 
 if TYPE_CHECKING:
-    from sync_assets.opt_out.export.folder import Look
+    from sync_assets.opt_out.export.folder import FolderPoll
     from sync_assets.sftp import Storage
 
 ARRIVES, ROOM, AGREE = "export_arrives_in_time", "sftp_has_room", "opt_outs_agree"
@@ -46,7 +46,7 @@ def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
         from sync_assets.opt_out.export import folder  # paramiko: not for directions without files  # noqa: PLC0415
 
         try:
-            seen = folder.look(runtime)
+            seen = folder.poll_folder(runtime)
         except SyncAssetsError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         except Exception as error:  # noqa: BLE001
@@ -58,7 +58,7 @@ def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
     return watch
 
 
-def watch_results(export: Export, seen: "Look", now: datetime) -> list[dg.AssetCheckResult]:
+def watch_results(export: Export, seen: "FolderPoll", now: datetime) -> list[dg.AssetCheckResult]:
     return [arrives(export, seen.newest, now, seen.passed_over), room(export, seen.storage, seen.troubles)]
 
 

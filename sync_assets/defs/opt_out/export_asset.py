@@ -87,9 +87,9 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
     def export_rows(context: dg.AssetExecutionContext) -> Iterator[Any]:
         its = bound(runtime, context.resources, USED)
         with closing(its), tempfile.TemporaryDirectory(prefix="sync_assets_") as folder:
-            yield from _take(context, its, staging.Spool(Path(folder)))
+            yield from _take(context, its, staging.StagedRows(Path(folder)))
 
-    def _take(context: dg.AssetExecutionContext, runtime: Runtime, spool: staging.Spool) -> Iterator[Any]:
+    def _take(context: dg.AssetExecutionContext, runtime: Runtime, spool: staging.StagedRows) -> Iterator[Any]:
         partition = context.partition_key
         with told(runtime, context, f"reading of {partition}") as failed, heartbeat(runtime, context.run_id):
             taken = _taken(runtime, partition, spool)
@@ -98,7 +98,7 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
         if isinstance(taken, Missing):
             yield from _kept(runtime, partition, taken)
             return
-        if not isinstance(taken, staging.Taken):
+        if not isinstance(taken, staging.Staged):
             # A file of no use, or one that is not what it was a moment ago, keeps no other one back.
             yield dg.AssetCheckResult(passed=False, asset_key=EXPORT, check_name=READABLE, description=str(taken))
             context.log.error(str(taken))
@@ -119,7 +119,9 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
     return export_rows
 
 
-def _taken(runtime: Runtime, partition: str, spool: staging.Spool) -> staging.Taken | Missing | BadExport | FileGone:
+def _taken(
+    runtime: Runtime, partition: str, spool: staging.StagedRows
+) -> staging.Staged | Missing | BadExport | FileGone:
     require_file(partition)
     file = files.find(runtime, partition)
     if file is None:
@@ -170,12 +172,14 @@ def _kept(runtime: Runtime, partition: str, missing: Missing) -> Iterator[Any]:
     )
 
 
-def _keep_rejected(runtime: Runtime, partition: str, run_id: str, spool: staging.Spool, taken: staging.Taken) -> None:
+def _keep_rejected(
+    runtime: Runtime, partition: str, run_id: str, spool: staging.StagedRows, taken: staging.Staged
+) -> None:
     if taken.bad or runtime.store.published(REJECTED_ROWS, partition):
         write_parts(runtime.store, REJECTED_ROWS, partition, run_id, spool.frames(staging.BAD))
 
 
-def _taken_metadata(taken: staging.Taken) -> dict[str, Any]:
+def _taken_metadata(taken: staging.Staged) -> dict[str, Any]:
     return {
         "rows": taken.rows,
         "good_rows": taken.good,
@@ -188,7 +192,7 @@ def _taken_metadata(taken: staging.Taken) -> dict[str, Any]:
     }
 
 
-def _valid(runtime: Runtime, partition: str, taken: staging.Taken, spool: staging.Spool) -> dg.AssetCheckResult:
+def _valid(runtime: Runtime, partition: str, taken: staging.Staged, spool: staging.StagedRows) -> dg.AssetCheckResult:
     """Fails while there are bad rows; the first of them with line and reason, ids only."""
     bad = (row for frame in spool.frames(staging.BAD) for row in frame.select("line", "id", "reason").iter_rows())
     shown = list(islice(bad, SHOWN))

@@ -14,8 +14,8 @@ from sync_assets.ledger.rules.opt_outs import Stated
 from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 from sync_assets.opt_out.apply import Applied
 from sync_assets.opt_out.decide import Side
-from sync_assets.opt_out.decision_log import Audit
-from sync_assets.opt_out.pending_decisions import Deciding
+from sync_assets.opt_out.decision_log import DecisionLog
+from sync_assets.opt_out.pending_decisions import DecisionRun
 from sync_assets.runtime.context import Runtime
 
 DECIDED = "everything_due_is_decided"
@@ -34,7 +34,7 @@ def stated_metadata(stated: Counter[Stated]) -> dict[str, int]:
     return {f"stated_{kind}": stated[kind] for kind in get_args(Stated)}
 
 
-def decided_metadata(audit: Audit) -> dict[str, Any]:
+def decided_metadata(audit: DecisionLog) -> dict[str, Any]:
     """How many opt-outs were decided, by reason and side written, and where each of them is kept."""
     return {
         "decisions": audit.reasons.total(),
@@ -72,7 +72,7 @@ def refused_metadata(refused: Sequence[Reject]) -> dict[str, Any]:
     return {"refused_by_reason": check_results.table(("reason", "records"), reasons)}
 
 
-def everything_due_is_decided(runtime: Runtime, key: dg.AssetKey, deciding: Deciding) -> dg.AssetCheckResult:
+def everything_due_is_decided(runtime: Runtime, key: dg.AssetKey, deciding: DecisionRun) -> dg.AssetCheckResult:
     """Fails while something has to wait for Campaign. The run goes on: what is decided is to be written."""
     text = "Everything that was due is decided."
     if deciding.unanswered:

@@ -16,7 +16,7 @@ from sync_assets.defs.opt_out.checks import is_overdue, watch_results
 from sync_assets.defs.opt_out.partitions import WORK, opt_out_files, run_tags, without_file
 from sync_assets.defs.run_errors import patient
 from sync_assets.defs.tables.active_runs import under_way
-from sync_assets.defs.tables.run_requests import Asked, ask_again
+from sync_assets.defs.tables.run_requests import RunRequested, ask_again
 from sync_assets.defs.tables.run_results import evaluation
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.repositories.opt_out_files import RESTART
@@ -41,7 +41,7 @@ class Seen(msgspec.Struct):
     the partitions of earlier versions that stand for no file removed?"""
 
     reported: datetime | None = None
-    asked: dict[str, Asked] = {}
+    asked: dict[str, RunRequested] = {}
     files_only: bool = False
 
 
@@ -63,7 +63,7 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
         now = datetime.now(UTC)
         if CONTACT in runtime.ledger.in_maintenance():
             return dg.SensorResult(skip_reason="contact is in maintenance", cursor=context.cursor)
-        found = folder.look(runtime)
+        found = folder.poll_folder(runtime)
         for trouble in found.troubles:
             context.log.warning(trouble)
         for name, why in found.passed_over:
@@ -88,7 +88,7 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
     return opt_out_file
 
 
-def _next(runtime: Runtime, found: folder.Look, seen: Seen, now: datetime) -> tuple[dg.RunRequest | None, str]:
+def _next(runtime: Runtime, found: folder.FolderPoll, seen: Seen, now: datetime) -> tuple[dg.RunRequest | None, str]:
     """The run to ask for now, or why there is none: files one after the other, in their order, since a later one knows
     better; then a poll."""
     waiting = {POLL, *(file.partition for file in found.ready)}
@@ -131,7 +131,7 @@ def _changes_request() -> dg.RunRequest:
 
 
 def due_request(
-    runtime: Runtime, instance: dg.DagsterInstance, asked: dict[str, Asked], now: datetime
+    runtime: Runtime, instance: dg.DagsterInstance, asked: dict[str, RunRequested], now: datetime
 ) -> dg.RunRequest | None:
     """A run for what is due without a file; None if nothing is, or a run is under way. asked: the cursor of the sensor
     that asks."""
@@ -145,11 +145,11 @@ def due_request(
     return _changes_request() if worth else None
 
 
-def _reports(runtime: Runtime, found: folder.Look, now: datetime) -> list[dg.AssetCheckEvaluation]:
+def _reports(runtime: Runtime, found: folder.FolderPoll, now: datetime) -> list[dg.AssetCheckEvaluation]:
     return [evaluation(result) for result in watch_results(runtime.config.opt_out.export, found, now)]
 
 
-def _restart_stalled(runtime: Runtime, found: folder.Look, now: datetime) -> dg.AssetObservation | None:
+def _restart_stalled(runtime: Runtime, found: folder.FolderPoll, now: datetime) -> dg.AssetObservation | None:
     """Starts the workflow that writes the file if that is overdue, at most once an hour, and notes it."""
     export = runtime.config.opt_out.export
     if not (export.restart_stalled and export.workflow_id and is_overdue(export, found.newest, now)):

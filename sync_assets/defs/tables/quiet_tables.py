@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from sync_assets.capture.feed_polling import Watcher
+from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.tables.readiness import set_up
 from sync_assets.errors import SyncAssetsError
@@ -40,7 +40,7 @@ async def _quiet(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
     same = [config for config, is_same in zip(settled, as_before, strict=True) if is_same]
     if not same:
         return set()
-    watcher = Watcher(runtime)
+    watcher = FeedPoller(runtime)
     try:
         polled = await asyncio.to_thread(watcher.look, same)
     finally:

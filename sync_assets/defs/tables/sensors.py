@@ -15,7 +15,7 @@ from typing import Any
 import dagster as dg
 import msgspec
 
-from sync_assets.capture.feed_polling import Polled, Watcher
+from sync_assets.capture.feed_polling import FeedPoller, Polled
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import daily, table_tags, today, under_way_tag, version_tags
 from sync_assets.defs.run_errors import patient
@@ -24,7 +24,7 @@ from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key
 from sync_assets.defs.tables.assets import linked
 from sync_assets.defs.tables.checks import check_specs, ledger_results
 from sync_assets.defs.tables.quiet_tables import CONFIRM
-from sync_assets.defs.tables.run_requests import Asked, ask_again
+from sync_assets.defs.tables.run_requests import RunRequested, ask_again
 from sync_assets.defs.tables.run_results import evaluation
 from sync_assets.defs.tables.table_run import FOLLOWS_TAG, look_seconds
 from sync_assets.runtime.context import Runtime
@@ -45,7 +45,7 @@ class Seen(msgspec.Struct):
 
     confirmed: dict[str, datetime] = {}
     reported: dict[str, datetime] = {}
-    asked: dict[str, Asked] = {}
+    asked: dict[str, RunRequested] = {}
     configured: dict[str, str] = {}
     filled: dict[str, str] = {}
     refused: set[str] = set()
@@ -56,7 +56,7 @@ def changes_sensor(
 ) -> dg.SensorDefinition:
     """Waits inside its tick for the next change (long polling), then asks for a run of the tables that are linked with
     the one that changed, which stays and follows their changes from then on. job: of all tables' assets."""
-    watchers: list[Watcher] = []
+    watchers: list[FeedPoller] = []
 
     groups = linked(tables)
 
@@ -71,7 +71,7 @@ def changes_sensor(
     def d365_changes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         check_configuration(runtime.config, tables)
         if not watchers:
-            watchers.append(Watcher(runtime))
+            watchers.append(FeedPoller(runtime))
         seen = msgspec.json.decode(context.cursor, type=Seen) if context.cursor else Seen()
         until = time.monotonic() + HOLD_SECONDS
         remapped = {config.table for config in tables if _remapped(config, seen)}
@@ -266,7 +266,7 @@ def _reports(
     return events
 
 
-OtherWork = Callable[[Runtime, dg.DagsterInstance, dict[str, Asked], datetime], dg.RunRequest | None]
+OtherWork = Callable[[Runtime, dg.DagsterInstance, dict[str, RunRequested], datetime], dg.RunRequest | None]
 """Asks for a run of what else is pending beside records."""
 
 
@@ -291,7 +291,7 @@ def backlog_sensor(
     @patient("backlog")
     def backlog(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         check_configuration(runtime.config, tables)
-        asked = msgspec.json.decode(context.cursor, type=dict[str, Asked]) if context.cursor else {}
+        asked = msgspec.json.decode(context.cursor, type=dict[str, RunRequested]) if context.cursor else {}
         now = datetime.now(UTC)
         requests: list[dg.RunRequest] = []
         paused = runtime.ledger.in_maintenance()
@@ -311,7 +311,7 @@ def backlog_sensor(
 
 
 def _is_due(
-    config: TableConfig, runtime: Runtime, instance: dg.DagsterInstance, asked: dict[str, Asked], now: datetime
+    config: TableConfig, runtime: Runtime, instance: dg.DagsterInstance, asked: dict[str, RunRequested], now: datetime
 ) -> bool:
     """May something be sent of the table, and is no run under way? Ever more rarely while runs send nothing."""
     counts = runtime.ledger.counts().get(config.table)

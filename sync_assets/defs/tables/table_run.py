@@ -17,7 +17,7 @@ from typing import Any
 
 import dagster as dg
 
-from sync_assets.capture.feed_polling import Watcher
+from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.capture.row_reads import capture_days
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import past_days, today, version_tags
@@ -26,7 +26,7 @@ from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key
 from sync_assets.defs.tables.checks import SIDES, answers, refused, side_key
 from sync_assets.defs.tables.maintenance_results import check_not_paused, passed_over
 from sync_assets.defs.tables.readiness import READY, campaign_notes, causes, failure, ready_result, types_note
-from sync_assets.defs.tables.run_requests import Asked, ask_again
+from sync_assets.defs.tables.run_requests import RunRequested, ask_again
 from sync_assets.defs.tables.run_results import (
     Totals,
     capture_metadata,
@@ -42,7 +42,7 @@ from sync_assets.mapping.unlabelled_options import unknown_codes_warning
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat
-from sync_assets.runtime.program_sources import Sources, ancestors
+from sync_assets.runtime.program_sources import ProgramSources, ancestors
 from sync_assets.validation import guardrails
 from sync_assets.validation.findings import Finding, Side
 
@@ -81,7 +81,7 @@ class TableRun:
         self._stopped: dict[dg.AssetKey, str] = {}
         self._paused: dict[dg.AssetKey, InMaintenance] = {}
         self._warned: set[str] = set()
-        self._asked: dict[str, Asked] = {}
+        self._asked: dict[str, RunRequested] = {}
         self._reported = time.monotonic()
 
     def results(self) -> Iterator[Any]:
@@ -192,8 +192,8 @@ class TableRun:
             return  # the sensors start one without the tables in maintenance
         runs = self._runtime.config.runs
         started = worked = time.monotonic()
-        day, sources, started_by, tables = today(), Sources(self._runtime), ancestors(), self._captured
-        watcher = Watcher(self._runtime)
+        day, sources, started_by, tables = today(), ProgramSources(self._runtime), ancestors(), self._captured
+        watcher = FeedPoller(self._runtime)
         try:
             # `dagster dev` and code servers do not end the runs that they started, and wait for them when they end.
             while not self._ended_early and today() == day and ancestors() == started_by and self._runtime.run_lasts():
@@ -213,7 +213,7 @@ class TableRun:
         finally:
             watcher.close()
 
-    def _news(self, watcher: Watcher, tables: Sequence[TableConfig]) -> set[str] | None:
+    def _news(self, watcher: FeedPoller, tables: Sequence[TableConfig]) -> set[str] | None:
         """The tables with something to capture. None: a feed cannot be polled, which the sensor deals with."""
         try:
             polled = watcher.look(tables) if tables else None

@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger.model import State
-from sync_assets.ledger.records.dependency_status import TiedRecords
-from sync_assets.ledger.repositories.base import Tally
+from sync_assets.ledger.records.dependency_status import DependencyStatus
+from sync_assets.ledger.repositories.base import TotalsChange
 from sync_assets.ledger.storage import schema
 
 BATCH = 5_000
@@ -16,7 +16,7 @@ _R = schema.record.c
 _L = schema.link.c
 
 
-class AcknowledgedLinks(TiedRecords):
+class AcknowledgedLinks(DependencyStatus):
     def acknowledged_links(self, table: str, ids: Sequence[str]) -> dict[str, dict[str, str]]:
         """Id -> attribute -> the parent's id, of the links set by a key that Campaign's records hold."""
         links: dict[str, dict[str, str]] = {}
@@ -34,7 +34,7 @@ class AcknowledgedLinks(TiedRecords):
             sa.select(_R.id, _L.parent_id)
             .join(schema.record, _R.seq == _L.seq)
             .where(_R.table_name == table, _L.attribute == attribute, _L.keyed == 1, _L.held == 1)
-            .where(_R.state == State.SETTLED.value)
+            .where(_R.state == State.SYNCED.value)
             .limit(1)
         )
         with self._database.read() as connection:
@@ -63,7 +63,7 @@ class AcknowledgedLinks(TiedRecords):
         )
         seqs = list(connection.execute(held).scalars())
         if seqs:
-            tally = Tally()
+            tally = TotalsChange()
             self._bulk.for_seqs(connection, "UPDATE sync_link SET held = 0", seqs, attribute, also="AND attribute = ?")
             self._regate(connection, self._bulk.stands(connection, seqs), (), tally)
             self._count(connection, tally)

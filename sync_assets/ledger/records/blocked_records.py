@@ -6,13 +6,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import Gate, Loss, Orphan, State
-from sync_assets.ledger.repositories.base import Room
+from sync_assets.ledger.model import BlockReason, Loss, Orphan, State
+from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.rules.dependencies import IN_DOUBT
 from sync_assets.ledger.storage import schema
 
 STANDING = {
-    State.SETTLED: "not in scope",
+    State.SYNCED: "not in scope",
     State.PENDING: "to be sent",
     State.WAITING: "waits itself",
     State.FAILED: "refused",
@@ -32,14 +32,14 @@ _LOOKED_AT = 10_000
 """Waiting records whose parents are looked at: a first load may have millions."""
 
 
-class Waiting(Room):
-    def waiting_reasons(self, table: str) -> dict[Gate, int]:
+class BlockedRecords(Repository):
+    def waiting_reasons(self, table: str) -> dict[BlockReason, int]:
         """How many records of the table wait, by what they wait for."""
         waiting = sa.select(_R.gate, sa.func.count()).where(schema.STUCK, _WAITING, _R.table_name == table)
         with self._database.read() as connection:
-            return {Gate(gate): number for gate, number in connection.execute(waiting.group_by(_R.gate))}
+            return {BlockReason(gate): number for gate, number in connection.execute(waiting.group_by(_R.gate))}
 
-    def oldest_waiting(self, table: str, gate: Gate | None = None) -> datetime | None:
+    def oldest_waiting(self, table: str, gate: BlockReason | None = None) -> datetime | None:
         """When the record that has waited longest last changed; gate: of those that wait for that."""
         oldest = sa.select(sa.func.min(_R.changed_at)).where(schema.STUCK, _WAITING, _R.table_name == table)
         if gate is not None:
@@ -51,7 +51,7 @@ class Waiting(Room):
     def waiting_parents(self, table: str) -> list[tuple[str, str, int]]:
         """What records of the table wait for: the parent's table, how the parent stands, how many records; the most
         frequent first. Of a large number that waits, some are looked at."""
-        gates = (Gate.COMING.value, Gate.ABSENT.value)
+        gates = (BlockReason.PARENT_PENDING.value, BlockReason.PARENT_UNAVAILABLE.value)
         waiting = (
             sa.select(_R.seq)
             .where(schema.STUCK, _WAITING, _R.table_name == table, _R.gate.in_(gates))
@@ -59,7 +59,7 @@ class Waiting(Room):
             .subquery()
         )
         parent = schema.record.alias("parent")
-        absent = sa.or_(parent.c.state.is_(None), parent.c.state != State.SETTLED.value, parent.c.acked_hash.is_(None))
+        absent = sa.or_(parent.c.state.is_(None), parent.c.state != State.SYNCED.value, parent.c.acked_hash.is_(None))
         coming = parent.c.state.in_((State.PENDING.value, State.WAITING.value))
         standing = (
             sa.select(_L.parent_table, _L.parent_id.is_(None).label("none"), parent.c.state, sa.func.count())
@@ -115,8 +115,10 @@ class Waiting(Room):
         ]
 
     def unread(self, table: str, limit: int = 1000) -> list[str]:
-        """Ids of records whose row must be read again from D365 (Gate.UNREAD), up to `limit`."""
-        ids = sa.select(_R.id).where(schema.STUCK, _WAITING, _R.table_name == table, _R.gate == Gate.UNREAD.value)
+        """Ids of records whose row must be read again from D365 (BlockReason.REFETCH_REQUIRED), up to `limit`."""
+        ids = sa.select(_R.id).where(
+            schema.STUCK, _WAITING, _R.table_name == table, _R.gate == BlockReason.REFETCH_REQUIRED.value
+        )
         with self._database.read() as connection:
             return list(connection.execute(ids.limit(limit)).scalars())
 

@@ -7,12 +7,12 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger.errors import RowsMoved
 from sync_assets.ledger.model import LinkSpec, Loss, PageResult, Position, State
-from sync_assets.ledger.records.deletions import MOVE, Gone
-from sync_assets.ledger.records.feeds import Reading
-from sync_assets.ledger.repositories.base import Tally
+from sync_assets.ledger.records.deletions import MOVE, Deletions
+from sync_assets.ledger.records.feeds import ReadMode
+from sync_assets.ledger.repositories.base import TotalsChange
 from sync_assets.ledger.repositories.opt_outs import CONTACT, OptOutRows
 from sync_assets.ledger.rules import transitions
-from sync_assets.ledger.rules.record_state import Stand
+from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage.bulk import Differing
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _OTHER_LINKS = """
 """
 
 
-class Captures(Gone, OptOutRows):
+class Captures(Deletions, OptOutRows):
     def save_page(
         self,
         table: str,
@@ -79,9 +79,9 @@ class Captures(Gone, OptOutRows):
 
         def work(connection: Connection) -> PageResult:
             now = self._now()
-            tally = Tally()
+            tally = TotalsChange()
             if position is None:
-                feed, reading = self._touch(connection, table, expected_version, fingerprint), Reading()
+                feed, reading = self._touch(connection, table, expected_version, fingerprint), ReadMode()
             else:
                 feed, reading = self._advance(connection, table, position, expected_version, now)
             again = resend or reading.resend
@@ -159,23 +159,23 @@ class Captures(Gone, OptOutRows):
         there: Differing,
         resend: set[int],
         now: int,
-        tally: Tally,
+        tally: TotalsChange,
     ) -> tuple[int, int, int, list[str]]:
         """(new, changed, refused, ids of all of them). resend: seqs of records that are sent again, equal or not."""
         fresh = list(there.fresh)
         known = {seq: index for index, seq in there.differing}
-        moves: list[transitions.Move] = []
+        moves: list[transitions.DesiredUpdate] = []
         ids: list[str] = []
         to_insert: list[tuple[int | None, int]] = []
-        for stand in self._bulk.stands(connection, list(known)):
-            row = page.row(known.pop(stand.seq))
-            move = transitions.after_capture(stand, row, resend=stand.seq in resend, now=now)
+        for record in self._bulk.stands(connection, list(known)):
+            row = page.row(known.pop(record.seq))
+            move = transitions.after_capture(record, row, resend=record.seq in resend, now=now)
             if move is not None:
-                if page.insert_only and transitions.sends_all(stand, move):
-                    to_insert.append((row.insert_only_hash, stand.seq))
+                if page.insert_only and transitions.sends_all(record, move):
+                    to_insert.append((row.insert_only_hash, record.seq))
                 moves.append(move)
-                ids.append(stand.id)
-                tally.move(stand, move.state, move.day)
+                ids.append(record.id)
+                tally.move(record, move.state, move.day)
         self._bulk.for_each(connection, MOVE, moves)
         self._bulk.for_each(connection, "UPDATE sync_record SET insert_only_hash = ? WHERE seq = ?", to_insert)
         moved = {move.seq for move in moves}
@@ -206,14 +206,14 @@ class Captures(Gone, OptOutRows):
         sent: dict[int, int | None] = dict(found)
         return {seq for index, seq in known if seq in sent and sent[seq] != page.insert_only_hashes[index]}
 
-    def _delete(self, connection: Connection, table: str, ids: list[str], tally: Tally) -> int:
+    def _delete(self, connection: Connection, table: str, ids: list[str], tally: TotalsChange) -> int:
         """How many of the ids had a record whose row was still thought to be there."""
         seqs = list(self._bulk.find(connection, table, ids).values())
-        never_sent = [stand.seq for stand in self._bulk.stands(connection, seqs) if transitions.forgotten(stand)]
+        never_sent = [record.seq for record in self._bulk.stands(connection, seqs) if transitions.forgotten(record)]
         self._let_go(connection, never_sent, tally, withdraw=False)
         return len(never_sent) + self._collect(connection, table, seqs)
 
-    def _withdraw(self, connection: Connection, table: str, ids: Sequence[str], tally: Tally) -> None:
+    def _withdraw(self, connection: Connection, table: str, ids: Sequence[str], tally: TotalsChange) -> None:
         seqs = list(self._bulk.find(connection, table, ids).values())
         self._let_go(connection, seqs, tally, withdraw=True)
 
@@ -231,20 +231,20 @@ class Captures(Gone, OptOutRows):
         moved: list[str],
         *,
         everything: bool,
-        tally: Tally,
+        tally: TotalsChange,
     ) -> None:
         """Store the links of rows that are news (in a full read of all rows: the links' configuration may have
         changed), and put those records and their neighbours where they belong."""
         seqs = self._bulk.find(connection, table, page.ids if everything else moved)
         if not seqs:
             return
-        stands: list[Stand] = self._bulk.stands(connection, sorted(seqs.values()))
+        stands: list[RecordState] = self._bulk.stands(connection, sorted(seqs.values()))
         left = self._neighbours(connection, stands) if everything else set[int]()  # links may go with the configuration
-        in_doubt = [stand.seq for stand in stands if stand.uncertain]
+        in_doubt = [record.seq for record in stands if record.uncertain]
         self._put_links(connection, page.links, {seqs[id_]: ids for id_, ids in page.parents(seqs)}, in_doubt)
         self._regate(connection, stands, (), tally, also=left)
 
-    def _tie_the_rest(self, connection: Connection, table: str, links: Sequence[LinkSpec], tally: Tally) -> None:
+    def _tie_the_rest(self, connection: Connection, table: str, links: Sequence[LinkSpec], tally: TotalsChange) -> None:
         """Records that Campaign keeps while their rows are out of scope follow a changed cardinality, too: otherwise
         the first one whose parent goes would be hidden."""
         for link in links:

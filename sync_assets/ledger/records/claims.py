@@ -9,13 +9,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import Claimed, Gate, Lease, LinkTo, Operation, Outcome, SettleResult, State
-from sync_assets.ledger.records.dependency_status import TiedRecords
-from sync_assets.ledger.repositories.base import Tally
+from sync_assets.ledger.model import AcknowledgeResult, BlockReason, Claimed, Lease, LinkTo, Operation, Outcome, State
+from sync_assets.ledger.records.dependency_status import DependencyStatus
+from sync_assets.ledger.repositories.base import TotalsChange
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.opt_outs import OptOutRows
 from sync_assets.ledger.rules import transitions
-from sync_assets.ledger.rules.record_state import Stand
+from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 
 _R = schema.record.c
@@ -27,7 +27,7 @@ _EXISTS = sa.and_(
 """Campaign was found to hold a record of that id, and nothing was acknowledged of it since."""
 _ANSWER = ", ".join(
     "acked_at = coalesce(?, acked_at)" if name == "acked_at" else f"{name} = ?"
-    for name in transitions.Verdict._fields[:-1]
+    for name in transitions.Acknowledgement._fields[:-1]
 )
 _FREED = f"UPDATE sync_record SET lease_owner = NULL, lease_until = NULL, {_ANSWER}"  # noqa: S608 - constants
 _OPEN = f"{_FREED} WHERE seq = ?"
@@ -38,7 +38,7 @@ CLAIM = """
 """
 
 
-class Claims(Maintenance, TiedRecords, OptOutRows):
+class Claims(Maintenance, DependencyStatus, OptOutRows):
     def claim(
         self,
         table: str,
@@ -112,7 +112,7 @@ class Claims(Maintenance, TiedRecords, OptOutRows):
         owner: str,
         outcomes: Sequence[Outcome],
         calls: Mapping[tuple[str, str], int] | None = None,
-    ) -> SettleResult:
+    ) -> AcknowledgeResult:
         """Store what became of claimed records, and count the engine calls by (table, kind) into today's row.
 
         An outcome only counts while the owner holds the record (a lease that ran out counts until another
@@ -120,43 +120,43 @@ class Claims(Maintenance, TiedRecords, OptOutRows):
         """
         by_seq = {outcome.seq: outcome for outcome in outcomes}
 
-        def work(connection: Connection) -> SettleResult:
+        def work(connection: Connection) -> AcknowledgeResult:
             now = self._now()
-            tally = Tally()
-            open_: list[transitions.Verdict] = []
-            settled: list[transitions.Verdict] = []
-            removed: list[Stand] = []
-            moved: list[Stand] = []
+            tally = TotalsChange()
+            open_: list[transitions.Acknowledgement] = []
+            settled: list[transitions.Acknowledgement] = []
+            removed: list[RecordState] = []
+            moved: list[RecordState] = []
             self._take_turns(connection)
             held = self._bulk.stands(connection, list(by_seq), "AND lease_owner = ?", owner)
-            for stand in held:
-                verdict = transitions.after_outcome(stand, by_seq[stand.seq], now=now)
+            for record in held:
+                verdict = transitions.after_outcome(record, by_seq[record.seq], now=now)
                 if verdict is None:
-                    tally.remove(stand)
-                    removed.append(stand)
+                    tally.remove(record)
+                    removed.append(record)
                     continue
-                tally.move(stand, verdict.state, stand.day)
-                moved.append(transitions.answered(stand, verdict))
-                (settled if verdict.state == State.SETTLED else open_).append(verdict)
+                tally.move(record, verdict.state, record.day)
+                moved.append(transitions.answered(record, verdict))
+                (settled if verdict.state == State.SYNCED else open_).append(verdict)
             self._bulk.for_each(connection, _SETTLED, settled)
             self._erased = self._erased or bool(settled)
             self._bulk.for_each(connection, _OPEN, open_)
-            self._bulk.for_seqs(connection, "DELETE FROM sync_record", [stand.seq for stand in removed])
+            self._bulk.for_seqs(connection, "DELETE FROM sync_record", [record.seq for record in removed])
             if self._tied(connection):
-                left = self._former_parents(connection, [stand.seq for stand in moved])
-                certain = [stand.seq for stand in moved if not stand.uncertain]
-                self._links_sent(connection, [by_seq[stand.seq] for stand in moved], certain)
+                left = self._former_parents(connection, [record.seq for record in moved])
+                certain = [record.seq for record in moved if not record.uncertain]
+                self._links_sent(connection, [by_seq[record.seq] for record in moved], certain)
                 self._regate(connection, moved, removed, tally, also=left)
             self._count(connection, tally)
             self._count_calls(connection, calls or {}, now)
-            answered = [(stand.id, by_seq[stand.seq]) for stand in held]
+            answered = [(record.id, by_seq[record.seq]) for record in held]
             self._opt_outs_sent(
                 connection,
                 {id_: outcome for id_, outcome in answered if outcome.made},
                 {id_: outcome.met for id_, outcome in answered if outcome.met},
             )
             states = Counter(verdict.state for verdict in open_)
-            return SettleResult(
+            return AcknowledgeResult(
                 settled=len(settled),
                 removed=len(removed),
                 pending=states[State.PENDING],
@@ -184,7 +184,7 @@ class Claims(Maintenance, TiedRecords, OptOutRows):
             refused = refused.where(_R.id == id)
 
         def work(connection: Connection) -> int:
-            tally = Tally()
+            tally = TotalsChange()
             self._take_turns(connection)
             rows = connection.execute(refused.order_by(_R.seq).with_for_update()).all()
             for row in rows:
@@ -255,7 +255,7 @@ def claimable(now: int) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]
 
 
 def claimed(row: Any, links: tuple[LinkTo, ...], opt_outs: tuple[tuple[str, bool], ...]) -> Claimed:
-    unwanted = row.desired_hash is None or row.gate == Gate.ABSENT
+    unwanted = row.desired_hash is None or row.gate == BlockReason.PARENT_UNAVAILABLE
     operation: Operation = "delete" if unwanted else "insert" if row.acked_hash is None else "update"
     links_alone = operation == "update" and row.payload is None
     return Claimed(

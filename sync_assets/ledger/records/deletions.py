@@ -15,11 +15,11 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger.errors import TooManyDeletes
 from sync_assets.ledger.model import Loss, State
 from sync_assets.ledger.records import cascading_deletes
-from sync_assets.ledger.records.dependency_status import TiedRecords
+from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.feeds import Feeds
-from sync_assets.ledger.repositories.base import Tally
+from sync_assets.ledger.repositories.base import TotalsChange
 from sync_assets.ledger.rules import transitions
-from sync_assets.ledger.rules.record_state import Stand
+from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 
 GUARDED_ABOVE = 100
@@ -32,14 +32,14 @@ _T = schema.tally.c
 _R = schema.record.c
 _L = schema.link.c
 _NEVER_THERE = sa.and_(_R.acked_hash.is_(None), _R.uncertain == 0)
-MOVED = ", ".join(f"{name} = ?" for name in transitions.Move._fields[:-1])
+MOVED = ", ".join(f"{name} = ?" for name in transitions.DesiredUpdate._fields[:-1])
 MOVE = f"UPDATE sync_record SET {MOVED}, reason = NULL, attempts = 0, not_before = NULL WHERE seq = ?"  # noqa: S608
 _WITHDRAW = """
     UPDATE sync_record SET withdrawn = 1, state = ?, gate = ?, payload = CASE WHEN ? THEN payload END,
         update_payload = CASE WHEN ? THEN update_payload END, failed_since = NULL,
         reason = CASE WHEN ? THEN NULL ELSE reason END, attempts = CASE WHEN ? THEN 0 ELSE attempts END
     WHERE seq = ?
-"""  # what fails now fails by the transform: Stand.refused_by_campaign
+"""  # what fails now fails by the transform: RecordState.refused_by_campaign
 _LOST = "UPDATE sync_link SET parent_gone = ? WHERE parent_table = ? AND parent_id"
 _BACK = "DELETE FROM sync_gone WHERE seq IN (SELECT seq FROM sync_record WHERE table_name = ? AND id"
 _MISSING = """
@@ -51,7 +51,7 @@ _MISSING = """
 """
 
 
-class Gone(Feeds, TiedRecords):
+class Deletions(Feeds, DependencyStatus):
     def carry_out_deletes(self, table: str, max_share: float = 1.0) -> int:
         """Let go of the rows that the reads so far have found to be gone; how many records Campaign is to delete.
 
@@ -120,39 +120,39 @@ class Gone(Feeds, TiedRecords):
             some = some.join(schema.record, _R.seq == _G.seq)
         rows = connection.execute(some).all()
         seqs = {withdraw: [row.seq for row in rows if row.withdraw == withdraw] for withdraw in (0, 1)}
-        tally = Tally()
+        tally = TotalsChange()
         self._let_go(connection, seqs[0], tally, withdraw=False)
         self._let_go(connection, seqs[1], tally, withdraw=True)
         self._bulk.for_seqs(connection, "DELETE FROM sync_gone", [row.seq for row in rows])
         self._count(connection, tally)
         return bool(rows)
 
-    def _let_go(self, connection: Connection, seqs: Sequence[int], tally: Tally, *, withdraw: bool) -> None:
+    def _let_go(self, connection: Connection, seqs: Sequence[int], tally: TotalsChange, *, withdraw: bool) -> None:
         """Records whose rows are gone: to be deleted in Campaign or, if withdrawn, to stay there as they are. Of what
         never was there nothing is kept."""
         now = self._now()
-        moves: list[transitions.Move] = []
-        moved: list[Stand] = []
+        moves: list[transitions.DesiredUpdate] = []
+        moved: list[RecordState] = []
         withdrawn: list[tuple[int, int, bool, bool, bool, bool, int]] = []
-        forgotten: list[Stand] = []
-        for stand in self._bulk.stands(connection, seqs):
-            if transitions.forgotten(stand):
-                forgotten.append(stand)
-                tally.remove(stand)
+        forgotten: list[RecordState] = []
+        for record in self._bulk.stands(connection, seqs):
+            if transitions.forgotten(record):
+                forgotten.append(record)
+                tally.remove(record)
             elif withdraw:
-                where = transitions.after_withdrawal(stand)
-                keep = where.state != State.SETTLED
+                where = transitions.after_withdrawal(record)
+                keep = where.state != State.SYNCED
                 fails = where.state == State.FAILED
-                withdrawn.append((where.state.value, where.gate.value, keep, keep, fails, fails, stand.seq))
-                moved.append(stand._replace(state=where.state, gate=where.gate, withdrawn=1))
-                tally.move(stand, where.state, stand.day)
-            elif (move := transitions.after_delete(stand, now=now)) is not None:
+                withdrawn.append((where.state.value, where.gate.value, keep, keep, fails, fails, record.seq))
+                moved.append(record._replace(state=where.state, gate=where.gate, withdrawn=1))
+                tally.move(record, where.state, record.day)
+            elif (move := transitions.after_delete(record, now=now)) is not None:
                 moves.append(move)
-                moved.append(transitions.moved(stand, move))
-                tally.move(stand, move.state, move.day)
+                moved.append(transitions.moved(record, move))
+                tally.move(record, move.state, move.day)
         self._bulk.for_each(connection, MOVE, moves)
         self._bulk.for_each(connection, _WITHDRAW, withdrawn)
-        self._bulk.for_seqs(connection, "DELETE FROM sync_record", [stand.seq for stand in forgotten])
+        self._bulk.for_seqs(connection, "DELETE FROM sync_record", [record.seq for record in forgotten])
         if self._tied(connection):
             self._regate(connection, moved, forgotten, tally)
 
@@ -184,7 +184,7 @@ class Gone(Feeds, TiedRecords):
 
     def _put_orphans_right(self, connection: Connection, seqs: Sequence[int]) -> None:
         self._take_turns(connection, tied=True)
-        tally = Tally()
+        tally = TotalsChange()
         self._regate(connection, self._bulk.stands(connection, seqs), (), tally)
         self._count(connection, tally)
 

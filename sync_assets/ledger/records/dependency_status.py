@@ -15,11 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger.model import Gate, LinkSpec, LinkTo, Outcome, State
+from sync_assets.ledger.model import BlockReason, LinkSpec, LinkTo, Outcome, State
 from sync_assets.ledger.records.hold_records import Belongings, HoldRecords, is_excluded, is_held
-from sync_assets.ledger.repositories.base import Tally
-from sync_assets.ledger.rules.dependencies import Key, Link, said_by_parents
-from sync_assets.ledger.rules.record_state import UNSENT, Rest, Stand, Ties, regated
+from sync_assets.ledger.repositories.base import TotalsChange
+from sync_assets.ledger.rules.dependencies import Key, Link, status_of_parents
+from sync_assets.ledger.rules.record_state import UNSENT, Dependencies, Placement, RecordState, reevaluate
 from sync_assets.ledger.storage import schema
 
 _TURN = 6_090_275_134_511_382_749  # any number, as long as nobody else uses it
@@ -31,7 +31,7 @@ _REST = """
         payload = CASE WHEN ? THEN payload END, update_payload = CASE WHEN ? THEN update_payload END,
         reason = CASE WHEN ? AND state <> 3 THEN NULL ELSE reason END,
         attempts = CASE WHEN ? AND state <> 3 THEN 0 ELSE attempts END
-"""  # what fails by its ties fails by the transform: Stand.refused_by_campaign
+"""  # what fails by its ties fails by the transform: RecordState.refused_by_campaign
 _PUT = """
     INSERT INTO sync_link (seq, attribute, parent_table, parent_id, required, keyed)
     SELECT n.seq, ?, ?, n.id, ?, ? FROM {pairs} WHERE true
@@ -83,7 +83,7 @@ _AS_IN_CAMPAIGN = """
 """
 
 
-class TiedRecords(HoldRecords):
+class DependencyStatus(HoldRecords):
     """Base of the rooms that change records."""
 
     def _tied(self, connection: Connection) -> bool:
@@ -158,29 +158,29 @@ class TiedRecords(HoldRecords):
     def _regate(
         self,
         connection: Connection,
-        changed: Iterable[Stand],
-        removed: Iterable[Stand],
-        tally: Tally,
+        changed: Iterable[RecordState],
+        removed: Iterable[RecordState],
+        tally: TotalsChange,
         also: Iterable[int] = (),
     ) -> None:
         """`changed`: records that this transaction moved or made; `removed`: those it deleted, whose links go here;
         `also`: seqs of others whose ties changed."""
         removed = list(removed)
         changed = [*changed, *removed]
-        seqs = self._neighbours(connection, changed) | {stand.seq for stand in changed} | set(also)
-        self._bulk.for_seqs(connection, "DELETE FROM sync_link", [stand.seq for stand in removed])
+        seqs = self._neighbours(connection, changed) | {record.seq for record in changed} | set(also)
+        self._bulk.for_seqs(connection, "DELETE FROM sync_link", [record.seq for record in removed])
         while seqs:
             moved, forgotten = self._put_right(connection, sorted(seqs), tally)
             seqs = self._neighbours(connection, [*moved, *forgotten])
-            gone = [stand.seq for stand in forgotten]
+            gone = [record.seq for record in forgotten]
             self._bulk.for_seqs(connection, "DELETE FROM sync_record", gone)
             self._bulk.for_seqs(connection, "DELETE FROM sync_link", gone)
 
-    def _neighbours(self, connection: Connection, stands: Sequence[Stand]) -> set[int]:
+    def _neighbours(self, connection: Connection, stands: Sequence[RecordState]) -> set[int]:
         """Seqs of the children of these records, and of their parents."""
-        found = self._children(connection, [_key(stand) for stand in stands])
+        found = self._children(connection, [_key(record) for record in stands])
         # A parent is only concerned by its children when it is to go.
-        for table, ids in _parent_ids(self._links(connection, [stand.seq for stand in stands])).items():
+        for table, ids in _parent_ids(self._links(connection, [record.seq for record in stands])).items():
             found |= {row[0] for row in self._bulk.for_record_ids(connection, _LEAVING, ids, table)}
         return found
 
@@ -198,23 +198,25 @@ class TiedRecords(HoldRecords):
         former = [link._replace(parent_id=None) for link in self._links(connection, seqs) if link.other_id]
         return {parent.seq for parent in self._parents(connection, former).values()}
 
-    def _parents(self, connection: Connection, links: Iterable[Link]) -> dict[Key, Stand]:
+    def _parents(self, connection: Connection, links: Iterable[Link]) -> dict[Key, RecordState]:
         ids_by_table = _parent_ids(links).items()
         seqs = [seq for table, ids in ids_by_table for seq in self._bulk.find(connection, table, ids).values()]
-        return {(stand.table_name, stand.id): stand for stand in self._bulk.stands(connection, sorted(seqs))}
+        return {(record.table_name, record.id): record for record in self._bulk.stands(connection, sorted(seqs))}
 
-    def _put_right(self, connection: Connection, seqs: Sequence[int], tally: Tally) -> tuple[list[Stand], list[Stand]]:
+    def _put_right(
+        self, connection: Connection, seqs: Sequence[int], tally: TotalsChange
+    ) -> tuple[list[RecordState], list[RecordState]]:
         """Those that moved or belong to others, as they stand now, and those that are to be forgotten."""
         stands = self._bulk.stands(connection, seqs)
         # What is withdrawn stays as it is in Campaign, its links included.
-        stay = [stand.seq for stand in stands if stand.withdrawn and not stand.uncertain]
+        stay = [record.seq for record in stands if record.withdrawn and not record.uncertain]
         self._bulk.for_seqs(connection, _AS_IN_CAMPAIGN, stay, also="AND held <> 1")
         links: dict[int, list[Link]] = defaultdict(list)
         for link in self._links(connection, seqs):
             links[link.seq].append(link)
         parents = self._parents(connection, (link for of_one in links.values() for link in of_one))
         whole = self._read_to_their_end(connection) if links else set[str]()
-        said = {stand.seq: said_by_parents(stand, links[stand.seq], parents, whole) for stand in stands}
+        said = {record.seq: status_of_parents(record, links[record.seq], parents, whole) for record in stands}
         wanted: dict[tuple[int, str], list[int]] = defaultdict(list)
         for link, new in (pair for one in said.values() for pair in one.wanted):
             if new != link.wanted:
@@ -223,28 +225,36 @@ class TiedRecords(HoldRecords):
             self._bulk.for_seqs(
                 connection, "UPDATE sync_link SET wanted = ?", of, new, attribute, also="AND attribute = ?"
             )
-        leaving = [s for s in stands if s.there and (s.desired_hash is None or said[s.seq].gate == Gate.ABSENT)]
+        leaving = [
+            s
+            for s in stands
+            if s.there and (s.desired_hash is None or said[s.seq].gate == BlockReason.PARENT_UNAVAILABLE)
+        ]
         hung = self._hung_on(connection, leaving)
         belongs, new_owner = self._follow(connection, stands, links)
         stands = self._readmitted(connection, stands, belongs)
-        moved: list[Stand] = []
-        forgotten: list[Stand] = []
-        for stand in stands:
-            key, one = (stand.table_name, stand.id), said[stand.seq]
+        moved: list[RecordState] = []
+        forgotten: list[RecordState] = []
+        for record in stands:
+            key, one = (record.table_name, record.id), said[record.seq]
             of_one = belongs.get(key, frozenset())
-            ties = Ties(is_held(of_one), one.gate, key in hung, one.relink, one.lost, is_excluded(of_one))
-            where = regated(stand, ties)
+            dependencies = Dependencies(
+                is_held(of_one), one.gate, key in hung, one.relink, one.lost, is_excluded(of_one)
+            )
+            where = reevaluate(record, dependencies)
             if where is None:
-                tally.remove(stand)
-                forgotten.append(stand)
-            elif where != (stand.state, stand.gate):
-                tally.move(stand, where.state, stand.day)
-                moved.append(stand._replace(state=where.state, gate=where.gate))
+                tally.remove(record)
+                forgotten.append(record)
+            elif where != (record.state, record.gate):
+                tally.move(record, where.state, record.day)
+                moved.append(record._replace(state=where.state, gate=where.gate))
         self._rest(connection, moved)
-        done = {stand.seq for stand in (*moved, *forgotten)}
+        done = {record.seq for record in (*moved, *forgotten)}
         return [*moved, *(one for one in stands if _key(one) in new_owner and one.seq not in done)], forgotten
 
-    def _readmitted(self, connection: Connection, stands: Sequence[Stand], belongs: Belongings) -> list[Stand]:
+    def _readmitted(
+        self, connection: Connection, stands: Sequence[RecordState], belongs: Belongings
+    ) -> list[RecordState]:
         """Have records sent as a whole that are excluded no more: Campaign's may have been deleted with the person."""
         free = {
             one.seq for one in stands if one.state == State.EXCLUDED and not belongs.get(_key(one)) and one.desired_hash
@@ -252,14 +262,14 @@ class TiedRecords(HoldRecords):
         self._bulk.for_seqs(connection, "UPDATE sync_record SET resend = 1", sorted(free))
         return [one._replace(resend=1) if one.seq in free else one for one in stands]
 
-    def _rest(self, connection: Connection, moved: Iterable[Stand]) -> None:
+    def _rest(self, connection: Connection, moved: Iterable[RecordState]) -> None:
         """Store where these records stand now."""
         now = self._now()
-        alike: dict[Rest, list[int]] = defaultdict(list)
-        for stand in moved:
-            alike[Rest(State(stand.state), Gate(stand.gate))].append(stand.seq)
+        alike: dict[Placement, list[int]] = defaultdict(list)
+        for record in moved:
+            alike[Placement(State(record.state), BlockReason(record.gate))].append(record.seq)
         for (state, gate), seqs in alike.items():
-            failed, keep = state == State.FAILED, state not in (State.SETTLED, *UNSENT)
+            failed, keep = state == State.FAILED, state not in (State.SYNCED, *UNSENT)
             orphaned = state == State.ORPHANED
             values = (state.value, gate.value, failed, now, orphaned, now, keep, keep, failed, failed)
             self._bulk.for_seqs(connection, _REST, seqs, *values)
@@ -273,7 +283,7 @@ class TiedRecords(HoldRecords):
         )
         return set(connection.execute(complete).scalars())
 
-    def _hung_on(self, connection: Connection, stands: Iterable[Stand]) -> set[Key]:
+    def _hung_on(self, connection: Connection, stands: Iterable[RecordState]) -> set[Key]:
         """Those of the records that children hang on in Campaign."""
         return {
             (table, row[0])
@@ -283,8 +293,8 @@ class TiedRecords(HoldRecords):
         }
 
 
-def _key(stand: Stand) -> Key:
-    return stand.table_name, stand.id
+def _key(record: RecordState) -> Key:
+    return record.table_name, record.id
 
 
 def _by_table(keys: Iterable[Key]) -> list[tuple[str, list[str]]]:

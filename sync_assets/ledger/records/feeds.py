@@ -26,7 +26,7 @@ _GROWN = _F.page_size + _F.page_size // 10 + 1
 _COUNTED = {"preserve_rowcount": True}  # SQLAlchemy forgets how many rows an INSERT wrote unless asked
 
 
-class Reading(NamedTuple):
+class ReadMode(NamedTuple):
     """How rows are to be taken. resend: sent again, equal or not. replay: sent also if only fields differ that are not
     updated. bound: the last record there was when a full read began again; None in any other read."""
 
@@ -194,13 +194,13 @@ class Feeds(Maintenance):
 
     def _advance(
         self, connection: Connection, table: str, position: Position, expected_version: int | None, now: int
-    ) -> tuple[Feed, Reading]:
+    ) -> tuple[Feed, ReadMode]:
         """Save a position: the feed, and how the rows read up to it are to be taken.
 
         First in its transaction: it locks the feed, so that the captures of one table follow one another.
         """
         if expected_version is None:
-            return self._begin(connection, table, position, now), Reading()
+            return self._begin(connection, table, position, now), ReadMode()
         before = connection.execute(
             sa.select(_F.resend, _F.replay, _F.read_bound, _F.complete).where(_F.table_name == table).with_for_update()
         ).one_or_none()
@@ -221,7 +221,7 @@ class Feeds(Maintenance):
             **_kept(position),
         }
         feed = _move(connection, table, expected_version, changes, read_id=position.read_id)
-        return feed, Reading(before.resend, before.replay, before.read_bound) if before else Reading()
+        return feed, ReadMode(before.resend, before.replay, before.read_bound) if before else ReadMode()
 
     def _begin(self, connection: Connection, table: str, position: Position, now: int, **kept: Any) -> Feed:
         """The feed of a table that had none. FeedMoved if it has one by now."""

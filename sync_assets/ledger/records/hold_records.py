@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger.repositories.base import Room
+from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.rules.dependencies import IN_DOUBT, Key, Link
-from sync_assets.ledger.rules.record_state import Stand
+from sync_assets.ledger.rules.record_state import RecordState
 
 PERSON = ""
 """In place of the attribute of a link: the record is the held one itself."""
@@ -29,7 +29,7 @@ _REMOVE = """
 """
 
 
-class Belonging(NamedTuple):
+class HoldReason(NamedTuple):
     """Why a record is a person's. `attribute`: of the link that leads there, or PERSON. `gone`: 1 if the hold was
     released when the person was gone from Dynamics 365, so that the record is excluded, not held."""
 
@@ -47,10 +47,10 @@ class HeldRecord(NamedTuple):
     attribute: str = PERSON
 
 
-Belongings = Mapping[Key, Set[Belonging]]
+Belongings = Mapping[Key, Set[HoldReason]]
 
 
-def belongings(known: Set[Belonging], links: Sequence[Link], of_parents: Belongings) -> set[Belonging]:
+def hold_reasons(known: Set[HoldReason], links: Sequence[Link], of_parents: Belongings) -> set[HoldReason]:
     """Whose a record is now.
 
     Args:
@@ -62,20 +62,20 @@ def belongings(known: Set[Belonging], links: Sequence[Link], of_parents: Belongi
     now = {one for one in known if one.attribute not in linked}
     for link in links:
         attribute = link.attribute
-        former = of_parents.get((link.parent_table, link.other_id), set[Belonging]()) if link.other_id else ()
+        former = of_parents.get((link.parent_table, link.other_id), set[HoldReason]()) if link.other_id else ()
         if link.held == IN_DOUBT:
             attribute = attribute.partition(" ")[0]
             through = {one for one in former if not one.gone}
         elif link.parent_id is None:
             through = {one for one in known if one.attribute == attribute} | set(former)
         else:
-            named = of_parents.get((link.parent_table, link.parent_id), set[Belonging]())
+            named = of_parents.get((link.parent_table, link.parent_id), set[HoldReason]())
             through = set(named) | {one for one in former if not one.gone}
         now |= {one._replace(attribute=attribute) for one in through}
     return now
 
 
-class HoldRecords(Room):
+class HoldRecords(Repository):
     """Reads and writes `sync_hold_record`."""
 
     def _held(self, connection: Connection) -> bool:
@@ -83,7 +83,7 @@ class HoldRecords(Room):
         return connection.exec_driver_sql("SELECT EXISTS (SELECT 1 FROM sync_hold_record)").scalar_one()
 
     def _follow(
-        self, connection: Connection, stands: Sequence[Stand], links: Mapping[int, Sequence[Link]]
+        self, connection: Connection, stands: Sequence[RecordState], links: Mapping[int, Sequence[Link]]
     ) -> tuple[Belongings, set[Key]]:
         """Store whose these records are now.
 
@@ -92,14 +92,14 @@ class HoldRecords(Room):
         """
         if not self._held(connection):
             return {}, set()
-        keys = {(stand.table_name, stand.id) for stand in stands}
+        keys = {(record.table_name, record.id) for record in stands}
         for of_one in links.values():
             keys |= {(link.parent_table, id_) for link in of_one for id_ in (link.parent_id, link.other_id) if id_}
         known = self._belongings(connection, keys)
-        now: dict[Key, Set[Belonging]] = {}
-        for stand in stands:
-            key = (stand.table_name, stand.id)
-            now[key] = belongings(known.get(key, set()), links.get(stand.seq, ()), known)
+        now: dict[Key, Set[HoldReason]] = {}
+        for record in stands:
+            key = (record.table_name, record.id)
+            now[key] = hold_reasons(known.get(key, set()), links.get(record.seq, ()), known)
         changed = {key for key, of_one in now.items() if of_one != known.get(key, set())}
         added = [(*_ids(key, one), one.gone) for key in sorted(changed) for one in now[key] - known.get(key, set())]
         removed = [_ids(key, one) for key in sorted(changed) for one in known.get(key, set()) - now[key]]
@@ -107,14 +107,14 @@ class HoldRecords(Room):
         self._bulk.for_each(connection, _REMOVE, removed)
         return now, changed
 
-    def _belongings(self, connection: Connection, keys: Iterable[Key]) -> dict[Key, set[Belonging]]:
+    def _belongings(self, connection: Connection, keys: Iterable[Key]) -> dict[Key, set[HoldReason]]:
         by_table: dict[str, list[str]] = defaultdict(list)
         for table, id_ in sorted(keys):
             by_table[table].append(id_)
-        found: dict[Key, set[Belonging]] = defaultdict(set)
+        found: dict[Key, set[HoldReason]] = defaultdict(set)
         for table, ids in by_table.items():
             for id_, *of_one in self._bulk.for_ids(connection, _OF_RECORDS, ids, table):
-                found[table, id_].add(Belonging(*of_one))
+                found[table, id_].add(HoldReason(*of_one))
         return found
 
     def _add_records(self, connection: Connection, hold: Key, records: Iterable[HeldRecord]) -> None:
@@ -133,15 +133,15 @@ class HoldRecords(Room):
         return statement if self._database.sqlite else statement.replace("?", "%s")
 
 
-def is_held(of_one: Set[Belonging]) -> bool:
+def is_held(of_one: Set[HoldReason]) -> bool:
     """Return True if a record is under a hold that stands."""
     return any(not one.gone for one in of_one)
 
 
-def is_excluded(of_one: Set[Belonging]) -> bool:
+def is_excluded(of_one: Set[HoldReason]) -> bool:
     """Return True if a record belongs to nobody but persons who are gone."""
     return bool(of_one) and not is_held(of_one)
 
 
-def _ids(key: Key, one: Belonging) -> tuple[str, str, str, str, str]:
+def _ids(key: Key, one: HoldReason) -> tuple[str, str, str, str, str]:
     return (one.hold_table, one.hold_id, *key, one.attribute)

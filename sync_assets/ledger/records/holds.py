@@ -18,10 +18,10 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import State
-from sync_assets.ledger.records.dependency_status import Key, TiedRecords
+from sync_assets.ledger.records.dependency_status import DependencyStatus, Key
 from sync_assets.ledger.records.hold_records import HeldRecord
-from sync_assets.ledger.repositories.base import Tally
-from sync_assets.ledger.rules.record_state import Stand
+from sync_assets.ledger.repositories.base import TotalsChange
+from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 
 _H = schema.hold.c
@@ -33,7 +33,7 @@ _KIN = """
 """
 
 
-class Kin(NamedTuple):
+class RelatedRecord(NamedTuple):
     """A row or one below it, as the ledger knows it: ids and marks, no content.
 
     there: Campaign may hold it, as far as was heard. wanted: D365 had it when it was last captured. payload: the ledger
@@ -76,7 +76,7 @@ class Released(NamedTuple):
     excluded: int
 
 
-class Holds(TiedRecords):
+class Holds(DependencyStatus):
     def hold(self, table: str, id: str) -> Hold:
         """Keep a row and all below it from being written. Changes nothing if it is held already.
 
@@ -96,7 +96,7 @@ class Holds(TiedRecords):
                 self._add_records(connection, (table, id), [HeldRecord(table, id)])
                 again = sa.update(schema.hold_record).where(_OF.hold_table == table, _OF.hold_id == id)
                 connection.execute(again.values(gone=0))
-            tally = Tally()
+            tally = TotalsChange()
             stands = self._record_of(connection, table, id, now, tally)
             records = self._records_of_hold(connection, (table, id))
             self._regate(connection, stands, (), tally, also=self._seqs(connection, records))
@@ -120,7 +120,7 @@ class Holds(TiedRecords):
             if hold is None:
                 return None
             self._add_records(connection, (table, id), added)
-            tally = Tally()
+            tally = TotalsChange()
             stands = self._bulk.stands(connection, self._seqs(connection, added))
             self._regate(connection, stands, (), tally)
             self._count(connection, tally)
@@ -151,7 +151,7 @@ class Holds(TiedRecords):
                 connection.execute(sa.update(schema.hold_record).where(*of_hold).values(gone=1))
             else:
                 connection.execute(sa.delete(schema.hold_record).where(*of_hold))
-            tally = Tally()
+            tally = TotalsChange()
             stands = self._bulk.stands(connection, self._seqs(connection, records))
             self._regate(connection, stands, (), tally)
             self._count(connection, tally)
@@ -178,12 +178,14 @@ class Holds(TiedRecords):
         with self._database.read() as connection:
             return self._records_of_hold(connection, (table, id))
 
-    def kin(self, table: str, id: str) -> list[Kin]:
+    def kin(self, table: str, id: str) -> list[RelatedRecord]:
         """What the ledger knows of a row, of those below it, level by level along the links, and of its hold's."""
         with self._database.read() as connection:
             return self._kin(connection, table, id)
 
-    def _record_of(self, connection: Connection, table: str, id: str, now: int, tally: Tally) -> list[Stand]:
+    def _record_of(
+        self, connection: Connection, table: str, id: str, now: int, tally: TotalsChange
+    ) -> list[RecordState]:
         """The row's record. If there is none, one is made that says no more than that it is held."""
         if not self._bulk.find(connection, table, [id]):
             day = times.to_day_number(times.from_micros(now).date())
@@ -220,9 +222,9 @@ class Holds(TiedRecords):
         rows = self._bulk.for_seqs(connection, "SELECT state FROM sync_record", self._seqs(connection, records))
         return sum(row[0] == state for row in rows)
 
-    def _kin(self, connection: Connection, table: str, id: str) -> list[Kin]:
+    def _kin(self, connection: Connection, table: str, id: str) -> list[RelatedRecord]:
         now = self._now()
-        found: dict[Key, Kin] = {}
+        found: dict[Key, RelatedRecord] = {}
         of_hold = [(record.table, record.id) for record in self._records_of_hold(connection, (table, id))]
         level: list[Key] = [(table, id), *of_hold]  # its children may be known though it is not
         seqs = self._seqs(connection, level)
@@ -239,7 +241,7 @@ def _one(table: str, id: str) -> sa.Select[Any]:
     return sa.select(schema.hold).where(_H.table_name == table, _H.id == id)
 
 
-def _kin_of(row: Any, now: int) -> Kin:
+def _kin_of(row: Any, now: int) -> RelatedRecord:
     _, table, id_, state, wanted, there, payload, lease_until = row
     until = times.from_micros(lease_until) if lease_until is not None and lease_until > now else None
-    return Kin(table, id_, State(state), bool(wanted), bool(there), bool(payload), until)
+    return RelatedRecord(table, id_, State(state), bool(wanted), bool(there), bool(payload), until)

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import Claimed, Gate, Rebuild, State
+from sync_assets.ledger.model import BlockReason, Claimed, Rebuild, State
 from sync_assets.ledger.records.claims import CLAIM, claimable, claimed
-from sync_assets.ledger.records.dependency_status import TiedRecords
+from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.storage import schema
 
@@ -20,7 +20,7 @@ _B = schema.rebuild.c
 _R = schema.record.c
 
 
-class Rebuilds(Feeds, TiedRecords):
+class Rebuilds(Feeds, DependencyStatus):
     def rebuild(self, table: str) -> Rebuild | None:
         """The one that is under way; None if none is."""
         with self._database.read() as connection:
@@ -109,14 +109,17 @@ class Rebuilds(Feeds, TiedRecords):
             asked_for = sa.or_(
                 sa.and_(_R.state == State.PENDING.value, _R.payload.is_not(None)),
                 _R.state.in_([State.WAITING.value, State.FAILED.value]),
-                sa.and_(_R.state == State.SETTLED.value, _R.withdrawn == 1),
+                sa.and_(_R.state == State.SYNCED.value, _R.withdrawn == 1),
                 sa.and_(
                     _R.state.in_([State.HELD.value, State.EXCLUDED.value]),
                     _R.acked_hash.is_(None),
                     _R.uncertain == 0,
                 ),
             )
-            stays = sa.and_(_R.desired_hash.is_not(None), _R.gate.not_in([Gate.ABSENT.value, Gate.CHILDREN.value]))
+            stays = sa.and_(
+                _R.desired_hash.is_not(None),
+                _R.gate.not_in([BlockReason.PARENT_UNAVAILABLE.value, BlockReason.CHILDREN_PENDING.value]),
+            )
             names = ("seq", "id", "day", "payload", "update_payload", "desired_hash", "acked_hash")
             names += ("attempts", "uncertain", "resend", "gate")
             wanted = (

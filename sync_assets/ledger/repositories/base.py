@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import State
-from sync_assets.ledger.rules.record_state import Stand
+from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.bulk import Bulk
 from sync_assets.ledger.storage.bulk_postgres import PostgresBulk
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Clock = Callable[[], datetime]
 
 
-class Tally:
+class TotalsChange:
     """What a transaction adds to the totals."""
 
     def __init__(self) -> None:
@@ -35,15 +35,15 @@ class Tally:
         if state == State.PENDING:
             self.days[table, day] += records
 
-    def move(self, stand: Stand, state: int, day: int) -> None:
-        self.add(stand.table_name, stand.state, stand.day, -1)
-        self.add(stand.table_name, state, day)
+    def move(self, record: RecordState, state: int, day: int) -> None:
+        self.add(record.table_name, record.state, record.day, -1)
+        self.add(record.table_name, state, day)
 
-    def remove(self, stand: Stand) -> None:
-        self.add(stand.table_name, stand.state, stand.day, -1)
+    def remove(self, record: RecordState) -> None:
+        self.add(record.table_name, record.state, record.day, -1)
 
 
-class Room:
+class Repository:
     """Base of Feeds, Captures, Claims and Reports, which together are the Ledger."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -64,7 +64,7 @@ class Room:
 
         return postgresql.insert(table)
 
-    def _count(self, connection: Connection, tally: Tally) -> None:
+    def _count(self, connection: Connection, tally: TotalsChange) -> None:
         """Add to the totals. Last in a transaction, and in order: all writers of a table meet in these rows."""
         self._bulk.add(connection, "sync_tally", "state", tally.states)
         self._bulk.add(connection, "sync_pending_day", "day", tally.days)

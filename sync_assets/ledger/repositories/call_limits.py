@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
-from sync_assets.ledger.repositories.base import Room
+from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.storage import schema
 
 HOURS = 24
@@ -39,7 +39,7 @@ class CallBlock(NamedTuple):
     spent: str | None = None
 
 
-class CallLimits(Room):
+class CallLimits(Repository):
     def workers(self) -> list[Worker]:
         """Workers whose lease has not run out, by owner."""
         with self._database.read() as connection:

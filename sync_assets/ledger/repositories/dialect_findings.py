@@ -8,13 +8,13 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.repositories.base import Room
+from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.storage import schema
 
 _D = schema.dialect.c
 
 
-class Dialect(Room):
+class DialectFindings(Repository):
     def dialect(self, resource: str) -> dict[str, str]:
         """What was found out about a resource: premise -> finding."""
         with self._database.read() as connection:

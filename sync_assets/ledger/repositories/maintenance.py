@@ -13,14 +13,14 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import Types
-from sync_assets.ledger.repositories.base import Room
+from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.storage import schema
 
 _M = schema.maintenance.c
 _K = schema.known_type.c
 
 
-class Maintenance(Room):
+class Maintenance(Repository):
     def begin_maintenance(self, table: str) -> bool:
         """Nothing of the table is captured or sent from now on. False if that was so already."""
 

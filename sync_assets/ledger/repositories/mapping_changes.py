@@ -10,14 +10,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
-from sync_assets.ledger.repositories.base import Room
+from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.storage import schema
 
 DAY_SECONDS = 86_400.0
 _M = schema.mapping.c
 
 
-class MappingChanges(Room):
+class MappingChanges(Repository):
     def change_mapping(self, table: str, before: str, now: str, *, accepted: bool = False) -> datetime | None:
         """Note that the fingerprint `now` takes the place of `before`. May be repeated.
 

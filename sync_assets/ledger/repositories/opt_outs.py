@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import Outcome, Reject
-from sync_assets.ledger.repositories.base import Room
+from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState, Stated
 from sync_assets.ledger.storage import schema
@@ -63,7 +63,7 @@ class OptOutsLeft:
         return self.decide + self.to_d365 + self.to_campaign
 
 
-class OptOutRows(Room):
+class OptOutRows(Repository):
     """Base of the rooms in whose transactions opt-outs change."""
 
     def _opt_outs(self, connection: Connection, ids: Sequence[str]) -> dict[tuple[str, str], OptOut]:

@@ -8,9 +8,9 @@ from datetime import date, datetime
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import Counts, Gate, Operation, Reject, State
+from sync_assets.ledger.model import BlockReason, Counts, Operation, Reject, State
 from sync_assets.ledger.records.claims import claimable
-from sync_assets.ledger.repositories.base import Room
+from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 from sync_assets.ledger.storage import schema
 
@@ -29,7 +29,7 @@ _JUDGED = 100_000
 """Pending records that are looked at to tell what all of them will be."""
 
 
-class Reports(Room):
+class Reports(Repository):
     def counts(self) -> dict[str, Counts]:
         """Records by state for each table that has a feed or records."""
         # By owner first, since that is the order of the index of leases.
@@ -54,7 +54,7 @@ class Reports(Room):
                 failed=records.get(State.FAILED, 0),
                 held=records.get(State.HELD, 0),
                 orphaned=records.get(State.ORPHANED, 0),
-                synced=records.get(State.SETTLED, 0),
+                synced=records.get(State.SYNCED, 0),
                 excluded=records.get(State.EXCLUDED, 0),
                 leased=held[table],
             )
@@ -69,7 +69,7 @@ class Reports(Room):
 
     def pending_operations(self, table: str) -> dict[Operation, int]:
         """What is pending of the table, by what it takes; of a large backlog by its oldest records."""
-        leaving = sa.or_(_R.desired_hash.is_(None), _R.gate == Gate.ABSENT.value)
+        leaving = sa.or_(_R.desired_hash.is_(None), _R.gate == BlockReason.PARENT_UNAVAILABLE.value)
         takes = sa.case((leaving, "delete"), (_R.acked_hash.is_(None), "insert"), else_="update")
         oldest = (
             sa.select(takes.label("takes"))
@@ -90,9 +90,7 @@ class Reports(Room):
 
     def one_acknowledged(self, table: str) -> str | None:
         """The id of some record that Campaign holds, None if there is none."""
-        held = sa.select(_R.id).where(
-            _R.table_name == table, _R.state == int(State.SETTLED), _R.acked_hash.is_not(None)
-        )
+        held = sa.select(_R.id).where(_R.table_name == table, _R.state == int(State.SYNCED), _R.acked_hash.is_not(None))
         with self._database.read() as connection:
             return connection.execute(held.limit(1)).scalar()
 
@@ -164,11 +162,11 @@ class Reports(Room):
         the same ones as long as nothing changes. Never reads a large table: looks up random numbers until enough hit.
         """
         chance = random.Random(seed)  # noqa: S311  a sample, no secret
-        settled = (_R.table_name == table, _R.state == State.SETTLED.value, _R.acked_hash.is_not(None))
+        settled = (_R.table_name == table, _R.state == State.SYNCED.value, _R.acked_hash.is_not(None))
         by_table: Counter[str] = Counter()
         with self._database.read() as connection:
             for name, state, records in connection.execute(sa.select(_T.table_name, _T.state, _T.records)):
-                by_table[name if state == State.SETTLED else ""] += records
+                by_table[name if state == State.SYNCED else ""] += records
             n = min(n, by_table[table])
             if by_table[table] <= _SMALL:
                 ids = sorted(connection.execute(sa.select(_R.id).where(*settled)).scalars())

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
-from sync_assets.ledger.repositories.base import Room
+from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.storage import schema
 
 KEPT_SECONDS, ENDED_KEPT_SECONDS = 86_400.0, 300.0
@@ -26,7 +26,7 @@ class Heartbeat(NamedTuple):
     at: datetime
 
 
-class Runs(Room):
+class Runs(Repository):
     def beat(self, run_id: str, owner: str) -> bool:
         """Note that the process of a run lives. What earlier runs have left is removed.
 

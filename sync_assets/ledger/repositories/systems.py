@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.repositories.base import Room
+from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.storage import schema
 
 Side = Literal["d365", "campaign"]
@@ -22,7 +22,7 @@ class System(NamedTuple):
     noted_at: datetime
 
 
-class Systems(Room):
+class Systems(Repository):
     def systems(self) -> dict[Side, System]:
         """The systems noted so far: none in a new ledger, or in one of an earlier version."""
         with self._database.read() as connection:

@@ -3,8 +3,8 @@
 from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
-from sync_assets.ledger.model import Gate, State
-from sync_assets.ledger.rules.record_state import Stand, is_lost, presence
+from sync_assets.ledger.model import BlockReason, State
+from sync_assets.ledger.rules.record_state import RecordState, is_gone_for_good, parent_status
 
 Key = tuple[str, str]
 """A record by its table and id."""
@@ -29,62 +29,67 @@ class Link(NamedTuple):
     parent_gone: int = 0
 
 
-class Said(NamedTuple):
+class ParentStatus(NamedTuple):
     """wanted: what sync_link.wanted should be, of each link."""
 
-    gate: Gate
+    gate: BlockReason
     relink: bool
     lost: bool
     wanted: list[tuple[Link, int]]
 
 
-def said_by_parents(
-    stand: Stand, links: Sequence[Link], parents: Mapping[Key, Stand], read_to_their_end: Container[str]
-) -> Said:
+def status_of_parents(
+    record: RecordState, links: Sequence[Link], parents: Mapping[Key, RecordState], read_to_their_end: Container[str]
+) -> ParentStatus:
     """`links`: all of the record; `parents`: the records that these name, as far as there are any; `read_to_their_end`:
     tables whose full read is complete."""
-    gate, relink, stuck, lost = Gate.OPEN, False, False, False
+    gate, relink, stuck, lost = BlockReason.NONE, False, False, False
     wanted: list[tuple[Link, int]] = []
     for link in links:
         parent = parents.get((link.parent_table, link.parent_id)) if link.parent_id else None
         other = parents.get((link.parent_table, link.other_id)) if link.other_id else None
         if link.held == IN_DOUBT:
             continue
-        says = presence(parent, link.held == 1)
-        if link.required and says == Gate.ABSENT and link.held == FORMER and presence(other, True) == Gate.OPEN:
+        says = parent_status(parent, link.held == 1)
+        if (
+            link.required
+            and says == BlockReason.PARENT_UNAVAILABLE
+            and link.held == FORMER
+            and parent_status(other, True) == BlockReason.NONE
+        ):
             # Not in scope any more, but in Campaign with its former parent: it stays so as long as that one does.
-            says, stuck = Gate.COMING, True
-        if link.required or (link.keyed and says == Gate.COMING):
+            says, stuck = BlockReason.PARENT_PENDING, True
+        if link.required or (link.keyed and says == BlockReason.PARENT_PENDING):
             gate = max(gate, says)
-            lost = lost or (says == Gate.ABSENT and link_is_lost(link, parent, read_to_their_end))
-            stuck = stuck or (says == Gate.COMING and parent is not None and _is_stuck_in_doubt(parent))
-        new = int(says == Gate.OPEN)
+            lost = lost or (says == BlockReason.PARENT_UNAVAILABLE and is_link_lost(link, parent, read_to_their_end))
+            stuck = stuck or (says == BlockReason.PARENT_PENDING and parent is not None and _is_stuck_in_doubt(parent))
+        new = int(says == BlockReason.NONE)
         wanted.append((link, new))
-        if link.keyed and says != Gate.COMING:
+        if link.keyed and says != BlockReason.PARENT_PENDING:
             relink = relink or link.held != new
-    if any((stuck or _is_unmovable(stand, link)) and _hangs_on_leaving(stand, link, parents) for link in links):
-        gate = Gate.ABSENT  # it cannot be sent to leave the parent, which would wait for it for ever
-    return Said(gate, relink, lost, wanted)
+    if any((stuck or _is_unmovable(record, link)) and _delays_parent(record, link, parents) for link in links):
+        gate = BlockReason.PARENT_UNAVAILABLE  # it cannot be sent to leave the parent, which would wait for it for ever
+    return ParentStatus(gate, relink, lost, wanted)
 
 
-def link_is_lost(link: Link, parent: Stand | None, read_to_their_end: Container[str]) -> bool:
+def is_link_lost(link: Link, parent: RecordState | None, read_to_their_end: Container[str]) -> bool:
     """Return True if what the lookup names is gone for good, or it names nothing."""
     heard_of = bool(link.parent_gone) or link.parent_table in read_to_their_end
-    return link.parent_id is None or is_lost(parent, heard_of=heard_of)
+    return link.parent_id is None or is_gone_for_good(parent, heard_of=heard_of)
 
 
-def _is_stuck_in_doubt(parent: Stand) -> bool:
+def _is_stuck_in_doubt(parent: RecordState) -> bool:
     """Whether a parent that is waited for may never be certain: it is in doubt, and nothing of it is to be sent."""
     return bool(parent.uncertain) and parent.state in (State.FAILED, State.WAITING)
 
 
-def _is_unmovable(child: Stand, link: Link) -> bool:
+def _is_unmovable(child: RecordState, link: Link) -> bool:
     """Whether a row that the transform refused keeps its record where it hangs. If it is certain what Campaign has, its
     links by a key may be sent alone."""
     return child.refusal is not None and (bool(child.uncertain) or not link.keyed)
 
 
-def _hangs_on_leaving(child: Stand, link: Link, parents: Mapping[Key, Stand]) -> bool:
+def _delays_parent(child: RecordState, link: Link, parents: Mapping[Key, RecordState]) -> bool:
     """Whether a parent that is to be deleted waits for this link's end: ties._HANGING and _HANGING_STILL, of a child
     that is not itself gone from D365."""
     if not (link.required or link.keyed):

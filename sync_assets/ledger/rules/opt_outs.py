@@ -22,7 +22,7 @@ what holds of everybody of whom nothing was ever said."""
 class OptOutState(IntEnum):
     """Where an opt-out stands. The numbers are stored, so they never change their meaning."""
 
-    SETTLED = 0
+    SYNCED = 0
     DECIDE = 1  # the two sides may differ
     TO_D365 = 2  # decided, to be written to Dynamics 365
     TO_CAMPAIGN = 3  # decided, to be written to Campaign
@@ -40,7 +40,7 @@ class OptOut(NamedTuple):
     ours: int = 0
     d365: int | None = 0
     d365_at: int | None = None
-    state: int = OptOutState.SETTLED
+    state: int = OptOutState.SYNCED
     ask: int = 0
     value: int | None = None
     sent: int = 0
@@ -67,9 +67,7 @@ def _due(row: OptOut, source: str, *, ask: bool = False) -> OptOut:
 
 def _settled(row: OptOut) -> OptOut:
     """Nothing to be done, and nothing left of earlier tries."""
-    return row._replace(
-        state=OptOutState.SETTLED, ask=0, value=None, sent=0, attempts=0, failed_since=None, reason=None
-    )
+    return row._replace(state=OptOutState.SYNCED, ask=0, value=None, sent=0, attempts=0, failed_since=None, reason=None)
 
 
 def after_statement(
@@ -127,7 +125,7 @@ def after_capture(row: OptOut, value: int, source: str, *, known: bool, there: b
     moved = row._replace(d365=value)
     if not there and not (known and row.campaign is not None):
         return _settled(moved._replace(campaign=None))
-    if row.state == OptOutState.SETTLED and row.campaign == value and known:
+    if row.state == OptOutState.SYNCED and row.campaign == value and known:
         return moved
     return _due(moved if known else moved._replace(campaign=None), source, ask=True)
 
@@ -166,7 +164,7 @@ def decided(
         d365=d365,
         d365_at=d365_at,
     )
-    if state == OptOutState.SETTLED:
+    if state == OptOutState.SYNCED:
         return _settled(held)
     return held._replace(state=state, ask=0, value=value, sent=0, reason=None)
 

@@ -14,8 +14,8 @@ Where a record belongs after that is said in record_state.py.
 
 from typing import NamedTuple
 
-from sync_assets.ledger.model import Gate, Outcome, State
-from sync_assets.ledger.rules.record_state import UNSENT, Rest, Stand, rest
+from sync_assets.ledger.model import BlockReason, Outcome, State
+from sync_assets.ledger.rules.record_state import UNSENT, Placement, RecordState, placement
 from sync_assets.ledger.times import seconds
 
 REASON_LENGTH = 2_000
@@ -33,7 +33,7 @@ class Row(NamedTuple):
     insert_only_hash: int | None = None
 
 
-class Move(NamedTuple):
+class DesiredUpdate(NamedTuple):
     """Columns to write when the desired state moves; the last one is the key."""
 
     state: int
@@ -51,7 +51,7 @@ class Move(NamedTuple):
     seq: int
 
 
-class Verdict(NamedTuple):
+class Acknowledgement(NamedTuple):
     """Columns to write when an answer came; the last one is the key."""
 
     state: int
@@ -67,7 +67,7 @@ class Verdict(NamedTuple):
     seq: int
 
 
-def after_capture(stand: Stand, row: Row, *, resend: bool, now: int) -> Move | None:
+def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> DesiredUpdate | None:
     """The record after D365 said what the row is now; None if that is no news, and nothing is written.
 
     The hash is that of the update form. A record that Campaign never acknowledged will be inserted, so for it
@@ -75,62 +75,62 @@ def after_capture(stand: Stand, row: Row, *, resend: bool, now: int) -> Move | N
     """
     again = resend and row.refusal is None
     same = (
-        row.hash == stand.desired_hash
-        and row.refusal == stand.refusal
-        and not stand.withdrawn
-        and stand.gate != Gate.UNREAD
-        and (stand.acked_hash is not None or stand.state in UNSENT or row.payload == stand.payload)
+        row.hash == record.desired_hash
+        and row.refusal == record.refusal
+        and not record.withdrawn
+        and record.gate != BlockReason.REFETCH_REQUIRED
+        and (record.acked_hash is not None or record.state in UNSENT or row.payload == record.payload)
     )
     if same and not again:
         return None
-    moved = stand._replace(
+    moved = record._replace(
         desired_hash=row.hash,
         refusal=row.refusal,
         has_payload=True,
         withdrawn=0,
-        resend=1 if again else stand.resend,
+        resend=1 if again else record.resend,
     )
-    where = rest(moved, stand.ties)
+    where = placement(moved, record.dependencies)
     if where is None:
         raise AssertionError("a captured row has a desired state")
     # Of a held record nothing personal is kept.
     keep = where.state in (State.PENDING, State.WAITING, State.ORPHANED)
-    return Move(
+    return DesiredUpdate(
         state=where.state,
         gate=where.gate,
         day=row.day,
         desired_hash=row.hash,
         refusal=row.refusal,
-        failed_since=_stuck_since(stand, where.state, now),
+        failed_since=_stuck_since(record, where.state, now),
         resend=moved.resend,
         withdrawn=0,
         changed_at=now,
         payload=row.payload if keep else None,
         update_payload=row.update_payload if keep else None,
         row_hash=row.row_hash,
-        seq=stand.seq,
+        seq=record.seq,
     )
 
 
-def _stuck_since(stand: Stand, state: State, now: int) -> int | None:
+def _stuck_since(record: RecordState, state: State, now: int) -> int | None:
     """Since when it is failed, or orphaned; a capture of an orphaned row does not begin that anew."""
-    if state == State.ORPHANED == stand.state:
-        return stand.failed_since
+    if state == State.ORPHANED == record.state:
+        return record.failed_since
     return now if state in (State.FAILED, State.ORPHANED) else None
 
 
-def sends_all(stand: Stand, move: Move) -> bool:
+def sends_all(record: RecordState, move: DesiredUpdate) -> bool:
     """Whether the next request for a record after this move brings all its fields, not just those that are updated.
 
     While an answer is open it may be an earlier row's that arrives last, so nothing is taken for sent then.
     """
-    whole = stand.acked_hash is None or move.resend == 1
-    return whole and move.payload is not None and not stand.uncertain
+    whole = record.acked_hash is None or move.resend == 1
+    return whole and move.payload is not None and not record.uncertain
 
 
-def moved(stand: Stand, move: Move) -> Stand:
+def moved(record: RecordState, move: DesiredUpdate) -> RecordState:
     """The record after the move."""
-    return stand._replace(
+    return record._replace(
         state=move.state,
         gate=move.gate,
         day=move.day,
@@ -143,17 +143,17 @@ def moved(stand: Stand, move: Move) -> Stand:
     )
 
 
-def after_delete(stand: Stand, *, now: int) -> Move | None:
+def after_delete(record: RecordState, *, now: int) -> DesiredUpdate | None:
     """The record after D365 said that the row is gone; None if that is known. Ask `forgotten` first."""
-    if stand.desired_hash is None:
+    if record.desired_hash is None:
         return None
-    where = rest(stand._replace(desired_hash=None, refusal=None, resend=0), stand.ties)
+    where = placement(record._replace(desired_hash=None, refusal=None, resend=0), record.dependencies)
     if where is None:
         raise AssertionError("ask `forgotten` first")
-    return Move(
+    return DesiredUpdate(
         state=where.state,
         gate=where.gate,
-        day=stand.day,
+        day=record.day,
         desired_hash=None,
         refusal=None,
         failed_since=None,
@@ -163,24 +163,24 @@ def after_delete(stand: Stand, *, now: int) -> Move | None:
         payload=None,
         update_payload=None,
         row_hash=None,
-        seq=stand.seq,
+        seq=record.seq,
     )
 
 
-def after_withdrawal(stand: Stand) -> Rest:
+def after_withdrawal(record: RecordState) -> Placement:
     """Where a record belongs whose row is out of scope now. Ask `forgotten` first."""
-    where = rest(stand._replace(withdrawn=1), stand.ties)
+    where = placement(record._replace(withdrawn=1), record.dependencies)
     if where is None:
         raise AssertionError("ask `forgotten` first")
     return where
 
 
-def forgotten(stand: Stand) -> bool:
+def forgotten(record: RecordState) -> bool:
     """Whether a row that is gone leaves no trace: nothing of it can be in Campaign, and no hold is on it."""
-    return not stand.there and stand.state != State.HELD
+    return not record.there and record.state != State.HELD
 
 
-def after_outcome(stand: Stand, outcome: Outcome, *, now: int) -> Verdict | None:
+def after_outcome(record: RecordState, outcome: Outcome, *, now: int) -> Acknowledgement | None:
     """The record after its request came to an end; None: it is gone on both sides, forget it.
 
     The desired state may have moved since the record was claimed, so an answer holds for what was sent
@@ -190,48 +190,48 @@ def after_outcome(stand: Stand, outcome: Outcome, *, now: int) -> Verdict | None
     if done:
         acked, uncertain = outcome.hash, 0
         # What was deleted and came back is inserted as a whole, which does what a resend would.
-        resend = 0 if stand.resend == 2 or acked is None else stand.resend
+        resend = 0 if record.resend == 2 or acked is None else record.resend
     else:
-        acked, resend = stand.acked_hash, min(stand.resend, 1)
+        acked, resend = record.acked_hash, min(record.resend, 1)
         # A request that was turned away had no effect, so the mark is again what it was before the claim.
-        uncertain = 1 if outcome.result == "unknown" or stand.uncertain == 2 else 0
-    answered = stand._replace(acked_hash=acked, uncertain=uncertain, resend=resend)
+        uncertain = 1 if outcome.result == "unknown" or record.uncertain == 2 else 0
+    answered = record._replace(acked_hash=acked, uncertain=uncertain, resend=resend)
     # What Campaign held already was sent for the sake of its links, which are still to be sent.
-    relink = not done and bool(outcome.links) and outcome.hash is not None and outcome.hash == stand.acked_hash
-    where = rest(answered, stand.ties._replace(relink=relink))
+    relink = not done and bool(outcome.links) and outcome.hash is not None and outcome.hash == record.acked_hash
+    where = placement(answered, record.dependencies._replace(relink=relink))
     if where is None:
         return None
     state = where.state
-    asked_for = None if stand.leaving else stand.desired_hash if stand.has_payload else stand.acked_hash
+    asked_for = None if record.leaving else record.desired_hash if record.has_payload else record.acked_hash
     refused = outcome.result == "refused" and asked_for == outcome.hash and state not in UNSENT
     # Of a row that the transform refused by now only what would be sent again was refused: a delete, or links alone.
-    refused = refused and (stand.refusal is None or state == State.PENDING)
+    refused = refused and (record.refusal is None or state == State.PENDING)
     if refused:
         state = State.FAILED
     given_back = outcome.result == "later" and outcome.reason is None  # never sent: that was no attempt
-    # What fails by the transform has nothing to be tried, see Stand.refused_by_campaign.
+    # What fails by the transform has nothing to be tried, see RecordState.refused_by_campaign.
     tried = refused or (not done and state in (State.PENDING, State.WAITING))
-    since = stand.failed_since if tried or state == State.FAILED else None
+    since = record.failed_since if tried or state == State.FAILED else None
     since = now if state == State.ORPHANED else since
     wait = outcome.retry_after_seconds
-    return Verdict(
+    return Acknowledgement(
         state=state,
         gate=where.gate,
         acked_hash=acked,
         uncertain=uncertain,
         resend=resend,
         reason=_tidy(outcome.reason) if tried else None,
-        attempts=stand.attempts + (not given_back) if tried else 0,
+        attempts=record.attempts + (not given_back) if tried else 0,
         failed_since=now if state == State.FAILED and since is None else since,
         not_before=now + seconds(wait) if state == State.PENDING and not done and wait is not None else None,
         acked_at=now if done else None,
-        seq=stand.seq,
+        seq=record.seq,
     )
 
 
-def answered(stand: Stand, verdict: Verdict) -> Stand:
+def answered(record: RecordState, verdict: Acknowledgement) -> RecordState:
     """The record after the answer."""
-    return stand._replace(
+    return record._replace(
         state=verdict.state,
         gate=verdict.gate,
         acked_hash=verdict.acked_hash,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger.rules.record_state import Stand
+from sync_assets.ledger.rules.record_state import RecordState
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,7 +19,7 @@ _MADE = {
     "payload": "CASE WHEN acked_hash IS NULL THEN payload END AS payload",
     "has_payload": "payload IS NOT NULL AS has_payload",
 }
-_STAND = ", ".join(_MADE.get(name, name) for name in Stand._fields)
+_STAND = ", ".join(_MADE.get(name, name) for name in RecordState._fields)
 STANDS = f"SELECT {_STAND} FROM sync_record"  # noqa: S608 - made of constants
 # SQL on a record `r`: the next row of it may be news, whatever its hash; nobody thinks it is gone.
 NEWS = """
@@ -114,7 +114,7 @@ class Bulk(Protocol):
         """New records."""
         ...
 
-    def stands(self, connection: Connection, seqs: Sequence[int], also: str = "", *values: Any) -> list[Stand]:
+    def stands(self, connection: Connection, seqs: Sequence[int], also: str = "", *values: Any) -> list[RecordState]:
         """The records as they stand, locked until the transaction ends, in an order that avoids deadlocks.
 
         also: a further condition on the record, with its values.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger.rules.record_state import Stand
+from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage.bulk import NEWS, NOT_GONE, STANDS, Bulk, Differing, add_total, differs, insert_total
 from sync_assets.ledger.storage.schema import SHORT_ID_FROM, short_id
 
@@ -126,9 +126,9 @@ class SqliteBulk(Bulk):
         for statement, parameters in packed:
             connection.exec_driver_sql(statement, parameters)
 
-    def stands(self, connection: Connection, seqs: Sequence[int], also: str = "", *values: Any) -> list[Stand]:
+    def stands(self, connection: Connection, seqs: Sequence[int], also: str = "", *values: Any) -> list[RecordState]:
         rows = self.for_seqs(connection, STANDS, seqs, *values, also=f"{also} ORDER BY seq")
-        return [Stand(*row) for row in rows]
+        return [RecordState(*row) for row in rows]
 
     def add(self, connection: Connection, totals: str, key: str, more: Mapping[tuple[str, int], int]) -> None:
         rows = [(*at, records) for at, records in sorted(more.items()) if records]

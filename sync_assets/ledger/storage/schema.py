@@ -33,7 +33,7 @@ record = sa.Table(
     sa.Column("state", sa.SmallInteger, nullable=False),  # model.State
     sa.Column("uncertain", sa.SmallInteger, nullable=False, server_default="0"),  # 0, 1, 2: see rules
     sa.Column("resend", sa.SmallInteger, nullable=False, server_default="0"),  # 0, 1, 2: see rules
-    sa.Column("gate", sa.SmallInteger, nullable=False, server_default="0"),  # model.Gate: may it be sent?
+    sa.Column("gate", sa.SmallInteger, nullable=False, server_default="0"),  # model.BlockReason: may it be sent?
     # 1: D365 no longer has the row, or the filter drops it, and Campaign is to keep what it has.
     sa.Column("withdrawn", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("table_name", NAME, nullable=False),
@@ -86,7 +86,7 @@ sa.Index("sync_record_day", record.c.table_name, record.c.day, sqlite_where=PEND
 # What waits, failed, is held or is orphaned.
 sa.Index("sync_record_stuck", record.c.state, record.c.table_name, sqlite_where=STUCK, postgresql_where=STUCK)
 sa.Index("sync_record_lease", record.c.lease_owner, sqlite_where=LEASED, postgresql_where=LEASED)
-# Of failed records: those that retrying may help, see standing.Stand.refused_by_campaign.
+# Of failed records: those that retrying may help, see record_state.RecordState.refused_by_campaign.
 REFUSED_BY_CAMPAIGN = sa.or_(record.c.refusal.is_(None), record.c.attempts > 0)
 
 # Records by state, kept with every change: counting thirty million rows takes seconds.

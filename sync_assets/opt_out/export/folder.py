@@ -23,7 +23,7 @@ TICK = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class FolderPoll:
     """What a look at the folder found. `ready`: to be taken now, in their order; `unsettled`: perhaps still written;
     `refused`: of no use as a whole. `newest`: time of the newest file of all. `passed_over`: names that match and are
     no plain files. `troubles`: what could not be tidied up."""
@@ -37,7 +37,7 @@ class Look:
     troubles: list[str] = field(default_factory=list[str])
 
 
-def look(runtime: Runtime) -> Look:
+def poll_folder(runtime: Runtime) -> FolderPoll:
     """Lists the folder and notes what it found in the ledger. Raises SftpError, LedgerError."""
     export = runtime.config.opt_out.export
     with connect(runtime.settings.sftp()) as sftp:
@@ -46,8 +46,8 @@ def look(runtime: Runtime) -> Look:
         troubles = _tidy(runtime, sftp, export, [file for file in known if file.state == FileState.DONE])
         storage = sftp.storage(export.directory)
     waiting = in_order(file for file in known if file.state == FileState.SEEN)
-    ready = [file for file in waiting if settled(file, export.settle_seconds)]
-    return Look(
+    ready = [file for file in waiting if has_settled(file, export.settle_seconds)]
+    return FolderPoll(
         ready=ready,
         unsettled=[file for file in waiting if file not in ready],
         refused=[file for file in known if file.state == FileState.REFUSED],
@@ -58,7 +58,7 @@ def look(runtime: Runtime) -> Look:
     )
 
 
-def settled(file: OptOutFile, settle_seconds: int) -> bool:
+def has_settled(file: OptOutFile, settle_seconds: int) -> bool:
     """Two looks found it alike, and it is old enough. Pure."""
     age = max(file.looked_at - file.modified - TICK, file.looked_at - file.seen_at)
     return file.looked_at > file.seen_at and age >= timedelta(seconds=settle_seconds)

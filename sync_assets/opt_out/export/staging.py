@@ -23,7 +23,7 @@ from sync_assets.ledger.rules.opt_outs import Stated
 from sync_assets.opt_out.export import folder as files
 from sync_assets.opt_out.export.file import Layout, read_export, time_in_name
 from sync_assets.opt_out.tables import EXPORT, REJECTED_ROWS
-from sync_assets.parquet.store import Gone, Parts, prune
+from sync_assets.parquet.store import Parts, Replaced, prune
 from sync_assets.runtime.context import Runtime
 from sync_assets.sftp import RemoteFile, connect
 
@@ -33,7 +33,7 @@ GOOD, BAD = "good", "bad"
 
 
 @dataclass(slots=True)
-class Taken:
+class Staged:
     """What a file was like: rows by what became of them, `reasons` of the bad ones."""
 
     rows: int = 0
@@ -47,7 +47,7 @@ class Taken:
     warnings: list[str] = field(default_factory=list[str])
 
 
-class Spool:
+class StagedRows:
     """Frames on disk until the whole of a file is known to be right."""
 
     def __init__(self, folder: Path) -> None:
@@ -76,10 +76,10 @@ def layout(config: Config) -> Layout:
     )
 
 
-def spool_file(runtime: Runtime, file: OptOutFile, spool: Spool) -> Taken:
+def spool_file(runtime: Runtime, file: OptOutFile, spool: StagedRows) -> Staged:
     """Reads a file of the SFTP. Raises BadExport if it is of no use as a whole, SftpError, FileGone if it has changed
     since it was looked at."""
-    export, taken, started = runtime.config.opt_out.export, Taken(), time.monotonic()
+    export, taken, started = runtime.config.opt_out.export, Staged(), time.monotonic()
     expected = RemoteFile(file.name, file.size, file.modified)
     with connect(runtime.settings.sftp()) as sftp, sftp.open(export.directory, file.name, expected) as stream:
         reader = read_export(stream, layout(runtime.config), name=file.name)
@@ -119,7 +119,7 @@ def state_file(runtime: Runtime, partition: str, rows: Parts) -> Counter[Stated]
     moment = _written_at(file)
     try:
         stated = state(ledger, rows, runtime.config.opt_out.attributes, partition, moment)
-    except Gone:  # another run has read the same file at the same time
+    except Replaced:  # another run has read the same file at the same time
         stated = state(ledger, rows.anew(), runtime.config.opt_out.attributes, partition, moment)
     if file.state != FileState.DONE:
         rejected = Parts(runtime.store, REJECTED_ROWS, [partition]).rows

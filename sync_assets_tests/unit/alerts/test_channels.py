@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from sync_assets.alerts.channels import NotTold, send_email, send_webhook
+from sync_assets.alerts.channels import ChannelError, send_email, send_webhook
 from sync_assets.config.alerts import Email
 from sync_assets.config.environment import AlertSettings
 from sync_assets.http.transport import ssl_context
@@ -63,7 +63,7 @@ async def test_a_webhook_that_does_not_take_it_is_told_without_its_address(
     tmp_path: Path, said: bytes, told: str
 ) -> None:
     async with LittleServer(tmp_path, lambda _: said) as server:
-        with pytest.raises(NotTold) as error:
+        with pytest.raises(ChannelError) as error:
             await posted(server)
     assert len(server.requests) == 1
     assert told in str(error.value)
@@ -74,13 +74,13 @@ async def test_a_webhook_that_does_not_take_it_is_told_without_its_address(
 
 async def test_a_webhook_with_a_certificate_that_nobody_vouches_for_gets_nothing(tmp_path: Path) -> None:
     async with LittleServer(tmp_path, lambda _: answer()) as server:
-        with pytest.raises(NotTold):
+        with pytest.raises(ChannelError):
             await asyncio.to_thread(send_webhook, settings(server.url), ssl.create_default_context(), "x")
     assert server.requests == []
 
 
 def test_a_webhook_without_an_address_names_the_variable() -> None:
-    with pytest.raises(NotTold, match="SYNC_ASSETS_ALERT_WEBHOOK"):
+    with pytest.raises(ChannelError, match="SYNC_ASSETS_ALERT_WEBHOOK"):
         send_webhook(settings(), ssl_context(), "x")
 
 
@@ -108,13 +108,13 @@ def test_a_mail_that_one_recipient_got_is_not_sent_again_for_another_one(tmp_pat
         box.unknown.add("gone@example.com")
         both = email(box, "starttls", to=["gone@example.com", "ops@example.com"])
         send_email(both, settings(), ssl_context(box.ca_file), "s", "t")
-        with pytest.raises(NotTold, match="refused all recipients"):
+        with pytest.raises(ChannelError, match="refused all recipients"):
             send_email(email(box, "starttls", to=["gone@example.com"]), settings(), ssl_context(box.ca_file), "s", "t")
     assert box.recipients == [["ops@example.com"]]
 
 
 def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path) -> None:
-    with mail_server(tmp_path) as box, pytest.raises(NotTold) as error:
+    with mail_server(tmp_path) as box, pytest.raises(ChannelError) as error:
         send_email(email(box, "starttls"), settings(password="guessed"), ssl_context(box.ca_file), "s", "t")
     assert "refused the sign-in" in str(error.value)
     assert "SYNC_ASSETS_SMTP_PASSWORD" in error.value.remedy
@@ -124,10 +124,10 @@ def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path) -> None:
 
 def test_no_password_is_sent_without_encryption(tmp_path: Path) -> None:
     """A server that offers no STARTTLS, or somebody in between who takes the offer away."""
-    with mail_server(tmp_path, "none") as box, pytest.raises(NotTold, match="does not offer"):
+    with mail_server(tmp_path, "none") as box, pytest.raises(ChannelError, match="does not offer"):
         send_email(email(box, "starttls"), settings(), ssl_context(box.ca_file), "s", "t")
     assert box.users == []
-    with mail_server(tmp_path) as box, pytest.raises(NotTold, match="SYNC_ASSETS_CA_BUNDLE"):
+    with mail_server(tmp_path) as box, pytest.raises(ChannelError, match="SYNC_ASSETS_CA_BUNDLE"):
         send_email(email(box, "starttls"), settings(), ssl.create_default_context(), "s", "t")
     assert box.users == []
 
@@ -135,5 +135,5 @@ def test_no_password_is_sent_without_encryption(tmp_path: Path) -> None:
 def test_a_mail_server_that_is_not_there_is_told(tmp_path: Path) -> None:
     with mail_server(tmp_path) as box:
         pass
-    with pytest.raises(NotTold, match=r"cannot be reached \(Connection refused\)"):
+    with pytest.raises(ChannelError, match=r"cannot be reached \(Connection refused\)"):
         send_email(email(box, "starttls"), settings(), ssl_context(), "s", "t")

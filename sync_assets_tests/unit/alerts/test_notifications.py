@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.alerts.channels import NotTold, Send
-from sync_assets.alerts.incidents import FailedCheck, FailedStep, Look, Stale, Trouble, troubles
+from sync_assets.alerts.channels import ChannelError, Send
+from sync_assets.alerts.incidents import FailedCheck, FailedStep, Incident, InstanceState, Stale, incidents
 from sync_assets.alerts.messages import SHOWN, subject, text
-from sync_assets.alerts.notifications import Memory, Notices, Told, notices
+from sync_assets.alerts.notifications import Memory, Notifications, Notified, notifications
 from sync_assets.config.alerts import Alerts
 from sync_assets.defs.alerts.sensor import tell_all
 from sync_assets.runtime.heartbeat import KilledRun
@@ -22,12 +22,12 @@ FAILED = FailedStep("d365__contact", "d365/contact", "0123456789", NOW, "Dynamic
 OLD = Stale("d365/contact", NOW, error=True)
 
 
-def wrong(*, warnings: bool = True, **found: object) -> list[Trouble]:
-    return troubles(Look(**found), warnings=warnings)  # type: ignore[arg-type]
+def wrong(*, warnings: bool = True, **found: object) -> list[Incident]:
+    return incidents(InstanceState(**found), warnings=warnings)  # type: ignore[arg-type]
 
 
-def tell(now_wrong: list[Trouble], told: Memory, now: datetime, **good: datetime) -> tuple[Notices, Memory]:
-    return notices(now_wrong, good, told, now, DAY)
+def tell(now_wrong: list[Incident], told: Memory, now: datetime, **good: datetime) -> tuple[Notifications, Memory]:
+    return notifications(now_wrong, good, told, now, DAY)
 
 
 def test_trouble_names_what_it_is_since_when_what_to_do_and_where_it_is_shown() -> None:
@@ -144,7 +144,7 @@ def test_whatever_channels_fail_each_knows_in_the_end_what_is_so_and_hears_nothi
     def sender(name: str) -> Send:
         def send(_: str, body: str) -> None:
             if name in down:
-                raise NotTold("down")
+                raise ChannelError("down")
             heard[name].append(body)
 
         return send
@@ -156,7 +156,7 @@ def test_whatever_channels_fail_each_knows_in_the_end_what_is_so_and_hears_nothi
         now += timedelta(hours=hours)
         down.clear()
         down |= ({"webhook"} if no_webhook else set()) | ({"email"} if no_email else set())
-        found = [Trouble(f"check {one}", "check", f"<{one}>", now, "", "", "") for one in sorted(wrong_now)]
+        found = [Incident(f"check {one}", "check", f"<{one}>", now, "", "", "") for one in sorted(wrong_now)]
         before = {name: len(bodies) for name, bodies in heard.items()}
         known = {name: set(memory.get(name, {})) for name in heard}
         memory, _ = tell_all(Alerts(webhook=True), channels, found, {}, memory, now, "")
@@ -177,7 +177,7 @@ def test_a_channel_that_was_down_hears_it_later_and_the_other_one_does_not_hear_
     heard: list[str] = []
 
     def fails(_: str, __: str) -> None:
-        raise NotTold("The webhook cannot be reached.")
+        raise ChannelError("The webhook cannot be reached.")
 
     alerts = Alerts(webhook=True)
     first, said = tell_all(
@@ -189,4 +189,4 @@ def test_a_channel_that_was_down_hears_it_later_and_the_other_one_does_not_hear_
     both = {"webhook": lambda _, b: late.append(b), "email": lambda _, b: heard.append(b)}  # type: ignore[misc]
     after, _ = tell_all(alerts, both, wrong(checks=[BROKEN]), {}, first, NOW + timedelta(seconds=30), "")  # type: ignore[arg-type]
     assert (len(late), len(heard)) == (1, 1)
-    assert isinstance(after["webhook"]["check campaign/profile mapped_attributes_exist"], Told)
+    assert isinstance(after["webhook"]["check campaign/profile mapped_attributes_exist"], Notified)

@@ -11,7 +11,7 @@ import pytest
 
 from sync_assets.campaign.addressing import KEY_IN_DELETE
 from sync_assets.campaign.client import CallCounter, CampaignClient, CampaignRefused, NotPublished
-from sync_assets.campaign.dialect import Verdict
+from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Attribute
 from sync_assets.campaign.records import Filter, Records
 from sync_assets.http.client import CachedTokens, ForeignLink, OutcomeUnknown, SignInRefused, Unavailable, ssl_context
@@ -125,7 +125,7 @@ async def test_insert_find_update_and_delete_by_our_key(client: CampaignClient, 
     assert (found["externalId"], found["firstName"]) == (key, "Augusta")
     assert (await records.delete(key)).kind == "done"
     missing = await records.find(key)
-    assert isinstance(missing, Verdict)
+    assert isinstance(missing, ResponseOutcome)
     assert missing.kind == "missing"
     assert (await records.update(key, body(key))).kind == "missing"
     assert (await records.delete(key)).kind == "missing"

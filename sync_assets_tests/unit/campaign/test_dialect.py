@@ -12,8 +12,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sync_assets.campaign.dialect import Kind, Operation, is_passing, verdict, words
-from sync_assets.http.client import Answer
+from sync_assets.campaign.dialect import Kind, Operation, is_passing, response_outcome, words
+from sync_assets.http.client import Response
 from sync_assets.http.redaction import REASON_LENGTH, redact
 
 KEY = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -30,11 +30,11 @@ NOT_FOUND = (
 )
 
 
-def answer(status: int, body: str = "", content_type: str = "text/plain") -> Answer:
-    return Answer(status, httpx.Headers({"content-type": content_type}), body.encode())
+def answer(status: int, body: str = "", content_type: str = "text/plain") -> Response:
+    return Response(status, httpx.Headers({"content-type": content_type}), body.encode())
 
 
-def not_found(key: str, path: str = "Profile") -> Answer:
+def not_found(key: str, path: str = "Profile") -> Response:
     return answer(404, NOT_FOUND.format(rst=RST, path=path, key=key))
 
 
@@ -51,7 +51,7 @@ def not_found(key: str, path: str = "Profile") -> Answer:
     ],
 )
 def test_done(operation: Operation, status: int, body: str):
-    assert verdict(answer(status, body), operation).kind == "done"
+    assert response_outcome(answer(status, body), operation).kind == "done"
 
 
 @pytest.mark.parametrize("operation", ["insert", "update", "delete", "read"])
@@ -72,18 +72,18 @@ def test_done(operation: Operation, status: int, body: str):
 )
 def test_a_2xx_that_is_not_the_engines_own_answer_proves_nothing(operation: Operation, body: str):
     proves = operation == "read" and "PKey" in body and body.endswith("}")  # a record is looked at more closely
-    assert verdict(answer(200, body), operation).kind == ("done" if proves else "unproven")
+    assert response_outcome(answer(200, body), operation).kind == ("done" if proves else "unproven")
 
 
 @pytest.mark.parametrize("operation", ["insert", "update", "read"])
 @pytest.mark.parametrize("status", [200, 201, 204])
 def test_an_empty_body_answers_nothing_but_a_delete(operation: Operation, status: int):
-    assert verdict(answer(status), operation).kind == "unproven"
-    assert verdict(answer(status), "delete").kind == "done"
+    assert response_outcome(answer(status), operation).kind == "unproven"
+    assert response_outcome(answer(status), "delete").kind == "done"
 
 
 def test_a_redirect_is_no_answer_of_campaign():
-    assert verdict(answer(302), "insert").kind == "denied"
+    assert response_outcome(answer(302), "insert").kind == "denied"
 
 
 @pytest.mark.parametrize(
@@ -96,22 +96,22 @@ def test_a_redirect_is_no_answer_of_campaign():
     ],
 )
 def test_a_duplicate_is_a_question_for_an_insert_and_a_refusal_for_an_update(body: str):
-    assert verdict(answer(500, body), "insert", KEY).kind == "exists_already"
-    assert verdict(answer(500, body), "update", KEY).kind == "refused"
+    assert response_outcome(answer(500, body), "insert", KEY).kind == "exists_already"
+    assert response_outcome(answer(500, body), "update", KEY).kind == "refused"
 
 
 def test_missing_is_only_what_misses_our_own_key():
-    assert verdict(not_found(KEY), "update", KEY).kind == "missing"
-    assert verdict(not_found(KEY.upper()), "update", KEY).kind == "missing"
-    assert verdict(not_found(KEY), "delete", KEY).kind == "missing"
-    assert verdict(not_found(PARENT), "update", KEY).kind == "refused"  # the link's target
-    assert verdict(not_found(PARENT), "insert").kind == "refused"
+    assert response_outcome(not_found(KEY), "update", KEY).kind == "missing"
+    assert response_outcome(not_found(KEY.upper()), "update", KEY).kind == "missing"
+    assert response_outcome(not_found(KEY), "delete", KEY).kind == "missing"
+    assert response_outcome(not_found(PARENT), "update", KEY).kind == "refused"  # the link's target
+    assert response_outcome(not_found(PARENT), "insert").kind == "refused"
 
 
 def test_an_unpublished_resource_is_not_taken_for_a_missing_record():
     """Else a delete would count as done, and an update as an insert."""
     for operation in ("insert", "update", "delete"):
-        assert verdict(answer(404, f"{RST} Error rc=-2003"), operation, KEY).kind == "transient"
+        assert response_outcome(answer(404, f"{RST} Error rc=-2003"), operation, KEY).kind == "transient"
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_an_unpublished_resource_is_not_taken_for_a_missing_record():
     ],
 )
 def test_what_will_never_work_is_refused(body: str):
-    assert verdict(answer(500, body), "insert", KEY).kind == "refused"
-    assert verdict(answer(400, body), "update", KEY).kind == "refused"
+    assert response_outcome(answer(500, body), "insert", KEY).kind == "refused"
+    assert response_outcome(answer(400, body), "update", KEY).kind == "refused"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_what_will_never_work_is_refused(body: str):
     [RST, "PGS-220000 PostgreSQL error: ERROR:  deadlock detected", "words that nobody has seen before", ""],
 )
 def test_what_may_pass_or_is_unknown_is_worth_another_try(body: str):
-    assert verdict(answer(500, body), "insert").kind == "transient"
+    assert response_outcome(answer(500, body), "insert").kind == "transient"
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,9 @@ def test_what_may_pass_or_is_unknown_is_worth_another_try(body: str):
 )
 def test_a_refusal_of_the_gateway_is_about_us_not_about_the_record(status: int, code: str, message: str):
     """'Profile is not valid' reads like a refused record, but it is the product profile of the credential."""
-    said = verdict(answer(status, json.dumps({"error_code": code, "message": message}), "application/json"), "insert")
+    said = response_outcome(
+        answer(status, json.dumps({"error_code": code, "message": message}), "application/json"), "insert"
+    )
     assert (said.kind, said.reason) == ("denied", f"{code} {message}")
 
 
@@ -176,7 +178,7 @@ def test_what_is_repeated_on_the_way(status: int, body: str, passing: bool):
 
 def test_a_blocked_page_of_a_firewall_is_no_reason_to_stop_everything():
     """403 without the gateway's JSON: some firewall did not like this record."""
-    said = verdict(answer(403, "<html><body>Request blocked</body></html>", "text/html"), "insert")
+    said = response_outcome(answer(403, "<html><body>Request blocked</body></html>", "text/html"), "insert")
     assert (said.kind, said.reason) == ("transient", "an HTML page with status 403, not an answer of Campaign")
 
 
@@ -197,8 +199,8 @@ def test_words_are_one_line_without_the_opening_that_says_nothing():
 )
 def test_every_answer_has_a_verdict(status: int, body: str, operation: Operation):
     kinds: set[Kind] = {"done", "exists_already", "missing", "refused", "transient", "denied", "unproven"}
-    assert verdict(answer(status, body), operation, KEY).kind in kinds
-    assert "\n" not in verdict(answer(status, body), operation, KEY).reason
+    assert response_outcome(answer(status, body), operation, KEY).kind in kinds
+    assert "\n" not in response_outcome(answer(status, body), operation, KEY).reason
 
 
 # --- redaction ---

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRefused
-from sync_assets.campaign.dialect import Verdict
+from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import MARGIN, changed_profiles, opt_outs_of
 from sync_assets.campaign.records import Filter, Records
 from sync_assets.config.models import OPT_OUT_ATTRIBUTES
@@ -299,12 +299,12 @@ async def test_the_opt_outs_of_one_profile(client: CampaignClient, admin: Admin,
     }
     assert client.calls.take() == {"read": 1}
     missing = await opt_outs_of(records, str(uuid.uuid4()), ATTRIBUTES)
-    assert isinstance(missing, Verdict)
+    assert isinstance(missing, ResponseOutcome)
     assert missing.kind == "missing"
 
 
 async def test_an_attribute_that_a_profile_does_not_have_is_no_false(client: CampaignClient, admin: Admin) -> None:
     [id_] = profiles(admin, 1)
     said = await opt_outs_of(Records(client, EXT, "profile", KEY), id_, ["denyListEmail"])
-    assert isinstance(said, Verdict)
+    assert isinstance(said, ResponseOutcome)
     assert (said.kind, "denyListEmail" in said.reason) == ("refused", True)

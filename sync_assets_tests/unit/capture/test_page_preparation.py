@@ -9,23 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.capture.page_preparation import CapturedPage, captured, parser
+from sync_assets.capture.page_preparation import PreparedPage, parser, prepare_page
 from sync_assets.dataverse.page_parser import changed_ids, peek
-from sync_assets.mapping.table_mapping import Mapping
+from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets_tests.support.sample_tables import ID, mapping
 
 ONLY_HIGH = {"rules": [{"field": "score", "is": "gt", "value": 5}]}
 HIGH = mapping({"lastname": "cusText"}, filters=ONLY_HIGH)
 
 
-def page(rules: Mapping, *rows: dict[str, Any]) -> CapturedPage:
+def page(rules: TableMapping, *rows: dict[str, Any]) -> PreparedPage:
     """Rows as Dataverse sends them, of which only what matters is given."""
     columns = dict.fromkeys(rules.select) | {"contactid": ID, "modifiedon": "2026-11-24T10:00:00Z"}
     body = {"value": [{**columns, **row} for row in rows], "@odata.deltaLink": "later"}
-    return captured(parser(rules).parse(json.dumps(body).encode()), rules)
+    return prepare_page(parser(rules).parse(json.dumps(body).encode()), rules)
 
 
-def said(found: CapturedPage) -> tuple[list[str], list[str]]:
+def said(found: PreparedPage) -> tuple[list[str], list[str]]:
     """(names of the rows that are in scope, ids of those that left it)"""
     payloads = found.rows.records(range(len(found.rows.ids)), "contact", 0)["payload"]
     return [json.loads(payload)["cusText"] for payload in payloads], found.left

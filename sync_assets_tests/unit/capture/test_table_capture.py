@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.capture.page_preparation import CapturedPage
+from sync_assets.capture.page_preparation import PreparedPage
 from sync_assets.capture.row_reads import within
 from sync_assets.capture.table_capture import Capture, CaptureBusy, CaptureResult
 from sync_assets.http.pagination import EndlessRead
@@ -29,7 +29,7 @@ def runtime(program: Program) -> Iterator[Runtime]:
     opened.close()
 
 
-async def first_page(capture: Capture) -> CapturedPage:
+async def first_page(capture: Capture) -> PreparedPage:
     async for page in capture.pages(capture.client.first_page(capture.table, capture.mapping.select), tracked=False):
         return page
     raise AssertionError("there is no page")

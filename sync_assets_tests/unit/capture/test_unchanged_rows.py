@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from sync_assets.capture.table_capture import Capture, CaptureResult
-from sync_assets.capture.unchanged_rows import Sieve, Unread
+from sync_assets.capture.unchanged_rows import UnchangedRowFilter, UnchangedRows
 from sync_assets.dataverse.client import DataverseClient, FeedExpired
 from sync_assets.dataverse.page_parser import Head, peek, row_hashes
 from sync_assets.ledger import Ledger
@@ -47,8 +47,8 @@ def knows(*names: str) -> Any:
 
 
 class TestAPage:
-    def part(self, page: Head, *known: str) -> tuple[list[str], Unread]:
-        to_read, unread = Sieve(mapping({"lastname": "cusText"}), knows(*known)).part(page)
+    def part(self, page: Head, *known: str) -> tuple[list[str], UnchangedRows]:
+        to_read, unread = UnchangedRowFilter(mapping({"lastname": "cusText"}), knows(*known)).part(page)
         assert (to_read.next_link, to_read.delta_link) == (page.next_link, page.delta_link)
         return [json.loads(bytes(raw))["contactid"] for raw in to_read.value], unread
 
@@ -60,21 +60,21 @@ class TestAPage:
         assert unread.rows == [("a", hashes[0]), ("c", hashes[2])]
 
     def test_nothing_is_known(self) -> None:
-        assert self.part(head(sent("a"), sent("b"))) == (["a", "b"], Unread([]))
+        assert self.part(head(sent("a"), sent("b"))) == (["a", "b"], UnchangedRows([]))
 
     def test_an_empty_page(self) -> None:
-        assert self.part(head()) == ([], Unread([]))
+        assert self.part(head()) == ([], UnchangedRows([]))
 
     def test_all_of_a_page_is_read_in_which_an_id_stands_twice_since_the_last_one_counts(self) -> None:
-        assert self.part(head(sent("a"), sent("b"), sent("A", "2026-11-25T00:00:00Z")), "a", "b")[1] == Unread()
+        assert self.part(head(sent("a"), sent("b"), sent("A", "2026-11-25T00:00:00Z")), "a", "b")[1] == UnchangedRows()
 
     def test_all_of_a_page_with_a_deletion_is_read(self) -> None:
         page = head(sent("a"), TOMBSTONE)
-        assert Sieve(mapping({"lastname": "cusText"}), knows("a")).part(page) == (page, Unread())
+        assert UnchangedRowFilter(mapping({"lastname": "cusText"}), knows("a")).part(page) == (page, UnchangedRows())
 
     @pytest.mark.parametrize("wrong", [{"contactid": 7}, {"contactid": None}, {"modifiedon": 7}])
     def test_all_of_a_page_is_read_that_is_not_as_it_should_be(self, wrong: dict[str, Any]) -> None:
-        assert self.part(head(sent("a"), {**sent("b"), **wrong}), "a", "b")[1] == Unread()
+        assert self.part(head(sent("a"), {**sent("b"), **wrong}), "a", "b")[1] == UnchangedRows()
 
     @pytest.mark.parametrize(
         ("modified", "day"),

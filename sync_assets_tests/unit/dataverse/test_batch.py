@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sync_assets.dataverse.batch import REASON_LENGTH, TRIES, RowUpdate, UpdateResult, masked, outcome, update_rows
 from sync_assets.dataverse.client import D365Refused, DataverseClient
 from sync_assets.dataverse.metadata import Table
-from sync_assets.http.client import Answer, CachedTokens, HttpError, SignInRefused, Unavailable, ssl_context
+from sync_assets.http.client import CachedTokens, HttpError, Response, SignInRefused, Unavailable, ssl_context
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.little_server import LittleServer, Request, answer
@@ -249,7 +249,7 @@ def test_no_id_address_or_number_that_dataverse_says_is_passed_on(
     update = RowUpdate(str(uuid.uuid4()), {"donotemail": True})
     body = msgspec.json.encode({"error": {"code": code, "message": f"{before} {id_} {after}"}})
     try:
-        result = outcome(update, Answer(status, httpx.Headers(), body), CONTACT)
+        result = outcome(update, Response(status, httpx.Headers(), body), CONTACT)
     except (D365Refused, SignInRefused):
         assert status == 401
         return
@@ -273,7 +273,7 @@ def test_no_id_address_or_number_that_dataverse_says_is_passed_on(
 def test_a_refusal_shows_what_the_server_says_with_ids_addresses_and_numbers_masked(message: str, shown: str) -> None:
     assert masked(message) == shown
     body = msgspec.json.encode({"error": {"code": "0x80040265", "message": message}})
-    result = outcome(RowUpdate(str(uuid.uuid4()), {"a": 1}), Answer(400, httpx.Headers(), body), CONTACT)
+    result = outcome(RowUpdate(str(uuid.uuid4()), {"a": 1}), Response(400, httpx.Headers(), body), CONTACT)
     assert result.reason.endswith(f"does not allow it. It says: {shown}") or "inactive" in result.reason
 
 
@@ -281,7 +281,7 @@ def test_a_reason_names_the_columns_that_dataverse_names_and_is_cut() -> None:
     values = {f"new_column_with_a_long_name_{n}": True for n in range(20)}
     message = f"No access to {', '.join(values)}, not even for Ada."
     body = msgspec.json.encode({"error": {"code": "0x80040203", "message": message}})
-    result = outcome(RowUpdate(str(uuid.uuid4()), values), Answer(400, httpx.Headers(), body), CONTACT)
+    result = outcome(RowUpdate(str(uuid.uuid4()), values), Response(400, httpx.Headers(), body), CONTACT)
     assert "new_column_with_a_long_name_0, new_column_with_a_long_name_1" in result.reason
     assert len(result.reason) == REASON_LENGTH
 
@@ -301,16 +301,18 @@ def test_a_reason_names_the_columns_that_dataverse_names_and_is_cut() -> None:
 )
 def test_what_a_part_means(status: int, code: str, kind: str) -> None:
     body = msgspec.json.encode({"error": {"code": code, "message": ""}})
-    assert outcome(RowUpdate(str(uuid.uuid4()), {"a": 1}), Answer(status, httpx.Headers(), body), CONTACT).kind == kind
+    assert (
+        outcome(RowUpdate(str(uuid.uuid4()), {"a": 1}), Response(status, httpx.Headers(), body), CONTACT).kind == kind
+    )
 
 
 def test_a_part_that_lacks_a_privilege_or_a_token_stops_all() -> None:
     update = RowUpdate(str(uuid.uuid4()), {"a": 1})
     body = b'{"error":{"code":"0x80040220","message":"Principal user is missing prvWriteContact"}}'
     with pytest.raises(D365Refused, match="organisation-level write on contact"):
-        outcome(update, Answer(403, httpx.Headers(), body), CONTACT)
+        outcome(update, Response(403, httpx.Headers(), body), CONTACT)
     with pytest.raises(SignInRefused):
-        outcome(update, Answer(401, httpx.Headers(), b""), CONTACT)
+        outcome(update, Response(401, httpx.Headers(), b""), CONTACT)
 
 
 # --- on the wire ---

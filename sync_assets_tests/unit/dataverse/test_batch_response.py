@@ -13,15 +13,15 @@ from sync_assets.dataverse.batch import RowUpdate, UpdateResult, outcome
 from sync_assets.dataverse.batch_response import read_parts, row_id
 from sync_assets.dataverse.client import D365Refused
 from sync_assets.dataverse.metadata import Table
-from sync_assets.http.client import Answer, HttpError
+from sync_assets.http.client import HttpError, Response
 
 ID = "0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b"
 CONTACT = Table("contact", "contacts", "contactid", True, {})
 UPDATE = RowUpdate(ID, {"donotemail": True})
 
 
-def answer(body: bytes, content_type: str = "multipart/mixed; boundary=b") -> Answer:
-    return Answer(200, httpx.Headers([(b"content-type", content_type.encode("latin-1"))]), body)
+def answer(body: bytes, content_type: str = "multipart/mixed; boundary=b") -> Response:
+    return Response(200, httpx.Headers([(b"content-type", content_type.encode("latin-1"))]), body)
 
 
 def part(status: int, body: str = "", *headers: str) -> str:
@@ -33,7 +33,7 @@ def whole(*parts: str, boundary: str = "b") -> str:
     return "".join(f"--{boundary}\n{text}\n" for text in parts) + f"--{boundary}--\n"
 
 
-def statuses(parts: list[Answer | None]) -> list[int | None]:
+def statuses(parts: list[Response | None]) -> list[int | None]:
     return [part.status if part else None for part in parts]
 
 

@@ -20,7 +20,7 @@ from sync_assets.dataverse.client import (
     TrackingOff,
     refusal,
 )
-from sync_assets.http.client import Answer, ForeignLink, HttpError, SignInRefused
+from sync_assets.http.client import ForeignLink, HttpError, Response, SignInRefused
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.sandbox_process import SandboxProcess
@@ -240,14 +240,14 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(shared: SandboxProcess
 )
 def test_what_a_refusal_means(status: int, code: str, message: str, kind: type, says: str) -> None:
     body = msgspec.json.encode({"error": {"code": code, "message": message}})
-    error = refusal(Answer(status, httpx.Headers(), body), "contact")
+    error = refusal(Response(status, httpx.Headers(), body), "contact")
     assert type(error) is kind
     assert says in str(error)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>no</html>", b"[]", b'{"error": 1}', b"\xff"])
 def test_a_refusal_in_no_known_form_is_still_told(body: bytes) -> None:
-    assert "418" in str(refusal(Answer(418, httpx.Headers(), body)))
+    assert "418" in str(refusal(Response(418, httpx.Headers(), body)))
 
 
 def test_tables_with_change_tracking_are_listed_with_their_labels(shared: SandboxProcess) -> None:

@@ -25,8 +25,8 @@ from sync_assets.http.client import (
     NotSent,
     NotTrusted,
     OutcomeUnknown,
-    Pause,
     SignInRefused,
+    Throttle,
     Unavailable,
     backoff,
     retry_after,
@@ -276,7 +276,7 @@ async def test_a_retry_after_beyond_our_patience_ends_all_at_once(start: Starter
 
 
 async def test_a_pause_that_grows_while_we_wait_is_noticed():
-    pause = Pause()
+    pause = Throttle()
     pause.hold(0.2)
     waiting = asyncio.create_task(pause.passed(time.monotonic() + 1))
     await asyncio.sleep(0.1)

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from sync_assets.ledger import Claimed, Gate, Ledger, LinkSpec, Outcome, State
+from sync_assets.ledger import BlockReason, Claimed, Ledger, LinkSpec, Outcome, State
 from sync_assets_tests.support.ledgers import capture, claim, linked, record, row
 
 NEEDED = LinkSpec("cusContact", "contact")
@@ -42,14 +42,14 @@ def sent(ledger: Ledger, table: str = "contact") -> list[str]:
     return operations
 
 
-def waits(ledger: Ledger, name: str, gate: Gate) -> bool:
+def waits(ledger: Ledger, name: str, gate: BlockReason) -> bool:
     one = record(ledger, name)
     return (one.state, one.gate) == (State.WAITING, gate)
 
 
 def orphaned(ledger: Ledger, name: str) -> bool:
     one = record(ledger, name)
-    return (one.state, one.gate) == (State.ORPHANED, Gate.ABSENT) and one.failed_since is not None
+    return (one.state, one.gate) == (State.ORPHANED, BlockReason.PARENT_UNAVAILABLE) and one.failed_since is not None
 
 
 def in_campaign(ledger: Ledger, link: LinkSpec = NEEDED) -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sync_assets.ledger import Gate, Ledger, LinkSpec, State
+from sync_assets.ledger import BlockReason, Ledger, LinkSpec, State
 from sync_assets.ledger.model import LinkTo
 from sync_assets_tests.support.ledgers import capture, claim, claim_one, guid, record, row
 from sync_assets_tests.unit.ledger.linking import (
@@ -30,7 +30,7 @@ from sync_assets_tests.unit.ledger.linking import (
 def test_a_child_goes_by_itself_once_its_parent_is_there(ledger: Ledger, link: LinkSpec) -> None:
     capture(ledger, row("anna"))
     order(ledger, "anna", link=link)
-    assert waits(ledger, "order", Gate.COMING)
+    assert waits(ledger, "order", BlockReason.PARENT_PENDING)
     assert claim(ledger, table="order") == []
     parent = claim_one(ledger)
     assert claim(ledger, table="order") == []
@@ -44,20 +44,20 @@ def test_a_parent_without_a_good_answer_is_waited_for(ledger: Ledger, result: st
     capture(ledger, row("anna"))
     order(ledger, "anna")
     answer(ledger, result, claim_one(ledger))
-    assert waits(ledger, "order", Gate.COMING)
+    assert waits(ledger, "order", BlockReason.PARENT_PENDING)
     sent(ledger)
     assert sent(ledger, "order") == ["insert"]
 
 
 def test_a_chain_arrives_from_above_though_it_was_captured_from_below(ledger: Ledger) -> None:
     line(ledger, "order")
-    assert waits(ledger, "line", Gate.ABSENT)
+    assert waits(ledger, "line", BlockReason.PARENT_UNAVAILABLE)
     order(ledger, "anna")
-    assert waits(ledger, "order", Gate.ABSENT)
-    assert waits(ledger, "line", Gate.ABSENT)
+    assert waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
+    assert waits(ledger, "line", BlockReason.PARENT_UNAVAILABLE)
     capture(ledger, row("anna"))
-    assert waits(ledger, "order", Gate.COMING)
-    assert waits(ledger, "line", Gate.COMING)
+    assert waits(ledger, "order", BlockReason.PARENT_PENDING)
+    assert waits(ledger, "line", BlockReason.PARENT_PENDING)
     assert [claim(ledger, table=table) for table in ("line", "order")] == [[], []]
     assert sent(ledger) == ["insert"]
     assert claim(ledger, table="line") == []
@@ -75,25 +75,25 @@ def test_a_child_without_a_parent_that_it_needs_waits_and_says_why(
     answer(ledger, "refused", *claim(ledger))
     order(ledger, contact, link=link)
     assert claim(ledger, table="order") == []
-    assert ledger.waiting_reasons("order") == {Gate.ABSENT: 1}
-    assert ledger.oldest_waiting("order", Gate.ABSENT) is not None
-    assert ledger.oldest_waiting("order", Gate.COMING) is None
+    assert ledger.waiting_reasons("order") == {BlockReason.PARENT_UNAVAILABLE: 1}
+    assert ledger.oldest_waiting("order", BlockReason.PARENT_UNAVAILABLE) is not None
+    assert ledger.oldest_waiting("order", BlockReason.PARENT_PENDING) is None
 
 
 def test_a_child_of_a_parent_that_is_filtered_out_before_it_was_sent_waits(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     order(ledger, "anna")
     capture(ledger, withdrawn=[guid("anna")])
-    assert waits(ledger, "order", Gate.ABSENT)
+    assert waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
     capture(ledger, row("anna"))
-    assert waits(ledger, "order", Gate.COMING)
+    assert waits(ledger, "order", BlockReason.PARENT_PENDING)
 
 
 def test_a_refused_parent_that_is_mended_opens_the_way(ledger: Ledger) -> None:
     capture(ledger, row("anna", refusal="too long"))
     order(ledger, "anna")
     capture(ledger, row("anna", "b"))
-    assert waits(ledger, "order", Gate.COMING)
+    assert waits(ledger, "order", BlockReason.PARENT_PENDING)
     sent(ledger)
     assert sent(ledger, "order") == ["insert"]
 
@@ -110,7 +110,7 @@ def test_an_optional_parent_that_is_not_in_scope_is_not_waited_for_and_linked_wh
     assert (child.operation, child.payload, child.hash) == ("update", None, record(ledger, "order").acked_hash)
     assert child.links == (LinkTo("cusContact", guid("anna"), True),)
     answer(ledger, "done", child)
-    assert record(ledger, "order").state == State.SETTLED
+    assert record(ledger, "order").state == State.SYNCED
 
 
 def test_a_loose_child_waits_for_nobody(ledger: Ledger) -> None:
@@ -166,7 +166,7 @@ def test_what_waits_is_told_by_its_parents_and_how_these_stand(ledger: Ledger) -
 def test_children_are_deleted_before_their_parent_and_inserted_after_it(ledger: Ledger, link: LinkSpec) -> None:
     in_campaign(ledger, link)
     capture(ledger, deleted=["anna"])
-    assert waits(ledger, "anna", Gate.CHILDREN)
+    assert waits(ledger, "anna", BlockReason.CHILDREN_PENDING)
     assert claim(ledger) == []
     child = claim_one(ledger, table="order")
     assert (child.operation, child.hash, child.payload, child.links) == ("delete", None, None, ())
@@ -176,10 +176,10 @@ def test_children_are_deleted_before_their_parent_and_inserted_after_it(ledger: 
     assert sent(ledger) == ["delete"]
     assert orphaned(ledger, "order")
     capture(ledger, row("anna"))
-    assert waits(ledger, "order", Gate.COMING)
+    assert waits(ledger, "order", BlockReason.PARENT_PENDING)
     assert ledger.unread("order", 10) == []
     sent(ledger)
-    assert waits(ledger, "order", Gate.UNREAD)
+    assert waits(ledger, "order", BlockReason.REFETCH_REQUIRED)
     assert claim(ledger, table="order") == []
     assert ledger.unread("order", 10) == [guid("order")]
     order(ledger, "anna", link=link)
@@ -214,7 +214,7 @@ def test_a_parent_that_returns_before_anything_was_sent_costs_no_call(ledger: Le
     capture(ledger, deleted=["anna"])
     capture(ledger, row("anna"))
     assert [claim(ledger), claim(ledger, table="order")] == [[], []]
-    assert record(ledger, "order").state == State.SETTLED
+    assert record(ledger, "order").state == State.SYNCED
 
 
 def test_a_parent_that_returns_while_its_child_is_being_deleted_has_it_read_again(ledger: Ledger) -> None:
@@ -236,7 +236,7 @@ def test_a_delete_of_a_child_that_is_refused_keeps_its_parent(ledger: Ledger) ->
     capture(ledger, deleted=["anna"])
     answer(ledger, "refused", claim_one(ledger, table="order"))
     assert claim(ledger) == []
-    assert waits(ledger, "anna", Gate.CHILDREN)
+    assert waits(ledger, "anna", BlockReason.CHILDREN_PENDING)
     ledger.retry("order")
     assert sent(ledger, "order") == ["delete"]
     assert sent(ledger) == ["delete"]
@@ -250,7 +250,7 @@ def test_an_optional_child_is_unlinked_before_its_parent_is_deleted(ledger: Ledg
     assert (child.operation, child.payload, child.links) == ("update", None, (LinkTo("cusContact", None, True),))
     answer(ledger, "done", child)
     assert sent(ledger) == ["delete"]
-    assert record(ledger, "order").state == State.SETTLED
+    assert record(ledger, "order").state == State.SYNCED
 
 
 def test_a_refused_child_gives_its_parent_free_by_its_links_alone(ledger: Ledger) -> None:
@@ -323,14 +323,14 @@ def test_a_child_that_moves_is_updated_before_its_former_parent_is_deleted(ledge
     assert claim(ledger) == []
     answer(ledger, "done", child)
     assert sent(ledger) == ["delete"]
-    assert record(ledger, "order").state == State.SETTLED
+    assert record(ledger, "order").state == State.SYNCED
 
 
 def test_a_child_that_moves_to_a_parent_that_is_coming_waits_where_it_is(ledger: Ledger) -> None:
     in_campaign(ledger)
     capture(ledger, row("bert"))
     order(ledger, "bert")
-    assert waits(ledger, "order", Gate.COMING)
+    assert waits(ledger, "order", BlockReason.PARENT_PENDING)
     sent(ledger)
     assert sent(ledger, "order") == ["update"]
 
@@ -384,12 +384,12 @@ def test_a_child_whose_new_parent_is_not_in_scope_stays_with_its_former_one(
     """Nothing is deleted that D365 has not deleted, as long as that makes no hidden child."""
     in_campaign(ledger, link)
     order(ledger, contact, link=link)
-    assert waits(ledger, "order", Gate.COMING)
+    assert waits(ledger, "order", BlockReason.PARENT_PENDING)
     capture(ledger, deleted=["anna"])  # only now it has to go, before its former parent
     assert claim(ledger) == []
     assert sent(ledger, "order") == ["delete"]
     assert sent(ledger) == ["delete"]
-    assert orphaned(ledger, "order") if contact is None else waits(ledger, "order", Gate.ABSENT)
+    assert orphaned(ledger, "order") if contact is None else waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
 
 
 def test_an_optional_lookup_that_becomes_empty_takes_the_link_away(ledger: Ledger) -> None:
@@ -453,7 +453,7 @@ def test_a_withdrawn_child_stays_with_the_parent_that_campaign_knows(ledger: Led
 def test_a_link_that_is_configured_no_more_ties_no_more(ledger: Ledger) -> None:
     in_campaign(ledger)
     capture(ledger, deleted=["anna"])
-    assert waits(ledger, "anna", Gate.CHILDREN)
+    assert waits(ledger, "anna", BlockReason.CHILDREN_PENDING)
     feed = ledger.feed("order")
     assert feed is not None
     ledger.reset_feed("order", feed.version)
@@ -464,7 +464,7 @@ def test_a_link_that_is_configured_no_more_ties_no_more(ledger: Ledger) -> None:
 
 def test_a_link_that_becomes_optional_frees_the_child(ledger: Ledger) -> None:
     order(ledger, "nobody")
-    assert waits(ledger, "order", Gate.ABSENT)
+    assert waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
     feed = ledger.feed("order")
     assert feed is not None
     ledger.reset_feed("order", feed.version)

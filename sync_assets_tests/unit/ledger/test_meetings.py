@@ -116,4 +116,4 @@ def test_large_pages_of_children_and_answers_for_their_parents_do_not_block_each
         )
         answer(ledger, "order")
     assert collisions == []
-    assert {one.state for one in stored(ledger).values()} == {State.SETTLED}
+    assert {one.state for one in stored(ledger).values()} == {State.SYNCED}

@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import sync_assets.ledger
-from sync_assets.ledger import Counts, Gate, Ledger, LedgerError, LinkSpec, Outcome
+from sync_assets.ledger import BlockReason, Counts, Ledger, LedgerError, LinkSpec, Outcome
 from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
 from sync_assets.ledger.rules.opt_outs import OptOutState
 from sync_assets.ledger.storage.migrate import HEAD, VERSION_TABLE
@@ -121,7 +121,7 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date_and_goes_on(new_url
         page = linked([row(f"order of {name}") for name in names], cusContact=names)
         capture(ledger, page=page, table="order", links=[link])
         assert len(push(ledger, table="order")) == 2
-        assert ledger.waiting_reasons("order") == {Gate.ABSENT: 1}
+        assert ledger.waiting_reasons("order") == {BlockReason.PARENT_UNAVAILABLE: 1}
         assert [one.operation for one in push(ledger)] == ["delete"]
         capture(ledger, row("refused"))
         push(ledger)

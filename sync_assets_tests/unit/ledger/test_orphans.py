@@ -3,7 +3,7 @@
 import pytest
 import sqlalchemy as sa
 
-from sync_assets.ledger import Gate, Ledger, LinkSpec, Loss, State
+from sync_assets.ledger import BlockReason, Ledger, LinkSpec, Loss, State
 from sync_assets_tests.support.ledgers import capture, claim, guid, record, row, stored
 from sync_assets_tests.unit.ledger.linking import (
     JOINED,
@@ -46,8 +46,8 @@ def test_a_child_of_a_parent_that_is_not_captured_waits_until_the_parents_are_re
     capture(ledger, row("anna"))
     order(ledger, "bert")
     line(ledger, "order")
-    assert waits(ledger, "order", Gate.ABSENT)
-    assert waits(ledger, "line", Gate.ABSENT)
+    assert waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
+    assert waits(ledger, "line", BlockReason.PARENT_UNAVAILABLE)
     capture(ledger, row("carl"), complete=True)
     assert orphaned(ledger, "order")
     assert orphaned(ledger, "line")
@@ -56,20 +56,20 @@ def test_a_child_of_a_parent_that_is_not_captured_waits_until_the_parents_are_re
         guid("line"): "its order is orphaned itself",
     }
     capture(ledger, row("bert"))
-    assert waits(ledger, "order", Gate.COMING)
-    assert waits(ledger, "line", Gate.COMING)
+    assert waits(ledger, "order", BlockReason.PARENT_PENDING)
+    assert waits(ledger, "line", BlockReason.PARENT_PENDING)
 
 
 def test_a_parent_whose_table_was_never_read_is_waited_for(ledger: Ledger) -> None:
     order(ledger, "anna")
-    assert waits(ledger, "order", Gate.ABSENT)
+    assert waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
 
 
 def test_a_parent_whose_table_is_in_maintenance_may_still_come(ledger: Ledger) -> None:
     contacts_are_read(ledger)
     ledger.begin_maintenance("contact")
     order(ledger, "anna")
-    assert waits(ledger, "order", Gate.ABSENT)
+    assert waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
     ledger.end_maintenance("contact")
     capture(ledger, complete=True)
     assert orphaned(ledger, "order")
@@ -86,7 +86,7 @@ def test_a_child_of_a_refused_parent_waits_since_that_can_be_mended(ledger: Ledg
     capture(ledger, row("anna", refusal="too long" if refuser == "transform" else None), complete=True)
     answer(ledger, "refused", *claim(ledger))
     order(ledger, "anna")
-    assert waits(ledger, "order", Gate.ABSENT)
+    assert waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
     assert told(ledger) == {}
 
 
@@ -178,7 +178,7 @@ def test_orphans_of_an_earlier_version_are_found_at_the_end_of_the_next_capture(
     contacts_are_read(ledger)
     order(ledger, None)
     ledger._database.write(_as_an_earlier_version_left_it)
-    assert waits(ledger, "order", Gate.ABSENT)
+    assert waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
     ledger.carry_out_deletes("contact")
     assert orphaned(ledger, "order")
     assert ledger.counts()["order"].orphaned == 1

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from sync_assets.ledger import Ledger, Outcome, SettleResult, State
+from sync_assets.ledger import AcknowledgeResult, Ledger, Outcome, State
 from sync_assets_tests.support.ledgers import (
     Clock,
     capture,
@@ -21,15 +21,15 @@ from sync_assets_tests.support.ledgers import (
 )
 
 
-def result(**counts: int) -> SettleResult:
-    return SettleResult(**{"settled": 0, "removed": 0, "pending": 0, "failed": 0, "lost": 0, **counts})
+def result(**counts: int) -> AcknowledgeResult:
+    return AcknowledgeResult(**{"settled": 0, "removed": 0, "pending": 0, "failed": 0, "lost": 0, **counts})
 
 
 def test_done_settles_the_record_and_erases_the_payload(ledger: Ledger, clock: Clock) -> None:
     capture(ledger, row("anna", insert_only="1990"))
     assert settle(ledger, "done", claim_one(ledger)) == result(settled=1)
     anna = record(ledger, "anna")
-    assert (anna.state, anna.acked_hash, anna.uncertain) == (State.SETTLED, hash_of("a"), 0)
+    assert (anna.state, anna.acked_hash, anna.uncertain) == (State.SYNCED, hash_of("a"), 0)
     assert (anna.payload, anna.update_payload, anna.lease_owner, anna.lease_until) == (None, None, None, None)
     assert ledger.counts()["contact"].synced == 1
     assert claim(ledger) == []
@@ -186,7 +186,7 @@ def test_an_outcome_counts_once(ledger: Ledger) -> None:
     one = claim_one(ledger)
     settle(ledger, "done", one)
     assert settle(ledger, "refused", one, reason="no") == result(lost=1)
-    assert record(ledger, "anna").state == State.SETTLED
+    assert record(ledger, "anna").state == State.SYNCED
 
 
 def test_retry_makes_refused_records_pending_again(ledger: Ledger, clock: Clock) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sync_assets.ledger import Gate, Ledger, LinkSpec
+from sync_assets.ledger import BlockReason, Ledger, LinkSpec
 from sync_assets_tests.support.ledgers import capture, claim, claim_one, linked, row
 from sync_assets_tests.unit.ledger.linking import (
     JOINED,
@@ -35,7 +35,7 @@ def test_a_child_whose_move_is_in_doubt_stays_until_a_parent_goes_that_it_perhap
     if result:
         answer(ledger, result, under_way)
     assert [claim(ledger, table=table) for table in ("line", "order")] == [[], []]
-    assert waits(ledger, "order", Gate.COMING)
+    assert waits(ledger, "order", BlockReason.PARENT_PENDING)
     capture(ledger, deleted=["bert"])
     gone = result not in ("later", None)  # of what is under way only the line may be asked for
     assert sent(ledger, "line") == (["delete"] if result != "later" else [])
@@ -71,7 +71,7 @@ def test_a_child_goes_before_its_parent_if_the_one_it_moves_to_is_in_doubt_and_n
     else:
         capture(ledger, row("bert", "c", refusal="too long"))
     order(ledger, "bert", "b")
-    assert waits(ledger, "order", Gate.COMING)
+    assert waits(ledger, "order", BlockReason.PARENT_PENDING)
     capture(ledger, deleted=["anna"])
     assert [sent(ledger, table) for table in ("contact", "order", "contact")] == [[], ["delete"], ["delete"]]
     capture(ledger, row("bert", "d"))
@@ -144,7 +144,7 @@ def test_what_campaign_refuses_of_a_row_that_the_transform_refuses_is_not_sent_a
     assert claim(ledger, table="order") == []
     assert [(one.reason, one.attempts, one.retryable) for one in ledger.rejects()] == [("why", 1, True)]
     assert ledger.reject_reasons("order") == [("why", 1)]
-    assert waits(ledger, "anna", Gate.CHILDREN)
+    assert waits(ledger, "anna", BlockReason.CHILDREN_PENDING)
     assert ledger.retry("order") == 1
     assert len(sent(ledger, "order")) == 1
     assert sent(ledger) == ["delete"]

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.mapping.filters import filter_rows
-from sync_assets.mapping.table_mapping import Mapping, MappingError
+from sync_assets.mapping.table_mapping import MappingError, TableMapping
 from sync_assets_tests.support.sample_tables import ID, frame, mapping
 
 
-def filtered(*rules: dict[str, Any], match: str = "all") -> Mapping:
+def filtered(*rules: dict[str, Any], match: str = "all") -> TableMapping:
     return mapping({"lastname": "cusText"}, filters={"match": match, "rules": list(rules)})
 
 
-def passing(done: Mapping, rows: list[dict[str, Any]]) -> list[int]:
+def passing(done: TableMapping, rows: list[dict[str, Any]]) -> list[int]:
     """The numbers of the rows that pass; what does not pass must be the others."""
     numbered = frame(done, *rows).with_row_index("n")
     passed, dropped = filter_rows(numbered, done.row_filter)

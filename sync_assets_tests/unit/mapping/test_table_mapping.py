@@ -11,7 +11,7 @@ from sync_assets.campaign.metadata import Attribute
 from sync_assets.config.models import TableConfig
 from sync_assets.config.opt_out import OptOutMapping
 from sync_assets.dataverse.metadata import Column
-from sync_assets.mapping.table_mapping import Mapping, MappingError, OptOutField, compile_mapping
+from sync_assets.mapping.table_mapping import MappingError, OptOutField, TableMapping, compile_mapping
 from sync_assets_tests.support.sample_tables import CONTACT, PROFILE, mapping
 
 
@@ -21,7 +21,7 @@ def refused(fields: dict[str, Any], **more: Any) -> MappingError:
     return caught.value
 
 
-def carrying(fields: dict[str, Any] | None = None, **opt_outs: OptOutMapping) -> Mapping:
+def carrying(fields: dict[str, Any] | None = None, **opt_outs: OptOutMapping) -> TableMapping:
     """A mapping whose rows bring opt-outs beside the payload."""
     given = {"table": "contact", "resource": "profile", "key": "externalId", "fields": fields or {"lastname": "title"}}
     return compile_mapping(TableConfig.model_validate(given), CONTACT, PROFILE, carried=opt_outs)

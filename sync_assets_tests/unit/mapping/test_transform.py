@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sync_assets.config.models import TableConfig
 from sync_assets.config.opt_out import OptOutMapping
 from sync_assets.dataverse.metadata import Column
-from sync_assets.mapping.table_mapping import Mapping, compile_mapping
+from sync_assets.mapping.table_mapping import TableMapping, compile_mapping
 from sync_assets.mapping.transform import FIRST_DAY, frame_schema, opted_out, transform
 from sync_assets_tests.support.sample_tables import CONTACT, ID, PROFILE, frame, mapping, transformed
 
@@ -337,7 +337,7 @@ def _hashes(rows: pl.DataFrame) -> dict[str, bytes]:
 
 
 def test_the_expected_types_are_those_of_a_page() -> None:
-    everything: Mapping = mapping(
+    everything: TableMapping = mapping(
         {"vip": "cusBoolean", "score": "cusInteger", "gendercode": "gender", "balance": "cusFloat", "visit": "cusTime"}
     )
     assert frame_schema(everything) == {
@@ -358,13 +358,13 @@ ZERO_OR_ONE = replace(
 )
 
 
-def carrying(column: str, *, inverted: bool = False) -> Mapping:
+def carrying(column: str, *, inverted: bool = False) -> TableMapping:
     given = {"table": "contact", "resource": "profile", "key": "externalId", "fields": {"lastname": "cusText"}}
     carried = {column: OptOutMapping.model_validate({"to": "blackListEmail", "inverted": inverted})}
     return compile_mapping(TableConfig.model_validate(given), ZERO_OR_ONE, PROFILE, carried=carried)
 
 
-def said(of: Mapping, *rows: dict[str, Any]) -> list[dict[str, Any]]:
+def said(of: TableMapping, *rows: dict[str, Any]) -> list[dict[str, Any]]:
     found = opted_out(frame(of, *rows), of)
     assert found is not None
     assert found.schema == {"id": pl.String, "blackListEmail": pl.Boolean}

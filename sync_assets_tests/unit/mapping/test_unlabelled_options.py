@@ -10,7 +10,7 @@ import pytest
 
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.metadata import Column
-from sync_assets.mapping.table_mapping import Mapping, MappingError, compile_mapping
+from sync_assets.mapping.table_mapping import MappingError, TableMapping, compile_mapping
 from sync_assets.mapping.unlabelled_options import unknown_codes, unknown_codes_warning
 from sync_assets_tests.support.sample_tables import CONTACT, PROFILE, frame, mapping, transformed
 
@@ -57,7 +57,7 @@ class TestAnOptionWithoutALabel:
         },
     )
 
-    def mapping(self, **more: Any) -> Mapping:
+    def mapping(self, **more: Any) -> TableMapping:
         fields = {"gendercode": "cusText", "interests": "cusNote"}
         given = {"table": "contact", "resource": "profile", "key": "externalId", "fields": fields, **more}
         return compile_mapping(TableConfig.model_validate(given), self.TABLE, PROFILE)

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from sync_assets.defs.opt_out.asset_keys import DECISIONS
-from sync_assets.opt_out.decision_log import PARTS_TOGETHER, Audit, folder_of_changes
+from sync_assets.opt_out.decision_log import PARTS_TOGETHER, DecisionLog, folder_of_changes
 from sync_assets.parquet.store import LocalStore, Parts
 
 PARTITION = "optout_1.csv@2026-11-24T06:00:00Z"
@@ -30,7 +30,7 @@ def kept(store: LocalStore) -> list[str]:
 
 def test_each_frame_is_visible_at_once_however_many_there_are(tmp_path: Path) -> None:
     store, told = LocalStore(tmp_path), list[str]()
-    audit = Audit(store, PARTITION, "run")
+    audit = DecisionLog(store, PARTITION, "run")
     for number in range(2 * PARTS_TOGETHER + 3):
         audit.keep(decisions(f"{number:04}"))
         told.append(f"{number:04}")
@@ -40,12 +40,12 @@ def test_each_frame_is_visible_at_once_however_many_there_are(tmp_path: Path) ->
 def test_what_other_runs_have_told_stays_also_that_of_the_same_run_tried_again(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     for run, contact in (("one", "a"), ("other", "b"), ("one", "c")):
-        Audit(store, PARTITION, run).keep(decisions(contact))
+        DecisionLog(store, PARTITION, run).keep(decisions(contact))
     assert kept(store) == ["a", "b", "c"]
 
 
 def test_decisions_are_counted_by_reason_and_side(tmp_path: Path) -> None:
-    audit = Audit(LocalStore(tmp_path), PARTITION, "run")
+    audit = DecisionLog(LocalStore(tmp_path), PARTITION, "run")
     audit.keep(decisions("a", "b"))
     audit.keep(decisions("c"))
     audit.keep(decisions("d", reason="both sides agree", write=None))

@@ -32,9 +32,9 @@ from polars.testing import assert_frame_equal
 from sync_assets.errors import SyncAssetsError
 from sync_assets.parquet import locations
 from sync_assets.parquet.store import (
-    Gone,
     LocalStore,
     Parts,
+    Replaced,
     S3Store,
     Store,
     StoreError,
@@ -241,7 +241,7 @@ class TestManifests:
         reader = iter(found)
         assert next(reader)["id"].item() == 1
         store.remove(EXPORT, KEY, "run-2")
-        with pytest.raises(Gone, match=r"is gone: it was replaced .* Run again what reads it\."):
+        with pytest.raises(Replaced, match=r"is gone: it was replaced .* Run again what reads it\."):
             next(reader)
         publish(store, KEY, "all", "run-3")
         assert [frame["id"].item() for frame in found.anew()] == [3]

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from sync_assets.errors import SyncAssetsError
-from sync_assets.parquet.locations import Bucket, File, Folder, Place
+from sync_assets.parquet.locations import File, LocalFolder, Location, S3Bucket
 from sync_assets.parquet.store import LocalStore, Part, Parts, Store, StoreError, frames, prune
 from sync_assets.parquet.writer import in_parts, write_parts
 
@@ -207,7 +207,7 @@ class Killed(BaseException):
 class Mortal:
     """A place whose process dies at its n-th change (`after`: once that is done), and can do nothing from then on."""
 
-    place: Place
+    place: Location
     changes: int
     after: bool
     dead: bool = False
@@ -231,7 +231,7 @@ class Mortal:
         for key in keys:
             self._change(self.place.delete, [key])
 
-    def _alive(self) -> Place:
+    def _alive(self) -> Location:
         if self.dead:
             self._die()
         return self.place
@@ -280,13 +280,13 @@ attempts = st.lists(
 )
 
 
-def check_history(place: Place, history: list[Attempt], append: bool) -> None:
+def check_history(place: Location, history: list[Attempt], append: bool) -> None:
     """After each attempt readers see what complete runs left; after a killed one that or all of its own."""
     store = Store(place)
     left: dict[str, list[int]] = {}  # by run, or all under one name
     for number, attempt in enumerate(history):
         first = number * 100
-        mortal: Place = Mortal(place, attempt.killed, attempt.after) if attempt.killed else place
+        mortal: Location = Mortal(place, attempt.killed, attempt.after) if attempt.killed else place
         complete = {**left, attempt.run if append else "": list(range(first, first + sum(attempt.heights)))}
         failed = attempt.fails is not None and attempt.fails < len(attempt.heights)
         try:
@@ -322,19 +322,19 @@ class TestAnyHistory:
     @settings(deadline=None, max_examples=200)
     def test_in_a_folder_what_complete_runs_left_is_there(self, history: list[Attempt], append: bool) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            check_history(Folder(Path(folder)), history, append)
+            check_history(LocalFolder(Path(folder)), history, append)
 
     @given(history=attempts)
     @example(history=KILLED_BEFORE_IT_IS_SEEN)
     @example(history=KILLED_WHILE_CLEARING)
     @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_on_s3_what_complete_runs_left_is_there(self, s3: Any, history: list[Attempt], append: bool) -> None:
-        check_history(Bucket(BUCKET, str(uuid4()), s3), history, append)
+        check_history(S3Bucket(BUCKET, str(uuid4()), s3), history, append)
 
 
 @pytest.mark.parametrize("changes", range(1, 6))
 def test_prune_killed_at_any_moment_leaves_a_partition_or_none_but_no_part_of_one(tmp_path: Path, changes: int) -> None:
-    place = Folder(tmp_path)
+    place = LocalFolder(tmp_path)
     store = Store(place)
     write(store, "a", [table(1), table(2)], append=True)
     write(store, "b", [table(3)], append=True)

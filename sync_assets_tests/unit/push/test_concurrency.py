@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.push.concurrency import START, Gate, Latencies, Limiter
+from sync_assets.push.concurrency import START, Latencies, Limiter, RequestSlots
 
 
 def drive(limiter: Limiter, latency, answers: int, now: float = 0.0) -> float:
@@ -104,7 +104,7 @@ def test_stays_between_one_and_the_ceiling_whatever_happens(ceiling: int, story:
 
 async def test_the_gate_never_lets_more_in_than_the_limit():
     limiter = Limiter(5, start=2)
-    gate = Gate(limiter)
+    gate = RequestSlots(limiter)
     seen: list[int] = []
 
     async def worker() -> None:
@@ -121,7 +121,7 @@ async def test_the_gate_never_lets_more_in_than_the_limit():
 
 async def test_a_lowered_limit_lets_nobody_in_until_enough_have_left():
     limiter = Limiter(4, start=4)
-    gate = Gate(limiter)
+    gate = RequestSlots(limiter)
     for _ in range(4):
         await gate.__aenter__()
     limiter.refused(1, 10.0)
@@ -136,7 +136,7 @@ async def test_a_lowered_limit_lets_nobody_in_until_enough_have_left():
 
 
 async def test_a_cancelled_worker_takes_nobodys_turn():
-    gate = Gate(Limiter(1))
+    gate = RequestSlots(Limiter(1))
     await gate.__aenter__()
     first, second = asyncio.create_task(gate.__aenter__()), asyncio.create_task(gate.__aenter__())
     await asyncio.sleep(0)

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from sync_assets.push import dispatcher as push_module
-from sync_assets.push.claimed_records import Holding
+from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets_tests.support.pushing import Bench, calls, on_both_databases, people, start_pusher
 from sync_assets_tests.support.waiting import until
 
@@ -197,7 +197,7 @@ async def test_leases_are_renewed_while_answers_take_longer_than_a_lease(bench: 
 
 async def test_a_worker_that_was_suspended_beyond_its_lease_sends_nothing_more(bench: Bench):
     bench.capture(people(3))
-    holding = Holding(bench.ledger, "contact", "suspended", 0.3, None)
+    holding = ClaimedRecords(bench.ledger, "contact", "suspended", 0.3, None)
     await holding.claim(3)
     assert holding.leases_last()
     await asyncio.sleep(0.25)

@@ -11,7 +11,7 @@ import pytest
 
 from sync_assets.campaign.addressing import KEY, KEY_IN_URL
 from sync_assets.campaign.client import BudgetSpent
-from sync_assets.http.client import Answer, NotSent, OutcomeUnknown
+from sync_assets.http.client import NotSent, OutcomeUnknown, Response
 from sync_assets.ledger import Claimed, Ledger, LinkTo
 from sync_assets.push.delivery import deliver
 from sync_assets.push.dispatcher import Target, push
@@ -94,7 +94,7 @@ async def test_a_link_that_is_empty_is_noted_after_the_earlier_ones_are_to_be_se
 
 
 async def test_a_parent_that_campaign_lost_is_no_finding(campaign: LittleCampaign) -> None:
-    refused = Answer(404, {}, f"Unable to find document with path 'profile' from key '{ADA}'".encode())
+    refused = Response(404, {}, f"Unable to find document with path 'profile' from key '{ADA}'".encode())
     campaign.answers = lambda operation, path: refused if operation == "insert" else None
     push = Sent(campaign, "resolved")
     assert (await push.deliver()).result == "refused"

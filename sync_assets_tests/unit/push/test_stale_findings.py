@@ -17,7 +17,7 @@ from sync_assets.campaign.addressing import (
     KEY_IN_URL,
     KEY_UNIQUE,
 )
-from sync_assets.http.client import Answer, OutcomeUnknown
+from sync_assets.http.client import OutcomeUnknown, Response
 from sync_assets.ledger import Claimed, Ledger
 from sync_assets.push.delivery import deliver
 from sync_assets.push.dispatcher import Target, push
@@ -75,7 +75,7 @@ async def test_deletes_alone_may_take_no_key_any_more(campaign: LittleCampaign) 
 async def test_the_first_delete_by_a_key_is_verified_whatever_its_answer_is_like(campaign: LittleCampaign) -> None:
     """That form of an answer was seen to be true of a delete by the PKey."""
     campaign.holds("profile", ADA)
-    campaign.answers = lambda operation, path: Answer(204, {}, b"") if operation == "delete" else None
+    campaign.answers = lambda operation, path: Response(204, {}, b"") if operation == "delete" else None
     records = campaign.of("profile", {KEY_IN_URL: "yes", DELETE_ANSWER: "204 -"})
     with pytest.raises(OutcomeUnknown):
         await records.delete(ADA)
@@ -91,7 +91,7 @@ async def test_a_delete_is_verified_again_on_another_day(campaign: LittleCampaig
         assert (await records.delete(id_)).kind == "done"
     assert [operation for operation, _ in campaign.log] == ["delete", "read", "delete"]
     campaign.holds("profile", ADA)
-    campaign.answers = lambda operation, path: Answer(204, {}, b"") if operation == "delete" else None
+    campaign.answers = lambda operation, path: Response(204, {}, b"") if operation == "delete" else None
     with pytest.raises(OutcomeUnknown):
         await campaign.of("profile", known).delete(ADA)
 
@@ -125,7 +125,7 @@ async def test_a_delete_by_key_that_fails_twice_without_a_reason_is_not_tried_ag
 
 async def test_a_record_that_campaign_refuses_to_delete_says_nothing_of_keys(campaign: LittleCampaign) -> None:
     campaign.holds("profile", ADA)
-    violated = Answer(500, {}, b"RST-360011\nviolates foreign key constraint")
+    violated = Response(500, {}, b"RST-360011\nviolates foreign key constraint")
     campaign.answers = lambda operation, path: violated if operation == "delete" else None
     records = campaign.of("profile", {KEY_IN_URL: "yes"})
     assert (await records.delete(ADA)).kind == "refused"
@@ -158,7 +158,7 @@ async def test_one_bare_error_that_passes_is_no_finding(campaign: LittleCampaign
 async def test_a_post_that_fails_without_a_reason_and_makes_the_record_does_not_prove_the_key_unique(
     campaign: LittleCampaign,
 ) -> None:
-    def answers(operation: str, path: str) -> Answer | None:
+    def answers(operation: str, path: str) -> Response | None:
         if operation == "insert":
             campaign.holds("profile", ADA)
             return BARE

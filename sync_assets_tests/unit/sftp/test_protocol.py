@@ -26,7 +26,7 @@ from paramiko.sftp import (
 from sync_assets.sftp import Sftp, SftpError, Unreachable
 from sync_assets.sftp import client as sftp_client
 from sync_assets.sftp import protocol as sftp_wire
-from sync_assets.sftp.protocol import LONGEST, LONGEST_WORDS, Attributes, Refused, Wire, printable
+from sync_assets.sftp.protocol import LONGEST, LONGEST_WORDS, Attributes, Refused, SftpProtocol, printable
 
 
 class Line:
@@ -56,7 +56,7 @@ def packet(kind: int, body: bytes) -> bytes:
 
 
 GREETING = packet(CMD_VERSION, number(3) + text(b"statvfs@openssh.com") + text(b"2"))
-REQUESTS: dict[str, Callable[[Wire], object]] = {
+REQUESTS: dict[str, Callable[[SftpProtocol], object]] = {
     "lstat": lambda wire: wire.lstat(b"a"),
     "fstat": lambda wire: wire.fstat(b"h"),
     "open_folder": lambda wire: wire.open_folder(b"a"),
@@ -71,8 +71,8 @@ REQUESTS: dict[str, Callable[[Wire], object]] = {
 }
 
 
-def wire_with(*answers: bytes) -> Wire:
-    return Wire(cast("Any", Line(GREETING + b"".join(answers))), "SFTP test:22")
+def wire_with(*answers: bytes) -> SftpProtocol:
+    return SftpProtocol(cast("Any", Line(GREETING + b"".join(answers))), "SFTP test:22")
 
 
 @pytest.mark.parametrize("request_", REQUESTS)
@@ -107,7 +107,7 @@ def test_an_answer_of_an_absurd_length_ends_the_connection(length: int):
 @pytest.mark.parametrize("comes", [b"", GREETING[:-1], packet(CMD_STATUS, number(3)), b"Welcome!\r\n" * 9])
 def test_what_does_not_greet_is_no_sftp(comes: bytes):
     with pytest.raises(SftpError):
-        Wire(cast("Any", Line(comes)), "SFTP test:22")
+        SftpProtocol(cast("Any", Line(comes)), "SFTP test:22")
 
 
 def test_answers_may_come_in_another_order_and_some_may_be_forgotten():
@@ -187,7 +187,9 @@ class Trickle(Line):
 
 def test_an_answer_that_trickles_ends_the_connection(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sftp_wire, "ANSWER_SECONDS", 0.2)
-    wire = Wire(cast("Any", Trickle(GREETING + packet(CMD_HANDLE, number(1) + text(b"h" * 5000)))), "SFTP test:22")
+    wire = SftpProtocol(
+        cast("Any", Trickle(GREETING + packet(CMD_HANDLE, number(1) + text(b"h" * 5000)))), "SFTP test:22"
+    )
     for _ in range(2):
         with pytest.raises(Unreachable, match=r"did not finish an answer within 0.2 seconds"):
             wire.open_file(b"a")
@@ -217,7 +219,7 @@ def test_a_folder_without_end_is_told(monkeypatch: pytest.MonkeyPatch, entries: 
     monkeypatch.setattr(sftp_client, "MOST_ENTRIES", entries)
     monkeypatch.setattr(sftp_client, "LISTING_SECONDS", seconds)
     folder = Folder()
-    sftp = Sftp(Wire(cast("Any", folder), "SFTP test:22"))
+    sftp = Sftp(SftpProtocol(cast("Any", folder), "SFTP test:22"))
     with pytest.raises(SftpError, match=r"The list of exports on SFTP test:22 does not end") as caught:
         sftp.listing("exports", "*")
     assert caught.value.remedy

@@ -6,7 +6,7 @@ import pytest
 from paramiko.sftp import SFTP_OP_UNSUPPORTED
 
 from sync_assets.sftp import Sftp, SftpError, connect
-from sync_assets.sftp.protocol import PIECE, Refused, Wire
+from sync_assets.sftp.protocol import PIECE, Refused, SftpProtocol
 from sync_assets_tests.unit.sftp.conftest import Served
 
 
@@ -49,10 +49,10 @@ def test_what_stands_in_the_way_is_told_and_left(served: Served, sftp: Sftp):
 def test_a_server_that_cannot_replace_removes_the_old_one_first(
     served: Served, sftp: Sftp, monkeypatch: pytest.MonkeyPatch
 ):
-    def unsupported(wire: Wire, path: bytes, target: bytes) -> None:
+    def unsupported(wire: SftpProtocol, path: bytes, target: bytes) -> None:
         raise Refused(SFTP_OP_UNSUPPORTED, "Operation unsupported")
 
-    monkeypatch.setattr(Wire, "replace", unsupported)
+    monkeypatch.setattr(SftpProtocol, "replace", unsupported)
     for content in (b"old", b"new"):
         sftp.put(served.directory, "day.jsonl", content)
         assert names(served) == ["day.jsonl"]

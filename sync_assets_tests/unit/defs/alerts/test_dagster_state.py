@@ -16,8 +16,8 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepo
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, TickData, TickStatus
 from dagster._utils.error import serializable_error_info_from_exc_info
 
-from sync_assets.alerts.incidents import Look, troubles
-from sync_assets.defs.alerts.dagster_state import Watched, look
+from sync_assets.alerts.incidents import InstanceState, incidents
+from sync_assets.defs.alerts.dagster_state import Watched, read_state
 from sync_assets.defs.run_errors import CANNOT
 
 SOURCE, TARGET = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
@@ -79,12 +79,12 @@ class World:
         self.fails = fails
         self.defs.resolve_job_def("watch").execute_in_process(instance=self.instance, raise_on_error=False)
 
-    def look(self) -> Look:
-        return look(self.instance, self.watched, datetime.now(UTC))
+    def look(self) -> InstanceState:
+        return read_state(self.instance, self.watched, datetime.now(UTC))
 
     @property
     def wrong(self) -> list[str]:
-        return [trouble.what.replace(trouble.path[5:13], "…") for trouble in troubles(self.look(), warnings=True)]
+        return [trouble.what.replace(trouble.path[5:13], "…") for trouble in incidents(self.look(), warnings=True)]
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def world() -> Iterator[World]:
 
 
 def test_nothing_is_wrong_before_anything_ran_and_after_all_went_well(world: World) -> None:
-    assert world.look() == Look()
+    assert world.look() == InstanceState()
     world.run()
     world.ask()
     assert world.wrong == []
@@ -130,7 +130,7 @@ def test_of_many_failures_the_last_one_is_told(world: World) -> None:
 
 def test_a_check_that_says_no_is_told_instead_of_the_run_that_it_stopped(world: World) -> None:
     world.run(column=True)
-    [told] = troubles(world.look(), warnings=True)
+    [told] = incidents(world.look(), warnings=True)
     assert told.what == "Check mapped_columns_exist of d365/contact does not hold"
     assert told.said == "nickname is gone"
     world.run()
@@ -180,7 +180,7 @@ def test_runs_of_others_on_the_same_instance_are_not_ours(world: World) -> None:
         raise ValueError
 
     dg.materialize([theirs], instance=world.instance, raise_on_error=False)
-    assert world.look() == Look()
+    assert world.look() == InstanceState()
 
 
 class Sensors:
@@ -211,12 +211,12 @@ class Sensors:
         )  # fmt: skip
         self.instance.create_tick(tick)
 
-    def look(self) -> Look:
-        return look(self.instance, Watched({}, sensors=frozenset({"d365_changes"})), datetime.now(UTC))
+    def look(self) -> InstanceState:
+        return read_state(self.instance, Watched({}, sensors=frozenset({"d365_changes"})), datetime.now(UTC))
 
     @property
     def wrong(self) -> list[str]:
-        return [trouble.what for trouble in troubles(self.look(), warnings=False)]
+        return [trouble.what for trouble in incidents(self.look(), warnings=False)]
 
     def stop(self) -> None:
         self.instance.update_instigator_state(self.state.with_status(InstigatorStatus.STOPPED))

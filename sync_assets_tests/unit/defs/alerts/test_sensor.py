@@ -10,8 +10,8 @@ import dagster as dg
 import pytest
 import yaml
 
-from sync_assets.commands.alerts import now_wrong
-from sync_assets.commands.alerts import test_notices as send_test
+from sync_assets.commands.alerts import open_incidents
+from sync_assets.commands.alerts import test_notifications as send_test
 from sync_assets.commands.doctor.diagnosis import _alerts
 from sync_assets.config.loader import ConfigError, load_config
 from sync_assets.definitions import build_definitions
@@ -117,12 +117,12 @@ def test_what_is_wrong_can_be_asked_for_without_anybody_to_be_told(
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     plain = Runtime({"DAGSTER_HOME": str(tmp_path)})
-    assert now_wrong(plain) == {"troubles": []}
+    assert open_incidents(plain) == {"troubles": []}
     from sync_assets.defs.instance.command_line import dagster_instance
 
     with dagster_instance() as instance:
         instance.report_runless_asset_event(check(passed=False))
-    [trouble] = now_wrong(plain)["troubles"]
+    [trouble] = open_incidents(plain)["troubles"]
     assert trouble["what"] == "Check ready of campaign/profile does not hold"
     with pytest.raises(SyncAssetsError, match="Add `alerts:`"):
         send_test(plain)

@@ -10,7 +10,7 @@ import pytest
 
 from sync_assets.config.models import Export
 from sync_assets.defs.opt_out.checks import agree, arrives, is_overdue, room, watch_results
-from sync_assets.opt_out.export.folder import Look
+from sync_assets.opt_out.export.folder import FolderPoll
 from sync_assets.opt_out.parity import Parity
 from sync_assets.sftp import Storage
 
@@ -129,7 +129,7 @@ def test_files_that_cannot_be_tidied_up_are_a_warning_before_they_fill_it() -> N
 
 
 def test_one_look_answers_both() -> None:
-    look = Look([], [], [], NOW, Storage(1, 10), (("a", "a folder"),), ["trouble"])
+    look = FolderPoll([], [], [], NOW, Storage(1, 10), (("a", "a folder"),), ["trouble"])
     results = {result.check_name: result for result in watch_results(Export(), look, NOW)}
     assert results.keys() == {"export_arrives_in_time", "sftp_has_room"}
     assert "passed_over" in numbers(results["export_arrives_in_time"])

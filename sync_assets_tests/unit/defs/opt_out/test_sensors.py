@@ -26,7 +26,7 @@ from sync_assets.defs.partitions import table_tags
 from sync_assets.defs.run_errors import CANNOT
 from sync_assets.defs.tables import sensors as ingress_sensors
 from sync_assets.ledger.repositories.opt_out_files import POLL, RESTART
-from sync_assets.opt_out.export.folder import look
+from sync_assets.opt_out.export.folder import poll_folder
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.opt_outs import HEADER, clear, exports, opted_in, says, set_d365, switch_on, write_file
 from sync_assets_tests.support.orchestra import Orchestra
@@ -307,7 +307,7 @@ def test_they_tell_how_old_the_newest_file_is_and_how_full_the_sftp(
 def test_the_sensor_and_the_check_say_the_same(orchestra: Orchestra) -> None:
     write_file(orchestra.program, HEADER, "optout_old.csv", modified=datetime.now(UTC) - timedelta(days=3))
     told = events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
-    found = watch_results(Export(), look(orchestra.runtime), datetime.now(UTC))
+    found = watch_results(Export(), poll_folder(orchestra.runtime), datetime.now(UTC))
     assert [(one.check_name, one.passed, one.severity, one.metadata.keys()) for one in told] == [
         (one.check_name, one.passed, one.severity, one.metadata.keys()) for one in found
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from sync_assets.defs.tables.run_requests import FIRST_WAIT, Asked, ask_again
+from sync_assets.defs.tables.run_requests import FIRST_WAIT, RunRequested, ask_again
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -16,11 +16,11 @@ def test_a_new_backlog_is_asked_for_at_once() -> None:
 
 
 def test_a_backlog_that_moves_is_asked_for_at_once() -> None:
-    assert ask_again(Asked(10, NOW, 300.0), 9, NOW)[0]
+    assert ask_again(RunRequested(10, NOW, 300.0), 9, NOW)[0]
 
 
 def test_a_backlog_that_does_not_move_is_asked_for_ever_more_rarely_and_never_given_up() -> None:
-    asked, at, waits = Asked(10, NOW, FIRST_WAIT), NOW, list[float]()
+    asked, at, waits = RunRequested(10, NOW, FIRST_WAIT), NOW, list[float]()
     for _ in range(8):
         started = at
         while True:

@@ -80,7 +80,7 @@ def test_a_row_that_changes_back_needs_no_call_and_loses_its_payload(ledger: Led
     capture(ledger, row("anna", "b"))
     assert capture(ledger, row("anna", "a")) == result(changed=1, version=3)
     anna = record(ledger, "anna")
-    assert (anna.state, anna.payload, anna.update_payload) == (State.SETTLED, None, None)
+    assert (anna.state, anna.payload, anna.update_payload) == (State.SYNCED, None, None)
     assert claim(ledger) == []
 
 
@@ -139,7 +139,7 @@ def test_a_known_record_that_is_refused_stays_as_it_is_in_campaign(ledger: Ledge
     capture(ledger, row("anna", "b", refusal="no"))
     assert (record(ledger, "anna").acked_hash, claim(ledger)) == (hash_of("a"), [])
     capture(ledger, row("anna", "a"))
-    assert record(ledger, "anna").state == State.SETTLED
+    assert record(ledger, "anna").state == State.SYNCED
 
 
 def test_what_campaign_refused_is_tried_again_when_it_changes(ledger: Ledger) -> None:
@@ -192,7 +192,7 @@ def test_a_deleted_row_that_comes_back_unchanged_needs_no_call(ledger: Ledger) -
     push(ledger)
     capture(ledger, deleted=["anna"])
     capture(ledger, row("anna"))
-    assert record(ledger, "anna").state == State.SETTLED
+    assert record(ledger, "anna").state == State.SYNCED
 
 
 def test_deletes_count_after_the_rows_of_their_page(ledger: Ledger) -> None:
@@ -336,7 +336,7 @@ def test_what_campaign_kept_stays_if_a_full_read_does_not_delete(ledger: Ledger)
     ledger.reset_feed("contact", told.version)
     capture(ledger, complete=True)
     assert claim(ledger) == []
-    assert record(ledger, "anna").state == State.SETTLED
+    assert record(ledger, "anna").state == State.SYNCED
 
 
 def test_a_child_kept_out_of_scope_follows_a_stricter_cardinality(ledger: Ledger) -> None:

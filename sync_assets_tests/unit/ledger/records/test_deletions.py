@@ -59,7 +59,7 @@ def test_a_row_that_a_later_page_brings_is_not_gone(ledger: Ledger) -> None:
     page(ledger, ["row0"])
     assert ledger.carry_out_deletes("contact") == 1
     assert [one.id for one in claim(ledger)] == [guid("row1")]
-    assert record(ledger, "row0").state == State.SETTLED
+    assert record(ledger, "row0").state == State.SYNCED
 
 
 def test_a_deletion_that_is_collected_survives_the_process(url: str) -> None:
@@ -267,7 +267,7 @@ def test_what_a_full_read_did_not_bring_is_withdrawn_if_it_is_not_to_be_deleted(
     page(ledger, complete=True)
     assert ledger.carry_out_deletes("contact") == 0
     assert claim(ledger) == []
-    assert [(one.id, one.withdrawn, one.state) for one in stored(ledger).values()] == [(guid("row0"), 1, State.SETTLED)]
+    assert [(one.id, one.withdrawn, one.state) for one in stored(ledger).values()] == [(guid("row0"), 1, State.SYNCED)]
 
 
 # Out of scope

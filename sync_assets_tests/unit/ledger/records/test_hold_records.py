@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from sync_assets.ledger import Ledger, Outcome, State
-from sync_assets.ledger.records.hold_records import Belonging, HeldRecord, belongings
+from sync_assets.ledger.records.hold_records import HeldRecord, HoldReason, hold_reasons
 from sync_assets.ledger.records.holds import Released
 from sync_assets.ledger.rules.dependencies import FORMER, IN_DOUBT, Link
 from sync_assets_tests.support.ledgers import Clock, Ledgers, capture, claim, guid, push, record, row, stored
@@ -17,7 +17,7 @@ from sync_assets_tests.unit.ledger.records.test_holds import ANNA, ANNAS, TABLES
 from sync_assets_tests.unit.ledger.test_opening import earlier_version
 
 ANNAS_ORDER, ANNAS_LINE = guid("anna's order"), guid("anna's line")
-HERS, HERS_GONE = Belonging("contact", "anna", "to"), Belonging("contact", "anna", "to", gone=1)
+HERS, HERS_GONE = HoldReason("contact", "anna", "to"), HoldReason("contact", "anna", "to", gone=1)
 
 
 def link(parent: str | None, held: int = 0, other: str | None = None) -> Link:
@@ -42,7 +42,7 @@ def test_whose_a_record_is(case: str) -> None:
     was, links, while_held, once_gone = TRUTH[case]
     for one, expected in ((HERS, while_held), (HERS_GONE, once_gone)):
         anna = one._replace(attribute="")
-        assert belongings({one} if was else set(), links, {("contact", "anna"): {anna}}) == (
+        assert hold_reasons({one} if was else set(), links, {("contact", "anna"): {anna}}) == (
             {one} if expected else set()
         )
 

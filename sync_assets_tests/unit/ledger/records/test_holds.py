@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from sync_assets.ledger import Claimed, Gate, Ledger, LinkSpec, Outcome, State
+from sync_assets.ledger import BlockReason, Claimed, Ledger, LinkSpec, Outcome, State
 from sync_assets.ledger.records.holds import Released
 from sync_assets_tests.support.ledgers import (
     SCHEMA,
@@ -74,8 +74,8 @@ def _sent(ledger: Ledger, table: str) -> list[Claimed]:
     return claimed
 
 
-def states(ledger: Ledger, *names: str) -> list[tuple[State, Gate]]:
-    return [(State(one.state), Gate(one.gate)) for one in (record(ledger, name) for name in names)]
+def states(ledger: Ledger, *names: str) -> list[tuple[State, BlockReason]]:
+    return [(State(one.state), BlockReason(one.gate)) for one in (record(ledger, name) for name in names)]
 
 
 ANNAS = ("anna", "anna's order", "anna's line")
@@ -116,9 +116,9 @@ def test_a_released_insert_waits_until_its_row_was_read_again(ledger: Ledger) ->
     assert ledger.end_hold("contact", ANNA, gone=False) == Released(3, 0)
     assert ledger.holds() == []
     assert states(ledger, *ANNAS) == [
-        (State.WAITING, Gate.UNREAD),
-        (State.WAITING, Gate.COMING),
-        (State.WAITING, Gate.COMING),
+        (State.WAITING, BlockReason.REFETCH_REQUIRED),
+        (State.WAITING, BlockReason.PARENT_PENDING),
+        (State.WAITING, BlockReason.PARENT_PENDING),
     ]
     assert ledger.unread("contact", 10) == [ANNA]
     capture(ledger, row("anna"))
@@ -131,7 +131,7 @@ def test_what_campaign_holds_already_is_settled_again(ledger: Ledger) -> None:
     ledger.hold("contact", ANNA)
     assert_held(ledger, *ANNAS)
     assert ledger.end_hold("contact", ANNA, gone=False) == Released(3, 0)
-    assert {state for state, _ in states(ledger, *ANNAS)} == {State.SETTLED}
+    assert {state for state, _ in states(ledger, *ANNAS)} == {State.SYNCED}
     assert push_all(ledger) == []
 
 
@@ -145,7 +145,7 @@ def test_a_change_under_a_hold_is_known_but_not_its_content(ledger: Ledger) -> N
     assert record(ledger, "anna").desired_hash == hash_of("b")
     assert push_all(ledger) == []
     ledger.end_hold("contact", ANNA, gone=False)
-    assert states(ledger, "anna", "anna's order") == [(State.WAITING, Gate.UNREAD)] * 2
+    assert states(ledger, "anna", "anna's order") == [(State.WAITING, BlockReason.REFETCH_REQUIRED)] * 2
     assert push_all(ledger) == []
 
     capture(ledger, row("anna", "b", insert_only="1990"))  # read again: it says what was known, and brings the content
@@ -171,7 +171,7 @@ def test_all_to_be_sent_again_includes_held_rows_once_they_are_free(ledger: Ledg
     capture(ledger, row("anna"), resend=True)
     assert push(ledger) == []
     ledger.end_hold("contact", ANNA, gone=False)
-    assert states(ledger, "anna") == [(State.WAITING, Gate.UNREAD)]
+    assert states(ledger, "anna") == [(State.WAITING, BlockReason.REFETCH_REQUIRED)]
     capture(ledger, row("anna"))
     assert push(ledger)[0].payload == '{"value":"a"}'
 
@@ -199,9 +199,9 @@ def test_children_are_held_though_the_row_was_never_captured(ledger: Ledger, req
     ledger.end_hold("contact", ANNA, gone=False)
     assert ANNA not in stored(ledger), "a record was left that says nothing"
     if required:
-        assert states(ledger, "early", "late") == [(State.WAITING, Gate.ABSENT)] * 2
+        assert states(ledger, "early", "late") == [(State.WAITING, BlockReason.PARENT_UNAVAILABLE)] * 2
     else:
-        assert states(ledger, "early", "late") == [(State.WAITING, Gate.UNREAD)] * 2
+        assert states(ledger, "early", "late") == [(State.WAITING, BlockReason.REFETCH_REQUIRED)] * 2
 
 
 def test_a_row_that_the_transform_refuses_is_held_and_refused_again_afterwards(ledger: Ledger) -> None:
@@ -219,7 +219,7 @@ def test_what_campaign_refused_is_held_and_cannot_be_retried(ledger: Ledger) -> 
     assert (ledger.retry(), ledger.retry("contact", ANNA)) == (0, 0)
     assert_held(ledger, "anna")
     ledger.end_hold("contact", ANNA, gone=False)
-    assert states(ledger, "anna") == [(State.WAITING, Gate.UNREAD)]
+    assert states(ledger, "anna") == [(State.WAITING, BlockReason.REFETCH_REQUIRED)]
 
 
 @pytest.mark.parametrize("result", ["done", "refused", "later", "unknown"])

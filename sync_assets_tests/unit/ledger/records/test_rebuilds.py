@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sync_assets.ledger import Claimed, Gate, Ledger, LinkSpec, Outcome, Rebuild, State
+from sync_assets.ledger import BlockReason, Claimed, Ledger, LinkSpec, Outcome, Rebuild, State
 from sync_assets.ledger.model import OTHER
 from sync_assets_tests.support.ledgers import (
     DAY,
@@ -58,7 +58,7 @@ def test_all_rows_are_read_again_and_each_is_to_be_sent_once(ledger: Ledger) -> 
     capture(ledger, row("anna"), complete=True)
     [anna] = find(ledger, "anna")
     settle(ledger, "done", anna, owner="rebuild")
-    assert record(ledger, "anna").state == State.SETTLED
+    assert record(ledger, "anna").state == State.SYNCED
     assert claim(ledger) == []
 
 
@@ -70,7 +70,7 @@ def test_a_record_that_holds_something_else_is_updated_without_what_is_sent_once
     sent = claim_one(ledger)
     assert (sent.operation, sent.uncertain, sent.update_payload) == ("update", False, '{"value":"a"}')
     settle(ledger, "done", sent)
-    assert record(ledger, "anna").state == State.SETTLED
+    assert record(ledger, "anna").state == State.SYNCED
     assert record(ledger, "anna").payload is None
 
 
@@ -153,7 +153,7 @@ def test_a_rebuild_that_was_killed_brings_no_doubt_where_it_is_known_what_campai
     find(ledger, "o", table="order")
     ledger.release("rebuild")
     capture(ledger, page=linked([row("o", "b")], cusContact=[None]), table="order", links=[TO_CONTACT])
-    assert ledger.waiting_reasons("order") == {Gate.COMING: 1}
+    assert ledger.waiting_reasons("order") == {BlockReason.PARENT_PENDING: 1}
     assert claim(ledger, table="order") == []
     capture(ledger, page=linked([row("l")], cusOrder=["o"]), table="line", links=[LinkSpec("cusOrder", "order")])
     assert [one.operation for one in push(ledger, table="line")] == ["insert"]
@@ -187,7 +187,7 @@ def test_a_child_whose_parent_is_still_to_be_sent_waits_and_is_known_to_be_there
     capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
     [child] = find(ledger, "o", table="order")
     ledger.settle("rebuild", [Outcome(child.seq, "done", OTHER, links=(child.links[0]._replace(id=None),))])
-    assert ledger.waiting_reasons("order") == {Gate.COMING: 1}
+    assert ledger.waiting_reasons("order") == {BlockReason.PARENT_PENDING: 1}
     push(ledger)
     sent = claim_one(ledger, table="order")
     assert (sent.operation, sent.links[0].id) == ("update", guid("anna"))
@@ -200,7 +200,7 @@ def test_what_an_older_copy_says_of_a_link_is_put_right(ledger: Ledger) -> None:
     capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
     push(ledger, table="order")
     capture(ledger, page=linked([row("o")], cusContact=["nobody"]), table="order", links=[TO_CONTACT])
-    assert ledger.waiting_reasons("order") == {Gate.COMING: 1}
+    assert ledger.waiting_reasons("order") == {BlockReason.PARENT_PENDING: 1}
     [child] = find(ledger, "o", table="order")
     ledger.settle("rebuild", [Outcome(child.seq, "done", OTHER, links=(child.links[0]._replace(id=None),))])
     assert claim_one(ledger, table="order").operation == "delete"  # it may not be there without a parent
@@ -211,7 +211,7 @@ def test_a_record_out_of_scope_stays_as_it_is_until_its_row_comes_back(ledger: L
     push(ledger)
     capture(ledger, withdrawn=[guid("anna")])
     holds_another(ledger, find(ledger, "anna"))
-    assert (record(ledger, "anna").state, claim(ledger)) == (State.SETTLED, [])
+    assert (record(ledger, "anna").state, claim(ledger)) == (State.SYNCED, [])
     capture(ledger, row("anna"))
     assert claim_one(ledger).operation == "update"
 

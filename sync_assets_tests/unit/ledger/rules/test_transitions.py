@@ -6,18 +6,25 @@ from typing import Any
 import pytest
 
 from sync_assets.ledger import Outcome, State
-from sync_assets.ledger.model import Gate, LinkTo
-from sync_assets.ledger.rules.record_state import Rest, Stand, Ties, presence, regated, rest
+from sync_assets.ledger.model import BlockReason, LinkTo
+from sync_assets.ledger.rules.record_state import (
+    Dependencies,
+    Placement,
+    RecordState,
+    parent_status,
+    placement,
+    reevaluate,
+)
 from sync_assets.ledger.rules.transitions import after_outcome
 
 A, B = b"a" * 16, b"b" * 16
-PLAIN = Stand(
+PLAIN = RecordState(
     seq=1,
     table_name="order",
     id="1",
     day=1,
     state=State.PENDING,
-    gate=Gate.OPEN,
+    gate=BlockReason.NONE,
     desired_hash=A,
     acked_hash=None,
     uncertain=0,
@@ -36,11 +43,15 @@ GONE: dict[str, Any] = {"desired_hash": None, "acked_hash": A, "payload": None, 
 IN_DOUBT: dict[str, Any] = {"uncertain": 1}
 REFUSED: dict[str, Any] = {"refusal": "too long", "payload": None, "has_payload": False}
 ERASED: dict[str, Any] = {"payload": None, "has_payload": False}
-OPEN, COMING, ABSENT = Ties(), Ties(gate=Gate.COMING), Ties(gate=Gate.ABSENT)
-HUNG_ON = Ties(gate=Gate.ABSENT, attached=True)
+OPEN, COMING, ABSENT = (
+    Dependencies(),
+    Dependencies(gate=BlockReason.PARENT_PENDING),
+    Dependencies(gate=BlockReason.PARENT_UNAVAILABLE),
+)
+HUNG_ON = Dependencies(gate=BlockReason.PARENT_UNAVAILABLE, has_children=True)
 
 
-def stand(*parts: dict[str, Any], **more: Any) -> Stand:
+def stand(*parts: dict[str, Any], **more: Any) -> RecordState:
     merged: dict[str, Any] = {}
     for part in parts:
         merged |= part
@@ -50,55 +61,69 @@ def stand(*parts: dict[str, Any], **more: Any) -> Stand:
 @pytest.mark.parametrize(
     ("record", "ties", "where"),
     [
-        (stand(NEW), OPEN, (State.PENDING, Gate.OPEN)),
-        (stand(NEW), COMING, (State.WAITING, Gate.COMING)),
-        (stand(NEW), ABSENT, (State.WAITING, Gate.ABSENT)),
-        (stand(NEW), Ties(held=True), (State.HELD, Gate.OPEN)),
-        (stand(NEW, ERASED), OPEN, (State.WAITING, Gate.UNREAD)),
-        (stand(NEW, ERASED), COMING, (State.WAITING, Gate.COMING)),
-        (stand(NEW, ERASED), ABSENT, (State.WAITING, Gate.ABSENT)),
-        (stand(SENT), OPEN, (State.SETTLED, Gate.OPEN)),
-        (stand(SENT), COMING, (State.SETTLED, Gate.OPEN)),
-        (stand(SENT), ABSENT, (State.PENDING, Gate.ABSENT)),
-        (stand(SENT), HUNG_ON, (State.WAITING, Gate.CHILDREN)),
-        (stand(SENT), Ties(relink=True), (State.PENDING, Gate.OPEN)),
-        (stand(SENT), Ties(gate=Gate.COMING, relink=True), (State.WAITING, Gate.COMING)),
-        (stand(SENT), Ties(held=True, relink=True), (State.HELD, Gate.OPEN)),
-        (stand(SENT, resend=1, payload="{}", has_payload=True), OPEN, (State.PENDING, Gate.OPEN)),
-        (stand(CHANGED), OPEN, (State.PENDING, Gate.OPEN)),
-        (stand(CHANGED), COMING, (State.WAITING, Gate.COMING)),
-        (stand(CHANGED), ABSENT, (State.PENDING, Gate.ABSENT)),
-        (stand(CHANGED), HUNG_ON, (State.WAITING, Gate.CHILDREN)),
-        (stand(IN_DOUBT), ABSENT, (State.PENDING, Gate.ABSENT)),
-        (stand(IN_DOUBT), OPEN, (State.PENDING, Gate.OPEN)),
-        (stand(SENT, IN_DOUBT), OPEN, (State.PENDING, Gate.OPEN)),
+        (stand(NEW), OPEN, (State.PENDING, BlockReason.NONE)),
+        (stand(NEW), COMING, (State.WAITING, BlockReason.PARENT_PENDING)),
+        (stand(NEW), ABSENT, (State.WAITING, BlockReason.PARENT_UNAVAILABLE)),
+        (stand(NEW), Dependencies(held=True), (State.HELD, BlockReason.NONE)),
+        (stand(NEW, ERASED), OPEN, (State.WAITING, BlockReason.REFETCH_REQUIRED)),
+        (stand(NEW, ERASED), COMING, (State.WAITING, BlockReason.PARENT_PENDING)),
+        (stand(NEW, ERASED), ABSENT, (State.WAITING, BlockReason.PARENT_UNAVAILABLE)),
+        (stand(SENT), OPEN, (State.SYNCED, BlockReason.NONE)),
+        (stand(SENT), COMING, (State.SYNCED, BlockReason.NONE)),
+        (stand(SENT), ABSENT, (State.PENDING, BlockReason.PARENT_UNAVAILABLE)),
+        (stand(SENT), HUNG_ON, (State.WAITING, BlockReason.CHILDREN_PENDING)),
+        (stand(SENT), Dependencies(relink=True), (State.PENDING, BlockReason.NONE)),
+        (
+            stand(SENT),
+            Dependencies(gate=BlockReason.PARENT_PENDING, relink=True),
+            (State.WAITING, BlockReason.PARENT_PENDING),
+        ),
+        (stand(SENT), Dependencies(held=True, relink=True), (State.HELD, BlockReason.NONE)),
+        (stand(SENT, resend=1, payload="{}", has_payload=True), OPEN, (State.PENDING, BlockReason.NONE)),
+        (stand(CHANGED), OPEN, (State.PENDING, BlockReason.NONE)),
+        (stand(CHANGED), COMING, (State.WAITING, BlockReason.PARENT_PENDING)),
+        (stand(CHANGED), ABSENT, (State.PENDING, BlockReason.PARENT_UNAVAILABLE)),
+        (stand(CHANGED), HUNG_ON, (State.WAITING, BlockReason.CHILDREN_PENDING)),
+        (stand(IN_DOUBT), ABSENT, (State.PENDING, BlockReason.PARENT_UNAVAILABLE)),
+        (stand(IN_DOUBT), OPEN, (State.PENDING, BlockReason.NONE)),
+        (stand(SENT, IN_DOUBT), OPEN, (State.PENDING, BlockReason.NONE)),
         # The open request may be a delete, asked for while a parent was away.
-        (stand(SENT, IN_DOUBT, gate=Gate.ABSENT), OPEN, (State.WAITING, Gate.UNREAD)),
-        (stand(SENT, IN_DOUBT, gate=Gate.COMING), OPEN, (State.WAITING, Gate.UNREAD)),
-        (stand(SENT, IN_DOUBT, gate=Gate.ABSENT, withdrawn=1), OPEN, (State.PENDING, Gate.ABSENT)),
-        (stand(REFUSED), OPEN, (State.FAILED, Gate.OPEN)),
-        (stand(REFUSED), ABSENT, (State.FAILED, Gate.ABSENT)),
-        (stand(REFUSED, acked_hash=B), COMING, (State.FAILED, Gate.OPEN)),
-        (stand(REFUSED, acked_hash=B), ABSENT, (State.PENDING, Gate.ABSENT)),
-        (stand(GONE), OPEN, (State.PENDING, Gate.OPEN)),
-        (stand(GONE), ABSENT, (State.PENDING, Gate.OPEN)),
-        (stand(GONE), Ties(attached=True), (State.WAITING, Gate.CHILDREN)),
-        (stand(GONE), Ties(held=True), (State.HELD, Gate.OPEN)),
+        (
+            stand(SENT, IN_DOUBT, gate=BlockReason.PARENT_UNAVAILABLE),
+            OPEN,
+            (State.WAITING, BlockReason.REFETCH_REQUIRED),
+        ),
+        (stand(SENT, IN_DOUBT, gate=BlockReason.PARENT_PENDING), OPEN, (State.WAITING, BlockReason.REFETCH_REQUIRED)),
+        (
+            stand(SENT, IN_DOUBT, gate=BlockReason.PARENT_UNAVAILABLE, withdrawn=1),
+            OPEN,
+            (State.PENDING, BlockReason.PARENT_UNAVAILABLE),
+        ),
+        (stand(REFUSED), OPEN, (State.FAILED, BlockReason.NONE)),
+        (stand(REFUSED), ABSENT, (State.FAILED, BlockReason.PARENT_UNAVAILABLE)),
+        (stand(REFUSED, acked_hash=B), COMING, (State.FAILED, BlockReason.NONE)),
+        (stand(REFUSED, acked_hash=B), ABSENT, (State.PENDING, BlockReason.PARENT_UNAVAILABLE)),
+        (stand(GONE), OPEN, (State.PENDING, BlockReason.NONE)),
+        (stand(GONE), ABSENT, (State.PENDING, BlockReason.NONE)),
+        (stand(GONE), Dependencies(has_children=True), (State.WAITING, BlockReason.CHILDREN_PENDING)),
+        (stand(GONE), Dependencies(held=True), (State.HELD, BlockReason.NONE)),
         (stand(GONE, acked_hash=None), OPEN, None),
-        (stand(GONE, acked_hash=None, uncertain=1), OPEN, (State.PENDING, Gate.OPEN)),
+        (stand(GONE, acked_hash=None, uncertain=1), OPEN, (State.PENDING, BlockReason.NONE)),
         (stand(NEW, withdrawn=1), OPEN, None),
         (stand(NEW, withdrawn=1), ABSENT, None),
-        (stand(CHANGED, withdrawn=1), OPEN, (State.SETTLED, Gate.OPEN)),
-        (stand(CHANGED, withdrawn=1), Ties(relink=True), (State.PENDING, Gate.OPEN)),
-        (stand(CHANGED, withdrawn=1), ABSENT, (State.PENDING, Gate.ABSENT)),
-        (stand(IN_DOUBT, withdrawn=1), OPEN, (State.PENDING, Gate.OPEN)),
+        (stand(CHANGED, withdrawn=1), OPEN, (State.SYNCED, BlockReason.NONE)),
+        (stand(CHANGED, withdrawn=1), Dependencies(relink=True), (State.PENDING, BlockReason.NONE)),
+        (stand(CHANGED, withdrawn=1), ABSENT, (State.PENDING, BlockReason.PARENT_UNAVAILABLE)),
+        (stand(IN_DOUBT, withdrawn=1), OPEN, (State.PENDING, BlockReason.NONE)),
     ],
 )
-def test_where_a_record_belongs(record: Stand, ties: Ties, where: tuple[State, Gate] | None) -> None:
-    assert rest(record, ties) == where
+def test_where_a_record_belongs(
+    record: RecordState, dependencies: Dependencies, where: tuple[State, BlockReason] | None
+) -> None:
+    assert placement(record, dependencies) == where
 
 
-def every_stand() -> list[Stand]:
+def every_stand() -> list[RecordState]:
     return [
         stand(
             desired_hash=desired,
@@ -119,111 +144,132 @@ def every_stand() -> list[Stand]:
 
 
 EVERY_TIES = [
-    Ties(*values)
-    for values in itertools.product([False, True], [Gate.OPEN, Gate.COMING, Gate.ABSENT], [False, True], [False, True])
+    Dependencies(*values)
+    for values in itertools.product(
+        [False, True],
+        [BlockReason.NONE, BlockReason.PARENT_PENDING, BlockReason.PARENT_UNAVAILABLE],
+        [False, True],
+        [False, True],
+    )
 ]
 
 
 def test_whatever_is_claimable_may_be_sent() -> None:
     """PENDING is what a worker may take: never while held, never past a parent or a child, never without content."""
-    for record, ties in itertools.product(every_stand(), EVERY_TIES):
-        where = rest(record, ties)
+    for record, dependencies in itertools.product(every_stand(), EVERY_TIES):
+        where = placement(record, dependencies)
         if where is None:
             assert not record.there
-            assert not ties.held
+            assert not dependencies.held
             continue
         if where.state != State.PENDING:
             continue
-        assert not ties.held
-        delete = record.desired_hash is None or where.gate == Gate.ABSENT
+        assert not dependencies.held
+        delete = record.desired_hash is None or where.gate == BlockReason.PARENT_UNAVAILABLE
         if delete:
             assert record.there
-            assert not ties.attached
+            assert not dependencies.has_children
         else:
-            assert ties.gate != Gate.ABSENT
-            assert ties.gate == Gate.OPEN or (record.withdrawn and not record.uncertain)
+            assert dependencies.gate != BlockReason.PARENT_UNAVAILABLE
+            assert dependencies.gate == BlockReason.NONE or (record.withdrawn and not record.uncertain)
             assert record.has_payload or record.acked_hash is not None
-            links_alone = record.acked_hash is not None and not record.has_payload and ties.relink
+            links_alone = record.acked_hash is not None and not record.has_payload and dependencies.relink
             assert record.refusal is None or record.withdrawn or links_alone
 
 
 def test_what_is_settled_has_nothing_to_send() -> None:
-    for record, ties in itertools.product(every_stand(), EVERY_TIES):
-        if rest(record, ties) == Rest(State.SETTLED, Gate.OPEN) and not record.withdrawn:
+    for record, dependencies in itertools.product(every_stand(), EVERY_TIES):
+        if placement(record, dependencies) == Placement(State.SYNCED, BlockReason.NONE) and not record.withdrawn:
             assert record.desired_hash == record.acked_hash
-            assert not any((record.uncertain, record.resend, ties.relink, ties.held))
-            assert ties.gate != Gate.ABSENT
+            assert not any((record.uncertain, record.resend, dependencies.relink, dependencies.held))
+            assert dependencies.gate != BlockReason.PARENT_UNAVAILABLE
 
 
 def test_to_find_the_same_ties_again_moves_nothing() -> None:
-    for record, ties in itertools.product(every_stand(), EVERY_TIES):
-        where = regated(record, ties)
+    for record, dependencies in itertools.product(every_stand(), EVERY_TIES):
+        where = reevaluate(record, dependencies)
         if where is not None:
             again = record._replace(state=where.state, gate=where.gate)
-            if where.state in (State.SETTLED, State.HELD):  # the payload goes with these
+            if where.state in (State.SYNCED, State.HELD):  # the payload goes with these
                 again = again._replace(payload=None, has_payload=False)
-            assert regated(again, ties) == where
+            assert reevaluate(again, dependencies) == where
 
 
 @pytest.mark.parametrize(
     ("record", "ties", "where"),
     [
         # What Campaign refused stays, whatever else happens around it ...
-        (stand(NEW, state=State.FAILED), OPEN, (State.FAILED, Gate.OPEN)),
-        (stand(NEW, state=State.FAILED), COMING, (State.FAILED, Gate.COMING)),
-        (stand(CHANGED, state=State.FAILED), COMING, (State.FAILED, Gate.COMING)),
-        (stand(SENT, state=State.FAILED), Ties(relink=True), (State.FAILED, Gate.OPEN)),
-        (stand(GONE, state=State.FAILED), Ties(attached=True), (State.FAILED, Gate.CHILDREN)),
-        (stand(REFUSED, acked_hash=A, state=State.FAILED, attempts=1), Ties(relink=True), (State.FAILED, Gate.OPEN)),
+        (stand(NEW, state=State.FAILED), OPEN, (State.FAILED, BlockReason.NONE)),
+        (stand(NEW, state=State.FAILED), COMING, (State.FAILED, BlockReason.PARENT_PENDING)),
+        (stand(CHANGED, state=State.FAILED), COMING, (State.FAILED, BlockReason.PARENT_PENDING)),
+        (stand(SENT, state=State.FAILED), Dependencies(relink=True), (State.FAILED, BlockReason.NONE)),
         (
-            stand(REFUSED, acked_hash=A, state=State.FAILED, gate=Gate.ABSENT, attempts=1),
+            stand(GONE, state=State.FAILED),
+            Dependencies(has_children=True),
+            (State.FAILED, BlockReason.CHILDREN_PENDING),
+        ),
+        (
+            stand(REFUSED, acked_hash=A, state=State.FAILED, attempts=1),
+            Dependencies(relink=True),
+            (State.FAILED, BlockReason.NONE),
+        ),
+        (
+            stand(REFUSED, acked_hash=A, state=State.FAILED, gate=BlockReason.PARENT_UNAVAILABLE, attempts=1),
             ABSENT,
-            (State.FAILED, Gate.ABSENT),
+            (State.FAILED, BlockReason.PARENT_UNAVAILABLE),
         ),
         # (what only the transform refused was never sent)
-        (stand(REFUSED, acked_hash=A, state=State.FAILED), Ties(relink=True), (State.PENDING, Gate.OPEN)),
-        (stand(REFUSED, acked_hash=A, state=State.FAILED), ABSENT, (State.PENDING, Gate.ABSENT)),
+        (
+            stand(REFUSED, acked_hash=A, state=State.FAILED),
+            Dependencies(relink=True),
+            (State.PENDING, BlockReason.NONE),
+        ),
+        (stand(REFUSED, acked_hash=A, state=State.FAILED), ABSENT, (State.PENDING, BlockReason.PARENT_UNAVAILABLE)),
         # ... unless the opposite is asked for,
-        (stand(CHANGED, state=State.FAILED), ABSENT, (State.PENDING, Gate.ABSENT)),
-        (stand(NEW, state=State.FAILED), ABSENT, (State.WAITING, Gate.ABSENT)),
-        (stand(CHANGED, state=State.FAILED, gate=Gate.ABSENT), OPEN, (State.PENDING, Gate.OPEN)),
+        (stand(CHANGED, state=State.FAILED), ABSENT, (State.PENDING, BlockReason.PARENT_UNAVAILABLE)),
+        (stand(NEW, state=State.FAILED), ABSENT, (State.WAITING, BlockReason.PARENT_UNAVAILABLE)),
+        (
+            stand(CHANGED, state=State.FAILED, gate=BlockReason.PARENT_UNAVAILABLE),
+            OPEN,
+            (State.PENDING, BlockReason.NONE),
+        ),
         # or nothing any more, or it is held.
-        (stand(SENT, state=State.FAILED, gate=Gate.ABSENT), OPEN, (State.SETTLED, Gate.OPEN)),
-        (stand(CHANGED, state=State.FAILED), Ties(held=True), (State.HELD, Gate.OPEN)),
+        (stand(SENT, state=State.FAILED, gate=BlockReason.PARENT_UNAVAILABLE), OPEN, (State.SYNCED, BlockReason.NONE)),
+        (stand(CHANGED, state=State.FAILED), Dependencies(held=True), (State.HELD, BlockReason.NONE)),
         (stand(NEW, state=State.FAILED, withdrawn=1), OPEN, None),
     ],
 )
 def test_what_campaign_refused_once_its_ties_are_others(
-    record: Stand, ties: Ties, where: tuple[State, Gate] | None
+    record: RecordState, dependencies: Dependencies, where: tuple[State, BlockReason] | None
 ) -> None:
-    assert regated(record, ties) == where
+    assert reevaluate(record, dependencies) == where
 
 
 @pytest.mark.parametrize(
     ("parent", "linked", "said"),
     [
-        (None, False, Gate.ABSENT),
-        (stand(NEW), False, Gate.COMING),
-        (stand(NEW, state=State.WAITING, gate=Gate.COMING), False, Gate.COMING),
-        (stand(NEW, state=State.WAITING, gate=Gate.UNREAD), False, Gate.COMING),
-        (stand(NEW, state=State.WAITING, gate=Gate.ABSENT), False, Gate.ABSENT),
-        (stand(NEW, state=State.FAILED), False, Gate.ABSENT),
-        (stand(IN_DOUBT), False, Gate.COMING),
-        (stand(SENT, state=State.SETTLED), False, Gate.OPEN),
-        (stand(SENT, state=State.SETTLED, withdrawn=1), False, Gate.OPEN),
-        (stand(CHANGED), False, Gate.OPEN),
-        (stand(CHANGED, state=State.FAILED), False, Gate.OPEN),
-        (stand(REFUSED, acked_hash=B, state=State.FAILED), False, Gate.OPEN),
-        (stand(CHANGED, IN_DOUBT), False, Gate.COMING),
-        (stand(CHANGED, IN_DOUBT), True, Gate.OPEN),
-        (stand(GONE), False, Gate.ABSENT),
-        (stand(GONE), True, Gate.ABSENT),
-        (stand(SENT, gate=Gate.ABSENT), True, Gate.ABSENT),
-        (stand(SENT, state=State.WAITING, gate=Gate.CHILDREN), True, Gate.ABSENT),
+        (None, False, BlockReason.PARENT_UNAVAILABLE),
+        (stand(NEW), False, BlockReason.PARENT_PENDING),
+        (stand(NEW, state=State.WAITING, gate=BlockReason.PARENT_PENDING), False, BlockReason.PARENT_PENDING),
+        (stand(NEW, state=State.WAITING, gate=BlockReason.REFETCH_REQUIRED), False, BlockReason.PARENT_PENDING),
+        (stand(NEW, state=State.WAITING, gate=BlockReason.PARENT_UNAVAILABLE), False, BlockReason.PARENT_UNAVAILABLE),
+        (stand(NEW, state=State.FAILED), False, BlockReason.PARENT_UNAVAILABLE),
+        (stand(IN_DOUBT), False, BlockReason.PARENT_PENDING),
+        (stand(SENT, state=State.SYNCED), False, BlockReason.NONE),
+        (stand(SENT, state=State.SYNCED, withdrawn=1), False, BlockReason.NONE),
+        (stand(CHANGED), False, BlockReason.NONE),
+        (stand(CHANGED, state=State.FAILED), False, BlockReason.NONE),
+        (stand(REFUSED, acked_hash=B, state=State.FAILED), False, BlockReason.NONE),
+        (stand(CHANGED, IN_DOUBT), False, BlockReason.PARENT_PENDING),
+        (stand(CHANGED, IN_DOUBT), True, BlockReason.NONE),
+        (stand(GONE), False, BlockReason.PARENT_UNAVAILABLE),
+        (stand(GONE), True, BlockReason.PARENT_UNAVAILABLE),
+        (stand(SENT, gate=BlockReason.PARENT_UNAVAILABLE), True, BlockReason.PARENT_UNAVAILABLE),
+        (stand(SENT, state=State.WAITING, gate=BlockReason.CHILDREN_PENDING), True, BlockReason.PARENT_UNAVAILABLE),
     ],
 )
-def test_what_a_parent_says(parent: Stand | None, linked: bool, said: Gate) -> None:
-    assert presence(parent, linked) == said
+def test_what_a_parent_says(parent: RecordState | None, linked: bool, said: BlockReason) -> None:
+    assert parent_status(parent, linked) == said
 
 
 @pytest.mark.parametrize("result", ["later", "refused", "unknown", "done"])
@@ -237,6 +283,6 @@ def test_an_answer_about_links_alone(result: Any) -> None:
         "later": (State.PENDING, 3, 30_000_001, 0),
         "refused": (State.FAILED, 3, None, 0),
         "unknown": (State.PENDING, 3, 30_000_001, 1),
-        "done": (State.SETTLED, 0, None, 0),
+        "done": (State.SYNCED, 0, None, 0),
     }
     assert (verdict.state, verdict.attempts, verdict.not_before, verdict.uncertain) == expected[result]
