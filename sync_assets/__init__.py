@@ -1,20 +1,24 @@
 """Dynamics 365 contacts and custom entities into Adobe Campaign Standard, as Dagster data assets.
 
-definitions   what Dagster loads; cli: what a shell runs. Neither holds logic: both call the rooms below
-config*       the configuration file, typed and validated; settings: the environment; runtime: both, with clients
-ingress       D365 -> Campaign
-opt_out       opt-outs, both ways
-ledger        desired state against acknowledged state: the only state that the program keeps
-d365, campaign, sftp   the clients; http, transport, wire: what they share
-operations    what the commands do; scaffold: a first configuration; report: the daily page; alerts: who is told
-launching     for a dagster.yaml of an earlier version
-sandbox       local systems for tests and demonstrations
+definitions        what Dagster loads
+cli                the command line; commands: what it does
+defs               every Dagster object
+operations         what an operator does, from the command line or a job
+flows              the two flows of a table: capture and push
+capture, push      change feed to ledger; ledger to Campaign
+opt_out, audit     opt-outs both ways; comparisons of Campaign with the ledger
+mapping            rows to payloads, pure
+validation         checks before the first write
+runtime            what the flows of a process share
+ledger             desired state against acknowledged state: all that the program stores
+dataverse, campaign, sftp, parquet   clients and files
+http, config, errors, performance    below all of them
+alerts, scaffold   incidents and notifications; a first configuration
+sandbox            local systems for tests and demonstrations
 
-Arrows point one way: definitions, cli -> operations, report -> ingress, opt_out -> ledger, clients -> http. Nothing but
-`cli` and the tests imports `sandbox`. Importing this package imports nothing further but `memory`, whose settings are
-for threads that do not exist yet.
+Arrows point one way, see docs/architecture.md; `.importlinter` checks it.
 """
 
-from sync_assets.memory import give_back_large_buffers
+from sync_assets.performance import return_large_buffers
 
-give_back_large_buffers()
+return_large_buffers()

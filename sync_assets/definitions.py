@@ -5,7 +5,6 @@ The definitions need the configuration file only; the environment's addresses an
 
 from __future__ import annotations
 
-import gc
 import os
 import warnings
 from collections.abc import Sequence
@@ -13,9 +12,9 @@ from typing import Any
 
 import dagster as dg
 
-# What Dagster has made by now stays for good. Without this the collector walks through it again and again while our
-# modules load, a quarter of a second of each run's start.
-gc.freeze()
+from sync_assets.performance import keep_loaded_objects
+
+keep_loaded_objects()  # Dagster's, before our modules load
 
 from sync_assets.config.models import TableConfig  # noqa: E402
 from sync_assets.defs.operations.jobs import SHORT, operator_jobs  # noqa: E402
@@ -142,5 +141,5 @@ def _further(table: TableConfig, runtime: Runtime) -> list[Comparison]:
 @dg.definitions
 def defs() -> dg.Definitions:
     built = build_definitions(Runtime(dict(os.environ)))
-    gc.freeze()  # likewise for our own modules, of which a run that sends many records would feel it
+    keep_loaded_objects()  # our own
     return built

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from sync_assets.audit.existing_records import first_load
 from sync_assets.campaign.metadata import Resource
-from sync_assets.capture.table_capture import Capture, CaptureResult
+from sync_assets.capture.context import CaptureResult
+from sync_assets.capture.table_capture import Capture
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.push.dispatcher import PushResult, Target, push

@@ -40,7 +40,7 @@ AT_ONCE = 8
 """Reads in flight: a check must not be felt by the pushes beside it."""
 
 TWICE = re.compile(r"\bmore than one\b|\balready exists\b|duplicate key", re.IGNORECASE)
-"""How refusals tell that a key stands, or would stand, in two records (campaign-standard-api.md section 5)."""
+"""How refusals tell that a key stands, or would stand, in two records (docs/references/campaign.md 5)."""
 
 
 @dataclass(slots=True)

@@ -31,7 +31,7 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead
 
 PARENTS_IN_A_QUERY = 100
-"""A URL may have 32,768 characters (dataverse-web-api.md section 2.1); one parent takes about 80 of them."""
+"""A URL may have 32,768 characters (docs/references/dataverse.md 2.1); one parent takes about 80 of them."""
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """Does a record of Campaign hold what was sent? Pure, tolerant of what Campaign rewrites by itself.
 
 What is read back can differ from what was written: names are re-cased (smartCase), texts trimmed, telephone numbers
-formatted, times given milliseconds and empty values shown as the type's own (campaign-standard-api.md sections 1, 2).
+formatted, times given milliseconds and empty values shown as the type's own (docs/references/campaign.md 1, 2).
 """
 
 from __future__ import annotations

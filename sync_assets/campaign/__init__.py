@@ -1,11 +1,12 @@
-"""Campaign Standard: sign-in, records, metadata, the dialect of its errors.
+"""Campaign Standard: sign-in, records, metadata, and the meaning of its answers.
 
-client          a resource and its records, with the calls that they cost: start reading here
+client          a resource's metadata and records, with the calls that they cost: start reading here
 records         one resource's records, addressed by our key
-dialect         which of its answers are permanent, what a duplicate looks like: nowhere else is an answer judged
-metadata, resource_type   what Campaign says about a resource
-opt_out_polling, workflow   opt-outs read through the API; the workflow that exports them
-sign_in, times  Adobe IMS; how moments are written
+addressing      how records are addressed (by key or by filter), and the findings about that
+dialect         what an answer means for a record; no other module judges answers
+metadata, resource_type   attributes of a resource, and the parser for Campaign's description of it
+profile_opt_outs, workflows   opt-outs read through the API; the workflow that exports them
+sign_in, timestamps   Adobe IMS; Campaign's format of times
 
-Knows nothing of D365, the ledger or Dagster. Never stores a PKey.
+Imports neither Dynamics 365 code, the ledger nor Dagster. Never stores a PKey.
 """

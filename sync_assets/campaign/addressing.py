@@ -1,8 +1,8 @@
 """How the records of one resource are addressed: by our key in the URL, or by a look-up through a published filter.
 
-Adobe documents keys in URLs for a published identification key of profile only, so `address: auto` believes nothing: it
-tries the key, and remembers what Campaign's own answers showed. Here: what is known of a resource, and what follows.
-Not here: requests (`records.py`), and where findings are kept (`ledger/repositories/dialect_findings.py`).
+Adobe documents keys in URLs only for a published identification key of profile. So `address: auto` assumes nothing: it
+tries the key, and remembers what Campaign's own answers showed. Here: the findings about a resource, and what follows
+from them. Not here: requests (`records.py`), and where findings are stored (`ledger/repositories/dialect_findings.py`).
 
 Source: https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/get-started-apis.html
 """
@@ -18,22 +18,24 @@ from typing import Literal
 Mode = Literal["auto", "url", "filter"]
 
 KEY = "key"
-"""The attribute that the findings are about."""
+"""The key attribute that the findings were made with."""
 KEY_IN_URL = "key_in_url"
-"""Premise: GET and PATCH find a record by our key. yes, no."""
+"""Premise: GET and PATCH find a record by our key. Findings: yes, no."""
 KEY_IN_DELETE = "key_in_delete"
-"""Premise: DELETE does, too. yes, no; failed: Campaign failed without a reason, once, and is asked again."""
+"""Premise: DELETE finds a record by our key. Findings: yes, no; failed: Campaign failed once without a reason, so the
+next delete tests it again.
+"""
 KEY_UNIQUE = "key_unique"
-"""Premise: Campaign refuses a second record with the same key. yes."""
+"""Premise: Campaign refuses a second record with the same key. Finding: yes."""
 DELETE_ANSWER = "delete_answer"
-"""The form of the answer to a DELETE after which the record was seen to be gone."""
+"""The form (status and content type) of an answer to a DELETE after which a read showed that the record was deleted."""
 DELETE_SEEN = "delete_seen"
-"""The UTC day on which a record was last seen to be gone after such an answer."""
+"""The UTC day on which a read last confirmed a delete that had such an answer."""
 DELETES_TRUSTED = 50
-"""Deletes of one push, answered alike, that are trusted before the next one is verified."""
+"""Deletes with the same answer that are accepted without a read before the next one is verified."""
 
 BARE_ERRORS = 3
-"""Errors without a reason, on keys of records that exist, after which Campaign counts as not taking keys in URLs."""
+"""Errors without a reason, on keys of records that exist, after which Campaign counts as not accepting keys in URLs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +48,16 @@ class Filter:
 
 @dataclass(slots=True)
 class Addressing:
-    """What is known of a resource. `found`: premise -> finding; `news`: findings that are not stored yet.
+    """The findings about one resource.
 
-    `filter` serves modes `filter`, and `auto` where Campaign does not take the key. `confirmed`: a request by the key
-    found its record since this object was made. `unique`: as configured, None: found out. `bare_errors`: see
-    `bare_by_key`. `trusted`: deletes since one was verified.
+    Attributes:
+        filter: used in mode `filter`, and in mode `auto` if Campaign does not accept the key.
+        unique: as configured; None: found out.
+        found: premise -> finding.
+        news: findings that are not stored yet.
+        confirmed: True if a request by the key found its record since this object was created.
+        bare_errors: see `bare_by_key`.
+        trusted: deletes accepted without a read since one was verified.
     """
 
     mode: Mode = "auto"
@@ -67,8 +74,10 @@ class Addressing:
     def of(
         cls, mode: Mode, filter: Filter | None, unique: bool | None, key: str, found: Mapping[str, str]
     ) -> Addressing:
-        """With earlier findings, if they are of this key. That keys are not taken is asked again where there is no
-        other way."""
+        """Return the addressing of a resource with its stored findings, if these were made with the same key.
+
+        The finding that keys are not accepted is dropped if there is no filter, so that keys are tried again.
+        """
         known = dict(found) if found.get(KEY) == key else {}
         if known.get(KEY_IN_URL) == "no" and filter is None:
             del known[KEY_IN_URL]
@@ -76,59 +85,69 @@ class Addressing:
 
     @property
     def key_in_url(self) -> bool | None:
-        """Is a record addressed by its key? None: not known yet, so it is tried."""
+        """Return True if a record is addressed by its key; None: not known yet, so the key is tried."""
         if self.mode != "auto":
             return self.mode == "url"
         return _truth(self.found.get(KEY_IN_URL))
 
     @property
     def key_in_delete(self) -> bool | None:
-        """The same for DELETE, where no source documents it."""
+        """Return the same for DELETE, for which no source documents it."""
         if self.key_in_url is False:
             return False
         return _truth(self.found.get(KEY_IN_DELETE))
 
     @property
     def deletes_known(self) -> bool:
-        """Is it known how a record is deleted, and what the answer to that looks like? Until then one is at a time."""
+        """Return True if it is known how to delete a record and what the answer looks like.
+
+        Until then, deletes run one at a time.
+        """
         return self.key_in_delete is not None and self._deletes_verified
 
     @property
     def _deletes_verified(self) -> bool:
-        """Was a delete seen to be done, today?"""
+        """Return True if a delete was confirmed by a read today (UTC)."""
         return DELETE_ANSWER in self.found and self.found.get(DELETE_SEEN) == _today()
 
     def trusts_delete(self, form: str) -> bool:
-        """Return True if an answer to a DELETE needs no read: an equal one was verified, today and lately."""
+        """Return True if an answer to a DELETE needs no read, and count it.
+
+        That is so if a read confirmed an answer of this form today, and fewer than DELETES_TRUSTED were accepted since.
+        """
         if not self._deletes_verified or self.found[DELETE_ANSWER] != form or self.trusted >= DELETES_TRUSTED:
             return False
         self.trusted += 1
         return True
 
     def delete_verified(self, form: str) -> None:
-        """A record was gone after an answer of this form to its DELETE."""
+        """Note that a read confirmed a delete whose answer had this form."""
         self.trusted = 0
         self.note(DELETE_ANSWER, form)
         self.note(DELETE_SEEN, _today())
 
     def delete_by_key_failed(self, *, bare: bool) -> None:
-        """A DELETE of a record by its PKey was done after one by its key was not. bare: the answer had no reason, and
-        the failure may have passed meanwhile; the second time it counts."""
+        """Note that a DELETE by the key failed and one by the same record's PKey succeeded.
+
+        bare: the answer had no reason, so the failure may be temporary; it counts the second time.
+        """
         once = bare and self.found.get(KEY_IN_DELETE) is None
         self.note(KEY_IN_DELETE, "failed" if once else "no")
 
     def first_delete(self) -> asyncio.Lock:
-        """Held while a delete finds that out."""
+        """Return the lock that is held while a delete finds out how deletes work."""
         return self._deleting
 
     @property
     def falls_back(self) -> bool:
-        """May a record that is not found by its key be there all the same? Then the filter is asked."""
+        """Return True if a record that is not found by its key may exist all the same, so that the filter is tried."""
         return self.mode == "auto" and self.filter is not None and not self.confirmed
 
     @property
     def is_unique(self) -> bool:
-        """Is it known that Campaign refuses a second record with the same key? What keys in URLs resolve is unique."""
+        """Return True if Campaign is known to refuse a second record with the same key. A key that URLs resolve is
+        unique.
+        """
         if self.unique is not None:
             return self.unique
         return KEY_UNIQUE in self.found or self.found.get(KEY_IN_URL) == "yes"
@@ -138,18 +157,20 @@ class Addressing:
             self.found[premise] = self.news[premise] = finding
 
     def found_by_key(self) -> None:
-        """Campaign found a record by the key in the URL."""
+        """Note that Campaign found a record by the key in the URL."""
         self.confirmed = True
         self.note(KEY_IN_URL, "yes")
 
     def not_by_key(self) -> None:
-        """A record that is there was not found by its key."""
+        """Note that Campaign did not find an existing record by its key."""
         self.confirmed = False
         self.note(KEY_IN_URL, "no")
 
     def bare_by_key(self) -> None:
-        """Campaign failed without a reason on a key, and took the record's PKey: the failure may have passed meanwhile,
-        but not every time."""
+        """Count an error without a reason on a key, of a record that Campaign then accepted by its PKey.
+
+        One such failure may be temporary; after BARE_ERRORS of them keys count as not accepted.
+        """
         self.bare_errors += 1
         if self.bare_errors >= BARE_ERRORS and not self.confirmed:
             self.not_by_key()

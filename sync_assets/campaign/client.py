@@ -1,7 +1,7 @@
-"""The Campaign client: what a resource is like, its records one by one or page by page, and how many calls that took.
+"""The Campaign client: a resource's metadata, its records one by one or page by page, and a count of engine calls.
 
-Here: which request asks for what. Repeating, waiting and renewing the token is `http.Endpoint`'s, what an answer means
-is `dialect`'s. Source: campaign-standard-api.md sections 1, 3, 4, 5.
+Here: which request fetches what. Not here: retries, waits and token renewal (`http.Endpoint`), and what an answer means
+(`dialect`). Source: docs/references/campaign.md 1, 3, 4, 5.
 """
 
 from __future__ import annotations
@@ -36,23 +36,25 @@ from sync_assets.http.redaction import redact
 
 METHODS: dict[Operation, str] = {"insert": "POST", "update": "PATCH", "delete": "DELETE", "read": "GET"}
 LIMITS = Limits(largest=32 << 20, seconds=180.0)
-"""A page of 500 records has some megabytes."""
+"""A page of 500 records has a few megabytes."""
 SILENCE = 90.0
-"""Seconds to wait for an answer: Campaign's gateway gives up after 60, and its word is worth more than our silence."""
+"""Seconds to wait for an answer. Campaign's gateway gives up after 60, and its error is worth more than our own
+timeout.
+"""
 METADATA_PATIENCE = 15.0
-"""Seconds. Metadata is asked for first, and whoever mistyped a URL should not have to wait for the answer."""
+"""Seconds of retries. Metadata is fetched first, so a mistyped URL should fail soon."""
 
 
 class CampaignRefused(SyncAssetsError):
-    """Campaign refused what we asked of a resource as a whole."""
+    """Raised when Campaign refuses a request about a resource as a whole."""
 
 
 class NotPublished(CampaignRefused):
-    """Campaign does not serve the resource."""
+    """Raised when Campaign does not serve the resource."""
 
 
 class BudgetSpent(SyncAssetsError):
-    """No engine call may be made any more in this UTC day or hour. `period`: which of them, `day` or `hour`."""
+    """Raised when the budget of engine calls of this UTC day or hour is spent. `period`: `day` or `hour`."""
 
     def __init__(self, period: str) -> None:
         self.period = period
@@ -63,7 +65,9 @@ class BudgetSpent(SyncAssetsError):
 
 
 class CallCounter:
-    """Engine calls by kind (contract section 1): what reached the engine, or may have, refused ones too."""
+    """Count engine calls by kind : requests that reached the engine or may have, refused ones
+    included.
+    """
 
     def __init__(self) -> None:
         self._calls: Counter[Operation] = Counter()
@@ -71,7 +75,9 @@ class CallCounter:
 
     @staticmethod
     def is_call(status: int | None) -> bool:
-        """`status` as an Observer is told: None unknown, 0 never left."""
+        """Return True if a request counts as an engine call. status: as an Observer gets it (None unknown, 0 never
+        sent).
+        """
         return status != 0 and status not in GATEWAY_REFUSALS
 
     def add(self, kind: Operation) -> None:
@@ -79,18 +85,25 @@ class CallCounter:
         self.total += 1
 
     def take(self) -> dict[Operation, int]:
-        """The calls since the last `take`."""
+        """Return the calls since the last `take`."""
         calls, self._calls = dict(self._calls), Counter()
         return calls
 
     def put_back(self, calls: dict[Operation, int]) -> None:
-        """Calls that were taken and could not be stored."""
+        """Add calls again that were taken and could not be stored."""
         self._calls.update(calls)
 
 
 class CampaignClient:
-    """One Campaign instance. `url`: what stands before `/campaign`; `connections`: requests in flight at most.
-    `admission`: entered around each engine call; it may raise BudgetSpent."""
+    """One Campaign instance.
+
+    Args:
+        url: the part of the URL before `/campaign`.
+        connections: requests in flight at most.
+        patience: seconds for which a throttled or failing request is retried.
+        timeout: seconds to wait for one answer.
+        admission: entered around each engine call; may raise BudgetSpent.
+    """
 
     def __init__(
         self,
@@ -135,10 +148,10 @@ class CampaignClient:
         guard: Guard | None = None,
         observer: Observer | None = None,
     ) -> Response:
-        """One engine call on a record or a list of records, as often as it takes; counted each time it is sent.
+        """Send one engine call on a record or a list of records, with retries; each request sent is counted.
 
-        A POST whose answer is lost is not repeated, the other operations are, as they can't do harm twice. Raises what
-        `Endpoint.send` raises.
+        A POST whose answer is lost is not repeated; the other operations are, since a repetition does no harm. Raises
+        what `Endpoint.send` raises.
         """
         try:
             return await self.endpoint.send(
@@ -153,37 +166,40 @@ class CampaignClient:
                 admission=self.admission,
             )
         except Unavailable as error:
-            raise _told_where(error) from error
+            raise _with_url_hint(error) from error
 
     async def resource(self, api: str, name: str) -> Resource:
-        """The metadata of a resource, with its filters; no engine call. Raises NotPublished, SignInRefused."""
-        told = await self._metadata(f"{api}/resourceType/{quote(name, safe='')}", api, name)
-        link = told.get("filters")
+        """Return the metadata of a resource, with its filters; no engine call. Raises NotPublished, SignInRefused."""
+        metadata = await self._metadata(f"{api}/resourceType/{quote(name, safe='')}", api, name)
+        link = metadata.get("filters")
         href = link.get("href") if isinstance(link, dict) else None
-        if not href and told.get("PKey"):
-            href = f"{api}/resourceType/{quote(str(told['PKey']), safe='')}/filters/"
+        if not href and metadata.get("PKey"):
+            href = f"{api}/resourceType/{quote(str(metadata['PKey']), safe='')}/filters/"
         try:
             filters = await self._metadata(href, api, name) if href else {}
         except NotPublished:
             filters = {}  # none published
-        return read_resource(name, api, told, filters)
+        return read_resource(name, api, metadata, filters)
 
     async def resources(self) -> dict[str, str]:
-        """All resources by name, with the API that serves them (section 3); no engine call. One that stands in both is
-        told of where profiles are. Raises what `resource` raises, but not where an instance has one API only."""
+        """Return all resources by name, with the API that serves them (section 3); no engine call.
+
+        A resource that both APIs serve is listed with profileAndServicesExt. Raises what `resource` raises, but not
+        NotPublished if an instance has only one of the APIs.
+        """
         found: dict[str, str] = {}
         for api in ("profileAndServicesExt", "customResources"):
             try:
-                told = await self._metadata(f"{api}/", api, "its resources")
+                metadata = await self._metadata(f"{api}/", api, "its resources")
             except NotPublished:
                 continue
-            found |= {name: api for name, one in told.items() if isinstance(one, dict) and name not in found}
+            found |= {name: api for name, one in metadata.items() if isinstance(one, dict) and name not in found}
         return found
 
     async def pages(
         self, api: str, resource: str, *, path: str = "", query: str = "", size: int = 500
     ) -> AsyncIterator[list[dict[str, Any]]]:
-        """All records of a resource, page by page; `path` (`/byEmail`) and `query` (`email=x`) narrow them.
+        """Yield all records of a resource, page by page; `path` (`/byEmail`) and `query` (`email=x`) narrow them.
 
         Above 100,000 records a list has no `next` unless pagination is forced (section 4). Raises CampaignRefused,
         EndlessRead.
@@ -200,7 +216,7 @@ class CampaignClient:
         try:
             answer = await self.endpoint.send("GET", self._address(path), patience=METADATA_PATIENCE)
         except Unavailable as error:
-            raise _told_where(error) from error
+            raise _with_url_hint(error) from error
         if answer.status == 404:
             raise NotPublished(
                 f"Campaign has no resource {name} under /{api}.",
@@ -209,7 +225,9 @@ class CampaignClient:
         return decoded(answer, dict[str, Any], name)
 
     def _address(self, link: str) -> str:
-        """Links of older builds are relative to `/campaign`, or to the host (section 4)."""
+        """Return the address of a link: links of older builds are relative to `/campaign`, or to the host
+        (section 4).
+        """
         if link.startswith(f"{self._base_path}/"):
             return f"{self.url}/campaign{link.removeprefix(self._base_path)}"
         return link
@@ -223,7 +241,7 @@ _T = TypeVar("_T")
 
 
 def decoded(answer: Response, shape: type[_T], resource: str) -> _T:
-    """The JSON of an answer to a GET. Raises SignInRefused, CampaignRefused, HttpError."""
+    """Return the JSON of an answer to a GET. Raises SignInRefused, CampaignRefused, HttpError."""
     found = response_outcome(answer, "read")
     if found.kind == "denied":
         raise SignInRefused(f"Campaign refuses access to {resource}: {redact(found.reason, None)}", _ACCESS)
@@ -238,9 +256,10 @@ def decoded(answer: Response, shape: type[_T], resource: str) -> _T:
 
 
 def listed(answer: Response, resource: str) -> tuple[list[dict[str, Any]], str]:
-    """Return the records of a page of a list, and the link of the next page, empty for the last one.
+    """Return the records of a page of a list, and the link of the next page (empty for the last one).
 
-    Raises HttpError for JSON that is no list: a gateway's answer must not end a read. Else as `decoded`.
+    Raises HttpError for JSON that is no list: a gateway's answer must not end a read. Otherwise raises what `decoded`
+    raises.
     """
     page = decoded(answer, dict[str, Any], resource)
     content, following = page.get("content"), page.get("next")
@@ -253,8 +272,8 @@ def listed(answer: Response, resource: str) -> tuple[list[dict[str, Any]], str]:
 _ACCESS = "Check CAMPAIGN_URL, CAMPAIGN_CLIENT_ID and that the credential's product profile covers this instance."
 
 
-def _told_where(error: Unavailable) -> Unavailable:
-    """Anything but a throttled or sleeping gateway most often means that the URL names no instance."""
+def _with_url_hint(error: Unavailable) -> Unavailable:
+    """Return the error with a hint to CAMPAIGN_URL, unless the gateway throttles: most often the URL is wrong."""
     if error.status in GATEWAY_REFUSALS or not error.status:
         return error
     return Unavailable(

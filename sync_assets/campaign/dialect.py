@@ -1,7 +1,8 @@
-"""How Campaign speaks: what an answer means for the record that was sent.
+"""Campaign's dialect: what an HTTP answer means for the record that was sent.
 
-The one place that reads Campaign's answers. Most of its refusals are a 500 with lines of text, so the text decides and
-the status only helps (campaign-standard-api.md section 5, Errors and Retry rule; section 13 for Campaign v8).
+The only module that interprets Campaign's answers. Most of its refusals are a 500 with lines of text, so the text
+decides and the status only helps (docs/references/campaign.md 5, Errors and Retry rule; docs/references/campaign.md 13
+for Campaign v8).
 """
 
 from __future__ import annotations
@@ -23,16 +24,17 @@ BOILERPLATE = "RST-360011 An error has occurred - please contact your administra
 
 @dataclass(frozen=True, slots=True)
 class ResponseOutcome:
-    """What an answer means. `reason`: Campaign's words in one line, not yet redacted. `pkey`: of the record that the
-    answer to a write names.
+    """What an answer means.
 
-    done            the record is as we asked
-    unproven        a 2xx that is not the engine's own answer to such a request: its outcome is unknown
+    `reason`: Campaign's words in one line, not yet redacted. `pkey`: the PKey in the answer to a write.
+
+    done            the record is as requested
+    unproven        a 2xx that is not the engine's own answer to such a request: the outcome is unknown
     exists_already  an insert met a key that is taken: our own record, or a unique attribute of another one
-    missing         no record with the key in the URL
+    missing         no record has the key in the URL
     refused         never for this record as it is: repeating does not help
-    transient       not now, or words that we do not know: worth a few more tries
-    denied          not this record but we are refused, or this is not Campaign: every other request will fare alike
+    transient       temporary, or words that we do not recognise: worth a few retries
+    denied          our access is refused, or this is not Campaign: every other request will fail alike
     """
 
     kind: Kind
@@ -41,7 +43,10 @@ class ResponseOutcome:
 
 
 def response_outcome(answer: Response, operation: Operation, key: str = "") -> ResponseOutcome:
-    """Reads an answer. `key`: the record's key or PKey in the URL, to tell its absence from that of a link's target."""
+    """Return what an answer means.
+
+    `key`: the record's key or PKey in the URL; it distinguishes a missing record from a missing target of a link.
+    """
     if 200 <= answer.status < 300:
         return _success(answer, operation)
     if 300 <= answer.status < 400:
@@ -56,14 +61,14 @@ def response_outcome(answer: Response, operation: Operation, key: str = "") -> R
     return ResponseOutcome(_kind(reason.lower(), operation, key.lower()), reason)
 
 
-def _kind(said: str, operation: Operation, key: str) -> Kind:
-    """What the engine's own words mean. Words that we do not know are worth a few more tries."""
-    if operation == "insert" and _EXISTS.search(said):
+def _kind(text: str, operation: Operation, key: str) -> Kind:
+    """Return what the engine's own text means; unrecognised text is transient."""
+    if operation == "insert" and _EXISTS.search(text):
         return "exists_already"
-    if _NOT_FOUND.search(said) or _NOT_A_PKEY.search(said):
-        # The same words stand for a link's target in the body that does not exist (section 5, Errors).
-        return "missing" if operation != "insert" and key and key in said else "refused"
-    if _PERMANENT.search(said) and not _PASSING.search(said):
+    if _NOT_FOUND.search(text) or _NOT_A_PKEY.search(text):
+        # Campaign uses the same words for a link in the body whose target does not exist (section 5, Errors).
+        return "missing" if operation != "insert" and key and key in text else "refused"
+    if _PERMANENT.search(text) and not _PASSING.search(text):
         return "refused"
     return "transient"
 
@@ -81,19 +86,24 @@ _PERMANENT = re.compile(
 
 
 def is_oops(answer: Response) -> bool:
-    """The gateway did not find the way to the instance: `Oops. Something went wrong. Check your URI and try again.`"""
+    """Return True if the gateway did not reach the instance.
+
+    Its text: `Oops. Something went wrong. Check your URI and try again.`
+    """
     return answer.status >= 400 and answer.body[:1] == b"{" and b"Oops. Something went wrong" in answer.body
 
 
 def is_passing(answer: Response) -> bool:
-    """For `Endpoint`: refused or lost on the way to Campaign, whatever was asked; wait and send again."""
+    """Return True if any request may be sent again after a wait: throttled, or lost on the way to Campaign. For
+    `Endpoint`.
+    """
     return answer.status in RETRY_STATUS or is_oops(answer)
 
 
 def words(answer: Response) -> str:
-    """What the answer says, in one line, without the opening that says nothing where something follows it."""
-    told = _gateway_json(answer)
-    text = html.unescape(told or answer.text)
+    """Return the text of an answer in one line, without the boilerplate first line if more text follows."""
+    parsed = _gateway_json(answer)
+    text = html.unescape(parsed or answer.text)
     if "<html" in text[:500].lower():
         return f"an HTML page with status {answer.status}, not an answer of Campaign"
     lines = [line for raw in text.splitlines() if (line := " ".join(raw.split()))]
@@ -103,7 +113,7 @@ def words(answer: Response) -> str:
 
 
 class _Written(msgspec.Struct):
-    """What every answer of the engine to a POST or PATCH has: the whole record, or its PKey and href."""
+    """What every answer of the engine to a POST or PATCH contains: the whole record, or its PKey and href."""
 
     pkey: str = msgspec.field(default="", name="PKey")
 
@@ -112,8 +122,11 @@ _WRITTEN = msgspec.json.Decoder(_Written)
 
 
 def _success(answer: Response, operation: Operation) -> ResponseOutcome:
-    """Only the engine's own answer acknowledges: a gateway in maintenance says 200 as well. Of a delete the answer
-    proves little, see `records.Records.delete`."""
+    """Return the outcome of a 2xx. Only the engine's own answer counts as done: a gateway in maintenance sends 200 as
+    well.
+
+    The answer to a delete proves little, see `records.Records.delete`.
+    """
     body = answer.body.strip()
     if operation == "delete":
         return ResponseOutcome("done") if not body or _written(body).pkey else _unproven(answer)
@@ -131,16 +144,19 @@ def _written(body: bytes) -> _Written:
 
 
 def _is_object(body: bytes) -> bool:
-    """Is it a record, a list, a count or a description? An object that only has a message or an error is none."""
+    """Return True for a JSON object that may be a record, a list, a count or a description.
+
+    An object with nothing but members of _NOTICE, such as a message or an error, is none of these.
+    """
     try:
-        told = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        parsed = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
-    return not told or not told.keys() <= _NOTICE
+    return not parsed or not parsed.keys() <= _NOTICE
 
 
 _NOTICE = frozenset({"message", "error", "error_code", "error_description", "code", "status", "title", "detail"})
-"""Members of what gateways and proxies say instead of an answer."""
+"""Members of the objects that gateways and proxies send in place of an answer."""
 
 
 def _unproven(answer: Response) -> ResponseOutcome:
@@ -151,12 +167,12 @@ def _unproven(answer: Response) -> ResponseOutcome:
 
 
 def _gateway_json(answer: Response) -> str:
-    """`<code> <message>` of an error of the gateway, empty if it is none."""
+    """Return `<code> <message>` of an error of the gateway; empty if it is none."""
     if answer.body.lstrip()[:1] != b"{":
         return ""
     try:
-        told: Any = answer.json()
+        parsed: Any = answer.json()
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
-    code, message = told.get("error_code", told.get("code")), told.get("message")
+    code, message = parsed.get("error_code", parsed.get("code")), parsed.get("message")
     return f"{'' if code is None else code} {message}".strip() if message else ""

@@ -1,6 +1,6 @@
-"""What Campaign says about a resource: its attributes with types, lengths and enumeration values.
+"""The metadata of a resource: its attributes with types, lengths and enumeration values.
 
-Here: plain values and nothing that fetches them (that is `client.py`). Source: campaign-standard-api.md section 3.
+Here: plain values. Not here: how they are fetched (`client.py`). Source: docs/references/campaign.md 3.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ AttributeType = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One attribute; `path` is dotted for a sub-field (`location.city`). `length`: None if unlimited or unknown."""
+    """One attribute; `path` is dotted for a sub-field (`location.city`). `length`: in characters; None: unlimited or
+    unknown.
+    """
 
     path: str
     type: AttributeType
@@ -24,7 +26,7 @@ class Attribute:
     mandatory: bool = False
     values: tuple[str, ...] = ()  # of an enumeration, in the order of the stored values: the first is its empty value
     target: str | None = None  # of a link: the resource it points to
-    sortable: bool | None = field(default=None, compare=False)  # None: the metadata does not say
+    sortable: bool | None = field(default=None, compare=False)  # None: not in the metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,4 +37,4 @@ class Resource:
     api: str
     attributes: dict[str, Attribute]
     filters: tuple[str, ...] = ()
-    keys: tuple[str, ...] = ()  # attributes known to be unique, where the metadata tells
+    keys: tuple[str, ...] = ()  # attributes known to be unique, if the metadata has them

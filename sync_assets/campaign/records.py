@@ -1,8 +1,9 @@
-"""The records of one resource, addressed by the key that we gave them.
+"""Read and write the records of one resource, addressed by our key.
 
-Every method returns the dialect's `ResponseOutcome`; they raise only what says nothing about the record: no connection,
-no answer, no access (`Endpoint.send`), and OutcomeUnknown for a 2xx that is not the engine's own answer. How a record
-is addressed is found out on the way (`addressing.py`): a key that Campaign does not take costs a look-up by the filter.
+Every method returns the dialect's `ResponseOutcome`. Only failures that say nothing about the record are raised: no
+connection, no answer, no access (`Endpoint.send`), and OutcomeUnknown for a 2xx that is not the engine's own answer.
+How records are addressed is found out during these requests (`addressing.py`): a key that Campaign does not accept
+costs a look-up by the filter.
 """
 
 from __future__ import annotations
@@ -25,15 +26,18 @@ __all__ = ["Addressing", "Filter", "Records", "counted"]
 REPEATS = 3
 """How often a request is repeated whose answer is not the engine's own."""
 _NOT_BY_KEY = frozenset({"missing", "refused", "transient"})
-"""What a key in a URL is answered where Campaign takes none; a bare error may mean that as well."""
+"""Outcomes of a key in a URL where Campaign accepts none; a bare error (transient) may mean that as well."""
 
 
 @dataclass(slots=True)
 class Records:
-    """`key`: the attribute that holds our id. `filter`: look records up by it; None: the key stands in the URL.
-    `addressing`: in place of `filter`, what is known of the resource and learnt on the way.
+    """The records of one Campaign resource.
 
-    `observer` is told of every single request, besides the client's own counter.
+    Attributes:
+        key: the attribute that holds our id.
+        filter: look records up by it; None: the key is in the URL.
+        observer: called for every single request, besides the client's own counter.
+        addressing: instead of `filter`, the findings about the resource, which requests extend.
     """
 
     client: CampaignClient
@@ -51,47 +55,54 @@ class Records:
             self.addressing = Addressing("filter" if self.filter else "url", self.filter)
 
     async def insert(self, body: bytes, guard: Guard | None = None) -> ResponseOutcome:
-        """POST. Raises OutcomeUnknown if the answer is lost, or is not the record: then it may be there."""
+        """POST a record. Raises OutcomeUnknown if the answer is lost or is not the record: then the record may
+        exist.
+        """
         return (await self._ask("insert", self._path, "", body, guard))[1]
 
     async def update(self, key: str, body: bytes, guard: Guard | None = None) -> ResponseOutcome:
-        """PATCH. One call where Campaign takes the key, else the record is looked up first, which is one read more."""
+        """PATCH the record with our key. One call if Campaign accepts the key, else one read more to look the record
+        up.
+        """
         addressing = self.addressing
         if addressing.key_in_url is not False:
-            _, said = await self._ask("update", self._address(key), key, body, guard)
-            if said.kind == "done":
+            _, response = await self._ask("update", self._address(key), key, body, guard)
+            if response.kind == "done":
                 addressing.found_by_key()
-            if not (addressing.falls_back and said.kind in _NOT_BY_KEY):
-                return said
+            if not (addressing.falls_back and response.kind in _NOT_BY_KEY):
+                return response
             found = await self._by_filter(key, guard)
             if isinstance(found, ResponseOutcome):
-                return said if found.kind == "missing" and said.kind != "transient" else found
-            if said.kind == "missing":
+                return response if found.kind == "missing" and response.kind != "transient" else found
+            if response.kind == "missing":
                 addressing.not_by_key()
-            bare = said.kind == "transient"
+            bare = response.kind == "transient"
         else:
             found, bare = await self.find(key, guard), False
         located = self._located(found)
         if isinstance(located, ResponseOutcome):
             return located
         address, name = located
-        said = (await self._ask("update", address, name, body, guard))[1]
-        if bare and said.kind == "done":
+        response = (await self._ask("update", address, name, body, guard))[1]
+        if bare and response.kind == "done":
             addressing.bare_by_key()
-        return said
+        return response
 
     async def update_links(self, pkey: str, links: Mapping[str, str], guard: Guard | None = None) -> ResponseOutcome:
-        """PATCH of links alone (attribute -> PKey of the parent), on a record that an answer has just named."""
+        """PATCH links alone (attribute -> PKey of the parent), on the record with a PKey that an answer has just
+        returned.
+        """
         body = msgspec.json.encode({attribute: {"PKey": parent} for attribute, parent in links.items()})
         return (await self._ask("update", self._address(pkey), pkey, body, guard))[1]
 
     async def delete(self, key: str, guard: Guard | None = None) -> ResponseOutcome:
-        """DELETE. One call where Campaign takes the key for it, else the record is looked up first.
+        """DELETE the record with our key. One call if Campaign accepts the key for it, else one read more to look it
+        up.
 
-        No source says that a DELETE takes a key, and what another attribute identifies must not go. So the first record
-        is looked up, and carries our key, before the key is tried. The answer has no content and proves nothing by
-        itself: the first one of its form, of a day and of each DELETES_TRUSTED is verified by a read. Raises
-        OutcomeUnknown if the record is still there.
+        No source says that a DELETE accepts a key, and a record that another attribute identifies must not be deleted.
+        So the first record is looked up and checked for our key before a DELETE by the key is tried. The answer has no
+        content and proves nothing by itself: the first answer of its form, the first of a day and one after each
+        DELETES_TRUSTED is verified by a read. Raises OutcomeUnknown if the record still exists.
         """
         addressing = self.addressing
         while not addressing.deletes_known:
@@ -103,38 +114,38 @@ class Records:
     async def _delete(self, key: str, guard: Guard | None) -> ResponseOutcome:
         addressing = self.addressing
         if addressing.key_in_delete:
-            said = await self._delete_at(self._address(key), key, key, guard)
-            if said.kind not in ("missing", "refused"):
-                return said
+            response = await self._delete_at(self._address(key), key, key, guard)
+            if response.kind not in ("missing", "refused"):
+                return response
         else:
-            said = None
+            response = None
         located = self._located(await self.find(key, guard))
         if isinstance(located, ResponseOutcome):
             return located
         if addressing.key_in_delete is None:
-            said = await self._delete_at(self._address(key), key, key, guard, trusted=False)
-            if said.kind not in _NOT_BY_KEY:
-                if said.kind == "done":
+            response = await self._delete_at(self._address(key), key, key, guard, trusted=False)
+            if response.kind not in _NOT_BY_KEY:
+                if response.kind == "done":
                     addressing.note(KEY_IN_DELETE, "yes")
-                return said
+                return response
         address, name = located
         done = await self._delete_at(address, name, key, guard)
-        if said and done.kind == "done":  # else the record is refused, not its key
-            addressing.delete_by_key_failed(bare=said.kind == "transient")
+        if response and done.kind == "done":  # otherwise Campaign refuses the record, not its key
+            addressing.delete_by_key_failed(bare=response.kind == "transient")
         return done
 
     async def _delete_at(
         self, address: str, name: str, key: str, guard: Guard | None, *, trusted: bool = True
     ) -> ResponseOutcome:
         answer = await self._send("delete", address, None, guard)
-        said = response_outcome(answer, "delete", name)
-        if said.kind in ("done", "unproven"):
-            await self._see_it_gone(answer, key, guard, trusted=trusted)
+        response = response_outcome(answer, "delete", name)
+        if response.kind in ("done", "unproven"):
+            await self._verify_deleted(answer, key, guard, trusted=trusted)
             return ResponseOutcome("done")
-        return said
+        return response
 
     async def find(self, key: str, guard: Guard | None = None) -> dict[str, Any] | ResponseOutcome:
-        """The record that carries our key, or why there is none (`missing`, ...)."""
+        """Return the record that carries our key, or why there is none (`missing`, ...)."""
         addressing = self.addressing
         if addressing.key_in_url is False:
             return await self._by_filter(key, guard)
@@ -162,12 +173,12 @@ class Records:
         return filtered
 
     async def read(self, pkey: str, guard: Guard | None = None) -> dict[str, Any] | ResponseOutcome:
-        """The record with a PKey of Campaign's own, as one of its answers has just named it."""
+        """Return the record with a PKey of Campaign's own, which one of its answers has just returned."""
         answer, read = await self._ask("read", self._address(pkey), pkey, None, guard)
         return read if read.kind != "done" else _decoded(answer.body)
 
     async def answers(self, guard: Guard | None = None) -> bool:
-        """Does the engine answer a read at all? Costs one call. Raises what `find` raises."""
+        """Return True if the engine answers a read at all. Costs one call. Raises what `find` raises."""
         answer = await self._send("read", f"{self._path}?_lineCount=1", None, guard)
         page = _decoded(answer.body) if response_outcome(answer, "read").kind == "done" else None
         return isinstance(page, dict) and isinstance(page.get("content"), list)
@@ -181,22 +192,26 @@ class Records:
     async def _ask(
         self, operation: Operation, address: str, name: str, body: bytes | None, guard: Guard | None
     ) -> tuple[Response, ResponseOutcome]:
-        """One request. What can do no harm twice is repeated while the answer is not the engine's own. Raises
-        OutcomeUnknown if it stays so."""
+        """Send one request; repeat it while the answer is not the engine's own, unless it is an insert.
+
+        Raises OutcomeUnknown if it stays so (for an insert at once).
+        """
         attempt = 0
         while True:
             answer = await self._send(operation, address, body, guard)
-            said = response_outcome(answer, operation, name)
-            if said.kind != "unproven":
-                return answer, said
+            response = response_outcome(answer, operation, name)
+            if response.kind != "unproven":
+                return answer, response
             if operation == "insert" or attempt == REPEATS:
                 raise _not_an_answer(answer)
             await asyncio.sleep(backoff(attempt))
             attempt += 1
 
-    async def _see_it_gone(self, answer: Response, key: str, guard: Guard | None, *, trusted: bool) -> None:
-        """Raises OutcomeUnknown if the record is found after Campaign has answered a DELETE. trusted: an answer of the
-        usual form will do."""
+    async def _verify_deleted(self, answer: Response, key: str, guard: Guard | None, *, trusted: bool) -> None:
+        """Verify by a read that a delete was carried out. Raises OutcomeUnknown if the record still exists.
+
+        trusted: False forces the read even if the answer has the usual form.
+        """
         form = f"{answer.status} {answer.headers.get('content-type', '-')}"
         plain = not answer.body.strip()
         if trusted and plain and self.addressing.trusts_delete(form):
@@ -219,7 +234,11 @@ class Records:
         return await self._filtered(self.addressing.filter, key, guard)
 
     async def _filtered(self, given: Filter, key: str, guard: Guard | None) -> dict[str, Any] | ResponseOutcome:
-        """Only records that carry our key count: an unknown parameter is ignored and would find all (section 4)."""
+        """Look a record up by a published filter.
+
+        Only records that carry our key count: Campaign ignores an unknown parameter, and would return all records
+        (section 4).
+        """
         path = f"{self._path}/{given.name}?{given.parameter}={quote(key, safe='')}&_lineCount=5"
         answer, read = await self._ask("read", path, given.name, None, guard)
         if read.kind == "missing":
@@ -243,7 +262,7 @@ class Records:
         return ours[0] if ours else ResponseOutcome("missing", f"no {self.resource} with this {self.key}")
 
     def _located(self, found: dict[str, Any] | ResponseOutcome) -> tuple[str, str] | ResponseOutcome:
-        """Where a record that was found is to be addressed, and the name under which the server would miss it."""
+        """Return the address of a found record, and the name (PKey) by which an error would report it missing."""
         if isinstance(found, ResponseOutcome):
             return found
         pkey = str(found.get("PKey") or "")
@@ -261,7 +280,7 @@ def _not_an_answer(answer: Response) -> OutcomeUnknown:
 
 
 def counted(calls: CallCounter) -> Observer:
-    """An observer that counts engine calls."""
+    """Return an observer that counts engine calls."""
 
     def observe(kind: str, status: int | None, seconds: float) -> None:
         if CallCounter.is_call(status):
@@ -278,5 +297,5 @@ def _decoded(body: bytes) -> dict[str, Any] | ResponseOutcome:
 
 
 def _same(held: object, key: str) -> bool:
-    """D365 ids are GUIDs: their case means nothing."""
+    """Return True if `held` is our key, regardless of case: D365 ids are GUIDs."""
     return isinstance(held, str) and held.casefold() == key.casefold()

@@ -1,7 +1,7 @@
-"""Reads Campaign's description of a resource (`resourceType/<name>`) into plain values.
+"""Parse Campaign's description of a resource (`resourceType/<name>`) into plain values.
 
-Tolerant: a member that is missing is read as "not known", since only parts of the format are documented and shapes
-differ between builds. Source: campaign-standard-api.md section 3.
+Tolerant: a missing member is read as "not known", since only parts of the format are documented and its shape differs
+between builds. Source: docs/references/campaign.md 3.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ _HIGH_LEVEL: dict[str, AttributeType] = {
     "datetime": "datetime",
 }
 _DIGITS = 18
-"""Of a number that we believe in."""
+"""Digits of a number at most; a longer one is ignored."""
 _LOCATION = ("address1", "address2", "address3", "address4", "city", "countryCode", "stateCode", "zipCode")
-"""What a profile's `location` holds (section 2), for builds that describe the group without its parts."""
+"""The members of a profile's `location` (section 2), for builds that describe the group without its parts."""
 
 
-def read_resource(name: str, api: str, told: dict[str, Any], filters: dict[str, Any]) -> Resource:
-    """The resource that `told` (the answer of `resourceType/<name>`) and `filters` (of `.../filters/`) describe."""
-    attributes = {attribute.path: attribute for attribute in _attributes(_dict(told.get("content")))}
+def read_resource(name: str, api: str, described: dict[str, Any], filters: dict[str, Any]) -> Resource:
+    """Return the resource that two answers describe: `described` (of `resourceType/<name>`) and `filters` (of
+    `.../filters/`).
+    """
+    attributes = {attribute.path: attribute for attribute in _attributes(_dict(described.get("content")))}
     location = attributes.get("location")
     if location and location.type == "group" and not any(path.startswith("location.") for path in attributes):
         attributes |= {path: Attribute(path, "string") for path in (f"location.{part}" for part in _LOCATION)}
@@ -42,50 +44,52 @@ def read_resource(name: str, api: str, told: dict[str, Any], filters: dict[str, 
 
 
 def _attributes(content: dict[str, Any], under: str = "") -> Iterator[Attribute]:
-    for name, told in content.items():
-        if not isinstance(told, dict):
+    for name, described in content.items():
+        if not isinstance(described, dict):
             continue
-        type_ = _type(name, told)
+        type_ = _type(name, described)
         attribute = Attribute(
             path=f"{under}{name}",
             type=type_,
-            length=_length(told) if type_ in {"string", "enumeration"} else None,
-            read_only=told.get("readOnly") in (True, "true"),
-            mandatory=told.get("mandatory") in (True, "true"),
-            values=tuple(_values(told.get("values"))) if type_ == "enumeration" else (),
-            target=_target(told) if type_ in {"link", "collection"} else None,
-            sortable=told["sortable"] in (True, "true") if "sortable" in told else None,
+            length=_length(described) if type_ in {"string", "enumeration"} else None,
+            read_only=described.get("readOnly") in (True, "true"),
+            mandatory=described.get("mandatory") in (True, "true"),
+            values=tuple(_values(described.get("values"))) if type_ == "enumeration" else (),
+            target=_target(described) if type_ in {"link", "collection"} else None,
+            sortable=described["sortable"] in (True, "true") if "sortable" in described else None,
         )
         yield attribute
         if type_ == "group":
-            for part in _attributes(_dict(told.get("content")), f"{under}{name}."):
+            for part in _attributes(_dict(described.get("content")), f"{under}{name}."):
                 yield _read_only(part) if attribute.read_only else part
 
 
-def _type(name: str, told: dict[str, Any]) -> AttributeType:
-    high, technical = str(told.get("type", "")).lower(), str(told.get("resType", "")).lower()
-    if high == "collection" or (technical == "link" and told.get("unbound") in (True, "true")):
+def _type(name: str, described: dict[str, Any]) -> AttributeType:
+    high, technical = str(described.get("type", "")).lower(), str(described.get("resType", "")).lower()
+    if high == "collection" or (technical == "link" and described.get("unbound") in (True, "true")):
         return "collection"
     if "link" in (high, technical):
         return "link"
-    if high == "enumeration" or told.get("values"):
+    if high == "enumeration" or described.get("values"):
         return "enumeration"
-    if high in {"group", "element"} or "content" in told or (name == "location" and technical not in _TECHNICAL):
+    if high in {"group", "element"} or "content" in described or (name == "location" and technical not in _TECHNICAL):
         return "group"
     return _TECHNICAL.get(technical) or _HIGH_LEVEL.get(high) or "string"
 
 
-def _length(told: dict[str, Any]) -> int | None:
-    """Characters; the member is a text, "0" where there is no limit to tell."""
-    text = str(told.get("length", "")).strip()
+def _length(described: dict[str, Any]) -> int | None:
+    """Return the length in characters; None if unlimited. The member is a text, "0" for no limit."""
+    text = str(described.get("length", "")).strip()
     return int(text) or None if text.isdecimal() and len(text) <= _DIGITS else None
 
 
-def _values(told: Any) -> list[str]:
-    """Names of an enumeration by stored value. Campaign reads and writes names. Members inferred."""
-    items = [(str(key), item) for key, item in told.items()] if isinstance(told, dict) else []
-    if isinstance(told, list):
-        items = [("", item) for item in told]
+def _values(described: Any) -> list[str]:
+    """Return the names of an enumeration, by stored value. Campaign reads and writes names. The members are
+    inferred.
+    """
+    items = [(str(key), item) for key, item in described.items()] if isinstance(described, dict) else []
+    if isinstance(described, list):
+        items = [("", item) for item in described]
     named: list[tuple[float, str]] = []
     for key, item in items:
         members = _dict(item)
@@ -96,8 +100,8 @@ def _values(told: Any) -> list[str]:
     return [name for _, name in sorted(named, key=lambda pair: pair[0])]
 
 
-def _target(told: dict[str, Any]) -> str | None:
-    target = str(told.get("resTarget") or "")
+def _target(described: dict[str, Any]) -> str | None:
+    target = str(described.get("resTarget") or "")
     return target.rpartition(":")[2].rpartition("/")[2] or None
 
 

@@ -1,4 +1,4 @@
-"""Sign-in at Adobe IMS by client credentials (OAuth server-to-server). Source: campaign-standard-api.md section 6."""
+"""Sign-in at Adobe IMS by client credentials (OAuth server-to-server). Source: docs/references/campaign.md 6."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from sync_assets.http.httpx_transport import AiohttpTransport
 
 TRIES = 4
 DAY = 24 * 60 * 60
-"""Seconds. A token lasts no longer (section 1), whatever is told."""
+"""Seconds. A token is valid no longer than this (section 1), whatever `expires_in` is."""
 
 _REACH = "Check CAMPAIGN_IMS_URL and the network; nothing is lost, run it again later."
 
@@ -50,9 +50,9 @@ def ims_tokens(
     context: ssl.SSLContext,
     limits: Limits = SIGN_IN_LIMITS,
 ) -> CachedTokens:
-    """Bearer tokens for Campaign. `scopes`: comma-separated; `limits`: of each answer.
+    """Return a source of bearer tokens for Campaign. `scopes`: comma-separated; `limits`: of each answer.
 
-    Fetching is tried a few times, then raises SignInRefused, NotSent (no connection) or Unavailable.
+    Fetching a token is retried a few times, then raises SignInRefused, NotSent (no connection) or Unavailable.
     """
     url = f"{ims_url.rstrip('/')}/ims/token/v3"
     form = urlencode(
@@ -65,7 +65,7 @@ def ims_tokens(
     ).encode()
 
     async def ask() -> httpx.Response:
-        # A client of its own for each fetch, once a day: nothing is left open, whichever loop asks.
+        # A new client for each fetch, once a day: no connection stays open, whichever event loop fetches.
         transport = AiohttpTransport(AiohttpClient(context, 1, connect=30, read=30, limits=limits))
         async with httpx.AsyncClient(transport=transport) as client:
             return await client.post(url, content=form, headers={"Content-Type": "application/x-www-form-urlencoded"})
@@ -77,15 +77,16 @@ def ims_tokens(
                 response = await ask()
             except (NotSent, OutcomeUnknown) as error:
                 if last or isinstance(error, NotTrusted | LimitExceeded):
-                    # An unknown outcome here says nothing about the write that needed the token: not passed on.
+                    # OutcomeUnknown is about the token request, not about the write that needs the token, so it is
+                    # not raised as such.
                     kind = type(error) if isinstance(error, NotSent) else Unavailable
                     raise kind(error.cause, error.remedy if isinstance(error, NotTrusted) else _REACH) from error
             else:
-                told = _json(response.content)
-                token, lifetime = told.get("access_token"), told.get("expires_in")
+                answer = _json(response.content)
+                token, lifetime = answer.get("access_token"), answer.get("expires_in")
                 if response.status_code == 200 and isinstance(token, str) and token:
                     return token, float(min(lifetime, DAY)) if isinstance(lifetime, int | float) else 3600.0
-                refusal = _refusal(response.status_code, told, url)
+                refusal = _refusal(response.status_code, answer, url)
                 if last or isinstance(refusal, SignInRefused):
                     raise refusal
             await asyncio.sleep(backoff(attempt))
@@ -94,9 +95,9 @@ def ims_tokens(
     return CachedTokens(fetch)
 
 
-def _refusal(status: int, told: dict[str, Any], url: str) -> HttpError:
-    code = str(told.get("error", ""))
-    code = code if re.fullmatch(r"[a-z_]{1,40}", code) else ""  # nothing that could carry what we sent
+def _refusal(status: int, answer: dict[str, Any], url: str) -> HttpError:
+    code = str(answer.get("error", ""))
+    code = code if re.fullmatch(r"[a-z_]{1,40}", code) else ""  # so that it cannot contain what we sent
     if status in {429, 502, 503, 504} or (status >= 500 and not code):
         return Unavailable(f"Adobe's sign-in {url} is out of order ({status}).", "Run it again later.")
     if not code and status not in {400, 401, 403}:
@@ -109,7 +110,7 @@ def _refusal(status: int, told: dict[str, Any], url: str) -> HttpError:
 
 def _json(body: bytes) -> dict[str, Any]:
     try:
-        told: Any = msgspec.json.decode(body)
+        answer: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return answer if isinstance(answer, dict) else {}

@@ -1,6 +1,6 @@
-"""How Campaign writes a moment: `YYYY-MM-DD hh:mm:ss.mmmZ`, in UTC; `""` for none.
+"""Campaign's format of times: `YYYY-MM-DD hh:mm:ss.mmmZ`, in UTC; `""` for none.
 
-Source: campaign-standard-api.md section 1.
+Source: docs/references/campaign.md 1.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 
 
 def moment(text: object) -> datetime | None:
-    """The moment in UTC; None for none, and for what cannot be read as one. A `T`, or no zone at all, is read too."""
+    """Return a time in UTC; None for an empty or unreadable one. A `T` in place of the blank, and no zone, are
+    accepted.
+    """
     if not isinstance(text, str) or not text:
         return None
     try:

@@ -1,6 +1,6 @@
-"""Workflows of Campaign: in which state one is, and starting it. No engine calls (contract section 1).
+"""Workflows of Campaign: read the state of one, and start it. No engine calls.
 
-Source: campaign-standard-api.md section 7. The life cycle is documented; that the API shows it as `logicalStatus` is
+Source: docs/references/campaign.md 7. The life cycle is documented; that the API shows it as `logicalStatus` is
 inferred.
 """
 
@@ -22,9 +22,11 @@ Status = Literal["edition", "started", "finished", "warning", "error", "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """One workflow. `status`: being edited, in progress, finished, paused (`warning`), failed, or not told.
+    """One workflow.
 
-    next: when it is to run next, in UTC; None if it is not, or if that is not told.
+    Attributes:
+        status: being edited, in progress, finished, paused (`warning`), failed, or unknown.
+        next: the next scheduled run, in UTC; None if there is none, or Campaign does not show it.
     """
 
     id: str
@@ -33,23 +35,23 @@ class Workflow:
 
 
 async def workflow(client: CampaignClient, id_: str) -> Workflow:
-    """The state of the workflow with this ID (`WKF12`).
+    """Return the state of the workflow with this ID (`WKF12`).
 
-    Raises CampaignRefused (there is none, among others), and what `Endpoint.send` raises.
+    Raises CampaignRefused (among others if there is no such workflow), and what `Endpoint.send` raises.
     """
     answer = await client.endpoint.send("GET", _path(id_), patience=METADATA_PATIENCE)
     _check(answer, id_, "show")
-    told = decoded(answer, dict[str, Any], f"workflow {id_}")
-    status: Any = told.get("logicalStatus")
+    described = decoded(answer, dict[str, Any], f"workflow {id_}")
+    status: Any = described.get("logicalStatus")
     known: Status = status if status in get_args(Status) else "unknown"
-    return Workflow(id_, known, moment(told.get("nextProcessingDate")))
+    return Workflow(id_, known, moment(described.get("nextProcessingDate")))
 
 
 async def start(client: CampaignClient, id_: str) -> None:
-    """Asks Campaign to start the workflow, whatever state it is in. Commands are queued: `workflow` tells if it runs.
+    """Tell Campaign to start the workflow, whatever its state. Commands are queued: `workflow` shows when it runs.
 
-    Not repeated when its answer is lost (OutcomeUnknown): it may have been started, and would be a second time. Raises
-    what `workflow` raises.
+    Not repeated if its answer is lost (OutcomeUnknown): that would start it a second time. Raises what `workflow`
+    raises.
     """
     answer = await client.endpoint.send(
         "POST",
@@ -73,7 +75,7 @@ def _check(answer: Response, id_: str, asked: str) -> None:
             "under opt_out.export.workflow_id.",
         )
     if asked == "start" and 200 <= answer.status < 300 and not answer.body.strip():
-        return  # no source says what the answer to a command holds
+        return  # the answer to a command is documented nowhere
     found = response_outcome(answer, "read")
     if found.kind in ("denied", "unproven"):
         raise SignInRefused(

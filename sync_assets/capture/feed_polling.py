@@ -18,8 +18,8 @@ from sync_assets.dataverse.client import DataverseClient, FeedExpired, TrackingO
 from sync_assets.dataverse.page_parser import has_news
 from sync_assets.errors import in_our_words
 from sync_assets.http.client import HttpError
-from sync_assets.http.event_loop import new_event_loop
 from sync_assets.ledger import FeedMoved
+from sync_assets.performance import new_event_loop
 from sync_assets.runtime.context import Runtime
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class FeedPoller:
 
         Raises what the client raises where no feed can be polled at all, unless change tracking is off for each.
         A feed that answers without news is noted as polled, with its fresh link: a quiet table must not expire
-        (dataverse-web-api.md section 1.5, rule 2).
+        (docs/references/dataverse.md 1.5, rule 2).
         """
         return self._call(self._look(tables))
 

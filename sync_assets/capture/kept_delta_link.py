@@ -27,22 +27,20 @@ import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from sync_assets.capture.context import RENEW_SECONDS, CaptureContext, CaptureResult
+from sync_assets.capture.page_pipeline import PagePipeline
 from sync_assets.capture.page_preparation import prepare_page
 from sync_assets.capture.page_size import fetch
-from sync_assets.capture.row_reads import rows_by_id
+from sync_assets.capture.rows_by_id import rows_by_id
 from sync_assets.dataverse.client import NO_SUCH_COLUMN, D365Refused, FeedExpired, TrackingOff
 from sync_assets.dataverse.page_parser import changed_ids, read_head
 from sync_assets.http.pagination import LinkTrail
 
 if TYPE_CHECKING:
-    from sync_assets.capture.table_capture import Capture, CaptureResult
     from sync_assets.ledger import Feed
 
-RENEW_SECONDS = 15
-"""A page that comes so long after the last renewal of the feed's lease renews it."""
 
-
-async def first_page(capture: Capture, link: str, feed: Feed | None) -> tuple[bytes | None, Feed | None]:
+async def first_page(capture: CaptureContext, link: str, feed: Feed | None) -> tuple[bytes | None, Feed | None]:
     """To be called before a full read: sees to it that a link from before it is kept, unless the read has one page.
 
     Returns the body of the page at `link` if it need not be asked for again, and the feed as it is saved then.
@@ -55,7 +53,7 @@ async def first_page(capture: Capture, link: str, feed: Feed | None) -> tuple[by
     return None, await _read_ids(capture, feed)  # the page is from before the link that is kept
 
 
-async def catch_up(capture: Capture, result: CaptureResult) -> None:
+async def catch_up(capture: CaptureContext, result: CaptureResult) -> None:
     """Ask the link that was kept what changed while the last read went on. Does nothing where none is due."""
     feed = await asyncio.to_thread(capture.ledger.feed, capture.table.name)
     if feed is None or not feed.kept_due or feed.kept_link is None:
@@ -72,7 +70,7 @@ async def catch_up(capture: Capture, result: CaptureResult) -> None:
     await asyncio.to_thread(capture.ledger.keep_link, capture.table.name, feed.version, None, None, feed.fingerprint)
 
 
-async def _is_good(capture: Capture, link: str) -> bool:
+async def _is_good(capture: CaptureContext, link: str) -> bool:
     """Whether Dynamics 365 still answers a link of the feed. Asked before the rows, since a read whose link has expired
     by its end has to be made again."""
     try:
@@ -84,7 +82,7 @@ async def _is_good(capture: Capture, link: str) -> bool:
     return True
 
 
-async def _read_ids(capture: Capture, feed: Feed | None) -> Feed:
+async def _read_ids(capture: CaptureContext, feed: Feed | None) -> Feed:
     """Reads the ids alone, from the page on that it was killed at, for the link that stands at their end."""
     link: str | None = capture.client.first_page(capture.table, [capture.mapping.table_key.select_name])
     if feed and feed.kept_kind == "page" and feed.kept_link:
@@ -95,7 +93,7 @@ async def _read_ids(capture: Capture, feed: Feed | None) -> Feed:
     try:
         while True:
             head = read_head(await fetching)
-            kept = capture.following(head)
+            kept = capture.next_link(head)
             if head.next_link:
                 trail.follow(head.next_link, len(head.value))
                 fetching = asyncio.create_task(fetch(capture, head.next_link, tracked=True))
@@ -117,24 +115,25 @@ async def _read_ids(capture: Capture, feed: Feed | None) -> Feed:
         await asyncio.gather(fetching, return_exceptions=True)
 
 
-async def _read_rows(capture: Capture, feed: Feed, link: str, result: CaptureResult) -> Feed:
+async def _read_rows(capture: CaptureContext, feed: Feed, link: str, result: CaptureResult) -> Feed:
     """The changes of several pages once more, with those that came while they were read."""
-    sift = feed.read_as == feed.fingerprint
-    async with aclosing(capture.pages(link, tracked=False, sift=sift, alone=False)) as pages:
+    skip = feed.read_as == feed.fingerprint
+    pipeline = PagePipeline(capture, link, tracked=False, skip_unchanged=skip, alone=False)
+    async with aclosing(pipeline.pages()) as pages:
         async for page in pages:
-            capture.following(page)
+            capture.next_link(page)
             feed = await asyncio.to_thread(capture.store, page, feed.version, result)
     return feed
 
 
-async def _read_changed(capture: Capture, feed: Feed, link: str, result: CaptureResult) -> Feed:
+async def _read_changed(capture: CaptureContext, feed: Feed, link: str, result: CaptureResult) -> Feed:
     """The rows whose ids the link brings, as they are now; those that are not found are gone, tombstone or not."""
     key = capture.mapping.table_key.select_name
     following, trail = link, LinkTrail("Dynamics 365", capture.table.name, link)
     while following:
         body = await fetch(capture, following, tracked=False)
         head = read_head(body)
-        capture.following(head)
+        capture.next_link(head)
         async for page in rows_by_id(capture, changed_ids(head, key)):
             ready = await asyncio.to_thread(prepare_page, page, capture.mapping)
             feed = await asyncio.to_thread(capture.store, ready, feed.version, result)

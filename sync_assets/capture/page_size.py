@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from sync_assets.capture.context import CaptureContext
 from sync_assets.dataverse.client import D365Refused, ServerFailed
 from sync_assets.http.client import OutcomeUnknown, Unavailable, backoff
 from sync_assets.ledger import FeedMoved
-
-if TYPE_CHECKING:
-    from sync_assets.capture.table_capture import Capture
 
 SMALLEST = 250
 """Rows; a page of so few that fails is not too large."""
@@ -28,18 +24,11 @@ PATIENCE = 90.0
 TIMED_OUT = (502, 504)
 
 
-@dataclass(slots=True)
-class PageSize:
-    """Rows that a page is asked for in the read under way."""
-
-    rows: int
-
-
 class PageTooLarge(D365Refused):
     """Dynamics 365 kept failing over a page that may be asked for with fewer rows."""
 
 
-async def fetch(capture: Capture, link: str, *, tracked: bool) -> bytes:
+async def fetch(capture: CaptureContext, link: str, *, tracked: bool) -> bytes:
     """The body of a page of the table; tracked: as in DataverseClient.page, whose errors it raises, or PageTooLarge."""
     smallest = capture.size.rows <= SMALLEST
     patience = None if smallest else PATIENCE
@@ -59,13 +48,13 @@ async def fetch(capture: Capture, link: str, *, tracked: bool) -> bytes:
             raise PageTooLarge(str(error)) from error
 
 
-async def begin(capture: Capture) -> None:
+async def begin(capture: CaptureContext) -> None:
     """Take the size that the feed's next request goes with."""
     feed = await asyncio.to_thread(capture.ledger.feed, capture.table.name)
     capture.size.rows = min(capture.page_size, (feed and feed.page_size) or capture.page_size)
 
 
-async def halve(capture: Capture) -> None:
+async def halve(capture: CaptureContext) -> None:
     """Ask for pages of half as many rows; a read that is under way begins anew."""
     feed = await asyncio.to_thread(capture.ledger.feed, capture.table.name)
     rows = max(SMALLEST, capture.size.rows // 2)

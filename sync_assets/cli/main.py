@@ -1,7 +1,7 @@
 """`sync-assets`: reads arguments, calls one operation, prints. Imports are lazy: `--help` costs nothing.
 
-Names and exit statuses are fixed by contract.md section 1. With `--json`, standard output holds one document and
-nothing else; progress and errors go to standard error.
+Scripts rely on the names and exit statuses that README.md lists; they do not change. With `--json`, standard output
+holds one document and nothing else; progress and errors go to standard error.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
     """The console script. An error that is meant for people is one line on standard error and exit status 1."""
     from sync_assets.errors import SyncAssetsError, places  # noqa: PLC0415
 
-    # A command line that makes no sense is something that could not run; 2 has another meaning in the contract.
+    # A command line that makes no sense is something that could not run; 2 has another meaning (README.md).
     for kind in typer.BadParameter.__mro__:
         if kind.__name__ == "UsageError":
             kind.exit_code = 1  # pyright: ignore[reportAttributeAccessIssue]

@@ -5,7 +5,6 @@ Tables of which nothing is to be captured or sent make no run, and where all are
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from sync_assets.dataverse.client import D365Refused
 from sync_assets.defs.tables.quiet_tables import quiet_tables
 from sync_assets.errors import SyncAssetsError
 from sync_assets.operations.status import document, held_back, in_maintenance, unknown_tables
+from sync_assets.performance import keep_loaded_objects
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import killed_runs
@@ -86,7 +86,7 @@ def _run(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterIn
         return {}
     from sync_assets.commands.sync_runs import run_flows  # Dagster is slow to import  # noqa: PLC0415
 
-    gc.freeze()  # Dagster and our modules stay: the collector need not walk through them while records are sent
+    keep_loaded_objects()
     return run_flows(runtime, tables, quiet, instance)
 
 

@@ -1,4 +1,4 @@
-"""Rules of the configuration that need more than one place of the file (contract section 3).
+"""Rules of the configuration that need more than one place of the file (docs/configuration.md).
 
 They look at the plain data, not at the validated models: a misspelt key in one table must not hide a link circle in
 another, so that one look at the file shows all that is wrong with it. Whatever has the wrong shape is passed over
@@ -255,7 +255,7 @@ def _opt_out(data: dict[Any, Any], tables: list[tuple[Path, Any]], line: Callabl
 
 def _polarity(mappings: dict[Any, Any]) -> Iterator[Finding]:
     """Columns of Microsoft's whose sense is known: true of `donot…` means do not, true of `followemail` means allow
-    (dataverse-web-api.md section 2.6)."""
+    (docs/references/dataverse.md 2.6)."""
     for field, mapping in mappings.items():
         where, to = ("opt_out", "mappings", field), _target(mapping)
         inverted = _dict(mapping).get("inverted", False)

@@ -1,4 +1,4 @@
-"""The environment as typed, frozen values: addresses, secrets, and where things lie (contract section 2).
+"""The environment as typed, frozen values: addresses, secrets, and where files lie (README.md, Environment).
 
 Everything that is missing or wrong is reported at once, by the name of the variable. No secret is ever shown: neither
 in a message nor by `repr`.

@@ -1,9 +1,9 @@
 """The configuration file as typed, frozen values: which table goes where, how, and within which limits.
 
-Here: the shape of the file and its defaults (contract section 3), and the tables as the flows see them. Not here: what
-one value alone may be (`values.py`), opt-outs (`opt_out.py`), reading the file and naming its lines
-(`loader.py`), rules that need several places of the file (`cross_checks.py`), addresses and secrets
-(`environment.py`: they come from the environment only).
+Here: the shape of the file and its defaults (docs/configuration.md), and the tables as the flows see them. Not here:
+what one value alone may be (`values.py`), opt-outs (`opt_out.py`), reading the file and naming its lines (`loader.py`),
+rules that need several places of the file (`cross_checks.py`), addresses and secrets (`environment.py`: they come from
+the environment only).
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class FilterRule(Model):
             values = plain_list(value)
             if values is None:
                 raise refused(f"`is: {operator}` needs a list of values", "write `value: [1, 2]`")
-            if None in values or "" in values:  # an empty text is stored as null (dataverse-web-api.md section 2.4)
+            if None in values or "" in values:  # an empty text is stored as null (docs/references/dataverse.md 2.4)
                 what = "null" if None in values else "an empty text, which is null in Dynamics 365"
                 raise refused(f"`is: {operator}` cannot look for {what}", "use a rule with `is: is_null` or `not_null`")
         elif "value" not in self.model_fields_set:
@@ -188,7 +188,7 @@ class TableConfig(Model):
 
 
 class Guardrails(Model):
-    """Limits that stop the program before the first write (features.md section 8)."""
+    """Limits that stop the program before the first write (docs/references/campaign.md 14)."""
 
     max_contacts: Count = 30_000_000
     max_custom_entities: Annotated[int, Field(ge=0)] = 5
@@ -236,8 +236,8 @@ class Config(Model):
 
     @model_validator(mode="after")
     def _opt_outs_are_fields(self) -> Self:
-        """With direction d365_to_campaign they are mapped like any field (features.md row 49): whoever asks for the
-        tables gets them so, and nothing else has to know."""
+        """With direction d365_to_campaign they are mapped like any field (docs/references/campaign.md 14). Every
+        reader of the tables gets them so."""
         if self.opt_out.direction == "d365_to_campaign":
             mappings = self.opt_out.mappings
             tables = tuple(one.with_opt_outs(mappings) if one.table == CONTACT else one for one in self.tables)

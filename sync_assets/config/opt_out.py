@@ -1,4 +1,4 @@
-"""The opt-out part of the configuration file, and where what belongs to it is kept (contract section 3)."""
+"""The opt-out part of the configuration file, and where its files and tables are kept (docs/configuration.md)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WRITES_D365: tuple[Direction, ...] = ("campaign_to_d365", "bidirectional")
 """The directions in which opt-outs are written to Dynamics 365."""
 
 DateFormat = Literal["auto", "xml", "yyyymmdd", "mmddyyyy", "ddmmyyyy", "mmyyyydd", "ddyyyymm", "yyyyddmm"]
-"""How Campaign's Extract file writes times (campaign-standard-api.md section 8); auto: found out from the file."""
+"""How Campaign's Extract file writes times (docs/references/campaign.md 8); auto: found out from the file."""
 
 
 def sftp_folder(value: str, example: str) -> str:
@@ -46,7 +46,8 @@ class OptOutMapping(Model):
 
 
 class Export(Model):
-    """The file that a Campaign workflow writes with the opt-outs of changed profiles (campaign-standard-api.md 8)."""
+    """The file that a Campaign workflow writes with the opt-outs of changed profiles
+    (docs/references/campaign.md 8)."""
 
     directory: Text = "d365_loads/exports"
     pattern: Text = "optout_*.csv*"

@@ -21,7 +21,7 @@ OPT_OUT_ATTRIBUTES = (
     "blackListPushnotification",
     "ccpaOptOut",
 )
-"""All opt-out attributes that Campaign has (contract section 3)."""
+"""All opt-out attributes that Campaign has (docs/references/campaign.md 2)."""
 
 
 def refused(what: str, instead: str) -> PydanticCustomError:

@@ -1,7 +1,7 @@
-"""Writes to rows that exist, many in one request (`$batch`): which were done, and why the others were not.
+"""Update existing rows, many in one request (`$batch`), and return which updates succeeded and why the others did not.
 
-Each update is a PATCH with `If-Match`, which can change a row and never make one. They are independent of each other:
-no change set, and one that is refused does not stop the rest. Source: dataverse-web-api.md sections 3.1, 3.3, 3.4, 4.
+Each update is a PATCH with `If-Match`, which can change a row and never create one. The updates are independent: there
+is no change set, and a refused update does not stop the rest. Source: docs/references/dataverse.md 3.1, 3.3, 3.4, 4.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sync_assets.http.redaction import redact
 
 MOST_IN_A_BATCH = 1000
 TRIES = 4
-"""How often an update is sent that Dataverse fails on (500, 502, 504) until it counts as refused."""
+"""How often an update is sent that fails with 500, 502 or 504 before it counts as refused."""
 REASON_LENGTH = 300
 THROTTLED = frozenset({429, 503})
 
@@ -36,10 +36,12 @@ _IF_MATCH = re.compile(r'\*|W/"[\x21\x23-\x7e]*"')
 
 @dataclass(frozen=True, slots=True)
 class RowUpdate:
-    """Columns to set in the row `id`. `if_match`: only while the row has this etag (`W/"…"`); `*`: whatever it has.
+    """Columns to set in the row `id`.
 
-    Raises ValueError for what could not be sent without harm: there is no way to leave `If-Match` out, which would
-    make a row where there is none (section 3.1).
+    `if_match`: update only while the row has this etag (`W/"…"`); `*`: whatever etag it has.
+
+    Raises ValueError for an update that could do harm: `If-Match` is never left out, since that would create a row
+    where there is none (section 3.1).
     """
 
     id: str
@@ -57,12 +59,13 @@ class RowUpdate:
 
 @dataclass(frozen=True, slots=True)
 class UpdateResult:
-    """What became of one update. `reason`: in our words, and of a refusal also in the server's, see `masked`; at most
-    300 characters.
+    """The result of one update.
 
-    done     the row is as we asked
+    `reason`: our text, for a refusal with the server's, see `masked`; at most 300 characters.
+
+    done     the row is as requested
     missing  there is no such row
-    changed  the row has another etag by now; after a lost answer it may be our own write that changed it: read it again
+    changed  the row has another etag; after a lost answer our own write may have changed it: read the row again
     refused  never for this row as it is
     """
 
@@ -74,12 +77,16 @@ class UpdateResult:
 async def update_rows(
     client: DataverseClient, table: Table, updates: Sequence[RowUpdate], *, size: int = 100, parallel: int = 4
 ) -> list[UpdateResult]:
-    """Carries out the updates, `size` in a request and `parallel` requests at once; a result for each, in their order.
+    """Send updates, `size` in a request and `parallel` requests at once; return a result for each, in their order.
 
-    No row may stand in `updates` twice (ValueError): what runs at once has no order. Throttling stops every worker of
-    the client. What says nothing about single rows is raised, and then any of the updates may have been carried out;
-    all of them can be sent again without harm. Raises D365Refused (the role may not write, the table is not known),
-    Unavailable, HttpError (an answer that cannot be matched with what was asked), and what `Endpoint.send` raises.
+    Throttling stops every worker of the client. After an error that is raised, any of the updates may have been carried
+    out; all of them can be sent again without harm.
+
+    Raises:
+        ValueError: a row is in `updates` twice; parallel requests have no order.
+        D365Refused: the role may not write, or the table is unknown.
+        HttpError: an answer cannot be matched with the updates.
+        Unavailable, and what `Endpoint.send` raises.
     """
     if len({update.id.lower() for update in updates}) != len(updates):
         raise ValueError("a row stands in the updates twice")
@@ -101,13 +108,13 @@ async def update_rows(
 
 @dataclass(slots=True)
 class _Slice:
-    """One request's worth of updates, sent again, those that are open, until each has its result."""
+    """The updates of one request; those without a result are sent again until each has one."""
 
     client: DataverseClient
     table: Table
     updates: Sequence[RowUpdate]
     results: dict[int, UpdateResult] = field(default_factory=dict[int, UpdateResult])
-    unheard: set[int] = field(default_factory=set[int])  # left without an answer once
+    unanswered: set[int] = field(default_factory=set[int])  # updates that were left without an answer once
     failed: Counter[int] = field(default_factory=Counter[int])  # how often Dataverse failed on an update
     status: int = 0  # of the last answer to a whole request
 
@@ -117,10 +124,10 @@ class _Slice:
         give_up_at, attempt = time.monotonic() + patience, 0
         while True:
             parts = await self._send([self.updates[number] for number in left])
-            again = [number for number, part in zip(left, parts, strict=True) if not self._settle(number, part)]
+            again = [number for number, part in zip(left, parts, strict=True) if not self._acknowledge(number, part)]
             if not again:
                 return [self.results[number] for number in range(len(self.updates))]
-            if len(again) < len(left):  # there is progress, so it pays to go on
+            if len(again) < len(left):  # there is progress, so the patience starts anew
                 give_up_at, attempt = time.monotonic() + patience, 0
             wait = self._wait([part for part in parts if part], attempt)
             if time.monotonic() + wait > give_up_at:
@@ -132,7 +139,7 @@ class _Slice:
             left, attempt = again, attempt + 1
 
     async def _send(self, updates: Sequence[RowUpdate]) -> list[Response | None]:
-        """The answer to each of the updates, None where there is none."""
+        """Return the answer to each of the updates; None where there is none."""
         boundary = f"batch_{uuid.uuid4()}"
         answer = await self.client.endpoint.send(
             "POST",
@@ -142,13 +149,13 @@ class _Slice:
                 "Content-Type": f'multipart/mixed; boundary="{boundary}"',
                 "Prefer": "odata.continue-on-error",
             },
-            repeat_unknown=True,  # the same flags twice do no harm
+            repeat_unknown=True,  # setting the same values twice does no harm
         )
         self.status = answer.status
         if answer.status >= 500:
             return [None] * len(updates)
         if not is_multipart(answer) and not 200 <= answer.status < 300:
-            raise _stopping(answer, self.table) or refusal(answer, self.table.name)
+            raise _error_for_all(answer, self.table) or refusal(answer, self.table.name)
         parts = read_parts(answer)
         if len(parts) > len(updates):
             raise HttpError(f"Dynamics 365 gave {len(parts)} answers to the {len(updates)} updates of a $batch.")
@@ -157,15 +164,15 @@ class _Slice:
                 raise HttpError("Dynamics 365 answered the updates of a $batch in another order than it was asked.")
         return parts + [None] * (len(updates) - len(parts))
 
-    def _settle(self, number: int, part: Response | None) -> bool:
-        """Takes in the answer to one update; False: it is to be sent again."""
+    def _acknowledge(self, number: int, part: Response | None) -> bool:
+        """Store the result of one update. Return False if the update must be sent again."""
         if part is None:
-            if number in self.unheard:
+            if number in self.unanswered:
                 raise Unavailable(
                     f"Dynamics 365 twice left updates of a $batch without an answer (status {self.status}).",
                     status=self.status,
                 )
-            self.unheard.add(number)
+            self.unanswered.add(number)
             return False
         if part.status in THROTTLED:
             return False
@@ -177,21 +184,23 @@ class _Slice:
         return True
 
     def _wait(self, parts: Sequence[Response], attempt: int) -> float:
-        """Seconds until the next try. What Dataverse says about waiting goes for every worker (section 4)."""
-        told = max((seconds for part in parts if (seconds := _told(part)) is not None), default=None)
-        wait = backoff(attempt) if told is None else told + random.uniform(0, 0.25)  # noqa: S311
-        if told is not None or any(part.status in THROTTLED for part in parts):
+        """Return the seconds until the next attempt. A `Retry-After` holds back every worker of the client
+        (section 4).
+        """
+        longest = max((seconds for part in parts if (seconds := _retry_after_of(part)) is not None), default=None)
+        wait = backoff(attempt) if longest is None else longest + random.uniform(0, 0.25)  # noqa: S311
+        if longest is not None or any(part.status in THROTTLED for part in parts):
             self.client.endpoint.pause.hold(wait)
         return wait
 
 
-def _told(part: Response) -> float | None:
-    """Seconds of a part's own `Retry-After`, if it is to be sent again."""
+def _retry_after_of(part: Response) -> float | None:
+    """Return the seconds of a part's own `Retry-After`, if the part is to be sent again."""
     if part.status not in THROTTLED and part.status < 500:
         return None
     try:
         return retry_after(part.headers)
-    except OverflowError:  # a date of a year that no calendar has
+    except OverflowError:  # a date with a year beyond the calendar
         return None
 
 
@@ -212,12 +221,12 @@ def _body(table: Table, updates: Sequence[RowUpdate], boundary: str) -> bytes:
     return b"\r\n".join([*lines, f"--{boundary}--".encode(), b""])
 
 
-# --- what a part means ----------------------------------------------------------------------------------------------
+# --- outcomes ---------------------------------------------------------------------------------------------------------
 
 _NO_PRIVILEGE, _NO_USER, _NO_TABLE = "0x80040220", "0x80072560", "0x8006088a"
 _NO_ROW = frozenset({"0x80040217", "0x0", ""})
 _DUPLICATES = frozenset({"0x80040237", "0x80060892", "0x80040333"})
-"""Codes of a 412 that speaks of another row with the same values, not of the etag."""
+"""Codes of a 412 that is about another row with the same values, not about the etag."""
 _MEANINGS = {
     "0x80040203": "a value or the row's state does not allow it",
     "0x8004022e": "the row is read-only",
@@ -230,12 +239,14 @@ _READ_ONLY = re.compile(r"\b(inactive|read-?only|deactivated)\b", re.IGNORECASE)
 
 
 def outcome(update: RowUpdate, part: Response, table: Table) -> UpdateResult:
-    """The result that a part stands for. Raises D365Refused, SignInRefused where it goes for every row alike."""
+    """Return the result of an update from its part. Raises D365Refused, SignInRefused if every other row would fail
+    alike.
+    """
     if 200 <= part.status < 300:
         return UpdateResult(update.id, "done")
-    if error := _stopping(part, table):
+    if error := _error_for_all(part, table):
         raise error
-    code, message = _said(part)
+    code, message = _error_of(part)
     if part.status == 404 and code in _NO_ROW:
         return UpdateResult(update.id, "missing", f"Dynamics 365 has no such row ({_shown(part, code)}).")
     if part.status == 412 and code not in _DUPLICATES:
@@ -245,20 +256,22 @@ def outcome(update: RowUpdate, part: Response, table: Table) -> UpdateResult:
     meaning = _MEANINGS.get(code) or ("the server failed" if part.status >= 500 else "")
     if _READ_ONLY.search(message):
         meaning = "the row seems to be inactive or read-only"
-    told = f"Dynamics 365 refuses the change{about} ({_shown(part, code)})" + (f": {meaning}." if meaning else ".")
+    text = f"Dynamics 365 refuses the change{about} ({_shown(part, code)})" + (f": {meaning}." if meaning else ".")
     if message.strip():
-        told += f" It says: {masked(message)}"
-    return UpdateResult(update.id, "refused", told if len(told) <= REASON_LENGTH else f"{told[: REASON_LENGTH - 1]}…")
+        text += f" It says: {masked(message)}"
+    return UpdateResult(update.id, "refused", text if len(text) <= REASON_LENGTH else f"{text[: REASON_LENGTH - 1]}…")
 
 
 _TOKEN = re.compile(r"\w(?:[\w.,:/+-]*\w)?")
 _CODE_OR_NAME = re.compile(r"0[xX][0-9a-fA-F]{1,8}|[a-z][a-z0-9_]*")
-"""Words that may have digits: error codes, and names of columns such as `address1_line1`."""
+"""Words that may contain digits: error codes, and names of columns such as `address1_line1`."""
 
 
 def masked(message: str) -> str:
-    """What Dynamics 365 says of a refusal, in one line: ids, addresses, numbers and quoted texts that are no names of
-    the data model are taken out."""
+    """Return a refusal's message in one line, without ids, addresses, numbers and quoted texts.
+
+    Names of the data model and error codes stay.
+    """
 
     def hidden(found: re.Match[str]) -> str:
         token = found[0]
@@ -267,9 +280,9 @@ def masked(message: str) -> str:
     return _TOKEN.sub(hidden, _GUID.sub("…", redact(message, None)))
 
 
-def _stopping(part: Response, table: Table) -> HttpError | D365Refused | None:
-    """The error for a refusal that every other row would meet as well; None for one of this row."""
-    code, _ = _said(part)
+def _error_for_all(part: Response, table: Table) -> HttpError | D365Refused | None:
+    """Return the error for a refusal that every other row would meet as well; None if it is about this row."""
+    code, _ = _error_of(part)
     if code == _NO_PRIVILEGE:
         return D365Refused(
             f"The application user may not write to the table {table.name} in Dynamics 365.",
@@ -299,8 +312,8 @@ class _ErrorBody(msgspec.Struct):
     error: _Error
 
 
-def _said(part: Response) -> tuple[str, str]:
-    """(code in lower case, or empty; message, which may quote values: see `masked`)."""
+def _error_of(part: Response) -> tuple[str, str]:
+    """Return (code in lower case, or empty; message). The message may quote values: see `masked`."""
     try:
         error = msgspec.json.decode(part.body, type=_ErrorBody).error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

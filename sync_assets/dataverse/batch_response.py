@@ -1,7 +1,8 @@
-"""Reads the answer to a `$batch` into the answers of its parts. Pure, and at a loss for words with no bytes at all.
+"""Split the answer to a `$batch` into the answers of its parts. Pure; any bytes at all give parts or HttpError.
 
-Tolerant of what servers and proxies differ in: a quoted or a bare boundary, CRLF or LF, text before the first and after
-the last part. Source: dataverse-web-api.md section 3.3.
+Tolerant of the differences between servers and proxies: a quoted or a bare boundary, CRLF or LF, text before the first
+and after the last part. Source: docs/references/dataverse.md 3.3 and
+https://learn.microsoft.com/power-apps/developer/data-platform/webapi/execute-batch-operations-using-web-api
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ def is_multipart(answer: Response) -> bool:
 
 
 def read_parts(answer: Response) -> list[Response | None]:
-    """The parts in their order; None stands for one that cannot be read, so that those after it keep their places.
+    """Return the parts in their order; None for an unreadable part, so that those after it keep their places.
 
-    A last part that no boundary ends is left out: it may be cut. Raises HttpError for what is no multipart answer.
+    A last part without a closing boundary is left out: it may be cut off. Raises HttpError if it is no multipart
+    answer.
     """
     found = _BOUNDARY.search(answer.headers.get("content-type", "")) if is_multipart(answer) else None
     if found is None:
@@ -33,11 +35,11 @@ def read_parts(answer: Response) -> list[Response | None]:
             "Check D365_URL, and proxies on the way.",
         )
     boundary = re.escape((found[1] or found[2]).encode("utf-8", "surrogateescape"))
-    # A boundary may begin like another one, so it counts only with what may follow it.
+    # A boundary may be the beginning of a longer one, so it only counts before an end of line.
     mark = re.compile(rb"\n--" + boundary + rb"(--)?[ \t]*(?=\n|$)")
     body = b"\n" + answer.body.replace(b"\r\n", b"\n")
     parts: list[Response | None] = []
-    begins: int | None = None  # where the part begins that the next boundary ends; None: before the first one
+    begins: int | None = None  # start of the part that the next boundary ends; None: before the first boundary
     for match in mark.finditer(body):
         if begins is not None:
             parts.append(_part(body[begins : match.start() + 1]))
@@ -48,7 +50,7 @@ def read_parts(answer: Response) -> list[Response | None]:
 
 
 def _part(piece: bytes) -> Response | None:
-    """The HTTP answer inside a part, behind the part's own headers."""
+    """Return the HTTP answer inside a part, without the part's own headers; None if there is none."""
     line = _STATUS_LINE.search(piece)
     if line is None:
         return None
@@ -63,6 +65,6 @@ def _part(piece: bytes) -> Response | None:
 
 
 def row_id(part: Response) -> str | None:
-    """The id of the row that the part is about, in lower case, where it says so (`OData-EntityId`)."""
+    """Return the id of the row that a part is about, in lower case; None if it has no `OData-EntityId`."""
     found = _ROW.search(part.headers.get("odata-entityid", ""))
     return found[1].lower() if found else None

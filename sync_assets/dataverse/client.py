@@ -1,7 +1,8 @@
-"""The Dataverse client: metadata and the change feed.
+"""The Dataverse client: metadata, the change feed, and rows by id.
 
-Here: which request asks for what, and what the answers' error codes mean. Repeating, waiting and renewing the token
-is `http.Endpoint`'s. Source: dataverse-web-api.md sections 1 to 4.
+Here: which request fetches what, and what the error codes of answers mean. Not here: retries, waits and token renewal
+(`http.Endpoint`). Source: docs/references/dataverse.md 1 to 4 and
+https://learn.microsoft.com/power-apps/developer/data-platform/webapi/compose-http-requests-handle-errors
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sync_assets.http.pagination import LinkTrail
 API = "/api/data/v9.2"
 MAX_PAGE = 5000
 LIMITS = Limits(largest=64 << 20, seconds=300.0)
-"""A page of 5,000 rows has some 10 MB; 64 MiB are 13 KB for each row."""
+"""A page of 5,000 rows has some 10 MB; 64 MiB allow 13 KB for each row."""
 IDS_IN_A_QUERY = 250
 """A URL may have 32,768 characters (section 2.1); an id takes 45 of them."""
 
@@ -57,14 +58,14 @@ _CASTS: dict[ColumnType, str] = {
     "multiselect": "MultiSelectPicklist",
     "datetime": "DateTime",
 }
-"""Metadata that only the typed form of an attribute has: the labels of options, and whether a date has a time."""
+"""Column types whose metadata is complete only in its typed form: labels of options, and whether a date has a time."""
 
 _DESCRIBED = "LogicalName,AttributeType,AttributeTypeName,IsValidForRead,IsValidForUpdate,AttributeOf"
-"""What is asked of every column."""
+"""The metadata members that are read of every column."""
 
 
 class D365Refused(SyncAssetsError):
-    """Dataverse refused a request; `code` is its error code, for the program."""
+    """Raised when Dataverse refuses a request; `code` is its error code."""
 
     def __init__(self, cause: str, remedy: str = "", code: str = "") -> None:
         self.code = code
@@ -72,27 +73,27 @@ class D365Refused(SyncAssetsError):
 
 
 NO_SUCH_TABLE = ("0x80060888", "0x80040217")
-"""What Dataverse says of metadata that is not there (section 3.4)."""
+"""Error codes for metadata that does not exist (section 3.4)."""
 NO_SUCH_COLUMN = "0x80060888"
-"""What it says of a column that is not there, in `$select` or in a condition."""
+"""Error code for a column that does not exist, in `$select` or in a condition."""
 _TRACKING_OFF = "Change tracking is not enabled in Dynamics 365{about}."
 _SWITCH_ON = "Switch it on in the table's properties (Advanced options, Track changes) and publish."
 
 
 class FeedExpired(D365Refused):
-    """The position in the change feed is no longer good: the table has to be read in full again."""
+    """Raised when the delta link has expired: the table must be read in full again."""
 
 
 class ServerFailed(D365Refused):
-    """Dynamics 365 answered 500, which it does when it lacks memory for an answer, too."""
+    """Raised when Dynamics 365 answered 500, which it also does when it lacks memory for an answer."""
 
 
 class TrackingOff(D365Refused):
-    """Change tracking is not enabled for the table."""
+    """Raised when change tracking is not enabled for the table."""
 
 
 class DataverseClient:
-    """One organisation. `connections`: requests in flight; Dataverse allows 52 per user and server."""
+    """One organisation. `connections`: requests in flight at most; Dataverse allows 52 per user and server."""
 
     def __init__(self, url: str, tokens: TokenSource, *, context: ssl.SSLContext, connections: int = 16) -> None:
         self.url = url.rstrip("/")
@@ -107,7 +108,9 @@ class DataverseClient:
         )
 
     async def table(self, name: str, columns: Collection[str] | None = None) -> Table:
-        """The metadata of a table. `columns`: whose labels are wanted (None: all); all columns are listed."""
+        """Return the metadata of a table, with all its columns. `columns`: those whose labels are needed (None:
+        all).
+        """
         path = f"EntityDefinitions(LogicalName='{quote(name)}')"
         try:
             head, attributes = await asyncio.gather(
@@ -138,7 +141,7 @@ class DataverseClient:
             )
 
     async def tables(self) -> list[ListedTable]:
-        """All tables that have change tracking on, by name."""
+        """Return all tables that have change tracking enabled, sorted by name."""
         which = "ChangeTrackingEnabled eq true and IsIntersect eq false"
         answer = await self._json(
             f"EntityDefinitions?$select=LogicalName,DisplayName,IsCustomEntity&$filter={quote(which)}"
@@ -152,7 +155,9 @@ class DataverseClient:
         return sorted(listed, key=lambda table: table.name)
 
     async def described(self, name: str) -> Table:
-        """What `table` tells, and of its columns labels, lengths and targets, too: for people who choose among them."""
+        """Return the metadata of `table`, with the columns' labels, lengths and targets, which help people to choose
+        columns.
+        """
         table = await self.table(name)
         path = f"EntityDefinitions(LogicalName='{quote(name)}')/Attributes"
         asked = {
@@ -164,11 +169,11 @@ class DataverseClient:
         answers = await asyncio.gather(
             *(self._json(f"{path}{cast}?$select=LogicalName,{what}", name) for cast, what in asked.items())
         )
-        told: dict[str, dict[str, Any]] = {}
+        described: dict[str, dict[str, Any]] = {}
         for answer in answers:
             for item in answer["value"]:
-                told.setdefault(item["LogicalName"], {}).update(item)
-        columns = {n: _described_column(column, told.get(n, {})) for n, column in table.columns.items()}
+                described.setdefault(item["LogicalName"], {}).update(item)
+        columns = {n: _described_column(column, described.get(n, {})) for n, column in table.columns.items()}
         return replace(table, columns=columns)
 
     async def _typed(self, path: str, column_type: ColumnType) -> dict[str, dict[str, Any]]:
@@ -184,13 +189,13 @@ class DataverseClient:
         return {item["LogicalName"]: item for item in answer["value"]}
 
     def first_page(self, table: Table, select: Iterable[str]) -> str:
-        """The link that starts a full tracked read of `table`."""
+        """Return the link that starts a full tracked read of `table`."""
         return f"{self.endpoint.base_url}/{table.set_name}?$select={','.join(select)}"
 
     async def page(
         self, link: str, *, tracked: bool, size: int = MAX_PAGE, table: str = "", patience: float | None = None
     ) -> bytes:
-        """The body of one page; `tracked` for a first page and its next links (not for a delta link).
+        """Return the body of one page. `tracked`: True for a first page and its next links, False for a delta link.
 
         Raises FeedExpired, TrackingOff, D365Refused, and what Endpoint.send raises.
         """
@@ -203,9 +208,9 @@ class DataverseClient:
         return answer.body
 
     async def rows(self, table: Table, select: Iterable[str], ids: Sequence[str]) -> AsyncIterator[bytes]:
-        """The rows with these ids as they are now, in answers that `PageParser` reads; not the ones that are gone.
+        """Yield the present rows with these ids, in answers that `PageParser` reads; deleted rows are missing.
 
-        Asked for by `In` (section 2.2), some at a time. Raises what `page` raises, and EndlessRead.
+        Queried by `In` (section 2.2), IDS_IN_A_QUERY ids at a time. Raises what `page` raises, and EndlessRead.
         """
         columns = ",".join(select)
         for start in range(0, len(ids), IDS_IN_A_QUERY):
@@ -221,27 +226,29 @@ class DataverseClient:
                 link = trail.follow(head.next_link, len(head.value))
 
     async def record_count(self, table: str) -> int | None:
-        """How many rows the table has, as of a snapshot up to a day old (section 2.3); None if it is not told."""
+        """Return the number of rows, from a snapshot up to a day old (section 2.3); None if the answer lacks it."""
         answer = await self._json(f"RetrieveTotalRecordCount(EntityNames=['{quote(table)}'])", table)
         with _understood("the number of rows"):
             counts = answer.get("EntityRecordCountCollection") or {}
-            told = dict(zip(counts.get("Keys") or [], counts.get("Values") or [], strict=False))
-            return int(told[table]) if table in told else None
+            described = dict(zip(counts.get("Keys") or [], counts.get("Values") or [], strict=False))
+            return int(described[table]) if table in described else None
 
     async def who_am_i(self) -> str:
-        """The id of the application user that we are signed in as."""
+        """Return the id of the application user that we are signed in as."""
         answer = await self._json("WhoAmI")
         with _understood("our user"):
             return str(answer["UserId"])
 
     async def organization_id(self) -> str:
-        """The id of the organisation, which stays the same when its URL changes."""
+        """Return the id of the organisation, which stays the same when its URL changes."""
         answer = await self._json("WhoAmI")
         with _understood("its organisation"):
             return str(answer["OrganizationId"]).lower()
 
     async def change_tracking_days(self) -> int | None:
-        """For how many days a feed position stays good (`expirechangetrackingindays`), None if not told."""
+        """Return for how many days a delta link is valid (`expirechangetrackingindays`); None if the answer
+        lacks it.
+        """
         answer = await self._json("organizations?$select=expirechangetrackingindays")
         with _understood("the organisation"):
             value = (answer.get("value") or [{}])[0].get("expirechangetrackingindays")
@@ -264,19 +271,19 @@ class DataverseClient:
 
 @contextmanager
 def _understood(what: str) -> Iterator[None]:
-    """Around reading an answer that is JSON, and perhaps not the one that it should be."""
+    """Turn errors from reading an answer of an unexpected shape into HttpError. `what`: the subject, for its text."""
     try:
         yield
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
         raise HttpError(
             f"Dynamics 365 tells of {what} in a way that makes no sense.", "Check D365_URL, and proxies on the way."
-        ) from None  # its words may quote the answer
+        ) from None  # the error's text may quote the answer
 
 
 def _column(item: dict[str, Any]) -> Column:
     type_name = (item.get("AttributeTypeName") or {}).get("Value", "")
     type_ = "multiselect" if type_name == "MultiSelectPicklistType" else _TYPES.get(item.get("AttributeType", ""))
-    # Virtual columns such as `statuscodename` belong to another one and can't be selected (section 2.2).
+    # Virtual columns such as `statuscodename` belong to another column and can't be selected (section 2.2).
     readable = item.get("IsValidForRead", True) and not (type_ is None and item.get("AttributeOf"))
     updatable = bool(item.get("IsValidForUpdate", True))
     return Column(item["LogicalName"], type_ or "other", readable=bool(readable), updatable=updatable)
@@ -294,12 +301,12 @@ def _typed_column(column: Column, typed: dict[str, Any] | None) -> Column:
     return replace(column, labels=labels)
 
 
-def _described_column(column: Column, told: dict[str, Any]) -> Column:
+def _described_column(column: Column, described: dict[str, Any]) -> Column:
     return replace(
         column,
-        label=_label({"Label": told.get("DisplayName")}),
-        max_length=told.get("MaxLength"),
-        targets=tuple(told.get("Targets") or ()),
+        label=_label({"Label": described.get("DisplayName")}),
+        max_length=described.get("MaxLength"),
+        targets=tuple(described.get("Targets") or ()),
     )
 
 
@@ -332,15 +339,15 @@ _MEANINGS: dict[str, tuple[type[D365Refused], str, str]] = {
     ),
     "403": (D365Refused, "Dynamics 365 refuses access{about} (403).", "Check the application user's role."),
 }
-"""Error code, else status -> what it means, what to do. The statuses of most codes are documented nowhere."""
+"""Error code, else status -> error class, cause, remedy. The statuses of most codes are documented nowhere."""
 
 
 def refusal(answer: Response, table: str = "") -> D365Refused:
-    """The error that a refused answer stands for. Source: section 3.4."""
+    """Return the error for a refused answer. Source: section 3.4."""
     try:
         error: dict[str, Any] = answer.json()["error"]
         code, message = str(error.get("code", "")), str(error.get("message", ""))
-        code = code if re.fullmatch(r"0x[0-9a-fA-F]{1,8}", code) else ""  # anything else may quote a row
+        code = code if re.fullmatch(r"0x[0-9a-fA-F]{1,8}", code) else ""  # any other text may quote a row
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         code, message = "", ""
     kind, cause, remedy = (
@@ -353,7 +360,7 @@ def refusal(answer: Response, table: str = "") -> D365Refused:
         )
     )
     column = re.search(r"property named '(\w+)'", message)
-    told = cause.format(
+    described = cause.format(
         about=f" (table {table})" if table else "", column=f"column {column[1]}" if column else "a column of the query"
     )
-    return kind(told or f"Dynamics 365 answered {answer.status} {code}".strip() + ".", remedy, code)
+    return kind(described or f"Dynamics 365 answered {answer.status} {code}".strip() + ".", remedy, code)

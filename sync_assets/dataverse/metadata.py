@@ -1,6 +1,6 @@
-"""What Dataverse says about a table: its keys, its columns with their types, the labels of its options.
+"""The metadata of a table: its key, its columns with their types, the labels of options.
 
-Here: plain values and nothing that fetches them (that is `client.py`). Source: dataverse-web-api.md sections 2.4, 2.5.
+Here: plain values. Not here: how they are fetched (`client.py`). Source: docs/references/dataverse.md 2.4, 2.5.
 """
 
 from __future__ import annotations
@@ -12,15 +12,22 @@ ColumnType = Literal[
     "guid", "boolean", "integer", "bigint", "decimal", "money", "double", "string", "memo",
     "datetime", "date", "picklist", "state", "status", "multiselect", "lookup", "other",
 ]  # fmt: skip
-"""Dataverse's `AttributeType`, with what hides behind `Virtual` named, lookups/owners/customers as one, and
-`date` for a DateTime whose *behaviour* is DateOnly (its format says nothing)."""
+"""Dataverse's `AttributeType`, with these changes: multiselect choices have their own name (Dataverse: `Virtual`);
+lookups, owners and customers are all `lookup`; `date` is a DateTime whose *behaviour* is DateOnly (its format says
+nothing).
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table. `labels`: option value -> label (empty: it has none), for booleans (0, 1) and choices.
-    `updatable`: what is written to another one is silently ignored (section 2.5). `label`, `max_length` in characters,
-    `targets` of a lookup: the tables that it points to; of a table that is `described` only."""
+    """One column of a table.
+
+    Attributes:
+        labels: option value -> label (empty if it has none), for booleans (0, 1) and choices.
+        updatable: False if Dataverse silently ignores writes to the column (section 2.5).
+        label, max_length, targets: only of a table from `DataverseClient.described`; max_length in characters, targets:
+            the tables that a lookup points to.
+    """
 
     name: str
     type: ColumnType
@@ -33,13 +40,13 @@ class Column:
 
     @property
     def select_name(self) -> str:
-        """How the column is named in `$select` and in rows: lookups are `_name_value` (section 2.4)."""
+        """Return the column's name in `$select` and in rows: lookups are `_name_value` (section 2.4)."""
         return f"_{self.name}_value" if self.type == "lookup" else self.name
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table: `name` is the logical name, `set_name` the entity set used in URLs, `key` its primary key."""
+    """One table. `name`: the logical name; `set_name`: the entity set in URLs; `key`: the column of the primary key."""
 
     name: str
     set_name: str
@@ -50,7 +57,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class ListedTable:
-    """One table of many. `label`: what people call it; `custom`: it is none of Microsoft's."""
+    """One table of a list. `label`: its display name; `custom`: True if it is not one of Microsoft's."""
 
     name: str
     label: str

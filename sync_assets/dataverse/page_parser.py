@@ -1,7 +1,7 @@
-"""A page of rows as Dataverse sends it -> a typed Polars frame, deletions apart. Pure.
+"""Parse a page of rows from Dataverse into a typed Polars frame, and its tombstones into ids. Pure.
 
-The rows are decoded into typed structs, so that a wrong type is an error with its place and a number stays the
-text that was sent (Money and Decimal are exact). Source: dataverse-web-api.md sections 1.2, 1.3 and 2.4.
+The rows are decoded into typed structs, so that a wrong type is an error with its place, and a number stays the text
+that was sent (Money and Decimal are exact). Source: docs/references/dataverse.md 1.2, 1.3, 2.4.
 """
 
 from __future__ import annotations
@@ -32,29 +32,36 @@ _JSON_TYPES: dict[ColumnType, Any] = {
     "double": msgspec.Raw,
     "other": msgspec.Raw,
 }
-"""What a column's JSON must be; all others are strings or null."""
+"""Column type -> the JSON that its values must be; all other types are strings or null."""
 
 
 AT_ONCE = 128
-"""Rows that are decoded without a pause. The interpreter belongs to one thread until that is done; in pieces of half a
-millisecond the threads that fetch and store other pages wait no longer than that."""
+"""Rows decoded in one step, which holds the interpreter lock for about half a millisecond: threads that fetch and store
+other pages wait no longer than that.
+"""
 
 
 def frame_type(column_type: ColumnType) -> pl.DataType:
-    """The Polars type of a column in a page: numbers with a fraction are their exact text, times are text as sent."""
+    """Return the Polars type of a column in a page: numbers with a fraction are exact text, times are text as sent."""
     if column_type == "boolean":
         return pl.Boolean()
     return pl.Int64() if _JSON_TYPES.get(column_type, str) == (int | None) else pl.String()
 
 
 class BadPage(SyncAssetsError):
-    """A page that is not what the metadata promised. Holds no values of it."""
+    """Raised for a page that does not fit the metadata. Its text contains no values of the page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`rows`: one column per selected column. `deleted`: ids. Exactly one link is set in an answer that is complete.
-    `row_hashes`: see `row_hashes`, one for each row, or none at all."""
+    """One parsed page.
+
+    Attributes:
+        rows: one column per selected column.
+        deleted: ids, in lower case.
+        next_link, delta_link: exactly one of them is set in a complete answer.
+        row_hashes: see the function `row_hashes`; one for each row, or empty.
+    """
 
     rows: pl.DataFrame
     deleted: list[str]
@@ -64,7 +71,7 @@ class Page:
 
 
 class Head(msgspec.Struct):
-    """An answer, its rows not yet read."""
+    """The envelope of an answer, with its rows not decoded yet."""
 
     value: list[msgspec.Raw]
     next_link: str | None = msgspec.field(default=None, name="@odata.nextLink")
@@ -75,8 +82,10 @@ _HEAD = msgspec.json.Decoder(Head)
 
 
 def row_hashes(raws: Sequence[msgspec.Raw]) -> tuple[int, ...]:
-    """A signed number of 64 bits of each row as it was sent, its version and the order of its members included: what
-    has the same is the same row. Every computed column is part of it, which the version alone would not tell."""
+    """Return a signed 64-bit hash of each row as it was sent, its version and the order of its members included.
+
+    Rows with equal hashes are the same row. The hash covers computed columns, whose changes do not change the version.
+    """
     return unpack(f">{len(raws)}q", b"".join([sha256(raw).digest()[:8] for raw in raws]))
 
 
@@ -86,7 +95,7 @@ class _Tombstone(msgspec.Struct):
 
 
 class PageParser:
-    """Parses pages of one selection: `columns` maps the names in `$select` to their types."""
+    """Parse pages of one selection. `columns`: the names in `$select` with their types."""
 
     def __init__(self, columns: Mapping[str, ColumnType]) -> None:
         self._columns = dict(columns)
@@ -100,8 +109,10 @@ class PageParser:
         self._item = msgspec.json.Decoder(row)
 
     def parse(self, body: bytes, head: Head | None = None) -> Page:
-        """One answer -> Page; `head`: what `peek` said of it. Raises BadPage if it is no page or a value has not its
-        column's type."""
+        """Parse one answer. `head`: its envelope, if `peek` has already decoded it.
+
+        Raises BadPage if it is no page, or if a value does not have its column's type.
+        """
         try:
             return self._parse(head or _HEAD.decode(body))
         except msgspec.ValidationError as error:
@@ -126,14 +137,14 @@ class PageParser:
                 column.extend(values)
             if not deleted:
                 hashes += row_hashes(raws[at : at + AT_ONCE])
-        known = () if deleted else hashes  # a page with a tombstone tells of none
+        known = () if deleted else hashes  # a page with a tombstone has no hashes
         return Page(self._frame(columns), deleted, head.next_link, head.delta_link, known)
 
     def _decode(self, raws: Sequence[msgspec.Raw], deleted: list[str]) -> list[Any]:
-        """Rows; ids of tombstones go to `deleted`."""
+        """Return the decoded rows, and append the ids of tombstones to `deleted`."""
         try:
             return self._item.decode_lines(b"\n".join(raws))
-        except msgspec.ValidationError:  # a tombstone has none of a row's columns; anything else is refused again
+        except msgspec.ValidationError:  # a tombstone lacks a row's columns; any other item raises again below
             items: list[Any] = []
             for raw in raws:
                 tombstone = _tombstone(raw)
@@ -151,14 +162,16 @@ class PageParser:
                 continue
             try:
                 series.append(pl.Series(name, values, dtype=frame_type(type_)))
-            except (TypeError, OverflowError):  # its words quote the number
+            except (TypeError, OverflowError):  # the error's text quotes the number
                 raise BadPage(f"Dynamics 365 sent a number in {name} that has more than 64 bits.") from None
         return pl.DataFrame(series)
 
 
 def peek(body: bytes) -> Head | None:
-    """Where the page after this one is, told long before the rows are read. None if that is no page: then `parse` says
-    so."""
+    """Return the envelope of an answer, which has the next link, long before the rows are decoded.
+
+    None if the answer is no page; then `parse` raises the error.
+    """
     try:
         return _HEAD.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -166,7 +179,9 @@ def peek(body: bytes) -> Head | None:
 
 
 def read_head(body: bytes) -> Head:
-    """What `peek` says, of a page that has to be mended first, too. Raises BadPage."""
+    """Return the envelope of an answer, also of one with invalid characters that must be repaired first. Raises
+    BadPage.
+    """
     head = peek(body) or peek(_without_lone_surrogates(body))
     if head is None:
         raise BadPage("Dynamics 365 sent something that is not a page of rows.")
@@ -174,14 +189,16 @@ def read_head(body: bytes) -> Head:
 
 
 def has_news(body: bytes) -> tuple[bool, str | None]:
-    """Is there anything in an answer of the feed (or more to come), and its delta link. Raises BadPage."""
+    """Return True if an answer of the feed has changes or more pages, and its delta link. Raises BadPage."""
     head = read_head(body)
     return bool(head.value or head.next_link or not head.delta_link), head.delta_link
 
 
 def changed_ids(head: Head, key: str) -> list[str]:
-    """Ids (in lower case, each once) of the rows and tombstones of a page, whatever else stands in them. key: the
-    column of the table's primary key. Raises BadPage."""
+    """Return the ids of the rows and tombstones of a page, in lower case, each once. Raises BadPage.
+
+    Other members are ignored. key: the column of the table's primary key.
+    """
     item = msgspec.defstruct("Item", [("key", str | None, None), ("id", str | None, None)], rename={"key": key})
     try:
         items: list[Any] = msgspec.json.Decoder(item).decode_lines(b"\n".join(head.value))
@@ -204,8 +221,10 @@ def _tombstone(raw: msgspec.Raw) -> _Tombstone | None:
 
 
 def _texts(name: str, values: Sequence[msgspec.Raw]) -> pl.Series:
-    """Raw JSON values as texts, see `_text`. A column of numbers and nulls, which is the rule, is split at once."""
-    packed = b"\n".join(values).decode()  # no JSON has a line feed inside of a number or a string
+    """Return raw JSON values as texts, see `_text`. A column of numbers and nulls, the usual case, is split in one
+    step.
+    """
+    packed = b"\n".join(values).decode()  # JSON never has a line feed inside a number or a string
     if '"' in packed or "{" in packed or "[" in packed or not values:
         return pl.Series(name, [_text(value) for value in values], dtype=pl.String)
     texts = pl.Series(name, packed.split("\n"), dtype=pl.String)
@@ -213,7 +232,7 @@ def _texts(name: str, values: Sequence[msgspec.Raw]) -> pl.Series:
 
 
 def _text(raw: msgspec.Raw) -> str | None:
-    """A raw JSON value as text: a number exactly as it was written, a string unquoted, null as None."""
+    """Return a raw JSON value as text: a number exactly as it was written, a string unquoted, null as None."""
     text = bytes(raw).decode()
     if text == "null":
         return None
@@ -221,13 +240,13 @@ def _text(raw: msgspec.Raw) -> str | None:
 
 
 _SURROGATES = re.compile(
-    rb"\\\\"  # an escaped backslash: what follows it is no escape
+    rb"\\\\"  # an escaped backslash: the characters after it are no escape
     rb"|\\u[dD][89abAB][0-9a-fA-F]{2}(?:\\u[dD][c-fC-F][0-9a-fA-F]{2})?"
     rb"|\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
 
 
 def _without_lone_surrogates(body: bytes) -> bytes:
-    """Half a pair becomes U+FFFD, and so do bytes that are no UTF-8; all else stays byte for byte."""
+    """Replace half surrogate pairs, and bytes that are not UTF-8, by U+FFFD; all else stays byte for byte."""
     whole = _SURROGATES.sub(lambda found: b"\\ufffd" if len(found[0]) == 6 else found[0], body)
     return whole.decode("utf-8", "replace").encode()

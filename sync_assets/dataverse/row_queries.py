@@ -1,4 +1,4 @@
-"""The present state of some columns of some rows, asked for by id. Source: dataverse-web-api.md sections 2.2 to 2.4."""
+"""Read the present values of some columns of some rows, by id. Source: docs/references/dataverse.md 2.2 to 2.4."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 @dataclass(frozen=True, slots=True)
 class RowNow:
-    """One row as it is: `id` in lower case, `etag` as `If-Match` takes it, `modified` in UTC and whole seconds."""
+    """The present state of one row: `id` in lower case, `etag` for `If-Match`, `modified` in UTC and whole seconds."""
 
     id: str
     etag: str | None
@@ -34,11 +34,11 @@ class RowNow:
 async def rows_now(
     client: DataverseClient, table: Table, columns: Sequence[str], ids: Sequence[str], *, parallel: int = 4
 ) -> dict[str, RowNow]:
-    """The rows by id in lower case, `columns` being booleans, choices or whole numbers.
+    """Return rows by id in lower case; `columns` must be booleans, choices or whole numbers.
 
-    A row that is gone is not there, nor is what is no GUID: one such id would have Dataverse refuse the whole query.
-    `parallel`: queries at once. Raises BadPage (an answer that does not fit, told without its values) and what
-    `DataverseClient.page` raises.
+    Deleted rows are missing, and so are ids that are not GUIDs, which are not queried: with one of them Dataverse would
+    refuse the whole query. `parallel`: queries at once. Raises BadPage (an answer that does not fit; its text has no
+    values) and what `DataverseClient.page` raises.
     """
     decoder = _Decoder(table, columns)
     wanted = [id_ for id_ in dict.fromkeys(id_.lower() for id_ in ids) if _GUID.fullmatch(id_)]
@@ -61,7 +61,7 @@ async def rows_now(
 
 
 class _Decoder:
-    """Decodes answers to one selection: the key, `modifiedon` and the columns."""
+    """Decode the answers to one selection: the key, `modifiedon` and the columns."""
 
     def __init__(self, table: Table, columns: Sequence[str]) -> None:
         names = list(dict.fromkeys(columns))
@@ -79,7 +79,7 @@ class _Decoder:
         self._page = msgspec.json.Decoder(page)
 
     def decode(self, body: bytes) -> list[RowNow]:
-        """The rows of one answer."""
+        """Return the rows of one answer. Raises BadPage."""
         try:
             page: Any = self._page.decode(body)
         except msgspec.ValidationError as error:

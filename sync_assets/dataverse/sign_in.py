@@ -1,4 +1,4 @@
-"""Sign-in at Entra ID by client credentials, through msal. Source: dataverse-web-api.md section 5."""
+"""Sign-in at Entra ID by client credentials, through msal. Source: docs/references/dataverse.md 5."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from urllib.parse import urlencode, urlsplit
 
 from sync_assets.http.aiohttp_transport import AiohttpClient
 from sync_assets.http.client import SIGN_IN_LIMITS, CachedTokens, HttpError, Limits, NotSent, NotTrusted, SignInRefused
-from sync_assets.http.event_loop import new_event_loop
+from sync_assets.performance import new_event_loop
 
 _FORM = "application/x-www-form-urlencoded"
 _NO_AUTHORITY = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What msal raises of an authority that is none: the first is its own word for it, the others its stumbling."""
+"""What msal raises for a URL that is no authority: ValueError on purpose, the others by accident."""
 _REACH = "Check D365_AUTHORITY and the network; nothing is lost, run it again later."
 _REMEDIES = {
     7000215: "Put the secret's value (not its id) into D365_CLIENT_SECRET.",
@@ -28,7 +28,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class _Response:
-    """An answer as msal wants it (its class `Response`)."""
+    """An answer in the form that msal needs (its class `Response`)."""
 
     status_code: int
     text: str
@@ -36,8 +36,10 @@ class _Response:
 
 
 class _Client:
-    """What msal sends its requests by (its class `HttpClient`): a Wire, with our trust store, proxies and limits, and
-    without redirects. For one thread, in which no event loop runs. To be closed."""
+    """The HTTP client that msal uses (its class `HttpClient`), with our trust store, proxies and limits.
+
+    It does not follow redirects. For one thread without a running event loop. Must be closed.
+    """
 
     def __init__(self, context: ssl.SSLContext, limits: Limits) -> None:
         self._wire = AiohttpClient(context, 1, connect=15.0, read=30.0, limits=limits)
@@ -86,18 +88,18 @@ def entra_tokens(
     context: ssl.SSLContext,
     limits: Limits = SIGN_IN_LIMITS,
 ) -> CachedTokens:
-    """Bearer tokens for `resource` (the organisation's URL). `limits`: of each answer.
+    """Return a source of bearer tokens for `resource` (the organisation's URL). `limits`: of each answer.
 
-    Fetching raises SignInRefused with Microsoft's error code, HttpError.
+    Fetching a token raises SignInRefused with Microsoft's error code, or HttpError.
     """
 
     def fetch() -> tuple[str, float]:
-        import msal  # 0.1 s: only those who sign in pay for it  # noqa: PLC0415
+        import msal  # takes 0.1 s, so it is imported only for a sign-in  # noqa: PLC0415
         from msal.exceptions import MsalError  # noqa: PLC0415
 
         client = _Client(context, limits)
         try:
-            # A new application each time: its cache would hand out again the token that was just refused.
+            # A new application each time: the cache of an old one would return the token that was just refused.
             application = msal.ConfidentialClientApplication(
                 client_id,
                 client_credential=client_secret,
@@ -107,7 +109,8 @@ def entra_tokens(
             )
             answer: dict[str, Any] = application.acquire_token_for_client([f"{resource.rstrip('/')}/.default"]) or {}
         except HttpError as error:
-            # An unknown outcome here says nothing about the write that needed the token: not passed on.
+            # OutcomeUnknown is about the token request, not about the write that needs the token, so it is not raised
+            # as such.
             kind = type(error) if isinstance(error, NotSent) else HttpError
             raise kind(error.cause, error.remedy if isinstance(error, NotTrusted) else _REACH) from error
         except _NO_AUTHORITY as error:

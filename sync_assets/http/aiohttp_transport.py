@@ -1,9 +1,9 @@
 """How a request travels: TLS, proxies, aiohttp.
 
 httpx's own transport is quadratic in the number of requests in flight, and its requests and answers cost half of the
-processor time of a call (speed.md, A), so calls go through `AiohttpClient`; what is made by httpx, as a sign-in is,
-travels the same way (httpx_transport.py). The ready-made bridge re-quotes URLs and reports a lost answer as a failed
-connection, while we have to know whether a request may have been carried out. When it may travel again is
+processor time of a call (docs/benchmarks.md A), so calls go through `AiohttpClient`; what is made by httpx, as a
+sign-in is, travels the same way (httpx_transport.py). The ready-made bridge re-quotes URLs and reports a lost answer as
+a failed connection, while we have to know whether a request may have been carried out. When it may travel again is
 `client.py`'s.
 """
 
@@ -72,7 +72,7 @@ class AiohttpClient:
 
     def _open(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(ssl=self._context, limit=self._connections, keepalive_timeout=30)
-        # No cookies: Dataverse's affinity cookie would pin us to one server (dataverse-web-api.md section 4).
+        # No cookies: Dataverse's affinity cookie would pin us to one server (docs/references/dataverse.md 4).
         # No trust_env: it looks for ~/.netrc and for a proxy in a thread of its own, for each single request.
         session = aiohttp.ClientSession(
             connector=connector,

@@ -1,16 +1,15 @@
-"""The ledger: desired state against acknowledged state, for every D365 row in scope (design.md).
+"""The ledger: desired state against acknowledged state, for every D365 row in scope (docs/architecture.md).
 
-rules      the life of a record, pure functions: start reading here
-standing   where a record belongs, pure functions as well
-ties       parents, children and privacy holds: which records wait for which
-cascade    deletions of children that follow from those of their parents, counted beforehand
-model      the words used with the rest of the program
-schema     the tables; migrations bring them about
-feeds, gone, captures, replays, claims, rebuilds, holds, maintenance, reports, waiting
-           the operations, gathered in Ledger
-database, bulk   SQLite and PostgreSQL
-pages, packing, copying
-           a page of captured rows, made ready for either
+rules           the state of a record, as pure functions: start reading here
+records         repositories of records: capture, claim, acknowledge, delete, dependencies, privacy holds
+repositories    the other repositories: opt-outs, runs, maintenance, call limits, reports
+storage         SQLite and PostgreSQL: schema, connections, bulk statements, and bringing an older schema up to date
+migrations      Alembic's migrations of the schema
+model           the value types exchanged with the rest of the program
+facade          Ledger, which combines all repositories
+prepared_page   a page of captured rows, transformed and ready to be stored
+scratch         a temporary copy of a ledger, to try things on
+errors, times   the ledger's exceptions; times as it stores them
 """
 
 from typing import TYPE_CHECKING, Any
@@ -75,7 +74,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """SQLAlchemy is a fifth of what the code location loads: not for those who only need the words."""
+    """Import `Ledger` on first use: SQLAlchemy is a fifth of what the code location loads, and types don't need it."""
     if name == "Ledger":
         from sync_assets.ledger.facade import Ledger  # noqa: PLC0415
 

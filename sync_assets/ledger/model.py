@@ -1,4 +1,7 @@
-"""The words that the ledger speaks to the rest of the program. Times are UTC."""
+"""The ledger's value types: states, feeds, claims, outcomes and reports that it exchanges with the rest of the program.
+
+Here: plain values without behaviour. The rules are in rules/, the tables in storage/schema.py. Times are UTC.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,8 +11,9 @@ from typing import Literal, NamedTuple
 
 FeedKind = Literal["page", "delta"]
 KeptKind = Literal["page", "ids", "rows"]
-"""What the link brings that is kept from before a read of several pages. page: the next of the ids alone, at whose end
-stands the link to be kept; ids: ids of the rows that changed since; rows: those rows, by the mapping of the feed."""
+"""What the link that was kept from before a read of several pages returns. page: the next page of a read of ids alone,
+whose last page carries the delta link to be kept; ids: ids of the rows that changed since; rows: those rows, with the
+columns of the feed's mapping."""
 Operation = Literal["insert", "update", "delete"]
 Result = Literal["done", "refused", "later", "unknown"]
 Types = dict[tuple[str, str], str]
@@ -30,32 +34,32 @@ INSERTED = (
     "row_hash",
     "insert_only_hash",
 )
-"""What a new record is made of: the columns of pages.Page.records, in its order."""
+"""The columns of a new record, in the order of prepared_page.Page.records."""
 
 OTHER = bytes(16)
-"""In place of the hash that Campaign acknowledged: it holds the record, and something else than we would send."""
+"""Stored as the acknowledged hash of a record that Campaign holds with other content than we would send."""
 
 
 class State(IntEnum):
-    """Where a record stands. The numbers are stored, so they never change their meaning."""
+    """The state of a record. The numbers are stored, so they never change their meaning."""
 
     SYNCED = 0  # Campaign acknowledged what it should hold
     PENDING = 1  # something is to be sent
-    WAITING = 2  # to be sent once other records are where they must be, or its row was read again; see BlockReason
-    FAILED = 3  # the transform or the other side refused it; stands until it changes or is retried
-    HELD = 4  # under a privacy hold: written nowhere
-    ORPHANED = 5  # not to be in Campaign: a parent that it needs is gone for good, or its lookup is empty
-    EXCLUDED = 6  # of a person who was gone when the hold was released: nothing is made or changed of it any more
+    WAITING = 2  # to be sent once its parents or children allow it, or its row was read again; see BlockReason
+    FAILED = 3  # rejected by Campaign, or its row has a validation error; until it changes or is retried
+    HELD = 4  # under a privacy hold: written to neither system
+    ORPHANED = 5  # must not exist in Campaign: a required parent is unavailable for good, or its lookup is empty
+    EXCLUDED = 6  # of a person who had been deleted when the hold was released: never inserted or updated again
 
 
 class BlockReason(IntEnum):
     """Why a record may not be sent yet. The numbers are stored, so their meaning never changes."""
 
     NONE = 0
-    PARENT_PENDING = 1  # a parent is still to be acknowledged
+    PARENT_PENDING = 1  # a parent is not acknowledged yet
     PARENT_UNAVAILABLE = 2  # a required parent must not be in Campaign, so neither may the record
-    REFETCH_REQUIRED = 3  # its row must be read again: the payload was erased when Campaign acknowledged it
-    CHILDREN_PENDING = 4  # it is to be deleted, and its children go first
+    REFETCH_REQUIRED = 3  # its row must be read again: an acknowledgement or a hold erased the payload
+    CHILDREN_PENDING = 4  # pending delete, and its children are deleted or unlinked first
 
 
 WAITING_FOR = {
@@ -68,15 +72,17 @@ WAITING_FOR = {
     BlockReason.CHILDREN_PENDING: "its children, which are to be deleted or unlinked first, also in tables that are "
     "mapped no more",
 }
-"""Block reasons in words, for people."""
+"""Block reasons as shown to users."""
 
 
 class Loss(IntEnum):
-    """Why the parent of an orphaned record is gone, as far as the ledger knows. NOT_KNOWN, DELETED and FILTERED_OUT are
-    stored with the link, so these numbers never change their meaning."""
+    """Why the parent of an orphaned record is unavailable, as far as it was captured.
 
-    NOT_KNOWN = 0  # the table was read to its end without it
-    DELETED = 1  # in Dynamics 365
+    NOT_KNOWN, DELETED and FILTERED_OUT are stored with the link, so these numbers never change their meaning.
+    """
+
+    NOT_KNOWN = 0  # the full read of its table did not return it
+    DELETED = 1  # deleted in Dynamics 365
     FILTERED_OUT = 2  # its row left the filter
     NONE_NAMED = 3  # the lookup is empty
     ORPHANED = 4  # the parent is orphaned itself
@@ -89,15 +95,17 @@ LOST = {
     Loss.NONE_NAMED: "it names no {parent}",
     Loss.ORPHANED: "its {parent} is orphaned itself",
 }
-"""Why a record is orphaned, in words."""
+"""Why a record is orphaned, as shown to users."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkSpec:
-    """A link of a table, as configured. attribute: of the child in Campaign, also a column of the captured rows.
+    """A configured link from a child table to a parent table.
 
-    required: a child never stands in Campaign without this parent (cardinality one). keyed: sent as a link by the
-    parent's key (style key); if not, the payload itself holds the key in a plain attribute (style join).
+    attribute: of the child in Campaign, also a column of the captured rows.
+    required: Campaign never holds the child without this parent (cardinality one).
+    keyed: sent as a link by the parent's key (style key); if not, the payload itself holds the key in a plain attribute
+    (style join).
     """
 
     attribute: str
@@ -107,8 +115,10 @@ class LinkSpec:
 
 
 class LinkTo(NamedTuple):
-    """A link to be sent with a record: the parent's id, or None for no link. held: Campaign's record is known to hold
-    just that."""
+    """A link to be sent with a record.
+
+    id: the parent's, None for no link. held: Campaign's record is known to hold exactly this link.
+    """
 
     attribute: str
     id: str | None
@@ -118,13 +128,14 @@ class LinkTo(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where the next read of a table goes on.
+    """The cursor of a table's change feed after a page: where the next read continues.
 
-    kind: `page` is the next page of a read under way, `delta` the link that asks for later changes.
-    fingerprint: of the selected columns; another one means that the link no longer fits.
-    read_id: counts the full reads of the table, the first is 1.
-    complete: this page was the last one of the full read, or came after it.
-    end: this page was the last one that there is for now, it carried the delta link.
+    link: URL of the next request; None to begin a full read.
+    kind: `page` for the next page of a read under way, `delta` for the delta link that returns later changes.
+    fingerprint: of the selected columns; the link is only valid for the columns with the same fingerprint.
+    read_id: number of the full read, the first of the table is 1.
+    complete: True if this page was the last one of the full read, or came after it.
+    end: True if this page was the last one available and carried the delta link.
     """
 
     link: str | None
@@ -137,18 +148,19 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A table's change feed as stored. `version` goes up with each change of position and guards the next one.
+    """A table's change feed as stored, with its cursor.
 
+    version: raised by each change of the cursor; a writer must name the version that it read (compare and set).
     complete: the full read `read_id` has reached its delta link at least once.
-    resend: that read was asked to send every row again (`replay --force`); ends when the read is complete.
-    replay: that read was asked for by `replay`, which sends fields that are not updated, too; ends likewise.
-    page_size: rows that a page may have at most; None where Dynamics 365 never failed over one.
-    deletes_approved: the next deletions are carried out, however many they are.
-    deletes: deletions that the guard holds back. following: by table, records of children that would go with them.
-    kept_link, kept_kind: see KeptKind. kept_due: that read is at its end, so the link is to be asked what changed.
-    read_as: the fingerprint under which the last full read came to its end, as long as no row was read by another one
-    since. Rows that it did not come across are collected in `gone`, or were let go of.
-    saved_at: when the position last moved; polled_at: when D365 was last asked with success.
+    resend: that read sends every row again (`replay --force`); reset when the read is complete.
+    replay: that read was requested by `replay`, which also sends fields that updates leave out; reset likewise.
+    page_size: most rows per page; None if Dynamics 365 never failed over a page's size.
+    deletes_approved: an operator approved the deletions that the guard holds back.
+    deletes: deletions that the guard holds back. following: by table, the children that would be deleted with them.
+    kept_link, kept_kind: see KeptKind. kept_due: that read is at its end, so the link is to be polled for changes.
+    read_as: the fingerprint of the last completed full read, as long as no row was read by another one since. Records
+    that this read did not return are collected in sync_gone, or were processed as deleted or out of scope.
+    saved_at: when the cursor last moved; polled_at: when D365 was last polled successfully.
     """
 
     table: str
@@ -174,11 +186,10 @@ class Feed:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Rows of a table that are to be captured again: those last modified from `first` to `last`, both included;
-    date.min and date.max leave a side open.
+    """A replay by days: rows of a table to be captured again, by their day of last modification.
 
-    resend: they are sent again, equal or not. link: of the next page, None before the first one. fingerprint: of the
-    columns that the link brings.
+    first, last: both included; date.min and date.max leave a side open. resend: the rows are sent again even if they
+    are unchanged. link: of the next page, None before the first one. fingerprint: of the columns that the link returns.
     """
 
     table: str
@@ -191,11 +202,11 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Rebuild:
-    """A rebuild of a table: what it came across so far, and where it goes on.
+    """The progress of a rebuild of a table: its cursor and what it found so far.
 
-    captured: all rows of Dynamics 365 are in the ledger. link: of the next page of Campaign's records, None before the
-    first one. records: of Campaign, looked at; of these, `equal` hold what they should, `differing` do not, and
-    `unknown` carry an id that the ledger does not know.
+    captured: True if all rows of Dynamics 365 are in the ledger. link: of the next page of Campaign's records, None
+    before the first one. records: Campaign's records compared so far; of these, `equal` hold the desired state,
+    `differing` do not, and `unknown` have an id without a record in the ledger.
     """
 
     table: str
@@ -209,11 +220,12 @@ class Rebuild:
 
 @dataclass(frozen=True, slots=True)
 class PageResult:
-    """What a page did. new + changed + unchanged + refused is the number of rows, deleted + ignored_deletes of ids.
+    """The effect of a stored page, in rows and deleted ids.
 
-    refused: rows that the transform refuses, if that is news. deleted: will be deleted in Campaign when the read is at
-    its end, or was never sent and is forgotten. ignored_deletes: never seen, or known to be deleted already.
-    version: of the feed after this page, to be expected by the next one. feed: as this page left its position.
+    new + changed + unchanged + refused is the number of rows; deleted + ignored_deletes that of the deleted ids.
+    refused: rows with a validation error that is new. deleted: records that will be deleted in Campaign when the read
+    is at its end, or were never sent and are purged. ignored_deletes: ids without a record, or deleted already.
+    version: of the feed after this page, which the next writer must name. feed: as this page left it.
     """
 
     new: int
@@ -228,17 +240,18 @@ class PageResult:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A record that one worker may send now.
+    """A pending record under a worker's lease, with what to send.
 
     payload: JSON of an insert, without its keyed links; None for a delete, and for an update of links alone.
     update_payload: JSON of an update where it differs, else None (also when everything is to be sent again).
-    hash: to be given back in the Outcome; None for a delete.
-    uncertain: an earlier request may have reached Campaign without an answer, so an insert may find its own
-    record there and an update or delete may find none. attempts: requests since the record last changed.
-    links: to be sent with it, those that are not keyed for the record only (the payload holds them); to be given back
-    in the Outcome.
-    opt_outs: attributes with what Dynamics 365 says of them, for a request that makes the record, and for no other:
-    what a record holds that is there already is for sync_assets/opt_out to decide.
+    hash: to be returned in the Outcome; None for a delete.
+    attempts: requests since the record last changed.
+    uncertain: the outcome of an earlier request is unknown, so an insert may find its own record in Campaign, and an
+    update or delete may find none.
+    links: to be sent with the record and returned in the Outcome. Those that are not keyed are only to be returned: the
+    payload holds them.
+    opt_outs: (attribute, Dynamics 365's value), for an insert only: the opt-outs of a record that exists in Campaign
+    are decided by sync_assets/opt_out.
     """
 
     seq: int
@@ -256,14 +269,14 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a claimed record.
+    """The outcome of a request for a claimed record.
 
-    done: Campaign holds what was sent. refused: Campaign said no to this record, `reason` is its own.
-    later: turned away unprocessed, or (without a reason) given back unsent, which counts as no attempt.
-    unknown: sent, but no answer came.
-    hash and links: those of the Claimed record. retry_after_seconds: for later and unknown; None is at once.
-    made: the opt-outs that Campaign made the record with, at the moment `made_at`. met: opt-outs of a record that was
-    there before us.
+    result: done: Campaign holds what was sent. refused: Campaign rejected this record, with its own `reason`.
+    later: the request was not processed, or (without a reason) not sent, which counts as no attempt.
+    unknown: the request was sent, but its response was lost.
+    hash, links: those of the Claimed record. retry_after_seconds: for later and unknown; None is at once.
+    made: the opt-outs that Campaign inserted the record with, at `made_at`. met: opt-out attributes of a record that
+    existed in Campaign before our insert.
     """
 
     seq: int
@@ -279,7 +292,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class AcknowledgeResult:
-    """Where the records stand after their outcomes. `lost`: outcomes of records that the owner no longer held."""
+    """How many records are in which state after their outcomes were stored.
+
+    settled: synced. removed: purged. lost: outcomes not stored, since the owner's lease had been taken by another.
+    """
 
     settled: int
     removed: int
@@ -290,7 +306,7 @@ class AcknowledgeResult:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Records that a worker holds until a time, which may have passed."""
+    """The lease of a worker on claimed records. until: its end, which may have passed."""
 
     owner: str
     records: int
@@ -299,7 +315,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Records of a table by state; `leased` are pending ones that a worker holds now."""
+    """Number of records of a table by state. leased: records under a lease that has not ended."""
 
     pending: int = 0
     waiting: int = 0
@@ -312,13 +328,13 @@ class Counts:
 
     @property
     def records(self) -> int:
-        """All records known, in whatever state."""
+        """The number of records in all states."""
         return sum((self.pending, self.waiting, self.failed, self.held, self.orphaned, self.synced, self.excluded))
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A refused record. `retryable`: false if the transform refuses it, then only other data or mapping help."""
+    """A rejected record. retryable: False for a validation error, which only other data or another mapping resolve."""
 
     table: str
     id: str
@@ -330,7 +346,7 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A record that is not in Campaign because a parent that it needs is gone for good. parent_table: that parent's."""
+    """A record that must not exist in Campaign, since a required parent is unavailable for good."""
 
     table: str
     id: str
@@ -340,5 +356,5 @@ class Orphan:
 
     @property
     def reason(self) -> str:
-        """In words."""
+        """The reason as shown to users."""
         return LOST[self.loss].format(parent=self.parent_table)

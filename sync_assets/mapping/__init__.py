@@ -1,9 +1,9 @@
-"""Rows of Dynamics 365 to what Campaign should hold: pure functions on Polars frames.
+"""Transform rows of Dynamics 365 into what Campaign should hold: pure functions on Polars frames.
 
 table_mapping            a table's configuration, compiled against the metadata of both systems
 transform                a page of rows to payloads and hashes: start reading here
-filters, replacements    which rows, and which values instead of which; before any conversion
-conversions              which type becomes which, and by which conversion
+filters, replacements    which rows are sent, and which values are replaced; before any conversion
+conversions              the conversion for each pair of a column type and an attribute type
 conversion_expressions   each conversion as a Polars expression
 configured_values, exact_numbers   values of the configuration and numbers as exact text
 unlabelled_options       option numbers without a label

@@ -1,7 +1,7 @@
-"""Values of the configuration -> values of a column: numbers, dates, options by number or label. Pure.
+"""Convert values of the configuration to values of a column: numbers, dates, options by number or label. Pure.
 
-Filters compare columns with such values, replacements look for them. What does not fit the column's type is told with
-what to write instead.
+Filters compare columns with such values, and replacements look them up. A value that does not fit the column's type
+raises WrongValue, whose text includes what to write instead.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ Scalar = str | bool | int | float
 
 
 class WrongValue(ValueError):
-    """A value that no row of the column can have. `str()`: what is wrong; what to write instead."""
+    """Raised for a value that no row of the column can have. `str()`: what is wrong; what to write instead."""
 
 
 def column_value(value: Scalar, column: Column) -> str | int:
-    """`value` as rows hold it: options and booleans as their number, numbers with a fraction as canonical text,
-    texts in small letters (Dynamics 365 compares without regard to case), times as `YYYY-MM-DDThh:mm:ssZ`."""
+    """Return a configured value in the form that rows have it. Raises WrongValue.
+
+    Options and booleans are returned as their number, numbers with a fraction as canonical text, texts in lower case
+    (Dynamics 365 compares without regard to case), times as `YYYY-MM-DDThh:mm:ssZ`.
+    """
     match column.type:
         case "boolean" | "picklist" | "state" | "status" | "multiselect":
             return option_code(value, column)
@@ -40,7 +43,10 @@ def column_value(value: Scalar, column: Column) -> str | int:
 
 
 def option_code(value: Scalar, column: Column) -> int:
-    """The number of the option that `value` names by number, by label, or for a boolean as true or false."""
+    """Return the number of the option that `value` names: by number, by label, or for a boolean as true or false.
+
+    Raises WrongValue if the column has no such option, or several with that label.
+    """
     if isinstance(value, bool):
         if column.type != "boolean":
             raise WrongValue(f"`{str(value).lower()}` is no option of `{column.name}`; write {_options(column)}")
@@ -59,12 +65,12 @@ def option_code(value: Scalar, column: Column) -> int:
 
 
 def is_option(column: Column) -> bool:
-    """Do values of `column` have a number and a label?"""
+    """Return True if values of `column` have a number and a label."""
     return column.type in OPTION_TYPES or column.type == "multiselect"
 
 
 def named_option(code: int, column: Column) -> str:
-    """`2 (Female)`, or the number alone where there is no label."""
+    """Return an option for a message, `2 (Female)`; the number alone if it has no label."""
     label = column.labels.get(code)
     return f"{code} ({label})" if label else str(code)
 
@@ -75,7 +81,7 @@ def _options(column: Column) -> str:
 
 
 def _is_whole(value: str | float) -> bool:
-    """A whole number, or the text of one."""
+    """Return True for a whole number, or the text of one."""
     if isinstance(value, str):
         return value.removeprefix("-").isdecimal() and value.isascii()
     return isinstance(value, int) or value.is_integer()
@@ -102,7 +108,10 @@ def _day(value: Scalar) -> str:
 
 
 def time_of(value: Scalar) -> str:
-    """`YYYY-MM-DDThh:mm:ssZ`. A date alone is its first moment, and a time without a zone is UTC."""
+    """Return a configured time as `YYYY-MM-DDThh:mm:ssZ`. Raises WrongValue.
+
+    A date alone becomes its first moment; a time without a zone is taken as UTC.
+    """
     try:
         moment = datetime.fromisoformat(str(value))
     except ValueError:

@@ -1,7 +1,7 @@
-"""How each conversion of `conversions.py` is computed on a column. Pure, whole columns at a time.
+"""Build the Polars expression of each conversion of `conversions.py`. Pure, whole columns at a time.
 
-Every expression gives null for null, and null for a value that does not fit; the caller tells the two apart. Types of
-the results: boolean and whole number attributes their own, all others text (floats as exact number text).
+Every expression returns null for null, and null for a value that does not fit; the caller tells the two apart. Result
+types: boolean and whole number attributes get their own type, all others text (floats as exact number text).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from sync_assets.mapping.filters import TIME_FORMAT
 from sync_assets.mapping.table_mapping import Field
 
 _PLAIN_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z$"
-"""As Dataverse writes times to the second (dataverse-web-api.md section 2.4): nearly all of them."""
+"""A time to the second, the form in which Dataverse writes nearly all times (docs/references/dataverse.md 2.4)."""
 
 
 def plain_times(rows: pl.DataFrame, fields: Iterable[Field]) -> set[str]:
-    """The columns of times whose values are all written to the second."""
+    """Return the names of the time columns in which every value is written to the second (as in _PLAIN_TIME)."""
     names = {field.column.select_name for field in fields if field.conversion == "time"}
     if not names:
         return names
@@ -27,9 +27,9 @@ def plain_times(rows: pl.DataFrame, fields: Iterable[Field]) -> set[str]:
 
 
 def converted(field: Field, plain: Collection[str]) -> pl.Expr:  # noqa: PLR0911, PLR0912  (one branch per conversion)
-    """The values of the field's column as its attribute needs them. Numbers with a fraction must be canonical.
+    """Return the expression that converts the field's column to the values of its attribute.
 
-    plain: see `plain_times`.
+    Numbers with a fraction must already be canonical. plain: the result of `plain_times`.
     """
     column = pl.col(field.column.select_name)
     match field.conversion:
@@ -68,7 +68,7 @@ def converted(field: Field, plain: Collection[str]) -> pl.Expr:  # noqa: PLR0911
 
 
 def refusal_reason(field: Field) -> str:
-    """Why a value of the field does not fit. Names no value of a row."""
+    """Return why a value of the field does not fit its attribute. The text never contains a value of a row."""
     match field.conversion:
         case "match" | "option":
             values = field.attribute.values
@@ -93,24 +93,27 @@ def _looked_up(values: pl.Expr, known: dict[str, str] | dict[int, str], unknown:
 
 
 def _choices(column: pl.Expr, field: Field) -> pl.Expr:
-    """`1,9` -> what stands for 1 and for 9; an unknown option stays its number."""
+    """Convert several choices, such as `1,9`, to the joined texts of each; an unknown option stays its number."""
     one = pl.element().str.strip_chars()
     known = {str(code): text for code, text in field.options}
     return column.str.split(",").list.eval(_looked_up(one, known, one)).list.join(field.separator)
 
 
 def _day(column: pl.Expr) -> pl.Expr:
-    """A date has no time zone, so that nothing is shifted."""
+    """Return the date part of a text as `YYYY-MM-DD`. A date has no time zone, so nothing is shifted."""
     day = column.str.head(10)
     return pl.when(day.str.to_date("%Y-%m-%d", strict=False).is_not_null()).then(day)
 
 
 def _time_text(column: pl.Expr, *, plain: bool) -> pl.Expr:
-    """Where all values are plain their text is cut and joined, which takes half as long as writing the times anew."""
+    """Convert times to Campaign's form `YYYY-MM-DD hh:mm:ss.mmmZ`.
+
+    If all values are plain, their text is cut and joined, which takes half as long as formatting parsed times.
+    """
     if not plain:
         return _time(column).dt.strftime("%Y-%m-%d %H:%M:%S%.3fZ")
-    there = column.str.to_datetime("%Y-%m-%dT%H:%M:%SZ", strict=False, time_unit="ms").is_not_null()
-    return pl.when(there).then(
+    is_time = column.str.to_datetime("%Y-%m-%dT%H:%M:%SZ", strict=False, time_unit="ms").is_not_null()
+    return pl.when(is_time).then(
         pl.concat_str(column.str.head(10), pl.lit(" "), column.str.slice(11, 8), pl.lit(".000Z"))
     )
 

@@ -1,6 +1,7 @@
-"""Which Dynamics 365 type becomes which Campaign type, and by which conversion. Pure, without data.
+"""The conversion for each pair of a Dynamics 365 column type and a Campaign attribute type. Pure, without data.
 
-The pairs: features.md row 35 and dataverse-web-api.md section 2.4. How a conversion is computed: `transform.py`.
+The pairs: docs/references/campaign.md 14 and docs/references/dataverse.md 2.4. How a conversion is computed:
+`conversion_expressions.py`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from sync_assets.dataverse.metadata import Column, ColumnType
 Picklists = Literal["labels", "codes"]
 
 SEPARATORS: dict[Picklists, str] = {"labels": "; ", "codes": ","}
-"""What stands between several choices in a text: as Dynamics 365 shows their labels, as it stores their numbers."""
+"""The separator between several choices in one text: Dynamics 365 shows labels with `; ` and stores numbers with
+`,`.
+"""
 
 Conversion = Literal[
-    "text",  # as it is
+    "text",  # unchanged
     "match",  # a text that names an enumeration value
-    "option",  # a choice: its value in Campaign, from `option_values`
+    "option",  # a choice: its text, from `option_values`
     "option_code",  # a choice: its number
     "option_truth",  # a choice of 0 and 1
     "choices",  # several choices
@@ -31,7 +34,7 @@ Conversion = Literal[
     "day_as_time",
     "time",
     "time_as_day",  # the UTC date
-    "replaced",  # only by a replacement
+    "replaced",  # no conversion: each value needs a replacement
 ]
 
 _Table = dict[ColumnType, dict[AttributeType, Conversion]]
@@ -41,10 +44,10 @@ _OPTIONS: tuple[ColumnType, ...] = ("picklist", "state", "status")
 _INTEGERS: tuple[ColumnType, ...] = ("integer", "bigint")
 _FRACTIONS: tuple[ColumnType, ...] = ("decimal", "money", "double")
 OPTION_TYPES: tuple[ColumnType, ...] = (*_OPTIONS, "boolean")
-"""Types whose values have a number and a label."""
+"""Column types whose values have a number and a label."""
 
 AS_TEXT: tuple[ColumnType, ...] = ("other", "guid", "lookup", "multiselect")
-"""Types that Campaign has not, so that they travel as texts."""
+"""Column types that Campaign does not have, so that their values are sent as text."""
 
 
 def _each(columns: tuple[ColumnType, ...], to: dict[AttributeType, Conversion]) -> _Table:
@@ -80,11 +83,11 @@ CONVERSIONS: _Table = {
     **_each(("date",), {"date": "day", "datetime": "day_as_time", "string": "day"}),
     **_each(("datetime",), {"datetime": "time", "date": "time_as_day", "string": "text"}),
 }
-"""D365 type -> Campaign type -> conversion. What is not in it works only with replacements."""
+"""Column type -> attribute type -> conversion. A pair that is missing here needs replacements."""
 
 
 def conversion(column: Column, attribute: Attribute) -> Conversion | None:
-    """How values of `column` become values of `attribute`; None: only replacements can do it."""
+    """Return the conversion from `column` to `attribute`; None if only replacements can convert its values."""
     found = CONVERSIONS.get(column.type, {}).get(attribute.type)
     if found == "option_truth" and not set(column.labels) <= {0, 1}:
         return None
@@ -92,16 +95,16 @@ def conversion(column: Column, attribute: Attribute) -> Conversion | None:
 
 
 def possible_targets(column: Column) -> list[str]:
-    """The attribute types that `column` can be mapped to without replacements."""
+    """Return the attribute types that `column` can be mapped to without replacements, sorted."""
     return sorted(CONVERSIONS.get(column.type, {}))
 
 
 def option_values(column: Column, attribute: Attribute, picklists: Picklists) -> dict[int, str]:
-    """Option number -> what Campaign gets, for an attribute that is a string or an enumeration.
+    """Return the Campaign value of each option number, for a string or enumeration attribute.
 
-    String: the label; what has none is left out and travels as its number. Enumeration: the value that is called like
-    the label or the number (in that order for `labels`, else the other way round; case, blanks and punctuation do not
-    matter); options without such a value are left out.
+    String: the label, if `picklists` is `labels`; an option without one is left out and is sent as its number.
+    Enumeration: the value whose name equals the label or the number (in that order for `labels`, else in reverse; case,
+    blanks and punctuation are ignored); options without such a value are left out.
     """
     values: dict[int, str] = {}
     for code, label in column.labels.items():
@@ -114,7 +117,10 @@ def option_values(column: Column, attribute: Attribute, picklists: Picklists) ->
 
 
 def named_value(text: str, attribute: Attribute) -> str | None:
-    """The value of an enumeration that `text` names, in Campaign's spelling; None if there is none."""
+    """Return the value of an enumeration that `text` names, in Campaign's spelling; None if there is none.
+
+    Case, blanks and punctuation are ignored.
+    """
     if text in attribute.values:
         return text
     plain = _plain(text)
@@ -122,7 +128,9 @@ def named_value(text: str, attribute: Attribute) -> str | None:
 
 
 def empty_value(attribute: Attribute) -> str | bool | int:
-    """What Campaign shows where there is no value (campaign-standard-api.md section 1); floats as number text."""
+    """Return what Campaign shows for an attribute without a value (docs/references/campaign.md 1); floats
+    as text.
+    """
     match attribute.type:
         case "integer":
             return 0

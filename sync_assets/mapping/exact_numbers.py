@@ -1,7 +1,7 @@
-"""Numbers as exact text: the one spelling of each value, as JSON has it, never with an exponent. Pure.
+"""Numbers as exact text in one canonical spelling, as in JSON and without an exponent. Pure.
 
-Floats lose digits and Polars changed their spelling between versions (speed.md, F), so numbers with a fraction stay
-the text that Dataverse sent; here that text is brought into one form, so that equal numbers give equal hashes.
+Floats lose digits, and Polars changed their spelling between versions (docs/benchmarks.md F). So numbers with a
+fraction stay the text that Dataverse sent; here that text gets one form, so that equal numbers get equal hashes.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ _EXPONENT = r"[eE]"
 
 
 def canonical(numbers: pl.DataFrame) -> pl.DataFrame:
-    """`20000.0000` -> `20000`, `1.50` -> `1.5`, `1E+3` -> `1000`, `-0.0` -> `0`; null for what is no number.
+    """Make numbers canonical: `20000.0000` -> `20000`, `1.50` -> `1.5`, `1E+3` -> `1000`, `-0.0` -> `0`.
 
-    All columns in a few steps: after each of them the interpreter is waited for, which other threads want as well.
+    Null for a value that is no number. All columns are processed together in a few steps, because each step waits for
+    the interpreter lock, which other threads need as well.
     """
     if not numbers.width:
         return numbers
@@ -32,7 +33,7 @@ def canonical(numbers: pl.DataFrame) -> pl.DataFrame:
 
 
 def canonical_text(value: str | int | float | Decimal) -> str | None:
-    """The same for one value, e.g. of the configuration; None for what is no number."""
+    """Return one value in canonical spelling, e.g. of the configuration; None if it is no number."""
     if isinstance(value, str) and not re.match(_NUMBER, value):
         return None
     try:
@@ -53,13 +54,13 @@ def _trimmed(text: pl.Expr) -> pl.Expr:
 
 
 def _without_exponents(text: pl.Expr) -> pl.Expr:
-    """Moves the point instead. Zeros at the end are left to `_trimmed`."""
+    """Move the decimal point by the exponent, and remove the exponent. Zeros at the end are left to `_trimmed`."""
     mantissa = text.str.extract(r"^-?([^eE]*)", 1)
     whole, fraction = mantissa.str.extract(r"^(\d+)", 1), mantissa.str.extract(r"\.(\d+)$", 1).fill_null("")
     digits = pl.concat_str(whole, fraction)
     shift = text.str.extract(r"[eE]\+?(-?\d+)$", 1).cast(pl.Int64).fill_null(0)
     point = whole.str.len_chars().cast(pl.Int64) + shift
-    # so many zeros on both sides that the point lies within the digits
+    # Pad with zeros on both sides, so that the point lies within the digits.
     left = (1 - point).clip(lower_bound=0)
     padded = digits.str.pad_start(digits.str.len_chars() + left, "0")
     padded = padded.str.pad_end(point.clip(lower_bound=0), "0")

@@ -1,7 +1,7 @@
-"""Filters: which rows of a page are sent at all. Before any conversion, on D365's own values. Pure.
+"""Filters: which rows of a page are in scope. Applied before any conversion, on the values of Dynamics 365. Pure.
 
-Comparison is Dynamics 365's own (dataverse-web-api.md section 2.2): texts without regard to case, and a rule that
-looks at an empty column is not met, whatever it asks, `is_null` apart.
+Comparison is Dynamics 365's own (docs/references/dataverse.md 2.2): texts without regard to case, and a rule on an
+empty column is never met, except `is_null`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,16 @@ _COMPARE: dict[str, Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
 }
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%.fZ"
-"""How Dataverse writes times, for Polars; a fraction may be missing and always is (section 2.4)."""
+"""The format of Dataverse's times, for Polars; the fraction is optional, and in practice always missing (section
+2.4).
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One comparison. `values` are as `column_value` gives them: none for is_null, several for in and not_in."""
+    """One comparison. `values` are in the form of `column_value`: none for is_null and not_null, several for in and
+    not_in.
+    """
 
     column: Column
     operator: Operator
@@ -41,7 +45,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class RowFilter:
-    """All rules of a table. `delete_filtered_out`: rows that do not pass are deleted in Campaign if they are there."""
+    """All rules of a table. `delete_filtered_out`: records whose row leaves the filter are deleted in Campaign."""
 
     match: Literal["all", "any"]
     rules: tuple[Rule, ...]
@@ -49,9 +53,10 @@ class RowFilter:
 
 
 def compile_filters(filters: Filters, table: Table) -> tuple[RowFilter, list[str]]:
-    """The rules typed by the table's metadata, and what is wrong with them: `what; what to write instead` each.
+    """Return the rules, typed by the table's metadata, and their problems (each `what is wrong; what to write
+    instead`).
 
-    Columns that the table has not are left to the caller, who knows how to tell of them.
+    A rule on a column that the table lacks is skipped: the caller reports it.
     """
     rules: list[Rule] = []
     problems: list[str] = []
@@ -73,7 +78,7 @@ def compile_filters(filters: Filters, table: Table) -> tuple[RowFilter, list[str
 
 
 def filter_rows(rows: pl.DataFrame, row_filter: RowFilter | None) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The rows that pass and those that do not, each in their order."""
+    """Return the rows that pass and the rows that do not, each in their order."""
     if row_filter is None or not row_filter.rules:
         return rows, rows.clear()
     met = [_met(rule) for rule in row_filter.rules]
@@ -85,7 +90,7 @@ def filter_rows(rows: pl.DataFrame, row_filter: RowFilter | None) -> tuple[pl.Da
 
 
 def _unfit(rule: FilterRule, column: Column) -> str | None:
-    """Why the rule's operator cannot be used on the column."""
+    """Return why the rule's operator cannot be used with the column; None if it can."""
     kind, operator = column.type, rule.operator
     if operator in ("starts_with", "ends_with") and kind not in _TEXTS:
         return f"filter on `{rule.field}`: `{operator}` is for texts, not for type {kind}; use eq, in or is_null"
@@ -97,7 +102,7 @@ def _unfit(rule: FilterRule, column: Column) -> str | None:
 
 
 def _met(rule: Rule) -> pl.Expr:
-    """True or false for every row, never null."""
+    """Return an expression that is True or False for every row, never null."""
     column, values = pl.col(rule.column.select_name), rule.values
     if rule.operator == "is_null":
         return column.is_null()
@@ -129,7 +134,7 @@ def _compared(column: pl.Expr, rule: Rule) -> pl.Expr:
 
 
 def _comparable(values: pl.Expr, kind: ColumnType) -> pl.Expr:
-    """Column and configured values alike, brought to a type that compares as the values do."""
+    """Convert the values of a column, or configured values, to the type that they are compared in."""
     if kind in OPTION_TYPES or kind in ("integer", "bigint"):
         return values.cast(pl.Int64)
     if kind in ("decimal", "money"):
@@ -142,7 +147,9 @@ def _comparable(values: pl.Expr, kind: ColumnType) -> pl.Expr:
 
 
 def _met_by_choices(column: pl.Expr, rule: Rule) -> pl.Expr:
-    """Of several choices: contains and in look for one of them, eq and ne compare the whole set."""
+    """Return the expression for a column of several choices: contains and in match any choice, eq and ne the
+    whole set.
+    """
     chosen = column.str.split(",").list.eval(pl.element().str.strip_chars().cast(pl.Int64, strict=False))
     wanted = [int(value) for value in rule.values]
     some = reduce(lambda one, other: one | other, [chosen.list.contains(code) for code in wanted])

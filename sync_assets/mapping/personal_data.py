@@ -1,6 +1,6 @@
-"""Which columns and attributes look as if they held personal data, by their names. Pure.
+"""Guess by their names which columns and attributes hold personal data. Pure.
 
-A guess, made to warn (features.md row 46): email, telephone, names of people, addresses, dates of birth.
+Only used to warn (docs/references/campaign.md 14): email, telephone, names of people, addresses, dates of birth.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ _PARTS = (
     "email", "telephone", "phone", "firstname", "middlename", "lastname", "surname", "fullname", "maidenname",
     "nickname", "address", "birthdate", "postalcode", "zipcode",
 )  # fmt: skip
-"""Looked for anywhere in a name without its separators."""
+"""Searched anywhere in a name without its separators."""
 _WORDS = frozenset(
     ("mail", "mobile", "fax", "tel", "street", "city", "zip", "birthday", "birth", "gender", "passport", "ssn", "iban")
 )
-"""Looked for as a whole word: `city` must not be found in `capacity`."""
+"""Searched as a whole word: `city` must not be found in `capacity`."""
 _TELEPHONE_PARTS = ("telephone", "phone")
 _TELEPHONE_WORDS = frozenset(("mobile", "fax", "tel"))
 
@@ -23,13 +23,13 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
 def looks_personal(name: str) -> bool:
-    """Whether a D365 column or a Campaign attribute with this name probably holds something about a person."""
+    """Return True if a column or attribute with this name probably holds personal data."""
     words = _words(name)
     return any(part in "".join(words) for part in _PARTS) or not _WORDS.isdisjoint(words)
 
 
 def is_telephone(name: str) -> bool:
-    """Whether it is called like a telephone number."""
+    """Return True if a column or attribute with this name probably holds a telephone number."""
     words = _words(name)
     return any(part in "".join(words) for part in _TELEPHONE_PARTS) or not _TELEPHONE_WORDS.isdisjoint(words)
 

@@ -1,7 +1,7 @@
-"""Replacements: value X of a D365 column becomes value Y in Campaign. Before any conversion. Pure.
+"""Replacements: value X of a column becomes value Y in Campaign. Applied before any conversion. Pure.
 
-A replaced value stands in a column of its own beside the original; where that column is null nothing was replaced and
-the conversion decides.
+A replaced value is put in a column of its own beside the original. Where that column is null nothing was replaced, and
+the conversion applies.
 """
 
 from __future__ import annotations
@@ -21,21 +21,24 @@ from sync_assets.mapping.conversions import empty_value, named_value
 from sync_assets.mapping.exact_numbers import canonical, canonical_text
 
 CampaignValue = str | bool | int
-"""A value as the conversions give it: by the attribute's type text, boolean, whole number, or exact number text."""
+"""A value in the form that conversions return: text, boolean, whole number, or exact number text, by attribute type."""
 
 VALUE_TYPES: dict[str, pl.DataType] = {"boolean": pl.Boolean(), "integer": pl.Int64()}
-"""Attribute type -> Polars type of converted values; all others are texts."""
+"""Attribute type -> Polars type of converted values; all other attribute types are texts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """`values`: value of the column, None for null -> value in Campaign. For several choices: option -> text."""
+    """The replacements of one column: pairs of its value (None for null) and the value in Campaign.
+
+    For a column of several choices: pairs of an option and its text.
+    """
 
     values: tuple[tuple[str | int | None, CampaignValue], ...]
 
     @property
     def codes(self) -> set[int]:
-        """The option numbers that are replaced."""
+        """Return the option numbers that are replaced."""
         return {value for value, _ in self.values if isinstance(value, int)}
 
 
@@ -54,14 +57,17 @@ class _Mapping(Protocol):
 
 
 def replaced_name(attribute: str) -> str:
-    """The name of the column with replaced values; no D365 column can have it."""
+    """Return the name of the column with replaced values; no column of Dynamics 365 can have that name."""
     return f"replaced {attribute}"
 
 
 def compile_replacements(
     configured: Replacements, column: Column, attribute: Attribute
 ) -> tuple[Replacement, list[str]]:
-    """The replacements typed by both sides' metadata, and what is wrong with them: `what; what to write instead`."""
+    """Return the replacements, typed by both sides' metadata, and their problems.
+
+    Each problem has the form `what is wrong; what to write instead`.
+    """
     values: dict[str | int | None, CampaignValue] = {}
     problems: list[str] = []
     for source, target in configured.items():
@@ -77,7 +83,9 @@ def compile_replacements(
 
 
 def campaign_value(value: Scalar | None, attribute: Attribute) -> CampaignValue:  # noqa: PLR0911  (one per type)
-    """A configured value as the attribute needs it; None is its empty value. Raises WrongValue."""
+    """Return a configured value in the form that the attribute needs; None becomes its empty value. Raises
+    WrongValue.
+    """
     path = attribute.path
     if value is None:
         return empty_value(attribute)
@@ -109,7 +117,7 @@ def campaign_value(value: Scalar | None, attribute: Attribute) -> CampaignValue:
 
 
 def replace(rows: pl.DataFrame, mapping: _Mapping) -> pl.DataFrame:
-    """`rows` and, for every field with replacements, a column with what replaces its values."""
+    """Return `rows` with one more column of replaced values for every field that has replacements."""
     replaced: list[pl.Series] = []
     for field in mapping.fields:
         if field.replacement is not None and field.column.type != "multiselect":
@@ -124,7 +132,7 @@ def replace(rows: pl.DataFrame, mapping: _Mapping) -> pl.DataFrame:
 
 
 def _replaced(values: pl.Series, column: Column, attribute: Attribute, replacement: Replacement) -> pl.Series:
-    """What replaces `values`, null where nothing does."""
+    """Return what replaces each of `values`; null where nothing does."""
     type_ = VALUE_TYPES.get(attribute.type, pl.String())
     known = {value: to for value, to in replacement.values if value is not None}
     replaced = pl.Series([None], dtype=type_).new_from_index(0, values.len())
@@ -141,7 +149,7 @@ def _replaced(values: pl.Series, column: Column, attribute: Attribute, replaceme
 
 
 def _comparable(values: pl.Series, column: Column) -> pl.Series:
-    """The column's values in the spelling that `column_value` gives to configured ones."""
+    """Return the column's values in the form in which `column_value` returns configured ones."""
     if is_option(column) or column.type in ("integer", "bigint"):
         return values.cast(pl.Int64)
     if column.type in ("decimal", "money", "double"):

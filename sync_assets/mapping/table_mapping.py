@@ -1,7 +1,7 @@
-"""A table's configuration, compiled against what both systems say about themselves.
+"""Compile a table's configuration against the metadata of both systems.
 
-Here: which column goes to which attribute by which conversion, or everything that stands against it. Pure: the
-metadata is given. What a Mapping does to rows: `transform.py`.
+The result is a TableMapping (which column goes to which attribute, by which conversion), or a MappingError with every
+problem. Pure: the metadata is passed in. What a TableMapping does to rows is in `transform.py`.
 """
 
 from __future__ import annotations
@@ -26,19 +26,25 @@ from sync_assets.mapping.filters import RowFilter, compile_filters
 from sync_assets.mapping.replacements import Replacement, compile_replacements
 
 FORM_VERSION = 1
-"""Goes up whenever something else would follow from the same row, be it its payload, its place in or out of scope, its
-links, opt-outs or unknown codes: then every table is read once more, all rows of it."""
+"""Increased whenever the same row would have another result: payload, scope, links, opt-outs or unknown codes. Then
+every table is read in full once more.
+"""
 
 MODIFIED = "modifiedon"
 _ID_LENGTH = 36
 
 Targets = ABCMapping[str, str]
-"""D365 table -> Campaign resource, of all mapped tables."""
+"""Dynamics 365 table -> Campaign resource, for all mapped tables."""
 
 
 class MappingError(SyncAssetsError):
-    """A mapping that the two systems do not allow. One line per problem; `d365`: those that have to do with the
-    table's columns, `campaign`: those with the resource's attributes, `problems`: both."""
+    """Raised for a mapping that the two systems do not allow, with one line per problem.
+
+    Attributes:
+        d365: problems with the table's columns.
+        campaign: problems with the resource's attributes.
+        problems: both.
+    """
 
     def __init__(self, table: str, d365: list[str], campaign: list[str]) -> None:
         self.d365, self.campaign = tuple(d365), tuple(campaign)
@@ -48,8 +54,12 @@ class MappingError(SyncAssetsError):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One column on its way to one attribute. `options`: option number -> what Campaign gets, for choices;
-    `separator`: between several of them."""
+    """One column mapped to one attribute.
+
+    Attributes:
+        options: option number -> text in Campaign, for choices.
+        separator: between the texts of several choices.
+    """
 
     column: Column
     attribute: Attribute
@@ -63,7 +73,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class LinkField:
-    """A lookup column on its way to a link or to a plain attribute (`style: join`)."""
+    """A lookup column mapped to a link, or to a plain attribute (`style: join`)."""
 
     column: Column
     attribute: Attribute
@@ -72,7 +82,9 @@ class LinkField:
 
 @dataclass(frozen=True, slots=True)
 class OptOutField:
-    """A column that says something of an opt-out; `inverted`: true means allow. Its value is no part of the payload."""
+    """A column with the value of an opt-out; `inverted`: True in the column means allowed. It is not part of the
+    payload.
+    """
 
     column: Column
     attribute: str
@@ -81,9 +93,14 @@ class OptOutField:
 
 @dataclass(frozen=True, slots=True)
 class TableMapping:
-    """What `transform` does with a table. `fields` are in the order of their attributes' names, so that the order in
-    the file changes nothing. `select`: sorted names for `$select`, `column_types`: their types.
-    `fingerprint`: equal as long as the same row becomes the same payload."""
+    """A table's configuration, compiled: what `transform` does with its rows.
+
+    Attributes:
+        fields: in the order of their attributes' names, so that their order in the file changes nothing.
+        select: sorted names for `$select`.
+        column_types: the types of these columns.
+        fingerprint: equal as long as the same row gives the same result.
+    """
 
     table: str
     resource: str
@@ -100,7 +117,7 @@ class TableMapping:
 
     @property
     def link_specs(self) -> tuple[LinkSpec, ...]:
-        """The links as the ledger knows them."""
+        """Return the links in the ledger's form."""
         return tuple(
             LinkSpec(
                 field.attribute.path,
@@ -119,16 +136,18 @@ def compile_mapping(
     targets: Targets = MappingProxyType({}),
     carried: ABCMapping[str, OptOutMapping] = MappingProxyType({}),
 ) -> TableMapping:
-    """The mapping of one table. Raises MappingError with everything that is wrong, a line each.
+    """Compile the mapping of one table. Raises MappingError with every problem, one line each.
 
-    targets: the resource of each mapped table, to check where links lead. carried: opt-outs that the rows bring beside
-    the payload (target.py); that they can be one is judged by validation/opt_out_columns.py.
+    Args:
+        targets: the resource of each mapped table, to check where links lead.
+        carried: opt-outs that the rows bring beside the payload (push/target.py). Whether their columns are suitable is
+            checked in validation/opt_out_columns.py.
     """
     return _Compiler(config, table, resource, targets, carried).mapping()
 
 
 def attribute_problem(resource: Resource, path: str, where: str) -> str | None:
-    """Why nothing can be written to an attribute of the resource; None if it can."""
+    """Return why an attribute of the resource cannot be written; None if it can."""
     attribute = resource.attributes.get(path)
     if attribute is None:
         meant = did_you_mean(path, list(resource.attributes))
@@ -140,7 +159,7 @@ def attribute_problem(resource: Resource, path: str, where: str) -> str | None:
 
 
 def key_problem(resource: Resource, path: str) -> str | None:
-    """Why an attribute cannot be the key; None if it can."""
+    """Return why an attribute cannot be the key; None if it can."""
     problem = attribute_problem(resource, path, f"key `{path}`")
     if problem:
         return problem
@@ -151,7 +170,7 @@ def key_problem(resource: Resource, path: str) -> str | None:
 
 
 class _Compiler:
-    """Collects problems and warnings while it looks at each part of the configuration."""
+    """Compile each part of the configuration, and collect problems and warnings."""
 
     def __init__(
         self,
@@ -294,7 +313,7 @@ class _Compiler:
         return row_filter, [column for column in columns if column]
 
     def _column(self, name: str, where: str = "") -> Column | None:
-        """The readable column, or a problem."""
+        """Return the readable column, or None after recording a problem."""
         column = self._table.columns.get(name)
         if column is None:
             meant = did_you_mean(name, list(self._table.columns))
@@ -306,7 +325,7 @@ class _Compiler:
         return column
 
     def _attribute(self, path: str, where: str) -> Attribute | None:
-        """The writable attribute, or a problem."""
+        """Return the writable attribute, or None after recording a problem."""
         if problem := attribute_problem(self._resource, path, where):
             self._campaign.append(problem)
             return None
@@ -339,19 +358,20 @@ def _fingerprint(
     row_filter: RowFilter | None,
     opt_outs: list[OptOutField],
 ) -> str:
-    """A short hash of all that decides what a row becomes. Another one means: read the table again."""
+    """Return a short hash of everything that decides what a row becomes. When it changes, the table is read in full."""
     parts: list[Any] = [FORM_VERSION, table.set_name, columns, config.resource, key.path]
     for field in fields:
         to = field.attribute
-        told = field.replacement.values if field.replacement else ()
+        replaced = field.replacement.values if field.replacement else ()
         limits = (to.length if to.type == "string" else None, to.values if to.type == "enumeration" else ())
         parts.append(
             (field.column.name, to.path, to.type, limits, field.conversion, field.apply_updates, field.truncate)
         )
         separator = field.separator if field.conversion == "choices" else ""
-        parts.append((sorted(field.options), separator, sorted(told, key=str)))
+        parts.append((sorted(field.options), separator, sorted(replaced, key=str)))
     for link in config.links:
-        # How a link is sent changes nothing in what was captured.
+        # Style key or pkey is not included: it changes how a link is sent, not the prepared rows.
+
         parts.append((link.field, link.to, link.table, "join" if link.style == "join" else "key", link.cardinality))
     if row_filter:
         rules = [(rule.column.name, rule.operator, rule.values) for rule in row_filter.rules]

@@ -1,7 +1,7 @@
-"""Rows as Dataverse sent them -> what Campaign should hold of them, with its hash. Pure, on Polars frames.
+"""Transform rows as Dataverse sends them into payloads for Campaign, with their hashes. Pure, on Polars frames.
 
-Whole columns at a time; the JSON of a row is written once, by Polars, and is at the same time what is hashed. The only
-loop over rows is the hash itself. Forms of values: campaign-standard-api.md section 1.
+Whole columns at a time: Polars writes the JSON of a row once, and the hash is computed from that same text. The hashes
+are the only loop over rows. Forms of values: docs/references/campaign.md 1.
 """
 
 from __future__ import annotations
@@ -30,33 +30,42 @@ _PERSON = f"sync_assets {FORM_VERSION}".encode()
 _JOINER = "\u200d"
 
 Tree = dict[str, "Attribute | Tree"]
-"""The members of a payload by name, groups such as `location` nested."""
+"""The members of a payload by name; groups such as `location` are nested."""
 
 
 def frame_schema(mapping: TableMapping) -> dict[str, pl.DataType]:
-    """The columns that `transform` expects: booleans, whole numbers and options typed; all else text as sent, numbers
-    with a fraction and times included (they are exact that way)."""
+    """Return the columns that `transform` expects, with their Polars types.
+
+    Booleans, whole numbers and options are typed. All else is text as sent, numbers with a fraction and times included,
+    so that they stay exact.
+    """
     return {name: frame_type(type_) for name, type_ in mapping.column_types.items()}
 
 
 def transform(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
-    """Filters, replaces and converts `rows`: one row for each that passes, in their order, but only the last one
-    where an id stands twice (a feed may repeat a row, dataverse-web-api.md section 8). Who has to know which rows do
-    not pass asks `filters.filter_rows` first.
+    """Filter, replace and convert `rows`: one output row for each row that passes the filter, in their order.
 
-    Out: id (lower case), day (UTC date of modifiedon, not before FIRST_DAY), payload (JSON of an insert),
-    update_payload (JSON of an update; null where every field applies updates, then both are the same), hash (16 bytes,
-    of the update form and the links), refusal (null, or why the row cannot be sent; holds no personal data), and for
-    each link a column under its attribute's name (the parent's id in lower case, or null). A link of style join is also
-    in the payload, as the plain attribute that it is; one of style key is put there when it is sent. Where a field does
-    not apply updates there is insert_only_hash, too: 64 bits of those fields.
+    Only the last row of each id counts (a feed may repeat a row, docs/references/dataverse.md 8). To get the rows that
+    do not pass, call `filters.filter_rows` first.
+
+    Returns:
+        A frame with these columns, and for each link one with the name of its attribute (the parent's id in lower case,
+            or null). A link of style join is also in the payload, as a plain attribute; one of style key is added to
+            the request when it is sent.
+        id: lower case.
+        day: UTC date of modifiedon, not before FIRST_DAY.
+        payload: JSON of an insert.
+        update_payload: JSON of an update; null if every field applies updates, as both are the same then.
+        hash: 16 bytes, of the JSON of an update and the links.
+        refusal: null, or the validation error; contains no personal data.
+        insert_only_hash: 64 bits, of the fields that do not apply updates; only if there are any.
     """
     passed, _ = filter_rows(last_of_each(rows, mapping), mapping.row_filter)
     return convert(replace(passed, mapping), mapping)
 
 
 def convert(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
-    """The second half of `transform`: from rows with their replaced values to payloads."""
+    """Convert filtered rows with their replaced values to payloads: the second half of `transform`."""
     exact = _exact(rows, mapping)
     plain = plain_times(rows, mapping.fields)
     values = exact.select(
@@ -89,9 +98,11 @@ def convert(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
 
 
 def opted_out(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame | None:
-    """What rows say of opt-outs: id (lower case), and for each attribute a Boolean, True for opted out (null where the
-    row says nothing: no value, or a number that is neither 0 nor 1). Of an id that stands twice the last row counts.
-    None if the mapping carries none."""
+    """Return the opt-outs in `rows`: id (lower case), and a Boolean column for each attribute, True for opted out.
+
+    Null where the row has no value, or a number that is neither 0 nor 1. Only the last row of each id counts. None if
+    the mapping carries no opt-outs.
+    """
     if not mapping.opt_outs:
         return None
     key = mapping.table_key.select_name
@@ -104,8 +115,11 @@ def opted_out(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame | None:
 
 
 def last_of_each(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
-    """The last row of each id, in their order. To be taken before any filter: an earlier row may pass one that the last
-    row does not, or the other way round. Nearly always that is all rows, which counting tells sooner."""
+    """Return the last row of each id, in their order. Call it before any filter.
+
+    An earlier row may pass a filter that the last one does not, and the reverse. In nearly all pages ids are unique,
+    which counting them shows faster.
+    """
     ids = rows[mapping.table_key.select_name].str.to_lowercase()
     return rows if ids.n_unique() == rows.height else rows.filter(ids.is_last_distinct())
 
@@ -119,18 +133,18 @@ def _parent(field: LinkField) -> pl.Expr:
 
 
 def _linked(field: LinkField) -> pl.Expr:
-    """What a link adds to the form that is hashed: another parent is another state."""
+    """Return the text that a link adds to the hashed form: a record with another parent must get another hash."""
     return pl.concat_str(pl.lit(f"\n{field.attribute.path}:"), pl.col(field.attribute.path).fill_null(""))
 
 
 def last_changed(rows: pl.DataFrame) -> pl.Series:
-    """The UTC days of `modifiedon`, not before FIRST_DAY, which also stands for what is no time."""
+    """Return the UTC days of `modifiedon`, at least FIRST_DAY; FIRST_DAY also for a value that is no time."""
     day = pl.col(MODIFIED).str.head(10).str.to_date("%Y-%m-%d", strict=False).fill_null(FIRST_DAY)
     return rows.select(pl.max_horizontal(day, pl.lit(FIRST_DAY)).alias("day")).to_series()
 
 
 def _exact(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
-    """Numbers with a fraction in their one spelling, and no NUL in texts, which no database of Campaign's takes."""
+    """Make numbers with a fraction canonical, and replace NUL in texts, which no database of Campaign's stores."""
     mapped = {field.column.select_name: field.column.type for field in mapping.fields}
     numbers = [name for name, type_ in mapped.items() if type_ in ("decimal", "money", "double")]
     texts = [name for name in mapped if name not in numbers and rows.schema[name] == pl.String]
@@ -141,7 +155,7 @@ def _exact(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
 
 
 def _value(field: Field, columns: Collection[str], plain: Collection[str]) -> pl.Expr:
-    """The field's value in Campaign; null where there is none, and where there is one that does not fit."""
+    """Return the field's value for Campaign; null both for no value and for a value that does not fit."""
     value = converted(field, plain)
     replaced = replaced_name(field.attribute.path)
     if replaced in columns:
@@ -150,8 +164,11 @@ def _value(field: Field, columns: Collection[str], plain: Collection[str]) -> pl
 
 
 def _fitting(values: pl.DataFrame, rows: pl.DataFrame, mapping: TableMapping) -> tuple[pl.DataFrame, list[pl.Series]]:
-    """`values` with texts cut where the mapping says so and nulls as Campaign shows them, and a column of refusals for
-    each field that has any. Columns are looked at as a whole first: nearly always nothing is to be refused."""
+    """Cut texts, fill nulls with Campaign's empty value, and collect validation errors.
+
+    Returns `values` so changed, and one column of error texts for each field that has any. Columns are tested as a
+    whole first, since nearly all pages have no errors.
+    """
     limits = {f.attribute.path: f.attribute.length for f in mapping.fields if f.attribute.type == "string"}
     limits = {path: limit for path, limit in limits.items() if limit is not None}
     longest = values.select(pl.col(list(limits)).str.len_chars().max()).row(0) if limits else ()
@@ -166,8 +183,8 @@ def _fitting(values: pl.DataFrame, rows: pl.DataFrame, mapping: TableMapping) ->
                 refusals.append(_where(failed, pl.lit(f"{path}: {refusal_reason(field)}")))
         if path in too_long and not field.truncate:
             lengths, limit = value.str.len_chars(), limits[path]
-            told = pl.concat_str(pl.lit(f"{path}: "), pl.lit(lengths), pl.lit(f" characters, at most {limit}"))
-            refusals.append(_where(lengths > limit, told))
+            error_text = pl.concat_str(pl.lit(f"{path}: "), pl.lit(lengths), pl.lit(f" characters, at most {limit}"))
+            refusals.append(_where(lengths > limit, error_text))
         filled = pl.col(path).fill_null(empty_value(field.attribute))
         if path in too_long and field.truncate:
             changed.append(_cut(filled, limits[path]))
@@ -181,12 +198,14 @@ def _where(condition: pl.Series, text: pl.Expr) -> pl.Series:
 
 
 def _cut(text: pl.Expr, limit: int) -> pl.Expr:
-    """The first `limit` characters; a joiner to the next one goes with that."""
+    """Cut texts to `limit` characters, without a zero-width joiner at the end (the character that it joins is
+    cut off).
+    """
     return pl.when(text.str.len_chars() > limit).then(text.str.head(limit).str.strip_chars_end(_JOINER)).otherwise(text)
 
 
 def _joined(refusals: list[pl.Series], height: int) -> pl.Series:
-    """All refusals of a row in one text, null where there is none."""
+    """Join all validation errors of a row into one text; null if it has none."""
     if not refusals:
         return pl.Series("refusal", [None], dtype=pl.String).new_from_index(0, height)
     columns = [refusal.alias(str(n)) for n, refusal in enumerate(refusals)]
@@ -195,29 +214,36 @@ def _joined(refusals: list[pl.Series], height: int) -> pl.Series:
 
 
 def _tree(mapping: TableMapping, *, updates_only: bool) -> Tree:
-    """The members of a payload. The key is in both forms: an update is addressed by it, so that it repeats what is
-    there; Campaign refuses only another value (campaign-standard-api.md section 5, "business key changed")."""
+    """Return the members of a payload as a tree.
+
+    The key is in both forms: an update is addressed by it, so it repeats the present value; Campaign refuses only
+    another value (docs/references/campaign.md 5, "changed business key").
+    """
     attributes = [field.attribute for field in mapping.fields if field.apply_updates or not updates_only]
     attributes += [field.attribute for field in mapping.links if field.link.style == "join"]
     return _members_of([mapping.key, *attributes])
 
 
 def _members_of(attributes: Collection[Attribute]) -> Tree:
-    """Attributes by the parts of their paths, in their order."""
+    """Return attributes as a tree by the parts of their paths, sorted by path."""
     tree: Tree = {}
     for attribute in sorted(attributes, key=lambda one: one.path):
         *groups, name = attribute.path.split(".")
         place = tree
         for group in groups:
             inner = place.setdefault(group, {})
-            assert isinstance(inner, dict)  # the configuration refuses an attribute that holds another one
+            assert isinstance(inner, dict)  # the compiler refuses a mapping to an attribute that has sub-fields
             place = inner
         place[name] = attribute
     return tree
 
 
 def _json(tree: Tree) -> pl.Expr:
-    """One JSON object per row. Polars writes it, except for numbers with a fraction, whose text is put behind."""
+    """Return the expression for one JSON object per row.
+
+    Polars writes it, except for numbers with a fraction: their exact text is appended, since Polars would write a
+    float.
+    """
     native, exact = _members(tree)
     if not exact:
         return pl.struct(native).struct.json_encode()
@@ -230,7 +256,7 @@ def _json(tree: Tree) -> pl.Expr:
 
 
 def _members(tree: Tree) -> tuple[list[pl.Expr], list[tuple[str, pl.Expr]]]:
-    """The members that Polars can write, and by name the text of those that it cannot."""
+    """Return the members that Polars can write, and by name the text of those that it cannot."""
     native: list[pl.Expr] = []
     exact: list[tuple[str, pl.Expr]] = []
     for name, member in tree.items():

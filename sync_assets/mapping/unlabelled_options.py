@@ -1,7 +1,7 @@
-"""Options that rows hold and nobody has named: their numbers travel where a label was wanted. Pure.
+"""Find options in rows that have no label: their numbers are sent where a label was wanted. Pure.
 
-Happens when an option was removed from a choice while rows still hold it, or has no label (dataverse-web-api.md
-section 2.5: `UserLocalizedLabel` may be null). The row is sent all the same; somebody should hear of it once.
+This happens when an option was removed from a choice while rows still hold it, or has no label (`UserLocalizedLabel` may be
+null, docs/references/dataverse.md 2.5). The row is sent all the same, and a warning is given once.
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ from sync_assets.mapping import table_mapping as mappings
 from sync_assets.mapping.conversions import SEPARATORS
 
 SHOWN = 12
-"""Numbers of one column that a warning names."""
+"""How many numbers of one column a warning names."""
 
 
 def unknown_codes(rows: pl.DataFrame, mapping: mappings.TableMapping) -> dict[str, list[int]]:
-    """Column -> the option numbers in `rows` (as a page has them, filtered or not) that have neither a label in
-    Dynamics 365 nor a replacement although the mapping wants labels; sorted. Columns without any are left out."""
+    """Return the option numbers in `rows` that have no label although the mapping wants labels, by column, sorted.
+
+    Numbers with a replacement or a value in Campaign's enumeration do not count; columns without such numbers are left out. `rows`
+    may be filtered or not.
+    """
     fields = [field for field in mapping.fields if _wants_labels(field)]
     if not fields:
         return {}
-    there = rows.select(_codes(field.column).implode().alias(str(n)) for n, field in enumerate(fields)).row(0)
+    present = rows.select(_codes(field.column).implode().alias(str(n)) for n, field in enumerate(fields)).row(0)
     found: dict[str, list[int]] = {}
-    for field, codes in zip(fields, there, strict=True):
+    for field, codes in zip(fields, present, strict=True):
         known = {code for code, label in field.column.labels.items() if label} | dict(field.options).keys()
         known |= field.replacement.codes if field.replacement else set[int]()
         if unknown := set(codes) - known:
@@ -35,13 +38,15 @@ def unknown_codes(rows: pl.DataFrame, mapping: mappings.TableMapping) -> dict[st
 
 
 def unknown_codes_warning(table: str, codes: Mapping[str, Collection[int]]) -> str | None:
-    """What to tell of them: which columns, which numbers, what becomes of them, what to do. None if there are none."""
+    """Return a warning with the columns, their numbers, the effect and the remedy; None if present are no such
+    numbers.
+    """
     named = "; ".join(f"`{column}` {_shown(numbers)}" for column, numbers in sorted(codes.items()) if numbers)
     if not named:
         return None
     return (
         f"{table}: rows hold options without a label in Dynamics 365: {named}. A text attribute gets the number, an "
-        "enumeration refuses the row. Give the options a label there, add those that were removed, and publish."
+        "enumeration refuses the row. Give the options a label present, add those that were removed, and publish."
     )
 
 

@@ -1,4 +1,4 @@
-"""What the program did, as a file of JSON lines a day on the Campaign SFTP (features.md row 77). No personal data.
+"""What the program did, as a file of JSON lines a day on the Campaign SFTP. No personal data.
 
 The file is made of the ledger, so it is the same whichever machine writes it, and one of the day replaces the last one:
 it tells of the whole day as of its last writing. Each line is an object with `kind`:

@@ -106,7 +106,7 @@ def _answered(answer: SystemAnswer) -> dict[str, Any]:
 
 def _not_seen(found: Whereabouts) -> dict[str, list[str]]:
     """Children that Campaign took once and does not show: deleted there, or hidden, since their parent is gone
-    (campaign-standard-api.md section 5). No request tells the two apart."""
+    (docs/references/campaign.md 5). No request tells the two apart."""
     unseen: dict[str, list[str]] = {}
     for one in found.kin:
         if one.there and one.table != CONTACT and one.id not in found.campaign.found.get(one.table, ()):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import date
 
-from sync_assets.capture.row_reads import capture_days
+from sync_assets.capture.replay import capture_days
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import InMaintenance

@@ -30,7 +30,7 @@ def unknown_tables(runtime: Runtime, names: Sequence[str]) -> SyncAssetsError | 
 
 
 def status(runtime: Runtime) -> dict[str, Any]:
-    """The document of `status --json` (contract.md section 1); engine calls are those of the current UTC day. Of any
+    """The document of `status --json` (README.md); engine calls are those of the current UTC day. Of any
     ledger: that it belongs to other systems is a note."""
     today = datetime.now(UTC).date()
     runtime.any_ledger = True

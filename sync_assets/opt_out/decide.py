@@ -1,7 +1,7 @@
 """Which opt-out both systems are to hold, and which of them has to be written: one pure function.
 
-The rule is Adobe's (features.md row 52): Dynamics 365 tells one time for the whole record, Campaign one for each
-attribute. Campaign newer: Campaign's value. Dynamics 365 newer or equal: an opt-out on either side wins.
+The rule is Adobe's (docs/references/campaign.md 14): Dynamics 365 tells one time for the whole record, Campaign one for
+each attribute. Campaign newer: Campaign's value. Dynamics 365 newer or equal: an opt-out on either side wins.
 
 What is missing is defined so that nobody is mailed through a channel that they left:
 

@@ -1,7 +1,7 @@
 """Both systems and the ledger, ready for opt-outs: signed in, checked, and the only worker at it.
 
 One worker at a time takes statements, decides and writes, whatever the file or change is: the volume is small beside
-that of profiles, and what Dynamics 365 allows a user (dataverse-web-api.md section 4) is no more for two.
+that of profiles, and what Dynamics 365 allows a user (docs/references/dataverse.md 4) is no more for two.
 """
 
 from __future__ import annotations

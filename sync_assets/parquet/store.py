@@ -46,6 +46,8 @@ __all__ = [
 _PART, _MANIFEST = ".parquet", ".json"
 _AGAIN = "Materialise this partition again."
 _LONGEST = 200
+S3_ATTEMPTS = 5
+"""Tries of a request to S3, by boto3."""
 """Bytes of an encoded name: file systems take 255, of which the ending and that of an unfinished file are ours."""
 _AT_WORK = timedelta(days=1)
 """What is not published for this long is a leftover: no run takes as long from one part to its end."""
@@ -275,13 +277,14 @@ def open_store(config: Storage, default_root: Path, ca_bundle: Path | None = Non
     """
     if not config.s3_bucket:
         return LocalStore(Path(config.directory or default_root))
-    from botocore.exceptions import BotoCoreError  # slow: only for those who use S3  # noqa: PLC0415
-    from dagster_aws.s3 import S3Resource  # noqa: PLC0415
+    import boto3  # slow to import, and needed only for S3  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
     trusted = _authorities(ca_bundle) if ca_bundle else None
     try:
-        # The field is declared as yes or no, but goes to boto3 as it is, which takes a path, too.
-        client = S3Resource().model_copy(update={"verify": trusted and str(trusted)}).get_client()
+        retries = Config(retries={"max_attempts": S3_ATTEMPTS})
+        client = boto3.Session().client("s3", verify=trusted and str(trusted), config=retries)
     except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
         raise client_fault(error, f"s3://{config.s3_bucket}") from None
     if trusted:

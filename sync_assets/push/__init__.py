@@ -1,10 +1,10 @@
-"""Push: pending records of the ledger to Campaign, with many requests in flight.
+"""Push: send the ledger's pending records to Campaign, with many requests in flight.
 
-dispatcher        claims, sends, acknowledges: start reading here
+dispatcher        claim, send, acknowledge: start reading here
 delivery          the requests for one record, and its outcome
-record_links      what a record's links are sent as, and whether Campaign kept them
-claimed_records   records under lease, and acknowledgements not stored yet
+record_links      the PKey or key that each link is sent with, and the check that Campaign stored the link
+claimed_records   records under lease, and outcomes not stored yet
 concurrency       how many requests may be in flight
-target            the resource that is written to, and what came of a push
+target            the Campaign resource that a push writes to, and the counts of a push
 rehearsal         a push on a scratch ledger, for `plan`
 """

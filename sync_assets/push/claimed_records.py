@@ -1,7 +1,7 @@
-"""What one worker holds of the ledger while it pushes: claimed records, their leases, outcomes not stored yet.
+"""The claims of one push worker: records under lease, and outcomes not stored yet.
 
-All ledger calls go through one thread, off the event loop and in order: what was settled before a claim is stored when
-that claim is made.
+All ledger calls go through one thread, off the event loop and in order: outcomes that were flushed before a claim are
+stored when that claim is made.
 """
 
 from __future__ import annotations
@@ -24,16 +24,21 @@ if TYPE_CHECKING:
 
 SETTLE_RECORDS = 500
 SETTLE_SECONDS = 0.5
-"""Outcomes are stored at the latest after so many records or so much time: a crash forgets no more than that."""
+"""Outcomes are stored after SETTLE_RECORDS records or SETTLE_SECONDS seconds, whichever comes first: a crash loses no
+more outcomes than that.
+"""
 
 OTHERS = 3
-"""Records that are looked for to see whether the key works."""
+"""How many other acknowledged records are looked up to test whether Campaign finds records by the key."""
 
 _T = TypeVar("_T")
 
 
 class ClaimedRecords:
-    """`calls` are the engine calls made so far, `stored_calls` those that stand in the ledger. Times in seconds."""
+    """Claim records of one table, renew their leases and store their outcomes in batches.
+
+    `calls` counts the engine calls made so far, `stored_calls` those that the ledger has stored. Times are in seconds.
+    """
 
     def __init__(
         self,
@@ -55,11 +60,12 @@ class ClaimedRecords:
         self.calls = CallCounter()
         self.stored_calls: Counter[str] = Counter()
         self.open = 0
-        """Records claimed, without an outcome so far."""
+        """Records claimed and without an outcome so far."""
         self.idle = asyncio.Event()
         """Set when `open` falls to 0."""
 
     async def claim(self, limit: int) -> list[Claimed]:
+        """Claim up to `limit` pending records of the table under this worker's lease."""
         if not self.open:
             self._leased_at = (time.monotonic(), time.time())
         records = await self._call(
@@ -77,12 +83,16 @@ class ClaimedRecords:
         return records
 
     async def others(self, id: str) -> list[str]:
-        """Ids of some other records of the table that Campaign acknowledged."""
+        """Return the ids of up to OTHERS acknowledged records of the table, `id` excluded."""
         ids = await self._call(self._ledger.sample_settled, self._table, OTHERS + 1, len(id))
         return [other for other in ids if other != id][:OTHERS]
 
     async def dialect(self, resource: str, key: str) -> dict[str, str]:
-        """What was found out about a resource of Campaign's. What was about another key than this is forgotten."""
+        """Return the stored findings about a Campaign resource (premise -> finding).
+
+        Findings that were made with another key attribute than `key` are deleted from the ledger; then the result is
+        empty.
+        """
         found = await self._call(self._ledger.dialect, resource)
         if found.get(KEY, key) == key:
             return found
@@ -90,25 +100,30 @@ class ClaimedRecords:
         return {}
 
     async def note_dialect(self, resource: str, found: Mapping[str, str]) -> None:
-        """Remembers more of it."""
+        """Store further findings about a Campaign resource (premise -> finding)."""
         await self._call(self._ledger.note_dialect, resource, found)
 
     async def one_acknowledged_link(self, attribute: str) -> tuple[str, str] | None:
-        """A record that Campaign acknowledged with this link, and its parent."""
+        """Return (id of a child, id of its parent) of some record acknowledged with this link; None if there is
+        none.
+        """
         return await self._call(self._ledger.one_acknowledged_link, self._table, attribute)
 
     async def send_links_again(self, attribute: str) -> None:
-        """Records that were acknowledged with this link are to send it once more."""
+        """Make every record that was acknowledged with this link pending, so that the link is sent again."""
         await self.flush()
         await self._call(self._ledger.send_links_again, self._table, attribute)
 
     def leases_last(self) -> bool:
-        """Whether a request that leaves now has a third of the lease left to end in, by either clock."""
+        """Return True if at least a third of the lease is left, by the monotonic clock and by the wall clock.
+
+        A request that leaves then has that third in which to end.
+        """
         held = max(time.monotonic() - self._leased_at[0], time.time() - self._leased_at[1])
         return held < self._lease_seconds * 2 / 3
 
     def close(self, outcome: Outcome) -> None:
-        """Notes what became of a record; stored with the next batch."""
+        """Record the outcome of a claimed record; it is stored with the next batch."""
         self._outcomes.append(outcome)
         self.open -= 1
         if not self.open:
@@ -117,7 +132,7 @@ class ClaimedRecords:
             self._full.set()
 
     async def keep_leases(self) -> None:
-        """Renews the leases for ever."""
+        """Renew the leases every quarter of their length, until cancelled."""
         while True:
             await asyncio.sleep(self._lease_seconds / 4)
             now = (time.monotonic(), time.time())
@@ -126,17 +141,19 @@ class ClaimedRecords:
                 self._leased_at = now
 
     async def keep_settling(self, stored: Callable[[], None]) -> None:
-        """Stores outcomes in batches, by number and by time, for ever; tells `stored` each time."""
+        """Store outcomes in batches, by number and by time, until cancelled; call `stored` after each batch."""
         while True:
             with suppress(TimeoutError):
-                # not wait_for: Python 3.11's may swallow our being cancelled
+                # Not asyncio.wait_for: that of Python 3.11 may swallow the cancellation of this task.
                 async with asyncio.timeout(SETTLE_SECONDS):
                     await self._full.wait()
             await self.flush()
             stored()
 
     async def flush(self) -> None:
-        """Stores what is known. Once begun it comes to its end, also if the caller is cancelled meanwhile."""
+        """Store all outcomes and counted calls. Once begun it runs to its end, even if the caller is cancelled
+        meanwhile.
+        """
         await asyncio.shield(asyncio.ensure_future(self._store()))
 
     async def _store(self) -> None:
@@ -156,7 +173,10 @@ class ClaimedRecords:
             self.stored_calls.update(calls)
 
     async def give_up(self) -> None:
-        """The end: stores what is known and gives back what is still held (it stays in doubt whether it was sent)."""
+        """Store all outcomes, then release the records that are still claimed, and stop the ledger thread.
+
+        The outcome of a released record stays unknown: it may have been sent.
+        """
         try:
             await self.flush()
             if self.open:

@@ -1,8 +1,8 @@
-"""How many requests may be in flight: up while the server keeps pace, down when it refuses or slows.
+"""Adapt the number of requests in flight: raise it while the server keeps pace, lower it when it throttles or slows.
 
-Pure but for `RequestSlots`, which makes workers wait for their turn. A server without published limits
-(campaign-standard-api.md section 10) is asked how much it bears by watching it: the time of an answer is compared with
-the best time of late, and a refusal (429, 503) or a lost answer halves the number at once.
+Pure, except for `RequestSlots`, which makes workers wait for a free slot. Campaign publishes no rate limits
+(docs/references/campaign.md 10), so its capacity is measured: the time of an answer is compared with the best time
+of the last minute, and a throttled request (429, 503) or a lost answer halves the number at once.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ from collections import Counter, deque
 
 START = 8
 SLACK_SECONDS = 0.05
-"""Answers may take that much longer than twice the best time before that counts as slowing."""
+"""An answer counts as slow if it takes this much longer than twice the best time."""
 BEST_SECONDS = 30.0
-"""How long the best time of an answer is remembered, up to twice that: a server that is slower now for whatever reason
-(our own load included) is the new normal after a minute, with `ceiling` as the last word."""
+"""How long the best time of an answer is kept, in seconds; up to twice that. A server that is slower now for any
+reason, our own load included, is the new normal after a minute; `ceiling` bounds the number in any case.
+"""
 
 
 class Limiter:
     """The number of requests that may be in flight, between 1 and `ceiling`.
 
-    Told of every answer. Rounds of as many answers as the limit end with a decision: one more (or, before the first
-    trouble, twice as many) while answers stay quick, a tenth fewer when they slow.
+    Call `answered` or `refused` for every request. After as many answers as the limit (one round) the limit changes:
+    plus one (or doubled, until the first throttle or slow round) while answers are quick, minus a tenth when they are
+    slow.
     """
 
     def __init__(self, ceiling: int, start: int = START) -> None:
@@ -38,10 +40,11 @@ class Limiter:
 
     @property
     def limit(self) -> int:
+        """Return the number of requests that may be in flight now."""
         return int(self._limit)
 
     def answered(self, seconds: float, now: float) -> None:
-        """An answer came after `seconds`; `now` is any monotonic clock."""
+        """Count an answer that took `seconds`; `now` is the time of any monotonic clock, in seconds."""
         self._note_best(seconds, now)
         self._round.append(seconds)
         if len(self._round) < self.limit:
@@ -57,7 +60,10 @@ class Limiter:
             self._limit = min(self.ceiling, self._limit + 1)
 
     def refused(self, seconds: float, now: float) -> None:
-        """A refusal, or no answer, after `seconds`. Requests that left before the last halving don't halve again."""
+        """Halve the limit after a throttled request or a lost answer, which took `seconds`.
+
+        Requests that were sent before the last halving do not halve the limit again.
+        """
         self._doubling = False
         self._round.clear()
         if now - seconds < self._halved_at:
@@ -73,7 +79,7 @@ class Limiter:
 
 
 class RequestSlots:
-    """Lets as many workers through as the limiter allows at the moment; the others wait, first come, first served."""
+    """An async context manager that lets `limiter.limit` workers in; the others wait, first come, first served."""
 
     def __init__(self, limiter: Limiter) -> None:
         self.limiter = limiter
@@ -86,7 +92,7 @@ class RequestSlots:
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             try:
-                await turn  # whoever wakes us has counted us in
+                await turn  # `_leave` has called `_enter` for this worker
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
                     self._leave()
@@ -111,7 +117,7 @@ class RequestSlots:
 
 
 class Latencies:
-    """Times of answers in some hundred buckets of 5 % each, whatever their number."""
+    """A histogram of answer times in a few hundred buckets of 5 % each, whatever the number of answers."""
 
     def __init__(self) -> None:
         self._buckets: Counter[int] = Counter()
@@ -120,7 +126,7 @@ class Latencies:
         self._buckets[round(math.log(max(seconds, 1e-6)) * 20)] += 1
 
     def quantile(self, share: float) -> float | None:
-        """Seconds that `share` of the answers stayed within (to 5 %), None without any."""
+        """Return the seconds within which `share` (0 to 1) of the answers came, to 5 %; None without answers."""
         left = share * sum(self._buckets.values())
         for bucket in sorted(self._buckets):
             left -= self._buckets[bucket]

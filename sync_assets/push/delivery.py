@@ -1,8 +1,8 @@
-"""What is done with one claimed record: which requests, in which order, and what becomes of it.
+"""Deliver one claimed record: which requests are sent, in which order, and the record's outcome.
 
-The rules (design.md, Push): an insert is one POST, an update one PATCH by the key, a delete goes by the key. A POST
-that meets its own key becomes a PATCH, since the record carries our id; a PATCH that finds nothing becomes a POST. When
-an earlier POST may have arrived, PATCH comes first, so that no record is ever made twice.
+The rules (docs/architecture.md): an insert is one POST, an update one PATCH by the key, a delete one DELETE by the key.
+A POST whose key is taken becomes a PATCH, since the record there carries our id; a PATCH that finds no record becomes a
+POST. If an earlier POST may have arrived, PATCH comes first, so that no record is created twice.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from sync_assets.ledger.model import Claimed, Outcome, Result
 from sync_assets.push.record_links import Links, Values
 
 WAITS = (1.0, 3.0, 9.0)
-"""Seconds until the next try after words of Campaign that may pass (a bare RST-360011); after the last one: refused."""
+"""Seconds until the next attempt after an answer that may be temporary (such as a bare RST-360011). When they are used
+up the record is rejected.
+"""
 MAX_POSTS = 2
-"""POSTs of one delivery at most; the second one only if the first was lost without a trace."""
+"""POSTs of one delivery at most; the second one only if the answer to the first was lost."""
 
 KeyWorks = Callable[[Records, str], Awaitable[bool]]
 
@@ -41,11 +43,14 @@ FORCE = "replay the table with --force."
 Deed = Literal["inserted", "updated", "deleted"]
 
 ValuesOf = Callable[[bool], Awaitable[Values | ResponseOutcome]]
-"""What links are sent as, in a PATCH (True) or a POST."""
+"""Return the values that links are sent with, for a PATCH (True) or a POST (False), or why a link cannot be sent."""
 
 
 class StillUnknown(OutcomeUnknown):
-    """The answer to an insert was lost, the record is not found, and its key would not keep a second one away."""
+    """Raised when the answer to an insert was lost, no record is found, and the key is not known to be unique.
+
+    A second POST could then create a duplicate, if the first one arrives late.
+    """
 
     def __init__(self) -> None:
         super().__init__(
@@ -54,13 +59,20 @@ class StillUnknown(OutcomeUnknown):
 
 
 class Denied(SyncAssetsError):
-    """Campaign refuses us, not the record: every further request would fare alike."""
+    """Raised when Campaign refuses our access rather than the record: every further request would fail alike."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of a record. `deed`: what was done; `reason`: redacted; `wait`: seconds until another try. `pkey`: as
-    Campaign's answer named the record. `exhausted`: refused only because no try got an answer that says why."""
+    """The result of delivering one record.
+
+    Attributes:
+        deed: what Campaign did; None unless `result` is done.
+        reason: why it was not delivered, redacted.
+        wait: seconds until the next attempt; None for at once.
+        pkey: the record's PKey as Campaign's answer gave it; empty if it gave none.
+        exhausted: True if it is rejected only because no attempt got an answer that names a cause.
+    """
 
     result: Result
     deed: Deed | None = None
@@ -73,26 +85,34 @@ class Delivery:
 async def deliver(
     record: Claimed, records: Records, guard: Guard, key_works: KeyWorks, links: Links | None = None
 ) -> Delivery:
-    """Sends one record. Raises what says nothing about it: NotSent, OutcomeUnknown, Unavailable, Denied, LinkNotKept.
+    """Send one record to Campaign.
 
-    key_works: asked before a record that Campaign acknowledged, and does not find, is made again or held to be deleted:
-    by a key that identifies nothing it is never found, and each change would make one more of it.
+    Args:
+        record: the claimed record.
+        records: its resource in Campaign.
+        guard: called before each request; raises to hold it back.
+        key_works: called before a record that was acknowledged, and is not found now, is created again or counts as
+            deleted. If the key does not identify records none is ever found, and each change would create a duplicate.
+        links: the links of the table; None if it has none that are set by a key or a PKey.
+
+    Raises:
+        NotSent, OutcomeUnknown, Unavailable, Denied, LinkNotKept: the answer says nothing about the record itself.
     """
     if record.operation == "delete":
-        said, deed = await _delete(record, records, guard, key_works), "deleted"
+        response, deed = await _delete(record, records, guard, key_works), "deleted"
     elif record.payload is None and record.operation == "insert":
         return Delivery("refused", reason=f"The ledger holds nothing to send for this record: {FORCE}")
     elif links is None:
-        said, deed = await _Write(record, records, guard, key_works).run()
+        response, deed = await _Write(record, records, guard, key_works).run()
     else:
-        said, deed = await _write_linked(record, records, guard, key_works, links)
-    return _delivery(record, said, deed)
+        response, deed = await _write_linked(record, records, guard, key_works, links)
+    return _delivery(record, response, deed)
 
 
 async def _write_linked(
     record: Claimed, records: Records, guard: Guard, key_works: KeyWorks, links: Links
 ) -> tuple[ResponseOutcome, Deed]:
-    """Sends a record with its links, and sees that Campaign kept them."""
+    """Send a record with its links, and verify that Campaign stored them."""
     async with links.turn(record) as first:
         sent: dict[bool, Values] = {}
 
@@ -102,32 +122,35 @@ async def _write_linked(
                 sent[patch] = found
             return found
 
-        said, deed = await _Write(record, records, guard, key_works, values).run()
-        if said.kind == "refused" and await links.refused(record, said.reason, guard):
-            said, deed = await _Write(record, records, guard, key_works, values).run()
-        # A record that Campaign had lost is made again with all its links, those that it held included.
+        response, deed = await _Write(record, records, guard, key_works, values).run()
+        if response.kind == "refused" and await links.refused(record, response.reason, guard):
+            response, deed = await _Write(record, records, guard, key_works, values).run()
+        # A record that was missing in Campaign is created again with all its links, acknowledged ones included.
         made_again = record.operation == "update" and deed == "inserted" and links.unverified(record)
-        if said.kind == "done" and (first or made_again) and (written := sent.get(deed == "updated")):
-            said = await links.verify(record, records, said.pkey, written, guard) or said
-        return said, deed
+        if response.kind == "done" and (first or made_again) and (written := sent.get(deed == "updated")):
+            response = await links.verify(record, records, response.pkey, written, guard) or response
+        return response, deed
 
 
 async def _delete(record: Claimed, records: Records, guard: Guard, key_works: KeyWorks) -> ResponseOutcome:
-    said = await records.delete(record.id, guard)
-    if said.kind != "missing":
-        return said
+    response = await records.delete(record.id, guard)
+    if response.kind != "missing":
+        return response
     if records.addressing.confirmed or await key_works(records, record.id):
         return ResponseOutcome("done")
     return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
 
 
 def body(form: str | None, record: Claimed, key: str, *, patch: bool, values: Values | None = None) -> bytes:
-    """What is sent: the stored form, and the links, each by what `values` has for it, else by the parent's key.
+    """Return the JSON body of a request: the stored payload, and the record's keyed links.
 
-    No form: the links alone. A POST does not name links that lead nowhere; a PATCH takes them back, and names none that
-    Campaign's record holds already. A PATCH never names the key: Campaign may refuse it, even with the value it has. A
-    POST carries the opt-outs as well, so that nobody is mailed before they are decided upon; what a record holds
-    already is not touched.
+    A link is sent with its value in `values`, else with the parent's key. Without `form` the body holds the links
+    alone.
+
+    A POST leaves out links without a parent. A PATCH sends null for them, to remove the link, and leaves out links that
+    the record in Campaign already holds. A PATCH never contains the key: Campaign may refuse it, even with its present
+    value. A POST also carries the opt-outs that are True, so that the person is not mailed before the opt-outs are
+    decided; a PATCH never changes opt-outs.
     """
     if form and not patch and not record.links and not record.opt_outs:
         return form.encode()
@@ -144,7 +167,7 @@ def body(form: str | None, record: Claimed, key: str, *, patch: bool, values: Va
 
 
 def _without(form: str | None, key: str) -> str:
-    """A JSON object without one member; the others stay as they are, letter by letter."""
+    """Return a JSON object without one member; the text of all other members stays as it is."""
     members = _MEMBERS.decode(form or "{}")
     if members.pop(key, None) is None:
         return form or "{}"
@@ -155,7 +178,7 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) -> Outcome:
-    """What the ledger is to know of a delivery that has just been made."""
+    """Return the outcome that the ledger stores for a delivery made at `now` (UTC; default: the current time)."""
     first, made = record.operation == "insert", delivery.deed == "inserted"
     return Outcome(
         record.seq,
@@ -163,7 +186,7 @@ def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) ->
         record.hash,
         delivery.reason,
         delivery.wait,
-        record.links if made else tuple(link for link in record.links if not link.held),  # those that were sent
+        record.links if made else tuple(link for link in record.links if not link.held),  # the links that were sent
         made=record.opt_outs if made else (),
         made_at=(now or datetime.now(UTC)) if made else None,
         met=tuple(name for name, _ in record.opt_outs) if delivery.deed == "updated" and first else (),
@@ -172,10 +195,10 @@ def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) ->
 
 @dataclass(slots=True)
 class _Write:
-    """PATCH and POST in turns, until one of them settles the matter.
+    """Send PATCH and POST in turns until one of them gives the record's outcome.
 
-    An insert that turns out to be an update sends the insert's form: it is the first load of this record, and fields
-    that are sent on first load only belong to it.
+    An insert that turns out to be an update sends the payload of the insert: it is the first load of this record, and
+    that payload includes the fields that are only sent on first load.
     """
 
     record: Claimed
@@ -187,35 +210,36 @@ class _Write:
     lost: bool = False
     """The answer to an insert was lost."""
     taken: ResponseOutcome | None = None
-    """What the last POST was answered, if the record may be there already."""
+    """The outcome of the last POST, if the record may exist already."""
 
     async def run(self) -> tuple[ResponseOutcome, Deed]:
+        """Send requests until the outcome is known; return it, with the operation that was sent last."""
         record = self.record
         self.lost = record.uncertain and record.operation == "insert"
         patch = record.operation == "update" or record.uncertain
         while True:
             known = await self.values(patch) if self.values else {}
             if isinstance(known, ResponseOutcome):
-                said = known
+                response = known
             else:
-                said = await (self._patch(known) if patch else self._post(known))
-            if said:
-                return said, "updated" if patch else "inserted"
+                response = await (self._patch(known) if patch else self._post(known))
+            if response:
+                return response, "updated" if patch else "inserted"
             patch = not patch
 
     async def _patch(self, known: Values) -> ResponseOutcome | None:
-        """None: the record is not there, and is to be made."""
+        """Send a PATCH. Return None if the record does not exist and must be created by a POST."""
         record, records = self.record, self.records
         form = (record.update_payload or record.payload) if record.operation == "update" else record.payload
         sent = body(form, record, records.key, patch=True, values=known)
-        said = await (records.update(record.id, sent, self.guard) if sent != b"{}" else self._find())
-        if said.kind != "missing":
-            # A bare error proves nothing: the POST may have made the record all the same.
-            if self.taken and self.taken.kind == "refused" and said.kind == "done":
+        response = await (records.update(record.id, sent, self.guard) if sent != b"{}" else self._find())
+        if response.kind != "missing":
+            # A bare error (transient) does not show that the key was taken: that POST may have created the record.
+            if self.taken and self.taken.kind == "refused" and response.kind == "done":
                 records.addressing.note(KEY_UNIQUE, "yes")
-            return said
+            return response
         if self.taken:
-            return self.taken  # what was wrong with the POST is not, or not only, that our key is taken
+            return self.taken  # no record has our key, so the POST failed for another reason as well
         if record.payload is None:
             return ResponseOutcome("refused", f"Campaign no longer holds this record: {FORCE}")
         sure = record.operation == "insert" or record.uncertain or records.addressing.confirmed
@@ -226,17 +250,20 @@ class _Write:
         return None
 
     async def _is_unique(self) -> bool:
-        """A key by which Campaign finds another record identifies."""
+        """Return True if Campaign refuses a second record with the same key.
+
+        If that is not known yet it is tested: a key by which Campaign finds another record is an identification key.
+        """
         if not self.records.addressing.is_unique:
             await self.key_works(self.records, self.record.id)
         return self.records.addressing.is_unique
 
     async def _post(self, known: Values) -> ResponseOutcome | None:
-        """None: the record may be there already, which a PATCH shows."""
+        """Send a POST. Return None if the record may exist already, which a PATCH then shows."""
         record, records = self.record, self.records
         self.posts += 1
         try:
-            said = await records.insert(
+            response = await records.insert(
                 body(record.payload, record, records.key, patch=False, values=known), self.guard
             )
         except OutcomeUnknown:
@@ -245,28 +272,28 @@ class _Write:
             self.lost = True
             await asyncio.sleep(backoff(0))
             return None
-        if said.kind == "exists_already":
-            self.taken = ResponseOutcome("refused", said.reason)
-        elif said.kind == "transient":  # Campaign v8 says no more of a key that is taken
-            self.taken = said
+        if response.kind == "exists_already":
+            self.taken = ResponseOutcome("refused", response.reason)
+        elif response.kind == "transient":  # Campaign v8 answers a taken key with no more than this
+            self.taken = response
         else:
-            return said
+            return response
         return None
 
     async def _find(self) -> ResponseOutcome:
-        """In place of a PATCH that would say nothing."""
+        """Look the record up, in place of a PATCH with an empty body."""
         found = await self.records.find(self.record.id, self.guard)
         return (
             found if isinstance(found, ResponseOutcome) else ResponseOutcome("done", pkey=str(found.get("PKey") or ""))
         )
 
 
-def _delivery(record: Claimed, said: ResponseOutcome, deed: Deed) -> Delivery:
-    if said.kind == "done":
-        return Delivery("done", deed, pkey=said.pkey)
-    reason = redact(redact(said.reason, record.payload), record.update_payload)
-    if said.kind == "denied":
+def _delivery(record: Claimed, response: ResponseOutcome, deed: Deed) -> Delivery:
+    if response.kind == "done":
+        return Delivery("done", deed, pkey=response.pkey)
+    reason = redact(redact(response.reason, record.payload), record.update_payload)
+    if response.kind == "denied":
         raise Denied(f"Campaign refuses access: {reason}", "Check the credentials, their product profile and the URL.")
-    if said.kind == "transient" and record.attempts < len(WAITS):
+    if response.kind == "transient" and record.attempts < len(WAITS):
         return Delivery("later", reason=reason, wait=WAITS[record.attempts])
-    return Delivery("refused", reason=reason, exhausted=said.kind == "transient")
+    return Delivery("refused", reason=reason, exhausted=response.kind == "transient")

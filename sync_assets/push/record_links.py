@@ -1,12 +1,12 @@
-"""What the links of a record are sent as, and whether Campaign kept them.
+"""Choose the PKey or key that each link of a record is sent with, and verify that Campaign stored the link.
 
-A link is set by the parent's PKey, as all of Adobe's examples do, or by the parent's own key, which saves a look-up but
-may be stored as no link at all, with a 2xx. So nothing is believed: the first record of each link and push is read back
-before others follow. Where the link came out empty, or leads elsewhere, the parent's PKey is looked up and sent.
+A link is set by the parent's PKey, as in all of Adobe's examples, or by the parent's own key. The key saves a look-up,
+but Campaign may answer 2xx and store no link. So the first record of each link and push is read back before others
+follow. If the link is empty or leads to another record, the parent's PKey is looked up and sent.
 
-`style: auto` tries the key only for a link that a record may do without. Campaign hides a record whose needed link is
-empty, and then nobody can mend it; such a link goes by the PKey until another link to the same resource has shown that
-keys are resolved. What was found stands with the parent's resource (`Addressing.note`).
+`style: auto` tries the key only for a link that a record may lack. Campaign hides a record whose required link is
+empty, and a hidden record cannot be repaired; so a required link is sent with the PKey until another link to the same
+resource has shown that Campaign resolves keys. The finding is stored with the parent's resource (`Addressing.note`).
 """
 
 from __future__ import annotations
@@ -25,18 +25,21 @@ from sync_assets.ledger.model import Claimed, LinkTo
 from sync_assets.runtime.parent_keys import ParentKeys
 
 KEY_IN_LINK = "key_in_link"
-"""Premise: a link that names the parent's own key leads to the parent. resolved, empty, refused."""
+"""Premise: a link that names the parent's own key leads to the parent. Findings: resolved, empty, refused."""
 
 LINK_KEPT = "link_kept:"
-"""Premise, with the link's attribute behind it: a record that was acknowledged with this link was seen to hold it. yes.
-Not known in a ledger of an earlier version, which took every 2xx for it."""
+"""Premise, followed by the link's attribute: a record acknowledged with this link was read back and held it. Finding:
+yes.
+
+Missing in a ledger of an earlier version, which took every 2xx as proof.
+"""
 
 Values = Mapping[str, str]
-"""Attribute of a link -> what its `PKey` member is to be."""
+"""Attribute of a link -> the value of its `PKey` member in the request."""
 
 
 class _NotShown(OutcomeUnknown):
-    """Campaign took a record, and then did not show its links."""
+    """Raised when Campaign accepted a record, and its links cannot be read back afterwards."""
 
     def __init__(self) -> None:
         super().__init__("Campaign took the record, and then did not show its links or where they lead.", "")
@@ -44,10 +47,12 @@ class _NotShown(OutcomeUnknown):
 
 @dataclass(frozen=True, slots=True)
 class LinkTarget:
-    """Where a link of the child leads: the parent's resource, and how its records are addressed.
+    """The target of a child's link: the parent's resource, and how its records are addressed.
 
-    required: a child never stands in Campaign without this parent (cardinality one, in the configuration or as the
-    metadata has it). style: as configured; join is none of these, it is a plain attribute.
+    Attributes:
+        required: Campaign must never hold the child without this parent (cardinality one in the configuration, or
+            mandatory in Campaign's metadata).
+        style: as configured. `join` does not occur here: it is a plain attribute.
     """
 
     attribute: str
@@ -60,11 +65,22 @@ class LinkTarget:
 
 
 class LinkNotKept(Exception):
-    """Campaign took a link by its PKey, and the record does not hold it: the next ones would fare alike."""
+    """Raised when Campaign accepts a link and does not store it; further records would fail alike.
+
+    Raised for a link sent with the parent's PKey, and for one sent with the parent's key if the style is `key`.
+    """
 
 
 class Links:
-    """The links of one table during one push. `parents`: Records of each parent's resource, by its name."""
+    """The links of one table during one push.
+
+    Args:
+        targets: the links of the table.
+        parents: the Records of each parent's resource, by the resource's name.
+        known: PKeys of parents, in memory.
+        send_again: called with the attribute of a link that Campaign does not store by the parent's key: records that
+            were sent with it before hold no link either.
+    """
 
     def __init__(
         self,
@@ -73,8 +89,6 @@ class Links:
         known: ParentKeys,
         send_again: Callable[[str], Awaitable[None]],
     ) -> None:
-        """send_again: called with a link that Campaign did not keep by the parent's key, since records that were sent
-        before hold none either."""
         self._targets = {target.attribute: target for target in targets}
         self._parents, self._known = parents, known
         self._send_again = send_again
@@ -84,8 +98,11 @@ class Links:
     async def check_acknowledged(
         self, records: Records, one_of: Callable[[str], Awaitable[tuple[str, str] | None]], guard: Guard
     ) -> None:
-        """Reads back one record for each link of which none was ever seen to be kept. `one_of`: a record that was
-        acknowledged with a link, and its parent. Raises what `Records.find` raises."""
+        """Read back one acknowledged record for each link that was never verified.
+
+        If it does not hold the link, all records of that link are sent again. `one_of` returns a record that was
+        acknowledged with a link, and its parent. Raises what `Records.find` raises.
+        """
         for attribute, target in self._targets.items():
             premise = f"{LINK_KEPT}{attribute}"
             sample = None if premise in records.addressing.found else await one_of(attribute)
@@ -97,13 +114,15 @@ class Links:
             if held and await self._leads_to(held, target, parent, "", guard):
                 records.addressing.note(premise, "yes")
             elif not isinstance(found, ResponseOutcome) or found.kind == "missing":
-                await self._send_again(attribute)  # before the finding, as in `verify`
+                await self._send_again(attribute)  # before the finding is noted, as in `verify`
                 self._addressing(target).note(KEY_IN_LINK, "empty")
-                records.addressing.note(premise, "yes")  # from now on each push sees to it
+                records.addressing.note(premise, "yes")  # from now on `verify` covers this link in each push
 
     @asynccontextmanager
     async def turn(self, record: Claimed) -> AsyncIterator[bool]:
-        """Yields True for a record that is to be read back; the others wait until it was."""
+        """Yield True for a record that must be read back; other records with unverified links wait until that is
+        done.
+        """
         patch = record.operation == "update"
         if not self.unverified(record, patch=patch):
             yield False
@@ -114,9 +133,11 @@ class Links:
     async def values(
         self, record: Claimed, guard: Guard, *, patch: bool, by_pkey: bool = False
     ) -> Values | ResponseOutcome:
-        """What the links that are to be sent are sent as, or why one of them cannot be.
+        """Return the values that the record's links are sent with, or why one of them cannot be sent.
 
-        patch: links that Campaign's record holds already are left out. by_pkey: whatever the style.
+        Args:
+            patch: True leaves out links that the record in Campaign already holds.
+            by_pkey: True uses the parent's PKey whatever the style.
         """
         values: dict[str, str] = {}
         for link, target in self._sent(record, patch=patch):
@@ -130,13 +151,16 @@ class Links:
         return values
 
     async def refused(self, record: Claimed, reason: str, guard: Guard) -> bool:
-        """Return True if Campaign refuses a link by the parent's key, as far as its words show, and has the parent: a
-        parent that is missing would be refused by any name."""
-        said = reason.lower()
+        """Return True if Campaign rejected the record because of a link by the parent's key, and the parent exists.
+
+        Judged by `reason`, Campaign's error text, which then names the parent's id. A missing parent would be rejected
+        by its PKey as well. As a side effect such links are sent by the PKey from now on.
+        """
+        reason_text = reason.lower()
         named = [
             (str(link.id), target)
             for link, target in self._sent(record, patch=False)
-            if str(link.id) in said and self._by_key(target)
+            if str(link.id) in reason_text and self._by_key(target)
         ]
         by_pkey = False
         for id_, target in named:
@@ -148,10 +172,15 @@ class Links:
     async def verify(
         self, record: Claimed, records: Records, pkey: str, sent: Values, guard: Guard
     ) -> ResponseOutcome | None:
-        """Reads back a record that was just sent. None: it holds its links, at the second attempt at the latest.
+        """Read back a record that was just sent; send links that it does not hold once more, by the parent's PKey.
 
-        Raises LinkNotKept if Campaign does not keep a link by the parent's PKey, and OutcomeUnknown if it does not show
-        the record: it took it, so the record must not count as never sent.
+        Returns:
+            None if the record holds its links, after the second attempt at the latest; else why it is rejected.
+
+        Raises:
+            LinkNotKept: Campaign does not store a link by the parent's PKey (or by the key, if the style is `key`).
+            OutcomeUnknown: Campaign does not show the record. It accepted it, so the record must not count as never
+                sent.
         """
         wrong = await self._wrong(record, records, pkey, sent, guard)
         if not wrong:
@@ -165,7 +194,8 @@ class Links:
                     "record. Write `style: auto` in the configuration."
                 )
             if by_key:
-                # In this order: a finding that is stored without the others being sent again would leave them empty.
+                # In this order: if the finding were stored first and we crashed, the other records' links would stay
+                # empty.
                 await self._send_again(link.attribute)
                 self._addressing(target).note(KEY_IN_LINK, "empty")
             self._known.forget(target.resource, str(link.id))
@@ -173,14 +203,14 @@ class Links:
         if isinstance(again, ResponseOutcome):
             raise _NotShown
         mended = {link.attribute: again[link.attribute] for link, _ in wrong}
-        said = await records.update_links(pkey, mended, guard)
-        if said.kind == "missing":
+        response = await records.update_links(pkey, mended, guard)
+        if response.kind == "missing":
             return ResponseOutcome(
                 "refused",
                 f"Campaign hides this record: its link {', '.join(mended)} led nowhere when it was made, and Campaign "
                 "needs it. Delete the record in Campaign, then retry.",
             )
-        if said.kind != "done":
+        if response.kind != "done":
             raise _NotShown
         if still := await self._wrong(record, records, pkey, mended, guard):
             names = ", ".join(link.attribute for link, _ in still)
@@ -193,7 +223,7 @@ class Links:
         for attribute in sent:
             records.addressing.note(f"{LINK_KEPT}{attribute}", "yes")
 
-    # --- one link ------------------------------------------------------------------------------------------------
+    # --- one link -----------------------------------------------------------------------------------------------------
 
     def _sent(self, record: Claimed, *, patch: bool) -> list[tuple[LinkTo, LinkTarget]]:
         return [
@@ -203,7 +233,9 @@ class Links:
         ]
 
     def unverified(self, record: Claimed, *, patch: bool = False) -> bool:
-        """Return True if one of the record's links was not verified in this push; patch: of those that are not held."""
+        """Return True if one of the record's links was not verified in this push. patch: only links that are not held
+        count.
+        """
         return any(link.attribute not in self._verified for link, _ in self._sent(record, patch=patch))
 
     def _by_key(self, target: LinkTarget) -> bool:
@@ -234,8 +266,11 @@ class Links:
     async def _wrong(
         self, record: Claimed, records: Records, pkey: str, sent: Values, guard: Guard
     ) -> list[tuple[LinkTo, LinkTarget]]:
-        """The links that the record does not hold, of those sent. A record that is missing is one that Campaign hides.
-        Raises OutcomeUnknown if Campaign does not show the record, or where it leads."""
+        """Return the links, among those sent, that the record in Campaign does not hold.
+
+        A record that is missing counts as hidden by Campaign, because a required link is empty. Raises OutcomeUnknown
+        if Campaign does not show the record, or the parent that a link leads to.
+        """
         found = await records.read(pkey, guard)
         if isinstance(found, ResponseOutcome) and found.kind != "missing":
             raise _NotShown
@@ -253,7 +288,7 @@ class Links:
     async def _leads_to(self, held: str, target: LinkTarget, id: str, sent: str, guard: Guard) -> bool:
         if held in (sent, self._known.get(target.resource, id)):
             return True
-        # The same record may be named by another token: its key decides.
+        # PKeys are opaque and the same record may have several: its key decides.
         parents = self._parents[target.resource]
         parent = await parents.read(held, guard)
         if isinstance(parent, ResponseOutcome) and parent.kind != "missing":
@@ -265,6 +300,6 @@ class Links:
 
 
 def linked_pkey(found: Mapping[str, Any] | ResponseOutcome, attribute: str) -> str:
-    """The PKey that a link of a record shows; empty for no link, and for no record."""
+    """Return the PKey in a link of a record; empty if there is no link, or no record."""
     held = None if isinstance(found, ResponseOutcome) else found.get(attribute)
     return str(held.get("PKey") or "") if isinstance(held, dict) else ""

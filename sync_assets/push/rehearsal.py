@@ -1,7 +1,8 @@
-"""A push rehearsed on a scratch ledger: what it would do and cost if Campaign held what it acknowledged and took all.
+"""Rehearse a push on a scratch ledger: count the records and engine calls that it would take.
 
-The claims, the deliveries and the rules of what follows from them are those of a real push (delivery.py, ledger). Only
-the client is another one: it sends nothing and says yes.
+It assumes that Campaign holds what it acknowledged, and accepts everything. The claims, the deliveries and the rules
+for outcomes are those of a real push (delivery.py, ledger); only the client differs: it sends nothing and answers every
+request with success.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ LEASE_SECONDS = 3600.0
 
 
 class Marks:
-    """A set of record numbers in a bit each: a first load may have thirty million."""
+    """A set of record numbers, one bit each: a first load may have thirty million records."""
 
     def __init__(self) -> None:
         self._bits = bytearray()
@@ -49,10 +50,13 @@ class Marks:
 
 @dataclass(slots=True)
 class Rehearsal:
-    """What the pushes of one table would do: records by deed, engine calls by kind.
+    """Count what the pushes of one table would do: records by operation, engine calls by kind.
 
-    uncertain: records whose last request went unanswered. What Campaign made of it is not known, so each of them may
-    cost a call more or less than counted here. `settled` tells which records came to rest here.
+    Attributes:
+        refused: records that would be rejected before a request.
+        uncertain: records whose last request has an unknown outcome. What Campaign did with it is not known, so each of
+            them may cost one call more or less than counted here.
+        settled: the records that end as synced in this rehearsal, by their number in the ledger.
     """
 
     target: Target
@@ -70,15 +74,21 @@ class Rehearsal:
     async def push(
         self, ledger: Ledger, days: tuple[date, date] | None = None, progress: Callable[[int], None] | None = None
     ) -> int:
-        """Plays a push on a ledger that is a copy: its records are settled, nothing is sent. How many were claimed.
+        """Rehearse a push on a scratch ledger: acknowledge its pending records without sending anything.
 
-        days: only records of these days, both included.
+        Args:
+            ledger: a copy of the real ledger; its records change.
+            days: only records of these days, both included.
+            progress: called after each batch with the number of records inserted, updated or deleted so far.
+
+        Returns:
+            The number of records claimed.
         """
         owner, calls, total = worker_id(), CallCounter(), 0
         target = self.target
         known = await asyncio.to_thread(ledger.dialect, target.resource)
         keys = {one.resource: one.key for one in (target, *target.parents)}
-        client = _SaysYes(keys, known)
+        client = _AcceptingClient(keys, known)
         if not self._records:
             for one in (target, *target.parents):
                 found = await asyncio.to_thread(ledger.dialect, one.resource)
@@ -112,6 +122,7 @@ class Rehearsal:
 
     @property
     def done(self) -> int:
+        """Return the number of records that were inserted, updated or deleted."""
         return self.inserted + self.updated + self.deleted
 
     def _note(self, record: Claimed, delivery: Delivery) -> None:
@@ -132,11 +143,17 @@ async def _key_works(records: Records, id: str) -> bool:
     return True
 
 
-class _SaysYes(CampaignClient):
-    """In the place of Campaign: it holds every record that it is asked about, under a PKey made of our id, but the one
-    that was deleted last. A DELETE takes its PKey alone, unless it was found to take our key. `keys`: the key attribute
-    of each resource; `known`: what was found out about the resource that is written; `links`: those of the record that
-    is sent."""
+class _AcceptingClient(CampaignClient):
+    """A stand-in for Campaign that has every requested record, under a PKey made of our id, except the one deleted
+    last.
+
+    A DELETE takes the PKey alone, unless `known` has the finding that this Campaign takes our key.
+
+    Attributes:
+        keys: the key attribute of each resource.
+        known: the findings about the resource that is written.
+        links: the links (attribute -> parent id) of the record that is being sent.
+    """
 
     def __init__(self, keys: Mapping[str, str], known: Mapping[str, str]) -> None:
         self._keys, self._deletes_by_key = keys, known.get(KEY_IN_DELETE) == "yes"
@@ -162,7 +179,7 @@ class _SaysYes(CampaignClient):
         key = self._keys[resource]
         if operation == "insert":
             id_ = str(msgspec.json.decode(body or b"{}")[key])
-        else:  # a look-up by a filter has the id behind the filter's parameter
+        else:  # a look-up by a filter has the id in the filter's parameter
             id_ = unquote(query.partition("=")[2].partition("&")[0] if query else named[0]).removeprefix("@")
         absent = Response(404, {}, f"Unable to find document with path '{resource}' from key '{id_}'".encode())
         if operation == "delete":

@@ -1,4 +1,4 @@
-"""What a push is about, and what came of it."""
+"""The Campaign resource that a push writes to, and the counts of a push."""
 
 from __future__ import annotations
 
@@ -24,9 +24,16 @@ CONTACT = "contact"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which records go where. `key`: the attribute that holds our id; `address`, `filter`, `unique`: as configured
-    (unique None: found out). `opt_outs`: attributes that go with a record when it is made. `links`: those that are set
-    by a key or a PKey; `parents`: the targets of the resources that they lead to. `is_parent`: others link to it."""
+    """One table's destination in Campaign: the resource, its key and how its records are addressed.
+
+    Attributes:
+        key: the attribute that holds our id.
+        filter, address, unique: as configured; `unique` None means that the push finds out.
+        opt_outs: attributes that are sent when a record is created, and not with updates.
+        links: the links that are set by a key or a PKey (not style join).
+        parents: the targets of the resources that `links` lead to.
+        is_parent: True if links of other tables that are set by a key or a PKey lead to this table.
+    """
 
     table: str
     resource: str
@@ -42,7 +49,7 @@ class Target:
 
     @classmethod
     def of(cls, config: TableConfig, opt_outs: Mapping[str, OptOutMapping] = MappingProxyType({})) -> Target:
-        """Of one table alone: without its links."""
+        """Return the target of one table, without links."""
         return cls(
             config.table,
             config.resource,
@@ -56,7 +63,13 @@ class Target:
 
     @classmethod
     def linked(cls, whole: Config, config: TableConfig, resource: Resource | None = None) -> Target:
-        """With its links. resource: the metadata, which may say that a link is needed."""
+        """Return the target of one table with its links and parents.
+
+        Args:
+            whole: the configuration of all tables.
+            config: the table.
+            resource: Campaign's metadata, where a link may be mandatory; None: only the configuration decides.
+        """
         links: list[LinkTarget] = []
         for link in config.links:
             if link.style == "join":
@@ -75,28 +88,39 @@ class Target:
     def records(
         self, client: CampaignClient, found: Mapping[str, str] = MappingProxyType({}), observer: Observer | None = None
     ) -> Records:
-        """Its records in Campaign. found: what the ledger remembers of the resource (Ledger.dialect)."""
+        """Return the client for this resource's records. found: the stored findings about the resource
+        (Ledger.dialect).
+        """
         return Records(client, self.api, self.resource, self.key, observer=observer, addressing=self.addressing(found))
 
     def addressing(self, found: Mapping[str, str]) -> Addressing:
-        """How its records are addressed, as far as was found out. found: as in `records`."""
+        """Return how the resource's records are addressed. found: the stored findings about the resource
+        (Ledger.dialect).
+        """
         return Addressing.of(self.address, self.filter, self.unique, self.key, found)
 
 
 def carried(config: Config, table: str) -> Mapping[str, OptOutMapping]:
-    """Opt-outs that a table's rows bring with them and new records carry: where both sides have a say, what Dynamics
-    365 says until it is decided (sync_assets/opt_out). In direction d365_to_campaign they are fields like any other."""
+    """Return the opt-outs (column -> mapping) that a table's rows bring beside the payload and new records carry.
+
+    Empty unless opt-outs are bidirectional and the table is contact: then a new record gets the value of Dynamics 365
+    until the conflict is decided (sync_assets/opt_out). In direction d365_to_campaign opt-outs are ordinary fields.
+    """
     both = config.opt_out.direction == "bidirectional" and table == CONTACT
     return config.opt_out.mappings if both else {}
 
 
 @dataclass(slots=True)
 class PushResult:
-    """Counts of records and, by kind, of engine calls.
+    """The counts of one push: records by result, and engine calls by kind.
 
-    put_off: Campaign failed on them, or did not answer; they are tried again later. given_back: claimed, not sent.
-    stopped: why the push ended before everything was sent, None if it did not. Times in seconds; latencies are those of
-    single answers; peak: requests in flight at most.
+    Attributes:
+        put_off: records that Campaign failed on, or did not answer; they are tried again later.
+        given_back: records claimed and not acknowledged; they stay pending.
+        stopped: why the push ended before everything was sent; None if it did not.
+        seconds: duration of the push.
+        latency_p50, latency_p95: seconds, of single answers.
+        peak: the highest number of requests in flight.
     """
 
     inserted: int = 0

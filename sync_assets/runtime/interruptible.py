@@ -14,7 +14,7 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from sync_assets.http.event_loop import new_event_loop
+from sync_assets.performance import new_event_loop
 
 T = TypeVar("T")
 

@@ -1,7 +1,7 @@
 """Sample rows for the sandbox's Dynamics 365: contacts, their orders, and the lines of those.
 
 Rows are dictionaries with Dataverse logical names and the values that the Web API shows
-(reference/dataverse-web-api.md 2.4): GUIDs in lower case, `YYYY-MM-DD` dates, `YYYY-MM-DDThh:mm:ssZ`
+(docs/references/dataverse.md 2.4): GUIDs in lower case, `YYYY-MM-DD` dates, `YYYY-MM-DDThh:mm:ssZ`
 times in whole seconds, choices as numbers, several choices as "1,9", empty as None. Lookups stand under
 their logical name (`new_contactid`) and hold the GUID of the other row.
 

@@ -1,4 +1,4 @@
-"""Microsoft Entra ID as far as a client with a secret meets it (reference/dataverse-web-api.md section 5).
+"""Microsoft Entra ID as far as a client with a secret meets it (docs/references/dataverse.md 5).
 
 Discovery, as msal and azure-identity ask for it, and the token endpoint, with the errors an operator is likely to see.
 The tokens are random and known to this process only, so whoever checks one asks here.

@@ -1,4 +1,4 @@
-"""Adobe's sign-in (IMS) as far as a server-to-server credential meets it: campaign-standard-api.md section 6."""
+"""Adobe's sign-in (IMS) as far as a server-to-server credential meets it: docs/references/campaign.md 6."""
 
 from __future__ import annotations
 

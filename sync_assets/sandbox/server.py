@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sync_assets.http.event_loop import new_event_loop
+from sync_assets.performance import new_event_loop
 from sync_assets.sandbox import campaign, dataverse, entra, ims
 from sync_assets.sandbox.admin import admin_app
 from sync_assets.sandbox.asgi import App

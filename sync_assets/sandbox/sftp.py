@@ -1,6 +1,6 @@
 """The Campaign SFTP: sign-in by RSA key, one user, one directory tree, nothing reachable outside it.
 
-campaign-standard-api.md section 8 (Campaign SFTP). Runs in threads, as paramiko does; `record` and the fault rules
+docs/references/campaign.md 8 (Campaign SFTP). Runs in threads, as paramiko does; `record` and the fault rules
 are called from those.
 """
 

@@ -1,8 +1,8 @@
 """How much alike a Dynamics 365 name and a Campaign name are. Pure.
 
 Each side is brought into one spelling: `emailaddress1` and `email`, `address1_city` and `location.city`,
-`new_LastVisit`, `new_lastvisit` and `cusLastVisit`. Sources: columns of contact in dataverse-web-api.md section 2.6,
-attributes of profile in campaign-standard-api.md section 2, prefixes in both.
+`new_LastVisit`, `new_lastvisit` and `cusLastVisit`. Sources, prefixes included: columns of contact in
+docs/references/dataverse.md 2.6, attributes of profile in docs/references/campaign.md 2.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from sync_assets.campaign.metadata import Attribute
 from sync_assets.dataverse.metadata import Column
 
 KNOWN_TABLES = {"contact": "profile"}
-"""Table -> resource that Adobe's integration brings out of the box (features.md row 15)."""
+"""Table -> resource that Adobe's integration brings out of the box (docs/references/campaign.md 14)."""
 
 KNOWN_KEYS = {"profile": "externalId"}
-"""Resource -> the attribute that holds the Dynamics 365 id (features.md row 6)."""
+"""Resource -> the attribute that holds the Dynamics 365 id (docs/references/campaign.md 14)."""
 
 KNOWN_PAIRS: dict[tuple[str, str], dict[str, str]] = {
     ("contact", "profile"): {
@@ -40,10 +40,10 @@ KNOWN_PAIRS: dict[tuple[str, str], dict[str, str]] = {
     }
 }
 """Columns and attributes that mean the same. Adobe's pages name the pair of tables and `location.address2` only
-(features.md rows 15 and 21); the others are read off the two data models, which both vendors ship."""
+(docs/references/campaign.md 14); the others come from the two data models, which both vendors ship."""
 
 ISO_CODES = {"location.countryCode": "address1_country", "location.stateCode": "address1_stateorprovince"}
-"""Attributes for codes such as `US`, and columns for the same as free texts (campaign-standard-api.md section 2)."""
+"""Attributes for codes such as `US`, and columns for the same as free texts (docs/references/campaign.md 2)."""
 
 LEAST_ALIKE = 0.75
 

@@ -30,7 +30,8 @@ OPT_OUT_PAIRS = {
     "donotfax": "blackListFax",
     "donotpostalmail": "blackListPostalMail",
 }
-"""Columns of contact that ask for the same as an attribute does. Adobe maps none by itself (features.md row 56)."""
+"""Columns of contact that ask for the same as an attribute does. Adobe maps none by itself
+(docs/references/campaign.md 14)."""
 
 _HEAD = f"""\
 # yaml-language-server: $schema={SCHEMA_FILE}

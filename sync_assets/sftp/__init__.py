@@ -1,4 +1,4 @@
-"""The Campaign SFTP, over which opt-out files come (campaign-standard-api.md section 8).
+"""The Campaign SFTP, over which opt-out files come (docs/references/campaign.md 8).
 
 client        what can be done there: start reading here
 files, reading   names and kinds that are taken; a file as a stream

@@ -1,4 +1,4 @@
-"""What can be done on the Campaign SFTP (campaign-standard-api.md section 8).
+"""What can be done on the Campaign SFTP (docs/references/campaign.md 8).
 
 Files are listed, read, written as a whole, moved aside and removed, nothing else; symbolic links, folders and devices
 are neither followed nor opened. A file that is still being written looks like any other, so each step can be held to

@@ -2,7 +2,7 @@
 
 Who the server is comes first: a key that the known_hosts file of the settings does not name is refused before anything
 is said about us. We sign in with the private key file of the settings and nothing else: no agent, no key or known_hosts
-file of the user's own, no password (campaign-standard-api.md section 8, Campaign SFTP).
+file of the user's own, no password (docs/references/campaign.md 8, Campaign SFTP).
 """
 
 from __future__ import annotations

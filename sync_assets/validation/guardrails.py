@@ -1,7 +1,7 @@
 """Guardrails: limits that stop a run before its first write, and circumstances that somebody should know of.
 
 Here: the limits with their numbers, as findings (preflight.py). The assets report them as checks and stop at those that
-block, `doctor` shows them as lines. Source: features.md sections 3 and 8, contract.md section 3.
+block, `doctor` shows them as lines. Sources: docs/references/campaign.md 14, docs/configuration.md.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ async def _told_contacts(runtime: Runtime) -> int | None:
 
 
 async def told_contacts(config: Config, client: DataverseClient) -> int | None:
-    """How many contacts Dynamics 365 has, as of its last snapshot (dataverse-web-api.md section 2.3). None if it does
+    """How many contacts Dynamics 365 has, as of its last snapshot (docs/references/dataverse.md 2.3). None if it does
     not tell, and where a filter or no mapping at all makes it no number of ours."""
     if not any(table.table == CONTACT and table.filters is None for table in config.tables):
         return None
@@ -197,15 +197,15 @@ def longest_chain(config: Config, table: str) -> list[str]:
 
 
 def supported_types(mapping: TableMapping) -> Finding:
-    """Types that Campaign has not travel as texts (features.md row 35)."""
+    """Types that Campaign has not travel as texts (docs/references/campaign.md 14)."""
     others = [f"{field.column.name} ({field.column.type})" for field in mapping.fields if field.column.type in AS_TEXT]
     text = f"columns that travel as texts: {', '.join(others)}" if others else NOTES["types_are_supported"][1]
     return _note("types_are_supported", not others, text, {"as_text": len(others)})
 
 
 def personal_data(config: Config, table: TableConfig, resources: Iterable[Resource]) -> Finding:
-    """Personal data belongs to a profile, so that a privacy request finds it (features.md row 46). `resources`: the
-    metadata known, at least that of the table's own resource."""
+    """Personal data belongs to a profile, so that a privacy request finds it (docs/references/campaign.md 14).
+    `resources`: the metadata known, at least that of the table's own resource."""
     check, known = "personal_data_is_linked_to_profile", {resource.name: resource for resource in resources}
     own = known[table.resource]
     personal = sorted(
@@ -316,4 +316,4 @@ PRIVACY_ORDER = (
     "in Campaign by the Privacy Service, wait and check, delete in Dynamics 365, check, and release the hold; a plain "
     "deletion leaves traces in Campaign's logs"
 )
-"""Said where `apply_deletes` is on (features.md rows 104 and 105)."""
+"""Said where `apply_deletes` is on (docs/references/campaign.md 14)."""

@@ -2,7 +2,7 @@
 
 A value must become a boolean without loss, so a column has two options, or is a number or a choice of 0 and 1. Which of
 the two means "do not" is told by the configuration; what Microsoft's own columns mean is checked at load
-(`cross_checks.py`), here it is held against the labels. Source: dataverse-web-api.md sections 2.4 to 2.6.
+(`cross_checks.py`), here it is held against the labels. Source: docs/references/dataverse.md 2.4 to 2.6.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def _attributes(config: TableConfig, resource: Resource) -> Finding:
 
 
 def _key(config: TableConfig, resource: Resource) -> Finding:
-    """The metadata may or may not tell what is unique (campaign-standard-api.md section 3 lists no such member)."""
+    """The metadata has no documented member for uniqueness (docs/references/campaign.md 3); some builds have one."""
     if problem := key_problem(resource, config.key):
         return Finding("key_is_unique", False, problem)
     if resource.keys and config.key not in resource.keys:

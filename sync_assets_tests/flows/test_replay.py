@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import dagster as dg
 import pytest
 
-from sync_assets.capture.table_capture import CaptureResult
+from sync_assets.capture.context import CaptureResult
 from sync_assets.commands.replay import Replayed, replay
 from sync_assets.defs.partitions import today
 from sync_assets.defs.tables import sensors

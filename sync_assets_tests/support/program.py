@@ -14,7 +14,8 @@ from typing import Any
 import dagster as dg
 import yaml
 
-from sync_assets.capture.table_capture import Capture, CaptureResult
+from sync_assets.capture.context import CaptureResult
+from sync_assets.capture.table_capture import Capture
 from sync_assets.commands.sync import Synced, sync
 from sync_assets.defs.partitions import today
 from sync_assets.runtime.context import Runtime

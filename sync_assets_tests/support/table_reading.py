@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from sync_assets.capture.table_capture import Capture, CaptureResult
+from sync_assets.capture.context import CaptureResult
+from sync_assets.capture.table_capture import Capture
 from sync_assets.dataverse.client import ServerFailed
 from sync_assets.ledger import Ledger
 from sync_assets.validation.preflight import preflight

@@ -277,7 +277,7 @@ def _line(config: TableConfig, finding: Finding) -> Line:
 async def _key(runtime: Runtime, config: TableConfig, campaign: CampaignClient) -> Line:
     """Asks Campaign for a record that it holds, as the ledger knows, or else for one that nobody has: by a key that
     identifies nothing the first is not found, and the second is an error and not just missing
-    (campaign-standard-api.md section 5). Costs one engine call, the read."""
+    (docs/references/campaign.md 5). Costs one engine call, the read."""
     target = Target.of(config)
     what = f"{config.table}: records are found by {config.key}"
     held = runtime.ledger.one_acknowledged(config.table)

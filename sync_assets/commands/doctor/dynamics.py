@@ -17,7 +17,8 @@ from sync_assets.push.target import CONTACT
 
 SHORT_WINDOW_DAYS = 7
 EVERYTHING = "System Administrator"
-"""The role that the customer's own set-up guide asks for (features.md row 88), and far more than is needed."""
+"""The role that the customer's own set-up guide asks for (docs/references/campaign.md 14), and far more than is
+needed."""
 _GRANT = "in the Power Platform admin centre give a security role of the application user"
 
 
@@ -78,7 +79,8 @@ async def _window(client: DataverseClient) -> tuple[list[Line], int | None]:
 
 
 def position(table: str, feed: Feed | None, days: int | None, now: datetime | None = None) -> list[Line]:
-    """How old the position is, against the window: half of it is the time to worry (dataverse-web-api.md 1.4)."""
+    """How old the position is, against the window: a warning after half of it
+    (docs/references/dataverse.md 1.4)."""
     if feed is None or not days:
         return []
     age = ((now or datetime.now(UTC)) - feed.polled_at).total_seconds() / 86_400

@@ -12,7 +12,7 @@ from sync_assets.runtime.context import Runtime
 
 EXTENSION = "profileAndServicesExt"
 RSA_BITS = 2048
-"""What the Campaign Control Panel asks for (campaign-standard-api.md section 8)."""
+"""What the Campaign Control Panel asks for (docs/references/campaign.md 8)."""
 
 _EMEA, _APAC = "Europe, the Middle East and Africa", "Asia Pacific"
 REGIONS = {
@@ -56,7 +56,7 @@ def _region(url: str | None) -> list[Line]:
 
 
 async def campaign_lines(config: Config, campaign: CampaignClient) -> list[Line]:
-    """Signs in and asks whether the API of profiles is there (features.md row 91). No engine call."""
+    """Signs in and asks whether the API of profiles is there (docs/references/campaign.md 1). No engine call."""
     what = "Campaign"
     try:
         await campaign.endpoint.sign_in()

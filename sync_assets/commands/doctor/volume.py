@@ -15,7 +15,7 @@ from sync_assets.operations.diagnosis_line import Line
 from sync_assets.validation.guardrails import projected_calls
 
 INITIAL_RECORDS = 15_000_000
-"""Records of an initial sync, in all, that Campaign is said to take (features.md row 97)."""
+"""Records of an initial sync, in all, that Adobe documents as the maximum (docs/references/campaign.md 14)."""
 DAY = timedelta(days=1)
 
 

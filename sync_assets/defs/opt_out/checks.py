@@ -31,7 +31,7 @@ TEXTS = {
     ROOM: "The Campaign SFTP is less than 80 % full.",
 }
 WARN_SHARE, ERROR_SHARE = 0.8, 0.9
-"""Where Campaign's own alerts are (campaign-standard-api.md section 8)."""
+"""Where Campaign's own alerts are (docs/references/campaign.md 8)."""
 
 
 def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
@@ -104,8 +104,8 @@ def arrives(
 
 
 def room(export: Export, storage: "Storage | None", troubles: Sequence[str] = ()) -> dg.AssetCheckResult:
-    """A full SFTP breaks Campaign's workflows (features.md row 101). `troubles`: why files that were taken could not be
-    moved or removed as configured, which will fill it."""
+    """A full SFTP breaks Campaign's workflows (docs/references/campaign.md 8). `troubles`: why files that were taken
+    could not be moved or removed as configured, which will fill it."""
     share = 0.0 if storage is None else storage.share
     numbers: dict[str, dg.MetadataValue | float | int] = {}
     if storage is None:

@@ -98,7 +98,7 @@ def campaign_types(config: Config, table: TableConfig, found: Resource) -> dg.Me
 def campaign_lineage(config: Config, table: TableConfig) -> dg.TableColumnLineage:
     """Campaign attribute -> the columns of Dynamics 365 that it comes from; of links the parent's key as well."""
     source = d365_key(table)
-    # Tables of contacts and custom entities name their key so (dataverse-web-api.md); only activities do not.
+    # Tables of contacts and custom entities name their key so (docs/references/dataverse.md 0); only activities do not.
     deps = {table.key: [dg.TableColumnDep(source, f"{table.table}id")]}
     deps |= {field.to: [dg.TableColumnDep(source, name)] for name, field in table.fields.items()}
     for link in table.links:

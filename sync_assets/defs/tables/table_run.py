@@ -18,7 +18,7 @@ from typing import Any
 import dagster as dg
 
 from sync_assets.capture.feed_polling import FeedPoller
-from sync_assets.capture.row_reads import capture_days
+from sync_assets.capture.replay import capture_days
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import past_days, today, version_tags
 from sync_assets.defs.run_errors import told

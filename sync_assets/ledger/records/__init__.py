@@ -1,8 +1,8 @@
-"""Repositories of records: capture, claim, acknowledge, delete, and what a record's dependencies allow.
+"""Repositories of records: capture, claim, acknowledge, delete, and re-evaluate by dependencies.
 
-feeds, captures, replays, rebuilds                  rows in
-claims, acknowledged_links                          requests out, and their answers
-deletions, cascading_deletes                        deletes, counted beforehand
-dependency_status, blocked_records                  parents, children, and what waits for what
-holds, hold_records                                 privacy holds
+feeds, captures, replays, rebuilds      change feeds and captured rows
+claims, acknowledged_links              requests to Campaign and their outcomes
+deletions, cascading_deletes            deletes, collected and counted before they are carried out
+dependency_status, blocked_records      links, parents and children; reports of what waits or is orphaned
+holds, hold_records                     privacy holds
 """

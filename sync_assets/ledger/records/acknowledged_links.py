@@ -1,4 +1,4 @@
-"""Links as Campaign acknowledged them: which they are, and that one of them was not kept and is to be sent again."""
+"""Read the links that Campaign acknowledged, and mark a link that Campaign did not store to be sent again."""
 
 from collections.abc import Sequence
 
@@ -17,8 +17,10 @@ _L = schema.link.c
 
 
 class AcknowledgedLinks(DependencyStatus):
+    """Reads and resets acknowledged links (`sync_link.held`)."""
+
     def acknowledged_links(self, table: str, ids: Sequence[str]) -> dict[str, dict[str, str]]:
-        """Id -> attribute -> the parent's id, of the links set by a key that Campaign's records hold."""
+        """Return the acknowledged keyed links of these records: id -> attribute -> the parent's id."""
         links: dict[str, dict[str, str]] = {}
         with self._database.read() as connection:
             for start in range(0, len(ids), BATCH):
@@ -29,7 +31,7 @@ class AcknowledgedLinks(DependencyStatus):
         return links
 
     def one_acknowledged_link(self, table: str, attribute: str) -> tuple[str, str] | None:
-        """(id, the parent's id) of some record that Campaign acknowledged with this link, None without one."""
+        """Return (id, the parent's id) of any record that Campaign acknowledged with this link; None without one."""
         held = (
             sa.select(_R.id, _L.parent_id)
             .join(schema.record, _R.seq == _L.seq)
@@ -42,10 +44,12 @@ class AcknowledgedLinks(DependencyStatus):
         return None if row is None else (row.id, row.parent_id)
 
     def send_links_again(self, table: str, attribute: str) -> int:
-        """Count a link as not held by any record of the table that was acknowledged with it; how many records.
+        """Make all records of the table that were acknowledged with this link pending, to send their links again.
 
-        They are pending then, each for an update of its links alone. To be called once Campaign was seen to store this
-        link as none, before another one is acknowledged.
+        Call it when Campaign was found to store no link for this attribute, before another one is acknowledged.
+
+        Returns:
+            The number of records; each is pending for an update of its links alone.
         """
         total = 0
         while sent := self._database.write(lambda connection: self._unlink(connection, table, attribute)):
@@ -53,6 +57,7 @@ class AcknowledgedLinks(DependencyStatus):
         return total
 
     def _unlink(self, connection: Connection, table: str, attribute: str) -> int:
+        """Do one batch of `send_links_again`; return its number of records."""
         self._take_turns(connection)
         held = (
             sa.select(_L.seq)

@@ -1,4 +1,4 @@
-"""What waits, for what, and since when; and what is orphaned, and why."""
+"""Report waiting and orphaned records, with the reasons and parents that block them. Reads only."""
 
 from datetime import datetime
 from typing import Any
@@ -20,27 +20,32 @@ STANDING = {
     State.ORPHANED: "orphaned",
     State.EXCLUDED: "excluded, since its person is gone",
 }
-"""How the parent of a record stands that waits for it, in words."""
+"""The state of a parent that a record waits for, as shown to users."""
 UNKNOWN, NO_PARENT = "not captured", "none: the lookup is empty"
 
 _R = schema.record.c
 _SAME_SHORT_ID = sa.text(f"{schema.short_id('parent.id')} = {schema.short_id('sync_link.parent_id')}")
 _L = schema.link.c
 _WAITING = sa.text("state = 2")
-_ORPHANED = sa.text("sync_record.state > 1 AND sync_record.state = 5")  # by the index of schema.STUCK
+_ORPHANED = sa.text("sync_record.state > 1 AND sync_record.state = 5")  # served by the index of STUCK
 _LOOKED_AT = 10_000
-"""Waiting records whose parents are looked at: a first load may have millions."""
+"""Most waiting records whose parents are counted: a first load may have millions."""
 
 
 class BlockedRecords(Repository):
+    """Reads of waiting and orphaned records."""
+
     def waiting_reasons(self, table: str) -> dict[BlockReason, int]:
-        """How many records of the table wait, by what they wait for."""
+        """Count the waiting records of the table by block reason."""
         waiting = sa.select(_R.gate, sa.func.count()).where(schema.STUCK, _WAITING, _R.table_name == table)
         with self._database.read() as connection:
             return {BlockReason(gate): number for gate, number in connection.execute(waiting.group_by(_R.gate))}
 
     def oldest_waiting(self, table: str, gate: BlockReason | None = None) -> datetime | None:
-        """When the record that has waited longest last changed; gate: of those that wait for that."""
+        """Return when the waiting record that changed first did so; None if none waits.
+
+        gate: only records with this block reason.
+        """
         oldest = sa.select(sa.func.min(_R.changed_at)).where(schema.STUCK, _WAITING, _R.table_name == table)
         if gate is not None:
             oldest = oldest.where(_R.gate == gate.value)
@@ -49,8 +54,10 @@ class BlockedRecords(Repository):
         return None if moment is None else times.from_micros(moment)
 
     def waiting_parents(self, table: str) -> list[tuple[str, str, int]]:
-        """What records of the table wait for: the parent's table, how the parent stands, how many records; the most
-        frequent first. Of a large number that waits, some are looked at."""
+        """Return what records of the table wait for, as (parent table, state of the parent, number of records).
+
+        The most frequent first. Counts at most _LOOKED_AT of the waiting records.
+        """
         gates = (BlockReason.PARENT_PENDING.value, BlockReason.PARENT_UNAVAILABLE.value)
         waiting = (
             sa.select(_R.seq)
@@ -80,8 +87,7 @@ class BlockedRecords(Repository):
         return sorted(found, key=lambda one: (-one[2], one[0], one[1]))
 
     def orphans(self, table: str | None = None) -> list[Orphan]:
-        """Records that are not in Campaign since a parent that they need is gone for good, in the order in which they
-        were first seen."""
+        """Return the orphaned records of a table, or of all tables, in the order of their first capture."""
         parent = schema.record.alias("parent")
         lost = (
             sa.select(
@@ -107,7 +113,7 @@ class BlockedRecords(Repository):
         if table is not None:
             lost = lost.where(_R.table_name == table)
         with self._database.read() as connection:
-            # Of several parents the one of which most is known.
+            # If a record has lost several parents, report the one with the most specific reason.
             rows = {row.seq: row for row in sorted(connection.execute(lost), key=_loss)}
         return [
             Orphan(row.table_name, row.id, row.parent_table, _loss(row), times.from_micros(row.failed_since))
@@ -115,7 +121,7 @@ class BlockedRecords(Repository):
         ]
 
     def unread(self, table: str, limit: int = 1000) -> list[str]:
-        """Ids of records whose row must be read again from D365 (BlockReason.REFETCH_REQUIRED), up to `limit`."""
+        """Return the ids of records whose row must be read again (BlockReason.REFETCH_REQUIRED), up to `limit`."""
         ids = sa.select(_R.id).where(
             schema.STUCK, _WAITING, _R.table_name == table, _R.gate == BlockReason.REFETCH_REQUIRED.value
         )

@@ -1,4 +1,10 @@
-"""Captures: a page of D365 rows and the position after it, stored together or not at all."""
+"""Store a captured page of D365 rows: records, deletions, links and opt-outs, with the cursor after the page.
+
+Here: what a page changes. How a row changes its record is computed by rules/transitions.py; deletions are carried out
+by deletions.py when the read is at its end.
+
+Invariant: a page and its cursor are stored in one transaction.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -21,9 +27,9 @@ if TYPE_CHECKING:
     from sync_assets.ledger.prepared_page import NewRecords, Page
 
 LARGE_PAGE = 1000
-"""Rows from which on SQLite's log is carried over beside, see Database.write."""
+"""Rows from which a page is a large transaction for SQLite's write-ahead log, see Database.write."""
 
-# Of records that no page of a full read brought: the links are as they were when their rows were last in scope.
+# Links of a table whose configuration changed, on records that no page of a full read returned.
 _OTHER_LINKS = """
     SELECT l.seq FROM sync_link l JOIN sync_record r ON r.seq = l.seq
     WHERE r.table_name = ? AND l.attribute = ? AND (l.required <> ? OR l.keyed <> ?)
@@ -31,6 +37,8 @@ _OTHER_LINKS = """
 
 
 class Captures(Deletions, OptOutRows):
+    """Writes captured pages."""
+
     def save_page(
         self,
         table: str,
@@ -49,28 +57,38 @@ class Captures(Deletions, OptOutRows):
         missing_are_deleted: bool = False,
         filtered_out: Sequence[str] = (),
     ) -> PageResult:
-        """Store a page and the position after it in one transaction. A row that is no news is not written, but for the
-        hash of its bytes.
+        """Store a page and the cursor after it in one transaction.
 
-        rows: id (String), day (Date), payload (String: JSON of an insert), update_payload (String or null: JSON
-        of an update where it differs), hash (Binary, 16 bytes, of the update form), refusal (String or null: why
-        the transform refuses the row; its payload is not stored), and for each of `links` a column (String or null:
-        the parent's id) under its attribute's name. Of an id that stands twice the last row counts. Or all that as a
-        pages.Page, made ready beforehand with the same links.
-        deleted: ids of rows whose record Campaign is to delete, applied after the rows; see `carry_out_deletes`.
-        withdrawn: ids of rows that are out of scope, whose record Campaign is to keep as it is; of a record that was
-        never sent nothing is kept.
-        unread: (id, row hash) of further rows of the page, none of them in `rows`, which `same_rows` has named.
-        opt_outs: what the rows say of opt-outs, see OptOutRows._opt_outs_captured; None if that is nobody's business.
-        position: None leaves it where it is (rows read again beside the feed, by the rules of `fingerprint`).
-        expected_version: the feed's version that the page was read from, None before the first page.
-        resend: these rows are sent again, equal or not. replay: also those of which only fields differ that are not
-        updated. Both also if the feed says so of the read under way.
-        filtered_out: those of the deleted and withdrawn ids whose rows are in Dynamics 365, but outside of the filter.
-        missing_are_deleted: what a full read did not bring is to be deleted when it is complete, else it is withdrawn.
-        rows may have a row_hash and an insert_only_hash (Int64) as well. FeedMoved if the version is another or belongs
-        to another full read; RowsMoved if one that is unread has to be read after all; ValueError if rows are not as
-        said above.
+        Of an unchanged row only the hash of its bytes is written.
+
+        Args:
+            table: logical name in Dataverse.
+            rows: a data frame with the columns id (String), day (Date), payload (String: JSON of an insert),
+                update_payload (String or null: JSON of an update where it differs), hash (Binary, 16 bytes, of the
+                update payload), refusal (String or null: the validation error of the row, whose payload is not stored);
+                for each of `links` a column named after its attribute (String or null: the parent's id); and optionally
+                row_hash and insert_only_hash (Int64). If an id occurs twice, the last row counts. Or a
+                prepared_page.Page, prepared with the same links.
+            deleted: ids of rows whose records are to be deleted in Campaign, applied after the rows; see
+                `carry_out_deletes`.
+            position: the cursor after the page. None leaves it where it is, for rows that were read outside the feed
+                with the columns `fingerprint`.
+            expected_version: the feed's version when the page was read; None before the first page.
+            withdrawn: ids of rows out of scope: Campaign keeps their records, and records never sent are purged.
+            links: the table's links.
+            opt_outs: opt-out columns of the rows, see OptOutRows._opt_outs_captured; None if none are mapped.
+            unread: (id, row hash) of further rows of the page, none of them in `rows`, as returned by `same_rows`.
+            fingerprint: see `position`.
+            resend: send the rows again even if they are unchanged. Also if the feed requests it for the read under way.
+            replay: send rows also if only fields differ that updates leave out. Also if the feed requests it.
+            missing_are_deleted: when a full read is complete, the rows that it did not return are deleted. If False
+                they are out of scope.
+            filtered_out: those of the deleted and withdrawn ids whose rows exist in Dynamics 365 outside the filter.
+
+        Raises:
+            FeedMoved: the feed's version is another, or belongs to another full read.
+            RowsMoved: one of the unread rows must be read after all.
+            ValueError: the columns of `rows` are not as above.
         """
         from sync_assets.ledger.prepared_page import Page  # noqa: PLC0415 - `status` does without the weight of Polars
 
@@ -100,7 +118,7 @@ class Captures(Deletions, OptOutRows):
             self._withdraw(connection, table, withdrawn, tally)
             if bound is not None:
                 self._see(connection, table, [*there.known, *(seq for _, seq in left)], withdrawn)
-            # None that is unread is thought to be gone.
+            # Unread rows are not among the collected deletions: `same_rows` excludes those.
             self._let_come_back(connection, table, [*page.ids, *withdrawn], gone)
             if bound is not None and position and position.complete:
                 self._miss(connection, table, bound, withdraw=not missing_are_deleted)
@@ -129,15 +147,24 @@ class Captures(Deletions, OptOutRows):
         return self._database.write(work, large=len(page.ids) >= LARGE_PAGE)
 
     def same_rows(self, table: str, ids: Sequence[str], row_hashes: Sequence[int]) -> list[int]:
-        """Indexes of the rows that Dynamics 365 sent just so when it sent them last: `save_page` would find no news in
-        them. Only if all rows of the table were read by the same rules since (Feed.read_as)."""
+        """Return the indexes of rows whose bytes are those captured last, so that `save_page` would find no change.
+
+        Only valid if all rows of the table were read with the same columns since (Feed.read_as).
+
+        Args:
+            table: logical name in Dataverse.
+            ids: of the rows.
+            row_hashes: of the rows' bytes, 64 bits, signed, in the order of `ids`.
+        """
         with self._database.read() as connection:
             return [index for index, _ in self._bulk.same_rows(connection, table, ids, row_hashes)]
 
     def new_page(self, table: str, rows: "pl.DataFrame", links: Sequence[LinkSpec] = ()) -> "Page":
-        """A page for `save_page` whose rows are likely to be new, as they are in a first load: in the order in which
-        they are found soonest, and packed. What is done here, the transaction need not do. As the time of their change
-        counts when they were packed, a moment before they are stored."""
+        """Prepare a page whose rows are probably all new, as in a first load, so that `save_page` has less to do.
+
+        The rows are sorted by the index that finds them, and packed for the insert. Their time of change is that of the
+        packing, slightly before they are stored.
+        """
         from sync_assets.ledger.prepared_page import Page  # noqa: PLC0415 - see save_page
 
         page = Page(rows, links, self._bulk.in_order)
@@ -145,6 +172,7 @@ class Captures(Deletions, OptOutRows):
         return page
 
     def _new(self, table: str, page: "Page", indexes: Sequence[int], now: int) -> "NewRecords":
+        """Pack these rows of the page as new records."""
         from sync_assets.ledger.prepared_page import NewRecords  # noqa: PLC0415 - see save_page
 
         records = page.records(indexes, table, now)
@@ -161,7 +189,20 @@ class Captures(Deletions, OptOutRows):
         now: int,
         tally: TotalsChange,
     ) -> tuple[int, int, int, list[str]]:
-        """(new, changed, refused, ids of all of them). resend: seqs of records that are sent again, equal or not."""
+        """Insert and update the records of a page's rows.
+
+        Args:
+            connection: of the transaction.
+            table: logical name in Dataverse.
+            page: the rows.
+            there: how they compare with the stored records.
+            resend: seqs of records that are sent again even if their row is unchanged.
+            now: microseconds since 1970.
+            tally: receives the changes of the totals.
+
+        Returns:
+            The numbers of new, changed and rejected rows, and the ids of all these.
+        """
         fresh = list(there.fresh)
         known = {seq: index for index, seq in there.differing}
         moves: list[transitions.DesiredUpdate] = []
@@ -181,7 +222,7 @@ class Captures(Deletions, OptOutRows):
         moved = {move.seq for move in moves}
         sent = [(page.row_hashes[index], seq) for index, seq in there.resent if seq not in moved]
         self._bulk.for_each(connection, "UPDATE sync_record SET row_hash = ? WHERE seq = ?", sent)
-        # What is left had a record a moment ago: its delete was acknowledged between the two queries.
+        # The records left were purged between the two queries, when their delete was acknowledged: insert them.
         fresh += known.values()
         failed = 0
         if fresh:
@@ -197,8 +238,10 @@ class Captures(Deletions, OptOutRows):
         return len(fresh) - failed, len(moves) - refused, refused + failed, ids
 
     def _otherwise_inserted(self, connection: Connection, page: "Page", known: Sequence[tuple[int, int]]) -> set[int]:
-        """Seqs of records that Campaign acknowledged and that hold other values in fields that are not updated, as far
-        as is known. known: (index, seq) of rows of the page."""
+        """Return the seqs of acknowledged records whose insert-only fields differ, or whose values were not stored.
+
+        known: (index, seq) of rows of the page.
+        """
         acknowledged = "SELECT seq, insert_only_hash FROM sync_record"
         found = self._bulk.for_seqs(
             connection, acknowledged, [seq for _, seq in known], also="AND acked_hash IS NOT NULL"
@@ -207,18 +250,22 @@ class Captures(Deletions, OptOutRows):
         return {seq for index, seq in known if seq in sent and sent[seq] != page.insert_only_hashes[index]}
 
     def _delete(self, connection: Connection, table: str, ids: list[str], tally: TotalsChange) -> int:
-        """How many of the ids had a record whose row was still thought to be there."""
+        """Collect the deletes of these ids; return how many had a record whose row was not deleted so far.
+
+        Records that Campaign never held are purged at once.
+        """
         seqs = list(self._bulk.find(connection, table, ids).values())
         never_sent = [record.seq for record in self._bulk.stands(connection, seqs) if transitions.forgotten(record)]
         self._let_go(connection, never_sent, tally, withdraw=False)
         return len(never_sent) + self._collect(connection, table, seqs)
 
     def _withdraw(self, connection: Connection, table: str, ids: Sequence[str], tally: TotalsChange) -> None:
+        """Mark the records of these ids as out of scope."""
         seqs = list(self._bulk.find(connection, table, ids).values())
         self._let_go(connection, seqs, tally, withdraw=True)
 
     def _let_come_back(self, connection: Connection, table: str, ids: Sequence[str], gone: Sequence[str]) -> None:
-        """No earlier page's tombstone holds for the rows of this one."""
+        """Remove the rows of this page from the collected deletions, unless the page itself deletes them (`gone`)."""
         if self._has_collected(connection, table):
             deleted = set(gone)
             self._come_back(connection, table, [id_ for id_ in ids if id_ not in deleted])
@@ -233,20 +280,25 @@ class Captures(Deletions, OptOutRows):
         everything: bool,
         tally: TotalsChange,
     ) -> None:
-        """Store the links of rows that are news (in a full read of all rows: the links' configuration may have
-        changed), and put those records and their neighbours where they belong."""
+        """Store the links of changed rows, and re-evaluate these records with their parents and children.
+
+        everything: of all rows, as in a full read, since the configuration of the links may have changed.
+        """
         seqs = self._bulk.find(connection, table, page.ids if everything else moved)
         if not seqs:
             return
         stands: list[RecordState] = self._bulk.stands(connection, sorted(seqs.values()))
-        left = self._neighbours(connection, stands) if everything else set[int]()  # links may go with the configuration
+        left = self._neighbours(connection, stands) if everything else set[int]()  # a link may no longer be configured
         in_doubt = [record.seq for record in stands if record.uncertain]
         self._put_links(connection, page.links, {seqs[id_]: ids for id_, ids in page.parents(seqs)}, in_doubt)
         self._regate(connection, stands, (), tally, also=left)
 
     def _tie_the_rest(self, connection: Connection, table: str, links: Sequence[LinkSpec], tally: TotalsChange) -> None:
-        """Records that Campaign keeps while their rows are out of scope follow a changed cardinality, too: otherwise
-        the first one whose parent goes would be hidden."""
+        """Apply a changed cardinality or style of links to records that the full read did not return, and re-evaluate.
+
+        Campaign keeps records whose rows are out of scope; with the old cardinality it would hide one once its parent
+        is deleted.
+        """
         for link in links:
             required, keyed = int(link.required), int(link.keyed)
             statement = _OTHER_LINKS if self._database.sqlite else _OTHER_LINKS.replace("?", "%s")

@@ -1,9 +1,11 @@
-"""Deletions that follow from links: the children that go with rows that are gone, counted before anything is deleted.
+"""Count the children that would be deleted with collected deletions, before anything is deleted. Reads only.
 
 Campaign hides a record whose link of cardinality one has no target, so such a child is deleted with its parent,
-whatever its own table says of deletions (dependencies.py). One whose link may be empty (zero_or_one) stays and is
-unlinked; the only ones that follow nevertheless are those that cannot be sent to be unlinked. The statements say of all
-records at once what parents.said_by_parents says of one: a test of any history holds the two together.
+whatever its own table configures for deletions (rules/dependencies.py). A child whose link may be empty (zero_or_one)
+stays and is unlinked; it is only deleted if it cannot be sent to be unlinked.
+
+Invariant: the statements compute for all records at once what rules/dependencies.status_of_parents computes for one; a
+property test compares the two.
 """
 
 from collections.abc import Iterator
@@ -25,14 +27,14 @@ _CHOSEN = "EXISTS (SELECT 1 FROM sync_cascade x WHERE x.table_name = l.parent_ta
 
 
 def _stays(id_: str, there: str) -> str:
-    """SQL: the parent of this id is in Campaign, or comes into it, and nothing says that it goes."""
+    """Return SQL: the parent of this id is not to be deleted, and meets the condition `there`."""
     return f"""(NOT {_CHOSEN.format(id=id_)} AND EXISTS (
         SELECT 1 FROM sync_record q
         WHERE {schema.short_id("q.id")} = {schema.short_id(id_)} AND q.table_name = l.parent_table AND q.id = {id_}
             AND q.desired_hash IS NOT NULL AND q.gate NOT IN (2, 4) AND {there}))"""  # noqa: S608 - constants
 
 
-# Once by what Dynamics 365 says of the child, once by what Campaign may still hold of it.
+# Run for parent_id, the parent that Dynamics 365's lookup names, and for other_id, which Campaign may still hold.
 _FOLLOWING = """
     INSERT INTO sync_cascade (seq, table_name, id, level)
     SELECT DISTINCT c.seq, c.table_name, c.id, {level} + 1
@@ -49,12 +51,12 @@ _FOLLOWING = """
 _NAMED = _stays("l.parent_id", "(q.acked_hash IS NOT NULL OR q.state <> 3)")
 _FORMER = _stays("l.other_id", "q.acked_hash IS NOT NULL")
 _COLUMNS = {"parent_id": "(l.held = 1 OR c.uncertain > 0)", "other_id": "l.held > 1 AND l.other_id IS NOT NULL"}
-_LEVELS = 100  # no table is its own ancestor, so this is never reached
+_LEVELS = 100  # never reached, since no table is its own ancestor
 _COUNTED = "SELECT table_name, count(*) FROM sync_cascade WHERE level > 0 GROUP BY table_name ORDER BY table_name"
 
 
 def following(connection: Connection, table: str, *, sqlite: bool) -> dict[str, int]:
-    """How many records of each table Campaign would be asked to delete along with the collected ones of `table`."""
+    """Count, by table, the records that would be deleted in Campaign with the collected deletions of `table`."""
     connection.exec_driver_sql("DROP TABLE IF EXISTS sync_cascade")
     connection.exec_driver_sql(_MADE)
     connection.exec_driver_sql(_BEGUN if sqlite else _BEGUN.replace("?", "%s"), (table,))
@@ -62,7 +64,7 @@ def following(connection: Connection, table: str, *, sqlite: bool) -> dict[str, 
     connection.exec_driver_sql("CREATE INDEX sync_cascade_id ON sync_cascade (table_name, id)")
     for level in range(_LEVELS):
         if not sqlite:
-            connection.exec_driver_sql("ANALYZE sync_cascade")  # of a temporary table nothing else keeps statistics
+            connection.exec_driver_sql("ANALYZE sync_cascade")  # autovacuum does not analyse temporary tables
         found = sum(connection.exec_driver_sql(statement).rowcount for statement in _steps(level))
         if not found:
             break
@@ -72,5 +74,6 @@ def following(connection: Connection, table: str, *, sqlite: bool) -> dict[str, 
 
 
 def _steps(level: int) -> Iterator[str]:
+    """Yield the statements that add the children of the records of a level."""
     for column, hung_on in _COLUMNS.items():
         yield _FOLLOWING.format(level=level, column=column, hung_on=hung_on, named=_NAMED, former=_FORMER)

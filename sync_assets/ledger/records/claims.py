@@ -1,4 +1,11 @@
-"""Claims: which worker may send which records, and what became of them."""
+"""Claim pending records under a lease, and store the outcomes of their requests.
+
+Here: claims, leases, acknowledgements and retries of rejected records. How an outcome changes a record is computed by
+rules/transitions.py.
+
+Invariant: a record counts as uncertain from its claim until its outcome is stored, since the worker may die after it
+sent the request.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,7 +31,7 @@ _X = schema.existing_record.c
 _EXISTS = sa.and_(
     _R.acked_hash.is_(None), sa.exists().where(_X.table_name == _R.table_name, _X.id == _R.id).correlate(schema.record)
 )
-"""Campaign was found to hold a record of that id, and nothing was acknowledged of it since."""
+"""SQL condition: Campaign was found to hold a record of this id, and nothing of it was acknowledged since."""
 _ANSWER = ", ".join(
     "acked_at = coalesce(?, acked_at)" if name == "acked_at" else f"{name} = ?"
     for name in transitions.Acknowledgement._fields[:-1]
@@ -39,6 +46,8 @@ CLAIM = """
 
 
 class Claims(Maintenance, DependencyStatus, OptOutRows):
+    """Writes the leases and acknowledgements of `sync_record`."""
+
     def claim(
         self,
         table: str,
@@ -49,13 +58,22 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
         days: tuple[date, date] | None = None,
         opt_outs: Sequence[str] = (),
     ) -> list[Claimed]:
-        """Take up to `limit` pending records for `lease_seconds`; no other claim gets them meanwhile.
+        """Claim pending records: lease them to a worker, so that no other claim returns them meanwhile.
 
-        Oldest change first. days: only records of these days, both included; oldest day first. Each record
-        counts as uncertain from here on, until its outcome is settled: the worker may die after sending it. One that
-        Campaign was found to hold before its row came into scope is uncertain at once.
-        An owner is one worker, not to be used again by another one. opt_outs: attributes that go with a record when it
-        is made. None is claimed of a table in maintenance.
+        The record that changed first comes first. Each record is uncertain from its claim until its outcome is stored.
+        A record that Campaign was found to hold before its row came into scope is returned as uncertain already by its
+        first claim.
+
+        Args:
+            table: logical name in Dataverse.
+            owner: identifies one worker; not to be reused by another.
+            limit: most records to claim.
+            lease_seconds: duration of the lease.
+            days: claim only records of these days, both included, the oldest day first.
+            opt_outs: opt-out attributes that are sent with an insert.
+
+        Returns:
+            The claimed records; none if the table is in maintenance.
         """
 
         def work(connection: Connection) -> list[Claimed]:
@@ -76,7 +94,7 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
         return self._database.write(work)
 
     def renew(self, owner: str, lease_seconds: float) -> int:
-        """Hold what the owner holds for `lease_seconds` from now; how many records that are."""
+        """Renew the leases of an owner for `lease_seconds` from now; return how many records they cover."""
 
         def work(connection: Connection) -> int:
             until = self._now() + times.seconds(lease_seconds)
@@ -85,9 +103,9 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
         return self._database.write(work)
 
     def release(self, owner: str) -> int:
-        """Give back what an owner holds, such as a worker that died; how many records that are.
+        """Release the leases of an owner, such as a worker that died; return how many records they covered.
 
-        They stay uncertain: nobody knows whether the worker had sent them.
+        The records stay uncertain: the worker may have sent them.
         """
 
         def work(connection: Connection) -> int:
@@ -96,7 +114,7 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
         return self._database.write(work)
 
     def leases(self) -> list[Lease]:
-        """Who holds how many records, until when. A time in the past: they may be claimed again."""
+        """Return the leases of all owners. Records of a lease that has ended may be claimed again."""
         held = (
             sa.select(_R.lease_owner, sa.func.count(), sa.func.max(_R.lease_until))
             .where(schema.LEASED)
@@ -113,10 +131,13 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
         outcomes: Sequence[Outcome],
         calls: Mapping[tuple[str, str], int] | None = None,
     ) -> AcknowledgeResult:
-        """Store what became of claimed records, and count the engine calls by (table, kind) into today's row.
+        """Store the outcomes of claimed records (acknowledge them), and add to today's engine calls.
 
-        An outcome only counts while the owner holds the record (a lease that ran out counts until another
-        worker takes the record). Several outcomes of one record: the last one.
+        Args:
+            owner: the worker that claimed the records. An outcome is only stored while the owner holds the record's
+                lease; a lease that has ended is valid until another worker claims the record.
+            outcomes: of several outcomes of one record, the last one is stored.
+            calls: engine calls by (table, kind).
         """
         by_seq = {outcome.seq: outcome for outcome in outcomes}
 
@@ -167,13 +188,18 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
         return self._database.write(work)
 
     def count_calls(self, calls: Mapping[tuple[str, str], int]) -> None:
-        """Count engine calls that settle no record, by (table, kind), into today's row."""
+        """Add engine calls that acknowledge no record to today's, by (table, kind)."""
         self._database.write(lambda connection: self._count_calls(connection, calls, self._now()))
 
     def retry(self, table: str | None = None, id: str | None = None) -> int:
-        """Make refused records pending again; how many. Attempts and the time of the first refusal are kept.
+        """Make records that Campaign rejected pending again; return how many.
 
-        What only the transform refuses stays: it has nothing to send until the row or the mapping changes.
+        Attempts and the time of the first rejection are kept. Records that have only a validation error stay rejected:
+        there is nothing to send until the row or the mapping changes.
+
+        Args:
+            table: only records of this table; None for all.
+            id: only the record of this id.
         """
         refused = sa.select(_R.seq, _R.table_name, _R.day, _R.refusal).where(
             schema.STUCK, sa.text("state = 3"), schema.REFUSED_BY_CAMPAIGN
@@ -208,7 +234,7 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
         limit: int,
         days: tuple[date, date] | None,
     ) -> sa.Executable:
-        """Claimable records, locked; those that another transaction has locked are left out."""
+        """Build the query of claimable records, which locks them and skips those that another transaction locked."""
         due = (
             sa.select(
                 _R.seq,
@@ -223,7 +249,7 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
                 _R.resend,
                 _R.gate,
             )
-            .where(_R.table_name == table, schema.PENDING, *claimable(now))
+            .where(_R.table_name == table, schema.PENDING, *schema.claimable(now))
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
@@ -233,7 +259,7 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
         return due.order_by(_R.changed_at)
 
     def _leaves_out(self, connection: Connection, table: str, first: date, last: date) -> bool:
-        """Whether something is pending on other days. If not, the order of changes will do, which is much faster."""
+        """Return True if records are pending on other days. If not, they can be claimed by time of change: faster."""
         pending = sa.select(sa.func.min(_D.day), sa.func.max(_D.day)).where(_D.table_name == table, _D.records > 0)
         oldest, newest = connection.execute(pending).one()
         return oldest is not None and (oldest < times.to_day_number(first) or times.to_day_number(last) < newest)
@@ -246,15 +272,8 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
         return len(seqs)
 
 
-def claimable(now: int) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
-    """Of a pending record: its time has come, and no worker holds it."""
-    return (
-        sa.or_(_R.not_before.is_(None), _R.not_before <= now),
-        sa.or_(_R.lease_until.is_(None), _R.lease_until <= now),
-    )
-
-
 def claimed(row: Any, links: tuple[LinkTo, ...], opt_outs: tuple[tuple[str, bool], ...]) -> Claimed:
+    """Build the Claimed of a row of `sync_record`: which operation it needs, and what to send."""
     unwanted = row.desired_hash is None or row.gate == BlockReason.PARENT_UNAVAILABLE
     operation: Operation = "delete" if unwanted else "insert" if row.acked_hash is None else "update"
     links_alone = operation == "update" and row.payload is None
@@ -264,13 +283,13 @@ def claimed(row: Any, links: tuple[LinkTo, ...], opt_outs: tuple[tuple[str, bool
         day=times.from_day_number(row.day),
         operation=operation,
         payload=None if unwanted else row.payload,
-        # Sent again means sent as a whole, with the fields that an update would leave out.
+        # A resend sends the whole record, with the fields that an update would leave out.
         update_payload=None if row.resend or unwanted else row.update_payload,
-        # An update of links alone leaves the rest as Campaign has it.
+        # An update of links alone does not change the acknowledged content.
         hash=None if unwanted else row.acked_hash if links_alone else row.desired_hash,
         attempts=row.attempts,
         uncertain=bool(row.uncertain),
-        # After a lost answer, and where all is to be sent again, no link counts as held.
+        # After a lost response, and for a resend, no link counts as held.
         links=()
         if unwanted
         else tuple(link._replace(held=link.held and not (row.uncertain or row.resend)) for link in links),

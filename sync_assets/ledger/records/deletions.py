@@ -1,7 +1,9 @@
-"""Rows that are gone: collected while a read goes on, carried out when it is at its end.
+"""Collect deleted and out-of-scope rows during a read, and carry the deletions out when the read is at its end.
 
-A tombstone may be on one of a thousand pages, and which rows a full read did not bring is known after its last page
-only. So nothing is deleted in Campaign until the whole read is in, and the guard against mass deletions sees all of it.
+A tombstone may be on any page, and the rows that a full read did not return are known only after its last page.
+
+Invariant: no delete becomes pending before the read is at its end, so that the guard against mass deletions sees all
+deletions at once.
 """
 
 import json
@@ -23,7 +25,7 @@ from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 
 GUARDED_ABOVE = 100
-"""Known records from which on a mass deletion is a question (contract.md section 3, max_delete_share)."""
+"""Number of records above which the guard limits the share of deletions (`max_delete_share`, docs/configuration.md)."""
 BATCH = 5_000
 
 _F = schema.feed.c
@@ -39,7 +41,7 @@ _WITHDRAW = """
         update_payload = CASE WHEN ? THEN update_payload END, failed_since = NULL,
         reason = CASE WHEN ? THEN NULL ELSE reason END, attempts = CASE WHEN ? THEN 0 ELSE attempts END
     WHERE seq = ?
-"""  # what fails now fails by the transform: RecordState.refused_by_campaign
+"""  # a record that is rejected now has a validation error: RecordState.refused_by_campaign
 _LOST = "UPDATE sync_link SET parent_gone = ? WHERE parent_table = ? AND parent_id"
 _BACK = "DELETE FROM sync_gone WHERE seq IN (SELECT seq FROM sync_record WHERE table_name = ? AND id"
 _MISSING = """
@@ -52,15 +54,25 @@ _MISSING = """
 
 
 class Deletions(Feeds, DependencyStatus):
-    def carry_out_deletes(self, table: str, max_share: float = 1.0) -> int:
-        """Let go of the rows that the reads so far have found to be gone; how many records Campaign is to delete.
+    """Reads and writes `sync_gone`, the collected deletions."""
 
-        To be called when a read is at its end. max_share: TooManyDeletes if more than that share of the known records
-        would be deleted, once there are more than GUARDED_ABOVE, unless that was approved; the same of the records of
-        each other table that would be deleted with them. They stay collected then, and everything else goes on.
+    def carry_out_deletes(self, table: str, max_share: float = 1.0) -> int:
+        """Carry out the collected deletions of a table; return how many records are pending delete by that.
+
+        Call it when a read is at its end.
+
+        Args:
+            table: logical name in Dataverse.
+            max_share: the largest share (0 to 1) of a table's records that may be deleted without approval, if the
+                table has more than GUARDED_ABOVE records. It applies to the other tables whose records would be deleted
+                with their parents, too.
+
+        Raises:
+            TooManyDeletes: the share is exceeded and was not approved. The deletions stay collected; records that
+                Campaign never held are processed all the same.
         """
         while self._database.write(lambda connection: self._carry_out(connection, table, _NEVER_THERE)):
-            pass  # nothing of these is in Campaign (any more): nobody has to be asked
+            pass  # nothing of these is in Campaign, so the guard does not apply
         self._find_orphans(table)
         following = self.following_deletes(table)
         deletes, allowed = self._database.write(lambda connection: self._guard(connection, table, max_share, following))
@@ -73,8 +85,10 @@ class Deletions(Feeds, DependencyStatus):
         return deletes
 
     def following_deletes(self, table: str) -> dict[str, int]:
-        """By table, how many records would be deleted along with those of `table` that are collected: children that
-        Campaign would hide without their parent."""
+        """Count, by table, the children that would be deleted with the collected records of `table`.
+
+        These are children that Campaign would hide without their parent.
+        """
         with self._database.read() as connection:
             if not self._has_collected(connection, table) or not self._tied(connection):
                 return {}
@@ -83,8 +97,15 @@ class Deletions(Feeds, DependencyStatus):
     def _guard(
         self, connection: Connection, table: str, max_share: float, following: Mapping[str, int]
     ) -> tuple[int, dict[str, int] | None]:
-        """Deletions collected, and how many may be of each table, None if they may go ahead. Those held back are
-        counted with the feed, for `status`, and for an approval, which covers so many and no more."""
+        """Compare the collected deletions with what is allowed.
+
+        Deletions that are held back are stored with the feed: for `status`, and for an approval, which covers that
+        number and no more.
+
+        Returns:
+            The number of collected deletions, and how many are allowed by table; None instead if they may be carried
+            out.
+        """
         collected = sa.select(sa.func.count()).where(_G.table_name == table, _G.withdraw == 0)
         numbers = {**following, table: connection.execute(collected).scalar_one()}
         approved: dict[str, int] = {}
@@ -103,17 +124,17 @@ class Deletions(Feeds, DependencyStatus):
         return numbers[table], allowed
 
     def _known(self, connection: Connection, table: str) -> int:
-        """How many records the table has."""
+        """Return the number of the table's records."""
         counted = sa.select(sa.func.sum(_T.records)).where(_T.table_name == table)
         return int(connection.execute(counted).scalar() or 0)
 
     def _note(self, connection: Connection, table: str, changes: Mapping[str, Any]) -> None:
-        """Into the table's feed, if that says otherwise."""
+        """Store values in the table's feed, if they differ."""
         differs = sa.or_(*(_F[name].is_distinct_from(value) for name, value in changes.items()))
         connection.execute(sa.update(schema.feed).where(_F.table_name == table, differs).values(changes))
 
     def _carry_out(self, connection: Connection, table: str, *only: sa.ColumnElement[bool]) -> bool:
-        """Whether there was anything to do."""
+        """Carry out one batch of collected deletions that meet the conditions `only`; False if none is left."""
         self._take_turns(connection)
         some = sa.select(_G.seq, _G.withdraw).where(_G.table_name == table, *only).order_by(_G.seq).limit(BATCH)
         if only:
@@ -128,8 +149,10 @@ class Deletions(Feeds, DependencyStatus):
         return bool(rows)
 
     def _let_go(self, connection: Connection, seqs: Sequence[int], tally: TotalsChange, *, withdraw: bool) -> None:
-        """Records whose rows are gone: to be deleted in Campaign or, if withdrawn, to stay there as they are. Of what
-        never was there nothing is kept."""
+        """Mark records as pending delete or, if `withdraw`, as out of scope: Campaign then keeps what it holds.
+
+        Records that Campaign never held are purged.
+        """
         now = self._now()
         moves: list[transitions.DesiredUpdate] = []
         moved: list[RecordState] = []
@@ -159,8 +182,10 @@ class Deletions(Feeds, DependencyStatus):
     # --- orphans ------------------------------------------------------------------------------------------------------
 
     def _find_orphans(self, table: str) -> None:
-        """After a full read: children that waited for rows of the table which it did not bring wait in vain. Once for
-        each full read; the rows of later changes put their children right by themselves."""
+        """Re-evaluate the children that wait for rows of the table: those that the full read did not return never come.
+
+        Done once per full read; rows of later changes re-evaluate their children by themselves.
+        """
         due = sa.select(_F.read_id).where(_F.table_name == table, _F.orphans_due, _F.complete)
         waiting = (
             sa.select(_R.seq)
@@ -172,7 +197,7 @@ class Deletions(Feeds, DependencyStatus):
             read_id = connection.execute(due).scalar()
             if read_id is None:
                 return
-        # Who puts a child right at this moment may have read that the feed is not complete.
+        # Wait for transactions that re-evaluate children now: they may have read that the feed is not complete.
         self._database.write(lambda connection: self._take_turns(connection, tied=True))
         with self._database.read() as connection:
             seqs = sorted(connection.execute(waiting).scalars())
@@ -189,13 +214,13 @@ class Deletions(Feeds, DependencyStatus):
         self._count(connection, tally)
 
     def _mark_lost(self, connection: Connection, table: str, ids: Sequence[str], loss: Loss) -> None:
-        """Note with the links of children why these rows of the table are gone, for `orphans`."""
+        """Store with the links of children why these rows of the table are unavailable, for `orphans`."""
         self._bulk.for_ids(connection, _LOST, ids, loss.value, table)
 
     # --- collecting ---------------------------------------------------------------------------------------------------
 
     def _collect(self, connection: Connection, table: str, seqs: Sequence[int]) -> int:
-        """Note records that are to be deleted, of those that D365 was thought to have; how many are new."""
+        """Collect the deletes of records whose rows were not deleted so far; return how many are new."""
         there = "SELECT seq FROM sync_record"
         open_ = "AND desired_hash IS NOT NULL AND seq NOT IN (SELECT seq FROM sync_gone WHERE table_name = ?)"
         found = [row[0] for row in self._bulk.for_seqs(connection, there, seqs, table, also=open_)]
@@ -208,21 +233,26 @@ class Deletions(Feeds, DependencyStatus):
         return bool(connection.execute(sa.select(sa.exists().where(_G.table_name == table))).scalar())
 
     def _come_back(self, connection: Connection, table: str, ids: Sequence[str]) -> None:
-        """These rows are there, whatever an earlier page said."""
+        """Remove these rows from the collected deletions: a later page returned them."""
         self._bulk.for_record_ids(connection, _BACK, ids, table, also=")")
 
     def _see(self, connection: Connection, table: str, seqs: Sequence[int], ids: Sequence[str]) -> None:
-        """The full read under way has come across these records, and those of these ids."""
+        """Store that the full read under way has returned these records, by seq and by id."""
         self._bulk.see(connection, table, [*seqs, *self._bulk.find(connection, table, ids).values()])
 
     def _miss(self, connection: Connection, table: str, bound: int, *, withdraw: bool) -> None:
-        """The full read is complete: what it did not come across is gone.
+        """Collect the records that a complete full read did not return.
 
-        If that is deleted, then also what Campaign had kept when its row left the scope.
+        Args:
+            connection: of the transaction.
+            table: logical name in Dataverse.
+            bound: the highest seq when the read began; later records are not compared with it.
+            withdraw: treat them as out of scope. If False they are to be deleted, and with them the records that
+                Campaign kept when their rows went out of scope.
         """
         values = (int(withdraw), table, bound, int(not withdraw))
-        # In the order of the numbers, as records lie on disk, unless most of them are another table's. By the index of
-        # ids each one is somewhere else, which takes two to four times as long. An expression is met by no index.
+        # Read by seq, the order on disk, unless most records are of other tables: by the index of ids each record is on
+        # another page, which takes two to four times as long. The expression keeps the database from using the index.
         in_order = self._known(connection, table) * 4 > bound
         missing = _MISSING.replace("{table}", "(r.table_name || '')" if in_order else "r.table_name")
         connection.exec_driver_sql(missing if self._database.sqlite else missing.replace("?", "%s"), values)

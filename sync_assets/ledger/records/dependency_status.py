@@ -1,12 +1,15 @@
-"""Ties: what a record's parents, children and privacy holds say about it (standing.Ties), found out set by set.
+"""Store links, and re-evaluate records by their parents, children and privacy holds, many records per statement.
 
-Whatever changes a record, in a capture or by an answer, calls `_regate` in the same transaction: the record, its
-children and its parents are put where they belong, and so on along the links until nothing moves any more. So a child
-goes by itself once its parent stands in Campaign, and a parent is deleted once its last child is gone.
+Every transaction that changes records, by a capture or an acknowledgement, calls `_regate`: it re-evaluates the records
+with their children and parents, and goes on along the links until no state changes. So a child becomes pending once its
+parent is acknowledged, and the delete of a parent once its last child is deleted or unlinked.
 
-Those who change tied records do it one after the other (`_take_turns`): they come to the same records from several
-sides, and would block one another. The records looked at are locked as well, for the claims, and for the moment in
-which the first links appear.
+Here: reading and writing. The dependency status is computed by rules/dependencies.py, the state by
+rules/record_state.py.
+
+Invariant: transactions that change linked records run one at a time (`_take_turns`), since they reach the same records
+in different orders and would deadlock. The records are locked as well, against concurrent claims, and for the moment in
+which the first links are stored.
 """
 
 from collections import defaultdict
@@ -22,7 +25,7 @@ from sync_assets.ledger.rules.dependencies import Key, Link, status_of_parents
 from sync_assets.ledger.rules.record_state import UNSENT, Dependencies, Placement, RecordState, reevaluate
 from sync_assets.ledger.storage import schema
 
-_TURN = 6_090_275_134_511_382_749  # any number, as long as nobody else uses it
+_TURN = 6_090_275_134_511_382_749  # of an advisory lock; any number that no other lock uses
 
 _LINK = f"SELECT {', '.join(Link._fields)} FROM sync_link"  # noqa: S608 - constants
 _REST = """
@@ -31,7 +34,7 @@ _REST = """
         payload = CASE WHEN ? THEN payload END, update_payload = CASE WHEN ? THEN update_payload END,
         reason = CASE WHEN ? AND state <> 3 THEN NULL ELSE reason END,
         attempts = CASE WHEN ? AND state <> 3 THEN 0 ELSE attempts END
-"""  # what fails by its ties fails by the transform: RecordState.refused_by_campaign
+"""  # a record rejected by re-evaluation has a validation error: RecordState.refused_by_campaign
 _PUT = """
     INSERT INTO sync_link (seq, attribute, parent_table, parent_id, required, keyed)
     SELECT n.seq, ?, ?, n.id, ?, ? FROM {pairs} WHERE true
@@ -56,9 +59,9 @@ _SENT = """
     FROM {pairs} WHERE sync_link.seq = n.seq AND attribute = ?
 """
 _LEAVING = "SELECT seq FROM sync_record WHERE (desired_hash IS NULL OR gate IN (2, 4)) AND table_name = ? AND id"
-# A child hangs on its parent while Campaign may hold a link to it. One that is joined by a plain attribute and may do
-# without its parent only counts if its row is gone, too, or (of a former parent) if it is about to be sent.
-# One that is excluded is never unlinked, so it keeps no parent that it may do without.
+# A parent's delete waits for a child while Campaign may hold a link from it. A child joined by a plain attribute that
+# does not require its parent only counts if its own row is deleted, or (for a former parent) if it is pending. An
+# excluded child is never unlinked, so no parent that it does not require waits for it.
 _HANGING = """
     SELECT l.parent_id FROM sync_link l JOIN sync_record c ON c.seq = l.seq
     WHERE (l.held = 1 OR c.uncertain > 0)
@@ -84,16 +87,19 @@ _AS_IN_CAMPAIGN = """
 
 
 class DependencyStatus(HoldRecords):
-    """Base of the rooms that change records."""
+    """Base of the repositories that change records."""
 
     def _tied(self, connection: Connection) -> bool:
-        """Whether there are any links or holds; most ledgers of contacts alone have none, and pay nothing."""
+        """Return True if there are links or held records: most ledgers of contacts alone have none, and skip all this."""
         return connection.exec_driver_sql(
             "SELECT EXISTS (SELECT 1 FROM sync_link) OR EXISTS (SELECT 1 FROM sync_hold_record)"
         ).scalar_one()
 
     def _take_turns(self, connection: Connection, *, tied: bool = False) -> None:
-        """To be called before a transaction locks its first record. tied: it will be, if the ledger is not yet."""
+        """Serialise transactions that change linked records. Call it before a transaction locks its first record.
+
+        tied: True if this transaction stores the ledger's first links or holds.
+        """
         if not self._database.sqlite and (tied or self._tied(connection)):
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TURN})")
 
@@ -104,10 +110,14 @@ class DependencyStatus(HoldRecords):
         parents: Mapping[int, Sequence[str | None]],
         in_doubt: Sequence[int],
     ) -> None:
-        """The links of records as captured: by seq, the parents' ids in the order of `specs`.
+        """Store the links of records as captured.
 
-        in_doubt: records with an open request. It may link them to the parents that they had until now, so these are
-        noted as parents that Campaign's record perhaps hangs on.
+        Args:
+            connection: of the transaction.
+            specs: the table's links. Stored links of other attributes are deleted.
+            parents: by seq, the parents' ids in the order of `specs`.
+            in_doubt: records with a request whose outcome is unknown. It may link them to the parents that they had
+                until now, so these are stored as parents that Campaign's record may be linked to.
         """
         now = {(seq, spec.attribute): id_ for seq, ids in parents.items() for spec, id_ in zip(specs, ids, strict=True)}
         perhaps = [
@@ -126,6 +136,7 @@ class DependencyStatus(HoldRecords):
         self._bulk.for_seqs(connection, "DELETE FROM sync_link", list(parents), *names, also=others)
 
     def _links_to_send(self, connection: Connection, seqs: Sequence[int]) -> dict[int, tuple[LinkTo, ...]]:
+        """Return by seq the links to be sent with these records."""
         found: dict[int, list[LinkTo]] = defaultdict(list)
         for link in self._links(connection, seqs, "AND held <> 3"):
             to = link.parent_id if link.wanted or not link.keyed else None
@@ -134,9 +145,9 @@ class DependencyStatus(HoldRecords):
         return {seq: tuple(links) for seq, links in found.items()}
 
     def _links_sent(self, connection: Connection, outcomes: Iterable[Outcome], certain: Sequence[int]) -> None:
-        """What Campaign holds of the links of records that it took, or that it holds no more.
+        """Store the links that Campaign acknowledged with records, and remove those of acknowledged deletes.
 
-        certain: records without an open request.
+        certain: records without a request whose outcome is unknown.
         """
         done = [outcome for outcome in outcomes if outcome.result == "done"]
         gone = [outcome.seq for outcome in done if outcome.hash is None]
@@ -153,7 +164,7 @@ class DependencyStatus(HoldRecords):
         ordered = f"{also} ORDER BY seq, attribute"
         return [Link(*row) for row in self._bulk.for_seqs(connection, _LINK, seqs, also=ordered)]
 
-    # --- putting records where they belong ----------------------------------------------------------------------------
+    # --- re-evaluation ------------------------------------------------------------------------------------------------
 
     def _regate(
         self,
@@ -163,8 +174,15 @@ class DependencyStatus(HoldRecords):
         tally: TotalsChange,
         also: Iterable[int] = (),
     ) -> None:
-        """`changed`: records that this transaction moved or made; `removed`: those it deleted, whose links go here;
-        `also`: seqs of others whose ties changed."""
+        """Re-evaluate changed records and, along the links, every record whose state depends on them.
+
+        Args:
+            connection: of the transaction.
+            changed: records that this transaction changed or created.
+            removed: records that it purged; their links are deleted here.
+            tally: receives the changes of the totals.
+            also: seqs of further records whose dependencies changed.
+        """
         removed = list(removed)
         changed = [*changed, *removed]
         seqs = self._neighbours(connection, changed) | {record.seq for record in changed} | set(also)
@@ -177,15 +195,15 @@ class DependencyStatus(HoldRecords):
             self._bulk.for_seqs(connection, "DELETE FROM sync_link", gone)
 
     def _neighbours(self, connection: Connection, stands: Sequence[RecordState]) -> set[int]:
-        """Seqs of the children of these records, and of their parents."""
+        """Return the seqs of the children of these records, and of those parents that are pending delete."""
         found = self._children(connection, [_key(record) for record in stands])
-        # A parent is only concerned by its children when it is to go.
+        # A parent depends on its children only while it must not exist in Campaign.
         for table, ids in _parent_ids(self._links(connection, [record.seq for record in stands])).items():
             found |= {row[0] for row in self._bulk.for_record_ids(connection, _LEAVING, ids, table)}
         return found
 
     def _children(self, connection: Connection, keys: Iterable[Key]) -> set[int]:
-        """Seqs of the records below these, by what D365 says and by what Campaign may hold."""
+        """Return the seqs of the children of these records, by D365's lookups and by the links that Campaign may hold."""
         return {
             row[0]
             for table, ids in _by_table(keys)
@@ -194,11 +212,12 @@ class DependencyStatus(HoldRecords):
         }
 
     def _former_parents(self, connection: Connection, seqs: Sequence[int]) -> set[int]:
-        """Seqs of the parents that Campaign's records were linked to before they moved on."""
+        """Return the seqs of the former parents that Campaign's records are, or may be, still linked to."""
         former = [link._replace(parent_id=None) for link in self._links(connection, seqs) if link.other_id]
         return {parent.seq for parent in self._parents(connection, former).values()}
 
     def _parents(self, connection: Connection, links: Iterable[Link]) -> dict[Key, RecordState]:
+        """Return the records of the parents that these links name, now or formerly."""
         ids_by_table = _parent_ids(links).items()
         seqs = [seq for table, ids in ids_by_table for seq in self._bulk.find(connection, table, ids).values()]
         return {(record.table_name, record.id): record for record in self._bulk.stands(connection, sorted(seqs))}
@@ -206,9 +225,13 @@ class DependencyStatus(HoldRecords):
     def _put_right(
         self, connection: Connection, seqs: Sequence[int], tally: TotalsChange
     ) -> tuple[list[RecordState], list[RecordState]]:
-        """Those that moved or belong to others, as they stand now, and those that are to be forgotten."""
+        """Re-evaluate these records once, without following the links.
+
+        Returns:
+            The records whose state or hold reasons changed, as they are now, and those that are to be purged.
+        """
         stands = self._bulk.stands(connection, seqs)
-        # What is withdrawn stays as it is in Campaign, its links included.
+        # Campaign keeps an out-of-scope record as it is, its links included.
         stay = [record.seq for record in stands if record.withdrawn and not record.uncertain]
         self._bulk.for_seqs(connection, _AS_IN_CAMPAIGN, stay, also="AND held <> 1")
         links: dict[int, list[Link]] = defaultdict(list)
@@ -255,7 +278,7 @@ class DependencyStatus(HoldRecords):
     def _readmitted(
         self, connection: Connection, stands: Sequence[RecordState], belongs: Belongings
     ) -> list[RecordState]:
-        """Have records sent as a whole that are excluded no more: Campaign's may have been deleted with the person."""
+        """Mark records that are no longer excluded to be resent: Campaign's copy may have been deleted with the person."""
         free = {
             one.seq for one in stands if one.state == State.EXCLUDED and not belongs.get(_key(one)) and one.desired_hash
         }
@@ -263,7 +286,7 @@ class DependencyStatus(HoldRecords):
         return [one._replace(resend=1) if one.seq in free else one for one in stands]
 
     def _rest(self, connection: Connection, moved: Iterable[RecordState]) -> None:
-        """Store where these records stand now."""
+        """Store the state and block reason of these records."""
         now = self._now()
         alike: dict[Placement, list[int]] = defaultdict(list)
         for record in moved:
@@ -275,8 +298,7 @@ class DependencyStatus(HoldRecords):
             self._bulk.for_seqs(connection, _REST, seqs, *values)
 
     def _read_to_their_end(self, connection: Connection) -> set[str]:
-        """Tables whose full read is complete and that are not in maintenance: a row of theirs that is not known is not
-        to come."""
+        """Return the tables that are completely read and not in maintenance: their rows without a record do not exist."""
         paused = sa.select(schema.maintenance.c.table_name)
         complete = sa.select(schema.feed.c.table_name).where(
             schema.feed.c.complete, schema.feed.c.table_name.not_in(paused)
@@ -284,7 +306,7 @@ class DependencyStatus(HoldRecords):
         return set(connection.execute(complete).scalars())
 
     def _hung_on(self, connection: Connection, stands: Iterable[RecordState]) -> set[Key]:
-        """Those of the records that children hang on in Campaign."""
+        """Return those of the records that Campaign may hold links to from children."""
         return {
             (table, row[0])
             for table, ids in _by_table(map(_key, stands))
@@ -298,7 +320,7 @@ def _key(record: RecordState) -> Key:
 
 
 def _by_table(keys: Iterable[Key]) -> list[tuple[str, list[str]]]:
-    """The ids of each table."""
+    """Group the records' ids by table."""
     ids: dict[str, list[str]] = defaultdict(list)
     for table, id_ in keys:
         ids[table].append(id_)
@@ -306,7 +328,7 @@ def _by_table(keys: Iterable[Key]) -> list[tuple[str, list[str]]]:
 
 
 def _parent_ids(links: Iterable[Link]) -> dict[str, list[str]]:
-    """By table, of the parents that D365 says and of those that Campaign may hold."""
+    """Return, by table, the ids of the parents that D365's lookups name and of those that Campaign may be linked to."""
     by_table: dict[str, set[str]] = defaultdict(set)
     for link in links:
         by_table[link.parent_table] |= {id_ for id_ in (link.parent_id, link.other_id) if id_}

@@ -1,4 +1,10 @@
-"""Change feeds: where each table's next read goes on, and who reads it."""
+"""Store the cursor of each table's change feed, and the lease of the process that captures the table.
+
+Here: the cursor and its version alone. Captured rows are stored by captures.py, deletions by deletions.py.
+
+Invariant: a cursor only moves by compare and set on the feed's version (`FeedMoved` otherwise), so that two captures of
+a table cannot overwrite each other.
+"""
 
 import json
 from typing import Any, NamedTuple
@@ -20,15 +26,18 @@ _ROWS: KeptKind = "rows"
 _DELTA = sa.and_(_F.kind == "delta", _F.link.is_not(None))
 _LINKED = sa.or_(_F.kept_link.is_not(None), _DELTA)
 LARGEST_PAGE = 5_000
-"""Rows, as Dataverse has it."""
-_SEVERAL = sa.or_(sa.and_(_F.kind == _PAGE, _F.link.is_not(None)), _F.kept_kind == _ROWS)  # pages of a read at its end
+"""Rows: Dataverse's own limit of a page."""
+_SEVERAL = sa.or_(sa.and_(_F.kind == _PAGE, _F.link.is_not(None)), _F.kept_kind == _ROWS)  # it ended after several pages
 _GROWN = _F.page_size + _F.page_size // 10 + 1
-_COUNTED = {"preserve_rowcount": True}  # SQLAlchemy forgets how many rows an INSERT wrote unless asked
+_COUNTED = {"preserve_rowcount": True}  # else an INSERT has no rowcount
 
 
 class ReadMode(NamedTuple):
-    """How rows are to be taken. resend: sent again, equal or not. replay: sent also if only fields differ that are not
-    updated. bound: the last record there was when a full read began again; None in any other read."""
+    """How the rows of a read are to be captured.
+
+    resend: send each row again, even if it is unchanged. replay: send it also if only fields differ that updates leave
+    out. bound: the highest seq when a repeated full read began; None in any other read.
+    """
 
     resend: bool = False
     replay: bool = False
@@ -36,13 +45,15 @@ class ReadMode(NamedTuple):
 
 
 class Feeds(Maintenance):
+    """Reads and writes `sync_feed` and `sync_capture_lease`."""
+
     def feed(self, table: str) -> Feed | None:
-        """The table's feed; None before its first page."""
+        """Return the table's feed; None before its first page."""
         with self._database.read() as connection:
             return _stored(connection, table)
 
     def feeds(self) -> list[Feed]:
-        """All feeds, by table."""
+        """Return all feeds, ordered by table."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(schema.feed).order_by(_F.table_name))
             return [_feed(row) for row in rows]
@@ -50,11 +61,18 @@ class Feeds(Maintenance):
     def reset_feed(
         self, table: str, expected_version: int, *, resend: bool = False, replay: bool = False, expired: bool = False
     ) -> Feed:
-        """Begin a new full read: read_id + 1, no link. FeedMoved if the version is another.
+        """Begin a new full read: read_id + 1, no link.
 
-        resend: until that read is complete, each row that it brings is sent again, equal or not. replay: until then, a
-        row is sent also if only fields differ that are not updated otherwise. expired: no link from
-        before it is any good, else what the feed had is kept: after the read it tells what changed meanwhile.
+        Args:
+            table: logical name in Dataverse.
+            expected_version: the feed's version as read.
+            resend: send each row of this read again, even if it is unchanged.
+            replay: send a row of this read also if only fields differ that updates leave out.
+            expired: no earlier link is valid any more. If False, the feed's link is kept: after the read it returns
+                the changes that happened meanwhile.
+
+        Raises:
+            FeedMoved: the stored version is another.
         """
 
         def work(connection: Connection) -> Feed:
@@ -65,9 +83,17 @@ class Feeds(Maintenance):
     def keep_link(
         self, table: str, expected_version: int | None, link: str | None, kind: KeptKind | None, fingerprint: str
     ) -> Feed:
-        """Keep a link from before the rows of a full read, or none (any more). FeedMoved if the version is another.
+        """Store a link from before the rows of a full read, whose changes are captured after it; None removes it.
 
-        expected_version: None before the first page of the table, whose fingerprint will be `fingerprint`.
+        Args:
+            table: logical name in Dataverse.
+            expected_version: the feed's version as read; None before the first page of the table.
+            link: the link to keep.
+            kind: what the link returns.
+            fingerprint: of the selected columns, for a feed that is created by this call.
+
+        Raises:
+            FeedMoved: the stored version is another.
         """
         kept = {"kept_link": link, "kept_kind": kind, "kept_due": False}
 
@@ -81,10 +107,18 @@ class Feeds(Maintenance):
         return self._database.write(work)
 
     def shrink_pages(self, table: str, expected_version: int | None, rows: int, fingerprint: str) -> Feed:
-        """Ask for pages of so many rows from now on. Links of pages go with the size of their read, so one that is
-        under way begins anew. FeedMoved if the version is another.
+        """Request pages of `rows` rows from now on.
 
-        expected_version: None before the first page of the table, whose fingerprint will be `fingerprint`.
+        A link of a next page is bound to the page size of its read, so a read under way begins again.
+
+        Args:
+            table: logical name in Dataverse.
+            expected_version: the feed's version as read; None before the first page of the table.
+            rows: the new page size.
+            fingerprint: of the selected columns, for a feed that is created by this call.
+
+        Raises:
+            FeedMoved: the stored version is another.
         """
 
         def work(connection: Connection) -> Feed:
@@ -103,9 +137,10 @@ class Feeds(Maintenance):
         return self._database.write(work)
 
     def polled(self, table: str, expected_version: int, link: str | None = None) -> Feed:
-        """Record a poll that found nothing. link: a fresh delta link in place of the stored one.
+        """Record a poll that found no changes. link: a fresh delta link that replaces the stored one.
 
-        Without a link the version stays, so polls don't get in each other's way. FeedMoved if it is another.
+        Without a link the version does not change, so concurrent polls do not conflict. FeedMoved if the stored version
+        is another.
         """
 
         def work(connection: Connection) -> Feed:
@@ -118,8 +153,11 @@ class Feeds(Maintenance):
         return self._database.write(work)
 
     def approve_deletes(self, table: str, approved: bool = True) -> bool:
-        """Let the next capture delete the records that are held back and what follows from that, or end that. False if
-        the table has no feed yet."""
+        """Approve (or no longer approve) the deletions that the guard holds back, and those of their children.
+
+        Returns:
+            False if the table has no feed yet.
+        """
 
         def work(connection: Connection) -> bool:
             changed = sa.update(schema.feed).where(_F.table_name == table).values(deletes_approved=approved)
@@ -128,10 +166,12 @@ class Feeds(Maintenance):
         return self._database.write(work)
 
     def lease_feed(self, table: str, owner: str, seconds: float) -> bool:
-        """Take the right to capture a table, or keep it longer; False if another owner has it.
+        """Take or renew the lease to capture a table for `seconds`; False if another owner holds it.
 
-        It only spares double work: what keeps two captures from spoiling each other is the feed's version.
-        InMaintenance if the table is.
+        The lease only avoids duplicate work; consistency is guarded by the feed's version.
+
+        Raises:
+            InMaintenance: the table is in maintenance.
         """
 
         def work(connection: Connection) -> bool:
@@ -151,13 +191,13 @@ class Feeds(Maintenance):
         return self._database.write(work)
 
     def capture_leases(self) -> list[tuple[str, str]]:
-        """Who captures what: (table, owner), leases that have run out included."""
+        """Return the capture leases as (table, owner), including those that have ended."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(_L.table_name, _L.owner).order_by(_L.table_name))
             return [(row.table_name, row.owner) for row in rows]
 
     def release_feed(self, table: str, owner: str) -> None:
-        """Give the right to capture back; nothing happens if the owner has it no more."""
+        """Release the capture lease, if this owner still holds it."""
 
         def work(connection: Connection) -> None:
             connection.execute(sa.delete(schema.capture_lease).where(_L.table_name == table, _L.owner == owner))
@@ -174,6 +214,7 @@ class Feeds(Maintenance):
         replay: bool = False,
         expired: bool = False,
     ) -> Feed:
+        """See `reset_feed`. Also forgets which records an earlier full read returned."""
         newest = connection.execute(sa.select(sa.func.max(schema.record.c.seq))).scalar()
         connection.execute(sa.delete(schema.seen).where(schema.seen.c.table_name == table))
         changes = {
@@ -186,7 +227,7 @@ class Feeds(Maintenance):
             "replay": replay,
             "saved_at": self._now(),
             "kept_link": sa.null() if expired else sa.func.coalesce(_F.kept_link, sa.case((_DELTA, _F.link))),
-            # By whatever mapping a link of the feed brings rows: it brings their ids.
+            # Under another mapping a link of the feed returns other columns, but the same ids.
             "kept_kind": sa.null() if expired else sa.case((_F.kept_kind == _PAGE, _F.kept_kind), (_LINKED, _IDS)),
             "kept_due": False,
         }
@@ -195,9 +236,9 @@ class Feeds(Maintenance):
     def _advance(
         self, connection: Connection, table: str, position: Position, expected_version: int | None, now: int
     ) -> tuple[Feed, ReadMode]:
-        """Save a position: the feed, and how the rows read up to it are to be taken.
+        """Store the cursor, and return the feed and how the rows read up to this cursor are to be captured.
 
-        First in its transaction: it locks the feed, so that the captures of one table follow one another.
+        Call it first in a transaction: it locks the feed, which serialises the captures of a table.
         """
         if expected_version is None:
             return self._begin(connection, table, position, now), ReadMode()
@@ -224,7 +265,7 @@ class Feeds(Maintenance):
         return feed, ReadMode(before.resend, before.replay, before.read_bound) if before else ReadMode()
 
     def _begin(self, connection: Connection, table: str, position: Position, now: int, **kept: Any) -> Feed:
-        """The feed of a table that had none. FeedMoved if it has one by now."""
+        """Create the feed of a table. FeedMoved if another capture has created it."""
         new = self._upsert(schema.feed).values(
             table_name=table,
             link=position.link,
@@ -248,7 +289,7 @@ class Feeds(Maintenance):
         return _feed(row)
 
     def _touch(self, connection: Connection, table: str, expected_version: int | None, fingerprint: str) -> Feed:
-        """The feed at its next version, its position unchanged. Rows were read by the rules of `fingerprint`."""
+        """Raise the feed's version without moving its cursor, for rows read with the columns `fingerprint`."""
         if expected_version is None:
             raise ValueError("rows beside a feed need the feed's version")
         still = sa.case((_F.read_as == fingerprint, _F.read_as))
@@ -256,9 +297,9 @@ class Feeds(Maintenance):
 
 
 def _kept(position: Position) -> dict[str, Any]:
-    """What a page of the feed does to the link that is kept from before it."""
+    """Return the changes of the feed's kept link that follow from a page."""
     if position.end:
-        # A full read whose first page was its last one has nothing that could have changed meanwhile.
+        # During a full read of a single page nothing can have changed.
         one_page = _F.link.is_(None)
         return {
             "kept_link": sa.case((~one_page, _F.kept_link)),
@@ -268,7 +309,7 @@ def _kept(position: Position) -> dict[str, Any]:
         }
     if position.kind == "page":
         return {}
-    # Changes of several pages: the link that brought the first one is good for that.
+    # A delta read of several pages: the link of the first page returns what changes meanwhile.
     return {
         "kept_link": sa.func.coalesce(_F.kept_link, _F.link),
         "kept_kind": sa.func.coalesce(_F.kept_kind, sa.literal(_ROWS)),
@@ -288,6 +329,7 @@ def _move(
     changes: dict[str, Any],
     read_id: int | None = None,
 ) -> Feed:
+    """Change the feed and raise its version, see `_change`."""
     return _change(connection, table, expected, {**changes, "version": _F.version + 1}, read_id)
 
 
@@ -298,7 +340,7 @@ def _change(
     changes: dict[str, Any],
     read_id: int | None = None,
 ) -> Feed:
-    """Compare and set: the change only happens to the version (and full read) that the caller knows."""
+    """Compare and set: change the feed if its version (and full read) are those expected, else raise FeedMoved."""
     same = [_F.table_name == table, _F.version == expected]
     if read_id is not None:
         same.append(_F.read_id == read_id)

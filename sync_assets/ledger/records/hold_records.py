@@ -1,10 +1,11 @@
-"""Which records belong to a person under a privacy hold, or to one who is gone: stored by id, and kept up to date.
+"""Store which records belong to a person under a privacy hold, or to a deleted person whose hold was released.
 
-A record belongs to the person whom one of its links leads to, directly or by way of other records. It still does when
-that lookup is cleared, as it is by the person's deletion in Dynamics 365, and ceases to when the lookup names a record
-that is not the person's. While the hold stands, a record also belongs to whom Campaign's copy of it is linked to.
+Here: membership alone (`sync_hold_record`). Holds are begun and released in holds.py.
 
-Stored are ids only, of records that the ledger need not know.
+Invariants: a record belongs to the person that one of its links leads to, directly or through other records. It still
+does when that lookup is cleared, as it is by the person's deletion in Dynamics 365, and no longer does when the lookup
+names a record that is not the person's. During a hold, a record also belongs to the person that Campaign's copy of it
+is linked to. Only ids are stored, also those of records that the ledger has not captured.
 """
 
 from collections import defaultdict
@@ -18,7 +19,7 @@ from sync_assets.ledger.rules.dependencies import IN_DOUBT, Key, Link
 from sync_assets.ledger.rules.record_state import RecordState
 
 PERSON = ""
-"""In place of the attribute of a link: the record is the held one itself."""
+"""Stands for the attribute of a link: the record is the held person itself."""
 
 _COLUMNS = "hold_table, hold_id, table_name, id, attribute"
 _OF_RECORDS = "SELECT id, hold_table, hold_id, attribute, gone FROM sync_hold_record WHERE table_name = ? AND id"
@@ -30,8 +31,11 @@ _REMOVE = """
 
 
 class HoldReason(NamedTuple):
-    """Why a record is a person's. `attribute`: of the link that leads there, or PERSON. `gone`: 1 if the hold was
-    released when the person was gone from Dynamics 365, so that the record is excluded, not held."""
+    """Why a record belongs to a person.
+
+    hold_table, hold_id: the person. attribute: of the link that leads to the person, or PERSON. gone: 1 if the person
+    had been deleted in Dynamics 365 when the hold was released, so that the record is excluded, not held.
+    """
 
     hold_table: str
     hold_id: str
@@ -40,7 +44,7 @@ class HoldReason(NamedTuple):
 
 
 class HeldRecord(NamedTuple):
-    """A record of a held person, by its ids. `attribute`: of the link that leads to the person, or PERSON."""
+    """A record of a held person, by table and id. attribute: of the link that leads to the person, or PERSON."""
 
     table: str
     id: str
@@ -51,12 +55,12 @@ Belongings = Mapping[Key, Set[HoldReason]]
 
 
 def hold_reasons(known: Set[HoldReason], links: Sequence[Link], of_parents: Belongings) -> set[HoldReason]:
-    """Whose a record is now.
+    """Compute the reasons why a record is held or excluded, from its links.
 
     Args:
-        known: whose it was.
-        links: all of the record, as captured.
-        of_parents: whose the records are that these links name, by table and id.
+        known: the reasons stored so far.
+        links: all links of the record, as captured.
+        of_parents: the stored reasons of the records that these links name, by table and id.
     """
     linked = {link.attribute for link in links if link.held != IN_DOUBT}
     now = {one for one in known if one.attribute not in linked}
@@ -79,16 +83,16 @@ class HoldRecords(Repository):
     """Reads and writes `sync_hold_record`."""
 
     def _held(self, connection: Connection) -> bool:
-        """Return True if there are any records of held or excluded persons; most ledgers have none and pay nothing."""
+        """Return True if there are records of held or excluded persons: most ledgers have none and skip the queries."""
         return connection.exec_driver_sql("SELECT EXISTS (SELECT 1 FROM sync_hold_record)").scalar_one()
 
     def _follow(
         self, connection: Connection, stands: Sequence[RecordState], links: Mapping[int, Sequence[Link]]
     ) -> tuple[Belongings, set[Key]]:
-        """Store whose these records are now.
+        """Update the hold reasons of these records.
 
         Returns:
-            Whose they are, and those for which that changed: their children are to be looked at in turn.
+            The reasons by record, and the records whose reasons changed: their children must be re-evaluated in turn.
         """
         if not self._held(connection):
             return {}, set()
@@ -108,6 +112,7 @@ class HoldRecords(Repository):
         return now, changed
 
     def _belongings(self, connection: Connection, keys: Iterable[Key]) -> dict[Key, set[HoldReason]]:
+        """Return the stored hold reasons of these records, by record."""
         by_table: dict[str, list[str]] = defaultdict(list)
         for table, id_ in sorted(keys):
             by_table[table].append(id_)
@@ -118,7 +123,7 @@ class HoldRecords(Repository):
         return found
 
     def _add_records(self, connection: Connection, hold: Key, records: Iterable[HeldRecord]) -> None:
-        """Note records as those of the held person."""
+        """Store records as those of the held person."""
         self._bulk.for_each(connection, _ADD, [(*hold, *record, 0) for record in sorted(records)])
 
     def _records_of_hold(self, connection: Connection, hold: Key) -> list[HeldRecord]:
@@ -129,17 +134,17 @@ class HoldRecords(Repository):
         return sorted(HeldRecord(*row) for row in found)
 
     def _marked(self, statement: str) -> str:
-        """A statement with the database's own mark for a parameter."""
+        """Return the statement with the parameter mark of the database's driver."""
         return statement if self._database.sqlite else statement.replace("?", "%s")
 
 
 def is_held(of_one: Set[HoldReason]) -> bool:
-    """Return True if a record is under a hold that stands."""
+    """Return True if one of the reasons is a hold that was not released."""
     return any(not one.gone for one in of_one)
 
 
 def is_excluded(of_one: Set[HoldReason]) -> bool:
-    """Return True if a record belongs to nobody but persons who are gone."""
+    """Return True if a record belongs only to persons who were deleted when their hold was released."""
     return bool(of_one) and not is_held(of_one)
 
 

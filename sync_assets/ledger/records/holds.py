@@ -1,10 +1,12 @@
-"""Privacy holds: whose records are written nowhere, and what the ledger knows of them (design.md rule 5).
+"""Privacy holds: begin and release holds on a person's records, and report what they cover (docs/architecture.md).
 
-Which records are the held person's is in hold_records.py. The person always has a record, if need be one that says no
-more than "held", so that `status` counts it. What was still to be sent of held records is erased; if it is wanted after
-the release, the row is read again. Released once the person is gone, the person's records are excluded: Campaign keeps
-what it has of them, unless it would hide it, and gets nothing more. They stay the person's, by the same rules: a row
-that is given to another contact follows normally.
+Which records belong to the person is stored by hold_records.py.
+
+Invariants: a held record is written to neither system. The held person always has a record in the ledger, if necessary
+one that is only marked as held, so that `status` counts it. The payload of a held record is erased; if it is needed
+after the release, the row is read again. If the person had been deleted in Dynamics 365 when the hold is released, the
+person's records are excluded: Campaign keeps what it holds of them, unless it would hide it, and receives nothing more.
+They still belong to the person by the same rules, so a row that is assigned to another contact is sent normally.
 """
 
 from collections import defaultdict
@@ -34,10 +36,11 @@ _KIN = """
 
 
 class RelatedRecord(NamedTuple):
-    """A row or one below it, as the ledger knows it: ids and marks, no content.
+    """A row, or a descendant of it along links, as the ledger has it: ids and flags, no content.
 
-    there: Campaign may hold it, as far as was heard. wanted: D365 had it when it was last captured. payload: the ledger
-    keeps what is still to be sent of it. leased_until: a worker has it in its hands and may be sending it right now.
+    wanted: D365 had the row when it was last captured. there: Campaign holds the record, or may hold it. payload: the
+    ledger stores a payload that is still to be sent. leased_until: end of a worker's lease, during which the worker may
+    be sending the record; None without one.
     """
 
     table: str
@@ -51,11 +54,11 @@ class RelatedRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A hold and what it keeps back.
+    """A privacy hold and the records that it covers.
 
-    known: D365 or Campaign has the row, as far as the ledger heard. records: held by it, the row itself and all below
-    it. in_flight: of these, records that a worker had taken before; what it sends can't be called back. It holds them
-    until `in_flight_until` at most. new: the hold was not there before.
+    known: D365 or Campaign has the row, as far as the ledger was informed. records: number of held records, the row
+    itself and its descendants. in_flight: of these, records under a lease that a worker took before; what it sends
+    cannot be recalled. in_flight_until: the end of the last such lease. new: True if this call created the hold.
     """
 
     table: str
@@ -69,23 +72,30 @@ class Hold:
 
 
 class Released(NamedTuple):
-    """records: no longer held. excluded: of these and of what was excluded before, nothing is made or changed any
-    more, since the person is gone."""
+    """The effect of a release, in records.
+
+    records: no longer held. excluded: of these, and of those excluded before, never inserted or updated again, since
+    the person was deleted.
+    """
 
     records: int
     excluded: int
 
 
 class Holds(DependencyStatus):
-    def hold(self, table: str, id: str) -> Hold:
-        """Keep a row and all below it from being written. Changes nothing if it is held already.
+    """Reads and writes `sync_hold`."""
 
-        id: as the ledger has it, in lower case; the row need not be known.
+    def hold(self, table: str, id: str) -> Hold:
+        """Put a row and its descendants under a privacy hold. Changes nothing if it is held already.
+
+        Args:
+            table: logical name in Dataverse.
+            id: in lower case, as the ledger stores it; the row need not have been captured.
         """
 
         def work(connection: Connection) -> Hold:
             now = self._now()
-            # Captures under way come to their end before: none of them has looked for parents and seen no hold.
+            # Locking the feeds waits for captures under way, which may have evaluated dependencies without this hold.
             feeds = sa.select(schema.feed.c.table_name).order_by(schema.feed.c.table_name).with_for_update()
             connection.execute(feeds).all()
             self._take_turns(connection, tied=True)
@@ -107,10 +117,10 @@ class Holds(DependencyStatus):
         return self._database.write(work)
 
     def add_to_hold(self, table: str, id: str, records: Iterable[HeldRecord]) -> Hold | None:
-        """Hold further records as those of a held row, which the ledger need not know.
+        """Put further records under the hold of a row. They need not have been captured.
 
         Returns:
-            The hold with these; None if there is no such hold.
+            The hold including them; None if the row is not held.
         """
         added = list(records)
 
@@ -129,13 +139,16 @@ class Holds(DependencyStatus):
         return self._database.write(work)
 
     def end_hold(self, table: str, id: str, *, gone: bool) -> Released | None:
-        """End a hold, or the exclusion that an earlier release left. What another hold keeps back stays held.
+        """Release a hold, or end the exclusion that an earlier release left. Records under another hold stay held.
 
         Args:
-            gone: Dynamics 365 no longer has the row. Its records are excluded then; else they are what they were.
+            table: logical name in Dataverse.
+            id: of the held row, in lower case.
+            gone: True if the row was deleted in Dynamics 365: its records are excluded. If False, they return to the
+                states that follow from their columns.
 
         Returns:
-            What became of its records; None if there was neither.
+            How many records were released; None if the row was neither held nor excluded.
         """
 
         def work(connection: Connection) -> Released | None:
@@ -161,32 +174,32 @@ class Holds(DependencyStatus):
         return self._database.write(work)
 
     def holds(self) -> list[Hold]:
-        """All holds, the oldest first."""
+        """Return all holds, the oldest first."""
         listed = sa.select(schema.hold).order_by(_H.since, _H.table_name, _H.id)
         with self._database.read() as connection:
             rows = connection.execute(listed).all()
             return [self._told(connection, row.table_name, row.id, row.since) for row in rows]
 
     def held_since(self, table: str, id: str) -> datetime | None:
-        """Since when the row itself is on hold; None if it is not."""
+        """Return since when the row itself is held; None if it is not."""
         with self._database.read() as connection:
             found = connection.execute(_one(table, id)).one_or_none()
             return None if found is None else times.from_micros(found.since)
 
     def records_of_hold(self, table: str, id: str) -> list[HeldRecord]:
-        """The records of a held row, or of an excluded one, by their ids; empty if it is neither."""
+        """Return the records of a held or excluded row, by table and id; empty if it is neither."""
         with self._database.read() as connection:
             return self._records_of_hold(connection, (table, id))
 
     def kin(self, table: str, id: str) -> list[RelatedRecord]:
-        """What the ledger knows of a row, of those below it, level by level along the links, and of its hold's."""
+        """Return a row, the records of its hold, and all their descendants along links, level by level."""
         with self._database.read() as connection:
             return self._kin(connection, table, id)
 
     def _record_of(
         self, connection: Connection, table: str, id: str, now: int, tally: TotalsChange
     ) -> list[RecordState]:
-        """The row's record. If there is none, one is made that says no more than that it is held."""
+        """Return the row's record, as a list of one. If there is none, create one that is only marked as held."""
         if not self._bulk.find(connection, table, [id]):
             day = times.to_day_number(times.from_micros(now).date())
             values = {"table_name": table, "id": id, "day": day, "state": State.HELD.value, "changed_at": now}
@@ -196,6 +209,7 @@ class Holds(DependencyStatus):
         return self._bulk.stands(connection, list(self._bulk.find(connection, table, [id]).values()))
 
     def _told(self, connection: Connection, table: str, id: str, since: int, *, new: bool = False) -> Hold:
+        """Build the Hold of a row, with its counts."""
         held = [kin for kin in self._kin(connection, table, id) if kin.state == State.HELD]
         leased = [kin.leased_until for kin in held if kin.leased_until]
         return Hold(
@@ -210,7 +224,7 @@ class Holds(DependencyStatus):
         )
 
     def _seqs(self, connection: Connection, records: Iterable[HeldRecord | Key]) -> list[int]:
-        """The numbers of those that have a record."""
+        """Return the seqs of those ids that have a record."""
         by_table: dict[str, set[str]] = defaultdict(set)
         for record in records:
             by_table[record[0]].add(record[1])
@@ -218,15 +232,16 @@ class Holds(DependencyStatus):
         return sorted(seq for seqs in found for seq in seqs.values())
 
     def _number(self, connection: Connection, records: Iterable[HeldRecord], state: State) -> int:
-        """How many of the records are in this state."""
+        """Count those of the records that are in this state."""
         rows = self._bulk.for_seqs(connection, "SELECT state FROM sync_record", self._seqs(connection, records))
         return sum(row[0] == state for row in rows)
 
     def _kin(self, connection: Connection, table: str, id: str) -> list[RelatedRecord]:
+        """See `kin`."""
         now = self._now()
         found: dict[Key, RelatedRecord] = {}
         of_hold = [(record.table, record.id) for record in self._records_of_hold(connection, (table, id))]
-        level: list[Key] = [(table, id), *of_hold]  # its children may be known though it is not
+        level: list[Key] = [(table, id), *of_hold]  # its children may have been captured though it was not
         seqs = self._seqs(connection, level)
         while seqs or level:
             rows = self._bulk.for_seqs(connection, _KIN, seqs, also="ORDER BY table_name, id")

@@ -1,9 +1,11 @@
-"""Rebuilds: what Campaign holds already is found out, before a first load, or after the ledger was lost or restored.
+"""Store the progress of a rebuild, which acknowledges records that Campaign holds already without sending them.
 
-A rebuild reads all rows of Dynamics 365 again and asks for all of them to be sent, so that none counts as acknowledged
-by hearsay. Then Campaign's records are looked at page by page, and those that hold what they should are acknowledged
-without a request. What is left is pending, as after any capture: a rebuild that is killed, or never ended, costs
-requests and no record.
+A rebuild is made before a first load, or after the ledger was lost or restored. It reads all rows of Dynamics 365 again
+and marks all of them to be sent, so that no record counts as acknowledged on the word of an older ledger. Then it
+compares Campaign's records page by page, and acknowledges those that hold the desired state. The rest is pending, as
+after any capture, so a rebuild that is killed or never ends costs requests, but loses no record.
+
+Here: the cursor and the claims of a rebuild. The reading and comparing is done by the callers.
 """
 
 import sqlalchemy as sa
@@ -11,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import BlockReason, Claimed, Rebuild, State
-from sync_assets.ledger.records.claims import CLAIM, claimable, claimed
+from sync_assets.ledger.records.claims import CLAIM, claimed
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.storage import schema
@@ -21,14 +23,18 @@ _R = schema.record.c
 
 
 class Rebuilds(Feeds, DependencyStatus):
+    """Reads and writes `sync_rebuild` and `sync_existing_record`."""
+
     def rebuild(self, table: str) -> Rebuild | None:
-        """The one that is under way; None if none is."""
+        """Return the table's rebuild under way; None if there is none."""
         with self._database.read() as connection:
             return _stored(connection, table)
 
     def begin_rebuild(self, table: str) -> Rebuild:
-        """Begin one: the feed is read again from its beginning, and each row that it brings is to be sent. One that is
-        under way goes on."""
+        """Begin a rebuild: the feed is read again from its beginning, and each row is to be sent.
+
+        A rebuild that is under way goes on, and a replay of some days is dropped.
+        """
 
         def work(connection: Connection) -> Rebuild:
             if (under_way := _stored(connection, table)) is not None:
@@ -44,8 +50,11 @@ class Rebuilds(Feeds, DependencyStatus):
         return self._database.write(work)
 
     def begin_listing(self, table: str, *, captured: bool) -> Rebuild:
-        """Begin to list what Campaign holds before the first insert, or go on with what is under way; nothing of the
-        feed is read again. captured: all rows of Dynamics 365 are in the ledger."""
+        """Begin to list Campaign's records before the first insert, or continue a listing or rebuild under way.
+
+        Unlike `begin_rebuild` it does not read the feed again. captured: True if all rows of Dynamics 365 are in the
+        ledger.
+        """
 
         def work(connection: Connection) -> Rebuild:
             under_way = _stored(connection, table)
@@ -59,18 +68,18 @@ class Rebuilds(Feeds, DependencyStatus):
         return self._database.write(work)
 
     def lease_listing(self, table: str, owner: str, seconds: float) -> bool:
-        """Take the right to list the table's records in Campaign, or keep it longer; False if another owner has it.
+        """Take or renew the lease to list a table's records in Campaign for `seconds`; False if another owner holds it.
 
-        It only spares double calls: what is found out twice is settled once.
+        The lease only avoids duplicate calls: a record that is compared twice is acknowledged once.
         """
         return self.lease_feed(_listed(table), owner, seconds)
 
     def release_listing(self, table: str, owner: str) -> None:
-        """Give the right back; nothing happens if the owner has it no more."""
+        """Release the listing lease, if this owner still holds it."""
         self.release_feed(_listed(table), owner)
 
     def put_rebuild(self, rebuild: Rebuild) -> None:
-        """Store how far it has come."""
+        """Store the progress of a rebuild."""
         changes = {name: getattr(rebuild, name) for name in ("captured", "link", "records", "equal", "differing")}
         moved = sa.update(schema.rebuild).where(_B.table_name == rebuild.table)
         self._database.write(
@@ -78,24 +87,32 @@ class Rebuilds(Feeds, DependencyStatus):
         )
 
     def end_rebuild(self, table: str) -> None:
+        """Delete the progress of the table's rebuild, which has ended."""
         gone = sa.delete(schema.rebuild).where(_B.table_name == table)
         self._database.write(lambda connection: connection.execute(gone) and None)
 
     def claim_found(
         self, table: str, ids: list[str], *, owner: str, lease_seconds: float, remember: bool = True
     ) -> tuple[list[Claimed], int]:
-        """Take those of the records that Campaign was found to hold of which it is to be found out what it holds; and
-        how many of the ids the ledger does not know.
+        """Claim those of Campaign's listed records whose content or links are to be compared with the ledger.
 
-        Besides pending ones these are records that wait for a parent, were refused, are out of scope, or are held or
-        excluded (if nothing is known of them in Campaign): a delete would leave them there if they were not known to be
-        there, and what an older copy of the ledger says of their links may not hold any more. A record that is to leave
-        Campaign is left alone, and so is one that waits for a parent which is out of scope: Campaign would be asked to
-        delete it. update_payload is told also of a record that is to be sent as a whole: it was there before, so what
-        is sent once only was sent.
+        Besides pending records these are records that wait for a parent, were rejected or are out of scope; and held or
+        excluded ones, if nothing of them was acknowledged. If they were not recorded as existing in Campaign, a later
+        delete would not be sent; and the links that an older copy of the ledger holds may no longer be right.
+        Not claimed are records that must not exist in Campaign, and records that wait for an unavailable parent: for
+        these Campaign would be asked for a delete. A record that is to be sent as a whole is returned with its
+        update_payload: it existed before, so the fields that only inserts send were sent.
 
-        remember: ids that the ledger does not know are noted; should they come into scope, they are not inserted
-        blindly (see `claim`).
+        Args:
+            table: logical name in Dataverse.
+            ids: of the records that Campaign listed.
+            owner: identifies one worker.
+            lease_seconds: duration of the lease.
+            remember: store ids that have no record in the ledger. If such a row comes into scope later, its record is
+                looked up before it is inserted (see `claim`).
+
+        Returns:
+            The claimed records, and how many of the ids have no record in the ledger.
         """
 
         def work(connection: Connection) -> tuple[list[Claimed], int]:
@@ -124,15 +141,16 @@ class Rebuilds(Feeds, DependencyStatus):
             names += ("attempts", "uncertain", "resend", "gate")
             wanted = (
                 sa.select(*(_R[name] for name in names if name != "resend"), sa.literal(0).label("resend"))
-                .where(_R.seq.in_(list(known.values())), stays, asked_for, *claimable(now))
+                .where(_R.seq.in_(list(known.values())), stays, asked_for, *schema.claimable(now))
                 .order_by(_R.seq)
                 .with_for_update(skip_locked=True)
             )
             rows = connection.execute(wanted).all()
             seqs = [row.seq for row in rows]
             self._bulk.for_seqs(connection, CLAIM, seqs, owner, now + times.seconds(lease_seconds))
-            # Nothing is sent, so no doubt begins where it is known what Campaign has: what is not to be sent would keep
-            # it for ever, and its children wait. Where it was not known, the mark that it is there outlives a kill.
+            # Nothing is sent, so a record whose acknowledged state is known does not become uncertain: if it is not to
+            # be sent, it would stay so for ever, and its children would wait. For any other record the mark is kept: it
+            # records that the record exists in Campaign, even if this process is killed.
             known_to_hold = [row.seq for row in rows if row.acked_hash is not None and not row.uncertain]
             self._bulk.for_seqs(connection, "UPDATE sync_record SET uncertain = 0", known_to_hold)
             links = self._links_to_send(connection, seqs) if self._tied(connection) else {}
@@ -142,7 +160,7 @@ class Rebuilds(Feeds, DependencyStatus):
 
 
 def _listed(table: str) -> str:
-    """The lease's name beside that of the table's capture: no table of Dynamics 365 has a slash in its name."""
+    """Return the name of the listing lease, distinct from any capture lease: Dataverse's table names have no slash."""
     return f"campaign/{table}"
 
 

@@ -1,6 +1,7 @@
-"""Replays: days of a table that are to be captured again, until the last of their pages is in.
+"""Store which days of a table are to be captured again (replay), and the cursor of that read.
 
-One at a time for each table. The replay of a whole table is a full read of its feed, see `feeds`.
+Here: replays of some days, one at a time per table. The replay of a whole table is a full read of its feed, see
+feeds.py.
 """
 
 from dataclasses import replace
@@ -20,15 +21,24 @@ _F = schema.feed.c
 
 
 class Replays(Feeds):
+    """Reads and writes `sync_replay`."""
+
     def replay(self, table: str) -> Replay | None:
-        """What is asked for or under way; None if nothing is."""
+        """Return the table's replay, requested or under way; None if there is none."""
         with self._database.read() as connection:
             return _stored(connection, table)
 
     def ask_for_replay(self, table: str, first: date, last: date, *, resend: bool = False) -> Replay:
-        """Ask for the rows last modified on these days, both included; date.min and date.max leave a side open.
+        """Request a replay of the rows last modified from `first` to `last`.
 
-        resend: they are sent again, equal or not. Returns what stands now: another replay if one is under way.
+        Args:
+            table: logical name in Dataverse.
+            first: the first day, included; date.min for no lower bound.
+            last: the last day, included; date.max for no upper bound.
+            resend: send the rows again even if they are unchanged.
+
+        Returns:
+            The table's replay: an earlier one if there is one, which then goes on unchanged.
         """
 
         def work(connection: Connection) -> Replay:
@@ -47,10 +57,20 @@ class Replays(Feeds):
         return self._database.write(work)
 
     def replayed(self, read: Replay, fingerprint: str, link: str | None) -> Replay | None:
-        """A page that `read` asked for is in the ledger: what is to be read next, None after the last one.
+        """Move the cursor of a replay after one of its pages was stored; end the replay after the last page.
 
-        link: of the next page, None: that was the last one. FeedMoved if another capture has gone on with it. A page
-        is stored before its replay goes on, so a death between the two repeats that page.
+        A page is stored before the cursor moves, so a process that dies between the two repeats that page.
+
+        Args:
+            read: the replay as it was when the page was read.
+            fingerprint: of the columns that the link returns.
+            link: of the next page; None if that was the last one.
+
+        Returns:
+            The replay as stored now; None if it ended.
+
+        Raises:
+            FeedMoved: another capture has moved the cursor.
         """
 
         def work(connection: Connection) -> Replay | None:
@@ -73,22 +93,27 @@ class Replays(Feeds):
         return self._database.write(work)
 
     def drop_replay(self, table: str) -> None:
-        """The whole table is read anyway: no days need to be."""
+        """Delete the table's replay of some days, since the whole table is read anyway."""
         gone = sa.delete(schema.replay).where(_P.table_name == table)
         self._database.write(lambda connection: connection.execute(gone))
 
     def replay_everything(self, table: str, *, resend: bool = False) -> Feed | None:
-        """Begin a full read; a first load that is under way goes on, and so does a replay. None if the table was never
-        captured.
+        """Begin a full read that replays the whole table; a first load or a replay under way goes on.
 
-        Until it is complete, each row that it brings is sent if it differs, also in fields that are not updated.
-        resend: equal or not.
+        Until the read is complete, each row is sent if it differs, also if only in fields that updates leave out.
+
+        Args:
+            table: logical name in Dataverse.
+            resend: send each row again even if it is unchanged.
+
+        Returns:
+            The feed; None if the table was never captured.
         """
         while (feed := self.feed(table)) is not None:
             asked = self.replay(table)
             resend = resend or bool(asked and asked.resend)
             try:
-                first_load = feed.read_id == 1 and not feed.complete  # which sends all fields anyway
+                first_load = feed.read_id == 1 and not feed.complete  # which sends all fields in any case
                 if feed.complete or (resend and not feed.resend) or not (feed.replay or first_load):
                     feed = self.reset_feed(table, feed.version, resend=resend or feed.resend, replay=True)
             except FeedMoved:
@@ -98,9 +123,11 @@ class Replays(Feeds):
         return None
 
     def capture_wanted(self, table: str) -> bool:
-        """Whether a capture has something to do even if the feed has no news: a replay, deletions that were held back
-        and are approved by now, a link that is to be asked what changed while a read went on, or children that may have
-        lost their parent while a table was in maintenance."""
+        """Return True if a capture has work to do even if the feed has no changes.
+
+        The work is a replay, deletions that were held back and are approved by now, a kept link to be polled for the
+        changes during a read, or children that may have been orphaned while a table was in maintenance.
+        """
         approved = sa.and_(_F.deletes_approved, _F.deletes > 0)
         orphans = sa.and_(_F.orphans_due, _F.complete)
         feed = sa.select(_F.table_name).where(_F.table_name == table, sa.or_(approved, _F.kept_due, orphans))

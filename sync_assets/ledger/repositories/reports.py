@@ -9,7 +9,6 @@ import sqlalchemy as sa
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import BlockReason, Counts, Operation, Reject, State
-from sync_assets.ledger.records.claims import claimable
 from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 from sync_assets.ledger.storage import schema
@@ -110,7 +109,7 @@ class Reports(Repository):
             moments: list[int] = []
             for name in connection.execute(pending).scalars().all():
                 of_table = sa.and_(_R.table_name == name, schema.PENDING)
-                ready = sa.select(_R.seq).where(of_table, *claimable(now)).order_by(_R.changed_at).limit(1)
+                ready = sa.select(_R.seq).where(of_table, *schema.claimable(now)).order_by(_R.changed_at).limit(1)
                 if connection.execute(ready).first() is not None:
                     return times.from_micros(now)
                 not_before, leased_until = sa.func.coalesce(_R.not_before, 0), sa.func.coalesce(_R.lease_until, 0)

@@ -1,8 +1,8 @@
-"""The ledger's rules as pure functions: no database, no clock.
+"""The ledger's state rules as pure functions: no database, no clock.
 
-record_state        where a record belongs: synced, pending, waiting, rejected, held, orphaned
-transitions         the state after a capture, a delete or an answer: start reading here
-dependencies        what a record's parents mean for it
-opt_outs            the life of an opt-out
-rejection_reasons   reasons without what is particular to a record, so that they can be counted
+transitions         the state of a record after a capture, a delete or a response: start reading here
+record_state        the state of a record (synced, pending, waiting, rejected, held, orphaned) and its block reason
+dependencies        the dependency status that results from a record's parents
+opt_outs            the state of an opt-out after a statement, a capture or a write
+rejection_reasons   rejection reasons without ids and lengths, so that they can be counted
 """

@@ -1,4 +1,8 @@
-"""What a record's parents say about it: whether it may be sent, has to wait, or is not to be in Campaign. Pure."""
+"""Compute from a record's links and parents whether it may be sent, must wait, or must not exist in Campaign.
+
+Pure functions. The links and parents are read from the database by records/dependency_status.py; the resulting state of
+the record is computed by rules/record_state.py.
+"""
 
 from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
@@ -7,15 +11,16 @@ from sync_assets.ledger.model import BlockReason, State
 from sync_assets.ledger.rules.record_state import RecordState, is_gone_for_good, parent_status
 
 Key = tuple[str, str]
-"""A record by its table and id."""
+"""Identifies a record: (table, id)."""
 
-# Link.held: Campaign's record is linked to other_id, its former parent; or an open request may have linked it so.
+# Values of Link.held: Campaign's record is linked to other_id, its former parent; or a request whose outcome is unknown
+# may have linked it to other_id.
 FORMER = 2
 IN_DOUBT = 3
 
 
 class Link(NamedTuple):
-    """A row of sync_link."""
+    """A row of sync_link; storage/schema.py explains the columns."""
 
     seq: int
     attribute: str
@@ -30,7 +35,7 @@ class Link(NamedTuple):
 
 
 class ParentStatus(NamedTuple):
-    """wanted: what sync_link.wanted should be, of each link."""
+    """What a record's parents mean for it, see `Dependencies`. wanted: each link with its new sync_link.wanted."""
 
     gate: BlockReason
     relink: bool
@@ -41,8 +46,14 @@ class ParentStatus(NamedTuple):
 def status_of_parents(
     record: RecordState, links: Sequence[Link], parents: Mapping[Key, RecordState], read_to_their_end: Container[str]
 ) -> ParentStatus:
-    """`links`: all of the record; `parents`: the records that these name, as far as there are any; `read_to_their_end`:
-    tables whose full read is complete."""
+    """Compute a record's dependency status from its links and the records of its parents.
+
+    Args:
+        record: the child.
+        links: all links of the record.
+        parents: the records that the links name, now or formerly, as far as the ledger has any.
+        read_to_their_end: tables whose full read is complete.
+    """
     gate, relink, stuck, lost = BlockReason.NONE, False, False, False
     wanted: list[tuple[Link, int]] = []
     for link in links:
@@ -50,51 +61,56 @@ def status_of_parents(
         other = parents.get((link.parent_table, link.other_id)) if link.other_id else None
         if link.held == IN_DOUBT:
             continue
-        says = parent_status(parent, link.held == 1)
+        status = parent_status(parent, link.held == 1)
         if (
             link.required
-            and says == BlockReason.PARENT_UNAVAILABLE
+            and status == BlockReason.PARENT_UNAVAILABLE
             and link.held == FORMER
             and parent_status(other, True) == BlockReason.NONE
         ):
-            # Not in scope any more, but in Campaign with its former parent: it stays so as long as that one does.
-            says, stuck = BlockReason.PARENT_PENDING, True
-        if link.required or (link.keyed and says == BlockReason.PARENT_PENDING):
-            gate = max(gate, says)
-            lost = lost or (says == BlockReason.PARENT_UNAVAILABLE and is_link_lost(link, parent, read_to_their_end))
-            stuck = stuck or (says == BlockReason.PARENT_PENDING and parent is not None and _is_stuck_in_doubt(parent))
-        new = int(says == BlockReason.NONE)
+            # The new parent is unavailable, but Campaign links the child to the former one: keep it while that one is.
+            status, stuck = BlockReason.PARENT_PENDING, True
+        if link.required or (link.keyed and status == BlockReason.PARENT_PENDING):
+            gate = max(gate, status)
+            lost = lost or (status == BlockReason.PARENT_UNAVAILABLE and is_link_lost(link, parent, read_to_their_end))
+            stuck = stuck or (status == BlockReason.PARENT_PENDING and parent is not None and _stays_unknown(parent))
+        new = int(status == BlockReason.NONE)
         wanted.append((link, new))
-        if link.keyed and says != BlockReason.PARENT_PENDING:
+        if link.keyed and status != BlockReason.PARENT_PENDING:
             relink = relink or link.held != new
-    if any((stuck or _is_unmovable(record, link)) and _delays_parent(record, link, parents) for link in links):
-        gate = BlockReason.PARENT_UNAVAILABLE  # it cannot be sent to leave the parent, which would wait for it for ever
+    if any((stuck or _cannot_be_relinked(record, link)) and _delays_parent(record, link, parents) for link in links):
+        gate = BlockReason.PARENT_UNAVAILABLE  # it cannot be relinked, so the parent's delete would never be sent
     return ParentStatus(gate, relink, lost, wanted)
 
 
 def is_link_lost(link: Link, parent: RecordState | None, read_to_their_end: Container[str]) -> bool:
-    """Return True if what the lookup names is gone for good, or it names nothing."""
+    """Return True if the parent is unavailable permanently, or the lookup is empty."""
     heard_of = bool(link.parent_gone) or link.parent_table in read_to_their_end
     return link.parent_id is None or is_gone_for_good(parent, heard_of=heard_of)
 
 
-def _is_stuck_in_doubt(parent: RecordState) -> bool:
-    """Whether a parent that is waited for may never be certain: it is in doubt, and nothing of it is to be sent."""
+def _stays_unknown(parent: RecordState) -> bool:
+    """Return True if a parent's outcome is unknown and no further request is due that would resolve it."""
     return bool(parent.uncertain) and parent.state in (State.FAILED, State.WAITING)
 
 
-def _is_unmovable(child: RecordState, link: Link) -> bool:
-    """Whether a row that the transform refused keeps its record where it hangs. If it is certain what Campaign has, its
-    links by a key may be sent alone."""
+def _cannot_be_relinked(child: RecordState, link: Link) -> bool:
+    """Return True if a child cannot be relinked in Campaign since its row has a validation error.
+
+    Its keyed links may be sent alone, provided that the outcome of its last request is known.
+    """
     return child.refusal is not None and (bool(child.uncertain) or not link.keyed)
 
 
 def _delays_parent(child: RecordState, link: Link, parents: Mapping[Key, RecordState]) -> bool:
-    """Whether a parent that is to be deleted waits for this link's end: ties._HANGING and _HANGING_STILL, of a child
-    that is not itself gone from D365."""
+    """Return True if a parent that is pending delete waits until this link is removed.
+
+    The same rule as dependency_status._LINKED_PARENTS and _LINKED_FORMER_PARENTS, for a child whose own row was not
+    deleted in Dynamics 365.
+    """
     if not (link.required or link.keyed):
         return False
     ids = [link.parent_id] if link.held == 1 or child.uncertain else []
     ids += [link.other_id] if link.held > 1 else []
-    hung_on = [parents.get((link.parent_table, id_)) for id_ in ids if id_]
-    return any(parent is not None and parent.there and parent.leaving for parent in hung_on)
+    linked_parents = [parents.get((link.parent_table, id_)) for id_ in ids if id_]
+    return any(parent is not None and parent.there and parent.leaving for parent in linked_parents)

@@ -1,9 +1,11 @@
-"""The life of an opt-out, as pure functions: what becomes of it when either side says something.
+"""Compute an opt-out's state after a statement of Campaign, a capture from Dynamics 365 or a write. Pure functions.
 
-One row for each contact and attribute, in the sense of Campaign: true is opted out. It is settled while both sides are
-known to agree; what makes that doubtful makes it due for a decision (sync_assets/opt_out/decide.py), and a decision
-that is not held yet by one side is due to be written there. Whoever changes a row raises its version, so that an answer
-that was on its way does not undo what came in between.
+One row per contact and attribute, in Campaign's sense: true is opted out. Which of two values wins is decided by
+sync_assets/opt_out/decide.py; here is only what follows for the row.
+
+Invariants: a row is synced while both systems are known to agree. Anything that casts doubt on that makes the row due
+for a decision. A decided value that one system does not hold yet is due to be written there. Every change of a row
+raises its version, so that the response to an older request does not overwrite a newer change.
 """
 
 from enum import IntEnum
@@ -12,25 +14,25 @@ from typing import Literal, NamedTuple
 from sync_assets.ledger.rules.transitions import REASON_LENGTH
 
 DAY = 86_400_000_000
-"""Microseconds."""
+"""In microseconds."""
 
 Stated = Literal["news", "echo", "known", "stale", "default"]
-"""What a statement of Campaign is: news; what we wrote ourselves; what it said before; older than what it said before;
-what holds of everybody of whom nothing was ever said."""
+"""The kind of a statement of Campaign. news: a change; echo: the value that we wrote ourselves; known: stored already;
+stale: older than the stored value; default: not opted out, no time of change, and no row stored."""
 
 
 class OptOutState(IntEnum):
-    """Where an opt-out stands. The numbers are stored, so they never change their meaning."""
+    """The state of an opt-out. The numbers are stored, so they never change their meaning."""
 
     SYNCED = 0
-    DECIDE = 1  # the two sides may differ
+    DECIDE = 1  # the two systems may differ: due for a decision
     TO_D365 = 2  # decided, to be written to Dynamics 365
     TO_CAMPAIGN = 3  # decided, to be written to Campaign
-    REFUSED = 4  # the side that was to be written said no; stands until something changes or it is retried
+    REFUSED = 4  # the system to be written rejected it; stays so until either value changes or it is retried
 
 
 class OptOut(NamedTuple):
-    """A row of sync_opt_out; schema.py says what the columns are. Flags are 0 or 1, times are microseconds."""
+    """A row of sync_opt_out; schema.py explains the columns. Flags are 0 or 1, times are microseconds since 1970."""
 
     id: str
     attribute: str
@@ -52,7 +54,7 @@ class OptOut(NamedTuple):
 
 
 def _due(row: OptOut, source: str, *, ask: bool = False) -> OptOut:
-    """To be decided, with nothing left of earlier tries. Who was to be asked already still is."""
+    """Return the row due for a decision, earlier attempts cleared. `ask` stays set once it is."""
     return row._replace(
         state=OptOutState.DECIDE,
         ask=1 if ask else row.ask,
@@ -65,21 +67,31 @@ def _due(row: OptOut, source: str, *, ask: bool = False) -> OptOut:
     )
 
 
-def _settled(row: OptOut) -> OptOut:
-    """Nothing to be done, and nothing left of earlier tries."""
+def _synced(row: OptOut) -> OptOut:
+    """Return the row as synced, with the decision and earlier attempts cleared."""
     return row._replace(state=OptOutState.SYNCED, ask=0, value=None, sent=0, attempts=0, failed_since=None, reason=None)
 
 
 def after_statement(
     row: OptOut, value: int, at: int | None, stated_at: int, source: str, *, known: bool
 ) -> tuple[Stated, OptOut | None]:
-    """Campaign says that the attribute is `value` since `at` (None: it tells no time): what that is, and the row if it
-    changes. known: there was a row; one that is made up stands for "nobody ever opted out".
+    """Classify a statement of Campaign about an attribute, and return the row that results from it.
 
-    A time that is told has been taken into account once it was seen. The start of a day may stand for any moment of
-    that day. Where the times do not tell whether another value is a change or was overtaken by what was heard since
-    (there is none, or days are all that is told), a statement made earlier than the last one is stale; of any other one
-    Campaign is asked, since a file is written some time after its rows were read.
+    A time of change that was processed once is not processed again. The start of a day may stand for any moment of that
+    day. If the times do not show whether a different value is newer than the stored one (there is none, or it is only a
+    date), a statement made before the last one is stale; after any other one Campaign is queried for its current value,
+    since a file is written some time after its rows were read.
+
+    Args:
+        row: the stored row; a default `OptOut` if there is none.
+        value: 1 if Campaign states that the contact is opted out, else 0.
+        at: the attribute's time of change in microseconds; None if Campaign gives none.
+        stated_at: when Campaign made the statement, in microseconds.
+        source: what caused the decision, for the log.
+        known: True if there is a stored row; none means that the contact never opted out.
+
+    Returns:
+        The kind of the statement, and the new row; None if the row does not change.
     """
     if not known and not value and at is None:
         return "default", None
@@ -91,56 +103,70 @@ def after_statement(
         if value == row.campaign and row.ours:
             return "echo", row._replace(campaign_at=at, stated_at=stated_at, ours=0)
         return "news", taken
-    if (at is not None and at != seen) or (value != row.campaign and _overtaken(row, stated_at, vague=vague)):
+    if (at is not None and at != seen) or (value != row.campaign and _is_older(row, stated_at, vague=vague)):
         return "stale", None
     if value == row.campaign:
         return "known", None
     return "news", _due(row, source, ask=True) if known else taken
 
 
-def _overtaken(row: OptOut, stated_at: int, *, vague: bool) -> bool:
-    """Whether another value, with no time or one that was seen before, is what Campaign held before it said, or we
-    wrote, what the row holds."""
+def _is_older(row: OptOut, stated_at: int, *, vague: bool) -> bool:
+    """Return True if a different value is older than the stored one.
+
+    It is if Campaign held it before its last statement or before our write. The value came without a time of change, or
+    with one that was processed before.
+    """
     if not vague or row.stated_at is None:
         return bool(row.ours)
     return stated_at < row.stated_at or (bool(row.ours) and stated_at == row.stated_at)
 
 
 def since(row: OptOut, value: bool | None, at: int | None) -> int | None:
-    """Since when Campaign holds `value`, which it was asked for and told with the time `at`, if any. Without one: it
-    holds what it said before since then, and another value not longer than since it last said otherwise."""
+    """Return since when (microseconds) Campaign has held `value`, its answer to a query.
+
+    Without a time of change `at`: an unchanged value since the stored time of change, a different one at the earliest
+    since Campaign last stated the opposite. None if neither is known.
+    """
     if at is not None or value is None or row.campaign is None:
         return at
     return row.campaign_at if value == bool(row.campaign) else row.stated_at
 
 
 def after_capture(row: OptOut, value: int, source: str, *, known: bool, there: bool) -> OptOut | None:
-    """Dynamics 365 says that the contact is opted out or not: the row if it changes.
+    """Return the row after a capture brought Dynamics 365's value; None if the row does not change.
 
-    there: Campaign has, or may have, a profile of the contact. If not, and it never spoke of one, the request that
-    makes it carries the value.
+    Args:
+        row: the stored row; a default `OptOut` if there is none.
+        value: 1 if the contact is opted out in Dynamics 365, else 0.
+        source: what caused the decision, for the log.
+        known: True if there is a stored row.
+        there: True if Campaign has, or may have, a profile of the contact. If not, and Campaign never stated a value,
+            no decision is due: the insert of the profile carries the value.
     """
     if row.d365 == value:
         return None
     moved = row._replace(d365=value)
     if not there and not (known and row.campaign is not None):
-        return _settled(moved._replace(campaign=None))
+        return _synced(moved._replace(campaign=None))
     if row.state == OptOutState.SYNCED and row.campaign == value and known:
         return moved
     return _due(moved if known else moved._replace(campaign=None), source, ask=True)
 
 
 def after_insert(row: OptOut, sent: int, source: str, made_at: int) -> OptOut:
-    """Campaign has made the profile with this value. What Dynamics 365 has changed since then is to be decided, and
-    what Campaign said, too: of an earlier profile, or of this one after it was made."""
+    """Return the row after Campaign inserted the profile with the value `sent` at `made_at` (microseconds).
+
+    A decision is due if Dynamics 365 changed its value since, or if Campaign has stated a value: of an earlier profile,
+    or of this one after the insert.
+    """
     if row.campaign is not None:
         return _due(row, source, ask=True)
     held = row._replace(campaign=sent, campaign_at=None, stated_at=made_at, ours=1)
-    return _settled(held) if (held.d365 or 0) == sent else _due(held, source, ask=True)
+    return _synced(held) if (held.d365 or 0) == sent else _due(held, source, ask=True)
 
 
 def met(row: OptOut, source: str) -> OptOut:
-    """The profile was there before us: what it holds is not known."""
+    """Return the row for a profile that existed before our insert: its value is unknown, so Campaign is queried."""
     return _due(row._replace(campaign=None), source, ask=True)
 
 
@@ -155,7 +181,16 @@ def decided(
     d365_at: int | None,
     now: int,
 ) -> OptOut:
-    """What both are to hold, and what both held when that was decided. `row.ask`: Campaign was asked right now."""
+    """Return the row after a decision.
+
+    Args:
+        row: the row that was decided. If `row.ask` is set, Campaign was queried for this decision.
+        value: the decided value, which both systems should hold.
+        state: SYNCED if both hold it already, else the state that names the system to be written.
+        campaign, campaign_at, d365, d365_at: the values and times of change (microseconds) that the decision was
+            based on.
+        now: microseconds since 1970.
+    """
     held = row._replace(
         campaign=campaign,
         campaign_at=campaign_at,
@@ -165,28 +200,29 @@ def decided(
         d365_at=d365_at,
     )
     if state == OptOutState.SYNCED:
-        return _settled(held)
+        return _synced(held)
     return held._replace(state=state, ask=0, value=value, sent=0, reason=None)
 
 
 def no_profile(row: OptOut, d365: int | None) -> OptOut:
-    """Campaign has no profile of the contact; the request that makes one carries what Dynamics 365 holds."""
-    return _settled(row._replace(campaign=None, campaign_at=None, ours=0, d365=d365))
+    """Return the row, synced, for a contact without a profile: the later insert carries Dynamics 365's value."""
+    return _synced(row._replace(campaign=None, campaign_at=None, ours=0, d365=d365))
 
 
 def written(row: OptOut, now: int) -> OptOut:
-    """The side that was to be written holds the value."""
+    """Return the row after the system to be written accepted the decided value."""
     if row.state == OptOutState.TO_CAMPAIGN:
-        return _settled(row._replace(campaign=row.value, stated_at=now, ours=1))
-    return _settled(row._replace(d365=row.value))
+        return _synced(row._replace(campaign=row.value, stated_at=now, ours=1))
+    return _synced(row._replace(d365=row.value))
 
 
 def again(row: OptOut, *, ask: bool) -> OptOut:
-    """To be decided anew: the side that was to be written has changed meanwhile, or it refused and is tried again."""
+    """Return the row due for a new decision: the system to be written changed, or a rejected write is retried."""
     return _due(row, row.source, ask=ask)._replace(attempts=row.attempts, failed_since=row.failed_since)
 
 
 def refused(row: OptOut, reason: str, now: int) -> OptOut:
+    """Return the row after the system to be written rejected the decided value."""
     return row._replace(
         state=OptOutState.REFUSED,
         attempts=row.attempts + 1,

@@ -1,8 +1,10 @@
-"""Where a record belongs: settled, to be sent, waiting, failed, held, orphaned, or nowhere. Pure functions.
+"""Compute a record's state and block reason from its stored columns and its dependencies. Pure functions.
 
-A record with links is tied to others (`Dependencies`): a child never stands in Campaign without a parent that it needs,
-and a parent is not deleted while children hang on it. The ties are found out by dependency_status.py; what follows from
-them is here.
+Here: the decision alone. The dependencies (`Dependencies`) are read from the database by records/dependency_status.py
+and computed from parents and links by rules/dependencies.py.
+
+Invariants: Campaign never holds a child without a parent that the child requires, and a parent is not deleted while
+Campaign may hold a link from a child to it.
 """
 
 from typing import NamedTuple
@@ -10,11 +12,18 @@ from typing import NamedTuple
 from sync_assets.ledger.model import BlockReason, State
 
 UNSENT = (State.HELD, State.EXCLUDED)
-"""States in which nothing of a record is sent, and nothing of its content is kept."""
+"""States in which a record is not sent and the ledger keeps none of its content."""
 
 
 class RecordState(NamedTuple):
-    """The columns of a stored record that decide. `payload` only while nothing was acknowledged."""
+    """The columns of a stored record (`sync_record`) that determine its state.
+
+    seq: the record's number. gate: its BlockReason. desired_hash: None if the row was deleted in Dynamics 365.
+    acked_hash: None if Campaign acknowledged nothing. uncertain, resend: 0, 1 or 2, see rules/transitions.py.
+    withdrawn: 1 if the row is out of scope and Campaign keeps what it holds. refusal: the validation error of the row,
+    None if it has none. failed_since: microseconds since 1970, of a rejected or orphaned record. payload: read only
+    while nothing was acknowledged; has_payload: True if one is stored.
+    """
 
     seq: int
     table_name: str
@@ -35,23 +44,26 @@ class RecordState(NamedTuple):
 
     @property
     def there(self) -> bool:
-        """Whether Campaign may hold something of it."""
+        """Return True if Campaign holds the record, or may hold it since the outcome of a request is unknown."""
         return self.acked_hash is not None or bool(self.uncertain)
 
     @property
     def leaving(self) -> bool:
-        """Whether Campaign is not to hold it."""
+        """Return True if the record must not exist in Campaign."""
         return self.desired_hash is None or self.gate in (BlockReason.PARENT_UNAVAILABLE, BlockReason.CHILDREN_PENDING)
 
     @property
     def refused_by_campaign(self) -> bool:
-        """Of a failed record: whether Campaign refused what it was asked for, also if the transform refused the row.
-        What only the transform refused was never sent, so it has no attempts. See schema.REFUSED_BY_CAMPAIGN."""
+        """Return True if Campaign rejected a request for this record, even if the row has a validation error too.
+
+        Only meaningful in State.FAILED. A record that has only a validation error was never sent, so it has no
+        attempts. schema.REFUSED_BY_CAMPAIGN is the same condition in SQL.
+        """
         return self.refusal is None or self.attempts > 0
 
     @property
     def dependencies(self) -> "Dependencies":
-        """As they were when last found out."""
+        """The dependencies as last evaluated, from the stored state and block reason (`relink` is not stored)."""
         gate = (
             BlockReason.PARENT_UNAVAILABLE
             if self.gate == BlockReason.CHILDREN_PENDING
@@ -69,11 +81,12 @@ class RecordState(NamedTuple):
 
 
 class Dependencies(NamedTuple):
-    """What other records and holds say about one. `gate` is OPEN, COMING or ABSENT: what its parents say.
+    """What a record's parents, children and privacy holds mean for it.
 
-    held: it, or a parent, is under a privacy hold. attached: Campaign may hold children that hang on it.
-    relink: Campaign's record does not hold the links that it should. lost: an ABSENT parent is gone for good, or the
-    record names none. excluded: it belonged to a person who was gone when the hold was released.
+    held: the record, or an ancestor, is under a privacy hold. gate: NONE, PARENT_PENDING or PARENT_UNAVAILABLE, as its
+    parents require. has_children: Campaign may hold children that link to it. relink: Campaign's record does not hold
+    the links that it should. lost: an unavailable parent is so permanently, or a required lookup is empty. excluded: it
+    belongs to a person who had been deleted in Dynamics 365 when the hold was released.
     """
 
     held: bool = False
@@ -85,22 +98,26 @@ class Dependencies(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """Where a record belongs, and why it is not sent if it is not."""
+    """The state of a record and its block reason, NONE if nothing blocks it."""
 
     state: State
     gate: BlockReason
 
 
 def placement(record: RecordState, dependencies: Dependencies) -> Placement | None:
-    """Where a record belongs; None: nowhere, since neither side holds it or ever will."""
+    """Compute the state of a record as if no earlier rejection by Campaign were known; `reevaluate` respects one.
+
+    Returns:
+        The state and block reason; None if the ledger may purge the record: neither system holds it or will.
+    """
     if dependencies.held:
-        # Also if neither side has it any more: its children know by it that they are held.
+        # Also if neither system holds it any more: its children are held because this record is.
         return Placement(State.HELD, dependencies.gate)
     if (record.desired_hash is None or record.withdrawn) and not record.there:
         return None
     hidden = (
         record.there and dependencies.gate == BlockReason.PARENT_UNAVAILABLE
-    )  # by Campaign, once the parent is gone: it is deleted before
+    )  # Campaign hides it once the parent is deleted, so it is deleted first
     if dependencies.excluded and record.desired_hash is not None and not hidden:
         return Placement(State.EXCLUDED, dependencies.gate)
     unwanted = record.desired_hash is None or dependencies.gate == BlockReason.PARENT_UNAVAILABLE
@@ -108,7 +125,7 @@ def placement(record: RecordState, dependencies: Dependencies) -> Placement | No
 
 
 def _place_wanted(record: RecordState, dependencies: Dependencies) -> Placement:
-    if record.withdrawn and not record.uncertain:  # Campaign keeps what it has, also if that is not the latest
+    if record.withdrawn and not record.uncertain:  # Campaign keeps what it holds, even if that is not the latest
         return Placement(State.PENDING if dependencies.relink else State.SYNCED, BlockReason.NONE)
     if record.refusal is not None:
         return Placement(State.PENDING if _may_relink(record, dependencies) else State.FAILED, BlockReason.NONE)
@@ -121,7 +138,10 @@ def _place_wanted(record: RecordState, dependencies: Dependencies) -> Placement:
 
 
 def _may_relink(record: RecordState, dependencies: Dependencies) -> bool:
-    """Whether the links of a refused row may be sent alone: its parent is not to stay for a row that nobody mends."""
+    """Return True if the links of a row with a validation error may be sent alone.
+
+    Otherwise its former parent could not be deleted until the row is corrected.
+    """
     settled = record.acked_hash is not None and not record.uncertain
     return (
         dependencies.relink and settled and not record.has_payload and dependencies.gate != BlockReason.PARENT_PENDING
@@ -129,21 +149,23 @@ def _may_relink(record: RecordState, dependencies: Dependencies) -> bool:
 
 
 def _place_sendable(record: RecordState) -> Placement:
-    """All that it needs is there, unless its content is not."""
+    """Place a record whose parents allow sending: pending, or waiting until its row is read again."""
     if not _needs_refetch(record):
         return Placement(State.PENDING, BlockReason.NONE)
     if not record.withdrawn:
         return Placement(State.WAITING, BlockReason.REFETCH_REQUIRED)
-    # Its row is not read any more, so there is nothing left to send: a delete is brought to its end, or its links.
+    # Out of scope: its row is not read again, so nothing is left to send but its links or an unfinished delete.
     if record.gate == BlockReason.PARENT_UNAVAILABLE:
         return Placement(State.PENDING, BlockReason.PARENT_UNAVAILABLE)
     return Placement(State.SYNCED if record.acked_hash is None else State.PENDING, BlockReason.NONE)
 
 
 def _needs_refetch(record: RecordState) -> bool:
-    """Whether its row must be read again before anything is sent: the payload was erased, by an acknowledgement or a
-    hold. An update of links alone needs none, but after a hold the row may have gone with the person, and an open
-    request may be the delete that was asked for while a parent was away."""
+    """Return True if the row must be read again before a request: an acknowledgement or a hold erased its payload.
+
+    An update of links alone needs no payload. But after a hold Campaign's record may be deleted with the person, and a
+    request whose outcome is unknown may be the delete that was sent while a parent was unavailable.
+    """
     perhaps_deleted = record.uncertain and record.gate != BlockReason.NONE
     was_held = record.state in UNSENT or record.gate == BlockReason.REFETCH_REQUIRED
     differs = record.acked_hash is None or (record.acked_hash != record.desired_hash and not record.withdrawn)
@@ -151,7 +173,7 @@ def _needs_refetch(record: RecordState) -> bool:
 
 
 def _place_unwanted(record: RecordState, dependencies: Dependencies) -> Placement:
-    """Campaign is not to hold it: its row is gone, or a parent is that it needs."""
+    """Place a record that must not exist in Campaign: its row was deleted, or a required parent is unavailable."""
     if not record.there:
         state = State.FAILED if record.refusal else State.ORPHANED if dependencies.lost else State.WAITING
         return Placement(state, BlockReason.PARENT_UNAVAILABLE)
@@ -161,8 +183,11 @@ def _place_unwanted(record: RecordState, dependencies: Dependencies) -> Placemen
 
 
 def reevaluate(record: RecordState, dependencies: Dependencies) -> Placement | None:
-    """Where a record belongs after its ties were found out. What Campaign refused stays so, unless it is now asked for
-    the opposite: not to hold what it would not take, or the other way round."""
+    """Compute the state of a record after its dependencies were read anew; None if the ledger may purge it.
+
+    A record that Campaign rejected stays rejected, unless the request would now be the opposite one: a delete instead
+    of an insert or update, or the other way round.
+    """
     now = placement(record, dependencies)
     refused = record.state == State.FAILED and (record.refused_by_campaign or record.withdrawn)
     if now and refused and now.state in (State.PENDING, State.WAITING, State.ORPHANED):
@@ -176,25 +201,33 @@ def reevaluate(record: RecordState, dependencies: Dependencies) -> Placement | N
 
 
 def parent_status(parent: RecordState | None, linked: bool) -> BlockReason:
-    """Whether a child may be linked to a parent: OPEN now, COMING later, ABSENT as things are not.
+    """Return whether a child may be linked to a parent.
 
-    linked: Campaign's child is linked to it already. If not, an open request for the parent (which may be a delete that
-    was overtaken) is waited for.
+    Args:
+        parent: the parent's record; None if the ledger has none.
+        linked: True if Campaign's child is already linked to this parent. If not, the child waits until no request for
+            the parent has an unknown outcome: such a request may be a delete that a later one overtook.
+
+    Returns:
+        NONE: it may be linked now. PARENT_PENDING: later. PARENT_UNAVAILABLE: not unless the parent's state changes.
     """
     if parent is None or parent.leaving:
         return BlockReason.PARENT_UNAVAILABLE
     if parent.acked_hash is not None:
         return BlockReason.PARENT_PENDING if parent.uncertain and not linked else BlockReason.NONE
     if parent.state == State.SYNCED:
-        # Out of scope, and there is nothing left to send of it: whether Campaign has it is only known by its child.
+        # Out of scope, and nothing of it is left to send: only its child's link shows whether Campaign has it.
         return BlockReason.NONE if linked else BlockReason.PARENT_UNAVAILABLE
     return BlockReason.PARENT_UNAVAILABLE if parent.state == State.FAILED else BlockReason.PARENT_PENDING
 
 
 def is_gone_for_good(parent: RecordState | None, *, heard_of: bool) -> bool:
-    """Return True if an ABSENT parent is gone for good. One that is refused can be mended.
+    """Return True if a parent with status PARENT_UNAVAILABLE will stay so. A rejected parent can still be corrected.
 
-    heard_of: that it is gone, or its table was read to its end. Until then one that was not captured may still come.
+    Args:
+        parent: the parent's record; None if the ledger has none.
+        heard_of: True if a delete of the parent was captured, or its row left the filter, or its table was read to the
+            end. Until then a parent that was not captured may still come.
     """
     if parent is None:
         return heard_of

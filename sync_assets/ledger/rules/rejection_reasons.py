@@ -1,16 +1,16 @@
-"""Why records are refused, without what is particular to each: so that like reasons can be counted."""
+"""Normalise rejection reasons so that reasons which differ only in an id, a length or a count are counted as one."""
 
 import re
 
 _PARTICULARS = (
     (re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
-    (re.compile(r"@[\w-]{20,}"), "<id>"),  # one of Campaign's own ids
-    (re.compile(r"(?<![\w-])\d+(?= (?:characters|times)\b)"), "<n>"),  # a length, a number of tries
+    (re.compile(r"@[\w-]{20,}"), "<id>"),  # an id that Campaign generated
+    (re.compile(r"(?<![\w-])\d+(?= (?:characters|times)\b)"), "<n>"),  # a length, a number of attempts
 )
 
 
 def kind_of_reason(reason: str) -> str:
-    """The reason with ids, lengths and numbers of tries taken out. Error codes and limits stay."""
+    """Return the reason with ids, lengths and retry counts replaced by placeholders. Error codes and limits stay."""
     for pattern, instead in _PARTICULARS:
         reason = pattern.sub(instead, reason)
     return reason

@@ -1,15 +1,16 @@
-"""The life of a record, as pure functions: where it stands after a capture, a delete or an answer.
+"""Compute a record's columns after a capture, a delete, a withdrawal or the outcome of a request. Pure functions.
 
-One idea (design.md): a record has a desired state, what Campaign should hold, and an acknowledged one, what
-Campaign accepted. It is pending exactly while the two differ, or while we cannot know that they are equal:
-a request went unanswered (`uncertain`), or everything is to be sent again (`resend`).
+The model (docs/architecture.md): a record has a desired state, what Campaign should hold, and an acknowledged state,
+what Campaign accepted last. It is to be sent exactly while the two differ, or while it is not known that they are
+equal: the outcome of a request is unknown (`uncertain`), or everything is to be sent again (`resend`).
 
-Two marks count up when a record is claimed, so that an answer knows what was there before the request:
+Two columns are raised when a record is claimed, so that an outcome can be related to what preceded the request:
 
-    uncertain  0 every request was answered; 1 the one under way is the only open one; 2 an earlier one is open too
-    resend     0 no; 1 asked for; 2 asked for, and the request under way does it
+    uncertain  0 the outcome of every request is known; 1 only that of the current request is unknown; 2 that of an
+               earlier request is unknown, too
+    resend     0 no; 1 requested; 2 requested, and the current request does it
 
-Where a record belongs after that is said in record_state.py.
+The state and block reason that follow from these columns are computed by record_state.py.
 """
 
 from typing import NamedTuple
@@ -22,7 +23,12 @@ REASON_LENGTH = 2_000
 
 
 class Row(NamedTuple):
-    """A captured row, as the transform gives it."""
+    """A captured row after the transform.
+
+    day: days since 1970 of its last modification. hash: of the update payload. refusal: the validation error, None if
+    there is none. payload, update_payload: JSON. row_hash: of the row as Dynamics 365 sent it. insert_only_hash: of the
+    fields that are sent with inserts only.
+    """
 
     day: int
     hash: bytes
@@ -34,7 +40,7 @@ class Row(NamedTuple):
 
 
 class DesiredUpdate(NamedTuple):
-    """Columns to write when the desired state moves; the last one is the key."""
+    """The columns to write when a record's desired state changes; the last one is the key."""
 
     state: int
     gate: int
@@ -52,7 +58,7 @@ class DesiredUpdate(NamedTuple):
 
 
 class Acknowledgement(NamedTuple):
-    """Columns to write when an answer came; the last one is the key."""
+    """The columns to write when the outcome of a request is stored; the last one is the key."""
 
     state: int
     gate: int
@@ -68,10 +74,16 @@ class Acknowledgement(NamedTuple):
 
 
 def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> DesiredUpdate | None:
-    """The record after D365 said what the row is now; None if that is no news, and nothing is written.
+    """Return the desired update that a captured row causes; None if the row is unchanged and nothing is written.
 
-    The hash is that of the update form. A record that Campaign never acknowledged will be inserted, so for it
-    the insert form counts, too: it may hold fields that are not updated later.
+    `row.hash` is that of the update payload. A record that Campaign never acknowledged will be inserted, so for such a
+    record the insert payload is compared, too: it may hold fields that updates leave out.
+
+    Args:
+        record: the record as stored.
+        row: the captured row.
+        resend: True to send the record again even if it is unchanged (not if the row has a validation error).
+        now: microseconds since 1970.
     """
     again = resend and row.refusal is None
     same = (
@@ -93,7 +105,7 @@ def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> D
     where = placement(moved, record.dependencies)
     if where is None:
         raise AssertionError("a captured row has a desired state")
-    # Of a held record nothing personal is kept.
+    # No personal data is stored for a record that is held or excluded, nor for one that is synced or rejected.
     keep = where.state in (State.PENDING, State.WAITING, State.ORPHANED)
     return DesiredUpdate(
         state=where.state,
@@ -113,23 +125,24 @@ def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> D
 
 
 def _stuck_since(record: RecordState, state: State, now: int) -> int | None:
-    """Since when it is failed, or orphaned; a capture of an orphaned row does not begin that anew."""
+    """Return since when a record is rejected or orphaned; the capture of an orphaned row does not restart that time."""
     if state == State.ORPHANED == record.state:
         return record.failed_since
     return now if state in (State.FAILED, State.ORPHANED) else None
 
 
 def sends_all(record: RecordState, move: DesiredUpdate) -> bool:
-    """Whether the next request for a record after this move brings all its fields, not just those that are updated.
+    """Return True if the next request for the record sends all its fields, not just those that are updated.
 
-    While an answer is open it may be an earlier row's that arrives last, so nothing is taken for sent then.
+    False while the outcome of a request is unknown: the request of an earlier row may be the last to take effect, so
+    the fields of this row must not be recorded as sent.
     """
     whole = record.acked_hash is None or move.resend == 1
     return whole and move.payload is not None and not record.uncertain
 
 
 def moved(record: RecordState, move: DesiredUpdate) -> RecordState:
-    """The record after the move."""
+    """Return the record with a desired update applied."""
     return record._replace(
         state=move.state,
         gate=move.gate,
@@ -144,7 +157,10 @@ def moved(record: RecordState, move: DesiredUpdate) -> RecordState:
 
 
 def after_delete(record: RecordState, *, now: int) -> DesiredUpdate | None:
-    """The record after D365 said that the row is gone; None if that is known. Ask `forgotten` first."""
+    """Return the desired update that a delete in Dynamics 365 causes; None if the delete is already stored.
+
+    Call `forgotten` first: AssertionError for a record that is to be purged.
+    """
     if record.desired_hash is None:
         return None
     where = placement(record._replace(desired_hash=None, refusal=None, resend=0), record.dependencies)
@@ -168,7 +184,10 @@ def after_delete(record: RecordState, *, now: int) -> DesiredUpdate | None:
 
 
 def after_withdrawal(record: RecordState) -> Placement:
-    """Where a record belongs whose row is out of scope now. Ask `forgotten` first."""
+    """Return the state of a record whose row went out of scope.
+
+    Call `forgotten` first: AssertionError for a record that is to be purged.
+    """
     where = placement(record._replace(withdrawn=1), record.dependencies)
     if where is None:
         raise AssertionError("ask `forgotten` first")
@@ -176,27 +195,30 @@ def after_withdrawal(record: RecordState) -> Placement:
 
 
 def forgotten(record: RecordState) -> bool:
-    """Whether a row that is gone leaves no trace: nothing of it can be in Campaign, and no hold is on it."""
+    """Return True if the ledger purges the record once its row is deleted or out of scope.
+
+    It does unless Campaign may hold the record, or the record is under a privacy hold.
+    """
     return not record.there and record.state != State.HELD
 
 
 def after_outcome(record: RecordState, outcome: Outcome, *, now: int) -> Acknowledgement | None:
-    """The record after its request came to an end; None: it is gone on both sides, forget it.
+    """Return the acknowledgement that a request's outcome causes; None: neither system holds the record, purge it.
 
-    The desired state may have moved since the record was claimed, so an answer holds for what was sent
-    (`outcome.hash`), never for what is desired by now.
+    The desired state may have changed since the record was claimed, so the outcome applies to what was sent
+    (`outcome.hash`), never to what is desired by now.
     """
     done = outcome.result == "done"
     if done:
         acked, uncertain = outcome.hash, 0
-        # What was deleted and came back is inserted as a whole, which does what a resend would.
+        # After a delete the record would be inserted with all its fields, which does what a resend would.
         resend = 0 if record.resend == 2 or acked is None else record.resend
     else:
         acked, resend = record.acked_hash, min(record.resend, 1)
-        # A request that was turned away had no effect, so the mark is again what it was before the claim.
+        # A request that was not processed had no effect, so the column gets the value it had before the claim.
         uncertain = 1 if outcome.result == "unknown" or record.uncertain == 2 else 0
     answered = record._replace(acked_hash=acked, uncertain=uncertain, resend=resend)
-    # What Campaign held already was sent for the sake of its links, which are still to be sent.
+    # The content sent was already acknowledged: the request was made for the links, which are still to be sent.
     relink = not done and bool(outcome.links) and outcome.hash is not None and outcome.hash == record.acked_hash
     where = placement(answered, record.dependencies._replace(relink=relink))
     if where is None:
@@ -204,12 +226,12 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int) -> Acknowl
     state = where.state
     asked_for = None if record.leaving else record.desired_hash if record.has_payload else record.acked_hash
     refused = outcome.result == "refused" and asked_for == outcome.hash and state not in UNSENT
-    # Of a row that the transform refused by now only what would be sent again was refused: a delete, or links alone.
+    # If the row has a validation error by now, only what would be sent again counts as rejected: a delete, or links.
     refused = refused and (record.refusal is None or state == State.PENDING)
     if refused:
         state = State.FAILED
-    given_back = outcome.result == "later" and outcome.reason is None  # never sent: that was no attempt
-    # What fails by the transform has nothing to be tried, see RecordState.refused_by_campaign.
+    given_back = outcome.result == "later" and outcome.reason is None  # never sent, so no attempt
+    # A record rejected for a validation error has nothing to send, see RecordState.refused_by_campaign.
     tried = refused or (not done and state in (State.PENDING, State.WAITING))
     since = record.failed_since if tried or state == State.FAILED else None
     since = now if state == State.ORPHANED else since
@@ -220,7 +242,7 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int) -> Acknowl
         acked_hash=acked,
         uncertain=uncertain,
         resend=resend,
-        reason=_tidy(outcome.reason) if tried else None,
+        reason=_storable(outcome.reason) if tried else None,
         attempts=record.attempts + (not given_back) if tried else 0,
         failed_since=now if state == State.FAILED and since is None else since,
         not_before=now + seconds(wait) if state == State.PENDING and not done and wait is not None else None,
@@ -229,19 +251,19 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int) -> Acknowl
     )
 
 
-def answered(record: RecordState, verdict: Acknowledgement) -> RecordState:
-    """The record after the answer."""
+def answered(record: RecordState, acknowledgement: Acknowledgement) -> RecordState:
+    """Return the record with an acknowledgement applied."""
     return record._replace(
-        state=verdict.state,
-        gate=verdict.gate,
-        acked_hash=verdict.acked_hash,
-        uncertain=verdict.uncertain,
-        resend=verdict.resend,
-        attempts=verdict.attempts,
-        failed_since=verdict.failed_since,
+        state=acknowledgement.state,
+        gate=acknowledgement.gate,
+        acked_hash=acknowledgement.acked_hash,
+        uncertain=acknowledgement.uncertain,
+        resend=acknowledgement.resend,
+        attempts=acknowledgement.attempts,
+        failed_since=acknowledgement.failed_since,
     )
 
 
-def _tidy(reason: str | None) -> str:
-    """A reason that both databases can store (PostgreSQL knows no NUL) and a person can read."""
+def _storable(reason: str | None) -> str:
+    """Return a reason that both databases can store: without NUL, which PostgreSQL's text rejects, and not too long."""
     return (reason or "no reason given").replace("\x00", "")[:REASON_LENGTH]

@@ -1,5 +1,5 @@
 """The paths where rows go by the thousand, past SQLAlchemy's own insert, which costs a third of the rate
-(reference/speed.md C). What differs between SQLite and PostgreSQL is in `bulk_sqlite`, `bulk_postgres` and `database`,
+(docs/benchmarks.md C). What differs between SQLite and PostgreSQL is in `bulk_sqlite`, `bulk_postgres` and `database`,
 nowhere else.
 """
 

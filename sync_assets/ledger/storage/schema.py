@@ -393,3 +393,11 @@ captured_day = sa.Table(
     sa.Column("captured_rows", sa.BigInteger, nullable=False),
     sa.Column("confirmed_at", sa.BigInteger),  # of the last capture on that day, whether it brought rows or not
 )
+
+
+def claimable(now: int) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    """Return the conditions on a pending record that a worker may claim now: no backoff, no lease."""
+    return (
+        sa.or_(record.c.not_before.is_(None), record.c.not_before <= now),
+        sa.or_(record.c.lease_until.is_(None), record.c.lease_until <= now),
+    )

@@ -1,6 +1,6 @@
 """The date layouts of Campaign's Extract file activity, whole columns at a time. Pure, without clock and configuration.
 
-The seven layouts: campaign-standard-api.md section 8. The six beside XML may have `/`, `-`, `.` or nothing between
+The seven layouts: docs/references/campaign.md 8. The six beside XML may have `/`, `-`, `.` or nothing between
 their parts, a year of two digits (20xx), and a time `hh:mm:ss`, with a fraction of a second or without, behind a blank
 or a `T`. Only XML names a zone; every other time counts as UTC. A time without hours is the start of its day.
 """

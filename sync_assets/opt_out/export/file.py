@@ -1,8 +1,8 @@
 """A daily opt-out export file of Campaign -> batches of valid rows, and of bad ones with their reasons.
 
-The layout of the file is published nowhere (campaign-standard-api.md section 8), so that columns, separator, encoding
-and dates are configured (contract section 3, `opt_out.export`) and everything in the file is doubted. Memory does not
-grow with the file. No cell of it stands in a reason or an error: it may be anybody's data, and is nobody's format.
+The layout of the file is published nowhere (docs/references/campaign.md 8), so that columns, separator, encoding
+and dates are configured (`opt_out.export`, docs/configuration.md) and everything in the file is doubted. Memory does
+not grow with the file. No cell of it stands in a reason or an error: it may be anybody's data, and is nobody's format.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 # what readers of the file need, from one place
 
 _WITHOUT_TIME = "blackListPushnotification"
-"""The one attribute of which no time of change was ever seen (campaign-standard-api.md section 2)."""
+"""The one attribute of which no time of change was ever seen (docs/references/campaign.md 2)."""
 _stamp = re.compile(r"_(\d{8}_\d{6})(?!\d)", re.ASCII)
 
 
@@ -161,7 +161,7 @@ def _batch(rows: Rows, checker: CellChecker) -> Batch:
 def time_in_name(name: str) -> datetime | None:
     """`optout_20261124_060000.csv.gz` -> when it was written (UTC); None: no such time in the name.
 
-    Campaign puts it behind the label (campaign-standard-api.md section 8); if there are several, the last one counts.
+    Campaign puts it behind the label (docs/references/campaign.md 8); if there are several, the last one counts.
     """
     for stamp in reversed(_stamp.findall(PurePosixPath(name).name)):
         with suppress(ValueError):

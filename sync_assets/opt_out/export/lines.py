@@ -1,6 +1,6 @@
 """The bytes of an export file -> its physical lines: unzipped, decoded, in groups of bounded size. Nothing of CSV here.
 
-What can be wrong with a file (campaign-standard-api.md section 8): cut off while it was uploaded, written again under
+What can be wrong with a file (docs/references/campaign.md 8): cut off while it was uploaded, written again under
 the same name, zipped or encrypted by the workflow's post-processing, in another encoding than expected.
 """
 

@@ -1,7 +1,7 @@
 """The lines of an export file -> the cells that are needed, row by row: header, quotes, number of fields.
 
 Quotes are those of RFC 4180, read by Python's csv in its strict way: whatever is no clean quoting is told, never put
-right. Campaign's Extract file has no string delimiter by default (campaign-standard-api.md section 8), so that a quote
+right. Campaign's Extract file has no string delimiter by default (docs/references/campaign.md 8), so that a quote
 in a name is a matter of course; it must not take the rows behind it along.
 """
 
@@ -21,7 +21,7 @@ from sync_assets.opt_out.export.lines import MOST_CHARACTERS, BadExport
 GUID = r"^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"
 TRUE = ("1", "true", "yes")
 FALSE = ("0", "false", "no")
-"""How booleans may be written, in any case (campaign-standard-api.md section 8)."""
+"""How booleans may be written, in any case (docs/references/campaign.md 8)."""
 
 _guid = re.compile(GUID.replace("$", r"\Z"))
 _guid_inside = re.compile(GUID.strip("^$"))

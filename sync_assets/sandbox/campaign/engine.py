@@ -1,4 +1,4 @@
-"""The Campaign instance: its tables and what may be done to a record (campaign-standard-api.md sections 4 and 5)."""
+"""The Campaign instance: its tables and what may be done to a record (docs/references/campaign.md 4, 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Campaign's own errors: text lines, nearly always 500 (campaign-standard-api.md section 5, Errors)."""
+"""Campaign's own errors: text lines, nearly always 500 (docs/references/campaign.md 5, Errors)."""
 
 from __future__ import annotations
 

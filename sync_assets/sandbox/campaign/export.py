@@ -1,4 +1,4 @@
-"""The daily opt-out file, as a Campaign workflow would write it (campaign-standard-api.md section 8)."""
+"""The daily opt-out file, as a Campaign workflow would write it (docs/references/campaign.md 8)."""
 
 from __future__ import annotations
 

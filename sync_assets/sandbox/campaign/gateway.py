@@ -1,4 +1,4 @@
-"""Adobe's gateway in front of Campaign: who may pass, and how it refuses (campaign-standard-api.md section 5, Errors).
+"""Adobe's gateway in front of Campaign: who may pass, and how it refuses (docs/references/campaign.md 5, Errors).
 
 What the gateway refuses never reaches the engine, so it is not an engine call.
 """

@@ -1,4 +1,4 @@
-"""Lists: filters in the path, order, pages, counts (campaign-standard-api.md section 4)."""
+"""Lists: filters in the path, order, pages, counts (docs/references/campaign.md 4)."""
 
 from __future__ import annotations
 

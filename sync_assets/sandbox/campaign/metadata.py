@@ -1,4 +1,4 @@
-"""What `resourceType` tells about a resource (campaign-standard-api.md section 3).
+"""What `resourceType` tells about a resource (docs/references/campaign.md 3).
 
 Inferred: the high-level types `date` and `datetime`, the shape of `values`, and that a group such as `location` nests
 its attributes in a `content` of its own.

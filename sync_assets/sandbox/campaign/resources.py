@@ -1,6 +1,6 @@
 """The sandbox's data model: Adobe's resources as far as the sync meets them, and some custom ones.
 
-Names, lengths and types of profile: campaign-standard-api.md section 2.
+Names, lengths and types of profile: docs/references/campaign.md 2.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class FilterSetting(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
-    """Defaults are what campaign-standard-api.md documents, else the less comfortable reading of it."""
+    """Defaults are what docs/references/campaign.md names as documented, else the less comfortable reading."""
 
     profile_key: str | None = "externalId"
     """attribute that is configured as unique identification key of profile; None: no key at all"""

@@ -1,4 +1,4 @@
-"""From JSON to stored values: types, lengths, data policies (campaign-standard-api.md sections 1, 2 and 5).
+"""From JSON to stored values: types, lengths, data policies (docs/references/campaign.md 1, 2, 5).
 
 A converter takes what the client wrote and gives what is stored, or raises CampaignError. Text stands for every type,
 as Campaign's own layers below JSON are text; no value (null or "") is stored as the type's empty value.

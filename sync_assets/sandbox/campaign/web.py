@@ -1,4 +1,4 @@
-"""The REST API: from a request to what the engine does, and back (campaign-standard-api.md sections 1, 4, 5, 12)."""
+"""The REST API: from a request to what the engine does, and back (docs/references/campaign.md 1, 4, 5, 12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workflows as the API sees them: state, queued commands, external signals (campaign-standard-api.md section 7)."""
+"""Workflows as the API sees them: state, queued commands, external signals (docs/references/campaign.md 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Dataverse organization in memory, speaking the Web API v9.2 (reference/dataverse-web-api.md)."""
+"""A Dataverse organization in memory, speaking the Web API v9.2 (docs/references/dataverse.md)."""
 
 from __future__ import annotations
 

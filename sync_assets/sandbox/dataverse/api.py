@@ -1,4 +1,4 @@
-"""The Web API as an ASGI app: sign-in check, routing, errors (reference/dataverse-web-api.md sections 0, 3.4, 5)."""
+"""The Web API as an ASGI app: sign-in check, routing, errors (docs/references/dataverse.md 0, 3.4, 5)."""
 
 from __future__ import annotations
 

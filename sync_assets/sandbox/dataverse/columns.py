@@ -1,4 +1,4 @@
-"""What a table and its columns are, as Dataverse describes them (reference/dataverse-web-api.md 2.4, 2.5)."""
+"""What a table and its columns are, as Dataverse describes them (docs/references/dataverse.md 2.4, 2.5)."""
 
 from __future__ import annotations
 

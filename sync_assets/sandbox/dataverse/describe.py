@@ -1,4 +1,4 @@
-"""Metadata documents: what the Web API says about a table, a column, an option (reference/dataverse-web-api.md 2.5)."""
+"""Metadata documents: what the Web API says about a table, a column, an option (docs/references/dataverse.md 2.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The errors that Dataverse answers with, named (reference/dataverse-web-api.md 1.4, 2.2, 3.4)."""
+"""The errors that Dataverse answers with, named (docs/references/dataverse.md 1.4, 2.2, 3.4)."""
 
 from __future__ import annotations
 

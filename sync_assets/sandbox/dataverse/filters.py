@@ -1,4 +1,4 @@
-"""`$filter`: from text to a predicate over rows (reference/dataverse-web-api.md 2.2).
+"""`$filter`: from text to a predicate over rows (docs/references/dataverse.md 2.2).
 
 Three-valued like the database behind: a comparison with null is neither true nor false (None here), and only rows for
 which the whole is true are kept. So `not contains(lastname,'x')` drops rows without a last name, as the real one does.

@@ -1,4 +1,4 @@
-"""What stands in parentheses behind an entity set, and references to rows (reference/dataverse-web-api.md 3.1)."""
+"""What stands in parentheses behind an entity set, and references to rows (docs/references/dataverse.md 3.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`GET /contacts`: filtered, ordered, paged reads of one table (reference/dataverse-web-api.md 2.1-2.3)."""
+"""`GET /contacts`: filtered, ordered, paged reads of one table (docs/references/dataverse.md 2.1 to 2.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`EntityDefinitions` and what is below it (reference/dataverse-web-api.md 2.5)."""
+"""`EntityDefinitions` and what is below it (docs/references/dataverse.md 2.5)."""
 
 from __future__ import annotations
 

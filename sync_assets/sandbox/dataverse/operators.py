@@ -1,4 +1,4 @@
-"""The operators and functions of `$filter` over stored values (reference/dataverse-web-api.md 2.2)."""
+"""The operators and functions of `$filter` over stored values (docs/references/dataverse.md 2.2)."""
 
 from __future__ import annotations
 

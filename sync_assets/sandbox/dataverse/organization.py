@@ -149,7 +149,8 @@ class Organization:
         found.pop(store.table.key, None)
         inactive = "statecode" in store.position and old[store.position["statecode"]] == 1
         if inactive and self.switches.inactive_read_only and "statecode" not in found:
-            # Whether and how the real server refuses this is not known (section 8); code and text are made up
+            # Whether and how the real server refuses this is not known (docs/references/dataverse.md 8); code and text
+            # are made up
             raise DataverseError(
                 400, "0x80040203", f"The {store.table.name} with Id {row_id} is inactive and read-only."
             )

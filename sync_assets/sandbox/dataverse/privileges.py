@@ -1,6 +1,6 @@
-"""What the caller's role allows: refusals, and what the Web API tells about it (reference 1.1, 3.4, 5).
+"""What the caller's role allows: refusals, and what the Web API tells about it (docs/references/dataverse.md 1.1, 3.4, 5).
 
-Told by functions bound to the user, of whose answers the reference holds only the error codes; their shape is that of
+The answers come from functions bound to the user. That page holds only their error codes; their shape is that of
 Microsoft's own pages on `RetrieveUserSetOfPrivilegesByNames` and the complex type `RolePrivilege`.
 """
 

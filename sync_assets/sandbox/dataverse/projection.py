@@ -1,4 +1,4 @@
-"""Rows as JSON: the selected columns, with annotations where asked for (reference/dataverse-web-api.md 2.1, 2.4)."""
+"""Rows as JSON: the selected columns, with annotations where asked for (docs/references/dataverse.md 2.1, 2.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single rows: create, read, change, delete (reference/dataverse-web-api.md 3.1)."""
+"""Single rows: create, read, change, delete (docs/references/dataverse.md 3.1)."""
 
 from __future__ import annotations
 

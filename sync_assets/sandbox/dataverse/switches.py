@@ -1,7 +1,7 @@
 """Everything about the sandbox's Dataverse that can be set while it runs.
 
-Most of these answer a question that no public source settles (reference/dataverse-web-api.md section 8); the default
-is the reference's own choice.
+Most of these answer a question that no public source settles (docs/references/dataverse.md 8); the default is the
+choice that the page names.
 """
 
 from __future__ import annotations

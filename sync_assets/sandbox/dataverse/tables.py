@@ -1,4 +1,4 @@
-"""The sandbox's tables as data: contact as Microsoft ships it (reference/dataverse-web-api.md 2.6) with some custom
+"""The sandbox's tables as data: contact as Microsoft ships it (docs/references/dataverse.md 2.6) with some custom
 columns, two custom tables below it, and the few tables that lookups point to."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Service protection limits: requests, running time and concurrency (reference/dataverse-web-api.md section 4).
+"""Service protection limits: requests, running time and concurrency (docs/references/dataverse.md 4).
 
 Off until a switch sets a limit. The refusals can also be injected as faults; both look the same.
 """

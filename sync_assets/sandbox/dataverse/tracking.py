@@ -1,4 +1,4 @@
-"""Change tracking: first reads, delta reads, their tokens and how these expire (reference/dataverse-web-api.md 1).
+"""Change tracking: first reads, delta reads, their tokens and how these expire (docs/references/dataverse.md 1).
 
 Both kinds of read run over live data. A first read goes through the rows by id, so nothing that exists throughout is
 missed; a delta read goes through what was written in (since, until] by version, then through what was deleted. `until`

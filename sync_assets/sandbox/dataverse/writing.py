@@ -1,4 +1,4 @@
-"""From the JSON that a client writes to the columns that change (reference/dataverse-web-api.md 2.5, 3.1)."""
+"""From the JSON that a client writes to the columns that change (docs/references/dataverse.md 2.5, 3.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Peer, reading: dlt's rest_api source into Parquet files, its fastest way (reference/speed.md, D).
+"""Peer, reading: dlt's rest_api source into Parquet files, its fastest way (docs/benchmarks.md D).
 
 `python -m sync_assets_tests.bench.peers.read_dlt URL PAGE_ROWS LABELS`, by a Python that has `dlt[parquet]`.
 """

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from sync_assets.capture.context import CaptureBusy, CaptureResult
+from sync_assets.capture.page_pipeline import PagePipeline
 from sync_assets.capture.page_preparation import PreparedPage
-from sync_assets.capture.row_reads import within
-from sync_assets.capture.table_capture import Capture, CaptureBusy, CaptureResult
+from sync_assets.capture.replay import within
+from sync_assets.capture.table_capture import Capture
 from sync_assets.http.pagination import EndlessRead
 from sync_assets.ledger import FeedMoved, Replay
 from sync_assets.runtime.context import Runtime
@@ -30,7 +32,8 @@ def runtime(program: Program) -> Iterator[Runtime]:
 
 
 async def first_page(capture: Capture) -> PreparedPage:
-    async for page in capture.pages(capture.client.first_page(capture.table, capture.mapping.select), tracked=False):
+    link = capture.client.first_page(capture.table, capture.mapping.select)
+    async for page in PagePipeline(capture, link, tracked=False).pages():
         return page
     raise AssertionError("there is no page")
 

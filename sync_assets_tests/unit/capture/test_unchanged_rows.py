@@ -12,7 +12,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from sync_assets.capture.table_capture import Capture, CaptureResult
+from sync_assets.capture.context import CaptureResult
+from sync_assets.capture.table_capture import Capture
 from sync_assets.capture.unchanged_rows import UnchangedRowFilter, UnchangedRows
 from sync_assets.dataverse.client import DataverseClient, FeedExpired
 from sync_assets.dataverse.page_parser import Head, peek, row_hashes
@@ -278,7 +279,7 @@ async def test_rows_that_a_filter_has_dropped_are_deleted_though_the_run_was_sto
         raise Stopped
 
     with monkeypatch.context() as patched:
-        patched.setattr(Capture, "_let_go", stop)
+        patched.setattr(Capture, "_carry_out_deletes", stop)
         with pytest.raises(Stopped):
             await reader.read()
     result, left = await reader.read()

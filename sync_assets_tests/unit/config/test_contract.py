@@ -1,4 +1,4 @@
-"""What the contract says of the configuration file, word by word: refused at load with line and remedy, or allowed."""
+"""The rules of docs/configuration.md, one by one: refused at load with line and remedy, or allowed."""
 
 from __future__ import annotations
 

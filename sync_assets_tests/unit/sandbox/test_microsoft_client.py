@@ -1,4 +1,4 @@
-"""Microsoft's own Dataverse client, as installed and unpatched, against the sandbox (dataverse-web-api.md section 6).
+"""Microsoft's own Dataverse client, as installed and unpatched, against the sandbox (docs/references/dataverse.md 6).
 
 It signs in with azure-identity over the sandbox's sign-in, trusts its certificate authority through the environment,
 and does everything that it can do with rows, with metadata as far as it only reads, and with batches.

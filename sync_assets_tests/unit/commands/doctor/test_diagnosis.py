@@ -1,4 +1,4 @@
-"""The customer's whole set-up list, each question with its good and its bad answer (features.md sections 7 and 8)."""
+"""The customer's whole set-up list, each question with its good and its bad answer (docs/references/campaign.md 14)."""
 
 from __future__ import annotations
 

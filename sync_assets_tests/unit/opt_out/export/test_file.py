@@ -1,6 +1,6 @@
 """An export file is read strictly: what is good, what is bad and why, and when nothing of it may count.
 
-The format: campaign-standard-api.md section 8. Any content at all: test_any_export_file.py.
+The format: docs/references/campaign.md 8. Any content at all: test_any_export_file.py.
 """
 
 from __future__ import annotations

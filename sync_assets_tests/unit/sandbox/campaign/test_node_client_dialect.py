@@ -1,4 +1,4 @@
-"""What Adobe's own Node client puts on the wire must be accepted: campaign-standard-api.md section 12."""
+"""What Adobe's own Node client puts on the wire must be accepted: docs/references/campaign.md 12."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`$batch`: dataverse-web-api.md 3.3 and checklist 2."""
+"""`$batch`: docs/references/dataverse.md 3.3 and 7, item 2."""
 
 from __future__ import annotations
 

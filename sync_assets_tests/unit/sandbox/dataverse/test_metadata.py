@@ -1,4 +1,4 @@
-"""Metadata: dataverse-web-api.md 2.5 and checklist 3."""
+"""Metadata: docs/references/dataverse.md 2.5 and 7, item 3."""
 
 from __future__ import annotations
 

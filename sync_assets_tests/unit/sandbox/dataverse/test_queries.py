@@ -1,4 +1,4 @@
-"""Reading many rows: dataverse-web-api.md 2.1 to 2.4 and checklist 5."""
+"""Reading many rows: docs/references/dataverse.md 2.1 to 2.4 and 7, item 5."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Service protection limits: dataverse-web-api.md section 4."""
+"""Service protection limits: docs/references/dataverse.md 4."""
 
 from __future__ import annotations
 

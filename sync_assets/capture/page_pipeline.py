@@ -1,0 +1,116 @@
+"""The pages of one read, prepared ahead of the ledger.
+
+While the ledger stores one page, the next one is transformed, the one after that parsed, and one more fetched. Four
+pages at most are in memory, whatever the size of the table. Parsing holds the interpreter and transforming is mostly
+Polars' work, so the two run in threads beside each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from functools import partial
+
+from sync_assets.capture.context import RENEW_SECONDS, CaptureContext
+from sync_assets.capture.page_preparation import PreparedPage, parser, prepare_page
+from sync_assets.capture.page_size import fetch
+from sync_assets.capture.rows_by_id import with_certain_deletions
+from sync_assets.capture.unchanged_rows import UnchangedRowFilter, UnchangedRows
+from sync_assets.dataverse.page_parser import Head, Page, peek
+from sync_assets.http.pagination import LinkTrail
+from sync_assets.ledger.prepared_page import Page as LedgerPage
+
+
+class PagePipeline:
+    """Fetch, parse and prepare the page at a link and those after it.
+
+    Args:
+        context: the table's capture.
+        link: of the first page.
+        tracked: ask with change tracking, as the first page of a full read.
+        skip_unchanged: leave rows unread whose hash the ledger has (`unchanged_rows`).
+        new: most rows are new to the ledger, which packs them ahead.
+        alone: the first page may be the only one of its read.
+        body: of the first page, if it was fetched before.
+    """
+
+    def __init__(
+        self,
+        context: CaptureContext,
+        link: str,
+        *,
+        tracked: bool,
+        skip_unchanged: bool = False,
+        new: bool = False,
+        alone: bool = True,
+        body: bytes | None = None,
+    ) -> None:
+        ledger, table = context.ledger, context.table.name
+        self._context = context
+        self._link, self._body = link, body
+        self._tracked, self._alone = tracked, alone
+        self._parse = parser(context.mapping).parse
+        same_rows = partial(ledger.same_rows, table)
+        self._unchanged = UnchangedRowFilter(context.mapping, same_rows) if skip_unchanged else None
+        self._make_page = partial(ledger.new_page, table) if new else LedgerPage
+        self._trail = LinkTrail("Dynamics 365", table, link)
+
+    async def pages(self) -> AsyncGenerator[PreparedPage]:
+        """Yield prepared pages in order. Renew the feed's lease between them."""
+        self._fetching = asyncio.create_task(self._first_body())
+        self._parsing = asyncio.create_task(self._parse_next())
+        preparing = asyncio.create_task(self._prepare_next())
+        renewed = time.monotonic()
+        try:
+            while True:
+                page = await preparing
+                self._context.client.endpoint.checked(page.next_link or page.delta_link or "")  # before it is saved
+                if page.next_link:
+                    preparing = asyncio.create_task(self._prepare_next())
+                yield page
+                if not page.next_link:
+                    return
+                if time.monotonic() - renewed > RENEW_SECONDS:
+                    renewed = time.monotonic()
+                    await self._context.keep_lease()
+        finally:
+            tasks = (preparing, self._parsing, self._fetching)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _first_body(self) -> bytes:
+        if self._body is not None:
+            return self._body
+        return await fetch(self._context, self._link, tracked=self._tracked)
+
+    def _fetch_next(self, link: str, rows: int) -> None:
+        self._trail.follow(link, rows)
+        self._fetching = asyncio.create_task(fetch(self._context, link, tracked=self._tracked))
+
+    async def _parse_next(self) -> tuple[Page, UnchangedRows]:
+        body = await self._fetching
+        head = peek(body)
+        if head and head.next_link:
+            self._fetch_next(head.next_link, len(head.value))
+        page, unchanged = await asyncio.to_thread(self._parsed, body, head)
+        if head is None and page.next_link:  # the page had to be repaired before its link could be read
+            self._fetch_next(page.next_link, page.rows.height + len(page.deleted))
+        return page, unchanged
+
+    def _parsed(self, body: bytes, head: Head | None) -> tuple[Page, UnchangedRows]:
+        if head is None or self._unchanged is None:
+            return self._parse(body, head), UnchangedRows()
+        to_read, unchanged = self._unchanged.part(head)
+        page = self._parse(body, to_read)
+        repaired = page.rows.height + len(page.deleted) > len(to_read.value)  # so all of its rows were parsed
+        return page, UnchangedRows() if repaired else unchanged
+
+    async def _prepare_next(self) -> PreparedPage:
+        page, unchanged = await self._parsing
+        if page.next_link:
+            self._alone = False
+            self._parsing = asyncio.create_task(self._parse_next())
+        page = await with_certain_deletions(self._context, page, alone=self._alone)
+        return await asyncio.to_thread(prepare_page, page, self._context.mapping, unchanged, self._make_page)
