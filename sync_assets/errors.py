@@ -1,6 +1,6 @@
-"""The one base of all errors that are meant for people: what happened, where, what to do.
+"""The base class of all errors that are meant for people: what happened, where, and what to do.
 
-Nothing here carries personal data or secrets: a message may be printed, logged and stored as it is.
+No message contains personal data or secrets, so it may be printed, logged and stored as it is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import PurePath
 
 
 class SyncAssetsError(Exception):
-    """Something that the operator can put right. `str()` is one line: cause, then remedy."""
+    """An error that the operator can correct. `str()` is one line: cause, then remedy."""
 
     def __init__(self, cause: str, remedy: str = "") -> None:
         self.cause = cause.strip()
@@ -22,10 +22,10 @@ _OURS = PurePath(__file__).parent
 
 
 def places(error: BaseException, most: int = 6) -> str:
-    """Type of an error that is not ours and where it arose: its own words may quote a record.
+    """Return the type of a foreign error and where it arose. Its own text is left out: it may quote a record.
 
-    Innermost first: the place itself and then our own lines that led there. Those of libraries between them are left
-    out, as they would crowd out the line that matters.
+    Innermost first: the line that raised it, then our own lines that led there. Lines of libraries between them are
+    left out, as they would hide the relevant line. most: lines at most.
     """
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames[:-1] if PurePath(frame.filename).is_relative_to(_OURS)]
@@ -34,11 +34,11 @@ def places(error: BaseException, most: int = 6) -> str:
 
 
 def in_our_words(error: BaseException, what: str) -> str:
-    """An error as one line that may be shown and stored: an error that is not ours may quote a record.
+    """Return an error as one line that may be shown and stored; the text of a foreign error may quote a record.
 
     Args:
         error: Any error.
-        what: What was going on, `poll of contact`.
+        what: The activity that failed, such as `poll of contact`.
     """
     if isinstance(error, SyncAssetsError):
         return str(error)
@@ -46,11 +46,13 @@ def in_our_words(error: BaseException, what: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Why there is no connection, as the operating system or OpenSSL says it deep inside a library's error; else the
-    error's type. Neither quotes a URL or what was to be sent."""
-    said = type(error).__name__
+    """Return why a connection failed, as the operating system or OpenSSL words it inside a library's error.
+
+    The error's type if there is no such text. Neither quotes a URL or the data of the request.
+    """
+    text = type(error).__name__
     inner: BaseException | None = error
     while inner is not None:
-        said = str(getattr(inner, "verify_message", None) or getattr(inner, "strerror", None) or said)
+        text = str(getattr(inner, "verify_message", None) or getattr(inner, "strerror", None) or text)
         inner = inner.__cause__ or inner.__context__
-    return said
+    return text

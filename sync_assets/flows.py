@@ -1,6 +1,6 @@
-"""The two flows of a table, each one function without Dagster: capture it, push what is pending.
+"""The two flows of a table, each as one function without Dagster: capture the table, and push its pending records.
 
-Both begin with the preflight of what they need, so that nothing is written while the table's set-up is wrong.
+Both begin with the checks that they need, so that nothing is written while the table's set-up is wrong.
 """
 
 from __future__ import annotations
@@ -30,19 +30,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Captured:
+    """The result of a capture, with the checked table."""
+
     ready: Ready
     result: CaptureResult
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
+    """The result of a push, with the metadata of its resource and the findings."""
+
     resource: Resource
     findings: list[Finding]
     result: PushResult
 
 
 class MappingsTakeTurns(SyncAssetsError):
-    """Two mappings of a table took turns within a day, and now the other one comes again."""
+    """Raised when two mappings of a table have alternated within a day, and the other one is used again."""
 
     def __init__(self, table: str, last: datetime) -> None:
         super().__init__(
@@ -54,7 +58,7 @@ class MappingsTakeTurns(SyncAssetsError):
 
 
 async def capture_table(runtime: Runtime, config: TableConfig) -> Captured:
-    """Follows the table's change feed into the ledger. Raises SyncAssetsError of all kinds."""
+    """Capture the table's changes into the ledger. Raises subclasses of SyncAssetsError."""
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         ready = await preflight(config, d365, campaign, runtime.config.targets, carried(runtime.config, config.table))
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
@@ -76,7 +80,9 @@ async def capture_table(runtime: Runtime, config: TableConfig) -> Captured:
 
 
 def _same_types(ledger: Ledger, config: TableConfig, ready: Ready) -> list[Finding]:
-    """All findings of a table whose types are as before; they are noted for the next time. Raises NotReady."""
+    """Return all findings of a table whose types are unchanged, and store its types. Raises NotReady if a type
+    changed.
+    """
     known, now = ledger.known_types(config.table), types_of(ready.mapping)
     findings = [*ready.findings, *type_findings(config, known, now)]
     if any(not finding.passed for finding in findings):
@@ -87,7 +93,7 @@ def _same_types(ledger: Ledger, config: TableConfig, ready: Ready) -> list[Findi
 
 
 def _note_mapping(runtime: Runtime, ledger: Ledger, table: str, fingerprint: str) -> None:
-    """Another mapping than before has every row read again. Raises MappingsTakeTurns."""
+    """Store that the table has a new mapping, after which every row is read again. Raises MappingsTakeTurns."""
     feed = ledger.feed(table)
     if feed is None or feed.fingerprint == fingerprint:
         return
@@ -99,7 +105,7 @@ def _note_mapping(runtime: Runtime, ledger: Ledger, table: str, fingerprint: str
 
 
 async def push_table(runtime: Runtime, config: TableConfig, seconds: float | None = None) -> Pushed:
-    """Sends what is pending of the table, for so many seconds at most. D365 may be out of reach."""
+    """Send the table's pending records, for `seconds` at most. Works while Dynamics 365 is unreachable."""
     async with runtime.campaign() as campaign:
         resource = await campaign.resource(config.api, config.resource)
         ledger = await asyncio.to_thread(lambda: runtime.ledger)

@@ -1,9 +1,9 @@
-"""Alerts: what is wrong now, and who is to be told of it.
+"""Alerts: find incidents, and notify the configured channels of them.
 
-looking    asks the Dagster instance: failed runs and sensors, the latest answers of checks, freshness
-troubles   from that, what is wrong: pure
-telling    from that and what was told before, what to tell: pure
-wording    a notice as text
-senders    webhook and e-mail
-sensor     all of it every half a minute; what was told is its cursor
+incidents      the state of the Dagster instance to a list of incidents: pure
+notifications  the incidents and what a channel was notified of before to new notifications: pure
+messages       a notification as text
+channels       webhook and e-mail
+
+The sensor and the reader of the instance's state are in defs/alerts.
 """

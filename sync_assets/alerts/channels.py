@@ -1,7 +1,7 @@
-"""The ways a notice goes: a webhook (Slack, Teams and whatever takes `{"text": ...}`) and e-mail by SMTP.
+"""The channels of notifications: a webhook (Slack, Teams and any that accept `{"text": ...}`) and e-mail by SMTP.
 
-A sender either hands the notice over or raises NotTold. Its words never hold the webhook's address, which is a secret,
-nor a password, nor what the other side answered.
+A sender either delivers the notification or raises ChannelError. Its text never contains the webhook's address, which
+is a secret, a password, or the other side's answer.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from sync_assets.errors import SyncAssetsError, reason
 from sync_assets.runtime.context import Runtime
 
 SECONDS = 10.0
-"""How long each side may take to answer: a sensor's tick has to end within a minute."""
+"""How long each side may take to answer: a sensor's tick must end within a minute."""
 
 Send = Callable[[str, str], None]
-"""Hands over a notice, its subject and its text. Raises NotTold."""
+"""Deliver a notification, given its subject and its text. Raises ChannelError."""
 
 
 class ChannelError(SyncAssetsError):
-    """A notice that did not get through."""
+    """Raised when a notification could not be delivered."""
 
 
 def senders(runtime: Runtime) -> dict[str, Send]:
-    """Channel -> its sender, of those that are configured. SettingsError if variables are wrong."""
+    """Return the sender of each configured channel. Raises SettingsError if variables are wrong."""
     from sync_assets.http.transport import ssl_context  # noqa: PLC0415
 
     alerts, settings = runtime.config.alerts, runtime.settings.alerts()
@@ -38,7 +38,7 @@ def senders(runtime: Runtime) -> dict[str, Send]:
 
 
 def channels(alerts: Alerts | None) -> list[str]:
-    """Names of the configured ones."""
+    """Return the names of the configured channels."""
     if alerts is None:
         return []
     return [*(["webhook"] if alerts.webhook else []), *(["email"] if alerts.email else [])]
@@ -54,8 +54,10 @@ def _sender(name: str, alerts: Alerts | None, settings: AlertSettings, context: 
 
 
 def send_webhook(settings: AlertSettings, context: ssl.SSLContext, text: str) -> None:
-    """One POST; any 2xx counts: Slack answers 200, a Teams workflow 202. A redirect is not followed: it would carry the
-    notice to another host than the one that was named."""
+    """Send one POST; any 2xx counts: Slack answers 200, a Teams workflow 202.
+
+    A redirect is not followed: it would send the notification to a host that was not configured.
+    """
     import httpx  # noqa: PLC0415
 
     if settings.webhook is None:
@@ -83,11 +85,14 @@ def send_webhook(settings: AlertSettings, context: ssl.SSLContext, text: str) ->
 
 
 def send_email(email: Email, settings: AlertSettings, context: ssl.SSLContext, subject: str, text: str) -> None:
-    """One message to all recipients. Told once the server took it for any of them: else those would get it twice."""
+    """Send one message to all recipients.
+
+    It counts as delivered once the server accepts any recipient: a second try would reach those twice.
+    """
     message = EmailMessage()
     message["Subject"], message["From"], message["To"] = subject[:200], email.sender, ", ".join(email.to)
     message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=email.sender.rpartition("@")[2])
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office notes, please
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: suppresses out-of-office replies
     message.set_content(text)
     where = f"The mail server {email.host}:{email.port}"
     try:

@@ -1,5 +1,7 @@
-"""What is wrong now: from what the Dagster instance and the ledger say to a list of troubles. Pure; asking is
-`dagster_state.py`'s."""
+"""Incidents: derive what is wrong now from the state of the Dagster instance and the ledger. Pure.
+
+The state is read in `defs/alerts/dagster_state.py`.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,11 @@ Kind = Literal["run", "check", "freshness", "sensor"]
 
 @dataclass(frozen=True, slots=True)
 class FailedStep:
-    """The last failure of a step that did not succeed since. `of`: its asset, or what it checks. `said`: in our own
-    words, empty if the words were another's, which may quote a record."""
+    """The last failure of a step that has not succeeded since.
+
+    `of`: its asset, or the asset that it checks. `said`: why, in our own words; empty if the text is foreign, which may
+    quote a record.
+    """
 
     step: str
     of: str
@@ -28,7 +33,7 @@ class FailedStep:
 
 @dataclass(frozen=True, slots=True)
 class FailedCheck:
-    """A check whose latest answer is no. `error`: it does not only warn."""
+    """A check whose latest result is a failure. `error`: False if it only warns."""
 
     asset: str
     name: str
@@ -40,7 +45,7 @@ class FailedCheck:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """An asset that was not materialised as often as its freshness policy wants."""
+    """An asset that was not materialised as often as its freshness policy requires."""
 
     asset: str
     at: datetime
@@ -49,7 +54,7 @@ class Stale:
 
 @dataclass(frozen=True, slots=True)
 class FailedSensor:
-    """A sensor whose ticks have failed since `at`. `said`: why the last one did, in our own words."""
+    """A sensor whose ticks have failed since `at`. `said`: why the last one failed, in our own words."""
 
     name: str
     at: datetime
@@ -58,8 +63,13 @@ class FailedSensor:
 
 @dataclass(frozen=True, slots=True)
 class InstanceState:
-    """What the instance says. Assets are named as in the UI, `d365/contact`. `good`: when each step last did its work.
-    `paused`: assets of tables in maintenance. `killed`: runs that still count as started."""
+    """The state of the instance. Assets are named as in the UI, `d365/contact`.
+
+    Attributes:
+        good: when each step last succeeded.
+        paused: assets of tables in maintenance.
+        killed: runs that still count as started although their process was killed.
+    """
 
     failed: list[FailedStep] = field(default_factory=list[FailedStep])
     checks: list[FailedCheck] = field(default_factory=list[FailedCheck])
@@ -72,7 +82,7 @@ class InstanceState:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One thing that is wrong. `id` stays the same as long as it lasts. `path`: of the page of the UI that shows it."""
+    """One thing that is wrong. `id`: the same as long as it lasts. `path`: of the page of the UI that shows it."""
 
     id: str
     kind: Kind
@@ -87,27 +97,30 @@ def run_incident_id(step: str) -> str:
     return f"run {step}"
 
 
-def incidents(look: InstanceState, *, warnings: bool) -> list[Incident]:
-    """All that is wrong, the longest first. `warnings`: of checks that only warn and data that is only late, too.
+def incidents(state: InstanceState, *, warnings: bool) -> list[Incident]:
+    """Return all incidents, the longest first.
 
-    A run that failed because of a check that said no is one trouble, the check's. Data of a table in maintenance gets
-    old, and its backlog, too, as they should.
+    `warnings`: include checks that only warn and data that is only late. A run that failed because of a failed check is
+    one incident, the check's. Stale data and the backlog of a table in maintenance are no incidents.
     """
     checks = [
         check
-        for check in look.checks
-        if (check.error or warnings) and not (check.name == BACKLOG and check.asset in look.paused)
+        for check in state.checks
+        if (check.error or warnings) and not (check.name == BACKLOG and check.asset in state.paused)
     ]
     found = [_of_check(check) for check in checks]
-    found += [_of_step(step) for step in look.failed if not any(_says(check, step) for check in checks)]
-    found += [_of_age(one) for one in look.stale if (one.error or warnings) and one.asset not in look.paused]
-    found += [_of_sensor(one) for one in look.sensors]
-    found += [_of_killed(one) for one in look.killed]
-    return sorted(found, key=lambda trouble: (trouble.since, trouble.id))
+    found += [_of_step(step) for step in state.failed if not any(_caused_by(check, step) for check in checks)]
+    found += [_of_age(one) for one in state.stale if (one.error or warnings) and one.asset not in state.paused]
+    found += [_of_sensor(one) for one in state.sensors]
+    found += [_of_killed(one) for one in state.killed]
+    return sorted(found, key=lambda incident: (incident.since, incident.id))
 
 
-def _says(check: FailedCheck, step: FailedStep) -> bool:
-    """Did the step fail because of the check? It may be of another asset: a capture looks at Campaign, too."""
+def _caused_by(check: FailedCheck, step: FailedStep) -> bool:
+    """Return True if the step failed because of the check.
+
+    The check may be of another asset: a capture checks Campaign's side as well.
+    """
     return (check.run_id, check.asset) == (step.run_id, step.of) or bool(check.said and check.said in step.said)
 
 

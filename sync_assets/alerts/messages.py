@@ -1,4 +1,4 @@
-"""Notices as text: what, since when, what to do, where to look. Ids and names, nobody's data."""
+"""Notifications as text: what, since when, the remedy, and the page in the UI. Ids and names, no personal data."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from sync_assets.alerts.incidents import Incident
 from sync_assets.alerts.notifications import Notifications
 
 SHOWN = 20
-"""Troubles that one message holds; of the others it gives the number."""
+"""Incidents that one message lists; of the others it gives the number."""
 _LONGEST = 600
-"""Characters of what a check or run said."""
+"""Characters at most of a check's or run's own text."""
 
 
 def subject(notices: Notifications) -> str:
-    """One line: how many, and the first of them."""
+    """Return one line: how many incidents, and the first of them."""
     counted = [
         f"{len(those)} {what}"
         for what, those in (("new", notices.new), ("lasting", notices.again), ("solved", notices.solved))
         if those
     ]
-    first = [*(trouble.what for trouble in (*notices.new, *notices.again)), *(one.what for one in notices.solved)]
+    first = [*(incident.what for incident in (*notices.new, *notices.again)), *(one.what for one in notices.solved)]
     return f"sync_assets: {', '.join(counted)}: {first[0]}"
 
 
 def text(notices: Notifications, ui_url: str) -> str:
-    """The whole message. ui_url: what stands before the pages of the Dagster UI; empty: no links."""
+    """Return the whole message. ui_url: the address of the Dagster UI without a page; empty: no links."""
     lines = [*_wrong("New trouble", notices.new, ui_url), *_wrong("Still so", notices.again, ui_url)]
     if notices.solved:
         lines.append("Solved:")
@@ -39,12 +39,12 @@ def _wrong(title: str, those: list[Incident], ui_url: str) -> Iterator[str]:
     if not those:
         return
     yield f"{title}:"
-    for trouble in those[:SHOWN]:
-        said = trouble.said if len(trouble.said) <= _LONGEST else f"{trouble.said[:_LONGEST]} …"
-        yield f"• {trouble.what}, since {_moment(trouble.since)}. {said}".rstrip()
-        yield f"  What to do: {trouble.remedy}"
+    for incident in those[:SHOWN]:
+        said = incident.said if len(incident.said) <= _LONGEST else f"{incident.said[:_LONGEST]} …"
+        yield f"• {incident.what}, since {_moment(incident.since)}. {said}".rstrip()
+        yield f"  What to do: {incident.remedy}"
         if ui_url:
-            yield f"  {ui_url}/{trouble.path}"
+            yield f"  {ui_url}/{incident.path}"
     yield from _more(len(those))
 
 

@@ -1,7 +1,7 @@
-"""What to tell: from what is wrong now and what was told before to notices. Pure.
+"""Decide which notifications a channel gets: from the present incidents and those it was notified of before. Pure.
 
-Each channel remembers for itself what it told, so that one that cannot be reached misses nothing and makes no other
-tell anything twice. Trouble that is over before it could be told is not told.
+Each channel has its own memory, so that one that cannot be reached misses nothing, and no other sends anything twice.
+An incident that ends before a channel could be notified is not sent.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import msgspec
 from sync_assets.alerts.incidents import Incident, run_incident_id
 
 FORGOTTEN_AFTER = timedelta(days=7)
-"""A failed run that nobody repeated is no longer told of after that."""
+"""A failed run that was never repeated is dropped after this time."""
 _RUN = run_incident_id("")
 
 
 class Notified(msgspec.Struct, frozen=True):
-    """What a channel was told of one trouble: what it was, since when, and when it was told last (UTC)."""
+    """What a channel was notified of: the incident's text, since when it lasts, and when the last notification was
+    (UTC).
+    """
 
     what: str
     since: datetime
@@ -28,12 +30,15 @@ class Notified(msgspec.Struct, frozen=True):
 
 
 Memory = dict[str, Notified]
-"""Trouble id -> what was told."""
+"""Incident id -> what the channel was notified of."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notifications:
-    """`new`: to be told for the first time. `again`: they last. `solved`: told before, and over."""
+    """The notifications of one channel.
+
+    `new`: incidents sent for the first time. `again`: incidents that last. `solved`: sent before, and over.
+    """
 
     new: list[Incident] = field(default_factory=list[Incident])
     again: list[Incident] = field(default_factory=list[Incident])
@@ -50,22 +55,27 @@ def notifications(
     now: datetime,
     again_after: timedelta,
 ) -> tuple[Notifications, Memory]:
-    """What to tell a channel that was told `told`, and what it was told once it knows.
+    """Return the notifications for a channel, and its memory once they are delivered.
 
-    good: when each step last did its work. A failed run is over when its step did its work since; it is not over
-    because it is so long ago that nobody finds it among the others.
+    A failed run is over when its step succeeds later; it is not over only because it is too old to be found among the
+    runs.
+
+    Args:
+        good: when each step last succeeded.
+        told: the channel's memory.
+        again_after: how long after a notification a lasting incident is sent again.
     """
     new, again, memory = list[Incident](), list[Incident](), Memory()
-    for trouble in now_wrong:
-        before = told.get(trouble.id)
+    for incident in now_wrong:
+        before = told.get(incident.id)
         if before is None:
-            new.append(trouble)
-            memory[trouble.id] = Notified(trouble.what, trouble.since, now)
+            new.append(incident)
+            memory[incident.id] = Notified(incident.what, incident.since, now)
         elif now - before.at >= again_after:
-            again.append(replace(trouble, since=before.since))
-            memory[trouble.id] = Notified(trouble.what, before.since, now)
+            again.append(replace(incident, since=before.since))
+            memory[incident.id] = Notified(incident.what, before.since, now)
         else:
-            memory[trouble.id] = before
+            memory[incident.id] = before
     solved: list[Notified] = []
     for id_, before in told.items():
         if id_ in memory:

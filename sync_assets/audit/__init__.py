@@ -1,8 +1,8 @@
-"""Campaign compared with the ledger: drift, existing records, rebuild, the records of a person.
+"""Compare Campaign with the ledger: drift, existing records, rebuilds, the records of a person.
 
-drift                                   a sample read back and compared
+drift                                   a sample of records, read back and compared
 record_list, record_comparison          all records of a resource against the ledger
-existing_records, rebuild               before a first load, and after a ledger was lost
-value_comparison                        does a record hold what was sent? Pure
+existing_records                        that comparison before a first load; operations/rebuild.py after a lost ledger
+value_comparison                        whether a record holds what was sent; pure
 person_records, campaign_person_records all records of a person, for privacy holds
 """

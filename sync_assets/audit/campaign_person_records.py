@@ -1,9 +1,9 @@
-"""The records of a person in Campaign: by their keys, and by the lists of linked records that Campaign keeps of each.
+"""Find a person's records in Campaign: by their keys, and by the lists of linked records that Campaign keeps of each.
 
-A record costs a read, and so does each list below it; a record that stands in a list is not read again. All of these
-are engine calls. Which lists there are is told by the metadata: collections of a resource whose records are of another
-mapped one. A list shows also what the ledger has never heard of; of records without our key nothing can be named.
-Source: Adobe Campaign Standard, "Working with APIs", custom resources.
+Each record costs a read, and so does each list below it; a record that a list showed is not read again. All of these
+are engine calls. The metadata names the lists: collections of a resource whose records belong to another mapped one. A
+list also shows records that are not in the ledger; records without our key cannot be named. Source: Adobe Campaign
+Standard, "Working with APIs", custom resources.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
 
 GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
-"""A D365 id as the ledger has it. A record that carries something else as its key is not ours."""
+"""A D365 id as the ledger has it. A record with any other key is not ours."""
 AT_ONCE = 8
 """Reads in flight."""
 PAGE = 500
-"""Records of a list in an answer."""
+"""Records in a page of a list."""
 
 Children = list[tuple[TableConfig, Link]]
 """The mapped tables below one, each with a link that leads to it."""
@@ -39,12 +39,12 @@ Children = list[tuple[TableConfig, Link]]
 async def ask_campaign(
     runtime: Runtime, known: Iterable[HeldRecord], found: set[HeldRecord], errors: list[SyncAssetsError]
 ) -> None:
-    """Look for a person's records.
+    """Look up a person's records.
 
     Args:
-        known: records to be asked for by their keys, if no list shows them.
-        found: receives those that Campaign has.
-        errors: receives why it could not be told of some.
+        known: records that are looked up by their keys, unless a list shows them.
+        found: receives the records that Campaign has.
+        errors: receives why some could not be looked up.
     """
     tables = runtime.config.in_link_order
     async with runtime.campaign() as client:
@@ -80,7 +80,7 @@ class _Person:
         self._unanswered: dict[str, int] = {}
 
     async def look(self, config: TableConfig, below: Children) -> None:
-        """Ask for the records of a table, and list those below them."""
+        """Look up the records of a table, and list those below them."""
         listed = self._listed[config.table]
         known = self._known[config.table]
         if not listed and not known:
@@ -101,7 +101,7 @@ class _Person:
             )
 
     async def _lists(self, config: TableConfig, below: Children) -> dict[str, Children]:
-        """Attribute of the list -> the tables that its records may be of. No engine call."""
+        """Return attribute of the list -> the tables that its records may belong to. No engine call."""
         if not below:
             return {}
         resource = await self._client.resource(config.api, config.resource)
@@ -116,14 +116,14 @@ class _Person:
         target = Target.of(config)
         records = Records(self._client, target.api, target.resource, target.key, target.filter)
         async with self._free:
-            told = await records.find(id_)
-        if not isinstance(told, ResponseOutcome):
+            response = await records.find(id_)
+        if not isinstance(response, ResponseOutcome):
             self._found |= self._known[config.table][id_]
-            await self._list_below(told, lists)
-        elif told.kind == "refused" and TWICE.search(told.reason):
+            await self._list_below(response, lists)
+        elif response.kind == "refused" and TWICE.search(response.reason):
             self._found |= self._known[config.table][id_]  # in several records
-        elif told.kind != "missing":
-            reason = redact(told.reason, None)
+        elif response.kind != "missing":
+            reason = redact(response.reason, None)
             self._unanswered[reason] = self._unanswered.get(reason, 0) + 1
 
     async def _list_below(self, record: Mapping[str, Any], lists: Mapping[str, Children]) -> None:

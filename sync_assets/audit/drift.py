@@ -1,9 +1,8 @@
-"""Drift: does Campaign still hold what it acknowledged? A random sample of records is read back and compared.
+"""Drift: read a random sample of acknowledged records back from Campaign, and compare them with what was sent.
 
-The ledger keeps hashes, not payloads. So the sampled rows are read from Dynamics 365 and mapped again; where the hash
-is the acknowledged one, it is known exactly what was sent, and only then the record is compared. A link differs if it
-does not lead to the parent that the ledger has as acknowledged. Costs one engine call for each record compared, and one
-for each parent that these lead to.
+The ledger stores hashes, not payloads. So the sampled rows are read from Dynamics 365 and transformed again; only if
+the hash is the acknowledged one is it known what was sent, and the record is compared. A link differs if it does not
+lead to the acknowledged parent. Costs one engine call for each record compared, and one for each of their parents.
 """
 
 from __future__ import annotations
@@ -37,20 +36,25 @@ if TYPE_CHECKING:
 
 SAMPLE = 200
 AT_ONCE = 8
-"""Reads in flight: a check must not be felt by the pushes beside it."""
+"""Reads in flight, few enough not to slow down pushes that run at the same time."""
 
 TWICE = re.compile(r"\bmore than one\b|\balready exists\b|duplicate key", re.IGNORECASE)
-"""How refusals tell that a key stands, or would stand, in two records (docs/references/campaign.md 5)."""
+"""Matches refusals which show that two records have, or would have, the same key (docs/references/campaign.md 5)."""
 
 
 @dataclass(slots=True)
 class Drift:
-    """What a sample showed. Ids only, never values.
+    """The result of a sample. Ids only, never values.
 
-    sampled: records drawn. moved: of these, not compared, since Dynamics 365 or the mapping says something else by now
-    than what was sent last. unanswered: Campaign did not answer for them. compared: the others; of these, `missing` are
-    not in Campaign, `twice` are there in several records, and `differing` says which attributes differ in which.
-    kept_back: records left out because the day's budget of engine calls does not allow to read them.
+    Attributes:
+        sampled: records drawn.
+        moved: of these, records not compared, because their row or the mapping has changed since they were sent.
+        unanswered: of these, records for which Campaign gave no answer.
+        compared: the others.
+        missing: compared records that Campaign does not have.
+        twice: compared records of which Campaign has several.
+        differing: attribute -> ids of compared records that differ in it.
+        kept_back: records left out because the day's budget of engine calls does not allow more reads.
     """
 
     sampled: int = 0
@@ -64,16 +68,19 @@ class Drift:
 
     @property
     def different(self) -> set[str]:
-        """Ids of records in which something differs."""
+        """Return the ids of records in which something differs."""
         return {id_ for ids in self.differing.values() for id_ in ids}
 
 
 Sent = ABCMapping[str, tuple[bytes, dict[str, Any]]]
-"""Id -> hash and members of what was sent last."""
+"""Id -> hash and members of the payload that was sent last."""
 
 
 async def drift(runtime: Runtime, config: TableConfig, *, sample: int = SAMPLE, seed: int | None = None) -> Drift:
-    """Reads back up to `sample` records of the table. Raises what the preflight and the clients raise."""
+    """Read back up to `sample` records of the table, and compare them.
+
+    seed: draws the same sample again. Raises what the preflight and the clients raise.
+    """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     left = await asyncio.to_thread(lambda: runtime.calls_left)
     wanted = sample if left is None else min(sample, left)
@@ -102,7 +109,7 @@ async def drift(runtime: Runtime, config: TableConfig, *, sample: int = SAMPLE, 
 
 
 async def _sent(ledger: Ledger, client: DataverseClient, ready: Ready, ids: list[str]) -> Sent:
-    """What was sent last for those of the ids of which that is known."""
+    """Return the payload that was sent last, for those of the ids for which it is known."""
     mapping = ready.mapping
     parser = PageParser({name: mapping.column_types[name] for name in mapping.select})
     sent: dict[str, tuple[bytes, dict[str, Any]]] = {}
@@ -120,7 +127,12 @@ def _all(target: Target) -> tuple[Target, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """`records`: of the table's resource, and of those that it links to, by resource. `links`: as acknowledged."""
+    """Read records and their parents from Campaign.
+
+    Attributes:
+        records: of the table's resource and of its parents' resources, by resource.
+        links: the acknowledged links, by id.
+    """
 
     target: Target
     records: ABCMapping[str, Records]
@@ -133,7 +145,7 @@ class _Reading:
         return await self.records[self.target.resource].find(id_)
 
     async def wrong_links(self, id_: str, found: ABCMapping[str, Any]) -> list[str]:
-        """The links of a record that do not lead where they should."""
+        """Return the links of a record that do not lead to the acknowledged parent."""
         targets = {one.attribute: one for one in self.target.links}
         wrong: list[str] = []
         for attribute, parent in self.links.get(id_, {}).items():
@@ -173,16 +185,16 @@ async def _compare(reading: _Reading, sent: Sent, result: Drift) -> None:
     result.differing = {attribute: sorted(ids) for attribute, ids in sorted(different.items())}
 
 
-def _not_found(id_: str, said: ResponseOutcome, resource: str, result: Drift) -> None:
-    if said.kind == "missing":
+def _not_found(id_: str, response: ResponseOutcome, resource: str, result: Drift) -> None:
+    if response.kind == "missing":
         result.compared += 1
         result.missing.append(id_)
-    elif said.kind == "refused" and TWICE.search(said.reason):
+    elif response.kind == "refused" and TWICE.search(response.reason):
         result.compared += 1
         result.twice.append(id_)
-    elif said.kind == "denied":
+    elif response.kind == "denied":
         raise SyncAssetsError(
-            f"Campaign refuses to show records of {resource}: {redact(said.reason, None)}",
+            f"Campaign refuses to show records of {resource}: {redact(response.reason, None)}",
             "Check the credentials, their product profile, and the filter of the configuration.",
         )
     else:
@@ -190,7 +202,7 @@ def _not_found(id_: str, said: ResponseOutcome, resource: str, result: Drift) ->
 
 
 def _forget_moved(ledger: Ledger, table: str, sent: Sent, result: Drift) -> None:
-    """A record that was sent again while we looked proves nothing."""
+    """Remove records from the result that were sent again during the comparison: their differences prove nothing."""
     suspects = [*result.missing, *result.twice, *result.different]
     acked = ledger.acked_hashes(table, suspects)
     moved = {id_ for id_ in suspects if acked.get(id_) != sent[id_][0]}

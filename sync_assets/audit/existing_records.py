@@ -1,10 +1,10 @@
-"""What Campaign holds of a table already is found out, by a list of the resource's records, before anything is sent.
+"""Before the first insert of a table, list the records that Campaign already holds, and compare them with the ledger.
 
-Before the first insert one call shows whether records carry ids of ours: those that Adobe's tool made, or an earlier
-ledger. Then all are listed and compared with what would be sent. A record that holds it is acknowledged without a
-request; one that holds something else is to be updated, never inserted; the others are to be inserted as ever. Nothing
-is written to either system. Records whose key is no id of ours, or one that is not in the ledger, are left alone.
-A rebuild (rebuild.py) is the same list, asked for.
+One call shows whether records carry our ids: records made by Adobe's tool, or with an earlier ledger. If so, all are
+listed and compared with the desired state. A record that equals it is acknowledged without a request; one that differs
+is to be updated, never inserted; the others are inserted as usual. Nothing is written to either system. Records whose
+key is not our id, or an id that is not in the ledger, are left alone. A rebuild (operations/rebuild.py) uses the same
+list.
 """
 
 from __future__ import annotations
@@ -30,16 +30,19 @@ if TYPE_CHECKING:
     from sync_assets.runtime.context import Runtime
 
 WAIT_SECONDS = 5.0
-"""For another worker's look, which is one call."""
+"""Seconds to wait for another worker's first look at the list, which is one call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """What is known of the records that Campaign held before the first insert of a table.
+    """The result of the search for records that Campaign held before the first insert of a table.
 
-    known: the push may begin. found: what the list has shown, if it was read. calls: reads made, or that the list would
-    take if it was too long to be read (`estimated`: how many records the resource has). stopped: why the list ended
-    early; without a reason it goes on with the next call.
+    Attributes:
+        known: True if the push may begin.
+        found: the result of the list, if it was read to its end.
+        calls: reads made, or reads that the list would take if it was too long to be read.
+        estimated: in that case, the number of records of the resource.
+        stopped: why the list ended early; None if it simply continues with the next call.
     """
 
     known: bool
@@ -52,8 +55,10 @@ class Existing:
 async def first_load(
     runtime: Runtime, campaign: CampaignClient, config: TableConfig, resource: Resource, seconds: float | None = None
 ) -> Existing:
-    """`existing_records` before a push: what keeps the list from its end is a reason, as it is in a push, and what it
-    has shown is a note."""
+    """Run `existing_records` before a push.
+
+    An error that stops the list becomes the reason `stopped`, as in a push. The result of the list becomes a note.
+    """
     try:
         existing = await existing_records(runtime, campaign, config, resource, runtime.listed_keys, seconds=seconds)
     except (BudgetSpent, CampaignRefused, HttpError) as error:
@@ -64,7 +69,7 @@ async def first_load(
 
 
 def shown(config: TableConfig, found: Rebuild) -> str:
-    """What the list of a table's records has shown, for people."""
+    """Return the result of the list as text for people."""
     return (
         f"{config.table}: {found.records:,} records of {config.resource} stood in Campaign before the first load. "
         f"{found.equal:,} hold what they should, {found.differing:,} are to be updated; {found.unknown:,} carry an id "
@@ -82,14 +87,14 @@ async def existing_records(
     seconds: float | None = None,
     most: int | None = None,
 ) -> Existing:
-    """Find out, once for a ledger and table, what Campaign holds of a table; go on where an earlier try stopped.
+    """Find out, once for each ledger and table, which records Campaign holds; continue where an earlier call stopped.
 
     Args:
-        seconds: stop after so long; the next call goes on.
-        most: make no more calls than that; estimate.
+        seconds: stop after this time; the next call continues.
+        most: engine calls at most; if the list takes more, it is not read, and its length is estimated.
 
     Raises:
-        BudgetSpent, CampaignRefused, HttpError: what was found out until then is kept.
+        BudgetSpent, CampaignRefused, HttpError: the results so far are stored.
     """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     if await asyncio.to_thread(needless, ledger, config):
@@ -97,14 +102,14 @@ async def existing_records(
     async with leased(ledger, config, wait_seconds=WAIT_SECONDS) as owner:
         if owner is None:
             return Existing(known=False)
-        if await asyncio.to_thread(needless, ledger, config):  # another worker found it out meanwhile
+        if await asyncio.to_thread(needless, ledger, config):  # another worker has done it meanwhile
             return Existing(known=True)
         listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
         return await _find_out(Comparison(runtime, ledger, listing, resource, keys, owner), seconds, most)
 
 
 async def _find_out(comparison: Comparison, seconds: float | None, most: int | None) -> Existing:
-    """`existing_records`, under the lease."""
+    """Run `existing_records` under the lease."""
     ledger, listing, config = comparison.ledger, comparison.listing, comparison.config
     state, first = await asyncio.to_thread(ledger.rebuild, config.table), None
     if state is None:
@@ -115,11 +120,11 @@ async def _find_out(comparison: Comparison, seconds: float | None, most: int | N
         first = look.page
     if most is not None and (first is None or first.next):
         calls, records = listing.calls, await listing.count()
-        listing.calls = calls  # to estimate is no part of the flow
+        listing.calls = calls  # the call for the estimate is not counted as a read of the list
         left = await comparison.reads_left(state, records) - (first is not None)
         if left > most:
             return Existing(known=False, calls=calls + left, estimated=records)
-    # Rows that are not in the ledger yet could not be compared, and would be inserted.
+    # Records whose rows are not in the ledger yet cannot be compared, and would be inserted again.
     feed = await asyncio.to_thread(ledger.feed, config.table)
     state = await asyncio.to_thread(ledger.begin_listing, config.table, captured=bool(feed and feed.complete))
     if not state.captured:
@@ -134,7 +139,7 @@ async def _find_out(comparison: Comparison, seconds: float | None, most: int | N
 
 @asynccontextmanager
 async def leased(ledger: Ledger, config: TableConfig, *, wait_seconds: float = 0) -> AsyncIterator[str | None]:
-    """The right to list a table's records: its owner, or None while another worker has it."""
+    """Hold the lease on the list of a table's records; yield its owner, or None while another worker has it."""
     owner, until = worker_id(), time.monotonic() + wait_seconds
     while not (taken := await asyncio.to_thread(ledger.lease_listing, config.table, owner, LEASE_SECONDS)):
         if time.monotonic() >= until:
@@ -147,12 +152,14 @@ async def leased(ledger: Ledger, config: TableConfig, *, wait_seconds: float = 0
 
 
 def needless(ledger: Ledger, config: TableConfig) -> bool:
-    """Return True if no list is under way, and none need be begun now."""
+    """Return True if no list is under way, and none needs to begin now."""
     return ledger.rebuild(config.table) is None and (begun(ledger, config) or not ledger.pending_days(config.table))
 
 
 def begun(ledger: Ledger, config: TableConfig) -> bool:
-    """Return True if it was found out before, or if something of the table was acknowledged before that was so."""
+    """Return True if the search was done before, or if records of the table were acknowledged before the search
+    existed.
+    """
     if EXISTING in ledger.dialect(config.resource):
         return True
     counts = ledger.counts().get(config.table)

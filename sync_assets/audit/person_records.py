@@ -1,9 +1,9 @@
-"""Where is a contact, with all records that are this person's? Asked of both systems, and of the ledger before.
+"""Find a contact and all records of the same person, in both systems and in the ledger.
 
-The person's records are those that the ledger has noted (hold_records.py), those that links in Dynamics 365 lead to the
-person by, and those that Campaign lists below the person's. Each is asked for by its own id as well, so that one whose
-lookup was cleared by the contact's deletion is still found. A row whose lookup names another contact by now is that
-one's. Nothing is written.
+The person's records are those that the ledger noted (hold_records.py), those that links in Dynamics 365 lead to the
+person by, and those that Campaign lists below the person's records. Each noted one is also looked up by its own id, so
+that a record whose lookup was cleared by the contact's deletion is still found. A row whose lookup now names another
+contact belongs to that contact. Nothing is written.
 """
 
 from __future__ import annotations
@@ -36,26 +36,30 @@ PARENTS_IN_A_QUERY = 100
 
 @dataclass(slots=True)
 class SystemAnswer:
-    """What one system said. records: the person's that it has. errors: why some or all of it could not be asked."""
+    """The person's records in one system. errors: why some or all of them could not be looked up."""
 
     records: set[HeldRecord] = field(default_factory=set[HeldRecord])
     errors: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
 
     @property
     def found(self) -> dict[str, list[str]]:
-        """Ids by table."""
+        """Return ids by table, sorted."""
         return {table: sorted(ids) for table, ids in sorted(_by_table(self.records).items())}
 
     @property
     def gone(self) -> bool:
-        """Whether it is certain that there is nothing."""
+        """Return True if the system certainly has none of the person's records."""
         return not self.errors and not self.records
 
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """Of one contact and the person's other records. kin: what the ledger knows, before the systems were asked; ids and
-    marks. reassigned: rows that were the person's and are another's by now."""
+    """Where a contact and the person's other records are.
+
+    Attributes:
+        kin: the related records in the ledger, read before the systems were asked.
+        reassigned: (table, id) of rows that were the person's and now belong to another contact.
+    """
 
     d365: SystemAnswer
     campaign: SystemAnswer
@@ -64,21 +68,25 @@ class Whereabouts:
 
     @property
     def in_flight(self) -> list[RelatedRecord]:
-        """Records that a worker may be sending right now, so that no answer about them is final."""
+        """Return the records that a worker may be sending right now, so that no answer about them is final."""
         return [one for one in self.kin if one.leased_until]
 
     @property
     def gone(self) -> bool:
+        """Return True if neither system has any of the person's records, and none is in flight."""
         return self.d365.gone and self.campaign.gone and not self.in_flight
 
     @property
     def records(self) -> set[HeldRecord]:
-        """The person's, in either system."""
+        """Return the person's records in either system."""
         return self.d365.records | self.campaign.records
 
 
 async def whereabouts(runtime: Runtime, id: str) -> Whereabouts:
-    """Ask both systems. One that can't be asked is told of in its answer; LedgerError if the ledger fails."""
+    """Look the person's records up in both systems.
+
+    A system that cannot be reached is reported in its answer. Raises LedgerError if the ledger fails.
+    """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     await asyncio.to_thread(release_dead, ledger)
     kin = await asyncio.to_thread(ledger.kin, CONTACT, id)
@@ -93,7 +101,7 @@ async def whereabouts(runtime: Runtime, id: str) -> Whereabouts:
 
 
 async def is_gone(runtime: Runtime, id: str) -> bool:
-    """Ask Dynamics 365 alone whether it no longer has the contact. Raises SyncAssetsError if it can't be asked."""
+    """Return True if Dynamics 365 no longer has the contact. Raises SyncAssetsError if it cannot be asked."""
     async with runtime.d365() as client:
         contact = await client.table(CONTACT, ())
         return not [row async for body in client.rows(contact, [contact.key], [id]) for row in _ids(body, contact)]
@@ -130,7 +138,7 @@ def _by_table(records: Iterable[HeldRecord]) -> dict[str, set[str]]:
 async def _ask_d365(
     answer: SystemAnswer, runtime: Runtime, id: str, known: set[HeldRecord], reassigned: set[tuple[str, str]]
 ) -> None:
-    """Ask for the contact, for what points to it and to that, and for each known record by its id."""
+    """Look up the contact, the rows whose lookups point to it or to its children, and each known record by its id."""
     async with runtime.d365() as client:
         contact = await client.table(CONTACT, ())
         async for body in client.rows(contact, [contact.key], [id]):
@@ -168,10 +176,10 @@ async def _known_rows(
     persons: dict[str, set[str]],
     known: Collection[HeldRecord],
 ) -> set[str]:
-    """Look for known records by their ids.
+    """Look up known records by their ids.
 
     Returns:
-        Those that are another's: each lookup by which they were the person's names a record that is not.
+        The ids of those that belong to another contact: every lookup that made them the person's names another record.
     """
     attributes: dict[str, set[str]] = defaultdict(set)
     for record in known:
@@ -182,7 +190,7 @@ async def _known_rows(
             id_ = str(row[table.key]).lower()
             named = {link: str(row.get(lookup) or "").lower() for link, lookup in lookups.items()}
             elsewhere = {link.to for link, parent in named.items() if parent and parent not in persons[link.table]}
-            # Of a record that only links lead to in the ledger, it is not noted by which: any of them may be it.
+            # For a record that is only related by links in the ledger, the link is not stored: it may be any of them.
             by = attributes[id_] if any(attributes[id_]) else {link.to for link in lookups}
             if by and by <= elsewhere:
                 others.add(id_)

@@ -1,8 +1,9 @@
-"""The listed records of a Campaign resource against the ledger: acknowledged, to be updated, or not ours.
+"""Compare the listed records of a Campaign resource with the ledger: acknowledge, update, or leave alone.
 
-Equal is what value_comparison.py calls so: what Campaign rewrites by itself (case, blanks, formats of telephone
-numbers) is no difference. Links are compared by the record that they lead to, opt-outs are taken down as statements of
-Campaign with their times of change, as those of an export file are, so that older files say nothing new (opt_outs.py).
+Two values are equal if value_comparison.py finds no difference: what Campaign rewrites by itself (case, blanks, formats
+of telephone numbers) does not count. Links are compared by the record that they lead to. Opt-outs are stored as
+statements of Campaign with their times of change, like those of an export file, so that older files add nothing new
+(opt_outs.py).
 """
 
 from __future__ import annotations
@@ -39,23 +40,27 @@ LEASE_SECONDS = 300.0
 SOURCE = "what Campaign held when its records were listed"
 
 EXISTING, NONE, LISTED = "existing records", "none", "listed"
-"""The premise in the ledger's dialect of a resource, and what is found out of it."""
+"""The premise in the ledger's findings about a resource, and its findings."""
 
 
 def identifies(ledger: Ledger, config: TableConfig) -> bool:
-    """Return True if Campaign is known to refuse a second record of one key."""
+    """Return True if Campaign is known to refuse a second record with the same key."""
     return Target.of(config).addressing(ledger.dialect(config.resource)).is_unique
 
 
 def may_sort(config: TableConfig) -> bool:
-    """Return False where the key identifies nothing: the list is the only protection against second records then, and
-    is read to its end."""
+    """Return False if the key is not unique: then only a list that is read to its end prevents duplicates."""
     return config.unique is not False
 
 
 @dataclass(slots=True)
 class Comparison:
-    """The records of one resource against the ledger. owner: of the lease. learnt: reads for the PKeys of parents."""
+    """The comparison of one resource's records with the ledger.
+
+    Attributes:
+        owner: of the lease.
+        learnt: reads that were made for the PKeys of parents.
+    """
 
     runtime: Runtime
     ledger: Ledger
@@ -70,16 +75,19 @@ class Comparison:
         return self.listing.config
 
     async def run(self, state: Rebuild, first: Page | None = None, seconds: float | None = None) -> Rebuild | None:
-        """Compare what is left. None if the time was up before.
+        """Compare the records that are left. Return None if the time was up before the end.
 
-        first: the first page of the list, if it was asked for already.
+        Args:
+            state: how far an earlier comparison came.
+            first: the first page of the list, if it was already read.
+            seconds: time limit; None for none.
         """
         until = None if seconds is None else time.monotonic() + seconds
         for parent in _parents(self.runtime, self.config):
             await self._learn(parent)
         found = await self._whole(state, None if state.link else first, until)
         if found is not None:
-            # Links that were acknowledged by the list were seen.
+            # The list has shown the links that it acknowledged, so none has to be read back.
             seen = {f"{LINK_KEPT}{link.to}": "yes" for link in self.config.links if link.style != "join"}
             listed = {EXISTING: LISTED, KEY: self.config.key, **seen}
             await asyncio.to_thread(self.ledger.note_dialect, self.config.resource, listed)
@@ -87,7 +95,9 @@ class Comparison:
         return found
 
     async def reads_left(self, state: Rebuild | None, records: int) -> int:
-        """Pages that are left of the list, and those of its parents that were not listed. records: of the resource."""
+        """Return the number of pages still to be read, of the list and of parents that were not listed. records: of the
+        resource.
+        """
         left = pages_for(records) - (pages_for(state.records) if state and state.link else 0)
         for parent in _parents(self.runtime, self.config):
             if parent.resource not in self.keys.complete:
@@ -108,8 +118,8 @@ class Comparison:
                 sorts = self.listing.sorts
                 if not is_of_the_list(error) or (from_the_start and not sorts):
                     raise
-                # The place in the list may not be known any more; or the order costs too much, or is none. What was
-                # compared already is not compared again.
+                # The stored link may have expired, or sorting takes too long, or the list is not sorted. Records that
+                # were compared already are not compared again.
                 self.listing.sorts = sorts and not from_the_start
                 from_the_start, first, state = True, None, Rebuild(self.config.table, captured=True)
             else:
@@ -128,7 +138,9 @@ class Comparison:
         return _parents(self.runtime, config)
 
     def _warn(self, repeated: int) -> None:
-        """Records before an interruption are not compared with those after it; the resource's audit counts them all."""
+        """Warn of duplicate keys. Records listed before an interruption are not included; the resource's audit counts
+        them all.
+        """
         name, key = self.config.resource, self.config.key
         self.runtime.warnings.append(
             f"{repeated:,} records of {name} in Campaign carry a {key} that another one carries, too. No further one "
@@ -146,13 +158,13 @@ class Comparison:
         return state
 
     def _page(self, state: Rebuild, page: Page) -> Rebuild:
-        """A page of records against the ledger."""
+        """Compare a page of records with the ledger; return the new state."""
         ours = self.listing.ids(page)
         self.keys.add(self.config.resource, self.listing.ours(page))
         if self.config.table == CONTACT and self.runtime.config.opt_out.active:
             names = self.runtime.config.opt_out.attributes
-            said = statements(list(ours.values()), self.config.key, names)
-            self.ledger.opt_outs_stated(said, names, SOURCE, page.asked_at)
+            stated = statements(list(ours.values()), self.config.key, names)
+            self.ledger.opt_outs_stated(stated, names, SOURCE, page.asked_at)
         claimed, unknown = self.ledger.claim_found(
             self.config.table,
             list(ours),
@@ -182,7 +194,7 @@ class Comparison:
         return state
 
     async def _learn(self, parent: TableConfig) -> None:
-        """The PKeys of a resource that is linked to, unless its own list has just shown them."""
+        """List a parent's resource for its PKeys, unless its own comparison has just listed it."""
         if parent.resource in self.keys.complete:
             return
         listing = RecordList(self.runtime, self.listing.campaign, parent, sorts=may_sort(parent))
@@ -210,8 +222,12 @@ class Comparison:
                 listing.sorts = False
 
     async def _beyond_the_budget(self, listing: RecordList) -> bool:
-        """PKeys are kept for one process, so the list must fit into one day. Where it never does, links are not
-        compared and their records are sent: True. Raises BudgetSpent if it fits, but not today."""
+        """Return True if the list of a parent never fits into one day's budget: then links are not compared, and their
+        records are sent.
+
+        PKeys are kept in one process, so the list must be read within one day. Raises BudgetSpent if it fits into a
+        day, but not into what is left of today.
+        """
         budget = self.runtime.config.guardrails.engine_calls_per_day
         if budget is None:
             return False
@@ -223,8 +239,11 @@ class Comparison:
 
 
 def found_to_hold(record: Claimed, found: Record, resource: Resource, id_of: IdOf) -> Outcome:
-    """What Campaign's record is worth as an acknowledgement: of what is to be sent if it holds just that, else of
-    something that is not known. Pure but for `id_of`: (link, PKey) -> our id, None if it is not one of ours."""
+    """Return the outcome that Campaign's record amounts to.
+
+    It acknowledges the present desired state if the record holds it, else a state that is not known (OTHER). Pure,
+    except for `id_of`: (link, PKey) -> our id, None if the parent is not one of our records.
+    """
     form = record.update_payload or record.payload
     equal = form is not None and not differing(msgspec.json.decode(form), found, resource)
     links: list[LinkTo] = []
@@ -235,11 +254,11 @@ def found_to_hold(record: Claimed, found: Record, resource: Resource, id_of: IdO
             continue
         pkey = str(held.get("PKey") or "") if isinstance(held, dict) else ""
         id_ = id_of(link.attribute, pkey) if pkey else None
-        equal = equal and (id_ is not None or not pkey)  # a link to a record that is not ours is to go
+        equal = equal and (id_ is not None or not pkey)  # a link to a record that is not ours must be replaced
         links.append(link._replace(id=id_))
     return Outcome(record.seq, "done", record.hash if equal else OTHER, links=tuple(links))
 
 
 def _parents(runtime: Runtime, config: TableConfig) -> list[TableConfig]:
-    """Tables whose records are linked to by their PKeys."""
+    """Return the tables whose records this table links to by their PKeys."""
     return [runtime.config.table(link.table) for link in config.links if link.style != "join"]

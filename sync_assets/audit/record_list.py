@@ -1,9 +1,9 @@
-"""The list of a Campaign resource's records, page by page, within the day's budget of engine calls.
+"""List the records of a Campaign resource, page by page, within the day's budget of engine calls.
 
-Where Campaign sorts, the list is asked for in the order of our key: records that carry one stand together, so that one
-page shows whether there are any, and a list of many records without a key need not be read to its end. That Campaign
-sorts is not believed: only a list that was seen to be in order ends early, and one that falls out of order is read
-again without any. Source: Adobe, Campaign Standard APIs, "Retrieving resources": pagination, sorting, counting.
+If Campaign sorts, the list is requested in the order of our key: records with a key are together, so that one page
+shows whether there are any, and a long list of records without a key need not be read to its end. The order is
+verified: only a list that was seen to be sorted ends early, and one that turns out unsorted is read again without an
+order. Source: Adobe, Campaign Standard APIs, "Retrieving resources": pagination, sorting, counting.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from sync_assets.runtime.context import Runtime
 
 PAGE = 500
-"""Records of a list that are asked for at once; each page is one engine call."""
+"""Records in a page; each page is one engine call."""
 IN_ORDER = 20
-"""Keys that must have come in order before a list counts as sorted: by chance that happens once in 20! lists."""
+"""Keys that must come in order before a list counts as sorted: by chance that happens once in 20! lists."""
 GATEWAY_TIMEOUT = 504
 
 _GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
@@ -39,15 +39,16 @@ Record = dict[str, Any]
 
 
 class NotSorted(CampaignRefused):
-    """Campaign began a list in the order that was asked for and did not keep to it."""
+    """Raised when a list that began in the requested order does not keep it."""
 
     def __init__(self, resource: str) -> None:
         super().__init__(f"Campaign does not keep the records of {resource} in order.")
 
 
 class Page(NamedTuple):
-    """A page of a list. `next`: the link of the following one, None at the end of the list. `order`: of the keys, as it
-    was asked for."""
+    """A page of a list. `next`: the link of the next page, None at the end. `order`: the order of the keys as
+    requested.
+    """
 
     asked_at: datetime
     records: list[Record]
@@ -56,7 +57,7 @@ class Page(NamedTuple):
 
 
 class FirstLook(NamedTuple):
-    """The first page of a list, and whether all of it must be read: records carry ids of ours, or may."""
+    """The first page of a list, and whether all of it must be read because records carry our ids, or may."""
 
     page: Page
     lists: bool
@@ -64,7 +65,7 @@ class FirstLook(NamedTuple):
 
 @dataclass(slots=True)
 class KeyOrder:
-    """Follows the keys of a list that was asked for in their order."""
+    """Check whether the keys of a list come in the requested order."""
 
     ascending: bool
     in_order: int = 0
@@ -73,8 +74,10 @@ class KeyOrder:
     _empty: bool = False
 
     def ends(self, keys: list[str]) -> bool:
-        """Take in a page's keys. Return True if the list is sorted and the page, which carries no key at all, shows
-        that all records with a key were listed. A server that sorted page by page would show a key there."""
+        """Take the keys of a page. Return True if the list is sorted and this page, without any key, shows its end.
+
+        All records with a key were listed then: a server that sorted page by page would show a key here.
+        """
         for key in keys:
             if not key:
                 self._empty = True
@@ -93,10 +96,12 @@ class KeyOrder:
 
 @dataclass(slots=True)
 class RecordList:
-    """The records of a table's resource. `calls`: engine calls made, each of them a read.
+    """The list of the records of a table's resource.
 
-    sorts: ask for the order of the key. Not where the key identifies nothing: then the list is the only protection
-    against second records, and is read to its end.
+    Attributes:
+        sorts: request the order of the key. Not if the key is not unique: then the list is the only protection against
+            duplicates, and is read to its end.
+        calls: engine calls made, each of them a read.
     """
 
     runtime: Runtime
@@ -110,8 +115,11 @@ class RecordList:
         self._path = f"{self.config.api}/{self.config.resource}"
 
     async def look(self, resource: Resource) -> FirstLook:
-        """Find out whether records carry ids of ours, by one call where that suffices, by two where the page shows no
-        id and the list has more. Raises CampaignRefused, HttpError, BudgetSpent."""
+        """Find out whether records carry our ids.
+
+        Takes one call if that suffices; two if the first page shows no id and the list has more pages. Raises
+        CampaignRefused, HttpError, BudgetSpent.
+        """
         page = await self.first()
         if self.ids(page) or not page.next or not page.order:
             return FirstLook(page, bool(self.ids(page) or page.next))
@@ -120,12 +128,13 @@ class RecordList:
         if self.ids(backwards):
             return FirstLook(backwards, lists=True)
         attribute = resource.attributes.get(self.config.key)
-        # No end of a sorted list has a key: there is none. Were the metadata wrong, an insert would meet its own key.
+        # A sorted list without a key at either end has no key at all. If the metadata is wrong about sorting, an insert
+        # meets its own key, and becomes an update.
         none = not any(keys) and not any(self._keys(backwards)) and attribute is not None and bool(attribute.sortable)
         return FirstLook(page, lists=not none)
 
     async def first(self) -> Page:
-        """The first page, in the order of the key if Campaign has one."""
+        """Return the first page, in the order of the key if Campaign accepts one."""
         if self.sorts:
             try:
                 return await self.ask(self._link(descending=True))
@@ -136,8 +145,9 @@ class RecordList:
         return await self.ask(f"{self._path}?_lineCount={PAGE}&_forcePagination=true")
 
     async def pages(self, page: Page) -> AsyncGenerator[Page]:
-        """The page, and those that follow it; the next one is on its way while one is worked on. Raises NotSorted,
-        EndlessRead."""
+        """Yield the page and all that follow it. The next page is requested while one is processed. Raises NotSorted,
+        EndlessRead.
+        """
         trail = LinkTrail("Campaign", self.config.resource)
         order, asking = KeyOrder(ascending=page.order == "ascending"), None
         try:
@@ -159,12 +169,12 @@ class RecordList:
                 await asyncio.gather(asking, return_exceptions=True)
 
     async def count(self) -> int:
-        """How many records the resource has."""
+        """Return the number of records of the resource."""
         answer = await self._call(f"{self._path}/_count")
-        told = decoded(answer, dict[str, Any], self.config.resource).get("count")
-        if not isinstance(told, int):
+        count = decoded(answer, dict[str, Any], self.config.resource).get("count")
+        if not isinstance(count, int):
             raise CampaignRefused(f"Campaign does not say how many records {self.config.resource} has.")
-        return told
+        return count
 
     async def ask(self, link: str) -> Page:
         asked_at = datetime.now(UTC)
@@ -173,12 +183,12 @@ class RecordList:
         return Page(asked_at, records, following or None, order)
 
     def ours(self, page: Page) -> list[tuple[str, Record]]:
-        """(our id, record), of the records that carry one."""
+        """Return (our id, record) for the records that carry our id."""
         ids = ((str(record.get(self.config.key) or "").lower(), record) for record in page.records)
         return [(id_, record) for id_, record in ids if _GUID.fullmatch(id_)]
 
     def ids(self, page: Page) -> dict[str, Record]:
-        """Our id -> record; of several with one id the last one."""
+        """Return our id -> record; of several records with the same id the last one."""
         return dict(self.ours(page))
 
     def _keys(self, page: Page) -> list[str]:
@@ -189,7 +199,7 @@ class RecordList:
         return f"{self._path}?_lineCount={PAGE}&_forcePagination=true&_order={order}"
 
     async def _call(self, link: str) -> Any:
-        """One GET, counted in the ledger however it ends."""
+        """Send one GET; count it in the ledger however it ends."""
         made = 0
 
         def observe(kind: str, status: int | None, seconds: float) -> None:
@@ -206,11 +216,14 @@ class RecordList:
 
 
 def is_of_the_list(error: SyncAssetsError) -> bool:
-    """Return True if another list may be answered: the order is refused, or takes longer than the gateway waits, or the
-    place in the list is not known any more."""
+    """Return True if a list with another link may succeed after this error.
+
+    That is so if Campaign refuses the order, if sorting takes longer than the gateway waits, or if the link has
+    expired.
+    """
     return isinstance(error, CampaignRefused) or (isinstance(error, Unavailable) and error.status == GATEWAY_TIMEOUT)
 
 
 def pages_for(records: int) -> int:
-    """Pages that so many records take."""
+    """Return the number of pages that so many records take."""
     return max(1, -(-records // PAGE))

@@ -1,7 +1,8 @@
-"""Does a record of Campaign hold what was sent? Pure, tolerant of what Campaign rewrites by itself.
+"""Compare a record of Campaign with what was sent. Pure, and tolerant of what Campaign rewrites by itself.
 
-What is read back can differ from what was written: names are re-cased (smartCase), texts trimmed, telephone numbers
-formatted, times given milliseconds and empty values shown as the type's own (docs/references/campaign.md 1, 2).
+Values that are read back can differ from those written: names are re-cased (smartCase), texts trimmed, telephone
+numbers formatted, times given milliseconds, and empty values shown as their type's empty value
+(docs/references/campaign.md 1, 2).
 """
 
 from __future__ import annotations
@@ -25,8 +26,12 @@ _DAY = 10
 
 
 def differing(sent: Mapping[str, Any], found: Mapping[str, Any], resource: Resource) -> list[str]:
-    """The attributes of `sent` (the members of a payload, groups nested) that `found` (a record as Campaign shows it)
-    does not hold, by their dotted names, sorted. Links are not looked at."""
+    """Return the attributes whose values differ, by their dotted names, sorted. Links are not compared.
+
+    Args:
+        sent: the members of a payload, groups nested.
+        found: the record as Campaign shows it.
+    """
     links = {path for path, attribute in resource.attributes.items() if attribute.type in ("link", "collection")}
     held = dict(_leaves(found, links))
     return sorted(
@@ -57,7 +62,7 @@ def _same(attribute: Attribute, sent: Any, found: Any) -> bool:
     try:
         return _COMPARED.get(attribute.type, _same_word)(one, other)
     except (ValueError, TypeError, OverflowError):
-        return False  # one of them is nothing of the attribute's type
+        return False  # one of the values is not of the attribute's type
 
 
 def _truth(value: Any) -> bool:
@@ -82,7 +87,7 @@ def _same_day(one: Any, other: Any) -> bool:
 
 
 def _same_time(one: Any, other: Any) -> bool:
-    """The same second, or the same day where one of them has no time."""
+    """Return True for the same second, or for the same day if one of the values has no time."""
     if len(str(one)) == _DAY or len(str(other)) == _DAY:
         return _same_day(one, other)
     return _moment(str(one)) == _moment(str(other))
@@ -115,7 +120,7 @@ def _same_text(one: str, other: str, *, telephone: bool) -> bool:
 
 
 def folded(text: str) -> str:
-    """The text without case, without blanks around it, with single ones within."""
+    """Return the text in lower case, trimmed, with single blanks."""
     return unicodedata.normalize("NFC", _BLANKS.sub(" ", text).strip().upper().casefold())
 
 

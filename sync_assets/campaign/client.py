@@ -1,7 +1,8 @@
 """The Campaign client: a resource's metadata, its records one by one or page by page, and a count of engine calls.
 
 Here: which request fetches what. Not here: retries, waits and token renewal (`http.Endpoint`), and what an answer means
-(`dialect`). Source: docs/references/campaign.md 1, 3, 4, 5.
+(`dialect`). Source: docs/references/campaign.md 1, 3, 4, 5 and
+https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/get-started-apis.html
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Sign-in at Adobe IMS by client credentials (OAuth server-to-server). Source: docs/references/campaign.md 6."""
+"""Sign-in at Adobe IMS by client credentials (OAuth server-to-server).
+
+Source: docs/references/campaign.md 6 and
+https://developer.adobe.com/developer-console/docs/guides/authentication/ServerToServerAuthentication/implementation
+"""
 
 from __future__ import annotations
 

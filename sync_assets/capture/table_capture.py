@@ -5,7 +5,8 @@ stopped at. While one page is stored the next one is made ready, the one after t
 much is in memory, whatever the size of the table. A read of several pages has a link from before it, which is asked
 afterwards what changed meanwhile (kept_delta_link.py). What is read beside the feed (replay.py) is stored by the same
 way, under the same lease: before the feed is followed to its end, so that whatever changed since comes after it. Source
-of the rules: docs/references/dataverse.md 1.5.
+of the rules: docs/references/dataverse.md 1.5 and
+https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracking-synchronize-data-external-systems
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from sync_assets.performance import switch_threads_often
 
 if TYPE_CHECKING:
     pass
+
 
 class Followed(NamedTuple):
     """How a read went. `in_pages`: rows may have changed while it went on. `brought`: it brought rows or deletions."""

@@ -1,1 +1,1 @@
-"""The command line: `main` reads arguments and calls one command, `tables` prints its answer. Imports are lazy."""
+"""The command line: `main` reads arguments and calls one command, `tables` prints its document. Imports are lazy."""

@@ -1,4 +1,6 @@
-"""`sync-assets init`, `add` and `schema`: the commands that make a configuration. Imports are lazy, as in `main.py`."""
+"""`sync-assets init`, `add` and `schema`: the commands that write a configuration. Imports are lazy, as in
+`main.py`.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _prompts() -> tuple[ChooseTables | None, ChooseResource | None]:
-    """Who asks which tables and which resource; nobody where nobody could answer."""
+    """Return the callbacks that ask the user for tables and for a resource; None without a terminal."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return None, None
 

@@ -1,4 +1,4 @@
-"""`sync-assets`: reads arguments, calls one operation, prints. Imports are lazy: `--help` costs nothing.
+"""The commands of `sync-assets`: read arguments, call one operation, print. Imports are lazy, so `--help` is fast.
 
 Scripts rely on the names and exit statuses that README.md lists; they do not change. With `--json`, standard output
 holds one document and nothing else; progress and errors go to standard error.
@@ -32,14 +32,14 @@ Table = Annotated[str | None, typer.Argument(help="A mapped table; all if left o
 
 
 _RUNTIMES: list[Runtime] = []
-"""To be closed at the end, however a command ends."""
+"""Closed at the end, however a command ends."""
 
 
 def main() -> None:
-    """The console script. An error that is meant for people is one line on standard error and exit status 1."""
+    """Run the console script. An error for people is one line on standard error, with exit status 1."""
     from sync_assets.errors import SyncAssetsError, places  # noqa: PLC0415
 
-    # A command line that makes no sense is something that could not run; 2 has another meaning (README.md).
+    # Wrong arguments get status 1 (could not run); status 2 has another meaning (README.md).
     for kind in typer.BadParameter.__mro__:
         if kind.__name__ == "UsageError":
             kind.exit_code = 1  # pyright: ignore[reportAttributeAccessIssue]
@@ -47,7 +47,7 @@ def main() -> None:
         app()
     except SyncAssetsError as error:
         fail(error)
-    except Exception as error:  # noqa: BLE001  a message that is not ours may quote a record
+    except Exception as error:  # noqa: BLE001  the text of a foreign error may quote a record
         fail(f"An error of the program, please report it: {places(error)}.")
     finally:
         for runtime in _RUNTIMES:
@@ -80,7 +80,7 @@ def _print(document: Any, as_json: bool, show: Callable[[Any], None]) -> None:
 
 @contextmanager
 def _progress(runtime: Runtime) -> Iterator[None]:
-    """A counter with its rate on standard error, if that is a terminal."""
+    """Show a counter on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
         yield
         return
@@ -133,7 +133,7 @@ def plan(as_json: Json = False) -> None:
     from sync_assets.commands.plan import plan as run  # noqa: PLC0415
 
     runtime = _runtime()
-    # Its working copy of the ledger may hold personal data: it is to be removed, whatever ends the command.
+    # Its scratch copy of the ledger may hold personal data, so it must be removed however the command ends.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _progress(runtime):

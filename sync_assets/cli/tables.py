@@ -1,4 +1,4 @@
-"""Documents as tables for people, on standard output."""
+"""Print documents as tables for people, on standard output."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from sync_assets.operations.status import COLUMNS, held_back, in_maintenance, or
 
 
 def _table(*columns: str, numbers: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
-    """numbers: columns of numbers. whole: columns that are never broken: times and ids. Others give way where the
-    terminal is narrow."""
+    """Return an empty table.
+
+    Args:
+        numbers: columns of numbers.
+        whole: columns that are never wrapped: times and ids. Others are wrapped if the terminal is narrow.
+    """
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         right = "right" if column in numbers else "left"
@@ -23,7 +27,7 @@ def _table(*columns: str, numbers: tuple[str, ...] = (), whole: tuple[str, ...] 
 
 
 def show_status(document: dict[str, Any]) -> None:
-    """Tables with their counts, their change feeds, then engine calls and opt-outs. Fits 80 columns."""
+    """Print tables with their counts, their change feeds, then engine calls and opt-outs. Fits 80 columns."""
     table = _table("table", "resource", *COLUMNS, numbers=COLUMNS)
     feeds = _table("change feed", "position saved", "last asked", "", whole=("position saved", "last asked"))
     for name, counts in document["tables"].items():
@@ -54,31 +58,31 @@ def show_status(document: dict[str, Any]) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _opt_outs(told: dict[str, Any]) -> Iterator[str]:
-    """Nothing while they are disabled or fields like any other: then nothing is done with them by themselves."""
-    if told["direction"] in ("disabled", "d365_to_campaign"):
+def _opt_outs(data: dict[str, Any]) -> Iterator[str]:
+    """Yield lines on opt-outs; none if they are disabled or ordinary fields, since no opt-out flow runs then."""
+    if data["direction"] in ("disabled", "d365_to_campaign"):
         return
-    last = f"the newest of {told['last_file_at']}" if told["last_file_at"] else "none was ever taken"
+    last = f"the newest of {data['last_file_at']}" if data["last_file_at"] else "none was ever taken"
     yield (
-        f"opt-outs ({told['direction']}): {told['to_d365']:,} written to Dynamics 365, {told['to_campaign']:,} to "
-        f"Campaign, {told['files_processed']:,} files with {told['rejected_rows']:,} rejected rows; {last}"
+        f"opt-outs ({data['direction']}): {data['to_d365']:,} written to Dynamics 365, {data['to_campaign']:,} to "
+        f"Campaign, {data['files_processed']:,} files with {data['rejected_rows']:,} rejected rows; {last}"
     )
     for kind, text in (
         ("due", "are due: run `sync-assets sync`, or start the sensors"),
         ("refused", "stand refused: see `sync-assets rejects`"),
         ("held", "are kept back by a privacy hold"),
     ):
-        if told[kind]:
-            yield f"opt-outs: {told[kind]:,} {text}"
-    if told["files_waiting"] or told["files_refused"]:
-        yield f"opt-out files: {told['files_waiting']:,} waiting, {told['files_refused']:,} of no use as a whole"
+        if data[kind]:
+            yield f"opt-outs: {data[kind]:,} {text}"
+    if data["files_waiting"] or data["files_refused"]:
+        yield f"opt-out files: {data['files_waiting']:,} waiting, {data['files_refused']:,} of no use as a whole"
 
 
 PLANNED = ("insert", "update", "delete", "unchanged", "pending", "waiting", "failed", "held")
 
 
 def show_plan(document: dict[str, Any]) -> None:
-    """What would become of the records, what it costs, and what else a person should know."""
+    """Print what would happen to the records, what it costs, and notes."""
     tables, console = document["tables"], Console()
     console.print(
         _summed("table", {name: [one[column] for column in PLANNED] for name, one in tables.items()}, PLANNED)
@@ -147,8 +151,9 @@ def show_orphans(document: dict[str, Any]) -> None:
 
 
 def _by_reason(rejects: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """Records of a table that are refused for the same reason, under table and reason, in the order in which they came:
-    a reason may be long, and thousands may share it."""
+    """Group rejected records by table and reason, in the order in which they come: thousands may share one long
+    reason.
+    """
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for reject in rejects:
         found.setdefault((reject["table"], reject["reason"]), []).append(reject)
@@ -178,7 +183,7 @@ REBUILT = ("records", "equal", "differing", "unknown", *COLUMNS)
 
 
 def show_rebuild(document: dict[str, Any]) -> None:
-    """Of Campaign's records, then of the ledger's."""
+    """Print the counts of Campaign's records, then those of the ledger's."""
     console = Console()
     tables = {name: [one[column] for column in REBUILT] for name, one in document["tables"].items()}
     console.print(_summed("table", tables, REBUILT))
@@ -190,7 +195,7 @@ def show_rebuild(document: dict[str, Any]) -> None:
 
 
 def show_rehearsal(document: dict[str, Any]) -> None:
-    """Records to be compared, and the reads that takes."""
+    """Print the number of records to be compared, and the reads that takes."""
     console = Console()
     tables = {name: [one["records"], one["engine_calls"]["read"]] for name, one in document["tables"].items()}
     console.print(_summed("table", tables, ("records", "reads")))

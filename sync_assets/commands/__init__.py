@@ -1,1 +1,1 @@
-"""Commands of the command line that start Dagster runs, talk to both systems, or write the configuration."""
+"""Commands of the command line that start Dagster runs, read from both systems, or write the configuration."""

@@ -1,4 +1,4 @@
-"""`accept-systems`: a person says that the ledger's systems have moved to other addresses, their records with them."""
+"""`accept-systems`: confirm that the ledger's systems moved, with their records, to other addresses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sync_assets.runtime.systems import NAMES, same_address
 
 
 def accept_systems(runtime: Runtime, *, yes: bool) -> dict[str, Any]:
-    """What the ledger belongs to, and what the environment names; with `yes` the ledger belongs to that from now on."""
+    """Return the ledger's systems and those that the environment names; with `yes`, assign the ledger to the latter."""
     runtime.any_ledger = True
     runtime.settings.require("d365", "campaign")
     ledger, known = runtime.ledger, runtime.ledger.systems()
@@ -30,7 +30,7 @@ def accept_systems(runtime: Runtime, *, yes: bool) -> dict[str, Any]:
         moved[side]["now"] = {"url": url, "identity": identity}
         if yes:
             ledger.replace_system(side, url, identity)
-            if side == "campaign":  # another instance may behave otherwise
+            if side == "campaign":  # another instance may behave differently, so its findings are deleted
                 for table in runtime.config.tables:
                     ledger.forget_dialect(table.resource)
     return {"ledger": ledger.where, "moved": moved, "accepted": bool(moved) and yes}
@@ -42,7 +42,7 @@ async def _organisation(runtime: Runtime) -> str:
 
 
 def show_systems(document: dict[str, Any]) -> None:
-    """For people."""
+    """Print the document for people."""
     if not document["moved"]:
         typer.echo(f"The ledger {document['ledger']} belongs to these systems already.")
         return

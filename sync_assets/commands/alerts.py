@@ -1,4 +1,4 @@
-"""`alerts`: what is wrong now, as the alert sensor sees it, and a test notice to everybody who is to be told."""
+"""`alerts`: the open incidents, as the alert sensor finds them, and a test notification to every channel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEST = (
 
 
 def open_incidents(runtime: Runtime) -> dict[str, Any]:
-    """The troubles, the longest first; needs no channel to be configured."""
+    """Return the open incidents, the longest first; needs no configured channel."""
     import dagster as dg  # noqa: PLC0415
 
     from sync_assets.alerts.incidents import incidents  # noqa: PLC0415
@@ -46,7 +46,10 @@ def open_incidents(runtime: Runtime) -> dict[str, Any]:
 
 
 def test_notifications(runtime: Runtime) -> dict[str, Any]:
-    """Sends a test notice to every channel: `told`, or why not. Raises SyncAssetsError if none is configured."""
+    """Send a test notification to every channel; return for each whether it was delivered, or why not.
+
+    Raises SyncAssetsError if no channel is configured.
+    """
     if runtime.config.alerts is None:
         raise SyncAssetsError(
             "Nobody is told of anything.",

@@ -1,4 +1,4 @@
-"""`backup`: a copy of a ledger in SQLite, whole as of one moment, while flows go on. PostgreSQL has pg_dump."""
+"""`backup`: copy a SQLite ledger, consistent as of one moment, while flows run. For PostgreSQL use pg_dump."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sync_assets.runtime.context import Runtime
 
 
 def backup(runtime: Runtime, file: Path) -> int:
-    """Copies the ledger to a new file that only its owner may read; bytes. Raises SyncAssetsError.
+    """Copy the ledger to a new file that only its owner may read; return its bytes. Raises SyncAssetsError.
 
-    Nothing is written to the ledger, not even a newer schema, and nothing is left of a copy that failed.
+    Nothing is written to the ledger, not even a newer schema. A copy that failed is removed.
     """
     address = Address.parse(runtime.settings.ledger_url)
     if not address.sqlite:

@@ -1,7 +1,7 @@
-"""`init` and `add`: asks both systems what they have, has it suggested by `scaffold`, checks the result, writes it.
+"""`init` and `add`: read both systems' metadata, let `scaffold` suggest a mapping, check it, and write the file.
 
 Nothing is written to either system, and no engine call is made. What is written has passed the program's own checks of
-the configuration, compiled against both systems' metadata, and stays within the guardrails.
+the configuration, was compiled against both systems' metadata, and is within the guardrails.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CONFIG = "SYNC_ASSETS_CONFIG"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One table as somebody named it: `new_order`, `new_order=cusOrder` or `new_order=cusOrder:cusOrderId`."""
+    """One table as the user named it: `new_order`, `new_order=cusOrder` or `new_order=cusOrder:cusOrderId`."""
 
     table: str
     resource: str | None = None
@@ -55,7 +55,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Landscape:
-    """What there is on both sides: tables with change tracking on; resources, with the API that serves them."""
+    """The tables with change tracking enabled, and the resources with the API that serves them."""
 
     tables: tuple[ListedTable, ...]
     resources: Mapping[str, str]
@@ -65,14 +65,14 @@ class Landscape:
 
     @property
     def offered(self) -> list[tuple[ListedTable, Choice | None]]:
-        """The tables with the resource that each probably goes to: likely ones first, then custom ones."""
+        """Return the tables, each with the resource that it probably goes to: likely ones first, then custom ones."""
         pairs = [(table, self.choice(table)) for table in self.tables]
         return sorted(pairs, key=lambda p: (-(p[1].percent if p[1] else 0), not p[0].custom, p[0].name))
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written. `hints`: what a person might want to do about the rest of the file."""
+    """What was written. `hints`: suggestions for other parts of the file, for people."""
 
     path: Path
     tables: tuple[Suggested, ...]
@@ -84,12 +84,12 @@ ChooseResource = Callable[[str, Sequence[str]], str]
 
 
 def default_file(environment: Mapping[str, str], named: str | None) -> Path:
-    """The file that is meant: the one named, else the one of SYNC_ASSETS_CONFIG, else one in this folder."""
+    """Return the configuration file: the one named, else that of SYNC_ASSETS_CONFIG, else one in this folder."""
     return Path(named or environment.get(CONFIG, "").strip() or DEFAULT_FILE).expanduser()
 
 
 def landscape(environment: Mapping[str, str]) -> Landscape:
-    """Both systems' tables and resources."""
+    """Return both systems' tables and resources."""
 
     async def ask() -> Landscape:
         runtime = _runtime(environment)
@@ -108,7 +108,7 @@ def init(
     choose_tables: ChooseTables | None = None,
     choose_resource: ChooseResource | None = None,
 ) -> Written:
-    """Writes a new file. The two callbacks ask a person, where there is one. Raises SyncAssetsError."""
+    """Write a new file. The two callbacks ask the user, if there is one to ask. Raises SyncAssetsError."""
     _may_be_written(path, force)
 
     async def ask() -> tuple[tuple[Suggested, ...], Config, str]:
@@ -137,7 +137,7 @@ def init(
 def add(
     environment: Mapping[str, str], path: Path, wanted: Wanted, *, choose_resource: ChooseResource | None = None
 ) -> Written:
-    """Adds a table to the file at `path`, whose other bytes stay as they are. Raises SyncAssetsError."""
+    """Add a table to the file at `path`; all its other bytes stay as they are. Raises SyncAssetsError."""
     if not path.exists():
         raise SyncAssetsError(f"{path} is not there.", f"Write it first: `sync-assets init --table {wanted.table}`.")
     _not_our_own(path)
@@ -163,7 +163,7 @@ def add(
 
 
 def _runtime(environment: Mapping[str, str]) -> Runtime:
-    """For the clients alone: the file that SYNC_ASSETS_CONFIG names may not be there yet."""
+    """Return a runtime for the clients alone: the file that SYNC_ASSETS_CONFIG names may not exist yet."""
     return Runtime({name: value for name, value in environment.items() if name != CONFIG}, any_ledger=True)
 
 
@@ -180,10 +180,10 @@ async def _suggest(
     campaign: CampaignClient,
     ask: ChooseResource | None,
 ) -> tuple[Suggested, ...]:
-    """Suggestions for the tables, beside those that `config` has."""
+    """Return suggestions for the tables, besides those that `config` has."""
     mapped = dict(config.targets) if config else {}
     targets = dict(mapped)
-    for one in sorted(wanted, key=lambda w: w.resource is None):  # who named a resource gets it
+    for one in sorted(wanted, key=lambda w: w.resource is None):  # tables with a named resource come first
         if one.table in targets:
             raise SyncAssetsError(
                 f"{one.table} is mapped already, to {targets[one.table]}.", "A table goes there once."
@@ -248,7 +248,7 @@ def _resource(one: Wanted, there: Landscape, targets: Mapping[str, str], ask: Ch
 
 
 async def _children(one: Suggested, config: Config, d365: DataverseClient, campaign: CampaignClient) -> list[str]:
-    """Links of tables that are there already and point to the new one: lines for people to add, or not."""
+    """Return lines for links of mapped tables that point to the new one: for people to add, or not."""
     hints: list[str] = []
     parents = {table.table: {link.table for link in table.links} for table in config.tables}
     parents[one.table.name] = {link.parent for link in one.links if link.sure}
@@ -265,7 +265,7 @@ async def _children(one: Suggested, config: Config, d365: DataverseClient, campa
 
 
 def _fits(config: Config, tables: Sequence[Suggested]) -> None:
-    """The new tables as `preflight` and the guardrails see them."""
+    """Check the new tables by the mapping compiler and the guardrails."""
     for one in tables:
         table = config.table(one.table.name)
         compile_mapping(table, one.table, one.resource, config.targets)
@@ -291,7 +291,7 @@ def _not_our_own(path: Path) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, where a link leads to, with the rights that were there."""
+    """Write the file completely or not at all, through symbolic links, with the permissions of the old file."""
     path = path.resolve()
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

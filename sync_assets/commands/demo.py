@@ -1,7 +1,7 @@
-"""`demo`: the sandbox in a process of its own, Dagster against it, and contacts to watch.
+"""`demo`: run the sandbox in a process of its own, and Dagster against it.
 
-With `--headless`: sync until both systems agree, make changes on both sides, sync again, compare, print a summary.
-Everything lives in a temporary folder that is gone afterwards.
+With `--headless`: sync until both systems agree, make changes on both sides, sync again, compare, print a summary. All
+files are in a temporary folder that is removed at the end.
 """
 
 from __future__ import annotations
@@ -37,18 +37,20 @@ CHILDREN = {
     "new_order": ("cusOrder", "cusOrderId", "_new_contactid_value", "cusContactLink", "profile", "externalId"),
     "new_orderline": ("cusOrderLine", "cusOrderLineId", "_new_orderid_value", "cusOrderLink", "cusOrder", "cusOrderId"),
 }
-"""Table -> its resource, its key there, the lookup, the link that it becomes, the parent's resource, its key."""
+"""Table -> its resource, its key there, the lookup, the link that it becomes, the parent's resource, the
+parent's key.
+"""
 
 
 @contextmanager
 def _scene(contacts: int) -> Iterator[dict[str, str]]:
-    """A running sandbox and an empty DAGSTER_HOME; yields the environment for both."""
+    """Start a sandbox and make an empty DAGSTER_HOME; yield the environment for both."""
     folder = Path(tempfile.mkdtemp(prefix="sync-assets-demo-"))
     env_file, home = folder / "sandbox.env", folder / "dagster"
     home.mkdir()
     shutil.copy(PACKAGED, home / "dagster.yaml")
     command = [sys.executable, "-m", "sync_assets.sandbox", "--contacts", str(contacts), "--env-file", str(env_file)]
-    # It ends with our end of the pipe, even if we are killed.
+    # It ends when our end of the pipe closes, even if we are killed.
     process = subprocess.Popen(  # noqa: S603
         [*command, "--until-stdin-closes"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
@@ -73,7 +75,7 @@ def _scene(contacts: int) -> Iterator[dict[str, str]]:
 
 
 def _configuration(folder: Path) -> Path:
-    """The demo's file, whose partitions begin today."""
+    """Write the demo's configuration file, whose partitions begin today."""
     file = folder / "sync_assets.yaml"
     runs = f"\nruns:\n  start_date: {datetime.now(UTC).date()}\n"
     file.write_text(CONFIG.read_text(encoding="utf-8") + runs, encoding="utf-8")
@@ -81,13 +83,15 @@ def _configuration(folder: Path) -> Path:
 
 
 def _clean(environment: dict[str, str]) -> dict[str, str]:
-    """The process's environment with the scene's: settings of a real set-up must not leak into the demo."""
+    """Return the process's environment, with the demo's in place of all settings of ours, which could be of real
+    systems.
+    """
     ours = ("SYNC_ASSETS_", "D365_", "CAMPAIGN_", "DAGSTER_")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | environment
 
 
 def run_with_ui(contacts: int, port: int) -> int:
-    """Serves until stopped. Returns the exit status."""
+    """Serve until stopped. Return the exit status."""
     console = Console()
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -97,13 +101,13 @@ def run_with_ui(contacts: int, port: int) -> int:
             raise SyncAssetsError(
                 f"Port {port} is taken.", f"Write e.g. `sync-assets demo --port {port + 1}`."
             ) from None
-    # Stopped by whatever signal, also where a shell started us with SIGINT switched off: leave nothing running.
+    # Handle both signals, also if a shell started us with SIGINT ignored, so that no process is left running.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     with _scene(contacts) as environment:
         console.print(f"Local Dynamics 365 with {contacts:,} contacts, and a local Campaign, are running.")
         command = [sys.executable, "-m", "dagster", "dev", "-m", "sync_assets.definitions", "-p", str(port)]
-        command += ["--log-level", "warning"]  # the terminal belongs to the person
+        command += ["--log-level", "warning"]  # keeps the terminal readable
         dagster = subprocess.Popen(  # noqa: S603
             command,
             env=_clean(environment) | {"PYTHONWARNINGS": "ignore:Function `dev_command`"},
@@ -124,8 +128,9 @@ def run_with_ui(contacts: int, port: int) -> int:
 
 
 def _first_jobs(environment: Mapping[str, str], port: int) -> None:
-    """When the first load is done, let some contacts opt out, and start the audit and the report once: their schedules
-    run at night."""
+    """After the first load, let some contacts opt out, and run the audit and the report once: their schedules run at
+    night.
+    """
     from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError  # noqa: PLC0415
 
     runtime = Runtime(environment)
@@ -143,12 +148,14 @@ def _first_jobs(environment: Mapping[str, str], port: int) -> None:
             DagsterGraphQLClient("127.0.0.1", port_number=port).submit_job_execution(jobs[0])
             del jobs[0]
         except (SyncAssetsError, DagsterGraphQLClientError, RequestException, httpx.HTTPError):
-            continue  # the web server starts, or the ledger is busy: tried again
+            continue  # the web server is starting, or the ledger is busy: try again
     runtime.close()
 
 
 def run_headless(contacts: int, show: Callable[[dict[str, Any]], None]) -> int:
-    """Run two syncs with changes between them. `show` prints the document of each. Returns 0 if both systems agree."""
+    """Run three syncs with changes before the second. `show` prints the document of each. Return 0 if both systems
+    agree.
+    """
     console = Console()
     with _scene(contacts) as environment:
         for name in [name for name in os.environ if name not in _clean({})]:
@@ -187,13 +194,16 @@ def _sync(console: Console, show: Callable[[dict[str, Any]], None]) -> Synced:
 
 
 def _change(admin: httpx.Client, contacts: int) -> list[str]:
-    """A mapped change, an unmapped one, new contacts with orders, and a deletion with its children's in D365; a
-    marketer's own profile in Campaign."""
+    """Change both systems, and return what was changed as lines for people.
+
+    Dynamics 365: a mapped column, an unmapped one, new contacts with orders, and a deletion with its children.
+    Campaign: a marketer's own profile. Opt-outs on both sides.
+    """
     some = max(1, contacts // 50)
     admin.post("/d365/change", json={"table": "contact", "count": some, "set": {"jobtitle": "Chief Demo Officer"}})
     admin.post("/d365/change", json={"table": "contact", "count": some, "set": {"fax": "+1 555 0100"}})
     orders: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": "new_order"}).json()
-    admin.post("/d365/load", json={"contacts": some})  # after it: one that Campaign has already is to be deleted
+    admin.post("/d365/load", json={"contacts": some})  # after the dump, so that the deleted order is in Campaign
     for order in orders[:1]:
         admin.post("/d365/delete", json={"table": "new_order", "ids": [order["new_orderid"]]})
     admin.post("/campaign/profiles", json=[{"email": "walk-in@example.org", "firstName": "Walk", "lastName": "In"}])
@@ -208,7 +218,7 @@ def _change(admin: httpx.Client, contacts: int) -> list[str]:
 
 
 def _opt_out(admin: httpx.Client, number: int = 3) -> tuple[int, int]:
-    """Contacts opt out on either side, others than those on the other side; Campaign exports its own."""
+    """Let contacts opt out on both sides, different ones on each; Campaign exports its own."""
     contacts: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": "contact"}).json()
     profiles: list[dict[str, Any]] = admin.get("/campaign/dump", params={"resource": "profile"}).json()
     free = [row["contactid"] for row in contacts if not row["donotphone"]][:number]
@@ -220,7 +230,7 @@ def _opt_out(admin: httpx.Client, number: int = 3) -> tuple[int, int]:
 
 
 def _differences(admin: httpx.Client) -> list[str]:
-    """Compares the two systems directly, without our own code for it. Names ids, never values."""
+    """Compare the two systems directly, without our own code for it. Returns ids, never values."""
     contacts: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": "contact"}).json()
     profiles: list[dict[str, Any]] = admin.get("/campaign/dump", params={"resource": "profile"}).json()
     ours: dict[str, list[dict[str, Any]]] = {}
@@ -236,7 +246,7 @@ def _differences(admin: httpx.Client) -> list[str]:
             wrong.append(f"contact {row['contactid']} has no profile")
             continue
         for column, attribute in (("emailaddress1", "email"), ("firstname", "firstName"), ("jobtitle", "cusJobTitle")):
-            # Campaign re-cases names (smartCase): what is read back may differ in that.
+            # Campaign re-cases names (smartCase), so case does not count.
             if (row[column] or "").casefold() != (found[0][attribute] or "").casefold():
                 wrong.append(f"contact {row['contactid']}: {column} is not {attribute}")
         for column, attribute in (("donotemail", "blackListEmail"), ("donotphone", "blackListPhone")):
@@ -250,7 +260,7 @@ def _differences(admin: httpx.Client) -> list[str]:
 def _child_differences(
     admin: httpx.Client, table: str, resource: str, key: str, lookup: str, link: str, parents: str, parent_key: str
 ) -> list[str]:
-    """The same for a linked table: each row once, seen in Campaign, with its name, and linked to its parent."""
+    """Compare a linked table: each row once, visible in Campaign, with its name, and linked to its parent."""
     rows: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": table}).json()
     records: list[dict[str, Any]] = admin.get("/campaign/dump", params={"resource": resource}).json()
     above: list[dict[str, Any]] = admin.get("/campaign/dump", params={"resource": parents}).json()

@@ -1,7 +1,7 @@
-"""The opt-outs of `sync`: waiting files are consumed in their order, then what is due without one, until nothing moves.
+"""The opt-outs of `sync`: process waiting files in their order, then decide and write what is due, until nothing moves.
 
-A file that may still be written is waited for, `settle_seconds` and a minute: a user who types `sync` expects that the
-files of the folder are taken. One that goes on growing for longer is left for the next sync, and all else goes on.
+A file that may still be written is waited for, `settle_seconds` and a minute: a user who runs `sync` expects that the
+files in the folder are processed. A file that grows for longer is left for the next sync; all else goes on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sync_assets.opt_out.profile_polling import poll_is_due
 from sync_assets.runtime.context import Runtime
 
 SETTLING_SECONDS = 60.0
-"""How long a file that goes on growing is waited for, beyond the time that it takes to settle."""
+"""How long a growing file is waited for, beyond the time that it needs to settle."""
 LOOK_SECONDS = 1.0
 ROUNDS = 20
 
@@ -32,7 +32,7 @@ Execute = Callable[..., None]
 
 
 def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance, execute: Execute) -> None:
-    """All flows of opt-outs. What keeps one from running is in `runtime.problems` afterwards."""
+    """Run all flows of opt-outs. Their problems are in `runtime.problems` afterwards."""
     end_killed(instance, runtime.ledger, WORK)
     assets = [*table_assets(runtime), *opt_out_assets(runtime)]
 
@@ -46,11 +46,11 @@ def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance, execute: Execu
     stopped, waiting = len(runtime.stopped), _WaitingFiles(runtime, take)
     try:
         waiting.consume()
-    except SyncAssetsError as error:  # an SFTP that cannot be reached keeps no change of Dynamics 365 back
+    except SyncAssetsError as error:  # an unreachable SFTP must not hold back changes of Dynamics 365
         runtime.problems.append(error)
-    _settle(runtime, lambda: run([CHANGES]))
+    _process_due(runtime, lambda: run([CHANGES]))
     if not runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes).due:
-        # What ended a run early was made good by a later one; only what is wrong with files stands.
+        # A later run has made up for runs that ended early, so their reasons become warnings; those of files stay.
         runtime.warnings += [text for text in runtime.stopped[stopped:] if text not in waiting.refused]
         runtime.stopped[stopped:] = waiting.refused
 
@@ -63,7 +63,10 @@ def _version(file: OptOutFile) -> Version:
 
 
 class _WaitingFiles:
-    """`refused`: what `runtime.stopped` says of files that could not be taken and still stand there."""
+    """Process the files that wait in the folder.
+
+    `refused`: the entries of `runtime.stopped` about files that could not be processed and are still present.
+    """
 
     def __init__(self, runtime: Runtime, run: Callable[[str], None]) -> None:
         self._runtime, self._run = runtime, run
@@ -71,21 +74,21 @@ class _WaitingFiles:
         self.refused: list[str] = []
 
     def consume(self) -> None:
-        """Each file that is ready, in their order; one that may still be written is waited for."""
+        """Process each file that is ready, in their order; wait for files that may still be written."""
         runtime = self._runtime
         waited = runtime.config.opt_out.export.settle_seconds + SETTLING_SECONDS
         give_up_at = time.monotonic() + waited
         while True:
             seen = folder.poll_folder(runtime)
-            self._tell(seen)
+            self._report(seen)
             ready = [file for file in seen.ready if _version(file) not in self._tried]
             for file in ready:
                 problems = len(runtime.problems)
                 self._take(file)
                 if len(runtime.problems) > problems:
-                    return  # what kept this one from being taken keeps the others from it, too
+                    return  # the same problem would stop the other files
             if ready:
-                continue  # look again: what is done with is tidied up
+                continue  # poll again: processed files have been moved away
             if not seen.unsettled:
                 return
             if time.monotonic() > give_up_at:
@@ -100,25 +103,27 @@ class _WaitingFiles:
         stopped = self._runtime.stopped
         before = len(stopped)
         self._run(file.partition)
-        said = [text for text in stopped[before:] if text.startswith(f"{file.partition}: ")]
-        self._tried[_version(file)] = said
-        self.refused += said
+        texts = [text for text in stopped[before:] if text.startswith(f"{file.partition}: ")]
+        self._tried[_version(file)] = texts
+        self.refused += texts
 
-    def _tell(self, seen: folder.FolderPoll) -> None:
-        """What somebody should know of the folder, whoever read its files. What this sync said of a file that is no
-        longer there like this counts no more: its successor is taken, or waits."""
+    def _report(self, seen: folder.FolderPoll) -> None:
+        """Add warnings about the folder's files, and drop what this sync reported of files that are no longer present.
+
+        A changed file counts as another one, which is processed in its turn.
+        """
         runtime, directory = self._runtime, self._runtime.config.opt_out.export.directory
-        said = [f"{name} in {directory} is passed over: {why}." for name, why in seen.passed_over]
-        said += [*seen.troubles, *(f"{file.partition}: {file.reason}" for file in seen.refused)]
-        runtime.warnings.extend(text for text in said if text not in runtime.warnings)
-        there = {_version(file) for file in (*seen.ready, *seen.unsettled, *seen.refused)}
-        gone = {text for version, texts in self._tried.items() if version not in there for text in texts}
+        texts = [f"{name} in {directory} is passed over: {why}." for name, why in seen.passed_over]
+        texts += [*seen.troubles, *(f"{file.partition}: {file.reason}" for file in seen.refused)]
+        runtime.warnings.extend(text for text in texts if text not in runtime.warnings)
+        present = {_version(file) for file in (*seen.ready, *seen.unsettled, *seen.refused)}
+        gone = {text for version, texts in self._tried.items() if version not in present for text in texts}
         self.refused = [text for text in self.refused if text not in gone]
         runtime.stopped[:] = [text for text in runtime.stopped if text not in gone]
 
 
-def _settle(runtime: Runtime, run: Callable[[], None]) -> None:
-    """Polls profiles if that is due, decides and writes what is due, until nothing moves."""
+def _process_due(runtime: Runtime, run: Callable[[], None]) -> None:
+    """Poll profiles if that is due, then decide and write what is due, until nothing moves."""
     problems = len(runtime.problems)
     for _ in range(ROUNDS):
         before = runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes)

@@ -1,8 +1,7 @@
-"""`plan`: what the next `sync` will do and cost, by doing it on a scratch ledger. Nothing is written anywhere.
+"""`plan`: rehearse the next `sync` on a scratch ledger, and report what it will do and cost. Writes nothing.
 
-The capture is the real one, which only reads from Dynamics 365, and so are the list of what Campaign holds before a
-first load and the rules of what is sent; the order of steps is that of sync.py. What Campaign will refuse is not
-foreseen.
+The capture is the real one, which only reads from Dynamics 365, and so are the list of Campaign's existing records and
+the rules for sending; the order of steps is that of sync.py. Rejections by Campaign are not foreseen.
 """
 
 from __future__ import annotations
@@ -36,8 +35,13 @@ from sync_assets.validation.preflight import NotReady
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """`document`: what `plan --json` prints; its `notes` are for people. `problems`: why a table could not be planned,
-    which keeps `sync` from its work likewise. `empty`: no table could be planned."""
+    """The result of a plan.
+
+    Attributes:
+        document: what `plan --json` prints; its `notes` are for people.
+        problems: why a table could not be planned, which stops `sync` as well.
+        empty: True if no table could be planned.
+    """
 
     document: dict[str, Any]
     problems: list[SyncAssetsError]
@@ -45,7 +49,7 @@ class Planned:
 
 
 def plan(runtime: Runtime) -> Planned:
-    """Rehearses a sync of all mapped tables. Raises SyncAssetsError as `sync` would meet it, nothing being written."""
+    """Rehearse a sync of all mapped tables. Raises SyncAssetsError as `sync` would, with nothing written."""
     runtime.settings.require("d365", "campaign")
     check_configuration(runtime.config, runtime.config.tables)
     with scratch_ledger(runtime.settings.ledger_url) as ledger:
@@ -57,7 +61,7 @@ def plan(runtime: Runtime) -> Planned:
 
 
 def _end_maintenance(ledger: Ledger) -> list[str]:
-    """Tables in maintenance are planned as they go after that; what to say of it."""
+    """End all maintenance in the scratch ledger, and return notes about it: tables are planned as if it had ended."""
     paused = ledger.in_maintenance()
     for table in paused:
         ledger.end_maintenance(table)
@@ -93,7 +97,7 @@ class _Plan:
         return Planned(self._document(), list(self.troubled.values()), len(self.troubled) == len(tables))
 
     async def _capture_and_push(self, config: TableConfig) -> None:
-        """One run as `sync` starts it: of today's partition, which ends where the capture ends it."""
+        """Rehearse one run as `sync` starts it: of today's partition, and later days."""
         try:
             await asyncio.to_thread(check_limits, self.runtime, config, reading=True)
             captured = await capture_table(self.runtime, config)
@@ -125,7 +129,7 @@ class _Plan:
             if not moved or not any(counts.pending for counts in self.ledger.counts().values()):
                 return
 
-    # --- what came of it ----------------------------------------------------------------------------------------------
+    # --- result -------------------------------------------------------------------------------------------------------
 
     def _document(self) -> dict[str, Any]:
         total: dict[str, int] = dict.fromkeys(CALL_KINDS, 0)
@@ -144,14 +148,16 @@ class _Plan:
                     f"{table}: its deletions go ahead{with_them(following)}."
                     for table, following in self.following.items()
                 ),
-                *self._in_doubt(),
+                *self._unknown_outcomes(),
                 *self.existing.notes,
                 *self._opt_outs(),
             ],
         }
 
     def _opt_outs(self) -> list[str]:
-        """Opt-outs are decided by what both sides say in that moment, so their number is foreseen, not their end."""
+        """Return a note on opt-outs: how many are due. How they are decided depends on both sides' values at that
+        moment.
+        """
         if not self.runtime.config.opt_out.active:
             return []
         due = self.ledger.opt_outs_left(self.runtime.config.opt_out.attributes).due
@@ -183,14 +189,14 @@ class _Plan:
         }
 
     def _budget(self, calls: int) -> dict[str, int] | None:
-        """The guardrail engine_calls_per_day and what of the plan it leaves for today; None without a limit."""
+        """Return the guardrail engine_calls_per_day, and how much of the plan fits into today; None without a limit."""
         limit = self.runtime.config.guardrails.engine_calls_per_day
         if limit is None:
             return None
         used, left = self.runtime.calls_today, self.runtime.calls_left_today or 0
         return {"engine_calls_per_day": limit, "used_today": used, "left_today": left, "fits_today": min(calls, left)}
 
-    def _in_doubt(self) -> list[str]:
+    def _unknown_outcomes(self) -> list[str]:
         uncertain = sum(rehearsal.uncertain for rehearsal in self.rehearsals.values())
         if not uncertain:
             return []

@@ -1,7 +1,7 @@
-"""What `plan` finds out of the records that Campaign holds before a first load.
+"""`plan`: the records that Campaign holds before a first load.
 
-By the list that `sync` will read, or by an estimate where that is long. The reads reach Campaign's engine. They are not
-in the ledger's count of the day, since a plan writes nothing.
+Read from the list that `sync` will read, or estimated if the list is long. The reads are engine calls. They are not in
+the ledger's count of the day, since a plan writes nothing.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from sync_assets.config.models import TableConfig
 from sync_assets.runtime.context import Runtime
 
 MOST_READS = 2_000
-"""Engine calls of one list that a plan is worth: a million records."""
+"""The most engine calls that a plan spends on one list: a million records."""
 
 
 @dataclass(slots=True)
 class ExistingPlanned:
-    """`runtime`: of the scratch ledger. `notes`: for people."""
+    """Find existing records for a plan. `runtime`: of the scratch ledger; `notes`: for people."""
 
     runtime: Runtime
     notes: list[str] = field(default_factory=list[str])
 
     async def find_out(self, config: TableConfig) -> int:
-        """Find out what Campaign holds of a table, as `sync` will before it sends; the reads that it will take."""
+        """Find out what Campaign holds of a table, as `sync` does before it sends; return the reads that `sync` will
+        need.
+        """
         ledger, before = self.runtime.ledger, self.runtime.calls["read"]
         if await asyncio.to_thread(needless, ledger, config):
             return 0
@@ -50,7 +52,7 @@ class ExistingPlanned:
                 f"Dynamics 365. `sync` lists them first, by at most {existing.calls:,} reads; those that hold what "
                 f"they should cost nothing more. So the inserts of this plan are the most that there can be."
             )
-        if not existing.known:  # of the scratch ledger: the push is planned without it
+        if not existing.known:  # only in the scratch ledger: the push is planned as if the list had been read
             ledger.end_rebuild(config.table)
             ledger.note_dialect(config.resource, {EXISTING: LISTED})
         return existing.calls

@@ -1,4 +1,6 @@
-"""`rebuild`: the ledger was lost, or restored from an older copy. See operations/rebuild.py for what is done."""
+"""`rebuild`: rebuild a ledger that was lost, or restored from an older copy. For the steps see
+operations/rebuild.py.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +18,26 @@ from sync_assets.runtime.listed_keys import ListedKeys
 from sync_assets.validation.guardrails import check_limits
 
 FOUND = ("records", "equal", "differing", "unknown")
-"""What a rebuild tells of a table, as in ledger.Rebuild."""
+"""The counts of a table that a rebuild reports, as in ledger.Rebuild."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """`document`: what `rebuild --json` prints; `said`: what else somebody should know. `problem`: what stopped it."""
+    """The result of a rebuild.
+
+    Attributes:
+        document: what `rebuild --json` prints.
+        notes: further notes for people.
+        problem: what stopped it.
+    """
 
     document: dict[str, Any]
-    said: list[str]
+    notes: list[str]
     problem: SyncAssetsError | None = None
 
 
 def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Rebuilt:
-    """Rebuilds all mapped tables, or `only`, parents first. It may be killed and repeated."""
+    """Rebuild all mapped tables, or `only`, parents first. May be killed and repeated."""
     tables = _tables(runtime, only)
     found: dict[str, Any] = {}
     problem: SyncAssetsError | None = None
@@ -42,10 +50,10 @@ def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Rebuilt:
                 problem = error
                 break
     whole = document(runtime, runtime.calls, {})
-    for table, told in found.items():
-        told |= {name: whole["tables"][table][name] for name in COLUMNS}
-    said = [*dict.fromkeys([*runtime.warnings, *held_back({"tables": {t: whole["tables"][t] for t in found}})])]
-    return Rebuilt({"tables": found, "engine_calls": whole["engine_calls"]}, said, problem)
+    for table, counts in found.items():
+        counts |= {name: whole["tables"][table][name] for name in COLUMNS}
+    notes = [*dict.fromkeys([*runtime.warnings, *held_back({"tables": {t: whole["tables"][t] for t in found}})])]
+    return Rebuilt({"tables": found, "engine_calls": whole["engine_calls"]}, notes, problem)
 
 
 def _rebuild(runtime: Runtime, config: TableConfig, keys: ListedKeys) -> dict[str, Any]:
@@ -54,9 +62,9 @@ def _rebuild(runtime: Runtime, config: TableConfig, keys: ListedKeys) -> dict[st
 
 
 def rehearse(runtime: Runtime, only: Sequence[str] = ()) -> dict[str, Any]:
-    """What a rebuild would cost, by asking Campaign for the number of its records: one engine call for each table.
+    """Return what a rebuild would cost. Reads the number of Campaign's records: one engine call for each table.
 
-    How many of them differ is known once they are compared; then `plan` tells what a sync would send.
+    How many of them differ is only known after the comparison; then `plan` shows what a sync would send.
     """
     tables: dict[str, Any] = {}
     for config in _tables(runtime, only):

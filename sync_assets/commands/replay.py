@@ -1,4 +1,4 @@
-"""`replay`: captures a table again, as a whole or the days given. What that leaves pending the next `sync` sends."""
+"""`replay`: capture a table again, as a whole or some days. The next `sync` sends the records that are pending then."""
 
 from __future__ import annotations
 
@@ -19,8 +19,13 @@ from sync_assets.runtime.workers import release_dead
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """`document`: what `replay --json` prints. `problems`: why it could not be done to its end, `said`: what else
-    somebody should know."""
+    """The result of a replay.
+
+    Attributes:
+        document: what `replay --json` prints.
+        problems: why it could not be completed.
+        said: further notes for people.
+    """
 
     document: dict[str, Any]
     problems: list[SyncAssetsError]
@@ -30,10 +35,11 @@ class Replayed:
 def replay(
     runtime: Runtime, table: str, first: date | None = None, last: date | None = None, *, force: bool = False
 ) -> Replayed:
-    """Captures all rows again, or those last modified on the days given (UTC, both included; None: no limit there).
+    """Capture all rows again, or those last modified on the days given (UTC, both included; None: no limit on that
+    side).
 
-    A replay that was killed goes on where it was. force: what is captured is sent again, equal or not. Raises
-    SyncAssetsError if it cannot begin.
+    A replay that was killed continues where it stopped. force: captured records are sent again even if they are
+    unchanged. Raises SyncAssetsError if it cannot begin.
     """
     config = replayable(runtime, table, first, last)
     with dagster_instance() as instance:
@@ -42,12 +48,12 @@ def replay(
         capture_again(
             runtime, config, (first, last), force, lambda: run_flow(runtime, config, instance, [d365_key(config)])
         )
-    return _told(runtime, table)
+    return _result(runtime, table)
 
 
-def _told(runtime: Runtime, table: str) -> Replayed:
+def _result(runtime: Runtime, table: str) -> Replayed:
     whole = document(runtime, {}, {})
     counts = whole["tables"][table]
-    told = {"table": table, **{name: counts[name] for name in COLUMNS}}
+    summary = {"table": table, **{name: counts[name] for name in COLUMNS}}
     of_table = {"tables": {table: counts}}
-    return Replayed(told, runtime.problems, [*runtime.warnings, *held_back(of_table), *runtime.stopped])
+    return Replayed(summary, runtime.problems, [*runtime.warnings, *held_back(of_table), *runtime.stopped])

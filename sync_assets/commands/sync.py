@@ -1,6 +1,6 @@
-"""`sync`: every flow through Dagster (sync_runs.py), until nothing more can be done; what is left, and the exit status.
+"""`sync`: run every flow through Dagster (sync_runs.py) until nothing more can be done; report the rest and a status.
 
-Tables of which nothing is to be captured or sent make no run, and where all are quiet Dagster is not even loaded.
+A table with nothing to capture or send gets no run; if that is so for all tables, Dagster is not even imported.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from sync_assets.campaign.client import CampaignRefused
 from sync_assets.config.models import TableConfig
 from sync_assets.config.opt_out import WRITES_D365
 from sync_assets.dataverse.client import D365Refused
-from sync_assets.defs.tables.quiet_tables import quiet_tables
 from sync_assets.errors import SyncAssetsError
+from sync_assets.operations.quiet_tables import quiet_tables
 from sync_assets.operations.status import document, held_back, in_maintenance, unknown_tables
 from sync_assets.performance import keep_loaded_objects
 from sync_assets.push.target import CONTACT
@@ -30,16 +30,23 @@ if TYPE_CHECKING:
     from sync_assets.commands.sync_runs import Troubled
 
 LEFT = ("pending", "waiting", "failed", "held", "deletes_held_back")
-"""Counts of a table that are all 0 when nothing is left to be done. What is orphaned does not count: its parent is gone
-for good, or it names none, so that only Dynamics 365 can change that."""
+"""Counts of a table that are all 0 when nothing is left to be done. Orphaned records do not count: their parent is gone
+for good, or their lookup is empty, so that only a change in Dynamics 365 can help.
+"""
 OPT_OUTS_LEFT = ("due", "refused", "held", "files_waiting", "files_refused", "rejected_rows")
 """The same for opt-outs; rejected rows are those of this invocation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """`document`: what `sync --json` prints. `problems`: why a flow could not run, `stopped`: why one ended early or
-    was not there, and what else somebody should know. `status`: the exit status."""
+    """The result of `sync`.
+
+    Attributes:
+        document: what `sync --json` prints.
+        problems: why a flow could not run.
+        stopped: why a flow ended early, and further notes for people.
+        status: the exit status.
+    """
 
     document: dict[str, Any]
     problems: list[SyncAssetsError]
@@ -48,13 +55,16 @@ class Synced:
 
 
 def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInstance | None = None) -> Synced:
-    """Runs the flows of all mapped tables, or of `only`. Safe to kill and repeat at any moment. Raises OtherSystems,
-    LedgerError before anything is sent. instance: Dagster's, if not the one that DAGSTER_HOME names."""
+    """Run the flows of all mapped tables, or of `only`. Safe to kill and repeat at any moment.
+
+    instance: the Dagster instance; None: that of DAGSTER_HOME. Raises OtherSystems, LedgerError before anything is
+    sent.
+    """
     if error := unknown_tables(runtime, only):
         raise error
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
     runtime.settings.require("d365", "campaign")
-    runtime.ledger  # noqa: B018  an unusable ledger, or one of other systems, is told before anything else
+    runtime.ledger  # noqa: B018  an unusable ledger, or one of other systems, is an error before anything else
     troubled: Troubled = {}
     try:
         check_configuration(runtime.config, tables)
@@ -70,13 +80,14 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
         counts["problem"] = str(troubled[table][0]) if table in troubled else None
     paused = in_maintenance(outcome, [config.table for config in tables])
     status = _status(runtime, outcome, [config.table for config in tables], troubled) or (2 if paused else 0)
-    said = [*runtime.warnings, *paused, *held_back(outcome), *runtime.stopped]
-    return Synced(outcome, runtime.problems, said, status)
+    notes = [*runtime.warnings, *paused, *held_back(outcome), *runtime.stopped]
+    return Synced(outcome, runtime.problems, notes, status)
 
 
 def _run(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance | None) -> Troubled:
-    """Runs the flows that have something to do, or were last confirmed more than an hour ago. A run that was killed is
-    ended by them."""
+    """Run the flows that have something to do, or were last confirmed more than an hour ago. Killed runs are ended as
+    well.
+    """
     paused = runtime.ledger.in_maintenance()
     going = [config for config in tables if config.table not in paused]
     quiet = quiet_tables(runtime, going)
@@ -91,7 +102,7 @@ def _run(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterIn
 
 
 def _export_log(runtime: Runtime) -> None:
-    """That it could not be written is told, and is no reason to call the sync a failure as a whole."""
+    """Export the log. A failure is reported, and does not make the whole sync a failure."""
     from sync_assets.operations.log_export import export_log  # noqa: PLC0415
 
     try:
@@ -101,8 +112,11 @@ def _export_log(runtime: Runtime) -> None:
 
 
 def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str], troubled: Troubled) -> int:
-    """0 nothing pending; 2 something failed, is held, held back, waiting or pending, or a table could not run while
-    others could; 1 none could, or what kept a flow from running is not the matter of a table."""
+    """Return the exit status.
+
+    0: nothing is left to be done. 2: records or opt-outs are rejected, held, held back, waiting or pending, or a table
+    could not run while others could. 1: no table could run, or a problem is not limited to one table.
+    """
     of_tables = [problem for found in troubled.values() for problem in found]
     if any(problem not in of_tables or not _of_its_table_alone(problem) for problem in runtime.problems):
         return 1
@@ -114,8 +128,10 @@ def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str], tr
 
 
 def _of_its_table_alone(problem: SyncAssetsError) -> bool:
-    """Is it the data model of one table that does not fit, or are we refused that table? Broken guardrails, and systems
-    out of reach, are no such thing."""
+    """Return True if a problem is limited to one table: its data model does not fit, or we may not access it.
+
+    Broken guardrails and unreachable systems are not.
+    """
     wrong = [finding for finding in findings_of(problem) if not finding.passed]
     of_the_model = bool(wrong) and all(finding.check in CHECKS for finding in wrong)
     return of_the_model or isinstance(problem, D365Refused | CampaignRefused)

@@ -1,8 +1,8 @@
 """The Dagster runs of `sync`, until nothing more can be done.
 
-Each step is a real run in this process. What one pass leaves pending (a record that is to be tried again later, records
-leased to another worker) the next pass takes up; the loop ends when nothing is pending, when a pass moved nothing, or
-when something stopped a flow.
+Each step is a real run in this process. Records that one pass leaves pending (to be retried later, or leased to another
+worker) are sent by the next pass. The loop ends when nothing is pending, when a pass moved nothing, or when a problem
+stopped a flow.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from sync_assets.runtime.systems import OtherSystems
 from sync_assets.runtime.workers import release_dead
 
 PATIENCE_SECONDS = 300.0
-"""How long `sync` waits for records that are leased to others or to be tried again later."""
+"""How long `sync` waits for records that are leased to other workers or to be retried later."""
 
 JOB = "sync"
-"""The name of its runs in the UI, where that of `dg.materialize` would say nothing."""
+"""The name of its runs in the UI; that of `dg.materialize` would be meaningless there."""
 
 Troubled = dict[str, list[SyncAssetsError | str]]
 """Table -> why it could not go on. The others go on without it."""
@@ -42,13 +42,13 @@ Troubled = dict[str, list[SyncAssetsError | str]]
 def run_flows(
     runtime: Runtime, tables: Sequence[TableConfig], quiet: Collection[str], instance: dg.DagsterInstance | None
 ) -> Troubled:
-    """Runs all flows of the tables but the quiet ones, then those of opt-outs.
+    """Run all flows of the tables except the quiet ones, then those of opt-outs.
 
     Args:
         runtime: Afterwards holds the problems of all flows.
         tables: In link order.
         quiet: Names of tables that need no capture.
-        instance: Dagster's, if not the one that DAGSTER_HOME names.
+        instance: The Dagster instance; None: that of DAGSTER_HOME.
 
     Raises:
         OtherSystems: The ledger belongs to other systems.
@@ -68,7 +68,7 @@ def _run_flows(
                 _capture_and_push(runtime, config, instance)
             for problem in runtime.problems:
                 if isinstance(problem, OtherSystems):
-                    raise problem  # as true of all other flows
+                    raise problem  # all other flows would fail alike
     _push_the_rest(runtime, tables, instance, troubled)
     if runtime.config.opt_out.active and any(config.table == CONTACT and _goes(runtime, config) for config in tables):
         from sync_assets.commands.opt_out_runs import sync_opt_outs  # paramiko is slow to import  # noqa: PLC0415
@@ -79,7 +79,7 @@ def _run_flows(
 
 @contextmanager
 def _noted(runtime: Runtime, config: TableConfig, troubled: Troubled) -> Iterator[None]:
-    """Around the runs of a table: what stops them is noted as the table's."""
+    """Record problems that arise inside the block as the table's."""
     problems, stopped = len(runtime.problems), len(runtime.stopped)
     yield
     if found := [*runtime.problems[problems:], *runtime.stopped[stopped:]]:
@@ -89,7 +89,7 @@ def _noted(runtime: Runtime, config: TableConfig, troubled: Troubled) -> Iterato
 def _push_the_rest(
     runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance, troubled: Troubled
 ) -> None:
-    """What the first runs left. What is wrong with one table keeps no other from its work."""
+    """Send what the first runs left pending. A problem with one table does not stop the others."""
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     before: dict[str, int] | None = None
     read_again: dict[str, list[str]] = {}
@@ -111,7 +111,7 @@ def _push_the_rest(
         if pending == before and due is None:
             return
         if pending != before:
-            give_up_at = time.monotonic() + PATIENCE_SECONDS  # a pass that moves something may take its time
+            give_up_at = time.monotonic() + PATIENCE_SECONDS  # there is progress, so the wait starts anew
         before = pending
         pause = (due - datetime.now(UTC)).total_seconds() if due else 0.5
         time.sleep(min(max(pause, 0.1), 5.0))
@@ -137,8 +137,10 @@ def run_flow(
     instance: dg.DagsterInstance,
     selection: list[dg.AssetKey],
 ) -> None:
-    """One Dagster run of a table, of today's partition. One that only sends does not keep sensors from following the
-    table's changes."""
+    """Run one Dagster run of a table, in today's partition.
+
+    A run that only sends is tagged, so that sensors still follow the table's changes beside it.
+    """
     tags = table_tags(config.table) | ({BACKLOG_TAG: "yes"} if selection == [campaign_key(config)] else {})
     execute(runtime, instance, table_assets(runtime), selection, today(), tags)
 
@@ -152,8 +154,10 @@ def execute(
     tags: dict[str, str],
     resources: dict[str, Any] | None = None,
 ) -> None:
-    """One Dagster run. What stops it is in `runtime.problems` afterwards: the assets tell. partition: None where the
-    assets have none."""
+    """Run one Dagster run. Its problems are in `runtime.problems` afterwards: the assets add them.
+
+    partition: None if the assets have none.
+    """
     before = len(runtime.problems), len(runtime.stopped)
     try:
         job = dg.define_asset_job(JOB, selection=dg.AssetSelection.assets(*selection))
@@ -165,7 +169,7 @@ def execute(
             partition_key=partition,
             tags=tags,
         )
-    except dg.DagsterError as error:  # before any step of it ran: that keeps no other flow from its work
+    except dg.DagsterError as error:  # before any step ran: the other flows go on
         named = ", ".join(key.to_user_string() for key in selection)
         runtime.problems.append(SyncAssetsError(in_our_words(error, f"run of {named}")))
         return

@@ -1,7 +1,8 @@
 """Update existing rows, many in one request (`$batch`), and return which updates succeeded and why the others did not.
 
 Each update is a PATCH with `If-Match`, which can change a row and never create one. The updates are independent: there
-is no change set, and a refused update does not stop the rest. Source: docs/references/dataverse.md 3.1, 3.3, 3.4, 4.
+is no change set, and a refused update does not stop the rest. Source: docs/references/dataverse.md 3.1, 3.3, 3.4, 4
+and https://learn.microsoft.com/power-apps/developer/data-platform/webapi/execute-batch-operations-using-web-api
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The metadata of a table: its key, its columns with their types, the labels of options.
 
-Here: plain values. Not here: how they are fetched (`client.py`). Source: docs/references/dataverse.md 2.4, 2.5.
+Here: plain values. Not here: how they are fetched (`client.py`). Source: docs/references/dataverse.md 2.4, 2.5
+and https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query-metadata-web-api
 """
 
 from __future__ import annotations

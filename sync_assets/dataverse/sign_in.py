@@ -1,4 +1,8 @@
-"""Sign-in at Entra ID by client credentials, through msal. Source: docs/references/dataverse.md 5."""
+"""Sign-in at Entra ID by client credentials, through msal.
+
+Source: docs/references/dataverse.md 5 and
+https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong with the ledger, said so that a person can act on it."""
+"""The ledger's exceptions. Each message names cause, object and remedy, and never holds a password or a payload."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -7,21 +7,21 @@ from sync_assets.errors import SyncAssetsError
 
 
 class LedgerError(SyncAssetsError):
-    """One line: what happened, where, and what to do. Never holds a password or a payload."""
+    """Base of the ledger's errors: the database failed, or an operation was refused."""
 
 
 class FeedMoved(LedgerError):
-    """Another capture has moved the feed since it was read; nothing was written. Read the feed, go on from there."""
+    """Another capture has moved the feed's cursor since it was read. Nothing was written: read the feed and go on."""
 
     def __init__(self, table: str, expected: int | None = None, stored: int | None = None) -> None:
         super().__init__(
-            f"The feed of {table} is {_said(stored)}, not {_said(expected)}: another capture has moved it.",
+            f"The feed of {table} is {_version(stored)}, not {_version(expected)}: another capture has moved it.",
             "Nothing was written; go on from its new position.",
         )
 
 
 class RowsMoved(LedgerError):
-    """Rows that were left unread have to be read after all; nothing was written. Go on at the feed's position."""
+    """Rows skipped by the unchanged-row filter must be read after all. Nothing was written: read the page again."""
 
     def __init__(self, table: str) -> None:
         super().__init__(
@@ -31,33 +31,34 @@ class RowsMoved(LedgerError):
 
 
 class TooManyDeletes(LedgerError):
-    """A read found more deletions than the guard allows; they are held back, all else was stored.
+    """A read found more deletions than `max_delete_share` allows. They are held back; everything else was stored.
 
-    following: by table, children that would be deleted with them. allowed: by table, of `table` and of the children's.
+    following: number of children that would be deleted with them, by table. allowed: number of deletions allowed, by
+    table, for `table` and the children's tables.
     """
 
     def __init__(self, table: str, deletes: int, following: Mapping[str, int], allowed: Mapping[str, int]) -> None:
         self.deletes, self.following = deletes, dict(following)
-        said = " and ".join(
+        parts = " and ".join(
             f"{allowed[name]:,}" if not following else f"{allowed[name]:,} of {name}" for name in [table, *following]
         )
         super().__init__(
             f"Dynamics 365 reports {deletes:,} records of {table} as gone{with_them(following)}; "
-            f"max_delete_share allows {said}.",
+            f"max_delete_share allows {parts}.",
             f"They are held back. If that is right, `sync-assets approve-deletes {table}`, else look at Dynamics 365.",
         )
 
 
 def with_them(following: Mapping[str, int]) -> str:
-    """What goes with deleted records, as the end of a sentence about these; nothing if nothing does."""
+    """Return the end of a sentence about deleted records: the children deleted with them; empty if there are none."""
     if not following:
         return ""
-    said = " and ".join(f"{records:,} of {table}" for table, records in following.items())
-    return f", and with them {said} (Campaign would hide these without their parent: their link has cardinality one)"
+    parts = " and ".join(f"{records:,} of {table}" for table, records in following.items())
+    return f", and with them {parts} (Campaign would hide these without their parent: their link has cardinality one)"
 
 
 class InMaintenance(LedgerError):
-    """The table is neither captured nor sent for the time being; what was stored before stays as it is."""
+    """The table is in maintenance: neither captured nor sent. Its stored state does not change."""
 
     def __init__(self, table: str, since: datetime) -> None:
         super().__init__(
@@ -66,5 +67,5 @@ class InMaintenance(LedgerError):
         )
 
 
-def _said(version: int | None) -> str:
+def _version(version: int | None) -> str:
     return "not there yet" if version is None else f"at version {version}"

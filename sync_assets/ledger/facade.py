@@ -1,4 +1,4 @@
-"""The ledger as the rest of the program sees it."""
+"""Combine all repositories of the ledger into one class, `Ledger`, which the rest of the program uses."""
 
 from datetime import UTC, datetime
 from types import TracebackType
@@ -24,8 +24,8 @@ from sync_assets.ledger.storage.database import Database
 from sync_assets.ledger.storage.migrate import migrate
 
 REWRITTEN_UP_TO = 128 * 1024 * 1024
-"""Bytes of a ledger in SQLite that is rewritten when payloads were erased: some half a million settled records, half a
-second. Larger ones belong into PostgreSQL, whose autovacuum does that by itself."""
+"""Most bytes of an SQLite ledger that is vacuumed after payloads were erased: about half a million synced records, half
+a second. For larger ledgers use PostgreSQL, whose autovacuum does that by itself."""
 
 
 def _utc_now() -> datetime:
@@ -49,26 +49,31 @@ class Ledger(
     Systems,
     BlockedRecords,
 ):
-    """What every record should be in Campaign, what Campaign acknowledged, and where each feed stands.
+    """The desired and acknowledged state of every record, and the cursor of each change feed.
 
-    Threads may share one. Any number of processes may have the same ledger open; their clocks should agree to
-    within seconds, since leases are measured by them.
+    Threads may share one instance. Any number of processes may have the same ledger open; their clocks should agree
+    within seconds, since leases end by them.
     """
 
     made = False
-    """There was none at this URL before."""
+    """True if `open` created the ledger."""
 
     @property
     def where(self) -> str:
-        """For people: the file, or host and database. No password."""
+        """The file, or host and database, to be shown to users. Holds no password."""
         return self._database.location
 
     @classmethod
     def open(cls, url: str, *, clock: Clock = _utc_now) -> Self:
-        """Open the ledger at an SQLAlchemy URL, `sqlite:///path` or `postgresql+psycopg://...`.
+        """Open the ledger; create it or upgrade its schema if necessary.
 
-        Creates it, or brings its schema up to date, if need be. LedgerError with cause and remedy if the URL is
-        wrong, the file can't be written, the server can't be reached, or a newer version has written it.
+        Args:
+            url: an SQLAlchemy URL, `sqlite:///path` or `postgresql+psycopg://...`.
+            clock: returns the current time with a time zone.
+
+        Raises:
+            LedgerError: the URL is wrong, the file can't be written, the server can't be reached, or a newer version
+                has written the ledger.
         """
         database = Database(url)
         try:
@@ -81,7 +86,7 @@ class Ledger(
         return ledger
 
     def close(self) -> None:
-        """Leaves nothing of erased payloads in SQLite's file, as long as that is of a moderate size."""
+        """Close the ledger. SQLite: also vacuum away erased payloads, if nothing is pending and the file is small."""
         if self._erased and not any(counts.pending for counts in self.counts().values()):
             self._database.rewrite(REWRITTEN_UP_TO)
         self._database.close()

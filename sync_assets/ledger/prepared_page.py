@@ -1,4 +1,7 @@
-"""A page of captured rows, checked and made ready for the ledger. Only `packing`, `copying` and this need Polars."""
+"""A prepared page: captured rows after the transform, checked and converted for the ledger.
+
+Only this module, storage/json_rows.py and storage/copy_rows.py import Polars, which is slow to import.
+"""
 
 from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -17,15 +20,15 @@ COLUMNS: dict[str, pl.DataType] = {
     "refusal": pl.String(),
 }
 ROW_HASH = "row_hash"
-"""A further column, Int64: of the row as D365 sent it. Not known of any row where it is left out."""
+"""An optional column, Int64: hash of the row as D365 sent it. Without the column it is unknown for all rows."""
 
 
 INSERT_ONLY_HASH = "insert_only_hash"
-"""A further column, Int64: of the fields that are not updated. Left out where there are none."""
+"""An optional column, Int64: hash of the insert-only fields. Missing if the table has none."""
 
 
 class NewRecords(NamedTuple):
-    """Ready to be inserted into a table. `numbers`: (state, day, how many). `packed`: as Bulk.insert takes them."""
+    """Records ready to be inserted. numbers: (state, day, number of records). packed: the argument of Bulk.insert."""
 
     table: str
     ids: list[str]
@@ -34,7 +37,7 @@ class NewRecords(NamedTuple):
 
 
 class Page:
-    """Each id once, refused rows without a payload, days as numbers."""
+    """The rows of a page: each id once, no payload where there is a validation error, days as days since 1970."""
 
     def __init__(
         self,
@@ -42,9 +45,15 @@ class Page:
         links: Sequence[LinkSpec] = (),
         in_order: Callable[[pl.DataFrame], pl.DataFrame] = lambda rows: rows,
     ) -> None:
-        """in_order: puts the rows into another order.
+        """Check and convert the rows.
 
-        ValueError if a column is missing, of another type, or null where it must not be.
+        Args:
+            rows: the columns COLUMNS, one for each link, and optionally ROW_HASH and INSERT_ONLY_HASH.
+            links: the table's links.
+            in_order: sorts the rows, as Bulk.in_order does.
+
+        Raises:
+            ValueError: a column is missing, of another type, or null where it must not be.
         """
         columns = {**COLUMNS, **{link.attribute: pl.String() for link in links}}
         if rows.is_empty():
@@ -52,19 +61,19 @@ class Page:
         _check(rows, columns)
         left_out = [name for name in (ROW_HASH, INSERT_ONLY_HASH) if name not in rows.columns]
         self.insert_only = INSERT_ONLY_HASH not in left_out
-        """Whether the rows have fields that are not updated."""
+        """True if the table has insert-only fields."""
         rows = rows.with_columns(pl.lit(None, pl.Int64).alias(name) for name in left_out)
         if rows["id"].n_unique() < rows.height:
             rows = rows.unique("id", keep="last", maintain_order=True)
         rows = in_order(rows)
         self.links = tuple(links)
         self.new: NewRecords | None = None
-        """All rows as new records, if somebody packed them beforehand."""
+        """All rows as new records, if they were packed in advance (Captures.new_page)."""
         self._parents = rows.select("id", *(link.attribute for link in links))
         accepted = pl.col("refusal").is_null()
         self._rows = rows.select(
             pl.col("id"),
-            pl.col("day").cast(pl.Int32),  # days since 1970, as `times` has them
+            pl.col("day").cast(pl.Int32),  # days since 1970, as in `times`
             pl.col("hash").alias("desired_hash"),
             pl.col("refusal").cast(pl.String).str.replace_all("\x00", "", literal=True),
             pl.when(accepted).then(pl.col("payload")).cast(pl.String),
@@ -73,23 +82,24 @@ class Page:
             pl.col(INSERT_ONLY_HASH),
         )
         self.ids: list[str] = self._rows["id"].to_list()
-        # Hexadecimal; None for a refused row: whether it is news depends on more than its hash.
+        # Hexadecimal; None for a row with a validation error, which the hash alone cannot show to be unchanged.
         known = pl.when(accepted).then(pl.col("hash").bin.encode("hex"))
         self.hashes: list[str | None] = rows.select(known).to_series().to_list()
         self.row_hashes: list[int | None] = rows[ROW_HASH].to_list()
         self.insert_only_hashes: list[int | None] = rows[INSERT_ONLY_HASH].to_list()
 
     def row(self, index: int) -> Row:
+        """Return the row at an index of `ids`."""
         return Row(*self._rows.row(index)[1:])
 
     def parents(self, ids: Container[str]) -> Iterator[tuple[str, tuple[str | None, ...]]]:
-        """Of those rows: the id, and the parents' ids in the order of `links`."""
+        """Yield (id, parents' ids in the order of `links`) for the rows with these ids."""
         for id_, *parents in self._parents.iter_rows():
             if id_ in ids:
                 yield id_, tuple(parents)
 
     def records(self, indexes: Sequence[int], table: str, now: int) -> pl.DataFrame:
-        """New records of these rows, with the columns INSERTED: pending, or failed if the transform refuses them."""
+        """Build new records (columns INSERTED) of these rows: pending, or rejected if they have a validation error."""
         rows = self._rows if len(indexes) == self._rows.height else self._rows[list(indexes)]
         refused = pl.col("refusal").is_not_null()
         return rows.with_columns(
@@ -101,7 +111,7 @@ class Page:
 
 
 def same_in_each(rows: pl.DataFrame) -> dict[str, bool]:
-    """Whether a column says the same in every row, as most columns of a page's records do."""
+    """Return by column whether it has the same value in every row, as most columns of a page's records have."""
     return rows.select(pl.all().eq_missing(pl.all().first()).all() & (pl.len() > 0)).row(0, named=True)
 
 

@@ -1,9 +1,9 @@
-"""A scratch ledger: a copy of the real one to try things on, thrown away at the end. The real one is only read.
+"""Open a temporary copy of a ledger to try operations on. The real ledger is only read.
 
-SQLite: a temporary database, whose file has no name from the moment on that SQLite makes it: a process that is killed
-leaves nothing. PostgreSQL: no second database may be assumed, so the copy is temporary tables of one connection, which
-sees nothing but them, and which the server drops when it ends, however it does. Either way the unchanged Ledger works
-on it, so what it does to the copy is what it would do to the real one.
+SQLite: a temporary database whose file is unlinked as soon as SQLite creates it, so that a killed process leaves
+nothing. PostgreSQL: a second database cannot be assumed, so the copy is temporary tables of one connection, which sees
+only them; the server drops them when the connection ends. In both cases the unchanged `Ledger` works on the copy, so
+what it does there is what it would do to the real ledger.
 """
 
 import sqlite3
@@ -38,21 +38,25 @@ _VISIBLE = sa.text("""
 
 @contextmanager
 def scratch_ledger(url: str) -> Generator[Ledger]:
-    """A copy of the ledger at `url` as it stands, empty if there is none yet, gone when the block is left.
+    """Copy the ledger at `url` for the duration of the block; the copy is empty if there is no ledger yet.
 
-    Nobody holds anything of the copy: leases are over, and every pending record may be claimed at once.
-    LedgerError as for `Ledger.open`, and if there is no room for the copy.
+    The copy has no leases, and every pending record may be claimed at once.
+
+    Raises:
+        LedgerError: as by `Ledger.open`, and if there is no space for the copy.
     """
     remove_old_copies()
     address = Address.parse(url)
     with _sqlite_copy(address) if address.sqlite else _postgres_copy(url) as database:
-        database.write(_let_go)
+        database.write(_release_all)
         yield _Scratch(database, lambda: datetime.now(UTC))
 
 
 def remove_old_copies() -> None:
-    """Remove the copies that earlier versions left in the temporary folder when `plan` was killed: they hold names and
-    e-mail addresses. A copy that changed within an hour may belong to a running process, and stays."""
+    """Remove the copies that earlier versions left in the temporary folder when `plan` was killed.
+
+    They hold names and e-mail addresses. A copy that changed within an hour may belong to a running process and stays.
+    """
     for file in Path(tempfile.gettempdir()).glob("sync_assets_*/scratch.db*"):
         with suppress(OSError):
             if time.time() - file.stat().st_mtime > OLD_SECONDS:
@@ -61,10 +65,11 @@ def remove_old_copies() -> None:
 
 class _Scratch(Ledger):
     def _take_turns(self, connection: Connection, *, tied: bool = False) -> None:
-        """Nobody else is at the copy, and those at the real ledger are not to wait for us."""
+        """Take no lock: no other process uses the copy, and users of the real ledger must not wait for this one."""
 
 
-def _let_go(connection: Connection) -> None:
+def _release_all(connection: Connection) -> None:
+    """Remove all leases and retry times from the copy."""
     record = schema.record
     held = record.c.lease_owner.is_not(None)
     connection.execute(sa.update(record).where(held).values(lease_owner=None, lease_until=None))
@@ -91,13 +96,13 @@ def _postgres_copy(url: str) -> Generator[Database]:
 
 
 class _OneConnection(Database):
-    """A database on a single connection, since what is temporary is that of one. Threads take turns."""
+    """A database on a single connection, to which its temporary tables belong. Threads use it one at a time."""
 
     _one: Connection | None = None
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        # Taken twice by one thread it raises instead of waiting for itself for ever.
+        # Reentrant: a nested transaction of one thread raises instead of deadlocking.
         self._alone = threading.RLock()
         with self._plain():
             self._one = self._engine.connect()
@@ -118,12 +123,12 @@ class _OneConnection(Database):
 
     @contextmanager
     def _transaction(self) -> Generator[Connection]:
-        if self._one is None:  # the first look at the server
+        if self._one is None:  # the connection check of __init__
             with super().read() as connection:
                 yield connection
             return
         with self._alone, self._plain():
-            if self._one.invalidated:  # another one would see the real tables
+            if self._one.invalidated:  # a new connection would see the real tables
                 raise LedgerError(
                     f"The connection to the ledger {self.location} was lost, and the copy with it.",
                     "Nothing was written; try again.",
@@ -133,10 +138,10 @@ class _OneConnection(Database):
 
 
 class _Unnamed(_OneConnection):
-    """A temporary database of SQLite. What is told of it is about the real one, whose URL is given.
+    """A temporary SQLite database. Its error messages name the real ledger, whose URL it is given.
 
-    SQLite keeps it in memory while it is small, else in a file that it unlinks while it makes it (on Windows: that goes
-    with its last handle), https://sqlite.org/inmemorydb.html#temp_db. Its journal stays in memory.
+    SQLite keeps it in memory while it is small, else in a file that it unlinks at creation (on Windows: deleted with
+    its last handle), https://sqlite.org/inmemorydb.html#temp_db. Its journal is kept in memory.
     """
 
     def _open(self) -> sa.Engine:
@@ -155,10 +160,10 @@ class _Unnamed(_OneConnection):
         self._engine.dispose()
 
     def fill(self, address: Address) -> None:
-        """One consistent state of the real ledger, whoever is writing. Neither its file changes nor is any left beside.
+        """Copy one consistent state of the real ledger, even while others write. No file is changed or left behind.
 
-        A log that a killed process left would be worked into the file by a connection that may write; one that may not
-        would leave a log where there was none.
+        A read-write connection would checkpoint a log that a killed process left; a read-only connection would leave a
+        log where there was none. So the mode depends on whether there is a log.
         """
         log = Path(f"{address.location}-wal")
         source = f"{Path(address.location).absolute().as_uri()}?mode={'ro' if log.exists() else 'rw'}"
@@ -183,7 +188,7 @@ class _Unnamed(_OneConnection):
 
 
 def _shadow(connection: Connection) -> None:
-    """Copies the tables of the ledger, all as they stand at one moment, and hides the real ones."""
+    """Copy the ledger's tables to temporary tables in one snapshot, and hide the real ones."""
     connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     names = [*schema.metadata.tables, VERSION_TABLE]
     tables = connection.execute(_VISIBLE, {"names": names}).all()
@@ -198,7 +203,7 @@ def _shadow(connection: Connection) -> None:
 
 
 def _go_on_counting(connection: Connection, real: str, copy: str) -> None:
-    """The copy's numbers begin where the real table's do."""
+    """Continue the real table's sequence in the copy."""
     if not real.endswith(f".{schema.record.name}"):
         return
     find = "SELECT pg_get_serial_sequence(%s, 'seq')"

@@ -1,7 +1,6 @@
-"""Times as the ledger stores them: whole numbers, UTC, alike on both databases.
+"""Convert times to and from the integers that the ledger stores: microseconds or days since 1970, UTC.
 
-An instant is microseconds since 1970, a day is days since 1970. Numbers compare and copy fast and
-leave no room for a time zone that one database applies and the other does not.
+Integers compare and copy fast, and no database can apply a time zone to them.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -12,24 +11,27 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def to_micros(instant: datetime) -> int:
-    """Microseconds since 1970. ValueError for a time without a zone, which could mean anything."""
+    """Return microseconds since 1970. ValueError for a time without a time zone, which is ambiguous."""
     if instant.tzinfo is None:
         raise ValueError("the ledger needs times with a time zone")
     return (instant - EPOCH) // _MICROSECOND
 
 
 def from_micros(micros: int) -> datetime:
+    """Return the UTC time of microseconds since 1970."""
     return EPOCH + timedelta(microseconds=micros)
 
 
 def seconds(amount: float) -> int:
-    """Seconds in microseconds."""
+    """Return seconds as microseconds."""
     return round(amount * 1_000_000)
 
 
 def to_day_number(day: date) -> int:
+    """Return days since 1970."""
     return day.toordinal() - _EPOCH_DAY
 
 
 def from_day_number(number: int) -> date:
+    """Return the date of days since 1970."""
     return date.fromordinal(number + _EPOCH_DAY)

@@ -1,7 +1,7 @@
 """Find options in rows that have no label: their numbers are sent where a label was wanted. Pure.
 
-This happens when an option was removed from a choice while rows still hold it, or has no label (`UserLocalizedLabel` may be
-null, docs/references/dataverse.md 2.5). The row is sent all the same, and a warning is given once.
+This happens when an option was removed from a choice while rows still hold it, or has no label (`UserLocalizedLabel`
+may be null, docs/references/dataverse.md 2.5). The row is sent all the same, and a warning is given once.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ SHOWN = 12
 def unknown_codes(rows: pl.DataFrame, mapping: mappings.TableMapping) -> dict[str, list[int]]:
     """Return the option numbers in `rows` that have no label although the mapping wants labels, by column, sorted.
 
-    Numbers with a replacement or a value in Campaign's enumeration do not count; columns without such numbers are left out. `rows`
-    may be filtered or not.
+    Numbers with a replacement or a value in Campaign's enumeration do not count; columns without such numbers are left
+    out. `rows` may be filtered or not.
     """
     fields = [field for field in mapping.fields if _wants_labels(field)]
     if not fields:
@@ -46,7 +46,7 @@ def unknown_codes_warning(table: str, codes: Mapping[str, Collection[int]]) -> s
         return None
     return (
         f"{table}: rows hold options without a label in Dynamics 365: {named}. A text attribute gets the number, an "
-        "enumeration refuses the row. Give the options a label present, add those that were removed, and publish."
+        "enumeration refuses the row. Give the options a label there, add those that were removed, and publish."
     )
 
 

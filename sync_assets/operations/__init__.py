@@ -1,1 +1,4 @@
-"""What an operator does, by a command or a job: holds, maintenance, status, log export. Imports no Dagster."""
+"""Operations that a command or a Dagster job runs: holds, maintenance, status, replay, rebuild, log export.
+
+Imports no Dagster.
+"""

@@ -1,4 +1,4 @@
-"""A line of `doctor`."""
+"""One line of `doctor`'s output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sync_assets.errors import SyncAssetsError
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One answer; `what` was asked, `message` says how it is and what to do."""
+    """One result: `what` was checked, and a `message` with the result and the remedy."""
 
     outcome: Literal["ok", "warn", "fail"]
     what: str

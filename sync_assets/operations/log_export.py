@@ -1,12 +1,12 @@
-"""What the program did, as a file of JSON lines a day on the Campaign SFTP. No personal data.
+"""Export what the program did as JSON lines, one file a day, to the Campaign SFTP. No personal data.
 
-The file is made of the ledger, so it is the same whichever machine writes it, and one of the day replaces the last one:
-it tells of the whole day as of its last writing. Each line is an object with `kind`:
+The file is built from the ledger, so it is the same whichever machine writes it; a later file of the same day replaces
+it, and covers the whole day so far. Each line is an object with `kind`:
 
     log         day, at (when the file was written), version of the program
     table       its counts, the change feed's position, the day's engine calls
-    reason      a reason for which records of a table are refused, ids taken out, and how many
-    refused     one refused record: table, id, reason, since, attempts; at most MOST_REFUSED of them
+    reason      a reason for which records of a table are rejected, ids taken out, and how many
+    refused     one rejected record: table, id, reason, since, attempts; at most MOST_REFUSED of them
     opt_out     what was done with opt-outs that day, and what is left
 """
 
@@ -30,7 +30,9 @@ _NAME = re.compile(r"sync_assets_(\d{4}-\d{2}-\d{2})\.jsonl")
 
 
 def export_log(runtime: Runtime, now: datetime | None = None) -> str:
-    """Writes today's file, removes those that are too old; its name. Raises SyncAssetsError (the SFTP, the ledger)."""
+    """Write today's file and remove files that are too old; return its name. Raises SyncAssetsError (the SFTP, the
+    ledger).
+    """
     from sync_assets.sftp import connect  # paramiko is slow to import  # noqa: PLC0415
 
     now, logs = now or datetime.now(UTC), runtime.config.logs
@@ -45,7 +47,7 @@ def export_log(runtime: Runtime, now: datetime | None = None) -> str:
 
 
 def too_old(name: str, oldest: date) -> bool:
-    """Whether a file is one of ours and of an earlier day, by its name."""
+    """Return True if a file, by its name, is one of ours and of a day before `oldest`."""
     found = _NAME.fullmatch(name)
     try:
         return bool(found) and date.fromisoformat(found[1]) < oldest
@@ -54,7 +56,7 @@ def too_old(name: str, oldest: date) -> bool:
 
 
 def entries(runtime: Runtime, now: datetime) -> Iterator[dict[str, Any]]:
-    """The lines of today's file."""
+    """Yield the lines of today's file."""
     day, document = now.astimezone(UTC).date(), status(runtime)
     yield {"kind": "log", "day": day.isoformat(), "at": iso(now), "version": version("sync_assets")}
     calls = runtime.ledger.engine_calls_by_table(day)
@@ -70,7 +72,7 @@ def entries(runtime: Runtime, now: datetime) -> Iterator[dict[str, Any]]:
 
 
 def log_lines(runtime: Runtime) -> list[Line]:
-    """What `doctor` tells of it: whether the SFTP lets us in. Writes nothing."""
+    """Return `doctor`'s lines about the export: whether the SFTP accepts our sign-in. Writes nothing."""
     from sync_assets.sftp import NoSuchFolder, connect  # noqa: PLC0415
 
     logs, what = runtime.config.logs, "logs: Campaign SFTP"

@@ -1,4 +1,4 @@
-"""`maintenance`: tables that are neither captured nor sent for a while, as plain documents and as text for people."""
+"""`maintenance`: tables that are neither captured nor sent for a while; as plain documents and as text for people."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from sync_assets.runtime.context import Runtime
 
 
 def on(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
-    """Stops them: whoever works on them ends within a batch or a page. Raises SyncAssetsError for unknown tables."""
+    """Begin maintenance of the tables: workers stop within a batch or a page. Raises SyncAssetsError for unknown
+    tables.
+    """
     _known(runtime, tables)
     begun = [table for table in dict.fromkeys(tables) if runtime.ledger.begin_maintenance(table)]
     return {"begun": begun, **listed(runtime)}
 
 
 def off(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
-    """Lets them go on, with the data model as it is. One that is no longer mapped can be named, too."""
+    """End maintenance of the tables, and accept the data model as it is. A table that is no longer mapped may be
+    named.
+    """
     paused = runtime.ledger.in_maintenance()
     _known(runtime, [table for table in tables if table not in paused])
     ended = [table for table in dict.fromkeys(tables) if runtime.ledger.end_maintenance(table)]
@@ -27,7 +31,7 @@ def off(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
 
 
 def listed(runtime: Runtime) -> dict[str, Any]:
-    """All of them, since when, and what is pending meanwhile."""
+    """Return all tables in maintenance, with the time of its beginning and their pending records."""
     counts = runtime.ledger.counts()
     return {
         "maintenance": [

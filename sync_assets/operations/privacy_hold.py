@@ -19,7 +19,10 @@ from sync_assets.runtime.workers import release_dead
 
 
 def contact_id(given: str) -> str:
-    """A D365 id as the ledger has it. Raises SyncAssetsError for what is none; it is not repeated: it may be a name."""
+    """Return a D365 id in the ledger's form. Raises SyncAssetsError if it is none.
+
+    The error does not repeat the text, which may be a name.
+    """
     id_ = given.strip().removeprefix("{").removesuffix("}").lower()
     if not GUID.fullmatch(id_):
         raise SyncAssetsError(
@@ -30,10 +33,12 @@ def contact_id(given: str) -> str:
 
 
 def add(runtime: Runtime, given: str) -> dict[str, Any]:
-    """Hold a contact and the person's other records, from now on: those that the ledger knows at once, then those that
-    either system names besides. They stay held when their lookups are cleared."""
+    """Place a contact and the person's other records on hold from now on.
+
+    First those in the ledger, then those that either system has besides. They stay held when their lookups are cleared.
+    """
     id_ = contact_id(given)
-    release_dead(runtime.ledger)  # of those nothing is in flight
+    release_dead(runtime.ledger)  # records of dead workers are not in flight
     hold = runtime.ledger.hold(CONTACT, id_)
     new = hold.new
     found = interruptible.run(whereabouts(runtime, id_))
@@ -44,10 +49,12 @@ def add(runtime: Runtime, given: str) -> dict[str, Any]:
 
 
 def release(runtime: Runtime, given: str) -> dict[str, Any]:
-    """End the hold. Of a contact that Dynamics 365 no longer has, nothing is made again: the person's records are
-    excluded from then on. If the contact was restored, a second release ends that.
+    """End the hold.
 
-    Raises SyncAssetsError if there is no hold (most likely the id is mistyped), or if Dynamics 365 can't be asked.
+    If Dynamics 365 no longer has the contact, none of the person's records is created again: they are excluded from
+    then on. If the contact is restored later, a second release ends that.
+
+    Raises SyncAssetsError if there is no hold (most likely the id is mistyped), or if Dynamics 365 cannot be asked.
     """
     id_ = contact_id(given)
     if not runtime.ledger.records_of_hold(CONTACT, id_):
@@ -69,12 +76,15 @@ def release(runtime: Runtime, given: str) -> dict[str, Any]:
 
 
 def listed(runtime: Runtime) -> dict[str, Any]:
-    """All holds, the oldest first."""
+    """Return all holds, the oldest first."""
     return {"holds": [_document(hold) for hold in runtime.ledger.holds()]}
 
 
 def verify(runtime: Runtime, given: str) -> dict[str, Any]:
-    """Where the contact and its children still are; `gone`: in neither system, and nothing under way."""
+    """Return where the contact and the person's other records still are.
+
+    `gone` is True if neither system has any of them, and none is in flight.
+    """
     id_ = contact_id(given)
     found = interruptible.run(whereabouts(runtime, id_))
     since = runtime.ledger.held_since(CONTACT, id_)
@@ -105,8 +115,9 @@ def _answered(answer: SystemAnswer) -> dict[str, Any]:
 
 
 def _not_seen(found: Whereabouts) -> dict[str, list[str]]:
-    """Children that Campaign took once and does not show: deleted there, or hidden, since their parent is gone
-    (docs/references/campaign.md 5). No request tells the two apart."""
+    """Return children that Campaign once acknowledged and does not show: deleted there, or hidden because their parent
+    was deleted (docs/references/campaign.md 5). No request distinguishes the two.
+    """
     unseen: dict[str, list[str]] = {}
     for one in found.kin:
         if one.there and one.table != CONTACT and one.id not in found.campaign.found.get(one.table, ()):

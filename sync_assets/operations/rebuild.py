@@ -1,7 +1,8 @@
-"""Rebuild: after the ledger was lost, or restored from an older copy, it is found out what Campaign holds already.
+"""Rebuild: after a ledger was lost, or restored from an older copy, find out what Campaign holds.
 
-All rows of Dynamics 365 are read again, so that none counts as acknowledged by hearsay; then Campaign's records are
-listed and compared, as before a first load (existing_records.py). Nothing is written to either system.
+All rows of Dynamics 365 are read again, so that no record counts as acknowledged because of outdated data; then
+Campaign's records are listed and compared, as before a first load (existing_records.py). Nothing is written to either
+system.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from sync_assets.validation.preflight import NotReady, campaign_findings
 
 
 async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys) -> Rebuild:
-    """Rebuild one table, from where an earlier try has stopped. Raises what the flows raise, and BudgetSpent; what was
-    found out until then is kept."""
+    """Rebuild one table, from where an earlier call stopped.
+
+    Raises what the flows raise, and BudgetSpent; the results so far are stored.
+    """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     await asyncio.to_thread(release_dead, ledger)
     state = await asyncio.to_thread(ledger.begin_rebuild, config.table)
@@ -47,17 +50,17 @@ async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys)
                     f"Another process lists the records of {config.resource}.", "Wait until it has ended, and repeat."
                 )
             found = await Comparison(runtime, ledger, listing, resource, keys, owner).run(state)
-        assert found is not None  # its time is not limited
+        assert found is not None  # no time limit was passed
         return found
 
 
 async def pages_of(runtime: Runtime, config: TableConfig) -> tuple[int, int]:
-    """(records of the resource, pages of lists that they take), for one engine call."""
+    """Return (records of the resource, pages that their list takes). Costs one engine call."""
     async with runtime.campaign() as campaign:
-        told = await RecordList(runtime, campaign, config).count()
-    return told, pages_for(told)
+        count = await RecordList(runtime, campaign, config).count()
+    return count, pages_for(count)
 
 
 def new_keys() -> closing[ListedKeys]:
-    """To be used by `with`, for all tables of one invocation."""
+    """Return the PKeys that are kept for all tables of one invocation, to be used by `with`."""
     return closing(ListedKeys())

@@ -1,4 +1,4 @@
-"""Replay: which days of a table are captured again, and asking the ledger for them. Starts no run."""
+"""Replay: choose the days of a table that are captured again, and store the request in the ledger. Starts no run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sync_assets.runtime.context import Runtime
 
 
 def day(text: str | None, option: str) -> date | None:
-    """A day as the user writes it; SyncAssetsError if it is none."""
+    """Return a day that a user wrote (YYYY-MM-DD). Raises SyncAssetsError if it is none."""
     if text is None:
         return None
     try:
@@ -27,7 +27,9 @@ def day(text: str | None, option: str) -> date | None:
 
 
 def replayable(runtime: Runtime, table: str, first: date | None, last: date | None) -> TableConfig:
-    """The table's configuration. Raises SyncAssetsError if it cannot be captured again, or not on such days."""
+    """Return the table's configuration. Raises SyncAssetsError if the table, or these days of it, cannot be captured
+    again.
+    """
     if error := unknown_tables(runtime, [table]):
         raise error
     if first and last and first > last:
@@ -48,7 +50,7 @@ def capture_again(
     force: bool,
     capture: Callable[[], None],
 ) -> None:
-    """Ask the ledger for the rows of these days, or all, and capture them. None: no limit on that side."""
+    """Request the rows of these days, or all, from the ledger, and capture them. A day None: no limit on that side."""
     first, last = days
     if first is None and last is None:
         runtime.ledger.replay_everything(config.table, resend=force)

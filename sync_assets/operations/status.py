@@ -17,7 +17,7 @@ from sync_assets.runtime.heartbeat import REMEDY, killed_runs
 from sync_assets.runtime.systems import OtherSystems
 
 COLUMNS = ("pending", "waiting", "failed", "held", "orphaned", "synced")
-"""States of records, in the order in which people read them."""
+"""States of records, in the order of display."""
 CALL_KINDS = ("insert", "update", "delete", "read")
 
 
@@ -30,8 +30,10 @@ def unknown_tables(runtime: Runtime, names: Sequence[str]) -> SyncAssetsError | 
 
 
 def status(runtime: Runtime) -> dict[str, Any]:
-    """The document of `status --json` (README.md); engine calls are those of the current UTC day. Of any
-    ledger: that it belongs to other systems is a note."""
+    """Return the document of `status --json` (README.md); engine calls are those of the current UTC day.
+
+    Works with a ledger of other systems as well: that becomes a note.
+    """
     today = datetime.now(UTC).date()
     runtime.any_ledger = True
     try:
@@ -43,7 +45,7 @@ def status(runtime: Runtime) -> dict[str, Any]:
 
 
 def _killed(runtime: Runtime) -> list[dict[str, str]]:
-    """Runs whose process was killed, until a sensor or `sync` has marked them failed."""
+    """Return the runs whose process was killed, until a sensor or `sync` has marked them failed."""
     return [
         {"run_id": run.run_id, "last_sign_of_life": iso(run.since), "message": f"{run} {REMEDY}"}
         for run in killed_runs(runtime.ledger)
@@ -51,7 +53,9 @@ def _killed(runtime: Runtime) -> list[dict[str, str]]:
 
 
 def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, int]) -> dict[str, Any]:
-    """Counts per mapped table, the feed's position, engine calls by kind, opt-outs by what was done with them."""
+    """Return counts per mapped table, the feed's position, engine calls by kind, and opt-outs by what was done with
+    them.
+    """
     counts, paused = runtime.ledger.counts(), runtime.ledger.in_maintenance()
     tables: dict[str, Any] = {}
     for config in runtime.config.tables:
@@ -86,8 +90,11 @@ OPT_OUT_KINDS = ("files_processed", "to_d365", "to_campaign", "rejected_rows")
 
 
 def _opt_outs(runtime: Runtime, counts: Mapping[str, int]) -> dict[str, Any]:
-    """`due`: still to be decided or written; `refused`: by the side that was to be written; `held`: under a privacy
-    hold; files by what hinders them; `last_file_at`: when the newest file was written that was taken."""
+    """Return the counts of opt-outs.
+
+    `due`: still to be decided or written; `refused`: rejected by the side that was to be written; `held`: under a
+    privacy hold; files by state; `last_file_at`: when the newest processed file was written.
+    """
     known = runtime.ledger.files()
     mapped = [mapping.to for mapping in runtime.config.opt_out.mappings.values()]
     left = runtime.ledger.opt_outs_left(mapped)
@@ -105,12 +112,12 @@ def _opt_outs(runtime: Runtime, counts: Mapping[str, int]) -> dict[str, Any]:
 
 
 def waiting_for(runtime: Runtime, table: str) -> dict[str, int]:
-    """How many records of a table wait, by what for."""
+    """Return how many records of a table are waiting, by block reason in words."""
     return {WAITING_FOR[gate]: number for gate, number in sorted(runtime.ledger.waiting_reasons(table).items())}
 
 
 def held_back(document: Mapping[str, Any]) -> list[str]:
-    """What to tell of deletions that the guard holds back."""
+    """Return a line for each table whose deletions the guard holds back."""
     return [
         f"{table}: {counts['deletes_held_back']:,} deletions are held back{with_them(counts['deletes_following'])}: "
         f"more than max_delete_share allows. If that is right, `sync-assets approve-deletes {table}`, else look at "
@@ -121,7 +128,7 @@ def held_back(document: Mapping[str, Any]) -> list[str]:
 
 
 def orphaned(document: Mapping[str, Any]) -> list[str]:
-    """How many records are orphaned, and where their ids are."""
+    """Return a line for each table with orphaned records: how many, and how to list them."""
     return [
         f"{table}: {counts['orphaned']:,} orphaned: a parent that they need is gone for good, or they name none. "
         f"`sync-assets rejects {table} --orphaned` lists them; each goes by itself once it has a parent in scope."
@@ -131,7 +138,7 @@ def orphaned(document: Mapping[str, Any]) -> list[str]:
 
 
 def in_maintenance(document: Mapping[str, Any], tables: Sequence[str]) -> list[str]:
-    """What to tell of those of the tables that are in maintenance."""
+    """Return a line for each of the tables that is in maintenance."""
     return [
         f"{table} is in maintenance since {since}: nothing of it is captured or sent. `sync-assets maintenance off "
         f"{table}` ends that."
@@ -141,7 +148,7 @@ def in_maintenance(document: Mapping[str, Any], tables: Sequence[str]) -> list[s
 
 
 def rejects(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
-    """The refused records: ids and reasons, never their content."""
+    """Return the rejected records: ids and reasons, never their content."""
     return [
         {
             "table": reject.table,
@@ -156,7 +163,7 @@ def rejects(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
 
 
 def orphans(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
-    """The orphaned records, of which no attempt is made to send them, and why they are."""
+    """Return the orphaned records, which are never sent, with the reasons."""
     return [
         {"table": orphan.table, "id": orphan.id, "reason": orphan.reason, "since": iso(orphan.since)}
         for orphan in runtime.ledger.orphans(table)
@@ -168,8 +175,9 @@ def _refused_opt_outs(runtime: Runtime, table: str | None) -> list[Reject]:
 
 
 def retry(runtime: Runtime, table: str | None, record: str | None) -> dict[str, int]:
-    """Makes refused records pending again: how many, and how many stay refused, since it is the mapping that refuses
-    them."""
+    """Make rejected records pending again; return how many, and how many stay rejected because of a validation
+    error.
+    """
     retried = runtime.ledger.retry(table, record)
     if table in (None, CONTACT):
         retried += runtime.ledger.retry_opt_outs(record)

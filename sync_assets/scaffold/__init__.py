@@ -1,5 +1,9 @@
-"""Writes a first configuration from what both systems say of themselves, and adds tables to one that is there.
+"""Suggest a first configuration from both systems' metadata, and add tables to an existing one.
 
-`names` compares names, `fields`, `links` and `tables` suggest with a confidence, `writing` makes YAML of it,
-`insertion` puts a table into a file. All is pure: who asks the systems and writes the file is `commands/configure.py`.
+name_similarity                                          compare names of both systems
+field_suggestions, link_suggestions, table_suggestions   suggestions with a confidence
+yaml_text                                                suggestions as YAML
+yaml_insertion                                           insert a table into a file
+
+All of it is pure; `commands/configure.py` reads the systems and writes the file.
 """

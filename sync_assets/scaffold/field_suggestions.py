@@ -1,8 +1,8 @@
-"""Which column probably belongs to which attribute, how sure that is, and what it would cost. Pure.
+"""Suggest an attribute for each column, with a confidence and what the conversion would lose. Pure.
 
-Names are compared by `names.py`; whether a value can travel at all is what the mapping itself says
-(`mapping/conversions.py`). Every column is suggested for one attribute at most and every attribute once, so that a
-suggestion that was commented out can be taken up without a clash.
+Names are compared by `name_similarity.py`; the mapping's own rules (`mapping/conversions.py`) decide whether a value
+can be converted at all. Each column and each attribute is in one suggestion at most, so that a suggestion that was
+commented out can be switched on without a conflict.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from sync_assets.scaffold import name_similarity
 SURE = 80
 """Percent from which a suggestion is switched on."""
 WORTH_SHOWING = 55
-"""Percent below which it is not even a comment."""
+"""Percent below which a suggestion is not even a comment."""
 
 _NEVER = ("versionnumber", "importsequencenumber", "modifiedon", "overriddencreatedon")
-"""Columns that are Dynamics 365's own business."""
+"""Technical columns of Dynamics 365, which are never suggested."""
 
 _COSTS: dict[Conversion, tuple[int, str]] = {
     "match": (25, "texts that name no value are refused"),
@@ -35,13 +35,16 @@ _COSTS: dict[Conversion, tuple[int, str]] = {
     "day_as_time": (5, "sent with the time 00:00"),
     "time_as_day": (16, "the time of day is lost"),
 }
-"""Conversion -> percent that it takes away, and what to say of it."""
+"""Conversion -> percent that it deducts, and the note about it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """One line of `fields`. `why` and `note` are for the comment beside it; `uncovered`: options of the column for
-    which the enumeration has no value."""
+    """One line of `fields`.
+
+    `why` and `note`: for the comment beside it; `uncovered`: options of the column for which the enumeration has no
+    value.
+    """
 
     column: Column
     attribute: Attribute
@@ -56,7 +59,9 @@ class Suggestion:
 
 
 def suggest_fields(table: Table, resource: Resource, taken: Collection[str]) -> list[Suggestion]:
-    """Suggestions in the order of the table's columns. `taken`: attributes that are spoken for, the key among them."""
+    """Return suggestions in the order of the table's columns. `taken`: attributes that are in use, the key among
+    them.
+    """
     candidates = [
         attribute
         for attribute in resource.attributes.values()
@@ -76,30 +81,32 @@ def suggest_fields(table: Table, resource: Resource, taken: Collection[str]) -> 
 
 
 def best_picklists(suggestions: Iterable[Suggestion]) -> Picklists:
-    """Labels, unless there is a text attribute too short for them. Enumerations are the same to both."""
+    """Return labels, or codes if a text attribute is too short for labels. For enumerations both are the same."""
     texts = [one for one in suggestions if one.sure and one.column.labels and one.attribute.type == "string"]
     return "codes" if any(_longest(one) > (one.attribute.length or sys.maxsize) for one in texts) else "labels"
 
 
 def _longest(one: Suggestion) -> int:
-    """Characters of the longest text that the column's labels make."""
+    """Return the characters of the longest text that the column's labels make."""
     labels = [len(label) for label in one.column.labels.values()]
     return sum(labels) + 2 * (len(labels) - 1) if one.column.type == "multiselect" else max(labels)
 
 
 def is_writable_value(attribute: Attribute) -> bool:
-    """Can a column be mapped to it? Links have their own place, groups and collections none."""
+    """Return True if a column can be mapped to the attribute. Links are mapped elsewhere, groups and collections not at
+    all.
+    """
     return not attribute.read_only and attribute.type not in ("link", "collection", "group")
 
 
 def shown(thing: Column | Attribute) -> str:
-    """Its type as in `string(50)`."""
+    """Return the type as in `string(50)`."""
     length = thing.max_length if isinstance(thing, Column) else thing.length
     return f"{thing.type}({length})" if length else thing.type
 
 
 def _is_offered(table: Table, column: Column) -> bool:
-    """Lookups become links; an id of the row itself is the key."""
+    """Return True if the column may be suggested: lookups become links, and the row's own id is the key."""
     return (
         column.readable and column.type not in ("lookup", "guid", "other") and column.name not in (table.key, *_NEVER)
     )
@@ -133,12 +140,15 @@ def _suggestion(column: Column, attribute: Attribute, noun: str, known: dict[str
 
 
 def _uncovered(column: Column, attribute: Attribute) -> tuple[int, ...]:
-    """Options that no value is called like, neither by label nor by number."""
+    """Return the options whose label and number are no value of the enumeration."""
     return tuple(sorted(set(column.labels) - set(option_values(column, attribute, "labels"))))
 
 
 def _each_once(found: list[Suggestion]) -> list[Suggestion]:
-    """The surest first; ties go to the shorter name, then the alphabet: the same file every time."""
+    """Keep each column and each attribute once, the surest first.
+
+    Among equals the shorter column name wins, then the alphabet, so that the same input gives the same file.
+    """
     columns: set[str] = set()
     attributes: list[str] = []
     kept: list[Suggestion] = []

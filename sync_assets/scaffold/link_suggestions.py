@@ -1,7 +1,7 @@
-"""Which lookup probably becomes which link. Pure.
+"""Suggest a link for each lookup. Pure.
 
-A lookup counts if it points to a table that is mapped, too. Links in a circle are refused at load, so of two tables
-that point to each other the first one named keeps its link.
+A lookup counts if it points to a table that is mapped as well. Circular links are refused at load, so of two tables
+that point to each other the first one named gets its link.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sync_assets.scaffold import name_similarity
 from sync_assets.scaffold.field_suggestions import SURE, WORTH_SHOWING
 
 ONE_OF_SEVERAL = 30
-"""Percent that a lookup loses that may also point to other tables: their rows are no parents here."""
+"""Percent deducted from a lookup that may also point to other tables, whose rows are no parents here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,23 @@ class LinkSuggestion:
 
     @property
     def cardinality(self) -> Literal["one", "zero_or_one"]:
-        """`one` only where Campaign calls the link mandatory, which hides a record without its target: with it such a
-        child waits, and goes with its parent. Where the link may be empty nothing has to wait or to be deleted."""
+        """Return `one` if Campaign calls the link mandatory, which hides a record without its target; else
+        `zero_or_one`.
+
+        With `one` a child waits for its parent, and is deleted with it. If the link may be empty, neither is necessary.
+        """
         return "one" if self.style == "key" and self.attribute.mandatory else "zero_or_one"
 
 
 def suggest_links(
     table: Table, resource: Resource, targets: Mapping[str, str], parents: Mapping[str, set[str]]
 ) -> list[LinkSuggestion]:
-    """Suggestions in the order of the table's columns. `targets`: all tables that are mapped, with their resources.
-    `parents`: table -> those that it links to already; a link that would close a circle is none."""
+    """Return suggestions in the order of the table's columns.
+
+    Args:
+        targets: all mapped tables, with their resources.
+        parents: table -> the tables that it links to already; a link that would close a circle is left out.
+    """
     found: list[LinkSuggestion] = []
     for parent, target in targets.items():
         lookups = [one for one in table.columns.values() if parent in one.targets and one.readable]
@@ -77,13 +84,13 @@ def _keyed(column: Column, link: Attribute, parent: str, *, only: bool) -> LinkS
 
 
 def _joined(column: Column, text: Attribute, parent: str) -> LinkSuggestion:
-    """Never sure: whether Campaign joins on this attribute is nowhere told."""
+    """Return a suggestion that is never sure: the metadata does not show whether Campaign joins on this attribute."""
     why = "a similar name, if the link is defined in Campaign by joining on this attribute"
     return LinkSuggestion(column, text, parent, "join", min(_alike(column, text), SURE - 1), why)
 
 
 def _alike(column: Column, attribute: Attribute) -> int:
-    """Ids, references and links are called after what they point to."""
+    """Return the similarity in percent, without endings such as id, ref and link, which names of references have."""
     left, right = (
         _pointed_to(one) for one in (name_similarity.of_column(column), name_similarity.of_attribute(attribute.path))
     )

@@ -1,8 +1,8 @@
-"""How much alike a Dynamics 365 name and a Campaign name are. Pure.
+"""Measure how alike a Dynamics 365 name and a Campaign name are. Pure.
 
-Each side is brought into one spelling: `emailaddress1` and `email`, `address1_city` and `location.city`,
-`new_LastVisit`, `new_lastvisit` and `cusLastVisit`. Sources, prefixes included: columns of contact in
-docs/references/dataverse.md 2.6, attributes of profile in docs/references/campaign.md 2.
+Both are normalised: `emailaddress1` and `email`, `address1_city` and `location.city`, `new_LastVisit`, `new_lastvisit`
+and `cusLastVisit`. Sources, prefixes included: columns of contact in docs/references/dataverse.md 2.6, attributes of
+profile in docs/references/campaign.md 2.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sync_assets.campaign.metadata import Attribute
 from sync_assets.dataverse.metadata import Column
 
 KNOWN_TABLES = {"contact": "profile"}
-"""Table -> resource that Adobe's integration brings out of the box (docs/references/campaign.md 14)."""
+"""Table -> resource that Adobe's integration maps out of the box (docs/references/campaign.md 14)."""
 
 KNOWN_KEYS = {"profile": "externalId"}
 """Resource -> the attribute that holds the Dynamics 365 id (docs/references/campaign.md 14)."""
@@ -39,11 +39,12 @@ KNOWN_PAIRS: dict[tuple[str, str], dict[str, str]] = {
         "address1_postalcode": "location.zipCode",
     }
 }
-"""Columns and attributes that mean the same. Adobe's pages name the pair of tables and `location.address2` only
-(docs/references/campaign.md 14); the others come from the two data models, which both vendors ship."""
+"""Columns and attributes with the same meaning. Adobe's pages name only the pair of tables and `location.address2`
+(docs/references/campaign.md 14); the others follow from the two vendors' data models.
+"""
 
 ISO_CODES = {"location.countryCode": "address1_country", "location.stateCode": "address1_stateorprovince"}
-"""Attributes for codes such as `US`, and columns for the same as free texts (docs/references/campaign.md 2)."""
+"""Attributes for codes such as `US` -> columns for the same as free text (docs/references/campaign.md 2)."""
 
 LEAST_ALIKE = 0.75
 
@@ -59,7 +60,7 @@ _COLUMNS = {
     "address1_line3": "location.address3",
     "address1_stateorprovince": "location.state",
 }
-"""Names of Microsoft's that no rule explains."""
+"""Column names of Microsoft's that no rule covers."""
 
 _SAME = {
     "birthday": "birthdate",
@@ -75,33 +76,35 @@ _SAME = {
     "telephone": "phone",
     "zip": "zipcode",
 }
-"""Words for the same thing."""
+"""Words with the same meaning."""
 
 _PUBLISHER = re.compile(r"^[a-z][a-z0-9]{1,7}_(?=.)")
-"""Custom columns and tables begin with their publisher's prefix of 2 to 8 characters, as in `new_order`."""
+"""The publisher's prefix of 2 to 8 characters with which custom columns and tables begin, as in `new_order`."""
 _ADDRESS = re.compile(r"^address(\d)_(\w+)$")
 
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """`percent`: how sure it is that both names mean the same. `why`: in words for people."""
+    """`percent`: the confidence that both names mean the same. `why`: in words for people."""
 
     percent: int
     why: str
 
 
 def of_table(name: str) -> str:
-    """`new_order` -> order."""
+    """Normalise a table's name: `new_order` -> order."""
     return _singular(_plain(_PUBLISHER.sub("", name)))
 
 
 def of_resource(name: str) -> str:
-    """`cusOrders` -> order."""
+    """Normalise a resource's name: `cusOrders` -> order."""
     return _singular(_plain(_without_cus(name)))
 
 
 def of_column(column: Column) -> str:
-    """`new_lastvisit` -> lastvisit, `address1_city` -> location.city, `gendercode` -> gender."""
+    """Normalise a column's name: `new_lastvisit` -> lastvisit, `address1_city` -> location.city, `gendercode` ->
+    gender.
+    """
     if found := _COLUMNS.get(column.name):
         return found
     if address := _ADDRESS.match(column.name):
@@ -114,12 +117,14 @@ def of_column(column: Column) -> str:
 
 
 def of_attribute(path: str) -> str:
-    """`cusLastVisit` -> lastvisit, `location.zipCode` -> location.zipcode."""
+    """Normalise an attribute's path: `cusLastVisit` -> lastvisit, `location.zipCode` -> location.zipcode."""
     return ".".join(_word(_without_cus(part)) for part in path.split("."))
 
 
 def likeness(column: Column, attribute: Attribute, noun: str = "") -> Likeness:
-    """How much alike a column and an attribute are called. `noun`: what the table is called, as `of_table` says it."""
+    """Return how alike the names of a column and an attribute are. `noun`: the table's name as `of_table`
+    returns it.
+    """
     left, right = of_column(column), of_attribute(attribute.path)
     last, bare = right.rpartition(".")[2], left.rpartition(".")[2]
     if left == right:
@@ -134,7 +139,7 @@ def likeness(column: Column, attribute: Attribute, noun: str = "") -> Likeness:
 
 
 def similarity(left: str, right: str) -> float:
-    """From 0 to 1, or 0 where two names share less than three letters of four: those are chance."""
+    """Return the similarity from 0 to 1; 0 if less than three quarters of the letters match, which may be chance."""
     matcher = SequenceMatcher(None, left, right, autojunk=False)
     if min(matcher.real_quick_ratio(), matcher.quick_ratio()) < LEAST_ALIKE:
         return 0.0

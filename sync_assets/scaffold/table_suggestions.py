@@ -1,4 +1,4 @@
-"""Everything that is suggested for one table: its resource, the key, fields, links. Pure."""
+"""Suggest everything for one table: its resource, the key, fields, links. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sync_assets.scaffold.field_suggestions import SURE, Suggestion, best_pickli
 from sync_assets.scaffold.link_suggestions import LinkSuggestion, suggest_links
 
 _IDS = ("externalid", "d365id", "dynamicsid", "crmid", "dataverseid")
-"""What people call the attribute for an id from elsewhere."""
+"""Endings of names of attributes that hold an id of another system."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One name out of several: `percent` is how sure it is, `why` is in words for people."""
+    """One name out of several. `percent`: the confidence; `why`: in words for people."""
 
     name: str
     percent: int
@@ -33,8 +33,11 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Suggested:
-    """One table. `label`: what people call it; `unmapped`: attributes without a suggestion, `mandatory` those of them
-    that Campaign wants filled."""
+    """The suggestions for one table.
+
+    `label`: the table's display name; `unmapped`: attributes without a suggestion; `mandatory`: attributes that
+    Campaign requires and that no suggestion fills.
+    """
 
     table: Table
     label: str
@@ -48,7 +51,7 @@ class Suggested:
 
 
 def resource_for(table: str, label: str, resources: Collection[str]) -> Choice | None:
-    """The resource that probably takes the table, out of those that are free; None if none is called alike."""
+    """Return the resource that probably fits the table, out of the free ones; None if no name is alike."""
     known = name_similarity.KNOWN_TABLES.get(table)
     if known and known in resources:
         return Choice(known, 100, "the pair that Adobe brings")
@@ -63,12 +66,14 @@ def resource_for(table: str, label: str, resources: Collection[str]) -> Choice |
         else:
             choices.append(Choice(name, round(80 * name_similarity.similarity(noun, other)), "a similar name"))
     best = max(choices, key=lambda choice: choice.percent, default=None)
-    return best if best and best.percent >= 64 else None  # four letters of five: whoever asked said which table
+    return best if best and best.percent >= 64 else None  # four of five letters suffice: the user named the table
 
 
 def key_for(table: Table, resource: Resource, named: str | None = None) -> Choice:
-    """The attribute that takes the D365 id. `named`: the one that somebody chose. Raises SyncAssetsError if there is
-    none, or the one that was named can't be it."""
+    """Return the attribute that holds the D365 id.
+
+    `named`: the user's choice. Raises SyncAssetsError if there is none, or if the named one cannot be the key.
+    """
     if named:
         if problem := key_problem(resource, named):
             raise SyncAssetsError(f"{table.name}: {problem}.")
@@ -112,8 +117,13 @@ def suggest_table(
     key: str | None = None,
     most_columns: int = 50,
 ) -> Suggested:
-    """All suggestions for a table. targets, parents: see `suggest_links`; `key`: see `key_for`; `most_columns`: what
-    the guardrail allows, the least sure beyond it are switched off. Raises SyncAssetsError if nothing is alike."""
+    """Return all suggestions for a table. Raises SyncAssetsError if no name is alike.
+
+    Args:
+        targets, parents: see `suggest_links`.
+        key: see `key_for`.
+        most_columns: the guardrail's limit; the least sure suggestions beyond it are switched off.
+    """
     chosen = key_for(table, resource, key)
     links = suggest_links(table, resource, targets, parents)
     taken = {chosen.name, *(link.attribute.path for link in links if link.sure)}
@@ -140,7 +150,7 @@ def suggest_table(
 
 
 def _missed(resource: Resource, brought: Collection[str]) -> Iterator[str]:
-    """What Campaign wants filled and nobody brings."""
+    """Yield the attributes that Campaign requires and that no sure suggestion fills."""
     for one in resource.attributes.values():
         if one.mandatory and not one.read_only and one.type not in ("collection", "group") and one.path not in brought:
             yield one.path
@@ -149,9 +159,9 @@ def _missed(resource: Resource, brought: Collection[str]) -> Iterator[str]:
 def _within(fields: list[Suggestion], most: int) -> list[Suggestion]:
     sure = sorted((one for one in fields if one.sure), key=lambda one: -one.percent)
     beyond = {one.column.name for one in sure[max(0, most) :]}
-    told = "guardrails.max_columns allows no more"
+    note = "guardrails.max_columns allows no more"
     return [
-        replace(one, percent=SURE - 1, note=f"{one.note}; {told}".removeprefix("; "))
+        replace(one, percent=SURE - 1, note=f"{one.note}; {note}".removeprefix("; "))
         if one.column.name in beyond
         else one
         for one in fields

@@ -1,7 +1,7 @@
-"""Puts one more table into a configuration that people have written, and leaves everything else byte for byte. Pure.
+"""Insert one more table into a configuration file, and leave everything else byte for byte. Pure.
 
-The entry goes behind the last one under `tables`, with its indentation and the file's line ends. Comments that are
-indented deeper than the `-` belong to the entry before, those at its height to whatever follows.
+The entry is added after the last one under `tables`, with its indentation and the file's line ends. Comments that are
+indented deeper than the `-` belong to the entry before, those at its level to what follows.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from sync_assets.errors import SyncAssetsError
 
 
 def insert_table(text: str, block: Callable[[int], str]) -> str:
-    """`text` with one more entry. `block(indent)` writes it, each line ending in a newline. Raises SyncAssetsError
-    where the list is written so that a line can't be added."""
+    """Return `text` with one more entry, which `block(indent)` writes, each line ending in a newline.
+
+    Raises SyncAssetsError if the list is written in a form to which a line can't be added.
+    """
     entries = _entries(text)
     last, dash = entries.value[-1], entries.start_mark.column
     content = _last_character(last)
@@ -24,7 +26,7 @@ def insert_table(text: str, block: Callable[[int], str]) -> str:
     newline = "\r\n" if "\r\n" in text else "\n"
     before, after = text[:end], text[end:]
     glue = "" if before.endswith("\n") else newline
-    gap = newline if "\n" in text[last.start_mark.index : content] else ""  # an entry of one line stands by itself
+    gap = newline if "\n" in text[last.start_mark.index : content] else ""  # no blank line after a one-line entry
     entry = block(dash).replace("\n", newline)
     whole = f"{before}{glue}{gap}{entry}{after}"
     _check(text, whole)
@@ -48,7 +50,7 @@ def _not_a_block() -> SyncAssetsError:
 
 
 def _last_character(node: yaml.Node) -> int:
-    """Where the content of a node ends; a block's own end mark stands behind the comments that follow it."""
+    """Return where the content of a node ends; a block's own end mark is after the comments that follow it."""
     if not isinstance(node, yaml.CollectionNode) or node.flow_style or not node.value:
         return node.end_mark.index
     last = node.value[-1]
@@ -57,7 +59,7 @@ def _last_character(node: yaml.Node) -> int:
 
 
 def _end_of_entry(text: str, position: int, dash: int) -> int:
-    """The end of the entry's last line, comments of its own included."""
+    """Return the end of the entry's last line, its own comments included."""
     if position and text[position - 1] == "\n":  # behind a `|` or `>` text
         position -= 1
     end = _next_line(text, position)
@@ -75,7 +77,9 @@ def _end_of_entry(text: str, position: int, dash: int) -> int:
 
 
 def _check(former: str, whole: str) -> None:
-    """Nothing may be another now, but one more table: aliases and odd layouts are not taken on trust."""
+    """Raise SyncAssetsError unless the only change is one more table, whatever aliases or unusual layouts the
+    file has.
+    """
     old, new = Document(former), Document(whole)
     if new.findings or not isinstance(new.data, dict) or not isinstance(old.data, dict):
         raise _not_a_block()

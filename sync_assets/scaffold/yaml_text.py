@@ -1,7 +1,7 @@
-"""The suggestions as YAML with a comment beside each line. Pure.
+"""Write suggestions as YAML with a comment beside each line. Pure.
 
-What is not sure is commented out such that taking away `# ` makes it count. Comments name columns, attributes, types
-and options: what both systems call their things, never what is in them.
+Suggestions that are not sure are commented out such that removing `# ` switches them on. Comments contain names of
+columns, attributes, types and options, never values of rows.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from sync_assets.scaffold.link_suggestions import LinkSuggestion
 from sync_assets.scaffold.table_suggestions import Suggested
 
 SCHEMA_FILE = "sync_assets.schema.json"
-"""Stands beside the configuration, so that the line that names it holds on every machine."""
+"""In the same folder as the configuration, so that the line that refers to it is right on every machine."""
 
 _BESIDE = 44
-"""Column of the comments."""
+"""Column at which comments begin."""
 _WIDTH = 118
 
 OPT_OUT_PAIRS = {
@@ -30,8 +30,9 @@ OPT_OUT_PAIRS = {
     "donotfax": "blackListFax",
     "donotpostalmail": "blackListPostalMail",
 }
-"""Columns of contact that ask for the same as an attribute does. Adobe maps none by itself
-(docs/references/campaign.md 14)."""
+"""Columns of contact with the same meaning as an attribute. Adobe maps none by itself
+(docs/references/campaign.md 14).
+"""
 
 _HEAD = f"""\
 # yaml-language-server: $schema={SCHEMA_FILE}
@@ -51,7 +52,7 @@ tables:
 
 
 def whole_file(tables: Sequence[Suggested], start: date) -> str:
-    """A configuration file with these tables, whose first partition is `start`."""
+    """Return a configuration file with these tables, whose first partition is `start`."""
     blocks = "\n".join(table_block(one, 2) for one in tables)
     contact = next((one.table for one in tables if (one.table.name, one.resource.name) == ("contact", "profile")), None)
     runs = f"\n# The first partition in Dagster: the day on which this file was made.\nruns:\n  start_date: {start}\n"
@@ -59,7 +60,7 @@ def whole_file(tables: Sequence[Suggested], start: date) -> str:
 
 
 def table_block(one: Suggested, indent: int) -> str:
-    """The entry of one table under `tables`, its `-` standing `indent` blanks from the left; ends with a line end."""
+    """Return the entry of one table under `tables`, its `-` indented by `indent` blanks; ends with a newline."""
     blanks = " " * indent
     return "".join(f"{blanks}{line}".rstrip() + "\n" for line in _lines(one))
 
@@ -86,7 +87,7 @@ def _lines(one: Suggested) -> Iterator[str]:
 
 
 def _section(name: str, entries: list[tuple[bool, str, str]]) -> Iterator[str]:
-    """`name` with its entries, sure or not; its head is a comment, too, where none of them is sure."""
+    """Yield a section with its entries, sure or not; if none of them is sure its head is a comment as well."""
     live = any(sure for sure, _, _ in entries)
     if entries:
         yield f"  {name}:" if live else f"  # {name}:"
@@ -112,7 +113,7 @@ def _link(one: LinkSuggestion) -> tuple[str, str]:
 
 
 def _replacements(fields: Sequence[Suggestion]) -> Iterator[str]:
-    """Options that no value of the enumeration is called like: rows with them would be refused."""
+    """Yield a commented-out section for options without a value of the enumeration, whose rows would be rejected."""
     wanting = [one for one in fields if one.uncovered and one.attribute.values]
     if wanting:
         yield "  # Options without a value of their name. Rows with them are refused until you say what they become:"
@@ -147,7 +148,7 @@ def _beside(text: str, comment: str) -> str:
 
 
 def _listed(what: str, paths: Sequence[str]) -> Iterator[str]:
-    """A comment with names, over as many lines as it takes."""
+    """Yield a comment with names, over as many lines as needed."""
     line = f"  # {what}:"
     for number, path in enumerate(paths):
         word = f" {path}" + ("," if number < len(paths) - 1 else "")
@@ -160,12 +161,12 @@ def _listed(what: str, paths: Sequence[str]) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """On one line, whatever somebody called their table."""
+    """Return a label on one line, without control characters, and at most 60 characters."""
     return re.sub(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+", " ", text).strip()[:60]
 
 
 def _name(text: str) -> str:
-    """A name of either system is plain but where YAML takes it for something else."""
+    """Return a name for YAML, quoted only if YAML would read it as null or a boolean."""
     return json.dumps(text) if text.lower() in ("null", "true", "false") else text
 
 

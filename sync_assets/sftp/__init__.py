@@ -1,9 +1,9 @@
-"""The Campaign SFTP, over which opt-out files come (docs/references/campaign.md 8).
+"""The client of the Campaign SFTP, which holds opt-out files and logs (docs/references/campaign.md 8).
 
-client        what can be done there: start reading here
-files, reading   names and kinds that are taken; a file as a stream
-ssh, known_hosts   the way there: who the server is, and signing in
-wire          the protocol
+client                    list, read, write, move and remove files: start reading here
+remote_files, read_ahead  the names and kinds of files that are accepted; a file as a stream
+ssh, known_hosts          connection, host key and sign-in
+protocol                  the SFTP protocol
 """
 
 from sync_assets.sftp.client import Listing, Sftp, Storage, connect

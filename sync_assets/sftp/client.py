@@ -1,8 +1,8 @@
-"""What can be done on the Campaign SFTP (docs/references/campaign.md 8).
+"""The client of the Campaign SFTP (docs/references/campaign.md 8).
 
-Files are listed, read, written as a whole, moved aside and removed, nothing else; symbolic links, folders and devices
-are neither followed nor opened. A file that is still being written looks like any other, so each step can be held to
-what was listed.
+Files are listed, read, written as a whole, archived and removed, nothing else; symbolic links, folders and devices are
+neither followed nor opened. A file that is still being written looks like any other, so each step can require the file
+to be as it was listed.
 """
 
 from __future__ import annotations
@@ -36,15 +36,18 @@ from sync_assets.sftp.remote_files import (
 from sync_assets.sftp.ssh import SftpError, place, sftp_channel
 
 MOST_ENTRIES = 100_000
-"""Entries of a folder. Campaign keeps exports for some days: with more, it is no folder of exports, or has no end."""
+"""Entries of a folder at most. Campaign keeps exports for some days: a folder with more is not one of exports, or its
+list does not end.
+"""
 LISTING_SECONDS = 300.0
-"""Seconds that a listing may take in all."""
+"""Seconds that a listing may take in total."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The files whose names match, oldest first. `passed_over`: names that match but are not taken, made printable,
-    and why."""
+    """The files whose names match, oldest first. `passed_over`: names that match but are not accepted (printable), with
+    why.
+    """
 
     files: tuple[RemoteFile, ...]
     passed_over: tuple[tuple[str, str], ...]
@@ -52,21 +55,24 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Room of the file system, in bytes. `size`: what is used and what is free for us."""
+    """Space of the file system, in bytes. `size`: used space plus the space that is free for us."""
 
     used: int
     size: int
 
     @property
     def share(self) -> float:
-        """How full it is, 0 to 1."""
+        """Return the used share, 0 to 1."""
         return self.used / self.size if self.size else 1.0
 
 
 @contextmanager
 def connect(settings: SftpSettings, *, timeout: float = 15.0) -> Generator[Sftp]:
-    """A signed-in connection, closed at the end. `timeout`: seconds for connecting, for signing in, and for each
-    answer later. Raises Unreachable, HostKeyRefused, SignInRefused, SftpError."""
+    """Yield a signed-in connection, closed at the end.
+
+    `timeout`: seconds for connecting, for signing in, and for each later answer. Raises Unreachable, HostKeyRefused,
+    SignInRefused, SftpError.
+    """
     with sftp_channel(settings, timeout) as channel:
         yield Sftp(SftpProtocol(channel, place(settings)))
 
@@ -74,16 +80,18 @@ def connect(settings: SftpSettings, *, timeout: float = 15.0) -> Generator[Sftp]
 class Sftp:
     """An open connection, for one thread at a time.
 
-    A directory is a path, absolute or below the folder in which the user is put; a name is that of an entry in it.
-    Besides what is said there, all methods raise SftpError, and Unreachable if the connection fails.
+    A directory is a path, absolute or relative to the user's initial folder; a name is that of an entry in it. All
+    methods raise SftpError, Unreachable if the connection fails, and the errors in their own docstrings.
     """
 
     def __init__(self, wire: SftpProtocol) -> None:
         self._wire = wire
 
     def listing(self, directory: str, pattern: str) -> Listing:
-        """The regular files whose names match (`*`, `?`, `[...]`; capitals count). Raises NoSuchFolder, and SftpError
-        for a folder of more than MOST_ENTRIES, or one that takes LISTING_SECONDS."""
+        """Return the regular files whose names match (`*`, `?`, `[...]`; case matters).
+
+        Raises NoSuchFolder, and SftpError for a folder of more than MOST_ENTRIES, or a list that takes LISTING_SECONDS.
+        """
         path = path_of(directory)
         files: list[RemoteFile] = []
         passed_over: list[tuple[str, str]] = []
@@ -114,21 +122,21 @@ class Sftp:
                     )
                 yield from names
         finally:
-            with suppress(Refused, SftpError):  # the list is there, or the error that ended it
+            with suppress(Refused, SftpError):  # the list is complete, or another error is being raised
                 self._wire.close(handle)
 
     def find(self, directory: str, name: str) -> RemoteFile | None:
-        """The regular file of that name; None if there is none."""
+        """Return the regular file of that name; None if there is none."""
         found = self._look(path_of(directory, name))
         return None if found is None or wrong_with_kind(found) else remote_file(name, found)
 
     @contextmanager
     def open(self, directory: str, name: str, expected: RemoteFile | None = None) -> Generator[BinaryIO]:
-        """The content of a regular file, from front to end; memory stays flat.
+        """Yield the content of a regular file as a stream, from front to end; memory use stays constant.
 
-        Size and time must be those of `expected` (else: those found first) before the first byte and after the last:
-        reading to the end, or leaving the block before it, raises FileChanged if they are not. Raises FileGone if
-        there is no such file.
+        Size and time must be those of `expected` (default: those found first) before the first byte and after the last:
+        reading to the end, or leaving the block before it, raises FileChanged if they are not. Raises FileGone if there
+        is no such file.
         """
         path = path_of(directory, name)
         file = regular_file(self._wire, path, name, expected)
@@ -137,16 +145,18 @@ class Sftp:
             reading.prove_unchanged()
 
     def remove(self, directory: str, name: str, expected: RemoteFile | None = None) -> None:
-        """Removes a regular file. Raises FileGone, FileChanged if it is not the expected one."""
+        """Remove a regular file. Raises FileGone, FileChanged if it is not the expected one."""
         path = path_of(directory, name)
         regular_file(self._wire, path, name, expected)
         with refusals(self._wire, f"remove {printable(path)}", gone(self._wire, path)):
             self._wire.remove(path)
 
     def archive(self, directory: str, name: str, folder: str = "archive", expected: RemoteFile | None = None) -> str:
-        """Moves a regular file into a folder beside it, which is made if need be, in one step. Gives its name there:
-        if that is taken, the time of its last change is added, `.20261124T101500Z`. Never replaces a file. Raises
-        FileGone, FileChanged if it is not the expected one."""
+        """Move a regular file, in one step, into a folder beside it; return its name there.
+
+        The folder is made if necessary. If the name is taken, the time of the file's last change is appended,
+        `.20261124T101500Z`. Never replaces a file. Raises FileGone, FileChanged if it is not the expected one.
+        """
         path, archive = path_of(directory, name), path_of(directory, folder)
         file = regular_file(self._wire, path, name, expected)
         self._make_folder(archive)
@@ -163,8 +173,11 @@ class Sftp:
         )
 
     def put(self, directory: str, name: str, content: bytes) -> None:
-        """Writes a file, in place of one of that name: first under another name, then renamed, so that nobody reads
-        half of it. Makes the folder, and those above it. A server that cannot replace a file has none for a moment."""
+        """Write a file, replacing one of that name. Creates the folder and its parents.
+
+        It is written under another name and then renamed, so that no reader sees half of it. On a server that cannot
+        replace a file there is none for a moment.
+        """
         path = path_of(directory, name)
         part = path + f".{uuid.uuid4().hex}.part".encode()
         folders = path_of(directory).split(b"/")
@@ -188,7 +201,7 @@ class Sftp:
                 raise
 
     def storage(self, directory: str) -> Storage | None:
-        """Room of the file system that the folder is on; None if the server does not tell. Raises NoSuchFolder."""
+        """Return the space of the folder's file system; None if the server does not report it. Raises NoSuchFolder."""
         path = path_of(directory)
         try:
             numbers = self._wire.statvfs(path)
@@ -201,7 +214,7 @@ class Sftp:
         return Storage(used, used + fragment * free_for_us)
 
     def _look(self, path: bytes) -> Attributes | None:
-        """What stands there, not followed; None: nothing."""
+        """Return the attributes of an entry, without following links; None if there is none."""
         try:
             with refusals(self._wire, f"look at {printable(path)}", gone(self._wire, path)):
                 return self._wire.lstat(path)
@@ -209,7 +222,7 @@ class Sftp:
             return None
 
     def _make_folder(self, path: bytes) -> None:
-        """Does nothing if it is there."""
+        """Create a folder unless it exists."""
         found = self._look(path)
         if found is None:
             with refusals(self._wire, f"make {printable(path)}", no_such_folder(self._wire, path)):

@@ -1,7 +1,7 @@
-"""The known_hosts file: which keys may a server show? (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)
+"""Parse a known_hosts file: the keys that a server may show (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
 
-Not paramiko's reader: that takes one key of a type for each host, knows neither patterns nor `@revoked`, and stumbles
-over a second blank. Pure: text in, keys out.
+Not paramiko's parser: that keeps one key of a type for each host, supports neither patterns nor `@revoked`, and fails
+on a second blank. Pure: text in, keys out.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class HostKey:
-    """A public key as it travels: `blob` begins with the name of its own type."""
+    """A public key in its wire format: `blob` begins with the name of its own type."""
 
     type: str
     blob: bytes
 
     @property
     def fingerprint(self) -> str:
-        """As ssh-keygen shows it, `SHA256:...`."""
+        """Return the fingerprint as ssh-keygen shows it, `SHA256:...`."""
         return "SHA256:" + base64.b64encode(hashlib.sha256(self.blob).digest()).decode().rstrip("=")
 
 
 @dataclass(frozen=True, slots=True)
 class KnownKeys:
-    """What the file says of one server. `name`: how the file has to write it."""
+    """The keys of one server in the file. `name`: how the file must write the server."""
 
     name: str
     trusted: tuple[HostKey, ...]
@@ -37,8 +37,10 @@ class KnownKeys:
 
 
 def known_keys(text: str, host: str, port: int) -> KnownKeys:
-    """The keys of a server. Lines that cannot be read are passed over, and so are certificate authorities: we ask for
-    plain keys only."""
+    """Return the keys of a server.
+
+    Unreadable lines are skipped, and so are certificate authorities: we only negotiate plain keys.
+    """
     name = host.lower() if port == 22 else f"[{host.lower()}]:{port}"
     trusted: list[HostKey] = []
     revoked: list[HostKey] = []
@@ -55,7 +57,10 @@ def known_keys(text: str, host: str, port: int) -> KnownKeys:
 
 
 def _names(field: str, name: str) -> bool:
-    """Does the first field of a line (a hash, or patterns with * and ?, ! in front: not these) mean this server?"""
+    """Return True if the first field of a line means this server.
+
+    The field is a hash, or patterns with * and ?; a pattern after ! excludes the server.
+    """
     if field.startswith("|"):
         return _is_hash_of(field, name)
     found = False
@@ -68,22 +73,22 @@ def _names(field: str, name: str) -> bool:
 
 
 def _matches(pattern: str, name: str) -> bool:
-    # not fnmatch: to that, the brackets of `[host]:port` are a set of characters
+    # Not fnmatch, which takes the brackets of `[host]:port` for a set of characters.
     return re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), name) is not None
 
 
 def _is_hash_of(field: str, name: str) -> bool:
-    """`|1|salt|HMAC-SHA1 of the name`, both in base64."""
+    """Return True if the field `|1|salt|hash`, both in base64, is the HMAC-SHA1 of the name."""
     try:
         _, version, salt, hashed = field.split("|")
-        told = hmac.new(base64.b64decode(salt), name.encode(), hashlib.sha1).digest()
-        return version == "1" and hmac.compare_digest(told, base64.b64decode(hashed))
+        expected = hmac.new(base64.b64decode(salt), name.encode(), hashlib.sha1).digest()
+        return version == "1" and hmac.compare_digest(expected, base64.b64decode(hashed))
     except ValueError:
         return False
 
 
 def _key(type_: str, encoded: str) -> HostKey | None:
-    """None: the line is no key, or says another type than the key itself."""
+    """Return the key of a line; None if it is no key, or if the line and the key name different types."""
     try:
         blob = base64.b64decode(encoded, validate=True)
     except binascii.Error:

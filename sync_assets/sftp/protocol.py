@@ -1,8 +1,8 @@
-"""The SFTP protocol, version 3, as far as we speak it (draft-ietf-secsh-filexfer-02): requests out, answers in.
+"""The part of the SFTP protocol, version 3, that we use (draft-ietf-secsh-filexfer-02): requests and answers.
 
-Not paramiko's client: its list breaks off at a name that is not UTF-8, it hides the status codes, and its bounded
-prefetch is the slower one (92 of 164 MB/s), still keeps all of a file in memory (218 MB of 200), and leaves a thread
-behind if reading stops early. For one thread at a time.
+Not paramiko's client: its listing stops at a name that is not UTF-8, it hides the status codes, and its bounded
+prefetch is slower (92 of 164 MB/s), still keeps all of a file in memory (218 MB of 200), and leaves a thread running if
+reading stops early. For one thread at a time.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ from sync_assets.sftp.ssh import SftpError, Unreachable
 
 VERSION = 3
 RECEIVE = 256 * 1024
-"""Bytes to take from the channel at once."""
+"""Bytes to read from the channel at once."""
 PIECE = 32 * 1024
-"""Bytes that every server takes at once (section 3)."""
+"""Bytes that every server accepts at once (section 3)."""
 LONGEST = 1024 * 1024
-"""Bytes of the longest answer that we believe in; OpenSSH sends up to 256 KB."""
+"""Bytes of the longest answer that is accepted; OpenSSH sends up to 256 KB."""
 ANSWER_SECONDS = 60.0
-"""How long an answer may take from its first byte waited for to its last one, however lively it trickles."""
+"""Seconds from the wait for an answer's first byte to its last one, even if bytes keep coming."""
 LONGEST_WORDS = 100
-"""Characters that we repeat of what a server says to a refusal."""
+"""Characters at most that we repeat of the server's message on a refusal."""
 
 _LATER = "Run it again later; if it goes on, ask the owner of the server."
 _SIZE, _OWNER, _MODE, _TIMES, _EXTENDED = 1, 2, 4, 8, 0x80000000
@@ -62,7 +62,7 @@ _SIZE, _OWNER, _MODE, _TIMES, _EXTENDED = 1, 2, 4, 8, 0x80000000
 
 
 class Refused(Exception):
-    """The server did not do it. `code`: its status (section 7); `words`: what it says to that, printable."""
+    """Raised when the server refuses a request. `code`: its status (section 7); `words`: its message, printable."""
 
     def __init__(self, code: int, words: str) -> None:
         self.code, self.words = code, words
@@ -71,7 +71,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What the server tells of a file: bytes, kind and permissions, seconds since 1970; None: it does not tell."""
+    """Attributes of a file: bytes, kind and permissions, seconds since 1970; None if the server does not send one."""
 
     size: int | None = None
     mode: int | None = None
@@ -87,13 +87,13 @@ class Attributes:
 
 
 def printable(text: bytes) -> str:
-    """Bytes of the server as text that may be shown: what cannot is written as an escape."""
+    """Return the server's bytes as printable text, with escapes for all other characters."""
     decoded = text.decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in decoded)
 
 
 class Fields:
-    """The fields of an answer, one after the other. Raises SftpError if it ends too early."""
+    """Read the fields of an answer, one after the other. Raises SftpError if it ends too early."""
 
     def __init__(self, content: bytes, server: str) -> None:
         self._content, self._server, self._at = content, server, 0
@@ -114,7 +114,7 @@ class Fields:
         return self.take(self.number())
 
     def words(self) -> bytes:
-        """A text that older servers leave out."""
+        """Return a text that older servers leave out; empty if it is missing."""
         return self.text() if self._at < len(self._content) else b""
 
     def attributes(self) -> Attributes:
@@ -130,10 +130,10 @@ class Fields:
 
 
 class SftpProtocol:
-    """Requests and answers; `server`: its name in errors.
+    """Send requests and read answers. `server`: its name in errors.
 
-    Methods raise Refused, SftpError for an answer that makes no sense, and Unreachable if none comes. After that the
-    connection is not used any more: each further request fails with the same error.
+    Methods raise Refused, SftpError for an invalid answer, and Unreachable if none comes. After one of the last two the
+    connection is unusable: each further request fails with the same error.
     """
 
     def __init__(self, channel: paramiko.Channel, server: str) -> None:
@@ -149,7 +149,7 @@ class SftpProtocol:
         if self._packet()[0] != CMD_VERSION:
             raise self._breaks(_garbled(server))
 
-    # --- what can be asked ---
+    # --- requests ---
 
     def lstat(self, path: bytes) -> Attributes:
         return self._answer(self._ask(CMD_LSTAT, _text(path)), CMD_ATTRS).attributes()
@@ -161,7 +161,7 @@ class SftpProtocol:
         return self._answer(self._ask(CMD_OPENDIR, _text(path)), CMD_HANDLE).text()
 
     def names(self, handle: bytes) -> list[tuple[bytes, Attributes]]:
-        """The next names of an open folder; none: those were all."""
+        """Return the next entries of an open folder; empty at its end."""
         try:
             fields = self._answer(self._ask(CMD_READDIR, _text(handle)), CMD_NAME)
         except Refused as refused:
@@ -179,11 +179,11 @@ class SftpProtocol:
         return self._answer(self._ask(CMD_OPEN, _text(path) + _int(SFTP_FLAG_READ) + no_attributes), CMD_HANDLE).text()
 
     def ask_data(self, handle: bytes, offset: int, length: int) -> int:
-        """Asks for a piece of a file, which `data` gives: many may be asked for ahead."""
+        """Request a piece of a file, which `data` returns; many may be requested ahead."""
         return self._ask(CMD_READ, _text(handle) + offset.to_bytes(8, "big") + _int(length))
 
     def data(self, number: int) -> bytes:
-        """The piece asked for, or a shorter one; nothing: the file ends before it."""
+        """Return the requested piece, or a shorter one; empty if the file ends before it."""
         try:
             return self._answer(number, CMD_DATA).text()
         except Refused as refused:
@@ -192,7 +192,7 @@ class SftpProtocol:
             raise
 
     def forget(self, numbers: Iterable[int]) -> None:
-        """Nobody wants these pieces any more."""
+        """Discard the answers to these requests."""
         for number in numbers:
             if self._early.pop(number, None) is None:
                 self._unwanted.add(number)
@@ -204,16 +204,16 @@ class SftpProtocol:
         self._answer(self._ask(CMD_REMOVE, _text(path)), CMD_STATUS)
 
     def rename(self, path: bytes, target: bytes) -> None:
-        """Refused if the target exists (section 6.5); OpenSSH makes sure of it with a hard link."""
+        """Rename a file. Refused if the target exists (section 6.5); OpenSSH ensures that by a hard link."""
         self._answer(self._ask(CMD_RENAME, _text(path) + _text(target)), CMD_STATUS)
 
     def replace(self, path: bytes, target: bytes) -> None:
-        """In one step, whether the target exists or not: OpenSSH's extension (its PROTOCOL file, 4.3)."""
+        """Rename a file in one step, whether the target exists or not: OpenSSH's extension (its PROTOCOL file, 4.3)."""
         body = _text(b"posix-rename@openssh.com") + _text(path) + _text(target)
         self._answer(self._ask(CMD_EXTENDED, body), CMD_STATUS)
 
     def write_file(self, path: bytes, content: bytes) -> None:
-        """A new file. Refused if it exists."""
+        """Write a new file. Refused if it exists."""
         flags, no_attributes = _int(SFTP_FLAG_WRITE | SFTP_FLAG_CREATE | SFTP_FLAG_EXCL), _int(0)
         handle = self._answer(self._ask(CMD_OPEN, _text(path) + flags + no_attributes), CMD_HANDLE).text()
         try:
@@ -228,11 +228,11 @@ class SftpProtocol:
         self._answer(self._ask(CMD_MKDIR, _text(path) + no_attributes), CMD_STATUS)
 
     def statvfs(self, path: bytes) -> tuple[int, ...]:
-        """OpenSSH's extension (its PROTOCOL file, 4.4): eleven numbers, those of statvfs(3)."""
+        """Return the eleven numbers of statvfs(3), by OpenSSH's extension (its PROTOCOL file, 4.4)."""
         fields = self._answer(self._ask(CMD_EXTENDED, _text(b"statvfs@openssh.com") + _text(path)), CMD_EXTENDED_REPLY)
         return tuple(fields.long() for _ in range(11))
 
-    # --- how it travels ---
+    # --- transport ---
 
     def _ask(self, kind: int, body: bytes) -> int:
         self._number += 1
@@ -241,7 +241,7 @@ class SftpProtocol:
         return self._number
 
     def _answer(self, number: int, expected: int) -> Fields:
-        """Waits for an answer, keeps or drops others that come before it."""
+        """Wait for an answer; keep or discard others that come before it."""
         while number not in self._early:
             packet = self._packet()
             came = int.from_bytes(packet[1:5], "big")
@@ -273,7 +273,7 @@ class SftpProtocol:
             raise self._cut() from error
 
     def _packet(self) -> bytes:
-        """The next answer: its kind, then what it holds."""
+        """Return the next answer: its kind, then its content."""
         if self._broken:
             raise self._broken
         received = self._received

@@ -1,5 +1,7 @@
-"""A remote file as a stream: pieces are asked for ahead, so that distance does not slow reading down, and no more than
-two megabytes are ever on the way."""
+"""Read a remote file as a stream. Pieces are requested ahead, so that latency does not slow reading down.
+
+At most two megabytes are requested at any time.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +16,20 @@ from sync_assets.sftp.remote_files import RemoteFile, changed, gone, refusals, r
 from sync_assets.sftp.ssh import SftpError, Unreachable
 
 PIECE = 32 * 1024
-"""Bytes to ask for at once; every server gives that many (draft-ietf-secsh-filexfer-02, section 3)."""
+"""Bytes in one request; every server returns that many (draft-ietf-secsh-filexfer-02, section 3)."""
 SLOWEST = 32 * 1024
-"""Bytes per second below which a server is given up: a file of 1 GB may take nine hours."""
+"""Bytes per second below which reading is given up: a file of 1 GB may take nine hours."""
 START_SECONDS = 120.0
-"""Seconds of waiting that any file may take besides."""
+"""Seconds of waiting that any file may take in addition."""
 AHEAD = 64
-"""Pieces on the way at most. They fill paramiko's window of 2 MB: 34 MB/s where an answer takes 50 ms (measured)."""
+"""Pieces requested at most. They fill paramiko's window of 2 MB: 34 MB/s with a latency of 50 ms (measured)."""
 
 
 class Reading(io.RawIOBase):
-    """An open file, from front to end. Its end is only shown if the file is still the one that was opened.
+    """An open file, read from front to end. Its end is only returned if the file is still the one that was opened.
 
-    Never more bytes than the file had when it was opened, and no longer than START_SECONDS and what they take at
-    SLOWEST. Raises FileChanged, FileGone, SftpError, Unreachable, at opening and while reading.
+    Returns at most as many bytes as the file had when it was opened, and waits at most START_SECONDS plus the time that
+    they take at SLOWEST. Raises FileChanged, FileGone, SftpError, Unreachable, at opening and while reading.
     """
 
     def __init__(self, wire: SftpProtocol, path: bytes, file: RemoteFile) -> None:
@@ -62,7 +64,7 @@ class Reading(io.RawIOBase):
         return length
 
     def prove_unchanged(self) -> None:
-        """Raises FileChanged unless the file is still what it was when it was opened. Asks once."""
+        """Raise FileChanged unless the file is still what it was when it was opened. Checks only once."""
         if not self._proved:
             self._compare()
             self._proved = True
@@ -72,12 +74,12 @@ class Reading(io.RawIOBase):
             handle, self._handle = self._handle, None
             self._wire.forget(number for number, _, _ in self._ahead)
             self._ahead.clear()
-            with suppress(Refused, SftpError):  # whatever it is, nobody reads here any more
+            with suppress(Refused, SftpError):  # the file is not read any more, so an error does not matter
                 self._wire.close(handle)
         super().close()
 
     def _next(self) -> bytes:
-        """The next piece of the file; nothing: that was all."""
+        """Return the next piece of the file; empty at its end."""
         assert self._handle is not None
         size = self._file.size
         with refusals(self._wire, f"read {printable(self._path)}", gone(self._wire, self._path)):
@@ -90,7 +92,7 @@ class Reading(io.RawIOBase):
                 return b""
             number, offset, length = self._ahead.popleft()
             data = more = self._data(number)
-            while more and len(data) < length:  # a server may give less than it was asked for
+            while more and len(data) < length:  # a server may return less than requested
                 more = self._data(self._wire.ask_data(self._handle, offset + len(data), length - len(data)))
                 data += more
         if len(data) != length:
@@ -98,7 +100,7 @@ class Reading(io.RawIOBase):
         return data
 
     def _data(self, number: int) -> bytes:
-        """A piece that was asked for. Only waiting for it counts as time, not what is done with it."""
+        """Return a requested piece. Only the wait for it counts as time, not what the caller does with it."""
         asked_at = time.monotonic()
         data = self._wire.data(number)
         self._waited += time.monotonic() - asked_at
@@ -111,7 +113,7 @@ class Reading(io.RawIOBase):
         return data
 
     def _compare(self) -> None:
-        """The open file, and the one that stands there under its name: both must be the one that we know."""
+        """Check that both the open file and the file now under its name are the one that was listed."""
         with refusals(self._wire, f"look at {printable(self._path)}", gone(self._wire, self._path)):
             opened = self._wire.fstat(self._handle) if self._handle is not None else None
         if opened and (opened.size, opened.modified) != (self._file.size, int(self._file.modified.timestamp())):

@@ -1,4 +1,4 @@
-"""Files on the server: which names and kinds we take, and what a refusal means for them."""
+"""Files on the server: the names and kinds that are accepted, and the errors for refused requests."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sync_assets.sftp.protocol import Attributes, Refused, SftpProtocol, printab
 from sync_assets.sftp.ssh import SftpError
 
 _CONTROL = frozenset({"Cc", "Cf", "Zl", "Zp"})
-"""Unicode's control and format characters and line ends: such a name cannot be shown as it is."""
+"""Unicode's control and format characters and line ends: a name with one cannot be shown as it is."""
 
 
 class NoSuchFolder(SftpError):
-    """The folder is not there, or is none."""
+    """Raised when a folder does not exist, or is no folder."""
 
 
 class FileGone(SftpError):
-    """The file is not there any more."""
+    """Raised when a file no longer exists."""
 
 
 class FileChanged(FileGone):
-    """Another version stands in its place, or it changed while it was read: what was listed is gone."""
+    """Raised when a file was replaced, or changed while it was read: the listed version no longer exists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,9 @@ class RemoteFile:
 
 
 def path_of(directory: str, name: str | None = None) -> bytes:
-    """A folder, or an entry of it, as the protocol writes it. Raises SftpError for a name that is none."""
+    """Return the path of a folder, or of an entry in it, in the protocol's form. Raises SftpError for an invalid
+    name.
+    """
     parts = [directory.rstrip("/") or ("/" if directory.startswith("/") else ".")]
     if name is not None:
         if not name or name in (".", "..") or "/" in name:
@@ -56,7 +58,7 @@ def path_of(directory: str, name: str | None = None) -> bytes:
 
 
 def wrong_with_name(name: bytes) -> str | None:
-    """Why an entry of that name is passed over; None: it is not."""
+    """Return why an entry with that name is not accepted; None if it is."""
     try:
         text = name.decode()
     except UnicodeDecodeError:
@@ -69,7 +71,7 @@ def wrong_with_name(name: bytes) -> str | None:
 
 
 def wrong_with_kind(found: Attributes) -> str | None:
-    """Why an entry of that kind is passed over; None: it is not."""
+    """Return why an entry of that kind is not accepted; None if it is."""
     if found.mode is None or found.size is None or found.modified is None:
         return "the server does not tell its kind, size and time"
     if stat.S_ISLNK(found.mode):
@@ -80,15 +82,17 @@ def wrong_with_kind(found: Attributes) -> str | None:
 
 
 def remote_file(name: str, found: Attributes) -> RemoteFile:
-    """A file as listed. Nothing must be wrong with its kind."""
+    """Return a file from its attributes, whose kind must be accepted."""
     assert found.size is not None
     assert found.modified is not None
     return RemoteFile(name, found.size, datetime.fromtimestamp(found.modified, UTC))
 
 
 def regular_file(wire: SftpProtocol, path: bytes, name: str, expected: RemoteFile | None = None) -> RemoteFile:
-    """The file that stands there now. Raises FileGone, FileChanged if it is not the expected one, SftpError if it is
-    no regular file."""
+    """Return the file that has the path now.
+
+    Raises FileGone, FileChanged if it is not the expected one, SftpError if it is no regular file.
+    """
     with refusals(wire, f"look at {printable(path)}", gone(wire, path)):
         found = wire.lstat(path)
     wrong = wrong_with_kind(found)
@@ -122,7 +126,10 @@ def no_such_folder(wire: SftpProtocol, path: bytes) -> NoSuchFolder:
 
 @contextmanager
 def refusals(wire: SftpProtocol, deed: str, missing: SftpError) -> Generator[None]:
-    """Turns a refusal into an error for people. `deed`: what we were about to do; `missing`: for what is not there."""
+    """Turn a refused request into an error for people.
+
+    `deed`: the action, for the message; `missing`: the error to raise if the file or folder does not exist.
+    """
     try:
         yield
     except Refused as refused:
@@ -132,5 +139,5 @@ def refusals(wire: SftpProtocol, deed: str, missing: SftpError) -> Generator[Non
             raise SftpError(
                 f"{wire.server} does not permit us to {deed}.", "Give the user of CAMPAIGN_SFTP_USER the permission."
             ) from refused
-        said = refused.words or f"status {refused.code}"
-        raise SftpError(f"{wire.server} refuses to {deed}: {said}.", "Ask its owner if it goes on.") from refused
+        text = refused.words or f"status {refused.code}"
+        raise SftpError(f"{wire.server} refuses to {deed}: {text}.", "Ask its owner if it goes on.") from refused

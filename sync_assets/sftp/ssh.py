@@ -1,8 +1,8 @@
-"""The way to the Campaign SFTP: host key, sign-in, and the channel that SFTP is spoken over.
+"""The SSH connection to the Campaign SFTP: host key, sign-in, and the channel for SFTP.
 
-Who the server is comes first: a key that the known_hosts file of the settings does not name is refused before anything
-is said about us. We sign in with the private key file of the settings and nothing else: no agent, no key or known_hosts
-file of the user's own, no password (docs/references/campaign.md 8, Campaign SFTP).
+The server's identity comes first: a host key that the settings' known_hosts file does not have is refused before we
+send anything about ourselves. We sign in with the settings' private key file and nothing else: no agent, no key or
+known_hosts file of the user's own, no password (docs/references/campaign.md 8, Campaign SFTP).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.sftp.known_hosts import HostKey, KnownKeys, known_keys
 
 SECOND_TRY_AFTER = 1.0
-"""Seconds to wait after a connection that was cut before the server said a word."""
+"""Seconds to wait after a connection that was cut before the server sent anything."""
 KEEP_ALIVE = 30
-"""Seconds of silence until we say something: firewalls forget a quiet connection."""
+"""Seconds of silence before we send a keep-alive: firewalls drop idle connections."""
 
 _REACH = (
     "Check CAMPAIGN_SFTP_HOST and CAMPAIGN_SFTP_PORT, and that the public IP address of this machine is on the allow "
@@ -42,42 +42,42 @@ _KEY_CLASSES = {
     ed25519.Ed25519PrivateKey: paramiko.Ed25519Key,
 }
 
-# paramiko logs every failed connection as an error with a traceback: to us, an exception tells it
+# paramiko logs every failed connection as an error with a traceback; our exceptions already report it.
 _QUIET = "sync_assets.paramiko"
 logging.getLogger(_QUIET).setLevel(logging.CRITICAL + 1)
 
 
 class SftpError(SyncAssetsError):
-    """Something about the Campaign SFTP that the operator can put right."""
+    """An error of the Campaign SFTP that the operator can correct."""
 
 
 class Unreachable(SftpError):
-    """No connection, or it was lost, or no answer came in time: later it may work."""
+    """Raised when there is no connection, it was lost, or no answer came in time; a later try may work."""
 
 
 class HostKeyRefused(SftpError):
-    """The server is not the one that the known_hosts file names; nothing was said to it."""
+    """Raised when the known_hosts file does not have the server's key; nothing was sent to the server."""
 
 
 class SignInRefused(SftpError):
-    """Our key cannot be used, or the server does not take it."""
+    """Raised when our key cannot be used, or the server does not accept it."""
 
 
 class _Silent(Unreachable):
-    """Cut before the server said anything."""
+    """Raised when the connection was cut before the server sent anything."""
 
 
 def place(settings: SftpSettings) -> str:
-    """The server, as errors name it."""
+    """Return the server's name in errors."""
     return f"SFTP {settings.host}:{settings.port}"
 
 
 @contextmanager
 def sftp_channel(settings: SftpSettings, timeout: float) -> Generator[paramiko.Channel]:
-    """Signs in and gives the channel to the SFTP subsystem; closes the connection at the end.
+    """Sign in and yield the channel to the SFTP subsystem; close the connection at the end.
 
-    `timeout`: seconds for connecting, for signing in, and for each wait on the channel later (TimeoutError). A
-    connection that is cut before the server said a word is tried once more. Raises Unreachable, HostKeyRefused,
+    `timeout`: seconds for connecting, for signing in, and for each later wait on the channel (TimeoutError). A
+    connection that is cut before the server sent anything is tried once more. Raises Unreachable, HostKeyRefused,
     SignInRefused, SftpError.
     """
     key = private_key(settings)
@@ -95,7 +95,7 @@ def sftp_channel(settings: SftpSettings, timeout: float) -> Generator[paramiko.C
 
 
 def private_key(settings: SftpSettings) -> paramiko.PKey:
-    """The key that we sign in with. Raises SignInRefused if the file holds no key of ours to use."""
+    """Return the key that we sign in with. Raises SignInRefused if the file has no usable key."""
     file = settings.private_key
     try:
         content = file.read_bytes()
@@ -149,7 +149,7 @@ def _open(
             late.set()
             _close(transport, sock)
 
-        # One limit for all of it, ahead of paramiko's own: its wait for a subsystem has none.
+        # One limit for all steps, shorter than paramiko's own: its wait for a subsystem has no limit.
         timer = threading.Timer(timeout, give_up)
         timer.daemon = True
         timer.start()
@@ -180,7 +180,7 @@ def _connect(settings: SftpSettings, timeout: float) -> socket.socket:
         raise Unreachable(f"{place(settings)} gave no answer within {timeout:g} seconds.", _REACH) from error
     except OSError as error:
         raise Unreachable(f"{place(settings)} cannot be reached ({error.strerror or 'no route'}).", _REACH) from error
-    # Without it a request waits for the answer to the one before: 44 instead of 17 ms to begin reading (measured).
+    # Otherwise a request waits for the answer to the one before: 44 instead of 17 ms to begin reading (measured).
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
@@ -192,8 +192,10 @@ def _close(transport: paramiko.Transport | None, sock: socket.socket) -> None:
 
 
 def _prove_host(transport: paramiko.Transport, settings: SftpSettings, known: KnownKeys) -> None:
-    """Agrees on keys and looks at the server's. Asks only for the types that the file has, so that a server with
-    several shows one that can be compared."""
+    """Exchange keys and verify the server's.
+
+    Only key types that the file has are requested, so that a server with several shows one that can be compared.
+    """
     options = transport.get_security_options()
     types = {key.type for key in known.trusted}
     wanted = [name for name in options.key_types if _key_type(name) in types]
@@ -214,9 +216,9 @@ def _prove_host(transport: paramiko.Transport, settings: SftpSettings, known: Kn
                 f"({', '.join(sorted(types))}). Nothing was sent to it.",
                 _how_to_add(settings),
             ) from error
-        told = str(error).encode("unicode_escape").decode()
-        raise SftpError(f"{place(settings)} speaks no SSH that we do ({told}).", _ADDRESS) from error
-    except Exception as error:  # paramiko hands on whatever a garbled answer broke in its thread
+        text = str(error).encode("unicode_escape").decode()
+        raise SftpError(f"{place(settings)} speaks no SSH that we do ({text}).", _ADDRESS) from error
+    except Exception as error:  # paramiko passes on any exception that an invalid answer caused in its thread
         if not transport.remote_version:
             raise _Silent(f"{place(settings)} cut the connection before it said anything in SSH.", _REACH) from error
         if isinstance(error, EOFError | OSError):
@@ -227,12 +229,12 @@ def _prove_host(transport: paramiko.Transport, settings: SftpSettings, known: Kn
 
 
 def _key_type(algorithm: str) -> str:
-    """The type of key behind a signature algorithm: an RSA key signs in more than one way."""
+    """Return the key type of a signature algorithm: an RSA key has several algorithms."""
     return "ssh-rsa" if algorithm.startswith("rsa-sha2-") else algorithm
 
 
 def _compare(shown: HostKey, settings: SftpSettings, known: KnownKeys) -> None:
-    """Raises HostKeyRefused unless the file trusts the key."""
+    """Raise HostKeyRefused unless the file trusts the key."""
     described = f"{shown.type} {shown.fingerprint}"
     if shown in known.revoked:
         raise HostKeyRefused(

@@ -1,7 +1,7 @@
-"""Findings: answers to questions about a table's set-up, and the questions that are asked of every table.
+"""Findings: the results of checks on a table's set-up, and the list of checks that every table gets.
 
-Here: plain values. Who asks: `preflight.py`, `guardrails.py`, `validation/opt_out_columns.py`. The assets turn them
-into asset checks, `doctor` into lines.
+Here: plain values. Not here: the checks themselves (`preflight.py`, `guardrails.py`, `opt_out_columns.py`). The assets
+turn findings into asset checks, `doctor` into lines.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ CHECKS: dict[str, tuple[Side, str]] = {
     "attribute_types_are_as_before": ("campaign", "No mapped attribute has another type than before."),
     "key_is_unique": ("campaign", "The key attribute identifies one record: it can hold the id and is unique."),
 }
-"""Check name -> whose asset it stands on, what it says when it holds. All of them block."""
+"""Check name -> (side of the asset that has the check, description when it passes). All of them block."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One answer to a question of CHECKS, or of another list; then `at` says whose asset it stands on.
+    """The result of one check of CHECKS, or of another list; then `at` is the side of the asset that has the check.
 
-    numbers: that it is about, by name. blocks: nothing is written unless it holds.
+    Attributes:
+        numbers: the counts that the check is about, by name.
+        blocks: True if nothing is written while the check fails.
     """
 
     check: str

@@ -1,7 +1,7 @@
-"""Guardrails: limits that stop a run before its first write, and circumstances that somebody should know of.
+"""Guardrails: limits that stop a run before its first write, and notes that only warn.
 
-Here: the limits with their numbers, as findings (preflight.py). The assets report them as checks and stop at those that
-block, `doctor` shows them as lines. Sources: docs/references/campaign.md 14, docs/configuration.md.
+Here: the limits with their numbers, as findings (findings.py). The assets report them as checks and stop at those that
+block; `doctor` shows them as lines. Sources: docs/references/campaign.md 14, docs/configuration.md.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from sync_assets.validation.preflight import Finding, NotReady, Side
 
 CONTACT = "contact"
 PROFILE = frozenset(("profile", "recipient"))
-"""The resource that stands for a person, by its API name and by that of its schema."""
+"""The resource of a person, by its API name and by its schema name."""
 FURTHEST = 3
-"""Links that a way to profile is looked for over, where it leads through resources that are not mapped."""
+"""Links at most in a path to profile, where the path leads through resources that are not mapped."""
 
 LIMITS: dict[str, tuple[Side, str]] = {
     "contacts_are_within_the_limit": ("d365", "There are no more contacts than max_contacts allows."),
@@ -33,7 +33,7 @@ LIMITS: dict[str, tuple[Side, str]] = {
     "columns_are_within_the_limit": ("d365", "The table maps no more columns than max_columns allows."),
     "link_depth_is_within_the_limit": ("d365", "Links lead no deeper than max_link_depth allows."),
 }
-"""Check -> whose asset it stands on, what it says when it holds. All of them block."""
+"""Check name -> (side of the asset that has the check, description when it passes). All of them block."""
 
 OF_THE_WHOLE = "custom_entities_are_within_the_limit"
 """The limit that is the same for every table."""
@@ -43,14 +43,14 @@ NOTES: dict[str, tuple[Side, str]] = {
     "personal_data_is_linked_to_profile": ("campaign", "What looks like personal data is linked to a profile."),
     "engine_calls_are_within_the_budget": ("campaign", "The day's budget of engine calls is not spent."),
 }
-"""The same for what is said and stops nothing."""
+"""The same for checks that only warn."""
 
 
 def names(config: TableConfig) -> dict[str, tuple[Side, str]]:
-    """The guardrails that there are for a table, notes included."""
+    """Return the guardrails of a table, notes included."""
     return {
-        name: told
-        for name, told in (LIMITS | NOTES).items()
+        name: check
+        for name, check in (LIMITS | NOTES).items()
         if config.table == CONTACT or name != "contacts_are_within_the_limit"
     }
 
@@ -59,7 +59,7 @@ def names(config: TableConfig) -> dict[str, tuple[Side, str]]:
 
 
 def within_limits(config: Config, table: TableConfig, contacts: int | None) -> list[Finding]:
-    """What the configuration and the number of contacts say. `contacts`: known so far, None if nobody knows."""
+    """Return the findings that follow from the configuration and the number of contacts (None: unknown so far)."""
     findings = [_entities(config), _columns(config, table), _depth(config, table)]
     if table.table == CONTACT:
         findings.insert(0, _contacts(config, contacts))
@@ -67,18 +67,18 @@ def within_limits(config: Config, table: TableConfig, contacts: int | None) -> l
 
 
 class BeyondLimits(SyncAssetsError):
-    """The configuration itself breaks guardrails: nothing of it is synchronised until it is corrected."""
+    """Raised when the configuration itself breaks guardrails: nothing is synchronised until it is corrected."""
 
 
 SHOWN = 3
-"""Broken limits that one message names; of the others it gives the number."""
+"""Broken limits that one message lists; of the others it gives the number."""
 
 
 def check_configuration(config: Config, tables: Iterable[TableConfig]) -> None:
-    """Check the limits that the configuration alone decides, once for all of the tables, before anything runs.
+    """Check the limits that depend on the configuration alone, once for all tables, before anything runs.
 
     Raises:
-        BeyondLimits: One line for all that is wrong.
+        BeyondLimits: one line with everything that is wrong.
     """
     found = [
         _entities(config),
@@ -91,8 +91,11 @@ def check_configuration(config: Config, tables: Iterable[TableConfig]) -> None:
 
 
 def check_limits(runtime: Runtime, table: TableConfig, *, reading: bool) -> list[Finding]:
-    """All limits hold for the table, or NotReady is raised. `reading`: it is about to be captured, so before its first
-    read is complete Dynamics 365 is asked how many contacts there are; else the ledger knows best."""
+    """Return the findings of all limits of the table; raise NotReady if one is broken.
+
+    `reading`: the table is about to be captured, so until its first read is complete Dynamics 365 is asked for the
+    number of contacts; afterwards the ledger's number counts.
+    """
     findings = within_limits(runtime.config, table, contacts(runtime, table, reading=reading))
     if any(not finding.passed for finding in findings):
         raise NotReady(table.table, findings)
@@ -100,7 +103,9 @@ def check_limits(runtime: Runtime, table: TableConfig, *, reading: bool) -> list
 
 
 def contacts(runtime: Runtime, table: TableConfig, *, reading: bool) -> int:
-    """Contacts by the ledger or, before their first read is complete, by Dynamics 365 if it tells more."""
+    """Return the number of contacts in the ledger, or until their first read is complete that of Dynamics 365 if it is
+    larger.
+    """
     known = known_contacts(runtime)
     if reading and table.table == CONTACT and not _complete(runtime):
         return max(known, interruptible.run(_told_contacts(runtime)) or 0)
@@ -108,7 +113,7 @@ def contacts(runtime: Runtime, table: TableConfig, *, reading: bool) -> int:
 
 
 def known_contacts(runtime: Runtime) -> int:
-    """Contacts in the ledger: those that passed the filter."""
+    """Return the number of contacts in the ledger: those that passed the filter."""
     counts = runtime.ledger.counts().get(CONTACT)
     return counts.records if counts else 0
 
@@ -124,8 +129,10 @@ async def _told_contacts(runtime: Runtime) -> int | None:
 
 
 async def told_contacts(config: Config, client: DataverseClient) -> int | None:
-    """How many contacts Dynamics 365 has, as of its last snapshot (docs/references/dataverse.md 2.3). None if it does
-    not tell, and where a filter or no mapping at all makes it no number of ours."""
+    """Return the number of contacts in Dynamics 365, from its last snapshot (docs/references/dataverse.md 2.3).
+
+    None if Dynamics 365 refuses to answer, or if a filter or no mapping at all makes the number irrelevant.
+    """
     if not any(table.table == CONTACT and table.filters is None for table in config.tables):
         return None
     try:
@@ -187,8 +194,11 @@ def _depth(config: Config, table: TableConfig) -> Finding:
 
 
 def longest_chain(config: Config, table: str) -> list[str]:
-    """The tables that links lead over, beginning with `table`; table1 -> table2 -> table3 is a depth of 2. There are no
-    circles (cross_checks.py)."""
+    """Return the tables of the longest chain of links, beginning with `table`; table1 -> table2 -> table3 is a depth of
+    2.
+
+    There are no circles (cross_checks.py).
+    """
     chains = [longest_chain(config, link.table) for link in config.table(table).links if link.table != table]
     return [table, *max(chains, key=len, default=[])]
 
@@ -197,15 +207,20 @@ def longest_chain(config: Config, table: str) -> list[str]:
 
 
 def supported_types(mapping: TableMapping) -> Finding:
-    """Types that Campaign has not travel as texts (docs/references/campaign.md 14)."""
+    """Warn of columns whose type Campaign does not have, so that they are sent as text (docs/references/campaign.md
+    14).
+    """
     others = [f"{field.column.name} ({field.column.type})" for field in mapping.fields if field.column.type in AS_TEXT]
     text = f"columns that travel as texts: {', '.join(others)}" if others else NOTES["types_are_supported"][1]
     return _note("types_are_supported", not others, text, {"as_text": len(others)})
 
 
 def personal_data(config: Config, table: TableConfig, resources: Iterable[Resource]) -> Finding:
-    """Personal data belongs to a profile, so that a privacy request finds it (docs/references/campaign.md 14).
-    `resources`: the metadata known, at least that of the table's own resource."""
+    """Warn if the table holds personal data and no link leads from its resource to profile.
+
+    A privacy request finds only data that is linked to a profile (docs/references/campaign.md 14). `resources`: the
+    metadata known, at least that of the table's own resource.
+    """
     check, known = "personal_data_is_linked_to_profile", {resource.name: resource for resource in resources}
     own = known[table.resource]
     personal = sorted(
@@ -230,7 +245,10 @@ def personal_data(config: Config, table: TableConfig, resources: Iterable[Resour
 
 
 def check_personal_data(runtime: Runtime, table: TableConfig, own: Resource) -> Finding:
-    """The same for a run, which knows its own resource only: asks Campaign for what lies on the way, if need be."""
+    """Return the finding of `personal_data` for a run, which has the metadata of its own resource only.
+
+    If that is not enough, the metadata of linked resources is read from Campaign.
+    """
     finding = personal_data(runtime.config, table, [own])
     if finding.passed:
         return finding
@@ -243,7 +261,7 @@ async def _on_the_way(runtime: Runtime, own: Resource) -> list[Resource]:
 
 
 async def resources_on_the_way(config: Config, campaign: CampaignClient, own: Resource) -> list[Resource]:
-    """`own` and the resources that it leads to within a few links, profile left out. No engine call."""
+    """Return `own` and the resources that it links to within FURTHEST links, without profile. No engine call."""
     apis = {table.resource: table.api for table in config.tables}
     known: dict[str, Resource | None] = {own.name: own}
     for _ in range(FURTHEST):
@@ -253,22 +271,22 @@ async def resources_on_the_way(config: Config, campaign: CampaignClient, own: Re
             try:
                 known[name] = await campaign.resource(apis.get(name, own.api), name)
             except CampaignRefused:
-                known[name] = None  # not for our eyes: nothing is known of its links
+                known[name] = None  # we may not read it, so its links are unknown
     return [resource for resource in known.values() if resource]
 
 
 def links_between(config: Config, resources: Iterable[Resource]) -> dict[str, set[str]]:
-    """Resource -> those that it has a link to, by the configuration and by Campaign's metadata."""
+    """Return resource -> the resources that it links to, by the configuration and by Campaign's metadata."""
     resource_of = {table.table: table.resource for table in config.tables}
     links = {table.resource: {resource_of[link.table] for link in table.links} for table in config.tables}
     for resource in resources:
-        told = {a.target for a in resource.attributes.values() if a.type == "link" and a.target}
-        links[resource.name] = links.get(resource.name, set()) | told
+        linked = {a.target for a in resource.attributes.values() if a.type == "link" and a.target}
+        links[resource.name] = links.get(resource.name, set()) | linked
     return links
 
 
 def way_to_profile(start: str, links: Mapping[str, Iterable[str]]) -> list[str] | None:
-    """The shortest way over links from a resource to profile, both included; None if there is none."""
+    """Return the shortest path of links from a resource to profile, both included; None if there is none."""
     ways, seen = [[start]], {start}
     for way in ways:
         if way[-1] in PROFILE:
@@ -285,7 +303,9 @@ def _holds_text(resource: Resource, path: str) -> bool:
 
 
 def engine_budget(runtime: Runtime, table: TableConfig) -> Finding:
-    """What the day has cost so far, what is left of it, and what the table's pending records will cost."""
+    """Return the finding on the day's budget: calls spent, calls left, and the calls that the pending records will
+    cost.
+    """
     spent = runtime.calls_today
     projected = projected_calls(table, runtime.ledger.pending_operations(table.table))
     limit = runtime.config.guardrails.engine_calls_per_day
@@ -302,7 +322,9 @@ def engine_budget(runtime: Runtime, table: TableConfig) -> Finding:
 
 
 def projected_calls(table: TableConfig, pending: Mapping[Operation, int]) -> int:
-    """Engine calls for records that are pending: insert 1, update 1 (2 where the record is looked up), delete 2."""
+    """Return the engine calls that pending records cost: insert 1, update 1 (2 if the record is looked up),
+    delete 2.
+    """
     update = 2 if table.address == "filter" else 1
     return pending.get("insert", 0) + update * pending.get("update", 0) + 2 * pending.get("delete", 0)
 
@@ -316,4 +338,4 @@ PRIVACY_ORDER = (
     "in Campaign by the Privacy Service, wait and check, delete in Dynamics 365, check, and release the hold; a plain "
     "deletion leaves traces in Campaign's logs"
 )
-"""Said where `apply_deletes` is on (docs/references/campaign.md 14)."""
+"""Shown where `apply_deletes` is on (docs/references/campaign.md 14)."""

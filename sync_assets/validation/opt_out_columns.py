@@ -1,8 +1,8 @@
-"""Which columns of contact can carry an opt-out, and what their values say. Pure: the metadata is given.
+"""Check which columns of contact can carry an opt-out, and interpret their values. Pure: the metadata is passed in.
 
-A value must become a boolean without loss, so a column has two options, or is a number or a choice of 0 and 1. Which of
-the two means "do not" is told by the configuration; what Microsoft's own columns mean is checked at load
-(`cross_checks.py`), here it is held against the labels. Source: docs/references/dataverse.md 2.4 to 2.6.
+A value must become a boolean without loss, so a column needs two options, or is a number or a choice of 0 and 1. The
+configuration decides which of the two means "do not"; for Microsoft's own columns that is checked at load
+(`cross_checks.py`), here it is compared with the labels. Source: docs/references/dataverse.md 2.4 to 2.6.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ OPT_OUT_CHECKS: dict[str, tuple[Side, str]] = {
                             "configuration says."),
     "opt_out_attributes_fit": ("campaign", "Every opt-out attribute is in the resource and may be written."),
 }  # fmt: skip
-"""Check name -> whose asset it stands on, what it says when it holds. Both block."""
+"""Check name -> (side of the asset that has the check, description when it passes). Both block."""
 
 ALLOWING = frozenset({"allow", "allowed", "send", "opt in", "opted in", "subscribed"})
 REFUSING = frozenset({"do not allow", "not allowed", "do not send", "opt out", "opted out", "unsubscribed"})
-"""Labels of true that leave no doubt, in small letters, without hyphens. What is not known here is not judged: `Yes` of
-a column `Do not email` means the opposite of `Yes` of a column `Newsletter`."""
+"""Labels of true with a clear meaning, in lower case, without hyphens. Other labels are not judged: `Yes` of a column
+`Do not email` means the opposite of `Yes` of a column `Newsletter`.
+"""
 
 _LABELLED: tuple[ColumnType, ...] = ("boolean", "picklist")
 
 
 @dataclass(frozen=True, slots=True)
 class OptOutColumn:
-    """One column and the attribute beside it. `inverted`: true, or 1, means allow."""
+    """One column and the attribute that it is mapped to. `inverted`: true, or 1, means allowed."""
 
     name: str
     attribute: str
@@ -43,21 +44,21 @@ class OptOutColumn:
     type: ColumnType
 
     def understands(self, value: bool | int | None) -> bool:
-        """False for what is neither empty nor 0 nor 1, which a whole number may be: it says nothing of an opt-out."""
+        """Return False for a whole number other than 0 and 1, which is no opt-out value; True for an empty value."""
         return value is None or value in (0, 1)
 
     def opted_out(self, value: bool | int | None) -> bool | None:
-        """What a value of the column says; None if it says nothing (null, or not understood)."""
+        """Return True if a value of the column means opted out; None if it is null or not understood."""
         return bool(value) != self.inverted if value is not None and self.understands(value) else None
 
     def value(self, opted_out: bool) -> bool | int:
-        """The column's value that says so."""
+        """Return the column's value for opted out, or for not opted out."""
         true = opted_out != self.inverted
         return true if self.type == "boolean" else int(true)
 
 
 def opt_out_columns(config: Config, table: Table) -> tuple[OptOutColumn, ...]:
-    """The mapped columns in the order of the file. Raises MappingError with everything that is wrong, a line each."""
+    """Return the mapped columns in the order of the file. Raises MappingError with every problem, one line each."""
     mappings = config.opt_out.mappings
     problems = _column_problems(mappings, table, written=config.opt_out.direction in WRITES_D365)
     if problems:
@@ -68,7 +69,7 @@ def opt_out_columns(config: Config, table: Table) -> tuple[OptOutColumn, ...]:
 
 
 def opt_out_findings(config: Config, table: Table, resource: Resource) -> list[Finding]:
-    """The answers to OPT_OUT_CHECKS."""
+    """Return the findings of OPT_OUT_CHECKS."""
     written = config.opt_out.direction in WRITES_D365
     found = opt_out_problems(config.opt_out.mappings, table, resource, written=written)
     return [
@@ -80,8 +81,11 @@ def opt_out_findings(config: Config, table: Table, resource: Resource) -> list[F
 def opt_out_problems(
     mappings: Mapping[str, OptOutMapping], table: Table, resource: Resource, *, written: bool = False
 ) -> tuple[list[str], list[str]]:
-    """What stands against the columns, and what against the attributes: `where: what; what to write instead` each.
-    `written`: the columns are also written to."""
+    """Return the problems of the columns and those of the attributes, each `where: what is wrong; what to write
+    instead`.
+
+    `written`: the columns are also written to.
+    """
     attributes = [_attribute_problem(name, mapping.to, resource) for name, mapping in mappings.items()]
     return _column_problems(mappings, table, written), [problem for problem in attributes if problem]
 
@@ -115,7 +119,7 @@ def _unreadable(table: Table, name: str) -> str | None:
 
 
 def _two_valued(column: Column) -> bool:
-    """A whole number passes: which of its values there are is told by its rows only."""
+    """Return True if the column's values can be two. A whole number passes: only its rows show which values it has."""
     return column.type in ("boolean", "integer") or (column.type == "picklist" and column.labels.keys() == {0, 1})
 
 
@@ -128,14 +132,14 @@ def _shown(column: Column) -> str:
 
 def _polarity_problem(column: Column, mapping: OptOutMapping) -> str | None:
     label = column.labels.get(1, "") if column.type in _LABELLED else ""
-    said = " ".join(label.casefold().replace("-", " ").split())
+    label_text = " ".join(label.casefold().replace("-", " ").split())
     true = "true" if column.type == "boolean" else "1"
-    if said in ALLOWING and not mapping.inverted:
+    if label_text in ALLOWING and not mapping.inverted:
         return (
             f"`{column.name}`: {true} is labelled `{label}`, so it means allow, and true in `{mapping.to}` means do "
             f"not; write `{column.name}: {{to: {mapping.to}, inverted: true}}`"
         )
-    if said in REFUSING and mapping.inverted:
+    if label_text in REFUSING and mapping.inverted:
         return (
             f"`{column.name}`: {true} is labelled `{label}`, so it means do not, as true does in `{mapping.to}`; "
             "remove `inverted: true`"

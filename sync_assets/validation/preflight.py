@@ -1,6 +1,6 @@
-"""Preflight: is a mapped table fit to be synchronised? Asked of both systems before anything is read or written.
+"""Preflight: check a mapped table against both systems' metadata before anything is read or written.
 
-Here: the questions and their answers as plain findings. The assets turn them into asset checks, `doctor` into lines.
+Here: the checks and their results as plain findings. The assets turn them into asset checks, `doctor` into lines.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 
 
 class NotReady(SyncAssetsError):
-    """A table that must not be synchronised as things are; `findings` say why."""
+    """Raised for a table that must not be synchronised as it is; `findings` contains the reasons."""
 
     def __init__(self, table: str, findings: list[Finding]) -> None:
         self.findings = findings
@@ -69,14 +69,17 @@ async def preflight(
     targets: Targets = MappingProxyType({}),
     carried: ABCMapping[str, OptOutMapping] = MappingProxyType({}),
 ) -> Ready:
-    """Reads the metadata of both sides and compiles the mapping. Raises NotReady with all findings, and what the
-    clients raise when a system cannot be asked at all. Makes no engine call. targets, carried: see compile_mapping."""
+    """Read the metadata of both systems and compile the mapping. Makes no engine call.
+
+    targets, carried: see compile_mapping. Raises NotReady with all findings, and what the clients raise if a system
+    cannot be reached.
+    """
     table, resource = await asyncio.gather(
         d365.table(config.table, None), campaign.resource(config.api, config.resource)
     )
     findings = [tracking_finding(table)]
     mapping: TableMapping | None = None
-    # Opt-outs are held to more than other fields, and each problem is told once, in its own words.
+    # Opt-outs have stricter rules than other fields; without them in `fit`, no problem is reported twice.
     columns, attributes = opt_out_problems({**config.opt_outs, **carried}, table, resource, written=bool(carried))
     fit = config.without_opt_outs() if columns or attributes else config
     try:
@@ -99,12 +102,12 @@ def _found(check: str, problems: Sequence[str]) -> Finding:
 
 
 def campaign_findings(config: TableConfig, resource: Resource) -> list[Finding]:
-    """What Campaign's metadata alone can tell of the mapping: enough for a push, which does not ask D365."""
+    """Return the findings that need Campaign's metadata alone: enough for a push, which does not ask Dynamics 365."""
     return [_published(), _attributes(config, resource), _key(config, resource)]
 
 
 def findings_of(error: SyncAssetsError) -> list[Finding]:
-    """The findings that an error of the preflight, or of a push's own look at Campaign, stands for."""
+    """Return the findings that an error of the preflight, or of a push's check of Campaign, contains."""
     if isinstance(error, NotPublished):
         return [Finding(PUBLISHED, False, str(error))]
     return error.findings if isinstance(error, NotReady) else []
@@ -115,7 +118,7 @@ def _published() -> Finding:
 
 
 def tracking_finding(table: Table) -> Finding:
-    """Does Dynamics 365 keep a change feed of the table?"""
+    """Return the finding on change tracking of the table."""
     if table.change_tracking:
         return Finding("change_tracking_is_on", True, CHECKS["change_tracking_is_on"][1])
     return Finding(
@@ -127,13 +130,16 @@ def tracking_finding(table: Table) -> Finding:
 
 
 def _attributes(config: TableConfig, resource: Resource) -> Finding:
-    told = [attribute_problem(resource, mapped.to, f"`{column}`") for column, mapped in config.fields.items()]
-    told += [attribute_problem(resource, link.to, f"link `{link.field}`") for link in config.links]
-    return _found("mapped_attributes_exist", [problem for problem in told if problem])
+    problems = [attribute_problem(resource, mapped.to, f"`{column}`") for column, mapped in config.fields.items()]
+    problems += [attribute_problem(resource, link.to, f"link `{link.field}`") for link in config.links]
+    return _found("mapped_attributes_exist", [problem for problem in problems if problem])
 
 
 def _key(config: TableConfig, resource: Resource) -> Finding:
-    """The metadata has no documented member for uniqueness (docs/references/campaign.md 3); some builds have one."""
+    """Return the finding on the key.
+
+    The metadata has no documented member for uniqueness (docs/references/campaign.md 3); some builds have one.
+    """
     if problem := key_problem(resource, config.key):
         return Finding("key_is_unique", False, problem)
     if resource.keys and config.key not in resource.keys:
@@ -144,6 +150,6 @@ def _key(config: TableConfig, resource: Resource) -> Finding:
             "identification key of the resource and publish",
         )
     if not resource.keys:
-        told = "Campaign's metadata does not say whether it is unique, `sync-assets doctor` asks for it"
-        return Finding("key_is_unique", True, f"{config.key} can hold the D365 id; {told}")
+        hint = "Campaign's metadata does not say whether it is unique, `sync-assets doctor` asks for it"
+        return Finding("key_is_unique", True, f"{config.key} can hold the D365 id; {hint}")
     return Finding("key_is_unique", True, CHECKS["key_is_unique"][1])

@@ -1,8 +1,8 @@
-"""Did the data model change under a mapping? What is gone the preflight finds; here: what has another type now.
+"""Detect columns and attributes whose type changed under a mapping. Missing ones are found by the preflight.
 
-A type that the mapping can still convert would pass unnoticed, and have every row read and sent anew. So the types of
-what is mapped are kept in the ledger, and one that changed stops its table, and no other, until somebody has looked:
-`sync-assets maintenance off TABLE` takes the data model as it is.
+A new type that the mapping can still convert would pass unnoticed, and all rows would be read and sent again. So the
+types of mapped columns and attributes are stored in the ledger. A changed type stops its table, and no other, until an
+operator has checked it: `sync-assets maintenance off TABLE` accepts the data model as it is.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets.validation.findings import CHECKS, Finding, Side
 
 TYPES: dict[Side, str] = {"d365": "column_types_are_as_before", "campaign": "attribute_types_are_as_before"}
-"""Side -> the check that stands on its asset."""
+"""Side -> the check on its asset."""
 
 
 def types_of(mapping: TableMapping) -> Types:
-    """The types of all that the mapping reads and writes."""
+    """Return the types of all columns and attributes that the mapping reads and writes."""
     columns = {("d365", name): type_ for name, type_ in mapping.column_types.items()}
     attributes = {
         ("campaign", field.attribute.path): str(field.attribute.type) for field in (*mapping.fields, *mapping.links)
@@ -29,7 +29,7 @@ def types_of(mapping: TableMapping) -> Types:
 
 
 def types_in(config: TableConfig, resource: Resource) -> Types:
-    """The same of Campaign's side alone, which a push asks."""
+    """Return the types of Campaign's side alone, which a push checks."""
     paths = {config.key, *(field.to for field in config.fields.values()), *(link.to for link in config.links)}
     return {
         ("campaign", path): attribute.type for path in sorted(paths) if (attribute := resource.attributes.get(path))
@@ -37,8 +37,10 @@ def types_in(config: TableConfig, resource: Resource) -> Types:
 
 
 def type_findings(config: TableConfig, known: ABCMapping[tuple[str, str], str], now: Types) -> list[Finding]:
-    """One finding for each side that `now` tells of: which columns or attributes have another type than the known one.
-    What is not known yet is no change."""
+    """Return one finding for each side in `now`: columns or attributes whose type differs from the known one.
+
+    A column or attribute without a known type is no change.
+    """
     findings: list[Finding] = []
     for side in sorted({side for side, _ in now}):
         check = TYPES["d365" if side == "d365" else "campaign"]

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from sync_assets.defs.instance.command_line import dagster_instance
-from sync_assets.defs.tables import quiet_tables as quiet
-from sync_assets.defs.tables.quiet_tables import quiet_tables
 from sync_assets.ledger import Ledger
+from sync_assets.operations import quiet_tables as quiet
 from sync_assets.operations.maintenance import on
+from sync_assets.operations.quiet_tables import quiet_tables
 from sync_assets.runtime.heartbeat import killed_runs
 from sync_assets_tests.support.program import CONTACT, Program, calls
 

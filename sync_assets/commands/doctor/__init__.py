@@ -1,1 +1,1 @@
-"""`doctor`: one line for each question about the set-up. `diagnosis` asks them all: start reading there."""
+"""`doctor`: one line for each check of the set-up. `diagnosis` runs them all: start reading there."""

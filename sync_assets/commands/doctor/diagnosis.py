@@ -1,8 +1,8 @@
-"""`doctor`: is everything in place? A line for each question: ok, warn or fail, with what to do.
+"""`doctor`: check the whole set-up. One line for each check: ok, warn or fail, with the remedy.
 
-Here: configuration, environment, ledger, guardrails, and each table's preflight; what is asked of the systems as such
-stands in the modules `doctor_*`. Asks at the same time what it can. Writes nothing to either system, and makes one
-engine call for each table, a read, and up to three more before its first load; it tells of them.
+Here: configuration, environment, ledger, guardrails, and each table's preflight; the checks of each system are in the
+modules beside this one. Checks run concurrently where possible. Writes nothing to either system. Makes one engine call
+for each table, a read, and up to three more before its first load; the lines include these numbers.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from sync_assets.validation.schema_drift import type_findings, types_of
 
 
 def examine(runtime: Runtime) -> list[Line]:
-    """All answers. Never raises for what is wrong with the set-up: that is a line."""
+    """Run all checks. Never raises for a wrong set-up: that becomes a line."""
     lines: list[Line] = []
-    runtime.any_ledger = True  # one of other systems is a line, too
+    runtime.any_ledger = True  # a ledger of other systems becomes a line, not an error
     try:
         config = runtime.config
     except SyncAssetsError as error:
@@ -82,14 +82,14 @@ def _ledger(runtime: Runtime) -> list[Line]:
 
 
 def _runs(runtime: Runtime) -> list[Line]:
-    """Does a run count as started although its process was killed?"""
+    """Return a warning if a run counts as started although its process was killed."""
     if killed := killed_runs(runtime.ledger):
         return [Line("warn", "runs", f"{' '.join(map(str, killed))} {REMEDY}")]
     return [Line("ok", "runs", "the process of none was killed")]
 
 
 def _of_other_systems(runtime: Runtime) -> list[Line]:
-    """By their addresses: then neither is asked anything."""
+    """Return lines if the ledger belongs to other systems, by their addresses; then neither system is contacted."""
     try:
         runtime.check_addresses(runtime.ledger)
     except OtherSystems as error:
@@ -98,7 +98,7 @@ def _of_other_systems(runtime: Runtime) -> list[Line]:
 
 
 async def _organisation(runtime: Runtime, d365: DataverseClient) -> list[Line]:
-    """Is it the one of the ledger? A ledger that has none takes it with the first sync."""
+    """Check that the organisation is the ledger's. A ledger without one takes it over with the first sync."""
     known = (await asyncio.to_thread(runtime.ledger.systems)).get("d365")
     try:
         if known:
@@ -110,7 +110,9 @@ async def _organisation(runtime: Runtime, d365: DataverseClient) -> list[Line]:
 
 
 def _guardrails(runtime: Runtime, *, counted: bool) -> list[Line]:
-    """What the configuration and the ledger tell; `counted`: whether the ledger can be asked."""
+    """Return the guardrails that depend on the configuration and the ledger. `counted`: True if the ledger is
+    usable.
+    """
     config = runtime.config
     contacts = guardrails.known_contacts(runtime) if counted else None
     mapped = f"tables: {len(config.tables)}, each to a resource of its own"
@@ -126,7 +128,7 @@ def _guardrails(runtime: Runtime, *, counted: bool) -> list[Line]:
 
 
 def _alerts(runtime: Runtime) -> list[Line]:
-    """Nothing is sent: `sync-assets alerts --test` does that."""
+    """Check the alert channels. Sends nothing: `sync-assets alerts --test` does that."""
     from sync_assets.alerts.channels import channels  # noqa: PLC0415
 
     names = channels(runtime.config.alerts)
@@ -144,7 +146,7 @@ def _alerts(runtime: Runtime) -> list[Line]:
 async def _table_guardrails(
     runtime: Runtime, config: TableConfig, ready: Ready, d365: DataverseClient, campaign: CampaignClient
 ) -> list[Line]:
-    """What it takes both systems to tell."""
+    """Return the guardrails that need both systems."""
     lines: list[Line] = []
     if config.table == guardrails.CONTACT:
         told = await guardrails.told_contacts(runtime.config, d365)
@@ -154,7 +156,7 @@ async def _table_guardrails(
     types = guardrails.supported_types(ready.mapping)
     if types.passed:
         lines.append(_line(config, types))
-    lines += [Line("warn", config.table, warning) for warning in ready.mapping.warnings]  # each type by itself, too
+    lines += [Line("warn", config.table, warning) for warning in ready.mapping.warnings]  # includes unsupported types
     lines += [Line("warn", config.table, warning) for warning in cardinality_warnings(config, ready.resource)]
     resources = await guardrails.resources_on_the_way(runtime.config, campaign, ready.resource)
     lines.append(_line(config, guardrails.personal_data(runtime.config, config, resources)))
@@ -162,7 +164,7 @@ async def _table_guardrails(
 
 
 async def _systems(runtime: Runtime, *, counted: bool) -> list[Line]:
-    """`counted`: whether the ledger can be asked. All that can be asked at the same time is."""
+    """Run the checks of both systems and of the SFTP concurrently. `counted`: True if the ledger is usable."""
     systems, sftp = await asyncio.gather(_both(runtime, counted=counted), asyncio.to_thread(sftp_lines, runtime))
     return [*systems, *sftp]
 
@@ -180,7 +182,7 @@ async def _both(runtime: Runtime, *, counted: bool) -> list[Line]:
                 if belongs[0].outcome == "fail":
                     return lines
             asked = [
-                _Asked(runtime, config, d365, campaign, about.user, about.days, counted=counted)
+                _TableChecks(runtime, config, d365, campaign, about.user, about.days, counted=counted)
                 for config in runtime.config.tables
             ]
             told, opt_outs = await asyncio.gather(
@@ -208,8 +210,15 @@ async def _opt_outs(runtime: Runtime, d365: DataverseClient, campaign: CampaignC
 
 
 @dataclass
-class _Asked:
-    """One table. user: ours in Dynamics 365; days: its window of change tracking. ready: once it is known to be fit."""
+class _TableChecks:
+    """The checks of one table.
+
+    Attributes:
+        user: our user's id in Dynamics 365.
+        days: its change tracking window.
+        counted: True if the ledger is usable.
+        ready: set once the table has passed its preflight.
+    """
 
     runtime: Runtime
     config: TableConfig
@@ -221,7 +230,9 @@ class _Asked:
     counted: bool
     ready: Ready | None = None
     ledger_error: LedgerError | None = None
-    """what ended the questions: the same for every table, so it is told of none of them"""
+    """The ledger error that ended the checks; the same for every table, so it is reported once, outside the tables'
+    lines.
+    """
 
     async def lines(self) -> list[Line]:
         fit, allowed = await asyncio.gather(
@@ -253,9 +264,11 @@ class _Asked:
         return lines
 
     async def _identified(self, ready: Ready) -> list[Line]:
-        """Whether records are found: by the metadata, and if the ledger can count the call, by asking for one."""
+        """Check that records are found: by the filter in the metadata, and if the ledger can count the call, by a
+        look-up.
+        """
         lines, given = list[Line](), self.config.filter
-        if given and ready.resource.filters:  # metadata that tells of no filter at all may keep them to itself
+        if given and ready.resource.filters:  # metadata without any filter may simply not list them
             what = f"{self.config.table}: filter {given.name}"
             if given.name not in ready.resource.filters:
                 known = ", ".join(ready.resource.filters)
@@ -275,9 +288,11 @@ def _line(config: TableConfig, finding: Finding) -> Line:
 
 
 async def _key(runtime: Runtime, config: TableConfig, campaign: CampaignClient) -> Line:
-    """Asks Campaign for a record that it holds, as the ledger knows, or else for one that nobody has: by a key that
-    identifies nothing the first is not found, and the second is an error and not just missing
-    (docs/references/campaign.md 5). Costs one engine call, the read."""
+    """Look up a record by its key: an acknowledged one, or else a random id that no record has.
+
+    A key that identifies nothing does not find the first, and for the second Campaign returns an error other than
+    missing (docs/references/campaign.md 5). Costs one engine call, the read.
+    """
     target = Target.of(config)
     what = f"{config.table}: records are found by {config.key}"
     held = runtime.ledger.one_acknowledged(config.table)

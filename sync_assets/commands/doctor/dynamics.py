@@ -1,4 +1,4 @@
-"""What `doctor` asks of Dynamics 365: who we are there, what we may do, for how long its change feed waits for us."""
+"""`doctor`: our user in Dynamics 365, its privileges, and how long delta links of the change feed are valid."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from sync_assets.push.target import CONTACT
 
 SHORT_WINDOW_DAYS = 7
 EVERYTHING = "System Administrator"
-"""The role that the customer's own set-up guide asks for (docs/references/campaign.md 14), and far more than is
-needed."""
+"""The role that the customer's own set-up guide asks for (docs/references/campaign.md 14), with far more rights than
+needed.
+"""
 _GRANT = "in the Power Platform admin centre give a security role of the application user"
 
 
 @dataclass(frozen=True, slots=True)
 class Dynamics:
-    """Answers that do not hang on a table. user: ours; None if we could not sign in."""
+    """Results that do not depend on a table. user: our user's id; None if we could not sign in. days: see `_window`."""
 
     lines: list[Line] = field(default_factory=list[Line])
     user: str | None = None
@@ -32,7 +33,7 @@ class Dynamics:
 
 
 async def dynamics(client: DataverseClient) -> Dynamics:
-    """Signs in, asks for roles and for the window of change tracking."""
+    """Sign in, and read our user's roles and the change tracking window."""
     what = "Dynamics 365"
     try:
         user = await client.who_am_i()
@@ -53,13 +54,13 @@ async def _roles(client: DataverseClient, user: str) -> list[Line]:
         return failed(what, error)
     if not roles:
         return [Line("ok", what, "none of its own, so what it may do comes from its teams")]
-    told = ", ".join(roles)
+    text = ", ".join(roles)
     if EVERYTHING in roles:
-        told += (
+        text += (
             "; that is more than is needed: organisation-level read on the mapped tables, and write on contact where "
             "opt-outs are written back"
         )
-    return [Line("ok", what, told)]
+    return [Line("ok", what, text)]
 
 
 async def _window(client: DataverseClient) -> tuple[list[Line], int | None]:
@@ -72,28 +73,31 @@ async def _window(client: DataverseClient) -> tuple[list[Line], int | None]:
         return failed(what, error), None
     if days is None:
         return [], None
-    told = f"positions in the change feed stay good for {days} days: a longer standstill costs a full read"
+    text = f"positions in the change feed stay good for {days} days: a longer standstill costs a full read"
     if days < SHORT_WINDOW_DAYS:
-        told += f". Raise expirechangetrackingindays of the organisation to {SHORT_WINDOW_DAYS} or more"
-    return [Line("warn" if days < SHORT_WINDOW_DAYS else "ok", what, told)], days
+        text += f". Raise expirechangetrackingindays of the organisation to {SHORT_WINDOW_DAYS} or more"
+    return [Line("warn" if days < SHORT_WINDOW_DAYS else "ok", what, text)], days
 
 
 def position(table: str, feed: Feed | None, days: int | None, now: datetime | None = None) -> list[Line]:
-    """How old the position is, against the window: a warning after half of it
-    (docs/references/dataverse.md 1.4)."""
+    """Return a line with the age of the feed's position; it warns from half of the window on
+    (docs/references/dataverse.md 1.4).
+    """
     if feed is None or not days:
         return []
     age = ((now or datetime.now(UTC)) - feed.polled_at).total_seconds() / 86_400
-    what, told = f"{table}: position in the change feed", f"last asked {age:,.1f} days ago, good for {days} days"
+    what, text = f"{table}: position in the change feed", f"last asked {age:,.1f} days ago, good for {days} days"
     if age <= days / 2:
-        return [Line("ok", what, told)]
+        return [Line("ok", what, text)]
     gone = "it has expired, so a full read follows" if age > days else "it expires if nothing is done"
-    return [Line("warn", what, f"{told}: {gone}. Run `sync-assets sync`, or start the sensors")]
+    return [Line("warn", what, f"{text}: {gone}. Run `sync-assets sync`, or start the sensors")]
 
 
 @dataclass(frozen=True, slots=True)
 class Privileges:
-    """What the user may do with one table. names: of the table's privileges; depths: None if they are not told."""
+    """Our privileges for one table. names: of the table's privileges; depths: None if Dynamics 365 does not return
+    them.
+    """
 
     names: dict[str, str]
     depths: dict[str, str] | None
@@ -103,18 +107,20 @@ class Privileges:
 
 
 async def privileges(client: DataverseClient, user: str, table: str) -> Privileges:
-    """Raises SyncAssetsError if the table's metadata can't be read."""
+    """Return our privileges for a table. Raises SyncAssetsError if the table's metadata can't be read."""
     names = await rights.privilege_names(client, table)
     wanted = [names[access] for access in ("Read", "Write") if access in names]
     try:
         return Privileges(names, await rights.depths(client, user, wanted) if wanted else None)
-    except SyncAssetsError:  # roles that may not read users, organisations that do not know the question
+    except SyncAssetsError:  # the role may not read users, or the organisation lacks the function
         return Privileges(names, None)
 
 
 async def privilege_lines(config: Config, mapped: TableConfig, client: DataverseClient, user: str) -> list[Line]:
-    """May rows be read as the change feed wants it, and opt-outs be written where they are to be? Nothing of a table
-    that is not there: others tell of that."""
+    """Return lines on the right to read rows by the change feed, and to write opt-outs if they are written.
+
+    None for a table that does not exist: another check reports that.
+    """
     what = f"{mapped.table}: privileges"
     try:
         held = await privileges(client, user, mapped.table)
@@ -148,14 +154,14 @@ async def _reading(what: str, table: str, held: Privileges, client: DataverseCli
 def _writing(what: str, held: Privileges) -> Line:
     name = held.names.get("Write", f"write on {CONTACT}")
     if held.depths is None:
-        told = f"not told, and only a write would show it. See that a role of the application user has {name}"
-        return Line("warn", what, told)
+        text = f"not told, and only a write would show it. See that a role of the application user has {name}"
+        return Line("warn", what, text)
     depth = held.depth("Write")
     if depth == rights.ORGANISATION:
         return Line("ok", what, f"{name}, for the whole organisation")
     if depth:
-        told = f"{name} has depth {depth} only: opt-outs of other contacts will be refused; {_GRANT} the organisation's"
-        return Line("warn", what, told)
+        text = f"{name} has depth {depth} only: opt-outs of other contacts will be refused; {_GRANT} the organisation's"
+        return Line("warn", what, text)
     return Line(
         "fail", what, f"the application user lacks {name}; {_GRANT} it for the whole organisation, or set the "
         "direction of opt_out to d365_to_campaign"

@@ -1,4 +1,4 @@
-"""What `doctor` says of the records that Campaign holds before a first load, and what it takes to know them."""
+"""`doctor`: the records that Campaign holds before a first load, and the reads needed to compare them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 async def existing_lines(
     runtime: Runtime, config: TableConfig, campaign: CampaignClient, resource: Resource
 ) -> list[Line]:
-    """Nothing once the first load has begun. Else one engine call, or two where the list has more than a page."""
+    """Return the line of a table; none once its first load has begun.
+
+    Costs one engine call, or more if the list has more than one page.
+    """
     what, ledger = f"{config.table}: records in Campaign before the first load", runtime.ledger
     under_way = await asyncio.to_thread(ledger.rebuild, config.table)
     if under_way is not None:
@@ -38,11 +41,11 @@ async def existing_lines(
     if not look.lists:
         return [Line("ok", what, f"no {config.resource} carries an id of Dynamics 365 {cost}")]
     some = "some carry ids of Dynamics 365" if listing.ours(look.page) else "some may carry ids of Dynamics 365"
-    told = (
+    message = (
         f"Campaign holds {records:,} records of {config.resource}, {some}: the first load begins with "
         f"{_number(pages_for(records), 'read')} and sends only what differs {cost}"
     )
-    return [Line("ok", what, told)]
+    return [Line("ok", what, message)]
 
 
 def _number(number: int, what: str) -> str:

@@ -1,4 +1,4 @@
-"""What `doctor` asks about opt-outs: columns and attributes, the SFTP with its folder and room, the export workflow."""
+"""`doctor`: opt-out columns and attributes, the SFTP folder and its free space, the export workflow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_TIME = (
 
 
 async def opt_out_lines(runtime: Runtime, d365: DataverseClient, campaign: CampaignClient) -> list[Line]:
-    """Asks both systems; writes nothing."""
+    """Check both systems' metadata and the export workflow. Writes nothing."""
     config = runtime.config
     contact = config.table(CONTACT)
     lines: list[Line] = []
@@ -46,7 +46,7 @@ async def opt_out_lines(runtime: Runtime, d365: DataverseClient, campaign: Campa
 
 
 def times_of_change(config: Config, resource: Resource) -> list[Line]:
-    """Name the mapped flags whose time of change Campaign does not keep."""
+    """Return a line with the mapped flags for which Campaign stores no time of change."""
     mapped = [mapping.to for mapping in config.opt_out.mappings.values()]
     missing = [name for name in mapped if f"{name}LastModified" not in resource.attributes]
     what = "opt-outs: times of change"
@@ -56,7 +56,7 @@ def times_of_change(config: Config, resource: Resource) -> list[Line]:
 
 
 def export_lines(runtime: Runtime) -> list[Line]:
-    """Asks the SFTP for the folder of export files, its room, and how old the newest file is; blocks."""
+    """Check the folder of export files on the SFTP, its free space, and the age of the newest file. Blocks."""
     try:
         return _sftp(runtime)
     except SyncAssetsError as error:
@@ -92,5 +92,5 @@ async def _workflow(campaign: CampaignClient, workflow_id: str) -> list[Line]:
         return failed(what, error)
     if found.status == "started":
         return [Line("ok", what, "Campaign runs it")]
-    told = "" if found.status == "unknown" else f" (its state is {found.status})"
-    return [Line("warn", what, f"Campaign does not run it{told}: start it, or no opt-out file is written")]
+    state = "" if found.status == "unknown" else f" (its state is {found.status})"
+    return [Line("warn", what, f"Campaign does not run it{state}: start it, or no opt-out file is written")]

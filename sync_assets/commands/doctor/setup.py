@@ -1,4 +1,6 @@
-"""What `doctor` says of the set-up that hangs on no table: privacy, regions, Campaign's API, the SFTP and its key."""
+"""`doctor`: the parts of the set-up that do not depend on a table: privacy, regions, Campaign's API, the SFTP and its
+key.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from sync_assets.runtime.context import Runtime
 
 EXTENSION = "profileAndServicesExt"
 RSA_BITS = 2048
-"""What the Campaign Control Panel asks for (docs/references/campaign.md 8)."""
+"""The key length that the Campaign Control Panel requires (docs/references/campaign.md 8)."""
 
 _EMEA, _APAC = "Europe, the Middle East and Africa", "Asia Pacific"
 REGIONS = {
@@ -31,11 +33,11 @@ REGIONS = {
     "crm20": "Singapore",
     "crm21": "Korea",
 }
-"""Of an organisation in EMEA and APAC, by the second part of its host (Microsoft, "Datacenter regions")."""
+"""Regions of organisations in EMEA and APAC, by the second part of the host (Microsoft, "Datacenter regions")."""
 
 
 def setup_lines(config: Config, d365_url: str | None) -> list[Line]:
-    """What configuration and environment tell."""
+    """Return the lines that follow from the configuration and the environment."""
     privacy = (
         "acknowledged in the configuration: requests of people to see or to delete their data are yours to carry out, "
         "in both systems; `sync-assets hold` keeps a person out meanwhile"
@@ -56,7 +58,7 @@ def _region(url: str | None) -> list[Line]:
 
 
 async def campaign_lines(config: Config, campaign: CampaignClient) -> list[Line]:
-    """Signs in and asks whether the API of profiles is there (docs/references/campaign.md 1). No engine call."""
+    """Sign in, and check that the API of profiles is published (docs/references/campaign.md 1). No engine call."""
     what = "Campaign"
     try:
         await campaign.endpoint.sign_in()
@@ -77,7 +79,7 @@ async def campaign_lines(config: Config, campaign: CampaignClient) -> list[Line]
 
 
 def sftp_lines(runtime: Runtime) -> list[Line]:
-    """The Campaign SFTP, by everything that is to use it. Blocks; writes nothing."""
+    """Check the Campaign SFTP for everything that uses it. Blocks; writes nothing."""
     exports, logs = runtime.config.opt_out.active, runtime.config.logs.export
     if not (exports or logs):
         return []
@@ -96,14 +98,14 @@ def sftp_lines(runtime: Runtime) -> list[Line]:
 
 
 def _key(runtime: Runtime) -> Line:
-    """Raises SignInRefused if there is no key to sign in with."""
+    """Return the line on our private key. Raises SignInRefused if there is no usable key."""
     from sync_assets.sftp.ssh import private_key  # noqa: PLC0415
 
     what, key = "Campaign SFTP: private key", private_key(runtime.settings.sftp())
-    told = f"{key.get_name()}, {key.get_bits()} bits"
+    message = f"{key.get_name()}, {key.get_bits()} bits"
     if key.get_name() == "ssh-rsa" and key.get_bits() >= RSA_BITS:
-        return Line("ok", what, told)
+        return Line("ok", what, message)
     return Line(
-        "warn", what, f"{told}: the Campaign Control Panel takes RSA keys of {RSA_BITS} bits. Make one with "
+        "warn", what, f"{message}: the Campaign Control Panel takes RSA keys of {RSA_BITS} bits. Make one with "
         f"`ssh-keygen -t rsa -b {RSA_BITS}`, and add its public half there, should this one be refused"
     )  # fmt: skip

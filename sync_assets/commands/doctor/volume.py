@@ -1,4 +1,6 @@
-"""What `doctor` estimates: engine calls of the first load and of a day, against the guardrails. Makes none itself."""
+"""`doctor`: estimates of the engine calls of the first load and of a day, against the guardrails. Makes no
+engine call.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from sync_assets.operations.diagnosis_line import Line
 from sync_assets.validation.guardrails import projected_calls
 
 INITIAL_RECORDS = 15_000_000
-"""Records of an initial sync, in all, that Adobe documents as the maximum (docs/references/campaign.md 14)."""
+"""Records in total of an initial sync that Adobe documents as the maximum (docs/references/campaign.md 14)."""
 DAY = timedelta(days=1)
 
 
@@ -25,14 +27,19 @@ async def volume_lines(
     synced: Mapping[str, int],
     per_day: int | None,
 ) -> list[Line]:
-    """tables: those that are fit to be synchronised. synced: records that Campaign holds, by table; none
-    where the ledger can't tell. per_day: `engine_calls_per_day`."""
+    """Return the estimates.
+
+    Args:
+        tables: those that can be synchronised.
+        synced: records that Campaign holds, by table; empty if the ledger is not usable.
+        per_day: `engine_calls_per_day`; None: no limit.
+    """
     if not tables:
         return []
     since = datetime.now(UTC) - DAY
     rows, changed = await asyncio.gather(
-        asyncio.gather(*(_told(d365.record_count(config.table)) for config, _ in tables)),
-        asyncio.gather(*(_told(modified_since(d365, table, since)) for _, table in tables)),
+        asyncio.gather(*(_or_none(d365.record_count(config.table)) for config, _ in tables)),
+        asyncio.gather(*(_or_none(modified_since(d365, table, since)) for _, table in tables)),
     )
     names = [config.table for config, _ in tables]
     lines = [first_load(dict(zip(names, rows, strict=True)), synced, per_day)]
@@ -45,50 +52,57 @@ async def volume_lines(
 
 
 def first_load(rows: Mapping[str, int | None], synced: Mapping[str, int], per_day: int | None) -> Line:
-    """rows: as Dynamics 365 counts them, None where it does not. An insert is one call."""
+    """Return the estimate of the first load; an insert is one call. rows: by Dynamics 365's count, None if it gives
+    none.
+    """
     what = "estimate of the first load"
     left = {table: max(0, number - synced.get(table, 0)) for table, number in rows.items() if number is not None}
     unknown = _unknown(rows)
     calls = sum(left.values())
     if not calls:
         return Line("ok", what, f"nothing is left to be sent{unknown}" if left else f"not known{unknown}")
-    told = (
+    text = (
         f"at most {calls:,} engine calls ({_listed(left)}), one for each row that Campaign does not hold yet{unknown}"
     )
     if per_day:
         days = -(-calls // per_day)
-        told += f"; at {per_day:,} calls a day (engine_calls_per_day) that takes {days:,} day{'s' if days > 1 else ''}"
+        text += f"; at {per_day:,} calls a day (engine_calls_per_day) that takes {days:,} day{'s' if days > 1 else ''}"
     if calls <= INITIAL_RECORDS:
-        return Line("ok", what, told)
+        return Line("ok", what, text)
     return Line(
-        "warn", what, f"{told}. Campaign takes {INITIAL_RECORDS:,} records in an initial sync: narrow it with "
+        "warn", what, f"{text}. Campaign takes {INITIAL_RECORDS:,} records in an initial sync: narrow it with "
         "`filters`, or ask Adobe first. Spread it with engine_calls_per_day; stop Campaign's own processes meanwhile"
     )  # fmt: skip
 
 
 def a_day(costs: Mapping[str, int | None], capped: Sequence[str], per_day: int | None) -> Line:
-    """costs: engine calls by table for the rows of the last 24 hours. capped: tables with more than are counted."""
+    """Return the estimate of a day.
+
+    Args:
+        costs: engine calls by table for the rows of the last 24 hours; None: unknown.
+        capped: tables with more rows than Dynamics 365 counts.
+    """
     what = "estimate of engine calls per day"
     known = {table: number for table, number in costs.items() if number is not None}
     calls, unknown = sum(known.values()), _unknown(costs)
     if not known:
         return Line("ok", what, f"not known{unknown}")
     least = "at least" if capped else "about"
-    told = f"{least} {calls:,}, for rows that were modified in the last 24 hours ({_listed(known)}){unknown}"
+    text = f"{least} {calls:,}, for rows that were modified in the last 24 hours ({_listed(known)}){unknown}"
     if capped:
-        told += f"; Dynamics 365 counts {MOST_COUNTED:,} rows at most, more were modified of {', '.join(capped)}"
+        text += f"; Dynamics 365 counts {MOST_COUNTED:,} rows at most, more were modified of {', '.join(capped)}"
     if per_day is None:
-        return Line("ok", what, f"{told}; no limit is set (engine_calls_per_day)")
+        return Line("ok", what, f"{text}; no limit is set (engine_calls_per_day)")
     if calls <= per_day:
-        return Line("ok", what, f"{told}; engine_calls_per_day is {per_day:,}")
+        return Line("ok", what, f"{text}; engine_calls_per_day is {per_day:,}")
     return Line(
-        "warn", what, f"{told}; engine_calls_per_day is {per_day:,}: if every day is like this one, the backlog grows. "
+        "warn", what, f"{text}; engine_calls_per_day is {per_day:,}: if every day is like this one, the backlog grows. "
         "Raise it as far as your Campaign package allows, or narrow the tables with `filters`"
     )  # fmt: skip
 
 
-async def _told(question: Awaitable[int | None]) -> int | None:
-    """An estimate is worth no error: what is not told is not known."""
+async def _or_none(question: Awaitable[int | None]) -> int | None:
+    """Return the answer, or None if it fails: an estimate is not worth an error."""
     try:
         return await question
     except SyncAssetsError:

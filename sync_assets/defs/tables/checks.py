@@ -16,9 +16,10 @@ from sync_assets.defs.run_errors import failing
 from sync_assets.defs.tables import check_results
 from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key
 from sync_assets.defs.tables.maintenance_results import as_before
-from sync_assets.defs.tables.readiness import READY, READY_TEXT, readiness, ready_result
+from sync_assets.defs.tables.ready_check import READY, READY_TEXT, ready_result
 from sync_assets.ledger import Feed, InMaintenance
 from sync_assets.ledger.model import WAITING_FOR
+from sync_assets.operations.readiness import readiness
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.findings import Finding, Side
 

@@ -23,10 +23,10 @@ from sync_assets.defs.tables.active_runs import end_killed
 from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key
 from sync_assets.defs.tables.assets import linked
 from sync_assets.defs.tables.checks import check_specs, ledger_results
-from sync_assets.defs.tables.quiet_tables import CONFIRM
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again
 from sync_assets.defs.tables.run_results import evaluation
 from sync_assets.defs.tables.table_run import FOLLOWS_TAG, look_seconds
+from sync_assets.operations.quiet_tables import CONFIRM
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.guardrails import check_configuration
 

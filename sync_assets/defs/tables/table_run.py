@@ -25,7 +25,7 @@ from sync_assets.defs.run_errors import told
 from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key
 from sync_assets.defs.tables.checks import SIDES, answers, refused, side_key
 from sync_assets.defs.tables.maintenance_results import check_not_paused, passed_over
-from sync_assets.defs.tables.readiness import READY, campaign_notes, causes, failure, ready_result, types_note
+from sync_assets.defs.tables.ready_check import READY, ready_result
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again
 from sync_assets.defs.tables.run_results import (
     Totals,
@@ -39,6 +39,7 @@ from sync_assets.errors import SyncAssetsError, in_our_words
 from sync_assets.flows import capture_table, push_table
 from sync_assets.ledger.errors import InMaintenance, LedgerError
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
+from sync_assets.operations.readiness import campaign_notes, causes, failure, types_note
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat

@@ -90,7 +90,7 @@ class Captures(Deletions, OptOutRows):
             RowsMoved: one of the unread rows must be read after all.
             ValueError: the columns of `rows` are not as above.
         """
-        from sync_assets.ledger.prepared_page import Page  # noqa: PLC0415 - `status` does without the weight of Polars
+        from sync_assets.ledger.prepared_page import Page  # noqa: PLC0415 - Polars is slow to import
 
         page = rows if isinstance(rows, Page) else Page(rows, links)
         gone = list(dict.fromkeys(deleted))
@@ -119,15 +119,15 @@ class Captures(Deletions, OptOutRows):
             if bound is not None:
                 self._see(connection, table, [*there.known, *(seq for _, seq in left)], withdrawn)
             # Unread rows are not among the collected deletions: `same_rows` excludes those.
-            self._let_come_back(connection, table, [*page.ids, *withdrawn], gone)
+            self._drop_collected(connection, table, [*page.ids, *withdrawn], gone)
             if bound is not None and position and position.complete:
                 self._miss(connection, table, bound, withdraw=not missing_are_deleted)
             if links or self._tied(connection):
                 self._mark_lost(connection, table, [*gone, *withdrawn], Loss.DELETED)
                 self._mark_lost(connection, table, filtered_out, Loss.FILTERED_OUT)
-                self._tie(connection, table, page, moved, everything=bound is not None, tally=tally)
+                self._store_links(connection, table, page, moved, everything=bound is not None, tally=tally)
                 if bound is not None and position and position.complete:
-                    self._tie_the_rest(connection, table, links, tally)
+                    self._apply_link_configuration(connection, table, links, tally)
             self._count(connection, tally)
             if table == CONTACT:
                 if opt_outs is not None:
@@ -264,13 +264,13 @@ class Captures(Deletions, OptOutRows):
         seqs = list(self._bulk.find(connection, table, ids).values())
         self._let_go(connection, seqs, tally, withdraw=True)
 
-    def _let_come_back(self, connection: Connection, table: str, ids: Sequence[str], gone: Sequence[str]) -> None:
+    def _drop_collected(self, connection: Connection, table: str, ids: Sequence[str], gone: Sequence[str]) -> None:
         """Remove the rows of this page from the collected deletions, unless the page itself deletes them (`gone`)."""
         if self._has_collected(connection, table):
             deleted = set(gone)
             self._come_back(connection, table, [id_ for id_ in ids if id_ not in deleted])
 
-    def _tie(
+    def _store_links(
         self,
         connection: Connection,
         table: str,
@@ -293,7 +293,7 @@ class Captures(Deletions, OptOutRows):
         self._put_links(connection, page.links, {seqs[id_]: ids for id_, ids in page.parents(seqs)}, in_doubt)
         self._regate(connection, stands, (), tally, also=left)
 
-    def _tie_the_rest(self, connection: Connection, table: str, links: Sequence[LinkSpec], tally: TotalsChange) -> None:
+    def _apply_link_configuration(self, connection: Connection, table: str, links: Sequence[LinkSpec], tally: TotalsChange) -> None:
         """Apply a changed cardinality or style of links to records that the full read did not return, and re-evaluate.
 
         Campaign keeps records whose rows are out of scope; with the old cardinality it would hide one once its parent

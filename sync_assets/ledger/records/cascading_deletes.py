@@ -46,7 +46,7 @@ _FOLLOWING = """
         AND NOT EXISTS (SELECT 1 FROM sync_cascade x WHERE x.seq = c.seq)
         AND (l.required = 1 AND l.held <> 3 AND NOT {named} AND NOT (l.held = 2 AND {former})
             OR (l.required = 1 OR l.keyed = 1) AND c.refusal IS NOT NULL AND (c.uncertain > 0 OR l.keyed = 0)
-                AND {hung_on})
+                AND {may_be_linked})
 """
 _NAMED = _stays("l.parent_id", "(q.acked_hash IS NOT NULL OR q.state <> 3)")
 _FORMER = _stays("l.other_id", "q.acked_hash IS NOT NULL")
@@ -75,5 +75,5 @@ def following(connection: Connection, table: str, *, sqlite: bool) -> dict[str, 
 
 def _steps(level: int) -> Iterator[str]:
     """Yield the statements that add the children of the records of a level."""
-    for column, hung_on in _COLUMNS.items():
-        yield _FOLLOWING.format(level=level, column=column, hung_on=hung_on, named=_NAMED, former=_FORMER)
+    for column, may_be_linked in _COLUMNS.items():
+        yield _FOLLOWING.format(level=level, column=column, may_be_linked=may_be_linked, named=_NAMED, former=_FORMER)

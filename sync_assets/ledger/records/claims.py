@@ -32,13 +32,13 @@ _EXISTS = sa.and_(
     _R.acked_hash.is_(None), sa.exists().where(_X.table_name == _R.table_name, _X.id == _R.id).correlate(schema.record)
 )
 """SQL condition: Campaign was found to hold a record of this id, and nothing of it was acknowledged since."""
-_ANSWER = ", ".join(
+_COLUMNS = ", ".join(
     "acked_at = coalesce(?, acked_at)" if name == "acked_at" else f"{name} = ?"
     for name in transitions.Acknowledgement._fields[:-1]
 )
-_FREED = f"UPDATE sync_record SET lease_owner = NULL, lease_until = NULL, {_ANSWER}"  # noqa: S608 - constants
-_OPEN = f"{_FREED} WHERE seq = ?"
-_SETTLED = f"{_FREED}, payload = NULL, update_payload = NULL WHERE seq = ?"
+_STORE = f"UPDATE sync_record SET lease_owner = NULL, lease_until = NULL, {_COLUMNS}"  # noqa: S608 - constants
+_STORE_UNSYNCED = f"{_STORE} WHERE seq = ?"
+_STORE_SYNCED = f"{_STORE}, payload = NULL, update_payload = NULL WHERE seq = ?"
 CLAIM = """
     UPDATE sync_record SET lease_owner = ?, lease_until = ?,
         uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END, resend = CASE resend WHEN 0 THEN 0 ELSE 2 END
@@ -85,11 +85,11 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
             seqs = [row.seq for row in rows]
             self._bulk.for_seqs(connection, CLAIM, seqs, owner, until)
             links = self._links_to_send(connection, seqs) if self._tied(connection) else {}
-            said: dict[str, tuple[tuple[str, bool], ...]] = {}
+            opt_outs_by_id: dict[str, tuple[tuple[str, bool], ...]] = {}
             if opt_outs:
-                said = self._opt_outs_to_send(connection, [row.id for row in rows], opt_outs)
+                opt_outs_by_id = self._opt_outs_to_send(connection, [row.id for row in rows], opt_outs)
             nothing = tuple((name, False) for name in opt_outs)
-            return [claimed(row, links.get(row.seq, ()), said.get(row.id, nothing)) for row in rows]
+            return [claimed(row, links.get(row.seq, ()), opt_outs_by_id.get(row.id, nothing)) for row in rows]
 
         return self._database.write(work)
 
@@ -151,17 +151,17 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
             self._take_turns(connection)
             held = self._bulk.stands(connection, list(by_seq), "AND lease_owner = ?", owner)
             for record in held:
-                verdict = transitions.after_outcome(record, by_seq[record.seq], now=now)
-                if verdict is None:
+                acknowledgement = transitions.after_outcome(record, by_seq[record.seq], now=now)
+                if acknowledgement is None:
                     tally.remove(record)
                     removed.append(record)
                     continue
-                tally.move(record, verdict.state, record.day)
-                moved.append(transitions.answered(record, verdict))
-                (settled if verdict.state == State.SYNCED else open_).append(verdict)
-            self._bulk.for_each(connection, _SETTLED, settled)
+                tally.move(record, acknowledgement.state, record.day)
+                moved.append(transitions.answered(record, acknowledgement))
+                (settled if acknowledgement.state == State.SYNCED else open_).append(acknowledgement)
+            self._bulk.for_each(connection, _STORE_SYNCED, settled)
             self._erased = self._erased or bool(settled)
-            self._bulk.for_each(connection, _OPEN, open_)
+            self._bulk.for_each(connection, _STORE_UNSYNCED, open_)
             self._bulk.for_seqs(connection, "DELETE FROM sync_record", [record.seq for record in removed])
             if self._tied(connection):
                 left = self._former_parents(connection, [record.seq for record in moved])
@@ -176,7 +176,7 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
                 {id_: outcome for id_, outcome in answered if outcome.made},
                 {id_: outcome.met for id_, outcome in answered if outcome.met},
             )
-            states = Counter(verdict.state for verdict in open_)
+            states = Counter(acknowledgement.state for acknowledgement in open_)
             return AcknowledgeResult(
                 settled=len(settled),
                 removed=len(removed),

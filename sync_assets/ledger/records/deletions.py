@@ -81,7 +81,7 @@ class Deletions(Feeds, DependencyStatus):
         while self._database.write(lambda connection: self._carry_out(connection, table)):
             pass
         done: dict[str, Any] = {"deletes": 0, "following": None, "deletes_approved": False}
-        self._database.write(lambda connection: self._note(connection, table, done))
+        self._database.write(lambda connection: self._store_in_feed(connection, table, done))
         return deletes
 
     def following_deletes(self, table: str) -> dict[str, int]:
@@ -112,23 +112,23 @@ class Deletions(Feeds, DependencyStatus):
         feed = sa.select(_F.deletes_approved, _F.deletes, _F.following).where(_F.table_name == table)
         if (row := connection.execute(feed).one_or_none()) and row.deletes_approved:
             approved = {**json.loads(row.following or "{}"), table: row.deletes}
-        known = {name: self._known(connection, name) for name in numbers}
+        known = {name: self._record_count(connection, name) for name in numbers}
         allowed = {
             name: number if known[name] <= GUARDED_ABOVE else int(max_share * known[name]) + approved.get(name, 0)
             for name, number in numbers.items()
         }
         if all(numbers[name] <= allowed[name] for name in numbers):
             return numbers[table], None
-        told = json.dumps(following) if following else None
-        self._note(connection, table, {"deletes": numbers[table], "following": told, "deletes_approved": False})
+        following_json = json.dumps(following) if following else None
+        self._store_in_feed(connection, table, {"deletes": numbers[table], "following": following_json, "deletes_approved": False})
         return numbers[table], allowed
 
-    def _known(self, connection: Connection, table: str) -> int:
+    def _record_count(self, connection: Connection, table: str) -> int:
         """Return the number of the table's records."""
         counted = sa.select(sa.func.sum(_T.records)).where(_T.table_name == table)
         return int(connection.execute(counted).scalar() or 0)
 
-    def _note(self, connection: Connection, table: str, changes: Mapping[str, Any]) -> None:
+    def _store_in_feed(self, connection: Connection, table: str, changes: Mapping[str, Any]) -> None:
         """Store values in the table's feed, if they differ."""
         differs = sa.or_(*(_F[name].is_distinct_from(value) for name, value in changes.items()))
         connection.execute(sa.update(schema.feed).where(_F.table_name == table, differs).values(changes))
@@ -203,11 +203,11 @@ class Deletions(Feeds, DependencyStatus):
             seqs = sorted(connection.execute(waiting).scalars())
         for start in range(0, len(seqs), BATCH):
             some = seqs[start : start + BATCH]
-            self._database.write(partial(self._put_orphans_right, seqs=some))
+            self._database.write(partial(self._reevaluate_orphans, seqs=some))
         same = sa.update(schema.feed).where(_F.table_name == table, _F.read_id == read_id)
         self._database.write(lambda connection: connection.execute(same.values(orphans_due=False)) and None)
 
-    def _put_orphans_right(self, connection: Connection, seqs: Sequence[int]) -> None:
+    def _reevaluate_orphans(self, connection: Connection, seqs: Sequence[int]) -> None:
         self._take_turns(connection, tied=True)
         tally = TotalsChange()
         self._regate(connection, self._bulk.stands(connection, seqs), (), tally)
@@ -253,7 +253,7 @@ class Deletions(Feeds, DependencyStatus):
         values = (int(withdraw), table, bound, int(not withdraw))
         # Read by seq, the order on disk, unless most records are of other tables: by the index of ids each record is on
         # another page, which takes two to four times as long. The expression keeps the database from using the index.
-        in_order = self._known(connection, table) * 4 > bound
+        in_order = self._record_count(connection, table) * 4 > bound
         missing = _MISSING.replace("{table}", "(r.table_name || '')" if in_order else "r.table_name")
         connection.exec_driver_sql(missing if self._database.sqlite else missing.replace("?", "%s"), values)
         connection.execute(sa.delete(schema.seen).where(schema.seen.c.table_name == table))

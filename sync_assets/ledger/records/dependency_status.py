@@ -28,7 +28,7 @@ from sync_assets.ledger.storage import schema
 _TURN = 6_090_275_134_511_382_749  # of an advisory lock; any number that no other lock uses
 
 _LINK = f"SELECT {', '.join(Link._fields)} FROM sync_link"  # noqa: S608 - constants
-_REST = """
+_STORE_STATE = """
     UPDATE sync_record SET state = ?, gate = ?,
         failed_since = CASE WHEN ? THEN coalesce(failed_since, ?) WHEN ? THEN ? END, not_before = NULL,
         payload = CASE WHEN ? THEN payload END, update_payload = CASE WHEN ? THEN update_payload END,
@@ -62,21 +62,21 @@ _LEAVING = "SELECT seq FROM sync_record WHERE (desired_hash IS NULL OR gate IN (
 # A parent's delete waits for a child while Campaign may hold a link from it. A child joined by a plain attribute that
 # does not require its parent only counts if its own row is deleted, or (for a former parent) if it is pending. An
 # excluded child is never unlinked, so no parent that it does not require waits for it.
-_HANGING = """
+_LINKED_PARENTS = """
     SELECT l.parent_id FROM sync_link l JOIN sync_record c ON c.seq = l.seq
     WHERE (l.held = 1 OR c.uncertain > 0)
         AND (l.required = 1 OR (l.keyed = 1 AND c.state <> 6) OR c.desired_hash IS NULL)
         AND l.parent_table = ? AND l.parent_id
 """
-_HANGING_STILL = """
+_LINKED_FORMER_PARENTS = """
     SELECT l.other_id FROM sync_link l JOIN sync_record c ON c.seq = l.seq
     WHERE l.held > 1
         AND (l.required = 1 OR (l.keyed = 1 AND c.state <> 6) OR c.desired_hash IS NULL OR c.state = 1)
         AND l.other_id IS NOT NULL AND l.parent_table = ? AND l.other_id
 """
 _CHILDREN = "SELECT seq FROM sync_link WHERE parent_table = ? AND parent_id"
-_CHILDREN_STILL = "SELECT seq FROM sync_link WHERE other_id IS NOT NULL AND parent_table = ? AND other_id"
-_PERHAPS = """
+_FORMER_CHILDREN = "SELECT seq FROM sync_link WHERE other_id IS NOT NULL AND parent_table = ? AND other_id"
+_PUT_POSSIBLE = """
     INSERT INTO sync_link (seq, attribute, parent_table, other_id, required, keyed, held) VALUES (?, ?, ?, ?, ?, ?, 3)
     ON CONFLICT (seq, attribute) DO NOTHING
 """
@@ -90,7 +90,7 @@ class DependencyStatus(HoldRecords):
     """Base of the repositories that change records."""
 
     def _tied(self, connection: Connection) -> bool:
-        """Return True if there are links or held records: most ledgers of contacts alone have none, and skip all this."""
+        """Return True if there are links or held records: most ledgers of contacts alone have none."""
         return connection.exec_driver_sql(
             "SELECT EXISTS (SELECT 1 FROM sync_link) OR EXISTS (SELECT 1 FROM sync_hold_record)"
         ).scalar_one()
@@ -125,7 +125,7 @@ class DependencyStatus(HoldRecords):
             for one in self._links(connection, in_doubt)
             if one.parent_id and one.held != 1 and now.get((one.seq, one.attribute)) != one.parent_id
         ]
-        self._bulk.for_each(connection, _PERHAPS, perhaps)
+        self._bulk.for_each(connection, _PUT_POSSIBLE, perhaps)
         for index, spec in enumerate(specs):
             pairs = [(seq, ids[index]) for seq, ids in sorted(parents.items())]
             values = (spec.attribute, spec.parent_table, int(spec.required), int(spec.keyed))
@@ -188,7 +188,7 @@ class DependencyStatus(HoldRecords):
         seqs = self._neighbours(connection, changed) | {record.seq for record in changed} | set(also)
         self._bulk.for_seqs(connection, "DELETE FROM sync_link", [record.seq for record in removed])
         while seqs:
-            moved, forgotten = self._put_right(connection, sorted(seqs), tally)
+            moved, forgotten = self._reevaluate_once(connection, sorted(seqs), tally)
             seqs = self._neighbours(connection, [*moved, *forgotten])
             gone = [record.seq for record in forgotten]
             self._bulk.for_seqs(connection, "DELETE FROM sync_record", gone)
@@ -203,11 +203,11 @@ class DependencyStatus(HoldRecords):
         return found
 
     def _children(self, connection: Connection, keys: Iterable[Key]) -> set[int]:
-        """Return the seqs of the children of these records, by D365's lookups and by the links that Campaign may hold."""
+        """Return the seqs of these records' children, by D365's lookups and by links that Campaign may hold."""
         return {
             row[0]
             for table, ids in _by_table(keys)
-            for statement in (_CHILDREN, _CHILDREN_STILL)
+            for statement in (_CHILDREN, _FORMER_CHILDREN)
             for row in self._bulk.for_ids(connection, statement, ids, table)
         }
 
@@ -222,7 +222,7 @@ class DependencyStatus(HoldRecords):
         seqs = [seq for table, ids in ids_by_table for seq in self._bulk.find(connection, table, ids).values()]
         return {(record.table_name, record.id): record for record in self._bulk.stands(connection, sorted(seqs))}
 
-    def _put_right(
+    def _reevaluate_once(
         self, connection: Connection, seqs: Sequence[int], tally: TotalsChange
     ) -> tuple[list[RecordState], list[RecordState]]:
         """Re-evaluate these records once, without following the links.
@@ -239,9 +239,9 @@ class DependencyStatus(HoldRecords):
             links[link.seq].append(link)
         parents = self._parents(connection, (link for of_one in links.values() for link in of_one))
         whole = self._read_to_their_end(connection) if links else set[str]()
-        said = {record.seq: status_of_parents(record, links[record.seq], parents, whole) for record in stands}
+        statuses = {record.seq: status_of_parents(record, links[record.seq], parents, whole) for record in stands}
         wanted: dict[tuple[int, str], list[int]] = defaultdict(list)
-        for link, new in (pair for one in said.values() for pair in one.wanted):
+        for link, new in (pair for one in statuses.values() for pair in one.wanted):
             if new != link.wanted:
                 wanted[new, link.attribute].append(link.seq)
         for (new, attribute), of in wanted.items():
@@ -251,18 +251,18 @@ class DependencyStatus(HoldRecords):
         leaving = [
             s
             for s in stands
-            if s.there and (s.desired_hash is None or said[s.seq].gate == BlockReason.PARENT_UNAVAILABLE)
+            if s.there and (s.desired_hash is None or statuses[s.seq].gate == BlockReason.PARENT_UNAVAILABLE)
         ]
-        hung = self._hung_on(connection, leaving)
+        with_children = self._with_linked_children(connection, leaving)
         belongs, new_owner = self._follow(connection, stands, links)
-        stands = self._readmitted(connection, stands, belongs)
+        stands = self._no_longer_excluded(connection, stands, belongs)
         moved: list[RecordState] = []
         forgotten: list[RecordState] = []
         for record in stands:
-            key, one = (record.table_name, record.id), said[record.seq]
+            key, one = (record.table_name, record.id), statuses[record.seq]
             of_one = belongs.get(key, frozenset())
             dependencies = Dependencies(
-                is_held(of_one), one.gate, key in hung, one.relink, one.lost, is_excluded(of_one)
+                is_held(of_one), one.gate, key in with_children, one.relink, one.lost, is_excluded(of_one)
             )
             where = reevaluate(record, dependencies)
             if where is None:
@@ -271,21 +271,21 @@ class DependencyStatus(HoldRecords):
             elif where != (record.state, record.gate):
                 tally.move(record, where.state, record.day)
                 moved.append(record._replace(state=where.state, gate=where.gate))
-        self._rest(connection, moved)
+        self._store_states(connection, moved)
         done = {record.seq for record in (*moved, *forgotten)}
         return [*moved, *(one for one in stands if _key(one) in new_owner and one.seq not in done)], forgotten
 
-    def _readmitted(
+    def _no_longer_excluded(
         self, connection: Connection, stands: Sequence[RecordState], belongs: Belongings
     ) -> list[RecordState]:
-        """Mark records that are no longer excluded to be resent: Campaign's copy may have been deleted with the person."""
+        """Mark records that are no longer excluded for a resend: Campaign may have deleted them with the person."""
         free = {
             one.seq for one in stands if one.state == State.EXCLUDED and not belongs.get(_key(one)) and one.desired_hash
         }
         self._bulk.for_seqs(connection, "UPDATE sync_record SET resend = 1", sorted(free))
         return [one._replace(resend=1) if one.seq in free else one for one in stands]
 
-    def _rest(self, connection: Connection, moved: Iterable[RecordState]) -> None:
+    def _store_states(self, connection: Connection, moved: Iterable[RecordState]) -> None:
         """Store the state and block reason of these records."""
         now = self._now()
         alike: dict[Placement, list[int]] = defaultdict(list)
@@ -295,22 +295,22 @@ class DependencyStatus(HoldRecords):
             failed, keep = state == State.FAILED, state not in (State.SYNCED, *UNSENT)
             orphaned = state == State.ORPHANED
             values = (state.value, gate.value, failed, now, orphaned, now, keep, keep, failed, failed)
-            self._bulk.for_seqs(connection, _REST, seqs, *values)
+            self._bulk.for_seqs(connection, _STORE_STATE, seqs, *values)
 
     def _read_to_their_end(self, connection: Connection) -> set[str]:
-        """Return the tables that are completely read and not in maintenance: their rows without a record do not exist."""
+        """Return the tables that are completely read and not in maintenance: rows without a record do not exist."""
         paused = sa.select(schema.maintenance.c.table_name)
         complete = sa.select(schema.feed.c.table_name).where(
             schema.feed.c.complete, schema.feed.c.table_name.not_in(paused)
         )
         return set(connection.execute(complete).scalars())
 
-    def _hung_on(self, connection: Connection, stands: Iterable[RecordState]) -> set[Key]:
+    def _with_linked_children(self, connection: Connection, stands: Iterable[RecordState]) -> set[Key]:
         """Return those of the records that Campaign may hold links to from children."""
         return {
             (table, row[0])
             for table, ids in _by_table(map(_key, stands))
-            for statement in (_HANGING, _HANGING_STILL)
+            for statement in (_LINKED_PARENTS, _LINKED_FORMER_PARENTS)
             for row in self._bulk.for_ids(connection, statement, ids, table)
         }
 
@@ -328,7 +328,7 @@ def _by_table(keys: Iterable[Key]) -> list[tuple[str, list[str]]]:
 
 
 def _parent_ids(links: Iterable[Link]) -> dict[str, list[str]]:
-    """Return, by table, the ids of the parents that D365's lookups name and of those that Campaign may be linked to."""
+    """Return, by table, the ids of the parents that D365's lookups name or that Campaign may be linked to."""
     by_table: dict[str, set[str]] = defaultdict(set)
     for link in links:
         by_table[link.parent_table] |= {id_ for id_ in (link.parent_id, link.other_id) if id_}

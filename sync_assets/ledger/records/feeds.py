@@ -27,7 +27,7 @@ _DELTA = sa.and_(_F.kind == "delta", _F.link.is_not(None))
 _LINKED = sa.or_(_F.kept_link.is_not(None), _DELTA)
 LARGEST_PAGE = 5_000
 """Rows: Dataverse's own limit of a page."""
-_SEVERAL = sa.or_(sa.and_(_F.kind == _PAGE, _F.link.is_not(None)), _F.kept_kind == _ROWS)  # it ended after several pages
+_SEVERAL = sa.or_(sa.and_(_F.kind == _PAGE, _F.link.is_not(None)), _F.kept_kind == _ROWS)  # ended after several
 _GROWN = _F.page_size + _F.page_size // 10 + 1
 _COUNTED = {"preserve_rowcount": True}  # else an INSERT has no rowcount
 

@@ -28,7 +28,7 @@ from sync_assets.ledger.storage import schema
 
 _H = schema.hold.c
 _OF = schema.hold_record.c
-_KIN = """
+_RELATED = """
     SELECT seq, table_name, id, state, desired_hash IS NOT NULL, acked_hash IS NOT NULL OR uncertain > 0,
         payload IS NOT NULL, lease_until
     FROM sync_record
@@ -99,7 +99,7 @@ class Holds(DependencyStatus):
             feeds = sa.select(schema.feed.c.table_name).order_by(schema.feed.c.table_name).with_for_update()
             connection.execute(feeds).all()
             self._take_turns(connection, tied=True)
-            before = connection.execute(_one(table, id)).one_or_none()
+            before = connection.execute(_hold_query(table, id)).one_or_none()
             if before is None:
                 values = {"table_name": table, "id": id, "since": now}
                 connection.execute(self._upsert(schema.hold).values(values).on_conflict_do_nothing())
@@ -112,7 +112,7 @@ class Holds(DependencyStatus):
             self._regate(connection, stands, (), tally, also=self._seqs(connection, records))
             self._count(connection, tally)
             since = now if before is None else before.since
-            return self._told(connection, table, id, since, new=before is None)
+            return self._described(connection, table, id, since, new=before is None)
 
         return self._database.write(work)
 
@@ -126,7 +126,7 @@ class Holds(DependencyStatus):
 
         def work(connection: Connection) -> Hold | None:
             self._take_turns(connection, tied=True)
-            hold = connection.execute(_one(table, id)).one_or_none()
+            hold = connection.execute(_hold_query(table, id)).one_or_none()
             if hold is None:
                 return None
             self._add_records(connection, (table, id), added)
@@ -134,7 +134,7 @@ class Holds(DependencyStatus):
             stands = self._bulk.stands(connection, self._seqs(connection, added))
             self._regate(connection, stands, (), tally)
             self._count(connection, tally)
-            return self._told(connection, table, id, hold.since)
+            return self._described(connection, table, id, hold.since)
 
         return self._database.write(work)
 
@@ -158,7 +158,7 @@ class Holds(DependencyStatus):
             records = self._records_of_hold(connection, (table, id))
             if not was_held and not records:
                 return None
-            held = self._number(connection, records, State.HELD)
+            held = self._count_in_state(connection, records, State.HELD)
             of_hold = (_OF.hold_table == table, _OF.hold_id == id)
             if gone:
                 connection.execute(sa.update(schema.hold_record).where(*of_hold).values(gone=1))
@@ -168,8 +168,8 @@ class Holds(DependencyStatus):
             stands = self._bulk.stands(connection, self._seqs(connection, records))
             self._regate(connection, stands, (), tally)
             self._count(connection, tally)
-            freed = held - self._number(connection, records, State.HELD)
-            return Released(freed, self._number(connection, records, State.EXCLUDED))
+            freed = held - self._count_in_state(connection, records, State.HELD)
+            return Released(freed, self._count_in_state(connection, records, State.EXCLUDED))
 
         return self._database.write(work)
 
@@ -178,12 +178,12 @@ class Holds(DependencyStatus):
         listed = sa.select(schema.hold).order_by(_H.since, _H.table_name, _H.id)
         with self._database.read() as connection:
             rows = connection.execute(listed).all()
-            return [self._told(connection, row.table_name, row.id, row.since) for row in rows]
+            return [self._described(connection, row.table_name, row.id, row.since) for row in rows]
 
     def held_since(self, table: str, id: str) -> datetime | None:
         """Return since when the row itself is held; None if it is not."""
         with self._database.read() as connection:
-            found = connection.execute(_one(table, id)).one_or_none()
+            found = connection.execute(_hold_query(table, id)).one_or_none()
             return None if found is None else times.from_micros(found.since)
 
     def records_of_hold(self, table: str, id: str) -> list[HeldRecord]:
@@ -194,7 +194,7 @@ class Holds(DependencyStatus):
     def kin(self, table: str, id: str) -> list[RelatedRecord]:
         """Return a row, the records of its hold, and all their descendants along links, level by level."""
         with self._database.read() as connection:
-            return self._kin(connection, table, id)
+            return self._related_records(connection, table, id)
 
     def _record_of(
         self, connection: Connection, table: str, id: str, now: int, tally: TotalsChange
@@ -208,9 +208,9 @@ class Holds(DependencyStatus):
                 tally.add(table, State.HELD, day)
         return self._bulk.stands(connection, list(self._bulk.find(connection, table, [id]).values()))
 
-    def _told(self, connection: Connection, table: str, id: str, since: int, *, new: bool = False) -> Hold:
+    def _described(self, connection: Connection, table: str, id: str, since: int, *, new: bool = False) -> Hold:
         """Build the Hold of a row, with its counts."""
-        held = [kin for kin in self._kin(connection, table, id) if kin.state == State.HELD]
+        held = [kin for kin in self._related_records(connection, table, id) if kin.state == State.HELD]
         leased = [kin.leased_until for kin in held if kin.leased_until]
         return Hold(
             table=table,
@@ -231,12 +231,12 @@ class Holds(DependencyStatus):
         found = [self._bulk.find(connection, table, sorted(ids)) for table, ids in sorted(by_table.items())]
         return sorted(seq for seqs in found for seq in seqs.values())
 
-    def _number(self, connection: Connection, records: Iterable[HeldRecord], state: State) -> int:
+    def _count_in_state(self, connection: Connection, records: Iterable[HeldRecord], state: State) -> int:
         """Count those of the records that are in this state."""
         rows = self._bulk.for_seqs(connection, "SELECT state FROM sync_record", self._seqs(connection, records))
         return sum(row[0] == state for row in rows)
 
-    def _kin(self, connection: Connection, table: str, id: str) -> list[RelatedRecord]:
+    def _related_records(self, connection: Connection, table: str, id: str) -> list[RelatedRecord]:
         """See `kin`."""
         now = self._now()
         found: dict[Key, RelatedRecord] = {}
@@ -244,19 +244,19 @@ class Holds(DependencyStatus):
         level: list[Key] = [(table, id), *of_hold]  # its children may have been captured though it was not
         seqs = self._seqs(connection, level)
         while seqs or level:
-            rows = self._bulk.for_seqs(connection, _KIN, seqs, also="ORDER BY table_name, id")
-            new = {(row[1], row[2]): _kin_of(row, now) for row in rows if (row[1], row[2]) not in found}
+            rows = self._bulk.for_seqs(connection, _RELATED, seqs, also="ORDER BY table_name, id")
+            new = {(row[1], row[2]): _related_record(row, now) for row in rows if (row[1], row[2]) not in found}
             found |= new
             seqs = sorted(self._children(connection, [*new, *level]))
             level = []
         return list(found.values())
 
 
-def _one(table: str, id: str) -> sa.Select[Any]:
+def _hold_query(table: str, id: str) -> sa.Select[Any]:
     return sa.select(schema.hold).where(_H.table_name == table, _H.id == id)
 
 
-def _kin_of(row: Any, now: int) -> RelatedRecord:
+def _related_record(row: Any, now: int) -> RelatedRecord:
     _, table, id_, state, wanted, there, payload, lease_until = row
     until = times.from_micros(lease_until) if lease_until is not None and lease_until > now else None
     return RelatedRecord(table, id_, State(state), bool(wanted), bool(there), bool(payload), until)

@@ -1,1 +1,1 @@
-"""Repositories beside the records: opt-outs, runs, maintenance, limits, reports. `base` is what all share."""
+"""Repositories of all but records: opt-outs, runs, maintenance, call limits, reports. `base` is their base class."""

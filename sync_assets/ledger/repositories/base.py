@@ -1,4 +1,4 @@
-"""What the rooms of the ledger share: the database, the clock, and the totals that every change keeps."""
+"""Base class of the ledger's repositories: the database, the clock, and the totals that every change updates."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -24,35 +24,39 @@ Clock = Callable[[], datetime]
 
 
 class TotalsChange:
-    """What a transaction adds to the totals."""
+    """The changes of the totals (`sync_tally`, `sync_pending_day`) that one transaction makes."""
 
     def __init__(self) -> None:
         self.states: Counter[tuple[str, int]] = Counter()  # (table, state)
-        self.days: Counter[tuple[str, int]] = Counter()  # (table, day), pending ones only
+        self.days: Counter[tuple[str, int]] = Counter()  # (table, day), pending records only
 
     def add(self, table: str, state: int, day: int, records: int = 1) -> None:
+        """Count records that entered a state; a negative number for those that left it."""
         self.states[table, state] += records
         if state == State.PENDING:
             self.days[table, day] += records
 
     def move(self, record: RecordState, state: int, day: int) -> None:
+        """Count a record that changes its state or day."""
         self.add(record.table_name, record.state, record.day, -1)
         self.add(record.table_name, state, day)
 
     def remove(self, record: RecordState) -> None:
+        """Count a record that is purged."""
         self.add(record.table_name, record.state, record.day, -1)
 
 
 class Repository:
-    """Base of Feeds, Captures, Claims and Reports, which together are the Ledger."""
+    """Base of all repositories, which `Ledger` combines."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
         self._bulk: Bulk = SqliteBulk() if database.sqlite else PostgresBulk()
-        self._erased = False  # whether payloads were erased since it was opened
+        self._erased = False  # True once payloads were erased since the ledger was opened
 
     def _now(self) -> int:
+        """Return the time in microseconds since 1970."""
         return times.to_micros(self._clock())
 
     def _upsert(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
@@ -65,11 +69,12 @@ class Repository:
         return postgresql.insert(table)
 
     def _count(self, connection: Connection, tally: TotalsChange) -> None:
-        """Add to the totals. Last in a transaction, and in order: all writers of a table meet in these rows."""
+        """Add to the totals. Call it last in a transaction: all writers of a table lock these rows, in one order."""
         self._bulk.add(connection, "sync_tally", "state", tally.states)
         self._bulk.add(connection, "sync_pending_day", "day", tally.days)
 
     def _count_calls(self, connection: Connection, calls: Mapping[tuple[str, str], int], now: int) -> None:
+        """Add engine calls, by (table, kind), to those of the UTC day of `now`."""
         day = times.to_day_number(times.from_micros(now).date())
         counted = [
             {"day": day, "table_name": table, "kind": kind, "calls": number}

@@ -1,7 +1,8 @@
-"""What all processes of a ledger share of Campaign: requests in flight, calls a second, engine calls an hour and a day.
+"""Store Campaign's limits as shared by all processes of a ledger: requests in flight, rate limit, call budgets.
 
-Here: the shared numbers, each changed in one transaction, so that their sum never exceeds the limit whichever process
-asks. How a process spends its part, without asking the ledger for each request, is runtime/call_limits.py's.
+Here: the shared numbers. How a process uses its part, without a query for each request, is in runtime/call_limits.py.
+
+Invariant: each number changes in one transaction, so that the parts of all processes never exceed a limit.
 """
 
 from typing import NamedTuple
@@ -15,14 +16,18 @@ from sync_assets.ledger.storage import schema
 
 HOURS = 24
 _CLOCK_WENT_BACK = 60.0
-"""Seconds. A start that is reserved for later than that, and than ten calls, came of a clock that has been set back."""
+"""Seconds. A start reserved further ahead than that, and than ten calls, means that a clock was set back."""
 _TURN = 7_305_808_869_231_650_147
 _W, _C, _E = schema.worker.c, schema.call_budget.c, schema.engine_call.c
 _RATE = "calls_per_second"
 
 
 class Worker(NamedTuple):
-    """A process (or a part of one) that sends. wanted: requests that it would have in flight; slots: that it may."""
+    """A process, or a part of one, that sends to Campaign.
+
+    wanted: requests that it needs in flight. slots: requests that it may have in flight. until: end of its lease,
+    microseconds since 1970.
+    """
 
     owner: str
     wanted: int
@@ -31,8 +36,10 @@ class Worker(NamedTuple):
 
 
 class CallBlock(NamedTuple):
-    """Reserved engine calls, to be made within that UTC hour (hours since 1970). Without any: `spent` says which budget
-    has none left, day or hour."""
+    """Reserved engine calls, valid within one UTC hour.
+
+    hour: hours since 1970. spent: if no call is left, the exhausted budget, "day" or "hour".
+    """
 
     hour: int
     calls: int
@@ -40,16 +47,18 @@ class CallBlock(NamedTuple):
 
 
 class CallLimits(Repository):
+    """Reads and writes `sync_worker`, `sync_call_rate` and `sync_call_budget`."""
+
     def workers(self) -> list[Worker]:
-        """Workers whose lease has not run out, by owner."""
+        """Return the workers whose lease has not ended, by owner."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(schema.worker).where(_W.until > self._now()).order_by(_W.owner))
             return [Worker(row.owner, row.wanted, row.slots, row.until) for row in rows]
 
     def lease_slots(self, owner: str, *, wanted: int, slots: int, total: int, seconds: float) -> int:
-        """Hold up to `slots` of `total` requests in flight, as many as the others leave free; how many that are.
+        """Lease up to `slots` of `total` requests in flight, as many as other workers leave free; return how many.
 
-        The lease is renewed with it. Those that have run out are forgotten.
+        Renews the worker's lease for `seconds`, and deletes leases that have ended.
         """
 
         def work(connection: Connection) -> int:
@@ -66,12 +75,12 @@ class CallLimits(Repository):
         return self._database.write(work)
 
     def release_slots(self, owner: str) -> None:
-        """Give all slots of a worker back."""
+        """Release all slots of a worker."""
         gone = sa.delete(schema.worker).where(_W.owner == owner)
         self._database.write(lambda connection: connection.execute(gone) and None)
 
     def reserve_starts(self, calls: int, per_second: float) -> float:
-        """Reserve the next `calls` starts, which are 1 / `per_second` apart; seconds from now until the first one."""
+        """Reserve the next `calls` starts, 1 / `per_second` s apart; return the seconds from now to the first one."""
         interval = times.seconds(1 / per_second)
 
         def work(connection: Connection) -> float:
@@ -90,8 +99,8 @@ class CallLimits(Repository):
     def reserve_calls(self, calls: int, *, per_day: int | None, per_hour: int | None) -> CallBlock:
         """Reserve up to `calls` engine calls of this hour's and this day's budget (UTC).
 
-        A quarter of what is left at most, so that no worker keeps the last ones from the others, and one that is killed
-        takes few along: what it reserved stays spent, since it may have been sent.
+        At most a quarter of the remaining calls, so that no worker keeps the last ones from the others, and a killed
+        worker loses few: the calls that it reserved stay counted, since they may have been made.
         """
 
         def work(connection: Connection) -> CallBlock:
@@ -121,7 +130,7 @@ class CallLimits(Repository):
         return self._database.write(work)
 
     def return_calls(self, hour: int, calls: int) -> None:
-        """Give reserved calls back that were not made."""
+        """Return reserved calls that were not made to the budgets."""
 
         def work(connection: Connection) -> None:
             self._one_by_one(connection)
@@ -133,12 +142,12 @@ class CallLimits(Repository):
             self._database.write(work)
 
     def calls_taken(self) -> tuple[int, int]:
-        """Engine calls that were made, or are reserved, of this UTC day and hour (of the hour: under a budget only)."""
+        """Return the engine calls made or reserved in this UTC day and hour (hour: only under a budget)."""
         with self._database.read() as connection:
             return self._taken(connection, self._hour())
 
     def _taken(self, connection: Connection, hour: int) -> tuple[int, int]:
-        """Calls that were counted while there was no budget count, too: it may have been set in the middle of a day."""
+        """See `calls_taken`. Calls made before a budget was configured count, too: it may be set during a day."""
         day = hour // HOURS
         rows = connection.execute(
             sa.select(_C.period, _C.calls).where(
@@ -156,7 +165,7 @@ class CallLimits(Repository):
         return hour_of(self._now())
 
     def _one_by_one(self, connection: Connection) -> None:
-        """SQLite has one writer at a time anyway."""
+        """Serialise these transactions on PostgreSQL. SQLite has one writer at a time anyway."""
         if not self._database.sqlite:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TURN})")
 
@@ -165,5 +174,5 @@ _DAY, _HOUR = "day", "hour"
 
 
 def hour_of(micros: int) -> int:
-    """The UTC hour of a moment, counted since 1970."""
+    """Return the UTC hour of a time in microseconds, counted since 1970."""
     return micros // times.seconds(3600)

@@ -1,7 +1,7 @@
-"""How this Campaign was found to behave: one finding for each resource and premise, kept until it is contradicted.
+"""Store how this Campaign instance behaves (its dialect): one finding per resource and premise.
 
-Here: remembering. What a premise means and how it is found out belongs to the callers (`address: auto`, `unique: auto`,
-`style: auto` in the configuration).
+Here: storage alone. What a premise means and how it is tested is defined by the callers (`address: auto`,
+`unique: auto`, `style: auto` in the configuration). A finding is kept until it is contradicted.
 """
 
 from collections.abc import Mapping
@@ -15,14 +15,16 @@ _D = schema.dialect.c
 
 
 class DialectFindings(Repository):
+    """Reads and writes `sync_dialect`."""
+
     def dialect(self, resource: str) -> dict[str, str]:
-        """What was found out about a resource: premise -> finding."""
+        """Return the findings of a resource: premise -> finding."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(_D.premise, _D.found).where(_D.resource == resource))
             return {row.premise: row.found for row in rows}
 
     def note_dialect(self, resource: str, found: Mapping[str, str]) -> None:
-        """Remember findings of a resource, in place of earlier ones of the same premises."""
+        """Store findings of a resource; they replace earlier ones of the same premises."""
 
         def work(connection: sa.Connection) -> None:
             now = self._now()
@@ -38,7 +40,7 @@ class DialectFindings(Repository):
         self._database.write(work)
 
     def forget_dialect(self, resource: str, *premises: str) -> None:
-        """Forget findings of a resource, all of them without `premises`: they are found out again."""
+        """Delete findings of a resource, or all of them if no premises are given, so that they are tested again."""
         forgotten = sa.delete(schema.dialect).where(_D.resource == resource)
         if premises:
             forgotten = forgotten.where(_D.premise.in_(premises))

@@ -1,8 +1,10 @@
-"""Maintenance: tables that are neither captured nor sent for a while, since their data model is being published; and
-the types of what is mapped, by which a change of the data model is noticed.
+"""Store which tables are in maintenance, and the last known types of mapped columns and attributes.
 
-The switch is looked at where work is handed out (`claim`, `lease_feed`, `opt_outs_due`), so that every worker of every
-machine heeds it within a batch or the quarter of a minute after which a capture renews its lease, whoever started it.
+A table in maintenance is neither captured nor sent, while its data model is being published. A change of the data model
+is detected by a type that differs from the stored one.
+
+Invariant: maintenance is checked wherever work is handed out (`claim`, `lease_feed`, `opt_outs_due`), so that every
+worker on every machine obeys it within a batch, or within the 15 s after which a capture renews its lease.
 """
 
 from collections.abc import Mapping
@@ -21,8 +23,10 @@ _K = schema.known_type.c
 
 
 class Maintenance(Repository):
+    """Reads and writes `sync_maintenance` and `sync_known_type`."""
+
     def begin_maintenance(self, table: str) -> bool:
-        """Nothing of the table is captured or sent from now on. False if that was so already."""
+        """Put a table into maintenance. False if it was in maintenance already."""
 
         def work(connection: Connection) -> bool:
             new = self._upsert(schema.maintenance).values(table_name=table, since=self._now())
@@ -32,12 +36,15 @@ class Maintenance(Repository):
         return self._database.write(work)
 
     def end_maintenance(self, table: str) -> bool:
-        """The table goes on, with the data model as it is found then: its known types are forgotten. False if it was
-        not in maintenance."""
+        """End a table's maintenance, and delete its known types: the data model found next is accepted.
+
+        Returns:
+            False if the table was not in maintenance.
+        """
 
         def work(connection: Connection) -> bool:
             connection.execute(sa.delete(schema.known_type).where(_K.table_name == table))
-            # Children that came meanwhile waited for what the next capture brings.
+            # Children captured meanwhile wait for parents that the next capture may return.
             due = sa.update(schema.feed).where(schema.feed.c.table_name == table).values(orphans_due=True)
             connection.execute(due)
             ended = sa.delete(schema.maintenance).where(_M.table_name == table).returning(_M.table_name)
@@ -46,19 +53,19 @@ class Maintenance(Repository):
         return self._database.write(work)
 
     def in_maintenance(self) -> dict[str, datetime]:
-        """Table -> since when."""
+        """Return the tables in maintenance, with the time since when."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(schema.maintenance).order_by(_M.table_name))
             return {row.table_name: times.from_micros(row.since) for row in rows}
 
     def known_types(self, table: str) -> Types:
-        """The types of the table's columns (side d365) and its resource's attributes (side campaign) as noted last."""
+        """Return the stored types of the table's columns (side d365) and its resource's attributes (side campaign)."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(schema.known_type).where(_K.table_name == table))
             return {(row.side, row.name): row.type for row in rows}
 
     def note_types(self, table: str, types: Mapping[tuple[str, str], str]) -> None:
-        """Notes these, and forgets those that were noted before."""
+        """Replace the stored types of the table."""
 
         def work(connection: Connection) -> None:
             connection.execute(sa.delete(schema.known_type).where(_K.table_name == table))
@@ -68,10 +75,11 @@ class Maintenance(Repository):
             ]
             if rows:
                 new = self._upsert(schema.known_type).values(rows)
-                connection.execute(new.on_conflict_do_nothing())  # another capture of the table may note them, too
+                connection.execute(new.on_conflict_do_nothing())  # another capture of the table may store them, too
 
         self._database.write(work)
 
     def _maintained_since(self, connection: Connection, table: str) -> datetime | None:
+        """Return since when the table is in maintenance; None if it is not."""
         since = connection.execute(sa.select(_M.since).where(_M.table_name == table)).scalar()
         return None if since is None else times.from_micros(since)

@@ -1,7 +1,8 @@
-"""Changes of a table's mapping, each of which reads and perhaps sends every row anew.
+"""Store changes of a table's mapping, and detect two configurations that alternate on one ledger.
 
-A new mapping is what a person wants, and so is the previous one again. Two that take turns within a day (A, B, A, and
-then B) are two configurations on one ledger, which would send every row each time.
+Each change reads every row again, and may send it. A change to a new mapping, or back to the previous one, is
+intended. Two mappings that alternate within a day (A, B, A, and then B) are two configurations on one ledger, which
+would send every row each time.
 """
 
 from datetime import datetime
@@ -18,11 +19,21 @@ _M = schema.mapping.c
 
 
 class MappingChanges(Repository):
-    def change_mapping(self, table: str, before: str, now: str, *, accepted: bool = False) -> datetime | None:
-        """Note that the fingerprint `now` takes the place of `before`. May be repeated.
+    """Reads and writes `sync_mapping`."""
 
-        If both took turns within a day already, the change is noted only if `accepted`; when `now` was in use last is
-        returned then. From an accepted change on, the first return of the other one is refused.
+    def change_mapping(self, table: str, before: str, now: str, *, accepted: bool = False) -> datetime | None:
+        """Store that a mapping replaces another one. May be repeated.
+
+        Args:
+            table: logical name in Dataverse.
+            before: fingerprint of the previous mapping.
+            now: fingerprint of the new mapping.
+            accepted: True to store the change even if the two mappings alternated within a day. After an accepted
+                change, the first return of the other mapping is not stored without being accepted.
+
+        Returns:
+            None; if the two mappings alternate, the time when `now` was last in use. The change is then stored only if
+            `accepted`.
         """
 
         def work(connection: Connection) -> datetime | None:
@@ -30,7 +41,7 @@ class MappingChanges(Repository):
             known = {row.fingerprint: row for row in connection.execute(rows)}
             old, new = known.get(before), known.get(now)
             if new and new.left_at is None:
-                return None  # noted; the capture ended before its first page was stored
+                return None  # stored already; that capture ended before its first page was stored
             moment = self._now()
             recent = bool(new and new.left_at > moment - times.seconds(DAY_SECONDS))
             turns = recent and bool(old and old.returned)

@@ -1,7 +1,7 @@
-"""Files of opt-outs, as the looks at the SFTP folder found them, and which of them are done.
+"""Store which opt-out export files a poll of the SFTP folder found, and which of them are processed.
 
-A file is its name, size and time: one that is still being written is another one at each look, and so is one that is
-written again under the same name.
+Invariant: a file is identified by name, size and time of modification, so a file that is still being written, or was
+written again under the same name, is another file at each poll.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,21 +18,24 @@ from sync_assets.ledger.storage import schema
 
 _F = schema.opt_out_file.c
 POLL, RESTART = "/profiles", "/restart"
-"""Kept beside the files under names that no file can have: polls of profiles, restarts of the export."""
+"""Events stored with the files, under names that no file can have: polls of profiles, restarts of the export."""
 _ALL = sa.select(*_F).where(_F.name.not_in((POLL, RESTART))).order_by(_F.modified_at, _F.name, _F.size)
 
 
 class FileState(IntEnum):
-    """The numbers are stored, so they never change their meaning."""
+    """The state of a file. The numbers are stored, so they never change their meaning."""
 
     SEEN = 0
     DONE = 1
-    REFUSED = 2  # of no use as a whole; stands until it is retried or written again
+    REFUSED = 2  # rejected as a whole, until it is retried or written again
 
 
 @dataclass(frozen=True, slots=True)
 class OptOutFile:
-    """seen_at: when it was first seen like this, looked_at: when last. reason: why it is refused."""
+    """An export file. seen_at, looked_at: when it was first and last listed with this size and time.
+
+    done_at: when it was processed or rejected. reason: why it is rejected.
+    """
 
     name: str
     modified: datetime
@@ -45,16 +48,23 @@ class OptOutFile:
 
     @property
     def partition(self) -> str:
-        """The key of its partition: a file that is written again is another one. Dagster takes no three dots in it."""
+        """Its partition key: a file that is written again has another one. Dagster rejects keys with three dots."""
         return f"{self.name.replace('...', '…')}@{self.modified:%Y-%m-%dT%H:%M:%SZ}"
 
 
 class OptOutFiles(OptOutRows):
-    def look(self, listed: Iterable[tuple[str, datetime, int]]) -> list[OptOutFile]:
-        """Note a look at the folder: (name, time, size) of all files that count. Gives them as they stand now,
-        the oldest first.
+    """Reads and writes `sync_opt_out_file`."""
 
-        What was seen before and is no longer there like this is forgotten, unless it is done.
+    def look(self, listed: Iterable[tuple[str, datetime, int]]) -> list[OptOutFile]:
+        """Store the result of a poll of the folder.
+
+        Files of earlier polls that are missing now, or changed, are deleted unless they are done.
+
+        Args:
+            listed: (name, time of modification, size in bytes) of all files that match the pattern.
+
+        Returns:
+            The listed files with their states, the oldest first.
         """
         files = {(name, times.to_micros(modified), size) for name, modified, size in listed}
 
@@ -82,15 +92,16 @@ class OptOutFiles(OptOutRows):
         return self._database.write(work)
 
     def files(self) -> list[OptOutFile]:
-        """All that are known, the oldest first."""
+        """Return all stored files, the oldest first."""
         with self._database.read() as connection:
             return [_file(row) for row in connection.execute(_ALL)]
 
     def file_done(self, file: OptOutFile, counts: Mapping[str, int]) -> None:
-        """All that it says is in the ledger. counts: into today's totals."""
+        """Store that a file was processed completely. counts: added to today's opt-out counts."""
         self._end(file, FileState.DONE, None, counts)
 
     def file_refused(self, file: OptOutFile, reason: str) -> None:
+        """Store that a file was rejected as a whole."""
         self._end(file, FileState.REFUSED, reason, {})
 
     def _end(self, file: OptOutFile, state: FileState, reason: str | None, counts: Mapping[str, int]) -> None:
@@ -111,7 +122,7 @@ class OptOutFiles(OptOutRows):
         self._database.write(work)
 
     def retry_files(self) -> int:
-        """Make refused files waiting again; how many."""
+        """Make rejected files due for processing again; return how many."""
 
         def work(connection: Connection) -> int:
             again = sa.update(schema.opt_out_file).where(_F.state == FileState.REFUSED.value)
@@ -120,7 +131,7 @@ class OptOutFiles(OptOutRows):
         return self._database.write(work)
 
     def forget_files(self, files: Sequence[OptOutFile]) -> None:
-        """They are no longer on the SFTP, and need not be remembered."""
+        """Delete files that are no longer on the SFTP."""
 
         def work(connection: Connection) -> None:
             for file in files:
@@ -130,13 +141,13 @@ class OptOutFiles(OptOutRows):
         self._database.write(work)
 
     def last_noted(self, what: str) -> datetime | None:
-        """When POLL or RESTART was last noted."""
+        """Return when the event `what` (POLL or RESTART) was last stored."""
         with self._database.read() as connection:
             last = connection.execute(sa.select(sa.func.max(_F.modified_at)).where(_F.name == what)).scalar()
             return None if last is None else times.from_micros(last)
 
     def note(self, what: str, moment: datetime) -> None:
-        """POLL or RESTART happened; the last one is kept."""
+        """Store the event `what` (POLL or RESTART); only the last one is kept."""
 
         def work(connection: Connection) -> None:
             at = times.to_micros(moment)

@@ -1,7 +1,9 @@
-"""Opt-outs in the ledger: what either side said last, what is due for a decision, what is to be written where.
+"""Store opt-outs: the last values of both systems, and which are due for a decision or a write.
 
-The rules are in opt_outs.py. Here: reading and writing rows, so that whoever changes one has seen it as it stands.
-A contact under a privacy hold keeps its rows and is never due, and none is while contact is in maintenance.
+Here: reading and writing rows. The states are computed by rules/opt_outs.py.
+
+Invariants: a row is only changed by a transaction that has read its current version. The rows of a contact under a
+privacy hold are kept but never due, and none are due while the table contact is in maintenance.
 """
 
 from collections import Counter
@@ -30,7 +32,7 @@ _SET = ", ".join(f"{name} = ?" for name in OptOut._fields[2:-1])
 _UPDATE = f"""
     UPDATE sync_opt_out SET {_SET}, version = version + 1 WHERE id = ? AND attribute = ? AND version = ?
 """  # noqa: S608
-# A row that appeared in the meantime is somebody else's word: Campaign is to be asked.
+# A row that was inserted since it was looked up is of another transaction: query Campaign before the decision.
 _INSERT = f"""
     INSERT INTO sync_opt_out ({_COLUMNS}) VALUES ({", ".join("?" * len(OptOut._fields))})
     ON CONFLICT (id, attribute) DO UPDATE SET state = 1, ask = 1, version = sync_opt_out.version + 1
@@ -50,7 +52,7 @@ _BATCH = 5_000
 
 @dataclass(frozen=True, slots=True)
 class OptOutsLeft:
-    """Opt-outs that are not settled, by what is to be done with them; `held`: of contacts under a privacy hold."""
+    """Number of opt-outs that are not synced, by state. held: those of contacts under a privacy hold."""
 
     decide: int = 0
     to_d365: int = 0
@@ -60,14 +62,15 @@ class OptOutsLeft:
 
     @property
     def due(self) -> int:
+        """Number of opt-outs due for a decision or a write."""
         return self.decide + self.to_d365 + self.to_campaign
 
 
 class OptOutRows(Repository):
-    """Base of the rooms in whose transactions opt-outs change."""
+    """Base of the repositories whose transactions change opt-outs."""
 
     def _opt_outs(self, connection: Connection, ids: Sequence[str]) -> dict[tuple[str, str], OptOut]:
-        """The rows of these contacts, locked."""
+        """Read and lock the rows of these contacts."""
         found: dict[tuple[str, str], OptOut] = {}
         lock = "ORDER BY id, attribute" + ("" if self._database.sqlite else " FOR UPDATE")
         for start in range(0, len(ids), _BATCH):
@@ -79,14 +82,14 @@ class OptOutRows(Repository):
     def _put_opt_outs(
         self, connection: Connection, known: Mapping[tuple[str, str], OptOut], rows: Iterable[OptOut]
     ) -> None:
-        """Rows as they are to be; `known` has those that there were."""
+        """Write rows. known: the rows as read before; a row that is not among them is inserted."""
         changed = [row for row in rows if (row.id, row.attribute) in known]
         new = [row for row in rows if (row.id, row.attribute) not in known]
         self._bulk.for_each(connection, _UPDATE, [(*row[2:-1], row.id, row.attribute, row.version) for row in changed])
         self._bulk.for_each(connection, _INSERT, [tuple(row) for row in new])
 
     def _opt_outs_captured(self, connection: Connection, captured: "pl.DataFrame") -> None:
-        """What Dynamics 365 says of contacts: columns id and one Boolean for each attribute (null: not opted out)."""
+        """Apply captured values of Dynamics 365: columns id and one Boolean per attribute (null: not opted out)."""
         attributes = [name for name in captured.columns if name != "id"]
         ids: list[str] = captured["id"].to_list()
         known = self._opt_outs(connection, ids)
@@ -97,7 +100,7 @@ class OptOutRows(Repository):
                 row = known.get((id_, name))
                 if row is None and not value:
                     continue
-                if there is None:  # asked for once something may have changed
+                if there is None:  # queried only if a row may change
                     there = {found[0] for found in self._bulk.for_record_ids(connection, _THERE, ids, CONTACT)}
                 start = row or OptOut(id_, name)
                 moved = rules.after_capture(
@@ -113,8 +116,13 @@ class OptOutRows(Repository):
         inserted: Mapping[str, Outcome],
         met: Mapping[str, Iterable[str]],
     ) -> None:
-        """Campaign made profiles (id -> Outcome.made), or had profiles before we came (id -> attributes that are to be
-        compared)."""
+        """Apply the outcomes of inserts.
+
+        Args:
+            connection: of the transaction.
+            inserted: by id, the outcomes of profiles that Campaign inserted with opt-outs.
+            met: by id, the attributes of profiles that existed before: they are due for a decision.
+        """
         ids = [*inserted, *met]
         if not ids:
             return
@@ -136,7 +144,7 @@ class OptOutRows(Repository):
     def _opt_outs_to_send(
         self, connection: Connection, ids: Sequence[str], attributes: Sequence[str]
     ) -> dict[str, tuple[tuple[str, bool], ...]]:
-        """Id -> what Dynamics 365 says of each attribute, for contacts of which there is more to say than "no"."""
+        """Return by id the value of Dynamics 365 for each attribute, for contacts that have rows."""
         by_id: dict[str, dict[str, bool]] = {}
         for start in range(0, len(ids), _BATCH):
             for row in self._bulk.for_ids(connection, _ROWS, ids[start : start + _BATCH]):
@@ -145,9 +153,11 @@ class OptOutRows(Repository):
         return {id_: tuple((name, found.get(name, False)) for name in attributes) for id_, found in by_id.items()}
 
     def _forget_opt_outs(self, connection: Connection, ids: Sequence[str]) -> None:
+        """Delete the rows of these contacts."""
         self._bulk.for_each(connection, "DELETE FROM sync_opt_out WHERE id = ?", [(id_,) for id_ in ids])
 
     def _add_opt_out_counts(self, connection: Connection, counts: Mapping[str, int]) -> None:
+        """Add to today's counts (UTC), by kind."""
         day = times.to_day_number(times.from_micros(self._now()).date())
         counted = [{"day": day, "kind": kind, "number": number} for kind, number in sorted(counts.items()) if number]
         if counted:
@@ -157,14 +167,25 @@ class OptOutRows(Repository):
 
 
 class OptOuts(OptOutRows):
+    """Reads and writes `sync_opt_out` and `sync_opt_out_count`."""
+
     def opt_outs_stated(
         self, statements: "pl.DataFrame", attributes: Sequence[str], source: str, stated_at: datetime
     ) -> Counter[Stated]:
-        """What Campaign says of contacts, as of `stated_at`: how much of it is news, and what the rest is.
+        """Apply statements of Campaign about contacts.
 
-        statements: id, and for each attribute a Boolean under its name (null: nothing is said) and its time of change
-        under `<attribute>LastModified` (null: not told). Of an id that stands twice the later change counts; where no
-        time tells which that is, an opt-out does, and Campaign is asked if it was heard of before.
+        If an id occurs twice, the later change counts; without times of change the opt-out does, and Campaign is
+        queried if the ledger has a row of the contact.
+
+        Args:
+            statements: the columns id (String), and per attribute its value under its name (Boolean, null: no
+                statement) and its time of change under `<attribute>LastModified` (null: unknown).
+            attributes: opt-out attributes, Campaign's names.
+            source: what the statements come from, for the log of decisions.
+            stated_at: when Campaign made the statements.
+
+        Returns:
+            The number of statements by kind.
         """
         at = times.to_micros(stated_at)
         counts: Counter[Stated] = Counter()
@@ -175,12 +196,12 @@ class OptOuts(OptOutRows):
             rows = dict(known)
             changed: dict[tuple[str, str], OptOut] = {}
             for name in attributes:
-                said = statements.select("id", name, f"{name}LastModified").filter(statements[name].is_not_null())
-                # Nearly all rows of nearly all files say what holds of everybody; the rest is looked at one by one.
+                stated = statements.select("id", name, f"{name}LastModified").filter(statements[name].is_not_null())
+                # Nearly all rows of a file state "not opted out" of contacts without a row: loop over the others only.
                 known_ids = [id_ for id_, attribute in known if attribute == name]
-                plain = ~said[name] & said[f"{name}LastModified"].is_null() & ~said["id"].is_in(known_ids)
+                plain = ~stated[name] & stated[f"{name}LastModified"].is_null() & ~stated["id"].is_in(known_ids)
                 counts["default"] += int(plain.sum())
-                worth = said.filter(~plain).with_columns(at=said.filter(~plain)[f"{name}LastModified"].dt.epoch("us"))
+                worth = stated.filter(~plain).with_columns(at=stated.filter(~plain)[f"{name}LastModified"].dt.epoch("us"))
                 for id_, value, changed_at in (
                     worth.sort("at", nulls_last=False, maintain_order=True).select("id", name, "at").rows()
                 ):
@@ -200,7 +221,10 @@ class OptOuts(OptOutRows):
     def opt_outs_due(
         self, state: OptOutState, attributes: Sequence[str], *, after: str = "", limit: int = 500
     ) -> dict[str, list[OptOut]]:
-        """Up to `limit` contacts with rows in this state, by id from `after` on; not those under a hold."""
+        """Return up to `limit` contacts with rows in this state, ordered by id, with ids after `after`.
+
+        Contacts under a privacy hold are left out.
+        """
         text = sa.text(_DUE.format(state=int(state))).bindparams(sa.bindparam("attributes", expanding=True))
         with self._database.read() as connection:
             given = {"after": after, "attributes": list(attributes), "limit": limit}
@@ -213,18 +237,23 @@ class OptOuts(OptOutRows):
         return due
 
     def opt_outs_of(self, ids: Sequence[str]) -> list[OptOut]:
-        """All rows of these contacts."""
+        """Return all rows of these contacts."""
         with self._database.read() as connection:
             return [OptOut(*row) for row in self._bulk.for_ids(connection, _ROWS, ids, also="ORDER BY id, attribute")]
 
     def put_opt_outs(
         self, rows: Sequence[OptOut], *, gone: Sequence[str] = (), counts: Mapping[str, int] | None = None
     ) -> list[OptOut]:
-        """Store rows that were read before, unless somebody has changed them since then: those stay. gone: contacts
-        that Dynamics 365 no longer has. counts: what was done, into today's totals.
+        """Store changed rows, except those that another transaction has changed since they were read.
 
-        Gives the rows that were stored, as they stand now. Only these may be put again: a version is no more than a
-        number, and that of a row that stayed may be the very one that ours would have.
+        Args:
+            rows: the new rows, with the versions as read.
+            gone: contacts that Dynamics 365 no longer has; their rows are deleted.
+            counts: added to today's opt-out counts.
+
+        Returns:
+            The rows that were stored, with their new versions. Only these may be stored again: the version of a row
+            that was not stored may by chance be the one that ours would have.
         """
 
         def work(connection: Connection) -> list[OptOut]:
@@ -239,11 +268,11 @@ class OptOuts(OptOutRows):
         return self._database.write(work)
 
     def retry_opt_outs(self, id: str | None = None) -> int:
-        """Make refused opt-outs due for a decision again; how many."""
+        """Make rejected opt-outs, of one contact or of all, due for a decision again; return how many."""
         return self._again(_O.state == OptOutState.REFUSED.value, id)
 
     def reconsider_opt_outs(self, state: OptOutState) -> int:
-        """Make those in a state due for a decision again, as after a change of direction; how many."""
+        """Make opt-outs in a state due for a decision again, as after a change of direction; return how many."""
         return self._again(_O.state == state.value, None)
 
     def _again(self, condition: sa.ColumnElement[bool], id: str | None) -> int:
@@ -259,7 +288,7 @@ class OptOuts(OptOutRows):
         return self._database.write(work)
 
     def opt_outs_left(self, attributes: Sequence[str]) -> OptOutsLeft:
-        """How many opt-outs of these attributes are not settled."""
+        """Count the opt-outs of these attributes that are not synced, by state."""
         held = sa.exists().where(schema.hold.c.table_name == CONTACT, schema.hold.c.id == _O.id)
         left = (
             sa.select(_O.state, held.label("held"), sa.func.count())
@@ -283,7 +312,7 @@ class OptOuts(OptOutRows):
         )
 
     def refused_opt_outs(self) -> list[Reject]:
-        """Opt-outs that the side to be written refused, as rejects of the contact."""
+        """Return the opt-outs that the system to be written rejected, as rejects of the contact."""
         wanted = sa.select(_O.id, _O.attribute, _O.reason, _O.failed_since, _O.attempts).where(
             schema.OPT_OUT_DUE, _O.state == OptOutState.REFUSED.value
         )
@@ -302,7 +331,7 @@ class OptOuts(OptOutRows):
         ]
 
     def opt_out_counts(self, day: date) -> dict[str, int]:
-        """What was done with opt-outs on a UTC day, by kind."""
+        """Return the opt-out counts of a UTC day, by kind."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(_C.kind, _C.number).where(_C.day == times.to_day_number(day)))
             return {row.kind: row.number for row in rows}

@@ -1,4 +1,7 @@
-"""Reports: how much stands where. Each in milliseconds, however much is settled."""
+"""Report numbers of records by state, rejects, samples and engine calls. Reads only.
+
+Invariant: each report takes milliseconds, however many records are synced.
+"""
 
 import random
 from collections import Counter, defaultdict
@@ -14,24 +17,26 @@ from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 from sync_assets.ledger.storage import schema
 
 _R = schema.record.c
-_SETTLED = "SELECT id, acked_hash FROM sync_record WHERE state = 0 AND acked_hash IS NOT NULL AND table_name = ? AND id"
+_SYNCED = "SELECT id, acked_hash FROM sync_record WHERE state = 0 AND acked_hash IS NOT NULL AND table_name = ? AND id"
 _D = schema.pending_day.c
 _T = schema.tally.c
 _REASON = sa.case((schema.REFUSED_BY_CAMPAIGN, _R.reason), else_=_R.refusal)
 _E = schema.engine_call.c
 _AT_ONCE = 500
-"""Values in one IN: far below what either database takes."""
+"""Values per IN condition: far below the limits of both databases."""
 _SMALL = 20_000
-"""Settled records of a table up to which a sample is drawn from all their ids."""
+"""Most synced records of a table for which a sample is drawn from all their ids."""
 _MOST_PROBES = 500_000
 _JUDGED = 100_000
-"""Pending records that are looked at to tell what all of them will be."""
+"""Most pending records whose operation is computed; the numbers for all are extrapolated."""
 
 
 class Reports(Repository):
+    """Reads for `status`, checks and audits."""
+
     def counts(self) -> dict[str, Counts]:
-        """Records by state for each table that has a feed or records."""
-        # By owner first, since that is the order of the index of leases.
+        """Count records by state, for each table that has a feed or records."""
+        # Grouped by owner first, the order of the index of leases.
         leased = (
             sa.select(_R.table_name, sa.func.count())
             .where(schema.LEASED, _R.lease_until > self._now())
@@ -61,13 +66,13 @@ class Reports(Repository):
         }
 
     def pending_days(self, table: str) -> list[tuple[date, int]]:
-        """Days with pending records and how many, oldest first."""
+        """Return the days with pending records and their numbers, the oldest first."""
         days = sa.select(_D.day, _D.records).where(_D.table_name == table, _D.records > 0).order_by(_D.day)
         with self._database.read() as connection:
             return [(times.from_day_number(day), records) for day, records in connection.execute(days)]
 
     def pending_operations(self, table: str) -> dict[Operation, int]:
-        """What is pending of the table, by what it takes; of a large backlog by its oldest records."""
+        """Count the table's pending records by operation; for a large backlog extrapolated from its oldest records."""
         leaving = sa.or_(_R.desired_hash.is_(None), _R.gate == BlockReason.PARENT_UNAVAILABLE.value)
         takes = sa.case((leaving, "delete"), (_R.acked_hash.is_(None), "insert"), else_="update")
         oldest = (
@@ -88,19 +93,19 @@ class Reports(Repository):
         return {operation: records * pending // judged for operation, records in found.items()}
 
     def one_acknowledged(self, table: str) -> str | None:
-        """The id of some record that Campaign holds, None if there is none."""
+        """Return the id of any synced record that Campaign holds; None without one."""
         held = sa.select(_R.id).where(_R.table_name == table, _R.state == int(State.SYNCED), _R.acked_hash.is_not(None))
         with self._database.read() as connection:
             return connection.execute(held.limit(1)).scalar()
 
     def oldest_pending(self, table: str) -> datetime | None:
-        """When the pending record that has waited longest last changed; None if none is pending."""
+        """Return when the pending record that changed first did so; None if none is pending."""
         oldest = sa.select(sa.func.min(_R.changed_at)).where(_R.table_name == table, schema.PENDING)
         with self._database.read() as connection:
             return _instant(connection.execute(oldest).scalar())
 
     def next_due(self, table: str | None = None) -> datetime | None:
-        """When the next pending record may be claimed: now if one may at once, None if none is pending."""
+        """Return when the next pending record may be claimed: now if one may at once; None if none is pending."""
         now = self._now()
         with self._database.read() as connection:
             pending = sa.select(_T.table_name).where(_T.state == State.PENDING.value, _T.records > 0)
@@ -120,7 +125,7 @@ class Reports(Repository):
         return _instant(min(moments, default=None))
 
     def rejects(self, table: str | None = None) -> list[Reject]:
-        """The refused records, in the order in which they were first seen."""
+        """Return the rejected records of a table, or of all tables, in the order of their first capture."""
         refused = sa.select(
             _R.seq,
             _R.table_name,
@@ -133,7 +138,7 @@ class Reports(Repository):
         if table is not None:
             refused = refused.where(_R.table_name == table)
         with self._database.read() as connection:
-            rows = sorted(connection.execute(refused).all())  # by seq; ORDER BY would tempt SQLite to read all
+            rows = sorted(connection.execute(refused).all())  # by seq; with ORDER BY SQLite would scan the table
         return [
             Reject(
                 table=row.table_name,
@@ -147,8 +152,10 @@ class Reports(Repository):
         ]
 
     def reject_reasons(self, table: str, limit: int = 20) -> list[tuple[str, int]]:
-        """Why records of the table are refused and how many for each reason, the most frequent first. Reasons that
-        differ only in an id or a length count as one."""
+        """Count the table's rejected records by reason, the most frequent first, up to `limit` reasons.
+
+        Reasons that differ only in an id, a length or a count are counted as one.
+        """
         refused = sa.select(_REASON, sa.func.count()).where(schema.STUCK, sa.text("state = 3"), _R.table_name == table)
         reasons: Counter[str] = Counter()
         with self._database.read() as connection:
@@ -157,8 +164,10 @@ class Reports(Repository):
         return sorted(reasons.items(), key=lambda found: (-found[1], found[0]))[:limit]
 
     def sample_settled(self, table: str, n: int, seed: int) -> list[str]:
-        """Ids of up to `n` records that Campaign holds as it should, each as likely as any other; the same seed draws
-        the same ones as long as nothing changes. Never reads a large table: looks up random numbers until enough hit.
+        """Draw up to `n` ids of synced records that Campaign holds, uniformly at random.
+
+        The same seed draws the same ids as long as the ledger does not change. A large table is not scanned: random
+        seqs are looked up until enough of them match.
         """
         chance = random.Random(seed)  # noqa: S311  a sample, no secret
         settled = (_R.table_name == table, _R.state == State.SYNCED.value, _R.acked_hash.is_not(None))
@@ -182,17 +191,17 @@ class Reports(Repository):
             return chance.sample(list(found), min(n, len(found)))
 
     def acked_hashes(self, table: str, ids: Sequence[str]) -> dict[str, bytes]:
-        """Id -> hash of what Campaign acknowledged last, for those of the ids that are settled."""
+        """Return id -> the acknowledged hash, for those of the ids that are synced."""
         hashes: dict[str, bytes] = {}
         with self._database.read() as connection:
             for start in range(0, len(ids), _AT_ONCE):
                 some = list(ids[start : start + _AT_ONCE])
-                rows = self._bulk.for_record_ids(connection, _SETTLED, some, table)
+                rows = self._bulk.for_record_ids(connection, _SYNCED, some, table)
                 hashes |= {id_: bytes(acked) for id_, acked in rows}
         return hashes
 
     def engine_calls(self, day: date, table: str | None = None) -> dict[str, int]:
-        """Engine calls of a UTC day by kind, of one table or of all."""
+        """Return the engine calls of a UTC day by kind, of one table or of all."""
         calls = sa.select(_E.kind, sa.func.sum(_E.calls)).where(_E.day == times.to_day_number(day))
         if table is not None:
             calls = calls.where(_E.table_name == table)
@@ -200,7 +209,7 @@ class Reports(Repository):
             return {kind: int(number) for kind, number in connection.execute(calls.group_by(_E.kind))}
 
     def engine_calls_by_day(self, first: date, last: date) -> dict[date, dict[str, int]]:
-        """Engine calls of all tables by UTC day and kind, both days included. Days without any are not there."""
+        """Return the engine calls of all tables by UTC day and kind, both included; days without calls are omitted."""
         calls = (
             sa.select(_E.day, _E.kind, sa.func.sum(_E.calls))
             .where(_E.day.between(times.to_day_number(first), times.to_day_number(last)))
@@ -213,7 +222,7 @@ class Reports(Repository):
         return dict(by_day)
 
     def engine_calls_by_table(self, day: date) -> dict[str, dict[str, int]]:
-        """Engine calls of a UTC day by table and kind."""
+        """Return the engine calls of a UTC day by table and kind."""
         calls = sa.select(schema.engine_call).where(_E.day == times.to_day_number(day))
         by_table: dict[str, dict[str, int]] = defaultdict(dict)
         with self._database.read() as connection:

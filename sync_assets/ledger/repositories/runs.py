@@ -1,4 +1,7 @@
-"""Dagster's runs as the ledger sees them: does the process of a run still live, and how many rows came on which day."""
+"""Store heartbeats of Dagster runs, and the number of captured rows by day.
+
+Here: the stored values. When a silent run counts as killed is decided in runtime/heartbeat.py.
+"""
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -13,25 +16,27 @@ from sync_assets.ledger.storage import schema
 
 KEPT_SECONDS, ENDED_KEPT_SECONDS = 86_400.0, 300.0
 ENDED, GIVEN_UP = "", "given up"
-"""Instead of a run's worker: its work ended by itself; its process was killed, and other runs go on in its place."""
-_COUNTED = {"preserve_rowcount": True}  # SQLAlchemy forgets how many rows an INSERT wrote unless asked
+"""Stored in place of a run's worker. ENDED: its work ended by itself. GIVEN_UP: its process was killed, and another run
+may continue its work."""
+_COUNTED = {"preserve_rowcount": True}  # without it SQLAlchemy has no rowcount of an INSERT
 _R, _D = schema.run.c, schema.captured_day.c
 
 
 class Heartbeat(NamedTuple):
-    """`owner`: the worker that executes the run (runtime/workers.py), ENDED or GIVEN_UP. `at`: its last sign of
-    life."""
+    """The last heartbeat of a run. owner: its worker (runtime/workers.py), ENDED or GIVEN_UP. at: its time, UTC."""
 
     owner: str
     at: datetime
 
 
 class Runs(Repository):
+    """Reads and writes `sync_run` and `sync_captured_day`."""
+
     def beat(self, run_id: str, owner: str) -> bool:
-        """Note that the process of a run lives. What earlier runs have left is removed.
+        """Store a heartbeat of a run, and delete old heartbeats of other runs.
 
         Returns:
-            False if the run was given up meanwhile: then nothing is noted, and the process has to end.
+            False if the run was given up meanwhile: nothing is stored, and the process must end.
         """
 
         def work(connection: Connection) -> bool:
@@ -47,7 +52,7 @@ class Runs(Repository):
         return self._database.write(work)
 
     def end_beats(self, run_id: str) -> None:
-        """Note that the work of a run ended by itself, so that no more signs of life come."""
+        """Store that the work of a run ended by itself, so that no further heartbeats are expected."""
 
         def work(connection: Connection) -> None:
             mine = sa.and_(_R.run_id == run_id, _R.owner != GIVEN_UP)
@@ -56,13 +61,14 @@ class Runs(Repository):
         self._database.write(work)
 
     def give_up_run(self, run_id: str, seen: Heartbeat | None) -> bool:
-        """Note that the process of a run was killed. One that lives all the same learns it from its next `beat`.
+        """Store that the process of a run was killed. If it is alive after all, its next `beat` returns False.
 
         Args:
-            seen: The heartbeat by which that was decided, None if there was none.
+            run_id: Dagster's id of the run.
+            seen: The heartbeat that the decision is based on, None if there was none.
 
         Returns:
-            False if the process gave another sign of life meanwhile: then nothing is noted.
+            False if another heartbeat was stored meanwhile: nothing is changed.
         """
 
         def work(connection: Connection) -> bool:
@@ -77,13 +83,13 @@ class Runs(Repository):
         return self._database.write(work)
 
     def heartbeats(self) -> Mapping[str, Heartbeat]:
-        """By run id, of the last day."""
+        """Return the heartbeats of the last day, by run id."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(schema.run))
             return {row.run_id: Heartbeat(row.owner, times.from_micros(row.beat_at)) for row in rows}
 
     def count_captured(self, table: str, rows: int) -> None:
-        """Add rows, if any came, to those captured today (UTC), and note that the table was captured now."""
+        """Add to the rows captured today (UTC), 0 or more, and store that the table was captured now."""
 
         def work(connection: Connection) -> None:
             now = self._now()
@@ -95,12 +101,12 @@ class Runs(Repository):
         self._database.write(work)
 
     def forget_confirmation(self, table: str) -> None:
-        """Note that the table's last run failed: one is due, whether anything changes or not."""
+        """Store that the table's last run failed, so that another run is due even without changes."""
         failed = sa.update(schema.captured_day).where(_D.table_name == table).values(confirmed_at=None)
         self._database.write(lambda connection: connection.execute(failed) and None)
 
     def confirmed_at(self, table: str) -> datetime | None:
-        """When the table was last captured today (UTC), whether that brought rows or not; None if it was not."""
+        """Return when the table was last captured today (UTC), with or without rows; None if it was not."""
         number = times.to_day_number(times.from_micros(self._now()).date())
         wanted = sa.select(_D.confirmed_at).where(_D.table_name == table, _D.day == number)
         with self._database.read() as connection:
@@ -108,7 +114,7 @@ class Runs(Repository):
             return None if moment is None else times.from_micros(moment)
 
     def captured_rows(self, table: str, day: date | None = None) -> int:
-        """Rows that were captured on a UTC day, today by default."""
+        """Return the number of rows captured on a UTC day, today by default."""
         number = times.to_day_number(day or datetime.now(UTC).date())
         wanted = sa.select(_D.captured_rows).where(_D.table_name == table, _D.day == number)
         with self._database.read() as connection:

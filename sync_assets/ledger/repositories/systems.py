@@ -1,4 +1,4 @@
-"""Which two systems the ledger's records belong to."""
+"""Store which Dynamics 365 organisation and which Campaign instance the ledger's records belong to."""
 
 from datetime import datetime
 from typing import Literal, NamedTuple
@@ -14,7 +14,7 @@ _S = schema.system.c
 
 
 class System(NamedTuple):
-    """identity: what tells it apart whatever its URL is; None where nothing does."""
+    """A stored system. identity: an id that does not depend on its URL; None if it has none (Campaign)."""
 
     side: Side
     url: str
@@ -23,14 +23,16 @@ class System(NamedTuple):
 
 
 class Systems(Repository):
+    """Reads and writes `sync_system`."""
+
     def systems(self) -> dict[Side, System]:
-        """The systems noted so far: none in a new ledger, or in one of an earlier version."""
+        """Return the stored systems: none in a new ledger, or in one of an earlier version."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(schema.system)).all()
             return {row.side: System(row.side, row.url, row.identity, times.from_micros(row.noted_at)) for row in rows}
 
     def note_system(self, side: Side, url: str, identity: str | None) -> System:
-        """Note a system unless one is noted already; the one that is noted then."""
+        """Store a system unless one is stored already; return the stored one."""
 
         def work(connection: sa.Connection) -> None:
             new = self._upsert(schema.system).values(side=side, url=url, identity=identity, noted_at=self._now())
@@ -40,7 +42,7 @@ class Systems(Repository):
         return self.systems()[side]
 
     def replace_system(self, side: Side, url: str, identity: str | None) -> None:
-        """Note a system in place of another one: it moved, and its records with it."""
+        """Replace a stored system that has moved to another address with its records."""
 
         def work(connection: sa.Connection) -> None:
             row = {"url": url, "identity": identity, "noted_at": self._now()}

@@ -1,4 +1,4 @@
-"""The paths where rows go by the thousand, past SQLAlchemy's own insert, which costs a third of the rate
+"""Statements on thousands of records at once, which bypass SQLAlchemy's own insert: it costs a third of the rate
 (docs/benchmarks.md C). What differs between SQLite and PostgreSQL is in `bulk_sqlite`, `bulk_postgres` and `database`,
 nowhere else.
 """
@@ -21,18 +21,24 @@ _MADE = {
 }
 _STAND = ", ".join(_MADE.get(name, name) for name in RecordState._fields)
 STANDS = f"SELECT {_STAND} FROM sync_record"  # noqa: S608 - made of constants
-# SQL on a record `r`: the next row of it may be news, whatever its hash; nobody thinks it is gone.
+# SQL on a record `r`: its next row may be a change even if the hash is equal; it is not among the collected deletions.
 NEWS = """
     r.desired_hash IS NULL OR r.acked_hash IS NULL OR r.withdrawn <> 0 OR r.refusal IS NOT NULL OR r.gate = 3"""
 NOT_GONE = "NOT EXISTS (SELECT 1 FROM sync_gone g WHERE g.seq = r.seq)"
 
 
 def differs(other_hash: str) -> str:
-    """SQL: a row of the page is news for its record `r`. Has a mark: are all rows?"""
+    """Return SQL: a row of the page may change its record `r`. Its parameter: True if all rows count as changed."""
     return f"r.seq IS NOT NULL AND (? OR {NEWS} OR {other_hash})"
 
 
 class Differing(NamedTuple):
+    """How a page's rows compare with the stored records, see Bulk.differing. Indexes are those of the page's ids.
+
+    fresh: indexes without a record. differing: (index, seq) of records that the row may change. known: seqs of all
+    records found. resent: (index, seq) of records whose row came in other bytes.
+    """
+
     fresh: list[int]
     differing: list[tuple[int, int]]
     known: list[int]
@@ -40,14 +46,19 @@ class Differing(NamedTuple):
 
 
 class Bulk(Protocol):
-    """Statements on records by the thousand. They mark their parameters with `?` on both databases."""
+    """Statements on thousands of records. Their parameter mark is `?` on both databases."""
 
     def for_seqs(
         self, connection: Connection, statement: str, seqs: Sequence[int], *values: Any, also: str = ""
     ) -> Sequence[Any]:
-        """Run a SELECT, UPDATE or DELETE on the records of these numbers; the rows of a SELECT.
+        """Run a SELECT, UPDATE or DELETE on the records with these seqs; return the rows of a SELECT.
 
-        values: for the marks in `statement`, then for those in `also`, which follows the condition.
+        Args:
+            connection: of the transaction.
+            statement: without WHERE.
+            seqs: the records; none runs nothing.
+            values: the parameters of `statement`, then those of `also`.
+            also: SQL that follows the condition on seq.
         """
         ...
 
@@ -56,79 +67,84 @@ class Bulk(Protocol):
         ...
 
     def see(self, connection: Connection, table: str, seqs: Sequence[int]) -> None:
-        """Note that the full read under way has come across these records."""
+        """Store that the full read under way has returned these records."""
         ...
 
     def for_pairs(
         self, connection: Connection, statement: str, pairs: Sequence[tuple[int, str | None]], *values: Any
     ) -> None:
-        """Run a statement once for all pairs of a seq and an id, which it reads as `n (seq, id)` from its {pairs}.
+        """Run a statement once for all pairs of a seq and an id, available to it as `n (seq, id)` in place of {pairs}.
 
-        values: for the marks before {pairs}, then for those after it.
+        values: the parameters before {pairs}, then those after it.
         """
         ...
 
     def differing(self, connection: Connection, table: str, page: "Page", *, everything: bool) -> "Differing":
-        """Indexes of the page's ids that have no record, (index, seq) of those whose record does not plainly say the
-        same, the seqs of all that have one, and (index, seq) of those whose row was sent in other bytes.
+        """Compare the page's rows with the stored records by their hashes.
 
-        A superset of what has changed: the rules decide. everything: all ids differ.
+        The result is a superset of the changed rows: the rules decide. everything: count all rows as differing.
         """
         ...
 
     def same_rows(
         self, connection: Connection, table: str, ids: Sequence[str], row_hashes: Sequence[int]
     ) -> list[tuple[int, int]]:
-        """(index, seq) of those ids whose row is byte for byte what was captured last, so that it need not be parsed to
-        know that `differing` would not name it. None that is thought to be gone: what led to that may have been a rule
-        for its bytes."""
+        """Return (index, seq) of those ids whose row has the bytes captured last: `differing` would not return them.
+
+        So these rows need not be parsed. Records among the collected deletions are left out: a filter on the same bytes
+        may have led to the deletion.
+        """
         ...
 
     def find(self, connection: Connection, table: str, ids: Sequence[str]) -> dict[str, int]:
-        """The seqs of those ids that have a record."""
+        """Return id -> seq of those ids that have a record."""
         statement = "SELECT id, seq FROM sync_record WHERE table_name = ? AND id"
         return {row[0]: row[1] for row in self.for_record_ids(connection, statement, ids, table)}
 
     def for_ids(
         self, connection: Connection, statement: str, ids: Sequence[str], *values: Any, also: str = ""
     ) -> Sequence[Any]:
-        """Run a statement that ends in a column of ids, to be one of `ids`; the rows of a SELECT; values as in
-        `for_seqs`."""
+        """Run a statement whose last word is a column, restricted to `ids`; return the rows of a SELECT.
+
+        values, also: as in `for_seqs`.
+        """
         ...
 
     def for_record_ids(
         self, connection: Connection, statement: str, ids: Sequence[str], *values: Any, also: str = ""
     ) -> Sequence[Any]:
-        """The same for one that ends in `id` of sync_record, which is found by its index."""
+        """Do the same for a statement that ends in `id` of sync_record, using the index of ids."""
         ...
 
     def in_order(self, rows: "pl.DataFrame") -> "pl.DataFrame":
-        """Rows with a column `id` in the order of the index that finds them: each of its leaves is fetched once."""
+        """Sort rows by the index of their column `id`, so that each leaf of the index is fetched once."""
         ...
 
     def pack(self, records: "pl.DataFrame") -> Any:
-        """New records, with the columns INSERTED, as `insert` takes them. Needs no connection."""
+        """Encode new records (columns INSERTED) for `insert`. Needs no connection."""
         ...
 
     def insert(self, connection: Connection, packed: Any) -> None:
-        """New records."""
+        """Insert new records that `pack` encoded."""
         ...
 
     def stands(self, connection: Connection, seqs: Sequence[int], also: str = "", *values: Any) -> list[RecordState]:
-        """The records as they stand, locked until the transaction ends, in an order that avoids deadlocks.
+        """Read and lock records until the transaction ends, in the order of seq, which avoids deadlocks.
 
         also: a further condition on the record, with its values.
         """
         ...
 
     def add(self, connection: Connection, totals: str, key: str, more: Mapping[tuple[str, int], int]) -> None:
-        """Add to the column `records` of a table of totals, by (table_name, key), in that order."""
+        """Add to the column `records` of a table of totals, in the order of (table_name, key)."""
         ...
 
 
 def insert_total(totals: str, key: str) -> str:
+    """Return the beginning of the INSERT into a table of totals."""
     return f"INSERT INTO {totals} (table_name, {key}, records)"
 
 
 def add_total(totals: str, key: str) -> str:
+    """Return the ON CONFLICT clause that adds to a total."""
     return f"ON CONFLICT (table_name, {key}) DO UPDATE SET records = {totals}.records + excluded.records"

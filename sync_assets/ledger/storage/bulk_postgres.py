@@ -1,4 +1,4 @@
-"""Rows by the thousand in PostgreSQL: as texts with separators in one parameter, and by COPY, see `bulk`."""
+"""Implement `Bulk` for PostgreSQL: many values as one text parameter with separators, new rows by COPY."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,8 @@ _INTEGERS = {
     "row_hash": "bigint",
     "insert_only_hash": "bigint",
 }
-# One look into the index of ids for each row of a page. With stale statistics, or none, PostgreSQL would go through all
-# records of the table instead, and for each of them through the page.
+# Forces one index lookup per row of a page. With stale statistics, or none, PostgreSQL would scan all records of the
+# table instead, and for each of them the page.
 _RECORD_OF_P = """
     JOIN LATERAL (
         SELECT seq, desired_hash, acked_hash, withdrawn, refusal, gate, row_hash FROM sync_record
@@ -32,6 +32,8 @@ _RECORD_OF_P = """
 
 
 class PostgresBulk(Bulk):
+    """See `Bulk`."""
+
     def for_seqs(
         self, connection: Connection, statement: str, seqs: Sequence[int], *values: Any, also: str = ""
     ) -> Sequence[Any]:
@@ -120,7 +122,7 @@ class PostgresBulk(Bulk):
         return self.for_ids(connection, statement, ids, *values, also=also)
 
     def in_order(self, rows: "pl.DataFrame") -> "pl.DataFrame":
-        return rows  # measured: sorted by id they take as long
+        return rows  # measured: sorting by id saves no time
 
     def pack(self, records: "pl.DataFrame") -> Any:
         from sync_assets.ledger.storage.copy_rows import binary_rows  # noqa: PLC0415 - needs Polars, which `status` does without
@@ -128,11 +130,11 @@ class PostgresBulk(Bulk):
         return binary_rows(records, _INTEGERS)
 
     def insert(self, connection: Connection, packed: Any) -> None:
-        # The ids are known to be new, so COPY goes straight into the table.
+        # The ids have no record yet, so COPY can write into the table directly.
         driver: Any = connection.connection.driver_connection
         statement = f"COPY sync_record ({', '.join(INSERTED)}) FROM STDIN (FORMAT BINARY)"
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.write(memoryview(packed))  # the driver cuts it into pieces
+            copy.write(memoryview(packed))  # the driver splits it
 
     def stands(self, connection: Connection, seqs: Sequence[int], also: str = "", *values: Any) -> list[RecordState]:
         rows = self.for_seqs(connection, STANDS, seqs, *values, also=f"{also} ORDER BY seq FOR UPDATE")
@@ -151,9 +153,10 @@ class PostgresBulk(Bulk):
 
 
 def _pairs(texts: Sequence[str]) -> list[tuple[int, int]]:
+    """Parse `index:seq` texts."""
     return [(int(index), int(seq)) for index, _, seq in (text.partition(":") for text in texts)]
 
 
 def _packed(texts: Sequence[str]) -> str:
-    """Many texts as one parameter: the driver takes 1.6 µs for each element of a list."""
+    """Join texts into one parameter: the driver takes 1.6 µs for each element of a list."""
     return "\x1f".join(texts)

@@ -1,4 +1,4 @@
-"""Rows by the thousand in SQLite: as JSON in one parameter, see `bulk`."""
+"""Implement `Bulk` for SQLite: many values as one JSON parameter."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
     from sync_assets.ledger.prepared_page import Page
 
-_NEVER = "-" * 32  # in place of a hash in hexadecimal: equal to none
+_NEVER = "-" * 32  # stands for a missing hexadecimal hash: equal to no hash
 _NO_HASH = "?" * 20
-# Where a page's row stands in its text: the payload's hash, the row's hash, the id.
+# A page's row is one text: the payload's hash (32 characters), the row's hash (20), the id.
 _ROW_HASH = "CASE WHEN substr(p.value, 33, 1) <> '?' THEN CAST(substr(p.value, 33, 20) AS INTEGER) END"
 
 
 class SqliteBulk(Bulk):
+    """See `Bulk`."""
+
     def for_seqs(
         self, connection: Connection, statement: str, seqs: Sequence[int], *values: Any, also: str = ""
     ) -> Sequence[Any]:
@@ -38,7 +40,7 @@ class SqliteBulk(Bulk):
 
     def see(self, connection: Connection, table: str, seqs: Sequence[int]) -> None:
         if seqs:
-            # WHERE true: without it ON would belong to a join.
+            # WHERE true: without it SQLite parses ON as that of a join.
             noted = "INSERT INTO sync_seen (seq, table_name) SELECT value, ? FROM json_each(?) WHERE true"
             connection.exec_driver_sql(f"{noted} ON CONFLICT (seq) DO NOTHING", (table, json.dumps(seqs)))
 
@@ -53,8 +55,8 @@ class SqliteBulk(Bulk):
             connection.exec_driver_sql(f"{before}{packed}{after}", given)
 
     def differing(self, connection: Connection, table: str, page: "Page", *, everything: bool) -> "Differing":
-        # One JSON string per row, hash first: faster by a third than a temporary table. One row comes back, since each
-        # row that the driver fetches is a turn of the interpreter, for which a thread beside us would make it wait.
+        # One JSON string per row, hash first: a third faster than a temporary table. The result is one row, since the
+        # driver waits for the interpreter lock for each row that it fetches, and another thread may hold it.
         packed = json.dumps(
             [
                 f"{digest or _NEVER}{_NO_HASH if sent is None else format(sent, '+020d')}{id_}"

@@ -1,4 +1,7 @@
-"""The way to the database: opening it, transactions, errors turned into words. Knows no table."""
+"""Open the ledger's database, run transactions, and translate the driver's errors. Independent of the tables.
+
+Invariant: a write transaction is stored as a whole or not at all.
+"""
 
 import os
 import random
@@ -20,30 +23,31 @@ from sync_assets.ledger.storage.database_url import Address
 CONNECT_SECONDS = 10
 COLLISION_ATTEMPTS = 6
 LOCAL_BUFFER = 4 << 20
-"""Bytes on their way to a PostgreSQL server on this host."""
+"""Bytes of the send buffer of a connection to a PostgreSQL server on this host."""
 _WRITE = "sync_assets_write"
 _SQLITE_SETTINGS = (
-    # For a new file only. Random ids dirty a page of their index for each row: half as many commit a third faster.
+    # Applies to a new file only. Random ids dirty an index page per row: with half as many pages commits are a third
+    # faster.
     "page_size = 8192",
     f"busy_timeout = {BUSY_SECONDS * 1000}",
     # A commit survives the death of the process; a power cut may lose the last ones, each as a whole.
     "synchronous = NORMAL",
-    # Erased payloads are overwritten with zeros, freed pages too. Measured: no cost beyond the noise.
+    # Erased payloads and freed pages are overwritten with zeros. Measured: no cost beyond the noise.
     "secure_delete = ON",
     "temp_store = MEMORY",
-    "cache_size = -16384",  # 16 MiB a connection
+    "cache_size = -16384",  # 16 MiB per connection
 )
-# Frames of the write-ahead log, of a page each, after which a transaction carries them over into the file. Random ids
-# dirty the same pages again and again; written back less often they cost a third less.
+# Frames of the write-ahead log, of a page each, after which a transaction checkpoints them into the file. Random ids
+# dirty the same pages again and again; fewer checkpoints cost a third less.
 _LOG = 8_000
-# Large transactions, which come one after the other, leave that to a thread beside them: both files have to be on the
-# disk for it, which at a million records was half of the time that a page took. While they come the log does not begin
-# anew, so it grows to so many frames, half a gigabyte; then a transaction carries over what the thread has left.
+# Large transactions, which follow one another, leave the checkpoint to a thread: it syncs both files to disk, which at
+# a million records was half of a page's time. Meanwhile the log does not restart, so it grows to this many frames, half
+# a gigabyte; then a transaction checkpoints what the thread has left.
 _LARGE_LOG = 64_000
-# One large transaction in so many starts the thread. After each of them the same leaves would be written thrice.
+# One large transaction in this many starts the thread: after each one, the same leaves would be written three times.
 _LARGE_EVERY = 3
-# Every query is made for an index, and is meant to be answered by it from the first record to the last million. Left
-# to itself the planner reads the whole table while it has no statistics yet, which is all through a first load.
+# Every query is written for an index and must use it at any size of the table. By default the planner scans the whole
+# table while it has no statistics, which is throughout a first load.
 _POSTGRES_SETTINGS = (
     "enable_seqscan = off",
     "enable_bitmapscan = off",
@@ -56,14 +60,14 @@ T = TypeVar("T")
 
 
 class Database:
-    """One ledger's database. Threads may share it; each transaction has a connection of its own."""
+    """The database of one ledger. Threads may share it; each transaction has its own connection."""
 
     def __init__(self, url: str) -> None:
-        """LedgerError if the URL is wrong, the file can't be written or the server can't be reached."""
+        """Connect. LedgerError if the URL is wrong, the file can't be written or the server can't be reached."""
         self._address = address = Address.parse(url)
         self.sqlite = address.sqlite
         self.location = address.location
-        # SQLite has one writer at a time; threads queue here instead of polling the file for their turn.
+        # SQLite has one writer at a time; threads queue here instead of polling for the file lock.
         self._turn = threading.Lock() if address.sqlite else nullcontext()
         self._checkpointer: threading.Thread | None = None
         self._large_writes = 0
@@ -82,9 +86,9 @@ class Database:
         return sqlite_engine(self._address.url, connect_args={"timeout": BUSY_SECONDS})
 
     def close(self) -> None:
-        """Give all connections back. SQLite: also empties the write-ahead log, which may hold erased payloads."""
+        """Close all connections. SQLite: also truncate the write-ahead log, which may hold erased payloads."""
         if self.sqlite:
-            # Another process may be at work; then the last one to close does it.
+            # Not possible while another process uses the file; then the last one to close it does this.
             if self._checkpointer:
                 self._checkpointer.join()
             with suppress(LedgerError):
@@ -92,11 +96,12 @@ class Database:
         self._engine.dispose()
 
     def _checkpoint_beside(self) -> None:
+        """Start the checkpoint thread after every _LARGE_EVERY-th large transaction."""
         self._large_writes += 1
         if self._large_writes % _LARGE_EVERY or (self._checkpointer and self._checkpointer.is_alive()):
             return
         checkpointer = threading.Thread(target=self._checkpoint, name="checkpoint")
-        with suppress(RuntimeError):  # no thread to be had: the transaction that makes the log too long does it
+        with suppress(RuntimeError):  # no thread available: the transaction that exceeds _LARGE_LOG does it
             checkpointer.start()
             self._checkpointer = checkpointer
 
@@ -105,10 +110,10 @@ class Database:
             self._pragma("wal_checkpoint(PASSIVE)")
 
     def rewrite(self, most_bytes: int) -> None:
-        """SQLite: write the file anew, without what lies between its rows, if no more than `most_bytes` is left of it.
+        """SQLite: VACUUM the file, if it holds at most `most_bytes`, to remove remains of erased payloads.
 
-        `secure_delete` overwrites what is deleted, but not the copies that stay behind when a page is split and its
-        rows move: a row that grows does that to its neighbours. Left undone while another process is at work.
+        `secure_delete` overwrites deleted content, but not the copies that remain when a page is split and its rows
+        move, as happens when a neighbouring row grows. Not done while another process uses the file.
         """
         if not self.sqlite:
             return
@@ -124,15 +129,19 @@ class Database:
 
     @contextmanager
     def read(self) -> Generator[Connection]:
-        """A transaction that only reads. LedgerError if the database fails."""
+        """Open a read transaction. LedgerError if the database fails."""
         with self._plain(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     def write(self, work: Callable[[Connection], T], *, large: bool = False) -> T:
-        """Run `work` in a transaction: all of it is stored, or, at any exception or death, nothing.
+        """Run `work` in a write transaction, which is stored as a whole or, after an exception or a kill, not at all.
 
-        `work` may run more than once, when PostgreSQL breaks a deadlock. LedgerError if the database fails.
-        large: thousands of rows, with more such transactions to come.
+        Args:
+            work: may be called more than once, if PostgreSQL aborts the transaction to break a deadlock.
+            large: True for a transaction of thousands of rows that more such transactions follow.
+
+        Raises:
+            LedgerError: the database failed.
         """
         for attempt in range(1, COLLISION_ATTEMPTS):
             try:
@@ -154,7 +163,7 @@ class Database:
 
     @contextmanager
     def _plain(self) -> Generator[None]:
-        """Database errors as one line. The driver's own is not shown with it: it may quote rows."""
+        """Translate database errors to LedgerError. The driver's text is left out: it may quote rows."""
         try:
             yield
         except exc.DBAPIError as error:
@@ -165,7 +174,7 @@ class Database:
             raise fault(error, self._address) from None
 
     def _pragma(self, *pragmas: str) -> None:
-        """SQLite: settings that only work outside of a transaction."""
+        """SQLite: run pragmas that only work outside a transaction."""
         with self._plain(), closing(self._engine.raw_connection()) as connection:
             cursor = connection.cursor()
             for pragma in pragmas:
@@ -173,11 +182,12 @@ class Database:
             cursor.close()
 
     def _reach(self) -> None:
+        """Check that the database is usable; SQLite: switch to the write-ahead log."""
         if not self.sqlite:
             with self.read() as connection:
                 connection.exec_driver_sql("SELECT 1")
             return
-        # Switching the journal needs the whole file for a moment, and SQLite does not queue for that.
+        # Switching the journal needs an exclusive lock for a moment, for which SQLite does not wait.
         give_up = time.monotonic() + BUSY_SECONDS
         while True:
             try:
@@ -190,6 +200,7 @@ class Database:
 
 
 def _limit_log(connection: Connection, frames: int) -> None:
+    """Set after how many frames a transaction checkpoints the write-ahead log."""
     kept = connection.connection
     if kept.info.get("frames") != frames:
         driver: Any = kept.driver_connection
@@ -198,16 +209,16 @@ def _limit_log(connection: Connection, frames: int) -> None:
 
 
 def sqlite_engine(url: sa.URL, **options: Any) -> Engine:
-    """An engine whose connections are set up for a ledger. options: those of `create_engine`."""
+    """Create an engine whose connections are set up for a ledger. options: those of `create_engine`."""
     engine = sa.create_engine(url, hide_parameters=True, **options)
 
     def prepare(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # the driver's own BEGIN comes too late to be IMMEDIATE
+        connection.isolation_level = None  # the driver's own BEGIN cannot be IMMEDIATE
         for pragma in _SQLITE_SETTINGS:
             connection.execute(f"PRAGMA {pragma}")
 
     def begin(connection: Connection) -> None:
-        # A writer takes its turn at once: to read first and write later could fail at the second step.
+        # A write transaction locks at once: upgrading a read lock later could fail.
         write = connection.get_execution_options().get(_WRITE)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
@@ -241,10 +252,10 @@ def _postgres_engine(address: Address) -> Engine:
 
 
 def _widen(descriptor: int) -> None:
-    """A page goes to a server on this host in few pieces, as it does over TCP, which widens its buffers by itself.
+    """Enlarge the send buffer of a Unix socket, so that a page is sent in few writes. TCP adapts its buffers by itself.
 
-    Between two pieces the sender waits for the server, and then for the interpreter, which a thread has that makes the
-    next page ready. Linux grants what net.core.wmem_max allows, 0.2 MB where nobody raised it.
+    Between two writes the sender waits for the server, and then for the interpreter lock, which a thread that prepares
+    the next page holds. Linux grants at most net.core.wmem_max, 0.2 MB by default.
     """
     with socket.socket(fileno=os.dup(descriptor)) as connection:
         if connection.family == getattr(socket, "AF_UNIX", None):

@@ -1,30 +1,33 @@
-"""What a database driver says, turned into one line with a remedy. The driver's own text may quote rows."""
+"""Translate a database driver's errors to LedgerError: one line with cause and remedy.
+
+Invariant: a message never holds row content or a password; the driver's own text may quote rows.
+"""
 
 from sync_assets.ledger.errors import LedgerError
 from sync_assets.ledger.storage.database_url import SETTING, Address
 
-BUSY_SECONDS = 60  # how long a writer of SQLite waits for its turn among the processes
+BUSY_SECONDS = 60  # how long an SQLite writer waits for other processes
 _COLLISIONS = {"40001", "40P01"}  # PostgreSQL: serialization failure, deadlock
 _UNREACHABLE = {"08", "28", "3D", "57"}  # SQLSTATE classes: connection, sign-in, database name, shutdown
 
 
 class Busy(LedgerError):
-    """SQLite: another process has the file."""
+    """SQLite: another process has locked the file."""
 
 
 class Collided(LedgerError):
-    """PostgreSQL broke a deadlock and chose this transaction to step back. Nothing was written."""
+    """PostgreSQL aborted this transaction to break a deadlock. Nothing was written."""
 
 
 def fault(error: BaseException | None, address: Address) -> LedgerError:
-    """The error to raise in place of the driver's."""
+    """Return the error to raise instead of the driver's."""
     state: str | None = getattr(error, "sqlstate", None)
     if state in _COLLISIONS:
         return Collided(
             f"The ledger {address.location} kept colliding with other writers.",
             "Run fewer workers at once, or try again.",
         )
-    # PostgreSQL's primary message names things, its details and context quote values.
+    # PostgreSQL's primary message names objects only; its detail and context quote values.
     primary = getattr(getattr(error, "diag", None), "message_primary", None)
     lines = str(primary or error).splitlines()
     cause = lines[0].strip() if lines else type(error).__name__
@@ -34,6 +37,7 @@ def fault(error: BaseException | None, address: Address) -> LedgerError:
 
 
 def no_connection_left(address: Address) -> LedgerError:
+    """Return the error for a connection pool that is exhausted."""
     return LedgerError(f"All connections to the ledger {address.location} are in use.", "Use fewer threads.")
 
 

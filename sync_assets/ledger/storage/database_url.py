@@ -1,4 +1,4 @@
-"""Which database: the ledger's URL, read and checked. A password never leaves this module in words."""
+"""Parse and check the ledger's URL. No message of this module contains the password."""
 
 import os
 from dataclasses import dataclass
@@ -15,18 +15,20 @@ _EXAMPLES = "Write sqlite:///path/to/ledger.db or postgresql+psycopg://user:pass
 
 @dataclass(frozen=True, repr=False)
 class Address:
+    """The parsed ledger URL."""
+
     url: URL
     sqlite: bool
-    location: str  # for people: the file, or host, port and database
+    location: str  # for messages: the file, or host, port and database
     password: str | None
 
     @classmethod
     def parse(cls, url: str) -> "Address":
-        """LedgerError if it is no URL, or that of a database that the ledger does not know."""
+        """Parse a URL. LedgerError if it is not a URL, or one of an unsupported database."""
         try:
             parsed = make_url(url)
         except (exc.ArgumentError, ValueError):
-            parsed = None  # not raised here, where the message would have the URL for a context
+            parsed = None  # not raised here: the exception would carry the URL in its context
         if parsed is None:
             raise LedgerError(f"{SETTING} is not a database URL.", _EXAMPLES)
         backend, _, driver = parsed.drivername.partition("+")
@@ -40,7 +42,7 @@ class Address:
         raise LedgerError(f"{SETTING} begins with {parsed.drivername}://, which the ledger does not know.", _EXAMPLES)
 
     def prepare_file(self) -> None:
-        """SQLite: make the file if need be, for its owner only. It holds personal data while records are pending."""
+        """SQLite: create the file if it is missing, for its owner only: it holds personal data of pending records."""
         path = Path(self.location)
         cause = None
         try:

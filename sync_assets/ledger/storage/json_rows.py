@@ -1,5 +1,7 @@
-"""Many rows in one statement of SQLite. A row at a time through the driver is a turn of the interpreter each: alone
-that costs half as much again, and beside a thread that makes the next page ready three times.
+"""Build SQLite statements that insert many rows at once.
+
+For each row that the driver binds it waits for the interpreter lock: that takes one and a half times as long, and three
+times while a thread prepares the next page.
 """
 
 from typing import Any
@@ -9,18 +11,18 @@ import polars as pl
 from sync_assets.ledger.prepared_page import same_in_each
 
 ROWS = 1000
-"""In one statement, which holds three copies of their texts. All of a page take 45 MB more at the peak and no less
-time."""
+"""Rows per statement, which holds three copies of their texts. All rows of a page at once take 45 MB more at the peak
+and no less time."""
 _LONGEST = 20
-"""Characters of a signed number of 64 bits."""
+"""Characters of a signed 64-bit number."""
 
 
 def inserts(table: str, rows: pl.DataFrame) -> list[tuple[str, tuple[Any, ...]]]:
-    """Statements that insert the columns of `rows` (integers, String, Binary), each with its parameters.
+    """Build the statements that insert `rows` (integer, String and Binary columns), each with its parameters.
 
-    What is the same in every row is a parameter. Texts and bytes go end to end as one parameter for each column, with
-    numbers of where each begins and how long it is. A row's numbers are one string of digits, of which SQLite cuts
-    each in a third of the time that it looks up a member of a JSON object.
+    A value that is the same in every row is one parameter. The texts or bytes of a column are concatenated to one
+    parameter, with the start and length of each. A row's numbers are one string of digits: SQLite extracts a substring
+    in a third of the time of a JSON member.
     """
     same = same_in_each(rows)
     into = f"INSERT INTO {table} ({', '.join(rows.columns)})"
@@ -29,7 +31,7 @@ def inserts(table: str, rows: pl.DataFrame) -> list[tuple[str, tuple[Any, ...]]]
 
 
 class _Select:
-    """`statement`: the rows, out of `parameters`."""
+    """A SELECT of rows that are encoded in `parameters`."""
 
     def __init__(self, rows: pl.DataFrame, same: dict[str, bool]) -> None:
         self.parameters: list[Any] = []
@@ -48,7 +50,7 @@ class _Select:
         if column.dtype.is_integer():
             return self._number(value, _LONGEST, nulls=nulls)
         if column.dtype == pl.String:
-            # As bytes at once: a text of Python's takes four bytes a character if a single one is an emoji.
+            # Converted to bytes at once: Python's text takes four bytes per character if a single one is an emoji.
             whole = column.str.join("", ignore_nulls=True).cast(pl.Binary).item()
             return f"CAST({self._piece(whole, value.str.len_bytes(), nulls=nulls)} AS TEXT)"
         return self._piece(b"".join(column.drop_nulls().to_list()), value.bin.size(), nulls=nulls)
@@ -56,7 +58,7 @@ class _Select:
     def _piece(self, whole: bytes, size: pl.Expr, *, nulls: bool) -> str:
         start, width = size.fill_null(0).cum_sum() - size + 1, len(str(len(whole) + 1))
         begins, length = (self._number(number, width, nulls=nulls) for number in (start, size))
-        # A piece of what is empty would be NULL.
+        # substr of an empty blob would be NULL.
         return f"substr({self._given(whole or b' ')}, {begins}, {length})"
 
     def _number(self, number: pl.Expr, width: int, *, nulls: bool) -> str:

@@ -1,4 +1,4 @@
-"""Brings a ledger's schema up to date when it is opened, once, however many processes open it."""
+"""Upgrade a ledger's schema when it is opened; if several processes open it at once, only one upgrades."""
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -6,16 +6,20 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger.errors import LedgerError
 from sync_assets.ledger.storage.database import Database
 
-HEAD = "0018"  # the newest step in migrations/versions; a test holds it to that
-VERSION_TABLE = "sync_schema"  # not Alembic's default: Dagster's storage in the same database uses that
-_LOCK = 7_305_808_869_231_650_145  # any number, as long as nobody else uses it
+HEAD = "0018"  # the newest revision in migrations/versions; checked by a test
+VERSION_TABLE = "sync_schema"  # not Alembic's default, which Dagster's storage uses in the same database
+_LOCK = 7_305_808_869_231_650_145  # of an advisory lock; any number that no other lock uses
 
 
 def migrate(database: Database) -> bool:
-    """Whether there was no ledger before. LedgerError if the ledger was written by a newer version of this program."""
+    """Create or upgrade the schema; return True if there was no ledger before.
+
+    Raises:
+        LedgerError: the ledger was written by a newer version of this program.
+    """
     with database.read() as connection:
         if _revision(connection) == HEAD:
-            return False  # the usual case, and quick: Alembic is not even imported
+            return False  # the usual case, fast: Alembic is not imported
     return database.write(lambda connection: _upgrade(connection, database))
 
 
@@ -26,7 +30,7 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _upgrade(connection: Connection, database: Database) -> bool:
-    """In the writing transaction: the second of two processes waits here, then finds nothing to do."""
+    """Upgrade within the write transaction: a second process waits here, then finds the schema up to date."""
     if not database.sqlite:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
     stored = _revision(connection)

@@ -1,19 +1,19 @@
-"""The ledger's tables. `migrations/` creates them; a test holds the two together.
+"""Define the ledger's tables and indexes. `migrations/` creates them; a test compares the two.
 
-Names begin with `sync_`, so the ledger may share a database with Dagster's own storage. Times and days are
-numbers, see `times`. Hashes are 16 bytes.
+Names begin with `sync_`, so the ledger may share a database with Dagster's own storage. Times are microseconds and days
+are days, both since 1970 (UTC), see `times`. Hashes are 16 bytes.
 """
 
 import sqlalchemy as sa
 
 metadata = sa.MetaData()
 
-# Ids and names sort and compare by bytes: faster than by language, and alike on both databases.
+# Ids and names sort and compare by bytes: faster than by a language's collation, and the same on both databases.
 NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 SEQUENCE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
-# Predicates of the partial indexes. Queries repeat them as they stand here, with the number written out:
-# neither database can match a bound parameter to a partial index.
+# Predicates of the partial indexes. Queries must repeat them literally: neither database matches a bound parameter to a
+# partial index.
 PENDING = sa.text("state = 1")
 STUCK = sa.text("state > 1")
 LEASED = sa.text("lease_owner IS NOT NULL")
@@ -21,33 +21,33 @@ LEASED = sa.text("lease_owner IS NOT NULL")
 record = sa.Table(
     "sync_record",
     metadata,
-    # Never used twice, so a late answer can't meet another record under its number.
+    # Never reused, so a late outcome cannot apply to another record.
     sa.Column("seq", SEQUENCE, sa.Identity(), primary_key=True),
-    sa.Column("changed_at", sa.BigInteger, nullable=False),  # when the desired state last moved
+    sa.Column("changed_at", sa.BigInteger, nullable=False),  # when the desired state last changed
     sa.Column("acked_at", sa.BigInteger),
     sa.Column("not_before", sa.BigInteger),
     sa.Column("lease_until", sa.BigInteger),
-    sa.Column("failed_since", sa.BigInteger),  # or since when it is orphaned
-    sa.Column("day", sa.Integer, nullable=False),  # on which D365 last modified the row
+    sa.Column("failed_since", sa.BigInteger),  # since when it is rejected or orphaned
+    sa.Column("day", sa.Integer, nullable=False),  # of the last modification of the row in D365
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("state", sa.SmallInteger, nullable=False),  # model.State
-    sa.Column("uncertain", sa.SmallInteger, nullable=False, server_default="0"),  # 0, 1, 2: see rules
-    sa.Column("resend", sa.SmallInteger, nullable=False, server_default="0"),  # 0, 1, 2: see rules
-    sa.Column("gate", sa.SmallInteger, nullable=False, server_default="0"),  # model.BlockReason: may it be sent?
-    # 1: D365 no longer has the row, or the filter drops it, and Campaign is to keep what it has.
+    sa.Column("uncertain", sa.SmallInteger, nullable=False, server_default="0"),  # 0, 1, 2: see rules/transitions
+    sa.Column("resend", sa.SmallInteger, nullable=False, server_default="0"),  # 0, 1, 2: see rules/transitions
+    sa.Column("gate", sa.SmallInteger, nullable=False, server_default="0"),  # model.BlockReason
+    # 1: out of scope: D365 no longer has the row, or the filter excludes it, and Campaign keeps what it holds.
     sa.Column("withdrawn", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("table_name", NAME, nullable=False),
     sa.Column("id", NAME, nullable=False),
-    sa.Column("desired_hash", sa.LargeBinary),  # NULL: Campaign should not hold it
-    sa.Column("acked_hash", sa.LargeBinary),  # NULL: Campaign acknowledged none
+    sa.Column("desired_hash", sa.LargeBinary),  # NULL: the record must not exist in Campaign
+    sa.Column("acked_hash", sa.LargeBinary),  # NULL: Campaign acknowledged nothing
     sa.Column("lease_owner", sa.Text),
-    sa.Column("refusal", sa.Text),  # why the transform refuses the row
-    sa.Column("reason", sa.Text),  # what the other side said last
-    sa.Column("payload", sa.Text),  # only while something is to be sent
+    sa.Column("refusal", sa.Text),  # the validation error of the row
+    sa.Column("reason", sa.Text),  # of the last rejection, or why a request failed
+    sa.Column("payload", sa.Text),  # stored only while it is to be sent
     sa.Column("update_payload", sa.Text),
-    # Of the row as D365 sent it last; NULL: not known, or a warning goes with the row. See bulk.same_rows.
+    # Of the row as D365 sent it last; NULL: not known, or the row causes a warning. See bulk.same_rows.
     sa.Column("row_hash", sa.BigInteger),
-    # Of the fields that are not updated, as they were last to be sent; NULL: not known, or there are none.
+    # Of the insert-only fields as they were last to be sent; NULL: not known, or there are none.
     sa.Column("insert_only_hash", sa.BigInteger),
     sa.UniqueConstraint("table_name", "id", name="sync_record_id").ddl_if(dialect="postgresql"),
     sqlite_autoincrement=True,
@@ -55,25 +55,25 @@ record = sa.Table(
 
 
 SHORT_ID_FROM = 2
-"""Characters of an id that its short form leaves out at the beginning."""
+"""Leading characters of an id that its short form leaves out."""
 
 
 def short_id(id_: str) -> str:
-    """SQL: what SQLite finds a record by, two pieces of its id (an expression of SQL), to be compared with it as well.
+    """Return SQL for SQLite's index key of an id (itself an SQL expression): twelve of its characters.
 
-    Each row that is captured dirties a leaf of this index. With twelve characters instead of the table's name and all
-    thirty-six there are less than half as many leaves, and at 700,000 records a page is stored in 192 ms instead of
-    272. Of random ids and of sequential ones (whose first or last digits count) hardly two share a key. That no id has
-    two records follows from SQLite's one writer at a time, which looks before it inserts; PostgreSQL has several, and
-    a constraint.
+    A query must compare the whole id as well. Each captured row dirties a leaf of this index. With twelve characters
+    instead of the table's name and all thirty-six there are less than half as many leaves, and at 700,000 records a
+    page is stored in 192 ms instead of 272. Hardly any two random or sequential ids (whose first or last digits
+    count) share a key. The index is not unique: SQLite has one writer at a time, which looks an id up before it inserts a
+    record. PostgreSQL has several writers, and a constraint.
     """
     return f"substr({id_}, {SHORT_ID_FROM + 1}, 6) || substr({id_}, 31)"
 
 
 sa.Index("sync_record_key", sa.text(short_id("id")), _table=record).ddl_if(dialect="sqlite")
 
-# What is pending, oldest change first: on a first load this is the order of the rows on disk, which makes
-# claims and acknowledgements several times faster than any other order.
+# Pending records, oldest change first: on a first load this is their order on disk, which makes claims and
+# acknowledgements several times faster than any other order.
 sa.Index(
     "sync_record_pending",
     record.c.table_name,
@@ -81,15 +81,15 @@ sa.Index(
     sqlite_where=PENDING,
     postgresql_where=PENDING,
 )
-# What is pending by day, for the partitions.
+# Pending records by day, for the partitions.
 sa.Index("sync_record_day", record.c.table_name, record.c.day, sqlite_where=PENDING, postgresql_where=PENDING)
-# What waits, failed, is held or is orphaned.
+# Records that are waiting, rejected, held, orphaned or excluded.
 sa.Index("sync_record_stuck", record.c.state, record.c.table_name, sqlite_where=STUCK, postgresql_where=STUCK)
 sa.Index("sync_record_lease", record.c.lease_owner, sqlite_where=LEASED, postgresql_where=LEASED)
-# Of failed records: those that retrying may help, see record_state.RecordState.refused_by_campaign.
+# Of rejected records: those that a retry may help, see record_state.RecordState.refused_by_campaign.
 REFUSED_BY_CAMPAIGN = sa.or_(record.c.refusal.is_(None), record.c.attempts > 0)
 
-# Records by state, kept with every change: counting thirty million rows takes seconds.
+# Number of records by state, updated with every change: counting thirty million rows takes seconds.
 tally = sa.Table(
     "sync_tally",
     metadata,
@@ -98,7 +98,7 @@ tally = sa.Table(
     sa.Column("records", sa.BigInteger, nullable=False),
 )
 
-# Pending records by day, kept likewise: the backlog sensor asks every few seconds.
+# Number of pending records by day, updated likewise: the backlog sensor queries it every few seconds.
 pending_day = sa.Table(
     "sync_pending_day",
     metadata,
@@ -117,23 +117,23 @@ feed = sa.Table(
     sa.Column("complete", sa.Boolean, nullable=False),
     sa.Column("resend", sa.Boolean, nullable=False),
     sa.Column("deletes_approved", sa.Boolean, nullable=False),
-    sa.Column("deletes", sa.BigInteger, nullable=False),  # since a capture last reached the end of the feed
+    sa.Column("deletes", sa.BigInteger, nullable=False),  # held back by the guard at the last end of the feed
     sa.Column("read_id", sa.Integer, nullable=False),
-    # The last record there was when a full read began again; NULL: none is to be compared with it.
+    # The highest seq when a repeated full read began; NULL: no record is to be compared with the read.
     sa.Column("read_bound", sa.BigInteger),
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("saved_at", sa.BigInteger, nullable=False),
     sa.Column("polled_at", sa.BigInteger, nullable=False),
-    # 1: the read came to its end, and children that waited for rows which it did not bring are not yet orphaned.
+    # 1: the read is complete, and the children that wait for rows which it did not return are not yet re-evaluated.
     sa.Column("orphans_due", sa.Boolean, nullable=False, server_default=sa.true()),
-    sa.Column("following", sa.Text),  # JSON: by table, records that would be deleted with those held back
-    sa.Column("read_as", sa.Text),  # the fingerprint under which every row was read to the end; NULL: of none
+    sa.Column("following", sa.Text),  # JSON: by table, children that would be deleted with those held back
+    sa.Column("read_as", sa.Text),  # the fingerprint under which every row was read; NULL: there is none
     sa.Column("kept_link", sa.Text),  # from before a read of several pages
     sa.Column("kept_kind", sa.Text),  # model.KeptKind
-    # That read is at its end: the link is to be asked.
+    # That read is at its end: the link is to be polled.
     sa.Column("kept_due", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("page_size", sa.Integer),  # rows of a page where Dynamics 365 failed over more; NULL: it never did
-    # The read under way was asked for by `replay`.
+    sa.Column("page_size", sa.Integer),  # most rows per page; NULL: Dynamics 365 never failed over one
+    # The read under way was requested by `replay`.
     sa.Column("replay", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
@@ -144,32 +144,32 @@ link = sa.Table(
     sa.Column("seq", SEQUENCE, primary_key=True, autoincrement=False),  # the child's record
     sa.Column("attribute", NAME, primary_key=True),  # of the child, in Campaign
     sa.Column("parent_table", NAME, nullable=False),
-    sa.Column("parent_id", NAME),  # as D365 says; NULL: the lookup is empty
+    sa.Column("parent_id", NAME),  # in D365; NULL: the lookup is empty
     sa.Column("required", sa.SmallInteger, nullable=False),  # 1: no child without its parent (cardinality one)
     sa.Column("keyed", sa.SmallInteger, nullable=False),  # 1: a link (style key); 0: a plain attribute (style join)
-    sa.Column("wanted", sa.SmallInteger, nullable=False, server_default="0"),  # 1: the parent is there to be linked
-    # What Campaign's record holds: 0 no link, 1 one to parent_id, 2 one to other_id. 3: a row beside that of the link,
-    # under another attribute; an open request may have linked the record to other_id.
+    sa.Column("wanted", sa.SmallInteger, nullable=False, server_default="0"),  # 1: the parent may be linked
+    # What Campaign's record holds: 0 no link, 1 one to parent_id, 2 one to other_id. 3: an additional row of another
+    # attribute: a request whose outcome is unknown may have linked the record to other_id.
     sa.Column("held", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("other_id", NAME),
-    # model.Loss: why the ledger no longer has parent_id, 0 while it has it.
+    # model.Loss: why parent_id is unavailable; 0 while it is not, or if the reason was not captured.
     sa.Column("parent_gone", sa.SmallInteger, nullable=False, server_default="0"),
 )
 sa.Index("sync_link_parent", link.c.parent_table, link.c.parent_id)
 _OTHER = sa.text("other_id IS NOT NULL")
 sa.Index("sync_link_other", link.c.parent_table, link.c.other_id, sqlite_where=_OTHER, postgresql_where=_OTHER)
 
-# Deletions that a read has found so far. They are carried out when it is at its end, if the guard agrees.
+# Deletions that a read has found so far. They are carried out when it is at its end, if the guard allows them.
 gone = sa.Table(
     "sync_gone",
     metadata,
     sa.Column("seq", SEQUENCE, primary_key=True, autoincrement=False),
     sa.Column("table_name", NAME, nullable=False),
-    sa.Column("withdraw", sa.SmallInteger, nullable=False),  # 1: Campaign is to keep what it has
+    sa.Column("withdraw", sa.SmallInteger, nullable=False),  # 1: out of scope: Campaign keeps what it holds
 )
 sa.Index("sync_gone_table", gone.c.table_name)
 
-# Records that the full read under way has come across: the others are gone.
+# Records that the full read under way has returned: the others are deleted or out of scope.
 seen = sa.Table(
     "sync_seen",
     metadata,
@@ -178,7 +178,7 @@ seen = sa.Table(
 )
 sa.Index("sync_seen_table", seen.c.table_name)
 
-# Privacy holds: nothing about these rows is written to either system. The row need not be known.
+# Privacy holds: these rows are written to neither system. The row need not have been captured.
 hold = sa.Table(
     "sync_hold",
     metadata,
@@ -187,7 +187,7 @@ hold = sa.Table(
     sa.Column("since", sa.BigInteger, nullable=False),
 )
 
-# Records of persons under a hold, and of those who were gone when theirs was released: see hold_records.py.
+# Records of persons under a hold, and of persons who had been deleted when it was released: see hold_records.py.
 hold_record = sa.Table(
     "sync_hold_record",
     metadata,
@@ -195,12 +195,12 @@ hold_record = sa.Table(
     sa.Column("hold_id", NAME, primary_key=True),
     sa.Column("table_name", NAME, primary_key=True),
     sa.Column("id", NAME, primary_key=True),
-    sa.Column("attribute", NAME, primary_key=True),  # of the link that leads to the person, '' of the person itself
-    sa.Column("gone", sa.SmallInteger, nullable=False, server_default="0"),  # 1: released, and the person was gone
+    sa.Column("attribute", NAME, primary_key=True),  # of the link that leads to the person, '' for the person itself
+    sa.Column("gone", sa.SmallInteger, nullable=False, server_default="0"),  # 1: released, and the person was deleted
 )
 sa.Index("sync_hold_record_id", hold_record.c.table_name, hold_record.c.id)
 
-# Replays of some days that are asked for or under way; those of whole tables are full reads of the feed.
+# Replays of some days, requested or under way; those of whole tables are full reads of the feed.
 replay = sa.Table(
     "sync_replay",
     metadata,
@@ -212,21 +212,21 @@ replay = sa.Table(
     sa.Column("link", sa.Text),  # of the next page, NULL: the first one
 )
 
-# Rebuilds that are under way, and what they came across so far.
+# Rebuilds under way, with their progress.
 rebuild = sa.Table(
     "sync_rebuild",
     metadata,
     sa.Column("table_name", NAME, primary_key=True),
     sa.Column("captured", sa.Boolean, nullable=False),  # all rows of Dynamics 365 were read again
     sa.Column("link", sa.Text),  # of the next page of Campaign's records, NULL: the first one
-    sa.Column("records", sa.BigInteger, nullable=False),  # of Campaign, looked at
+    sa.Column("records", sa.BigInteger, nullable=False),  # of Campaign, compared so far
     sa.Column("equal", sa.BigInteger, nullable=False),
     sa.Column("differing", sa.BigInteger, nullable=False),
-    sa.Column("unknown", sa.BigInteger, nullable=False),  # that carry an id which the ledger does not know
+    sa.Column("unknown", sa.BigInteger, nullable=False),  # with an id without a record in the ledger
 )
 
-# Ids that a list of Campaign's records has shown and that the ledger did not know then. A record of one of them that is
-# made later is looked for before it is inserted: its row was out of scope when Campaign's records were listed.
+# Ids of Campaign's records that had no record in the ledger when they were listed, since their rows were out of scope.
+# If such a record comes into scope later, it is looked up in Campaign before it is inserted.
 existing_record = sa.Table(
     "sync_existing_record",
     metadata,
@@ -251,47 +251,47 @@ engine_call = sa.Table(
     sa.Column("calls", sa.BigInteger, nullable=False),
 )
 
-# Opt-outs of contacts, one row for each attribute of which there is more to say than "nobody ever opted out": rows that
-# are not there stand for false on both sides.
+# Opt-outs of contacts, one row per contact and attribute that was ever opted out or changed: a missing row stands for
+# false on both sides.
 opt_out = sa.Table(
     "sync_opt_out",
     metadata,
     sa.Column("id", NAME, primary_key=True),  # the contact's
     sa.Column("attribute", NAME, primary_key=True),  # Campaign's
-    sa.Column("campaign", sa.SmallInteger),  # what Campaign holds, as it said last or took last; NULL: not known
-    sa.Column("campaign_at", sa.BigInteger),  # the time of change that came with it
-    sa.Column("stated_at", sa.BigInteger),  # when Campaign first said so, for attributes that have no time of change
+    sa.Column("campaign", sa.SmallInteger),  # Campaign's value, as last stated or acknowledged; NULL: not known
+    sa.Column("campaign_at", sa.BigInteger),  # its time of change, as Campaign stated it
+    sa.Column("stated_at", sa.BigInteger),  # when it was stated, for attributes without a time of change
     sa.Column("ours", sa.SmallInteger, nullable=False, server_default="0"),  # 1: we wrote it, after campaign_at
-    sa.Column("d365", sa.SmallInteger),  # what Dynamics 365 holds, as captured or read last; NULL: not known
-    sa.Column("d365_at", sa.BigInteger),  # when the row was last modified, as the decision saw it
-    sa.Column("state", sa.SmallInteger, nullable=False),  # opt_out_rules.OptOutState
-    sa.Column("ask", sa.SmallInteger, nullable=False, server_default="0"),  # 1: Campaign is to be asked first
-    sa.Column("value", sa.SmallInteger),  # decided: what both sides are to hold
-    sa.Column("sent", sa.SmallInteger, nullable=False, server_default="0"),  # 1: a request may be on its way
+    sa.Column("d365", sa.SmallInteger),  # Dynamics 365's value, as last captured or read; NULL: not known
+    sa.Column("d365_at", sa.BigInteger),  # when the row was last modified, as of the decision
+    sa.Column("state", sa.SmallInteger, nullable=False),  # rules.opt_outs.OptOutState
+    sa.Column("ask", sa.SmallInteger, nullable=False, server_default="0"),  # 1: Campaign must be queried first
+    sa.Column("value", sa.SmallInteger),  # decided: the value that both sides should hold
+    sa.Column("sent", sa.SmallInteger, nullable=False, server_default="0"),  # 1: a request may be under way
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("failed_since", sa.BigInteger),
     sa.Column("reason", sa.Text),
-    sa.Column("source", sa.Text, nullable=False, server_default=""),  # what gave rise to the last decision
-    sa.Column("version", sa.Integer, nullable=False, server_default="0"),  # goes up with each change
+    sa.Column("source", sa.Text, nullable=False, server_default=""),  # what caused the last decision
+    sa.Column("version", sa.Integer, nullable=False, server_default="0"),  # raised by each change
 )
 OPT_OUT_DUE = sa.text("state > 0")
 sa.Index("sync_opt_out_due", opt_out.c.state, opt_out.c.id, sqlite_where=OPT_OUT_DUE, postgresql_where=OPT_OUT_DUE)
 
-# Files of opt-outs on the Campaign SFTP. One that was written again is another one.
+# Opt-out files on the Campaign SFTP. A file that is written again is another row.
 opt_out_file = sa.Table(
     "sync_opt_out_file",
     metadata,
     sa.Column("name", NAME, primary_key=True),
     sa.Column("modified_at", sa.BigInteger, primary_key=True),
     sa.Column("size", sa.BigInteger, primary_key=True),
-    sa.Column("seen_at", sa.BigInteger, nullable=False),  # when it was first seen like this
-    sa.Column("looked_at", sa.BigInteger, nullable=False),  # when last
+    sa.Column("seen_at", sa.BigInteger, nullable=False),  # when it was first listed with this size and time
+    sa.Column("looked_at", sa.BigInteger, nullable=False),  # when it was last listed
     sa.Column("state", sa.SmallInteger, nullable=False),  # opt_out_files.FileState
     sa.Column("done_at", sa.BigInteger),
-    sa.Column("reason", sa.Text),  # why it is refused as a whole
+    sa.Column("reason", sa.Text),  # why the file is rejected as a whole
 )
 
-# What was done with opt-outs, by UTC day.
+# Numbers of opt-outs written, files processed and so on, by UTC day.
 opt_out_count = sa.Table(
     "sync_opt_out_count",
     metadata,
@@ -300,7 +300,7 @@ opt_out_count = sa.Table(
     sa.Column("number", sa.BigInteger, nullable=False),
 )
 
-# Tables of which nothing is captured or sent for a while.
+# Tables in maintenance: neither captured nor sent.
 maintenance = sa.Table(
     "sync_maintenance",
     metadata,
@@ -308,7 +308,7 @@ maintenance = sa.Table(
     sa.Column("since", sa.BigInteger, nullable=False),
 )
 
-# The types of mapped columns and attributes as they were last: another one is a change of the data model.
+# The last known types of mapped columns and attributes: another type is a change of the data model.
 known_type = sa.Table(
     "sync_known_type",
     metadata,
@@ -318,12 +318,12 @@ known_type = sa.Table(
     sa.Column("type", sa.Text, nullable=False),
 )
 
-# How this Campaign was found to behave, see dialect_findings.py.
+# The dialect of this Campaign, as found at run time, see dialect_findings.py.
 dialect = sa.Table(
     "sync_dialect",
     metadata,
-    sa.Column("resource", NAME, primary_key=True),  # of Campaign
-    sa.Column("premise", NAME, primary_key=True),  # dialect.Premise, for a link with its attribute behind a colon
+    sa.Column("resource", NAME, primary_key=True),  # Campaign's
+    sa.Column("premise", NAME, primary_key=True),  # dialect.Premise; for a link `<premise>:<attribute>`
     sa.Column("found", sa.Text, nullable=False),
     sa.Column("found_at", sa.BigInteger, nullable=False),
 )
@@ -334,11 +334,11 @@ system = sa.Table(
     metadata,
     sa.Column("side", NAME, primary_key=True),  # d365 or campaign
     sa.Column("url", sa.Text, nullable=False),
-    sa.Column("identity", sa.Text),  # the organisation's id; NULL where only the URL tells systems apart
+    sa.Column("identity", sa.Text),  # the organisation's id; NULL where only the URL identifies the system
     sa.Column("noted_at", sa.BigInteger, nullable=False),
 )
 
-# Processes that send to Campaign, and how many of the requests in flight each may have.
+# Processes that send to Campaign, and how many requests in flight each may have.
 worker = sa.Table(
     "sync_worker",
     metadata,
@@ -348,7 +348,7 @@ worker = sa.Table(
     sa.Column("until", sa.BigInteger, nullable=False),
 )
 
-# Engine calls made or reserved, under a budget: of UTC days and of UTC hours, both counted since 1970.
+# Engine calls made or reserved under a budget, by UTC day and UTC hour, both counted since 1970.
 call_budget = sa.Table(
     "sync_call_budget",
     metadata,
@@ -357,7 +357,7 @@ call_budget = sa.Table(
     sa.Column("calls", sa.BigInteger, nullable=False),
 )
 
-# When the next call may start, of those that no process has reserved.
+# When the next call that no process has reserved may start.
 call_rate = sa.Table(
     "sync_call_rate",
     metadata,
@@ -365,17 +365,17 @@ call_rate = sa.Table(
     sa.Column("next_at", sa.BigInteger, nullable=False),
 )
 
-# Mappings that tables were captured with, by fingerprint: see mapping_changes.py.
+# The mappings under which tables were captured, by fingerprint: see mapping_changes.py.
 mapping = sa.Table(
     "sync_mapping",
     metadata,
     sa.Column("table_name", NAME, primary_key=True),
     sa.Column("fingerprint", NAME, primary_key=True),
-    sa.Column("left_at", sa.BigInteger),  # when another one took its place; NULL: it is in use
-    sa.Column("returned", sa.SmallInteger, nullable=False),  # 1: it had been in use before, shortly
+    sa.Column("left_at", sa.BigInteger),  # when another one replaced it; NULL: it is in use
+    sa.Column("returned", sa.SmallInteger, nullable=False),  # 1: it had been in use within a day before
 )
 
-# Runs of Dagster that work on tables: the process of each, and its last sign of life.
+# Dagster runs that work on tables: the process of each, and its last heartbeat.
 run = sa.Table(
     "sync_run",
     metadata,
@@ -384,14 +384,14 @@ run = sa.Table(
     sa.Column("beat_at", sa.BigInteger, nullable=False),
 )
 
-# Rows that were captured, by the UTC day of the capture: what a partition shows.
+# Captured rows by UTC day of the capture: shown by the partitions.
 captured_day = sa.Table(
     "sync_captured_day",
     metadata,
     sa.Column("table_name", NAME, primary_key=True),
     sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("captured_rows", sa.BigInteger, nullable=False),
-    sa.Column("confirmed_at", sa.BigInteger),  # of the last capture on that day, whether it brought rows or not
+    sa.Column("confirmed_at", sa.BigInteger),  # of the last capture on that day, with or without rows
 )
 
 

@@ -1,4 +1,7 @@
-"""Actions and functions: several rows at once, and what asks about the organization (reference 2.3, 3.2)."""
+"""Actions and functions: several rows at once, and queries about the organization.
+
+Source: docs/references/dataverse.md 2.3, 3.2.
+"""
 
 from __future__ import annotations
 

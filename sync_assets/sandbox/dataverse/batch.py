@@ -1,4 +1,7 @@
-"""`$batch`: many requests in one, with change sets that are done as a whole or not (reference 3.3)."""
+"""`$batch`: many requests in one, with change sets that are done as a whole or not.
+
+Source: docs/references/dataverse.md 3.3.
+"""
 
 from __future__ import annotations
 

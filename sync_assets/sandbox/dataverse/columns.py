@@ -37,7 +37,7 @@ class Column:
     required: Literal["None", "SystemRequired", "ApplicationRequired", "Recommended"] = "None"
     readable: bool = True
     read_only: bool = False
-    """set by the server; a written value is ignored (reference 2.5)"""
+    """set by the server; a written value is ignored (docs/references/dataverse.md 2.5)"""
     precision: int = 2
     behavior: Literal["UserLocal", "DateOnly", "TimeZoneIndependent"] = "UserLocal"
     format: str = ""

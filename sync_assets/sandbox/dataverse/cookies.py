@@ -1,4 +1,7 @@
-"""The `$skiptoken` of a next link: XML within encoded XML, as the real server writes it (reference 2.3)."""
+"""The `$skiptoken` of a next link: XML within encoded XML, as the real server writes it.
+
+Source: docs/references/dataverse.md 2.3.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What the caller's role allows: refusals, and what the Web API tells about it (docs/references/dataverse.md 1.1, 3.4, 5).
+"""What the caller's role allows: refusals, and the answers of the Web API about it.
 
-The answers come from functions bound to the user. That page holds only their error codes; their shape is that of
-Microsoft's own pages on `RetrieveUserSetOfPrivilegesByNames` and the complex type `RolePrivilege`.
+Source: docs/references/dataverse.md 1.1, 3.4, 5. The answers come from functions bound to the user. That page holds
+only their error codes; their shape is that of Microsoft's own pages on `RetrieveUserSetOfPrivilegesByNames` and the
+complex type `RolePrivilege`.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ CONTACT = Table(
         Column("new_score", "Integer", "Score", minimum=-100_000, maximum=100_000),
         Column("new_balance", "Decimal", "Balance"),
         Column("new_lastvisit", "DateTime", "Last Visit"),
-        # The format says date only, the behaviour does not: it still has a time (reference 2.4)
+        # The format says date only, the behaviour does not: it still has a time (docs/references/dataverse.md 2.4)
         Column("new_membersince", "DateTime", "Member Since", format="DateOnly"),
         Column("new_appointment", "DateTime", "Appointment", behavior="TimeZoneIndependent"),
         _flag("new_vip", "VIP"),

@@ -1,4 +1,6 @@
-"""Values of columns: from JSON into what is stored, and from there into text for eyes (reference 2.4).
+"""Values of columns: from JSON into what is stored, and from there into formatted text.
+
+Source: docs/references/dataverse.md 2.4.
 
 Stored is what the Web API shows, so that a page of rows needs no conversion: text, bool, int, float (Double), Decimal
 with the column's fixed scale (Decimal, Money), times as `YYYY-MM-DDThh:mm:ssZ`, dates as `YYYY-MM-DD`, several choices

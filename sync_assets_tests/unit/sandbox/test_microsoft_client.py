@@ -376,7 +376,8 @@ def test_a_made_up_token_is_401(env: dict[str, str]) -> None:
 
 
 def test_its_repeated_create_makes_two_rows_when_an_answer_is_lost(client: DataverseClient, admin: Admin) -> None:
-    """The trap of section 6: it repeats a POST after a broken connection. The sandbox shows what comes of it."""
+    """The trap of docs/references/dataverse.md 6: it repeats a POST after a broken connection. The sandbox shows the
+    result."""
     client.records.list("contact", top=1)  # so that the metadata is known
     admin.fault("d365", "cut_after", times=1, method="POST", path="/contacts$")
     client.records.create("contact", {"lastname": "lost answer"})

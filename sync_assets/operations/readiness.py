@@ -1,20 +1,14 @@
-"""Is a table ready to be synchronised? All findings of its set-up, and the check `ready` that tells them.
-
-A set-up that fails makes one check red, that of the asset on whose side the cause is, with the cause in its first line.
-"""
+"""Readiness of a table: all findings of its set-up, asked of both systems. Makes no engine call."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 
-import dagster as dg
-
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.tables import check_results
 from sync_assets.errors import SyncAssetsError
 from sync_assets.push.target import carried
 from sync_assets.runtime import interruptible
@@ -31,10 +25,6 @@ from sync_assets.validation.preflight import (
 )
 from sync_assets.validation.schema_drift import type_findings, types_of
 
-READY = "ready"
-READY_TEXT = "The table's set-up is right on this side: it answers, has all that is mapped, and keeps to the limits."
-PLOTTED = frozenset({"spent_today", "projected", "left"})
-"""Numbers of findings that change from day to day; of the others the table has the words."""
 ANSWERS = "system_answers"
 """The part of a set-up that fails while a system cannot be asked."""
 
@@ -128,25 +118,3 @@ async def _d365(runtime: Runtime, config: TableConfig) -> list[Finding]:
 async def _campaign(runtime: Runtime, config: TableConfig) -> list[Finding]:
     async with runtime.campaign() as campaign:
         return campaign_findings(config, await campaign.resource(config.api, config.resource))
-
-
-def ready_result(key: dg.AssetKey, findings: Sequence[Finding]) -> dg.AssetCheckResult:
-    """The check `ready` of one asset. A note that does not hold is a warning. Pure."""
-    failing = [one for one in findings if not one.passed]
-    wrong = sorted(failing, key=lambda one: not one.blocks)
-    text = "\n".join(one.message for one in wrong) or "The set-up is right."
-    parts = [(_words(one.check), "yes" if one.passed else "no", one.message) for one in findings]
-    numbers = {name: number for one in findings for name, number in one.numbers.items() if name in PLOTTED}
-    blocked = any(one.blocks for one in failing)
-    return dg.AssetCheckResult(
-        passed=not failing,
-        asset_key=key,
-        check_name=READY,
-        severity=dg.AssetCheckSeverity.ERROR if blocked else dg.AssetCheckSeverity.WARN,
-        description=text,
-        metadata={"parts": check_results.table(("part", "holds", "in words"), parts), **numbers},
-    )
-
-
-def _words(check: str) -> str:
-    return check.replace("_", " ")

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.tables.readiness import set_up
 from sync_assets.errors import SyncAssetsError
+from sync_assets.operations.readiness import set_up
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation import guardrails

@@ -1,0 +1,167 @@
+"""Code names documents, and sections of them, that exist; documents link files that exist.
+
+A citation is the path of a page in the package and its sections: `docs/references/dataverse.md 2.4`. In a file that
+cites one page only, `section 2.4` means a section of that page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "sync_assets"
+DOCS = PACKAGE / "docs"
+CODE = sorted(
+    path
+    for folder in (PACKAGE, ROOT / "sync_assets_tests")
+    for path in folder.rglob("*.py")
+    if path != Path(__file__) and not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+)
+
+_NUMBER = r"(?:\d+(?:\.\d+)*|[A-F])\b"
+_BLANK = r"\s+(?:#\s+)?"
+CITATION = re.compile(
+    rf"(?P<page>docs/[\w/-]+\.md)(?P<sections>(?:{_BLANK}{_NUMBER}(?:(?:,|{_BLANK}to|,?{_BLANK}and){_BLANK}{_NUMBER})*)?)"
+)
+BARE_SECTION = re.compile(rf"\b[Ss]ections?{_BLANK}(?P<section>\d+(?:\.\d+)*)\b")
+HEADING = re.compile(rf"^#+ (?P<section>{_NUMBER})\.? ", re.MULTILINE)
+DOCUMENT = re.compile(r"(?<![\w/.:-])[\w./-]*\w\.md\b(?!\()")
+LINK = re.compile(r"\]\((?P<inline>[^)\s]+)\)|^\[[^\]]+\]: (?P<reference>\S+)", re.MULTILINE)
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+OTHER_SOURCES = ("draft-ietf-secsh-filexfer",)
+"""Documents outside of the repository whose sections a file may cite by number."""
+
+
+class Citation(NamedTuple):
+    """One section of a page, or the page itself (`section` is empty)."""
+
+    page: str
+    section: str
+
+
+def citations(text: str) -> list[Citation]:
+    """Return the citations of a text. Of a range, its first and last section."""
+    found: list[Citation] = []
+    for match in CITATION.finditer(text):
+        sections = re.findall(_NUMBER, match["sections"])
+        found += [Citation(match["page"], section) for section in sections or [""]]
+    return found
+
+
+def bare_sections(text: str) -> list[Citation]:
+    """Return the sections that a text cites without a page; the page is empty if the text cites none, or several."""
+    if any(source in text for source in OTHER_SOURCES):
+        return []
+    pages = {match["page"] for match in CITATION.finditer(text) if "references" in match["page"]}
+    page = pages.pop() if len(pages) == 1 else ""
+    return [Citation(page, match["section"]) for match in BARE_SECTION.finditer(text)]
+
+
+def headings(page: Path) -> set[str]:
+    """Return the numbers and letters of a page's headings."""
+    return {match["section"] for match in HEADING.finditer(page.read_text("utf-8"))}
+
+
+def documents(text: str) -> list[str]:
+    """Return the names of Markdown files in a text, those in URLs excepted."""
+    return DOCUMENT.findall(re.sub(r"https?://\S+", "", text))
+
+
+def exists(name: str, beside: Path) -> bool:
+    """Return True if a document is in `sync_assets/docs`, in the folder of the code, or in one above it."""
+    folders = [PACKAGE, DOCS, *beside.relative_to(ROOT).parents]
+    return any((ROOT / folder / name).is_file() for folder in folders)
+
+
+def pages() -> list[Path]:
+    return [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def links(text: str) -> Iterator[str]:
+    """Yield the links of a page that lead to files of the repository, without their anchors."""
+    for match in LINK.finditer(FENCED.sub("", text)):
+        target = (match["inline"] or match["reference"]).partition("#")[0]
+        if target and not re.match(r"[a-z]+:", target):
+            yield target
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_every_section_that_code_cites_exists() -> None:
+    missing: list[str] = []
+    for path in CODE:
+        text = path.read_text("utf-8")
+        for page, section in citations(text) + bare_sections(text):
+            file = PACKAGE / page
+            if not page:
+                missing.append(f"{named(path)}: section {section} of which page?")
+            elif file.is_file() and section and section not in headings(file):
+                missing.append(f"{named(path)}: {page} has no section {section}")
+    assert missing == []
+
+
+def test_every_document_that_code_names_exists() -> None:
+    missing = {
+        f"{named(path)}: {name}"
+        for path in CODE
+        for name in documents(path.read_text("utf-8"))
+        if not exists(name, path)
+    }
+    assert sorted(missing) == []
+
+
+def test_every_link_of_a_page_leads_to_a_file() -> None:
+    missing = [
+        f"{named(page)}: {target}"
+        for page in pages()
+        for target in links(page.read_text("utf-8"))
+        if not (page.parent / target).exists()
+    ]
+    assert missing == []
+
+
+def test_no_number_of_a_heading_is_used_twice_in_a_page() -> None:
+    for page in DOCS.joinpath("references").glob("*.md"):
+        numbers = [match["section"] for match in HEADING.finditer(page.read_text("utf-8"))]
+        assert len(numbers) == len(set(numbers)), named(page)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("(docs/references/x.md 2.4)", [("docs/references/x.md", "2.4")]),
+        ("docs/x.md 1, 2.1 and 3.", [("docs/x.md", "1"), ("docs/x.md", "2.1"), ("docs/x.md", "3")]),
+        ("docs/x.md 2.1 to 2.3 and 7, item 5.", [("docs/x.md", "2.1"), ("docs/x.md", "2.3"), ("docs/x.md", "7")]),
+        ("docs/x.md\n    # 4: limits", [("docs/x.md", "4")]),
+        ("docs/x.md 8. The six layouts", [("docs/x.md", "8")]),
+        ("docs/x.md C", [("docs/x.md", "C")]),
+        ("docs/x.md names 30 days", [("docs/x.md", "")]),
+    ],
+)
+def test_a_citation_is_read_with_its_sections(text: str, expected: list[tuple[str, str]]) -> None:
+    assert citations(text) == expected
+
+
+def test_a_bare_section_belongs_to_the_one_page_that_the_file_cites() -> None:
+    one = "Source: docs/references/x.md 1.\n(section 2.4)"
+    assert bare_sections(one) == [("docs/references/x.md", "2.4")]
+    assert bare_sections(f"{one} docs/references/y.md 3") == [("", "2.4")]
+    assert bare_sections("(section 2.4)") == [("", "2.4")]
+    assert bare_sections(f"{OTHER_SOURCES[0]} (section 2.4)") == []
+
+
+def test_a_document_in_a_url_or_a_method_of_that_name_counts_as_no_document() -> None:
+    text = "see a/b.md, `c.md`; MetadataValue.md(text), https://example.com/d.md"
+    assert documents(text) == ["a/b.md", "c.md"]
+
+
+def test_a_link_to_the_web_to_an_anchor_or_in_a_code_block_needs_no_file() -> None:
+    text = "[a](b.md#c) [d](#e) [f](https://example.com) [g]\n```\n[h](i.md)\n```\n[g]: ../j.md\n"
+    assert list(links(text)) == ["b.md", "../j.md"]
