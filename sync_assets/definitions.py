@@ -16,6 +16,7 @@ from sync_assets.performance import keep_loaded_objects
 
 keep_loaded_objects()  # Dagster's, before our modules load
 
+from sync_assets import logs  # noqa: E402
 from sync_assets.config.models import TableConfig  # noqa: E402
 from sync_assets.defs.operations.jobs import SHORT, operator_jobs  # noqa: E402
 from sync_assets.defs.opt_out.asset_keys import CHANGES  # noqa: E402
@@ -140,6 +141,7 @@ def _further(table: TableConfig, runtime: Runtime) -> list[Comparison]:
 
 @dg.definitions
 def defs() -> dg.Definitions:
+    logs.configure(os.environ)
     built = build_definitions(Runtime(dict(os.environ)))
     keep_loaded_objects()  # our own
     return built

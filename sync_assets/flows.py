@@ -80,8 +80,9 @@ async def capture_table(runtime: Runtime, config: TableConfig) -> Captured:
 
 
 def _same_types(ledger: Ledger, config: TableConfig, ready: Ready) -> list[Finding]:
-    """Return all findings of a table whose types are unchanged, and store its types. Raises NotReady if a type
-    changed.
+    """Return all findings of a table whose types are unchanged, and store its types.
+
+    Raises NotReady if a type changed.
     """
     known, now = ledger.known_types(config.table), types_of(ready.mapping)
     findings = [*ready.findings, *type_findings(config, known, now)]

@@ -20,9 +20,7 @@ _RUN = run_incident_id("")
 
 
 class Notified(msgspec.Struct, frozen=True):
-    """What a channel was notified of: the incident's text, since when it lasts, and when the last notification was
-    (UTC).
-    """
+    """What a channel was notified of: the incident, since when it lasts, and when that was last (UTC)."""
 
     what: str
     since: datetime

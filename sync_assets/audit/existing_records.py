@@ -157,9 +157,7 @@ def needless(ledger: Ledger, config: TableConfig) -> bool:
 
 
 def begun(ledger: Ledger, config: TableConfig) -> bool:
-    """Return True if the search was done before, or if records of the table were acknowledged before the search
-    existed.
-    """
+    """Return True if the search was done, or if records of the table were acknowledged before it existed."""
     if EXISTING in ledger.dialect(config.resource):
         return True
     counts = ledger.counts().get(config.table)

@@ -95,8 +95,9 @@ class Comparison:
         return found
 
     async def reads_left(self, state: Rebuild | None, records: int) -> int:
-        """Return the number of pages still to be read, of the list and of parents that were not listed. records: of the
-        resource.
+        """Return the number of pages still to be read, of the list and of parents that were not listed.
+
+        records: number of records of the resource.
         """
         left = pages_for(records) - (pages_for(state.records) if state and state.link else 0)
         for parent in _parents(self.runtime, self.config):
@@ -138,8 +139,9 @@ class Comparison:
         return _parents(self.runtime, config)
 
     def _warn(self, repeated: int) -> None:
-        """Warn of duplicate keys. Records listed before an interruption are not included; the resource's audit counts
-        them all.
+        """Warn of duplicate keys.
+
+        Records listed before an interruption are not included; the resource's audit counts them all.
         """
         name, key = self.config.resource, self.config.key
         self.runtime.warnings.append(
@@ -179,7 +181,7 @@ class Comparison:
             )
             for record in claimed
         ]
-        self.ledger.settle(self.owner, outcomes)
+        self.ledger.acknowledge(self.owner, outcomes)
         equal = sum(outcome.hash != OTHER for outcome in outcomes)
         state = replace(
             state,
@@ -222,11 +224,10 @@ class Comparison:
                 listing.sorts = False
 
     async def _beyond_the_budget(self, listing: RecordList) -> bool:
-        """Return True if the list of a parent never fits into one day's budget: then links are not compared, and their
-        records are sent.
+        """Return True if the list of a parent never fits into one day's budget.
 
-        PKeys are kept in one process, so the list must be read within one day. Raises BudgetSpent if it fits into a
-        day, but not into what is left of today.
+        Then links are not compared, and their records are sent. PKeys are kept in one process, so the list must be read
+        within one day. Raises BudgetSpent if it fits into a day, but not into the rest of today.
         """
         budget = self.runtime.config.guardrails.engine_calls_per_day
         if budget is None:

@@ -46,9 +46,7 @@ class NotSorted(CampaignRefused):
 
 
 class Page(NamedTuple):
-    """A page of a list. `next`: the link of the next page, None at the end. `order`: the order of the keys as
-    requested.
-    """
+    """A page of a list. `next`: the link of the next page, None at the end. `order`: of the keys, as requested."""
 
     asked_at: datetime
     records: list[Record]
@@ -145,8 +143,9 @@ class RecordList:
         return await self.ask(f"{self._path}?_lineCount={PAGE}&_forcePagination=true")
 
     async def pages(self, page: Page) -> AsyncGenerator[Page]:
-        """Yield the page and all that follow it. The next page is requested while one is processed. Raises NotSorted,
-        EndlessRead.
+        """Yield the page and all that follow it. Raises NotSorted, EndlessRead.
+
+        The next page is requested while one is processed.
         """
         trail = LinkTrail("Campaign", self.config.resource)
         order, asking = KeyOrder(ascending=page.order == "ascending"), None

@@ -145,8 +145,9 @@ class Addressing:
 
     @property
     def is_unique(self) -> bool:
-        """Return True if Campaign is known to refuse a second record with the same key. A key that URLs resolve is
-        unique.
+        """Return True if Campaign is known to refuse a second record with the same key.
+
+        A key that URLs resolve is unique.
         """
         if self.unique is not None:
             return self.unique

@@ -66,9 +66,7 @@ class BudgetSpent(SyncAssetsError):
 
 
 class CallCounter:
-    """Count engine calls by kind : requests that reached the engine or may have, refused ones
-    included.
-    """
+    """Count engine calls by kind: requests that reached the engine or may have, refused ones included."""
 
     def __init__(self) -> None:
         self._calls: Counter[Operation] = Counter()
@@ -76,8 +74,9 @@ class CallCounter:
 
     @staticmethod
     def is_call(status: int | None) -> bool:
-        """Return True if a request counts as an engine call. status: as an Observer gets it (None unknown, 0 never
-        sent).
+        """Return True if a request counts as an engine call.
+
+        status: as for an Observer (None: unknown, 0: never sent).
         """
         return status != 0 and status not in GATEWAY_REFUSALS
 
@@ -226,8 +225,9 @@ class CampaignClient:
         return decoded(answer, dict[str, Any], name)
 
     def _address(self, link: str) -> str:
-        """Return the address of a link: links of older builds are relative to `/campaign`, or to the host
-        (section 4).
+        """Return the address of a link.
+
+        Links of older builds are relative to `/campaign`, or to the host (section 4).
         """
         if link.startswith(f"{self._base_path}/"):
             return f"{self.url}/campaign{link.removeprefix(self._base_path)}"

@@ -94,9 +94,7 @@ def is_oops(answer: Response) -> bool:
 
 
 def is_passing(answer: Response) -> bool:
-    """Return True if any request may be sent again after a wait: throttled, or lost on the way to Campaign. For
-    `Endpoint`.
-    """
+    """Return True if any request may be sent again after a wait: throttled, or lost on the way. For `Endpoint`."""
     return answer.status in RETRY_STATUS or is_oops(answer)
 
 
@@ -122,10 +120,10 @@ _WRITTEN = msgspec.json.Decoder(_Written)
 
 
 def _success(answer: Response, operation: Operation) -> ResponseOutcome:
-    """Return the outcome of a 2xx. Only the engine's own answer counts as done: a gateway in maintenance sends 200 as
-    well.
+    """Return the outcome of a 2xx.
 
-    The answer to a delete proves little, see `records.Records.delete`.
+    Only the engine's own answer counts as done: a gateway in maintenance sends 200 as well. The answer to a delete
+    proves little, see `records.Records.delete`.
     """
     body = answer.body.strip()
     if operation == "delete":

@@ -15,8 +15,9 @@ AttributeType = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One attribute; `path` is dotted for a sub-field (`location.city`). `length`: in characters; None: unlimited or
-    unknown.
+    """One attribute of a resource.
+
+    `path`: dotted for a sub-field (`location.city`). `length`: in characters; None: unlimited or unknown.
     """
 
     path: str

@@ -72,10 +72,10 @@ async def changed_profiles(
 
 
 def _oldest(times: Sequence[datetime | None], border: datetime) -> bool:
-    """Return True if all further profiles changed before the border. Raises CampaignRefused if the list is not in
-    order.
+    """Return True if all further profiles changed before the border.
 
-    Campaign ignores parameters that it does not know (section 4), and an unordered list does not show where to stop.
+    Raises CampaignRefused if the list is not in order: Campaign ignores parameters that it does not know (section 4),
+    and an unordered list does not show where to stop.
     """
     known = [time for time in times if time is not None]
     if any(later > earlier for earlier, later in pairwise(known)):

@@ -55,14 +55,13 @@ class Records:
             self.addressing = Addressing("filter" if self.filter else "url", self.filter)
 
     async def insert(self, body: bytes, guard: Guard | None = None) -> ResponseOutcome:
-        """POST a record. Raises OutcomeUnknown if the answer is lost or is not the record: then the record may
-        exist.
-        """
+        """POST a record. Raises OutcomeUnknown if the answer is lost or is not the record, which may exist then."""
         return (await self._ask("insert", self._path, "", body, guard))[1]
 
     async def update(self, key: str, body: bytes, guard: Guard | None = None) -> ResponseOutcome:
-        """PATCH the record with our key. One call if Campaign accepts the key, else one read more to look the record
-        up.
+        """PATCH the record with our key.
+
+        One call if Campaign accepts the key, else one read more to look the record up.
         """
         addressing = self.addressing
         if addressing.key_in_url is not False:
@@ -89,20 +88,18 @@ class Records:
         return response
 
     async def update_links(self, pkey: str, links: Mapping[str, str], guard: Guard | None = None) -> ResponseOutcome:
-        """PATCH links alone (attribute -> PKey of the parent), on the record with a PKey that an answer has just
-        returned.
-        """
+        """PATCH links alone (attribute -> PKey of the parent), on the record whose PKey an answer has just returned."""
         body = msgspec.json.encode({attribute: {"PKey": parent} for attribute, parent in links.items()})
         return (await self._ask("update", self._address(pkey), pkey, body, guard))[1]
 
     async def delete(self, key: str, guard: Guard | None = None) -> ResponseOutcome:
-        """DELETE the record with our key. One call if Campaign accepts the key for it, else one read more to look it
-        up.
+        """DELETE the record with our key.
 
-        No source says that a DELETE accepts a key, and a record that another attribute identifies must not be deleted.
-        So the first record is looked up and checked for our key before a DELETE by the key is tried. The answer has no
-        content and proves nothing by itself: the first answer of its form, the first of a day and one after each
-        DELETES_TRUSTED is verified by a read. Raises OutcomeUnknown if the record still exists.
+        One call if Campaign accepts the key for it, else one read more to look the record up. No source documents a
+        DELETE by a key, and a record that another attribute identifies must not be deleted. So the first record is
+        looked up and checked for our key before a DELETE by the key is tried. The answer has no content and proves
+        nothing by itself: the first answer of its form, the first of a day and one after each DELETES_TRUSTED is
+        verified by a read. Raises OutcomeUnknown if the record still exists.
         """
         addressing = self.addressing
         while not addressing.deletes_known:

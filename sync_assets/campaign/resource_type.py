@@ -33,8 +33,11 @@ _LOCATION = ("address1", "address2", "address3", "address4", "city", "countryCod
 
 
 def read_resource(name: str, api: str, described: dict[str, Any], filters: dict[str, Any]) -> Resource:
-    """Return the resource that two answers describe: `described` (of `resourceType/<name>`) and `filters` (of
-    `.../filters/`).
+    """Return the resource that Campaign's two answers describe.
+
+    Args:
+        described: the answer of `resourceType/<name>`.
+        filters: the answer of `.../filters/`.
     """
     attributes = {attribute.path: attribute for attribute in _attributes(_dict(described.get("content")))}
     location = attributes.get("location")
@@ -84,8 +87,9 @@ def _length(described: dict[str, Any]) -> int | None:
 
 
 def _values(described: Any) -> list[str]:
-    """Return the names of an enumeration, by stored value. Campaign reads and writes names. The members are
-    inferred.
+    """Return the names of an enumeration, by stored value. Campaign reads and writes names.
+
+    The members of the description are inferred.
     """
     items = [(str(key), item) for key, item in described.items()] if isinstance(described, dict) else []
     if isinstance(described, list):

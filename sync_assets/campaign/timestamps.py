@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 
 
 def moment(text: object) -> datetime | None:
-    """Return a time in UTC; None for an empty or unreadable one. A `T` in place of the blank, and no zone, are
-    accepted.
+    """Return a time in UTC; None for an empty or unreadable one.
+
+    A `T` in place of the blank, and no zone, are accepted.
     """
     if not isinstance(text, str) or not text:
         return None

@@ -6,6 +6,7 @@ A page is stored here, whichever read it comes from: the change feed, a replay, 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from sync_assets.mapping.table_mapping import TableMapping
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
+
+_log = logging.getLogger(__name__)
 
 RENEW_SECONDS = 15
 """Seconds since the last renewal of the lease after which the next page renews it."""
@@ -124,6 +127,7 @@ class CaptureContext:
             filtered_out=page.left,
             **how,
         )
+        _log.debug("A page is stored", extra={"table": self.table.name, "rows": page.read})
         result.pages += 1
         result.rows += page.read
         result.filtered_out += len(page.left)

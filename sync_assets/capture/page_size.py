@@ -8,12 +8,15 @@ feed in the ledger; a read of several pages that comes to its end raises it by a
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 
 from sync_assets.capture.context import CaptureContext
 from sync_assets.dataverse.client import D365Refused, ServerFailed
 from sync_assets.http.client import OutcomeUnknown, Unavailable, backoff
 from sync_assets.ledger import FeedMoved
+
+_log = logging.getLogger(__name__)
 
 SMALLEST = 250
 """Rows; a page of so few that fails is not too large."""
@@ -58,6 +61,9 @@ async def halve(capture: CaptureContext) -> None:
     """Ask for pages of half as many rows; a read that is under way begins anew."""
     feed = await asyncio.to_thread(capture.ledger.feed, capture.table.name)
     rows = max(SMALLEST, capture.size.rows // 2)
+    _log.warning(
+        "Dynamics 365 fails on large pages, pages are halved", extra={"table": capture.table.name, "rows": rows}
+    )
     fingerprint = capture.mapping.fingerprint
     with suppress(FeedMoved):  # by another capture, which finds out by itself
         await asyncio.to_thread(

@@ -12,6 +12,7 @@ https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracki
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,6 +30,8 @@ from sync_assets.performance import switch_threads_often
 
 if TYPE_CHECKING:
     pass
+
+_log = logging.getLogger(__name__)
 
 
 class Followed(NamedTuple):
@@ -65,14 +68,16 @@ class Capture(CaptureContext):
                     await self._carry_out_deletes(result)
                     return result
                 except RowsMoved:
-                    skip_unchanged = (
-                        False  # a delete was settled meanwhile, say: go on at this page, and read all of it
-                    )
+                    # For example, a delete was acknowledged meanwhile: go on at this page, and read all of it.
+                    skip_unchanged = False
                 except FeedMoved:
-                    continue  # another worker saved pages meanwhile; go on from where it got to
+                    _log.info(
+                        "Another worker moved the cursor, the capture goes on there", extra={"table": self.table.name}
+                    )
                 except PageTooLarge:
                     await halve(self)
                 except FeedExpired:
+                    _log.warning("The cursor expired, the table is read in full", extra={"table": self.table.name})
                     feed = await asyncio.to_thread(self.ledger.feed, self.table.name)
                     if feed is None or resets == 2:
                         raise  # do not begin full reads for ever

@@ -1,6 +1,4 @@
-"""`sync-assets init`, `add` and `schema`: the commands that write a configuration. Imports are lazy, as in
-`main.py`.
-"""
+"""`sync-assets init`, `add` and `schema`: the commands that write a configuration. Imports are lazy."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ holds one document and nothing else; progress and errors go to standard error.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -38,12 +39,14 @@ _RUNTIMES: list[Runtime] = []
 def main() -> None:
     """Run the console script. An error for people is one line on standard error, with exit status 1."""
     from sync_assets.errors import SyncAssetsError, places  # noqa: PLC0415
+    from sync_assets.logs import configure  # noqa: PLC0415
 
     # Wrong arguments get status 1 (could not run); status 2 has another meaning (README.md).
     for kind in typer.BadParameter.__mro__:
         if kind.__name__ == "UsageError":
             kind.exit_code = 1  # pyright: ignore[reportAttributeAccessIssue]
     try:
+        configure(os.environ)
         app()
     except SyncAssetsError as error:
         fail(error)

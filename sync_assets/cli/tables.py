@@ -151,9 +151,7 @@ def show_orphans(document: dict[str, Any]) -> None:
 
 
 def _by_reason(rejects: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """Group rejected records by table and reason, in the order in which they come: thousands may share one long
-    reason.
-    """
+    """Group rejected records by table and reason, in their order: thousands may share one long reason."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for reject in rejects:
         found.setdefault((reject["table"], reject["reason"]), []).append(reject)

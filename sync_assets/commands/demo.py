@@ -83,9 +83,7 @@ def _configuration(folder: Path) -> Path:
 
 
 def _clean(environment: dict[str, str]) -> dict[str, str]:
-    """Return the process's environment, with the demo's in place of all settings of ours, which could be of real
-    systems.
-    """
+    """Return the process's environment with the demo's settings in place of ours, which could be of real systems."""
     ours = ("SYNC_ASSETS_", "D365_", "CAMPAIGN_", "DAGSTER_")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | environment
 
@@ -128,8 +126,9 @@ def run_with_ui(contacts: int, port: int) -> int:
 
 
 def _first_jobs(environment: Mapping[str, str], port: int) -> None:
-    """After the first load, let some contacts opt out, and run the audit and the report once: their schedules run at
-    night.
+    """After the first load, let some contacts opt out, and run the audit and the report once.
+
+    Their schedules run at night.
     """
     from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError  # noqa: PLC0415
 
@@ -153,8 +152,9 @@ def _first_jobs(environment: Mapping[str, str], port: int) -> None:
 
 
 def run_headless(contacts: int, show: Callable[[dict[str, Any]], None]) -> int:
-    """Run three syncs with changes before the second. `show` prints the document of each. Return 0 if both systems
-    agree.
+    """Run three syncs with changes before the second. Return 0 if both systems agree.
+
+    `show` prints the document of each sync.
     """
     console = Console()
     with _scene(contacts) as environment:

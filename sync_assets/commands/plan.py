@@ -155,8 +155,9 @@ class _Plan:
         }
 
     def _opt_outs(self) -> list[str]:
-        """Return a note on opt-outs: how many are due. How they are decided depends on both sides' values at that
-        moment.
+        """Return a note on the number of opt-outs that are due.
+
+        How they are decided depends on both sides' values at that moment.
         """
         if not self.runtime.config.opt_out.active:
             return []

@@ -27,8 +27,9 @@ class ExistingPlanned:
     notes: list[str] = field(default_factory=list[str])
 
     async def find_out(self, config: TableConfig) -> int:
-        """Find out what Campaign holds of a table, as `sync` does before it sends; return the reads that `sync` will
-        need.
+        """Find out what Campaign holds of a table, as `sync` does before it sends.
+
+        Returns the reads that `sync` will need.
         """
         ledger, before = self.runtime.ledger, self.runtime.calls["read"]
         if await asyncio.to_thread(needless, ledger, config):

@@ -1,5 +1,6 @@
-"""`rebuild`: rebuild a ledger that was lost, or restored from an older copy. For the steps see
-operations/rebuild.py.
+"""`rebuild`: rebuild a ledger that was lost, or restored from an older copy.
+
+The steps are in operations/rebuild.py.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ class Rebuilt:
 
     Attributes:
         document: what `rebuild --json` prints.
-        notes: further notes for people.
+        said: further notes for people.
         problem: what stopped it.
     """
 
     document: dict[str, Any]
-    notes: list[str]
+    said: list[str]
     problem: SyncAssetsError | None = None
 
 

@@ -35,11 +35,10 @@ class Replayed:
 def replay(
     runtime: Runtime, table: str, first: date | None = None, last: date | None = None, *, force: bool = False
 ) -> Replayed:
-    """Capture all rows again, or those last modified on the days given (UTC, both included; None: no limit on that
-    side).
+    """Capture all rows again, or those last modified on the days given (UTC, both included).
 
-    A replay that was killed continues where it stopped. force: captured records are sent again even if they are
-    unchanged. Raises SyncAssetsError if it cannot begin.
+    A day None: no limit on that side. A replay that was killed continues where it stopped. force: captured records are
+    sent again even if they are unchanged. Raises SyncAssetsError if it cannot begin.
     """
     config = replayable(runtime, table, first, last)
     with dagster_instance() as instance:

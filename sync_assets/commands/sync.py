@@ -85,8 +85,9 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
 
 
 def _run(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance | None) -> Troubled:
-    """Run the flows that have something to do, or were last confirmed more than an hour ago. Killed runs are ended as
-    well.
+    """Run the flows that have something to do, or were last confirmed more than an hour ago.
+
+    Killed runs are ended as well.
     """
     paused = runtime.ledger.in_maintenance()
     going = [config for config in tables if config.table not in paused]

@@ -185,8 +185,9 @@ class _Slice:
         return True
 
     def _wait(self, parts: Sequence[Response], attempt: int) -> float:
-        """Return the seconds until the next attempt. A `Retry-After` holds back every worker of the client
-        (section 4).
+        """Return the seconds until the next attempt.
+
+        A `Retry-After` holds back every worker of the client (section 4).
         """
         longest = max((seconds for part in parts if (seconds := _retry_after_of(part)) is not None), default=None)
         wait = backoff(attempt) if longest is None else longest + random.uniform(0, 0.25)  # noqa: S311
@@ -240,8 +241,9 @@ _READ_ONLY = re.compile(r"\b(inactive|read-?only|deactivated)\b", re.IGNORECASE)
 
 
 def outcome(update: RowUpdate, part: Response, table: Table) -> UpdateResult:
-    """Return the result of an update from its part. Raises D365Refused, SignInRefused if every other row would fail
-    alike.
+    """Return the result of an update from its part.
+
+    Raises D365Refused, SignInRefused if every other row would fail alike.
     """
     if 200 <= part.status < 300:
         return UpdateResult(update.id, "done")

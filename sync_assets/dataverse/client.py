@@ -108,9 +108,7 @@ class DataverseClient:
         )
 
     async def table(self, name: str, columns: Collection[str] | None = None) -> Table:
-        """Return the metadata of a table, with all its columns. `columns`: those whose labels are needed (None:
-        all).
-        """
+        """Return the metadata of a table, with all its columns. `columns`: those whose labels are needed."""
         path = f"EntityDefinitions(LogicalName='{quote(name)}')"
         try:
             head, attributes = await asyncio.gather(
@@ -155,9 +153,7 @@ class DataverseClient:
         return sorted(listed, key=lambda table: table.name)
 
     async def described(self, name: str) -> Table:
-        """Return the metadata of `table`, with the columns' labels, lengths and targets, which help people to choose
-        columns.
-        """
+        """Return the metadata of `table`, and the columns' labels, lengths and targets, which help people to choose."""
         table = await self.table(name)
         path = f"EntityDefinitions(LogicalName='{quote(name)}')/Attributes"
         asked = {
@@ -246,9 +242,7 @@ class DataverseClient:
             return str(answer["OrganizationId"]).lower()
 
     async def change_tracking_days(self) -> int | None:
-        """Return for how many days a delta link is valid (`expirechangetrackingindays`); None if the answer
-        lacks it.
-        """
+        """Return the days that a delta link is valid (`expirechangetrackingindays`); None if the answer lacks it."""
         answer = await self._json("organizations?$select=expirechangetrackingindays")
         with _understood("the organisation"):
             value = (answer.get("value") or [{}])[0].get("expirechangetrackingindays")

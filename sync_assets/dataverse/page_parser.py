@@ -179,9 +179,7 @@ def peek(body: bytes) -> Head | None:
 
 
 def read_head(body: bytes) -> Head:
-    """Return the envelope of an answer, also of one with invalid characters that must be repaired first. Raises
-    BadPage.
-    """
+    """Return the envelope of an answer, also of one with invalid characters to be repaired. Raises BadPage."""
     head = peek(body) or peek(_without_lone_surrogates(body))
     if head is None:
         raise BadPage("Dynamics 365 sent something that is not a page of rows.")
@@ -221,8 +219,9 @@ def _tombstone(raw: msgspec.Raw) -> _Tombstone | None:
 
 
 def _texts(name: str, values: Sequence[msgspec.Raw]) -> pl.Series:
-    """Return raw JSON values as texts, see `_text`. A column of numbers and nulls, the usual case, is split in one
-    step.
+    """Return raw JSON values as texts, see `_text`.
+
+    A column of numbers and nulls, the usual case, is split in one step.
     """
     packed = b"\n".join(values).decode()  # JSON never has a line feed inside a number or a string
     if '"' in packed or "{" in packed or "[" in packed or not values:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import logging
 import math
 import random
 import ssl
@@ -30,6 +31,8 @@ from sync_assets.http.transport import (
     Response,
     ssl_context,
 )
+
+_log = logging.getLogger(__name__)
 
 __all__ = [
     "SIGN_IN_LIMITS",
@@ -261,6 +264,7 @@ class Endpoint:
                             "Check the credentials and that this application may use the API.",
                         )
                     renewed = True
+                    _log.info("The token was refused and is renewed", extra={"system": self.name, "status": 401})
                     await self._tokens.renew(token)
                     continue
                 if not self._transient(answer):
@@ -274,6 +278,10 @@ class Endpoint:
             attempt += 1
             if time.monotonic() + wait > give_up_at:
                 raise failure
+            _log.debug(
+                "A request is repeated",
+                extra={"system": self.name, "operation": kind, "attempt": attempt, "seconds": wait},
+            )
             await asyncio.sleep(wait)
 
     def _wait(self, answer: Response, attempt: int) -> float:
@@ -281,6 +289,11 @@ class Endpoint:
         told = retry_after(answer.headers)
         wait = backoff(attempt) if told is None else told + random.uniform(0, 0.25)  # noqa: S311
         if answer.status in GATEWAY_REFUSALS:
+            if self.pause.until <= time.monotonic():  # once for all requests in flight
+                _log.warning(
+                    "The server throttles, all requests of this process wait",
+                    extra={"system": self.name, "status": answer.status, "seconds": wait},
+                )
             self.pause.hold(wait)
         return wait
 

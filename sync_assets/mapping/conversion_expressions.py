@@ -1,6 +1,6 @@
 """Build the Polars expression of each conversion of `conversions.py`. Pure, whole columns at a time.
 
-Every expression returns null for null, and null for a value that does not fit; the caller tells the two apart. Result
+Every expression returns null for null, and null for a value that does not fit; the caller distinguishes the two. Result
 types: boolean and whole number attributes get their own type, all others text (floats as exact number text).
 """
 

@@ -34,8 +34,9 @@ TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%.fZ"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One comparison. `values` are in the form of `column_value`: none for is_null and not_null, several for in and
-    not_in.
+    """One comparison of a column with values.
+
+    `values` are in the form of `column_value`: none for is_null and not_null, several for in and not_in.
     """
 
     column: Column
@@ -53,10 +54,10 @@ class RowFilter:
 
 
 def compile_filters(filters: Filters, table: Table) -> tuple[RowFilter, list[str]]:
-    """Return the rules, typed by the table's metadata, and their problems (each `what is wrong; what to write
-    instead`).
+    """Return the rules, typed by the table's metadata, and their problems.
 
-    A rule on a column that the table lacks is skipped: the caller reports it.
+    Each problem has the form `what is wrong; what to write instead`. A rule on a column that the table lacks is
+    skipped: the caller reports it.
     """
     rules: list[Rule] = []
     problems: list[str] = []
@@ -147,8 +148,9 @@ def _comparable(values: pl.Expr, kind: ColumnType) -> pl.Expr:
 
 
 def _met_by_choices(column: pl.Expr, rule: Rule) -> pl.Expr:
-    """Return the expression for a column of several choices: contains and in match any choice, eq and ne the
-    whole set.
+    """Return the expression for a column of several choices.
+
+    contains and in match any choice, eq and ne compare the whole set.
     """
     chosen = column.str.split(",").list.eval(pl.element().str.strip_chars().cast(pl.Int64, strict=False))
     wanted = [int(value) for value in rule.values]

@@ -83,8 +83,9 @@ def compile_replacements(
 
 
 def campaign_value(value: Scalar | None, attribute: Attribute) -> CampaignValue:  # noqa: PLR0911  (one per type)
-    """Return a configured value in the form that the attribute needs; None becomes its empty value. Raises
-    WrongValue.
+    """Return a configured value in the form that the attribute needs. Raises WrongValue.
+
+    None becomes the attribute's empty value.
     """
     path = attribute.path
     if value is None:

@@ -82,9 +82,7 @@ class LinkField:
 
 @dataclass(frozen=True, slots=True)
 class OptOutField:
-    """A column with the value of an opt-out; `inverted`: True in the column means allowed. It is not part of the
-    payload.
-    """
+    """A column with the value of an opt-out, which is not part of the payload. `inverted`: True means allowed."""
 
     column: Column
     attribute: str

@@ -49,9 +49,7 @@ def transform(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
     do not pass, call `filters.filter_rows` first.
 
     Returns:
-        A frame with these columns, and for each link one with the name of its attribute (the parent's id in lower case,
-            or null). A link of style join is also in the payload, as a plain attribute; one of style key is added to
-            the request when it is sent.
+        A frame with these columns:
         id: lower case.
         day: UTC date of modifiedon, not before FIRST_DAY.
         payload: JSON of an insert.
@@ -59,6 +57,8 @@ def transform(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
         hash: 16 bytes, of the JSON of an update and the links.
         refusal: null, or the validation error; contains no personal data.
         insert_only_hash: 64 bits, of the fields that do not apply updates; only if there are any.
+        For each link, a column with the name of its attribute: the parent's id in lower case, or null. A link of style
+            join is also in the payload, as a plain attribute; one of style key is added to the request when it is sent.
     """
     passed, _ = filter_rows(last_of_each(rows, mapping), mapping.row_filter)
     return convert(replace(passed, mapping), mapping)
@@ -198,8 +198,9 @@ def _where(condition: pl.Series, text: pl.Expr) -> pl.Series:
 
 
 def _cut(text: pl.Expr, limit: int) -> pl.Expr:
-    """Cut texts to `limit` characters, without a zero-width joiner at the end (the character that it joins is
-    cut off).
+    """Cut texts to `limit` characters.
+
+    A zero-width joiner at the end is removed as well: the character that it joins was cut off.
     """
     return pl.when(text.str.len_chars() > limit).then(text.str.head(limit).str.strip_chars_end(_JOINER)).otherwise(text)
 

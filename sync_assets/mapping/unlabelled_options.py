@@ -38,9 +38,7 @@ def unknown_codes(rows: pl.DataFrame, mapping: mappings.TableMapping) -> dict[st
 
 
 def unknown_codes_warning(table: str, codes: Mapping[str, Collection[int]]) -> str | None:
-    """Return a warning with the columns, their numbers, the effect and the remedy; None if present are no such
-    numbers.
-    """
+    """Return a warning with the columns, their numbers, the effect and the remedy; None without such numbers."""
     named = "; ".join(f"`{column}` {_shown(numbers)}" for column, numbers in sorted(codes.items()) if numbers)
     if not named:
         return None

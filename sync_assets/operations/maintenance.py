@@ -12,8 +12,9 @@ from sync_assets.runtime.context import Runtime
 
 
 def on(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
-    """Begin maintenance of the tables: workers stop within a batch or a page. Raises SyncAssetsError for unknown
-    tables.
+    """Begin maintenance of the tables: workers stop within a batch or a page.
+
+    Raises SyncAssetsError for unknown tables.
     """
     _known(runtime, tables)
     begun = [table for table in dict.fromkeys(tables) if runtime.ledger.begin_maintenance(table)]
@@ -21,8 +22,9 @@ def on(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
 
 
 def off(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
-    """End maintenance of the tables, and accept the data model as it is. A table that is no longer mapped may be
-    named.
+    """End maintenance of the tables, and accept the data model as it is.
+
+    A table that is no longer mapped may be named.
     """
     paused = runtime.ledger.in_maintenance()
     _known(runtime, [table for table in tables if table not in paused])

@@ -115,8 +115,10 @@ def _answered(answer: SystemAnswer) -> dict[str, Any]:
 
 
 def _not_seen(found: Whereabouts) -> dict[str, list[str]]:
-    """Return children that Campaign once acknowledged and does not show: deleted there, or hidden because their parent
-    was deleted (docs/references/campaign.md 5). No request distinguishes the two.
+    """Return the acknowledged children that Campaign does not show, by table.
+
+    They were deleted there, or are hidden because their parent was deleted (docs/references/campaign.md 5). No request
+    distinguishes the two.
     """
     unseen: dict[str, list[str]] = {}
     for one in found.kin:

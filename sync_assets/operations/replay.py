@@ -27,9 +27,7 @@ def day(text: str | None, option: str) -> date | None:
 
 
 def replayable(runtime: Runtime, table: str, first: date | None, last: date | None) -> TableConfig:
-    """Return the table's configuration. Raises SyncAssetsError if the table, or these days of it, cannot be captured
-    again.
-    """
+    """Return the table's configuration. Raises SyncAssetsError if these days of it cannot be captured again."""
     if error := unknown_tables(runtime, [table]):
         raise error
     if first and last and first > last:

@@ -53,9 +53,7 @@ def _killed(runtime: Runtime) -> list[dict[str, str]]:
 
 
 def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, int]) -> dict[str, Any]:
-    """Return counts per mapped table, the feed's position, engine calls by kind, and opt-outs by what was done with
-    them.
-    """
+    """Return counts per mapped table, the feed's position, engine calls by kind, and opt-outs by kind."""
     counts, paused = runtime.ledger.counts(), runtime.ledger.in_maintenance()
     tables: dict[str, Any] = {}
     for config in runtime.config.tables:
@@ -175,8 +173,9 @@ def _refused_opt_outs(runtime: Runtime, table: str | None) -> list[Reject]:
 
 
 def retry(runtime: Runtime, table: str | None, record: str | None) -> dict[str, int]:
-    """Make rejected records pending again; return how many, and how many stay rejected because of a validation
-    error.
+    """Make rejected records pending again.
+
+    Returns how many, and how many stay rejected because of a validation error.
     """
     retried = runtime.ledger.retry(table, record)
     if table in (None, CONTACT):

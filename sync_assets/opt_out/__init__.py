@@ -1,13 +1,16 @@
-"""Opt-outs between contact and profile: the export file, the decision, the writes. Domain first, Dagster last.
+"""Synchronise opt-outs between contact and profile: read the export file, decide which value wins, write it.
 
-decide          the rule: who wins, and why; one pure function: start reading here
-export_file, export_lines, export_rows, export_values, columns, dates   a file -> validated rows, bad ones apart
-files, taking, polling   which files are ready; what a file or a poll of profiles says, into the ledger
-deciding, applying, audit   what is due is decided, read again, written on the side that differs, and kept as Parquet
-changes         all of that in one go, for what is due without a file
-store, places, writing, io_manager   where tables and decisions are kept: a folder or S3
-parity, checks  do both sides agree, is the file overdue, is there room
-export_asset, assets, changes_asset, asset_results, pages, sensors, partitions   Dagster's objects, thin
+decide              the policy: which value wins, and why; one pure function: start reading here
+export              an export file on the SFTP -> validated rows, and their statements in the ledger
+profile_polling     statements from profiles that changed, through Campaign's API
+pending_decisions   decide all opt-outs that are due
+decision_log        the audit: every decision as a row of Parquet
+apply               write decided values to the system that does not hold them
+changes             poll, decide and write in one call, for everything that is due without a file
+parity              compare a sample of contacts in both systems
+session             clients, ledger and lease for all of these
+tables              keys of the Parquet tables
 
-What either side said last is kept in `ledger`. Which columns may be mapped is said in `config_opt_out`.
+The last values of both systems are stored in the ledger (ledger/rules/opt_outs.py). Which columns may be mapped is
+defined in validation/opt_out_columns.py. Dagster's assets and sensors are not here, but in defs/.
 """

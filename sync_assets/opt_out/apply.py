@@ -1,10 +1,11 @@
-"""Writes what was decided to the side that does not hold it yet.
+"""Write decided opt-outs to the system that does not hold them yet.
 
-Dynamics 365 is read again right before: what is there already is not written twice, as after a kill between a write and
-its record, and what somebody changed since the decision is decided anew. An opt-out is written whatever the row says
-by then; an opt-in only if the row is still as it was read (`If-Match` with its etag), so that it never undoes an
-opt-out that came in between. Campaign has no such condition, but is only ever told of opt-outs (decide.py); it is asked
-first where an earlier request may have arrived.
+Dynamics 365 is read again right before a write: a value that it holds already is not written twice (as after a kill
+between a write and its acknowledgement), and a contact that was modified since the decision is decided again.
+
+Invariant: an opt-in never overwrites a newer opt-out. An opt-out is written unconditionally; an opt-in only if the row
+is still as it was read (`If-Match` with its etag). Campaign has no conditional writes, but receives opt-outs only
+(decide.py). It is queried first if an earlier request may have been carried out.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from sync_assets.push.delivery import Denied
 
 BATCH = 500
 REQUESTS = 16
-"""Requests to Campaign at once."""
+"""Concurrent requests to Campaign."""
 TO_D365, TO_CAMPAIGN = "to_d365", "to_campaign"
 """Kinds of counts in the ledger."""
 
@@ -41,8 +42,11 @@ Due = Mapping[str, list[OptOut]]
 
 @dataclass(slots=True)
 class Applied:
-    """Opt-outs by what became of them. `already`: the side held them by then; `again`: it has changed since the
-    decision, which is due once more; `gone`: contacts that are no more. `problem`: why it ended early."""
+    """Number of opt-outs by outcome.
+
+    already: the system held the value already. again: the contact was modified since the decision, so a new one is due.
+    gone: contacts or profiles that no longer exist. unanswered: outcome unknown. problem: why it ended early.
+    """
 
     written: int = 0
     already: int = 0
@@ -55,7 +59,7 @@ class Applied:
 
 @dataclass(slots=True)
 class _Change:
-    """Of one batch: rows as they are now, contacts to be forgotten."""
+    """The changes of one batch: rows to store, and contacts whose rows are to be deleted."""
 
     rows: list[OptOut] = field(default_factory=list[OptOut])
     gone: list[str] = field(default_factory=list[str])
@@ -63,19 +67,19 @@ class _Change:
 
 
 def sides(direction: Direction) -> tuple[Side, ...]:
-    """The sides that a direction of opt-out flows writes."""
+    """Return the systems that are written in a direction of opt-out flows."""
     return ("d365", "campaign") if direction == "bidirectional" else ("d365",)
 
 
 async def write_due(parties: Session, side: Side) -> Applied:
-    """Write everything that is due on one side. Raises what `write_d365` and `write_campaign` raise."""
+    """Write all opt-outs that are due to one system. Raises what `write_d365` and `write_campaign` raise."""
     done = await (write_d365 if side == "d365" else write_campaign)(parties)
     parties.runtime.opt_outs[TO_D365 if side == "d365" else TO_CAMPAIGN] += done.written
     return done
 
 
 async def write_d365(parties: Session) -> Applied:
-    """All that is due for Dynamics 365. Raises what the client raises; what is not written stays due."""
+    """Write all opt-outs that are due to Dynamics 365. Raises what the client raises; the rest stays due."""
     done, after = Applied(), ""
     while due := await asyncio.to_thread(
         parties.ledger.opt_outs_due, OptOutState.TO_D365, parties.attributes, after=after, limit=BATCH
@@ -98,7 +102,10 @@ async def write_d365(parties: Session) -> Applied:
 def _still_wanted(
     parties: Session, due: Due, here: Mapping[str, RowNow], change: _Change, done: Applied
 ) -> dict[str, list[OptOut]]:
-    """What is to be written of the due rows, now that the contacts have been read again."""
+    """Return by contact the due rows that must still be written, after the contacts have been read again.
+
+    here: the contacts as read again, by id. change, done: receive the other rows.
+    """
     wanted: dict[str, list[OptOut]] = {}
     for id_, rows in due.items():
         now = here.get(id_)
@@ -146,7 +153,12 @@ def _again(parties: Session, row: OptOut) -> OptOut:
 
 
 async def write_campaign(parties: Session) -> Applied:
-    """All that is due for Campaign, as far as the day's engine calls go. Raises Denied and what the ledger raises."""
+    """Write all opt-outs that are due to Campaign, until the call budget is exhausted.
+
+    Raises:
+        Denied: Campaign refuses access.
+        LedgerError: the ledger failed.
+    """
     done, after = Applied(), ""
     while done.problem is None:
         due = await asyncio.to_thread(
@@ -156,7 +168,7 @@ async def write_campaign(parties: Session) -> Applied:
             break
         after = max(due)
         in_doubt = {id_ for id_, rows in due.items() if any(row.sent for row in rows)}
-        marked: dict[str, list[OptOut]] = {}  # without what somebody has changed meanwhile
+        marked: dict[str, list[OptOut]] = {}  # without rows that were changed meanwhile
         sending = [row._replace(sent=1) for rows in due.values() for row in rows]
         for row in await asyncio.to_thread(parties.ledger.put_opt_outs, sending):
             marked.setdefault(row.id, []).append(row)
@@ -170,7 +182,7 @@ async def write_campaign(parties: Session) -> Applied:
 
 
 class _Sending:
-    """One batch on its way to Campaign."""
+    """Writes one batch to Campaign."""
 
     def __init__(self, parties: Session, done: Applied) -> None:
         self._parties, self._done, self._change = parties, done, _Change()
@@ -189,7 +201,7 @@ class _Sending:
     async def _one(self, id_: str, rows: list[OptOut], *, ask: bool) -> None:
         async with self._free:
             if self._done.problem or self._denied:
-                self._change.rows += [row._replace(sent=int(ask)) for row in rows]  # not sent now
+                self._change.rows += [row._replace(sent=int(ask)) for row in rows]  # not sent
                 return
             try:
                 said = await self._already(id_, rows) if ask else None
@@ -199,12 +211,12 @@ class _Sending:
             except BudgetSpent as error:
                 self._change.rows += [row._replace(sent=int(ask)) for row in rows]
                 self._done.problem = str(error)
-            except HttpError as error:  # no answer: in doubt, so it is asked for first next time
+            except HttpError as error:  # outcome unknown: `sent` stays 1, so Campaign is queried first next time
                 self._done.unanswered += len(rows)
                 self._done.problem = str(error)
 
     async def _already(self, id_: str, rows: list[OptOut]) -> ResponseOutcome | None:
-        """Whether an earlier request arrived; None if it did not."""
+        """Query whether Campaign holds the values already; None if it does not, so that they must be written."""
         found = await opt_outs_of(self._parties.records, id_, self._parties.attributes)
         if isinstance(found, ResponseOutcome):
             return found
@@ -224,7 +236,7 @@ class _Sending:
                 done.written += len(rows)
             else:
                 done.already += len(rows)
-        elif said.kind == "missing":  # the request that makes the profile carries what Dynamics 365 holds
+        elif said.kind == "missing":  # the later insert of the profile carries Dynamics 365's value
             change.rows += [rules.no_profile(row, row.d365) for row in rows]
             done.gone += 1
         elif said.kind == "denied":

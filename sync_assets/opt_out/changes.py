@@ -1,4 +1,4 @@
-"""Everything that is due without a file, in one go: profiles are polled, opt-outs decided and written. No Dagster here.
+"""Poll profiles, decide all opt-outs that are due, and write them: one run without an export file. No Dagster here.
 
 Due without a file are changes in Dynamics 365, profiles that a poll found, contacts released from a hold, retries, and
 what an earlier run left.
@@ -23,10 +23,10 @@ from sync_assets.runtime.context import Runtime
 
 @dataclass(slots=True)
 class Changes:
-    """One run of what is due without a file, and what it has done so far.
+    """One run of the opt-out flow without a file, and its results so far.
 
-    `failed` receives the errors of parts that keep no other part back: a poll, or the writes to one side. `polled` and
-    `deciding` are None if there was no poll, or no decision; `written` has the sides that were written to the end.
+    failed: errors of parts that do not stop the others: a poll, or the writes to one system. polled, deciding: None if
+    there was no poll, or no decision. written: the systems that were written completely.
     """
 
     runtime: Runtime
@@ -37,10 +37,10 @@ class Changes:
     written: dict[Side, Applied] = field(default_factory=dict[Side, Applied])
 
     async def settle(self, *, poll: bool = False) -> None:
-        """Poll profiles if that is due, decide what is due, write it to the sides of the direction.
+        """Poll profiles if a poll is due, decide what is due, and write it to the systems of the direction.
 
         Args:
-            poll: poll profiles now, due or not.
+            poll: True to poll profiles even if no poll is due.
 
         Raises:
             SyncAssetsError: nothing could be decided.
@@ -59,9 +59,10 @@ class Changes:
 
     @contextmanager
     def _going_on(self) -> Iterator[None]:
+        """Collect an error of the block in `failed` instead of raising it."""
         try:
             yield
-        except OptOutsBusy:  # the run that holds the lease does the rest
+        except OptOutsBusy:  # the run that holds the lease does the work
             raise
         except SyncAssetsError as error:
             self.failed.append(error)

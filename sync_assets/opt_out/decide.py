@@ -1,15 +1,15 @@
-"""Which opt-out both systems are to hold, and which of them has to be written: one pure function.
+"""Decide which opt-out value both systems should hold, and which system must be written. One pure function.
 
-The rule is Adobe's (docs/references/campaign.md 14): Dynamics 365 tells one time for the whole record, Campaign one for
-each attribute. Campaign newer: Campaign's value. Dynamics 365 newer or equal: an opt-out on either side wins.
+The rule is Adobe's (docs/references/campaign.md 14): Dynamics 365 has one modification time per record, Campaign
+one per attribute. Campaign newer: Campaign's value. Dynamics 365 newer or equal: an opt-out on either side wins.
 
-What is missing is defined so that nobody is mailed through a channel that they left:
+Missing values and times are handled so that no person is contacted through a channel that they opted out of:
 
-- Dynamics 365 has no value: not opted out, as its forms show it. That is no reason to write.
-- Campaign has no value: it says nothing, so nothing is decided.
-- Campaign has no time: it was never changed there, as far as anybody knows, so it is not newer.
-- Dynamics 365 has no time: Campaign is not known to be newer, so an opt-out on either side wins.
-- Times are compared in whole seconds, since Dynamics 365 has no others: the same second counts as equal.
+- Dynamics 365 has no value: not opted out, as its forms show it. That alone is no reason to write.
+- Campaign has no value: nothing is decided.
+- Campaign has no time of change: the value was never changed there as far as known, so it is not newer.
+- Dynamics 365 has no modification time: Campaign is not known to be newer, so an opt-out on either side wins.
+- Times are compared in whole seconds, Dynamics 365's resolution: the same second counts as equal.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Reason = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`value`: what both sides are to hold, True for opted out. `write`: the side that does not hold it yet."""
+    """A decision. value: what both systems should hold, True for opted out. write: the system that does not hold it."""
 
     value: bool
     write: Side | None
@@ -47,8 +47,15 @@ def decide(  # noqa: PLR0911 - a table of cases
     campaign: bool | None,
     campaign_changed: datetime | None,
 ) -> Decision:
-    """d365, campaign: True for opted out, None for no value. d365_modified: when the record was last modified.
-    campaign_changed: when the attribute was last changed. Times with a time zone; None if there is none."""
+    """Decide the value of one opt-out.
+
+    Args:
+        direction: of the opt-out flows.
+        d365: True for opted out in Dynamics 365; None for no value.
+        d365_modified: when the contact was last modified, with a time zone; None if unknown.
+        campaign: True for opted out in Campaign; None for no value.
+        campaign_changed: when the attribute was last changed, with a time zone; None if unknown.
+    """
     held = bool(d365)
     if direction == "d365_to_campaign":
         agree = held == bool(campaign)
@@ -60,7 +67,7 @@ def decide(  # noqa: PLR0911 - a table of cases
     if direction == "campaign_to_d365":
         if campaign or campaign_changed is not None:
             return Decision(campaign, "d365", "Campaign decides")
-        return Decision(held, None, "never changed in Campaign")  # its default is no opt-in of anybody
+        return Decision(held, None, "never changed in Campaign")  # Campaign's default is not a person's opt-in
     if _newer(campaign_changed, d365_modified):
         return Decision(campaign, "d365", "Campaign is newer")
     return Decision(True, "campaign" if held else "d365", "an opt-out wins")

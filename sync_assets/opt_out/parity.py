@@ -1,5 +1,7 @@
-"""Do both sides agree? A sample of contacts is read on both, and whoever is opted out on one side only must have a
-reason to be: a change that is younger than the direction needs to carry it, or one that it does not carry.
+"""Compare the opt-outs of a sample of contacts in both systems, and report differences that should not exist.
+
+A difference is allowed if the change is more recent than the time that the direction needs to carry it, or if the
+direction does not carry it.
 """
 
 from __future__ import annotations
@@ -27,14 +29,18 @@ from sync_assets.runtime.context import Runtime
 SAMPLE = 200
 AT_ONCE = 16
 PUSHED_WITHIN = timedelta(minutes=15)
-"""What D365 says is carried by the sensors within seconds; this leaves room for a busy hour."""
+"""The sensors carry a change in D365 within seconds; this allows for a busy hour."""
 SLACK = timedelta(hours=1)
 
 
 @dataclass(slots=True)
 class Parity:
-    """`compared`: opt-outs of contacts that stand on both sides; `differing`: attribute -> ids that should agree by
-    now; `on_the_way`: those that still may differ; `unanswered`: contacts of which Campaign said nothing."""
+    """The result of a comparison.
+
+    contacts: compared contacts. compared: compared opt-outs. on_the_way: opt-outs that may still differ. unanswered:
+    contacts for which Campaign gave no usable response. kept_back: contacts not compared, since the call budget did not
+    allow it. differing: attribute -> ids that should agree by now.
+    """
 
     contacts: int = 0
     compared: int = 0
@@ -49,7 +55,7 @@ class Parity:
 
 
 def allowed(opt_out: OptOut, side: str) -> timedelta:
-    """How long a change of that side may take to reach the other one."""
+    """Return how long a change in one system may take to reach the other one."""
     if side == "d365":
         return PUSHED_WITHIN
     if opt_out.poll_profiles_minutes is not None:
@@ -65,11 +71,19 @@ def judge(
     applied: datetime | None,
     now: datetime,
 ) -> str:
-    """`agree`, `on the way` or `differ`. d365, campaign: value (true is opted out) and time of change. applied: the
-    change in Campaign that was carried last. Pure.
+    """Return `agree`, `on the way` or `differ` for one opt-out. Pure.
 
-    What a direction does not carry may differ for good: a change in Dynamics 365 after the last one in Campaign
-    (campaign_to_d365), an opt-out that Campaign got by itself (d365_to_campaign). One that it lost must not.
+    A change that the direction does not carry may differ permanently, and counts as agreement: a change in Dynamics 365
+    after the last one in Campaign (campaign_to_d365), or an opt-out made in Campaign (d365_to_campaign). An opt-out
+    that is missing in Campaign may not.
+
+    Args:
+        opt_out: the configuration.
+        direction: of the opt-out flows.
+        d365: value (True for opted out) and the contact's modification time.
+        campaign: value and time of change.
+        applied: time of change of the last change in Campaign that was carried.
+        now: the current time.
     """
     decision = decide(direction, d365[0], d365[1], campaign[0], campaign[1])
     if decision.write is None or (direction == "d365_to_campaign" and not decision.value):
@@ -77,17 +91,17 @@ def judge(
     if direction == "campaign_to_d365":
         carried = applied is not None and campaign[1] is not None and campaign[1] <= applied
         if carried:
-            return "agree"  # Dynamics 365 has changed it itself since then, which nobody carries back
+            return "agree"  # Dynamics 365 has changed it since then, which this direction does not carry
         changed, side = campaign[1], "campaign"
     else:
         from_campaign = decision.write == "d365"
         changed, side = (campaign[1], "campaign") if from_campaign else (d365[1], "d365")
-    # Without a time of change it cannot be known to be young.
+    # Without a time of change it cannot be shown to be recent.
     return "on the way" if changed is not None and now - changed <= allowed(opt_out, side) else "differ"
 
 
 async def parity(runtime: Runtime, *, sample: int = SAMPLE, seed: int | None = None) -> Parity:
-    """Compares up to `sample` contacts. Costs a read each in Campaign. Raises what the clients raise."""
+    """Compare up to `sample` contacts, which costs one engine call each. Raises what the clients raise."""
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     left = runtime.calls_left
     wanted = sample if left is None else min(sample, left)
@@ -144,5 +158,5 @@ async def _compare(both: Session, ids: Sequence[str], found: Parity) -> None:
                 if id_ in here:
                     reads.create_task(look(id_))
     except ExceptionGroup as group:
-        raise group.exceptions[0] from None  # the others ended for the same reason, or were cancelled
+        raise group.exceptions[0] from None  # the others failed for the same reason, or were cancelled
     found.compared, found.on_the_way = verdicts.total(), verdicts["on the way"]

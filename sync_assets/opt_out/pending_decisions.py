@@ -1,8 +1,9 @@
-"""Decides what is due: asks Dynamics 365, and Campaign where its word is not known, and puts the decision into the
-ledger, where apply.py finds it.
+"""Decide all opt-outs that are due, and store the decisions in the ledger, from where apply.py writes them.
 
-What is decided is told batch by batch before it is stored, so that no decision is ever without its record in the audit.
-If we are killed in between it is decided and told once more.
+Dynamics 365 is read for each decision; Campaign is queried where its value is not known.
+
+Invariant: each batch of decisions is yielded to the audit before it is stored in the ledger. If the process is killed
+in between, the batch is decided and audited once more.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from sync_assets.opt_out.decision_log import DecisionLog
 from sync_assets.opt_out.session import Session
 
 BATCH = 500
-"""Contacts that are decided together."""
+"""Contacts per batch."""
 QUESTIONS = 16
-"""Profiles that are asked for at once."""
+"""Concurrent queries of profiles."""
 
 Said = Mapping[str, tuple[bool | None, datetime | None]]
-"""Attribute -> what Campaign holds and since when."""
+"""Attribute -> (Campaign's value, time of change)."""
 
 SCHEMA = pl.Schema(
     {
@@ -52,8 +53,8 @@ SCHEMA = pl.Schema(
         "decided_at": pl.Datetime("us", "UTC"),
     }
 )
-"""The audit: one row for each decision. Values are in the sense of Campaign: true is opted out. `write`: the side that
-is to be written, null if none."""
+"""Columns of the audit, one row per decision. Values are in Campaign's sense: true is opted out. `write`: the system to
+be written, null if none."""
 
 NO_CONTACT = "the contact is not in Dynamics 365"
 NO_PROFILE = "the profile is not in Campaign"
@@ -62,8 +63,11 @@ _STATES = {None: OptOutState.SYNCED, "d365": OptOutState.TO_D365, "campaign": Op
 
 @dataclass(slots=True)
 class DecisionRun:
-    """`decided`: how many opt-outs. `problem`: why Campaign was not asked about all contacts that it had to be asked
-    about; `unanswered`: how many it was not, or said nothing of. They stay due; everything else is decided."""
+    """The progress of a run of decisions.
+
+    decided: number of decided opt-outs. problem: why Campaign was not queried for all contacts for which it had to be.
+    unanswered: number of contacts without a response; they stay due, all others are decided.
+    """
 
     parties: Session
     decided: int = 0
@@ -71,9 +75,9 @@ class DecisionRun:
     unanswered: int = 0
 
     async def decisions(self) -> AsyncIterator[pl.DataFrame]:
-        """The decisions, in frames of SCHEMA. Each is stored in the ledger when the next one is asked for."""
+        """Yield the decisions in frames of SCHEMA. A frame is stored in the ledger when the next one is requested."""
         ledger, attributes, after = self.parties.ledger, self.parties.attributes, ""
-        if self.parties.direction != "bidirectional":  # decided under another direction, which wrote to Campaign
+        if self.parties.direction != "bidirectional":  # decided under a direction that wrote to Campaign
             await asyncio.to_thread(ledger.reconsider_opt_outs, OptOutState.TO_CAMPAIGN)
         while due := await asyncio.to_thread(
             ledger.opt_outs_due, OptOutState.DECIDE, attributes, after=after, limit=BATCH
@@ -111,8 +115,11 @@ class DecisionRun:
         return batch
 
     async def _ask(self, ids: list[str]) -> dict[str, Said | ResponseOutcome]:
-        """What Campaign holds of these contacts; those of which it could not be asked are left out. Raises
-        SignInRefused."""
+        """Query Campaign's values of these contacts. Contacts without a response are left out.
+
+        Raises:
+            SignInRefused: Campaign refuses access.
+        """
         free = asyncio.Semaphore(QUESTIONS)
         answers: dict[str, Said | ResponseOutcome] = {}
 
@@ -124,7 +131,7 @@ class DecisionRun:
                     found = await opt_outs_of(self.parties.records, id_, self.parties.attributes)
                 except SignInRefused:
                     raise
-                except (BudgetSpent, HttpError) as error:  # no reason to keep back what needs no word of Campaign
+                except (BudgetSpent, HttpError) as error:  # contacts that need no query are decided all the same
                     self.problem = str(error)
                     return
                 if isinstance(found, ResponseOutcome) and found.kind == "denied":
@@ -140,7 +147,7 @@ class DecisionRun:
 
 
 async def decide_due(parties: Session, audit: DecisionLog) -> DecisionRun:
-    """Decide everything that is due, and keep each decision in the audit before it counts."""
+    """Decide everything that is due, and store each decision in the audit before the ledger."""
     deciding = DecisionRun(parties)
     async for frame in deciding.decisions():
         await asyncio.to_thread(audit.keep, frame)
@@ -149,7 +156,7 @@ async def decide_due(parties: Session, audit: DecisionLog) -> DecisionRun:
 
 
 class _Batch:
-    """What becomes of a batch of contacts: rows for the ledger, rows for the audit."""
+    """The decisions of a batch of contacts: rows for the ledger and rows for the audit."""
 
     def __init__(self, parties: Session, moment: datetime) -> None:
         self._parties, self._moment = parties, moment
@@ -173,8 +180,11 @@ class _Batch:
             self._tell(row, d365, here.modified, None, None, NO_PROFILE)
 
     def without_contact(self, rows: list[OptOut], told: Said | ResponseOutcome | None) -> None:
-        """Dynamics 365 has no such contact, though Campaign speaks of it, and may do so in every file: what it says is
-        kept, so that it is news but once. The contact has to come back for it to mean anything."""
+        """Add the rows of a contact that does not exist in Dynamics 365.
+
+        Campaign may state its opt-outs in every file. Its value is stored, so that it counts as a change only once; it
+        has no effect unless the contact appears again.
+        """
         asked = {} if told is None or isinstance(told, ResponseOutcome) else told
         for row in rows:
             campaign, changed = _said(row, asked.get(row.attribute) if row.ask else None)
@@ -231,7 +241,7 @@ class _Batch:
 
 
 def _said(row: OptOut, told: tuple[bool | None, datetime | None] | None) -> tuple[bool | None, datetime | None]:
-    """What Campaign holds and since when: as it `told` right now, else as far as the ledger knows."""
+    """Return Campaign's value and time of change: from its response `told`, else as stored in the ledger."""
     if told is None:
         return _flag(row.campaign), _instant(row.campaign_at)
     return told[0], _instant(rules.since(row, told[0], _micros(told[1])))

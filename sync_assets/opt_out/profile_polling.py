@@ -1,4 +1,4 @@
-"""Polls of profiles: opt-outs are read through the API besides the file, every `poll_profiles_minutes`."""
+"""Poll Campaign's API for opt-outs of changed profiles every `poll_profiles_minutes`, besides the export file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sync_assets.runtime.context import Runtime
 
 @dataclass(slots=True)
 class Polled:
-    """`profiles`: how many a poll has read. `stated`: what their opt-outs were to the ledger."""
+    """The result of a poll. profiles: number of profiles read. stated: number of their statements by kind."""
 
     profiles: int = 0
     stated: Counter[Stated] = field(default_factory=Counter[Stated])
@@ -33,15 +33,15 @@ def poll_is_due(runtime: Runtime, now: datetime) -> bool:
 
 
 async def poll_profiles(runtime: Runtime, now: datetime) -> Polled:
-    """State in the ledger the opt-outs of the profiles that changed since the last poll began, of all the first time.
+    """Store the opt-outs of the profiles that changed since the last poll began; of all profiles the first time.
 
-    Each page is stated as it is read. The poll counts once all are: the next one reads from `now` on.
+    Each page is stored as it is read. The poll is recorded once all pages are stored: the next one reads from `now` on.
 
     Args:
         now: when this poll begins.
 
     Raises:
-        SyncAssetsError: of the client, BudgetSpent among them. What was read stays stated, and the next poll reads it
+        SyncAssetsError: of the client, including BudgetSpent. Stored pages stay stored, and the next poll reads them
             again with the rest.
     """
     polled, source, last = Polled(), f"poll of profiles {now:%Y-%m-%dT%H:%M:%SZ}", runtime.ledger.last_noted(POLL)
@@ -57,6 +57,6 @@ async def poll_profiles(runtime: Runtime, now: datetime) -> Polled:
             runtime.calls.update(calls)
             runtime.ledger.count_calls({(CONTACT, kind): number for kind, number in calls.items()})
     runtime.ledger.note(POLL, now)
-    if last is None or last.date() < now.date():  # no file may come for long, and then nothing else removes old copies
+    if last is None or last.date() < now.date():  # without export files nothing else removes old copies
         forget_copies(runtime)
     return polled

@@ -1,7 +1,7 @@
-"""Both systems and the ledger, ready for opt-outs: signed in, checked, and the only worker at it.
+"""Open a session for opt-outs: both clients signed in, the mapping checked, and the opt-out lease taken.
 
-One worker at a time takes statements, decides and writes, whatever the file or change is: the volume is small beside
-that of profiles, and what Dynamics 365 allows a user (docs/references/dataverse.md 4) is no more for two.
+Invariant: one worker at a time decides and writes opt-outs, under the lease. Their volume is small compared with that
+of profiles, and the limits of Dynamics 365 per user (docs/references/dataverse.md 4) do not rise with a second worker.
 """
 
 from __future__ import annotations
@@ -27,18 +27,21 @@ from sync_assets.validation.opt_out_columns import OptOutColumn, opt_out_columns
 from sync_assets.validation.preflight import NotReady
 
 LEASE = "opt-outs"
-"""The name of the lease: a hyphen stands in no table's logical name."""
+"""Name of the lease: no table's logical name has a hyphen."""
 LEASE_SECONDS = 120
 WAIT_SECONDS = 300.0
 
 
 class OptOutsBusy(SyncAssetsError):
-    """Another worker has been at the opt-outs for longer than we were willing to wait."""
+    """Raised when another worker has held the opt-out lease longer than `wait_seconds`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What the flows of opt-outs need. `columns`: by attribute. `records`: the profiles, by our id."""
+    """Clients, metadata and lease of the opt-out flows.
+
+    columns: by Campaign attribute. records: the profiles, addressed by the Dynamics 365 id. owner: of the lease.
+    """
 
     runtime: Runtime
     ledger: Ledger
@@ -55,7 +58,7 @@ class Session:
         return list(self.columns)
 
     async def count_calls(self) -> None:
-        """Engine calls made since the last time, into the ledger and this process's own count."""
+        """Add the engine calls made since the last call to the ledger's and the process's counts."""
         calls = self.campaign.calls.take()
         if calls:
             counted = {(CONTACT, kind): number for kind, number in calls.items()}
@@ -63,7 +66,11 @@ class Session:
             self.runtime.calls.update(calls)
 
     async def keep_lease(self, wait_seconds: float = 0.0) -> None:
-        """Take the right to work at opt-outs, or hold it longer. Raises OptOutsBusy."""
+        """Take or renew the opt-out lease.
+
+        Raises:
+            OptOutsBusy: another worker has held it for `wait_seconds`.
+        """
         give_up_at = time.monotonic() + wait_seconds
         while not await asyncio.to_thread(self.ledger.lease_feed, LEASE, self.owner, LEASE_SECONDS):
             if time.monotonic() > give_up_at:
@@ -71,12 +78,17 @@ class Session:
                     f"Another run has been at the opt-outs for over {wait_seconds:.0f} s.", "Let it finish first."
                 )
             await asyncio.sleep(0.25)
-            await asyncio.to_thread(release_dead, self.ledger)  # who holds it may be killed while we wait
+            await asyncio.to_thread(release_dead, self.ledger)  # its holder may be killed meanwhile
 
 
 @asynccontextmanager
 async def ready(runtime: Runtime) -> AsyncIterator[Session]:
-    """Both systems, checked. Raises NotReady if a column or attribute does not fit, and what the clients raise."""
+    """Open clients of both systems and check the mapping, without the lease.
+
+    Raises:
+        NotReady: a column or attribute does not fit.
+        SyncAssetsError: of the clients.
+    """
     config = runtime.config
     contact = config.table(CONTACT)
     async with runtime.d365() as d365, runtime.campaign() as campaign:
@@ -102,7 +114,7 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
 
 @asynccontextmanager
 async def open_session(runtime: Runtime) -> AsyncIterator[Session]:
-    """The same for who decides and writes: the only one at it. Raises OptOutsBusy, too."""
+    """Open a session with the opt-out lease, to decide and write. Raises what `ready` raises, and OptOutsBusy."""
     async with ready(runtime) as both:
         await asyncio.to_thread(release_dead, both.ledger)
         await both.keep_lease(WAIT_SECONDS)

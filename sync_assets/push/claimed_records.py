@@ -7,6 +7,7 @@ stored when that claim is made.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,8 @@ from sync_assets.ledger.model import Claimed, Outcome
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
+
+_log = logging.getLogger(__name__)
 
 SETTLE_RECORDS = 500
 SETTLE_SECONDS = 0.5
@@ -101,12 +104,12 @@ class ClaimedRecords:
 
     async def note_dialect(self, resource: str, found: Mapping[str, str]) -> None:
         """Store further findings about a Campaign resource (premise -> finding)."""
+        for premise, finding in found.items():
+            _log.info("A premise was found out", extra={"resource": resource, "premise": premise, "found": finding})
         await self._call(self._ledger.note_dialect, resource, found)
 
     async def one_acknowledged_link(self, attribute: str) -> tuple[str, str] | None:
-        """Return (id of a child, id of its parent) of some record acknowledged with this link; None if there is
-        none.
-        """
+        """Return (id of a child, id of its parent) of a record acknowledged with this link; None if there is none."""
         return await self._call(self._ledger.one_acknowledged_link, self._table, attribute)
 
     async def send_links_again(self, attribute: str) -> None:
@@ -151,8 +154,9 @@ class ClaimedRecords:
             stored()
 
     async def flush(self) -> None:
-        """Store all outcomes and counted calls. Once begun it runs to its end, even if the caller is cancelled
-        meanwhile.
+        """Store all outcomes and counted calls.
+
+        Once begun it runs to its end, even if the caller is cancelled meanwhile.
         """
         await asyncio.shield(asyncio.ensure_future(self._store()))
 
@@ -165,7 +169,7 @@ class ClaimedRecords:
                 return
             counts = {(self._table, kind): count for kind, count in calls.items()}
             try:
-                await self._call(self._ledger.settle, self._owner, outcomes, counts)
+                await self._call(self._ledger.acknowledge, self._owner, outcomes, counts)
             except Exception:
                 self._outcomes[:0] = outcomes
                 self.calls.put_back(calls)

@@ -8,8 +8,11 @@ of the last minute, and a throttled request (429, 503) or a lost answer halves t
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections import Counter, deque
+
+_log = logging.getLogger(__name__)
 
 START = 8
 SLACK_SECONDS = 0.05
@@ -70,6 +73,7 @@ class Limiter:
             return
         self._halved_at = now
         self._limit = max(1.0, self._limit / 2)
+        _log.info("Requests in flight are halved", extra={"limit": self.limit})
 
     def _note_best(self, seconds: float, now: float) -> None:
         if now - self._period_began > BEST_SECONDS:

@@ -8,6 +8,7 @@ record is lost: one that was not acknowledged stays pending.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,6 +31,8 @@ from sync_assets.runtime.parent_keys import ParentKeys
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["PushResult", "Target", "push"]
 
@@ -316,8 +319,9 @@ class _Push:
                 await self._delivered(record, delivery, records)
 
     async def _key_works(self, records: Records, id: str) -> bool:
-        """Return True if Campaign finds one of a few other acknowledged records by the key. Tested once; True without
-        others.
+        """Return True if Campaign finds one of a few other acknowledged records by the key.
+
+        Tested once; True if there are no other records.
         """
         async with self._key_lock:
             if self._found_by_key is None:
@@ -332,6 +336,7 @@ class _Push:
     def _guard(self) -> None:
         """Check, right before each request, that the push is not stopping and that the leases are valid."""
         if not self._stopping.is_set() and not (self._claims.leases_last() and self._run_lasts()):
+            _log.warning("The leases were not renewed in time, the push stops", extra={"table": self._target.table})
             self._stop("The ledger did not renew our leases in time.")
         if self._stopping.is_set():
             raise _Stopped

@@ -120,9 +120,7 @@ class Links:
 
     @asynccontextmanager
     async def turn(self, record: Claimed) -> AsyncIterator[bool]:
-        """Yield True for a record that must be read back; other records with unverified links wait until that is
-        done.
-        """
+        """Yield True for a record that must be read back; others with unverified links wait until that is done."""
         patch = record.operation == "update"
         if not self.unverified(record, patch=patch):
             yield False
@@ -233,8 +231,9 @@ class Links:
         ]
 
     def unverified(self, record: Claimed, *, patch: bool = False) -> bool:
-        """Return True if one of the record's links was not verified in this push. patch: only links that are not held
-        count.
+        """Return True if one of the record's links was not verified in this push.
+
+        patch: links that the record already holds do not count.
         """
         return any(link.attribute not in self._verified for link, _ in self._sent(record, patch=patch))
 

@@ -53,7 +53,7 @@ class Rehearsal:
     """Count what the pushes of one table would do: records by operation, engine calls by kind.
 
     Attributes:
-        refused: records that would be rejected before a request.
+        refused: records that would be rejected without a request.
         uncertain: records whose last request has an unknown outcome. What Campaign did with it is not known, so each of
             them may cost one call more or less than counted here.
         settled: the records that end as synced in this rehearsal, by their number in the ledger.
@@ -113,7 +113,7 @@ class Rehearsal:
                 delivery = await deliver(record, records, _unguarded, _key_works, self._links)
                 self._note(record, delivery)
                 outcomes.append(outcome(record, delivery))
-            await asyncio.to_thread(ledger.settle, owner, outcomes)
+            await asyncio.to_thread(ledger.acknowledge, owner, outcomes)
             total += len(claimed)
             if progress:
                 progress(self.done)
@@ -144,8 +144,7 @@ async def _key_works(records: Records, id: str) -> bool:
 
 
 class _AcceptingClient(CampaignClient):
-    """A stand-in for Campaign that has every requested record, under a PKey made of our id, except the one deleted
-    last.
+    """A stand-in for Campaign that has every record, under a PKey made of our id, except the one deleted last.
 
     A DELETE takes the PKey alone, unless `known` has the finding that this Campaign takes our key.
 

@@ -88,14 +88,16 @@ class Target:
     def records(
         self, client: CampaignClient, found: Mapping[str, str] = MappingProxyType({}), observer: Observer | None = None
     ) -> Records:
-        """Return the client for this resource's records. found: the stored findings about the resource
-        (Ledger.dialect).
+        """Return the client for this resource's records.
+
+        found: the stored findings about the resource (Ledger.dialect).
         """
         return Records(client, self.api, self.resource, self.key, observer=observer, addressing=self.addressing(found))
 
     def addressing(self, found: Mapping[str, str]) -> Addressing:
-        """Return how the resource's records are addressed. found: the stored findings about the resource
-        (Ledger.dialect).
+        """Return how the resource's records are addressed.
+
+        found: the stored findings about the resource (Ledger.dialect).
         """
         return Addressing.of(self.address, self.filter, self.unique, self.key, found)
 

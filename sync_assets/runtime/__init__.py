@@ -1,11 +1,12 @@
-"""What the flows of one process share: configuration, ledger, signed-in clients, call limits, leases.
+"""Hold what all flows of one process share: configuration, ledger, signed-in clients, call limits, leases.
 
 context           `Runtime`, opened lazily: start reading here
-systems           the two systems of the ledger against those of the environment
-call_limits       Campaign's limits, shared by all processes of a ledger
-parent_keys       PKeys of parents, in memory only
-workers           who holds a lease, and whether that process lives
+systems           check that the environment names the systems that the ledger belongs to
+call_limits       keep to Campaign's limits, shared by all processes of a ledger
+parent_keys       cache of the PKeys of parents, in memory only
+listed_keys       PKeys of listed records, in a temporary file
+workers           names of lease owners, and whether their process is alive
 heartbeat         heartbeats of Dagster runs
-program_sources   files whose change ends a run
-interruptible     coroutines that a signal ends at an `await`
+program_sources   detect changed files, which end a run
+interruptible     run a coroutine that a signal cancels at an `await` only
 """

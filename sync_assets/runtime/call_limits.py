@@ -1,9 +1,12 @@
-"""What one client spends of Campaign's limits, which all processes of a ledger share: guardrails concurrency,
-calls_per_second, engine_calls_per_hour, engine_calls_per_day.
+"""Keep one client within Campaign's limits, which all processes of a ledger share.
 
-Each part is taken from the ledger ahead of its use (slots under a lease, starts of calls, calls in blocks), so that no
-request waits for the ledger, and given back when it is not needed. At no moment do all parts exceed a limit: a worker
-takes more only after another one has given back.
+The limits are the guardrails concurrency, calls_per_second, engine_calls_per_hour and engine_calls_per_day. Each part
+is reserved in the ledger ahead of its use (slots under a lease, starts of calls, calls in blocks), so that no request
+waits for the ledger, and released when it is not needed. The shared numbers are stored by
+ledger/repositories/call_limits.py.
+
+Invariant: the parts of all workers never exceed a limit: a worker takes more only after another one has released its
+part.
 """
 
 from __future__ import annotations
@@ -24,27 +27,35 @@ if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
 
 POLL_SECONDS = 0.5
-"""Between two looks at the ledger, while requests are made: how soon slots move from one worker to another."""
+"""Interval of ledger queries while requests are made: how soon slots move from one worker to another."""
 IDLE_SECONDS = 2.0
-"""A worker without any request for so long gives all back."""
+"""A worker without requests for this long releases everything."""
 LEASE_SECONDS = 300.0
 LONGEST_REQUEST = 200.0
-"""A request may leave only if so much of the lease is left, so that it ends before another worker takes its slot."""
+"""A request may start only if this much of the lease is left, so that it ends before another worker takes its slot."""
 TURN_SECONDS = 10.0
-"""Where there are more workers than slots, others get one after that."""
+"""If there are more workers than slots, the slots rotate after this time."""
 AHEAD_SECONDS = 1.0
-"""Starts are reserved for that long at most."""
+"""Starts are reserved at most this far ahead."""
 LATE_SECONDS = 0.1
-"""A start that was missed by more is lost: made up for, calls of several workers would come together."""
+"""A start missed by more is dropped: made up for later, it would coincide with other workers' calls."""
 FIRST_BLOCK, LARGEST_BLOCK = 8, 500
-"""Calls reserved at once: more if the last ones were gone within a second."""
+"""Calls reserved at once: twice as many if the last block was used within a second."""
 
 OpenLedger = Callable[[], "Ledger"]
 
 
 def fair_shares(total: int, wanted: Mapping[str, int], turn: int = 0) -> dict[str, int]:
-    """How many of `total` slots each worker gets: what it wants if that fits, else an equal part of what the others
-    leave; what no one wants is shared out as well. turn: whose turn it is where there are too few. Pure."""
+    """Compute how many of `total` slots each worker gets. Pure.
+
+    A worker gets what it wants if that fits, else an equal part of what the others leave. Slots that no worker wants
+    are distributed as well.
+
+    Args:
+        total: number of slots.
+        wanted: slots that each worker wants, by owner.
+        turn: rotates which workers get a slot if there are too few.
+    """
     names = sorted(wanted)
     first = turn % len(names) if names else 0
     names = names[first:] + names[:first]
@@ -62,9 +73,9 @@ def fair_shares(total: int, wanted: Mapping[str, int], turn: int = 0) -> dict[st
 
 
 class SharedSlots:
-    """Requests in flight of one worker, among those of all workers. For one event loop; `close` gives all back.
+    """One worker's share of the requests in flight of all workers. For one event loop; `close` releases all slots.
 
-    idle: called when all is given back.
+    idle: called when all slots are released.
     """
 
     def __init__(self, ledger: OpenLedger, owner: str, total: int, idle: Callable[[], Awaitable[None]]) -> None:
@@ -72,12 +83,12 @@ class SharedSlots:
         self._limit = 0
         self._leased_at = (0.0, 0.0)
         self._in_flight = 0
-        self._most = 0  # requests in flight or waiting since the last look
+        self._most = 0  # most requests in flight or waiting since the last query
         self._used_at = 0.0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._keeper: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
-        self._recorded = (0, 0)  # wanted, slots, as the ledger has them
+        self._recorded = (0, 0)  # (wanted, slots) as stored in the ledger
 
     async def acquire(self) -> None:
         """Wait for a slot. Raises LedgerError if the ledger fails."""
@@ -90,18 +101,20 @@ class SharedSlots:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
-            await turn  # who wakes us has counted us
+            await turn  # _wake has counted this request
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.release()
             raise
 
     def release(self) -> None:
+        """Release the slot of a finished request."""
         self._in_flight -= 1
         self._used_at = time.monotonic()
         self._wake()
 
     async def close(self) -> None:
+        """Release all slots and stop renewing the lease."""
         self._closing.set()
         if self._keeper:
             await asyncio.gather(self._keeper, return_exceptions=True)
@@ -118,7 +131,7 @@ class SharedSlots:
                 turn.set_result(None)
 
     async def _keep(self) -> None:
-        """Holds a fair share of the slots until they are needed no more."""
+        """Keep a fair share of the slots leased until they are not needed any more."""
         try:
             while not await self._given_back():
                 await self._renew()
@@ -126,7 +139,7 @@ class SharedSlots:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_SECONDS):
                         await self._closing.wait()
-        except Exception as error:  # noqa: BLE001  whoever waits for a slot has to know
+        except Exception as error:  # noqa: BLE001  raised in every request that waits for a slot
             self._limit = 0
             while self._waiting:
                 turn = self._waiting.popleft()
@@ -149,17 +162,17 @@ class SharedSlots:
         workers = {worker.owner: worker for worker in await asyncio.to_thread(ledger.workers)}
         mine = workers.pop(self._owner, None)
         if self._limit and mine is None:
-            self._limit = 0  # our lease ran out
+            self._limit = 0  # our lease has ended
         for owner in [owner for owner in workers if is_dead(owner)]:
             await asyncio.to_thread(ledger.release_slots, owner)
             del workers[owner]
-        # Twice as many as there were, in powers of two: room to grow, and no change for each request.
+        # Up to twice as many as were used, in powers of two: room to grow, without a change for each request.
         wanted = min(self._total, 1 << self._most.bit_length())
         self._most = self._in_flight + len(self._waiting)
         turn = int(time.time() // TURN_SECONDS)
         others = {worker.owner: worker.wanted for worker in workers.values()}
         share = fair_shares(self._total, {**others, self._owner: wanted}, turn)[self._owner]
-        self._limit = min(self._limit, share)  # from now on no more than that are in flight, once those now are done
+        self._limit = min(self._limit, share)  # requests in flight beyond that may finish, but no more start
         slots = max(share, self._in_flight)
         fresh = time.monotonic() - self._leased_at[0] < LEASE_SECONDS / 10
         if mine and fresh and (mine.wanted, mine.slots) == (wanted, slots):
@@ -174,7 +187,7 @@ class SharedSlots:
 
 
 class SharedRate:
-    """When the calls of one worker may start, so that those of all workers keep to `per_second`."""
+    """Rate limit of one worker's calls, so that those of all workers together keep to `per_second`."""
 
     def __init__(self, ledger: OpenLedger, per_second: float) -> None:
         self._ledger, self._per_second = ledger, per_second
@@ -184,7 +197,7 @@ class SharedRate:
         self._turn = asyncio.Lock()
 
     async def turn(self) -> None:
-        """Wait until a call may start."""
+        """Wait until the next call may start."""
         self._waiting += 1
         try:
             async with self._turn:
@@ -206,7 +219,7 @@ class SharedRate:
 
 
 class CallBudget:
-    """Engine calls that one worker has reserved of the hour's and the day's budget."""
+    """The engine calls that one worker has reserved from the budgets of the hour and the day."""
 
     def __init__(self, ledger: OpenLedger, per_day: int | None, per_hour: int | None) -> None:
         self._ledger, self._per_day, self._per_hour = ledger, per_day, per_hour
@@ -215,7 +228,7 @@ class CallBudget:
         self._turn = asyncio.Lock()
 
     async def take(self) -> int:
-        """One call that may be made now; the UTC hour that it belongs to. Raises BudgetSpent."""
+        """Take one reserved call; return the UTC hour that it counts for. Raises BudgetSpent."""
         async with self._turn:
             if not self._left or self._hour != _hour():
                 await self._reserve()
@@ -223,12 +236,12 @@ class CallBudget:
             return self._hour
 
     def give_back(self, hour: int) -> None:
-        """A call that was taken, and not made."""
+        """Return a call that was taken but not made."""
         if hour == self._hour:
             self._left += 1
 
     async def return_rest(self) -> None:
-        """Give back what was reserved and not used."""
+        """Return the reserved calls that were not used to the ledger."""
         async with self._turn:
             left, self._left = self._left, 0
             if left:
@@ -244,17 +257,17 @@ class CallBudget:
         )
         if block.spent:
             raise BudgetSpent(block.spent)
-        if block.hour == self._hour:  # calls were given back meanwhile
+        if block.hour == self._hour:  # calls were returned meanwhile
             self._left += block.calls
         else:
             self._hour, self._left = block.hour, block.calls
 
 
 class CallLimits:
-    """All of that for one client of Campaign. To be closed."""
+    """All limits for one Campaign client. Must be closed."""
 
     def __init__(self, ledger: OpenLedger, guardrails: Guardrails) -> None:
-        """ledger: opens it, when the first call is about to be made."""
+        """ledger: opens the ledger, called before the first request."""
         per_second = guardrails.calls_per_second
         per_day, per_hour = guardrails.engine_calls_per_day, guardrails.engine_calls_per_hour
         self._rate = SharedRate(ledger, per_second) if per_second else None
@@ -263,7 +276,12 @@ class CallLimits:
 
     @asynccontextmanager
     async def admitted(self) -> AsyncGenerator[Observer]:
-        """Around one request. Raises BudgetSpent, LedgerError."""
+        """Enter around one request: wait for a slot and the rate limit, and take a call from the budget.
+
+        Raises:
+            BudgetSpent: the budget of the hour or day is exhausted.
+            LedgerError: of the ledger.
+        """
         made = False
 
         def observe(kind: str, status: int | None, seconds: float) -> None:
@@ -284,7 +302,7 @@ class CallLimits:
             self._slots.release()
 
     async def close(self) -> None:
-        """Give all back. Called when no request is under way."""
+        """Release everything. Call it when no request is under way."""
         await self._slots.close()
 
     async def _return_rest(self) -> None:

@@ -1,7 +1,7 @@
-"""What a flow needs at run time: the configuration, the ledger, and clients of both systems.
+"""Provide a flow with what it needs at run time: the configuration, the ledger, and clients of both systems.
 
-Everything is made when it is first asked for, so that definitions load without any environment, and a missing
-variable is named by the run that needs it.
+Everything is opened on first use, so that definitions load without environment variables, and a missing variable is
+reported by the run that needs it.
 """
 
 from __future__ import annotations
@@ -36,13 +36,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class Runtime:
-    """One process's view of the environment. `calls` counts the engine calls that this process made, by kind,
-    `opt_outs` what it did with opt-outs; `problems` keeps what kept a flow from running, `stopped` what ended one
-    early, `warnings` what somebody should know, `notes` what was done by itself: the command line prints them.
+    """The environment, clients and results of one process.
 
-    `any_ledger`: for those who write to neither system and not to the ledger; it may belong to other systems.
-    `accept_mapping`: a mapping may be used although it took turns with another one of late.
-    `run_lasts`: False once another run may go on in place of the one that this process executes (heartbeat.py)."""
+    environment: the variables.
+    calls: engine calls that this process made, by kind. opt_outs: its opt-out counts, by kind.
+    problems: errors that prevented a flow. stopped: reasons why a flow ended early. warnings, notes: messages, of
+    which notes report automatic actions. The command line prints all four.
+    interrupted: True if a signal ended a flow.
+    progress: called with (activity, number of records).
+    any_ledger: True for callers that write neither to the systems nor to the ledger: it may belong to other systems.
+    accept_mapping: True to accept a mapping that alternated with another one recently.
+    run_lasts: returns False once another run may continue the work of this process's run (heartbeat.py).
+    """
 
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     calls: Counter[str] = field(default_factory=Counter[str])
@@ -72,8 +77,12 @@ class Runtime:
 
     @property
     def ledger(self) -> Ledger:
-        """Opened when first asked for, and again after `close`. Raises OtherSystems, before any request."""
-        from sync_assets.ledger import Ledger  # SQLAlchemy: not for those who only list assets  # noqa: PLC0415
+        """The ledger, opened on first use, and again after `close`.
+
+        Raises:
+            OtherSystems: the ledger belongs to other systems than the environment names; before any request.
+        """
+        from sync_assets.ledger import Ledger  # SQLAlchemy: not needed to list assets  # noqa: PLC0415
 
         with self._lock:
             if self._ledger is None:
@@ -85,26 +94,25 @@ class Runtime:
                     opened.close()
                     raise
                 self._ledger = opened
-                if self._ledger.made:  # welcome at the first start, and telling if the URL is mistyped
+                if self._ledger.made:  # expected at the first start; else the URL may be mistyped
                     self.notes.append(f"A new, empty ledger was made: {self._ledger.where}")
             return self._ledger
 
     @cached_property
     def store(self) -> Store:
-        """Where rows of opt-out files and decisions are kept as Parquet."""
+        """The Parquet store of opt-out files and decisions."""
         from sync_assets.parquet.store import open_store  # Polars  # noqa: PLC0415
 
         return open_store(self.config.storage, self.settings.home / "parquet", self.settings.ca_bundle)
 
     @property
     def calls_today(self) -> int:
-        """Engine calls of the current UTC day, by every process that shares the ledger."""
+        """Engine calls of the current UTC day, of all processes that share the ledger."""
         return sum(self.ledger.engine_calls(datetime.now(UTC).date()).values())
 
     @property
     def calls_left(self) -> int | None:
-        """Engine calls that the budgets of this UTC day and hour still allow, less what processes have reserved; None
-        without a limit."""
+        """Engine calls left in the budgets of this UTC day and hour, without those reserved; None without a limit."""
         limits = (self.config.guardrails.engine_calls_per_day, self.config.guardrails.engine_calls_per_hour)
         if limits == (None, None):
             return None
@@ -112,25 +120,25 @@ class Runtime:
 
     @property
     def calls_left_today(self) -> int | None:
-        """The same by the day's budget alone."""
+        """Engine calls left in the budget of this UTC day alone; None without a limit."""
         limit = self.config.guardrails.engine_calls_per_day
         return None if limit is None else max(0, limit - self.ledger.calls_taken()[0])
 
     def close(self) -> None:
-        """Closes the ledger, which leaves nothing of erased payloads in SQLite's files."""
+        """Close the ledger, which removes erased payloads from SQLite's files."""
         with self._lock:
             if self._ledger is not None:
                 self._ledger.close()
             self._ledger = None
 
     def check_addresses(self, ledger: Ledger) -> None:
-        """Raises OtherSystems if the environment names other systems than those of the ledger."""
+        """Raise OtherSystems if the environment names other systems than those of the ledger."""
         from sync_assets.runtime.systems import VARIABLES, check_addresses  # noqa: PLC0415
 
         check_addresses(ledger, {side: self.environment.get(name, "") for side, name in VARIABLES.items()})
 
     async def _check_organisation(self, client: DataverseClient) -> None:
-        """Once in a process, by one request. Raises OtherSystems."""
+        """Compare the organisation's id with the ledger's, by one request per process. Raises OtherSystems."""
         from sync_assets.runtime.systems import check_organisation  # noqa: PLC0415
 
         if not self.any_ledger and not self._organisation_checked:
@@ -140,18 +148,19 @@ class Runtime:
             self._organisation_checked = True
 
     def _note_campaign(self, url: str) -> None:
+        """Store Campaign's URL in the ledger, unless one is stored."""
         if not self.any_ledger and not self._campaign_noted:
             self.ledger.note_system("campaign", url, None)
             self._campaign_noted = True
 
     @cached_property
     def listed_keys(self) -> ListedKeys:
-        """PKeys of records that this process has listed: what links to them is compared without another list."""
+        """PKeys of the records that this process has listed, to compare links to them without another list."""
         from sync_assets.runtime.listed_keys import ListedKeys  # noqa: PLC0415
 
         return ListedKeys()
 
-    # A process signs in once, however many tables it captures and sends.
+    # The tokens are shared: a process signs in once for all tables.
 
     @cached_property
     def _trusted(self) -> ssl.SSLContext:
@@ -188,6 +197,7 @@ class Runtime:
 
     @asynccontextmanager
     async def d365(self) -> AsyncIterator[DataverseClient]:
+        """Open a Dataverse client; check that the ledger belongs to its organisation. Raises OtherSystems."""
         from sync_assets.dataverse.client import DataverseClient  # noqa: PLC0415
 
         client = DataverseClient(self.settings.d365().url, self._d365_tokens, context=self._trusted)
@@ -199,6 +209,7 @@ class Runtime:
 
     @asynccontextmanager
     async def campaign(self) -> AsyncIterator[CampaignClient]:
+        """Open a Campaign client that keeps to the shared call limits."""
         from sync_assets.campaign.client import CampaignClient  # noqa: PLC0415
         from sync_assets.runtime.call_limits import CallLimits  # noqa: PLC0415
 

@@ -1,14 +1,15 @@
-"""A run's heartbeats in the ledger, whatever launcher started it: a run that gives none any more was killed.
+"""Write heartbeats of Dagster runs to the ledger, and detect killed runs by missing heartbeats.
 
-Here: writing and reading them, and what a killed run leaves in the ledger. What Dagster notes of it is in `runs.py`. No
-Dagster.
+Works with any run launcher. Here: heartbeats, and releasing the leases of a killed run. Marking the run as failed in
+Dagster is in `runs.py`. No Dagster here.
 
-Invariant: a process whose run may be given up sends nothing more (`RunLease`), so that the records which it holds can
-be given to another run at once.
+Invariant: a process whose run may be given up sends no further request (`RunLease`), so that its leases can be released
+to another run at once.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -26,15 +27,18 @@ if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
     from sync_assets.runtime.context import Runtime
 
+_log = logging.getLogger(__name__)
+
 BEAT_SECONDS = 5.0
 SILENT_AFTER = timedelta(seconds=30)
-"""A run whose process gave no sign of life for so long counts as killed."""
+"""A run without a heartbeat for this long counts as killed."""
 LEASE_SECONDS = 20.0
-"""A process that could give none for so long sends nothing. Less than SILENT_AFTER: clocks differ by seconds."""
+"""A process that could not write a heartbeat for this long sends no request. Less than SILENT_AFTER, since clocks differ
+by seconds."""
 
 
 class RunGivenUp(SyncAssetsError):
-    """Raised by the process of a run that was marked failed, since no sign of life came."""
+    """Raised in the process of a run that was marked as failed, since its heartbeats were missing."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -44,7 +48,7 @@ class RunGivenUp(SyncAssetsError):
 
 
 class RunLease:
-    """The right of a process to execute a run, which lasts while its heartbeats reach the ledger."""
+    """The right of a process to execute a run, valid while its heartbeats reach the ledger."""
 
     def __init__(self, ledger: Ledger, run_id: str) -> None:
         self._ledger, self._run_id, self._owner = ledger, run_id, worker_id()
@@ -52,7 +56,7 @@ class RunLease:
         self._given_up = False
 
     def renew(self) -> None:
-        """Write a heartbeat. Raises LedgerError, and RunGivenUp once the run was given up."""
+        """Write a heartbeat. Raises LedgerError, and RunGivenUp if the run was given up."""
         now = _clocks()
         if not self._ledger.beat(self._run_id, self._owner):
             self._given_up = True
@@ -60,13 +64,13 @@ class RunLease:
         self._renewed_at = now
 
     def lasts(self) -> bool:
-        """Return False if another run may go on in this one's place now, by either clock."""
+        """Return False if another run may continue this run's work now, by either clock."""
         passed = max(now - then for now, then in zip(_clocks(), self._renewed_at, strict=True))
         return not self._given_up and passed < LEASE_SECONDS
 
 
 def _clocks() -> tuple[float, float]:
-    """One stands still while the machine sleeps, the other one may be set."""
+    """Return the monotonic clock, which stops while the machine sleeps, and the system clock, which may be set."""
     return time.monotonic(), time.time()
 
 
@@ -75,8 +79,8 @@ def heartbeat(runtime: Runtime, run_id: str) -> Iterator[None]:
     """Write heartbeats around the work of a run, or of one of its steps.
 
     Raises:
-        LedgerError: The first heartbeat could not be written.
-        RunGivenUp: The run was given up before.
+        LedgerError: the first heartbeat could not be written.
+        RunGivenUp: the run was given up before.
     """
     ended, ledger = threading.Event(), runtime.ledger
     lease = RunLease(ledger, run_id)
@@ -89,7 +93,7 @@ def heartbeat(runtime: Runtime, run_id: str) -> Iterator[None]:
             except RunGivenUp:
                 return
             except LedgerError:
-                continue  # the next one may come through; the work notices by itself
+                continue  # the next one may succeed; the work checks `run_lasts`
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
@@ -106,7 +110,7 @@ def heartbeat(runtime: Runtime, run_id: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class KilledRun:
-    """A run whose process was killed, and that was not given up so far. `since`: its last sign of life."""
+    """A run whose process was killed, and that was not given up yet. since: its last heartbeat."""
 
     run_id: str
     since: datetime
@@ -120,25 +124,26 @@ REMEDY = (
     "Nothing is lost. The sensor `d365_changes` marks the run failed within seconds, and the next run goes on; where "
     "the sensors do not run, `sync-assets sync` does both."
 )
-"""What a person can do about a killed run."""
+"""The remedy shown with a killed run."""
 
 
 def killed_runs(ledger: Ledger) -> list[KilledRun]:
-    """The runs whose process was killed and that were not given up so far, the longest dead first."""
+    """Return the runs whose process was killed and that were not given up yet, the oldest heartbeat first."""
     now = datetime.now(UTC)
     found = [KilledRun(run_id, beat.at) for run_id, beat in ledger.heartbeats().items() if _is_killed(beat, now)]
     return sorted(found, key=lambda run: (run.since, run.run_id))
 
 
 def give_up_killed(ledger: Ledger) -> Mapping[str, Heartbeat]:
-    """Give up each run whose process was killed, and give back what the process held of the ledger.
+    """Give up each run whose process was killed, and release the leases of the process.
 
     Returns:
-        The heartbeats as they are then, by run id.
+        The heartbeats afterwards, by run id.
     """
     now, beats = datetime.now(UTC), dict(ledger.heartbeats())
     for run_id, beat in beats.items():
         if _is_killed(beat, now) and ledger.give_up_run(run_id, beat):
+            _log.warning("A run was killed, its claims are released", extra={"run_id": run_id})
             beats[run_id] = Heartbeat(GIVEN_UP, now)
             release_process(ledger, beat.owner)
     return beats

@@ -1,9 +1,9 @@
-"""Runs a coroutine so that a signal ends it at an `await`, and nowhere else.
+"""Run a coroutine so that a signal cancels it at an `await` only.
 
-While Dagster runs an asset, Ctrl-C and SIGTERM raise an exception wherever the program is at that moment, be it in the
-middle of asyncio's or aiohttp's own callbacks. What they leave half done then may spin for ever: seen was aiohttp
-releasing a connection whose writer it had not let go of. Here the signal cancels the coroutine, which cleans up, and is
-raised again afterwards for whoever handled it before.
+While Dagster runs an asset, Ctrl-C and SIGTERM raise an exception wherever the program is at that moment, even inside
+asyncio's or aiohttp's callbacks, whose inconsistent state may then cause an endless loop: observed when aiohttp
+released a connection whose writer was still attached. Here the signal cancels the coroutine, which cleans up, and is
+raised again afterwards for the handler that was installed before.
 """
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run`, interruptible. Outside of the main thread, where no signal arrives, it is just that."""
+    """Run like `asyncio.run`, but cancel `main` on SIGINT and SIGTERM. In other threads, which get no signals, just run.
+
+    Raises:
+        KeyboardInterrupt: after a signal, if its former handler raised nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
         return _run(main)
-    # What has no handler of Python's ends the process or is ignored: that is left as it is.
+    # A signal without a Python handler ends the process or is ignored: it stays so.
     former = {number: handler for number in _SIGNALS if callable(handler := signal.getsignal(number))}
     caught: list[signal.Signals] = []
 

@@ -1,5 +1,7 @@
-"""What a run goes by: the configuration file, the program's own modules, and the processes that started it. Changed, a
-run that stays has to end."""
+"""Detect changes of the configuration file and the program's modules, and the ancestors of this process.
+
+A long run ends when one of these changes, so that the next run uses the new state.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,10 @@ MOST_ANCESTORS = 8
 
 
 def ancestors() -> tuple[int, ...]:
-    """The processes that this one descends from, the nearest first; of other systems than Linux its parent alone. It
-    changes when one of them ends."""
+    """Return the process ids of this process's ancestors, the nearest first; on systems other than Linux the parent only.
+
+    The result changes when one of them ends.
+    """
     found, pid = [os.getppid()], os.getppid()
     while pid > 1 and len(found) < MOST_ANCESTORS:
         try:
@@ -30,13 +34,14 @@ def ancestors() -> tuple[int, ...]:
 
 
 class ProgramSources:
-    """Notices a change since it was made. Looks at most each `SECONDS`."""
+    """Detects changes of the files since it was created. Checks them at most every `SECONDS`."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._files = [Path(runtime.settings.config), *PACKAGE.rglob("*.py")]
         self._before, self._looked = self._state(), time.monotonic()
 
     def changed(self) -> bool:
+        """Return True if a file changed; False without a check if the last one was less than `SECONDS` ago."""
         if time.monotonic() - self._looked < SECONDS:
             return False
         self._looked = time.monotonic()

@@ -1,7 +1,8 @@
-"""The two systems that a ledger belongs to, against those that the environment names.
+"""Check that the environment names the two systems that the ledger belongs to.
 
-A ledger says what Campaign acknowledged: used with another Campaign it would take an empty one for complete. Dynamics
-365 is told apart by its organisation's id (WhoAmI), Campaign by its URL, whose path names the tenant; it shows no id.
+A ledger stores what Campaign acknowledged: with another Campaign, possibly an empty one, its records would wrongly
+count as synced. Dynamics 365 is identified by its organisation's id (WhoAmI), Campaign by its URL, whose path names the
+tenant: it has no id.
 """
 
 from __future__ import annotations
@@ -22,18 +23,23 @@ _PORTS = {"https": 443, "http": 80}
 
 
 class OtherSystems(SyncAssetsError):
-    """The ledger belongs to other systems than those that the environment names."""
+    """The ledger belongs to other systems than the environment names."""
 
 
 def same_address(one: str, other: str) -> bool:
-    """Return True if two URLs name one host, port and path, however they are written."""
+    """Return True if two URLs have the same host, port and path, ignoring case and a trailing slash."""
     return _address(one) == _address(other)
 
 
 def check_addresses(ledger: Ledger, urls: Mapping[Side, str]) -> None:
-    """Compare the URLs with the noted ones, without any request. Raises OtherSystems.
+    """Compare the URLs of the environment with the stored ones, without a request.
 
-    urls: by side; empty where the environment names none. A side that is not noted yet fits.
+    Args:
+        ledger: the ledger.
+        urls: by side; empty if the variable is not set. A side without a stored URL is not compared.
+
+    Raises:
+        OtherSystems: a URL differs.
     """
     for side, known in sorted(ledger.systems().items()):
         url = urls.get(side, "")
@@ -42,7 +48,7 @@ def check_addresses(ledger: Ledger, urls: Mapping[Side, str]) -> None:
 
 
 def check_organisation(ledger: Ledger, url: str, identity: str) -> None:
-    """Note the organisation of Dynamics 365 at `url`, or compare it with the noted one. Raises OtherSystems."""
+    """Store the id of the Dynamics 365 organisation at `url`, or compare it with the stored one. Raises OtherSystems."""
     known = ledger.note_system("d365", url, identity)
     if known.identity and known.identity != identity:
         raise _other(ledger, known, f"another organisation, {identity}, answers at {url}")

@@ -1,9 +1,9 @@
-"""Who holds a lease, and whether that process still lives.
+"""Name the owners of leases, and release the leases of processes that have ended.
 
-A lease protects a record from being sent twice. When its holder was killed on this machine, nobody has to wait for
-the lease to run out: the process is gone for certain (same host, same process namespace, no such process or another
-one under its number). Of workers on other machines nothing is known, so their leases run out by time, or are given back
-when the heartbeats of the run end that their process executed (heartbeat.py).
+A lease protects a record from being sent twice. If its owner was killed on this machine, the lease can be released
+before its end: the process certainly does not exist (same host and process namespace, and no process, or another one,
+under its id). Nothing is known of workers on other machines: their leases end by time, or are released when the
+heartbeats of their run are missing (heartbeat.py).
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 
 def worker_id() -> str:
-    """A name for this process, unique for each call: host, process namespace, process id, its start, a random part."""
+    """Return a new owner name: host, process namespace, process id, start time of the process, and a random part."""
     started = _started(os.getpid()) or ""
     return "|".join([socket.gethostname(), _namespace(), str(os.getpid()), started, uuid.uuid4().hex[:8]])
 
 
 def is_dead(owner: str) -> bool:
-    """True only if `owner` ran on this machine and is certainly gone."""
+    """Return True only if `owner` ran on this machine and its process has certainly ended."""
     pid, started = _of_this_machine(owner)
     now = _started(pid) if pid else None
     return now == "" or bool(now and started and now != started)
 
 
 def _of_this_machine(owner: str) -> tuple[int, str]:
-    """Its process's number and start; (0, "") if it ran elsewhere, or if nothing is known of where it ran."""
+    """Return the owner's process id and start time; (0, "") if it ran elsewhere, or if that cannot be determined."""
     try:
         host, namespace, pid, started, _ = owner.split("|")
         number = int(pid)
@@ -44,40 +44,43 @@ def _of_this_machine(owner: str) -> tuple[int, str]:
 
 
 def release_dead(ledger: Ledger) -> int:
-    """Gives back what killed processes of this machine held. Returns how many leases were released."""
+    """Release the leases of killed processes of this machine; return how many."""
     return _release(ledger, is_dead)
 
 
 def release_process(ledger: Ledger, owner: str) -> int:
-    """Gives back what the process of this worker held, of any machine: it is known to send nothing more."""
+    """Release the leases of the process of this worker, on any machine; return how many.
+
+    Only call it if that process is known to send no further request.
+    """
     process = _process(owner)
     return _release(ledger, lambda other: bool(process) and _process(other) == process)
 
 
-def _release(ledger: Ledger, gone: Callable[[str], bool]) -> int:
+def _release(ledger: Ledger, has_ended: Callable[[str], bool]) -> int:
     released = 0
     for lease in ledger.leases():
-        if gone(lease.owner):
+        if has_ended(lease.owner):
             ledger.release(lease.owner)
             released += 1
     for table, owner in ledger.capture_leases():
-        if gone(owner):
+        if has_ended(owner):
             ledger.release_feed(table, owner)
             released += 1
     for worker in ledger.workers():
-        if gone(worker.owner):
+        if has_ended(worker.owner):
             ledger.release_slots(worker.owner)
             released += 1
     return released
 
 
 def _process(owner: str) -> str:
-    """A worker's name without the part that tells it from others of its process."""
+    """Return an owner name without its random part, so that it identifies the process."""
     return owner.rpartition("|")[0]
 
 
 def _namespace() -> str:
-    """This start of this machine, and the process namespace in it: two machines or containers may have one name."""
+    """Return the machine's boot id and the process namespace: two machines or containers may have the same host name."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
             return f"{boot.read().strip()} {os.readlink('/proc/self/ns/pid')}"
@@ -86,9 +89,11 @@ def _namespace() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When the process started, in clock ticks since boot; tells a process from a later one under the same number.
-    Empty if it has ended, also while nobody has asked for its end yet; None if that cannot be told: it may be hidden
-    from other users (`hidepid`), or we have too many files open."""
+    """Return when a process started, in clock ticks since boot, to distinguish it from a later one with the same id.
+
+    Empty if it has ended, also if it is a zombie; None if that cannot be determined: it may be hidden from other users
+    (`hidepid`), or this process has too many open files.
+    """
     if sys.platform == "win32":
         return None  # os.kill(pid, 0) would be a Ctrl-C there
     try:

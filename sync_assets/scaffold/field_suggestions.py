@@ -59,9 +59,7 @@ class Suggestion:
 
 
 def suggest_fields(table: Table, resource: Resource, taken: Collection[str]) -> list[Suggestion]:
-    """Return suggestions in the order of the table's columns. `taken`: attributes that are in use, the key among
-    them.
-    """
+    """Return suggestions in the order of the table's columns. `taken`: attributes in use, the key among them."""
     candidates = [
         attribute
         for attribute in resource.attributes.values()
@@ -93,8 +91,9 @@ def _longest(one: Suggestion) -> int:
 
 
 def is_writable_value(attribute: Attribute) -> bool:
-    """Return True if a column can be mapped to the attribute. Links are mapped elsewhere, groups and collections not at
-    all.
+    """Return True if a column can be mapped to the attribute.
+
+    Links are mapped elsewhere, groups and collections not at all.
     """
     return not attribute.read_only and attribute.type not in ("link", "collection", "group")
 

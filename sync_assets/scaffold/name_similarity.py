@@ -102,8 +102,9 @@ def of_resource(name: str) -> str:
 
 
 def of_column(column: Column) -> str:
-    """Normalise a column's name: `new_lastvisit` -> lastvisit, `address1_city` -> location.city, `gendercode` ->
-    gender.
+    """Normalise a column's name: `new_lastvisit` -> lastvisit, `address1_city` -> location.city.
+
+    A choice loses its ending: `gendercode` -> gender.
     """
     if found := _COLUMNS.get(column.name):
         return found
@@ -122,9 +123,7 @@ def of_attribute(path: str) -> str:
 
 
 def likeness(column: Column, attribute: Attribute, noun: str = "") -> Likeness:
-    """Return how alike the names of a column and an attribute are. `noun`: the table's name as `of_table`
-    returns it.
-    """
+    """Return how alike the names of a column and an attribute are. `noun`: the table's name, as of `of_table`."""
     left, right = of_column(column), of_attribute(attribute.path)
     last, bare = right.rpartition(".")[2], left.rpartition(".")[2]
     if left == right:

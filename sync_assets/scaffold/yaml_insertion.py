@@ -77,9 +77,7 @@ def _end_of_entry(text: str, position: int, dash: int) -> int:
 
 
 def _check(former: str, whole: str) -> None:
-    """Raise SyncAssetsError unless the only change is one more table, whatever aliases or unusual layouts the
-    file has.
-    """
+    """Raise SyncAssetsError unless the only change is one more table, even with aliases or unusual layouts."""
     old, new = Document(former), Document(whole)
     if new.findings or not isinstance(new.data, dict) or not isinstance(old.data, dict):
         raise _not_a_block()

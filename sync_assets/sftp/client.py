@@ -45,8 +45,9 @@ LISTING_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The files whose names match, oldest first. `passed_over`: names that match but are not accepted (printable), with
-    why.
+    """The files whose names match, oldest first.
+
+    `passed_over`: names that match but are not accepted (printable), with the reason.
     """
 
     files: tuple[RemoteFile, ...]

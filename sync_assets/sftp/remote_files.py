@@ -40,8 +40,9 @@ class RemoteFile:
 
 
 def path_of(directory: str, name: str | None = None) -> bytes:
-    """Return the path of a folder, or of an entry in it, in the protocol's form. Raises SftpError for an invalid
-    name.
+    """Return the path of a folder, or of an entry in it, in the protocol's form.
+
+    Raises SftpError for an invalid name.
     """
     parts = [directory.rstrip("/") or ("/" if directory.startswith("/") else ".")]
     if name is not None:

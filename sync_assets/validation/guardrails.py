@@ -103,8 +103,9 @@ def check_limits(runtime: Runtime, table: TableConfig, *, reading: bool) -> list
 
 
 def contacts(runtime: Runtime, table: TableConfig, *, reading: bool) -> int:
-    """Return the number of contacts in the ledger, or until their first read is complete that of Dynamics 365 if it is
-    larger.
+    """Return the number of contacts in the ledger.
+
+    Until their first read is complete, `reading` asks Dynamics 365 as well, and the larger number counts.
     """
     known = known_contacts(runtime)
     if reading and table.table == CONTACT and not _complete(runtime):
@@ -194,10 +195,9 @@ def _depth(config: Config, table: TableConfig) -> Finding:
 
 
 def longest_chain(config: Config, table: str) -> list[str]:
-    """Return the tables of the longest chain of links, beginning with `table`; table1 -> table2 -> table3 is a depth of
-    2.
+    """Return the tables of the longest chain of links, beginning with `table`.
 
-    There are no circles (cross_checks.py).
+    table1 -> table2 -> table3 is a depth of 2. There are no circles (cross_checks.py).
     """
     chains = [longest_chain(config, link.table) for link in config.table(table).links if link.table != table]
     return [table, *max(chains, key=len, default=[])]
@@ -207,9 +207,7 @@ def longest_chain(config: Config, table: str) -> list[str]:
 
 
 def supported_types(mapping: TableMapping) -> Finding:
-    """Warn of columns whose type Campaign does not have, so that they are sent as text (docs/references/campaign.md
-    14).
-    """
+    """Warn of columns that are sent as text because Campaign lacks their type (docs/references/campaign.md 14)."""
     others = [f"{field.column.name} ({field.column.type})" for field in mapping.fields if field.column.type in AS_TEXT]
     text = f"columns that travel as texts: {', '.join(others)}" if others else NOTES["types_are_supported"][1]
     return _note("types_are_supported", not others, text, {"as_text": len(others)})
@@ -303,9 +301,7 @@ def _holds_text(resource: Resource, path: str) -> bool:
 
 
 def engine_budget(runtime: Runtime, table: TableConfig) -> Finding:
-    """Return the finding on the day's budget: calls spent, calls left, and the calls that the pending records will
-    cost.
-    """
+    """Return the finding on the day's budget: calls spent, calls left, and the cost of the pending records."""
     spent = runtime.calls_today
     projected = projected_calls(table, runtime.ledger.pending_operations(table.table))
     limit = runtime.config.guardrails.engine_calls_per_day
@@ -322,9 +318,7 @@ def engine_budget(runtime: Runtime, table: TableConfig) -> Finding:
 
 
 def projected_calls(table: TableConfig, pending: Mapping[Operation, int]) -> int:
-    """Return the engine calls that pending records cost: insert 1, update 1 (2 if the record is looked up),
-    delete 2.
-    """
+    """Return the engine calls of pending records: insert 1, update 1 (2 with a look-up), delete 2."""
     update = 2 if table.address == "filter" else 1
     return pending.get("insert", 0) + update * pending.get("update", 0) + 2 * pending.get("delete", 0)
 

@@ -81,10 +81,9 @@ def opt_out_findings(config: Config, table: Table, resource: Resource) -> list[F
 def opt_out_problems(
     mappings: Mapping[str, OptOutMapping], table: Table, resource: Resource, *, written: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Return the problems of the columns and those of the attributes, each `where: what is wrong; what to write
-    instead`.
+    """Return the problems of the columns and those of the attributes.
 
-    `written`: the columns are also written to.
+    Each has the form `where: what is wrong; what to write instead`. `written`: the columns are also written to.
     """
     attributes = [_attribute_problem(name, mapping.to, resource) for name, mapping in mappings.items()]
     return _column_problems(mappings, table, written), [problem for problem in attributes if problem]

@@ -54,7 +54,7 @@ def acknowledge(ledger: Ledger) -> None:
     done = 0
     with Meter() as meter:
         while records := ledger.claim(TABLE_NAME, owner=owner, limit=5000, lease_seconds=600):
-            ledger.settle(owner, [Outcome(one.seq, "done", one.hash) for one in records])
+            ledger.acknowledge(owner, [Outcome(one.seq, "done", one.hash) for one in records])
             done += len(records)
         meter.done(done)
 

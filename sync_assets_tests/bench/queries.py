@@ -105,7 +105,7 @@ def _questions(ledger: Ledger) -> Iterator[tuple[str, Callable[[], float]]]:
     def settle(number: int) -> float:
         records = ledger.claim(TABLE, owner="bench", limit=number, lease_seconds=600)
         with timed() as took:
-            ledger.settle("bench", [Outcome(one.seq, "done", one.hash) for one in records])
+            ledger.acknowledge("bench", [Outcome(one.seq, "done", one.hash) for one in records])
         return took[0]
 
     def ask(question: Callable[[], object]) -> float:

@@ -184,7 +184,7 @@ class History:
             result = result.partition(",")[0]
             outcomes.append(Outcome(seq, result, one.hash, "why", self.random.choice([None, 30])))
         calls = {("contact", "insert"): len(outcomes)}
-        settled = self.ledger.settle(owner, outcomes, calls)
+        settled = self.ledger.acknowledge(owner, outcomes, calls)
         self.calls += len(outcomes)
         assert settled.lost == 0
         assert settled.settled + settled.removed + settled.pending + settled.failed == len(outcomes)
@@ -217,7 +217,7 @@ class History:
             for request in requests.values()
         ]
         before = stored(self.ledger)
-        assert self.ledger.settle("stranger", outcomes).lost == len(outcomes)
+        assert self.ledger.acknowledge("stranger", outcomes).lost == len(outcomes)
         assert stored(self.ledger) == before
 
     def time_goes_by(self) -> None:
@@ -298,7 +298,7 @@ class History:
         while claimed := claim(self.ledger, "last", limit=3):
             for one in claimed:
                 self.arrive(one, True)
-            self.ledger.settle("last", [Outcome(one.seq, "done", one.hash) for one in claimed])
+            self.ledger.acknowledge("last", [Outcome(one.seq, "done", one.hash) for one in claimed])
             rounds += 1
             assert rounds < 20, "it goes round in circles"
         wanted = {id_: digest for id_, (digest, refusal) in self.d365.items() if refusal is None}

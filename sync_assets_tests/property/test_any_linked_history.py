@@ -394,7 +394,7 @@ class History:
                 continue
             del self.open[owner][seq]
             outcomes.append(self.answer(request, self.random.choice(RESULTS)))
-        assert self.ledger.settle(owner, outcomes).lost == 0
+        assert self.ledger.acknowledge(owner, outcomes).lost == 0
 
     def answer(self, request: Request, result: str) -> Outcome:
         one = request.claimed
@@ -499,7 +499,7 @@ class History:
                 key = IDS[table, one.id]
                 self.check_what_is_to_be_sent(key, one)
                 self.sent[key, one.operation] += 1
-                self.ledger.settle("last", [self.answer(Request(one, 0, self.to_resend.get(key)), "done")])
+                self.ledger.acknowledge("last", [self.answer(Request(one, 0, self.to_resend.get(key)), "done")])
                 self.the_totals_are_those_of_the_records()
                 found = True
         return found or any(self.ledger.unread(table, 1) for table in TABLES)

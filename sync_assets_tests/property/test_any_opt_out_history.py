@@ -205,7 +205,7 @@ class History:
                 records: Any = Records(self.world, one.id, self.trouble)
                 outcomes.append(outcome(one, at_once(deliver(one, records, nobody_minds, it_works)), self.clock.now))
             yield
-            self.ledger.settle(owner, outcomes)
+            self.ledger.acknowledge(owner, outcomes)
         finally:
             self.ledger.release(owner)
 

@@ -149,7 +149,7 @@ def settle(
     retry_after: float | None = None,
 ) -> AcknowledgeResult:
     """The same outcome for all of them."""
-    return ledger.settle(
+    return ledger.acknowledge(
         owner, [Outcome(one.seq, result, one.hash, reason, retry_after, one.links) for one in claimed], {}
     )
 

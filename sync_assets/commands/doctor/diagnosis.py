@@ -110,9 +110,7 @@ async def _organisation(runtime: Runtime, d365: DataverseClient) -> list[Line]:
 
 
 def _guardrails(runtime: Runtime, *, counted: bool) -> list[Line]:
-    """Return the guardrails that depend on the configuration and the ledger. `counted`: True if the ledger is
-    usable.
-    """
+    """Return the guardrails of the configuration and the ledger. `counted`: True if the ledger is usable."""
     config = runtime.config
     contacts = guardrails.known_contacts(runtime) if counted else None
     mapped = f"tables: {len(config.tables)}, each to a resource of its own"
@@ -264,8 +262,9 @@ class _TableChecks:
         return lines
 
     async def _identified(self, ready: Ready) -> list[Line]:
-        """Check that records are found: by the filter in the metadata, and if the ledger can count the call, by a
-        look-up.
+        """Check that records are found: by the filter in the metadata, and by a look-up.
+
+        The look-up is left out if the ledger cannot count the call.
         """
         lines, given = list[Line](), self.config.filter
         if given and ready.resource.filters:  # metadata without any filter may simply not list them

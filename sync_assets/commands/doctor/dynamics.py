@@ -80,8 +80,9 @@ async def _window(client: DataverseClient) -> tuple[list[Line], int | None]:
 
 
 def position(table: str, feed: Feed | None, days: int | None, now: datetime | None = None) -> list[Line]:
-    """Return a line with the age of the feed's position; it warns from half of the window on
-    (docs/references/dataverse.md 1.4).
+    """Return a line with the age of the feed's position.
+
+    It warns from half of the window on (docs/references/dataverse.md 1.4).
     """
     if feed is None or not days:
         return []
@@ -95,8 +96,9 @@ def position(table: str, feed: Feed | None, days: int | None, now: datetime | No
 
 @dataclass(frozen=True, slots=True)
 class Privileges:
-    """Our privileges for one table. names: of the table's privileges; depths: None if Dynamics 365 does not return
-    them.
+    """Our privileges for one table.
+
+    names: of the table's privileges; depths: None if Dynamics 365 does not return them.
     """
 
     names: dict[str, str]

@@ -1,6 +1,4 @@
-"""`doctor`: the parts of the set-up that do not depend on a table: privacy, regions, Campaign's API, the SFTP and its
-key.
-"""
+"""`doctor`: the set-up that does not depend on a table: privacy, regions, Campaign's API, the SFTP and its key."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""`doctor`: estimates of the engine calls of the first load and of a day, against the guardrails. Makes no
-engine call.
+"""`doctor`: estimate the engine calls of the first load and of a day, against the guardrails.
+
+Makes no engine call.
 """
 
 from __future__ import annotations
@@ -52,8 +53,9 @@ async def volume_lines(
 
 
 def first_load(rows: Mapping[str, int | None], synced: Mapping[str, int], per_day: int | None) -> Line:
-    """Return the estimate of the first load; an insert is one call. rows: by Dynamics 365's count, None if it gives
-    none.
+    """Return the estimate of the first load; an insert is one call.
+
+    rows: by Dynamics 365's count, None if it gives none.
     """
     what = "estimate of the first load"
     left = {table: max(0, number - synced.get(table, 0)) for table, number in rows.items() if number is not None}

@@ -293,7 +293,9 @@ class Captures(Deletions, OptOutRows):
         self._put_links(connection, page.links, {seqs[id_]: ids for id_, ids in page.parents(seqs)}, in_doubt)
         self._regate(connection, stands, (), tally, also=left)
 
-    def _apply_link_configuration(self, connection: Connection, table: str, links: Sequence[LinkSpec], tally: TotalsChange) -> None:
+    def _apply_link_configuration(
+        self, connection: Connection, table: str, links: Sequence[LinkSpec], tally: TotalsChange
+    ) -> None:
         """Apply a changed cardinality or style of links to records that the full read did not return, and re-evaluate.
 
         Campaign keeps records whose rows are out of scope; with the old cardinality it would hide one once its parent

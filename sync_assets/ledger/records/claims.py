@@ -125,7 +125,7 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
             rows = connection.execute(held).all()
         return [Lease(owner, records, times.from_micros(until)) for owner, records, until in rows]
 
-    def settle(
+    def acknowledge(
         self,
         owner: str,
         outcomes: Sequence[Outcome],

@@ -120,7 +120,9 @@ class Deletions(Feeds, DependencyStatus):
         if all(numbers[name] <= allowed[name] for name in numbers):
             return numbers[table], None
         following_json = json.dumps(following) if following else None
-        self._store_in_feed(connection, table, {"deletes": numbers[table], "following": following_json, "deletes_approved": False})
+        self._store_in_feed(
+            connection, table, {"deletes": numbers[table], "following": following_json, "deletes_approved": False}
+        )
         return numbers[table], allowed
 
     def _record_count(self, connection: Connection, table: str) -> int:

@@ -201,7 +201,9 @@ class OptOuts(OptOutRows):
                 known_ids = [id_ for id_, attribute in known if attribute == name]
                 plain = ~stated[name] & stated[f"{name}LastModified"].is_null() & ~stated["id"].is_in(known_ids)
                 counts["default"] += int(plain.sum())
-                worth = stated.filter(~plain).with_columns(at=stated.filter(~plain)[f"{name}LastModified"].dt.epoch("us"))
+                worth = stated.filter(~plain).with_columns(
+                    at=stated.filter(~plain)[f"{name}LastModified"].dt.epoch("us")
+                )
                 for id_, value, changed_at in (
                     worth.sort("at", nulls_last=False, maintain_order=True).select("id", name, "at").rows()
                 ):

@@ -64,8 +64,8 @@ def short_id(id_: str) -> str:
     A query must compare the whole id as well. Each captured row dirties a leaf of this index. With twelve characters
     instead of the table's name and all thirty-six there are less than half as many leaves, and at 700,000 records a
     page is stored in 192 ms instead of 272. Hardly any two random or sequential ids (whose first or last digits
-    count) share a key. The index is not unique: SQLite has one writer at a time, which looks an id up before it inserts a
-    record. PostgreSQL has several writers, and a constraint.
+    count) share a key. The index is not unique: SQLite has one writer at a time, which looks an id up before it inserts
+    a record. PostgreSQL has several writers, and a constraint.
     """
     return f"substr({id_}, {SHORT_ID_FROM + 1}, 6) || substr({id_}, 31)"
 

@@ -1,8 +1,8 @@
-"""The opt-out export file: from the SFTP folder to validated rows in the ledger.
+"""Read the opt-out export file from the Campaign SFTP, validate its rows, and store its statements in the ledger.
 
-folder        files on the SFTP: which are ready, which are done
-file          a file to batches of valid rows, and of bad rows with reasons: start reading here
-lines, rows, cells   bytes to lines to cells to values
-date_layouts  the date formats of Campaign's Extract file activity
-staging       validated rows into the ledger
+folder               poll the SFTP folder: which files are ready, which are done
+file                 a file -> batches of valid rows, and of rejected rows with reasons: start reading here
+lines, rows, cells   bytes -> lines -> cells -> values
+date_layouts         the date formats of Campaign's Extract file activity
+staging              keep validated rows until the whole file is valid, then store their statements
 """

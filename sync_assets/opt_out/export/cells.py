@@ -1,4 +1,4 @@
-"""The cells of an export file -> values: keys, booleans and times, whole columns at a time, and what is wrong."""
+"""Convert the cells of an export file to keys, booleans and times, column by column, and reject invalid ones."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from sync_assets.opt_out.export.lines import BadExport
 from sync_assets.opt_out.export.rows import FALSE, GUID, TRUE
 
 CHANGED = "LastModified"
-"""Behind an attribute's name: the column of its change times in our frames, whatever the file calls it."""
+"""Suffix of the column of an attribute's times of change in our frames, whatever its name in the file."""
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(days=1)
-"""So far a time may lie in the future: clocks differ, and not every layout names its zone."""
+"""How far in the future a time may be: clocks differ, and not every layout has a time zone."""
 
 _BOOLEANS = ", ".join(f"{false}, {true}" for false, true in zip(FALSE, TRUE, strict=True))
 
 BAD_SCHEMA = pl.Schema({"line": pl.Int64, "id": pl.String, "reason": pl.String})
-"""line, id (null if there is no GUID where it must stand), reason (holds no cell)."""
+"""Columns of rejected rows: line, id (null if the key is no GUID), reason (which holds no cell content)."""
 
 
 def good_schema(attributes: tuple[str, ...]) -> pl.Schema:
-    """line (of the file, from 1), id (GUID in lower case), and per attribute its value and the time of its change; null
-    where nothing stands."""
+    """Return the columns of valid rows: line (from 1), id (GUID in lower case), and per attribute value and time.
+
+    The time is that of the attribute's change. Empty cells are null.
+    """
     columns: dict[str, pl.DataType] = {"line": pl.Int64(), "id": pl.String()}
     for attribute in attributes:
         columns |= {attribute: pl.Boolean(), f"{attribute}{CHANGED}": TIME_TYPE}
@@ -33,15 +35,15 @@ def good_schema(attributes: tuple[str, ...]) -> pl.Schema:
 
 
 class FileDates:
-    """The one date layout of a file. With `auto` it is found out from the first times that decide it, never guessed."""
+    """The date layout of a file. `auto`: determined from the first times that are unambiguous, never guessed."""
 
     def __init__(self, date_format: str) -> None:
         self.layouts: tuple[DateLayout, ...] = tuple(
             layout for layout in DATE_LAYOUTS if date_format in ("auto", layout)
         )
-        """those that are left; if several, they have meant the same moments so far"""
+        """candidates left; if several, they have given the same times so far"""
         self.met = False
-        """a time stood in the file"""
+        """True once the file had a time"""
         if not self.layouts:
             raise ValueError(f"no date format: {date_format}")
 
@@ -50,8 +52,13 @@ class FileDates:
         return self.layouts[0]
 
     def learn(self, texts: pl.Series) -> None:
-        """`texts`: the times of a batch, trimmed. What fits no layout is a bad cell and decides nothing.
-        BadExport: the layout cannot be told."""
+        """Narrow the layouts down by the times of a batch.
+
+        texts: trimmed. A text that fits no layout is an invalid cell and is ignored.
+
+        Raises:
+            BadExport: the layout cannot be determined.
+        """
         texts = texts.drop_nulls()
         self.met |= not texts.is_empty()
         if texts.is_empty() or len(self.layouts) == 1:
@@ -79,8 +86,11 @@ class FileDates:
 
 
 class CellChecker:
-    """Checks batches of one file. `times`: attribute -> how the file calls the column of its change times, for those
-    that have one; `latest`: no time may lie behind it; `encoding`: to be named where bytes do not fit it."""
+    """Checks the batches of one file.
+
+    times: attribute -> the file's name of the column of its times of change, if it has one. latest: the latest valid
+    time. encoding: named in reasons about undecodable bytes.
+    """
 
     def __init__(
         self,
@@ -98,13 +108,17 @@ class CellChecker:
         self._latest = latest
         self._encoding = encoding
         self._called = {"id": key_column} | {name: name for name in attributes} | self._times
-        """our column -> the file's"""
+        """our column name -> the file's"""
 
     def check(self, lines: list[int], cells: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Rows that have a key -> the good ones (`good_schema`) and the bad ones (BAD_SCHEMA).
+        """Split rows into valid (`good_schema`) and rejected ones (BAD_SCHEMA). Rows without a key are in neither.
 
-        `cells`: key, attributes and times in the order of the constructor's arguments, row behind row. Rows whose key
-        is empty are in neither. BadExport: the date layout cannot be told.
+        Args:
+            lines: the line number of each row.
+            cells: key, attributes and times in the order of the constructor's arguments, row after row.
+
+        Raises:
+            BadExport: the date layout cannot be determined.
         """
         texts = self._texts(lines, cells)
         self._dates.learn(pl.concat([pl.Series([], dtype=pl.String), *(texts[name] for name in self._times)]))
@@ -124,7 +138,7 @@ class CellChecker:
         return good.filter(~any_wrong), self._bad(texts, values, wrong).filter(any_wrong)
 
     def _texts(self, lines: list[int], cells: list[str]) -> pl.DataFrame:
-        """Trimmed; null where nothing stands."""
+        """Return the trimmed cells by column; null for an empty cell."""
         texts = [pl.Series(name, cells[at :: len(self._called)], pl.String) for at, name in enumerate(self._called)]
         trimmed = pl.col(pl.String).str.strip_chars()
         return pl.DataFrame([pl.Series("line", lines, pl.Int64), *texts]).with_columns(
@@ -132,7 +146,7 @@ class CellChecker:
         )
 
     def _wrong(self, texts: pl.DataFrame, values: pl.DataFrame) -> pl.DataFrame:
-        """Which cells hold what they may not: a boolean column for each."""
+        """Return which cells are invalid, as a boolean column for each column."""
         right = [
             texts["id"].str.contains(GUID),
             *(values[name].is_not_null() for name in self._attributes),
@@ -152,7 +166,7 @@ class CellChecker:
         )
 
     def _reason(self, name: str, text: pl.Series, value: pl.Series) -> pl.Expr:
-        """Why a cell of this column is wrong; nothing of what stands in it."""
+        """Return why a cell of this column is invalid, without its content."""
         column = f"`{self._called[name]}`"
         if name == "id":
             otherwise = pl.lit(f"{column} is no GUID")

@@ -1,8 +1,8 @@
-"""The date layouts of Campaign's Extract file activity, whole columns at a time. Pure, without clock and configuration.
+"""Parse the seven date layouts of Campaign's Extract file activity, column by column. Pure functions.
 
-The seven layouts: docs/references/campaign.md 8. The six beside XML may have `/`, `-`, `.` or nothing between
-their parts, a year of two digits (20xx), and a time `hh:mm:ss`, with a fraction of a second or without, behind a blank
-or a `T`. Only XML names a zone; every other time counts as UTC. A time without hours is the start of its day.
+The seven layouts: docs/references/campaign.md 8. All but XML may have `/`, `-`, `.` or nothing between
+their parts, a year of two digits (20xx), and a time `hh:mm:ss`, with or without a fraction of a second, after a space
+or a `T`. Only XML has a time zone; every other time counts as UTC. A date without a time is the start of its day.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ _CLOCK = r"[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?"
 _ZONE = r"(?:Z|[+-](?:0[0-9]|1[0-4]):?[0-5][0-9])"
 _DIGITS = {"mm": "[0-9]{2}", "dd": "[0-9]{2}", "yy": "[0-9]{2}", "yyyy": "(?:19|20)[0-9]{2}"}
 _UNMISTAKABLY_XML = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T|.*(?:Z|[+-][0-9]{2}:?[0-9]{2})$)"
-"""A `T` or a zone: no other layout is written with either, though a `T` is read."""
+"""A date with a `T` or a time zone: Campaign writes these in XML only, though other layouts may have a `T`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What can be told of the layout from some texts. What fits no layout at all tells nothing and is left out."""
+    """Which layouts fit some texts. Texts that fit no layout are ignored."""
 
     layouts: tuple[DateLayout, ...]
-    """those that fit every other text"""
+    """the layouts that fit all other texts"""
     same: bool
-    """they mean the same moments, so that nothing is to be decided"""
+    """True if these layouts give the same times, so that any of them may be used"""
     counts: dict[DateLayout, int]
-    """how many texts each layout fits, most first; empty: no text fits any"""
+    """number of texts that each layout fits, the most first; empty if no text fits any"""
 
 
 def parse(texts: pl.Series, layout: DateLayout) -> pl.Series:
-    """Trimmed texts -> moments (TIME_TYPE); null for null and for what is no time in this layout."""
+    """Parse trimmed texts to times (TIME_TYPE); null for null and for a text that is no time in this layout."""
     moments = pl.Series(texts.name, [None], TIME_TYPE).new_from_index(0, len(texts))
     for shape in _SHAPES[layout]:
         fits = texts.str.contains(shape.pattern)
@@ -61,7 +61,7 @@ def parse(texts: pl.Series, layout: DateLayout) -> pl.Series:
 
 
 def fit(texts: pl.Series, candidates: tuple[DateLayout, ...] = DATE_LAYOUTS) -> Fit:
-    """Which of the candidates fit all of `texts` (trimmed). XML wins where it fits all and one is unmistakably XML."""
+    """Return which candidates fit all of `texts` (trimmed). XML alone if it fits all and one text can only be XML."""
     read: dict[DateLayout, pl.Series] = {layout: parse(texts, layout) for layout in candidates}
     counts: dict[DateLayout, int] = {layout: len(moments) - moments.null_count() for layout, moments in read.items()}
     counts = {layout: counts[layout] for layout in sorted(counts, key=lambda one: -counts[one]) if counts[layout]}
@@ -75,15 +75,15 @@ def fit(texts: pl.Series, candidates: tuple[DateLayout, ...] = DATE_LAYOUTS) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """One way to write a layout: with or without separators, with four or two digits of the year."""
+    """A variant of a layout: with or without separators, with a year of four or two digits."""
 
     pattern: str
     places: dict[str, tuple[int, int]]
-    """part -> first character and length"""
+    """part -> (index of its first character, length)"""
     length: int
-    """characters of the date"""
+    """length of the date in characters"""
     century: str = ""
-    """what stands before the year"""
+    """prefix of the year"""
 
 
 def _shapes(layout: DateLayout) -> tuple[_Shape, ...]:
@@ -112,7 +112,7 @@ _SHAPES = {layout: _shapes(layout) for layout in DATE_LAYOUTS}
 
 
 def _moments(texts: pl.Series, shape: _Shape) -> pl.Series:
-    """Moments of texts that have this shape (or are null); null for a day that does not exist."""
+    """Parse texts that have this shape (or are null); null for a day that does not exist."""
     text = pl.col("text")
     year, month, day = (text.str.slice(*shape.places[part]) for part in ("yy", "mm", "dd"))
     date = pl.concat_str(pl.lit(shape.century), year, pl.lit("-"), month, pl.lit("-"), day)
@@ -127,12 +127,12 @@ def _moments(texts: pl.Series, shape: _Shape) -> pl.Series:
 
 
 def _number(digits: pl.Expr) -> pl.Expr:
-    """0 where nothing stands: a date alone is the start of the day."""
+    """Parse digits; 0 for an empty text, since a date alone is the start of the day."""
     return digits.cast(pl.Int64, strict=False).fill_null(0)
 
 
 def _fraction(tails: pl.Series) -> pl.Series:
-    """`.123Z`, `.5`, `Z`, `` -> microseconds."""
+    """Parse the fraction of a second in `.123Z`, `.5`, `Z` or ``, to microseconds."""
     if not tails.str.starts_with(".").any():
         return pl.Series([0], dtype=pl.Int64)
     fractions = tails.str.strip_chars_end("Z")
@@ -143,7 +143,7 @@ def _fraction(tails: pl.Series) -> pl.Series:
 
 
 def _offset(tails: pl.Series) -> pl.Series:
-    """`+02:00`, `.123-0530` -> microseconds east of UTC."""
+    """Parse the time zone in `+02:00` or `.123-0530`, to microseconds east of UTC."""
     if not tails.str.contains("[+-]").any():
         return pl.Series([0], dtype=pl.Int64)
     parts = tails.str.extract_groups(r"([+-])([0-9]{2}):?([0-9]{2})$").struct.unnest()

@@ -1,8 +1,9 @@
-"""A daily opt-out export file of Campaign -> batches of valid rows, and of bad ones with their reasons.
+"""Read an opt-out export file of Campaign: yield batches of valid rows, and of rejected rows with reasons.
 
-The layout of the file is published nowhere (docs/references/campaign.md 8), so that columns, separator, encoding
-and dates are configured (`opt_out.export`, docs/configuration.md) and everything in the file is doubted. Memory does
-not grow with the file. No cell of it stands in a reason or an error: it may be anybody's data, and is nobody's format.
+Adobe does not document the layout of the file (docs/references/campaign.md 8), so columns, separator, encoding
+and dates are configured (`opt_out.export`, docs/configuration.md) and everything in the file is validated.
+
+Invariants: memory does not grow with the file. No reason or error holds a cell's content: it may be personal data.
 """
 
 from __future__ import annotations
@@ -34,17 +35,20 @@ __all__ = [
     "read_export",
     "time_in_name",
 ]
-# what readers of the file need, from one place
+# Also re-exports what readers of a file need.
 
 _WITHOUT_TIME = "blackListPushnotification"
-"""The one attribute of which no time of change was ever seen (docs/references/campaign.md 2)."""
+"""The only attribute that Campaign exports without a time of change (docs/references/campaign.md 2)."""
 _stamp = re.compile(r"_(\d{8}_\d{6})(?!\d)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the configuration says of the file. `attributes`: the mapped ones, as the API spells them (`blackList…`);
-    `separator`: one character; `date_format`: `auto`, or one of `DATE_LAYOUTS`."""
+    """The configured layout of the file.
+
+    attributes: the mapped ones, in the API's spelling (`blackList…`). changed_suffix: of the names of the columns with
+    times of change. separator: one character. date_format: `auto`, or one of `DATE_LAYOUTS`.
+    """
 
     key_column: str
     attributes: tuple[str, ...]
@@ -56,13 +60,15 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some rows of the file: `rows` = good + bad + foreign. Foreign are those without a key: profiles that do not come
-    from Dynamics 365."""
+    """Some rows of the file: `rows` = good + bad + foreign.
+
+    foreign: number of rows without a key, of profiles that are not from Dynamics 365.
+    """
 
     good: pl.DataFrame
-    """`good_schema`"""
+    """valid rows, in the columns of `good_schema`"""
     bad: pl.DataFrame
-    """BAD_SCHEMA, by line"""
+    """rejected rows, in the columns BAD_SCHEMA, by line"""
     rows: int
     foreign: int
 
@@ -70,13 +76,26 @@ class Batch:
 def read_export(
     stream: BinaryIO, layout: Layout, *, name: str = "", batch_rows: int = 50_000, now: datetime | None = None
 ) -> Reader:
-    """Reads a file from `stream`, which the caller closes. `name`: the file's; `now`: what times may not lie behind."""
+    """Open a file for reading.
+
+    Args:
+        stream: opened for reading bytes; the caller closes it.
+        layout: of the file, as configured.
+        name: of the file.
+        batch_rows: rows per batch.
+        now: the current time, to reject times of change in the future.
+    """
     return Reader(stream, layout, name, batch_rows, now or datetime.now(UTC))
 
 
 class Reader(Iterator[Batch]):
-    """Iterates once over the batches of a file, of some `batch_rows` rows each. Raises BadExport, also after some
-    batches: then these do not count either. Errors of the stream pass through. Its attributes stand at the end."""
+    """Iterates once over the batches of a file, of about `batch_rows` rows each.
+
+    The properties are final when the iteration ends.
+
+    Raises:
+        BadExport: also after some batches, which are then invalid, too. Errors of the stream pass through.
+    """
 
     def __init__(self, stream: BinaryIO, layout: Layout, name: str, batch_rows: int, now: datetime) -> None:
         if batch_rows < 1:
@@ -93,7 +112,7 @@ class Reader(Iterator[Batch]):
 
     @property
     def bytes_read(self) -> int:
-        """As they stand in the file, zipped or not."""
+        """Bytes read from the file, compressed or not."""
         return self._lines.bytes_read
 
     @property
@@ -102,12 +121,12 @@ class Reader(Iterator[Batch]):
 
     @property
     def date_layout(self) -> DateLayout | None:
-        """In which the times of the file were read; None: no time stood in it."""
+        """The layout of the file's times; None if it had none."""
         return self._dates.layout if self._dates.met else None
 
     @property
     def warnings(self) -> list[str]:
-        """What the operator should know though the file can be used."""
+        """Warnings for the operator about a file that is valid."""
         warnings: list[str] = []
         if self._missing_times:
             warnings.append(
@@ -139,7 +158,7 @@ class Reader(Iterator[Batch]):
 
 
 def _header(groups: Iterator[tuple[int, list[str]]]) -> tuple[int, str, list[str]]:
-    """The first line that is not blank, its number, and the lines of its group behind it."""
+    """Return the number of the first line that is not blank, the line, and the remaining lines of its group."""
     for number, lines in groups:
         for at, line in enumerate(lines):
             if line.strip():
@@ -159,9 +178,9 @@ def _batch(rows: Rows, checker: CellChecker) -> Batch:
 
 
 def time_in_name(name: str) -> datetime | None:
-    """`optout_20261124_060000.csv.gz` -> when it was written (UTC); None: no such time in the name.
+    """Parse the time (UTC) at which a file was written from its name, as in `optout_20261124_060000.csv.gz`; or None.
 
-    Campaign puts it behind the label (docs/references/campaign.md 8); if there are several, the last one counts.
+    Campaign appends it to the label (docs/references/campaign.md 8); if there are several, the last one counts.
     """
     for stamp in reversed(_stamp.findall(PurePosixPath(name).name)):
         with suppress(ValueError):
@@ -170,5 +189,5 @@ def time_in_name(name: str) -> datetime | None:
 
 
 def file_order(name: str, modified: datetime) -> tuple[datetime, str]:
-    """The order in which files were written: by the time in the name, else by their time of modification (UTC)."""
+    """Return a sort key for the order in which files were written: the time in the name, else that of modification."""
     return time_in_name(name) or modified, name

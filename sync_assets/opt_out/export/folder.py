@@ -1,8 +1,10 @@
-"""The files on the Campaign SFTP: which are ready to be taken, which are done with, how much room is left.
+"""Poll the SFTP folder of export files: which are ready, which are done, and how much space is left.
 
-A file is ready once two looks found it with the same size and time and it is `settle_seconds` old, by its own time or
-since it was first seen (clocks differ). Done ones are kept, archived or deleted as configured, and removed after
-`keep_days`; nothing is ever removed that was not taken before.
+A file is ready once two polls found it with the same size and time, and it is `settle_seconds` old, by its own time or
+since the first poll that found it (clocks differ). Files that are done are kept, archived or deleted as configured, and
+removed after `keep_days`.
+
+Invariant: a file that was not processed is never removed.
 """
 
 from __future__ import annotations
@@ -19,14 +21,17 @@ from sync_assets.sftp import FileGone, RemoteFile, Sftp, SftpError, Storage, con
 
 ARCHIVE = "archive"
 TICK = timedelta(seconds=1)
-"""SFTP tells times in whole seconds: what is written within the same one changes no time."""
+"""Resolution of SFTP's times: a write within the same second does not change the time of modification."""
 
 
 @dataclass(frozen=True, slots=True)
 class FolderPoll:
-    """What a look at the folder found. `ready`: to be taken now, in their order; `unsettled`: perhaps still written;
-    `refused`: of no use as a whole. `newest`: time of the newest file of all. `passed_over`: names that match and are
-    no plain files. `troubles`: what could not be tidied up."""
+    """The result of a poll of the folder.
+
+    ready: files to be processed now, in order. unsettled: files that may still be written. refused: files rejected as a
+    whole. newest: time of the newest file ever found. storage: space of the SFTP server; None if it does not report it.
+    passed_over: matching names that are no plain files, with the reason. troubles: errors of archiving and removal.
+    """
 
     ready: list[OptOutFile]
     unsettled: list[OptOutFile]
@@ -38,7 +43,12 @@ class FolderPoll:
 
 
 def poll_folder(runtime: Runtime) -> FolderPoll:
-    """Lists the folder and notes what it found in the ledger. Raises SftpError, LedgerError."""
+    """List the folder, store the result in the ledger, and archive or remove files that are done.
+
+    Raises:
+        SftpError: of the SFTP server.
+        LedgerError: of the ledger.
+    """
     export = runtime.config.opt_out.export
     with connect(runtime.settings.sftp()) as sftp:
         listing = sftp.listing(export.directory, export.pattern)
@@ -59,28 +69,28 @@ def poll_folder(runtime: Runtime) -> FolderPoll:
 
 
 def has_settled(file: OptOutFile, settle_seconds: int) -> bool:
-    """Two looks found it alike, and it is old enough. Pure."""
+    """Return True if two polls found the file unchanged and it is old enough. Pure."""
     age = max(file.looked_at - file.modified - TICK, file.looked_at - file.seen_at)
     return file.looked_at > file.seen_at and age >= timedelta(seconds=settle_seconds)
 
 
 def in_order(files: Iterable[OptOutFile]) -> list[OptOutFile]:
-    """By the time in the name, else by that of the last change: the order in which Campaign wrote them."""
+    """Sort files in the order in which Campaign wrote them: by the time in the name, else by that of modification."""
     return sorted(files, key=lambda file: file_order(file.name, file.modified))
 
 
 def find(runtime: Runtime, partition: str) -> OptOutFile | None:
-    """The known file of a partition: of those that were written within one second the one that stands there now."""
+    """Return the stored file of a partition; of several within one second, the one that the last poll found."""
     same = [file for file in runtime.ledger.files() if file.partition == partition]
     return max(same, key=lambda file: file.looked_at, default=None)
 
 
 def _tidy(runtime: Runtime, sftp: Sftp, export: Export, done: Sequence[OptOutFile]) -> list[str]:
-    """Does what is configured with files that are done with; what went wrong."""
+    """Archive or remove files that are done, as configured; return error messages."""
     too_old = datetime.now(UTC) - timedelta(days=export.keep_days)
     troubles: list[str] = []
     for file in done:
-        taken = RemoteFile(file.name, file.size, file.modified)  # one that was written again meanwhile stays
+        taken = RemoteFile(file.name, file.size, file.modified)  # a file that was written again meanwhile stays
         try:
             if export.after == "delete" or (export.after == "keep" and file.modified < too_old):
                 sftp.remove(export.directory, file.name, taken)

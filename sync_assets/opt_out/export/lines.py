@@ -1,6 +1,6 @@
-"""The bytes of an export file -> its physical lines: unzipped, decoded, in groups of bounded size. Nothing of CSV here.
+"""Decompress and decode an export file, and split it into physical lines in groups of bounded size. No CSV here.
 
-What can be wrong with a file (docs/references/campaign.md 8): cut off while it was uploaded, written again under
+A file may be damaged in these ways (docs/references/campaign.md 8): cut off while it was uploaded, written again under
 the same name, zipped or encrypted by the workflow's post-processing, in another encoding than expected.
 """
 
@@ -16,14 +16,15 @@ from typing import BinaryIO
 from sync_assets.errors import SyncAssetsError
 
 MOST_CHARACTERS = 131_072
-"""A line, and a row over several lines, has at most so many (csv's own limit of a field). Longer lines come cut, but
-longer than this, so that they are known by their length."""
+"""Most characters of a line, and of a row of several lines (csv's own limit of a field). A longer line is cut, but
+stays longer than this, so that it can be recognised."""
 
 MOST_BYTES = 64 << 30
-"""Bytes of a file, unzipped. Thirty million profiles with all opt-outs and their times are 9 GB."""
+"""Most bytes of a file, decompressed. Thirty million profiles with all opt-outs and their times are 9 GB."""
 ZIPPED_BEYOND, ZIPPED_RATIO = 4 << 30, 200
-"""Beyond so many bytes, a file must not be so many times larger than zipped. An export is some ten times larger, but
-millions of equal lines, of profiles that are not ours, may be a thousand times: as many as there can be fit before."""
+"""Beyond this number of decompressed bytes, the compression ratio must not exceed ZIPPED_RATIO. That of an export is about
+ten, but that of millions of equal lines, of profiles without a key, may be a thousand: all of these fit within
+ZIPPED_BEYOND."""
 
 _BLOCK = 1 << 18
 _GROUP = 1 << 23  # characters of a group of lines
@@ -39,13 +40,14 @@ AGAIN = "Nothing of it was taken. Let the workflow write the file again."
 
 
 class BadExport(SyncAssetsError):
-    """The file as a whole cannot be used: nothing of it counts."""
+    """The file is rejected as a whole: none of its rows has an effect."""
 
 
 class Lines:
-    """The lines of one file, to be taken once. `stream`: opened for reading bytes; closing it is the caller's task.
+    """The lines of one file, to be iterated once.
 
-    `encoding`: a Python name. `name`: the file's, so that it can be told when `.gz` promises too much.
+    stream: opened for reading bytes; the caller closes it. encoding: a Python codec name. name: of the file, to detect
+    a `.gz` that is not compressed.
     """
 
     def __init__(self, stream: BinaryIO, encoding: str, name: str = "") -> None:
@@ -53,14 +55,22 @@ class Lines:
         self._encoding = encoding
         self._name = name
         self.bytes_read = 0
-        """as they stand in the file, zipped or not"""
+        """bytes read from the file, compressed or not"""
         self.zipped = False
         self.undecodable = False
-        """bytes were met that the encoding does not have; each stands as U+FFFD in its line"""
+        """True if there were bytes that the encoding does not have; each is U+FFFD in its line"""
 
     def groups(self, most_lines: int) -> Iterator[tuple[int, list[str]]]:
-        """Number of the first line (from 1) and lines with their end, which is `\\n` whether it was CR, LF or CRLF.
-        The last line of the file may lack it. BadExport: not to be unzipped or decoded; errors of the stream pass."""
+        """Yield groups of lines: the number of the first line (from 1), and the lines.
+
+        Each line ends with `\\n`, whether it was CR, LF or CRLF; the last line of the file may have no end.
+
+        Args:
+            most_lines: lines per group.
+
+        Raises:
+            BadExport: the file cannot be decompressed or decoded. Errors of the stream pass through.
+        """
         number, held, characters, rest = 1, list[str](), 0, ""
         for text in self._texts():
             lines = io.StringIO(rest + text).readlines()
@@ -82,7 +92,7 @@ class Lines:
         wide = codecs.lookup(self._encoding).name.startswith(_WIDE)
         start, blocks = _with_start(self._unzipped(), 4096)
         _check_width(start, wide, self._encoding)
-        # with the mark of UTF-8 in front it is UTF-8, which reads the same where it matters: all that is used is ASCII
+        # A UTF-8 byte order mark is skipped whatever the encoding: all cells that are used are ASCII.
         skipped = len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0
         first = True
         for block in blocks:
@@ -99,7 +109,7 @@ class Lines:
         except ValueError:
             raise _wrong_encoding(self._encoding) from None
         if not text.isascii():
-            text = re.sub("[\ud800-\udfff]", "\ufffd", text)  # halves of characters, which some encodings let through
+            text = re.sub("[\ud800-\udfff]", "\ufffd", text)  # unpaired surrogates, which some codecs accept
             self.undecodable |= "\ufffd" in text
         return text
 
@@ -114,7 +124,7 @@ class Lines:
         return self._bounded(_members(blocks) if self.zipped else blocks)
 
     def _bounded(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        """Ends a file that unzips, or goes on, beyond all measure, before it has taken hours."""
+        """Raise BadExport for a file that is too large, or a decompression bomb, before it takes hours."""
         size = 0
         for block in blocks:
             size += len(block)
@@ -135,7 +145,7 @@ class Lines:
 
 
 def _with_start(blocks: Iterator[bytes], length: int) -> tuple[bytes, Iterator[bytes]]:
-    """The first `length` bytes, or all there are, and the blocks as if none had been taken."""
+    """Return the first `length` bytes, or all there are, and an iterator over all blocks from the beginning."""
     taken = b""
     while len(taken) < length and (block := next(blocks, None)) is not None:
         taken += block
@@ -148,7 +158,7 @@ def _with_start(blocks: Iterator[bytes], length: int) -> tuple[bytes, Iterator[b
 
 
 def _members(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Unzips gzip members one behind the other, with zeros between and behind them or without (RFC 1952)."""
+    """Decompress concatenated gzip members, with or without zeros between and after them (RFC 1952)."""
     member, begun = zlib.decompressobj(wbits=31), False
     for block in blocks:
         left = block
@@ -172,7 +182,7 @@ def _members(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _decoder(encoding: str) -> io.IncrementalNewlineDecoder:
     try:
-        b"a".decode(encoding, "replace")  # some of Python's codecs are none of text
+        b"a".decode(encoding, "replace")  # some of Python's codecs are not text encodings
         return io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)("replace"), translate=True)
     except (LookupError, ValueError):
         raise _wrong_encoding(encoding) from None
@@ -185,7 +195,7 @@ def _wrong_encoding(encoding: str) -> BadExport:
 
 
 def _check_width(start: bytes, wide: bool, encoding: str) -> None:
-    """UTF-16 read as UTF-8, and the other way round, would only give a header that nobody can read."""
+    """Raise BadExport if UTF-16 is configured and the file is not, or vice versa: the header would be garbled."""
     if wide:
         if start and b"\0" not in start:
             raise BadExport(

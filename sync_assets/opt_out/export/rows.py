@@ -1,8 +1,10 @@
-"""The lines of an export file -> the cells that are needed, row by row: header, quotes, number of fields.
+"""Parse the lines of an export file as CSV, and pick the needed cells of each row.
 
-Quotes are those of RFC 4180, read by Python's csv in its strict way: whatever is no clean quoting is told, never put
-right. Campaign's Extract file has no string delimiter by default (docs/references/campaign.md 8), so that a quote
-in a name is a matter of course; it must not take the rows behind it along.
+Quoting follows RFC 4180, parsed by Python's csv in strict mode: a row with invalid quotes is rejected, never repaired.
+Campaign's Extract file has no string delimiter by default (docs/references/campaign.md 8), so a quote in a name is
+common.
+
+Invariant: an invalid quote rejects its own row, not the rows after it.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from sync_assets.opt_out.export.lines import MOST_CHARACTERS, BadExport
 GUID = r"^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"
 TRUE = ("1", "true", "yes")
 FALSE = ("0", "false", "no")
-"""How booleans may be written, in any case (docs/references/campaign.md 8)."""
+"""Accepted spellings of booleans, in any case (docs/references/campaign.md 8)."""
 
 _guid = re.compile(GUID.replace("$", r"\Z"))
 _guid_inside = re.compile(GUID.strip("^$"))
@@ -35,29 +37,28 @@ _OPEN = "a quote does not close as it should: is the string delimiter of the Ext
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Where the needed columns stand in a row of `width` fields."""
+    """The indexes of the needed columns in a row of `width` fields."""
 
     key: int
     attributes: tuple[int, ...]
     times: tuple[int | None, ...]
-    """beside each attribute the time of its change; None: the file has no such column"""
+    """for each attribute the column of its time of change; None if the file has none"""
     width: int
 
 
 @dataclass(slots=True)
 class Rows:
-    """What stood in some lines: for each row its first line's number in `lines` and its needed cells in `cells`; in
-    `bad` what is no row."""
+    """The rows of some lines. lines: the number of each row's first line. cells: the needed cells."""
 
     lines: list[int] = field(default_factory=list[int])
     cells: list[str] = field(default_factory=list[str])
-    """key, attributes, and those times that there are, row behind row in one list, which is quick"""
+    """key, attributes, and times that exist, of all rows in one flat list, which is fast"""
     bad: list[tuple[int, str | None, str]] = field(default_factory=list[tuple[int, str | None, str]])
-    """line, id if there is a GUID where it must stand, reason"""
+    """rejected rows: (line, id if the key is a GUID, reason)"""
 
 
 def columns_of(header: str, key: str, attributes: tuple[str, ...], suffix: str, separator: str) -> Columns:
-    """Finds the needed columns in the header line. BadExport: some are missing, or stand there twice."""
+    """Find the needed columns in the header line. BadExport if some are missing or occur twice."""
     needed = (key, *attributes)
     if not header.endswith("\n"):
         raise BadExport("The first line does not end: the file may be cut off.", "Let the workflow write it again.")
@@ -87,20 +88,20 @@ def columns_of(header: str, key: str, attributes: tuple[str, ...], suffix: str, 
 
 
 class RowReader:
-    """Takes the lines of a file, group by group, header excluded."""
+    """Parses the lines of a file after the header, group by group."""
 
     def __init__(self, columns: Columns, separator: str) -> None:
         self._columns = columns
         self._separator = separator
         needed = (columns.key, *columns.attributes, *(time for time in columns.times if time is not None))
-        # with one argument itemgetter gives the cell itself
+        # With one argument itemgetter returns the cell instead of a tuple.
         self._pick: Callable[[list[str]], tuple[str, ...]] = (
             itemgetter(*needed) if len(needed) > 1 else lambda fields: (fields[needed[0]],)
         )
         self._open: list[str] = []
 
     def rows(self, groups: Iterable[tuple[int, list[str]]]) -> Iterator[Rows]:
-        """One `Rows` for each group. A row that does not end within its group comes with the next one."""
+        """Yield one `Rows` per group of (first line number, lines). A row that continues comes with the next group."""
         following = 1
         for number, lines in groups:
             following = number + len(lines)
@@ -111,7 +112,7 @@ class RowReader:
     def _read(self, number: int, lines: list[str], last: bool) -> Rows:
         lines, number, self._open = self._open + lines, number - len(self._open), []
         found = Rows()
-        # rows that end with one of these lines are not taken as they are
+        # Rows that end with one of these lines are checked further.
         odd = {len(lines)} if lines and not lines[-1].endswith("\n") else set[int]()
         if max(map(len, lines), default=0) > MOST_CHARACTERS:
             odd.update(at + 1 for at, line in enumerate(lines) if len(line) > MOST_CHARACTERS)
@@ -121,8 +122,11 @@ class RowReader:
         return found
 
     def _read_from(self, start: int, number: int, lines: list[str], odd: set[int], last: bool, found: Rows) -> int:
-        """Reads on from line `start` (from 0) until quotes go wrong. Where to go on: behind the first line of that row.
-        What it has to do with the lines behind it cannot be known, so each of them gets a chance of its own."""
+        """Parse from line `start` (from 0) up to an invalid quote; return the line to continue with.
+
+        That is the line after the first line of the rejected row: whether the following lines belong to it is unknown,
+        so each of them is parsed as a row of its own.
+        """
         feed = _Feed(lines, start)
         begin, width, pick = start, self._columns.width, self._pick
         add_line, add_cells = found.lines.append, found.cells.extend
@@ -152,15 +156,15 @@ class RowReader:
         return len(lines)
 
     def _trouble(self, fields: int, record: list[str]) -> str | None:
-        """What is wrong with a row of so many fields that stands in these lines."""
+        """Return why a row of this number of fields and these lines is invalid; None if it is valid."""
         if sum(map(len, record)) > MOST_CHARACTERS:
             return _TOO_LONG
         if not record[-1].endswith("\n"):
             return _NO_END
         if fields != self._columns.width:
             return f"{fields} fields instead of {self._columns.width}"
-        # Two open quotes make one clean row of many; these lines are not read again as rows of their own, for they may
-        # as well be the text of somebody who wants them to be.
+        # Two unbalanced quotes make one valid row of many lines. These lines are not parsed again as rows of their own:
+        # they may be a cell's text, forged to look like rows.
         if sum(map(self._is_row, record)) > 1:
             return f"a quoted field takes in {len(record) - 1} more lines, which look like rows; {_OPEN}"
         return None
@@ -169,14 +173,14 @@ class RowReader:
         return line.count(self._separator) == self._columns.width - 1 and self._id(line) is not None
 
     def _id(self, line: str) -> str | None:
-        """The GUID at the key's place, whatever the quotes say; None if there is none."""
+        """Return the GUID in the key's column, ignoring quotes; None if there is none."""
         cells = line.split(self._separator, self._columns.key + 1)
         cell = cells[self._columns.key].strip(' \t\n"') if len(cells) > self._columns.key else ""
         return cell.lower() if _guid.match(cell) else None
 
 
 class _Feed:
-    """Lines from `start` on. `exhausted`: more was asked for than there is."""
+    """Iterates over lines from `start` on. exhausted: True once the reader requested a line after the last one."""
 
     def __init__(self, lines: list[str], start: int) -> None:
         self._lines = lines
@@ -184,13 +188,13 @@ class _Feed:
         self.exhausted = False
 
     def __iter__(self) -> Iterator[str]:
-        for at in range(self._start, len(self._lines)):  # without a copy: there is a feed for each broken row
+        for at in range(self._start, len(self._lines)):  # without a copy: each rejected row starts a new feed
             yield self._lines[at]
         self.exhausted = True
 
 
 def _names(header: str, separator: str, strict: bool = False) -> list[str] | None:
-    """The names in a header line, trimmed, `denyList…` as `blackList…`. None: it is no line of CSV."""
+    """Return the names in a header line, trimmed, `denyList…` as `blackList…`; None if it is not valid CSV."""
     try:
         [names] = csv.reader([header], delimiter=separator, strict=strict)
     except (csv.Error, ValueError):
@@ -199,10 +203,10 @@ def _names(header: str, separator: str, strict: bool = False) -> list[str] | Non
 
 
 def _check_separator(header: str, needed: tuple[str, ...], missing: list[str], separator: str) -> None:
-    """Raises BadExport if another sign than the configured one separates more of the needed names."""
+    """Raise BadExport if another character than the configured one separates more of the needed names."""
     header = header[:16_384]
     others = sorted({sign for sign in header if sign.isprintable() and not sign.isalnum()} - set('"_\ufffd'))
-    signs = [separator, ",", ";", "\t", "|", *others[:40]]  # of equals the first is taken
+    signs = [separator, ",", ";", "\t", "|", *others[:40]]  # of equally good ones the first is chosen
     found = {sign: len(set(needed) & set(_names(header, sign) or ())) for sign in signs}
     best = max(signs, key=lambda sign: found[sign])
     if best != separator and found[best] > 1:
@@ -213,8 +217,11 @@ def _check_separator(header: str, needed: tuple[str, ...], missing: list[str], s
 
 
 def _missing(missing: list[str], names: list[str], header: str, needed: tuple[str, ...]) -> BadExport:
-    """Why the columns may be missing. Of the header itself only names that are Campaign's or much like the missing ones
-    are told, and only if it is one: without a header, or without a line end behind it, somebody's data stands there."""
+    """Return the error for missing columns, with the probable cause.
+
+    It quotes only names of the header that are Campaign's or similar to the missing ones, and only if the line looks
+    like a header: without one, or without a line end after it, the line holds personal data.
+    """
     cause = _are_missing(missing)
     known = {_plain(name) for name in needed}
     if any(_plain(name) in known for name in names) and not any(map(_is_data, names)):
@@ -240,7 +247,7 @@ def _missing(missing: list[str], names: list[str], header: str, needed: tuple[st
 
 
 def _written(sign: str) -> str:
-    """As YAML takes it."""
+    """Return the separator as written in YAML."""
     return "tab" if sign == "\t" else json.dumps(sign, ensure_ascii=False)
 
 
@@ -250,7 +257,7 @@ def _are_missing(missing: list[str]) -> str:
 
 
 def _is_data(name: str) -> bool:
-    """No name of a column, as where the line end behind the header is missing."""
+    """Return True if this cannot be a column's name but is a cell, as if the header has no line end."""
     return not name or name[0].isdigit() or name.lower() in TRUE + FALSE or _guid_inside.search(name) is not None
 
 

@@ -1,7 +1,7 @@
-"""Takes a file into the ledger in two steps: validated rows first, then what is news of them.
+"""Stage the validated rows of an export file on disk, then store their statements in the ledger.
 
-All of a file is validated before any of it counts, on a spool beside: a file that turns out to be cut off at its last
-line has changed nothing. Memory holds one batch.
+Invariants: a file is validated completely before any of its statements is stored, so a file that is cut off at its last
+line changes nothing. Memory holds one batch.
 """
 
 from __future__ import annotations
@@ -28,13 +28,16 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.sftp import RemoteFile, connect
 
 STATED_TOGETHER = 5_000
-"""Rows that go into the ledger in one transaction."""
+"""Rows per transaction of the ledger."""
 GOOD, BAD = "good", "bad"
 
 
 @dataclass(slots=True)
 class Staged:
-    """What a file was like: rows by what became of them, `reasons` of the bad ones."""
+    """The result of reading a file: numbers of rows (good: valid; bad: rejected; foreign: without a key).
+
+    bytes: read. dates: the layout of its times. reasons: number of rejected rows by reason.
+    """
 
     rows: int = 0
     good: int = 0
@@ -48,7 +51,7 @@ class Staged:
 
 
 class StagedRows:
-    """Frames on disk until the whole of a file is known to be right."""
+    """Frames kept on disk until the whole file is validated. Kinds are GOOD and BAD."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._written = folder, Counter[str]()
@@ -64,7 +67,7 @@ class StagedRows:
 
 
 def layout(config: Config) -> Layout:
-    """The export file as configured."""
+    """Return the configured layout of the export file."""
     export = config.opt_out.export
     return Layout(
         key_column=export.key_column,
@@ -77,8 +80,13 @@ def layout(config: Config) -> Layout:
 
 
 def spool_file(runtime: Runtime, file: OptOutFile, spool: StagedRows) -> Staged:
-    """Reads a file of the SFTP. Raises BadExport if it is of no use as a whole, SftpError, FileGone if it has changed
-    since it was looked at."""
+    """Read a file from the SFTP and stage its rows.
+
+    Raises:
+        BadExport: the file is rejected as a whole.
+        FileGone: the file was removed or changed since the poll.
+        SftpError: of the SFTP server.
+    """
     export, taken, started = runtime.config.opt_out.export, Staged(), time.monotonic()
     expected = RemoteFile(file.name, file.size, file.modified)
     with connect(runtime.settings.sftp()) as sftp, sftp.open(export.directory, file.name, expected) as stream:
@@ -98,16 +106,20 @@ def spool_file(runtime: Runtime, file: OptOutFile, spool: StagedRows) -> Staged:
 
 
 def state_file(runtime: Runtime, partition: str, rows: Parts) -> Counter[Stated]:
-    """State in the ledger what the file of a partition says; the first time, note the file as done.
+    """Store the statements of a partition's file in the ledger; the first time, mark the file as done.
 
-    A file that the ledger does not know states nothing: without the ledger's memory of it, what it says may be older
-    than what was decided since.
+    A file that is not stored in the ledger has no effect: its statements may be older than decisions made since.
 
     Args:
-        rows: the validated rows of the file, empty if they are kept no more.
+        runtime: of the process.
+        partition: key of the file's partition.
+        rows: the validated rows of the file; empty if they have been removed since.
+
+    Returns:
+        The number of statements by kind.
 
     Raises:
-        SyncAssetsError: the file is to be taken, and its rows have not been read yet.
+        SyncAssetsError: the file is not done, and its rows have not been read yet.
     """
     ledger, file = runtime.ledger, files.find(runtime, partition)
     if file is None:
@@ -131,25 +143,37 @@ def state_file(runtime: Runtime, partition: str, rows: Parts) -> Counter[Stated]
 
 
 def forget_copies(runtime: Runtime) -> None:
-    """Remove copies of what was read that are older than files are kept; decisions are kept for good."""
+    """Remove the stored rows of files that are older than `export.keep_days`. Decisions are never removed."""
     long_ago = datetime.now(UTC) - timedelta(days=runtime.config.opt_out.export.keep_days)
     for asset in (EXPORT, REJECTED_ROWS):
         prune(runtime.store, asset, long_ago)
 
 
 def _written_at(file: OptOutFile) -> datetime:
-    """When the file speaks, at the latest: the name's time may be that of another zone, and what it says must not
-    become newer by it than anything that happened since."""
+    """Return when the file's statements were made, at the latest.
+
+    The time in the name may be of another time zone, and must not make the statements newer than later changes.
+    """
     return min(time_in_name(file.name) or file.modified, file.modified, datetime.now(UTC))
 
 
 def state(
     ledger: Ledger, rows: Iterable[pl.DataFrame], names: list[str], source: str, stated_at: datetime
 ) -> Counter[Stated]:
-    """Validated rows into the ledger: how many opt-outs are news, and what the others are. May be repeated."""
+    """Store the statements of validated rows in the ledger; return their numbers by kind. May be repeated.
+
+    Args:
+        ledger: the ledger.
+        rows: frames in the columns of `good_schema`.
+        names: mapped attributes; those without a column are ignored.
+        source: what the statements come from, for the log of decisions.
+        stated_at: when Campaign made the statements.
+    """
     counts: Counter[Stated] = Counter()
     for frame in rows:
-        told = [name for name in names if name in frame.columns]  # one may have been mapped since they were kept
+        told = [
+            name for name in names if name in frame.columns
+        ]  # one may be mapped since the rows were stored
         for piece in frame.iter_slices(STATED_TOGETHER):
             counts.update(ledger.opt_outs_stated(piece, told, source, stated_at))
     return counts

@@ -30,7 +30,9 @@ def line(ledger: Ledger, order: str | None) -> None:
 
 
 def answer(ledger: Ledger, result: Any, *claimed: Claimed, **rest: Any) -> None:
-    ledger.settle("worker", [Outcome(one.seq, result, one.hash, "why", links=one.links, **rest) for one in claimed])
+    ledger.acknowledge(
+        "worker", [Outcome(one.seq, result, one.hash, "why", links=one.links, **rest) for one in claimed]
+    )
 
 
 def sent(ledger: Ledger, table: str = "contact") -> list[str]:

@@ -141,7 +141,7 @@ def test_a_link_that_an_earlier_version_held_possible_keeps_its_parent(new_url: 
         push(ledger)
         capture(ledger, page=linked([row("order")], cusContact=["bert"]), table="order", links=[link])
         [one] = ledger.claim("order", owner="ada", limit=1, lease_seconds=60)
-        ledger.settle("ada", [Outcome(one.seq, "unknown", one.hash, "why")])
+        ledger.acknowledge("ada", [Outcome(one.seq, "unknown", one.hash, "why")])
         capture(ledger, row("carl"))
         capture(ledger, page=linked([row("order")], cusContact=["carl"]), table="order", links=[link])
     engine = sa.create_engine(new_url)

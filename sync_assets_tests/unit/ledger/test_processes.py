@@ -126,7 +126,7 @@ def test_threads_share_a_ledger(ledger: Ledger) -> None:
     def work(owner: str) -> None:
         try:
             while claimed := claim(ledger, owner, limit=50):
-                ledger.settle(owner, [Outcome(one.seq, "done", one.hash) for one in claimed])
+                ledger.acknowledge(owner, [Outcome(one.seq, "done", one.hash) for one in claimed])
                 sent.extend(one.seq for one in claimed)
                 ledger.counts()
         except BaseException as error:  # noqa: BLE001 - shown by the test
@@ -164,7 +164,7 @@ def test_captures_and_answers_in_opposite_orders_do_not_block_each_other(ledger:
     while thread.is_alive():
         claimed = claim(ledger, limit=400)
         random.Random(len(claimed)).shuffle(claimed)
-        ledger.settle("worker", [Outcome(one.seq, "done", one.hash) for one in claimed])
+        ledger.acknowledge("worker", [Outcome(one.seq, "done", one.hash) for one in claimed])
     thread.join()
     assert wrong == []
     assert ledger.counts()["contact"].records == 400

@@ -106,7 +106,7 @@ def push(ledger: Ledger, table: str = "contact") -> list[Claimed]:
     """Send all that is due, with success, its links included."""
     sent: list[Claimed] = []
     while claimed := claim(ledger, table=table):
-        ledger.settle("worker", [Outcome(one.seq, "done", one.hash, links=one.links) for one in claimed])
+        ledger.acknowledge("worker", [Outcome(one.seq, "done", one.hash, links=one.links) for one in claimed])
         sent += claimed
     return sent
 

@@ -142,7 +142,7 @@ def test_later_waits_for_its_time(ledger: Ledger, clock: Clock) -> None:
 def test_a_record_given_back_unsent_was_no_attempt(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     one = claim_one(ledger)
-    ledger.settle("worker", [Outcome(one.seq, "later", one.hash)], {})
+    ledger.acknowledge("worker", [Outcome(one.seq, "later", one.hash)], {})
     assert claim_one(ledger).attempts == 0
 
 
@@ -177,7 +177,7 @@ def test_an_outcome_of_a_record_that_the_owner_does_not_hold_is_lost(ledger: Led
     assert settle(ledger, "done", one, owner="second") == result(lost=1)
     ledger.release("first")
     assert settle(ledger, "done", one, owner="first") == result(lost=1)
-    assert ledger.settle("first", [Outcome(999_999, "done", b"")]) == result(lost=1)
+    assert ledger.acknowledge("first", [Outcome(999_999, "done", b"")]) == result(lost=1)
     assert ledger.counts()["contact"].pending == 1
 
 
@@ -219,8 +219,10 @@ def test_engine_calls_are_counted_with_the_outcomes_by_utc_day(ledger: Ledger, c
     capture(ledger, row("anna"))
     one = claim_one(ledger)
     today = clock.now.date()
-    ledger.settle("worker", [Outcome(one.seq, "done", one.hash)], {("contact", "insert"): 1, ("contact", "read"): 2})
-    ledger.settle("worker", [], {("account", "insert"): 5, ("account", "delete"): 0})
+    ledger.acknowledge(
+        "worker", [Outcome(one.seq, "done", one.hash)], {("contact", "insert"): 1, ("contact", "read"): 2}
+    )
+    ledger.acknowledge("worker", [], {("account", "insert"): 5, ("account", "delete"): 0})
     ledger.count_calls({("contact", "read"): 1})
     assert ledger.engine_calls(today) == {"insert": 6, "read": 3}
     assert ledger.engine_calls(today, "contact") == {"insert": 1, "read": 3}
@@ -237,6 +239,6 @@ def test_a_large_batch_of_mixed_outcomes(ledger: Ledger) -> None:
     claimed = claim(ledger, limit=2000)
     results = ("done", "refused", "later", "unknown")
     outcomes = [Outcome(one.seq, results[n % 4], one.hash, "why") for n, one in enumerate(claimed)]
-    assert ledger.settle("worker", outcomes) == result(settled=500, failed=500, pending=1000)
+    assert ledger.acknowledge("worker", outcomes) == result(settled=500, failed=500, pending=1000)
     counts = ledger.counts()["contact"]
     assert (counts.synced, counts.failed, counts.pending, counts.leased) == (500, 500, 1000, 0)

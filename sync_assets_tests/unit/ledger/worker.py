@@ -26,7 +26,7 @@ def push_all(ledger: Ledger, name: str) -> Iterator[list[tuple[int, str | None]]
             time.sleep(0.05)
             continue
         outcomes = [Outcome(one.seq, "done", one.hash) for one in claimed]
-        ledger.settle(name, outcomes, {("contact", "insert"): len(outcomes)})
+        ledger.acknowledge(name, outcomes, {("contact", "insert"): len(outcomes)})
         yield [(one.seq, one.hash.hex() if one.hash else None) for one in claimed]
 
 
@@ -61,7 +61,7 @@ def settle_for_ever(ledger: Ledger, name: str) -> Iterator[list[int]]:
     while True:
         claimed = ledger.claim("contact", owner=name, limit=200, lease_seconds=1)
         outcomes = [Outcome(one.seq, "done", one.hash) for one in claimed]
-        ledger.settle(name, outcomes, {("contact", "insert"): len(outcomes)})
+        ledger.acknowledge(name, outcomes, {("contact", "insert"): len(outcomes)})
         yield []
 
 

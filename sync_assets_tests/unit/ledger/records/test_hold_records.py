@@ -96,7 +96,7 @@ def test_of_a_person_who_is_gone_nothing_is_made_or_changed_after_the_release(
         for table in reversed(TABLES):
             for one in claim(ledger, table=table):
                 assert one.id not in hers | {guid("a late line")} or one.operation == "delete"
-                ledger.settle("worker", [Outcome(one.seq, "done", one.hash, links=one.links)])
+                ledger.acknowledge("worker", [Outcome(one.seq, "done", one.hash, links=one.links)])
     assert ANNA not in stored(ledger)
     for name in ("anna's order", "anna's line", "a late line"):
         one = record(ledger, name)
@@ -188,7 +188,7 @@ def test_a_withdrawn_parent_whose_insert_a_hold_erased_keeps_no_child_waiting_fo
     capture(ledger, row("anna"))
     [one] = claim(ledger)
     below(ledger, "order", "anna's order", "anna", required=False)
-    ledger.settle("worker", [Outcome(one.seq, "unknown", one.hash)])
+    ledger.acknowledge("worker", [Outcome(one.seq, "unknown", one.hash)])
     ledger.hold("contact", ANNA)
     capture(ledger, withdrawn=[ANNA])
     ledger.end_hold("contact", ANNA, gone=False)
@@ -286,7 +286,7 @@ class History:
         for table in (*TABLES, *reversed(TABLES)):
             for one in claim(self.ledger, table=table):
                 assert not self.protected(one.id) or one.operation == "delete", one
-                self.ledger.settle("worker", [Outcome(one.seq, "done", one.hash, links=one.links)])
+                self.ledger.acknowledge("worker", [Outcome(one.seq, "done", one.hash, links=one.links)])
 
     def a_contact_is_held(self) -> None:
         living = [one for one in self.people if one not in self.gone]

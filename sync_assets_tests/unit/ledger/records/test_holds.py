@@ -70,7 +70,7 @@ def push_all(ledger: Ledger) -> list[str]:
 def _sent(ledger: Ledger, table: str) -> list[Claimed]:
     claimed = claim(ledger, table=table)
     outcomes = [Outcome(one.seq, "done", one.hash, links=one.links) for one in claimed]
-    ledger.settle("worker", outcomes)
+    ledger.acknowledge("worker", outcomes)
     return claimed
 
 
@@ -446,7 +446,7 @@ class History:
             result: Any = self.random.choice(["done", "done", "refused", "later", "unknown"])
             if result == "done" or (result == "unknown" and self.random.random() < 0.5):
                 self.arrives(table, one)
-            self.ledger.settle("worker", [Outcome(one.seq, result, one.hash, "why", links=one.links)])
+            self.ledger.acknowledge("worker", [Outcome(one.seq, result, one.hash, "why", links=one.links)])
 
     def arrives(self, table: str, one: Claimed) -> None:
         if one.hash is None:
@@ -512,7 +512,7 @@ class History:
                     moved = True
                 for one in claim(self.ledger, table=table):
                     self.arrives(table, one)
-                    self.ledger.settle("worker", [Outcome(one.seq, "done", one.hash, links=one.links)])
+                    self.ledger.acknowledge("worker", [Outcome(one.seq, "done", one.hash, links=one.links)])
                     moved = True
             if not moved:
                 break

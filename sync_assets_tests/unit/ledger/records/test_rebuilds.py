@@ -29,7 +29,7 @@ def find(ledger: Ledger, *names: str, table: str = "contact", owner: str = "rebu
 
 
 def holds_another(ledger: Ledger, claimed: Sequence[Claimed]) -> None:
-    ledger.settle("rebuild", [Outcome(one.seq, "done", OTHER, links=one.links) for one in claimed])
+    ledger.acknowledge("rebuild", [Outcome(one.seq, "done", OTHER, links=one.links) for one in claimed])
 
 
 def test_a_rebuild_stands_until_it_is_ended_and_goes_on_where_it_was(ledger: Ledger) -> None:
@@ -186,7 +186,7 @@ def test_a_child_whose_parent_is_still_to_be_sent_waits_and_is_known_to_be_there
     capture(ledger, row("anna"))
     capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
     [child] = find(ledger, "o", table="order")
-    ledger.settle("rebuild", [Outcome(child.seq, "done", OTHER, links=(child.links[0]._replace(id=None),))])
+    ledger.acknowledge("rebuild", [Outcome(child.seq, "done", OTHER, links=(child.links[0]._replace(id=None),))])
     assert ledger.waiting_reasons("order") == {BlockReason.PARENT_PENDING: 1}
     push(ledger)
     sent = claim_one(ledger, table="order")
@@ -202,7 +202,7 @@ def test_what_an_older_copy_says_of_a_link_is_put_right(ledger: Ledger) -> None:
     capture(ledger, page=linked([row("o")], cusContact=["nobody"]), table="order", links=[TO_CONTACT])
     assert ledger.waiting_reasons("order") == {BlockReason.PARENT_PENDING: 1}
     [child] = find(ledger, "o", table="order")
-    ledger.settle("rebuild", [Outcome(child.seq, "done", OTHER, links=(child.links[0]._replace(id=None),))])
+    ledger.acknowledge("rebuild", [Outcome(child.seq, "done", OTHER, links=(child.links[0]._replace(id=None),))])
     assert claim_one(ledger, table="order").operation == "delete"  # it may not be there without a parent
 
 
@@ -230,7 +230,7 @@ def test_a_link_that_campaign_does_not_hold_is_sent_alone(ledger: Ledger) -> Non
     capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
     [child] = find(ledger, "o", table="order")
     unlinked = (child.links[0]._replace(id=None),)
-    ledger.settle("rebuild", [Outcome(child.seq, "done", child.hash, links=unlinked)])
+    ledger.acknowledge("rebuild", [Outcome(child.seq, "done", child.hash, links=unlinked)])
     sent = claim_one(ledger, table="order")
     assert (sent.operation, sent.payload, sent.links[0].id) == ("update", None, guid("anna"))
     assert find(ledger, "o", table="order") == []

@@ -265,7 +265,7 @@ def claimed(ledger: Ledger, *names: str) -> list[Claimed]:
 def settle(
     ledger: Ledger, one: Claimed, delivery: Delivery, *, owner: str = "worker", at: datetime | None = None
 ) -> None:
-    ledger.settle(owner, [outcome(one, delivery, at)])
+    ledger.acknowledge(owner, [outcome(one, delivery, at)])
 
 
 def test_a_new_profile_is_made_with_opt_outs_and_with_nothing_that_is_none(ledger: Ledger) -> None:

@@ -1,0 +1,111 @@
+"""Logs have structured fields and no values of records."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sync_assets
+from sync_assets.logs import FIELDS, LogSettingsError, configure
+
+LOGGER = logging.getLogger("sync_assets.push.delivery")
+PACKAGE = Path(sync_assets.__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    root = logging.getLogger("sync_assets")
+    before = (list(root.handlers), root.level, root.propagate)
+    yield
+    root.handlers[:], root.level, root.propagate = before[0], before[1], before[2]
+
+
+def test_a_line_of_text_has_time_level_module_message_and_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    configure({})
+    LOGGER.warning("Campaign throttles requests", extra={"status": 429, "seconds": 1.23456, "attempt": 2})
+    [line] = capsys.readouterr().err.splitlines()
+    time, rest = line.split(" ", 1)
+    assert time.endswith("Z")
+    assert rest == ("warning sync_assets.push.delivery: Campaign throttles requests status=429 attempt=2 seconds=1.23")
+
+
+def test_a_line_of_json_has_the_same_as_members(capsys: pytest.CaptureFixture[str]) -> None:
+    configure({"SYNC_ASSETS_LOG_FORMAT": "json"})
+    LOGGER.info("lease lost", extra={"table": "contact", "records": 3})
+    line = json.loads(capsys.readouterr().err)
+    assert (line.pop("time")[-1], line) == (
+        "Z",
+        {
+            "level": "info",
+            "logger": "sync_assets.push.delivery",
+            "message": "lease lost",
+            "table": "contact",
+            "records": 3,
+        },
+    )
+
+
+def test_a_field_that_is_not_listed_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    configure({"SYNC_ASSETS_LOG_FORMAT": "json"})
+    LOGGER.info("sent", extra={"payload": "ada@example.com"})
+    assert "ada" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"), [("debug", 4), ("info", 3), ("", 3), ("WARNING", 2), ("warning", 2), ("error", 1)]
+)
+def test_the_level_is_that_of_the_environment(level: str, shown: int, capsys: pytest.CaptureFixture[str]) -> None:
+    configure({"SYNC_ASSETS_LOG_LEVEL": level})
+    for number in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+        LOGGER.log(number, "event")
+    assert len(capsys.readouterr().err.splitlines()) == shown
+
+
+@pytest.mark.parametrize("name", ["SYNC_ASSETS_LOG_LEVEL", "SYNC_ASSETS_LOG_FORMAT"])
+def test_an_unknown_value_is_refused_with_what_it_may_be(name: str) -> None:
+    with pytest.raises(LogSettingsError, match=f"{name} is `loud`") as refused:
+        configure({name: "loud"})
+    assert "Set it to" in str(refused.value)
+
+
+def test_configured_twice_each_line_is_written_once(capsys: pytest.CaptureFixture[str]) -> None:
+    configure({})
+    configure({})
+    LOGGER.info("event")
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_httpx_does_not_log_addresses() -> None:
+    configure({"SYNC_ASSETS_LOG_LEVEL": "debug"})
+    assert logging.getLogger("httpx").level == logging.WARNING
+
+
+def calls() -> list[tuple[str, ast.Call]]:
+    """Each call of a logger in the package, with its file."""
+    names = {"debug", "info", "warning", "error"}
+    return [
+        (str(file.relative_to(PACKAGE)), node)
+        for file in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in names
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "_log"
+    ]
+
+
+@pytest.mark.parametrize(("file", "call"), calls(), ids=lambda value: value if isinstance(value, str) else "")
+def test_each_message_of_the_program_is_constant_text_with_listed_fields(file: str, call: ast.Call) -> None:
+    """What varies goes into fields, whose names are listed: so no value of a record gets into a line by chance."""
+    message, extra = call.args[0], [one.value for one in call.keywords if one.arg == "extra"]
+    assert isinstance(message, ast.Constant), f"{file}:{call.lineno}"
+    for fields in extra:
+        assert isinstance(fields, ast.Dict), f"{file}:{call.lineno}"
+        named = {one.value for one in fields.keys if isinstance(one, ast.Constant)}
+        assert named <= set(FIELDS), f"{file}:{call.lineno}"
