@@ -1,7 +1,7 @@
 """The commands of `sync-assets`: read arguments, call one operation, print. Imports are lazy, so `--help` is fast.
 
-Scripts rely on the names and exit statuses that README.md lists; they do not change. With `--json`, standard output
-holds one document and nothing else; progress and errors go to standard error.
+Scripts rely on the names and exit statuses that docs/operations.md lists; they do not change. With `--json`, standard
+output holds one document and nothing else; progress and errors go to standard error.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
     from sync_assets.errors import SyncAssetsError, places  # noqa: PLC0415
     from sync_assets.logs import configure  # noqa: PLC0415
 
-    # Wrong arguments get status 1 (could not run); status 2 has another meaning (README.md).
+    # Wrong arguments get status 1 (could not run); status 2 has another meaning (docs/operations.md).
     for kind in typer.BadParameter.__mro__:
         if kind.__name__ == "UsageError":
             kind.exit_code = 1  # pyright: ignore[reportAttributeAccessIssue]

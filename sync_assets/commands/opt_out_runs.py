@@ -88,7 +88,7 @@ class _WaitingFiles:
                 if len(runtime.problems) > problems:
                     return  # the same problem would stop the other files
             if ready:
-                continue  # poll again: processed files have been moved away
+                continue  # poll again: processed files have been tidied away
             if not seen.unsettled:
                 return
             if time.monotonic() > give_up_at:

@@ -1,5 +1,7 @@
-"""The part `alerts` of the configuration file: who is told of trouble, and how. Addresses that are secrets (a webhook's
-is one) and passwords come from the environment only (environment.py)."""
+"""Model of the part `alerts` of the configuration file: the channels and recipients of notifications.
+
+Passwords and secret addresses (such as a webhook's) come from the environment only (environment.py).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Email(Model):
-    """Notices by e-mail. `security`: starttls, tls (from the first byte on), or none, on this machine only."""
+    """Notifications by e-mail. security: starttls, tls (from the first byte), or none (for a local server only)."""
 
     host: Text
     port: Annotated[int, Field(ge=1, le=65535)] = 587
@@ -41,10 +43,10 @@ class Email(Model):
 
 
 class Alerts(Model):
-    """Whom to tell of failed runs, failed checks and stale data.
+    """Channels of notifications about failed runs, failed checks and stale data.
 
-    `webhook`: to the address in SYNC_ASSETS_ALERT_WEBHOOK. `warnings`: of checks that only warn, too.
-    `again_after_hours`: trouble that lasts is told again.
+    webhook: True to post to the address in SYNC_ASSETS_ALERT_WEBHOOK. warnings: True to notify of checks that only
+    warn, too. again_after_hours: an incident that lasts is notified again after this time.
     """
 
     webhook: bool = False

@@ -1,8 +1,8 @@
-"""Rules of the configuration that need more than one place of the file (docs/configuration.md).
+"""Check the rules of the configuration that involve several places of the file (docs/configuration.md).
 
-They look at the plain data, not at the validated models: a misspelt key in one table must not hide a link circle in
-another, so that one look at the file shows all that is wrong with it. Whatever has the wrong shape is passed over
-here; the models report it.
+The rules check the plain data, not the validated models: a misspelt key in one table must not hide a link circle in
+another, so that one load of the file reports all problems. Data of the wrong shape is skipped here; the models report
+it.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any
 from sync_assets.config.values import OPT_OUT_ATTRIBUTES, canonical_attribute
 
 Path = tuple[Any, ...]
-"""Where something stands in the file: keys and positions from the top."""
+"""A place in the file: keys and list indexes from the top."""
 
 Finding = tuple[Path, str, str]
-"""Where, what is wrong, what to write instead."""
+"""(place, what is wrong, what to write instead)."""
 
 REWRITTEN = ("name", "internalName")
 """Attributes whose hyphens Campaign replaces (Adobe, Campaign v8, "REST API limitations")."""
 ALLOWS = "followemail"
-"""The one column that Microsoft ships whose true means allow."""
+"""The only column of Microsoft's whose true means allow."""
 
 
 def check(data: dict[Any, Any], line: Callable[[Path], int]) -> Iterator[Finding]:
-    """All findings in the plain data of a configuration file; `line` tells the line of a path."""
+    """Yield all findings in the plain data of a configuration file. line: returns the line of a path."""
     tables = [(("tables", n), table) for n, table in enumerate(_list(data.get("tables"))) if isinstance(table, dict)]
     for path, table in tables:
         yield from _attributes_once(path, table, line)
@@ -42,7 +42,7 @@ def check(data: dict[Any, Any], line: Callable[[Path], int]) -> Iterator[Finding
 
 
 def did_you_mean(name: str, known: list[str]) -> str | None:
-    """The known name that `name` was probably meant to be."""
+    """Return the known name that `name` was probably meant to be; None if none is similar."""
     close = difflib.get_close_matches(name.lower(), [one.lower() for one in known], n=1, cutoff=0.6)
     return next((one for one in known if close and one.lower() == close[0]), None)
 
@@ -56,13 +56,13 @@ def _dict(value: Any) -> dict[Any, Any]:
 
 
 def _target(mapping: Any) -> str | None:
-    """The Campaign attribute in `firstName` or `{to: firstName}`, in its API spelling."""
+    """Return the Campaign attribute of `firstName` or `{to: firstName}`, in its API spelling."""
     to = mapping if isinstance(mapping, str) else _dict(mapping).get("to")
     return canonical_attribute(to) if isinstance(to, str) else None
 
 
 def _targets(path: Path, table: dict[Any, Any]) -> Iterator[tuple[Path, str]]:
-    """Every attribute that the table writes, the key apart."""
+    """Yield every attribute that the table writes, except the key, with its place."""
     for field, mapping in _dict(table.get("fields")).items():
         if to := _target(mapping):
             yield (*path, "fields", field), to
@@ -94,7 +94,7 @@ def _attributes_once(path: Path, table: dict[Any, Any], line: Callable[[Path], i
 
 
 def _plain_attributes(path: Path, table: dict[Any, Any]) -> Iterator[Finding]:
-    """Keys and links are attributes of the resource itself: Campaign addresses no record by a sub-field."""
+    """Check that keys and links are no sub-fields: Campaign cannot address a record by a sub-field."""
     key = table.get("key")
     if isinstance(key, str) and "." in key:
         yield (*path, "key"), f"`{key}` is a sub-field and cannot be the key", "name an attribute of the resource"
@@ -166,7 +166,7 @@ def _used_once(tables: list[tuple[Path, Any]], what: str, line: Callable[[Path],
 
 
 def _links(tables: list[tuple[Path, Any]]) -> Iterator[tuple[Path, str, str]]:
-    """(where, child table, parent table) of every link that has both."""
+    """Yield (place, child table, parent table) of every link that names both."""
     for path, table in tables:
         for n, link in enumerate(_list(table.get("links"))):
             child, parent = table.get("table"), _dict(link).get("table")
@@ -254,7 +254,7 @@ def _opt_out(data: dict[Any, Any], tables: list[tuple[Path, Any]], line: Callabl
 
 
 def _polarity(mappings: dict[Any, Any]) -> Iterator[Finding]:
-    """Columns of Microsoft's whose sense is known: true of `donot…` means do not, true of `followemail` means allow
+    """Check Microsoft's columns whose polarity is known: true of `donot…` means do not, of `followemail` allow
     (docs/references/dataverse.md 2.6)."""
     for field, mapping in mappings.items():
         where, to = ("opt_out", "mappings", field), _target(mapping)
@@ -274,7 +274,7 @@ def _polarity(mappings: dict[Any, Any]) -> Iterator[Finding]:
 
 
 def _polarity_of_fields(path: Path, table: dict[Any, Any]) -> Iterator[Finding]:
-    """The same trap where an opt-out is mapped as a plain field, unless replacements say what its values mean."""
+    """Check the polarity also where an opt-out is mapped as a plain field, unless replacements define its values."""
     to = _target(_dict(table.get("fields")).get(ALLOWS))
     if to in OPT_OUT_ATTRIBUTES and ALLOWS not in _dict(table.get("replacements")):
         yield (
@@ -285,7 +285,7 @@ def _polarity_of_fields(path: Path, table: dict[Any, Any]) -> Iterator[Finding]:
 
 
 def _columns_of_the_file(export: dict[Any, Any], attributes: list[str]) -> Iterator[Finding]:
-    """Each column of the export file must have a name of its own: the key, the attributes, their times of change."""
+    """Check that the export file's columns have distinct names: the key, the attributes, their times of change."""
     key, suffix = export.get("key_column", "externalId"), export.get("changed_suffix", "LastModified")
     if not isinstance(key, str) or not isinstance(suffix, str):
         return

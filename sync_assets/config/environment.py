@@ -1,7 +1,8 @@
-"""The environment as typed, frozen values: addresses, secrets, and where files lie (README.md, Environment).
+"""Read the environment variables as typed, frozen values: addresses, secrets, folders (docs/configuration.md).
 
-Everything that is missing or wrong is reported at once, by the name of the variable. No secret is ever shown: neither
-in a message nor by `repr`.
+All missing or invalid variables are reported at once, by name.
+
+Invariant: no secret appears in a message or in a `repr`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ T = TypeVar("T")
 System = Literal["d365", "campaign", "sftp"]
 
 SANDBOX_CONFIG = Path(sync_assets.__file__).parent / "sandbox" / "sync_assets.yaml"
-"""The configuration file if none is named: the sandbox's own."""
+"""The default configuration file: that of the sandbox."""
 
 
 class SettingsError(SyncAssetsError):
-    """Variables that are missing or wrong. `problems`: one line each."""
+    """Variables are missing or invalid. problems: one line each."""
 
     def __init__(self, problems: Collection[str]) -> None:
         self.problems = tuple(problems)
@@ -35,7 +36,7 @@ class SettingsError(SyncAssetsError):
 
 @dataclass(frozen=True, slots=True)
 class D365Settings:
-    """Dynamics 365 and its sign-in. URLs have no slash at the end."""
+    """Address and credentials of Dynamics 365. URLs have no trailing slash."""
 
     url: str
     authority: str
@@ -46,7 +47,7 @@ class D365Settings:
 
 @dataclass(frozen=True, slots=True)
 class CampaignSettings:
-    """Campaign and Adobe's sign-in. `url` is what stands before `/campaign`; the client id is the API key, too."""
+    """Address and credentials of Campaign. url: the part before `/campaign`. client_id: also the API key."""
 
     url: str
     ims_url: str
@@ -57,7 +58,10 @@ class CampaignSettings:
 
 @dataclass(frozen=True, slots=True)
 class SftpSettings:
-    """The Campaign SFTP: a private key to sign in with, and a known_hosts file that the server must match."""
+    """Address and credentials of the Campaign SFTP.
+
+    private_key: file of the key to sign in with. host_key: known_hosts file that the server must match.
+    """
 
     host: str
     port: int
@@ -68,7 +72,7 @@ class SftpSettings:
 
 @dataclass(frozen=True, slots=True)
 class AlertSettings:
-    """What notices need and no file may hold: a webhook's address lets anybody write there. None: not set."""
+    """Secrets of notifications; None if not set. A webhook's address is a secret, since it needs no sign-in."""
 
     webhook: SecretStr | None
     smtp_user: str | None
@@ -78,10 +82,10 @@ class AlertSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All of it. `d365()`, `campaign()`, `sftp()`, `alerts()`: SettingsError if those variables are not complete."""
+    """All settings. `d365()`, `campaign()`, `sftp()` and `alerts()` raise SettingsError if variables are missing."""
 
     config: Path
-    home: Path  # what this installation keeps locally
+    home: Path  # folder for local files of this installation
     autostart: bool
     ca_bundle: Path | None
     ledger_url: str = field(repr=False)  # a PostgreSQL URL holds a password
@@ -92,7 +96,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Reads the variables. Raises SettingsError for whatever is wrong with those of no system."""
+        """Read the variables. Raises SettingsError for invalid variables that belong to no system."""
         general = _Reader(environment)
         settings = cls(
             config=general.file("SYNC_ASSETS_CONFIG", SANDBOX_CONFIG, shown=True) or SANDBOX_CONFIG,
@@ -111,7 +115,7 @@ class Settings:
 
     @property
     def ledger_in_sqlite(self) -> bool:
-        """One file, one writer at a time."""
+        """True if the ledger is an SQLite file, which has one writer at a time."""
         return self.ledger_url.startswith("sqlite:")
 
     def d365(self) -> D365Settings:
@@ -124,7 +128,7 @@ class Settings:
         return _or_raise(self._sftp)
 
     def require(self, *systems: System) -> None:
-        """SettingsError with everything that these systems lack, told at once."""
+        """Raise one SettingsError with all missing and invalid variables of these systems."""
         known = {"d365": self._d365, "campaign": self._campaign, "sftp": self._sftp}
         errors = [known[system] for system in systems]
         problems = [one for error in errors if isinstance(error, SettingsError) for one in error.problems]
@@ -132,7 +136,7 @@ class Settings:
             raise SettingsError(problems)
 
     def links(self) -> tuple[str | None, str | None]:
-        """The URLs of Dynamics 365 and of Campaign, for people to follow; None where they are not set."""
+        """Return the URLs of Dynamics 365 and Campaign, to be shown as links; None if not set."""
         d365, campaign = self._d365, self._campaign
         return (
             None if isinstance(d365, SettingsError) else d365.url,
@@ -150,7 +154,7 @@ def _or_raise(value: T | SettingsError) -> T:
 
 
 class _Reader:
-    """Reads variables one by one and collects what is wrong with them. A blank value counts as missing."""
+    """Reads variables one by one and collects their problems. A blank value counts as missing."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
@@ -173,7 +177,10 @@ class _Reader:
         return SecretStr(self.required(name))
 
     def url(self, name: str, default: str = "", *, wrong_end: str = "") -> str:
-        """An https URL, or http on a loopback host, without credentials, query and final slash."""
+        """Read an https URL, or http on a loopback host, without credentials, query and trailing slash.
+
+        wrong_end: a path that the URL must not have.
+        """
         value = (self.optional(name, default) if default else self.required(name)).rstrip("/")
         if not value:
             return value
@@ -193,7 +200,7 @@ class _Reader:
         return value
 
     def secret_url(self, name: str) -> SecretStr | None:
-        """An https URL (http on a loopback host) that is a secret as a whole; it may have a query."""
+        """Read an https URL (http on a loopback host) that is secret as a whole; it may have a query."""
         value = self.optional(name)
         try:
             parts = urlsplit(value)
@@ -206,7 +213,10 @@ class _Reader:
         return SecretStr(value) if value else None
 
     def file(self, name: str, default: Path | None, *, shown: bool = False) -> Path | None:
-        """shown: the path may stand in a message. Not that of a key, in whose place somebody may have put the key."""
+        """Read the path of an existing file.
+
+        shown: True if a message may show the path. False for a key file: the variable may hold the key by mistake.
+        """
         value = self.optional(name)
         if not value:
             return default
@@ -248,7 +258,7 @@ class _Reader:
 
 
 def is_loopback(host: str) -> bool:
-    """Does `host` (a name or an address) mean this machine?"""
+    """Return True if a host name or address is this machine's."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -292,7 +302,7 @@ def _alerts(read: _Reader) -> AlertSettings:
             "Of SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD one is not set. Set both, or neither if the mail "
             "server asks for none."
         )
-    ui_url = read.optional("SYNC_ASSETS_UI_URL").rstrip("/")  # shown in notices, never asked: plain http will do
+    ui_url = read.optional("SYNC_ASSETS_UI_URL").rstrip("/")  # shown in notifications, never requested: http is allowed
     if ui_url and not ui_url.startswith(("https://", "http://")):
         read.problems.append("SYNC_ASSETS_UI_URL is no URL. Write it with https:// and the host name.")
     return AlertSettings(

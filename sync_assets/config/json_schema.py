@@ -1,7 +1,8 @@
-"""The configuration as a JSON Schema, so that editors complete keys and underline what is mistyped.
+"""Generate a JSON Schema of the configuration, for completion and validation in editors.
 
-Read off the models; here are only the words that an editor shows. It tells of single values: what several places of the
-file must agree on is found by `cross_checks.py` alone. `config.schema.json` beside this file is what it came to last:
+The schema is generated from the models; here are only the descriptions that an editor shows. It covers single values:
+rules that involve several places of the file are checked by `cross_checks.py` only. The generated schema is stored as
+`config.schema.json` beside this file:
 
     python -m sync_assets.config.json_schema
 """
@@ -15,7 +16,7 @@ from typing import Any
 PACKAGED = Path(__file__).parent / "config.schema.json"
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
-"""The draft that the YAML language server, behind most editors, knows best."""
+"""The draft best supported by the YAML language server, which most editors use."""
 
 DESCRIPTIONS: dict[str, dict[str, str]] = {
     "Config": {
@@ -151,41 +152,41 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "to": "The recipients' addresses.",
     },
 }
-"""Model -> its keys as written in the file -> what an editor shows beside them."""
+"""Model -> key as written in the file -> description shown by editors."""
 
 _PLAIN = ["string", "boolean", "number", "null"]
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema of the whole file."""
+    """Build the schema of the whole file."""
     from sync_assets.config.models import Config  # pydantic's models  # noqa: PLC0415
 
     whole = Config.model_json_schema()
     parts: dict[str, Any] = whole.pop("$defs")
     for name, part in {**parts, "Config": whole}.items():
         del part["title"]
-        part.pop("description", None)  # it is written for readers of the code
-        for key, told in part["properties"].items():
-            told.pop("title", None)
-            if isinstance(told.get("default"), dict):
-                del told["default"]  # its keys tell theirs
-            # What stands beside `$ref` counts for nothing in this draft.
+        part.pop("description", None)  # the docstring, written for readers of the code
+        for key, property_ in part["properties"].items():
+            property_.pop("title", None)
+            if isinstance(property_.get("default"), dict):
+                del property_["default"]  # the defaults are at its own keys
+            # This draft ignores keywords beside `$ref`.
             part["properties"][key] = {"description": DESCRIPTIONS[name][key]} | (
-                {"allOf": [told]} if "$ref" in told else told
+                {"allOf": [property_]} if "$ref" in property_ else property_
             )
-    # Rules of validators that a schema can tell, too.
+    # Rules of validators that a schema can express.
     whole["properties"]["privacy_acknowledged"]["const"] = True
     columns = parts["TableConfig"]["properties"]
-    for told in columns["replacements"]["patternProperties"].values():
-        told["additionalProperties"] = {"type": _PLAIN}
-    for told in (columns["fields"], columns["replacements"], parts["OptOut"]["properties"]["mappings"]):
-        told["additionalProperties"] = False  # what is no logical name
+    for property_ in columns["replacements"]["patternProperties"].values():
+        property_["additionalProperties"] = {"type": _PLAIN}
+    for property_ in (columns["fields"], columns["replacements"], parts["OptOut"]["properties"]["mappings"]):
+        property_["additionalProperties"] = False  # keys that are no logical names
     head = {"$schema": DRAFT, "title": "The configuration of sync_assets"}
     return head | whole | {"$defs": parts}
 
 
 def text() -> str:
-    """The same as it stands in the package."""
+    """Return the schema as JSON text, as stored in the package."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Reading the configuration file: YAML in, `Config` out, or every problem with its line, in words of the file."""
+"""Load the configuration file as `Config`, or report all its problems with line numbers and remedies."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _EXAMPLES = {
     "host": "host: smtp.example.com",
     "from": "from: sync@example.com",
 }
-"""What may stand where a required key is missing."""
+"""Required key -> example shown if it is missing."""
 
 _EXAMPLES_IN = {
     ("links", "field"): "field: new_contactid",
@@ -41,7 +41,7 @@ _EXAMPLES_IN = {
     ("mappings", "to"): "to: blackListEmail",
     ("email", "to"): "to: [ops@example.com]",
 }
-"""The same for keys that mean something else within `links` and `mappings`."""
+"""The same for keys with another meaning within a part of the file."""
 
 _MUST_BE = {
     "bool_type": "true or false",
@@ -52,11 +52,11 @@ _MUST_BE = {
     "model_type": "keys and values",
     "tuple_type": "a list (each entry begins with `- `)",
 }
-"""pydantic's error type -> what the value must be."""
+"""pydantic's error type -> description of a valid value."""
 
 
 class ConfigError(SyncAssetsError):
-    """A configuration file that cannot be used. `problems`: one line each, `<file>:<line>: what; write instead`."""
+    """The configuration file is invalid. problems: one line each, `<file>:<line>: what; write instead`."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = tuple(problems)
@@ -64,7 +64,7 @@ class ConfigError(SyncAssetsError):
 
 
 def load_config(path: Path | str) -> Config:
-    """The configuration in the file at `path`. Raises ConfigError with everything that is wrong with it."""
+    """Load the configuration file at `path`. Raises ConfigError with all its problems."""
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -79,7 +79,7 @@ def load_config(path: Path | str) -> Config:
 
 
 def parse_config(text: str, name: str) -> Config:
-    """The same of a text; `name` stands for the file in what is reported."""
+    """Parse a configuration. Raises ConfigError. name: of the file, for its messages."""
     document = Document(text)
     config, findings = None, document.findings
     if isinstance(document.data, dict) and document.data:
@@ -98,11 +98,11 @@ def parse_config(text: str, name: str) -> Config:
 
 
 def _of_models(error: ValidationError, document: Document) -> Iterator[Finding]:
-    """What the models refused, in words of the file."""
+    """Translate pydantic's errors to findings that refer to the file's keys."""
     for detail in error.errors(include_url=False):
         place, known = _place(detail["loc"], document), detail["type"]
         if known == "too_short" and detail["input"]:
-            continue  # it is not empty, but none of its entries is valid, and each of them is reported
+            continue  # not empty, but no entry is valid, and each is reported by itself
         name = str(detail["loc"][-1]) if known in ("missing", "extra_forbidden") else _name(place)
         context = detail.get("ctx", {})
         if known == "config":
@@ -127,7 +127,7 @@ def _of_models(error: ValidationError, document: Document) -> Iterator[Finding]:
 
 
 def _place(loc: tuple[int | str, ...], document: Document) -> Place:
-    """pydantic's location without what is not in the file (`[key]`, a missing key)."""
+    """Return the place of pydantic's location, without steps that are not in the file (`[key]`, a missing key)."""
     place: Place = ()
     for step in loc:
         if document.has((*place, step)):
@@ -136,7 +136,7 @@ def _place(loc: tuple[int | str, ...], document: Document) -> Place:
 
 
 def _name(place: Place) -> str:
-    """How to call what stands at `place`: its key, or `rules[2]` for an entry of a list."""
+    """Return the name of a place for messages: its key, or `rules[2]` for an entry of a list."""
     if len(place) > 1 and isinstance(place[-1], int) and place[-2] in ("tables", "rules", "links"):
         return f"{place[-2]}[{place[-1]}]"
     return str(place[-1]) if place else "the file"
@@ -176,7 +176,7 @@ def _unknown_key(place: Place, name: str) -> Finding:
 
 
 def _known_keys(place: Place) -> list[str]:
-    """The keys that may stand at `place`, read off the models."""
+    """Return the valid keys at a place, from the models."""
     kind: Any = Config
     for step in place:
         origin, arguments = get_origin(kind), get_args(kind)
@@ -199,7 +199,7 @@ def _keys(model: type[BaseModel]) -> dict[Any, Any]:
 
 
 def _bare(kind: Any) -> Any:
-    """The type within `Annotated` and `| None`."""
+    """Return a type without `Annotated` and `| None`."""
     while get_origin(kind) in (Annotated, Union, types.UnionType):
         kind = get_args(kind)[0]
     return kind

@@ -1,4 +1,4 @@
-"""The log part of the configuration file: what the program did, as files on the Campaign SFTP."""
+"""Model of the part `logs` of the configuration file: daily log files on the Campaign SFTP."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sync_assets.config.values import Count, Model, Text, refused
 
 
 class Logs(Model):
-    """`export`: whether a file a day is written to `folder`; those older than `keep_days` are removed."""
+    """Log export. export: True to write one file per day to `folder`. keep_days: older files are removed."""
 
     export: bool = False
     folder: Text = "d365_loads/logs"

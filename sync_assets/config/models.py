@@ -1,9 +1,9 @@
-"""The configuration file as typed, frozen values: which table goes where, how, and within which limits.
+"""Models of the configuration file: the mapped tables, their fields, filters and links, and the guardrails.
 
-Here: the shape of the file and its defaults (docs/configuration.md), and the tables as the flows see them. Not here:
-what one value alone may be (`values.py`), opt-outs (`opt_out.py`), reading the file and naming its lines (`loader.py`),
-rules that need several places of the file (`cross_checks.py`), addresses and secrets (`environment.py`: they come from
-the environment only).
+Here: the structure of the file and its defaults (docs/configuration.md), and the tables as the flows use them. Not
+here: rules of single values (`values.py`), opt-outs (`opt_out.py`), reading the file and reporting lines
+(`loader.py`), rules that involve several places of the file (`cross_checks.py`), addresses and secrets, which come from
+the environment only (`environment.py`).
 """
 
 from __future__ import annotations
@@ -71,7 +71,11 @@ _WITHOUT_VALUE = ("is_null", "not_null")
 
 
 class FieldMapping(Model):
-    """Where one D365 column goes. `apply_updates` false: sent on first load and replay only."""
+    """The mapping of one D365 column.
+
+    to: Campaign attribute. apply_updates: False to send the value with inserts and replays only. truncate: True to cut
+    a text that is longer than the attribute.
+    """
 
     to: AttributeName
     apply_updates: bool = True
@@ -79,14 +83,14 @@ class FieldMapping(Model):
 
 
 class AddressFilter(Model):
-    """The published Campaign filter by which a record's address is looked up, and its parameter."""
+    """The published Campaign filter, with its parameter, that looks up a record's address."""
 
     name: Text
     parameter: Text
 
 
 class FilterRule(Model):
-    """One comparison of a D365 column (mapped or not) with `value`."""
+    """One comparison of a D365 column, mapped or not, with a value."""
 
     field: LogicalName
     operator: Operator = Field(alias="is")
@@ -121,7 +125,7 @@ class FilterRule(Model):
 
 
 class Filters(Model):
-    """Which rows are sent at all. `delete_filtered_out`: those that no longer pass are deleted in Campaign."""
+    """The filter of a table's rows. delete_filtered_out: True to delete records in Campaign that left the filter."""
 
     match: Literal["all", "any"] = "all"
     rules: Annotated[tuple[FilterRule, ...], Field(strict=False, min_length=1)]
@@ -129,9 +133,10 @@ class Filters(Model):
 
 
 class Link(Model):
-    """A D365 lookup that becomes a Campaign link, or (`style: join`) a plain attribute holding the parent's key.
+    """A D365 lookup that becomes a Campaign link, or (`style: join`) a plain attribute with the parent's key.
 
-    key: the link carries the parent's key; pkey: the parent's own PKey, looked up; auto: found out at run time."""
+    style: key sends the parent's key, pkey the parent's PKey, which is looked up; auto is determined at run time.
+    """
 
     field: LogicalName
     to: AttributeName
@@ -141,11 +146,11 @@ class Link(Model):
 
 
 Replacements = dict[Any, Annotated[Any, AfterValidator(plain)]]
-"""D365 value (a column's value, or an option's code or label; None: no value) -> Campaign value; both `Scalar`."""
+"""D365 value (a column's value, an option's code or label, or None for no value) -> Campaign value; both `Scalar`."""
 
 
 class TableConfig(Model):
-    """One D365 table and the Campaign resource that it feeds."""
+    """The mapping of one D365 table to a Campaign resource."""
 
     table: LogicalName
     resource: ResourceName
@@ -167,11 +172,11 @@ class TableConfig(Model):
 
     @property
     def opt_outs(self) -> Mapping[str, OptOutMapping]:
-        """Those of `fields` that are opt-outs, by column: contact has some with direction d365_to_campaign."""
+        """The fields that are opt-outs, by column: only of contact, with direction d365_to_campaign."""
         return self._opt_outs
 
     def with_opt_outs(self, mappings: Mapping[str, OptOutMapping]) -> TableConfig:
-        """The table with the opt-outs as further fields, with replacements where they are inverted, 0 or 1, or null."""
+        """Return the table with opt-outs as further fields, with replacements for their inversion, 0, 1 and null."""
         fields = self.fields | {column: FieldMapping(to=mapping.to) for column, mapping in mappings.items()}
         replaced = self.replacements | {column: mapping.replacements for column, mapping in mappings.items()}
         whole = self.model_copy(update={"fields": fields, "replacements": replaced})
@@ -179,7 +184,7 @@ class TableConfig(Model):
         return whole
 
     def without_opt_outs(self) -> TableConfig:
-        """The table as it stands in the file."""
+        """Return the table as written in the file."""
         fields = {column: field for column, field in self.fields.items() if column not in self._opt_outs}
         replaced = {column: values for column, values in self.replacements.items() if column not in self._opt_outs}
         bare = self.model_copy(update={"fields": fields, "replacements": replaced})
@@ -202,7 +207,7 @@ class Guardrails(Model):
 
 
 class Owners(Model):
-    """Whom Dagster names as the owners of an asset, by its group: `team:...` or e-mail addresses."""
+    """The owners of Dagster's assets, by group: `team:...` or e-mail addresses."""
 
     d365: Annotated[tuple[Owner, ...], Field(strict=False)] = ("team:crm",)
     campaign: Annotated[tuple[Owner, ...], Field(strict=False)] = ("team:marketing",)
@@ -211,7 +216,7 @@ class Owners(Model):
 
 
 class Config(Model):
-    """The whole file. Get one from `config_file.load_config`: it also holds what several places must agree on."""
+    """The whole file. Load it with `loader.load_config`, which also checks the rules of `cross_checks`."""
 
     privacy_acknowledged: bool
     tables: Annotated[tuple[TableConfig, ...], Field(strict=False, min_length=1)]
@@ -236,30 +241,30 @@ class Config(Model):
 
     @model_validator(mode="after")
     def _opt_outs_are_fields(self) -> Self:
-        """With direction d365_to_campaign they are mapped like any field (docs/references/campaign.md 14). Every
+        """Add opt-outs to contact's fields with direction d365_to_campaign (docs/references/campaign.md 14). Every
         reader of the tables gets them so."""
         if self.opt_out.direction == "d365_to_campaign":
             mappings = self.opt_out.mappings
             tables = tuple(one.with_opt_outs(mappings) if one.table == CONTACT else one for one in self.tables)
-            object.__setattr__(self, "tables", tables)  # frozen, but nobody has it yet
+            object.__setattr__(self, "tables", tables)  # frozen, but not in use yet
         return self
 
     def read_from(self, file: str, line: Callable[[tuple[int | str, ...]], int]) -> None:
-        """Notes the file that this is, and how the line of a place in it is found."""
+        """Store the name of the file, and the function that returns the line of a place in it."""
         self._file = (file, line)
 
     def line_of(self, *place: int | str) -> tuple[str, int] | None:
-        """The file and the line of what stands at `place` in it; None if this was read from no file."""
+        """Return the file and line of a place; None if the configuration was not read from a file."""
         return self._file and (self._file[0], self._file[1](place))
 
     @property
     def targets(self) -> dict[str, str]:
-        """D365 table -> Campaign resource."""
+        """The mapped tables: D365 table -> Campaign resource."""
         return {table.table: table.resource for table in self.tables}
 
     @property
     def in_link_order(self) -> tuple[TableConfig, ...]:
-        """The tables, parents before their children, else as in the file. There are no circles (config_checks)."""
+        """The tables, parents before their children, else as in the file. Links have no circles (cross_checks.py)."""
         order: dict[str, TableConfig] = {}
 
         def add(table: TableConfig) -> None:
@@ -273,7 +278,7 @@ class Config(Model):
         return tuple(order.values())
 
     def table(self, name: str) -> TableConfig:
-        """The mapping of D365 table `name`; KeyError if it is not mapped."""
+        """Return the mapping of a D365 table. KeyError if it is not mapped."""
         for table in self.tables:
             if table.table == name:
                 return table

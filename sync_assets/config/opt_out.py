@@ -1,4 +1,4 @@
-"""The opt-out part of the configuration file, and where its files and tables are kept (docs/configuration.md)."""
+"""Models of the parts `opt_out` and `storage` of the configuration file (docs/configuration.md)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from sync_assets.config.values import Count, LogicalName, Model, OptOutAttribute
 Direction = Literal["disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional"]
 
 WRITES_D365: tuple[Direction, ...] = ("campaign_to_d365", "bidirectional")
-"""The directions in which opt-outs are written to Dynamics 365."""
+"""The directions that write opt-outs to Dynamics 365."""
 
 DateFormat = Literal["auto", "xml", "yyyymmdd", "mmddyyyy", "ddmmyyyy", "mmyyyydd", "ddyyyymm", "yyyyddmm"]
-"""How Campaign's Extract file writes times (docs/references/campaign.md 8); auto: found out from the file."""
+"""The date formats of Campaign's Extract file (docs/references/campaign.md 8); auto: determined from the file."""
 
 
 def sftp_folder(value: str, example: str) -> str:
-    """A folder on the SFTP as it may be written; ValueError with what to write instead."""
+    """Check a folder on the SFTP. example: shown in the message.
+
+    Raises:
+        PydanticCustomError: it has backslashes or leads out of its folder.
+    """
     if "\\" in value:
         raise refused("folders on the SFTP are separated by `/`", f"write e.g. `{example}`")
     if ".." in value.split("/"):
@@ -33,15 +37,17 @@ def sftp_folder(value: str, example: str) -> str:
 
 
 class OptOutMapping(Model):
-    """The Campaign opt-out attribute that stands beside a D365 boolean. `inverted`: true in D365 means allow."""
+    """The Campaign opt-out attribute of a D365 boolean. inverted: True if true in D365 means allow."""
 
     to: OptOutAttribute
     inverted: bool = False
 
     @property
     def replacements(self) -> dict[int | None, bool]:
-        """D365 value -> Campaign value, for columns of true and false and for those of 1 and 0: 1 and true are one
-        key. An empty column is no opt-out."""
+        """D365 value -> Campaign value, for columns of true and false or 1 and 0 (1 and true are the same key).
+
+        An empty column is no opt-out.
+        """
         return {1: not self.inverted, 0: self.inverted, None: False}
 
 
@@ -91,7 +97,7 @@ class Export(Model):
     @classmethod
     def _known_encoding(cls, value: str) -> str:
         try:
-            "externalId".encode(value)  # not only known, but of texts: `base64` is a codec, too
+            "externalId".encode(value)  # it must also be a text encoding: `base64` is a codec, too
         except (LookupError, ValueError):
             raise refused(f"`{value}` is no known encoding", "write e.g. `utf-8`, `latin-1` or `cp1252`") from None
         return value
@@ -112,7 +118,7 @@ class Export(Model):
 
 
 class OptOut(Model):
-    """How opt-outs travel between contact and profile, and which columns and attributes belong together."""
+    """Opt-outs between contact and profile: the direction, and which columns map to which attributes."""
 
     direction: Direction = "disabled"
     mappings: dict[
@@ -124,21 +130,23 @@ class OptOut(Model):
 
     @property
     def active(self) -> bool:
-        """True if opt-outs have flows of their own: not while they are disabled, and not in direction
-        d365_to_campaign, where they are fields of the contact like any other."""
+        """True if opt-outs have their own flows: not if disabled, nor in direction d365_to_campaign.
+
+        In that direction they are ordinary fields of contact.
+        """
         return self.direction in WRITES_D365
 
     @property
     def attributes(self) -> list[str]:
-        """The mapped attributes of Campaign."""
+        """The mapped Campaign attributes."""
         return [mapping.to for mapping in self.mappings.values()]
 
 
 class Storage(Model):
-    """Where the rows of opt-out files and the decisions are kept as Parquet.
+    """The location of the Parquet tables: rows of opt-out files, and decisions.
 
-    `directory`: a local folder, None: below DAGSTER_HOME. `s3_bucket`: S3 instead, by the usual AWS environment, below
-    `s3_prefix`.
+    directory: a local folder; None for one below DAGSTER_HOME. s3_bucket: use S3 instead, with the usual AWS
+    environment, below `s3_prefix`.
     """
 
     directory: Text | None = None
@@ -148,7 +156,7 @@ class Storage(Model):
     @field_validator("directory")
     @classmethod
     def _absolute(cls, value: str | None) -> str | None:
-        """Daemon, web server and runs may each start in another folder."""
+        """Reject relative paths: daemon, web server and runs may each start in another folder."""
         if value and not (PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()):
             raise refused(
                 f"`{value}` is a relative folder, and every process may start in another one",

@@ -1,4 +1,4 @@
-"""The part of the configuration file about Dagster's runs: how long one stays, and how long its history is kept."""
+"""Model of the part `runs` of the configuration file: duration of Dagster's runs, and retention of their history."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import BeforeValidator, Field
 from sync_assets.config.values import Count, Model, refused
 
 DEFAULT_START = date(2026, 1, 1)
-"""First partition of a configuration that names none. Earlier days have no partition; their rows are captured all the
-same, since a partition is the day of the capture."""
+"""The default first partition. Earlier days have no partition; their rows are captured all the same, since a partition
+is the day of the capture."""
 
 
 def _day(value: Any) -> date:
@@ -27,9 +27,12 @@ def _day(value: Any) -> date:
 
 
 class Runs(Model):
-    """`start_date`: the first partition, a UTC day. `linger_seconds`: a run stays so long after its last change; 0: a
-    run for each change; always: until `longest_run_minutes`. `keep_days`: successful runs are pruned after that, failed
-    ones after four times as long."""
+    """Dagster's runs.
+
+    start_date: the first partition, a UTC day. linger_seconds: how long a run goes on after its last change; 0 for one
+    run per change; always for until `longest_run_minutes`. keep_days: successful runs are deleted after that, failed
+    ones after four times as long.
+    """
 
     start_date: Annotated[date, BeforeValidator(_day)] = DEFAULT_START
     linger_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["always"] = 120.0
@@ -38,5 +41,5 @@ class Runs(Model):
 
     @property
     def linger(self) -> float:
-        """Seconds, infinite for `always`."""
+        """`linger_seconds` as a number, infinite for `always`."""
         return float("inf") if self.linger_seconds == "always" else self.linger_seconds

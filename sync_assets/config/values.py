@@ -1,4 +1,4 @@
-"""What one value of the configuration may be: names of both systems, plain values, and the base of all its models."""
+"""Types of single configuration values (names of both systems, plain values), and the base class of all models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 from pydantic_core import PydanticCustomError
 
 Scalar = str | bool | int | float | None
-"""A plain YAML value; which type it must be is known only with the metadata of both systems."""
+"""A plain YAML value. Its required type follows from the metadata of both systems, not from the configuration."""
 
 OPT_OUT_ATTRIBUTES = (
     "blackList",
@@ -21,16 +21,16 @@ OPT_OUT_ATTRIBUTES = (
     "blackListPushnotification",
     "ccpaOptOut",
 )
-"""All opt-out attributes that Campaign has (docs/references/campaign.md 2)."""
+"""All opt-out attributes of Campaign (docs/references/campaign.md 2)."""
 
 
 def refused(what: str, instead: str) -> PydanticCustomError:
-    """An error in our own words: what is wrong, and what to write instead. Reported as `what; instead`."""
+    """Return a validation error with its remedy, reported as `what; instead`."""
     return PydanticCustomError("config", "{what}; {instead}", {"what": what, "instead": instead})
 
 
 def canonical_attribute(name: str) -> str:
-    """`denyList…` is how some of Adobe's pages spell `blackList…`; the API knows only the latter."""
+    """Return the API's spelling of an attribute: `blackList…` for `denyList…`, which some of Adobe's pages use."""
     return "blackList" + name[len("denyList") :] if name.startswith("denyList") else name
 
 
@@ -71,7 +71,7 @@ def _opt_out_attribute(value: str) -> str:
 
 
 def short_form(value: Any) -> Any:
-    """`firstname: firstName` is short for `firstname: {to: firstName}`."""
+    """Expand the short form: `firstname: firstName` for `firstname: {to: firstName}`."""
     return {"to": value} if isinstance(value, str) else value
 
 
@@ -86,7 +86,7 @@ def plain(value: Any) -> Any:
 
 
 def plain_list(value: Any) -> list[Scalar] | None:
-    """The list, if it is one of plain values and not empty."""
+    """Return a list of plain values; None if it is not one, or is empty."""
     if not isinstance(value, list):
         return None
     items = cast("list[Any]", value)
@@ -102,26 +102,26 @@ def _owner(value: str) -> str:
     return value
 
 
-def _told(pattern: str, **more: Any) -> WithJsonSchema:
-    """What editors are told of a text whose rules stand in a validator (json_schema.py)."""
+def _schema(pattern: str, **more: Any) -> WithJsonSchema:
+    """Return the JSON Schema of a text that a validator checks (json_schema.py)."""
     return WithJsonSchema({"type": "string", "pattern": f"^({pattern})$", **more})
 
 
-LogicalName = Annotated[str, AfterValidator(_logical_name), _told("[a-z][a-z0-9_]*")]
-ResourceName = Annotated[str, AfterValidator(_resource_name), _told("[A-Za-z][A-Za-z0-9_]*")]
-AttributeName = Annotated[str, AfterValidator(_attribute), _told(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*")]
+LogicalName = Annotated[str, AfterValidator(_logical_name), _schema("[a-z][a-z0-9_]*")]
+ResourceName = Annotated[str, AfterValidator(_resource_name), _schema("[A-Za-z][A-Za-z0-9_]*")]
+AttributeName = Annotated[str, AfterValidator(_attribute), _schema(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*")]
 OptOutAttribute = Annotated[
     str,
     AfterValidator(_opt_out_attribute),
-    _told("ccpaOptOut|(black|deny)List(Email|Fax|Mobile|Phone|PostalMail|Pushnotification)?"),
+    _schema("ccpaOptOut|(black|deny)List(Email|Fax|Mobile|Phone|PostalMail|Pushnotification)?"),
 ]
-Owner = Annotated[str, AfterValidator(_owner), _told(_OWNER)]
+Owner = Annotated[str, AfterValidator(_owner), _schema(_OWNER)]
 Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
 class Model(BaseModel):
-    """Base of all parts of the configuration: typed as written, nothing unknown, never changed."""
+    """Base of all models of the configuration: strict types, no unknown keys, immutable."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

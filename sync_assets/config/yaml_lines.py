@@ -1,7 +1,7 @@
-"""A YAML text as plain data, with the line of everything in it.
+"""Parse a YAML text to plain data, with the line number of every value.
 
-YAML is read as its version 1.2 means it (only `true` and `false` are booleans; `no`, `on`, `01234` and dates stay
-texts), without tags and merge keys and with each key once, so that a value is what it looks like.
+Follows YAML 1.2: only `true` and `false` are booleans; `no`, `on`, `01234` and dates stay texts. Tags, merge keys and
+duplicate keys are reported as problems, so that a value is what it looks like.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _WHOLE = "tag:yaml.org,2002:int"
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes; what a plain scalar is follows YAML 1.2, not 1.1."""
+    """Composes nodes; resolves plain scalars by YAML 1.2, not 1.1."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
@@ -35,7 +35,7 @@ _Loader.add_implicit_resolver(
 
 
 class Document:
-    """The file as plain data, the line of everything in it, and what is wrong with it as YAML."""
+    """A file as plain data, with line numbers, and its findings as YAML."""
 
     def __init__(self, text: str) -> None:
         self.findings: list[Finding] = []
@@ -56,7 +56,7 @@ class Document:
                 self.data = self._plain(node, (), ())
 
     def line(self, place: Place) -> int:
-        """The line of what stands at `place`, or of the innermost thing around it."""
+        """Return the line of a place, or of the innermost place around it that exists."""
         where = tuple(map(str, place))
         while where not in self._lines:
             where = where[:-1]
@@ -98,7 +98,7 @@ class Document:
             if key == "<<":
                 self._refuse(there, key_node, "merge keys (`<<`) are not supported", "write the keys out")
                 continue
-            if key in data:  # also 1 and true, which are one key to Python
+            if key in data:  # also 1 and true, which are the same key in Python
                 first = self.line(there if self.has(there) else place)
                 self._lines[(*map(str, there), "again")] = key_node.start_mark.line + 1
                 self.findings.append(

@@ -1,11 +1,11 @@
-"""HTTP for every client: sign-in renewal, retry, throttling, response limits, TLS and proxies.
+"""Send HTTP requests for every client: sign-in renewal, retry, throttling, response limits, TLS and proxies.
 
 client              requests with retry and sign-in renewal: start reading here
-pagination          ends a paged read that would never end
-transport           the interface between client and network, and its errors
+pagination          guard against a paged read that never ends
+transport           responses, limits and errors of a request
 aiohttp_transport   the transport in use
-httpx_transport     the same for code that speaks httpx
-event_loop          uvloop where it is installed
+httpx_transport     the same for code that uses httpx
+redaction           remove personal data from error texts
 
-Knows neither Dynamics 365 nor Campaign.
+Nothing here depends on Dynamics 365 or Campaign.
 """

@@ -1,10 +1,10 @@
-"""How a request travels: TLS, proxies, aiohttp.
+"""Send single HTTP requests with aiohttp: TLS, proxies, deadlines, response limits.
 
-httpx's own transport is quadratic in the number of requests in flight, and its requests and answers cost half of the
-processor time of a call (docs/benchmarks.md A), so calls go through `AiohttpClient`; what is made by httpx, as a
-sign-in is, travels the same way (httpx_transport.py). The ready-made bridge re-quotes URLs and reports a lost answer as
-a failed connection, while we have to know whether a request may have been carried out. When it may travel again is
-`client.py`'s.
+httpx's own transport is quadratic in the number of requests in flight, and its requests and responses cost half of the
+processor time of a call (docs/benchmarks.md A), so calls are sent by `AiohttpClient`; code that uses httpx, such as
+the sign-in, sends through the same client (httpx_transport.py). The published bridge between the two re-quotes URLs and
+reports a lost response as a failed connection, but we must distinguish whether a request may have been carried out.
+Retries are not here, but in client.py.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ _REACH = "Check that address in the environment, and the network; nothing is los
 _WHO = "Check that address in the environment, and what answers in its place on the way, such as a proxy."
 
 READ_AHEAD = 1 << 20
-"""Bytes of an answer that may wait to be read: with aiohttp's 64 KiB a page of 8 MB stops and goes a hundred times."""
+"""Bytes of a response that are buffered: with aiohttp's 64 KiB a page of 8 MB is paused a hundred times."""
 INFLATED_HERE = 65_536
-"""Bytes of a compressed answer above which a thread inflates it: a page takes 20 ms, and other calls would wait."""
+"""Bytes of a compressed response above which a thread decompresses it: a page takes 20 ms, delaying other calls."""
 MOST_MEMBERS = 16
-"""Gzip members of an answer. All servers send one; each further one costs a copy of what follows it."""
+"""Most gzip members of a response. All servers send one; each further one costs a copy of the remaining bytes."""
 
 
 class AiohttpClient:
-    """Requests over aiohttp: URLs travel exactly as given, and errors tell "not sent" from "outcome unknown".
+    """Sends requests with aiohttp. URLs are sent exactly as given; errors distinguish "not sent" and "outcome unknown".
 
-    `connect`, `read`: seconds, for a connection and for each silence after it; `limits`: for an answer as a whole.
-    `headers`: of every request; its own ones come first.
+    connections: most connections at once. connect, read: timeouts in seconds, for the connection and between two pieces
+    of a response. limits: of a whole response. headers: of every request, unless a request overrides them.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class AiohttpClient:
     def _open(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(ssl=self._context, limit=self._connections, keepalive_timeout=30)
         # No cookies: Dataverse's affinity cookie would pin us to one server (docs/references/dataverse.md 4).
-        # No trust_env: it looks for ~/.netrc and for a proxy in a thread of its own, for each single request.
+        # No trust_env: for each request it would look up ~/.netrc and the proxy in a thread.
         session = aiohttp.ClientSession(
             connector=connector,
             headers=self._headers,
@@ -83,15 +83,22 @@ class AiohttpClient:
             timeout=self._timeout,
             read_bufsize=READ_AHEAD,
         )
-        # aiohttp would send a GET or DELETE again by itself when a kept connection breaks: uncounted, unseen.
+        # aiohttp would repeat a GET or DELETE by itself if a kept-alive connection breaks, without it being counted.
         session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
         return session
 
     async def exchange(self, method: str, address: str, headers: Mapping[str, str], body: bytes | None) -> Response:
-        """One request and its whole answer. Raises NotSent, NotTrusted, OutcomeUnknown, LimitExceeded."""
+        """Send one request and read its whole response.
+
+        Raises:
+            NotSent: no connection could be made.
+            NotTrusted: the server's certificate is not trusted.
+            OutcomeUnknown: the response was lost.
+            LimitExceeded: the response was too large or took too long.
+        """
         session = self._session = self._session or self._open()
         url = _parsed(address)
-        payload = aiohttp.BytesPayload(body) if body else None  # else aiohttp looks for the kind of each single one
+        payload = aiohttp.BytesPayload(body) if body else None  # else aiohttp searches its payload types for each one
         limits = self._limits
         task = asyncio.current_task()
         assert task is not None
@@ -139,48 +146,48 @@ _NOT_IN_A_URL = re.compile(r"[^\x21-\x7e]|[\"<>`]")
 
 @lru_cache(maxsize=128)
 def _parsed(address: str) -> URL:
-    """As given, but for what would break the line of the request: that is quoted."""
+    """Parse a URL as given; only characters that are invalid in a request line are quoted."""
     return URL(_NOT_IN_A_URL.sub(lambda found: quote(found[0]), address), encoded=True)
 
 
 class _TooLarge(Exception):
-    """More bytes than were allowed."""
+    """The response has more bytes than allowed."""
 
 
 class _TooLate(Exception):
-    """More seconds than were allowed."""
+    """The response took more seconds than allowed."""
 
 
 class _Deadline:
-    """A task between `begin` and `end` is cancelled after `seconds`, or a twentieth later.
+    """Cancels a task that is between `begin` and `end` for more than `seconds`, at most a twentieth later.
 
-    Of one event loop, and for many tasks at once: `asyncio.timeout` makes a timer for each of them, which costs a tenth
-    of a request, while here one timer looks after all.
+    For one event loop and many tasks at once: `asyncio.timeout` creates a timer for each task, which costs a tenth of a
+    request; here one timer serves all.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._until: dict[asyncio.Task[Any], float] = {}
-        """In the order in which they end, as all have the same time."""
+        """In the order of their deadlines, since all have the same duration."""
         self._overdue: set[asyncio.Task[Any]] = set()
         self._looking = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(self, task: asyncio.Task[Any]) -> None:
-        """The running task's time begins."""
+        """Start the deadline of the running task."""
         loop = self._loop = self._loop or asyncio.get_running_loop()
         self._until[task] = loop.time() + self._seconds
         if not self._looking:
             self._look(loop)
 
     def end(self, task: asyncio.Task[Any]) -> None:
-        """The task came to its end, in time or not."""
+        """End the deadline of a task, whether it was exceeded or not."""
         if self._until.pop(task, None) is None and task in self._overdue:
             self._overdue.remove(task)
             task.uncancel()
 
     def has_cancelled(self, task: asyncio.Task[Any]) -> bool:
-        """Take back a cancellation. False if it is not this deadline's, or others want the task cancelled, too."""
+        """Undo this deadline's cancellation. False if there was none, or if the task is cancelled by others, too."""
         if task not in self._overdue:
             return False
         self._overdue.remove(task)
@@ -199,7 +206,7 @@ class _Deadline:
 
 
 async def _received(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """The body as it is sent. Raises _TooLarge; then the connection is closed with all that is still to come."""
+    """Read the body as sent, at most `most` bytes. Raises _TooLarge after closing the connection."""
     pieces: list[bytes] = []
     size = 0
     while piece := await response.content.readany():
@@ -212,7 +219,13 @@ async def _received(response: aiohttp.ClientResponse, most: int) -> bytes:
 
 
 async def _inflated(headers: Mapping[str, str], content: bytes, most: int) -> bytes:
-    """zlib.error, EOFError or ContentEncodingError if it is not what its header says, or not gzip; _TooLarge."""
+    """Decompress a body by its Content-Encoding.
+
+    Raises:
+        zlib.error, EOFError: the body is damaged or cut off.
+        ContentEncodingError: the encoding is not gzip.
+        _TooLarge: it has more than `most` bytes.
+    """
     encoding = headers.get("Content-Encoding", "").strip().lower()
     if encoding in ("", "identity") or not content:
         return content
@@ -248,10 +261,10 @@ def _environment_proxy(scheme: str, host: str) -> str | None:
 
 
 def _proxy(url: URL) -> str | None:
-    """The proxy of the environment (`HTTPS_PROXY`, `NO_PROXY`, ...) for a URL; looked up once per host."""
+    """Return the environment's proxy (`HTTPS_PROXY`, `NO_PROXY`, ...) for a URL, cached by host."""
     return _environment_proxy(url.scheme, url.host or "")
 
 
 def _place(method: str, url: URL) -> str:
-    """Method, host and path: a query string may hold personal data and is left out."""
+    """Return method, host and path, without the query string: it may hold personal data."""
     return f"{method} {url.scheme}://{url.raw_authority}{url.raw_path}"

@@ -1,7 +1,7 @@
-"""One place for all HTTP: sign-in renewal, retry, waiting, same-origin links, redaction.
+"""Send requests to one system with sign-in renewal, retry, throttling, and a check of links.
 
-Here: when a request may travel, and travel again. Not here: how (`wire.py`), and what an answer means (each client
-knows its system's dialect).
+Here: when a request may be sent, and sent again. Not here: how a single request is sent (aiohttp_transport.py), and
+what a response means for a record (the client of each system).
 """
 
 from __future__ import annotations
@@ -58,17 +58,16 @@ __all__ = [
 
 RETRY_STATUS = frozenset({429, 502, 503, 504})
 LOST_BEHIND_GATEWAY = frozenset({502, 504})
-"""Statuses by which a gateway says that it got no answer: whether the request was carried out, it does not know."""
+"""Statuses of a gateway that got no response from the system: the request's outcome is unknown."""
 GATEWAY_REFUSALS = frozenset({401, 403, 429, 503})
-"""Statuses by which a gateway says that the request never reached the system behind it."""
+"""Statuses of a gateway that did not forward the request to the system."""
 
 LONGEST_RETRY_AFTER = 3600.0
-"""Seconds of a `Retry-After` that are honoured: one that is dated next year, by whoever sent it, stops no process for a
-year."""
+"""Most seconds of a `Retry-After` that are respected, so that a date in the far future does not stop a process."""
 
 
 class Unavailable(HttpError):
-    """The server kept refusing (429, 503, ...) for longer than we are willing to wait. `status`: its last one."""
+    """Raised when the server kept refusing (429, 503, ...) longer than `patience`. status: the last one, 0 for none."""
 
     def __init__(self, cause: str, remedy: str = "What is left stays pending; run it again later.", status: int = 0):
         self.status = status
@@ -80,11 +79,11 @@ class SignInRefused(HttpError):
 
 
 class ForeignLink(HttpError):
-    """A link in an answer leads to another host; it would have carried our token there."""
+    """A link in a response leads to another host, to which our token would have been sent."""
 
 
 class TokenSource(Protocol):
-    """Where bearer tokens come from. `renew` gets the refused token, so that many workers renew once."""
+    """A source of bearer tokens. `renew` takes the refused token, so that many workers renew it only once."""
 
     async def token(self) -> str: ...
 
@@ -92,9 +91,9 @@ class TokenSource(Protocol):
 
 
 class CachedTokens:
-    """Keeps a token until shortly before it expires; one fetch at a time and event loop, however many workers ask.
+    """Caches a token until shortly before it expires, with at most one fetch at a time per event loop.
 
-    `fetch` returns (token, lifetime in seconds).
+    fetch: an async function that returns (token, lifetime in seconds).
     """
 
     def __init__(self, fetch: Callable[[], Any]) -> None:
@@ -111,35 +110,41 @@ class CachedTokens:
     async def renew(self, refused: str) -> str:
         async with self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             if self._token != refused and time.monotonic() < self._good_until:
-                return self._token  # somebody else renewed it while we waited for the lock
+                return self._token  # another task renewed it while this one waited for the lock
             self._token, lifetime = await self._fetch()
             self._good_until = time.monotonic() + max(1.0, lifetime - min(120.0, lifetime / 10))
             return self._token
 
 
 class Throttle:
-    """A gate that all workers of a process share: `Retry-After` stops every one of them."""
+    """The throttle that all workers of a process share: a `Retry-After` stops all of them.
+
+    until: end of the wait, monotonic clock. times: how often it was set.
+    """
 
     def __init__(self) -> None:
         self.until = 0.0
         self.times = 0
 
     def hold(self, seconds: float) -> None:
+        """Stop all workers for at least so many seconds."""
         self.times += 1
         self.until = max(self.until, time.monotonic() + seconds)
 
     async def passed(self, give_up_at: float = float("inf")) -> bool:
-        """Waits until the gate is open; False, at once, if that is later than `give_up_at` (monotonic clock)."""
+        """Wait until requests may be sent; False, at once, if that is later than `give_up_at` (monotonic clock)."""
         while (left := self.until - time.monotonic()) > 0:
             if self.until > give_up_at:
                 return False
-            await asyncio.sleep(min(left, 1.0))  # another worker may be told to wait longer meanwhile
+            await asyncio.sleep(min(left, 1.0))  # another worker may extend the wait meanwhile
         return True
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a `Retry-After` header (a number, or a date), at most LONGEST_RETRY_AFTER; None without one or if it
-    makes no sense."""
+    """Parse a `Retry-After` header (a number or a date) to seconds, at most LONGEST_RETRY_AFTER.
+
+    None without a header, or if it is invalid.
+    """
     value = headers.get("retry-after", "").strip()
     if not value:
         return None
@@ -154,29 +159,29 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def backoff(attempt: int, longest: float = 30.0) -> float:
-    """Seconds to wait before the next try: doubling from a half, with jitter, at most `longest`."""
+    """Return the seconds to wait before the next attempt: doubling from 0.5 up to `longest`, with 30 % jitter."""
     return min(longest, 0.5 * 2 ** min(attempt, 10)) * random.uniform(0.7, 1.3)  # noqa: S311
 
 
 Observer = Callable[[str, int | None, float], None]
-"""Told of each single request: its kind, the status (None: outcome unknown, 0: never left), seconds.
+"""Called after each single request with its kind, its status (None: outcome unknown; 0: not sent) and its seconds.
 
-This is where calls are counted.
+Used to count calls.
 """
 
 Guard = Callable[[], None]
-"""Called right before each single request leaves, with nothing awaited in between; raises to keep it back."""
+"""Called right before each single request is sent, with no await in between; raises to prevent it."""
 
 Admission = Callable[[], AbstractAsyncContextManager[Observer | None]]
-"""Entered around each single request: waits until it may leave, or raises. The observer that it gives is one more."""
+"""Entered around each single request: waits until it may be sent, or raises. May return a further observer."""
 
 
 class Endpoint:
-    """One system behind one base URL: signs in, waits, repeats, refuses to leave the host.
+    """Sends requests to one system below one base URL: signs in, throttles, retries, and never leaves the host.
 
-    `transient(answer)` says which answers mean "try again"; `patience` is how many seconds a request may be retried
-    in all before `Unavailable` (or the last connection error) is raised. `timeout`: seconds of silence; `limits`: of
-    an answer as a whole.
+    transient: returns True for a response after which the request is retried. patience: total seconds for retries
+    before `Unavailable` (or the last connection error) is raised. timeout: seconds between two pieces of a response.
+    limits: of a whole response. observer: of all requests.
     """
 
     def __init__(
@@ -208,7 +213,7 @@ class Endpoint:
         self._wire = AiohttpClient(context, connections, connect=15.0, read=timeout, headers=always, limits=limits)
 
     async def sign_in(self) -> None:
-        """Gets a token, if there is none yet. Raises SignInRefused, HttpError."""
+        """Fetch a token, if there is none yet. Raises SignInRefused, HttpError."""
         await self._tokens.token()
 
     async def send(
@@ -225,13 +230,27 @@ class Endpoint:
         observer: Observer | None = None,
         admission: Admission | None = None,
     ) -> Response:
-        """Sends one request, as often as it takes.
+        """Send a request, with retries, and return its response, whatever the status, unless it is transient.
 
-        `url` is absolute (a link from an answer, sent as it is) or a path below the base URL. `repeat_unknown`: also
-        repeat when the outcome is unknown; default: for GET only. `observer`: besides the endpoint's own. Answers that
-        are not transient are returned whatever their status. Raises NotSent, OutcomeUnknown, Unavailable,
-        SignInRefused, ForeignLink, and what `guard` and `admission` raise; LimitExceeded at once, as the next answer
-        would be no better. Time that passes until the request is admitted is not taken from `patience`.
+        Args:
+            method: HTTP method.
+            url: absolute (a link from a response, sent as it is), or a path below the base URL.
+            body: of the request.
+            headers: in addition to the endpoint's.
+            kind: of the request, for the observers.
+            repeat_unknown: True to retry also if the outcome is unknown; by default for GET only.
+            patience: total seconds for retries; the endpoint's by default. The time until the request is admitted does
+                not count.
+            guard: called right before each single request.
+            observer: in addition to the endpoint's.
+            admission: entered around each single request.
+
+        Raises:
+            NotSent, OutcomeUnknown, Unavailable: after the last attempt.
+            SignInRefused: the token was refused twice.
+            ForeignLink: the URL leads to another host.
+            LimitExceeded: at once, since the next response would exceed the limits, too.
+            Exception: what `guard` and `admission` raise.
         """
         request_url = self.checked(url)
         repeat = method == "GET" if repeat_unknown is None else repeat_unknown
@@ -247,7 +266,7 @@ class Endpoint:
                 async with admission() if admission else _ADMITTED as admitted:
                     give_up_at += time.monotonic() - asked
                     if self.pause.until > time.monotonic():
-                        continue  # it began while this request waited
+                        continue  # the throttle was set while this request waited
                     if guard:
                         guard()
                     answer = await self._once(method, request_url, body, headers, token, kind, observer, admitted)
@@ -285,7 +304,7 @@ class Endpoint:
             await asyncio.sleep(wait)
 
     def _wait(self, answer: Response, attempt: int) -> float:
-        """Seconds until the next try; a refusal of the gateway stops every worker of this process that long."""
+        """Return the seconds until the next attempt. A gateway's refusal stops all workers of this process so long."""
         told = retry_after(answer.headers)
         wait = backoff(attempt) if told is None else told + random.uniform(0, 0.25)  # noqa: S311
         if answer.status in GATEWAY_REFUSALS:
@@ -324,7 +343,7 @@ class Endpoint:
         return answer
 
     def checked(self, url: str) -> str:
-        """The absolute URL of a path or link. Raises ForeignLink if it leads to another host."""
+        """Return the absolute URL of a path or link. Raises ForeignLink if it leads to another host."""
         if "://" not in url:
             return f"{self.base_url}/{url.lstrip('/')}"
         if _origin(url) != self._origin:

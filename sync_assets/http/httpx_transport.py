@@ -1,4 +1,4 @@
-"""What is made by httpx travels as all else does. Apart from `wire`, since httpx takes a while to import."""
+"""Send httpx requests through `AiohttpClient`. A module of its own, since httpx is slow to import."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ABOUT_THE_WIRE = {"content-encoding", "content-length", "transfer-encoding"}
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """A Wire for an httpx client; its timeouts are the wire's, not the client's."""
+    """A transport for an httpx client. The timeouts are those of the AiohttpClient, not of the httpx client."""
 
     def __init__(self, wire: AiohttpClient) -> None:
         self._wire = wire

@@ -1,7 +1,7 @@
-"""Ends a read of pages that would never end: a link that leads back, or pages without rows for ever.
+"""Stop a paged read that would never end: a next link that was followed before, or endless pages without rows.
 
-A server, or a cache on the way to it, decides where a read goes on. Here is what each such read asks about a link
-before following it; how a page is fetched is the client's.
+The server, or a cache in between, determines the next link of a read. Here: the check of each link before it is
+followed. Pages are fetched by the clients.
 """
 
 from __future__ import annotations
@@ -9,18 +9,17 @@ from __future__ import annotations
 from sync_assets.http.transport import HttpError
 
 MOST_EMPTY_PAGES = 50
-"""Pages without rows, one after the other, that name a next one. Dataverse may send some where it hides all rows of a
-page from us."""
+"""Most consecutive pages without rows. Dataverse may send some if this user may not read any row of a page."""
 
 
 class EndlessRead(HttpError):
-    """A read of pages makes no progress: each further page would be a request for nothing."""
+    """Raised when a paged read makes no progress."""
 
 
 class LinkTrail:
-    """The links that one read of pages has followed.
+    """The links that one paged read has followed.
 
-    `system`, `name`: of the table or resource, for errors; `start`: the link of its first page, if it is known.
+    system, name: the system and its table or resource, for errors. start: the link of the first page, if it is known.
     """
 
     def __init__(self, system: str, name: str, start: str = "") -> None:
@@ -29,10 +28,16 @@ class LinkTrail:
         self._empty = 0
 
     def follow(self, link: str | None, rows: int) -> str:
-        """Returns the link that a page with so many rows names as the next one; empty: that was the last page.
+        """Check a page's next link and return it; empty after the last page.
 
-        Raises EndlessRead if the link was followed before, or leads on from too many pages without a row. What is no
-        next page does not belong here: a delta link may well be the one that was asked with.
+        Only for links of next pages: a delta link may be equal to the one that the read began with.
+
+        Args:
+            link: the next link of the page; None after the last page.
+            rows: number of rows of the page.
+
+        Raises:
+            EndlessRead: the link was followed before, or there were too many consecutive pages without rows.
         """
         if not link:
             return ""

@@ -21,11 +21,15 @@ _NAME = re.compile(r"@?[A-Za-z][\w:./\[\]-]*")
 
 
 def redact(reason: str, payload: str | bytes | None) -> str:
-    """The reason without personal data: one line of at most 300 characters, fit to be stored and shown.
+    """Return the reason without personal data, as one line of at most 300 characters.
 
-    Taken out: every value of the payload (booleans and ids aside), whatever looks like an e-mail address or a telephone
-    number, the values of a database's key details, and quoted text that is no name of the data model. What stays: the
-    attribute's name, what is wrong with it, error codes, ids (GUIDs).
+    Removed are every value of the payload (except booleans and ids), e-mail addresses, telephone numbers, the values in
+    a database's key details, and quoted text that is no name of the data model. Kept are the attribute's name, what is
+    wrong with it, error codes and ids (GUIDs).
+
+    Args:
+        reason: the server's error text.
+        payload: JSON of the request; None if there was none.
     """
     text = _KEY_DETAIL.sub(f")=({_GONE})", _one_line(html.unescape(reason)))
     text = _Censor(payload)(text)
@@ -33,7 +37,7 @@ def redact(reason: str, payload: str | bytes | None) -> str:
 
 
 class _Censor:
-    """Takes the values of one payload, and what looks personal by itself, out of a text."""
+    """Removes the values of one payload, and personal data recognised by its form, from a text."""
 
     def __init__(self, payload: str | bytes | None) -> None:
         try:
@@ -53,7 +57,7 @@ class _Censor:
             placed.append(found[0])
             return chr(_ASIDE + len(placed) - 1)
 
-        def put_names_aside(found: re.Match[str]) -> str:  # a person may be called like an attribute
+        def put_names_aside(found: re.Match[str]) -> str:  # a person's name may be equal to an attribute's
             return put_aside(found) if _inside(found).lstrip("@") in self.names else found[0]
 
         text = _QUOTED.sub(put_names_aside, _KEPT.sub(put_aside, text))
@@ -72,7 +76,7 @@ class _Censor:
 
 
 _ASIDE = 0xF0000
-"""First code point of a private plane, one for each piece put aside: none of them is printable, so no text has them."""
+"""First code point of a private plane, one per piece put aside: not printable, so `_one_line` removes it from texts."""
 _DECODER = msgspec.json.Decoder(float_hook=str)
 
 
@@ -81,7 +85,7 @@ def _inside(quoted: re.Match[str]) -> str:
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """(attribute, value as text) of all that a payload holds; (attribute, "") where the value tells nobody anything."""
+    """Yield (attribute, value as text) of all values of a payload; (attribute, "") for booleans and null."""
     if isinstance(value, dict):
         yield name, ""
         for key, inner in value.items():
@@ -94,7 +98,7 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _pattern(value: str) -> re.Pattern[str]:
-    """Finds a value in any case, as Campaign re-cases names. Short ones only as whole words: `a` is in every text."""
+    """Match a value in any case, since Campaign changes the case of names. Short values match whole words only."""
     pattern = re.escape(value)
     if len(value) <= 4 and value.isascii():
         pattern = f"(?<![A-Za-z0-9_]){pattern}(?![A-Za-z0-9_])"

@@ -8,20 +8,25 @@ from sync_assets.ledger.records.acknowledged_links import AcknowledgedLinks
 from sync_assets.ledger.records.blocked_records import BlockedRecords
 from sync_assets.ledger.records.captures import Captures
 from sync_assets.ledger.records.claims import Claims
+from sync_assets.ledger.records.deletions import Deletions
+from sync_assets.ledger.records.dependency_status import DependencyStatus
+from sync_assets.ledger.records.feeds import Feeds
+from sync_assets.ledger.records.hold_records import HoldRecords
 from sync_assets.ledger.records.holds import Holds
 from sync_assets.ledger.records.rebuilds import Rebuilds
 from sync_assets.ledger.records.replays import Replays
-from sync_assets.ledger.repositories.base import Clock
 from sync_assets.ledger.repositories.call_limits import CallLimits
 from sync_assets.ledger.repositories.dialect_findings import DialectFindings
+from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.mapping_changes import MappingChanges
 from sync_assets.ledger.repositories.opt_out_files import OptOutFiles
-from sync_assets.ledger.repositories.opt_outs import OptOuts
+from sync_assets.ledger.repositories.opt_outs import OptOutRows, OptOuts
 from sync_assets.ledger.repositories.reports import Reports
 from sync_assets.ledger.repositories.runs import Runs
 from sync_assets.ledger.repositories.systems import Systems
 from sync_assets.ledger.storage.database import Database
 from sync_assets.ledger.storage.migrate import migrate
+from sync_assets.ledger.storage.session import Clock, LedgerSession
 
 REWRITTEN_UP_TO = 128 * 1024 * 1024
 """Most bytes of an SQLite ledger that is vacuumed after payloads were erased: about half a million synced records, half
@@ -32,36 +37,169 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Ledger(
-    AcknowledgedLinks,
-    CallLimits,
-    Captures,
-    Claims,
-    DialectFindings,
-    Holds,
-    MappingChanges,
-    OptOuts,
-    OptOutFiles,
-    Rebuilds,
-    Replays,
-    Reports,
-    Runs,
-    Systems,
-    BlockedRecords,
-):
+class Ledger:
     """The desired and acknowledged state of every record, and the cursor of each change feed.
 
-    Threads may share one instance. Any number of processes may have the same ledger open; their clocks should agree
-    within seconds, since leases end by them.
+    A facade: each method is that of the repository which implements it. Threads may share one instance. Any number of
+    processes may have the same ledger open; their clocks should agree within seconds, since leases end by them.
     """
+
+    def __init__(self, database: Database, clock: Clock, *, alone: bool = False) -> None:  # noqa: PLR0915 - a table of names
+        """alone: the database is a copy that no other process uses."""
+        session = LedgerSession(database, clock, alone=alone)
+        maintenance = Maintenance(session)
+        feeds = Feeds(session, maintenance)
+        hold_records = HoldRecords(session)
+        dependencies = DependencyStatus(session, hold_records)
+        opt_out_rows = OptOutRows(session)
+        deletions = Deletions(session, dependencies)
+        captures = Captures(session, feeds, deletions, dependencies, opt_out_rows)
+        claims = Claims(session, maintenance, dependencies, opt_out_rows)
+        replays = Replays(session, feeds)
+        rebuilds = Rebuilds(session, feeds, dependencies)
+        holds = Holds(session, hold_records, dependencies)
+        links = AcknowledgedLinks(session, dependencies)
+        blocked = BlockedRecords(session)
+        opt_outs = OptOuts(session, opt_out_rows)
+        files = OptOutFiles(session, opt_out_rows)
+        limits = CallLimits(session)
+        dialect = DialectFindings(session)
+        mappings = MappingChanges(session)
+        reports = Reports(session)
+        runs = Runs(session)
+        systems = Systems(session)
+        self._session = session
+
+        # Captured rows
+        self.feed = feeds.feed
+        self.feeds = feeds.feeds
+        self.reset_feed = feeds.reset_feed
+        self.keep_link = feeds.keep_link
+        self.shrink_pages = feeds.shrink_pages
+        self.polled = feeds.polled
+        self.approve_deletes = feeds.approve_deletes
+        self.lease_feed = feeds.lease_feed
+        self.capture_leases = feeds.capture_leases
+        self.release_feed = feeds.release_feed
+        self.save_page = captures.save_page
+        self.same_rows = captures.same_rows
+        self.new_page = captures.new_page
+        self.replay = replays.replay
+        self.ask_for_replay = replays.ask_for_replay
+        self.replayed = replays.replayed
+        self.drop_replay = replays.drop_replay
+        self.replay_everything = replays.replay_everything
+        self.capture_wanted = replays.capture_wanted
+        self.carry_out_deletes = deletions.carry_out_deletes
+        self.following_deletes = deletions.following_deletes
+        self.change_mapping = mappings.change_mapping
+
+        # Requests to Campaign, and their outcomes
+        self.claim = claims.claim
+        self.renew = claims.renew
+        self.release = claims.release
+        self.leases = claims.leases
+        self.acknowledge = claims.acknowledge
+        self.count_calls = claims.count_calls
+        self.retry = claims.retry
+        self.acknowledged_links = links.acknowledged_links
+        self.one_acknowledged_link = links.one_acknowledged_link
+        self.send_links_again = links.send_links_again
+        self.waiting_reasons = blocked.waiting_reasons
+        self.oldest_waiting = blocked.oldest_waiting
+        self.waiting_parents = blocked.waiting_parents
+        self.orphans = blocked.orphans
+        self.unread = blocked.unread
+        self.dialect = dialect.dialect
+        self.note_dialect = dialect.note_dialect
+        self.forget_dialect = dialect.forget_dialect
+        self.workers = limits.workers
+        self.lease_slots = limits.lease_slots
+        self.release_slots = limits.release_slots
+        self.reserve_starts = limits.reserve_starts
+        self.reserve_calls = limits.reserve_calls
+        self.return_calls = limits.return_calls
+        self.calls_taken = limits.calls_taken
+
+        # What Campaign holds already
+        self.rebuild = rebuilds.rebuild
+        self.begin_rebuild = rebuilds.begin_rebuild
+        self.begin_listing = rebuilds.begin_listing
+        self.lease_listing = rebuilds.lease_listing
+        self.release_listing = rebuilds.release_listing
+        self.put_rebuild = rebuilds.put_rebuild
+        self.end_rebuild = rebuilds.end_rebuild
+        self.claim_found = rebuilds.claim_found
+
+        # Privacy holds, opt-outs
+        self.hold = holds.hold
+        self.add_to_hold = holds.add_to_hold
+        self.end_hold = holds.end_hold
+        self.holds = holds.holds
+        self.held_since = holds.held_since
+        self.records_of_hold = holds.records_of_hold
+        self.kin = holds.kin
+        self.opt_outs_stated = opt_outs.opt_outs_stated
+        self.opt_outs_due = opt_outs.opt_outs_due
+        self.opt_outs_of = opt_outs.opt_outs_of
+        self.put_opt_outs = opt_outs.put_opt_outs
+        self.retry_opt_outs = opt_outs.retry_opt_outs
+        self.reconsider_opt_outs = opt_outs.reconsider_opt_outs
+        self.opt_outs_left = opt_outs.opt_outs_left
+        self.refused_opt_outs = opt_outs.refused_opt_outs
+        self.opt_out_counts = opt_outs.opt_out_counts
+        self.look = files.look
+        self.files = files.files
+        self.file_done = files.file_done
+        self.file_refused = files.file_refused
+        self.retry_files = files.retry_files
+        self.forget_files = files.forget_files
+        self.last_noted = files.last_noted
+        self.note = files.note
+
+        # Operations
+        self.begin_maintenance = maintenance.begin_maintenance
+        self.end_maintenance = maintenance.end_maintenance
+        self.in_maintenance = maintenance.in_maintenance
+        self.known_types = maintenance.known_types
+        self.note_types = maintenance.note_types
+        self.beat = runs.beat
+        self.end_beats = runs.end_beats
+        self.give_up_run = runs.give_up_run
+        self.heartbeats = runs.heartbeats
+        self.count_captured = runs.count_captured
+        self.forget_confirmation = runs.forget_confirmation
+        self.confirmed_at = runs.confirmed_at
+        self.captured_rows = runs.captured_rows
+        self.systems = systems.systems
+        self.note_system = systems.note_system
+        self.replace_system = systems.replace_system
+        self.counts = reports.counts
+        self.pending_days = reports.pending_days
+        self.pending_operations = reports.pending_operations
+        self.one_acknowledged = reports.one_acknowledged
+        self.oldest_pending = reports.oldest_pending
+        self.next_due = reports.next_due
+        self.rejects = reports.rejects
+        self.reject_reasons = reports.reject_reasons
+        self.sample_settled = reports.sample_settled
+        self.acked_hashes = reports.acked_hashes
+        self.engine_calls = reports.engine_calls
+        self.engine_calls_by_day = reports.engine_calls_by_day
+        self.engine_calls_by_table = reports.engine_calls_by_table
 
     made = False
     """True if `open` created the ledger."""
 
     @property
+    def database(self) -> Database:
+        """The database, for benchmarks and tests. Everything else calls the methods of the repositories."""
+        return self._session.database
+
+    @property
     def where(self) -> str:
         """The file, or host and database, to be shown to users. Holds no password."""
-        return self._database.location
+        return self._session.database.location
 
     @classmethod
     def open(cls, url: str, *, clock: Clock = _utc_now) -> Self:
@@ -87,9 +225,9 @@ class Ledger(
 
     def close(self) -> None:
         """Close the ledger. SQLite: also vacuum away erased payloads, if nothing is pending and the file is small."""
-        if self._erased and not any(counts.pending for counts in self.counts().values()):
-            self._database.rewrite(REWRITTEN_UP_TO)
-        self._database.close()
+        if self._session.erased and not any(counts.pending for counts in self.counts().values()):
+            self._session.database.rewrite(REWRITTEN_UP_TO)
+        self._session.database.close()
 
     def __enter__(self) -> Self:
         return self

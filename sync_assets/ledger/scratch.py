@@ -49,7 +49,7 @@ def scratch_ledger(url: str) -> Generator[Ledger]:
     address = Address.parse(url)
     with _sqlite_copy(address) if address.sqlite else _postgres_copy(url) as database:
         database.write(_release_all)
-        yield _Scratch(database, lambda: datetime.now(UTC))
+        yield Ledger(database, lambda: datetime.now(UTC), alone=True)
 
 
 def remove_old_copies() -> None:
@@ -61,11 +61,6 @@ def remove_old_copies() -> None:
         with suppress(OSError):
             if time.time() - file.stat().st_mtime > OLD_SECONDS:
                 file.unlink()
-
-
-class _Scratch(Ledger):
-    def _take_turns(self, connection: Connection, *, tied: bool = False) -> None:
-        """Take no lock: no other process uses the copy, and users of the real ledger must not wait for this one."""
 
 
 def _release_all(connection: Connection) -> None:

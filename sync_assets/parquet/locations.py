@@ -1,7 +1,7 @@
-"""The places for files: a folder, or a part of an S3 bucket. Whole files under keys, `/`-separated, and nothing more.
+"""Read, write, list and delete whole files by key, in a local folder or an S3 bucket.
 
-What each system says when it does not give or take a file is told here so that a person can act on it. boto3 is not
-imported here: who has a client has imported it.
+Keys are `/`-separated. Errors of the file system and of S3 are translated to StoreError with cause and remedy. boto3 is
+not imported here: the caller passes a client.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from sync_assets.errors import SyncAssetsError
 
 UNFINISHED = ".tmp"
-"""The end of the name of a file that is still being written, or was when its writer was killed."""
+"""Suffix of a file that is being written, or whose writer was killed."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -42,55 +42,58 @@ _NOT_KNOWN = {
     "TokenRefreshRequired",
     "RequestExpired",
 }
-_DELETED_AT_ONCE = 1000  # keys that one DeleteObjects takes
+_DELETED_AT_ONCE = 1000  # most keys per DeleteObjects
 
 
 class StoreError(SyncAssetsError):
-    """The place does not give or take what it should. Names the place; never credentials, never content."""
+    """Reading or writing a file failed. The message names the location, never credentials or content."""
 
 
 class Replaced(StoreError):
-    """What was there a moment ago, another run has replaced or removed."""
+    """The file was replaced or removed by another run since it was listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file in a folder, by its name there."""
+    """A file of a folder: its name without the folder, and its time of modification."""
 
     name: str
     modified: datetime
 
 
 class Location(Protocol):
-    """Every call may raise StoreError. The segments of a key hold no `/` and are neither `.` nor `..`."""
+    """A root folder or prefix for files. Every call may raise StoreError.
+
+    Keys are `/`-separated; no segment is `.` or `..`.
+    """
 
     def put(self, key: str, content: bytes) -> None:
-        """At one stroke: a reader gets what stood there before, or all of `content`."""
+        """Write a file atomically: a reader gets the former content or all of the new one."""
         ...
 
     def get(self, key: str) -> bytes | None:
-        """None if there is no such file."""
+        """Read a file; None if there is none."""
         ...
 
     def files(self, folder: str) -> list[File]:
-        """What lies in the folder itself, unfinished files included. Empty if there is no such folder."""
+        """List the files of a folder, without subfolders, including unfinished ones; empty if there is no folder."""
         ...
 
     def folders(self, folder: str) -> list[str]:
-        """The names of the folders in the folder, sorted."""
+        """List the names of a folder's subfolders, sorted."""
         ...
 
     def delete(self, keys: Collection[str]) -> None:
-        """That one is not there is no error. Folders that are empty then go, too."""
+        """Delete files and folders that become empty. A missing file is no error."""
         ...
 
     def address(self, key: str) -> str:
-        """The key as people would write it, without credentials."""
+        """Return the path or URL of a key, without credentials, to be shown to users."""
         ...
 
 
 class LocalFolder:
-    """On a file system, private to its owner (folders 0700, files 0600), made when first written."""
+    """A folder of a file system, created at the first write, private to its owner (folders 0700, files 0600)."""
 
     def __init__(self, root: Path) -> None:
         self._root = Path(root).expanduser().absolute()
@@ -145,7 +148,7 @@ class LocalFolder:
             with _file_system(path.parent):
                 path.unlink(missing_ok=True)
         for folder in {path.parent for path in paths}:
-            with suppress(OSError):  # something is in it, or it is not there
+            with suppress(OSError):  # it is not empty, or does not exist
                 folder.rmdir()
 
     def address(self, key: str) -> str:
@@ -154,7 +157,7 @@ class LocalFolder:
 
 @contextmanager
 def _file_system(path: Path) -> Iterator[None]:
-    """Tells what the system said of `path`."""
+    """Translate OSError to StoreError for a path."""
     elsewhere = "or name another folder in `storage.directory`."
     try:
         yield
@@ -173,14 +176,14 @@ def _file_system(path: Path) -> Iterator[None]:
 
 
 def _make_private(folder: Path) -> None:
-    """The folder and those above it that are missing: `mkdir` alone would leave the upper ones open to others."""
+    """Create a folder and its missing parents, all private: `mkdir(parents=True)` sets the last one's mode only."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     for path in reversed(missing):
         path.mkdir(mode=0o700, exist_ok=True)
 
 
 def _make_names_last(folder: Path) -> None:
-    """After a power cut, too, the file has its name. Windows cannot open folders."""
+    """Sync a folder, so that a rename survives a power cut. Not on Windows, which cannot open folders."""
     if os.name != "nt":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -190,7 +193,7 @@ def _make_names_last(folder: Path) -> None:
 
 
 class S3Bucket:
-    """In an S3 bucket, under a prefix. `client` is boto3's. S3 shows an object when it is complete, to all at once."""
+    """A prefix of an S3 bucket. client: boto3's S3 client. An S3 object is visible only when it is complete."""
 
     def __init__(self, bucket: str, prefix: str, client: Any) -> None:
         self._bucket = bucket
@@ -238,7 +241,7 @@ class S3Bucket:
 
     @contextmanager
     def _s3(self) -> Iterator[None]:
-        """Tells what S3 or the client said, in our words: theirs may quote an access key."""
+        """Translate errors of S3 and its client to StoreError, without their text: it may quote an access key."""
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
         try:
@@ -249,7 +252,10 @@ class S3Bucket:
             raise client_fault(error, self.address("")) from None
 
     def _refused(self, code: str) -> StoreError:
-        """S3's error code -> what to say. Codes: Amazon S3 API Reference, "Error responses", list of error codes."""
+        """Return the StoreError for an S3 error code.
+
+        Codes: Amazon S3 API Reference, "Error responses", list of error codes.
+        """
         place = self.address("")
         if code == "NoSuchBucket":
             return StoreError(
@@ -274,7 +280,7 @@ class S3Bucket:
 
 
 def client_fault(error: Exception, place: str) -> StoreError:
-    """What boto3 itself could not do, before there was an answer -> what to say."""
+    """Return the StoreError for an error of boto3 itself, such as missing credentials."""
     from botocore import exceptions as boto  # noqa: PLC0415
 
     name = type(error).__name__

@@ -1,12 +1,12 @@
-"""Where tables that the opt-out flows make are kept: Parquet parts on a local folder or on S3.
+"""Store the tables of the opt-out flows as Parquet parts, in a local folder or on S3.
 
     <root or s3://bucket/prefix>/<asset key…>/<partition>/<part>.parquet
                                                           <manifest>.json
 
-A part is whole or not there. What readers see of a partition is what its manifests name: each is written last and at
-one stroke, so that the parts of a run become visible together, and what a killed run left is never seen. `Parts` and
-`frames` read that; `read` and `parts` take the files as they stand. `sweep` removes what no manifest names, `prune`
-whole partitions. Nothing here needs Dagster, and boto3 is imported only when S3 is used.
+Invariants: a part is written atomically. Readers see only the parts that a manifest of the partition names; a manifest
+is written last, and atomically, so the parts of a run become visible together, and those of a killed run never do.
+`Parts` and `frames` read published parts; `read` and `parts` also unpublished ones. `sweep` removes parts that no
+manifest names, `prune` whole partitions. Nothing here needs Dagster, and boto3 is imported only if S3 is used.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ __all__ = [
 _PART, _MANIFEST = ".parquet", ".json"
 _AGAIN = "Materialise this partition again."
 _LONGEST = 200
+"""Most bytes of an encoded name: file systems allow 255, including the suffixes of a part and an unfinished file."""
 S3_ATTEMPTS = 5
-"""Tries of a request to S3, by boto3."""
-"""Bytes of an encoded name: file systems take 255, of which the ending and that of an unfinished file are ours."""
+"""Attempts of a request to S3, by boto3."""
 _AT_WORK = timedelta(days=1)
-"""What is not published for this long is a leftover: no run takes as long from one part to its end."""
+"""A part that is not published after this time is a leftover: no run takes as long from a part to its end."""
 _ODD = re.compile(rb"[^A-Za-z0-9@_.-]|\A\.|\.\Z")
 _ESCAPE = re.compile(rb"!([0-9A-F]{2})")
 
 
 def encoded(name: str) -> str:
-    """Any name -> one that file systems and S3 take as it is; different ones for different names.
+    """Encode any name to a unique one that is valid in file systems and S3 keys.
 
-    Letters, digits and `@_.-` stay, anything else is `!` and two hex digits for each byte of UTF-8, a dot at either end
-    too (`..`, hidden files). Of one that is too long the end is `!!` and a hash of all of it. `!` is safe in S3 keys,
-    which `%` is not (Amazon S3 User Guide, "Naming Amazon S3 objects").
+    Letters, digits and `@_.-` stay; any other byte of UTF-8 becomes `!` and two hex digits, and so does a dot at either
+    end (`..`, hidden files). A name that is too long is cut and ends with `!!` and a hash of the whole name. `!` is
+    safe in S3 keys, `%` is not (Amazon S3 User Guide, "Naming Amazon S3 objects").
     """
     plain = name.encode("utf-8", "surrogatepass")
     safe = _ODD.sub(lambda found: b"!%02X" % found[0][0], plain).decode() or "!"
@@ -71,7 +71,7 @@ def encoded(name: str) -> str:
 
 
 def decoded(safe: str) -> str:
-    """The name that `encoded` was given. ValueError if it was cut, or is none of ours."""
+    """Return the name that `encoded` encoded. ValueError if it was cut, or is not the result of `encoded`."""
     plain = b"" if safe == "!" else _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), safe.encode())
     name = "" if "!!" in safe else plain.decode("utf-8", "surrogatepass")
     if encoded(name) != safe:
@@ -81,7 +81,7 @@ def decoded(safe: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One Parquet file of a partition: `rows` in it, `size` in bytes."""
+    """One Parquet file of a partition. size: in bytes."""
 
     name: str
     rows: int
@@ -89,16 +89,16 @@ class Part:
 
 
 class Store:
-    """Parts of a partition of an asset. Every call may raise StoreError.
+    """Reads and writes the parts of an asset's partitions. Every call may raise StoreError.
 
-    Partitions may have any name; those of parts and manifests are short (`encoded` leaves them uncut).
+    Partitions may have any name; names of parts and manifests must be short enough for `encoded` not to cut them.
     """
 
     def __init__(self, place: Location) -> None:
         self._place = place
 
     def write(self, asset: Sequence[str], partition: str, part: str, frame: pl.DataFrame) -> Part:
-        """Writes one part: a reader sees the whole of it or none. One of that name is replaced."""
+        """Write one part atomically, without publishing it; replace a part of that name."""
         buffer = io.BytesIO()
         frame.write_parquet(buffer)
         content = buffer.getvalue()
@@ -106,11 +106,11 @@ class Store:
         return Part(part, frame.height, len(content))
 
     def parts(self, asset: Sequence[str], partition: str) -> list[str]:
-        """The names of all parts that stand there, sorted, published or not."""
+        """Return the names of all parts, published or not, sorted."""
         return sorted(_named(_PART, [file.name for file in self._place.files(_folder(asset, partition))]))
 
     def read(self, asset: Sequence[str], partition: str, part: str) -> pl.DataFrame:
-        """One part, published or not."""
+        """Read one part, published or not. Raises Replaced if it does not exist any more."""
         content = self._place.get(_key(asset, partition, part, _PART))
         if content is None:
             raise Replaced(
@@ -124,31 +124,31 @@ class Store:
             raise StoreError(f"{place} is damaged ({type(error).__name__}).", _AGAIN) from None
 
     def remove(self, asset: Sequence[str], partition: str, *parts: str) -> None:
-        """Removes parts; that one is not there is no error."""
+        """Delete parts. A missing part is no error."""
         self._place.delete([_key(asset, partition, part, _PART) for part in parts])
 
     def url(self, asset: Sequence[str], partition: str) -> str:
-        """Where the partition stands, for people: a path or s3://…, without credentials."""
+        """Return the partition's path or s3:// URL, without credentials, to be shown to users."""
         return self._place.address(_folder(asset, partition))
 
     def publish(self, asset: Sequence[str], partition: str, manifest: str, parts: Sequence[Part]) -> None:
-        """Makes exactly these parts visible under the manifest's name, in the place of those that it named before."""
+        """Write a manifest that makes exactly these parts visible, in place of those that it named before."""
         missing = {part.name for part in parts}.difference(self.parts(asset, partition))
         if missing:
             raise StoreError(
                 f"{len(missing)} of {len(parts)} parts written to {self.url(asset, partition)} are gone already.",
                 f"Somebody has cleared that folder meanwhile. {_AGAIN}",
             )
-        # The partition's name is for people: of one that is too long the folder does not tell it.
+        # The partition's name is informative: the folder's name is cut if it is too long.
         content = {"partition": partition, "parts": [asdict(part) for part in parts]}
         self._place.put(_key(asset, partition, manifest, _MANIFEST), json.dumps(content, indent=1).encode())
 
     def withdraw(self, asset: Sequence[str], partition: str, manifest: str) -> None:
-        """Makes the manifest's parts invisible; they stand there until they are removed or swept."""
+        """Delete a manifest, so that its parts become invisible. They exist until they are removed or swept."""
         self._place.delete([_key(asset, partition, manifest, _MANIFEST)])
 
     def published(self, asset: Sequence[str], partition: str) -> dict[str, list[Part]]:
-        """Manifest -> its parts; the manifest that was published last at the end. Empty: nothing ever was."""
+        """Return manifest -> its parts, the last published manifest last; empty if nothing was published."""
         return self._published(_folder(asset, partition))
 
     def _published(self, folder: str) -> dict[str, list[Part]]:
@@ -165,14 +165,14 @@ class Store:
         return found
 
     def sweep(self, asset: Sequence[str], partition: str, before: datetime | None = None) -> int:
-        """Removes leftovers: what no manifest names and nobody has touched since `before`. Gives their number.
+        """Delete the parts that no manifest names and that were last modified before `before`; return their number.
 
-        A run that is at work has such files, too, hence the day that is given unless told otherwise.
+        A run under way has such parts, too: the default is therefore a day ago.
         """
         return self._sweep(_folder(asset, partition), before or datetime.now(UTC) - _AT_WORK)
 
     def _sweep(self, folder: str, before: datetime) -> int:
-        # Listed first: what is published between the two looks has a manifest in the second.
+        # Parts are listed before manifests, so a part that is published in between is named by one.
         found = [file.name for file in self._place.files(folder) if file.modified < before]
         named = {f"{encoded(part.name)}{_PART}" for parts in self._published(folder).values() for part in parts}
         left = [name for name in found if not name.endswith(_MANIFEST) and name not in named]
@@ -180,14 +180,14 @@ class Store:
         return len(left)
 
     def prune(self, asset: Sequence[str], older_than: datetime) -> int:
-        """See the function of that name."""
+        """See the function `prune`."""
         above, removed, now = "/".join(map(encoded, asset)), 0, datetime.now(UTC)
         for folder in (f"{above}/{name}" for name in self._place.folders(above)):
             files = self._place.files(folder)
             if not files or max(file.modified for file in files) >= older_than:
                 self._sweep(folder, now - _AT_WORK)
                 continue
-            for manifests in (True, False):  # first: a reader finds nothing rather than half of it
+            for manifests in (True, False):  # manifests first, so that a reader finds nothing rather than half of it
                 some = [file.name for file in files if file.name.endswith(_MANIFEST) is manifests]
                 self._place.delete([f"{folder}/{name}" for name in some])
             removed += 1
@@ -195,24 +195,23 @@ class Store:
 
 
 class LocalStore(Store):
-    """On a folder, private to its owner, made when first written."""
+    """A store in a local folder, private to its owner, created at the first write."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(LocalFolder(root))
 
 
 class S3Store(Store):
-    """In an S3 bucket under a prefix, which may be empty; `client` is boto3's S3 client."""
+    """A store in an S3 bucket under a prefix, which may be empty. client: boto3's S3 client."""
 
     def __init__(self, bucket: str, prefix: str, client: Any) -> None:
         super().__init__(S3Bucket(bucket, prefix, client))
 
 
 class Parts:
-    """The published parts of partitions of one asset, as they were when it was made: iterate as often as you like.
+    """The published parts of an asset's partitions, as of the creation of this object. May be iterated repeatedly.
 
-    Frames are read one by one, those of what was published first come first. A part that a run has replaced since is
-    `Replaced`.
+    Frames are read one by one, in the order of publication. Raises Replaced for a part that was replaced since.
     """
 
     def __init__(self, store: Store, asset: Sequence[str], partitions: Sequence[str]) -> None:
@@ -229,37 +228,40 @@ class Parts:
             yield self._store.read(self._asset, partition, part.name)
 
     def anew(self) -> Parts:
-        """The same partitions as they are now."""
+        """Return the parts of the same partitions as published now."""
         return Parts(self._store, self._asset, self._partitions)
 
     def __len__(self) -> int:
-        """How many frames."""
+        """Return the number of parts."""
         return len(self._parts)
 
     @property
     def rows(self) -> int:
-        """Rows in all frames; none is read for it."""
+        """Number of rows in all parts, without reading them."""
         return sum(part.rows for _, part in self._parts)
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Size of all parts in bytes."""
         return sum(part.size for _, part in self._parts)
 
 
 def frames(store: Store, asset: Sequence[str], partition: str) -> Iterator[pl.DataFrame]:
-    """The published frames of one partition, in memory one at a time. None if it was never written."""
+    """Yield the published frames of one partition, one at a time; none if it was never written."""
     yield from Parts(store, asset, [partition])
 
 
 def prune(store: Store, asset: Sequence[str], older_than: datetime) -> int:
-    """Removes the partitions to which nothing has been written since `older_than`, and what killed runs left in the
-    others. Gives the number of those partitions."""
+    """Delete the partitions not written since `older_than`, and leftovers of killed runs in the others.
+
+    Returns:
+        The number of deleted partitions.
+    """
     return store.prune(asset, older_than)
 
 
 class Storage(Protocol):
-    """What the configuration says of it: S3 if a bucket is named, else a folder."""
+    """The configured location: S3 if a bucket is named, else a folder."""
 
     @property
     def s3_bucket(self) -> str | None: ...
@@ -270,10 +272,14 @@ class Storage(Protocol):
 
 
 def open_store(config: Storage, default_root: Path, ca_bundle: Path | None = None) -> Store:
-    """The store that the configuration names. Nothing is read or made yet.
+    """Open the configured store, without reading or creating anything.
 
-    S3: boto3 finds region, credentials and endpoint by itself (role, AWS_DEFAULT_REGION, AWS_PROFILE, …). `ca_bundle`:
-    PEM file of further authorities to trust.
+    For S3, boto3 determines region, credentials and endpoint (role, AWS_DEFAULT_REGION, AWS_PROFILE, …).
+
+    Args:
+        config: the location.
+        default_root: the folder if none is configured.
+        ca_bundle: PEM file of further authorities to trust.
     """
     if not config.s3_bucket:
         return LocalStore(Path(config.directory or default_root))
@@ -293,7 +299,7 @@ def open_store(config: Storage, default_root: Path, ca_bundle: Path | None = Non
 
 
 def _authorities(ca_bundle: Path) -> Path:
-    """A new file of all authorities to trust: boto3 takes one in the place of its own (certifi's)."""
+    """Write a temporary file of all authorities to trust: boto3 uses one in place of its own (certifi's)."""
     import certifi  # noqa: PLC0415
 
     from sync_assets.http.transport import ssl_context  # noqa: PLC0415
@@ -311,12 +317,12 @@ def _folder(asset: Sequence[str], partition: str) -> str:
 
 def _key(asset: Sequence[str], partition: str, name: str, ending: str) -> str:
     safe = encoded(name)
-    decoded(safe)  # ValueError for one that would be cut: `parts` could not tell it
+    decoded(safe)  # ValueError for a name that would be cut: `parts` could not decode it
     return f"{_folder(asset, partition)}/{safe}{ending}"
 
 
 def _named(ending: str, files: Iterable[str]) -> Iterator[str]:
-    """The names behind the files of that ending. One that is none of ours is passed over."""
+    """Yield the decoded names of the files with a suffix. Files of other origin are skipped."""
     for file in files:
         if file.endswith(ending):
             with suppress(ValueError):

@@ -1,6 +1,7 @@
-"""Keeps a stream of frames as the parts of a partition: all of them are seen at once, when the last one is there.
+"""Write a stream of frames as the parts of a partition, which become visible together after the last one.
 
-Killed at any moment it leaves what readers saw before, or all that is new; the rest is swept later (store.py).
+Invariant: a kill at any moment leaves readers with the former parts or all new ones. Leftovers are swept later
+(store.py).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from sync_assets.parquet.store import Part, Store, StoreError
 
 ROWS_OF_A_PART = 50_000
 _WHOLE = "all"
-"""The one manifest of a partition whose content every run replaces."""
+"""Name of the manifest of a partition that each run replaces."""
 
 
 def write_parts(
@@ -27,15 +28,26 @@ def write_parts(
     append: bool = False,
     rows: int = ROWS_OF_A_PART,
 ) -> list[Part]:
-    """Writes parts `<run>-00001`… of at most `rows` rows, one of them in memory, and makes them what is seen.
+    """Write parts `<run>-00001`… and publish them. One part is in memory at a time.
 
-    They replace what stood in the partition. With `append` only what the same run has said before: what several runs
-    say adds up. Two runs at once do no harm: the last one to end stands, or both with `append`. Raises StoreError, and
-    whatever `frames` raises; readers then see what they saw before.
+    Two concurrent runs do not interfere: the parts of the last one to end are visible, or those of both with `append`.
+
+    Args:
+        store: the store.
+        asset: key of the asset.
+        partition: key of the partition.
+        run: name of the run, the prefix of its parts.
+        frames: the rows.
+        append: True to replace only the parts that the same run wrote before. If False, all parts of the partition are
+            replaced.
+        rows: most rows per part.
+
+    Raises:
+        StoreError: a part could not be written. Readers then see the former parts; so they do if `frames` raises.
     """
     written = _write(store, asset, partition, run, in_parts(frames, rows))
     manifest = run if append else _WHOLE
-    former = store.published(asset, partition)  # asked now: another run may have ended meanwhile
+    former = store.published(asset, partition)  # read only now: another run may have ended meanwhile
     store.publish(asset, partition, manifest, written)
     replaced = {manifest: former.get(manifest, [])} if append else former
     for name in replaced.keys() - {manifest}:
@@ -46,8 +58,8 @@ def write_parts(
 
 
 def _write(store: Store, asset: Sequence[str], partition: str, run: str, frames: Iterable[pl.DataFrame]) -> list[Part]:
-    """Parts beside those that stand there; none of them if it fails."""
-    # The same run once more must not write over what it has published: its numbers go on.
+    """Write parts in addition to the existing ones; delete them if it fails."""
+    # A repeated run must not overwrite its published parts, so the numbers continue.
     there = [name.rpartition("-") for name in store.parts(asset, partition)]
     numbers = [int(number) for of, _, number in there if of == run and number.isdecimal()]
     written: list[Part] = []
@@ -55,17 +67,17 @@ def _write(store: Store, asset: Sequence[str], partition: str, run: str, frames:
         for number, frame in enumerate(frames, max(numbers, default=0) + 1):
             written.append(store.write(asset, partition, f"{run}-{number:05}", frame))
     except BaseException:
-        with suppress(StoreError):  # what is left is no harm, and what went wrong first is to be told
+        with suppress(StoreError):  # leftovers do no harm, and the first error must be raised
             store.remove(asset, partition, *(part.name for part in written))
         raise
     return written
 
 
 def in_parts(frames: Iterable[pl.DataFrame], most: int) -> Iterator[pl.DataFrame]:
-    """The same rows in the same order, in frames of at most `most` rows, few rather than many.
+    """Combine and split frames to as few frames as possible of at most `most` rows, in the same order.
 
-    Frames of different columns or types are not put together. If there are no rows at all but a frame, it is given: its
-    columns are known then.
+    Frames with different columns or types are not combined. If no frame has a row, one empty frame is yielded, for its
+    columns.
     """
     held: list[pl.DataFrame] = []
     columns: pl.DataFrame | None = None
@@ -82,5 +94,5 @@ def in_parts(frames: Iterable[pl.DataFrame], most: int) -> Iterator[pl.DataFrame
             held.append(piece)
     if held:
         yield pl.concat(held)
-    elif columns is not None:  # there was no row: `held` is not empty again once it has been filled
+    elif columns is not None:  # there was no row: once filled, `held` is never empty here
         yield columns

@@ -33,8 +33,8 @@ BEAT_SECONDS = 5.0
 SILENT_AFTER = timedelta(seconds=30)
 """A run without a heartbeat for this long counts as killed."""
 LEASE_SECONDS = 20.0
-"""A process that could not write a heartbeat for this long sends no request. Less than SILENT_AFTER, since clocks differ
-by seconds."""
+"""A process that could not write a heartbeat for this long sends no request. Less than SILENT_AFTER, since clocks
+differ by seconds."""
 
 
 class RunGivenUp(SyncAssetsError):

@@ -22,7 +22,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run like `asyncio.run`, but cancel `main` on SIGINT and SIGTERM. In other threads, which get no signals, just run.
+    """Run like `asyncio.run`, but cancel `main` on SIGINT and SIGTERM. Threads get no signals: there, just run it.
 
     Raises:
         KeyboardInterrupt: after a signal, if its former handler raised nothing.

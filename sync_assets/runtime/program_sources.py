@@ -18,7 +18,7 @@ MOST_ANCESTORS = 8
 
 
 def ancestors() -> tuple[int, ...]:
-    """Return the process ids of this process's ancestors, the nearest first; on systems other than Linux the parent only.
+    """Return the process ids of this process's ancestors, the nearest first; without /proc the parent only.
 
     The result changes when one of them ends.
     """

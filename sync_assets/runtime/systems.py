@@ -48,7 +48,7 @@ def check_addresses(ledger: Ledger, urls: Mapping[Side, str]) -> None:
 
 
 def check_organisation(ledger: Ledger, url: str, identity: str) -> None:
-    """Store the id of the Dynamics 365 organisation at `url`, or compare it with the stored one. Raises OtherSystems."""
+    """Store the id of the organisation at `url`, or compare it with the stored one. Raises OtherSystems."""
     known = ledger.note_system("d365", url, identity)
     if known.identity and known.identity != identity:
         raise _other(ledger, known, f"another organisation, {identity}, answers at {url}")

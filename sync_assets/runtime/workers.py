@@ -80,7 +80,7 @@ def _process(owner: str) -> str:
 
 
 def _namespace() -> str:
-    """Return the machine's boot id and the process namespace: two machines or containers may have the same host name."""
+    """Return the machine's boot id and the process namespace, since host names need not be unique."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
             return f"{boot.read().strip()} {os.readlink('/proc/self/ns/pid')}"

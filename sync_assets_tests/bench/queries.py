@@ -78,19 +78,19 @@ def fill(ledger: Ledger, settled: int, pending: int) -> None:
     def work(connection: Connection) -> None:
         execute = connection.exec_driver_sql
         for state, number in ((State.SYNCED.value, settled), (State.PENDING.value, pending)):
-            if ledger._database.sqlite:  # pyright: ignore[reportPrivateUsage]
+            if ledger.database.sqlite:
                 execute(_SQLITE, (number, first, state, state, state))
             else:
                 execute(_POSTGRES.replace("?", "%s"), (first, state, state, state, number))
-        mark = "?" if ledger._database.sqlite else "%s"  # pyright: ignore[reportPrivateUsage]
+        mark = "?" if ledger.database.sqlite else "%s"
         for state, number in ((State.SYNCED.value, settled), (State.PENDING.value, pending)):
             execute(f"INSERT INTO sync_tally VALUES ({mark}, {mark}, {mark})", (TABLE, state, number))
         counted = f"SELECT table_name, day, count(*) FROM sync_record WHERE state = {State.PENDING.value}"
         execute(f"INSERT INTO sync_pending_day {counted} GROUP BY table_name, day")
 
-    ledger._database.write(work)  # pyright: ignore[reportPrivateUsage]
-    if not ledger._database.sqlite:  # pyright: ignore[reportPrivateUsage]
-        ledger._database.write(lambda connection: connection.exec_driver_sql("ANALYZE"))  # pyright: ignore[reportPrivateUsage]
+    ledger.database.write(work)
+    if not ledger.database.sqlite:
+        ledger.database.write(lambda connection: connection.exec_driver_sql("ANALYZE"))
 
 
 def _questions(ledger: Ledger) -> Iterator[tuple[str, Callable[[], float]]]:

@@ -9,7 +9,7 @@ from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 MOST = 400
-"""MiB, for any number of contacts (100,000 were measured; README)."""
+"""MiB, for any number of contacts (100,000 were measured; docs/benchmarks.md)."""
 
 
 def peak(home: Path, contacts: int) -> float:

@@ -1,8 +1,11 @@
-"""README.md is true: it names every command with its options and exit statuses, each of them is run here against both
-systems, and its links lead somewhere.
+"""README.md and the other pages, above all those of sync_assets/docs, are true.
 
-Not run here: `demo` (`.ci/run` types it, with `--headless`), `dagster dev` (sync_assets_tests/browser) and the images
-(sync_assets_tests/deploy). Commands run in this process one after the other: each start of Python would cost a second.
+They name every command with its options and exit statuses, and each of them is run here against both systems; they name
+every key of the configuration with its default; their links lead to a page and a heading.
+
+Not run here: `demo` (`.ci/run` types it, with `--headless`), `dagster dev` (sync_assets_tests/flows/browser) and the
+images (sync_assets_tests/flows/deploy). Commands run in this process one after the other: each start of Python would
+cost a second.
 """
 
 from __future__ import annotations
@@ -31,17 +34,24 @@ from sync_assets_tests.support.program import CONTACT, OURS, Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = ROOT / "sync_assets" / "docs"
+OTHERS = (ROOT / "deploy" / "README.md", *sorted((ROOT / ".github").glob("*.md")))
+PAGES = (ROOT / "README.md", *OTHERS, *sorted(DOCS.glob("*.md")))
+README = PAGES[0].read_text(encoding="utf-8")
+CONFIGURATION = (DOCS / "configuration.md").read_text(encoding="utf-8")
+OPERATIONS = (DOCS / "operations.md").read_text(encoding="utf-8")
+MOST_LINES = 250
+"""Of README.md; details belong in a page of sync_assets/docs."""
 NOT_RUN = {"demo"}
 """It is run by `.ci/run`."""
 
 
-# What README.md says
+# What the pages say
 
 
 @dataclass(frozen=True)
 class Named:
-    """One command as README.md writes it, such as `sync-assets hold add|release ID`, which names two.
+    """One command as a page writes it, such as `sync-assets hold add|release ID`, which names two.
 
     `paths`: the commands, words joined by a blank; `options`: those beside it; `statuses`: of the table of commands.
     """
@@ -50,6 +60,10 @@ class Named:
     paths: tuple[str, ...]
     options: frozenset[str]
     statuses: frozenset[int] = frozenset()
+
+
+def page_name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
 
 
 def named(written: str, statuses: frozenset[int] = frozenset()) -> Named:
@@ -78,7 +92,7 @@ COMMANDS = commands()
 GROUPS = {path.split()[0] for path in COMMANDS if " " in path}
 
 
-def table_of_commands(text: str = README) -> list[Named]:
+def table_of_commands(text: str = OPERATIONS) -> list[Named]:
     """The rows of the section Commands: the commands of the first cell, the exit statuses of the third (else 0)."""
     section = text.partition("\n## Commands\n")[2].partition("\n## ")[0]
     found: list[Named] = []
@@ -89,8 +103,8 @@ def table_of_commands(text: str = README) -> list[Named]:
     return found
 
 
-def mentions(text: str = README) -> list[Named]:
-    """Every command of the page, without what a shell adds: `sync-assets …` in a line of code or in a block, and what
+def mentions(text: str) -> list[Named]:
+    """Every command of a page, without what a shell adds: `sync-assets …` in a line of code or in a block, and what
     stands in a line of code and begins like a command, as `hold add` does."""
     fence = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
     blocks = [line for block in fence.findall(text) for line in re.findall(r"\bsync-assets [^#;&|<>\n]*", block)]
@@ -118,9 +132,25 @@ def test_the_table_of_commands_is_complete_with_every_option() -> None:
     assert told == COMMANDS
 
 
-def test_no_command_is_named_wrongly_anywhere() -> None:
-    assert len(mentions()) > 20
-    assert wrong(mentions()) == []
+def test_the_short_table_of_the_read_me_names_every_command() -> None:
+    told = table_of_commands(README)
+    assert {path for one in told for path in one.paths} == COMMANDS.keys()
+    assert wrong(told) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_no_command_is_named_wrongly_anywhere(page: Path) -> None:
+    assert wrong(mentions(page.read_text(encoding="utf-8"))) == []
+
+
+def test_commands_are_found_in_the_pages() -> None:
+    found = {page_name(page): len(mentions(page.read_text(encoding="utf-8"))) for page in PAGES}
+    assert found["README.md"] > 20
+    assert found["sync_assets/docs/operations.md"] > 50
+
+
+def test_the_read_me_is_short() -> None:
+    assert len(README.splitlines()) <= MOST_LINES
 
 
 @pytest.mark.parametrize(
@@ -143,16 +173,28 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!\w+://)([^)]+)\)", README))))
-def test_a_link_within_the_project_leads_somewhere(link: str) -> None:
+def links(page: Path) -> list[str]:
+    return sorted(set(re.findall(r"\]\((?!\w+://)([^)]+)\)", page.read_text(encoding="utf-8"))))
+
+
+@pytest.mark.parametrize(
+    ("page", "link"),
+    [pytest.param(page, link, id=f"{page_name(page)} {link}") for page in PAGES for link in links(page)],
+)
+def test_a_link_within_the_project_leads_somewhere(page: Path, link: str) -> None:
     address, _, anchor = link.partition("#")
-    page = ROOT / (address or "README.md")
-    assert page.exists()
-    assert not anchor or anchor in anchors(page)
+    target = page.parent / address if address else page
+    assert target.exists()
+    assert not anchor or anchor in anchors(target)
+
+
+def test_every_page_is_reached_from_the_read_me() -> None:
+    reached = {(ROOT / link.partition("#")[0]).resolve() for link in links(PAGES[0])}
+    assert {page for page in PAGES[1:] if page.resolve() not in reached} == set()
 
 
 def keys() -> dict[str, str]:
-    """Every key of the configuration -> its default, as README.md writes it, from the JSON Schema. Keys are as in
+    """Every key of the configuration -> its default, as the page writes it, from the JSON Schema. Keys are as in
     `tables[].links[].field`; those of a mapping's long form stand beside it, as in `tables[].fields.to`."""
     schema = json.loads(PACKAGED.read_bytes())
 
@@ -183,9 +225,9 @@ def keys() -> dict[str, str]:
     return dict(below(schema, ""))
 
 
-def told_keys(text: str = README) -> dict[str, str]:
-    """The same from the tables of the section Configuration; the first cell of a head says what its keys are below."""
-    section = text.partition("\n## Configuration\n")[2].partition("\n## ")[0]
+def told_keys(text: str = CONFIGURATION) -> dict[str, str]:
+    """The same from the tables of the section Keys; the first cell of a head says what its keys are below."""
+    section = text.partition("\n## Keys\n")[2].partition("\n## ")[0]
     found: dict[str, str] = {}
     for table in re.findall(r"(?:^\|.+\|\n)+", section, re.MULTILINE):
         head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines())
@@ -200,11 +242,16 @@ def test_every_key_of_the_configuration_is_told_with_its_default() -> None:
     assert told_keys() == keys()
 
 
-def test_the_example_of_a_configuration_is_taken(tmp_path: Path) -> None:
-    [example] = re.findall(r"^```yaml\n(privacy_acknowledged.*?)^```$", README, re.MULTILINE | re.DOTALL)
+@pytest.mark.parametrize(
+    ("text", "tables"),
+    [(README, {"contact"}), (CONFIGURATION, {"contact", "new_order"})],
+    ids=["README.md", "configuration.md"],
+)
+def test_the_example_of_a_configuration_is_taken(text: str, tables: set[str], tmp_path: Path) -> None:
+    [example] = re.findall(r"^```yaml\n(privacy_acknowledged.*?)^```$", text, re.MULTILINE | re.DOTALL)
     file = tmp_path / "sync_assets.yaml"
     file.write_text(example, encoding="utf-8")
-    assert {table.table for table in load_config(file).tables} == {"contact", "new_order"}
+    assert {table.table for table in load_config(file).tables} == tables
 
 
 # What the program does
@@ -316,7 +363,7 @@ def maintenance(story: Story) -> None:
 
 
 def privacy_delete(story: Story) -> None:
-    """In the order that README.md gives."""
+    """In the order that docs/security-and-privacy.md gives."""
     admin, [contact, *_] = story.admin, [row["contactid"] for row in story.admin.dump_d365()]
     story.type(f"hold add {contact}")
     pkey = story.program.profiles()[contact]["PKey"]

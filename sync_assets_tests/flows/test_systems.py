@@ -152,7 +152,7 @@ def test_a_ledger_of_an_earlier_version_takes_the_systems_of_its_first_run(
     synced: Program, production: SandboxProcess
 ) -> None:
     with synced.runtime().ledger as ledger:
-        ledger._database.write(lambda connection: connection.exec_driver_sql("DELETE FROM sync_system"))
+        ledger.database.write(lambda connection: connection.exec_driver_sql("DELETE FROM sync_system"))
     assert synced.sync().status == 0
     with synced.runtime().ledger as ledger:
         known = ledger.systems()

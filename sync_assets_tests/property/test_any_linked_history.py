@@ -305,7 +305,7 @@ class History:
 
     def leaving(self) -> set[Key]:
         """Records in Campaign that are to be deleted though their rows are there."""
-        with self.ledger._database.read() as connection:
+        with self.ledger.database.read() as connection:
             rows = connection.exec_driver_sql(
                 "SELECT table_name, id FROM sync_record WHERE desired_hash IS NOT NULL AND gate IN (2, 4) "
                 "AND state <> 4 AND (acked_hash IS NOT NULL OR uncertain > 0)"
@@ -435,7 +435,7 @@ class History:
     # What holds at every moment, and in the end
 
     def the_totals_are_those_of_the_records(self) -> None:
-        with self.ledger._database.read() as connection:
+        with self.ledger.database.read() as connection:
             records = connection.exec_driver_sql("SELECT table_name, state, day FROM sync_record").all()
             tally = connection.exec_driver_sql("SELECT table_name, state, records FROM sync_tally").all()
             days = connection.exec_driver_sql("SELECT table_name, day, records FROM sync_pending_day").all()

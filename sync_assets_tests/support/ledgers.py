@@ -165,7 +165,7 @@ def push(ledger: Ledger, owner: str = "worker", *, table: str = "contact") -> li
 
 def stored(ledger: Ledger) -> dict[str, Any]:
     """The records as they are in the database, by id."""
-    with ledger._database.read() as connection:
+    with ledger.database.read() as connection:
         return {record.id: record for record in connection.execute(sa.text("SELECT * FROM sync_record"))}
 
 

@@ -59,7 +59,7 @@ class Death:
     """Ends the program at one of its writes to the ledger: with it, or right after it, so that nobody hears of it."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self._database: Any = ledger._database
+        self._database: Any = ledger.database
         self._write: Callable[..., Any] = self._database.write
         self.left: int | None = None
         self.stored = False

@@ -7,8 +7,8 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger.model import State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
-from sync_assets.ledger.repositories.base import TotalsChange
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
 BATCH = 5_000
 
@@ -16,17 +16,21 @@ _R = schema.record.c
 _L = schema.link.c
 
 
-class AcknowledgedLinks(DependencyStatus):
+class AcknowledgedLinks:
     """Reads and resets acknowledged links (`sync_link.held`)."""
+
+    def __init__(self, session: LedgerSession, dependencies: DependencyStatus) -> None:
+        self._session = session
+        self._dependencies = dependencies
 
     def acknowledged_links(self, table: str, ids: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the acknowledged keyed links of these records: id -> attribute -> the parent's id."""
         links: dict[str, dict[str, str]] = {}
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             for start in range(0, len(ids), BATCH):
-                found = self._bulk.find(connection, table, list(ids[start : start + BATCH]))
+                found = self._session.bulk.find(connection, table, list(ids[start : start + BATCH]))
                 id_of = {seq: id_ for id_, seq in found.items()}
-                for link in self._links(connection, list(id_of), "AND keyed = 1 AND held = 1"):
+                for link in self._dependencies.links(connection, list(id_of), "AND keyed = 1 AND held = 1"):
                     links.setdefault(id_of[link.seq], {})[link.attribute] = str(link.parent_id)
         return links
 
@@ -39,7 +43,7 @@ class AcknowledgedLinks(DependencyStatus):
             .where(_R.state == State.SYNCED.value)
             .limit(1)
         )
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             row = connection.execute(held).one_or_none()
         return None if row is None else (row.id, row.parent_id)
 
@@ -52,13 +56,13 @@ class AcknowledgedLinks(DependencyStatus):
             The number of records; each is pending for an update of its links alone.
         """
         total = 0
-        while sent := self._database.write(lambda connection: self._unlink(connection, table, attribute)):
+        while sent := self._session.database.write(lambda connection: self._unlink(connection, table, attribute)):
             total += sent
         return total
 
     def _unlink(self, connection: Connection, table: str, attribute: str) -> int:
         """Do one batch of `send_links_again`; return its number of records."""
-        self._take_turns(connection)
+        self._dependencies.take_turns(connection)
         held = (
             sa.select(_L.seq)
             .join(schema.record, _R.seq == _L.seq)
@@ -69,7 +73,9 @@ class AcknowledgedLinks(DependencyStatus):
         seqs = list(connection.execute(held).scalars())
         if seqs:
             tally = TotalsChange()
-            self._bulk.for_seqs(connection, "UPDATE sync_link SET held = 0", seqs, attribute, also="AND attribute = ?")
-            self._regate(connection, self._bulk.stands(connection, seqs), (), tally)
-            self._count(connection, tally)
+            self._session.bulk.for_seqs(
+                connection, "UPDATE sync_link SET held = 0", seqs, attribute, also="AND attribute = ?"
+            )
+            self._dependencies.reevaluate(connection, self._session.bulk.stands(connection, seqs), (), tally)
+            self._session.count(connection, tally)
         return len(seqs)

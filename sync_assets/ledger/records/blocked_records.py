@@ -7,9 +7,9 @@ import sqlalchemy as sa
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import BlockReason, Loss, Orphan, State
-from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.rules.dependencies import IN_DOUBT
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession
 
 STANDING = {
     State.SYNCED: "not in scope",
@@ -32,13 +32,16 @@ _LOOKED_AT = 10_000
 """Most waiting records whose parents are counted: a first load may have millions."""
 
 
-class BlockedRecords(Repository):
+class BlockedRecords:
     """Reads of waiting and orphaned records."""
+
+    def __init__(self, session: LedgerSession) -> None:
+        self._session = session
 
     def waiting_reasons(self, table: str) -> dict[BlockReason, int]:
         """Count the waiting records of the table by block reason."""
         waiting = sa.select(_R.gate, sa.func.count()).where(schema.STUCK, _WAITING, _R.table_name == table)
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             return {BlockReason(gate): number for gate, number in connection.execute(waiting.group_by(_R.gate))}
 
     def oldest_waiting(self, table: str, gate: BlockReason | None = None) -> datetime | None:
@@ -49,7 +52,7 @@ class BlockedRecords(Repository):
         oldest = sa.select(sa.func.min(_R.changed_at)).where(schema.STUCK, _WAITING, _R.table_name == table)
         if gate is not None:
             oldest = oldest.where(_R.gate == gate.value)
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             moment = connection.execute(oldest).scalar()
         return None if moment is None else times.from_micros(moment)
 
@@ -79,7 +82,7 @@ class BlockedRecords(Repository):
             .where(_L.held != IN_DOUBT, sa.or_(sa.and_(_L.required == 1, absent), coming))
             .group_by(_L.parent_table, "none", parent.c.state)
         )
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             found = [
                 (name, NO_PARENT if none else UNKNOWN if state is None else STANDING[State(state)], number)
                 for name, none, state, number in connection.execute(standing)
@@ -112,7 +115,7 @@ class BlockedRecords(Repository):
         )
         if table is not None:
             lost = lost.where(_R.table_name == table)
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             # If a record has lost several parents, report the one with the most specific reason.
             rows = {row.seq: row for row in sorted(connection.execute(lost), key=_loss)}
         return [
@@ -125,7 +128,7 @@ class BlockedRecords(Repository):
         ids = sa.select(_R.id).where(
             schema.STUCK, _WAITING, _R.table_name == table, _R.gate == BlockReason.REFETCH_REQUIRED.value
         )
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             return list(connection.execute(ids.limit(limit)).scalars())
 
 

@@ -14,12 +14,13 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger.errors import RowsMoved
 from sync_assets.ledger.model import LinkSpec, Loss, PageResult, Position, State
 from sync_assets.ledger.records.deletions import MOVE, Deletions
-from sync_assets.ledger.records.feeds import ReadMode
-from sync_assets.ledger.repositories.base import TotalsChange
+from sync_assets.ledger.records.dependency_status import DependencyStatus
+from sync_assets.ledger.records.feeds import Feeds, ReadMode
 from sync_assets.ledger.repositories.opt_outs import CONTACT, OptOutRows
 from sync_assets.ledger.rules import transitions
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage.bulk import Differing
+from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,8 +37,22 @@ _OTHER_LINKS = """
 """
 
 
-class Captures(Deletions, OptOutRows):
+class Captures:
     """Writes captured pages."""
+
+    def __init__(
+        self,
+        session: LedgerSession,
+        feeds: Feeds,
+        deletions: Deletions,
+        dependencies: DependencyStatus,
+        opt_outs: OptOutRows,
+    ) -> None:
+        self._session = session
+        self._feeds = feeds
+        self._deletions = deletions
+        self._dependencies = dependencies
+        self._opt_outs = opt_outs
 
     def save_page(
         self,
@@ -96,20 +111,20 @@ class Captures(Deletions, OptOutRows):
         gone = list(dict.fromkeys(deleted))
 
         def work(connection: Connection) -> PageResult:
-            now = self._now()
+            now = self._session.now()
             tally = TotalsChange()
             if position is None:
-                feed, reading = self._touch(connection, table, expected_version, fingerprint), ReadMode()
+                feed, reading = self._feeds.touch(connection, table, expected_version, fingerprint), ReadMode()
             else:
-                feed, reading = self._advance(connection, table, position, expected_version, now)
+                feed, reading = self._feeds.advance(connection, table, position, expected_version, now)
             again = resend or reading.resend
             whole = page.insert_only and (replay or reading.replay)
             bound = reading.bound
-            self._take_turns(connection, tied=bool(links))
-            left = self._bulk.same_rows(connection, table, *zip(*unread, strict=True)) if unread else []
+            self._dependencies.take_turns(connection, tied=bool(links))
+            left = self._session.bulk.same_rows(connection, table, *zip(*unread, strict=True)) if unread else []
             if len(left) < len(unread):
                 raise RowsMoved(table)
-            there = self._bulk.differing(connection, table, page, everything=again or whole)
+            there = self._session.bulk.differing(connection, table, page, everything=again or whole)
             resent = {seq for _, seq in there.differing} if again else set[int]()
             if whole:
                 resent |= self._otherwise_inserted(connection, page, there.differing)
@@ -117,22 +132,22 @@ class Captures(Deletions, OptOutRows):
             deletes = self._delete(connection, table, gone, tally)
             self._withdraw(connection, table, withdrawn, tally)
             if bound is not None:
-                self._see(connection, table, [*there.known, *(seq for _, seq in left)], withdrawn)
+                self._deletions.note_seen(connection, table, [*there.known, *(seq for _, seq in left)], withdrawn)
             # Unread rows are not among the collected deletions: `same_rows` excludes those.
             self._drop_collected(connection, table, [*page.ids, *withdrawn], gone)
             if bound is not None and position and position.complete:
-                self._miss(connection, table, bound, withdraw=not missing_are_deleted)
-            if links or self._tied(connection):
-                self._mark_lost(connection, table, [*gone, *withdrawn], Loss.DELETED)
-                self._mark_lost(connection, table, filtered_out, Loss.FILTERED_OUT)
+                self._deletions.note_missing(connection, table, bound, withdraw=not missing_are_deleted)
+            if links or self._dependencies.has_links(connection):
+                self._deletions.mark_lost(connection, table, [*gone, *withdrawn], Loss.DELETED)
+                self._deletions.mark_lost(connection, table, filtered_out, Loss.FILTERED_OUT)
                 self._store_links(connection, table, page, moved, everything=bound is not None, tally=tally)
                 if bound is not None and position and position.complete:
                     self._apply_link_configuration(connection, table, links, tally)
-            self._count(connection, tally)
+            self._session.count(connection, tally)
             if table == CONTACT:
                 if opt_outs is not None:
-                    self._opt_outs_captured(connection, opt_outs)
-                self._forget_opt_outs(connection, gone)
+                    self._opt_outs.captured(connection, opt_outs)
+                self._opt_outs.forget(connection, gone)
             return PageResult(
                 new=new,
                 changed=changed,
@@ -144,7 +159,7 @@ class Captures(Deletions, OptOutRows):
                 feed=feed,
             )
 
-        return self._database.write(work, large=len(page.ids) >= LARGE_PAGE)
+        return self._session.database.write(work, large=len(page.ids) >= LARGE_PAGE)
 
     def same_rows(self, table: str, ids: Sequence[str], row_hashes: Sequence[int]) -> list[int]:
         """Return the indexes of rows whose bytes are those captured last, so that `save_page` would find no change.
@@ -156,8 +171,8 @@ class Captures(Deletions, OptOutRows):
             ids: of the rows.
             row_hashes: of the rows' bytes, 64 bits, signed, in the order of `ids`.
         """
-        with self._database.read() as connection:
-            return [index for index, _ in self._bulk.same_rows(connection, table, ids, row_hashes)]
+        with self._session.database.read() as connection:
+            return [index for index, _ in self._session.bulk.same_rows(connection, table, ids, row_hashes)]
 
     def new_page(self, table: str, rows: "pl.DataFrame", links: Sequence[LinkSpec] = ()) -> "Page":
         """Prepare a page whose rows are probably all new, as in a first load, so that `save_page` has less to do.
@@ -167,8 +182,8 @@ class Captures(Deletions, OptOutRows):
         """
         from sync_assets.ledger.prepared_page import Page  # noqa: PLC0415 - see save_page
 
-        page = Page(rows, links, self._bulk.in_order)
-        page.new = self._new(table, page, range(len(page.ids)), self._now())
+        page = Page(rows, links, self._session.bulk.in_order)
+        page.new = self._new(table, page, range(len(page.ids)), self._session.now())
         return page
 
     def _new(self, table: str, page: "Page", indexes: Sequence[int], now: int) -> "NewRecords":
@@ -177,7 +192,7 @@ class Captures(Deletions, OptOutRows):
 
         records = page.records(indexes, table, now)
         numbers = records.group_by("state", "day").len().rows()
-        return NewRecords(table, records["id"].to_list(), numbers, self._bulk.pack(records))
+        return NewRecords(table, records["id"].to_list(), numbers, self._session.bulk.pack(records))
 
     def _store(
         self,
@@ -208,7 +223,7 @@ class Captures(Deletions, OptOutRows):
         moves: list[transitions.DesiredUpdate] = []
         ids: list[str] = []
         to_insert: list[tuple[int | None, int]] = []
-        for record in self._bulk.stands(connection, list(known)):
+        for record in self._session.bulk.stands(connection, list(known)):
             row = page.row(known.pop(record.seq))
             move = transitions.after_capture(record, row, resend=record.seq in resend, now=now)
             if move is not None:
@@ -217,11 +232,11 @@ class Captures(Deletions, OptOutRows):
                 moves.append(move)
                 ids.append(record.id)
                 tally.move(record, move.state, move.day)
-        self._bulk.for_each(connection, MOVE, moves)
-        self._bulk.for_each(connection, "UPDATE sync_record SET insert_only_hash = ? WHERE seq = ?", to_insert)
+        self._session.bulk.for_each(connection, MOVE, moves)
+        self._session.bulk.for_each(connection, "UPDATE sync_record SET insert_only_hash = ? WHERE seq = ?", to_insert)
         moved = {move.seq for move in moves}
         sent = [(page.row_hashes[index], seq) for index, seq in there.resent if seq not in moved]
-        self._bulk.for_each(connection, "UPDATE sync_record SET row_hash = ? WHERE seq = ?", sent)
+        self._session.bulk.for_each(connection, "UPDATE sync_record SET row_hash = ? WHERE seq = ?", sent)
         # The records left were purged between the two queries, when their delete was acknowledged: insert them.
         fresh += known.values()
         failed = 0
@@ -229,7 +244,7 @@ class Captures(Deletions, OptOutRows):
             made = page.new
             if made is None or made.table != table or len(fresh) < len(page.ids):
                 made = self._new(table, page, sorted(fresh), now)
-            self._bulk.insert(connection, made.packed)
+            self._session.bulk.insert(connection, made.packed)
             ids += made.ids
             for state, day, number in made.numbers:
                 tally.add(table, state, day, number)
@@ -243,7 +258,7 @@ class Captures(Deletions, OptOutRows):
         known: (index, seq) of rows of the page.
         """
         acknowledged = "SELECT seq, insert_only_hash FROM sync_record"
-        found = self._bulk.for_seqs(
+        found = self._session.bulk.for_seqs(
             connection, acknowledged, [seq for _, seq in known], also="AND acked_hash IS NOT NULL"
         )
         sent: dict[int, int | None] = dict(found)
@@ -254,21 +269,23 @@ class Captures(Deletions, OptOutRows):
 
         Records that Campaign never held are purged at once.
         """
-        seqs = list(self._bulk.find(connection, table, ids).values())
-        never_sent = [record.seq for record in self._bulk.stands(connection, seqs) if transitions.forgotten(record)]
-        self._let_go(connection, never_sent, tally, withdraw=False)
-        return len(never_sent) + self._collect(connection, table, seqs)
+        seqs = list(self._session.bulk.find(connection, table, ids).values())
+        never_sent = [
+            record.seq for record in self._session.bulk.stands(connection, seqs) if transitions.forgotten(record)
+        ]
+        self._deletions.let_go(connection, never_sent, tally, withdraw=False)
+        return len(never_sent) + self._deletions.collect(connection, table, seqs)
 
     def _withdraw(self, connection: Connection, table: str, ids: Sequence[str], tally: TotalsChange) -> None:
         """Mark the records of these ids as out of scope."""
-        seqs = list(self._bulk.find(connection, table, ids).values())
-        self._let_go(connection, seqs, tally, withdraw=True)
+        seqs = list(self._session.bulk.find(connection, table, ids).values())
+        self._deletions.let_go(connection, seqs, tally, withdraw=True)
 
     def _drop_collected(self, connection: Connection, table: str, ids: Sequence[str], gone: Sequence[str]) -> None:
         """Remove the rows of this page from the collected deletions, unless the page itself deletes them (`gone`)."""
-        if self._has_collected(connection, table):
+        if self._deletions.has_collected(connection, table):
             deleted = set(gone)
-            self._come_back(connection, table, [id_ for id_ in ids if id_ not in deleted])
+            self._deletions.come_back(connection, table, [id_ for id_ in ids if id_ not in deleted])
 
     def _store_links(
         self,
@@ -284,14 +301,18 @@ class Captures(Deletions, OptOutRows):
 
         everything: of all rows, as in a full read, since the configuration of the links may have changed.
         """
-        seqs = self._bulk.find(connection, table, page.ids if everything else moved)
+        seqs = self._session.bulk.find(connection, table, page.ids if everything else moved)
         if not seqs:
             return
-        stands: list[RecordState] = self._bulk.stands(connection, sorted(seqs.values()))
-        left = self._neighbours(connection, stands) if everything else set[int]()  # a link may no longer be configured
+        stands: list[RecordState] = self._session.bulk.stands(connection, sorted(seqs.values()))
+        left = (
+            self._dependencies.neighbours(connection, stands) if everything else set[int]()
+        )  # a link may no longer be configured
         in_doubt = [record.seq for record in stands if record.uncertain]
-        self._put_links(connection, page.links, {seqs[id_]: ids for id_, ids in page.parents(seqs)}, in_doubt)
-        self._regate(connection, stands, (), tally, also=left)
+        self._dependencies.put_links(
+            connection, page.links, {seqs[id_]: ids for id_, ids in page.parents(seqs)}, in_doubt
+        )
+        self._dependencies.reevaluate(connection, stands, (), tally, also=left)
 
     def _apply_link_configuration(
         self, connection: Connection, table: str, links: Sequence[LinkSpec], tally: TotalsChange
@@ -303,8 +324,8 @@ class Captures(Deletions, OptOutRows):
         """
         for link in links:
             required, keyed = int(link.required), int(link.keyed)
-            statement = _OTHER_LINKS if self._database.sqlite else _OTHER_LINKS.replace("?", "%s")
+            statement = _OTHER_LINKS if self._session.database.sqlite else _OTHER_LINKS.replace("?", "%s")
             other = connection.exec_driver_sql(statement, (table, link.attribute, required, keyed)).scalars().all()
             changed = "UPDATE sync_link SET required = ?, keyed = ? WHERE seq = ? AND attribute = ?"
-            self._bulk.for_each(connection, changed, [(required, keyed, seq, link.attribute) for seq in other])
-            self._regate(connection, self._bulk.stands(connection, sorted(other)), (), tally)
+            self._session.bulk.for_each(connection, changed, [(required, keyed, seq, link.attribute) for seq in other])
+            self._dependencies.reevaluate(connection, self._session.bulk.stands(connection, sorted(other)), (), tally)

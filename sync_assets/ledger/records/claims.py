@@ -18,12 +18,12 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger import times
 from sync_assets.ledger.model import AcknowledgeResult, BlockReason, Claimed, Lease, LinkTo, Operation, Outcome, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
-from sync_assets.ledger.repositories.base import TotalsChange
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.opt_outs import OptOutRows
 from sync_assets.ledger.rules import transitions
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
 _R = schema.record.c
 _D = schema.pending_day.c
@@ -45,8 +45,16 @@ CLAIM = """
 """
 
 
-class Claims(Maintenance, DependencyStatus, OptOutRows):
+class Claims:
     """Writes the leases and acknowledgements of `sync_record`."""
+
+    def __init__(
+        self, session: LedgerSession, maintenance: Maintenance, dependencies: DependencyStatus, opt_outs: OptOutRows
+    ) -> None:
+        self._session = session
+        self._maintenance = maintenance
+        self._dependencies = dependencies
+        self._opt_outs = opt_outs
 
     def claim(
         self,
@@ -77,30 +85,32 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
         """
 
         def work(connection: Connection) -> list[Claimed]:
-            if self._maintained_since(connection, table):
+            if self._maintenance.maintained_since(connection, table):
                 return []
-            now = self._now()
+            now = self._session.now()
             rows = connection.execute(self._due(connection, table, now, limit, days)).all()
             until = now + times.seconds(lease_seconds)
             seqs = [row.seq for row in rows]
-            self._bulk.for_seqs(connection, CLAIM, seqs, owner, until)
-            links = self._links_to_send(connection, seqs) if self._tied(connection) else {}
+            self._session.bulk.for_seqs(connection, CLAIM, seqs, owner, until)
+            links = (
+                self._dependencies.links_to_send(connection, seqs) if self._dependencies.has_links(connection) else {}
+            )
             opt_outs_by_id: dict[str, tuple[tuple[str, bool], ...]] = {}
             if opt_outs:
-                opt_outs_by_id = self._opt_outs_to_send(connection, [row.id for row in rows], opt_outs)
+                opt_outs_by_id = self._opt_outs.to_send(connection, [row.id for row in rows], opt_outs)
             nothing = tuple((name, False) for name in opt_outs)
             return [claimed(row, links.get(row.seq, ()), opt_outs_by_id.get(row.id, nothing)) for row in rows]
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def renew(self, owner: str, lease_seconds: float) -> int:
         """Renew the leases of an owner for `lease_seconds` from now; return how many records they cover."""
 
         def work(connection: Connection) -> int:
-            until = self._now() + times.seconds(lease_seconds)
+            until = self._session.now() + times.seconds(lease_seconds)
             return self._write_leases(connection, owner, owner, until)
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def release(self, owner: str) -> int:
         """Release the leases of an owner, such as a worker that died; return how many records they covered.
@@ -111,7 +121,7 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
         def work(connection: Connection) -> int:
             return self._write_leases(connection, owner, None, None)
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def leases(self) -> list[Lease]:
         """Return the leases of all owners. Records of a lease that has ended may be claimed again."""
@@ -121,7 +131,7 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
             .group_by(_R.lease_owner)
             .order_by(_R.lease_owner)
         )
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             rows = connection.execute(held).all()
         return [Lease(owner, records, times.from_micros(until)) for owner, records, until in rows]
 
@@ -142,14 +152,14 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
         by_seq = {outcome.seq: outcome for outcome in outcomes}
 
         def work(connection: Connection) -> AcknowledgeResult:
-            now = self._now()
+            now = self._session.now()
             tally = TotalsChange()
             open_: list[transitions.Acknowledgement] = []
             settled: list[transitions.Acknowledgement] = []
             removed: list[RecordState] = []
             moved: list[RecordState] = []
-            self._take_turns(connection)
-            held = self._bulk.stands(connection, list(by_seq), "AND lease_owner = ?", owner)
+            self._dependencies.take_turns(connection)
+            held = self._session.bulk.stands(connection, list(by_seq), "AND lease_owner = ?", owner)
             for record in held:
                 acknowledgement = transitions.after_outcome(record, by_seq[record.seq], now=now)
                 if acknowledgement is None:
@@ -159,19 +169,19 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
                 tally.move(record, acknowledgement.state, record.day)
                 moved.append(transitions.answered(record, acknowledgement))
                 (settled if acknowledgement.state == State.SYNCED else open_).append(acknowledgement)
-            self._bulk.for_each(connection, _STORE_SYNCED, settled)
-            self._erased = self._erased or bool(settled)
-            self._bulk.for_each(connection, _STORE_UNSYNCED, open_)
-            self._bulk.for_seqs(connection, "DELETE FROM sync_record", [record.seq for record in removed])
-            if self._tied(connection):
-                left = self._former_parents(connection, [record.seq for record in moved])
+            self._session.bulk.for_each(connection, _STORE_SYNCED, settled)
+            self._session.erased = self._session.erased or bool(settled)
+            self._session.bulk.for_each(connection, _STORE_UNSYNCED, open_)
+            self._session.bulk.for_seqs(connection, "DELETE FROM sync_record", [record.seq for record in removed])
+            if self._dependencies.has_links(connection):
+                left = self._dependencies.former_parents(connection, [record.seq for record in moved])
                 certain = [record.seq for record in moved if not record.uncertain]
-                self._links_sent(connection, [by_seq[record.seq] for record in moved], certain)
-                self._regate(connection, moved, removed, tally, also=left)
-            self._count(connection, tally)
-            self._count_calls(connection, calls or {}, now)
+                self._dependencies.links_sent(connection, [by_seq[record.seq] for record in moved], certain)
+                self._dependencies.reevaluate(connection, moved, removed, tally, also=left)
+            self._session.count(connection, tally)
+            self._session.count_calls(connection, calls or {}, now)
             answered = [(record.id, by_seq[record.seq]) for record in held]
-            self._opt_outs_sent(
+            self._opt_outs.sent(
                 connection,
                 {id_: outcome for id_, outcome in answered if outcome.made},
                 {id_: outcome.met for id_, outcome in answered if outcome.met},
@@ -185,11 +195,13 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
                 lost=len(by_seq) - len(held),
             )
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def count_calls(self, calls: Mapping[tuple[str, str], int]) -> None:
         """Add engine calls that acknowledge no record to today's, by (table, kind)."""
-        self._database.write(lambda connection: self._count_calls(connection, calls, self._now()))
+        self._session.database.write(
+            lambda connection: self._session.count_calls(connection, calls, self._session.now())
+        )
 
     def retry(self, table: str | None = None, id: str | None = None) -> int:
         """Make records that Campaign rejected pending again; return how many.
@@ -211,20 +223,20 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
 
         def work(connection: Connection) -> int:
             tally = TotalsChange()
-            self._take_turns(connection)
+            self._dependencies.take_turns(connection)
             rows = connection.execute(refused.order_by(_R.seq).with_for_update()).all()
             for row in rows:
                 tally.add(row.table_name, State.FAILED, row.day, -1)
                 tally.add(row.table_name, State.PENDING, row.day)
             again = "UPDATE sync_record SET state = 1, not_before = NULL"
             seqs = [row.seq for row in rows]
-            self._bulk.for_seqs(connection, again, seqs)
-            if self._tied(connection) or any(row.refusal is not None for row in rows):
-                self._regate(connection, self._bulk.stands(connection, seqs), (), tally)
-            self._count(connection, tally)
+            self._session.bulk.for_seqs(connection, again, seqs)
+            if self._dependencies.has_links(connection) or any(row.refusal is not None for row in rows):
+                self._dependencies.reevaluate(connection, self._session.bulk.stands(connection, seqs), (), tally)
+            self._session.count(connection, tally)
             return len(rows)
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def _due(
         self,
@@ -268,7 +280,7 @@ class Claims(Maintenance, DependencyStatus, OptOutRows):
         held = connection.execute(sa.select(_R.seq).where(_R.lease_owner == owner).order_by(_R.seq).with_for_update())
         seqs = list(held.scalars())
         leased = "UPDATE sync_record SET lease_owner = ?, lease_until = ?"
-        self._bulk.for_seqs(connection, leased, seqs, new_owner, until)
+        self._session.bulk.for_seqs(connection, leased, seqs, new_owner, until)
         return len(seqs)
 
 

@@ -18,11 +18,10 @@ from sync_assets.ledger.errors import TooManyDeletes
 from sync_assets.ledger.model import Loss, State
 from sync_assets.ledger.records import cascading_deletes
 from sync_assets.ledger.records.dependency_status import DependencyStatus
-from sync_assets.ledger.records.feeds import Feeds
-from sync_assets.ledger.repositories.base import TotalsChange
 from sync_assets.ledger.rules import transitions
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
 GUARDED_ABOVE = 100
 """Number of records above which the guard limits the share of deletions (`max_delete_share`, docs/configuration.md)."""
@@ -53,8 +52,12 @@ _MISSING = """
 """
 
 
-class Deletions(Feeds, DependencyStatus):
+class Deletions:
     """Reads and writes `sync_gone`, the collected deletions."""
+
+    def __init__(self, session: LedgerSession, dependencies: DependencyStatus) -> None:
+        self._session = session
+        self._dependencies = dependencies
 
     def carry_out_deletes(self, table: str, max_share: float = 1.0) -> int:
         """Carry out the collected deletions of a table; return how many records are pending delete by that.
@@ -71,17 +74,19 @@ class Deletions(Feeds, DependencyStatus):
             TooManyDeletes: the share is exceeded and was not approved. The deletions stay collected; records that
                 Campaign never held are processed all the same.
         """
-        while self._database.write(lambda connection: self._carry_out(connection, table, _NEVER_THERE)):
+        while self._session.database.write(lambda connection: self._carry_out(connection, table, _NEVER_THERE)):
             pass  # nothing of these is in Campaign, so the guard does not apply
         self._find_orphans(table)
         following = self.following_deletes(table)
-        deletes, allowed = self._database.write(lambda connection: self._guard(connection, table, max_share, following))
+        deletes, allowed = self._session.database.write(
+            lambda connection: self._guard(connection, table, max_share, following)
+        )
         if allowed is not None:
             raise TooManyDeletes(table, deletes, following, allowed)
-        while self._database.write(lambda connection: self._carry_out(connection, table)):
+        while self._session.database.write(lambda connection: self._carry_out(connection, table)):
             pass
         done: dict[str, Any] = {"deletes": 0, "following": None, "deletes_approved": False}
-        self._database.write(lambda connection: self._store_in_feed(connection, table, done))
+        self._session.database.write(lambda connection: self._store_in_feed(connection, table, done))
         return deletes
 
     def following_deletes(self, table: str) -> dict[str, int]:
@@ -89,10 +94,10 @@ class Deletions(Feeds, DependencyStatus):
 
         These are children that Campaign would hide without their parent.
         """
-        with self._database.read() as connection:
-            if not self._has_collected(connection, table) or not self._tied(connection):
+        with self._session.database.read() as connection:
+            if not self.has_collected(connection, table) or not self._dependencies.has_links(connection):
                 return {}
-            return cascading_deletes.following(connection, table, sqlite=self._database.sqlite)
+            return cascading_deletes.following(connection, table, sqlite=self._session.database.sqlite)
 
     def _guard(
         self, connection: Connection, table: str, max_share: float, following: Mapping[str, int]
@@ -137,30 +142,30 @@ class Deletions(Feeds, DependencyStatus):
 
     def _carry_out(self, connection: Connection, table: str, *only: sa.ColumnElement[bool]) -> bool:
         """Carry out one batch of collected deletions that meet the conditions `only`; False if none is left."""
-        self._take_turns(connection)
+        self._dependencies.take_turns(connection)
         some = sa.select(_G.seq, _G.withdraw).where(_G.table_name == table, *only).order_by(_G.seq).limit(BATCH)
         if only:
             some = some.join(schema.record, _R.seq == _G.seq)
         rows = connection.execute(some).all()
         seqs = {withdraw: [row.seq for row in rows if row.withdraw == withdraw] for withdraw in (0, 1)}
         tally = TotalsChange()
-        self._let_go(connection, seqs[0], tally, withdraw=False)
-        self._let_go(connection, seqs[1], tally, withdraw=True)
-        self._bulk.for_seqs(connection, "DELETE FROM sync_gone", [row.seq for row in rows])
-        self._count(connection, tally)
+        self.let_go(connection, seqs[0], tally, withdraw=False)
+        self.let_go(connection, seqs[1], tally, withdraw=True)
+        self._session.bulk.for_seqs(connection, "DELETE FROM sync_gone", [row.seq for row in rows])
+        self._session.count(connection, tally)
         return bool(rows)
 
-    def _let_go(self, connection: Connection, seqs: Sequence[int], tally: TotalsChange, *, withdraw: bool) -> None:
+    def let_go(self, connection: Connection, seqs: Sequence[int], tally: TotalsChange, *, withdraw: bool) -> None:
         """Mark records as pending delete or, if `withdraw`, as out of scope: Campaign then keeps what it holds.
 
         Records that Campaign never held are purged.
         """
-        now = self._now()
+        now = self._session.now()
         moves: list[transitions.DesiredUpdate] = []
         moved: list[RecordState] = []
         withdrawn: list[tuple[int, int, bool, bool, bool, bool, int]] = []
         forgotten: list[RecordState] = []
-        for record in self._bulk.stands(connection, seqs):
+        for record in self._session.bulk.stands(connection, seqs):
             if transitions.forgotten(record):
                 forgotten.append(record)
                 tally.remove(record)
@@ -175,11 +180,11 @@ class Deletions(Feeds, DependencyStatus):
                 moves.append(move)
                 moved.append(transitions.moved(record, move))
                 tally.move(record, move.state, move.day)
-        self._bulk.for_each(connection, MOVE, moves)
-        self._bulk.for_each(connection, _WITHDRAW, withdrawn)
-        self._bulk.for_seqs(connection, "DELETE FROM sync_record", [record.seq for record in forgotten])
-        if self._tied(connection):
-            self._regate(connection, moved, forgotten, tally)
+        self._session.bulk.for_each(connection, MOVE, moves)
+        self._session.bulk.for_each(connection, _WITHDRAW, withdrawn)
+        self._session.bulk.for_seqs(connection, "DELETE FROM sync_record", [record.seq for record in forgotten])
+        if self._dependencies.has_links(connection):
+            self._dependencies.reevaluate(connection, moved, forgotten, tally)
 
     # --- orphans ------------------------------------------------------------------------------------------------------
 
@@ -195,54 +200,54 @@ class Deletions(Feeds, DependencyStatus):
             .where(schema.STUCK, sa.text("state = 2 AND gate = 2"), _L.parent_table == table)
             .distinct()
         )
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             read_id = connection.execute(due).scalar()
             if read_id is None:
                 return
         # Wait for transactions that re-evaluate children now: they may have read that the feed is not complete.
-        self._database.write(lambda connection: self._take_turns(connection, tied=True))
-        with self._database.read() as connection:
+        self._session.database.write(lambda connection: self._dependencies.take_turns(connection, tied=True))
+        with self._session.database.read() as connection:
             seqs = sorted(connection.execute(waiting).scalars())
         for start in range(0, len(seqs), BATCH):
             some = seqs[start : start + BATCH]
-            self._database.write(partial(self._reevaluate_orphans, seqs=some))
+            self._session.database.write(partial(self._reevaluate_orphans, seqs=some))
         same = sa.update(schema.feed).where(_F.table_name == table, _F.read_id == read_id)
-        self._database.write(lambda connection: connection.execute(same.values(orphans_due=False)) and None)
+        self._session.database.write(lambda connection: connection.execute(same.values(orphans_due=False)) and None)
 
     def _reevaluate_orphans(self, connection: Connection, seqs: Sequence[int]) -> None:
-        self._take_turns(connection, tied=True)
+        self._dependencies.take_turns(connection, tied=True)
         tally = TotalsChange()
-        self._regate(connection, self._bulk.stands(connection, seqs), (), tally)
-        self._count(connection, tally)
+        self._dependencies.reevaluate(connection, self._session.bulk.stands(connection, seqs), (), tally)
+        self._session.count(connection, tally)
 
-    def _mark_lost(self, connection: Connection, table: str, ids: Sequence[str], loss: Loss) -> None:
+    def mark_lost(self, connection: Connection, table: str, ids: Sequence[str], loss: Loss) -> None:
         """Store with the links of children why these rows of the table are unavailable, for `orphans`."""
-        self._bulk.for_ids(connection, _LOST, ids, loss.value, table)
+        self._session.bulk.for_ids(connection, _LOST, ids, loss.value, table)
 
     # --- collecting ---------------------------------------------------------------------------------------------------
 
-    def _collect(self, connection: Connection, table: str, seqs: Sequence[int]) -> int:
+    def collect(self, connection: Connection, table: str, seqs: Sequence[int]) -> int:
         """Collect the deletes of records whose rows were not deleted so far; return how many are new."""
         there = "SELECT seq FROM sync_record"
         open_ = "AND desired_hash IS NOT NULL AND seq NOT IN (SELECT seq FROM sync_gone WHERE table_name = ?)"
-        found = [row[0] for row in self._bulk.for_seqs(connection, there, seqs, table, also=open_)]
+        found = [row[0] for row in self._session.bulk.for_seqs(connection, there, seqs, table, also=open_)]
         if found:
             noted = [{"seq": seq, "table_name": table, "withdraw": 0} for seq in found]
             connection.execute(sa.insert(schema.gone), noted)
         return len(found)
 
-    def _has_collected(self, connection: Connection, table: str) -> bool:
+    def has_collected(self, connection: Connection, table: str) -> bool:
         return bool(connection.execute(sa.select(sa.exists().where(_G.table_name == table))).scalar())
 
-    def _come_back(self, connection: Connection, table: str, ids: Sequence[str]) -> None:
+    def come_back(self, connection: Connection, table: str, ids: Sequence[str]) -> None:
         """Remove these rows from the collected deletions: a later page returned them."""
-        self._bulk.for_record_ids(connection, _BACK, ids, table, also=")")
+        self._session.bulk.for_record_ids(connection, _BACK, ids, table, also=")")
 
-    def _see(self, connection: Connection, table: str, seqs: Sequence[int], ids: Sequence[str]) -> None:
+    def note_seen(self, connection: Connection, table: str, seqs: Sequence[int], ids: Sequence[str]) -> None:
         """Store that the full read under way has returned these records, by seq and by id."""
-        self._bulk.see(connection, table, [*seqs, *self._bulk.find(connection, table, ids).values()])
+        self._session.bulk.see(connection, table, [*seqs, *self._session.bulk.find(connection, table, ids).values()])
 
-    def _miss(self, connection: Connection, table: str, bound: int, *, withdraw: bool) -> None:
+    def note_missing(self, connection: Connection, table: str, bound: int, *, withdraw: bool) -> None:
         """Collect the records that a complete full read did not return.
 
         Args:
@@ -257,5 +262,5 @@ class Deletions(Feeds, DependencyStatus):
         # another page, which takes two to four times as long. The expression keeps the database from using the index.
         in_order = self._record_count(connection, table) * 4 > bound
         missing = _MISSING.replace("{table}", "(r.table_name || '')" if in_order else "r.table_name")
-        connection.exec_driver_sql(missing if self._database.sqlite else missing.replace("?", "%s"), values)
+        connection.exec_driver_sql(missing if self._session.database.sqlite else missing.replace("?", "%s"), values)
         connection.execute(sa.delete(schema.seen).where(schema.seen.c.table_name == table))

@@ -1,13 +1,13 @@
 """Store links, and re-evaluate records by their parents, children and privacy holds, many records per statement.
 
-Every transaction that changes records, by a capture or an acknowledgement, calls `_regate`: it re-evaluates the records
+Every transaction that changes records, by a capture or an acknowledgement, calls `reevaluate`: it evaluates the records
 with their children and parents, and goes on along the links until no state changes. So a child becomes pending once its
 parent is acknowledged, and the delete of a parent once its last child is deleted or unlinked.
 
 Here: reading and writing. The dependency status is computed by rules/dependencies.py, the state by
 rules/record_state.py.
 
-Invariant: transactions that change linked records run one at a time (`_take_turns`), since they reach the same records
+Invariant: transactions that change linked records run one at a time (`take_turns`), since they reach the same records
 in different orders and would deadlock. The records are locked as well, against concurrent claims, and for the moment in
 which the first links are stored.
 """
@@ -20,10 +20,10 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger.model import BlockReason, LinkSpec, LinkTo, Outcome, State
 from sync_assets.ledger.records.hold_records import Belongings, HoldRecords, is_excluded, is_held
-from sync_assets.ledger.repositories.base import TotalsChange
 from sync_assets.ledger.rules.dependencies import Key, Link, status_of_parents
 from sync_assets.ledger.rules.record_state import UNSENT, Dependencies, Placement, RecordState, reevaluate
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
 _TURN = 6_090_275_134_511_382_749  # of an advisory lock; any number that no other lock uses
 
@@ -86,24 +86,30 @@ _AS_IN_CAMPAIGN = """
 """
 
 
-class DependencyStatus(HoldRecords):
-    """Base of the repositories that change records."""
+class DependencyStatus:
+    """Reads and writes `sync_link`, and re-evaluates records."""
 
-    def _tied(self, connection: Connection) -> bool:
+    def __init__(self, session: LedgerSession, hold_records: HoldRecords) -> None:
+        self._session = session
+        self._hold_records = hold_records
+
+    def has_links(self, connection: Connection) -> bool:
         """Return True if there are links or held records: most ledgers of contacts alone have none."""
         return connection.exec_driver_sql(
             "SELECT EXISTS (SELECT 1 FROM sync_link) OR EXISTS (SELECT 1 FROM sync_hold_record)"
         ).scalar_one()
 
-    def _take_turns(self, connection: Connection, *, tied: bool = False) -> None:
+    def take_turns(self, connection: Connection, *, tied: bool = False) -> None:
         """Serialise transactions that change linked records. Call it before a transaction locks its first record.
 
         tied: True if this transaction stores the ledger's first links or holds.
         """
-        if not self._database.sqlite and (tied or self._tied(connection)):
+        if self._session.alone or self._session.database.sqlite:
+            return  # SQLite has one writer at a time
+        if tied or self.has_links(connection):
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TURN})")
 
-    def _put_links(
+    def put_links(
         self,
         connection: Connection,
         specs: Sequence[LinkSpec],
@@ -122,51 +128,53 @@ class DependencyStatus(HoldRecords):
         now = {(seq, spec.attribute): id_ for seq, ids in parents.items() for spec, id_ in zip(specs, ids, strict=True)}
         perhaps = [
             (one.seq, f"{one.attribute} {one.parent_id}", one.parent_table, one.parent_id, one.required, one.keyed)
-            for one in self._links(connection, in_doubt)
+            for one in self.links(connection, in_doubt)
             if one.parent_id and one.held != 1 and now.get((one.seq, one.attribute)) != one.parent_id
         ]
-        self._bulk.for_each(connection, _PUT_POSSIBLE, perhaps)
+        self._session.bulk.for_each(connection, _PUT_POSSIBLE, perhaps)
         for index, spec in enumerate(specs):
             pairs = [(seq, ids[index]) for seq, ids in sorted(parents.items())]
             values = (spec.attribute, spec.parent_table, int(spec.required), int(spec.keyed))
-            self._bulk.for_pairs(connection, _PUT, pairs, *values)
+            self._session.bulk.for_pairs(connection, _PUT, pairs, *values)
         known = ", ".join("?" * len(specs))
         others = f"AND held <> 3 AND attribute NOT IN ({known})" if specs else "AND held <> 3"
         names = [spec.attribute for spec in specs]
-        self._bulk.for_seqs(connection, "DELETE FROM sync_link", list(parents), *names, also=others)
+        self._session.bulk.for_seqs(connection, "DELETE FROM sync_link", list(parents), *names, also=others)
 
-    def _links_to_send(self, connection: Connection, seqs: Sequence[int]) -> dict[int, tuple[LinkTo, ...]]:
+    def links_to_send(self, connection: Connection, seqs: Sequence[int]) -> dict[int, tuple[LinkTo, ...]]:
         """Return by seq the links to be sent with these records."""
         found: dict[int, list[LinkTo]] = defaultdict(list)
-        for link in self._links(connection, seqs, "AND held <> 3"):
+        for link in self.links(connection, seqs, "AND held <> 3"):
             to = link.parent_id if link.wanted or not link.keyed else None
             held = link.held == 1 and to == link.parent_id if to else link.held == 0
             found[link.seq].append(LinkTo(link.attribute, to, bool(link.keyed), held))
         return {seq: tuple(links) for seq, links in found.items()}
 
-    def _links_sent(self, connection: Connection, outcomes: Iterable[Outcome], certain: Sequence[int]) -> None:
+    def links_sent(self, connection: Connection, outcomes: Iterable[Outcome], certain: Sequence[int]) -> None:
         """Store the links that Campaign acknowledged with records, and remove those of acknowledged deletes.
 
         certain: records without a request whose outcome is unknown.
         """
         done = [outcome for outcome in outcomes if outcome.result == "done"]
         gone = [outcome.seq for outcome in done if outcome.hash is None]
-        self._bulk.for_seqs(connection, "UPDATE sync_link SET held = 0, other_id = NULL", gone, also="AND held <> 3")
+        self._session.bulk.for_seqs(
+            connection, "UPDATE sync_link SET held = 0, other_id = NULL", gone, also="AND held <> 3"
+        )
         sent: dict[str, list[tuple[int, str | None]]] = defaultdict(list)
         for outcome in done:
             for link in outcome.links if outcome.hash else ():
                 sent[link.attribute].append((outcome.seq, link.id))
         for attribute, pairs in sorted(sent.items()):
-            self._bulk.for_pairs(connection, _SENT, pairs, attribute)
-        self._bulk.for_seqs(connection, "DELETE FROM sync_link", certain, also="AND held = 3")
+            self._session.bulk.for_pairs(connection, _SENT, pairs, attribute)
+        self._session.bulk.for_seqs(connection, "DELETE FROM sync_link", certain, also="AND held = 3")
 
-    def _links(self, connection: Connection, seqs: Sequence[int], also: str = "") -> list[Link]:
+    def links(self, connection: Connection, seqs: Sequence[int], also: str = "") -> list[Link]:
         ordered = f"{also} ORDER BY seq, attribute"
-        return [Link(*row) for row in self._bulk.for_seqs(connection, _LINK, seqs, also=ordered)]
+        return [Link(*row) for row in self._session.bulk.for_seqs(connection, _LINK, seqs, also=ordered)]
 
     # --- re-evaluation ------------------------------------------------------------------------------------------------
 
-    def _regate(
+    def reevaluate(
         self,
         connection: Connection,
         changed: Iterable[RecordState],
@@ -185,42 +193,44 @@ class DependencyStatus(HoldRecords):
         """
         removed = list(removed)
         changed = [*changed, *removed]
-        seqs = self._neighbours(connection, changed) | {record.seq for record in changed} | set(also)
-        self._bulk.for_seqs(connection, "DELETE FROM sync_link", [record.seq for record in removed])
+        seqs = self.neighbours(connection, changed) | {record.seq for record in changed} | set(also)
+        self._session.bulk.for_seqs(connection, "DELETE FROM sync_link", [record.seq for record in removed])
         while seqs:
             moved, forgotten = self._reevaluate_once(connection, sorted(seqs), tally)
-            seqs = self._neighbours(connection, [*moved, *forgotten])
+            seqs = self.neighbours(connection, [*moved, *forgotten])
             gone = [record.seq for record in forgotten]
-            self._bulk.for_seqs(connection, "DELETE FROM sync_record", gone)
-            self._bulk.for_seqs(connection, "DELETE FROM sync_link", gone)
+            self._session.bulk.for_seqs(connection, "DELETE FROM sync_record", gone)
+            self._session.bulk.for_seqs(connection, "DELETE FROM sync_link", gone)
 
-    def _neighbours(self, connection: Connection, stands: Sequence[RecordState]) -> set[int]:
+    def neighbours(self, connection: Connection, stands: Sequence[RecordState]) -> set[int]:
         """Return the seqs of the children of these records, and of those parents that are pending delete."""
-        found = self._children(connection, [_key(record) for record in stands])
+        found = self.children(connection, [_key(record) for record in stands])
         # A parent depends on its children only while it must not exist in Campaign.
-        for table, ids in _parent_ids(self._links(connection, [record.seq for record in stands])).items():
-            found |= {row[0] for row in self._bulk.for_record_ids(connection, _LEAVING, ids, table)}
+        for table, ids in _parent_ids(self.links(connection, [record.seq for record in stands])).items():
+            found |= {row[0] for row in self._session.bulk.for_record_ids(connection, _LEAVING, ids, table)}
         return found
 
-    def _children(self, connection: Connection, keys: Iterable[Key]) -> set[int]:
+    def children(self, connection: Connection, keys: Iterable[Key]) -> set[int]:
         """Return the seqs of these records' children, by D365's lookups and by links that Campaign may hold."""
         return {
             row[0]
             for table, ids in _by_table(keys)
             for statement in (_CHILDREN, _FORMER_CHILDREN)
-            for row in self._bulk.for_ids(connection, statement, ids, table)
+            for row in self._session.bulk.for_ids(connection, statement, ids, table)
         }
 
-    def _former_parents(self, connection: Connection, seqs: Sequence[int]) -> set[int]:
+    def former_parents(self, connection: Connection, seqs: Sequence[int]) -> set[int]:
         """Return the seqs of the former parents that Campaign's records are, or may be, still linked to."""
-        former = [link._replace(parent_id=None) for link in self._links(connection, seqs) if link.other_id]
+        former = [link._replace(parent_id=None) for link in self.links(connection, seqs) if link.other_id]
         return {parent.seq for parent in self._parents(connection, former).values()}
 
     def _parents(self, connection: Connection, links: Iterable[Link]) -> dict[Key, RecordState]:
         """Return the records of the parents that these links name, now or formerly."""
         ids_by_table = _parent_ids(links).items()
-        seqs = [seq for table, ids in ids_by_table for seq in self._bulk.find(connection, table, ids).values()]
-        return {(record.table_name, record.id): record for record in self._bulk.stands(connection, sorted(seqs))}
+        seqs = [seq for table, ids in ids_by_table for seq in self._session.bulk.find(connection, table, ids).values()]
+        return {
+            (record.table_name, record.id): record for record in self._session.bulk.stands(connection, sorted(seqs))
+        }
 
     def _reevaluate_once(
         self, connection: Connection, seqs: Sequence[int], tally: TotalsChange
@@ -230,12 +240,12 @@ class DependencyStatus(HoldRecords):
         Returns:
             The records whose state or hold reasons changed, as they are now, and those that are to be purged.
         """
-        stands = self._bulk.stands(connection, seqs)
+        stands = self._session.bulk.stands(connection, seqs)
         # Campaign keeps an out-of-scope record as it is, its links included.
         stay = [record.seq for record in stands if record.withdrawn and not record.uncertain]
-        self._bulk.for_seqs(connection, _AS_IN_CAMPAIGN, stay, also="AND held <> 1")
+        self._session.bulk.for_seqs(connection, _AS_IN_CAMPAIGN, stay, also="AND held <> 1")
         links: dict[int, list[Link]] = defaultdict(list)
-        for link in self._links(connection, seqs):
+        for link in self.links(connection, seqs):
             links[link.seq].append(link)
         parents = self._parents(connection, (link for of_one in links.values() for link in of_one))
         whole = self._read_to_their_end(connection) if links else set[str]()
@@ -245,7 +255,7 @@ class DependencyStatus(HoldRecords):
             if new != link.wanted:
                 wanted[new, link.attribute].append(link.seq)
         for (new, attribute), of in wanted.items():
-            self._bulk.for_seqs(
+            self._session.bulk.for_seqs(
                 connection, "UPDATE sync_link SET wanted = ?", of, new, attribute, also="AND attribute = ?"
             )
         leaving = [
@@ -254,7 +264,7 @@ class DependencyStatus(HoldRecords):
             if s.there and (s.desired_hash is None or statuses[s.seq].gate == BlockReason.PARENT_UNAVAILABLE)
         ]
         with_children = self._with_linked_children(connection, leaving)
-        belongs, new_owner = self._follow(connection, stands, links)
+        belongs, new_owner = self._hold_records.follow(connection, stands, links)
         stands = self._no_longer_excluded(connection, stands, belongs)
         moved: list[RecordState] = []
         forgotten: list[RecordState] = []
@@ -282,12 +292,12 @@ class DependencyStatus(HoldRecords):
         free = {
             one.seq for one in stands if one.state == State.EXCLUDED and not belongs.get(_key(one)) and one.desired_hash
         }
-        self._bulk.for_seqs(connection, "UPDATE sync_record SET resend = 1", sorted(free))
+        self._session.bulk.for_seqs(connection, "UPDATE sync_record SET resend = 1", sorted(free))
         return [one._replace(resend=1) if one.seq in free else one for one in stands]
 
     def _store_states(self, connection: Connection, moved: Iterable[RecordState]) -> None:
         """Store the state and block reason of these records."""
-        now = self._now()
+        now = self._session.now()
         alike: dict[Placement, list[int]] = defaultdict(list)
         for record in moved:
             alike[Placement(State(record.state), BlockReason(record.gate))].append(record.seq)
@@ -295,7 +305,7 @@ class DependencyStatus(HoldRecords):
             failed, keep = state == State.FAILED, state not in (State.SYNCED, *UNSENT)
             orphaned = state == State.ORPHANED
             values = (state.value, gate.value, failed, now, orphaned, now, keep, keep, failed, failed)
-            self._bulk.for_seqs(connection, _STORE_STATE, seqs, *values)
+            self._session.bulk.for_seqs(connection, _STORE_STATE, seqs, *values)
 
     def _read_to_their_end(self, connection: Connection) -> set[str]:
         """Return the tables that are completely read and not in maintenance: rows without a record do not exist."""
@@ -311,7 +321,7 @@ class DependencyStatus(HoldRecords):
             (table, row[0])
             for table, ids in _by_table(map(_key, stands))
             for statement in (_LINKED_PARENTS, _LINKED_FORMER_PARENTS)
-            for row in self._bulk.for_ids(connection, statement, ids, table)
+            for row in self._session.bulk.for_ids(connection, statement, ids, table)
         }
 
 

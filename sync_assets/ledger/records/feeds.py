@@ -17,6 +17,7 @@ from sync_assets.ledger.errors import FeedMoved, InMaintenance
 from sync_assets.ledger.model import Feed, FeedKind, KeptKind, Position
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession
 
 _F = schema.feed.c
 _L = schema.capture_lease.c
@@ -44,17 +45,21 @@ class ReadMode(NamedTuple):
     bound: int | None = None
 
 
-class Feeds(Maintenance):
+class Feeds:
     """Reads and writes `sync_feed` and `sync_capture_lease`."""
+
+    def __init__(self, session: LedgerSession, maintenance: Maintenance) -> None:
+        self._session = session
+        self._maintenance = maintenance
 
     def feed(self, table: str) -> Feed | None:
         """Return the table's feed; None before its first page."""
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             return _stored(connection, table)
 
     def feeds(self) -> list[Feed]:
         """Return all feeds, ordered by table."""
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             rows = connection.execute(sa.select(schema.feed).order_by(_F.table_name))
             return [_feed(row) for row in rows]
 
@@ -76,9 +81,9 @@ class Feeds(Maintenance):
         """
 
         def work(connection: Connection) -> Feed:
-            return self._reset(connection, table, expected_version, resend=resend, replay=replay, expired=expired)
+            return self.reset(connection, table, expected_version, resend=resend, replay=replay, expired=expired)
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def keep_link(
         self, table: str, expected_version: int | None, link: str | None, kind: KeptKind | None, fingerprint: str
@@ -98,13 +103,13 @@ class Feeds(Maintenance):
         kept = {"kept_link": link, "kept_kind": kind, "kept_due": False}
 
         def work(connection: Connection) -> Feed:
-            now = self._now()
+            now = self._session.now()
             if expected_version is not None:
                 return _move(connection, table, expected_version, {**kept, "saved_at": now, "polled_at": now})
             position = Position(None, "page", fingerprint)
             return self._begin(connection, table, position, now, **kept)
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def shrink_pages(self, table: str, expected_version: int | None, rows: int, fingerprint: str) -> Feed:
         """Request pages of `rows` rows from now on.
@@ -123,10 +128,12 @@ class Feeds(Maintenance):
 
         def work(connection: Connection) -> Feed:
             if expected_version is None:
-                return self._begin(connection, table, Position(None, "page", fingerprint), self._now(), page_size=rows)
+                return self._begin(
+                    connection, table, Position(None, "page", fingerprint), self._session.now(), page_size=rows
+                )
             feed = _move(connection, table, expected_version, {"page_size": rows})
             if feed.kind == "page" and feed.link is not None:
-                feed = self._reset(connection, table, feed.version, resend=feed.resend, replay=feed.replay)
+                feed = self.reset(connection, table, feed.version, resend=feed.resend, replay=feed.replay)
             under_way = feed.kept_kind == "rows" and not feed.kept_due
             if under_way or feed.kept_kind == "page":
                 changes = {"link": feed.kept_link} if under_way else {}
@@ -134,7 +141,7 @@ class Feeds(Maintenance):
             connection.execute(sa.update(schema.replay).where(schema.replay.c.table_name == table).values(link=None))
             return feed
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def polled(self, table: str, expected_version: int, link: str | None = None) -> Feed:
         """Record a poll that found no changes. link: a fresh delta link that replaces the stored one.
@@ -144,13 +151,13 @@ class Feeds(Maintenance):
         """
 
         def work(connection: Connection) -> Feed:
-            now = self._now()
+            now = self._session.now()
             if link is None:
                 return _change(connection, table, expected_version, {"polled_at": now})
             changes = {"polled_at": now, "saved_at": now, "link": link, "kind": "delta"}
             return _move(connection, table, expected_version, changes)
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def approve_deletes(self, table: str, approved: bool = True) -> bool:
         """Approve (or no longer approve) the deletions that the guard holds back, and those of their children.
@@ -163,7 +170,7 @@ class Feeds(Maintenance):
             changed = sa.update(schema.feed).where(_F.table_name == table).values(deletes_approved=approved)
             return connection.execute(changed).rowcount == 1
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def lease_feed(self, table: str, owner: str, seconds: float) -> bool:
         """Take or renew the lease to capture a table for `seconds`; False if another owner holds it.
@@ -175,10 +182,10 @@ class Feeds(Maintenance):
         """
 
         def work(connection: Connection) -> bool:
-            if since := self._maintained_since(connection, table):
+            if since := self._maintenance.maintained_since(connection, table):
                 raise InMaintenance(table, since)
-            now = self._now()
-            new = self._upsert(schema.capture_lease).values(
+            now = self._session.now()
+            new = self._session.upsert(schema.capture_lease).values(
                 table_name=table, owner=owner, until=now + times.seconds(seconds)
             )
             taken = new.on_conflict_do_update(
@@ -188,11 +195,11 @@ class Feeds(Maintenance):
             )
             return connection.execute(taken, execution_options=_COUNTED).rowcount == 1
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def capture_leases(self) -> list[tuple[str, str]]:
         """Return the capture leases as (table, owner), including those that have ended."""
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             rows = connection.execute(sa.select(_L.table_name, _L.owner).order_by(_L.table_name))
             return [(row.table_name, row.owner) for row in rows]
 
@@ -202,9 +209,9 @@ class Feeds(Maintenance):
         def work(connection: Connection) -> None:
             connection.execute(sa.delete(schema.capture_lease).where(_L.table_name == table, _L.owner == owner))
 
-        self._database.write(work)
+        self._session.database.write(work)
 
-    def _reset(
+    def reset(
         self,
         connection: Connection,
         table: str,
@@ -225,7 +232,7 @@ class Feeds(Maintenance):
             "complete": False,
             "resend": resend,
             "replay": replay,
-            "saved_at": self._now(),
+            "saved_at": self._session.now(),
             "kept_link": sa.null() if expired else sa.func.coalesce(_F.kept_link, sa.case((_DELTA, _F.link))),
             # Under another mapping a link of the feed returns other columns, but the same ids.
             "kept_kind": sa.null() if expired else sa.case((_F.kept_kind == _PAGE, _F.kept_kind), (_LINKED, _IDS)),
@@ -233,7 +240,7 @@ class Feeds(Maintenance):
         }
         return _move(connection, table, expected_version, changes)
 
-    def _advance(
+    def advance(
         self, connection: Connection, table: str, position: Position, expected_version: int | None, now: int
     ) -> tuple[Feed, ReadMode]:
         """Store the cursor, and return the feed and how the rows read up to this cursor are to be captured.
@@ -266,7 +273,7 @@ class Feeds(Maintenance):
 
     def _begin(self, connection: Connection, table: str, position: Position, now: int, **kept: Any) -> Feed:
         """Create the feed of a table. FeedMoved if another capture has created it."""
-        new = self._upsert(schema.feed).values(
+        new = self._session.upsert(schema.feed).values(
             table_name=table,
             link=position.link,
             kind=position.kind,
@@ -288,7 +295,7 @@ class Feeds(Maintenance):
             raise _moved(connection, table, None)
         return _feed(row)
 
-    def _touch(self, connection: Connection, table: str, expected_version: int | None, fingerprint: str) -> Feed:
+    def touch(self, connection: Connection, table: str, expected_version: int | None, fingerprint: str) -> Feed:
         """Raise the feed's version without moving its cursor, for rows read with the columns `fingerprint`."""
         if expected_version is None:
             raise ValueError("rows beside a feed need the feed's version")

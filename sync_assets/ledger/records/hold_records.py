@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.rules.dependencies import IN_DOUBT, Key, Link
 from sync_assets.ledger.rules.record_state import RecordState
+from sync_assets.ledger.storage.session import LedgerSession
 
 PERSON = ""
 """Stands for the attribute of a link: the record is the held person itself."""
@@ -79,14 +79,17 @@ def hold_reasons(known: Set[HoldReason], links: Sequence[Link], of_parents: Belo
     return now
 
 
-class HoldRecords(Repository):
+class HoldRecords:
     """Reads and writes `sync_hold_record`."""
+
+    def __init__(self, session: LedgerSession) -> None:
+        self._session = session
 
     def _held(self, connection: Connection) -> bool:
         """Return True if there are records of held or excluded persons: most ledgers have none and skip the queries."""
         return connection.exec_driver_sql("SELECT EXISTS (SELECT 1 FROM sync_hold_record)").scalar_one()
 
-    def _follow(
+    def follow(
         self, connection: Connection, stands: Sequence[RecordState], links: Mapping[int, Sequence[Link]]
     ) -> tuple[Belongings, set[Key]]:
         """Update the hold reasons of these records.
@@ -107,8 +110,8 @@ class HoldRecords(Repository):
         changed = {key for key, of_one in now.items() if of_one != known.get(key, set())}
         added = [(*_ids(key, one), one.gone) for key in sorted(changed) for one in now[key] - known.get(key, set())]
         removed = [_ids(key, one) for key in sorted(changed) for one in known.get(key, set()) - now[key]]
-        self._bulk.for_each(connection, _ADD, added)
-        self._bulk.for_each(connection, _REMOVE, removed)
+        self._session.bulk.for_each(connection, _ADD, added)
+        self._session.bulk.for_each(connection, _REMOVE, removed)
         return now, changed
 
     def _belongings(self, connection: Connection, keys: Iterable[Key]) -> dict[Key, set[HoldReason]]:
@@ -118,15 +121,15 @@ class HoldRecords(Repository):
             by_table[table].append(id_)
         found: dict[Key, set[HoldReason]] = defaultdict(set)
         for table, ids in by_table.items():
-            for id_, *of_one in self._bulk.for_ids(connection, _OF_RECORDS, ids, table):
+            for id_, *of_one in self._session.bulk.for_ids(connection, _OF_RECORDS, ids, table):
                 found[table, id_].add(HoldReason(*of_one))
         return found
 
-    def _add_records(self, connection: Connection, hold: Key, records: Iterable[HeldRecord]) -> None:
+    def add(self, connection: Connection, hold: Key, records: Iterable[HeldRecord]) -> None:
         """Store records as those of the held person."""
-        self._bulk.for_each(connection, _ADD, [(*hold, *record, 0) for record in sorted(records)])
+        self._session.bulk.for_each(connection, _ADD, [(*hold, *record, 0) for record in sorted(records)])
 
-    def _records_of_hold(self, connection: Connection, hold: Key) -> list[HeldRecord]:
+    def records_of(self, connection: Connection, hold: Key) -> list[HeldRecord]:
         found = connection.exec_driver_sql(
             self._marked("SELECT table_name, id, attribute FROM sync_hold_record WHERE hold_table = ? AND hold_id = ?"),
             hold,
@@ -135,7 +138,7 @@ class HoldRecords(Repository):
 
     def _marked(self, statement: str) -> str:
         """Return the statement with the parameter mark of the database's driver."""
-        return statement if self._database.sqlite else statement.replace("?", "%s")
+        return statement if self._session.database.sqlite else statement.replace("?", "%s")
 
 
 def is_held(of_one: Set[HoldReason]) -> bool:

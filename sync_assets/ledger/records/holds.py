@@ -21,10 +21,10 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger import times
 from sync_assets.ledger.model import State
 from sync_assets.ledger.records.dependency_status import DependencyStatus, Key
-from sync_assets.ledger.records.hold_records import HeldRecord
-from sync_assets.ledger.repositories.base import TotalsChange
+from sync_assets.ledger.records.hold_records import HeldRecord, HoldRecords
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
 _H = schema.hold.c
 _OF = schema.hold_record.c
@@ -82,8 +82,13 @@ class Released(NamedTuple):
     excluded: int
 
 
-class Holds(DependencyStatus):
+class Holds:
     """Reads and writes `sync_hold`."""
+
+    def __init__(self, session: LedgerSession, hold_records: HoldRecords, dependencies: DependencyStatus) -> None:
+        self._session = session
+        self._hold_records = hold_records
+        self._dependencies = dependencies
 
     def hold(self, table: str, id: str) -> Hold:
         """Put a row and its descendants under a privacy hold. Changes nothing if it is held already.
@@ -94,27 +99,27 @@ class Holds(DependencyStatus):
         """
 
         def work(connection: Connection) -> Hold:
-            now = self._now()
+            now = self._session.now()
             # Locking the feeds waits for captures under way, which may have evaluated dependencies without this hold.
             feeds = sa.select(schema.feed.c.table_name).order_by(schema.feed.c.table_name).with_for_update()
             connection.execute(feeds).all()
-            self._take_turns(connection, tied=True)
+            self._dependencies.take_turns(connection, tied=True)
             before = connection.execute(_hold_query(table, id)).one_or_none()
             if before is None:
                 values = {"table_name": table, "id": id, "since": now}
-                connection.execute(self._upsert(schema.hold).values(values).on_conflict_do_nothing())
-                self._add_records(connection, (table, id), [HeldRecord(table, id)])
+                connection.execute(self._session.upsert(schema.hold).values(values).on_conflict_do_nothing())
+                self._hold_records.add(connection, (table, id), [HeldRecord(table, id)])
                 again = sa.update(schema.hold_record).where(_OF.hold_table == table, _OF.hold_id == id)
                 connection.execute(again.values(gone=0))
             tally = TotalsChange()
             stands = self._record_of(connection, table, id, now, tally)
-            records = self._records_of_hold(connection, (table, id))
-            self._regate(connection, stands, (), tally, also=self._seqs(connection, records))
-            self._count(connection, tally)
+            records = self._hold_records.records_of(connection, (table, id))
+            self._dependencies.reevaluate(connection, stands, (), tally, also=self._seqs(connection, records))
+            self._session.count(connection, tally)
             since = now if before is None else before.since
             return self._described(connection, table, id, since, new=before is None)
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def add_to_hold(self, table: str, id: str, records: Iterable[HeldRecord]) -> Hold | None:
         """Put further records under the hold of a row. They need not have been captured.
@@ -125,18 +130,18 @@ class Holds(DependencyStatus):
         added = list(records)
 
         def work(connection: Connection) -> Hold | None:
-            self._take_turns(connection, tied=True)
+            self._dependencies.take_turns(connection, tied=True)
             hold = connection.execute(_hold_query(table, id)).one_or_none()
             if hold is None:
                 return None
-            self._add_records(connection, (table, id), added)
+            self._hold_records.add(connection, (table, id), added)
             tally = TotalsChange()
-            stands = self._bulk.stands(connection, self._seqs(connection, added))
-            self._regate(connection, stands, (), tally)
-            self._count(connection, tally)
+            stands = self._session.bulk.stands(connection, self._seqs(connection, added))
+            self._dependencies.reevaluate(connection, stands, (), tally)
+            self._session.count(connection, tally)
             return self._described(connection, table, id, hold.since)
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def end_hold(self, table: str, id: str, *, gone: bool) -> Released | None:
         """Release a hold, or end the exclusion that an earlier release left. Records under another hold stay held.
@@ -152,10 +157,10 @@ class Holds(DependencyStatus):
         """
 
         def work(connection: Connection) -> Released | None:
-            self._take_turns(connection)
+            self._dependencies.take_turns(connection)
             ended = sa.delete(schema.hold).where(_H.table_name == table, _H.id == id).returning(_H.id)
             was_held = connection.execute(ended).one_or_none() is not None
-            records = self._records_of_hold(connection, (table, id))
+            records = self._hold_records.records_of(connection, (table, id))
             if not was_held and not records:
                 return None
             held = self._count_in_state(connection, records, State.HELD)
@@ -165,48 +170,53 @@ class Holds(DependencyStatus):
             else:
                 connection.execute(sa.delete(schema.hold_record).where(*of_hold))
             tally = TotalsChange()
-            stands = self._bulk.stands(connection, self._seqs(connection, records))
-            self._regate(connection, stands, (), tally)
-            self._count(connection, tally)
+            stands = self._session.bulk.stands(connection, self._seqs(connection, records))
+            self._dependencies.reevaluate(connection, stands, (), tally)
+            self._session.count(connection, tally)
             freed = held - self._count_in_state(connection, records, State.HELD)
             return Released(freed, self._count_in_state(connection, records, State.EXCLUDED))
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def holds(self) -> list[Hold]:
         """Return all holds, the oldest first."""
         listed = sa.select(schema.hold).order_by(_H.since, _H.table_name, _H.id)
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             rows = connection.execute(listed).all()
             return [self._described(connection, row.table_name, row.id, row.since) for row in rows]
 
     def held_since(self, table: str, id: str) -> datetime | None:
         """Return since when the row itself is held; None if it is not."""
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             found = connection.execute(_hold_query(table, id)).one_or_none()
             return None if found is None else times.from_micros(found.since)
 
     def records_of_hold(self, table: str, id: str) -> list[HeldRecord]:
         """Return the records of a held or excluded row, by table and id; empty if it is neither."""
-        with self._database.read() as connection:
-            return self._records_of_hold(connection, (table, id))
+        with self._session.database.read() as connection:
+            return self._hold_records.records_of(connection, (table, id))
 
     def kin(self, table: str, id: str) -> list[RelatedRecord]:
         """Return a row, the records of its hold, and all their descendants along links, level by level."""
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             return self._related_records(connection, table, id)
 
     def _record_of(
         self, connection: Connection, table: str, id: str, now: int, tally: TotalsChange
     ) -> list[RecordState]:
         """Return the row's record, as a list of one. If there is none, create one that is only marked as held."""
-        if not self._bulk.find(connection, table, [id]):
+        if not self._session.bulk.find(connection, table, [id]):
             day = times.to_day_number(times.from_micros(now).date())
             values = {"table_name": table, "id": id, "day": day, "state": State.HELD.value, "changed_at": now}
-            made = self._upsert(schema.record).values(values).on_conflict_do_nothing().returning(schema.record.c.seq)
+            made = (
+                self._session.upsert(schema.record)
+                .values(values)
+                .on_conflict_do_nothing()
+                .returning(schema.record.c.seq)
+            )
             if connection.execute(made).one_or_none() is not None:
                 tally.add(table, State.HELD, day)
-        return self._bulk.stands(connection, list(self._bulk.find(connection, table, [id]).values()))
+        return self._session.bulk.stands(connection, list(self._session.bulk.find(connection, table, [id]).values()))
 
     def _described(self, connection: Connection, table: str, id: str, since: int, *, new: bool = False) -> Hold:
         """Build the Hold of a row, with its counts."""
@@ -228,26 +238,26 @@ class Holds(DependencyStatus):
         by_table: dict[str, set[str]] = defaultdict(set)
         for record in records:
             by_table[record[0]].add(record[1])
-        found = [self._bulk.find(connection, table, sorted(ids)) for table, ids in sorted(by_table.items())]
+        found = [self._session.bulk.find(connection, table, sorted(ids)) for table, ids in sorted(by_table.items())]
         return sorted(seq for seqs in found for seq in seqs.values())
 
     def _count_in_state(self, connection: Connection, records: Iterable[HeldRecord], state: State) -> int:
         """Count those of the records that are in this state."""
-        rows = self._bulk.for_seqs(connection, "SELECT state FROM sync_record", self._seqs(connection, records))
+        rows = self._session.bulk.for_seqs(connection, "SELECT state FROM sync_record", self._seqs(connection, records))
         return sum(row[0] == state for row in rows)
 
     def _related_records(self, connection: Connection, table: str, id: str) -> list[RelatedRecord]:
         """See `kin`."""
-        now = self._now()
+        now = self._session.now()
         found: dict[Key, RelatedRecord] = {}
-        of_hold = [(record.table, record.id) for record in self._records_of_hold(connection, (table, id))]
+        of_hold = [(record.table, record.id) for record in self._hold_records.records_of(connection, (table, id))]
         level: list[Key] = [(table, id), *of_hold]  # its children may have been captured though it was not
         seqs = self._seqs(connection, level)
         while seqs or level:
-            rows = self._bulk.for_seqs(connection, _RELATED, seqs, also="ORDER BY table_name, id")
+            rows = self._session.bulk.for_seqs(connection, _RELATED, seqs, also="ORDER BY table_name, id")
             new = {(row[1], row[2]): _related_record(row, now) for row in rows if (row[1], row[2]) not in found}
             found |= new
-            seqs = sorted(self._children(connection, [*new, *level]))
+            seqs = sorted(self._dependencies.children(connection, [*new, *level]))
             level = []
         return list(found.values())
 

@@ -17,17 +17,23 @@ from sync_assets.ledger.records.claims import CLAIM, claimed
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession
 
 _B = schema.rebuild.c
 _R = schema.record.c
 
 
-class Rebuilds(Feeds, DependencyStatus):
+class Rebuilds:
     """Reads and writes `sync_rebuild` and `sync_existing_record`."""
+
+    def __init__(self, session: LedgerSession, feeds: Feeds, dependencies: DependencyStatus) -> None:
+        self._session = session
+        self._feeds = feeds
+        self._dependencies = dependencies
 
     def rebuild(self, table: str) -> Rebuild | None:
         """Return the table's rebuild under way; None if there is none."""
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             return _stored(connection, table)
 
     def begin_rebuild(self, table: str) -> Rebuild:
@@ -43,11 +49,11 @@ class Rebuilds(Feeds, DependencyStatus):
             _begin(connection, table, captured=False)
             version = sa.select(schema.feed.c.version).where(schema.feed.c.table_name == table).with_for_update()
             if (known := connection.execute(version).scalar()) is not None:
-                self._reset(connection, table, known, resend=True)
+                self._feeds.reset(connection, table, known, resend=True)
             connection.execute(sa.delete(schema.replay).where(schema.replay.c.table_name == table))
             return new
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def begin_listing(self, table: str, *, captured: bool) -> Rebuild:
         """Begin to list Campaign's records before the first insert, or continue a listing or rebuild under way.
@@ -65,31 +71,31 @@ class Rebuilds(Feeds, DependencyStatus):
                 connection.execute(moved)
             return _stored(connection, table) or Rebuild(table, captured)
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def lease_listing(self, table: str, owner: str, seconds: float) -> bool:
         """Take or renew the lease to list a table's records in Campaign for `seconds`; False if another owner holds it.
 
         The lease only avoids duplicate calls: a record that is compared twice is acknowledged once.
         """
-        return self.lease_feed(_listed(table), owner, seconds)
+        return self._feeds.lease_feed(_listed(table), owner, seconds)
 
     def release_listing(self, table: str, owner: str) -> None:
         """Release the listing lease, if this owner still holds it."""
-        self.release_feed(_listed(table), owner)
+        self._feeds.release_feed(_listed(table), owner)
 
     def put_rebuild(self, rebuild: Rebuild) -> None:
         """Store the progress of a rebuild."""
         changes = {name: getattr(rebuild, name) for name in ("captured", "link", "records", "equal", "differing")}
         moved = sa.update(schema.rebuild).where(_B.table_name == rebuild.table)
-        self._database.write(
+        self._session.database.write(
             lambda connection: connection.execute(moved.values(**changes, unknown=rebuild.unknown)) and None
         )
 
     def end_rebuild(self, table: str) -> None:
         """Delete the progress of the table's rebuild, which has ended."""
         gone = sa.delete(schema.rebuild).where(_B.table_name == table)
-        self._database.write(lambda connection: connection.execute(gone) and None)
+        self._session.database.write(lambda connection: connection.execute(gone) and None)
 
     def claim_found(
         self, table: str, ids: list[str], *, owner: str, lease_seconds: float, remember: bool = True
@@ -116,10 +122,10 @@ class Rebuilds(Feeds, DependencyStatus):
         """
 
         def work(connection: Connection) -> tuple[list[Claimed], int]:
-            now = self._now()
-            known = self._bulk.find(connection, table, ids)
+            now = self._session.now()
+            known = self._session.bulk.find(connection, table, ids)
             if remember and (unknown := [id_ for id_ in ids if id_ not in known]):
-                noted = self._upsert(schema.existing_record).values(
+                noted = self._session.upsert(schema.existing_record).values(
                     [{"table_name": table, "id": id_} for id_ in unknown]
                 )
                 connection.execute(noted.on_conflict_do_nothing())
@@ -147,16 +153,18 @@ class Rebuilds(Feeds, DependencyStatus):
             )
             rows = connection.execute(wanted).all()
             seqs = [row.seq for row in rows]
-            self._bulk.for_seqs(connection, CLAIM, seqs, owner, now + times.seconds(lease_seconds))
+            self._session.bulk.for_seqs(connection, CLAIM, seqs, owner, now + times.seconds(lease_seconds))
             # Nothing is sent, so a record whose acknowledged state is known does not become uncertain: if it is not to
             # be sent, it would stay so for ever, and its children would wait. For any other record the mark is kept: it
             # records that the record exists in Campaign, even if this process is killed.
             known_to_hold = [row.seq for row in rows if row.acked_hash is not None and not row.uncertain]
-            self._bulk.for_seqs(connection, "UPDATE sync_record SET uncertain = 0", known_to_hold)
-            links = self._links_to_send(connection, seqs) if self._tied(connection) else {}
+            self._session.bulk.for_seqs(connection, "UPDATE sync_record SET uncertain = 0", known_to_hold)
+            links = (
+                self._dependencies.links_to_send(connection, seqs) if self._dependencies.has_links(connection) else {}
+            )
             return [claimed(row, links.get(row.seq, ()), ()) for row in rows], len(ids) - len(known)
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
 
 def _listed(table: str) -> str:

@@ -15,17 +15,22 @@ from sync_assets.ledger.errors import FeedMoved
 from sync_assets.ledger.model import Feed, Replay
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession
 
 _P = schema.replay.c
 _F = schema.feed.c
 
 
-class Replays(Feeds):
+class Replays:
     """Reads and writes `sync_replay`."""
+
+    def __init__(self, session: LedgerSession, feeds: Feeds) -> None:
+        self._session = session
+        self._feeds = feeds
 
     def replay(self, table: str) -> Replay | None:
         """Return the table's replay, requested or under way; None if there is none."""
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             return _stored(connection, table)
 
     def ask_for_replay(self, table: str, first: date, last: date, *, resend: bool = False) -> Replay:
@@ -42,7 +47,7 @@ class Replays(Feeds):
         """
 
         def work(connection: Connection) -> Replay:
-            new = self._upsert(schema.replay).values(
+            new = self._session.upsert(schema.replay).values(
                 table_name=table,
                 first_day=times.to_day_number(first),
                 last_day=times.to_day_number(last),
@@ -54,7 +59,7 @@ class Replays(Feeds):
                 raise AssertionError("the replay was just written")
             return stored
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def replayed(self, read: Replay, fingerprint: str, link: str | None) -> Replay | None:
         """Move the cursor of a replay after one of its pages was stored; end the replay after the last page.
@@ -90,12 +95,12 @@ class Replays(Feeds):
                 raise FeedMoved(read.table)
             return None if link is None else replace(read, fingerprint=fingerprint, link=link)
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def drop_replay(self, table: str) -> None:
         """Delete the table's replay of some days, since the whole table is read anyway."""
         gone = sa.delete(schema.replay).where(_P.table_name == table)
-        self._database.write(lambda connection: connection.execute(gone))
+        self._session.database.write(lambda connection: connection.execute(gone))
 
     def replay_everything(self, table: str, *, resend: bool = False) -> Feed | None:
         """Begin a full read that replays the whole table; a first load or a replay under way goes on.
@@ -109,13 +114,13 @@ class Replays(Feeds):
         Returns:
             The feed; None if the table was never captured.
         """
-        while (feed := self.feed(table)) is not None:
+        while (feed := self._feeds.feed(table)) is not None:
             asked = self.replay(table)
             resend = resend or bool(asked and asked.resend)
             try:
                 first_load = feed.read_id == 1 and not feed.complete  # which sends all fields in any case
                 if feed.complete or (resend and not feed.resend) or not (feed.replay or first_load):
-                    feed = self.reset_feed(table, feed.version, resend=resend or feed.resend, replay=True)
+                    feed = self._feeds.reset_feed(table, feed.version, resend=resend or feed.resend, replay=True)
             except FeedMoved:
                 continue  # a capture is under way, and goes on with the full read when it comes to its next page
             self.drop_replay(table)
@@ -132,7 +137,7 @@ class Replays(Feeds):
         orphans = sa.and_(_F.orphans_due, _F.complete)
         feed = sa.select(_F.table_name).where(_F.table_name == table, sa.or_(approved, _F.kept_due, orphans))
         asked = sa.select(_P.table_name).where(_P.table_name == table)
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             return any(connection.execute(one).first() is not None for one in (feed, asked))
 
 

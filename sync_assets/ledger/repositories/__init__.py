@@ -1,1 +1,1 @@
-"""Repositories of all but records: opt-outs, runs, maintenance, call limits, reports. `base` is their base class."""
+"""Repositories of all but records: opt-outs, runs, maintenance, call limits, reports."""

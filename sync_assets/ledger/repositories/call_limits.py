@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
-from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession
 
 HOURS = 24
 _CLOCK_WENT_BACK = 60.0
@@ -46,13 +46,16 @@ class CallBlock(NamedTuple):
     spent: str | None = None
 
 
-class CallLimits(Repository):
+class CallLimits:
     """Reads and writes `sync_worker`, `sync_call_rate` and `sync_call_budget`."""
+
+    def __init__(self, session: LedgerSession) -> None:
+        self._session = session
 
     def workers(self) -> list[Worker]:
         """Return the workers whose lease has not ended, by owner."""
-        with self._database.read() as connection:
-            rows = connection.execute(sa.select(schema.worker).where(_W.until > self._now()).order_by(_W.owner))
+        with self._session.database.read() as connection:
+            rows = connection.execute(sa.select(schema.worker).where(_W.until > self._session.now()).order_by(_W.owner))
             return [Worker(row.owner, row.wanted, row.slots, row.until) for row in rows]
 
     def lease_slots(self, owner: str, *, wanted: int, slots: int, total: int, seconds: float) -> int:
@@ -63,21 +66,21 @@ class CallLimits(Repository):
 
         def work(connection: Connection) -> int:
             self._one_by_one(connection)
-            now = self._now()
+            now = self._session.now()
             connection.execute(sa.delete(schema.worker).where(_W.until <= now))
             others = sa.select(sa.func.coalesce(sa.func.sum(_W.slots), 0)).where(_W.owner != owner)
             granted = max(0, min(slots, total - int(connection.execute(others).scalar_one())))
             row = {"wanted": wanted, "slots": granted, "until": now + times.seconds(seconds)}
-            new = self._upsert(schema.worker).values(owner=owner, **row)
+            new = self._session.upsert(schema.worker).values(owner=owner, **row)
             connection.execute(new.on_conflict_do_update(index_elements=["owner"], set_=row))
             return granted
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def release_slots(self, owner: str) -> None:
         """Release all slots of a worker."""
         gone = sa.delete(schema.worker).where(_W.owner == owner)
-        self._database.write(lambda connection: connection.execute(gone) and None)
+        self._session.database.write(lambda connection: connection.execute(gone) and None)
 
     def reserve_starts(self, calls: int, per_second: float) -> float:
         """Reserve the next `calls` starts, 1 / `per_second` s apart; return the seconds from now to the first one."""
@@ -85,16 +88,16 @@ class CallLimits(Repository):
 
         def work(connection: Connection) -> float:
             self._one_by_one(connection)
-            now, rate = self._now(), schema.call_rate
+            now, rate = self._session.now(), schema.call_rate
             stored = connection.execute(sa.select(rate.c.next_at).where(rate.c.name == _RATE)).scalar() or 0
             far = now + times.seconds(_CLOCK_WENT_BACK) + 10 * interval
             first = now if stored > far else max(now, stored)
             following = first + calls * interval
-            new = self._upsert(rate).values(name=_RATE, next_at=following)
+            new = self._session.upsert(rate).values(name=_RATE, next_at=following)
             connection.execute(new.on_conflict_do_update(index_elements=["name"], set_={"next_at": following}))
             return (first - now) / times.seconds(1)
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def reserve_calls(self, calls: int, *, per_day: int | None, per_hour: int | None) -> CallBlock:
         """Reserve up to `calls` engine calls of this hour's and this day's budget (UTC).
@@ -118,7 +121,7 @@ class CallLimits(Repository):
             granted = min([calls, *(max(1, number // 4) for number in left.values())])
             for period, number, taken in ((_DAY, hour // HOURS, day_taken), (_HOUR, hour, hour_taken)):
                 row = {"calls": taken + granted}
-                new = self._upsert(schema.call_budget).values(period=period, number=number, **row)
+                new = self._session.upsert(schema.call_budget).values(period=period, number=number, **row)
                 connection.execute(new.on_conflict_do_update(index_elements=["period", "number"], set_=row))
             old = sa.or_(
                 sa.and_(_C.period == _DAY, _C.number < hour // HOURS - 1),
@@ -127,7 +130,7 @@ class CallLimits(Repository):
             connection.execute(sa.delete(schema.call_budget).where(old))
             return CallBlock(hour, granted)
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def return_calls(self, hour: int, calls: int) -> None:
         """Return reserved calls that were not made to the budgets."""
@@ -139,11 +142,11 @@ class CallLimits(Repository):
                 connection.execute(sa.update(schema.call_budget).where(row).values(calls=_C.calls - calls))
 
         if calls > 0:
-            self._database.write(work)
+            self._session.database.write(work)
 
     def calls_taken(self) -> tuple[int, int]:
         """Return the engine calls made or reserved in this UTC day and hour (hour: only under a budget)."""
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             return self._taken(connection, self._hour())
 
     def _taken(self, connection: Connection, hour: int) -> tuple[int, int]:
@@ -162,11 +165,11 @@ class CallLimits(Repository):
         return max(taken.get(_DAY, 0), int(counted or 0)), taken.get(_HOUR, 0)
 
     def _hour(self) -> int:
-        return hour_of(self._now())
+        return hour_of(self._session.now())
 
     def _one_by_one(self, connection: Connection) -> None:
         """Serialise these transactions on PostgreSQL. SQLite has one writer at a time anyway."""
-        if not self._database.sqlite:
+        if not self._session.database.sqlite:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TURN})")
 
 

@@ -8,18 +8,21 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession
 
 _D = schema.dialect.c
 
 
-class DialectFindings(Repository):
+class DialectFindings:
     """Reads and writes `sync_dialect`."""
+
+    def __init__(self, session: LedgerSession) -> None:
+        self._session = session
 
     def dialect(self, resource: str) -> dict[str, str]:
         """Return the findings of a resource: premise -> finding."""
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             rows = connection.execute(sa.select(_D.premise, _D.found).where(_D.resource == resource))
             return {row.premise: row.found for row in rows}
 
@@ -27,21 +30,21 @@ class DialectFindings(Repository):
         """Store findings of a resource; they replace earlier ones of the same premises."""
 
         def work(connection: sa.Connection) -> None:
-            now = self._now()
+            now = self._session.now()
             rows = [
                 {"resource": resource, "premise": premise, "found": finding, "found_at": now}
                 for premise, finding in sorted(found.items())
             ]
             if rows:
-                new = self._upsert(schema.dialect).values(rows)
+                new = self._session.upsert(schema.dialect).values(rows)
                 changes = {"found": new.excluded.found, "found_at": new.excluded.found_at}
                 connection.execute(new.on_conflict_do_update(index_elements=["resource", "premise"], set_=changes))
 
-        self._database.write(work)
+        self._session.database.write(work)
 
     def forget_dialect(self, resource: str, *premises: str) -> None:
         """Delete findings of a resource, or all of them if no premises are given, so that they are tested again."""
         forgotten = sa.delete(schema.dialect).where(_D.resource == resource)
         if premises:
             forgotten = forgotten.where(_D.premise.in_(premises))
-        self._database.write(lambda connection: connection.execute(forgotten) and None)
+        self._session.database.write(lambda connection: connection.execute(forgotten) and None)

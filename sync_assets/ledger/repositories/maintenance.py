@@ -15,25 +15,28 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import Types
-from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession
 
 _M = schema.maintenance.c
 _K = schema.known_type.c
 
 
-class Maintenance(Repository):
+class Maintenance:
     """Reads and writes `sync_maintenance` and `sync_known_type`."""
+
+    def __init__(self, session: LedgerSession) -> None:
+        self._session = session
 
     def begin_maintenance(self, table: str) -> bool:
         """Put a table into maintenance. False if it was in maintenance already."""
 
         def work(connection: Connection) -> bool:
-            new = self._upsert(schema.maintenance).values(table_name=table, since=self._now())
+            new = self._session.upsert(schema.maintenance).values(table_name=table, since=self._session.now())
             begun = new.on_conflict_do_nothing().returning(_M.table_name)
             return connection.execute(begun).one_or_none() is not None
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def end_maintenance(self, table: str) -> bool:
         """End a table's maintenance, and delete its known types: the data model found next is accepted.
@@ -50,17 +53,17 @@ class Maintenance(Repository):
             ended = sa.delete(schema.maintenance).where(_M.table_name == table).returning(_M.table_name)
             return connection.execute(ended).one_or_none() is not None
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def in_maintenance(self) -> dict[str, datetime]:
         """Return the tables in maintenance, with the time since when."""
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             rows = connection.execute(sa.select(schema.maintenance).order_by(_M.table_name))
             return {row.table_name: times.from_micros(row.since) for row in rows}
 
     def known_types(self, table: str) -> Types:
         """Return the stored types of the table's columns (side d365) and its resource's attributes (side campaign)."""
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             rows = connection.execute(sa.select(schema.known_type).where(_K.table_name == table))
             return {(row.side, row.name): row.type for row in rows}
 
@@ -74,12 +77,12 @@ class Maintenance(Repository):
                 for (side, name), type_ in sorted(types.items())
             ]
             if rows:
-                new = self._upsert(schema.known_type).values(rows)
+                new = self._session.upsert(schema.known_type).values(rows)
                 connection.execute(new.on_conflict_do_nothing())  # another capture of the table may store them, too
 
-        self._database.write(work)
+        self._session.database.write(work)
 
-    def _maintained_since(self, connection: Connection, table: str) -> datetime | None:
+    def maintained_since(self, connection: Connection, table: str) -> datetime | None:
         """Return since when the table is in maintenance; None if it is not."""
         since = connection.execute(sa.select(_M.since).where(_M.table_name == table)).scalar()
         return None if since is None else times.from_micros(since)

@@ -11,15 +11,18 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
-from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession
 
 DAY_SECONDS = 86_400.0
 _M = schema.mapping.c
 
 
-class MappingChanges(Repository):
+class MappingChanges:
     """Reads and writes `sync_mapping`."""
+
+    def __init__(self, session: LedgerSession) -> None:
+        self._session = session
 
     def change_mapping(self, table: str, before: str, now: str, *, accepted: bool = False) -> datetime | None:
         """Store that a mapping replaces another one. May be repeated.
@@ -42,7 +45,7 @@ class MappingChanges(Repository):
             old, new = known.get(before), known.get(now)
             if new and new.left_at is None:
                 return None  # stored already; that capture ended before its first page was stored
-            moment = self._now()
+            moment = self._session.now()
             recent = bool(new and new.left_at > moment - times.seconds(DAY_SECONDS))
             turns = recent and bool(old and old.returned)
             if turns and not accepted:
@@ -52,11 +55,11 @@ class MappingChanges(Repository):
             self._put_mapping(connection, table, now, left_at=None, returned=recent or accepted)
             return times.from_micros(new.left_at) if new and turns else None
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def _put_mapping(
         self, connection: Connection, table: str, fingerprint: str, *, left_at: int | None, returned: bool
     ) -> None:
         row = {"left_at": left_at, "returned": int(returned)}
-        new = self._upsert(schema.mapping).values(table_name=table, fingerprint=fingerprint, **row)
+        new = self._session.upsert(schema.mapping).values(table_name=table, fingerprint=fingerprint, **row)
         connection.execute(new.on_conflict_do_update(index_elements=["table_name", "fingerprint"], set_=row))

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger import times
 from sync_assets.ledger.repositories.opt_outs import OptOutRows
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession
 
 _F = schema.opt_out_file.c
 POLL, RESTART = "/profiles", "/restart"
@@ -52,8 +53,12 @@ class OptOutFile:
         return f"{self.name.replace('...', '…')}@{self.modified:%Y-%m-%dT%H:%M:%SZ}"
 
 
-class OptOutFiles(OptOutRows):
+class OptOutFiles:
     """Reads and writes `sync_opt_out_file`."""
+
+    def __init__(self, session: LedgerSession, rows: OptOutRows) -> None:
+        self._session = session
+        self._rows = rows
 
     def look(self, listed: Iterable[tuple[str, datetime, int]]) -> list[OptOutFile]:
         """Store the result of a poll of the folder.
@@ -69,7 +74,7 @@ class OptOutFiles(OptOutRows):
         files = {(name, times.to_micros(modified), size) for name, modified, size in listed}
 
         def work(connection: Connection) -> list[OptOutFile]:
-            now = self._now()
+            now = self._session.now()
             before = connection.execute(_ALL).all()
             known = {(row.name, row.modified_at, row.size): row for row in before}
             at = [_F.name == sa.bindparam("n"), _F.modified_at == sa.bindparam("m"), _F.size == sa.bindparam("s")]
@@ -84,16 +89,16 @@ class OptOutFiles(OptOutRows):
                     connection.execute(sa.update(schema.opt_out_file).where(*there).values(looked_at=now))
                 else:
                     values = {"name": name, "modified_at": modified, "size": size, "state": 0}
-                    new = self._upsert(schema.opt_out_file).values(**values, seen_at=now, looked_at=now)
+                    new = self._session.upsert(schema.opt_out_file).values(**values, seen_at=now, looked_at=now)
                     connection.execute(new.on_conflict_do_nothing())
             rows = connection.execute(_ALL).all()
             return [_file(row) for row in rows if (row.name, row.modified_at, row.size) in files]
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def files(self) -> list[OptOutFile]:
         """Return all stored files, the oldest first."""
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             return [_file(row) for row in connection.execute(_ALL)]
 
     def file_done(self, file: OptOutFile, counts: Mapping[str, int]) -> None:
@@ -106,9 +111,9 @@ class OptOutFiles(OptOutRows):
 
     def _end(self, file: OptOutFile, state: FileState, reason: str | None, counts: Mapping[str, int]) -> None:
         def work(connection: Connection) -> None:
-            now = self._now()
+            now = self._session.now()
             ended = {"state": int(state), "done_at": now, "reason": reason}
-            new = self._upsert(schema.opt_out_file).values(
+            new = self._session.upsert(schema.opt_out_file).values(
                 name=file.name,
                 modified_at=times.to_micros(file.modified),
                 size=file.size,
@@ -117,9 +122,9 @@ class OptOutFiles(OptOutRows):
                 **ended,
             )
             connection.execute(new.on_conflict_do_update(index_elements=["name", "modified_at", "size"], set_=ended))
-            self._add_opt_out_counts(connection, counts)
+            self._rows.add_counts(connection, counts)
 
-        self._database.write(work)
+        self._session.database.write(work)
 
     def retry_files(self) -> int:
         """Make rejected files due for processing again; return how many."""
@@ -128,7 +133,7 @@ class OptOutFiles(OptOutRows):
             again = sa.update(schema.opt_out_file).where(_F.state == FileState.REFUSED.value)
             return connection.execute(again.values(state=FileState.SEEN.value, reason=None, done_at=None)).rowcount
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def forget_files(self, files: Sequence[OptOutFile]) -> None:
         """Delete files that are no longer on the SFTP."""
@@ -138,11 +143,11 @@ class OptOutFiles(OptOutRows):
                 same = [_F.name == file.name, _F.modified_at == times.to_micros(file.modified), _F.size == file.size]
                 connection.execute(sa.delete(schema.opt_out_file).where(*same))
 
-        self._database.write(work)
+        self._session.database.write(work)
 
     def last_noted(self, what: str) -> datetime | None:
         """Return when the event `what` (POLL or RESTART) was last stored."""
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             last = connection.execute(sa.select(sa.func.max(_F.modified_at)).where(_F.name == what)).scalar()
             return None if last is None else times.from_micros(last)
 
@@ -153,9 +158,9 @@ class OptOutFiles(OptOutRows):
             at = times.to_micros(moment)
             connection.execute(sa.delete(schema.opt_out_file).where(_F.name == what, _F.modified_at < at))
             values = {"name": what, "modified_at": at, "size": 0, "seen_at": at, "looked_at": at, "state": 1}
-            connection.execute(self._upsert(schema.opt_out_file).values(values).on_conflict_do_nothing())
+            connection.execute(self._session.upsert(schema.opt_out_file).values(values).on_conflict_do_nothing())
 
-        self._database.write(work)
+        self._session.database.write(work)
 
 
 def _file(row: sa.Row[tuple[object, ...]]) -> OptOutFile:

@@ -17,10 +17,10 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import Outcome, Reject
-from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState, Stated
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession
 
 if TYPE_CHECKING:
     import polars as pl
@@ -66,33 +66,36 @@ class OptOutsLeft:
         return self.decide + self.to_d365 + self.to_campaign
 
 
-class OptOutRows(Repository):
-    """Base of the repositories whose transactions change opt-outs."""
+class OptOutRows:
+    """Changes of `sync_opt_out` within the transactions of other repositories."""
 
-    def _opt_outs(self, connection: Connection, ids: Sequence[str]) -> dict[tuple[str, str], OptOut]:
+    def __init__(self, session: LedgerSession) -> None:
+        self._session = session
+
+    def load(self, connection: Connection, ids: Sequence[str]) -> dict[tuple[str, str], OptOut]:
         """Read and lock the rows of these contacts."""
         found: dict[tuple[str, str], OptOut] = {}
-        lock = "ORDER BY id, attribute" + ("" if self._database.sqlite else " FOR UPDATE")
+        lock = "ORDER BY id, attribute" + ("" if self._session.database.sqlite else " FOR UPDATE")
         for start in range(0, len(ids), _BATCH):
-            for row in self._bulk.for_ids(connection, _ROWS, ids[start : start + _BATCH], also=lock):
+            for row in self._session.bulk.for_ids(connection, _ROWS, ids[start : start + _BATCH], also=lock):
                 one = OptOut(*row)
                 found[one.id, one.attribute] = one
         return found
 
-    def _put_opt_outs(
-        self, connection: Connection, known: Mapping[tuple[str, str], OptOut], rows: Iterable[OptOut]
-    ) -> None:
+    def put(self, connection: Connection, known: Mapping[tuple[str, str], OptOut], rows: Iterable[OptOut]) -> None:
         """Write rows. known: the rows as read before; a row that is not among them is inserted."""
         changed = [row for row in rows if (row.id, row.attribute) in known]
         new = [row for row in rows if (row.id, row.attribute) not in known]
-        self._bulk.for_each(connection, _UPDATE, [(*row[2:-1], row.id, row.attribute, row.version) for row in changed])
-        self._bulk.for_each(connection, _INSERT, [tuple(row) for row in new])
+        self._session.bulk.for_each(
+            connection, _UPDATE, [(*row[2:-1], row.id, row.attribute, row.version) for row in changed]
+        )
+        self._session.bulk.for_each(connection, _INSERT, [tuple(row) for row in new])
 
-    def _opt_outs_captured(self, connection: Connection, captured: "pl.DataFrame") -> None:
+    def captured(self, connection: Connection, captured: "pl.DataFrame") -> None:
         """Apply captured values of Dynamics 365: columns id and one Boolean per attribute (null: not opted out)."""
         attributes = [name for name in captured.columns if name != "id"]
         ids: list[str] = captured["id"].to_list()
-        known = self._opt_outs(connection, ids)
+        known = self.load(connection, ids)
         there: set[str] | None = None
         rows: dict[tuple[str, str], OptOut] = {}
         for name in attributes:
@@ -101,16 +104,16 @@ class OptOutRows(Repository):
                 if row is None and not value:
                     continue
                 if there is None:  # queried only if a row may change
-                    there = {found[0] for found in self._bulk.for_record_ids(connection, _THERE, ids, CONTACT)}
+                    there = {found[0] for found in self._session.bulk.for_record_ids(connection, _THERE, ids, CONTACT)}
                 start = row or OptOut(id_, name)
                 moved = rules.after_capture(
                     start, int(bool(value)), "change in Dynamics 365", known=row is not None, there=id_ in there
                 )
                 if moved is not None:
                     rows[id_, name] = moved
-        self._put_opt_outs(connection, known, rows.values())
+        self.put(connection, known, rows.values())
 
-    def _opt_outs_sent(
+    def sent(
         self,
         connection: Connection,
         inserted: Mapping[str, Outcome],
@@ -126,8 +129,8 @@ class OptOutRows(Repository):
         ids = [*inserted, *met]
         if not ids:
             return
-        now = self._now()
-        known = self._opt_outs(connection, ids)
+        now = self._session.now()
+        known = self.load(connection, ids)
         rows: list[OptOut] = []
         for id_, outcome in inserted.items():
             at = now if outcome.made_at is None else min(times.to_micros(outcome.made_at), now)
@@ -139,35 +142,39 @@ class OptOutRows(Repository):
             rows += [
                 rules.met(known.get((id_, name), OptOut(id_, name)), "profile that was there before") for name in names
             ]
-        self._put_opt_outs(connection, known, rows)
+        self.put(connection, known, rows)
 
-    def _opt_outs_to_send(
+    def to_send(
         self, connection: Connection, ids: Sequence[str], attributes: Sequence[str]
     ) -> dict[str, tuple[tuple[str, bool], ...]]:
         """Return by id the value of Dynamics 365 for each attribute, for contacts that have rows."""
         by_id: dict[str, dict[str, bool]] = {}
         for start in range(0, len(ids), _BATCH):
-            for row in self._bulk.for_ids(connection, _ROWS, ids[start : start + _BATCH]):
+            for row in self._session.bulk.for_ids(connection, _ROWS, ids[start : start + _BATCH]):
                 one = OptOut(*row)
                 by_id.setdefault(one.id, {})[one.attribute] = bool(one.d365)
         return {id_: tuple((name, found.get(name, False)) for name in attributes) for id_, found in by_id.items()}
 
-    def _forget_opt_outs(self, connection: Connection, ids: Sequence[str]) -> None:
+    def forget(self, connection: Connection, ids: Sequence[str]) -> None:
         """Delete the rows of these contacts."""
-        self._bulk.for_each(connection, "DELETE FROM sync_opt_out WHERE id = ?", [(id_,) for id_ in ids])
+        self._session.bulk.for_each(connection, "DELETE FROM sync_opt_out WHERE id = ?", [(id_,) for id_ in ids])
 
-    def _add_opt_out_counts(self, connection: Connection, counts: Mapping[str, int]) -> None:
+    def add_counts(self, connection: Connection, counts: Mapping[str, int]) -> None:
         """Add to today's counts (UTC), by kind."""
-        day = times.to_day_number(times.from_micros(self._now()).date())
+        day = times.to_day_number(times.from_micros(self._session.now()).date())
         counted = [{"day": day, "kind": kind, "number": number} for kind, number in sorted(counts.items()) if number]
         if counted:
-            new = self._upsert(schema.opt_out_count).values(counted)
+            new = self._session.upsert(schema.opt_out_count).values(counted)
             more = _C.number + new.excluded.number
             connection.execute(new.on_conflict_do_update(index_elements=["day", "kind"], set_={"number": more}))
 
 
-class OptOuts(OptOutRows):
+class OptOuts:
     """Reads and writes `sync_opt_out` and `sync_opt_out_count`."""
+
+    def __init__(self, session: LedgerSession, rows: OptOutRows) -> None:
+        self._session = session
+        self._rows = rows
 
     def opt_outs_stated(
         self, statements: "pl.DataFrame", attributes: Sequence[str], source: str, stated_at: datetime
@@ -192,7 +199,7 @@ class OptOuts(OptOutRows):
 
         def work(connection: Connection) -> None:
             counts.clear()
-            known = self._opt_outs(connection, statements["id"].unique().to_list())
+            known = self._rows.load(connection, statements["id"].unique().to_list())
             rows = dict(known)
             changed: dict[tuple[str, str], OptOut] = {}
             for name in attributes:
@@ -215,9 +222,9 @@ class OptOuts(OptOutRows):
                     counts[kind] += 1
                     if moved is not None:
                         rows[id_, name] = changed[id_, name] = moved
-            self._put_opt_outs(connection, known, changed.values())
+            self._rows.put(connection, known, changed.values())
 
-        self._database.write(work)
+        self._session.database.write(work)
         return counts
 
     def opt_outs_due(
@@ -228,10 +235,13 @@ class OptOuts(OptOutRows):
         Contacts under a privacy hold are left out.
         """
         text = sa.text(_DUE.format(state=int(state))).bindparams(sa.bindparam("attributes", expanding=True))
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             given = {"after": after, "attributes": list(attributes), "limit": limit}
             ids = list(connection.execute(text, given).scalars())
-            found = [OptOut(*row) for row in self._bulk.for_ids(connection, _ROWS, ids, also="ORDER BY id, attribute")]
+            found = [
+                OptOut(*row)
+                for row in self._session.bulk.for_ids(connection, _ROWS, ids, also="ORDER BY id, attribute")
+            ]
         due: dict[str, list[OptOut]] = {id_: [] for id_ in ids}
         for row in found:
             if row.state == state and row.attribute in attributes:
@@ -240,8 +250,11 @@ class OptOuts(OptOutRows):
 
     def opt_outs_of(self, ids: Sequence[str]) -> list[OptOut]:
         """Return all rows of these contacts."""
-        with self._database.read() as connection:
-            return [OptOut(*row) for row in self._bulk.for_ids(connection, _ROWS, ids, also="ORDER BY id, attribute")]
+        with self._session.database.read() as connection:
+            return [
+                OptOut(*row)
+                for row in self._session.bulk.for_ids(connection, _ROWS, ids, also="ORDER BY id, attribute")
+            ]
 
     def put_opt_outs(
         self, rows: Sequence[OptOut], *, gone: Sequence[str] = (), counts: Mapping[str, int] | None = None
@@ -259,15 +272,15 @@ class OptOuts(OptOutRows):
         """
 
         def work(connection: Connection) -> list[OptOut]:
-            there = self._opt_outs(connection, list(dict.fromkeys(row.id for row in rows)))
+            there = self._rows.load(connection, list(dict.fromkeys(row.id for row in rows)))
             versions = {key: row.version for key, row in there.items()}
             stored = [row for row in rows if versions.get((row.id, row.attribute)) == row.version]
-            self._put_opt_outs(connection, there, stored)
-            self._forget_opt_outs(connection, gone)
-            self._add_opt_out_counts(connection, counts or {})
+            self._rows.put(connection, there, stored)
+            self._rows.forget(connection, gone)
+            self._rows.add_counts(connection, counts or {})
             return [row._replace(version=row.version + 1) for row in stored]
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def retry_opt_outs(self, id: str | None = None) -> int:
         """Make rejected opt-outs, of one contact or of all, due for a decision again; return how many."""
@@ -284,10 +297,10 @@ class OptOuts(OptOutRows):
                 wanted = wanted.where(_O.id == id)
             found = [OptOut(*row) for row in connection.execute(wanted.order_by(_O.id, _O.attribute).with_for_update())]
             known = {(row.id, row.attribute): row for row in found}
-            self._put_opt_outs(connection, known, [rules.again(row, ask=True) for row in found])
+            self._rows.put(connection, known, [rules.again(row, ask=True) for row in found])
             return len(found)
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def opt_outs_left(self, attributes: Sequence[str]) -> OptOutsLeft:
         """Count the opt-outs of these attributes that are not synced, by state."""
@@ -299,7 +312,7 @@ class OptOuts(OptOutRows):
         )
         numbers: Counter[int] = Counter()
         kept_back = 0
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             for state, is_held, number in connection.execute(left):
                 if is_held:
                     kept_back += number
@@ -318,7 +331,7 @@ class OptOuts(OptOutRows):
         wanted = sa.select(_O.id, _O.attribute, _O.reason, _O.failed_since, _O.attempts).where(
             schema.OPT_OUT_DUE, _O.state == OptOutState.REFUSED.value
         )
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             rows = connection.execute(wanted.order_by(_O.id, _O.attribute)).all()
         return [
             Reject(
@@ -334,6 +347,6 @@ class OptOuts(OptOutRows):
 
     def opt_out_counts(self, day: date) -> dict[str, int]:
         """Return the opt-out counts of a UTC day, by kind."""
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             rows = connection.execute(sa.select(_C.kind, _C.number).where(_C.day == times.to_day_number(day)))
             return {row.kind: row.number for row in rows}

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import BlockReason, Counts, Operation, Reject, State
-from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession
 
 _R = schema.record.c
 _SYNCED = "SELECT id, acked_hash FROM sync_record WHERE state = 0 AND acked_hash IS NOT NULL AND table_name = ? AND id"
@@ -31,18 +31,21 @@ _JUDGED = 100_000
 """Most pending records whose operation is computed; the numbers for all are extrapolated."""
 
 
-class Reports(Repository):
+class Reports:
     """Reads for `status`, checks and audits."""
+
+    def __init__(self, session: LedgerSession) -> None:
+        self._session = session
 
     def counts(self) -> dict[str, Counts]:
         """Count records by state, for each table that has a feed or records."""
         # Grouped by owner first, the order of the index of leases.
         leased = (
             sa.select(_R.table_name, sa.func.count())
-            .where(schema.LEASED, _R.lease_until > self._now())
+            .where(schema.LEASED, _R.lease_until > self._session.now())
             .group_by(_R.lease_owner, _R.table_name)
         )
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             by_table: dict[str, dict[int, int]] = defaultdict(dict)
             for row in connection.execute(sa.select(schema.feed.c.table_name)):
                 by_table[row.table_name] = {}
@@ -68,7 +71,7 @@ class Reports(Repository):
     def pending_days(self, table: str) -> list[tuple[date, int]]:
         """Return the days with pending records and their numbers, the oldest first."""
         days = sa.select(_D.day, _D.records).where(_D.table_name == table, _D.records > 0).order_by(_D.day)
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             return [(times.from_day_number(day), records) for day, records in connection.execute(days)]
 
     def pending_operations(self, table: str) -> dict[Operation, int]:
@@ -83,7 +86,7 @@ class Reports(Repository):
             .subquery()
         )
         number = sa.select(_T.records).where(_T.table_name == table, _T.state == State.PENDING.value)
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             grouped = sa.select(oldest.c.takes, sa.func.count()).group_by(oldest.c.takes)
             found: dict[Operation, int] = {row[0]: row[1] for row in connection.execute(grouped)}
             pending = connection.execute(number).scalar() or 0
@@ -95,19 +98,19 @@ class Reports(Repository):
     def one_acknowledged(self, table: str) -> str | None:
         """Return the id of any synced record that Campaign holds; None without one."""
         held = sa.select(_R.id).where(_R.table_name == table, _R.state == int(State.SYNCED), _R.acked_hash.is_not(None))
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             return connection.execute(held.limit(1)).scalar()
 
     def oldest_pending(self, table: str) -> datetime | None:
         """Return when the pending record that changed first did so; None if none is pending."""
         oldest = sa.select(sa.func.min(_R.changed_at)).where(_R.table_name == table, schema.PENDING)
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             return _instant(connection.execute(oldest).scalar())
 
     def next_due(self, table: str | None = None) -> datetime | None:
         """Return when the next pending record may be claimed: now if one may at once; None if none is pending."""
-        now = self._now()
-        with self._database.read() as connection:
+        now = self._session.now()
+        with self._session.database.read() as connection:
             pending = sa.select(_T.table_name).where(_T.state == State.PENDING.value, _T.records > 0)
             if table is not None:
                 pending = pending.where(_T.table_name == table)
@@ -137,7 +140,7 @@ class Reports(Repository):
         ).where(schema.STUCK, sa.text("state = 3"))
         if table is not None:
             refused = refused.where(_R.table_name == table)
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             rows = sorted(connection.execute(refused).all())  # by seq; with ORDER BY SQLite would scan the table
         return [
             Reject(
@@ -158,7 +161,7 @@ class Reports(Repository):
         """
         refused = sa.select(_REASON, sa.func.count()).where(schema.STUCK, sa.text("state = 3"), _R.table_name == table)
         reasons: Counter[str] = Counter()
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             for text, records in connection.execute(refused.group_by(_REASON)):
                 reasons[kind_of_reason(text or "no reason given")] += records
         return sorted(reasons.items(), key=lambda found: (-found[1], found[0]))[:limit]
@@ -172,7 +175,7 @@ class Reports(Repository):
         chance = random.Random(seed)  # noqa: S311  a sample, no secret
         settled = (_R.table_name == table, _R.state == State.SYNCED.value, _R.acked_hash.is_not(None))
         by_table: Counter[str] = Counter()
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             for name, state, records in connection.execute(sa.select(_T.table_name, _T.state, _T.records)):
                 by_table[name if state == State.SYNCED else ""] += records
             n = min(n, by_table[table])
@@ -193,10 +196,10 @@ class Reports(Repository):
     def acked_hashes(self, table: str, ids: Sequence[str]) -> dict[str, bytes]:
         """Return id -> the acknowledged hash, for those of the ids that are synced."""
         hashes: dict[str, bytes] = {}
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             for start in range(0, len(ids), _AT_ONCE):
                 some = list(ids[start : start + _AT_ONCE])
-                rows = self._bulk.for_record_ids(connection, _SYNCED, some, table)
+                rows = self._session.bulk.for_record_ids(connection, _SYNCED, some, table)
                 hashes |= {id_: bytes(acked) for id_, acked in rows}
         return hashes
 
@@ -205,7 +208,7 @@ class Reports(Repository):
         calls = sa.select(_E.kind, sa.func.sum(_E.calls)).where(_E.day == times.to_day_number(day))
         if table is not None:
             calls = calls.where(_E.table_name == table)
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             return {kind: int(number) for kind, number in connection.execute(calls.group_by(_E.kind))}
 
     def engine_calls_by_day(self, first: date, last: date) -> dict[date, dict[str, int]]:
@@ -216,7 +219,7 @@ class Reports(Repository):
             .group_by(_E.day, _E.kind)
         )
         by_day: dict[date, dict[str, int]] = defaultdict(dict)
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             for day, kind, number in connection.execute(calls):
                 by_day[times.from_day_number(day)][kind] = int(number)
         return dict(by_day)
@@ -225,7 +228,7 @@ class Reports(Repository):
         """Return the engine calls of a UTC day by table and kind."""
         calls = sa.select(schema.engine_call).where(_E.day == times.to_day_number(day))
         by_table: dict[str, dict[str, int]] = defaultdict(dict)
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             for row in connection.execute(calls):
                 by_table[row.table_name][row.kind] = row.calls
         return dict(by_table)

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
-from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession
 
 KEPT_SECONDS, ENDED_KEPT_SECONDS = 86_400.0, 300.0
 ENDED, GIVEN_UP = "", "given up"
@@ -29,8 +29,11 @@ class Heartbeat(NamedTuple):
     at: datetime
 
 
-class Runs(Repository):
+class Runs:
     """Reads and writes `sync_run` and `sync_captured_day`."""
+
+    def __init__(self, session: LedgerSession) -> None:
+        self._session = session
 
     def beat(self, run_id: str, owner: str) -> bool:
         """Store a heartbeat of a run, and delete old heartbeats of other runs.
@@ -40,25 +43,25 @@ class Runs(Repository):
         """
 
         def work(connection: Connection) -> bool:
-            now = self._now()
+            now = self._session.now()
             row = {"owner": owner, "beat_at": now}
             ended = sa.and_(_R.owner == ENDED, _R.beat_at < now - times.seconds(ENDED_KEPT_SECONDS))
             old = sa.or_(_R.beat_at < now - times.seconds(KEPT_SECONDS), ended)
             connection.execute(sa.delete(schema.run).where(old))
-            new = self._upsert(schema.run).values(run_id=run_id, **row)
+            new = self._session.upsert(schema.run).values(run_id=run_id, **row)
             noted = new.on_conflict_do_update(index_elements=["run_id"], set_=row, where=_R.owner != GIVEN_UP)
             return connection.execute(noted, execution_options=_COUNTED).rowcount == 1
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def end_beats(self, run_id: str) -> None:
         """Store that the work of a run ended by itself, so that no further heartbeats are expected."""
 
         def work(connection: Connection) -> None:
             mine = sa.and_(_R.run_id == run_id, _R.owner != GIVEN_UP)
-            connection.execute(sa.update(schema.run).where(mine).values(owner=ENDED, beat_at=self._now()))
+            connection.execute(sa.update(schema.run).where(mine).values(owner=ENDED, beat_at=self._session.now()))
 
-        self._database.write(work)
+        self._session.database.write(work)
 
     def give_up_run(self, run_id: str, seen: Heartbeat | None) -> bool:
         """Store that the process of a run was killed. If it is alive after all, its next `beat` returns False.
@@ -73,18 +76,18 @@ class Runs(Repository):
 
         def work(connection: Connection) -> bool:
             if seen is None:
-                row = {"run_id": run_id, "owner": GIVEN_UP, "beat_at": self._now()}
-                new = self._upsert(schema.run).values(**row).on_conflict_do_nothing(index_elements=["run_id"])
+                row = {"run_id": run_id, "owner": GIVEN_UP, "beat_at": self._session.now()}
+                new = self._session.upsert(schema.run).values(**row).on_conflict_do_nothing(index_elements=["run_id"])
                 return connection.execute(new, execution_options=_COUNTED).rowcount == 1
             same = sa.and_(_R.run_id == run_id, _R.owner == seen.owner, _R.beat_at == times.to_micros(seen.at))
-            given_up = sa.update(schema.run).where(same).values(owner=GIVEN_UP, beat_at=self._now())
+            given_up = sa.update(schema.run).where(same).values(owner=GIVEN_UP, beat_at=self._session.now())
             return connection.execute(given_up).rowcount == 1
 
-        return self._database.write(work)
+        return self._session.database.write(work)
 
     def heartbeats(self) -> Mapping[str, Heartbeat]:
         """Return the heartbeats of the last day, by run id."""
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             rows = connection.execute(sa.select(schema.run))
             return {row.run_id: Heartbeat(row.owner, times.from_micros(row.beat_at)) for row in rows}
 
@@ -92,24 +95,24 @@ class Runs(Repository):
         """Add to the rows captured today (UTC), 0 or more, and store that the table was captured now."""
 
         def work(connection: Connection) -> None:
-            now = self._now()
+            now = self._session.now()
             key = {"table_name": table, "day": times.to_day_number(times.from_micros(now).date())}
-            new = self._upsert(schema.captured_day).values(**key, captured_rows=rows, confirmed_at=now)
+            new = self._session.upsert(schema.captured_day).values(**key, captured_rows=rows, confirmed_at=now)
             changed = {"captured_rows": _D.captured_rows + new.excluded.captured_rows, "confirmed_at": now}
             connection.execute(new.on_conflict_do_update(index_elements=["table_name", "day"], set_=changed))
 
-        self._database.write(work)
+        self._session.database.write(work)
 
     def forget_confirmation(self, table: str) -> None:
         """Store that the table's last run failed, so that another run is due even without changes."""
         failed = sa.update(schema.captured_day).where(_D.table_name == table).values(confirmed_at=None)
-        self._database.write(lambda connection: connection.execute(failed) and None)
+        self._session.database.write(lambda connection: connection.execute(failed) and None)
 
     def confirmed_at(self, table: str) -> datetime | None:
         """Return when the table was last captured today (UTC), with or without rows; None if it was not."""
-        number = times.to_day_number(times.from_micros(self._now()).date())
+        number = times.to_day_number(times.from_micros(self._session.now()).date())
         wanted = sa.select(_D.confirmed_at).where(_D.table_name == table, _D.day == number)
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             moment = connection.execute(wanted).scalar()
             return None if moment is None else times.from_micros(moment)
 
@@ -117,5 +120,5 @@ class Runs(Repository):
         """Return the number of rows captured on a UTC day, today by default."""
         number = times.to_day_number(day or datetime.now(UTC).date())
         wanted = sa.select(_D.captured_rows).where(_D.table_name == table, _D.day == number)
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             return connection.execute(wanted).scalar() or 0

@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.repositories.base import Repository
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession
 
 Side = Literal["d365", "campaign"]
 _S = schema.system.c
@@ -22,12 +22,15 @@ class System(NamedTuple):
     noted_at: datetime
 
 
-class Systems(Repository):
+class Systems:
     """Reads and writes `sync_system`."""
+
+    def __init__(self, session: LedgerSession) -> None:
+        self._session = session
 
     def systems(self) -> dict[Side, System]:
         """Return the stored systems: none in a new ledger, or in one of an earlier version."""
-        with self._database.read() as connection:
+        with self._session.database.read() as connection:
             rows = connection.execute(sa.select(schema.system)).all()
             return {row.side: System(row.side, row.url, row.identity, times.from_micros(row.noted_at)) for row in rows}
 
@@ -35,18 +38,20 @@ class Systems(Repository):
         """Store a system unless one is stored already; return the stored one."""
 
         def work(connection: sa.Connection) -> None:
-            new = self._upsert(schema.system).values(side=side, url=url, identity=identity, noted_at=self._now())
+            new = self._session.upsert(schema.system).values(
+                side=side, url=url, identity=identity, noted_at=self._session.now()
+            )
             connection.execute(new.on_conflict_do_nothing())
 
-        self._database.write(work)
+        self._session.database.write(work)
         return self.systems()[side]
 
     def replace_system(self, side: Side, url: str, identity: str | None) -> None:
         """Replace a stored system that has moved to another address with its records."""
 
         def work(connection: sa.Connection) -> None:
-            row = {"url": url, "identity": identity, "noted_at": self._now()}
-            new = self._upsert(schema.system).values(side=side, **row)
+            row = {"url": url, "identity": identity, "noted_at": self._session.now()}
+            new = self._session.upsert(schema.system).values(side=side, **row)
             connection.execute(new.on_conflict_do_update(index_elements=["side"], set_=row))
 
-        self._database.write(work)
+        self._session.database.write(work)

@@ -3,8 +3,8 @@
 One row per contact and attribute, in Campaign's sense: true is opted out. Which of two values wins is decided by
 sync_assets/opt_out/decide.py; here is only what follows for the row.
 
-Invariants: a row is synced while both systems are known to agree. Anything that casts doubt on that makes the row due
-for a decision. A decided value that one system does not hold yet is due to be written there. Every change of a row
+Invariants: a row is synced while both systems are known to agree. If that becomes uncertain, the row is due for a
+decision. A decided value that one system does not hold yet is due to be written there. Every change of a row
 raises its version, so that the response to an older request does not overwrite a newer change.
 """
 
@@ -17,7 +17,7 @@ DAY = 86_400_000_000
 """In microseconds."""
 
 Stated = Literal["news", "echo", "known", "stale", "default"]
-"""The kind of a statement of Campaign. news: a change; echo: the value that we wrote ourselves; known: stored already;
+"""The kind of a statement of Campaign. news: a change; echo: the value that we wrote; known: stored already;
 stale: older than the stored value; default: not opted out, no time of change, and no row stored."""
 
 

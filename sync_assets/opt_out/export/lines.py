@@ -22,8 +22,8 @@ stays longer than this, so that it can be recognised."""
 MOST_BYTES = 64 << 30
 """Most bytes of a file, decompressed. Thirty million profiles with all opt-outs and their times are 9 GB."""
 ZIPPED_BEYOND, ZIPPED_RATIO = 4 << 30, 200
-"""Beyond this number of decompressed bytes, the compression ratio must not exceed ZIPPED_RATIO. That of an export is about
-ten, but that of millions of equal lines, of profiles without a key, may be a thousand: all of these fit within
+"""Beyond this number of decompressed bytes, the compression ratio must not exceed ZIPPED_RATIO. That of an export is
+about ten. That of millions of equal lines, of profiles without a key, may be a thousand, but these fit within
 ZIPPED_BEYOND."""
 
 _BLOCK = 1 << 18

@@ -171,9 +171,7 @@ def state(
     """
     counts: Counter[Stated] = Counter()
     for frame in rows:
-        told = [
-            name for name in names if name in frame.columns
-        ]  # one may be mapped since the rows were stored
+        told = [name for name in names if name in frame.columns]  # one may be mapped since the rows were stored
         for piece in frame.iter_slices(STATED_TOGETHER):
             counts.update(ledger.opt_outs_stated(piece, told, source, stated_at))
     return counts

@@ -22,7 +22,7 @@ class Credential:
 
 def main(url: str, page_rows: str, labels: str) -> None:
     client = DataverseClient("https://bench.invalid", Credential())
-    client._base_url = url  # pyright: ignore[reportPrivateUsage]
+    client._base_url = url
     select = [KEY, "modifiedon", *map(select_name, COLUMNS)]
     rows = 0
     with client, Meter() as meter:

@@ -17,7 +17,7 @@ from sync_assets.capture.table_capture import Capture
 from sync_assets.capture.unchanged_rows import UnchangedRowFilter, UnchangedRows
 from sync_assets.dataverse.client import DataverseClient, FeedExpired
 from sync_assets.dataverse.page_parser import Head, peek, row_hashes
-from sync_assets.ledger import Ledger
+from sync_assets.ledger.records.captures import Captures
 from sync_assets.mapping.transform import FIRST_DAY
 from sync_assets_tests.support.capturing import capturing
 from sync_assets_tests.support.ledgers import push, stored
@@ -157,13 +157,13 @@ async def test_pages_are_packed_beforehand_in_a_first_load_only(
     reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed: list[int] = []
-    new_page = Ledger.new_page
+    new_page = Captures.new_page
 
-    def counted(ledger: Ledger, table: str, rows: pl.DataFrame, *more: Any) -> Any:
+    def counted(captures: Captures, table: str, rows: pl.DataFrame, *more: Any) -> Any:
         packed.append(rows.height)
-        return new_page(ledger, table, rows, *more)
+        return new_page(captures, table, rows, *more)
 
-    monkeypatch.setattr(Ledger, "new_page", counted)
+    monkeypatch.setattr(Captures, "new_page", counted)
     await reader.first()
     assert sum(packed) == 50
     reader.configure(lastname="firstName")

@@ -17,7 +17,7 @@ from sync_assets.config.loader import ConfigError, parse_config
 from sync_assets.config.yaml_lines import Document
 
 PACKAGE = Path(sync_assets.__file__).parent
-README = PACKAGE.parent / "README.md"
+PAGES = (PACKAGE.parent / "README.md", *sorted((PACKAGE / "docs").glob("*.md")))
 SCHEMA = jsonschema.Draft7Validator(json_schema())
 
 
@@ -58,10 +58,12 @@ def test_the_examples_are_accepted(name: str) -> None:
     assert refused(example(name)) == []
 
 
-def test_the_examples_of_the_readme_are_accepted() -> None:
-    blocks = re.findall(r"^```ya?ml\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    assert blocks
-    for block in blocks:
+def test_the_examples_of_the_pages_are_accepted() -> None:
+    fence = re.compile(r"^```ya?ml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    blocks = {page.name: fence.findall(page.read_text(encoding="utf-8")) for page in PAGES}
+    assert blocks["README.md"]
+    assert len(blocks["configuration.md"]) == 2
+    for block in (block for found in blocks.values() for block in found):
         data = as_json(Document(block).data)
         whole = {"privacy_acknowledged": True, "tables": example("demo.yaml")["tables"]} | data
         assert refused(whole) == [], block

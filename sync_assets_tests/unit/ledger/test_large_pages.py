@@ -74,15 +74,15 @@ class TestCheckpoints:
         empty = file_of(url).stat().st_size
         for page in range(database._LARGE_EVERY):
             capture(ledger, *rows_of(page))
-        assert ledger._database._checkpointer
-        ledger._database._checkpointer.join()
+        assert ledger.database._checkpointer
+        ledger.database._checkpointer.join()
         assert file_of(url).stat().st_size > empty + ROWS * 100
 
     def test_small_pages_leave_it_to_the_log(self, ledger: Ledger, url: str) -> None:
         empty = file_of(url).stat().st_size
         for page in range(3 * database._LARGE_EVERY):
             capture(ledger, row(f"anna {page}"))
-        assert ledger._database._checkpointer is None
+        assert ledger.database._checkpointer is None
         assert file_of(url).stat().st_size == empty
 
     def test_a_page_is_stored_when_there_is_no_thread_to_be_had(
@@ -94,7 +94,7 @@ class TestCheckpoints:
         monkeypatch.setattr(threading.Thread, "start", refuse)
         for page in range(2 * database._LARGE_EVERY):
             assert capture(ledger, *rows_of(page)).new == ROWS
-        assert ledger._database._checkpointer is None
+        assert ledger.database._checkpointer is None
 
     def test_closing_waits_for_one_that_is_under_way(self, url: str) -> None:
         with Ledger.open(url) as ledger:

@@ -6,7 +6,7 @@ import pytest
 
 from sync_assets.ledger import BlockReason, Ledger, LinkSpec, State
 from sync_assets.ledger.model import LinkTo
-from sync_assets_tests.support.ledgers import capture, claim, claim_one, guid, record, row
+from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, record, row
 from sync_assets_tests.unit.ledger.linking import (
     EVERY,
     JOINED,
@@ -124,7 +124,7 @@ def test_a_loose_child_waits_for_nobody(ledger: Ledger) -> None:
     assert claim(ledger, table="order") == []
 
 
-def test_links_that_are_turned_away_are_tried_again_with_a_pause_and_then_refused(ledger: Ledger) -> None:
+def test_links_that_are_turned_away_are_tried_again_with_a_pause_and_then_refused(ledger: Ledger, clock: Clock) -> None:
     order(ledger, "anna", link=OPTIONAL)
     sent(ledger, "order")
     capture(ledger, row("anna"))
@@ -133,7 +133,7 @@ def test_links_that_are_turned_away_are_tried_again_with_a_pause_and_then_refuse
     one = record(ledger, "order")
     assert (one.state, one.attempts, one.reason) == (State.PENDING, 1, "why")
     assert claim(ledger, table="order") == []
-    ledger._clock.advance(31)  # type: ignore[attr-defined]
+    clock.advance(31)
     answer(ledger, "refused", claim_one(ledger, table="order"))
     assert [reject.id for reject in ledger.rejects("order")] == [guid("order")]
     assert claim(ledger, table="order") == []

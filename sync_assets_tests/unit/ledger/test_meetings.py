@@ -91,7 +91,7 @@ def test_large_pages_of_children_and_answers_for_their_parents_do_not_block_each
     """They come to the same records from two sides: children before parents, and parents before children."""
     names = [f"{n}" for n in range(200)]
     collisions: list[BaseException] = []
-    plain = ledger._database._write_once
+    plain = ledger.database._write_once
 
     def watched(work: Callable[..., object], *, large: bool) -> object:
         try:
@@ -100,7 +100,7 @@ def test_large_pages_of_children_and_answers_for_their_parents_do_not_block_each
             collisions.append(error)
             raise
 
-    ledger._database._write_once = watched  # type: ignore[method-assign]
+    ledger.database._write_once = watched  # type: ignore[method-assign]
     capture(ledger, *(row(f"anna{name}") for name in names))
     answer(ledger)
     for n in range(8):

@@ -168,7 +168,7 @@ def test_no_number_is_given_twice_whatever_version_began(new_url: str) -> None:
     engine.dispose()
     with Ledger.open(new_url) as ledger:
         capture(ledger, row("new"))
-        with ledger._database.read() as connection:
+        with ledger.database.read() as connection:
             after = dict(connection.exec_driver_sql("SELECT id, seq FROM sync_record").all())  # type: ignore[arg-type]
     new = after.pop(guid("new"))
     assert after == {id_: seq for id_, seq in before.items() if seq != last}
@@ -311,7 +311,7 @@ def test_a_database_error_quotes_no_rows(ledger: Ledger) -> None:
         connection.exec_driver_sql("INSERT INTO sync_record (table_name, payload) VALUES ('contact', 'Jane Doe')")
 
     with pytest.raises(LedgerError) as raised:
-        ledger._database.write(break_a_rule)
+        ledger.database.write(break_a_rule)
     assert raised.value.__suppress_context__
     assert raised.value.__cause__ is None
     assert "Jane" not in str(raised.value)

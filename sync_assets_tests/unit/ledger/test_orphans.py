@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 
 from sync_assets.ledger import BlockReason, Ledger, LinkSpec, Loss, State
-from sync_assets_tests.support.ledgers import capture, claim, guid, record, row, stored
+from sync_assets_tests.support.ledgers import Clock, capture, claim, guid, record, row, stored
 from sync_assets_tests.unit.ledger.linking import (
     JOINED,
     NEEDED,
@@ -135,11 +135,11 @@ def test_what_became_of_a_former_parent_is_no_reason(ledger: Ledger) -> None:
     assert told(ledger)[guid("order")].startswith("its contact was not read")
 
 
-def test_a_record_is_orphaned_since_it_first_was(ledger: Ledger) -> None:
+def test_a_record_is_orphaned_since_it_first_was(ledger: Ledger, clock: Clock) -> None:
     contacts_are_read(ledger)
     order(ledger, None)
     [before] = ledger.orphans()
-    ledger._clock.advance(60)  # type: ignore[attr-defined]
+    clock.advance(60)
     order(ledger, None, "b")
     [after] = ledger.orphans()
     assert after.since == before.since
@@ -177,7 +177,7 @@ def test_orphans_of_an_earlier_version_are_found_at_the_end_of_the_next_capture(
     """For it they waited, and no feed was due."""
     contacts_are_read(ledger)
     order(ledger, None)
-    ledger._database.write(_as_an_earlier_version_left_it)
+    ledger.database.write(_as_an_earlier_version_left_it)
     assert waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
     ledger.carry_out_deletes("contact")
     assert orphaned(ledger, "order")

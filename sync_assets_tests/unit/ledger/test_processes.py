@@ -115,7 +115,7 @@ def settle_down(ledger: Ledger) -> None:
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("LOCK TABLE sync_feed, sync_record, sync_tally IN EXCLUSIVE MODE")
 
-    ledger._database.write(wait)
+    ledger.database.write(wait)
 
 
 def test_threads_share_a_ledger(ledger: Ledger) -> None:

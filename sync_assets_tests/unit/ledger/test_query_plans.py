@@ -66,7 +66,7 @@ def used_ledger(ledger: Ledger) -> Ledger:
 @pytest.fixture(params=[False, True], ids=["no statistics", "statistics"])
 def analysed(request: pytest.FixtureRequest, used_ledger: Ledger) -> None:
     if request.param:
-        used_ledger._database.write(lambda connection: connection.exec_driver_sql("ANALYZE"))
+        used_ledger.database.write(lambda connection: connection.exec_driver_sql("ANALYZE"))
 
 
 @pytest.mark.usefixtures("analysed")
@@ -125,7 +125,7 @@ def statements(ledger: Ledger, operation: Callable[[], object]) -> list[tuple[st
         if "sync_record" in statement and not statement.lstrip().upper().startswith("INSERT"):
             seen.append((statement, values[0] if many else values))
 
-    engine = ledger._database._engine
+    engine = ledger.database._engine
     event.listen(engine, "before_cursor_execute", see)
     try:
         operation()
@@ -135,8 +135,8 @@ def statements(ledger: Ledger, operation: Callable[[], object]) -> list[tuple[st
 
 
 def explain(ledger: Ledger, statement: str, values: Any) -> list[str]:
-    prefix = "EXPLAIN QUERY PLAN" if ledger._database.sqlite else "EXPLAIN"
-    with ledger._database.read() as connection:
+    prefix = "EXPLAIN QUERY PLAN" if ledger.database.sqlite else "EXPLAIN"
+    with ledger.database.read() as connection:
         rows = connection.exec_driver_sql(f"{prefix} {statement}", values).all()
     return [str(line[-1]) for line in rows]
 
@@ -163,6 +163,6 @@ def _postgres_full_reads(plan: list[str]) -> Iterator[str]:
 
 def test_the_test_itself_sees_a_plan_that_reads_everything(used_ledger: Ledger, ledgers: Ledgers) -> None:
     for query in ("SELECT * FROM sync_record WHERE attempts = 7", "SELECT id FROM sync_record ORDER BY seq"):
-        with used_ledger._database.read() as connection:
+        with used_ledger.database.read() as connection:
             assert not connection.execute(sa.text(query + " LIMIT 0")).all()
         assert reads_all_records(ledgers.kind, explain(used_ledger, query, ()))

@@ -12,9 +12,10 @@ import pytest
 
 from sync_assets.ledger import Claimed, FeedMoved, Ledger, Position, times
 from sync_assets.ledger.repositories import opt_outs
-from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
+from sync_assets.ledger.repositories.opt_outs import OptOutRows, OptOutsLeft
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState, Stated
+from sync_assets.ledger.storage.session import LedgerSession
 from sync_assets.push.delivery import Delivery, body, outcome
 from sync_assets_tests.support.ledgers import Clock, capture, claim, frame, guid, push, row
 from sync_assets_tests.unit.ledger.test_query_plans import explain
@@ -424,7 +425,8 @@ def test_a_row_that_appeared_in_the_meantime_is_to_be_decided_anew(ledger: Ledge
     state(ledger, ("ada", True, THEN))
     decide(ledger, TO_D365)
     before, mine = there(ledger, "ada"), OptOut(guid("ada"), EMAIL, d365=1, state=SETTLED)
-    ledger._database.write(lambda connection: ledger._put_opt_outs(connection, {}, [mine]))
+    rows = OptOutRows(LedgerSession(ledger.database, lambda: THEN))
+    ledger.database.write(lambda connection: rows.put(connection, {}, [mine]))
     assert there(ledger, "ada") == before._replace(state=DECIDE, ask=1, version=before.version + 1)
 
 

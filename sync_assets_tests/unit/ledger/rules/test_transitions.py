@@ -59,7 +59,7 @@ def stand(*parts: dict[str, Any], **more: Any) -> RecordState:
 
 
 @pytest.mark.parametrize(
-    ("record", "ties", "where"),
+    ("record", "dependencies", "where"),
     [
         (stand(NEW), OPEN, (State.PENDING, BlockReason.NONE)),
         (stand(NEW), COMING, (State.WAITING, BlockReason.PARENT_PENDING)),
@@ -196,7 +196,7 @@ def test_to_find_the_same_ties_again_moves_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "ties", "where"),
+    ("record", "dependencies", "where"),
     [
         # What Campaign refused stays, whatever else happens around it ...
         (stand(NEW, state=State.FAILED), OPEN, (State.FAILED, BlockReason.NONE)),

@@ -1,4 +1,4 @@
-"""Base class of the ledger's repositories: the database, the clock, and the totals that every change updates."""
+"""The session of a ledger: what its repositories share."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -46,21 +46,29 @@ class TotalsChange:
         self.add(record.table_name, record.state, record.day, -1)
 
 
-class Repository:
-    """Base of all repositories, which `Ledger` combines."""
+class LedgerSession:
+    """What all repositories of one ledger share: the database, the clock, and the totals that each change keeps.
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
+    Args:
+        database: the ledger's.
+        clock: returns the time in UTC.
+        alone: no other process uses the database, so that transactions take no lock against each other (a copy).
+    """
+
+    def __init__(self, database: Database, clock: Clock, *, alone: bool = False) -> None:
+        self.database = database
+        self.alone = alone
+        self.bulk: Bulk = SqliteBulk() if database.sqlite else PostgresBulk()
+        self.erased = False
+        """True once a payload was erased in this session."""
         self._clock = clock
-        self._bulk: Bulk = SqliteBulk() if database.sqlite else PostgresBulk()
-        self._erased = False  # True once payloads were erased since the ledger was opened
 
-    def _now(self) -> int:
+    def now(self) -> int:
         """Return the time in microseconds since 1970."""
         return times.to_micros(self._clock())
 
-    def _upsert(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
-        if self._database.sqlite:
+    def upsert(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
+        if self.database.sqlite:
             from sqlalchemy.dialects import sqlite  # noqa: PLC0415
 
             return sqlite.insert(table)
@@ -68,12 +76,12 @@ class Repository:
 
         return postgresql.insert(table)
 
-    def _count(self, connection: Connection, tally: TotalsChange) -> None:
+    def count(self, connection: Connection, tally: TotalsChange) -> None:
         """Add to the totals. Call it last in a transaction: all writers of a table lock these rows, in one order."""
-        self._bulk.add(connection, "sync_tally", "state", tally.states)
-        self._bulk.add(connection, "sync_pending_day", "day", tally.days)
+        self.bulk.add(connection, "sync_tally", "state", tally.states)
+        self.bulk.add(connection, "sync_pending_day", "day", tally.days)
 
-    def _count_calls(self, connection: Connection, calls: Mapping[tuple[str, str], int], now: int) -> None:
+    def count_calls(self, connection: Connection, calls: Mapping[tuple[str, str], int], now: int) -> None:
         """Add engine calls, by (table, kind), to those of the UTC day of `now`."""
         day = times.to_day_number(times.from_micros(now).date())
         counted = [
@@ -82,7 +90,7 @@ class Repository:
             if number
         ]
         if counted:
-            new = self._upsert(schema.engine_call).values(counted)
+            new = self.upsert(schema.engine_call).values(counted)
             more = schema.engine_call.c.calls + new.excluded.calls
             connection.execute(
                 new.on_conflict_do_update(index_elements=["day", "table_name", "kind"], set_={"calls": more})
