@@ -20,6 +20,7 @@ from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.config.models import Link, TableConfig
 from sync_assets.errors import SyncAssetsError
+from sync_assets.http.pagination import LinkTrail
 from sync_assets.http.redaction import redact
 from sync_assets.ledger.records.hold_records import HeldRecord
 from sync_assets.push.target import Target
@@ -130,16 +131,18 @@ class _Person:
         for name, children in lists.items():
             link = record.get(name)
             following = str(link.get("href") or "") if isinstance(link, dict) else ""
-            following = following and f"{following}?_lineCount={PAGE}&_forcePagination=true"
-            asked: set[str] = set()
-            while following and following not in asked:
-                asked.add(following)
+            if following:
+                following += f"{'&' if '?' in following else '?'}_lineCount={PAGE}&_forcePagination=true"
+            trail = LinkTrail("Campaign", children[0][0].resource, following)
+            while following:
                 async with self._free:
                     answer = await self._client.call("read", following)
                 page = decoded(answer, dict[str, Any], children[0][0].resource)
-                self._take(page.get("content"), children)
-                more = page.get("next")
-                following = str(more.get("href") or "") if isinstance(more, dict) else ""
+                content, more = page.get("content"), page.get("next")
+                self._take(content, children)
+                # A list that is not read to its end must not count as read: the person's records may be in the rest.
+                link = str(more.get("href") or "") if isinstance(more, dict) else ""
+                following = trail.follow(link, len(content) if isinstance(content, list) else 0)
 
     def _take(self, content: object, children: Children) -> None:
         """Note the records of a page that carry our key."""

@@ -221,6 +221,17 @@ def test_a_system_that_cannot_be_asked_is_not_taken_for_empty(house: House, syst
     assert "Traceback" not in errors
 
 
+def test_a_list_that_is_not_read_to_its_end_is_not_taken_for_read(house: House) -> None:
+    """Its next link leads back: the person's other records may be on a page that never comes."""
+    house.sync()
+    house.do(privacy_hold.add)
+    house.admin.fault("campaign", "circular", method="GET")
+    status, output, errors = house.program.run("hold", "verify", house.ada)
+    assert status == 1
+    assert "gone from both" not in output
+    assert "back to one that was read before" in errors + output
+
+
 def test_the_command_line(house: House) -> None:
     house.sync()
     shown = "{" + house.ada.upper() + "}"  # as Dynamics 365 shows it
