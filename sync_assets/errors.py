@@ -21,7 +21,7 @@ class SyncAssetsError(Exception):
 _OURS = PurePath(__file__).parent
 
 
-def places(error: BaseException, most: int = 6) -> str:
+def code_places(error: BaseException, most: int = 6) -> str:
     """Return the type of a foreign error and where it arose. Its own text is left out: it may quote a record.
 
     Innermost first: the line that raised it, then our own lines that led there. Lines of libraries between them are
@@ -33,7 +33,7 @@ def places(error: BaseException, most: int = 6) -> str:
     return f"{type(error).__name__} at {' < '.join(shown)}" if shown else type(error).__name__
 
 
-def in_our_words(error: BaseException, what: str) -> str:
+def public_message(error: BaseException, what: str) -> str:
     """Return an error as one line that may be shown and stored; the text of a foreign error may quote a record.
 
     Args:
@@ -42,7 +42,7 @@ def in_our_words(error: BaseException, what: str) -> str:
     """
     if isinstance(error, SyncAssetsError):
         return str(error)
-    return f"The {what} stopped at an error of the program: {places(error)}. Please report it with this line."
+    return f"The {what} stopped at an error of the program: {code_places(error)}. Please report it with this line."
 
 
 def reason(error: BaseException) -> str:

@@ -63,13 +63,13 @@ class Whereabouts:
 
     d365: SystemAnswer
     campaign: SystemAnswer
-    kin: list[RelatedRecord]
+    related: list[RelatedRecord]
     reassigned: set[tuple[str, str]]
 
     @property
     def in_flight(self) -> list[RelatedRecord]:
         """Return the records that a worker may be sending right now, so that no answer about them is final."""
-        return [one for one in self.kin if one.leased_until]
+        return [one for one in self.related if one.leased_until]
 
     @property
     def gone(self) -> bool:
@@ -89,7 +89,7 @@ async def whereabouts(runtime: Runtime, id: str) -> Whereabouts:
     """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     await asyncio.to_thread(release_dead, ledger)
-    kin = await asyncio.to_thread(ledger.kin, CONTACT, id)
+    kin = await asyncio.to_thread(ledger.related, CONTACT, id)
     known = {HeldRecord(CONTACT, id), *await asyncio.to_thread(ledger.records_of_hold, CONTACT, id)}
     noted = {(one.table, one.id) for one in known}
     known |= {HeldRecord(one.table, one.id) for one in kin if (one.table, one.id) not in noted}

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.client import DataverseClient, FeedExpired, TrackingOff
 from sync_assets.dataverse.page_parser import has_news
-from sync_assets.errors import in_our_words
+from sync_assets.errors import public_message
 from sync_assets.http.client import HttpError
 from sync_assets.ledger import FeedMoved
 from sync_assets.performance import new_event_loop
@@ -50,7 +50,7 @@ class FeedPoller:
         self._stack = AsyncExitStack()
         threading.Thread(target=self._loop.run_forever, name="watch", daemon=True).start()
 
-    def look(self, tables: Sequence[TableConfig]) -> Polled:
+    def poll(self, tables: Sequence[TableConfig]) -> Polled:
         """Polls the feeds of the tables. One that cannot be polled keeps no other from it.
 
         Raises what the client raises where no feed can be polled at all, unless change tracking is off for each.
@@ -85,7 +85,7 @@ class FeedPoller:
         for config, answer in zip(tables, answers, strict=True):
             if isinstance(answer, Exception):
                 failed.append(answer)
-                found.refused[config.table] = in_our_words(answer, f"poll of {config.table}")
+                found.refused[config.table] = public_message(answer, f"poll of {config.table}")
             elif isinstance(answer, BaseException):
                 raise answer
             elif answer:

@@ -23,7 +23,7 @@ from sync_assets.defs.tables.active_runs import end_killed
 from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key
 from sync_assets.defs.tables.assets import table_assets
 from sync_assets.defs.tables.sensors import BACKLOG_TAG
-from sync_assets.errors import SyncAssetsError, in_our_words
+from sync_assets.errors import SyncAssetsError, public_message
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.systems import OtherSystems
@@ -171,7 +171,7 @@ def execute(
         )
     except dg.DagsterError as error:  # before any step ran: the other flows go on
         named = ", ".join(key.to_user_string() for key in selection)
-        runtime.problems.append(SyncAssetsError(in_our_words(error, f"run of {named}")))
+        runtime.problems.append(SyncAssetsError(public_message(error, f"run of {named}")))
         return
     if runtime.interrupted:
         raise KeyboardInterrupt

@@ -1,10 +1,15 @@
-"""Every Dagster object. Thin: what is decided, is decided below, where nothing imports Dagster.
+"""All Dagster objects of the project: assets, checks, sensors, jobs and resources. A thin layer.
 
-tables/       the assets of the mapped tables, their checks, sensors and runs
-opt_out/      the same for opt-outs
-alerts/       incidents of the instance, and the sensor that notifies
-report/       the daily report
-operations/   jobs for the operator
-instance/     the Dagster instance: its history, its storage
-resources, partitions, run_errors, dagster_internals
+Logic that does not need Dagster belongs in the packages next to this one, which do not import Dagster.
+
+tables/           assets, checks, sensors and runs of the mapped tables
+opt_out/          the same for opt-outs
+alerts/           state of the instance, and the sensor that sends notifications
+report/           the daily report
+operations/       jobs for operators
+instance/         the Dagster instance: opening it, pruning its history, SQL on its storage
+resources         systems as Dagster resources
+partitions        daily partitions, and run tags
+run_errors        errors in runs and sensors
+dagster_internals every use of Dagster's private API except SQL on its storage
 """

@@ -1,6 +1,7 @@
-"""What Dagster knows and has no public name for, each with the reason. Nothing else imports `dagster._core`.
+"""Read check results, freshness states and sensor ticks through private Dagster APIs; each function states why.
 
-Dagster may move any of these names; `test_dagster_internals.py` asks a real instance for each and fails by its name.
+No other module imports `dagster._core`, except `instance/event_storage.py` for SQL on Dagster's storage. Dagster may
+change any of these APIs; `test_dagster_internals.py` calls each on a real instance and fails with its name.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ from dagster._core.storage.asset_check_execution_record import (
 
 @dataclass(frozen=True, slots=True)
 class CheckAnswer:
-    """What an asset check said, in which run and when. `evaluation`: None if its run died over it."""
+    """The latest result of an asset check.
+
+    Attributes:
+        key: Of the check.
+        run_id: The run that evaluated it.
+        failed: True if the check did not pass.
+        at: When it was evaluated, UTC.
+        evaluation: None if the run ended before it evaluated the check.
+    """
 
     key: dg.AssetCheckKey
     run_id: str
@@ -33,9 +42,11 @@ class CheckAnswer:
 def latest_answers(
     instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKey]
 ) -> dict[dg.AssetCheckKey, CheckAnswer]:
-    """Each check's latest answer, the one before if a run is about to ask it again or died over it.
+    """Return the latest completed result of each check; checks without one are missing.
 
-    Reason: no public method reads the answers of asset checks.
+    If a check is planned in a run that goes on, or that died before evaluating it, the result before that is returned.
+
+    Reason: no public method reads the results of asset checks.
     """
     storage = instance.event_log_storage
     found = dict(storage.get_latest_asset_check_execution_by_key(keys))
@@ -62,9 +73,9 @@ def _answer(record: AssetCheckExecutionRecord) -> CheckAnswer:
 def freshness(
     instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]
 ) -> dict[dg.AssetKey, tuple[Literal["late", "warning"], datetime]]:
-    """The assets that are late by their freshness policy, or about to be, and since when.
+    """Return the assets whose freshness policy fails (`late`) or warns (`warning`), and since when (UTC).
 
-    Reason: the state that the daemon keeps of a freshness policy has no public name.
+    Reason: no public method reads the freshness states that Dagster's daemon stores.
     """
     states: Mapping[FreshnessState, Literal["late", "warning"]] = {
         FreshnessState.FAIL: "late",
@@ -79,7 +90,14 @@ def freshness(
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A finished tick of a sensor. `skipped`: its reason, if it asked for nothing."""
+    """A finished tick of a sensor.
+
+    Attributes:
+        at: When it began, UTC.
+        failed: True if it raised.
+        skipped: Its skip reason; empty if it requested runs or gave no reason.
+        error: Dagster's record of the exception, None if it did not raise.
+    """
 
     at: datetime
     failed: bool
@@ -88,12 +106,19 @@ class Tick:
 
 
 def sensor_ticks(instance: dg.DagsterInstance, names: Iterable[str], most: int) -> dict[str, list[Tick]]:
-    """The last finished ticks of each running sensor, the newest first. A stopped sensor has none; of several code
-    locations with a sensor of one name the one that ticked last counts.
+    """Return the last finished ticks of each running sensor, newest first.
+
+    Stopped sensors, and sensors without a finished tick, are missing. If several code locations have a sensor of the
+    same name, the one that ticked last counts.
+
+    Args:
+        instance: The Dagster instance.
+        names: Sensors to read.
+        most: Ticks per sensor at most, including an unfinished one.
 
     Reason: no public method lists the sensors of an instance, or their ticks.
     """
-    if instance.schedule_storage is None:  # where there is none, no sensor ticks
+    if instance.schedule_storage is None:  # an instance without this storage cannot run sensors
         return {}
     wanted, newest = frozenset(names), dict[str, list[Tick]]()
     running: dict[str, bool] = {}

@@ -1,4 +1,8 @@
-"""Daily partitions, UTC: a row belongs to the day on which its change was captured, the first load to the first day."""
+"""Daily partitions (UTC) of the table assets, and the tags of runs.
+
+A row belongs to the partition of the day on which its change was captured; the rows of the first load belong to the
+first day. Partitions of opt-out files are in `opt_out/partitions.py`.
+"""
 
 from __future__ import annotations
 
@@ -10,38 +14,43 @@ import dagster as dg
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 TABLE_TAG = "sync/table"
-"""On every run of ours: which tables it works on, for people."""
+"""Tag of every run of this project: its tables, comma-separated, for display."""
 
 
 @lru_cache(maxsize=8)
 def daily(start: date) -> dg.DailyPartitionsDefinition:
-    """The days from `start` up to and including today. start: `runs.start_date` of the configuration."""
+    """Return the partitions from `start` (`runs.start_date` of the configuration) to today, which is included."""
     return dg.DailyPartitionsDefinition(start_date=start.isoformat(), timezone="UTC", end_offset=1)
 
 
 def today() -> str:
-    """The key of today's partition."""
+    """Return the key of today's partition (UTC), as in 2026-11-24."""
     return datetime.now(UTC).date().isoformat()
 
 
 def version_tags() -> dict[str, str]:
-    """Tags of a materialisation outside a run's results: its data version is the day. With a version for each
-    materialisation, all that is made daily (audits, the report) would count as unsynced all day."""
+    """Return tags that set the day as the data version of a materialisation that is no result of a run.
+
+    With a new version for each materialisation, the assets downstream that are made once a day (audits, the report)
+    would count as unsynced all day.
+    """
     return {"dagster/data_version": today()}
 
 
 def past_days(keys: Sequence[str]) -> tuple[date, date] | None:
-    """The first and the last of the partitions that are over, None if there is none of them. Dagster gives a run
-    partitions that follow each other."""
+    """Return the first and the last day of the partitions that lie before today; None if there are none.
+
+    The partitions of a run are consecutive: Dagster gives it a range.
+    """
     over = sorted(key for key in keys if key < today())
     return (date.fromisoformat(over[0]), date.fromisoformat(over[-1])) if over else None
 
 
 def table_tags(*tables: str) -> dict[str, str]:
-    """Tags of a run that works on these tables: one for people, and one each by which sensors find runs under way."""
+    """Return the tags of a run of these tables: TABLE_TAG, and one for each table by which sensors find active runs."""
     return {TABLE_TAG: ", ".join(tables), **{under_way_tag(table): "yes" for table in tables}}
 
 
 def under_way_tag(table: str) -> str:
-    """Dagster's UI hides tags that begin so."""
+    """Return the tag by which sensors find active runs of a table. Dagster's UI hides tags with this prefix."""
     return f".dagster/sync_table/{table}"

@@ -1,10 +1,11 @@
-"""Dagster's resources: the systems that the assets work with, so that the UI shows which of them each asset uses.
+"""Dagster resources for the external systems and the ledger, so that the UI shows which of them each asset uses.
 
-Thin: each carries the variables of its system, of which the UI shows the names. Clients are made by
-`context.py`. The definitions load without any variable; a run that needs one names it.
+Each resource holds the environment variables of its system; the UI shows their names, not their values. Clients are
+made in `runtime/context.py`. The definitions load without any variable set; a run that needs a missing one fails with
+its name.
 """
 
-# No `from __future__ import annotations`: Dagster reads the types of the fields itself.
+# No `from __future__ import annotations`: Dagster reads the annotations of the fields at run time.
 
 import os
 from collections.abc import Iterable
@@ -16,31 +17,31 @@ from sync_assets.runtime.context import Runtime
 
 
 class System(dg.ConfigurableResource):
-    """A system and how to sign in to it. An empty field: the environment decides."""
+    """Address and credentials of a system. An empty field is taken from its environment variable."""
 
     PREFIX: ClassVar[str] = ""
-    """What the environment variable of a field begins with: `tenant_id` of D365_ is D365_TENANT_ID."""
+    """Prefix of the environment variables: with `D365_` the field `tenant_id` is read from D365_TENANT_ID."""
 
     @classmethod
     def variables(cls) -> dict[str, str]:
-        """Field -> environment variable."""
+        """Return the environment variable of each field."""
         return {field: cls.PREFIX + field.upper() for field in cls.model_fields}
 
     @classmethod
     def of_environment(cls) -> Self:
-        """The system with a reference to each of its variables that is set."""
+        """Build the resource with a `dg.EnvVar` for each of its variables that is set now."""
         found: dict[str, Any] = {
             field: dg.EnvVar(variable) for field, variable in cls.variables().items() if os.environ.get(variable)
         }
         return cls(**found)
 
     def environment(self) -> dict[str, str]:
-        """The variables with the values of the fields that are filled."""
+        """Return the values of the non-empty fields, by environment variable."""
         return {variable: value for field, variable in self.variables().items() if (value := getattr(self, field))}
 
 
 class Dynamics365(System):
-    """Dynamics 365 (Dataverse), and Microsoft's sign-in."""
+    """Dynamics 365 (Dataverse): its URL, and the Microsoft Entra application to sign in with."""
 
     PREFIX = "D365_"
     url: str = ""
@@ -51,7 +52,7 @@ class Dynamics365(System):
 
 
 class CampaignStandard(System):
-    """Adobe Campaign Standard, and Adobe's sign-in."""
+    """Adobe Campaign Standard: its URL, and the Adobe IMS credentials to sign in with."""
 
     PREFIX = "CAMPAIGN_"
     url: str = ""
@@ -62,7 +63,7 @@ class CampaignStandard(System):
 
 
 class CampaignSftp(System):
-    """The SFTP server of Campaign, on which its opt-out files lie."""
+    """The SFTP server to which Campaign exports its opt-out files."""
 
     PREFIX = "CAMPAIGN_SFTP_"
     host: str = ""
@@ -73,7 +74,7 @@ class CampaignSftp(System):
 
 
 class LedgerDatabase(System):
-    """The database of the ledger: SQLite below DAGSTER_HOME while no URL is set."""
+    """The database of the ledger. Without a URL: SQLite in a folder below DAGSTER_HOME."""
 
     PREFIX = "SYNC_ASSETS_LEDGER_"
     url: str = ""
@@ -87,16 +88,25 @@ _SYSTEMS: dict[str, type[System]] = {
     LEDGER: LedgerDatabase,
 }
 OF_TABLES = {DYNAMICS_365, CAMPAIGN, LEDGER}
-"""What the assets of tables and their audits use."""
+"""Resources of the table assets and of their audits."""
 
 
 def systems() -> dict[str, System]:
-    """The resources by name."""
+    """Return all resources by name."""
     return {name: system.of_environment() for name, system in _SYSTEMS.items()}
 
 
 def bound(runtime: Runtime, resources: Any, names: Iterable[str]) -> Runtime:
-    """The runtime with the variables of the resources that a run was given; itself if they say the same."""
+    """Return a runtime that uses the values of a run's resources instead of the environment's.
+
+    Args:
+        runtime: Of the definitions.
+        resources: `context.resources` of the run.
+        names: Which resources the caller declared as required.
+
+    Returns:
+        `runtime` itself if the resources have the same values.
+    """
     wanted = {name: value for one in names for name, value in getattr(resources, one).environment().items()}
     if all(runtime.environment.get(name) == value for name, value in wanted.items()):
         return runtime

@@ -1,6 +1,13 @@
-"""What goes wrong in a run's flow or in a sensor, told in our own words: Dagster's events hold nobody's data."""
+"""Convert errors in runs, ops and sensors into messages without personal data, before Dagster stores them.
 
-# No `from __future__ import annotations`: kept like the modules that Dagster looks into.
+Here: context managers for assets and ops, and a decorator for sensors. How a foreign error becomes a message is in
+`sync_assets.errors`.
+
+Invariant: the text of an error that is not ours never reaches an event, a tick or the terminal, since it may quote a
+record.
+"""
+
+# No `from __future__ import annotations`, as in the modules whose annotations Dagster reads at run time.
 
 import asyncio
 import logging
@@ -11,21 +18,34 @@ from functools import wraps
 
 import dagster as dg
 
-from sync_assets.errors import SyncAssetsError, in_our_words, places
+from sync_assets.errors import SyncAssetsError, code_places, public_message
 from sync_assets.ledger.errors import InMaintenance
 from sync_assets.runtime.context import Runtime
 
 
 @contextmanager
-def told(runtime: Runtime, context: dg.AssetExecutionContext, what: str) -> Iterator[list[SyncAssetsError]]:
-    """Catches what goes wrong in a flow, so that a run's events hold our own words and nobody's data.
+def reported(runtime: Runtime, context: dg.AssetExecutionContext, what: str) -> Iterator[list[SyncAssetsError]]:
+    """Catch the errors of a flow, report them to the runtime and the run's log, and yield the list that collects them.
 
-    An error that is not ours may quote a row: only its type and the places in the code are kept.
+    Of an error that is not ours only the type and the lines of code are kept, since its text may quote a row.
+    `InMaintenance` is logged as a warning, not as an error.
+
+    Args:
+        runtime: Receives the error in `problems`, or the warning in `warnings`; `interrupted` is set if the run is
+            interrupted.
+        context: Of the run whose log shows the error.
+        what: The activity, as in `capture of contact`.
+
+    Yields:
+        The caught errors: empty until the block ends, and after it if the block succeeded.
+
+    Raises:
+        KeyboardInterrupt, asyncio.CancelledError, DagsterExecutionInterruptedError: The run was interrupted.
     """
     failed: list[SyncAssetsError] = []
     try:
         yield failed
-    except InMaintenance as why:  # no trouble: somebody wants it so
+    except InMaintenance as why:  # intended by an operator, so no error
         failed.append(why)
         runtime.warnings.append(str(why))
         context.log.warning(str(why))
@@ -38,7 +58,7 @@ def told(runtime: Runtime, context: dg.AssetExecutionContext, what: str) -> Iter
     except Exception as error:  # noqa: BLE001
         failed.append(
             SyncAssetsError(
-                f"The {what} stopped at an error of the program: {places(error)}.",
+                f"The {what} stopped at an error of the program: {code_places(error)}.",
                 "Nothing is lost; please report it with this line.",
             )
         )
@@ -49,53 +69,60 @@ def told(runtime: Runtime, context: dg.AssetExecutionContext, what: str) -> Iter
 
 @contextmanager
 def failing(what: str) -> Iterator[None]:
-    """Around the work of an op: an error fails it in one sentence of ours, since another's words may quote a record.
+    """Turn any error of the block into a `dg.Failure` whose text quotes no record.
+
+    Args:
+        what: The activity, as in `comparison`.
 
     Raises:
-        dg.Failure: For any error.
+        dg.Failure: For any error. Dagster does not retry it.
     """
     try:
         yield
     except Exception as error:  # noqa: BLE001
-        raise dg.Failure(in_our_words(error, what), allow_retries=False) from None
+        raise dg.Failure(public_message(error, what), allow_retries=False) from None
 
 
 CANNOT = "Cannot go on: "
-"""How the reason begins with which a sensor skips that cannot do its work. Alerts look for it."""
+"""Prefix of a tick's skip reason if an error ended the tick. Alerts detect failing sensors by it."""
 FIRST_WAIT, LONGEST_WAIT = 5.0, 300.0
-"""Seconds between two tries of a sensor that cannot go on; doubled each time."""
+"""Backoff of a failing sensor, in seconds: the first and the longest wait between two tries; doubled each time."""
 TERMINAL_SECONDS = 60.0
-"""How often a sensor that cannot go on says so in the terminal of the code server."""
+"""Shortest time between two log lines of one failing sensor in the terminal of the code server, in seconds."""
 
 _log = logging.getLogger(__name__)
 Tick = Callable[[dg.SensorEvaluationContext], dg.SensorResult]
 
 
-def patient(sensor: str, clock: Callable[[], float] = time.monotonic) -> Callable[[Tick], Tick]:
-    """Around a sensor's tick: what goes wrong is the reason with which it skips, in one sentence of ours, and the next
-    tries come more and more rarely. The cursor stays.
+def with_backoff(sensor: str, clock: Callable[[], float] = time.monotonic) -> Callable[[Tick], Tick]:
+    """Decorate a sensor's tick: an error makes it skip with a reason, and the next tries follow with a backoff.
 
-    A tick that raises would write the traceback of a whole client into the terminal, every few seconds.
+    The cursor is kept. Without this, a tick that raises would write the traceback of a whole client into the terminal
+    every few seconds.
+
+    Args:
+        sensor: Name of the sensor, for the message.
+        clock: Seconds, monotonic.
     """
-    said, wait, again_at, told_at = "", 0.0, 0.0, -TERMINAL_SECONDS
+    reason_text, wait, again_at, logged_at = "", 0.0, 0.0, -TERMINAL_SECONDS
 
     def of(tick: Tick) -> Tick:
         @wraps(tick)
         def tried(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-            nonlocal said, wait, again_at, told_at
+            nonlocal reason_text, wait, again_at, logged_at
             if wait and clock() < again_at:
-                return dg.SensorResult(skip_reason=f"{CANNOT}{said}", cursor=context.cursor)
+                return dg.SensorResult(skip_reason=f"{CANNOT}{reason_text}", cursor=context.cursor)
             try:
                 done = tick(context)
-            except Exception as error:  # noqa: BLE001  a message that is not ours may quote a record
-                said = in_our_words(error, f"sensor {sensor}")
+            except Exception as error:  # noqa: BLE001  the text of a foreign error may quote a record
+                reason_text = public_message(error, f"sensor {sensor}")
                 wait = min(LONGEST_WAIT, wait * 2) if wait else FIRST_WAIT
                 again_at = clock() + wait
-                if clock() - told_at >= TERMINAL_SECONDS:
-                    told_at = clock()
-                    _log.error("The sensor %s cannot go on: %s", sensor, said)
-                return dg.SensorResult(skip_reason=f"{CANNOT}{said}", cursor=context.cursor)
-            wait, told_at = 0.0, -TERMINAL_SECONDS
+                if clock() - logged_at >= TERMINAL_SECONDS:
+                    logged_at = clock()
+                    _log.error("The sensor %s cannot go on: %s", sensor, reason_text)
+                return dg.SensorResult(skip_reason=f"{CANNOT}{reason_text}", cursor=context.cursor)
+            wait, logged_at = 0.0, -TERMINAL_SECONDS
             return done
 
         return tried

@@ -138,7 +138,7 @@ class Ledger:
         self.holds = holds.holds
         self.held_since = holds.held_since
         self.records_of_hold = holds.records_of_hold
-        self.kin = holds.kin
+        self.related = holds.related
         self.opt_outs_stated = opt_outs.opt_outs_stated
         self.opt_outs_due = opt_outs.opt_outs_due
         self.opt_outs_of = opt_outs.opt_outs_of
@@ -148,7 +148,7 @@ class Ledger:
         self.opt_outs_left = opt_outs.opt_outs_left
         self.refused_opt_outs = opt_outs.refused_opt_outs
         self.opt_out_counts = opt_outs.opt_out_counts
-        self.look = files.look
+        self.note_files = files.note_files
         self.files = files.files
         self.file_done = files.file_done
         self.file_refused = files.file_refused

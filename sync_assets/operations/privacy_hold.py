@@ -121,7 +121,7 @@ def _not_seen(found: Whereabouts) -> dict[str, list[str]]:
     distinguishes the two.
     """
     unseen: dict[str, list[str]] = {}
-    for one in found.kin:
+    for one in found.related:
         if one.there and one.table != CONTACT and one.id not in found.campaign.found.get(one.table, ()):
             unseen.setdefault(one.table, []).append(one.id)
     return {table: sorted(ids) for table, ids in unseen.items()}
@@ -130,8 +130,8 @@ def _not_seen(found: Whereabouts) -> dict[str, list[str]]:
 def _ledger(found: Whereabouts) -> dict[str, Any]:
     until = [one.leased_until for one in found.in_flight if one.leased_until]
     return {
-        "records": dict(Counter(one.table for one in found.kin)),
-        "with_content": sum(one.payload for one in found.kin),
+        "records": dict(Counter(one.table for one in found.related)),
+        "with_content": sum(one.payload for one in found.related),
         "in_flight": len(found.in_flight),
         "in_flight_until": iso(max(until)) if until else None,
     }

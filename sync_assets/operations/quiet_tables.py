@@ -42,7 +42,7 @@ async def _quiet(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
         return set()
     watcher = FeedPoller(runtime)
     try:
-        polled = await asyncio.to_thread(watcher.look, same)
+        polled = await asyncio.to_thread(watcher.poll, same)
     finally:
         await asyncio.to_thread(watcher.close)
     return {config.table for config in same} - polled.news - polled.refused.keys()

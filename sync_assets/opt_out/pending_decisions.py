@@ -34,7 +34,7 @@ BATCH = 500
 QUESTIONS = 16
 """Concurrent queries of profiles."""
 
-Said = Mapping[str, tuple[bool | None, datetime | None]]
+Stated = Mapping[str, tuple[bool | None, datetime | None]]
 """Attribute -> (Campaign's value, time of change)."""
 
 SCHEMA = pl.Schema(
@@ -114,14 +114,14 @@ class DecisionRun:
                     batch.decide(row, now, (told or {}).get(row.attribute) if row.ask else None)
         return batch
 
-    async def _ask(self, ids: list[str]) -> dict[str, Said | ResponseOutcome]:
+    async def _ask(self, ids: list[str]) -> dict[str, Stated | ResponseOutcome]:
         """Query Campaign's values of these contacts. Contacts without a response are left out.
 
         Raises:
             SignInRefused: Campaign refuses access.
         """
         free = asyncio.Semaphore(QUESTIONS)
-        answers: dict[str, Said | ResponseOutcome] = {}
+        answers: dict[str, Stated | ResponseOutcome] = {}
 
         async def ask(id_: str) -> None:
             async with free:
@@ -179,7 +179,7 @@ class _Batch:
             self.rows.append(rules.no_profile(row, int(bool(d365))))
             self._tell(row, d365, here.modified, None, None, NO_PROFILE)
 
-    def without_contact(self, rows: list[OptOut], told: Said | ResponseOutcome | None) -> None:
+    def without_contact(self, rows: list[OptOut], told: Stated | ResponseOutcome | None) -> None:
         """Add the rows of a contact that does not exist in Dynamics 365.
 
         Campaign may state its opt-outs in every file. Its value is stored, so that it counts as a change only once; it

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-SETTLE_RECORDS = 500
-SETTLE_SECONDS = 0.5
+STORE_RECORDS = 500
+STORE_SECONDS = 0.5
 """Outcomes are stored after SETTLE_RECORDS records or SETTLE_SECONDS seconds, whichever comes first: a crash loses no
 more outcomes than that.
 """
@@ -131,7 +131,7 @@ class ClaimedRecords:
         self.open -= 1
         if not self.open:
             self.idle.set()
-        if len(self._outcomes) >= SETTLE_RECORDS:
+        if len(self._outcomes) >= STORE_RECORDS:
             self._full.set()
 
     async def keep_leases(self) -> None:
@@ -143,12 +143,12 @@ class ClaimedRecords:
                 await self._call(self._ledger.renew, self._owner, self._lease_seconds)
                 self._leased_at = now
 
-    async def keep_settling(self, stored: Callable[[], None]) -> None:
+    async def keep_storing(self, stored: Callable[[], None]) -> None:
         """Store outcomes in batches, by number and by time, until cancelled; call `stored` after each batch."""
         while True:
             with suppress(TimeoutError):
                 # Not asyncio.wait_for: that of Python 3.11 may swallow the cancellation of this task.
-                async with asyncio.timeout(SETTLE_SECONDS):
+                async with asyncio.timeout(STORE_SECONDS):
                     await self._full.wait()
             await self.flush()
             stored()

@@ -147,7 +147,7 @@ class _Push:
         feeder = asyncio.create_task(self._feed())
         workers = [asyncio.create_task(self._work()) for _ in range(self._concurrency)]
         helpers = [
-            self._claims.keep_settling(self._report_progress),
+            self._claims.keep_storing(self._report_progress),
             self._claims.keep_leases(),
             self._wait_for_stop(stop, seconds),
         ]

@@ -126,10 +126,10 @@ def _complete(runtime: Runtime) -> bool:
 
 async def _told_contacts(runtime: Runtime) -> int | None:
     async with runtime.d365() as client:
-        return await told_contacts(runtime.config, client)
+        return await count_contacts(runtime.config, client)
 
 
-async def told_contacts(config: Config, client: DataverseClient) -> int | None:
+async def count_contacts(config: Config, client: DataverseClient) -> int | None:
     """Return the number of contacts in Dynamics 365, from its last snapshot (docs/references/dataverse.md 2.3).
 
     None if Dynamics 365 refuses to answer, or if a filter or no mapping at all makes the number irrelevant.

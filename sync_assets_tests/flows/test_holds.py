@@ -155,7 +155,7 @@ def test_after_a_privacy_delete_nothing_is_made_again(house: House) -> None:
     assert {entry["method"] for entry in house.admin.journal("campaign", since)} == {"GET"}
     assert not house.adas & {id_ for records in house.held().values() for id_ in records}
     runtime = house.program.runtime()
-    assert runtime.ledger.kin("contact", house.ada) == []
+    assert runtime.ledger.related("contact", house.ada) == []
     runtime.close()
     assert house.sync() == (0, calls())
 

@@ -17,20 +17,20 @@ WALKS = {
     for title, part in re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)
     if "1. `" in part
 }
+DEFINED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 STEPS = [step for walk in WALKS.values() for step in walk]
 
 
 def names_of(file: Path) -> set[str]:
     """Functions, classes and methods that a module defines, as `Class.method`."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    defined = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    top = {node.name: node for node in tree.body if isinstance(node, defined)}
+    top = {node.name: node for node in tree.body if isinstance(node, DEFINED)}
     methods = {
         f"{name}.{node.name}"
         for name, owner in top.items()
         if isinstance(owner, ast.ClassDef)
         for node in owner.body
-        if isinstance(node, defined)
+        if isinstance(node, DEFINED)
     }
     return top.keys() | methods
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import exc
 
 from sync_assets.defs.opt_out.partitions import add_partition
-from sync_assets.errors import places, reason
+from sync_assets.errors import code_places, reason
 
 
 def test_the_place_itself_and_then_our_own_lines_without_those_of_libraries_between(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_the_place_itself_and_then_our_own_lines_without_those_of_libraries_betw
         storage.write_bytes(b"Ada Lovelace" * 500)
         with pytest.raises(exc.DatabaseError) as caught:
             add_partition(instance, "Ada Lovelace")
-    said = places(caught.value)
+    said = code_places(caught.value)
     assert re.fullmatch(r"DatabaseError at default\.py:\d+ < partitions\.py:\d+", said), said
 
 
@@ -36,4 +36,4 @@ def test_why_there_is_no_connection_in_the_words_of_the_system() -> None:
 
 
 def test_an_error_without_a_trace_has_its_type() -> None:
-    assert places(ValueError("Ada Lovelace")) == "ValueError"
+    assert code_places(ValueError("Ada Lovelace")) == "ValueError"

@@ -147,7 +147,7 @@ async def _table_guardrails(
     """Return the guardrails that need both systems."""
     lines: list[Line] = []
     if config.table == guardrails.CONTACT:
-        told = await guardrails.told_contacts(runtime.config, d365)
+        told = await guardrails.count_contacts(runtime.config, d365)
         if told is not None:
             counted = guardrails.within_limits(runtime.config, config, told)[0]
             lines.append(replace(_line(config, counted), what="contact: contacts as Dynamics 365 counts them"))

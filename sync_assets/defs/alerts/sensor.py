@@ -17,7 +17,7 @@ from sync_assets.alerts.messages import subject, text
 from sync_assets.alerts.notifications import Memory, notifications
 from sync_assets.config.alerts import Alerts
 from sync_assets.defs.alerts.dagster_state import Watched, read_state
-from sync_assets.defs.run_errors import patient
+from sync_assets.defs.run_errors import with_backoff
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import KilledRun, killed_runs
@@ -37,7 +37,7 @@ def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultS
         default_status=default_status,
         description="Tells of failed runs, checks and sensors, and of stale data, once, and again when that is over.",
     )
-    @patient("alerts")
+    @with_backoff("alerts")
     def tell(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         memory = msgspec.json.decode(context.cursor, type=dict[str, Memory]) if context.cursor else {}
         now = datetime.now(UTC)

@@ -20,7 +20,7 @@ from sync_assets.defs.opt_out.io_manager import ParquetParts
 from sync_assets.defs.opt_out.partitions import WORK, opt_out_files, require_file
 from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.resources import OF_TABLES, bound
-from sync_assets.defs.run_errors import told
+from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.opt_out.apply import Applied, write_campaign, write_d365, write_due
 from sync_assets.opt_out.decide import Side, decide
@@ -83,7 +83,7 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, rows: Parts) ->
         async with open_session(runtime) as both:
             return await decide_due(both, audit)
 
-    with told(runtime, context, f"decision of {partition}") as failed, heartbeat(runtime, context.run_id):
+    with reported(runtime, context, f"decision of {partition}") as failed, heartbeat(runtime, context.run_id):
         require_file(partition)
         stated = staging.state_file(runtime, partition, rows)
         deciding = interruptible.run(decided())
@@ -166,7 +166,7 @@ def _write(context: dg.AssetExecutionContext, runtime: Runtime, key: dg.AssetKey
         async with open_session(runtime) as both:
             return await write_due(both, side)
 
-    with told(runtime, context, f"writing of {key.to_user_string()}") as failed, heartbeat(runtime, context.run_id):
+    with reported(runtime, context, f"writing of {key.to_user_string()}") as failed, heartbeat(runtime, context.run_id):
         require_file(context.partition_key)
         done = interruptible.run(written())
     if failed:

@@ -14,7 +14,7 @@ from sync_assets.defs.opt_out.asset_keys import CHANGES
 from sync_assets.defs.opt_out.partitions import WORK
 from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.resources import OF_TABLES, bound
-from sync_assets.defs.run_errors import told
+from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.asset_metadata import d365_key
 from sync_assets.opt_out.changes import Changes
@@ -70,7 +70,7 @@ def _settle(context: dg.AssetExecutionContext, runtime: Runtime, *, poll: bool) 
         runtime.calls.total(),
     )
     done = Changes(runtime, audit)
-    with told(runtime, context, "run of opt-outs") as failed, heartbeat(runtime, context.run_id):
+    with reported(runtime, context, "run of opt-outs") as failed, heartbeat(runtime, context.run_id):
         done.failed = failed
         interruptible.run(done.settle(poll=poll))
     problems = list(dict.fromkeys(map(str, failed)))

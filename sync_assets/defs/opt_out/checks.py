@@ -16,7 +16,7 @@ from sync_assets.defs.opt_out.asset_keys import EXPORT
 from sync_assets.defs.tables import check_results
 from sync_assets.defs.tables.audit_assets import wanted
 from sync_assets.defs.tables.check_results import duration
-from sync_assets.errors import SyncAssetsError, places
+from sync_assets.errors import SyncAssetsError, code_places
 from sync_assets.opt_out.parity import Parity, parity
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
@@ -51,7 +51,7 @@ def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
             raise dg.Failure(str(error), allow_retries=False) from None
         except Exception as error:  # noqa: BLE001
             raise dg.Failure(
-                f"The look at the SFTP stopped at an error: {places(error)}.", allow_retries=False
+                f"The look at the SFTP stopped at an error: {code_places(error)}.", allow_retries=False
             ) from None
         yield from wanted(context, watch_results(runtime.config.opt_out.export, seen, datetime.now(UTC)))
 

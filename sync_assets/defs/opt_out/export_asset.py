@@ -23,7 +23,7 @@ from sync_assets.defs.opt_out.partitions import WORK, opt_out_files, require_fil
 from sync_assets.defs.opt_out.run_results import SHOWN, stop
 from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.resources import LEDGER, SFTP, bound
-from sync_assets.defs.run_errors import told
+from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables import check_results
 from sync_assets.ledger.repositories.opt_out_files import FileState, OptOutFile
 from sync_assets.opt_out.export import folder as files
@@ -91,7 +91,7 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
 
     def _take(context: dg.AssetExecutionContext, runtime: Runtime, spool: staging.StagedRows) -> Iterator[Any]:
         partition = context.partition_key
-        with told(runtime, context, f"reading of {partition}") as failed, heartbeat(runtime, context.run_id):
+        with reported(runtime, context, f"reading of {partition}") as failed, heartbeat(runtime, context.run_id):
             taken = _taken(runtime, partition, spool)
         if failed:
             raise dg.Failure(str(failed[0]), allow_retries=False)

@@ -14,7 +14,7 @@ from sync_assets.campaign.workflows import start, workflow
 from sync_assets.defs.opt_out.asset_keys import CHANGES, EXPORT, file_chain
 from sync_assets.defs.opt_out.checks import is_overdue, watch_results
 from sync_assets.defs.opt_out.partitions import WORK, opt_out_files, run_tags, without_file
-from sync_assets.defs.run_errors import patient
+from sync_assets.defs.run_errors import with_backoff
 from sync_assets.defs.tables.active_runs import under_way
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again
 from sync_assets.defs.tables.run_results import evaluation
@@ -57,7 +57,7 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
         description="Watches the Campaign SFTP and starts a run of each opt-out file once it is complete, and a poll "
         "of profiles when one is due.",
     )
-    @patient("opt_out_file")
+    @with_backoff("opt_out_file")
     def opt_out_file(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         seen = msgspec.json.decode(context.cursor, type=Seen) if context.cursor else Seen()
         now = datetime.now(UTC)

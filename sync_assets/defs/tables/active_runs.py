@@ -1,4 +1,7 @@
-"""Which runs of a table are under way, as far as Dagster knows and their processes live."""
+"""Find the active runs of a table, and mark runs in Dagster as failed whose process was killed.
+
+Whether a process was killed is decided by heartbeats in the ledger (`runtime/heartbeat.py`).
+"""
 
 from __future__ import annotations
 
@@ -24,15 +27,20 @@ _STARTED = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 
 
 def under_way(instance: dg.DagsterInstance, ledger: Ledger, table: str) -> bool:
-    """Is a run of this table queued or running? Ends those whose process was killed."""
+    """Return True if a run of this table is queued or running. Marks runs as failed whose process was killed."""
     return bool(end_killed(instance, ledger, table))
 
 
 def end_killed(instance: dg.DagsterInstance, ledger: Ledger, *tables: str) -> list[dg.DagsterRun]:
-    """Ends all runs whose process was killed, and returns those of the tables that are really under way.
+    """Mark runs as failed whose process was killed, and return the other unfinished runs of the tables.
 
-    Dagster's own launcher does not notice each death, and then a run stands as started for ever: the sensors would wait
-    for it. So a run lives as long as its heartbeat in the ledger does, on whatever machine.
+    Dagster's launcher does not notice every killed process. Such a run would count as started for ever, and the sensors
+    would wait for it. So a started run counts as active only while its heartbeats arrive in the ledger, on any machine.
+
+    Args:
+        instance: The Dagster instance.
+        ledger: Holds the heartbeats.
+        tables: Tables whose runs are returned. Of other tables, only runs that were given up before are marked.
     """
     now, beats = datetime.now(UTC), give_up_killed(ledger)
     tags = {under_way_tag(table) for table in tables}
@@ -45,8 +53,9 @@ def end_killed(instance: dg.DagsterInstance, ledger: Ledger, *tables: str) -> li
         elif beat and beat.owner == GIVEN_UP:
             over = True
         else:
-            # Before its first heartbeat a run loads what it needs, after its last one Dagster notes its end.
-            over = ours and _unheard_of(beat, record.start_time, now) and ledger.give_up_run(run.run_id, beat)
+            # A run without a heartbeat may still be loading its code, and one that ended its heartbeats may not be
+            # marked as finished by Dagster yet.
+            over = ours and _is_silent(beat, record.start_time, now) and ledger.give_up_run(run.run_id, beat)
         if over:
             instance.report_run_failed(run, KILLED)
         elif ours:
@@ -54,7 +63,8 @@ def end_killed(instance: dg.DagsterInstance, ledger: Ledger, *tables: str) -> li
     return alive
 
 
-def _unheard_of(beat: Heartbeat | None, started: float | None, now: datetime) -> bool:
+def _is_silent(beat: Heartbeat | None, started: float | None, now: datetime) -> bool:
+    """Return True if neither a heartbeat nor the start of the run is more recent than SILENT_AFTER."""
     if beat and beat.owner != ENDED:
         return False
     since = beat.at if beat else datetime.fromtimestamp(started, UTC) if started is not None else now

@@ -1,6 +1,7 @@
-"""What an asset's page shows besides the numbers of its runs: columns and where they go, links, code, owners.
+"""Build the metadata of assets that describes them: columns, lineage, links to both systems, code references.
 
-Here: for the assets of a table, from the mapping and what a run learned of both systems; and what all assets share.
+Here: metadata of the table assets, from the mapping and from the metadata that a run read from both systems; and
+helpers that all assets share. The numbers of a run are in `run_results.py`.
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ from sync_assets.push.target import carried
 from sync_assets.runtime.context import Runtime
 
 SCHEMA, LINEAGE, REFERENCES = "dagster/column_schema", "dagster/column_lineage", "dagster/code_references"
-"""Metadata that Dagster's UI knows."""
+"""Metadata keys that Dagster's UI displays in its own way."""
 TYPES = "attribute_types"
 NO_TYPE = ""
-"""Of a definition's columns: the configuration does not have their types, a run's result does."""
+"""Type of a column in an asset's definition: the configuration has no types, only the result of a run has them."""
 COLUMNS_VERSION = "columns_version"
-"""In the result of each run. The columns themselves are in those by which they changed."""
+"""Metadata key in the result of each run. The columns are only in results in which this version changed."""
 LOOK_BACK, AT_ONCE = 100, 10
-"""Events among which the last version is looked for: a run that stays reports each minute."""
+"""The last version is searched in this many materialisations, read in pages of AT_ONCE. Many, because a run that stays
+reports one each minute."""
 KEY = dg.TableColumnConstraints(nullable=False, unique=True)
 KINDS = ("insert", "update", "delete", "read")
 DAYS = 14
@@ -46,49 +48,59 @@ def campaign_key(config: TableConfig) -> dg.AssetKey:
 
 
 def d365_schema(config: Config, table: TableConfig, found: Table | None = None) -> dg.TableSchema:
-    """The mapped columns and where they go. found: what Dynamics 365 says of the table."""
-    told = {name: f"to {table.resource}.{field.to}{_how(field)}" for name, field in table.fields.items()}
-    told |= {
+    """Return the mapped columns of a Dynamics 365 table, described by the attribute each is written to.
+
+    Args:
+        config: The whole configuration.
+        table: The mapped table.
+        found: The table's metadata from Dynamics 365, which adds the key column and the types. Columns that it lacks
+            are left out.
+    """
+    texts = {name: f"to {table.resource}.{field.to}{_how(field)}" for name, field in table.fields.items()}
+    texts |= {
         link.field: f"to {table.resource}.{link.to}, the {config.table(link.table).resource} of this {table.table}"
         for link in table.links
     }
-    told |= {
+    texts |= {
         name: f"to {table.resource}.{one.to} of new records; then by opt_out/changes"
         for name, one in carried(config, table.table).items()
-        if name not in told
+        if name not in texts
     }
     if found is None:
-        return dg.TableSchema([dg.TableColumn(name, NO_TYPE, description=text) for name, text in told.items()])
-    told = {found.key: f"to {table.resource}.{table.key}"} | told
+        return dg.TableSchema([dg.TableColumn(name, NO_TYPE, description=text) for name, text in texts.items()])
+    texts = {found.key: f"to {table.resource}.{table.key}"} | texts
     return dg.TableSchema(
         [
             dg.TableColumn(name, column.type, description=text, constraints=KEY if name == found.key else None)
-            for name, text in told.items()
+            for name, text in texts.items()
             if (column := found.columns.get(name))
         ]
     )
 
 
 def campaign_schema(config: Config, table: TableConfig) -> dg.TableSchema:
-    """The mapped attributes and where they come from. Of definitions alone: of columns that a run's result has as well
-    the UI shows the names in small letters."""
-    told = {table.key: f"the id of the {table.table} in Dynamics 365"}
-    told |= {field.to: f"from {table.table}.{name}{_how(field)}" for name, field in table.fields.items()}
+    """Return the mapped attributes of a resource, described by the column each comes from.
+
+    Only for asset definitions: if a run's result had these columns as well, the UI would show their names in lower
+    case.
+    """
+    texts = {table.key: f"the id of the {table.table} in Dynamics 365"}
+    texts |= {field.to: f"from {table.table}.{name}{_how(field)}" for name, field in table.fields.items()}
     for link in table.links:
         parent = config.table(link.table)
-        told[link.to] = f"from {table.table}.{link.field}: the {parent.resource} by its {parent.key}"
+        texts[link.to] = f"from {table.table}.{link.field}: the {parent.resource} by its {parent.key}"
     for name, one in carried(config, table.table).items():
-        told.setdefault(one.to, f"from {table.table}.{name} for new records; then by opt_out/changes")
+        texts.setdefault(one.to, f"from {table.table}.{name} for new records; then by opt_out/changes")
     return dg.TableSchema(
         [
             dg.TableColumn(name, NO_TYPE, description=text, constraints=KEY if name == table.key else None)
-            for name, text in told.items()
+            for name, text in texts.items()
         ]
     )
 
 
 def campaign_types(config: Config, table: TableConfig, found: Resource) -> dg.MetadataValue:
-    """The types of the mapped attributes, from what Campaign says of the resource."""
+    """Return the types of the mapped attributes, from Campaign's metadata of the resource, as a table."""
     names = (column.name for column in campaign_schema(config, table).columns)
     return check_results.table(
         ("attribute", "type"), [(name, one.type) for name in names if (one := found.attributes.get(name))]
@@ -96,9 +108,10 @@ def campaign_types(config: Config, table: TableConfig, found: Resource) -> dg.Me
 
 
 def campaign_lineage(config: Config, table: TableConfig) -> dg.TableColumnLineage:
-    """Campaign attribute -> the columns of Dynamics 365 that it comes from; of links the parent's key as well."""
+    """Return the Dynamics 365 columns that each attribute comes from; a link also depends on the parent's key."""
     source = d365_key(table)
-    # Tables of contacts and custom entities name their key so (docs/references/dataverse.md 0); only activities do not.
+    # The key column of contacts and custom tables is `<table>id` (docs/references/dataverse.md 0); only activities
+    # differ.
     deps = {table.key: [dg.TableColumnDep(source, f"{table.table}id")]}
     deps |= {field.to: [dg.TableColumnDep(source, name)] for name, field in table.fields.items()}
     for link in table.links:
@@ -116,10 +129,12 @@ def _how(field: FieldMapping) -> str:
 
 
 def if_changed(instance: dg.DagsterInstance, key: dg.AssetKey, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run's result has of its asset's columns: their version, and them if it is a new one.
+    """Return the version of an asset's column metadata, and the metadata itself only if the version is new.
 
     Args:
-        columns: Metadata by name, such as SCHEMA and LINEAGE. They are kilobytes, which each result would repeat.
+        instance: Holds the results of earlier runs.
+        key: Of the asset.
+        columns: Metadata by key, such as SCHEMA and LINEAGE. They take kilobytes, too much to repeat in each result.
     """
     text = "".join(dg.serialize_value(value) for value in columns.values())
     version = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
@@ -144,7 +159,7 @@ def _last_version(instance: dg.DagsterInstance, key: dg.AssetKey) -> object:
 
 
 def links(runtime: Runtime, table: TableConfig) -> dict[str, dg.MetadataValue]:
-    """To the record lists of both systems: the page of Dynamics 365, and the list that Campaign's API serves."""
+    """Return URLs of the table's record list in Dynamics 365 and of the resource in Campaign's API."""
     d365, campaign = runtime.settings.links()
     found: dict[str, dg.MetadataValue] = {}
     if d365:
@@ -155,7 +170,13 @@ def links(runtime: Runtime, table: TableConfig) -> dict[str, dg.MetadataValue]:
 
 
 def code(config: Config, function: Callable[..., Any], *place: int | str) -> Mapping[str, Any]:
-    """References to the line of the configuration at `place`, if any, and to the function that does the work."""
+    """Return code references to a function and to a line of the configuration file.
+
+    Args:
+        config: The whole configuration.
+        function: The function that does the asset's work.
+        place: Path of a configuration entry, as in `"tables", 0`; no reference to the file if empty or not found.
+    """
     sources: list[Any] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)
@@ -179,7 +200,10 @@ def table_code(config: Config, table: TableConfig, function: Callable[..., Any])
 
 
 def calls_by_day(runtime: Runtime, now: datetime | None = None) -> dg.MetadataValue:
-    """Engine calls of the last days, all tables together, by kind and against the day's budget."""
+    """Return Campaign engine calls of all tables in the last DAYS days, by day and kind, with the share of the budget.
+
+    Days without calls are left out; the newest day is first.
+    """
     today = (now or datetime.now(UTC)).date()
     by_day = runtime.ledger.engine_calls_by_day(today - timedelta(days=DAYS - 1), today)
     budget = runtime.config.guardrails.engine_calls_per_day

@@ -1,11 +1,13 @@
-"""The assets of the mapped tables: `d365/<table>` captures its change feed, `campaign/<resource>` sends what is due.
+"""Define the assets of the mapped tables: `d365/<table>` captures the change feed, `campaign/<resource>` pushes it.
 
-Tables that links hold together are one op, which works in link order and can be run for any of its assets: a run that
-follows changes goes on with all of them (table_run.py). Here: what Dagster knows before a run. What a run reports is in
-`run_results.py`, what the checks answer in `checks.py`, columns, links and code in `asset_metadata.py`.
+Tables that are connected by links share one op. It works in link order and can run any subset of its assets; a run that
+stays follows the changes of all its tables (`table_run.py`).
+
+Here: the definitions. Metadata of a run is in `run_results.py`, check results in `checks.py`, columns, links and code
+references in `asset_metadata.py`.
 """
 
-# No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
+# No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -25,22 +27,26 @@ from sync_assets.flows import capture_table, push_table
 from sync_assets.runtime.context import Runtime
 
 FRESH = timedelta(hours=3)
-"""The change sensor confirms today's partition at least hourly, changes or not (see sensors.py)."""
+"""Freshness limit. The change sensor confirms today's partition at least hourly, even without changes (sensors.py)."""
 
 
 class TableRunConfig(dg.Config):
-    """`force`: what a past day's rows should be is sent again, equal to what Campaign acknowledged or not."""
+    """`force`: send the rows of past days again, even if they are equal to what Campaign acknowledged."""
 
     force: bool = False
 
 
 def table_assets(runtime: Runtime) -> list[dg.AssetsDefinition]:
-    """The assets of all mapped tables, one definition for each group of tables that links hold together."""
+    """Return the assets of all mapped tables, one definition for each group of linked tables."""
     return [_group(tables, runtime) for tables in linked(runtime.config.in_link_order)]
 
 
 def linked(tables: Sequence[TableConfig]) -> list[list[TableConfig]]:
-    """The tables in groups that links hold together, each in link order if the tables are."""
+    """Group tables that are connected by links, directly or through others. Keeps the link order within a group.
+
+    Args:
+        tables: In link order: parents before children.
+    """
     groups: list[list[TableConfig]] = []
     for config in tables:
         parents = {config.table, *(link.table for link in config.links)}
@@ -118,5 +124,5 @@ def _pushed(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
 
 
 def _parents(config: TableConfig, runtime: Runtime) -> Iterable[dg.AssetKey]:
-    """The resources that this one links to."""
+    """Return the assets of the resources that this one links to."""
     return dict.fromkeys(campaign_key(runtime.config.table(link.table)) for link in config.links)

@@ -1,10 +1,12 @@
-"""The assets `campaign/<resource>_audit`: a sample of each resource, read back daily and compared with what was sent.
+"""Define the assets `campaign/<resource>_audit`: a sample of records, read back daily and compared with what was sent.
 
-They have no partitions and nothing else materialises them, so that their checks stand until the next comparison. How a
-sample is compared is in `drift.py`, the words in `check_results.py`.
+The comparison is in `audit/drift.py`, the check results in `check_results.py`.
+
+The assets have no partitions, and no other op materialises them, so the results of their checks stay valid until the
+next comparison.
 """
 
-# No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
+# No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -26,14 +28,22 @@ COUNTS = ("sampled", "compared", "moved", "unanswered", "kept_back")
 
 
 class Comparison(NamedTuple):
-    """A further check of an audit: its spec, and a function that answers it."""
+    """An additional check of an audit: its spec, and the function that evaluates it."""
 
     spec: dg.AssetCheckSpec
     answer: Callable[[Runtime], dg.AssetCheckResult]
 
 
 def audit_asset(config: TableConfig, runtime: Runtime, further: Sequence[Comparison] = ()) -> dg.AssetsDefinition:
-    """The audit of one resource. Costs an engine call for each record of the sample (drift.py)."""
+    """Define the audit of one resource.
+
+    A run costs one engine call for each compared record and for each of its parents (`audit/drift.py`).
+
+    Args:
+        config: The mapped table.
+        runtime: Of the definitions.
+        further: Additional checks, such as the comparison of opt-outs.
+    """
     key = check_results.audit_key(config)
     specs = [
         dg.AssetCheckSpec(name, asset=key, description=check_results.TEXTS[name]) for name in check_results.AUDIT_CHECKS
@@ -78,7 +88,7 @@ def _spec(config: TableConfig, runtime: Runtime, key: dg.AssetKey) -> dg.AssetSp
 
 
 def _compared(config: TableConfig, runtime: Runtime) -> Drift:
-    """What the sample showed. Raises dg.Failure."""
+    """Compare a sample. Raises dg.Failure if that fails."""
     with failing("comparison"):
         return interruptible.run(drift(runtime, config))
 
@@ -98,6 +108,6 @@ def _answer(comparison: Comparison, runtime: Runtime) -> dg.AssetCheckResult:
 def wanted(
     context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, results: Sequence[dg.AssetCheckResult]
 ) -> Iterator[dg.AssetCheckResult]:
-    """Those that the run selects."""
+    """Yield the results of the checks that the run selects."""
     names = {key.name for key in context.selected_asset_check_keys}
     yield from (result for result in results if result.check_name in names)

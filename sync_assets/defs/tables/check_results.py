@@ -1,6 +1,8 @@
-"""Data quality: what the numbers of the ledger and of a drift sample say about a table, as check results. Pure.
+"""Build the results of data quality checks from numbers of the ledger and from a compared sample. Pure.
 
-Metadata holds counts, ids and reasons, never anything of a record. Where the numbers come from: checks.py, assets.py.
+Where the numbers come from is in `checks.py` and `audit_assets.py`.
+
+Invariant: metadata holds counts, ids and reasons, never values of a record.
 """
 
 from __future__ import annotations
@@ -28,26 +30,33 @@ TEXTS = {
     AGREES: "A random sample of the records that Campaign acknowledged is read back: it holds what was sent last.",
     TWICE_CHECK: "No two records of Campaign carry the same id of Dynamics 365.",
 }
-"""Check -> what it says when it holds. The first three stand on campaign/<resource>, the others on its audit."""
+"""Description of each check: the condition under which it passes. The first three belong to campaign/<resource>, the
+others to its audit."""
 
 AUDIT_CHECKS = (AGREES, TWICE_CHECK)
 LONG = timedelta(hours=1)
 TOO_LONG = timedelta(days=1)
-"""A backlog of this age is an error, no longer a warning."""
+"""A backlog older than this is an error, no longer a warning."""
 SHARE_IN_ERROR = 0.05
-"""Share of compared records that differ, or of known ones that are refused, from which on the severity is ERROR."""
+"""From this share on the severity is ERROR: of differing among compared, or of rejected among known records."""
 SHOWN_IDS = 5
 
 Metadata = dict[str, dg.MetadataValue | float | int | str]
 
 
 def audit_key(config: TableConfig) -> dg.AssetKey:
-    """The asset of the daily comparison of a resource."""
+    """Return the key of the resource's audit asset."""
     return dg.AssetKey(["campaign", f"{config.resource}_audit"])
 
 
 def refused(config: TableConfig, counts: Counts | None, reasons: Sequence[tuple[str, int]]) -> dg.AssetCheckResult:
-    """`reasons`: kinds of reasons with how many records, the most frequent first."""
+    """Return the result of the check for rejected records, which fails while there is any.
+
+    Args:
+        config: The mapped table.
+        counts: Records of the table by state; None if the ledger has no records of it.
+        reasons: (kind of reason, number of records), the most frequent first.
+    """
     known, failed = (counts.records, counts.failed) if counts else (0, 0)
     rate = failed / known if known else 0.0
     text = "Campaign has accepted every record."
@@ -72,8 +81,15 @@ def waiting(
     now: datetime,
     parents: Sequence[tuple[str, str, int]] = (),
 ) -> dg.AssetCheckResult:
-    """`by_reason`: what records wait for -> how many; `oldest`: since when the one that has waited longest waits;
-    `parents`: table of the parents, how these stand, records that wait for them."""
+    """Return the result of the check for waiting records, which fails if one has been waiting for more than LONG.
+
+    Args:
+        config: The mapped table.
+        by_reason: Number of waiting records by block reason, as text.
+        oldest: Since when the oldest of them has been waiting; None if there is none.
+        now: UTC.
+        parents: (table of the parents, their state, number of records that wait for them).
+    """
     number, age = sum(by_reason.values()), _age(oldest, now)
     passed = age <= LONG
     if not number:
@@ -96,7 +112,14 @@ def waiting(
 
 
 def backlog(config: TableConfig, pending: int, oldest: datetime | None, now: datetime) -> dg.AssetCheckResult:
-    """`oldest`: when the pending record that has been so longest last changed."""
+    """Return the result of the check for pending records, which fails if one has been pending for more than LONG.
+
+    Args:
+        config: The mapped table.
+        pending: Number of pending records.
+        oldest: When the oldest of them last changed; None if there is none.
+        now: UTC.
+    """
     age = _age(oldest, now)
     passed = age <= LONG
     if not pending:
@@ -113,7 +136,7 @@ def backlog(config: TableConfig, pending: int, oldest: datetime | None, now: dat
 
 
 def agreement(config: TableConfig, found: Drift) -> dg.AssetCheckResult:
-    """Whether Campaign holds what was sent."""
+    """Return the result of the check that Campaign holds what was sent last, from a compared sample."""
     wrong = len(found.different | set(found.missing))
     said: list[str] = []
     if found.missing:
@@ -145,10 +168,15 @@ def agreement(config: TableConfig, found: Drift) -> dg.AssetCheckResult:
 
 
 def one_record_each(config: TableConfig, found: Drift, reasons: Sequence[tuple[str, int]]) -> dg.AssetCheckResult:
-    """Whether the key identifies one record: by the sample, and by what Campaign said when it refused records.
+    """Return the result of the check that a key identifies one record, from the sample and from reasons of rejection.
 
-    By `address: url` Campaign itself looks the record up by an identification key, which its database keeps unique:
-    a sample can show several records only where a filter looks them up.
+    With `address: url` Campaign looks a record up by an identification key, which is unique in its database. So the
+    sample can find several records only with `address: filter`.
+
+    Args:
+        config: The mapped table.
+        found: The compared sample.
+        reasons: (kind of reason, number of records) of rejected records.
     """
     colliding = sum(number for reason, number in reasons if TWICE.search(reason))
     wrong = len(found.twice) + colliding
@@ -169,7 +197,7 @@ def one_record_each(config: TableConfig, found: Drift, reasons: Sequence[tuple[s
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[str | int]]) -> dg.MetadataValue:
-    """Rows as a table in the UI; columns called `records`, and those that hold numbers, are numbers."""
+    """Return rows as table metadata. A column is numeric if its name is `records` or its first value is an int."""
     rows = list(rows)
     numbers = {name for at, name in enumerate(names) if name == "records" or (rows and isinstance(rows[0][at], int))}
     columns = [dg.TableColumn(name, "int" if name in numbers else "string") for name in names]
@@ -178,7 +206,7 @@ def table(names: Sequence[str], rows: Iterable[Sequence[str | int]]) -> dg.Metad
 
 
 def duration(age: timedelta) -> str:
-    """In the unit that a person would take."""
+    """Return a duration as text: in days and hours from 48 hours on, else in hours and minutes, or in minutes."""
     hours, minutes = divmod(int(age.total_seconds()) // 60, 60)
     return (
         f"{hours // 24} d {hours % 24} h" if hours >= 48 else f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -1,10 +1,10 @@
-"""The checks of a table's two assets: which there are, and the answer of each, in a run and at any other time.
+"""Define and evaluate the checks of a table's two assets, within a run of the assets and without one.
 
-`ready` asks both systems (readiness.py); the others ask the ledger alone. The job `watch`, the Checks tab of the UI and
-a run of the assets give the same answers. Numbers become words in `check_results.py`.
+The check `ready` queries both systems (`operations/readiness.py`); the others read the ledger only. The job `watch`,
+the Checks tab of the UI and a run of the assets produce the same results. Most result texts are in `check_results.py`.
 """
 
-# No `from __future__ import annotations`: kept like the modules that Dagster looks into.
+# No `from __future__ import annotations`, as in the modules whose annotations Dagster reads at run time.
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ POLLED_CHECK = "change_feed_is_polled"
 GUARD_CHECK = "no_deletion_is_held_back"
 SILENT_AFTER = timedelta(minutes=15)
 FORGOTTEN = timedelta(days=1)
-"""Nobody publishes a data model for so long."""
+"""From this duration on maintenance counts as forgotten: publishing a data model, its purpose, takes less."""
 SIDES: tuple[Side, ...] = ("d365", "campaign")
 
 _SPECS: dict[Side, dict[str, str]] = {
@@ -44,16 +44,16 @@ _SPECS: dict[Side, dict[str, str]] = {
         },
     },
 }
-"""Side -> the checks of its asset, and what each says while it holds."""
+"""Side -> the checks of its asset, each with its description: the condition under which it passes."""
 
 
 def side_key(config: TableConfig, side: Side) -> dg.AssetKey:
-    """The key of the table's asset on that side."""
+    """Return the key of the table's asset on a side."""
     return d365_key(config) if side == "d365" else campaign_key(config)
 
 
 def check_specs(config: TableConfig) -> list[dg.AssetCheckSpec]:
-    """Of both assets of a table. None blocks: the run itself decides what it may do."""
+    """Return the check specs of both assets of a table. None is blocking: the run itself decides what it may do."""
     return [
         dg.AssetCheckSpec(name, asset=side_key(config, side), description=text)
         for side in SIDES
@@ -64,12 +64,23 @@ def check_specs(config: TableConfig) -> list[dg.AssetCheckSpec]:
 def answers(
     runtime: Runtime, config: TableConfig, side: Side, findings: Sequence[Finding], now: datetime
 ) -> list[dg.AssetCheckResult]:
-    """Every check of one asset, `ready` by the findings. Raises LedgerError."""
+    """Return the results of all checks of one asset.
+
+    Args:
+        runtime: Provides the ledger.
+        config: The mapped table.
+        side: Of the asset.
+        findings: Of the table's set-up on both sides, for the check `ready`.
+        now: UTC.
+
+    Raises:
+        LedgerError: The ledger cannot be read.
+    """
     ready = ready_result(side_key(config, side), [one for one in findings if one.side == side])
     if side == "campaign":
         return [ready, refused(config, runtime), *backlog_results(config, runtime, now)]
     blocked = any(one.blocks and not one.passed for one in findings)
-    # Of a table that never was captured because its set-up is wrong, `ready` has said so.
+    # If a wrong set-up prevented the first capture, `ready` reports it; a second failed check would only repeat it.
     unread = blocked and runtime.ledger.feed(config.table) is None
     polled = _not_captured_yet(config) if unread else feed_answer(config, runtime, now)
     return [ready, guarded(config, runtime), polled]
@@ -78,8 +89,7 @@ def answers(
 def check_alone(
     context: dg.AssetExecutionContext, runtime: Runtime, tables: Sequence[TableConfig]
 ) -> Iterator[dg.AssetCheckResult]:
-    """The answers of the checks that a run selects without their assets. Raises dg.Failure if the ledger cannot be
-    asked."""
+    """Evaluate the checks that a run selects without their assets. Raises dg.Failure if the ledger cannot be read."""
     wanted, now = context.selected_asset_check_keys, datetime.now(UTC)
     with failing("check"):
         for config in tables:
@@ -106,18 +116,18 @@ def _of_table(
 
 
 def ledger_results(config: TableConfig, runtime: Runtime, now: datetime) -> list[dg.AssetCheckResult]:
-    """The answers that change with time alone, while no run is needed."""
+    """Return the results that can change with time alone, so that they are reported even while no run is needed."""
     return [feed_answer(config, runtime, now), *backlog_results(config, runtime, now)]
 
 
 def refused(config: TableConfig, runtime: Runtime) -> dg.AssetCheckResult:
-    """Fails while any record of the table stands refused: the run is green, the check is not."""
+    """Return the result of the check for rejected records. They fail this check, not the run that sent them."""
     counts = runtime.ledger.counts().get(config.table)
     return check_results.refused(config, counts, runtime.ledger.reject_reasons(config.table))
 
 
 def backlog_results(config: TableConfig, runtime: Runtime, now: datetime) -> list[dg.AssetCheckResult]:
-    """Does any record wait too long, does any stay behind?"""
+    """Return the results of the checks for records that have been waiting, or pending, for too long."""
     ledger = runtime.ledger
     counts = ledger.counts().get(config.table)
     by_reason = {WAITING_FOR[gate]: number for gate, number in ledger.waiting_reasons(config.table).items()}
@@ -130,7 +140,7 @@ def backlog_results(config: TableConfig, runtime: Runtime, now: datetime) -> lis
 
 
 def guarded(config: TableConfig, runtime: Runtime) -> dg.AssetCheckResult:
-    """Fails while deletions are held back. All else goes on."""
+    """Return the result of the check that fails while the deletion guard holds deletions back. Other changes go on."""
     feed = runtime.ledger.feed(config.table)
     deletes = feed.deletes if feed else 0
     text = "No deletion is held back."
@@ -150,7 +160,7 @@ def guarded(config: TableConfig, runtime: Runtime) -> dg.AssetCheckResult:
 
 
 def feed_answer(config: TableConfig, runtime: Runtime, now: datetime) -> dg.AssetCheckResult:
-    """Is the feed polled, or is the table in maintenance? That holds the check for a day: then it was forgotten."""
+    """Return the result of the check that the feed is polled. In maintenance it passes for one day (FORGOTTEN)."""
     since = runtime.ledger.in_maintenance().get(config.table)
     if since is None:
         return feed_result(config, runtime.ledger.feed(config.table), now)
@@ -169,7 +179,7 @@ def _not_captured_yet(config: TableConfig) -> dg.AssetCheckResult:
 
 
 def feed_result(config: TableConfig, feed: Feed | None, now: datetime) -> dg.AssetCheckResult:
-    """The check's answer for a feed position. Pure."""
+    """Return the result of the check that the feed is polled, from the feed's stored cursor. Pure."""
     if feed is None:
         passed, text = False, f"{config.table} has never been captured. Start the sensor d365_changes."
     elif now - feed.polled_at > SILENT_AFTER:

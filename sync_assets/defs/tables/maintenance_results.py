@@ -1,6 +1,6 @@
-"""What an asset of a table in maintenance says: that it is passed over, and what its checks said last."""
+"""Build the result of an asset whose table is in maintenance: nothing was done, its checks keep their last results."""
 
-# No `from __future__ import annotations`: kept like the modules that Dagster looks into.
+# No `from __future__ import annotations`, as in the modules whose annotations Dagster reads at run time.
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from sync_assets.runtime.context import Runtime
 
 
 def check_not_paused(runtime: Runtime, config: TableConfig) -> None:
-    """Raises InMaintenance if nothing is to be done for the table."""
+    """Raise InMaintenance if the table is in maintenance."""
     if since := runtime.ledger.in_maintenance().get(config.table):
         raise InMaintenance(config.table, since)
 
@@ -21,20 +21,23 @@ def check_not_paused(runtime: Runtime, config: TableConfig) -> None:
 def passed_over(
     context: dg.AssetExecutionContext, why: InMaintenance, key: dg.AssetKey, checks: Sequence[dg.AssetCheckKey]
 ) -> dg.MaterializeResult:
-    """The asset's result: nothing was done, and its checks say what they said last."""
+    """Return the result of an asset that a run skipped because of maintenance; its checks keep their last results."""
     answers = [as_before(context.instance, check, why) for check in checks]
     return dg.MaterializeResult(asset_key=key, metadata={"passed_over": str(why)}, check_results=answers)
 
 
 def as_before(instance: dg.DagsterInstance, key: dg.AssetCheckKey, why: InMaintenance) -> dg.AssetCheckResult:
-    """The check's last answer, which blocks nothing now. Dagster wants an answer of each check of a step."""
+    """Return the check's last result again, as a warning if it failed; a pass if there is none.
+
+    Needed because Dagster requires a result for each selected check of a step.
+    """
     answer = latest_answers(instance, [key]).get(key)
     last = answer.evaluation if answer else None
-    said = f" Before: {last.description}" if last and last.description else ""
+    last_text = f" Before: {last.description}" if last and last.description else ""
     return dg.AssetCheckResult(
         passed=last.passed if last else True,
         asset_key=key.asset_key,
         check_name=key.name,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"Not asked: {why.cause}{said.removesuffix('.')}{'.' if said else ''}",
+        description=f"Not asked: {why.cause}{last_text.removesuffix('.')}{'.' if last_text else ''}",
     )

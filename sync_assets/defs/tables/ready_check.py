@@ -1,6 +1,7 @@
-"""The check `ready`: the findings of a table's set-up as one result.
+"""Build the check `ready`: the findings about a table's set-up on one side, as one result.
 
-A set-up that fails makes one check red, that of the asset on whose side the cause is, with the cause in its first line.
+Invariant: a wrong set-up fails the check of the asset on whose side the cause is, with the cause in the first line of
+its description.
 """
 
 from __future__ import annotations
@@ -15,11 +16,18 @@ from sync_assets.validation.findings import Finding
 READY = "ready"
 READY_TEXT = "The table's set-up is right on this side: it answers, has all that is mapped, and keeps to the limits."
 PLOTTED = frozenset({"spent_today", "projected", "left"})
-"""Numbers of findings that change from day to day; of the others the table has the words."""
+"""Numbers of findings that change from day to day, so that the UI plots them. All findings are in the table as text."""
 
 
 def ready_result(key: dg.AssetKey, findings: Sequence[Finding]) -> dg.AssetCheckResult:
-    """The check `ready` of one asset. A note that does not hold is a warning. Pure."""
+    """Return the result of the check `ready`: an error if a blocking finding fails, a warning if another one fails.
+
+    Pure.
+
+    Args:
+        key: Of the asset.
+        findings: Of the asset's side.
+    """
     failing = [one for one in findings if not one.passed]
     wrong = sorted(failing, key=lambda one: not one.blocks)
     text = "\n".join(one.message for one in wrong) or "The set-up is right."
@@ -37,4 +45,5 @@ def ready_result(key: dg.AssetKey, findings: Sequence[Finding]) -> dg.AssetCheck
 
 
 def _words(check: str) -> str:
+    """Return the name of a finding as words."""
     return check.replace("_", " ")

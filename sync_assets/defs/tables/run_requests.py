@@ -1,4 +1,4 @@
-"""Is another run worth asking for? What the sensors remember of the last one that they asked for."""
+"""Decide whether a sensor requests another run, with a backoff while runs make no progress."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from datetime import date, datetime
 import msgspec
 
 FIRST_WAIT, LONGEST_WAIT = 10.0, 300.0
-"""Seconds between two runs while nothing moves: doubled each time."""
+"""Backoff in seconds between two runs that make no progress: the first and the longest wait; doubled each time."""
 
 
 class RunRequested(msgspec.Struct, frozen=True):
-    """The last run that was asked for: what stood then (records left, or the feed's version), when, and how long to
-    wait if nothing moves. `upto`: the day with which the last of its ranges began, if it was about days."""
+    """The last run that a sensor requested for a piece of work. Part of the sensors' cursors.
+
+    Attributes:
+        left: The amount of work at that time (records left, or the version of the feed): another value shows progress.
+        at: When it was requested, UTC.
+        wait: Seconds to wait before the next request while `left` stays the same.
+        upto: The first day of the last requested range of days. No longer written.
+    """
 
     left: int
     at: datetime
@@ -21,12 +27,21 @@ class RunRequested(msgspec.Struct, frozen=True):
 
     @property
     def again(self) -> bool:
-        """Did the run before that one move nothing?"""
+        """Return True if the run before this one made no progress."""
         return self.wait > FIRST_WAIT
 
 
 def ask_again(asked: RunRequested | None, left: int, now: datetime) -> tuple[bool, RunRequested]:
-    """Is a run worth asking for? At once while the backlog moves; else after a wait that doubles up to 5 minutes."""
+    """Decide whether to request a run: at once if there was progress since the last request, else after a backoff.
+
+    Args:
+        asked: The last request for this work; None if there was none.
+        left: The amount of work now (records left, or the version of the feed).
+        now: UTC.
+
+    Returns:
+        True if a run is to be requested, and the request to store in the sensor's cursor.
+    """
     if asked is None or left != asked.left:
         return True, RunRequested(left, now, FIRST_WAIT)
     if (now - asked.at).total_seconds() < asked.wait:

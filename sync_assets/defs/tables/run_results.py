@@ -1,4 +1,4 @@
-"""What a run reports of a table: the numbers that the UI shows and plots."""
+"""Build the metadata that a run reports for a table's assets: the numbers that the UI shows and plots."""
 
 from __future__ import annotations
 
@@ -16,8 +16,18 @@ from sync_assets.runtime.context import Runtime
 
 @dataclass
 class Totals:
-    """Of one table in one run. `last_capture`, `last_push`: what they found out of both systems; `changed`: since the
-    last report."""
+    """The numbers of one table in one run, summed over its captures and pushes.
+
+    Attributes:
+        captured: Rows by kind.
+        pushed: Records and engine calls by kind.
+        capture_seconds: Duration of the captures.
+        push_seconds: Duration of the pushes.
+        full_read: True if one of the captures read the table in full.
+        last_capture: Result of the last capture, with the table's metadata; None if there was none.
+        last_push: Result of the last push, with the resource's metadata; None if there was none.
+        changed: True if something was captured or sent since the last report.
+    """
 
     captured: Counter[str] = field(default_factory=Counter[str])
     pushed: Counter[str] = field(default_factory=Counter[str])
@@ -62,7 +72,7 @@ class Totals:
 
 
 def capture_numbers(config: TableConfig, runtime: Runtime, totals: Totals) -> dict[str, Any]:
-    """Of `d365/<table>`, up to now."""
+    """Return the numbers of `d365/<table>` up to now, for a report within the run or for its result."""
     seconds, rows = totals.capture_seconds, totals.captured["rows_captured"]
     return {
         "dagster/partition_row_count": runtime.ledger.captured_rows(config.table),
@@ -77,7 +87,7 @@ def capture_numbers(config: TableConfig, runtime: Runtime, totals: Totals) -> di
 def capture_metadata(
     config: TableConfig, runtime: Runtime, totals: Totals, instance: dg.DagsterInstance
 ) -> dict[str, Any]:
-    """Of `d365/<table>`, of the whole run."""
+    """Return the metadata of the result of `d365/<table>`: numbers of the whole run, columns and links."""
     done = totals.last_capture
     columns = (
         {asset_metadata.SCHEMA: asset_metadata.d365_schema(runtime.config, config, done.ready.table)} if done else {}
@@ -90,7 +100,7 @@ def capture_metadata(
 
 
 def push_numbers(config: TableConfig, runtime: Runtime, totals: Totals) -> dict[str, Any]:
-    """Of `campaign/<resource>`, up to now."""
+    """Return the numbers of `campaign/<resource>` up to now; latencies are those of the last push, in milliseconds."""
     done, seconds = totals.last_push, totals.push_seconds
     records = sum(totals.pushed[name] for name in ("inserted", "updated", "deleted", "failed"))
     latencies: dict[str, float | None] = {}
@@ -108,7 +118,7 @@ def push_numbers(config: TableConfig, runtime: Runtime, totals: Totals) -> dict[
 def push_metadata(
     config: TableConfig, runtime: Runtime, totals: Totals, instance: dg.DagsterInstance
 ) -> dict[str, Any]:
-    """Of `campaign/<resource>`, of the whole run."""
+    """Return the metadata of the result of `campaign/<resource>`: numbers of the whole run, columns and links."""
     done, reasons = totals.last_push, runtime.ledger.reject_reasons(config.table)
     columns = {
         **(
@@ -126,13 +136,13 @@ def push_metadata(
 
 
 def backlog(config: TableConfig, runtime: Runtime) -> int:
-    """Records that are pending or waiting."""
+    """Return the number of records that are pending or waiting."""
     counts = runtime.ledger.counts().get(config.table)
     return counts.pending + counts.waiting if counts else 0
 
 
 def evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
-    """A result as an event beside those of a run."""
+    """Convert a check result into an event that can be reported outside of a run's results."""
     assert result.asset_key
     assert result.check_name
     return dg.AssetCheckEvaluation(

@@ -1,7 +1,7 @@
-"""The sensors that start the runs: `d365_changes` when a change feed has news, `backlog` for what is still pending.
+"""Define the sensors that request runs: `d365_changes` for news in a change feed, `backlog` for pending records.
 
-Here: when a run is asked for, and for which partition. Looking at the feeds is `feed_polling.py`'s, counting the
-ledger's.
+Here: when a run is requested, of which tables, and the events of tables that need no run. Polling is in
+`capture/feed_polling.py`, the backoff in `run_requests.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 from sync_assets.capture.feed_polling import FeedPoller, Polled
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import daily, table_tags, today, under_way_tag, version_tags
-from sync_assets.defs.run_errors import patient
+from sync_assets.defs.run_errors import with_backoff
 from sync_assets.defs.tables.active_runs import end_killed
 from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key
 from sync_assets.defs.tables.assets import linked
@@ -31,17 +31,27 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.validation.guardrails import check_configuration
 
 HOLD_SECONDS = 9.5
-"""How long a tick waits for news: just under a multiple of the daemon's 5 s, else the next tick is 5 s late."""
+"""How long a tick waits for news, in seconds. Just under a multiple of the daemon's interval of 5 s, since the next
+tick would otherwise start 5 s late."""
 CHECKED = timedelta(minutes=5)
+"""Interval in which the checks of a quiet table are reported."""
 BACKLOG_TAG = "sync/backlog"
-"""On runs that only send what is pending. `dagster.yaml` keeps a place free beside them."""
+"""Tag of runs that only send pending records. A concurrency limit in `dagster.yaml` keeps a slot free for others."""
 MOST_DAYS = 200
-"""Ended days of a table that one tick notes."""
+"""Most partitions of past days that one tick reports as materialised for a table."""
 
 
 class Seen(msgspec.Struct):
-    """The change sensor's cursor: when each table was last confirmed, last reported as polled (UTC), last asked for,
-    and a hash of its configuration as it was then; tables whose feed could not be polled at the last look."""
+    """The cursor of the change sensor, by table.
+
+    Attributes:
+        confirmed: When today's partition was last confirmed, UTC.
+        reported: When the checks were last reported, UTC.
+        asked: The last run that was requested.
+        configured: Hash of the table's configuration at the last tick.
+        filled: The day on which the partitions of past days were last completed.
+        refused: Tables whose feed could not be polled at the last poll.
+    """
 
     confirmed: dict[str, datetime] = {}
     reported: dict[str, datetime] = {}
@@ -54,8 +64,17 @@ class Seen(msgspec.Struct):
 def changes_sensor(
     tables: Sequence[TableConfig], runtime: Runtime, default_status: dg.DefaultSensorStatus, job: Any
 ) -> dg.SensorDefinition:
-    """Waits inside its tick for the next change (long polling), then asks for a run of the tables that are linked with
-    the one that changed, which stays and follows their changes from then on. job: of all tables' assets."""
+    """Define the sensor that polls the change feeds and requests runs.
+
+    A tick waits for the next change (long polling), then requests a run of the changed table and the tables linked with
+    it. The run stays and follows their changes; until it ends, the sensor does not poll these feeds.
+
+    Args:
+        tables: All mapped tables, in link order.
+        runtime: Of the definitions.
+        default_status: Whether the sensor starts by itself.
+        job: The job of all tables' assets.
+    """
     watchers: list[FeedPoller] = []
 
     groups = linked(tables)
@@ -67,7 +86,7 @@ def changes_sensor(
         default_status=default_status,
         description="Polls the Dynamics 365 change feeds and starts a run where none follows the changes.",
     )
-    @patient("d365_changes")
+    @with_backoff("d365_changes")
     def d365_changes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         check_configuration(runtime.config, tables)
         if not watchers:
@@ -82,14 +101,14 @@ def changes_sensor(
             going = [config for config in tables if config.table not in paused and config.table not in failing]
             followed = _followed(going, runtime, context.instance)
             idle = [config for config in going if config.table not in followed]
-            polled = watchers[0].look(idle)
-            # What a feed refuses is for a run of that table to find out, to show and to fail at.
+            polled = watchers[0].poll(idle)
+            # A feed that cannot be polled counts as changed: the run of its table then fails and shows the cause.
             changed = polled.news | polled.refused.keys() | (remapped & {config.table for config in idle})
             changed |= _recovered(idle, polled, seen)
             looked |= {config.table for config in idle}
             pause = look_seconds(len(tables))
             if changed or time.monotonic() + pause > until:
-                break  # a look after `until` would make the tick miss the daemon's next round
+                break  # another poll would end after the daemon's next round has begun
             time.sleep(pause)
         now = datetime.now(UTC)
         for table, said in polled.refused.items():
@@ -101,7 +120,7 @@ def changes_sensor(
         requests: list[dg.RunRequest] = []
         for group in groups:
             ready = [config for config in group if config in idle]
-            # In one run with others a table that fails would end it for them.
+            # A table that fails ends its run, so one that is expected to fail gets a run of its own.
             alone = [c for c in ready if c.table in polled.refused or (c.table in worth and seen.asked[c.table].again)]
             together = [config for config in ready if config not in alone]
             if not runtime.config.runs.linger:
@@ -124,14 +143,14 @@ def changes_sensor(
 
 
 def _followed(tables: Sequence[TableConfig], runtime: Runtime, instance: dg.DagsterInstance) -> set[str]:
-    """Tables of which a run is under way that captures. One that only sends what is pending may take days."""
+    """Return the tables that an active run captures. Runs that only send a backlog do not count: they may take days."""
     runs = end_killed(instance, runtime.ledger, *(config.table for config in tables)) if tables else []
     tags = {tag for run in runs if BACKLOG_TAG not in run.tags for tag in run.tags}
     return {config.table for config in tables if under_way_tag(config.table) in tags}
 
 
 def _recovered(idle: Sequence[TableConfig], polled: Polled, seen: Seen) -> set[str]:
-    """Tables whose feed can be polled again: a run of each turns its check green, at once."""
+    """Return the tables whose feed can be polled again, and reset their backoff: a run lets their checks pass again."""
     recovered = {config.table for config in idle} & (seen.refused - polled.refused.keys())
     seen.refused = (seen.refused | polled.refused.keys()) - recovered
     for table in recovered:
@@ -140,30 +159,31 @@ def _recovered(idle: Sequence[TableConfig], polled: Polled, seen: Seen) -> set[s
 
 
 def _remapped(config: TableConfig, seen: Seen) -> bool:
-    """Was its part of the configuration file changed since the last look? Then the table is captured at once."""
+    """Return True if the table's configuration changed since the last tick. Such a table is captured at once."""
     now = hashlib.blake2b(config.model_dump_json().encode(), digest_size=8).hexdigest()
     before = seen.configured.get(config.table, now)
     seen.configured[config.table] = now
     if before != now:
-        seen.asked.pop(config.table, None)  # what kept it from being captured may be put right
+        seen.asked.pop(config.table, None)  # the change may have removed the cause of failed runs
     return before != now
 
 
 def _worth_a_run(config: TableConfig, runtime: Runtime, seen: Seen, now: datetime) -> bool:
-    """At once for each move of the feed; more and more rarely while runs fail and the feed stays where it is."""
+    """Return True if a run is to be requested: at once if the cursor moved, else with a backoff."""
     feed = runtime.ledger.feed(config.table)
     worth, seen.asked[config.table] = ask_again(seen.asked.get(config.table), feed.version if feed else 0, now)
     return worth
 
 
 def _waits(config: TableConfig, runtime: Runtime, seen: Seen) -> bool:
-    """Return True while a table whose last run captured nothing is left alone, which is ever longer, 10 s to 5 min."""
+    """Return True during the backoff (10 s to 5 min) of a table whose last run did not move the cursor."""
     feed, asked = runtime.ledger.feed(config.table), seen.asked.get(config.table)
     return asked is not None and not ask_again(asked, feed.version if feed else 0, datetime.now(UTC))[0]
 
 
 def _why_not(tables: Sequence[TableConfig], looked: set[str], failing: set[str], paused: Collection[str]) -> str:
-    said: list[str] = []
+    """Return the skip reason of a tick: for each table, why no run of it was requested."""
+    lines: list[str] = []
     for config in tables:
         if config.table in paused:
             why = "in maintenance"
@@ -173,8 +193,8 @@ def _why_not(tables: Sequence[TableConfig], looked: set[str], failing: set[str],
             why = "the last run did not capture it; it is tried again later"
         else:
             why = "a run is under way"
-        said.append(f"{config.table}: {why}")
-    return "; ".join(sorted(said))
+        lines.append(f"{config.table}: {why}")
+    return "; ".join(sorted(lines))
 
 
 def _request(tables: Sequence[TableConfig], keys: Sequence[dg.AssetKey], tags: dict[str, str]) -> dg.RunRequest:
@@ -187,7 +207,7 @@ def _request(tables: Sequence[TableConfig], keys: Sequence[dg.AssetKey], tags: d
 
 
 def _following(tables: Sequence[TableConfig]) -> dg.RunRequest:
-    """A run that captures and sends these tables, and stays while changes come."""
+    """Return a request for a run that captures and sends these tables, and stays while changes keep coming."""
     keys = [key for config in tables for key in (d365_key(config), campaign_key(config))]
     return _request(tables, keys, {FOLLOWS_TAG: "yes"})
 
@@ -195,7 +215,7 @@ def _following(tables: Sequence[TableConfig]) -> dg.RunRequest:
 def _confirmations(
     quiet: Iterable[TableConfig], runtime: Runtime, seen: Seen, now: datetime
 ) -> list[dg.AssetMaterialization]:
-    """Today's partitions of a quiet table are complete up to now: said hourly, without a run."""
+    """Return materialisations that confirm, hourly and without a run, today's partitions of quiet tables."""
     events: list[dg.AssetMaterialization] = []
     for config in quiet:
         if now - seen.confirmed.setdefault(config.table, now) < CONFIRM:
@@ -226,8 +246,11 @@ def _confirmations(
 def _ended_days(
     quiet: Iterable[TableConfig], runtime: Runtime, instance: dg.DagsterInstance, seen: Seen
 ) -> list[dg.AssetMaterialization]:
-    """A day that has ended and on which no run was needed is complete all the same. Once a day for each table, after
-    its first load, which belongs to the first day."""
+    """Return materialisations of past days on which no run was needed, since these partitions are complete as well.
+
+    Once a day for each quiet table, and only after its first load. At most MOST_DAYS for each table; the next ticks
+    return the others.
+    """
     events: list[dg.AssetMaterialization] = []
     for config in quiet:
         feed = runtime.ledger.feed(config.table)
@@ -254,8 +277,11 @@ def _ended_days(
 def _reports(
     quiet: Iterable[TableConfig], runtime: Runtime, seen: Seen, now: datetime
 ) -> list[dg.AssetCheckEvaluation]:
-    """The checks that the ledger answers, of quiet tables: every few minutes, and after each run, since a check that is
-    older than the asset's last materialisation counts as not evaluated."""
+    """Return evaluations of those checks of quiet tables that need the ledger only.
+
+    Every few minutes (CHECKED), and after each requested run, since Dagster shows a check that is older than the last
+    materialisation of its asset as not evaluated.
+    """
     events: list[dg.AssetCheckEvaluation] = []
     for config in quiet:
         last, asked = seen.reported.get(config.table), seen.asked.get(config.table)
@@ -267,7 +293,8 @@ def _reports(
 
 
 OtherWork = Callable[[Runtime, dg.DagsterInstance, dict[str, RunRequested], datetime], dg.RunRequest | None]
-"""Asks for a run of what else is pending beside records."""
+"""Returns a request for a run of other pending work (opt-outs), or None. Arguments: the runtime, the instance, the
+backlog sensor's cursor, which it updates, and the time now (UTC)."""
 
 
 def backlog_sensor(
@@ -276,11 +303,18 @@ def backlog_sensor(
     default_status: dg.DefaultSensorStatus,
     other: tuple[OtherWork, Sequence[dg.AssetKey]] | None = None,
 ) -> dg.SensorDefinition:
-    """Asks for a run of what is pending where no run follows the changes: what was put off, retried or approved, and
-    all of it while Dynamics 365 is out of reach. `other`: what else it looks after (opt-outs), and the assets of
-    that."""
+    """Define the sensor that requests runs of pending records while no run of their table is active.
 
-    # Not `target`: of that Dagster makes one job, and a job's assets have to share their partitions.
+    Such records were put off, retried or approved, or are pending while Dynamics 365 cannot be reached.
+
+    Args:
+        tables: All mapped tables, in link order.
+        runtime: Of the definitions.
+        default_status: Whether the sensor starts by itself.
+        other: A function that requests runs of other pending work (opt-outs), and the assets of these runs.
+    """
+
+    # Not `target`: Dagster would make one job of all these assets, and the assets of a job must share their partitions.
     @dg.sensor(
         name="backlog",
         asset_selection=dg.AssetSelection.assets(*map(campaign_key, tables), *(other[1] if other else ())),
@@ -288,7 +322,7 @@ def backlog_sensor(
         default_status=default_status,
         description="Asks the ledger for records that are still to be sent and starts a run where none is under way.",
     )
-    @patient("backlog")
+    @with_backoff("backlog")
     def backlog(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         check_configuration(runtime.config, tables)
         asked = msgspec.json.decode(context.cursor, type=dict[str, RunRequested]) if context.cursor else {}
@@ -313,7 +347,7 @@ def backlog_sensor(
 def _is_due(
     config: TableConfig, runtime: Runtime, instance: dg.DagsterInstance, asked: dict[str, RunRequested], now: datetime
 ) -> bool:
-    """May something be sent of the table, and is no run under way? Ever more rarely while runs send nothing."""
+    """Return True if records of the table can be sent and no run of it is active; with a backoff while none is sent."""
     counts = runtime.ledger.counts().get(config.table)
     if not counts or not counts.pending:
         asked.pop(config.table, None)

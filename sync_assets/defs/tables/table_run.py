@@ -1,13 +1,17 @@
-"""A run of tables that links hold together: captures and sends them in link order, and stays while changes keep coming.
+"""Run a group of linked tables: capture and push them in link order, and stay while changes keep coming.
 
-A change that comes while a run stays waits for no process. Every few tenths of a second the run polls the change feeds
-and asks the ledger for what may be sent; it ends by itself when nothing came for `linger_seconds`, after
-`longest_run_minutes`, at midnight (the next partition's run goes on), and when what follows has to be by other rules: a
-table goes into maintenance, or the configuration or the program changes. One that cannot go on with a table ends as
-well, failed, and the sensors start the others without it.
+A run that stays is a warm process, so that a new change does not wait for a process to start. It polls the change feeds
+every few tenths of a second and pushes pending records that are due. It ends
+
+- after `linger_seconds` without work, and after `longest_run_minutes`;
+- at midnight UTC, since the next partition has begun: the sensor requests a run of that;
+- if a captured table goes into maintenance, or if the configuration or the program changes;
+- if its process tree or its run lease shows that it must not go on.
+
+If capture or push of one table fails, the whole run fails; the sensors then start the other tables without that one.
 """
 
-# No `from __future__ import annotations`: kept like the modules that Dagster looks into.
+# No `from __future__ import annotations`, as in the modules whose annotations Dagster reads at run time.
 
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +25,7 @@ from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.capture.replay import capture_days
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import past_days, today, version_tags
-from sync_assets.defs.run_errors import told
+from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key
 from sync_assets.defs.tables.checks import SIDES, answers, refused, side_key
 from sync_assets.defs.tables.maintenance_results import check_not_paused, passed_over
@@ -35,7 +39,7 @@ from sync_assets.defs.tables.run_results import (
     push_metadata,
     push_numbers,
 )
-from sync_assets.errors import SyncAssetsError, in_our_words
+from sync_assets.errors import SyncAssetsError, public_message
 from sync_assets.flows import capture_table, push_table
 from sync_assets.ledger.errors import InMaintenance, LedgerError
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
@@ -48,22 +52,29 @@ from sync_assets.validation import guardrails
 from sync_assets.validation.findings import Finding, Side
 
 FOLLOWS_TAG = ".dagster/sync_follows"
-"""On runs that stay while changes come; hidden in the UI."""
+"""Tag of runs that stay while changes keep coming. The UI hides it."""
 SEND_SECONDS = 30.0
-"""How long a run that stays sends of one table before it polls the feeds again."""
+"""How long a run that stays pushes one table, in seconds, before it polls the feeds again."""
 LOOK_SECONDS = 0.4
-"""Between two polls, for each two tables: far below Dataverse's 6,000 requests in 300 s."""
+"""Seconds between two polls, for each two tables: far below Dataverse's limit of 6,000 requests in 300 s."""
 REPORT_SECONDS = 60.0
-"""How often a run that stays tells what it did."""
+"""Interval in which a run that stays reports its numbers, in seconds."""
 
 
 def look_seconds(tables: int) -> float:
-    """How long to wait between two polls of so many feeds."""
+    """Return the seconds to wait between two polls of this number of feeds."""
     return LOOK_SECONDS * max(1, tables / 2)
 
 
 class TableRun:
-    """What one run does with the tables of a group, as far as their assets are selected. `results` once."""
+    """One run of the selected assets of a group of linked tables. Call `results` once.
+
+    Args:
+        context: Of the run.
+        runtime: With the resources of the run.
+        tables: The group, in link order.
+        force: For past-day partitions, send the rows again even if they equal what Campaign acknowledged.
+    """
 
     def __init__(
         self, context: dg.AssetExecutionContext, runtime: Runtime, tables: Sequence[TableConfig], *, force: bool = False
@@ -86,10 +97,13 @@ class TableRun:
         self._reported = time.monotonic()
 
     def results(self) -> Iterator[Any]:
-        """Works, and yields a result for each selected asset whose work could be done. Raises dg.Failure if one of them
-        could not."""
+        """Do the run's work, and yield the results of the selected assets and checks.
+
+        Raises:
+            dg.Failure: After the results, if the work of a selected asset failed or was stopped.
+        """
         with ExitStack() as stack:
-            with told(self._runtime, self._context, "run") as failed:
+            with reported(self._runtime, self._context, "run") as failed:
                 stack.enter_context(heartbeat(self._runtime, self._context.run_id))
             if failed:
                 self._failed = dict.fromkeys(self._context.selected_asset_keys, failed)
@@ -118,7 +132,7 @@ class TableRun:
     # --- One table -----------------------------------------------------------------------------------------------
 
     def _capture_first(self, config: TableConfig) -> None:
-        """Follow the feed, and before that read the rows modified on the run's past days again."""
+        """Follow the feed; before that, read again the rows modified on the past days of the run's partitions."""
         ledger = self._runtime.ledger
         if self._days is None or self._failed or ledger.feed(config.table) is None:
             self._capture(config)
@@ -126,14 +140,14 @@ class TableRun:
         capture_days(ledger, config.table, self._days, resend=self._force, capture=lambda: self._capture(config))
 
     def _capture(self, config: TableConfig) -> bool:
-        """Follow the feed to its end. Returns whether anything came."""
+        """Follow the feed to its end. Return True if it brought rows or deletions, False also if the capture failed."""
         key, runtime = d365_key(config), self._runtime
-        with told(runtime, self._context, f"capture of {config.table}") as failed:
+        with reported(runtime, self._context, f"capture of {config.table}") as failed:
             check_not_paused(runtime, config)
             limits = guardrails.check_limits(runtime, config, reading=True)
             done = interruptible.run(capture_table(runtime, config))
         if failed:
-            self._note(config, "d365", failed)
+            self._record_failure(config, "d365", failed)
             return False
         warning = unknown_codes_warning(config.table, done.result.unknown_codes)
         if warning and warning not in self._warned:
@@ -142,30 +156,31 @@ class TableRun:
             runtime.warnings.append(warning)
         self._totals[config.table].add_capture(done)
         self._done.add(key)
-        self._found(config, "d365", [*done.ready.findings, *limits, types_note(done.ready)])
+        self._merge_findings(config, "d365", [*done.ready.findings, *limits, types_note(done.ready)])
         return done.result.rows > 0 or done.result.deleted > 0
 
     def _push(self, config: TableConfig) -> bool:
-        """Send what is pending, in a run that stays for some seconds. Returns whether anything was sent."""
+        """Push pending records, in a run that stays for SEND_SECONDS at most. Return True if any was sent."""
         key, runtime = campaign_key(config), self._runtime
-        with told(runtime, self._context, f"push of {config.table}") as failed:
+        with reported(runtime, self._context, f"push of {config.table}") as failed:
             check_not_paused(runtime, config)
             guardrails.check_limits(runtime, config, reading=False)
             seconds = SEND_SECONDS if self._follows else None
             done = interruptible.run(push_table(runtime, config, seconds=seconds))
             notes = campaign_notes(runtime, config, done.resource)
         if failed:
-            self._note(config, "campaign", failed)
+            self._record_failure(config, "campaign", failed)
             return False
         self._totals[config.table].add_push(done)
         self._done.add(key)
-        self._found(config, "campaign", [*done.findings, *notes])
+        self._merge_findings(config, "campaign", [*done.findings, *notes])
         if done.result.stopped:
             runtime.stopped.append(done.result.stopped)
             self._stopped[key] = done.result.stopped
         return done.result.done > 0
 
-    def _note(self, config: TableConfig, side: Side, failed: list[SyncAssetsError]) -> None:
+    def _record_failure(self, config: TableConfig, side: Side, failed: list[SyncAssetsError]) -> None:
+        """Record that the work of one asset failed, with findings that show the cause, or that it is in maintenance."""
         key = side_key(config, side)
         if isinstance(failed[0], InMaintenance):
             self._paused[key] = failed[0]
@@ -177,10 +192,10 @@ class TableRun:
         if side == "d365":
             self._findings[config.table] = found
         else:
-            self._found(config, side, found)
+            self._merge_findings(config, side, found)
 
-    def _found(self, config: TableConfig, side: Side, findings: list[Finding]) -> None:
-        """What a capture or a push learned of the set-up: of the other side what is known stays."""
+    def _merge_findings(self, config: TableConfig, side: Side, findings: list[Finding]) -> None:
+        """Store the findings of a capture or a push. Earlier findings of the other side are kept."""
         of_others = [one for one in self._findings[config.table] if one.side != side]
         others = of_others or [one for one in findings if one.side != side]
         self._findings[config.table] = [*others, *(one for one in findings if one.side == side)]
@@ -188,15 +203,16 @@ class TableRun:
     # --- Staying -------------------------------------------------------------------------------------------------
 
     def _follow(self) -> None:
-        """Capture and send what comes, until the run has stayed long enough."""
+        """Poll the feeds, capture and push, until one of the conditions in the module's docstring ends the run."""
         if self._paused:
-            return  # the sensors start one without the tables in maintenance
+            return  # the sensors request a run without the tables in maintenance
         runs = self._runtime.config.runs
         started = worked = time.monotonic()
         day, sources, started_by, tables = today(), ProgramSources(self._runtime), ancestors(), self._captured
         watcher = FeedPoller(self._runtime)
         try:
-            # `dagster dev` and code servers do not end the runs that they started, and wait for them when they end.
+            # `dagster dev` and code servers do not stop their runs when they end, but wait for them: so a run ends when
+            # it loses a parent process.
             while not self._ended_early and today() == day and ancestors() == started_by and self._runtime.run_lasts():
                 now = time.monotonic()
                 if now - worked > runs.linger or now - started > runs.longest_run_minutes * 60:
@@ -215,33 +231,38 @@ class TableRun:
             watcher.close()
 
     def _news(self, watcher: FeedPoller, tables: Sequence[TableConfig]) -> set[str] | None:
-        """The tables with something to capture. None: a feed cannot be polled, which the sensor deals with."""
+        """Return the tables with something to capture; None if a feed cannot be polled, which the sensor handles."""
         try:
-            polled = watcher.look(tables) if tables else None
+            polled = watcher.poll(tables) if tables else None
         except SyncAssetsError as error:
-            self._context.log.warning(in_our_words(error, "poll of the change feeds"))
+            self._context.log.warning(public_message(error, "poll of the change feeds"))
             return None
         if polled is None or polled.refused:
             return None
         return {table for table in polled.news if self._worth(table)}
 
     def _worth(self, table: str) -> bool:
-        """Whether a capture is worth another try: at once while the feed moves, else ever more rarely."""
+        """Return True if a table is to be captured: at once if the cursor moved, else with a backoff."""
         feed = self._runtime.ledger.feed(table)
         worth, self._asked[table] = ask_again(self._asked.get(table), feed.version if feed else 0, datetime.now(UTC))
         return worth
 
     def _step(self, config: TableConfig, news: bool) -> bool:
+        """Capture a table if its feed has news, then push what is due. Return True if anything was done."""
         came = news and self._capture(config)
         sent = config in self._sent and not self._ended_early and self._due(config) and self._push(config)
         return came or sent
 
     def _due(self, config: TableConfig) -> bool:
+        """Return True if a pending record of the table may be sent now."""
         due = self._runtime.ledger.next_due(config.table)
         return due is not None and due <= datetime.now(UTC)
 
     def _report(self) -> None:
-        """What was done since the last report, as events of today's partition: a run's result comes at its end only."""
+        """Report the run's numbers as events of today's partition, each REPORT_SECONDS, for tables with new work.
+
+        Needed because the results of a step are stored only when it ends.
+        """
         if time.monotonic() - self._reported < REPORT_SECONDS:
             return
         self._reported = time.monotonic()
@@ -252,25 +273,29 @@ class TableRun:
             totals.changed = False
             if config in self._captured:
                 numbers = capture_numbers(config, self._runtime, totals)
-                self._tell(d365_key(config), numbers)
+                self._report_numbers(d365_key(config), numbers)
             if config in self._sent:
                 numbers = push_numbers(config, self._runtime, totals)
-                self._tell(campaign_key(config), numbers)
+                self._report_numbers(campaign_key(config), numbers)
                 self._context.instance.report_runless_asset_event(evaluation(refused(config, self._runtime)))
 
-    def _tell(self, key: dg.AssetKey, numbers: dict[str, Any]) -> None:
+    def _report_numbers(self, key: dg.AssetKey, numbers: dict[str, Any]) -> None:
         event = dg.AssetMaterialization(key, metadata=numbers, partition=today(), tags=version_tags())
         self._context.log_event(event)
 
     # --- The end -------------------------------------------------------------------------------------------------
 
     def _not_begun(self, error: SyncAssetsError) -> list[dg.AssetCheckResult]:
-        """One check that says why nothing was done; the ledger, which answers the others, cannot be asked."""
+        """Return one failed check `ready` with the reason why the run could not begin.
+
+        The other checks need the ledger, which cannot be used in this case.
+        """
         config = self._tables[0]
         side: Side = "d365" if config in self._captured else "campaign"
         return self._selected([ready_result(side_key(config, side), [failure(side, error)])])
 
     def _results(self, config: TableConfig) -> Iterator[Any]:
+        """Yield results of a table's selected assets; of an asset whose work failed, only its checks."""
         runtime, totals, now = self._runtime, self._totals[config.table], datetime.now(UTC)
         for side in SIDES:
             key = side_key(config, side)
@@ -283,7 +308,7 @@ class TableRun:
             checks = self._selected(answers(runtime, config, side, self._findings[config.table], now))
             if key in self._done and key not in self._failed:
                 metadata = capture_metadata if side == "d365" else push_metadata
-                self._count(key, metadata(config, runtime, totals, self._context.instance))
+                self._add_numbers(key, metadata(config, runtime, totals, self._context.instance))
                 version = dg.DataVersion(today())  # see version_tags
                 yield dg.MaterializeResult(asset_key=key, check_results=checks, data_version=version)
             else:
@@ -291,13 +316,17 @@ class TableRun:
         self._other_side(config)
 
     def _selected(self, results: list[dg.AssetCheckResult]) -> list[dg.AssetCheckResult]:
+        """Return the results of checks that the run selects."""
         wanted = self._context.selected_asset_check_keys
         return [
             one for one in results if one.asset_key and dg.AssetCheckKey(one.asset_key, str(one.check_name)) in wanted
         ]
 
-    def _count(self, key: dg.AssetKey, numbers: dict[str, Any]) -> None:
-        """The run's numbers, at the last of its partitions; a past day keeps the rows that were captured on it."""
+    def _add_numbers(self, key: dg.AssetKey, numbers: dict[str, Any]) -> None:
+        """Add the run's numbers to the last of its partitions; the others refer to it by `counted_with`.
+
+        A partition of a past day also gets the number of rows that were captured on that day.
+        """
         *others, last = self._context.partition_keys
         table = next((one.table for one in self._captured if d365_key(one) == key), None)
         for partition in (*others, last):
@@ -305,11 +334,11 @@ class TableRun:
             if table is not None and partition != today():
                 rows = self._runtime.ledger.captured_rows(table, date.fromisoformat(partition))
                 row_count = {"dagster/partition_row_count": rows}
-            told = numbers | row_count if partition == last else {"counted_with": last, **row_count}
-            self._context.add_asset_metadata(told, asset_key=key, partition_key=partition)
+            reported = numbers | row_count if partition == last else {"counted_with": last, **row_count}
+            self._context.add_asset_metadata(reported, asset_key=key, partition_key=partition)
 
     def _other_side(self, config: TableConfig) -> None:
-        """What a capture alone found wrong on Campaign's side, as an event beside those of the run."""
+        """Report blocking findings of Campaign's side, if the run captures only and so has no check of that side."""
         key = campaign_key(config)
         findings = [one for one in self._findings[config.table] if one.side == "campaign"]
         if dg.AssetCheckKey(key, READY) in self._context.selected_asset_check_keys:

@@ -76,6 +76,6 @@ class AcknowledgedLinks:
             self._session.bulk.for_seqs(
                 connection, "UPDATE sync_link SET held = 0", seqs, attribute, also="AND attribute = ?"
             )
-            self._dependencies.reevaluate(connection, self._session.bulk.stands(connection, seqs), (), tally)
+            self._dependencies.reevaluate(connection, self._session.bulk.states_of(connection, seqs), (), tally)
             self._session.count(connection, tally)
         return len(seqs)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import BlockReason, Loss, Orphan, State
-from sync_assets.ledger.rules.dependencies import IN_DOUBT
+from sync_assets.ledger.rules.dependencies import OUTCOME_UNKNOWN
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
 
@@ -79,7 +79,7 @@ class BlockedRecords:
                 parent,
                 sa.and_(_SAME_SHORT_ID, parent.c.table_name == _L.parent_table, parent.c.id == _L.parent_id),
             )
-            .where(_L.held != IN_DOUBT, sa.or_(sa.and_(_L.required == 1, absent), coming))
+            .where(_L.held != OUTCOME_UNKNOWN, sa.or_(sa.and_(_L.required == 1, absent), coming))
             .group_by(_L.parent_table, "none", parent.c.state)
         )
         with self._session.database.read() as connection:
@@ -110,7 +110,7 @@ class BlockedRecords:
                 sa.and_(_SAME_SHORT_ID, parent.c.table_name == _L.parent_table, parent.c.id == _L.parent_id),
             )
             .where(_ORPHANED)
-            .where(_L.required == 1, _L.held != IN_DOUBT)
+            .where(_L.required == 1, _L.held != OUTCOME_UNKNOWN)
             .where(sa.or_(parent.c.seq.is_(None), parent.c.desired_hash.is_(None), parent.c.state == 5))
         )
         if table is not None:

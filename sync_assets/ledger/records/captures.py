@@ -223,7 +223,7 @@ class Captures:
         moves: list[transitions.DesiredUpdate] = []
         ids: list[str] = []
         to_insert: list[tuple[int | None, int]] = []
-        for record in self._session.bulk.stands(connection, list(known)):
+        for record in self._session.bulk.states_of(connection, list(known)):
             row = page.row(known.pop(record.seq))
             move = transitions.after_capture(record, row, resend=record.seq in resend, now=now)
             if move is not None:
@@ -271,7 +271,7 @@ class Captures:
         """
         seqs = list(self._session.bulk.find(connection, table, ids).values())
         never_sent = [
-            record.seq for record in self._session.bulk.stands(connection, seqs) if transitions.forgotten(record)
+            record.seq for record in self._session.bulk.states_of(connection, seqs) if transitions.is_purgeable(record)
         ]
         self._deletions.let_go(connection, never_sent, tally, withdraw=False)
         return len(never_sent) + self._deletions.collect(connection, table, seqs)
@@ -304,7 +304,7 @@ class Captures:
         seqs = self._session.bulk.find(connection, table, page.ids if everything else moved)
         if not seqs:
             return
-        stands: list[RecordState] = self._session.bulk.stands(connection, sorted(seqs.values()))
+        stands: list[RecordState] = self._session.bulk.states_of(connection, sorted(seqs.values()))
         left = (
             self._dependencies.neighbours(connection, stands) if everything else set[int]()
         )  # a link may no longer be configured
@@ -328,4 +328,6 @@ class Captures:
             other = connection.exec_driver_sql(statement, (table, link.attribute, required, keyed)).scalars().all()
             changed = "UPDATE sync_link SET required = ?, keyed = ? WHERE seq = ? AND attribute = ?"
             self._session.bulk.for_each(connection, changed, [(required, keyed, seq, link.attribute) for seq in other])
-            self._dependencies.reevaluate(connection, self._session.bulk.stands(connection, sorted(other)), (), tally)
+            self._dependencies.reevaluate(
+                connection, self._session.bulk.states_of(connection, sorted(other)), (), tally
+            )

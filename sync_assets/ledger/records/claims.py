@@ -159,7 +159,7 @@ class Claims:
             removed: list[RecordState] = []
             moved: list[RecordState] = []
             self._dependencies.take_turns(connection)
-            held = self._session.bulk.stands(connection, list(by_seq), "AND lease_owner = ?", owner)
+            held = self._session.bulk.states_of(connection, list(by_seq), "AND lease_owner = ?", owner)
             for record in held:
                 acknowledgement = transitions.after_outcome(record, by_seq[record.seq], now=now)
                 if acknowledgement is None:
@@ -232,7 +232,7 @@ class Claims:
             seqs = [row.seq for row in rows]
             self._session.bulk.for_seqs(connection, again, seqs)
             if self._dependencies.has_links(connection) or any(row.refusal is not None for row in rows):
-                self._dependencies.reevaluate(connection, self._session.bulk.stands(connection, seqs), (), tally)
+                self._dependencies.reevaluate(connection, self._session.bulk.states_of(connection, seqs), (), tally)
             self._session.count(connection, tally)
             return len(rows)
 

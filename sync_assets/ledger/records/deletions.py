@@ -165,8 +165,8 @@ class Deletions:
         moved: list[RecordState] = []
         withdrawn: list[tuple[int, int, bool, bool, bool, bool, int]] = []
         forgotten: list[RecordState] = []
-        for record in self._session.bulk.stands(connection, seqs):
-            if transitions.forgotten(record):
+        for record in self._session.bulk.states_of(connection, seqs):
+            if transitions.is_purgeable(record):
                 forgotten.append(record)
                 tally.remove(record)
             elif withdraw:
@@ -217,7 +217,7 @@ class Deletions:
     def _reevaluate_orphans(self, connection: Connection, seqs: Sequence[int]) -> None:
         self._dependencies.take_turns(connection, tied=True)
         tally = TotalsChange()
-        self._dependencies.reevaluate(connection, self._session.bulk.stands(connection, seqs), (), tally)
+        self._dependencies.reevaluate(connection, self._session.bulk.states_of(connection, seqs), (), tally)
         self._session.count(connection, tally)
 
     def mark_lost(self, connection: Connection, table: str, ids: Sequence[str], loss: Loss) -> None:

@@ -229,7 +229,7 @@ class DependencyStatus:
         ids_by_table = _parent_ids(links).items()
         seqs = [seq for table, ids in ids_by_table for seq in self._session.bulk.find(connection, table, ids).values()]
         return {
-            (record.table_name, record.id): record for record in self._session.bulk.stands(connection, sorted(seqs))
+            (record.table_name, record.id): record for record in self._session.bulk.states_of(connection, sorted(seqs))
         }
 
     def _reevaluate_once(
@@ -240,7 +240,7 @@ class DependencyStatus:
         Returns:
             The records whose state or hold reasons changed, as they are now, and those that are to be purged.
         """
-        stands = self._session.bulk.stands(connection, seqs)
+        stands = self._session.bulk.states_of(connection, seqs)
         # Campaign keeps an out-of-scope record as it is, its links included.
         stay = [record.seq for record in stands if record.withdrawn and not record.uncertain]
         self._session.bulk.for_seqs(connection, _AS_IN_CAMPAIGN, stay, also="AND held <> 1")

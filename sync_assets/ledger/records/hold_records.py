@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger.rules.dependencies import IN_DOUBT, Key, Link
+from sync_assets.ledger.rules.dependencies import OUTCOME_UNKNOWN, Key, Link
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage.session import LedgerSession
 
@@ -62,12 +62,12 @@ def hold_reasons(known: Set[HoldReason], links: Sequence[Link], of_parents: Belo
         links: all links of the record, as captured.
         of_parents: the stored reasons of the records that these links name, by table and id.
     """
-    linked = {link.attribute for link in links if link.held != IN_DOUBT}
+    linked = {link.attribute for link in links if link.held != OUTCOME_UNKNOWN}
     now = {one for one in known if one.attribute not in linked}
     for link in links:
         attribute = link.attribute
         former = of_parents.get((link.parent_table, link.other_id), set[HoldReason]()) if link.other_id else ()
-        if link.held == IN_DOUBT:
+        if link.held == OUTCOME_UNKNOWN:
             attribute = attribute.partition(" ")[0]
             through = {one for one in former if not one.gone}
         elif link.parent_id is None:

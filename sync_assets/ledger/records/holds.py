@@ -136,7 +136,7 @@ class Holds:
                 return None
             self._hold_records.add(connection, (table, id), added)
             tally = TotalsChange()
-            stands = self._session.bulk.stands(connection, self._seqs(connection, added))
+            stands = self._session.bulk.states_of(connection, self._seqs(connection, added))
             self._dependencies.reevaluate(connection, stands, (), tally)
             self._session.count(connection, tally)
             return self._described(connection, table, id, hold.since)
@@ -170,7 +170,7 @@ class Holds:
             else:
                 connection.execute(sa.delete(schema.hold_record).where(*of_hold))
             tally = TotalsChange()
-            stands = self._session.bulk.stands(connection, self._seqs(connection, records))
+            stands = self._session.bulk.states_of(connection, self._seqs(connection, records))
             self._dependencies.reevaluate(connection, stands, (), tally)
             self._session.count(connection, tally)
             freed = held - self._count_in_state(connection, records, State.HELD)
@@ -196,7 +196,7 @@ class Holds:
         with self._session.database.read() as connection:
             return self._hold_records.records_of(connection, (table, id))
 
-    def kin(self, table: str, id: str) -> list[RelatedRecord]:
+    def related(self, table: str, id: str) -> list[RelatedRecord]:
         """Return a row, the records of its hold, and all their descendants along links, level by level."""
         with self._session.database.read() as connection:
             return self._related_records(connection, table, id)
@@ -216,7 +216,7 @@ class Holds:
             )
             if connection.execute(made).one_or_none() is not None:
                 tally.add(table, State.HELD, day)
-        return self._session.bulk.stands(connection, list(self._session.bulk.find(connection, table, [id]).values()))
+        return self._session.bulk.states_of(connection, list(self._session.bulk.find(connection, table, [id]).values()))
 
     def _described(self, connection: Connection, table: str, id: str, since: int, *, new: bool = False) -> Hold:
         """Build the Hold of a row, with its counts."""

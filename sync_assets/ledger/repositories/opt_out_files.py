@@ -60,7 +60,7 @@ class OptOutFiles:
         self._session = session
         self._rows = rows
 
-    def look(self, listed: Iterable[tuple[str, datetime, int]]) -> list[OptOutFile]:
+    def note_files(self, listed: Iterable[tuple[str, datetime, int]]) -> list[OptOutFile]:
         """Store the result of a poll of the folder.
 
         Files of earlier polls that are missing now, or changed, are deleted unless they are done.

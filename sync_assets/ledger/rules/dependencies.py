@@ -16,7 +16,7 @@ Key = tuple[str, str]
 # Values of Link.held: Campaign's record is linked to other_id, its former parent; or a request whose outcome is unknown
 # may have linked it to other_id.
 FORMER = 2
-IN_DOUBT = 3
+OUTCOME_UNKNOWN = 3
 
 
 class Link(NamedTuple):
@@ -59,7 +59,7 @@ def status_of_parents(
     for link in links:
         parent = parents.get((link.parent_table, link.parent_id)) if link.parent_id else None
         other = parents.get((link.parent_table, link.other_id)) if link.other_id else None
-        if link.held == IN_DOUBT:
+        if link.held == OUTCOME_UNKNOWN:
             continue
         status = parent_status(parent, link.held == 1)
         if (

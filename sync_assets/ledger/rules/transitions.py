@@ -194,7 +194,7 @@ def after_withdrawal(record: RecordState) -> Placement:
     return where
 
 
-def forgotten(record: RecordState) -> bool:
+def is_purgeable(record: RecordState) -> bool:
     """Return True if the ledger purges the record once its row is deleted or out of scope.
 
     It does unless Campaign may hold the record, or the record is under a privacy hold.

@@ -128,7 +128,7 @@ class Bulk(Protocol):
         """Insert new records that `pack` encoded."""
         ...
 
-    def stands(self, connection: Connection, seqs: Sequence[int], also: str = "", *values: Any) -> list[RecordState]:
+    def states_of(self, connection: Connection, seqs: Sequence[int], also: str = "", *values: Any) -> list[RecordState]:
         """Read and lock records until the transaction ends, in the order of seq, which avoids deadlocks.
 
         also: a further condition on the record, with its values.

@@ -136,7 +136,7 @@ class PostgresBulk(Bulk):
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
             copy.write(memoryview(packed))  # the driver splits it
 
-    def stands(self, connection: Connection, seqs: Sequence[int], also: str = "", *values: Any) -> list[RecordState]:
+    def states_of(self, connection: Connection, seqs: Sequence[int], also: str = "", *values: Any) -> list[RecordState]:
         rows = self.for_seqs(connection, STANDS, seqs, *values, also=f"{also} ORDER BY seq FOR UPDATE")
         return [RecordState(*row) for row in rows]
 

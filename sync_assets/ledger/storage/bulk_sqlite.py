@@ -128,7 +128,7 @@ class SqliteBulk(Bulk):
         for statement, parameters in packed:
             connection.exec_driver_sql(statement, parameters)
 
-    def stands(self, connection: Connection, seqs: Sequence[int], also: str = "", *values: Any) -> list[RecordState]:
+    def states_of(self, connection: Connection, seqs: Sequence[int], also: str = "", *values: Any) -> list[RecordState]:
         rows = self.for_seqs(connection, STANDS, seqs, *values, also=f"{also} ORDER BY seq")
         return [RecordState(*row) for row in rows]
 

@@ -52,7 +52,7 @@ def poll_folder(runtime: Runtime) -> FolderPoll:
     export = runtime.config.opt_out.export
     with connect(runtime.settings.sftp()) as sftp:
         listing = sftp.listing(export.directory, export.pattern)
-        known = runtime.ledger.look((file.name, file.modified, file.size) for file in listing.files)
+        known = runtime.ledger.note_files((file.name, file.modified, file.size) for file in listing.files)
         troubles = _tidy(runtime, sftp, export, [file for file in known if file.state == FileState.DONE])
         storage = sftp.storage(export.directory)
     waiting = in_order(file for file in known if file.state == FileState.SEEN)

@@ -7,7 +7,7 @@ import logging
 import dagster as dg
 import pytest
 
-from sync_assets.defs.run_errors import CANNOT, patient
+from sync_assets.defs.run_errors import CANNOT, with_backoff
 from sync_assets.errors import SyncAssetsError
 
 
@@ -28,7 +28,7 @@ class Sensor:
         self.error: Exception | None = None
         self.tries: list[float] = []
 
-        @patient("a_sensor", self.clock)
+        @with_backoff("a_sensor", self.clock)
         def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult:
             self.tries.append(self.clock.now - 1000)
             if self.error:

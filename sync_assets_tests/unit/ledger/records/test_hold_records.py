@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sync_assets.ledger import Ledger, Outcome, State
 from sync_assets.ledger.records.hold_records import HeldRecord, HoldReason, hold_reasons
 from sync_assets.ledger.records.holds import Released
-from sync_assets.ledger.rules.dependencies import FORMER, IN_DOUBT, Link
+from sync_assets.ledger.rules.dependencies import FORMER, OUTCOME_UNKNOWN, Link
 from sync_assets_tests.support.ledgers import Clock, Ledgers, capture, claim, guid, push, record, row, stored
 from sync_assets_tests.unit.ledger.records.test_holds import ANNA, ANNAS, TABLES, assert_held, below, family, push_all
 from sync_assets_tests.unit.ledger.test_opening import earlier_version
@@ -21,7 +21,7 @@ HERS, HERS_GONE = HoldReason("contact", "anna", "to"), HoldReason("contact", "an
 
 
 def link(parent: str | None, held: int = 0, other: str | None = None) -> Link:
-    return Link(1, "to" if held != IN_DOUBT else f"to {other}", "contact", parent, 0, 1, 0, held, other)
+    return Link(1, "to" if held != OUTCOME_UNKNOWN else f"to {other}", "contact", parent, 0, 1, 0, held, other)
 
 
 # it was hers; its links; whose: while the hold stands, once she is gone
@@ -32,7 +32,7 @@ TRUTH: dict[str, tuple[bool, list[Link], bool, bool]] = {
     "its lookup was cleared, Campaign links it to her": (False, [link(None, FORMER, "anna")], True, True),
     "its lookup names another, and it was hers": (True, [link("bert")], False, False),
     "its lookup names another, Campaign links it to her": (True, [link("bert", FORMER, "anna")], True, False),
-    "a request may have linked it to her": (False, [link("bert"), link(None, IN_DOUBT, "anna")], True, False),
+    "a request may have linked it to her": (False, [link("bert"), link(None, OUTCOME_UNKNOWN, "anna")], True, False),
     "the link is configured no more": (True, [], True, True),
 }
 
@@ -69,7 +69,7 @@ def test_an_order_whose_lookup_the_deletion_clears_stays_with_the_hold(
         HeldRecord("line", ANNAS_LINE, "parent"),
         HeldRecord("order", ANNAS_ORDER, "parent"),
     ]
-    assert {(one.table, one.id) for one in ledger.kin("contact", ANNA)} == {
+    assert {(one.table, one.id) for one in ledger.related("contact", ANNA)} == {
         ("contact", ANNA),
         ("order", ANNAS_ORDER),
         ("line", ANNAS_LINE),

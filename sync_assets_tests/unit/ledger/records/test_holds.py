@@ -339,7 +339,7 @@ def test_ending_a_hold_that_there_is_not(ledger: Ledger) -> None:
 def test_kin_tells_ids_and_marks(ledger: Ledger) -> None:
     family(ledger)
     settle(ledger, "done", *claim(ledger))
-    kin = ledger.kin("contact", ANNA)
+    kin = ledger.related("contact", ANNA)
     assert [(one.table, one.id) for one in kin] == [
         ("contact", ANNA),
         ("order", guid("anna's order")),

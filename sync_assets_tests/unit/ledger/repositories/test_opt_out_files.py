@@ -19,7 +19,7 @@ Listed = tuple[str, datetime, int]
 
 
 def look(ledger: Ledger, *listed: Listed) -> dict[str, OptOutFile]:
-    found = ledger.look(listed)
+    found = ledger.note_files(listed)
     assert len({file.name for file in found}) == len(found) == len(listed)
     return {file.name: file for file in found}
 
@@ -46,12 +46,12 @@ def test_a_file_is_first_seen_and_then_looked_at_again(ledger: Ledger, clock: Cl
 
 def test_files_come_the_oldest_first(ledger: Ledger) -> None:
     twin = ("a_twin.csv", THEN, 9_000)
-    assert [file.name for file in ledger.look([TUESDAY, twin, MONDAY])] == [MONDAY[0], twin[0], TUESDAY[0]]
+    assert [file.name for file in ledger.note_files([TUESDAY, twin, MONDAY])] == [MONDAY[0], twin[0], TUESDAY[0]]
     assert [file.name for file in ledger.files()] == [MONDAY[0], twin[0], TUESDAY[0]]
 
 
 def test_a_file_that_is_listed_twice_is_one(ledger: Ledger) -> None:
-    assert len(ledger.look([TUESDAY, TUESDAY])) == 1
+    assert len(ledger.note_files([TUESDAY, TUESDAY])) == 1
 
 
 @pytest.mark.parametrize("grown", [(TUESDAY[0], THEN, 2_001), (TUESDAY[0], THEN + timedelta(seconds=1), 2_000)])
