@@ -1,6 +1,7 @@
-"""What Dagster loads: the configuration in, the definitions out. Holds no logic.
+"""Entry point for Dagster: builds the definitions (assets, checks, sensors, schedules, jobs) from the configuration.
 
-The definitions need the configuration file only; the environment's addresses and secrets are read by the runs.
+Here: which objects exist, and their schedules; their logic is in `sync_assets.defs`. Loading needs the configuration
+file only: addresses and secrets in the environment are read by the runs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import dagster as dg
 
 from sync_assets.performance import keep_loaded_objects
 
-keep_loaded_objects()  # Dagster's, before our modules load
+keep_loaded_objects()  # once for Dagster's objects, before the modules of this project are loaded
 
 from sync_assets import logs  # noqa: E402
 from sync_assets.config.models import TableConfig  # noqa: E402
@@ -35,7 +36,13 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 
 def build_definitions(runtime: Runtime) -> dg.Definitions:
-    """All assets, checks, sensors and schedules for the runtime's configuration. Raises ConfigError."""
+    """Build all assets, checks, sensors, schedules and jobs.
+
+    Sensors and schedules start by themselves only if SYNC_ASSETS_AUTOSTART is `1` or `true`.
+
+    Raises:
+        ConfigError: The configuration is not valid.
+    """
     tables = runtime.config.in_link_order
     running = runtime.environment.get("SYNC_ASSETS_AUTOSTART", "").lower() in ("1", "true")
     status = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
@@ -47,7 +54,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     sensors = [changes_sensor(tables, runtime, status, of_tables[0])]
     resources: dict[str, object] = {**systems()}
     other = None
-    # What is imported here is not for the runs of those who have no opt-outs: each run loads this anew.
+    # Imported only if needed: each run loads the definitions anew, and installations without opt-outs need not wait.
     if runtime.config.opt_out.active:
         from sync_assets.defs.opt_out.assets import opt_out_assets  # noqa: PLC0415
         from sync_assets.defs.opt_out.assets import resources as opt_out_resources  # noqa: PLC0415
@@ -114,7 +121,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
 
 
 def _of_tables(tables: Sequence[TableConfig]) -> list[Any]:
-    """Jobs of the tables' assets: both sides, or what is to be sent alone."""
+    """Return the jobs of the table assets: `sync` for both sides, `send_backlog` for Campaign's side only."""
     sent = [campaign_key(table) for table in tables]
     both = [*(d365_key(table) for table in tables), *sent]
     return [
@@ -130,7 +137,7 @@ def _of_tables(tables: Sequence[TableConfig]) -> list[Any]:
 
 
 def _further(table: TableConfig, runtime: Runtime) -> list[Comparison]:
-    """What the audit of a resource compares besides records: opt-outs, on that of contacts."""
+    """Return additional checks of a table's audit: the comparison of opt-outs, for contacts."""
     if table.table != CONTACT or runtime.config.opt_out.direction == "disabled":
         return []
     from sync_assets.defs.opt_out.checks import parity_answer, parity_spec  # noqa: PLC0415
@@ -143,5 +150,5 @@ def _further(table: TableConfig, runtime: Runtime) -> list[Comparison]:
 def defs() -> dg.Definitions:
     logs.configure(os.environ)
     built = build_definitions(Runtime(dict(os.environ)))
-    keep_loaded_objects()  # our own
+    keep_loaded_objects()  # again, for the objects of this project
     return built

@@ -1,10 +1,13 @@
-"""Capture: the change feed of Dynamics 365 into the ledger, page by page.
+"""Capture: read the change feed of Dynamics 365 page by page, and store the rows in the ledger.
 
-table_capture      follows a table's change feed: start reading here
-page_preparation   a page parsed, deduplicated, filtered and transformed
-unchanged_rows     rows of a full read whose hash the ledger has
-kept_delta_link    no change is lost while a full read goes on
-row_reads          rows of a replay, and single rows by id
-page_size          fewer rows a page where Dynamics 365 fails
-feed_polling       is there news, without reading it?
+table_capture      the capture of one table; start reading here
+context            what all parts of a capture share: ledger, client, mapping, lease
+page_pipeline      fetch, parse and prepare the pages of a read ahead of the ledger
+page_preparation   parse, deduplicate, filter and transform one page
+unchanged_rows     the unchanged-row filter of repeated full reads
+kept_delta_link    the delta link by which a read of several pages loses no change
+replay             rows of some days, read again
+rows_by_id         single rows by id
+page_size          smaller pages where Dynamics 365 fails on large ones
+feed_polling       detect news in the feeds without reading them
 """

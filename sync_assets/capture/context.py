@@ -1,6 +1,6 @@
-"""The context of one table's capture: the ledger, the client, the mapping, and the lease that all its parts share.
+"""The context of one table's capture: ledger, client, mapping and lease, which all parts of the capture share.
 
-A page is stored here, whichever read it comes from: the change feed, a replay, or rows by id.
+Also stores prepared pages in the ledger, whether they come from the change feed, a replay, or a read by id.
 """
 
 from __future__ import annotations
@@ -39,11 +39,23 @@ class CaptureBusy(SyncAssetsError):
 
 @dataclass(slots=True)
 class CaptureResult:
-    """Counts of rows; `days`: rows by the UTC day on which D365 last modified them; `full_read`: not just a delta.
+    """The result of a capture: numbers of rows by kind.
 
-    `held_back`: why deletions were not carried out, if the guard stopped them; all else was. `following`: by table,
-    records that are deleted with those of this one. `unknown_codes`: column ->
-    option numbers that nobody has named.
+    Attributes:
+        rows: Rows read.
+        new: Rows of records that the ledger did not have.
+        changed: Rows that changed a record.
+        unchanged: Rows that changed nothing.
+        refused: Rows with a validation error.
+        deleted: Records that became pending deletes.
+        filtered_out: Rows that the table's filter excludes.
+        pages: Pages stored.
+        full_read: True if the table was read in full, not only its changes.
+        seconds: Duration of the capture.
+        days: Number of rows by the UTC day on which Dynamics 365 last modified them.
+        held_back: Set if the deletion guard stopped the deletions; everything else was stored.
+        following: Number of records of other tables that are deleted together with those of this table, by table.
+        unknown_codes: Option numbers without a label, by column.
     """
 
     rows: int = 0
@@ -68,14 +80,29 @@ class CaptureResult:
 
 @dataclass(slots=True)
 class PageSize:
-    """Rows that a page is asked for in the current read."""
+    """The page size of the current read, in rows."""
 
     rows: int
 
 
 @dataclass(frozen=True, slots=True)
 class CaptureContext:
-    """What is captured, from where, into what. `owner`: the worker's id, see workers.py."""
+    """The table to capture, its client, its mapping, and the ledger.
+
+    Attributes:
+        ledger: Receives the rows.
+        client: Of Dynamics 365.
+        table: Metadata of the table.
+        mapping: Of the table.
+        owner: Id of this worker (`runtime/workers.py`), which owns the lease.
+        apply_deletes: True if records deleted in Dynamics 365 are deleted in Campaign; False to keep them, out of
+            scope.
+        max_delete_share: Largest share of the table's records that may be deleted at once.
+        page_size: Configured page size, in rows.
+        wait_seconds: How long to wait for another worker's lease.
+        progress: Called with the result so far after each page.
+        size: Page size of the current read.
+    """
 
     ledger: Ledger
     client: DataverseClient
@@ -108,9 +135,20 @@ class CaptureContext:
         position: Position | None = None,
         **how: bool,
     ) -> Feed:
-        """A page into the ledger; counted in `result`. The feed as it is then saved.
+        """Store a page in the ledger, and add its numbers to `result`.
 
-        position, how: as in Ledger.save_page. FeedMoved if the feed is at another version than `version`.
+        Args:
+            page: The prepared page.
+            version: Version of the feed that the page is based on.
+            result: Updated in place.
+            position: New cursor; None if the page is not one of the feed. As in Ledger.save_page.
+            how: Further options of Ledger.save_page.
+
+        Returns:
+            The feed as it is stored now.
+
+        Raises:
+            FeedMoved: The feed has another version than `version`.
         """
         delete_left = bool(self.mapping.row_filter and self.mapping.row_filter.delete_filtered_out)
         saved = self.ledger.save_page(

@@ -1,6 +1,6 @@
-"""Watching the change feeds: is there anything new, without taking anything out of them?
+"""Poll the change feeds of Dynamics 365 for news, without reading the changes.
 
-One client and one event loop live as long as the process, so that a look costs one request and no sign-in.
+One client and one event loop live as long as the poller, so that a poll costs one request for each feed and no sign-in.
 """
 
 from __future__ import annotations
@@ -26,22 +26,21 @@ T = TypeVar("T")
 LOOK_PATIENCE = 8.0
 """Seconds for which one request of a poll is retried."""
 LONGEST_LOOK = 20.0
-"""Seconds that a poll may take, its sign-in included: a sensor's tick has to end within a minute."""
+"""Seconds that a poll may take, including a sign-in, since Dagster ends a sensor's tick after a minute."""
 KEEP_LINK = timedelta(minutes=1)
-"""How often the fresh link of a quiet feed is saved."""
+"""Interval in which the new delta link of a feed without news is stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """What one poll found. `news`: tables that have something to capture. `refused`: table -> why its feed could not be
-    polled."""
+    """The result of a poll. `news`: tables with something to capture. `refused`: by table, why its feed failed."""
 
     news: set[str] = field(default_factory=set[str])
     refused: dict[str, str] = field(default_factory=dict[str, str])
 
 
 class FeedPoller:
-    """Looks at the feeds of several tables at once. Thread-safe."""
+    """Polls the feeds of several tables concurrently. Thread-safe. Close it after use."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -51,11 +50,14 @@ class FeedPoller:
         threading.Thread(target=self._loop.run_forever, name="watch", daemon=True).start()
 
     def poll(self, tables: Sequence[TableConfig]) -> Polled:
-        """Polls the feeds of the tables. One that cannot be polled keeps no other from it.
+        """Poll the feeds of the tables. A feed that fails does not affect the others.
 
-        Raises what the client raises where no feed can be polled at all, unless change tracking is off for each.
-        A feed that answers without news is noted as polled, with its fresh link: a quiet table must not expire
-        (docs/references/dataverse.md 1.5, rule 2).
+        For a feed without news, the ledger stores the time of the poll and the new delta link, since the link of a
+        quiet table would expire otherwise (docs/references/dataverse.md 1.5, rule 2).
+
+        Raises:
+            SyncAssetsError: No feed could be polled, unless the reason is for all that change tracking is off. Also if
+                the poll takes longer than LONGEST_LOOK.
         """
         return self._call(self._look(tables))
 
@@ -101,18 +103,18 @@ class FeedPoller:
         if feed is None or feed.link is None or feed.kind == "page":
             return True
         if await asyncio.to_thread(ledger.unread, config.table, 1):
-            return True  # rows that the capture has to read again
+            return True  # rows that the capture has to read again by id
         if await asyncio.to_thread(ledger.capture_wanted, config.table):
             return True
         try:
             body = await client.page(feed.link, tracked=False, size=1, table=config.table, patience=LOOK_PATIENCE)
         except FeedExpired:
-            return True  # the capture will begin a full read
+            return True  # the capture then reads the table in full
         news, delta_link = has_news(body)
         if news or not delta_link:
             return True
         client.endpoint.checked(delta_link)
         stale = datetime.now(UTC) - feed.saved_at > KEEP_LINK
-        with suppress(FeedMoved):  # then a capture is under way, which polls better than we do
+        with suppress(FeedMoved):  # a capture moved the cursor meanwhile, so it polled the feed
             await asyncio.to_thread(ledger.polled, config.table, feed.version, delta_link if stale else None)
         return False

@@ -1,23 +1,25 @@
-"""The delta link that is kept from before a read of several pages, so that no change is lost whatever time the read's
-own link stands for.
+"""Keep a delta link from before a read of several pages, and follow it after the read, so that no change is lost.
 
-Dataverse sends the delta link with the last page only, and its documentation does not say whether that link stands for
-the beginning of the read or for its end. If for its end, it never brings what changed on pages that were read by then.
-So each read of several pages has a link from before its rows, which is asked what changed once the read is at its end:
+Dataverse sends the delta link with the last page only, and its documentation does not define whether that link stands
+for the beginning of the read or for its end. If it stands for the end, it misses changes of rows on earlier pages. So
+for each read of several pages a delta link from before its first row is kept, and followed after its last page:
 
-- A full read of a table that has a feed (a replay, another mapping) keeps the feed's link.
-- A first load, and a full read after that link expired, reads the ids alone first, with change tracking. Whatever time
-  the link of *that* read stands for, it is before the first row is read: what changed earlier is in the rows (or is
-  missing there if it was deleted), what changed later the link brings. Its `$select` is part of it, so that it brings
-  ids, whose rows are then read by id.
-- Changes of several pages keep the link that brought them. Asked once more it brings them again and what came since;
-  rows that the ledger has just so are left unread.
+- A full read of a table that has a feed (a replay, a changed mapping) keeps the feed's link.
+- A first load, and a full read after that link expired, reads only the ids first, with change tracking. The link of
+  *that* read stands for a time before the first row is read: earlier changes are in the rows (deleted rows are missing
+  there), later changes follow the link. The link includes its `$select`, so it returns ids only; their rows are then
+  read by id.
+- A read of changes with several pages keeps the link that returned them. Followed again, it returns them once more, and
+  all later changes; rows whose hash the ledger has are left unread.
 
-The link is asked after the read's own one was sent and before that is followed, so the two leave no time between them.
-A read of one page has nothing that could change while it goes on, and asks for nothing more. What is kept stands in the
-ledger with the feed; killed at any moment, the capture goes on with it. What it brings is asked for from the beginning
-then, which repeats and loses nothing. Source: "Synchronize data with external systems using change tracking" in
-Microsoft's documentation of Dataverse.
+The kept link is requested after the read's own delta link was received and before that one is followed, so no time lies
+between the two. A read of one page needs no kept link.
+
+Invariant: the kept link is stored in the ledger with the feed, so a killed capture continues with it. It then follows
+the kept link from the beginning again, which repeats changes and loses none.
+
+Source: "Synchronize data with external systems using change tracking" in Microsoft's documentation of Dataverse,
+https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracking-synchronize-data-external-systems
 """
 
 from __future__ import annotations
@@ -41,20 +43,26 @@ if TYPE_CHECKING:
 
 
 async def first_page(capture: CaptureContext, link: str, feed: Feed | None) -> tuple[bytes | None, Feed | None]:
-    """To be called before a full read: sees to it that a link from before it is kept, unless the read has one page.
+    """Make sure before a full read that a delta link is kept, unless the read has one page only.
 
-    Returns the body of the page at `link` if it need not be asked for again, and the feed as it is saved then.
+    Args:
+        capture: Of the table.
+        link: Of the first page of the full read.
+        feed: As it is stored; None before the first load.
+
+    Returns:
+        The body of the first page, None if it must be requested again; and the feed as it is stored now.
     """
     body = await fetch(capture, link, tracked=True)
     if not read_head(body).next_link:
         return body, feed
-    if feed and feed.kept_kind == "ids" and feed.kept_link and await _is_good(capture, feed.kept_link):
+    if feed and feed.kept_kind == "ids" and feed.kept_link and await _is_accepted(capture, feed.kept_link):
         return body, feed
-    return None, await _read_ids(capture, feed)  # the page is from before the link that is kept
+    return None, await _read_ids(capture, feed)  # the body is older than the kept link, so it must not be used
 
 
 async def catch_up(capture: CaptureContext, result: CaptureResult) -> None:
-    """Ask the link that was kept what changed while the last read went on. Does nothing where none is due."""
+    """Follow the kept delta link, to capture changes made during the last read. Does nothing if none is due."""
     feed = await asyncio.to_thread(capture.ledger.feed, capture.table.name)
     if feed is None or not feed.kept_due or feed.kept_link is None:
         return
@@ -64,15 +72,17 @@ async def catch_up(capture: CaptureContext, result: CaptureResult) -> None:
         else:
             feed = await _read_changed(capture, feed, feed.kept_link, result)
     except D365Refused as error:
-        if error.code == NO_SUCH_COLUMN:  # of the mapping before this one
+        if error.code == NO_SUCH_COLUMN:  # the link selects a column of an earlier mapping, which was deleted
             raise FeedExpired(str(error)) from error
         raise
     await asyncio.to_thread(capture.ledger.keep_link, capture.table.name, feed.version, None, None, feed.fingerprint)
 
 
-async def _is_good(capture: CaptureContext, link: str) -> bool:
-    """Whether Dynamics 365 still answers a link of the feed. Asked before the rows, since a read whose link has expired
-    by its end has to be made again."""
+async def _is_accepted(capture: CaptureContext, link: str) -> bool:
+    """Return True if Dynamics 365 still accepts a delta link.
+
+    Checked before the rows are read, since a read must be repeated if its kept link has expired by its end.
+    """
     try:
         await capture.client.page(link, tracked=False, size=1, table=capture.table.name)
     except TrackingOff:
@@ -83,7 +93,7 @@ async def _is_good(capture: CaptureContext, link: str) -> bool:
 
 
 async def _read_ids(capture: CaptureContext, feed: Feed | None) -> Feed:
-    """Reads the ids alone, from the page on that it was killed at, for the link that stands at their end."""
+    """Read the ids only, and keep the delta link of their last page. Continues where a killed capture stopped."""
     link: str | None = capture.client.first_page(capture.table, [capture.mapping.table_key.select_name])
     if feed and feed.kept_kind == "page" and feed.kept_link:
         link = feed.kept_link
@@ -116,7 +126,7 @@ async def _read_ids(capture: CaptureContext, feed: Feed | None) -> Feed:
 
 
 async def _read_rows(capture: CaptureContext, feed: Feed, link: str, result: CaptureResult) -> Feed:
-    """The changes of several pages once more, with those that came while they were read."""
+    """Read the changes of several pages once more, together with the changes made while they were read."""
     skip = feed.read_as == feed.fingerprint
     pipeline = PagePipeline(capture, link, tracked=False, skip_unchanged=skip, alone=False)
     async with aclosing(pipeline.pages()) as pages:
@@ -127,7 +137,7 @@ async def _read_rows(capture: CaptureContext, feed: Feed, link: str, result: Cap
 
 
 async def _read_changed(capture: CaptureContext, feed: Feed, link: str, result: CaptureResult) -> Feed:
-    """The rows whose ids the link brings, as they are now; those that are not found are gone, tombstone or not."""
+    """Read the present rows of all ids that the link returns. An id without a row is a deletion."""
     key = capture.mapping.table_key.select_name
     following, trail = link, LinkTrail("Dynamics 365", capture.table.name, link)
     while following:

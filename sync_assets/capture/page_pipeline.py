@@ -1,8 +1,9 @@
-"""The pages of one read, prepared ahead of the ledger.
+"""Fetch, parse and prepare the pages of one read ahead of the ledger.
 
-While the ledger stores one page, the next one is transformed, the one after that parsed, and one more fetched. Four
-pages at most are in memory, whatever the size of the table. Parsing holds the interpreter and transforming is mostly
-Polars' work, so the two run in threads beside each other.
+While the ledger stores one page, the next one is transformed, the one after that parsed, and one more fetched. Parsing
+holds Python's interpreter lock and transforming is mostly done by Polars, so the two run concurrently in threads.
+
+Invariant: at most four pages are in memory, whatever the size of the table.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ class PagePipeline:
     """Fetch, parse and prepare the page at a link and those after it.
 
     Args:
-        context: the table's capture.
-        link: of the first page.
-        tracked: ask with change tracking, as the first page of a full read.
-        skip_unchanged: leave rows unread whose hash the ledger has (`unchanged_rows`).
-        new: most rows are new to the ledger, which packs them ahead.
-        alone: the first page may be the only one of its read.
-        body: of the first page, if it was fetched before.
+        context: Of the table's capture.
+        link: Of the first page.
+        tracked: True to request pages with change tracking, as in a full read.
+        skip_unchanged: True to leave rows unread whose hash the ledger has (`unchanged_rows`).
+        new: True if most rows are new to the ledger, so that the pages are packed for insertion ahead of storing.
+        alone: True if the first page may be the only one of its read.
+        body: Of the first page, if it was fetched before.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""A page of D365 rows, made ready for the ledger: parsed, each row taken once, filtered, transformed, in that order.
-Pure; the work of capture that needs nothing but a processor, so that one page goes through it while the last one is
-stored.
+"""Prepare a page of Dynamics 365 rows for the ledger: deduplicate, filter and transform them, in that order. Pure.
 
-A page of changes may hold a row several times: the last one counts, and no other one meets the filter.
+This is the part of capture that needs a processor only, so that a page is prepared while the one before is stored.
+
+Invariant: if a page of changes has a row several times, only the last one counts, also for the filter.
 """
 
 from __future__ import annotations
@@ -25,14 +25,25 @@ from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets.mapping.transform import convert, last_of_each, opted_out
 from sync_assets.mapping.unlabelled_options import unknown_codes
 
-_HASH = "row hash"  # no column of Dynamics 365 has a blank in its name
+_HASH = "row hash"  # cannot clash with a column of Dynamics 365, whose names have no spaces
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedPage:
-    """`read`: how many rows D365 sent. `rows`, `unread`: as Ledger.save_page takes them. `deleted`: ids of tombstones,
-    `left`: of rows outside of the filter. `opt_outs`: see transform.opted_out. `days`: rows by the UTC day of their
-    last change. `unknown_codes`: column -> option numbers that nobody has named. Links as in d365.pages.Page."""
+    """A page of rows, transformed, ready for the ledger.
+
+    Attributes:
+        read: Number of rows that Dynamics 365 sent.
+        rows: As Ledger.save_page takes them.
+        deleted: Ids of tombstones.
+        left: Ids of rows that the filter excludes.
+        opt_outs: See `mapping.transform.opted_out`.
+        days: Number of rows by the UTC day of their last change.
+        unread: (id, row hash) of rows left unread, as Ledger.save_page takes them.
+        unknown_codes: Option numbers without a label, by column.
+        next_link: As in `dataverse.page_parser.Page`.
+        delta_link: As in `dataverse.page_parser.Page`.
+    """
 
     read: int
     rows: LedgerPage
@@ -52,12 +63,20 @@ MakePage = Callable[[pl.DataFrame, Sequence[LinkSpec]], LedgerPage]
 def prepare_page(
     page: Page, mapping: TableMapping, unread: UnchangedRows | None = None, make_page: MakePage = LedgerPage
 ) -> PreparedPage:
-    """What the ledger is to hold of a page. `unread`: its further rows, which it holds already."""
+    """Prepare a parsed page.
+
+    Args:
+        page: Its rows that are to be read.
+        mapping: Of the table.
+        unread: Its other rows, which are unchanged since they were captured last.
+        make_page: Makes the ledger's page of the transformed rows.
+    """
     unread = unread or UnchangedRows()
     passed, dropped = filter_rows(last_of_each(_hashed(page), mapping), mapping.row_filter)
     rows = convert(replace(passed, mapping), mapping)
     unknown = unknown_codes(passed, mapping)
-    # Whoever reads them again is to be told of the codes again: such rows are never known.
+    # Rows of a page with unknown codes are stored without a hash: a later full read then reads them again, and reports
+    # the codes again.
     if _HASH in passed.columns and rows.height == passed.height and not unknown:
         rows = rows.with_columns(passed[_HASH].alias(ROW_HASH))
     return PreparedPage(
@@ -81,5 +100,5 @@ def _hashed(page: Page) -> pl.DataFrame:
 
 
 def parser(mapping: TableMapping) -> PageParser:
-    """Of pages with the columns that a mapping selects."""
+    """Return a parser of pages with the columns that a mapping selects."""
     return PageParser({name: mapping.column_types[name] for name in mapping.select})

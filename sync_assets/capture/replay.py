@@ -1,8 +1,10 @@
-"""Replay: read the rows of some days again, beside the change feed.
+"""Replay: read again the rows that were modified on some days, by a query beside the change feed.
 
-A plain query of rows as they are now, stored without a cursor. It never overwrites a newer row: the feed's version is
-read before the query and must be the same when the rows are stored; later changes stand in the feed, which is followed
-afterwards. Source: docs/references/dataverse.md 2.2 and 2.3.
+The query returns rows as they are now; they are stored without moving the cursor.
+
+Invariant: a replay never overwrites a newer row. The feed's version is read before the query and must be the same when
+the rows are stored; later changes are in the feed, which is followed afterwards. Source: docs/references/dataverse.md
+2.2 and 2.3.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ from sync_assets.mapping.table_mapping import MODIFIED
 
 
 async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:
-    """Captures again the days that somebody asked for, from the page on at which it was killed. Nothing is asked for:
-    does nothing."""
+    """Read the days of a requested replay, continuing at the page where a capture was killed.
+
+    Does nothing if no replay is requested.
+    """
     ledger, mapping, table = capture.ledger, capture.mapping, capture.table.name
     asked = await asyncio.to_thread(ledger.replay, table)
     feed = await asyncio.to_thread(ledger.feed, table)
@@ -29,7 +33,7 @@ async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:
         return
     same_columns = asked.fingerprint in (None, mapping.fingerprint) and feed.fingerprint == mapping.fingerprint
     if not same_columns and not asked.resend:
-        await asyncio.to_thread(ledger.drop_replay, table)  # the whole table is read again, these days with it
+        await asyncio.to_thread(ledger.drop_replay, table)  # the mapping changed: the whole table is read again
         return
     every_row = capture.client.first_page(capture.table, mapping.select)
     first_page = f"{every_row}&$filter={quote(condition)}" if (condition := within(asked)) else every_row
@@ -43,27 +47,35 @@ async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:
 def capture_days(
     ledger: Ledger, table: str, days: tuple[date, date], *, resend: bool, capture: Callable[[], object]
 ) -> None:
-    """Ask the ledger for a replay of days, and capture until it is done. capture: follows the feed to its end, and
-    reads first what the ledger was asked for.
+    """Request a replay of days in the ledger, and capture until it is done.
 
-    A replay that was asked for before, and is not done, comes first. One that a capture does not get done (it failed,
-    or the table is in maintenance) stays for the next capture.
+    A replay that was requested earlier and is not done goes first. If a capture does not complete a replay (it failed,
+    or the table is in maintenance), the request stays for the next capture.
+
+    Args:
+        ledger: Stores the request.
+        table: Logical name.
+        days: First and last day, UTC.
+        resend: True to send the rows even if they equal what Campaign acknowledged.
+        capture: Captures the table: a requested replay first, then the feed to its end.
     """
     before = None
     while True:
         asked = ledger.ask_for_replay(table, *days, resend=resend)
-        said = (asked.first, asked.last, asked.resend)
-        if said == before:
+        key = (asked.first, asked.last, asked.resend)
+        if key == before:
             return
         capture()
-        if said == (*days, resend):
+        if key == (*days, resend):
             return
-        before = said
+        before = key
 
 
 def within(days: Replay) -> str:
-    """The condition on rows of these days, none if both sides are open: `modifiedon` is UTC, in whole seconds (section
-    2.4)."""
+    """Return the OData condition that rows were modified on these days; empty if they are not limited.
+
+    `modifiedon` is UTC, in whole seconds (docs/references/dataverse.md 2.4).
+    """
     conditions: list[str] = []
     if days.first > date.min:
         conditions.append(f"{MODIFIED} ge {days.first.isoformat()}T00:00:00Z")

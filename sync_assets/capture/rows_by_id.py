@@ -1,7 +1,7 @@
-"""Rows of Dynamics 365 by id, as they are now.
+"""Read rows of Dynamics 365 by id, as they are now.
 
-They never overwrite a newer row: the feed's version is read before the query and must be the same when the rows are
-stored; later changes stand in the feed, which is followed afterwards.
+Invariant: they never overwrite a newer row. The feed's version is read before the query and must be the same when the
+rows are stored; later changes are in the feed, which is followed afterwards.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ from sync_assets.dataverse.page_parser import Page
 
 
 async def rows_by_id(capture: CaptureContext, ids: Sequence[str]) -> AsyncIterator[Page]:
-    """The rows with these ids (in lower case) as they are now, some at a time; `deleted` are those that are gone."""
+    """Yield pages of the rows with these ids, as they are now; `deleted` holds the ids that have no row.
+
+    Args:
+        capture: Of the table.
+        ids: In lower case.
+    """
     key, select = capture.mapping.table_key.select_name, capture.mapping.select
     parse = parser(capture.mapping).parse
     for start in range(0, len(ids), IDS_IN_A_QUERY):
@@ -27,18 +32,25 @@ async def rows_by_id(capture: CaptureContext, ids: Sequence[str]) -> AsyncIterat
         async for body in capture.client.rows(capture.table, select, some):
             page = await asyncio.to_thread(parse, body)
             found.update(page.rows[key].str.to_lowercase())
-            # Only the last page of an answer tells what is missing.
+            # An id is known to be missing only after the last page of an answer.
             missing = [] if page.next_link else [id_ for id_ in some if id_ not in found]
             yield Page(page.rows, missing, None, None)
 
 
 async def with_certain_deletions(capture: CaptureContext, page: Page, *, alone: bool) -> Page:
-    """A page of changes in which no row is told to be deleted that is there, nor the other way round.
+    """Return a page of changes in which each id is either a row that exists or a deletion that is certain.
 
-    Dataverse may send an id as a row and as deleted: a row that was deleted and made anew with its id, or one that was
-    deleted between two pages. Their order tells nothing: deletions come last "usually". So ids that this page has both
-    ways are asked for by id, and if the page is not the only one of its read, all that are deleted. Source:
-    "Synchronize data with external systems using change tracking" in Microsoft's documentation of Dataverse.
+    Dataverse may send an id both as a row and as a tombstone: if the row was deleted and created anew with its id, or
+    if it was deleted between two pages. Their order means nothing, since tombstones come last only "usually". So ids
+    that the page has both ways are read by id; if the page is not the only one of its read, all its tombstones are.
+
+    Source: "Synchronize data with external systems using change tracking" in Microsoft's documentation of Dataverse,
+    https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracking-synchronize-data-external-systems
+
+    Args:
+        capture: Of the table.
+        page: Parsed page of changes.
+        alone: True if it is the only page of its read.
     """
     ids = page.rows[capture.mapping.table_key.select_name].str.to_lowercase()
     both_ways = set(page.deleted).intersection(ids) if alone else page.deleted
@@ -52,8 +64,11 @@ async def with_certain_deletions(capture: CaptureContext, page: Page, *, alone: 
 
 
 async def read_again(capture: CaptureContext, result: CaptureResult) -> None:
-    """Reads the rows that are to be inserted again and whose payload was erased when Campaign acknowledged it. Those
-    that Dynamics 365 no longer has are gone like those of a tombstone."""
+    """Read again the rows of records with the block reason "refetch required".
+
+    These are to be inserted again, but the ledger erased their payload when Campaign acknowledged it. Ids without a row
+    are deletions, as if by a tombstone.
+    """
     ledger, table = capture.ledger, capture.table
     tried: set[str] = set()
     while True:

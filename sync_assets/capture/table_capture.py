@@ -1,11 +1,16 @@
-"""Capture: follows a table's change feed page by page into the ledger.
+"""Capture one table: follow its change feed page by page, and store rows and deletions in the ledger.
 
-Each page and the position after it are saved in one transaction, so a capture that is killed goes on at the page it
-stopped at. While one page is stored the next one is made ready, the one after that parsed, and one more fetched: so
-much is in memory, whatever the size of the table. A read of several pages has a link from before it, which is asked
-afterwards what changed meanwhile (kept_delta_link.py). What is read beside the feed (replay.py) is stored by the same
-way, under the same lease: before the feed is followed to its end, so that whatever changed since comes after it. Source
-of the rules: docs/references/dataverse.md 1.5 and
+Here: the order of the steps of a capture, and its recovery from errors. The steps are in the other modules:
+`page_pipeline.py` (pages ahead of the ledger), `kept_delta_link.py` (changes during a read), `replay.py` and
+`rows_by_id.py` (reads beside the feed), `page_size.py`.
+
+Invariants:
+
+- A page and the cursor after it are stored in one transaction, so a killed capture continues at the page it stopped at.
+- Reads beside the feed happen under the same lease, and before the feed is followed to its end, so that later changes
+  are stored after them.
+
+Source of the rules: docs/references/dataverse.md 1.5 and
 https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracking-synchronize-data-external-systems
 """
 
@@ -35,7 +40,12 @@ _log = logging.getLogger(__name__)
 
 
 class Followed(NamedTuple):
-    """How a read went. `in_pages`: rows may have changed while it went on. `brought`: it brought rows or deletions."""
+    """The result of following the feed.
+
+    Attributes:
+        in_pages: True if rows may have changed during the read, so that the kept delta link is to be followed.
+        brought: True if it was a full read, or brought rows or deletions.
+    """
 
     in_pages: bool
     brought: bool
@@ -60,15 +70,16 @@ class Capture(CaptureContext):
                     await catch_up(self, result)
                     followed = await self._follow(result, skip_unchanged=skip_unchanged)
                     quiet = 0 if followed.brought else quiet + 1
-                    # What changed while the read was under way. Dynamics 365 may send several pages each time, with
-                    # nothing on them: then the kept link was asked once, and stays for the next capture.
+                    # Another round for changes made during the read. Dynamics 365 may send several empty pages in each
+                    # round: then the kept link was followed once, and stays for the next capture.
                     if followed.in_pages and quiet < 2:
                         continue
                     await read_again(self, result)
                     await self._carry_out_deletes(result)
                     return result
                 except RowsMoved:
-                    # For example, a delete was acknowledged meanwhile: go on at this page, and read all of it.
+                    # A record of an unread row changed, for example by an acknowledged delete: continue at this page,
+                    # and read all its rows.
                     skip_unchanged = False
                 except FeedMoved:
                     _log.info(
@@ -80,7 +91,7 @@ class Capture(CaptureContext):
                     _log.warning("The cursor expired, the table is read in full", extra={"table": self.table.name})
                     feed = await asyncio.to_thread(self.ledger.feed, self.table.name)
                     if feed is None or resets == 2:
-                        raise  # do not begin full reads for ever
+                        raise  # do not repeat full reads for ever
                     resets += 1
                     await asyncio.to_thread(self._reset, feed, expired=True)
         finally:
@@ -88,8 +99,10 @@ class Capture(CaptureContext):
             await asyncio.to_thread(self.ledger.release_feed, self.table.name, self.owner)
 
     async def _start(self) -> tuple[str, bool, Feed | None, bytes | None]:
-        """The link to begin with, whether it is part of a full read, the feed as it is saved, and the page at that link
-        if it was fetched already."""
+        """Return the link to begin with, whether it belongs to a full read, the stored feed, and the page if fetched.
+
+        Begins a full read if the mapping changed.
+        """
         feed = await asyncio.to_thread(self.ledger.feed, self.table.name)
         if feed and feed.fingerprint != self.mapping.fingerprint and feed.link is not None:
             feed = await asyncio.to_thread(self._reset, feed)
@@ -100,13 +113,14 @@ class Capture(CaptureContext):
         return feed.link, feed.kind == "page", feed, None
 
     async def _follow(self, result: CaptureResult, *, skip_unchanged: bool) -> Followed:
-        """Follows the feed to its delta link.
+        """Follow the feed to its delta link, and store its pages.
 
-        skip_unchanged: in a full read that is repeated, rows whose hash the ledger has may be left unread.
+        skip_unchanged: True to leave rows unread, in a repeated full read, whose hash the ledger has.
         """
         link, full, feed, body = await self._start()
         result.full_read |= full
-        # All rows were read by these rules before, and none by others since; and none is asked for to be sent again.
+        # Only valid if all rows were read with this mapping and none with another one since, and if the full read is
+        # not to send all rows again.
         rules = self.mapping.fingerprint
         skip = (
             skip_unchanged
@@ -127,12 +141,12 @@ class Capture(CaptureContext):
         return Followed(full or bool(feed and feed.kept_due), brought)
 
     def _reset(self, feed: Feed, *, expired: bool = False) -> Feed:
-        """Begin a full read that does what the one under way was asked for."""
+        """Begin a full read with the options (resend, replay) of the one in progress."""
         asked = {"resend": feed.resend, "replay": feed.replay}
         return self.ledger.reset_feed(self.table.name, feed.version, expired=expired, **asked)
 
     def _save(self, page: PreparedPage, feed: Feed | None, result: CaptureResult) -> Feed:
-        """A page of the feed and the position after it."""
+        """Store a page of the feed and the cursor after it."""
         done = page.next_link is None
         full_read_goes_on = not done and (feed is None or feed.link is None or feed.kind == "page")
         position = Position(
@@ -147,7 +161,7 @@ class Capture(CaptureContext):
         return self.store(page, version, result, position, missing_are_deleted=self.apply_deletes)
 
     async def _carry_out_deletes(self, result: CaptureResult) -> None:
-        """Carries out the deletions that were found, unless they are too many: then they wait, and all else goes on."""
+        """Turn the deletions found into pending deletes, unless the deletion guard holds them back as too many."""
         result.following.update(await asyncio.to_thread(self.ledger.following_deletes, self.table.name))
         try:
             result.deleted += await asyncio.to_thread(

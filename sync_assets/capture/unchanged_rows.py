@@ -1,7 +1,7 @@
-"""Rows that a full read brings as they were captured last: left unread, since nothing can follow from them.
+"""Filter rows out of a repeated full read whose bytes are the same as at their last capture: they are left unread.
 
-A table is read in full once more when its feed has expired, or when somebody asks for it. Nearly all its rows are then
-byte for byte what they were; to parse and transform them is three quarters of the work of such a read.
+A table is read in full again if its feed expired, or for a replay. Nearly all its rows are then unchanged; parsing and
+transforming them would be three quarters of the work of such a read.
 """
 
 from __future__ import annotations
@@ -20,19 +20,24 @@ from sync_assets.mapping.table_mapping import MODIFIED, TableMapping
 from sync_assets.mapping.transform import last_changed
 
 SameRows = Callable[[Sequence[str], Sequence[int]], Sequence[int]]
-"""Ids and row hashes -> the indexes of those that the ledger knows just so (Ledger.same_rows)."""
+"""Returns, for ids and row hashes, the indexes of rows that the ledger has with this hash (Ledger.same_rows)."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnchangedRows:
-    """`rows`: (id in lower case, row hash). `days`: rows by the UTC day of their last change."""
+    """Rows left unread. `rows`: (id in lower case, row hash). `days`: number of rows by the UTC day of last change."""
 
     rows: Sequence[tuple[str, int]] = ()
     days: Counter[date] = field(default_factory=Counter[date])
 
 
 class UnchangedRowFilter:
-    """Parts the rows of pages into those that are to be read and those that need not be."""
+    """Splits the rows of a page into rows to read and unchanged rows.
+
+    Args:
+        mapping: Of the table.
+        same_rows: Looks the rows up in the ledger.
+    """
 
     def __init__(self, mapping: TableMapping, same_rows: SameRows) -> None:
         names = {"id": mapping.table_key.select_name, "modified": MODIFIED}
@@ -41,8 +46,10 @@ class UnchangedRowFilter:
         self._same_rows = same_rows
 
     def part(self, head: Head) -> tuple[Head, UnchangedRows]:
-        """The page with the rows that are to be read, and the others. All are to be if the page is not plainly one of
-        different rows: what is wrong with it is for whoever parses it to say."""
+        """Return the page with the rows to read only, and the unchanged rows.
+
+        A page that is not valid, or that has an id twice, is returned whole: the parser reports what is wrong with it.
+        """
         rows: list[Any] = []
         hashes: list[int] = []
         try:
@@ -54,7 +61,7 @@ class UnchangedRowFilter:
             return head, UnchangedRows()
         ids = [row.id.lower() for row in rows]
         if len(set(ids)) < len(ids):
-            return head, UnchangedRows()  # the last one of an id counts, which may be either kind
+            return head, UnchangedRows()  # the last row of an id counts, which may be changed or unchanged
         same = self._same_rows(ids, hashes)
         left = set(same)
         modified = pl.DataFrame({MODIFIED: [rows[index].modified for index in same]}, {MODIFIED: pl.String})

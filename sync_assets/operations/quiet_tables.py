@@ -1,6 +1,7 @@
-"""Tables of which nothing has to be captured or sent: no run of them is needed.
+"""Find tables with nothing to capture and nothing to send, for which `sync` need not start a run.
 
-A run costs seconds and a database of its own, a poll one request; `sync` from cron would make thousands of them a day.
+A run costs seconds and a SQLite database of its own in Dagster's storage, a poll costs one request. Called by cron,
+`sync` would otherwise make thousands of runs a day.
 """
 
 from __future__ import annotations
@@ -18,26 +19,26 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.validation import guardrails
 
 CONFIRM = timedelta(hours=1)
-"""How often a quiet table's partition of today is confirmed, so that its freshness policy sees the polling."""
+"""Interval in which today's partition of a quiet table is confirmed, so that its freshness policy does not fail."""
 
 
 def quiet_tables(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
-    """Find the tables whose feed has no news, of which nothing is pending, and whose mapping is as it was.
+    """Return the tables whose feed has no news, of which nothing is pending, and whose mapping is unchanged.
 
-    Whatever cannot be asked is not quiet: a run of it shows what is wrong. Makes no engine call.
+    A table for which this cannot be determined is not quiet: its run shows the cause. Makes no engine call.
     """
     try:
         return interruptible.run(_quiet(runtime, tables))
-    except Exception:  # noqa: BLE001  whatever is wrong, the run tells it in our own words
+    except Exception:  # noqa: BLE001  the run then reports the error, without foreign text
         return set()
 
 
 async def _quiet(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
-    settled = [config for config in tables if await asyncio.to_thread(_nothing_is_left, runtime, config)]
-    if not settled:
+    candidates = [config for config in tables if await asyncio.to_thread(_nothing_is_left, runtime, config)]
+    if not candidates:
         return set()
-    as_before = await asyncio.gather(*(_is_as_before(runtime, config) for config in settled))
-    same = [config for config, is_same in zip(settled, as_before, strict=True) if is_same]
+    as_before = await asyncio.gather(*(_is_as_before(runtime, config) for config in candidates))
+    same = [config for config, is_same in zip(candidates, as_before, strict=True) if is_same]
     if not same:
         return set()
     watcher = FeedPoller(runtime)
@@ -49,8 +50,7 @@ async def _quiet(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
 
 
 def _nothing_is_left(runtime: Runtime, config: TableConfig) -> bool:
-    """By the ledger: the table was read to its end, captured within the hour, nothing is pending, the limits are
-    kept."""
+    """Return True if, by the ledger, the table is complete, confirmed lately, within its limits, and has no backlog."""
     ledger = runtime.ledger
     confirmed = ledger.confirmed_at(config.table)
     if confirmed is None or datetime.now(UTC) - confirmed > CONFIRM:
@@ -62,7 +62,7 @@ def _nothing_is_left(runtime: Runtime, config: TableConfig) -> bool:
 
 
 async def _is_as_before(runtime: Runtime, config: TableConfig) -> bool:
-    """Is the set-up right, and would each row be mapped as it was?"""
+    """Return True if the set-up passes all findings, and the mapping has the fingerprint of the stored feed."""
     try:
         ready = await set_up(runtime, config)
     except SyncAssetsError:

@@ -1,4 +1,8 @@
-"""Readiness of a table: all findings of its set-up, asked of both systems. Makes no engine call."""
+"""Check the set-up of a table in both systems, and return the findings. Makes no engine call.
+
+Here: which findings a table has, and what fails while a system does not answer. The rules of single findings are in
+`sync_assets.validation`.
+"""
 
 from __future__ import annotations
 
@@ -26,30 +30,30 @@ from sync_assets.validation.preflight import (
 from sync_assets.validation.schema_drift import type_findings, types_of
 
 ANSWERS = "system_answers"
-"""The part of a set-up that fails while a system cannot be asked."""
+"""Name of the finding that fails while a system does not answer."""
 
 
 def readiness(runtime: Runtime, config: TableConfig) -> list[Finding]:
-    """Ask both systems for a table's set-up. Makes no engine call. A system that cannot be asked is a finding as well.
+    """Check a table's set-up in both systems. Makes no engine call. A system that does not answer is a finding as well.
 
     Returns:
-        Findings of both sides; a side whose answer would need the other one, which does not answer, has fewer.
+        Findings of both sides. If one side does not answer, the other side lacks findings that need both.
 
     Raises:
         LedgerError: The ledger cannot be used.
     """
-    findings, ready = interruptible.run(_asked(runtime, config))
+    findings, ready = interruptible.run(_check_both(runtime, config))
     contacts = guardrails.contacts(runtime, config, reading=ready is not None)
     findings = [*findings, *guardrails.within_limits(runtime.config, config, contacts)]
     return [*findings, types_note(ready), *campaign_notes(runtime, config, ready.resource)] if ready else findings
 
 
 async def set_up(runtime: Runtime, config: TableConfig) -> Ready:
-    """Read a table's set-up from both systems. Its findings tell of changed types, too, which may fail.
+    """Read a table's set-up from both systems. Its findings include changed types, which may fail.
 
     Raises:
         NotReady: Another part of the set-up fails.
-        SyncAssetsError: A system cannot be asked.
+        SyncAssetsError: A system does not answer.
     """
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         wanted = carried(runtime.config, config.table)
@@ -59,12 +63,15 @@ async def set_up(runtime: Runtime, config: TableConfig) -> Ready:
 
 
 def types_note(ready: Ready) -> Finding:
-    """Which columns travel as texts. For `doctor` that is a warning; a check that never holds would hide others."""
+    """Return the finding about columns that are sent as text, marked as passed.
+
+    `doctor` warns about it; in a check it would fail for good, and hide other findings.
+    """
     return replace(guardrails.supported_types(ready.mapping), passed=True)
 
 
 def campaign_notes(runtime: Runtime, config: TableConfig, resource: Resource) -> list[Finding]:
-    """The same of Campaign's side, which a push knows by itself."""
+    """Return the findings of Campaign's side that a push can compute without Dynamics 365."""
     return [
         guardrails.check_personal_data(runtime, config, resource),
         guardrails.engine_budget(runtime, config),
@@ -72,25 +79,32 @@ def campaign_notes(runtime: Runtime, config: TableConfig, resource: Resource) ->
 
 
 def causes(runtime: Runtime, config: TableConfig, error: SyncAssetsError, side: Side) -> list[Finding]:
-    """Why a table's work on one side could not be done: findings of both sides, of which at least one fails.
+    """Return the findings that explain why work on one side failed: of both sides, at least one of them failing.
 
-    An error that names no part of the set-up may come from either system: both are asked again, each by itself.
+    An error without findings may come from either system, so both are checked again, each by itself.
+
+    Args:
+        runtime: Provides clients and ledger.
+        config: The mapped table.
+        error: That ended the work.
+        side: Of the work.
     """
     findings = findings_of(error)
     missing = {"d365", "campaign"} - {one.side for one in findings}
     if missing:
-        with suppress(Exception):  # the same error may come again; the line after next reports the first one
+        with suppress(Exception):  # the same error may occur again; the first one is reported below
             findings = [*findings, *(one for one in readiness(runtime, config) if one.side in missing)]
     failing = {one.side for one in findings if one.blocks and not one.passed}
     return findings if failing and (side == "d365" or side in failing) else [*findings, failure(side, error)]
 
 
 def failure(side: Side, error: SyncAssetsError) -> Finding:
-    """An error as a finding."""
+    """Return an error as a failed finding of one side."""
     return Finding(ANSWERS, False, str(error), at=side)
 
 
-async def _asked(runtime: Runtime, config: TableConfig) -> tuple[list[Finding], Ready | None]:
+async def _check_both(runtime: Runtime, config: TableConfig) -> tuple[list[Finding], Ready | None]:
+    """Return the findings, and the set-up if it is right. If a system fails, check each system by itself."""
     try:
         ready = await set_up(runtime, config)
         return ready.findings, ready
@@ -98,12 +112,14 @@ async def _asked(runtime: Runtime, config: TableConfig) -> tuple[list[Finding], 
         return error.findings, None
     except SyncAssetsError:
         sides = await asyncio.gather(
-            _answers("d365", lambda: _d365(runtime, config)), _answers("campaign", lambda: _campaign(runtime, config))
+            _findings_or_failure("d365", lambda: _d365(runtime, config)),
+            _findings_or_failure("campaign", lambda: _campaign(runtime, config)),
         )
         return [finding for found in sides for finding in found], None
 
 
-async def _answers(side: Side, ask: Callable[[], Awaitable[list[Finding]]]) -> list[Finding]:
+async def _findings_or_failure(side: Side, ask: Callable[[], Awaitable[list[Finding]]]) -> list[Finding]:
+    """Return the findings of one system; an error becomes a finding."""
     try:
         return await ask()
     except SyncAssetsError as error:

@@ -1,10 +1,18 @@
-"""A local Dynamics 365, Campaign, IMS and SFTP for tests and demonstrations; imports none of the clients it tests.
+"""Sandbox: emulators of Dynamics 365, Entra ID, Campaign, Adobe IMS and SFTP, for tests and demonstrations.
 
-server          all systems in one process: start reading here
-dataverse, entra; campaign, ims; sftp   the systems, with the dialects and traps of the real ones (docs/references)
-data            sample rows
-faults, middleware, journal, admin   what goes wrong on demand, what was asked, and the tests' own way in
+server                 all systems in one process; start reading here
+dataverse, entra       Dynamics 365 and its sign-in
+campaign, ims, sftp    Campaign, its sign-in and its file server
+data                   sample rows
+faults, bad_answers    faults that can be injected
+middleware             journal, faults and latency in front of each system
+journal                log of all requests, for tests
+admin                  admin interface for tests
+asgi, listener, certificates, files   helpers
 
-`sync_assets.yaml` is the configuration that is used while SYNC_ASSETS_CONFIG names no other, and it shows every key;
-`demo.yaml` is that of `sync-assets demo`.
+The emulators copy the dialects and traps of the real systems as documented in docs/references. `sync_assets.yaml` is
+the default configuration if SYNC_ASSETS_CONFIG is not set, and shows every key; `demo.yaml` is that of `sync-assets
+demo`.
+
+Invariant: no module here imports a client that is tested against the sandbox.
 """

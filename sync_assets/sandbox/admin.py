@@ -1,6 +1,7 @@
-"""The admin interface: plain http on loopback, for tests and for whoever plays with the sandbox.
+"""The sandbox's admin interface: plain HTTP on loopback, for tests and for people who try the sandbox.
 
-Common to all systems here; each system adds its own routes. Mistakes are 400 with `{"error": what and why}`.
+Here: routes for all systems. Each system adds its own routes. An invalid request is answered with status 400 and
+`{"error": <reason>}`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sync_assets.sandbox.journal import Journal
 
 
 class BadRequest(ValueError):
-    """What was asked of the admin interface cannot be done; the message says why."""
+    """Raised for an invalid request to the admin interface. The message is the reason."""
 
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -30,7 +31,7 @@ def json_response(document: Any, status: int = 200) -> Response:
 
 
 async def json_body(request: Request) -> dict[str, Any]:
-    """The body, which must be a JSON object; none is an empty one. Raises BadRequest."""
+    """Return the body, which must be a JSON object; an empty body is an empty object. Raises BadRequest."""
     body = await request.body()
     try:
         document = msgspec.json.decode(body) if body else {}
@@ -48,13 +49,21 @@ def admin_app(
     fail: Callable[[float], Awaitable[None]],
     more: Iterable[Route],
 ) -> Starlette:
-    """`totals`: what each system holds, for GET /totals. `fail`: for POST /outage."""
+    """Return the ASGI app of the admin interface.
+
+    Args:
+        journal: Log of requests.
+        faults: Rules for injected faults.
+        totals: Returns the number of rows and records of each system, for GET /totals.
+        fail: Interrupts all systems for a number of seconds, for POST /outage.
+        more: Routes of the systems.
+    """
 
     async def health(request: Request) -> Response:
         return json_response({"status": "ok"})
 
     async def read_journal(request: Request) -> Response:
-        """`?system=` one system's, `?since=` after that serial number; `last` is the newest number."""
+        """`?system=`: entries of one system. `?since=`: entries after a serial number. `last`: newest serial number."""
         since = request.query_params.get("since", "0")
         if not since.isdecimal():
             raise BadRequest(f"since must be a serial number, not {since!r}")
@@ -69,9 +78,9 @@ def admin_app(
         return json_response({"rules": faults.rules, "latency_ms": faults.latency_ms})
 
     async def add_faults(request: Request) -> Response:
-        """One rule, or `{"rules": [...]}`; gives their ids."""
-        told = await json_body(request)
-        rules = told.get("rules", [told])
+        """Add one rule, or the rules of `{"rules": [...]}`. Answer with their ids."""
+        body = await json_body(request)
+        rules = body.get("rules", [body])
         return json_response({"ids": [faults.add(rule).id for rule in rules]})
 
     async def clear_faults(request: Request) -> Response:
@@ -79,7 +88,7 @@ def admin_app(
         return json_response({})
 
     async def settings(request: Request) -> Response:
-        """`{"<system>": {"latency_ms": 100}, ...}`: the standing latency of systems."""
+        """`{"<system>": {"latency_ms": 100}, ...}`: set the constant latency of systems."""
         for system, values in (await json_body(request)).items():
             if not isinstance(values, dict) or set(values) - {"latency_ms"}:
                 raise BadRequest(f"settings of {system}: only latency_ms here; see /{system}/settings for the others")
@@ -93,7 +102,10 @@ def admin_app(
         return json_response({**totals(), "requests": journal.requests, "engine_calls": calls})
 
     async def outage(request: Request) -> Response:
-        """`{"seconds": 1}`: all systems end as by kill -9 and are back after so long, with their data. Answers then."""
+        """`{"seconds": 1}`: interrupt all systems as by kill -9, and restart them with their data after this time.
+
+        The answer is sent after the restart.
+        """
         seconds = (await json_body(request)).get("seconds", 1)
         if not isinstance(seconds, int | float) or not 0 <= seconds <= 60:
             raise BadRequest(f"the seconds of an outage are a number up to 60, not {seconds!r}")

@@ -1,4 +1,4 @@
-"""ASGI as the sandbox uses it: the types of an app, whole answers, whole bodies. No rules of any system."""
+"""ASGI helpers of the sandbox: types of an app, complete answers, complete bodies. Independent of all systems."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 TRANSPORT = "sandbox.transport"
-"""key in the scope under which the listener puts the connection's asyncio transport"""
+"""Key in the scope under which the listener stores the connection's asyncio transport."""
 
 
 class Answer(NamedTuple):
-    """A complete HTTP answer; content-length is added when it is sent."""
+    """A complete HTTP answer. `send_answer` adds the content-length."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -32,7 +32,7 @@ async def send_answer(send: Send, answer: Answer) -> None:
 
 
 async def answer_of(app: App, scope: Scope, receive: Receive) -> Answer:
-    """Serves a request without sending what the app answers."""
+    """Let the app answer a request, and return its answer instead of sending it."""
     status = 0
     headers: list[tuple[bytes, bytes]] = []
     body: list[bytes] = []
@@ -50,7 +50,7 @@ async def answer_of(app: App, scope: Scope, receive: Receive) -> Answer:
 
 
 async def read_body(receive: Receive) -> bytes:
-    """The whole body, or as much as came before the client went away."""
+    """Return the whole body of a request, or the part received before the client closed the connection."""
     message = await receive()
     body = message.get("body", b"")
     while message.get("more_body", False):
@@ -60,6 +60,6 @@ async def read_body(receive: Receive) -> bytes:
 
 
 async def client_left(receive: Receive) -> None:
-    """Returns once the client has closed the connection; what is left of its body is dropped."""
+    """Wait until the client has closed the connection. The rest of its body is dropped."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,17 +1,17 @@
-"""Answers that are none: faults whose answer looks well, and is hollow, endless, slow or leads in a circle.
+"""Faults with an answer that looks valid but is not: foreign, endless, very slow, or with a circular next link.
 
-The middleware hands over a rule of one of these kinds and the system's app. Parameters of the rules:
+The middleware passes a rule of one of these kinds, and the system's app. Parameters of the rules (with defaults):
 
-- `hollow`: a 2xx that is not the system's own, as a gateway's maintenance page. `status` (200), `body` (text; default
-  `{"message":"maintenance"}`), `content_type` (application/json), `executed` (false; true: the request is executed
-  first, and this body is answered instead of the system's)
-- `bomb`: the request is not executed. A gzip body that inflates to `megabytes` (2000) of blanks, some kilobytes on the
-  wire; with `plain_megabytes` as many of them uncompressed and without a content-length. `status` (200)
-- `drip`: the request is executed; headers come at once, then a byte of the body every `seconds` (1.0)
-- `circular`: the request is executed; where its answer is a page of a list (`value` of Dataverse, `content` of
-  Campaign), its next link leads to the page itself. Other answers stay as they are
-- `empty_pages`: likewise, but the page is empty, and its next link leads to the page itself with another number in the
-  query each time: after `times` of them the page comes as it is, without `times` never
+- `hollow`: a 2xx answer that is not the system's, as the maintenance page of a gateway. `status` (200), `body` (text;
+  `{"message":"maintenance"}`), `content_type` (application/json), `executed` (false; true: execute the request first,
+  then answer with this body instead of the system's)
+- `bomb`: the request is not executed. The answer is a gzip body of some kilobytes that inflates to `megabytes` (2000)
+  of spaces; with `plain_megabytes`, this number of megabytes uncompressed and without a content-length. `status` (200)
+- `drip`: the request is executed. Headers are sent at once, then a byte of the body every `seconds` (1.0)
+- `circular`: the request is executed. If its answer is a page of a list (`value` of Dataverse, `content` of Campaign),
+  its next link leads to the page itself. Other answers are not changed
+- `empty_pages`: as `circular`, but the page is empty, and its next link has another number in the query each time. After
+  `times` empty pages the real page follows; without `times` never
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _document = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def executes(rule: Rule) -> bool:
-    """Return True if the app sees the request."""
+    """Return True if the rule lets the app execute the request."""
     return bool(rule.parameters.get("executed")) if rule.kind == "hollow" else rule.kind != "bomb"
 
 
 async def serve(rule: Rule, app: App, scope: Scope, receive: Receive, send: Send) -> None:
-    """Serves one request as the rule wants it."""
+    """Answer one request as the rule defines."""
     if rule.kind == "hollow":
         if executes(rule):
             await answer_of(app, scope, receive)
@@ -71,24 +71,24 @@ async def _bomb(rule: Rule, receive: Receive, send: Send) -> None:
         body = await asyncio.to_thread(gzip_bomb, int(rule.parameters.get("megabytes", 2000)))
         await send_answer(send, Answer(status, [*headers, (b"content-encoding", b"gzip")], body))
         return
-    gone = asyncio.ensure_future(client_left(receive))
+    client_closed = asyncio.ensure_future(client_left(receive))
     try:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         for _ in range(int(rule.parameters["plain_megabytes"])):
             await send({"type": "http.response.body", "body": _BLANKS, "more_body": True})
             await asyncio.sleep(0)
-            if gone.done():
+            if client_closed.done():
                 return
         await send({"type": "http.response.body", "body": b""})
     finally:
-        gone.cancel()
+        client_closed.cancel()
 
 
 @lru_cache(4)
 def gzip_bomb(megabytes: int) -> bytes:
-    """A gzip file of so many MB of blanks; a kilobyte for each."""
+    """Return a gzip file of this number of megabytes of spaces. It takes about a kilobyte for each."""
     pack = zlib.compressobj(9, zlib.DEFLATED, -15)
-    # After a full flush nothing refers back, so the packed megabyte can be repeated
+    # After a full flush, later blocks do not refer to earlier ones, so the packed megabyte can be repeated.
     packed = pack.compress(_BLANKS) + pack.flush(zlib.Z_FULL_FLUSH)
     check = 0
     for _ in range(megabytes):
@@ -98,20 +98,20 @@ def gzip_bomb(megabytes: int) -> bytes:
 
 
 async def _drip(answer: Answer, seconds: float, receive: Receive, send: Send) -> None:
-    """Stops when the client has left."""
-    gone = asyncio.ensure_future(client_left(receive))
+    """Send the body byte by byte. Stop when the client has closed the connection."""
+    client_closed = asyncio.ensure_future(client_left(receive))
     try:
         headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"", "more_body": True})
         for n in range(len(answer.body)):
-            await asyncio.wait({gone}, timeout=seconds)
-            if gone.done():
+            await asyncio.wait({client_closed}, timeout=seconds)
+            if client_closed.done():
                 return
             await send({"type": "http.response.body", "body": answer.body[n : n + 1], "more_body": True})
         await send({"type": "http.response.body", "body": b""})
     finally:
-        gone.cancel()
+        client_closed.cancel()
 
 
 # Lists without an end
@@ -124,15 +124,14 @@ def _url(scope: Scope) -> str:
 
 
 def unmark(scope: Scope) -> None:
-    """Takes the number of an empty page out of a request: the page behind it is asked for, and the system knows no
-    such parameter."""
+    """Remove the number of an empty page from the query of a request, since the system has no such parameter."""
     query = scope["query_string"]
     if _MARK.encode() in query:
         scope["query_string"] = re.sub(rb"(?:^|&)" + _MARK.encode() + rb"=\d+$", b"", query)
 
 
 def _relinked(answer: Answer, url: str, number: int | None) -> Answer:
-    """The page with its next link on itself. With a `number` it is empty, and the number stands in the link."""
+    """Return a page whose next link leads to itself. With a `number`, the page is empty and the link contains it."""
     try:
         document = _document(answer.body)
     except msgspec.DecodeError:

@@ -1,4 +1,4 @@
-"""A certificate authority made at start, and the server certificate that it signs for localhost."""
+"""Create a certificate authority for one run of the sandbox, and a server certificate for localhost signed by it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ LIFETIME = timedelta(days=30)
 
 
 def make_certificates(directory: Path) -> tuple[Path, ssl.SSLContext]:
-    """Writes `ca.pem` and the server's files into `directory`; gives the path of the first and the server's context.
+    """Write `ca.pem` and `server.pem` into `directory`. Return the path of the first, and the server's TLS context.
 
-    The authority's key is used once and forgotten, so nothing else can ever be signed with it.
+    The authority's key is never stored, so that nothing else can be signed with it.
     """
     now = datetime.now(UTC)
     ca_key = ec.generate_private_key(ec.SECP256R1())

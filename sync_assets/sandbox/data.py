@@ -1,13 +1,15 @@
-"""Sample rows for the sandbox's Dynamics 365: contacts, their orders, and the lines of those.
+"""Generate sample rows for the sandbox's Dynamics 365: contacts, their orders, and order lines.
 
-Rows are dictionaries with Dataverse logical names and the values that the Web API shows
-(docs/references/dataverse.md 2.4): GUIDs in lower case, `YYYY-MM-DD` dates, `YYYY-MM-DDThh:mm:ssZ`
-times in whole seconds, choices as numbers, several choices as "1,9", empty as None. Lookups stand under
-their logical name (`new_contactid`) and hold the GUID of the other row.
+Rows are dictionaries with Dataverse logical names and the values of the Web API (docs/references/dataverse.md 2.4):
+GUIDs in lower case, `YYYY-MM-DD` dates, `YYYY-MM-DDThh:mm:ssZ` times in whole seconds, choices as numbers, multiple
+choices as "1,9", empty values as None. Lookups have their logical name (`new_contactid`) and hold the GUID of the other
+row.
 
-The same seed gives the same rows, and the first rows of a long sequence equal a short one; only the
-times hang on `until`. What the rows hold is meant to be awkward but acceptable: many scripts, characters
-beyond the basic plane, quotes, names that Campaign re-cases, shared and missing mail addresses.
+The values are difficult but valid: many scripts, characters beyond the basic plane, quotes, names whose case Campaign
+changes, shared and missing mail addresses.
+
+Invariant: the same seed generates the same rows, and a shorter sequence is the beginning of a longer one. Only the
+times depend on `until`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any
 Row = dict[str, Any]
 
 SPREAD_DAYS = 30
-"""`modifiedon` lies within so many days before `until`."""
+"""`modifiedon` lies within this number of days before `until`."""
 
 GENDER = {1: "Male", 2: "Female"}
 FAMILY_STATUS = {1: "Single", 2: "Married", 3: "Divorced", 4: "Widowed"}
@@ -31,7 +33,7 @@ INTERESTS = {1: "Cycling", 2: "Cooking", 3: "Travel", 4: "Music", 5: "Gardening"
 ORDER_STATUS = {100000000: "Draft", 100000001: "Placed", 100000002: "Shipped", 100000003: "Cancelled"}
 ORDER_TAGS = {1: "Gift", 2: "Fragile", 3: "Backorder", 9: "Sample"}
 
-# Country, telephone prefix, cities with a sample postal code, and people as (shown, in Latin letters).
+# Country, telephone prefix, cities with a sample postal code, first and last names as (as written, in Latin letters).
 _PLACES: list[tuple[str, str, list[tuple[str, str]], list[tuple[str, str]], list[tuple[str, str]]]] = [
     (
         "United Kingdom",
@@ -155,12 +157,12 @@ _EPOCH = date(1930, 1, 1)
 
 
 def start_of_today() -> datetime:
-    """The last midnight, UTC: the point before which the sample rows were modified."""
+    """Return the last midnight (UTC), before which all sample rows were modified."""
     return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def contacts(n: int, seed: int = 1, *, start: int = 0, until: datetime | None = None) -> Iterator[Row]:
-    """`n` contacts, from the `start`-th one on; about 40 columns each."""
+    """Yield `n` contacts of about 40 columns each, beginning with the one at index `start`."""
     return islice(_all_contacts(seed, until or start_of_today()), start, start + n)
 
 
@@ -176,12 +178,12 @@ def _all_contacts(seed: int, until: datetime) -> Iterator[Row]:
         last, last_latin = pick(last_names)
         city, postal_code = pick(cities)
         email: str | None = f"{first_latin}.{last_latin}{number}@{pick(_DOMAINS)}"
-        fate = chance()
-        if fate < 0.04:
+        draw = chance()
+        if draw < 0.04:
             email = None
-        elif fate < 0.06:
+        elif draw < 0.06:
             email = shared_email  # addresses are not unique in Dynamics
-        elif fate < 0.08:
+        elif draw < 0.08:
             email = email.replace("@", "+news@").capitalize()
         shared_email = email or shared_email
         inactive = chance() < 0.05
@@ -231,7 +233,7 @@ def _all_contacts(seed: int, until: datetime) -> Iterator[Row]:
 
 
 def orders(contact_ids: Iterable[str], seed: int = 1, *, until: datetime | None = None) -> Iterator[Row]:
-    """None to three orders for each contact, in the order of the contacts."""
+    """Yield zero to three orders for each contact, in the order of the contacts."""
     rng = Random(seed + 1_000_000)
     until = until or start_of_today()
     number = 0
@@ -259,7 +261,7 @@ def orders(contact_ids: Iterable[str], seed: int = 1, *, until: datetime | None 
 
 
 def order_lines(order_ids: Iterable[str], seed: int = 1, *, until: datetime | None = None) -> Iterator[Row]:
-    """One to three lines for each order, in the order of the orders."""
+    """Yield one to three lines for each order, in the order of the orders."""
     rng = Random(seed + 2_000_000)
     until = until or start_of_today()
     for order_id in order_ids:
@@ -286,7 +288,7 @@ def _guid(rng: Random) -> str:
 
 
 def _times(rng: Random, until: datetime) -> tuple[int, int]:
-    """Created and modified, in seconds since 1970; a third of the rows were never changed."""
+    """Return the Unix times of creation and last modification, in seconds. They are equal for a third of the rows."""
     modified = int(until.timestamp()) - rng.randrange(1, SPREAD_DAYS * 86400)
     created = modified if rng.random() < 0.3 else modified - rng.randrange(5 * 365 * 86400)
     return created, modified

@@ -1,7 +1,7 @@
-"""Microsoft Entra ID as far as a client with a secret meets it (docs/references/dataverse.md 5).
+"""Emulator of Microsoft Entra ID for clients with a client secret (docs/references/dataverse.md 5).
 
-Discovery, as msal and azure-identity ask for it, and the token endpoint, with the errors an operator is likely to see.
-The tokens are random and known to this process only, so whoever checks one asks here.
+Serves discovery, as msal and azure-identity request it, and the token endpoint, with the errors that an operator is
+likely to see. Tokens are random and stored in this process only, so the emulator of Dataverse validates them here.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _JSON = [(b"content-type", b"application/json; charset=utf-8"), (b"cache-control
 
 
 class Entra:
-    """One tenant with one app registration. `resource`: the address of the organization that it may get tokens for."""
+    """One tenant with one app registration. `resource`: URL of the organization for which it issues tokens."""
 
     def __init__(self, url: str, resource: str = "", clock: Callable[[], float] = time.time) -> None:
         self.url = url
-        """scheme, host and port of the sign-in host"""
+        """Scheme, host and port of the sign-in host."""
         self.resource = resource
         self.tenant_id = str(uuid.uuid4())
         self.client_id = str(uuid.uuid4())
@@ -46,11 +46,11 @@ class Entra:
         return f"{self.url}/{self.tenant_id}"
 
     def is_valid(self, token: str, audience: str) -> bool:
-        """Whether it was given out here, for this resource, and has not expired."""
+        """Return True if the token was issued here, for this resource, and has not expired."""
         return audience == self.resource and self._clock() < self._expiry.get(token, 0)
 
     def expire_tokens(self) -> None:
-        """All tokens given out so far are expired from now on."""
+        """Let all issued tokens expire now."""
         self._expiry.clear()
 
     def discovery(self, tenant: str) -> Answer:
@@ -69,7 +69,7 @@ class Entra:
         return Answer(200, _JSON, msgspec.json.encode(document))
 
     def issue(self, tenant: str, form: dict[str, str], *, v1: bool = False) -> Answer:
-        """Answers a token request; `v1`: the older endpoint, with `resource` for `scope` and numbers as text."""
+        """Answer a token request. v1: the older endpoint, with `resource` instead of `scope`, and numbers as text."""
         if (refusal := self._refuse(tenant, form, v1)) is not None:
             return refusal
         now = self._clock()
@@ -77,10 +77,10 @@ class Entra:
         token = ".".join((secrets.token_urlsafe(80), secrets.token_urlsafe(720), secrets.token_urlsafe(256)))
         self._expiry[token] = now + self.token_seconds
         lifetime = str(self.token_seconds) if v1 else self.token_seconds
-        told = {"token_type": "Bearer", "expires_in": lifetime, "ext_expires_in": lifetime, "access_token": token}
+        answer = {"token_type": "Bearer", "expires_in": lifetime, "ext_expires_in": lifetime, "access_token": token}
         if v1:
-            told |= {"expires_on": str(int(now) + self.token_seconds), "resource": form["resource"]}
-        return Answer(200, _JSON, msgspec.json.encode(told))
+            answer |= {"expires_on": str(int(now) + self.token_seconds), "resource": form["resource"]}
+        return Answer(200, _JSON, msgspec.json.encode(answer))
 
     def _refuse(self, tenant: str, form: dict[str, str], v1: bool) -> Answer | None:
         if tenant != self.tenant_id:
@@ -111,7 +111,7 @@ class Entra:
 
     def _refuse_audience(self, form: dict[str, str], v1: bool) -> Answer | None:
         audience = form["resource" if v1 else "scope"]
-        # a resource that ends in a slash gives a scope with two (a known trap, and accepted)
+        # A resource with a slash at its end leads to a scope with two slashes, which Entra ID accepts.
         wanted = audience.removesuffix("/.default").rstrip("/")
         if wanted != self.resource or not (v1 or audience.endswith("/.default")):
             text = f"The resource principal named {wanted} was not found in the tenant named sandbox."
@@ -121,7 +121,7 @@ class Entra:
     def _refusal(self, status: int, error: str, code: int, text: str) -> Answer:
         trace, correlation = str(uuid.uuid4()), str(uuid.uuid4())
         stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-        told = {
+        error_document = {
             "error": error,
             "error_description": f"AADSTS{code}: {text} Trace ID: {trace} Correlation ID: {correlation} "
             f"Timestamp: {stamp}",
@@ -131,11 +131,13 @@ class Entra:
             "correlation_id": correlation,
             "error_uri": f"{self.url}/error?code={code}",
         }
-        return Answer(status, _JSON, msgspec.json.encode(told))
+        return Answer(status, _JSON, msgspec.json.encode(error_document))
 
 
 def app(entra: Entra) -> App:
-    """`/<tenant>/v2.0/.well-known/openid-configuration` and `/<tenant>/oauth2/v2.0/token` (and its v1)."""
+    """Return the ASGI app of `/<tenant>/v2.0/.well-known/openid-configuration` and `/<tenant>/oauth2/v2.0/token` (and v1).
+
+    """
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         body = b""
@@ -159,26 +161,26 @@ def app(entra: Entra) -> App:
 
 
 def refuse(rule: Rule) -> Answer | None:
-    """How the injected generic faults are worded here."""
+    """Return Entra ID's answer for an injected fault of a generic kind; None for the plain answer."""
     if rule.kind == "throttle":
-        told = {"error": "temporarily_unavailable", "error_description": "AADSTS90055: The tenant is throttled."}
-        return Answer(429, [*_JSON, retry_after(rule)], msgspec.json.encode(told))
+        error_document = {"error": "temporarily_unavailable", "error_description": "AADSTS90055: The tenant is throttled."}
+        return Answer(429, [*_JSON, retry_after(rule)], msgspec.json.encode(error_document))
     if rule.kind == "unauthorized":
-        told = {"error": "invalid_client", "error_description": "AADSTS7000215: Invalid client secret provided."}
-        return Answer(401, _JSON, msgspec.json.encode(told | {"error_codes": [7000215]}))
+        error_document = {"error": "invalid_client", "error_description": "AADSTS7000215: Invalid client secret provided."}
+        return Answer(401, _JSON, msgspec.json.encode(error_document | {"error_codes": [7000215]}))
     return None
 
 
 def routes(entra: Entra) -> list[Route]:
-    """Admin: `GET|POST /login/settings {"token_seconds", "secret_expired", "expire_tokens": true}`."""
+    """Return the admin route `GET|POST /login/settings {"token_seconds", "secret_expired", "expire_tokens": true}`."""
 
     async def settings(request: Request) -> Response:
-        told = await json_body(request) if request.method == "POST" else {}
-        if unknown := set(told) - {"token_seconds", "secret_expired", "expire_tokens"}:
+        values = await json_body(request) if request.method == "POST" else {}
+        if unknown := set(values) - {"token_seconds", "secret_expired", "expire_tokens"}:
             raise BadRequest(f"unknown settings: {', '.join(sorted(unknown))}")
-        entra.token_seconds = int(told.get("token_seconds", entra.token_seconds))
-        entra.secret_expired = bool(told.get("secret_expired", entra.secret_expired))
-        if told.get("expire_tokens"):
+        entra.token_seconds = int(values.get("token_seconds", entra.token_seconds))
+        entra.secret_expired = bool(values.get("secret_expired", entra.secret_expired))
+        if values.get("expire_tokens"):
             entra.expire_tokens()
         return json_response({"token_seconds": entra.token_seconds, "secret_expired": entra.secret_expired})
 

@@ -1,8 +1,8 @@
-"""Faults on demand: rules that say which requests go wrong, how, and how often.
+"""Rules for injected faults: which requests fail, how, and how often.
 
-A rule is the JSON object `{"system", "kind", "times", "skip", "every", "method", "path", ...parameters}`. What a kind
-does is not decided here: the middleware acts on the generic kinds and on those a system answers as a whole; the others
-are taken by the system itself at the place where they bite.
+A rule is the JSON object `{"system", "kind", "times", "skip", "every", "method", "path", ...parameters}`. The effect of
+a kind is defined elsewhere: the middleware implements generic kinds, and kinds that a system answers completely; other
+kinds are implemented by the system itself.
 """
 
 from __future__ import annotations
@@ -17,43 +17,43 @@ GENERIC_KINDS = frozenset(
     {"status", "throttle", "unavailable", "unauthorized", "slow", "cut_before", "cut_after"}
     | {"hollow", "bomb", "drip", "circular", "empty_pages"},
 )
-"""Kinds that every HTTP system has; see `middleware` and, for those in the second line, `bad_answers`."""
+"""Kinds of every HTTP system. Those of the first line are in `middleware`, those of the second in `bad_answers`."""
 
 _RULE_FIELDS = frozenset({"system", "kind", "times", "skip", "every", "method", "path"})
 
 
 class BadRule(ValueError):
-    """The rule cannot work; the message says why and what would."""
+    """Raised for an invalid rule. The message is the reason and the valid values."""
 
 
 class Rule(msgspec.Struct, kw_only=True):
-    """One rule. `matched` counts requests that it looked at and found its own, `fired` those it spoiled."""
+    """One rule. `matched`: number of requests that it matched. `fired`: number of these that failed by it."""
 
     id: int
     system: str
     kind: str
     times: int | None = None
-    """fires that often, None: until cleared"""
+    """Number of requests that fail; None: until the rule is removed."""
     skip: int = 0
-    """lets the first so many matching requests pass"""
+    """Number of matching requests that pass first."""
     every: int = 1
-    """after that, spoils every k-th matching request, beginning with the first"""
+    """After these, each k-th matching request fails, beginning with the first."""
     method: str | None = None
     path: str | None = None
-    """regular expression, searched in path and query"""
+    """Regular expression, searched in path and query."""
     parameters: dict[str, Any] = {}
     matched: int = 0
     fired: int = 0
 
     def matches(self, method: str, path: str) -> bool:
-        # `re` caches compiled patterns, so a rule can stay plain data
-        # an SFTP operation is written small, an HTTP method in capitals; rules hold capitals
+        # `re` caches compiled patterns, so a rule can be plain data. Rules hold the method in upper case; HTTP methods
+        # are in upper case, SFTP operations in lower case.
         return (self.method is None or self.method == method.upper()) and (
             self.path is None or re.search(self.path, path) is not None
         )
 
     def fires(self) -> bool:
-        """Counts one matching request; true if this one is to go wrong."""
+        """Count one matching request. Return True if it must fail."""
         if self.times is not None and self.fired >= self.times:
             return False
         self.matched += 1
@@ -65,7 +65,7 @@ class Rule(msgspec.Struct, kw_only=True):
 
 
 class Faults:
-    """The rules in force, and the standing latency of each system (milliseconds)."""
+    """The active rules, and the constant latency of each system in milliseconds."""
 
     def __init__(self) -> None:
         self.rules: list[Rule] = []
@@ -74,11 +74,11 @@ class Faults:
         self._next_id = 1
 
     def register(self, system: str, kinds: Iterable[str]) -> None:
-        """Makes kinds known for a system, so that a misspelt one is refused instead of never firing."""
+        """Register the kinds of a system, so that a rule with a misspelt kind is an error."""
         self._kinds.setdefault(system, set()).update(kinds)
 
     def add(self, data: dict[str, Any]) -> Rule:
-        """Adds the rule described by a JSON object. Raises BadRule."""
+        """Add the rule of a JSON object. Raises BadRule."""
         system, kind = data.get("system"), data.get("kind")
         if not isinstance(system, str) or system not in self._kinds:
             raise BadRule(f"system {system!r} is unknown; one of: {', '.join(sorted(self._kinds))}")
@@ -112,10 +112,10 @@ class Faults:
         return rule
 
     def take(self, system: str, kinds: frozenset[str], method: str, path: str) -> Rule | None:
-        """The rule that spoils this request, among the kinds given; None: let it pass.
+        """Return the rule of one of these kinds by which this request fails; None if it passes.
 
-        Asking counts: call it once per request for a kind. The first rule that fires wins; rules after it
-        have not seen the request.
+        The call counts the request, so call it once per request and kind. The first rule that fires is returned; later
+        rules do not count the request.
         """
         for rule in self.rules:
             if rule.kind in kinds and rule.system == system and rule.matches(method, path) and rule.fires():
@@ -123,5 +123,5 @@ class Faults:
         return None
 
     def clear(self, system: str | None = None) -> None:
-        """Removes all rules, or those of one system. Latencies stay."""
+        """Remove all rules, or those of one system. Latencies are kept."""
         self.rules = [rule for rule in self.rules if system is not None and rule.system != system]

@@ -1,4 +1,4 @@
-"""Files that only their owner may read."""
+"""Write files that only their owner may read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_private(file: Path, content: bytes) -> None:
-    """Writes a file of mode 0600 that is complete as soon as it can be seen."""
+    """Write a file of mode 0600 atomically: readers see either no file or the complete one."""
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
         stream.write(content)

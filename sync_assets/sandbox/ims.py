@@ -1,4 +1,4 @@
-"""Adobe's sign-in (IMS) as far as a server-to-server credential meets it: docs/references/campaign.md 6."""
+"""Emulator of Adobe's sign-in (IMS) for server-to-server credentials (docs/references/campaign.md 6)."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _JSON = [(b"content-type", b"application/json;charset=UTF-8"), (b"cache-control"
 
 
 class Ims:
-    """One credential with up to two secrets, and the tokens given out on it."""
+    """One credential with up to two valid secrets, and the tokens issued for it."""
 
     def __init__(
         self, client_id: str = "", *, lifetime_s: float = 86399, clock: Callable[[], float] = time.time
     ) -> None:
-        """`lifetime_s`: seconds that a token lives, also told in its answer as `expires_in`."""
+        """lifetime_s: lifetime of a token in seconds, also the `expires_in` of the answer."""
         self.client_id = client_id or secrets.token_hex(16)
         self.secrets = [_new_secret()]
-        """valid ones, newest last"""
+        """Valid secrets, newest last."""
         self.lifetime_s = lifetime_s
         self._clock = clock
         self._expiry: dict[str, float] = {}
@@ -47,7 +47,7 @@ class Ims:
         return self.secrets[-1]
 
     def rotate(self) -> str:
-        """A new secret; the one before it stays valid, older ones do not (two may live side by side)."""
+        """Add and return a new secret. The one before it stays valid, older ones do not."""
         self.secrets = [*self.secrets[-1:], _new_secret()]
         return self.client_secret
 
@@ -55,7 +55,7 @@ class Ims:
         self.secrets = self.secrets[-1:]
 
     def expire_tokens(self) -> None:
-        """All tokens given out so far are expired from now on."""
+        """Let all issued tokens expire now."""
         self._expiry = dict.fromkeys(self._expiry, 0.0)
 
     def check(self, token: str) -> Literal["valid", "expired", "unknown"]:
@@ -65,7 +65,7 @@ class Ims:
         return "valid" if self._clock() < expiry else "expired"
 
     def issue(self, parameters: dict[str, str]) -> Answer:
-        """Answers a token request. The statuses of refusals are inferred: 401 for a wrong secret, else 400."""
+        """Answer a token request. The statuses of errors are inferred: 401 for a wrong secret, else 400."""
         if parameters.get("grant_type") != "client_credentials":
             return _refusal(400, "unsupported_grant_type", "grant_type must be client_credentials")
         if parameters.get("client_id") != self.client_id:
@@ -78,12 +78,12 @@ class Ims:
             return _refusal(400, "invalid_scope", f"invalid scope: {', '.join(unknown)}")
         token = secrets.token_urlsafe(240)
         self._expiry[token] = self._clock() + self.lifetime_s
-        told = {"access_token": token, "token_type": "bearer", "expires_in": int(self.lifetime_s)}
-        return Answer(200, _JSON, msgspec.json.encode(told))
+        answer = {"access_token": token, "token_type": "bearer", "expires_in": int(self.lifetime_s)}
+        return Answer(200, _JSON, msgspec.json.encode(answer))
 
 
 def app(ims: Ims) -> App:
-    """The ASGI app. Parameters are read from the form and from the query; the form wins."""
+    """Return the ASGI app. Parameters are read from the form and the query; those of the form have precedence."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         body = b""
@@ -106,7 +106,10 @@ def app(ims: Ims) -> App:
 
 
 def refuse(rule: Rule) -> Answer | None:
-    """How IMS words the generic faults. Shape inferred; that it throttles is documented, how is not."""
+    """Return the answer of IMS for an injected fault of a generic kind; None for the plain answer.
+
+    The shape is inferred: that IMS throttles is documented, its answer is not.
+    """
     if rule.kind == "throttle":
         return Answer(429, [*_JSON, retry_after(rule)], msgspec.json.encode({"error": "rate_limited"}))
     if rule.kind == "unauthorized":
@@ -115,16 +118,19 @@ def refuse(rule: Rule) -> Answer | None:
 
 
 def routes(ims: Ims) -> list[Route]:
-    """Admin: `POST /ims/settings {"token_lifetime_s", "expire_tokens", "revoke_old_secret"}`, `POST /ims/rotate`."""
+    """Return the admin routes of IMS.
+
+    `POST /ims/settings {"token_lifetime_s", "expire_tokens", "revoke_old_secret"}`, `POST /ims/rotate`.
+    """
 
     async def settings(request: Request) -> JSONResponse:
-        told: dict[str, Any] = await request.json()
-        if unknown := set(told) - {"token_lifetime_s", "expire_tokens", "revoke_old_secret"}:
+        values: dict[str, Any] = await request.json()
+        if unknown := set(values) - {"token_lifetime_s", "expire_tokens", "revoke_old_secret"}:
             return JSONResponse({"error": f"unknown settings: {', '.join(sorted(unknown))}"}, 400)
-        ims.lifetime_s = float(told.get("token_lifetime_s", ims.lifetime_s))
-        if told.get("expire_tokens"):
+        ims.lifetime_s = float(values.get("token_lifetime_s", ims.lifetime_s))
+        if values.get("expire_tokens"):
             ims.expire_tokens()
-        if told.get("revoke_old_secret"):
+        if values.get("revoke_old_secret"):
             ims.revoke_old_secret()
         return JSONResponse({"token_lifetime_s": ims.lifetime_s, "secrets": len(ims.secrets)})
 

@@ -1,4 +1,4 @@
-"""What the sandbox was asked, in order: the evidence that tests read back through the admin interface."""
+"""Log of all requests to the sandbox, in order. Tests read it through the admin interface."""
 
 from __future__ import annotations
 
@@ -13,21 +13,27 @@ Engine = Literal["insert", "update", "delete", "read"]
 
 
 def now_text() -> str:
-    """The present moment as the journal writes it: UTC ISO 8601 with milliseconds."""
+    """Return the time now as the journal stores it: UTC, ISO 8601 with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Entry(msgspec.Struct, kw_only=True):
-    """One request. `n` is given by the journal; `status` 0 means that the connection was cut without an answer.
+    """One request. Holds no headers and no bodies, so no secrets.
 
-    `path` carries the query. `ms`: time until the answer was handed over, injected delays included.
-    `engine` is set by the system itself, and only if the request reached its engine. `fault` names the injected
-    fault that shaped the answer. `key`: of the record that the request is about, from address or body. Never holds
-    headers or bodies, so no secret can be in it.
-
-    `began` and `answered` are nanoseconds of one steady clock: when the request came in, and when its answer was about
-    to be sent (None: never), before a client could know of it. So a request that a client sent because of an answer has
-    `began` >= that answer's `answered`. `at` is the time of day when the entry was made, after the answer.
+    Attributes:
+        system: That received it.
+        method: HTTP method, or SFTP operation in lower case.
+        path: With the query.
+        status: Of the answer; 0 if the connection was cut without an answer.
+        ms: Milliseconds until the answer was sent, including injected delays.
+        engine: Kind of engine call; None if the request did not reach the system's engine.
+        key: Of the record, from URL or body; None if the request is not about a known record.
+        fault: Kind of the injected fault that determined the answer.
+        began: When the request arrived, in nanoseconds of a monotonic clock.
+        answered: Just before the answer was sent, by the same clock; None if it was not. So a request that a client
+            sends because of an answer has `began` >= that answer's `answered`.
+        at: UTC time of the entry, made after the answer.
+        n: Serial number, set by the journal.
     """
 
     system: System
@@ -45,19 +51,19 @@ class Entry(msgspec.Struct, kw_only=True):
 
 
 class Journal:
-    """A bounded list of entries, oldest dropped first, and counts that are not bounded."""
+    """The newest `size` entries, and counts of all requests."""
 
     def __init__(self, size: int = 200_000) -> None:
         self._entries: deque[Entry] = deque(maxlen=size)
         self._n = 0
         self.requests: Counter[str] = Counter()
-        """requests by system, all since start or the last `clear()`"""
+        """Requests by system, since the start or the last `clear()`."""
         self.engine_calls: Counter[tuple[str, str]] = Counter()
-        """engine calls by (system, engine kind), likewise"""
+        """Engine calls by (system, kind of engine call), since the start or the last `clear()`."""
 
     @property
     def last(self) -> int:
-        """Serial number of the newest entry, 0 before the first."""
+        """Return the serial number of the newest entry; 0 before the first."""
         return self._n
 
     def add(self, entry: Entry) -> None:
@@ -71,7 +77,7 @@ class Journal:
             self.engine_calls[entry.system, entry.engine] += 1
 
     def entries(self, system: str | None = None, since: int = 0) -> list[Entry]:
-        """Entries after serial number `since`, of one system or of all, oldest first."""
+        """Return the entries after serial number `since`, of one system or of all, oldest first."""
         newest_first: list[Entry] = []
         for entry in reversed(self._entries):
             if entry.n <= since:
@@ -82,7 +88,7 @@ class Journal:
         return newest_first
 
     def clear(self) -> None:
-        """Forgets entries and counts; serial numbers go on, so that a remembered `since` stays valid."""
+        """Remove entries and counts. Serial numbers continue, so that an earlier `since` stays valid."""
         self._entries.clear()
         self.requests.clear()
         self.engine_calls.clear()

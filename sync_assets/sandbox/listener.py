@@ -1,7 +1,7 @@
-"""One listening socket per system, all on the one asyncio loop of the process.
+"""Serve an ASGI app on a port of loopback. All listeners share the asyncio loop of the process.
 
-uvicorn's HTTP protocol without uvicorn's server object: that one catches signals and polls, and six of them would
-fight over both.
+Uses uvicorn's HTTP protocol without uvicorn's server object, since several server objects in one process would compete
+for signals and each poll in a loop of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sync_assets.sandbox.asgi import TRANSPORT, App
 
 
 class _Protocol(HttpToolsProtocol):
-    """Puts the transport into the scope, so that a fault can cut the connection."""
+    """uvicorn's protocol, with the transport in the scope, so that a fault can cut the connection."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -30,13 +30,18 @@ class _Protocol(HttpToolsProtocol):
 
 
 class Listener:
-    """A port of 127.0.0.1, bound at once and served from `start` on; 0 takes a free one. `tls` None: plain http."""
+    """A port of 127.0.0.1 that is bound at once, and served after `start`.
+
+    Args:
+        port: 0 for a free one.
+        tls: None for plain HTTP.
+    """
 
     def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             self._bind(port)
-            self._socket.listen()  # only now is the port really ours
+            self._socket.listen()  # bind alone does not exclude other processes (SO_REUSEADDR)
         except OSError as error:
             self._socket.close()
             raise OSError(error.errno, f"port {port} cannot be used: {error.strerror}; choose another --port") from None
@@ -54,7 +59,7 @@ class Listener:
     async def start(self, app: App) -> None:
         self._app = app
         loop = asyncio.get_running_loop()
-        # A long keep-alive, as the real services have: an idle connection is not the fault that a test asked for.
+        # A long keep-alive, as the real services have: a closed idle connection would be a fault no test asked for.
         config = Config(
             cast("Any", app), log_config=None, access_log=False, ws="none", lifespan="off", timeout_keep_alive=120,
             proxy_headers=False,
@@ -66,7 +71,7 @@ class Listener:
         self._clock = asyncio.create_task(self._keep_date())
 
     async def stop(self) -> None:
-        """Closes the socket and every connection, answered or not."""
+        """Close the socket and all connections, also those with a request in progress."""
         if self._clock is not None:
             self._clock.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -80,7 +85,7 @@ class Listener:
         self.close()
 
     async def fail(self, seconds: float) -> None:
-        """What kill -9 and a new start look like from outside: no connection is left, and none accepted for so long."""
+        """Simulate kill -9 and a restart: cut all connections, and refuse new ones for this number of seconds."""
         tasks = list(self._state.tasks)
         await self.stop()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -90,10 +95,11 @@ class Listener:
         await self.start(self._app)
 
     def close(self) -> None:
-        """Frees the port; all that there is to do if it was never served."""
+        """Free the port. Sufficient if `start` was never called."""
         self._socket.close()
 
     async def _keep_date(self) -> None:
+        """Update the Date header each second."""
         while True:
             self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
             await asyncio.sleep(1)

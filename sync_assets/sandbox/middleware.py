@@ -1,14 +1,18 @@
-"""What stands before each system's app: journal, injected faults, latency.
+"""ASGI middleware in front of each system's app: writes the journal, injects faults, adds latency.
 
-The generic kinds and their parameters: `status` (`status`, `body`, `content_type`, `headers`), `throttle` and
-`unavailable` (`retry_after` in seconds; null: without that header), `unauthorized`, `slow` (`delay_ms`), `cut_before`,
-`cut_after`, and those of `bad_answers`.
+The generic kinds of faults and their parameters: `status` (`status`, `body`, `content_type`, `headers`), `throttle` and
+`unavailable` (`retry_after` in seconds; null: without that header), `unauthorized`, `slow` (`delay_ms`), `cut_before`
+(no answer, not executed), `cut_after` (no answer, executed), and those of `bad_answers`.
 
-A system hands over its ASGI app and, where it has a dialect of its own, `refuse(rule) -> Answer | None` for the kinds
-in `GENERIC_KINDS` that need a body (throttle, unavailable, unauthorized) and for kinds that it answers as a whole;
-None means the plain answer below. The app tells what it did through `scope["state"]`: `engine` (journal.Engine), `key`
-(record key) and `fault` (a fault that it took from `Faults` itself). For requests that are refused before they reach
-the app, a system may hand over `key(scope, body) -> str | None`, so that the journal knows what they were about.
+A system provides its ASGI app, and optionally:
+
+- `refuse(rule) -> Answer | None`: the answer in the system's dialect, for the generic kinds that need a body (throttle,
+  unavailable, unauthorized) and for kinds of its own; None for the plain answer below.
+- `key(scope, body) -> str | None`: the key of a request's record for the journal, for requests that are answered before
+  they reach the app.
+
+The app reports what it did in `scope["state"]`: `engine` (journal.Engine), `key` (of the record) and `fault` (kind of a
+fault that the app itself took from `Faults`).
 """
 
 from __future__ import annotations
@@ -38,23 +42,23 @@ from sync_assets.sandbox.journal import Entry, Journal, System
 
 
 class Gate(Protocol):
-    """Admission control of a system, e.g. its request limits; sees requests before latency and faults."""
+    """Admission control of a system, such as its request limits. Applied before latency and faults."""
 
     def enter(self, scope: Scope) -> Answer | None:
-        """None: admitted, `leave` will follow. Otherwise the refusal."""
+        """Return None to admit the request, after which `leave` is called; else the answer."""
         ...
 
     def leave(self, scope: Scope, seconds: float) -> None: ...
 
 
 async def cut(scope: Scope, receive: Receive) -> None:
-    """Drops the connection without an answer and returns once the server has noticed."""
+    """Cut the connection without an answer, and wait until the server has noticed."""
     scope[TRANSPORT].abort()
     await client_left(receive)
 
 
 def plain_answer(rule: Rule) -> Answer:
-    """The answer of a generic kind for a system without a dialect of its own."""
+    """Return the answer of a generic kind, for systems without their own."""
     parameters = rule.parameters
     if rule.kind == "status":
         headers = {"content-type": parameters.get("content_type", "text/plain"), **parameters.get("headers", {})}
@@ -73,7 +77,7 @@ def plain_answer(rule: Rule) -> Answer:
 
 
 def retry_after(rule: Rule, default: float = 1) -> tuple[bytes, bytes]:
-    """The Retry-After header that a rule asks for (parameter `retry_after`, seconds)."""
+    """Return the Retry-After header of a rule (parameter `retry_after`, seconds)."""
     return b"retry-after", f"{rule.parameters.get('retry_after', default):g}".encode()
 
 
@@ -92,7 +96,18 @@ class Observed:
         gate: Gate | None = None,
         key: Callable[[Scope, bytes], str | None] | None = None,
     ) -> None:
-        """`answered_kinds`: kinds of this system, beside the generic ones, for which `refuse` gives the answer."""
+        """Wrap the app of a system.
+
+        Args:
+            app: Of the system.
+            system: Its name in the journal and in rules.
+            journal: Receives an entry for each request.
+            faults: The active rules.
+            refuse: See the module's docstring.
+            answered_kinds: Kinds of this system, besides the generic ones, that `refuse` answers.
+            gate: Admission control.
+            key: See the module's docstring.
+        """
         self._app = app
         self._system: System = system
         self._journal = journal
@@ -150,7 +165,7 @@ class Observed:
             else:
                 await self._serve(scope, receive, watched, path, note)
         except Exception:
-            status = 500  # a bug of the sandbox: uvicorn answers and logs it
+            status = 500  # an error of the sandbox itself; uvicorn answers with this status and logs it
             raise
         finally:
             if self._gate and refusal is None:
@@ -158,7 +173,11 @@ class Observed:
             note()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, path: str, note: Callable[[], None]) -> None:
-        """`note` writes the journal's entry: before a connection is cut, so that who notices the cut finds it."""
+        """Apply latency and faults, and let the app answer.
+
+        note: writes the journal's entry. Called before a connection is cut, so that a test that notices the cut finds
+        the entry.
+        """
         bad_answers.unmark(scope)
         if latency := self._faults.latency_ms.get(self._system):
             await asyncio.sleep(latency / 1000)
@@ -195,10 +214,10 @@ class Observed:
         return answer
 
     async def _note_key(self, scope: Scope, receive: Receive) -> None:
-        """For a request that the app never sees."""
+        """Set the record's key for the journal, for a request that does not reach the app."""
         if self._key is not None:
             scope["state"]["key"] = self._key(scope, await read_body(receive))
 
 
 async def _discard(message: Message) -> None:
-    """Takes an answer that nobody is to receive."""
+    """Drop a message of an answer that must not reach the client."""

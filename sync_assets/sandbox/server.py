@@ -1,4 +1,4 @@
-"""The sandbox as a whole: all systems in one process, on one event loop, each on its own port of 127.0.0.1."""
+"""Run all systems of the sandbox in one process, on one event loop, each on its own port of 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -34,10 +34,13 @@ CAMPAIGN_ORGANIZATION = "acme-mkt-stage"
 
 
 class Sandbox:
-    """All systems. `contacts`: how many sample contacts D365 has at first, with their orders and lines.
+    """All systems of the sandbox.
 
-    `port` P uses P to P+5 (D365, sign-in, Campaign, IMS, admin, SFTP), 0 takes free ones. `directory` gets keys,
-    certificates and the SFTP's files; without it a private temporary one, removed by `stop`.
+    Args:
+        contacts: Number of sample contacts in Dynamics 365, with their orders and order lines.
+        port: P to use P to P+5 (Dynamics 365, sign-in, Campaign, IMS, admin, SFTP); 0 for free ports.
+        directory: For keys, certificates and the files of the SFTP server. If None, a private temporary directory that
+            `stop` removes.
     """
 
     def __init__(self, contacts: int = 1000, port: int = 0, directory: Path | None = None) -> None:
@@ -53,7 +56,7 @@ class Sandbox:
             raise
 
     def _listen(self, port: int) -> None:
-        """Binds every port, so that all addresses are known before anything is built."""
+        """Bind all ports but that of SFTP, so that the addresses are known before the systems are built."""
         self.ca_file, tls = make_certificates(self.directory)
         numbers = [port + n if port else 0 for n in range(6)]
         for number, encryption in zip(numbers, (tls, tls, tls, tls, None), strict=False):
@@ -119,7 +122,7 @@ class Sandbox:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def environment(self) -> dict[str, str]:
-        """The variables with which the program talks to this sandbox, and SANDBOX_ADMIN_URL."""
+        """Return the environment variables for a program that uses this sandbox, and SANDBOX_ADMIN_URL."""
         return {
             "D365_URL": self.org.url,
             "D365_AUTHORITY": self.entra.url,
@@ -141,9 +144,12 @@ class Sandbox:
         }
 
     async def run_forever(self, env_file: Path | None = None, *, until_stdin_closes: bool = False) -> None:
-        """Serves until SIGTERM or SIGINT; writes the environment to `env_file` once everything listens.
+        """Serve until SIGTERM or SIGINT.
 
-        `until_stdin_closes`: stops, too, when standard input ends, so that it never outlives who started it.
+        Args:
+            env_file: Receives the environment variables once all systems listen.
+            until_stdin_closes: True to stop also when standard input ends, so that the sandbox does not outlive the
+                process that started it.
         """
         stopped = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -160,14 +166,14 @@ class Sandbox:
                 self._say(env_file)
             await stopped.wait()
         finally:
-            # Requests under way are cut off on purpose now; no need to report each
+            # Requests in progress are cut on purpose, so uvicorn's errors about them are not logged.
             logging.getLogger("uvicorn.error").disabled = True
             if until_stdin_closes:
                 loop.remove_reader(sys.stdin.fileno())
             await self.stop()
 
     def _say(self, env_file: Path | None) -> None:
-        """For whoever started it by hand: where everything is."""
+        """Print the addresses, for a person who started the sandbox."""
         environment = self.environment()
         for name in ("D365_URL", "CAMPAIGN_URL", "CAMPAIGN_IMS_URL", "CAMPAIGN_SFTP_PORT", "SANDBOX_ADMIN_URL"):
             print(f"{name}={environment[name]}", file=sys.stderr)  # noqa: T201
@@ -175,32 +181,32 @@ class Sandbox:
         print(f"To use it: {how}. Ctrl-C stops it.", file=sys.stderr, flush=True)  # noqa: T201
 
     async def _fail(self, seconds: float) -> None:
-        """All systems but SFTP and the admin interface end at once and are back after so long, with their data."""
+        """Interrupt all systems except SFTP and the admin interface for this number of seconds. Their data are kept."""
         *systems, _ = self._listeners
         log = logging.getLogger("uvicorn.error")
-        log.disabled = True  # requests under way are cut off on purpose
+        log.disabled = True  # requests in progress are cut on purpose
         try:
             await asyncio.gather(*(listener.fail(seconds) for listener in systems))
         finally:
             log.disabled = False
 
     def _totals(self) -> dict[str, Any]:
-        """What each system holds: rows and records."""
+        """Return the number of rows of each table and of records of each resource."""
         return {
             "d365": {name: len(store) for name, store in self.org.stores.items()},
             "campaign": {name: len(table.records) for name, table in self.campaign.tables.items()},
         }
 
     def _record_sftp(self, operation: str, path: str, status: int, ms: float) -> None:
-        """Called in the SFTP's threads; the journal belongs to the loop."""
+        """Add an SFTP operation to the journal. Called in SFTP's threads, while the journal is used in the loop only."""
         entry = Entry(system="sftp", method=operation, path=path, status=status, ms=round(ms, 3))
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             self._loop.call_soon_threadsafe(self.journal.add, entry)
 
 
 def run(contacts: int = 1000, port: int = 0, env_file: Path | None = None, *, until_stdin_closes: bool = False) -> None:
-    """Builds a sandbox and serves until it is stopped. Raises OSError if a port is taken."""
-    # While it is built (seconds, with many contacts) a signal must not leave keys behind
+    """Build a sandbox, and serve until it is stopped. Raises OSError if a port is in use."""
+    # Building takes seconds with many contacts. A signal meanwhile must not leave keys on disk.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     sandbox = Sandbox(contacts, port)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:

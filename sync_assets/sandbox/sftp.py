@@ -1,7 +1,8 @@
-"""The Campaign SFTP: sign-in by RSA key, one user, one directory tree, nothing reachable outside it.
+"""Emulator of Campaign's SFTP server: sign-in by RSA key, one user, one directory tree (docs/references/campaign.md 8).
 
-docs/references/campaign.md 8 (Campaign SFTP). Runs in threads, as paramiko does; `record` and the fault rules
-are called from those.
+Runs in threads, as paramiko does; `record` and the fault rules are called in these threads.
+
+Invariant: no file outside of the directory tree can be reached.
 """
 
 from __future__ import annotations
@@ -43,20 +44,20 @@ from sync_assets.sandbox.faults import Faults, Rule
 
 EXPORTS = "d365_loads/exports"
 KINDS = frozenset({"status", "slow", "cut_before", "drip", "bomb"})
-"""Faults: `status` answers SFTP_FAILURE, `slow` waits `delay_ms`, `cut_before` drops the connection.
+"""Kinds of faults: `status` answers SFTP_FAILURE, `slow` waits for `delay_ms`, `cut_before` cuts the connection.
 
-Where a file is opened to be read: `drip` gives a byte of it every `seconds` (1.0), `bomb` gives `megabytes` (2000) of
-blanks instead of it.
+For a file that is opened for reading: `drip` sends a byte of it every `seconds` (1.0), `bomb` sends `megabytes` (2000)
+of spaces instead of it.
 """
 
 Record = Callable[[str, str, int, float], None]
-"""(operation, path, status, milliseconds); status as in HTTP: 200, 404, 403, 500, 0 = cut"""
+"""Receives (operation, path, status, milliseconds); status as in HTTP: 200, 404, 403, 500, or 0 for a cut connection."""
 
 _STATUS = {SFTP_NO_SUCH_FILE: 404, SFTP_PERMISSION_DENIED: 403}
 
 
 class SftpServer:
-    """`start()` listens on 127.0.0.1 and returns; `stop()` ends the threads. Files it makes are private (0600)."""
+    """An SFTP server on 127.0.0.1 that runs in threads between `start` and `stop`. Files have mode 0600."""
 
     def __init__(
         self,
@@ -67,7 +68,15 @@ class SftpServer:
         record: Record | None = None,
         faults: Faults | None = None,
     ) -> None:
-        """`directory` gets the keys, `known_hosts` and the served tree `sftp/`. `port` 0 takes a free one."""
+        """Create keys, and bind the port.
+
+        Args:
+            directory: For the keys, `known_hosts` and the served tree `sftp/`.
+            port: 0 for a free one.
+            user: The only user.
+            record: Called after each operation.
+            faults: The active rules.
+        """
         self.user = user
         self.root = (directory / "sftp").resolve()
         self.exports = self.root / EXPORTS
@@ -113,12 +122,12 @@ class SftpServer:
             transport.set_subsystem_handler("sftp", _Sftp, _Files, server_state=self, transport=transport)
             self._transports = {known for known in self._transports if known.is_active()} | {transport}
             with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
-                # with an event it returns at once: a client that stalls in its handshake stops nobody else
+                # With an event it returns at once, so a client that stalls in its handshake does not block others.
                 transport.start_server(threading.Event(), _SignIn(self.user, self._authorized))
 
 
 class _SignIn(paramiko.ServerInterface):
-    """Public key only, one user."""
+    """Accepts one user with one public key."""
 
     def __init__(self, user: str, key: paramiko.PKey) -> None:
         self._user, self._key = user, key
@@ -135,7 +144,7 @@ class _SignIn(paramiko.ServerInterface):
 
 
 class _Sftp(paramiko.SFTPServer):
-    """Adds OpenSSH's statvfs extension, which paramiko's server leaves out (there is no public hook for it)."""
+    """paramiko's server with OpenSSH's statvfs extension, for which paramiko has no public hook."""
 
     def _process(self, t: int, request_number: int, msg: Message) -> None:
         if t == CMD_EXTENDED:
@@ -166,7 +175,7 @@ CMD_NAMES.setdefault(CMD_EXTENDED, "extended")
 
 
 class _Files(paramiko.SFTPServerInterface):
-    """File operations below the root. What lies outside, by dots or by links, does not exist."""
+    """File operations below the root. Paths that lead outside, by dots or by symbolic links, do not exist."""
 
     def __init__(
         self, server: paramiko.ServerInterface, *, server_state: SftpServer, transport: paramiko.Transport
@@ -175,7 +184,7 @@ class _Files(paramiko.SFTPServerInterface):
         self._state, self._transport = server_state, transport
 
     def _inside(self, path: str, *, follow: bool = True) -> Path:
-        """The real file for a path of the client. Raises FileNotFoundError if it would leave the root."""
+        """Return the file for a path of the client. Raises FileNotFoundError if it is outside of the root."""
         wanted = self._state.root / self.canonicalize(path).lstrip("/")
         real = wanted.resolve() if follow or wanted == self._state.root else wanted.parent.resolve() / wanted.name
         if not real.is_relative_to(self._state.root):
@@ -183,7 +192,7 @@ class _Files(paramiko.SFTPServerInterface):
         return real
 
     def _do(self, operation: str, path: str, action: Callable[[], Any]) -> Any:
-        """Runs an operation, turns OSError into SFTP codes, tells the journal, applies faults."""
+        """Run an operation: apply faults, convert OSError into SFTP codes, and write the journal."""
         started = time.perf_counter()
         faults = self._state.faults
         rule = faults.take("sftp", KINDS, operation, path) if faults is not None and faults.rules else None
@@ -243,7 +252,7 @@ class _Files(paramiko.SFTPServerInterface):
         def rename() -> int | None:
             source, target = self._inside(oldpath, follow=False), self._inside(newpath, follow=False)
             if os.path.lexists(target):
-                return SFTP_FAILURE  # version 3 of the protocol does not replace
+                return SFTP_FAILURE  # in version 3 of the protocol, rename does not replace a file
             source.rename(target)
             return None
 
@@ -267,7 +276,7 @@ class _Files(paramiko.SFTPServerInterface):
 
 
 class _Handle(paramiko.SFTPHandle):
-    """An open file."""
+    """An open file, with the fault that applies to reading it."""
 
     fault: Rule | None = None
 
@@ -289,13 +298,13 @@ class _Handle(paramiko.SFTPHandle):
 
 
 def _spoil(opened: Any, rule: Rule | None) -> None:
-    """Hands a fault to the file that it is about; other results of an operation know none."""
+    """Store the fault in an opened file. Other results of an operation are not affected."""
     if isinstance(opened, _Handle):
         opened.fault = rule
 
 
 def _set_attributes(file: Path | int, attributes: SFTPAttributes) -> None:
-    """Size and times; owner and mode are the server's own affair and silently kept."""
+    """Set size and times of a file. Owner and mode are ignored without an error."""
     if attributes.st_size is not None:
         os.truncate(file, attributes.st_size)
     if attributes.st_mtime is not None:
@@ -303,7 +312,7 @@ def _set_attributes(file: Path | int, attributes: SFTPAttributes) -> None:
 
 
 def _make_key(file: Path) -> paramiko.PKey:
-    """Writes a new RSA 2048 private key in OpenSSH format and gives its public half."""
+    """Write a new RSA 2048 private key in OpenSSH format. Return it as paramiko's key, to compare public keys with it."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     _write_private(
         file,

@@ -1,4 +1,9 @@
-"""Asks the Dagster instance what is wrong: a handful of queries, however many runs, events and ticks there are."""
+"""Read failed steps, failed checks, stale assets and failing sensors from the Dagster instance, for alerts.
+
+What of it is an incident is decided in `sync_assets.alerts.incidents`.
+
+Invariant: the number of queries has a limit that does not depend on the number of runs, events and ticks.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +22,14 @@ from sync_assets.runtime.heartbeat import KilledRun
 
 LOOK_BACK = timedelta(days=1)
 MOST_RUNS, MOST_READ = 200, 40
-"""Failed runs that are looked at, and those of them whose events are read, which is what costs time."""
+"""Most failed runs that are listed, and most of these whose events are read, which takes longer."""
 MOST_TICKS = 50
-"""Of a sensor: how far its failures are followed back."""
+"""Most ticks of a sensor that are read to find since when it has been failing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a step of a run does: materialise assets, or answer checks. `of`: how to call it."""
+    """What a step of a run executes: assets, or checks alone. `of`: name of the work, for messages."""
 
     of: str
     assets: tuple[dg.AssetKey, ...] = ()
@@ -33,8 +38,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Ours, as against what else lives on the instance: steps by name, assets that have a freshness policy, and names
-    of sensors."""
+    """The objects of this project on the instance, which may have others: only these are read.
+
+    Attributes:
+        steps: By name of the step.
+        fresh: Assets with a freshness policy.
+        sensors: Names of sensors.
+    """
 
     steps: Mapping[str, Step]
     fresh: Sequence[dg.AssetKey] = field(default_factory=list[dg.AssetKey])
@@ -42,7 +52,7 @@ class Watched:
 
     @classmethod
     def of(cls, definitions: Iterable[dg.AssetsDefinition], sensors: Iterable[str] = ()) -> Watched:
-        """Of assets and asset checks, which are assets definitions, too, and of sensors."""
+        """Collect the objects from definitions of assets and asset checks, and from names of sensors."""
         steps: dict[str, Step] = {}
         fresh: list[dg.AssetKey] = []
         for one in definitions:
@@ -64,7 +74,15 @@ def read_state(
     paused: frozenset[str] = frozenset(),
     killed: Sequence[KilledRun] = (),
 ) -> InstanceState:
-    """What is wrong now, of what is watched. paused: assets of tables in maintenance. killed: runs, by the ledger."""
+    """Read the present state of the watched objects.
+
+    Args:
+        instance: The Dagster instance.
+        watched: Objects to read.
+        now: UTC.
+        paused: Assets of tables in maintenance; passed through.
+        killed: Killed runs, from the ledger; passed through.
+    """
     assets = [key for step in watched.steps.values() for key in step.assets]
     answers = latest_answers(instance, [key for step in watched.steps.values() for key in step.checks])
     made = {
@@ -88,7 +106,10 @@ def read_state(
 def _last_good(
     step: Step, made: Mapping[dg.AssetKey, float], done: Mapping[dg.AssetCheckKey, float]
 ) -> datetime | None:
-    """When the step last did its work: an asset was made, or a check answered, if only by saying no."""
+    """Return when the step last succeeded: one of its assets was materialised, or a check was evaluated.
+
+    A check that failed was evaluated as well.
+    """
     found = [made[key] for key in step.assets if key in made]
     if not step.assets:
         found = [done[key] for key in step.checks if key in done]
@@ -97,15 +118,15 @@ def _last_good(
 
 def _failed_checks(answers: Iterable[CheckAnswer]) -> Iterator[FailedCheck]:
     for answer in answers:
-        told = answer.evaluation
-        if answer.failed and told and answer.at:
+        result = answer.evaluation
+        if answer.failed and result and answer.at:
             yield FailedCheck(
                 asset=answer.key.asset_key.to_user_string(),
                 name=answer.key.name,
                 run_id=answer.run_id,
                 at=answer.at,
-                error=told.severity == dg.AssetCheckSeverity.ERROR,
-                said=told.description or "",
+                error=result.severity == dg.AssetCheckSeverity.ERROR,
+                said=result.description or "",
             )
 
 
@@ -115,18 +136,18 @@ def _stale(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]) -> Iterato
 
 
 def _failed_sensors(instance: dg.DagsterInstance, names: frozenset[str], now: datetime) -> Iterator[FailedSensor]:
-    """Sensors whose last finished tick failed, or says that it could not go on."""
+    """Yield the sensors whose last finished tick raised, or skipped because of an error (`run_errors.CANNOT`)."""
     for name, ticks in sorted(sensor_ticks(instance, names, MOST_TICKS).items()):
         failed = list(takewhile(_could_not_go_on, ticks))
         if failed and failed[0].at > now - LOOK_BACK:
-            yield FailedSensor(name, failed[-1].at, _said(failed[0]))
+            yield FailedSensor(name, failed[-1].at, _message(failed[0]))
 
 
 def _could_not_go_on(tick: Tick) -> bool:
     return tick.failed or tick.skipped.startswith(CANNOT)
 
 
-def _said(tick: Tick) -> str:
+def _message(tick: Tick) -> str:
     return tick.skipped.removeprefix(CANNOT).strip() if tick.skipped else _type_of(tick.error)
 
 
@@ -137,10 +158,10 @@ def _failed(
     made: Mapping[dg.AssetKey, float],
     now: datetime,
 ) -> Iterator[FailedStep]:
-    """Steps whose last failure is younger than their last success, with that failure.
+    """Yield the last failure of each step that has not succeeded since.
 
-    A step that makes several assets has succeeded once all are made that the failed run was to make: it may have failed
-    over one of them, and the others go on without that one.
+    A step of several assets has succeeded once all assets of the failed run were materialised: it may have failed for
+    one of them, and later runs materialise the others without that one.
     """
 
     def is_over(name: str, run: dg.DagsterRun, at: datetime) -> bool:
@@ -150,25 +171,25 @@ def _failed(
         return all(made.get(key, 0.0) > at.timestamp() for key in wanted)
 
     failures = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=now - LOOK_BACK)
-    settled: set[str] = set()
+    handled: set[str] = set()
     read = 0
     for record in instance.get_run_records(failures, limit=MOST_RUNS):
         run = record.dagster_run
         at = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp
         ours = _steps_of(run, steps)
-        undecided = {name for name in ours if name not in settled and not is_over(name, run, at)}
+        undecided = {name for name in ours if name not in handled and not is_over(name, run, at)}
         if read == MOST_READ or (ours and not undecided):
             continue
         read += 1
-        said = {name: why for name, why in _step_failures(instance, run.run_id) if name in steps}
-        for name, why in (said or dict.fromkeys(undecided, "Its process ended before it was done.")).items():
-            if name not in settled and not is_over(name, run, at):
+        reasons = {name: why for name, why in _step_failures(instance, run.run_id) if name in steps}
+        for name, why in (reasons or dict.fromkeys(undecided, "Its process ended before it was done.")).items():
+            if name not in handled and not is_over(name, run, at):
                 yield FailedStep(name, steps[name].of, run.run_id, at, why)
-            settled.add(name)
+            handled.add(name)
 
 
 def _steps_of(run: dg.DagsterRun, steps: Mapping[str, Step]) -> set[str]:
-    """Our steps that a run was to take, as far as it says."""
+    """Return the watched steps that a run was to execute, by its step keys or its selected assets."""
     if run.step_keys_to_execute:
         return steps.keys() & set(run.step_keys_to_execute)
     chosen = run.asset_selection or set()
@@ -176,7 +197,10 @@ def _steps_of(run: dg.DagsterRun, steps: Mapping[str, Step]) -> set[str]:
 
 
 def _step_failures(instance: dg.DagsterInstance, run_id: str) -> Iterator[tuple[str, str]]:
-    """Step -> what it said. Only our own words: another's error may quote a record, of it the type is told."""
+    """Yield (step, message) for each failed step of a run.
+
+    The message is that of a `dg.Failure`; of any other error only the type, since its text may quote a record.
+    """
     found = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
     for record in found:
         event = record.event_log_entry.dagster_event
@@ -188,6 +212,7 @@ def _step_failures(instance: dg.DagsterInstance, run_id: str) -> Iterator[tuple[
 
 
 def _type_of(error: Any) -> str:
+    """Return a sentence with the type of an error's first cause; empty if there is no error."""
     while error and error.cause:
         error = error.cause
     return f"It stopped at an error of the program: {cast('str', error.cls_name)}." if error else ""

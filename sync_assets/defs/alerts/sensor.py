@@ -1,6 +1,7 @@
-"""The sensor `alerts`: looks every half a minute and tells who is to be told. Its cursor is what each channel was told.
+"""Define the sensor `alerts`, which checks the instance every half a minute and sends notifications to the channels.
 
-A channel that cannot be reached keeps its memory as it was, and is told at the next tick; the others are told once.
+The cursor holds, for each channel, what it was notified of. If a channel cannot be reached, its part of the cursor
+stays as it was, so the next tick tries again; the other channels are not notified twice.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import KilledRun, killed_runs
 
 LOOK_SECONDS = 29
-"""Between two looks: the daemon's own round of 5 s makes it 30."""
+"""Seconds between two ticks; rounded up to 30 by the daemon's interval of 5 s."""
 NO_NEWS = ": no news"
 
 
@@ -47,7 +48,7 @@ def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultS
             alerts, senders(runtime), wrong, seen.good, memory, now, runtime.settings.alerts().ui_url
         )
         for line in said:
-            if not line.endswith(NO_NEWS):  # Dagster keeps a file for each tick that logs a line
+            if not line.endswith(NO_NEWS):  # Dagster stores a file for each tick that logs a line
                 context.log.info(line)
         return dg.SensorResult(skip_reason="; ".join(said), cursor=msgspec.json.encode(memory).decode())
 
@@ -55,7 +56,7 @@ def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultS
 
 
 def paused_assets(runtime: Runtime) -> frozenset[str]:
-    """Those of tables in maintenance. None if the ledger cannot be asked: that keeps nothing from being told."""
+    """Return the assets of tables in maintenance; empty if the ledger cannot be read, so that alerts are still sent."""
     try:
         paused = runtime.ledger.in_maintenance()
     except SyncAssetsError:
@@ -65,7 +66,7 @@ def paused_assets(runtime: Runtime) -> frozenset[str]:
 
 
 def killed(runtime: Runtime) -> Sequence[KilledRun]:
-    """Killed runs that still count as started. None if the ledger cannot be asked, like `paused_assets`."""
+    """Return killed runs that Dagster still shows as started; empty if the ledger cannot be read."""
     try:
         return killed_runs(runtime.ledger)
     except SyncAssetsError:
@@ -81,7 +82,20 @@ def tell_all(
     now: datetime,
     ui_url: str,
 ) -> tuple[dict[str, Memory], list[str]]:
-    """Tells every channel what it does not know. What each was told by now, and a line for each to show people."""
+    """Send each channel the notifications that it did not get yet.
+
+    Args:
+        alerts: Configuration.
+        channels: A function that sends, by name of the channel.
+        wrong: Incidents now.
+        good: When each step last succeeded.
+        memory: What each channel was notified of.
+        now: UTC.
+        ui_url: Address of Dagster's UI, for links.
+
+    Returns:
+        The new memory of each channel, and a line about each, for the tick.
+    """
     again_after = timedelta(hours=alerts.again_after_hours)
     after: dict[str, Memory] = {}
     said: list[str] = []

@@ -1,1 +1,1 @@
-"""The Dagster instance: which one the command line uses, its history, and SQL on its storage."""
+"""The Dagster instance: opening it for the command line, pruning its history, and SQL on its storage."""

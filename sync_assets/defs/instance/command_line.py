@@ -1,4 +1,4 @@
-"""The Dagster instance that the command line works with: the one that `dagster dev` in the same folder uses."""
+"""Open the Dagster instance for the command line: the same one that `dagster dev` uses in the current folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ PACKAGED = Path(__file__).with_name("dagster.yaml")
 
 @contextmanager
 def dagster_instance() -> Iterator[dg.DagsterInstance]:
-    """DAGSTER_HOME's; else of `dagster.yaml` in the current folder; else one under `.dagster/` there."""
+    """Open the instance of DAGSTER_HOME, else of `dagster.yaml` in the current folder, else of `.dagster/` there.
+
+    A missing folder or `dagster.yaml` is created.
+
+    Raises:
+        SyncAssetsError: The folder cannot be used, or `dagster.yaml` is not valid.
+    """
     home = os.environ.get("DAGSTER_HOME")
     if home:
         folder = Path(home).expanduser().absolute()
@@ -32,7 +38,7 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
         folder = Path(".dagster").absolute()
     try:
         _prepare(folder)
-        with _alone(folder):
+        with _locked(folder):
             opened = dg.DagsterInstance.from_config(str(folder))
     except OSError as error:
         raise SyncAssetsError(
@@ -49,8 +55,11 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time: two that make the tables of Dagster's SQLite storage at once spoil them for good."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the folder, since two processes that create Dagster's SQLite tables at once corrupt them for good.
+
+    Without effect on Windows, which has no `fcntl`.
+    """
     with (folder / ".sync_assets.lock").open("w") as lock:
         if fcntl:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -58,7 +67,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _prepare(folder: Path) -> None:
-    """The folder with a `dagster.yaml`; written aside and renamed, since another `sync` may do the same."""
+    """Create the folder and its `dagster.yaml` if missing. Written aside and renamed: another `sync` may do it too."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "dagster.yaml").is_file():
         aside = folder / f".dagster.yaml.{os.getpid()}"

@@ -1,10 +1,11 @@
-"""SQL on Dagster's storage, for what Dagster has no API: the only module that reads and writes its tables.
+"""Delete old events and check results from Dagster's storage by SQL. The only module that accesses Dagster's tables.
 
-Dagster deletes events by run only, and with those of a run the ones by which a partition counts as materialised. It
-never removes answers of checks, events without a run, the SQLite database of a deleted run, or the pages that SQLite no
-longer uses. Each name of Dagster's that is used here is private; a test of this module fails if one of them moves.
+Needed because Dagster has no API for it: Dagster deletes events only with their run, and with them those by which a
+partition counts as materialised. It never deletes check results, events without a run, the SQLite database of a deleted
+run, or unused pages of SQLite files. All names imported from `dagster._core` are private; a test of this module fails
+if one of them changes.
 
-Events that must outlive their run become events without a run, as those that sensors report.
+Invariant: events that must outlive their run are turned into events without a run, as sensors report them.
 """
 
 from __future__ import annotations
@@ -30,22 +31,32 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventL
 from sqlalchemy.engine import Connection
 
 LASTING = ("ASSET_MATERIALIZATION", "ASSET_OBSERVATION", "FRESHNESS_STATE_CHANGE")
-"""Types of events of which the last one counts: for a partition, or for the asset."""
+"""Event types of which Dagster needs the last event of each partition, or of the asset."""
 ANSWERED = ("SUCCEEDED", "FAILED")
+"""Execution statuses of completed checks."""
 AT_ONCE = 500
-"""Rows, or runs, of one transaction: Dagster waits seconds for a lock on its databases."""
+"""Rows of one transaction: few, since Dagster waits only seconds for a lock on its databases."""
 ORPHAN_AGE = timedelta(days=1)
+"""The database of an unknown run is removed only from this age on, since the run may be newer than the list of runs."""
 REBUILD_FREE_SHARE, REBUILD_FREE_BYTES, REBUILD_MOST_BYTES = 0.25, 1_000_000, 500_000_000
-"""A SQLite file is rebuilt if more than that share and so many bytes of it are unused. While it is, Dagster cannot
-write; a file with more content than the last figure would take too long."""
+"""A SQLite file is rebuilt if at least this share and this number of bytes of it are unused. Dagster cannot write
+meanwhile; a file with more used bytes than the last number would take too long."""
 BUSY_SECONDS = 5.0
+"""How long a rebuild waits for a lock on the file."""
 
 _E, _T, _C = SqlEventLogStorageTable.c, AssetEventTagsTable.c, AssetCheckExecutionsTable.c
 Connect = Callable[[], AbstractContextManager[Connection]]
 
 
 class Last(NamedTuple):
-    """The last row of a partition, or of a day where there is no partition. `of`: what it is the last one of."""
+    """The last row of a partition, or of a day if it has no partition.
+
+    Attributes:
+        row_id: Primary key of the row.
+        of: The group that it is the last row of: asset and event type, or asset and check.
+        partition: None if the row has none.
+        day: The UTC day of the row; None if it has a partition or no time.
+    """
 
     row_id: int
     of: tuple[str, ...]
@@ -54,7 +65,7 @@ class Last(NamedTuple):
 
 
 class History:
-    """The events and checks that a Dagster instance has stored."""
+    """The stored events and check results of a Dagster instance."""
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self._instance = instance
@@ -63,8 +74,10 @@ class History:
     # --- Events --------------------------------------------------------------------------------------------------
 
     def kept_events(self, days_since: datetime) -> set[int]:
-        """The events that outlive their runs: the last one of each partition; without partitions, the last one of each
-        day since `days_since`, and of the asset.
+        """Return the ids of events that must outlive their runs.
+
+        Of each asset and event type: the last event of each partition; of events without a partition, the last one of
+        each day since `days_since`, and the last one of all.
         """
         of_day = sa.case((_E.partition.is_(None), sa.func.date(_E.timestamp)))
         query = (
@@ -77,7 +90,7 @@ class History:
         return to_keep((Last(row[0], (row[1], row[2]), row[3], _day(row[4])) for row in rows), days_since.date())
 
     def release(self, run_ids: Collection[str], kept: Collection[int]) -> None:
-        """Take the kept events of these runs out of them, so that they stay when the runs are deleted."""
+        """Detach the kept events from these runs, so that they stay when the runs are deleted."""
         of_runs = sa.select(_E.id).where(_E.run_id.in_(run_ids), _E.dagster_event_type.in_(LASTING))
         with self._storage.index_connection() as connection:
             wanted = [row_id for (row_id,) in connection.execute(of_runs).fetchall() if row_id in kept]
@@ -89,7 +102,16 @@ class History:
                     connection.execute(sa.update(SqlEventLogStorageTable).where(_E.id == row_id).values(released))
 
     def prune_events(self, before: datetime, kept: Collection[int], runs: Collection[str]) -> int:
-        """Delete events that are older than `before`, belong to none of `runs` and are not kept. Returns how many."""
+        """Delete events older than `before` that belong to none of `runs` and are not kept.
+
+        Args:
+            before: Time limit, with a time zone.
+            kept: Ids of events to keep.
+            runs: Ids of all existing runs.
+
+        Returns:
+            The number of deleted events.
+        """
         deleted = 0
         for old in self._old(_E.id, _E.run_id, _E.timestamp < _naive(before), kept, runs):
             with self._storage.index_connection() as connection:
@@ -100,7 +122,7 @@ class History:
         return deleted
 
     def _prune_copies(self, before: datetime) -> None:
-        """SQLite has events without a run twice, in the index and in a database of their own, which nothing reads."""
+        """Delete old events from SQLite's database of events without a run: copies of the index that nothing reads."""
         storage = self._storage
         if isinstance(storage, SqliteEventLogStorage) and Path(storage.path_for_shard(RUNLESS_RUN_ID)).exists():
             with storage.run_connection(RUNLESS_RUN_ID) as connection:
@@ -109,8 +131,10 @@ class History:
     # --- Checks --------------------------------------------------------------------------------------------------
 
     def kept_checks(self, days_since: datetime) -> dict[int, int | None]:
-        """The answers that outlive their runs, each with its event: the last one of each check, and of each day since
-        `days_since`."""
+        """Return the ids of check results that must outlive their runs, each with the id of its event (None: no event).
+
+        Of each check: the last result of each day since `days_since`, and the last one of all.
+        """
         of_day = sa.func.date(_C.evaluation_event_timestamp)
         query = (
             sa.select(sa.func.max(_C.id), _C.asset_key, _C.check_name, of_day)
@@ -127,7 +151,7 @@ class History:
         return found
 
     def prune_checks(self, before: datetime, kept: Collection[int], runs: Collection[str]) -> int:
-        """The same as `prune_events` of what checks answered, or never did."""
+        """Delete check results, also of checks that never completed, in the same way as `prune_events`."""
         deleted = 0
         for old in self._old(_C.id, _C.run_id, _C.evaluation_event_timestamp < _naive(before), kept, runs):
             with self._storage.index_connection() as connection:
@@ -143,7 +167,7 @@ class History:
         kept: Collection[int],
         runs: Collection[str],
     ) -> Iterator[list[int]]:
-        """The ids of old rows that are not kept and belong to none of `runs`, in batches."""
+        """Yield, in batches, the ids of old rows that are not kept and belong to none of `runs`."""
         last = 0
         while True:
             query = sa.select(row_id, run).where(row_id > last, is_old).order_by(row_id).limit(AT_ONCE)
@@ -158,13 +182,13 @@ class History:
     # --- Files of SQLite -----------------------------------------------------------------------------------------
 
     def remove_databases(self, runs: Collection[str], now: datetime) -> int:
-        """Remove the databases that belong to none of `runs` and are not quite new. Returns how many."""
+        """Remove the SQLite databases of runs that no longer exist, from ORPHAN_AGE on. Return how many."""
         if not isinstance(self._storage, SqliteEventLogStorage):
             return 0
         removed = 0
         for run_id in self._storage.get_all_run_ids():
             file = Path(self._storage.path_for_shard(run_id))
-            # One that is held open where that forbids it, as on Windows, is removed the next time.
+            # On Windows a file that is open cannot be removed; the next call removes it.
             with suppress(OSError):
                 if run_id not in runs and _age(file, now) > ORPHAN_AGE:
                     remove_database(file)
@@ -172,18 +196,20 @@ class History:
         return removed
 
     def remove_database_of(self, run_id: str) -> None:
-        """Remove the database of a deleted run, which Dagster leaves behind without its events."""
+        """Remove the SQLite database of a deleted run: Dagster deletes its events, but not the file."""
         if isinstance(self._storage, SqliteEventLogStorage):
             with suppress(OSError):
                 remove_database(Path(self._storage.path_for_shard(run_id)))
 
     def compact(self) -> int:
-        """Give unused pages of SQLite's files back to the disk. Safe while Dagster works: it reads on, and waits with
-        what it writes. Returns how many bytes."""
+        """Rebuild SQLite files with many unused pages. Return the number of bytes given back to the disk.
+
+        Safe while Dagster works: reads go on, writes wait.
+        """
         return sum(rebuilt(file) for file in self._shared_files())
 
     def _shared_files(self) -> list[Path]:
-        """Of all databases but those of runs. None where the storage is no SQLite on disk."""
+        """Return the instance's SQLite files except those of single runs; none if the storage is not SQLite on disk."""
         connects: list[Connect] = [self._storage.index_connection]
         for name in ("run_storage", "schedule_storage"):
             connect = getattr(unwrapped(getattr(self._instance, name), name), "connect", None)
@@ -200,7 +226,7 @@ class History:
 
 
 def to_keep(lasts: Iterable[Last], days_since: date) -> set[int]:
-    """All that are the last ones of partitions; of days those since `days_since`, and the last one of all. Pure."""
+    """Return the rows to keep: the last ones of partitions, of days since `days_since`, and of each group. Pure."""
     kept: set[int] = set()
     newest: dict[tuple[str, ...], int] = {}
     for last in lasts:
@@ -212,13 +238,17 @@ def to_keep(lasts: Iterable[Last], days_since: date) -> set[int]:
 
 
 def without_run(event: str) -> str:
-    """A stored event as one without a run. Pure."""
+    """Convert a stored event (JSON) into one without a run. Pure."""
     return json.dumps({**json.loads(event), "run_id": RUNLESS_RUN_ID})
 
 
 def rebuilt(file: Path) -> int:
-    """Rebuild a SQLite file if much of it is unused. Returns how many bytes that gave back: 0 if it was not worth it,
-    or if Dagster would not let go of it."""
+    """Rebuild a SQLite file if much of it is unused.
+
+    Returns:
+        The number of bytes given back to the disk: 0 if little is unused, if the file is too large, or if Dagster holds
+        a lock on it for longer than BUSY_SECONDS.
+    """
     if not file.exists():
         return 0
     before = file.stat().st_size
@@ -237,20 +267,20 @@ def rebuilt(file: Path) -> int:
 
 
 def remove_database(file: Path) -> None:
-    """Remove a SQLite file with its log."""
+    """Remove a SQLite file with its write-ahead log."""
     for end in ("-wal", "-shm", ""):
         file.with_name(file.name + end).unlink(missing_ok=True)
 
 
 def sql_storage(instance: dg.DagsterInstance) -> SqlEventLogStorage:
-    """The storage of events. All that Dagster has are of this kind, in SQLite, in PostgreSQL and in memory."""
+    """Return the event log storage. All of Dagster's are SQL storages: SQLite, PostgreSQL, in memory."""
     storage = unwrapped(instance.event_log_storage, "event_log_storage")
     assert isinstance(storage, SqlEventLogStorage)
     return storage
 
 
 def unwrapped(storage: Any, name: str) -> Any:
-    """The storage itself: Dagster wraps one for all purposes into one for each."""
+    """Return the storage inside Dagster's wrapper: Dagster wraps one storage of all purposes into one for each."""
     inner = getattr(storage, "_storage", None)
     return storage if inner is None else getattr(inner, name)
 
@@ -264,12 +294,12 @@ def _age(file: Path, now: datetime) -> timedelta:
 
 
 def _naive(moment: datetime) -> datetime:
-    """As Dagster stores it: UTC without a time zone."""
+    """Return a time as Dagster stores it: UTC without a time zone."""
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def _day(value: Any) -> date | None:
-    """SQLite gives a date as text."""
+    """Return the day of a SQL result, which is text from SQLite and a date from PostgreSQL."""
     return date.fromisoformat(value) if isinstance(value, str) else value
 
 

@@ -1,8 +1,8 @@
-"""`prune_history`: delete runs, events and answers of checks that are no longer of use.
+"""Delete old runs, events and check results from the Dagster instance (`prune_history`).
 
-What stays: of each partition the last event, so that it counts as materialised for good; of assets without partitions,
-and of each check, the last one of each day, and after `FAILED_FACTOR` times as long the very last one. So the history
-grows with days alone, by some kilobytes a day.
+Kept: the last event of each partition, so that it counts as materialised for good; of assets without partitions, and of
+each check, the last one of each day, and after `FAILED_FACTOR` times the retention only the very last one. So the
+history grows by some kilobytes a day, however much changes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import dagster as dg
 from sync_assets.defs.instance.event_storage import History
 
 FAILED_FACTOR = 4
-"""Failed runs are kept so many times as long as others."""
+"""Failed runs are kept this many times as long as others."""
 BATCH = 500
 _ENDED = {
     1: [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED],
@@ -25,12 +25,18 @@ _ENDED = {
 
 
 def prune_history(instance: dg.DagsterInstance, keep_days: int, now: datetime) -> Counter[str]:
-    """Delete the runs that ended longer ago than `keep_days`, failed ones after `FAILED_FACTOR` times that, and what
-    is as old and belongs to no run: events, answers of checks. Ticks are purged by `retention` in `dagster.yaml`.
+    """Delete runs that ended more than `keep_days` ago, and events and check results of that age without a run.
 
-    Safe while Dagster works, and to be ended and repeated at any moment.
+    Failed runs are deleted after `FAILED_FACTOR` times `keep_days`. Ticks are deleted by Dagster itself (`retention` in
+    `dagster.yaml`). Safe while Dagster works; can be stopped and repeated at any moment.
 
-    Returns how much was deleted: runs by their status, events, checks; `bytes_freed` of SQLite's files.
+    Args:
+        instance: The Dagster instance.
+        keep_days: `runs.keep_days` of the configuration.
+        now: UTC.
+
+    Returns:
+        The number of deleted runs by status, of `events` and `checks`, and `bytes_freed` in SQLite files.
     """
     history = History(instance)
     before, days_since = now - timedelta(days=keep_days), now - timedelta(days=keep_days * FAILED_FACTOR)
@@ -56,6 +62,6 @@ def prune_history(instance: dg.DagsterInstance, keep_days: int, now: datetime) -
 def _delete(instance: dg.DagsterInstance, history: History, run: dg.DagsterRun) -> None:
     instance.delete_run(run.run_id)
     history.remove_database_of(run.run_id)
-    # Where output is kept elsewhere we may not be allowed to: that place deletes by itself what is old.
+    # Output stored elsewhere (S3, for example) may be protected from deletion: that storage has its own retention.
     with suppress(Exception):
         instance.compute_log_manager.delete_logs(prefix=[run.run_id])

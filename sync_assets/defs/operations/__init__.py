@@ -1,1 +1,1 @@
-"""Jobs for the operator, each calling the function that the command of the same name calls."""
+"""Dagster jobs for operators. Each calls the same function as the command of the same name."""

@@ -1,9 +1,10 @@
-"""What an operator does in Dagster's UI: each job calls what the command of the same name calls.
+"""Define the jobs that operators start in Dagster's UI. Each calls the same function as the command of the same name.
 
-Its settings stand in the launchpad with their defaults. What it did is in the run's log and in the metadata of its op.
+The launchpad shows the settings of a job with their defaults. The result is in the run's log and in the metadata of the
+op's output.
 """
 
-# No `from __future__ import annotations`: Dagster looks at the types of `context` and `config`.
+# No `from __future__ import annotations`: Dagster reads the annotations of `context` and `config` at run time.
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -22,12 +23,12 @@ from sync_assets.runtime.heartbeat import heartbeat
 
 Numbers = Mapping[str, Any]
 SHORT = {"dagster/max_runtime": "3600"}
-"""Tags of jobs that write no heartbeats and never take an hour: after one that was killed Dagster itself ends it."""
+"""Tags of jobs that write no heartbeats. If one is killed, Dagster ends its run after an hour; none takes that long."""
 
 
 class Replay(dg.Config):
-    """`table`: the Dynamics 365 table. `first_day`, `last_day` (UTC, as in 2026-11-24): only rows modified on these
-    days; empty: no limit. `force`: send them even if they are equal to what Campaign acknowledged."""
+    """`table`: the Dynamics 365 table. `first_day`, `last_day` (UTC, as in 2026-11-24): read only rows modified on
+    these days; empty: no limit. `force`: send rows even if they are equal to what Campaign acknowledged."""
 
     table: str
     first_day: str = ""
@@ -36,34 +37,35 @@ class Replay(dg.Config):
 
 
 class RetryRefused(dg.Config):
-    """`table`: empty for all. `id`: of one record only."""
+    """`table`: the Dynamics 365 table; empty: all tables. `id`: the Dynamics 365 id of a single record; empty: all."""
 
     table: str = ""
     id: str = ""
 
 
 class ApproveDeletes(dg.Config):
-    """`table`: whose mass deletion may go ahead, once."""
+    """`table`: the Dynamics 365 table whose held-back deletions are approved, once."""
 
     table: str
 
 
 class PrivacyHold(dg.Config):
-    """`contact`: the contact's id in Dynamics 365."""
+    """`contact`: the contact's id in Dynamics 365. `action`: add or release a privacy hold, or verify (list) the data
+    that is left of the person."""
 
     contact: str
     action: Literal["add", "release", "verify"] = "verify"
 
 
 class Maintenance(dg.Config):
-    """`on`: stop the tables; false: let them go on."""
+    """`tables`: Dynamics 365 tables. `on`: true puts them into maintenance, false ends it."""
 
     tables: list[str]
     on: bool = True
 
 
 def operator_jobs(runtime: Runtime) -> list[dg.JobDefinition]:
-    """The jobs that are not about assets alone."""
+    """Return the jobs of operators. Jobs that materialise assets are in `definitions.py`."""
 
     @dg.op(name="replay_table", description="Reads rows of Dynamics 365 again into the ledger.")
     def replay_table(context: dg.OpExecutionContext, config: Replay) -> None:
@@ -72,7 +74,7 @@ def operator_jobs(runtime: Runtime) -> list[dg.JobDefinition]:
     @dg.op(name="retry_records", description="Makes refused records pending again.")
     def retry_records(context: dg.OpExecutionContext, config: RetryRefused) -> None:
         def work() -> Numbers:
-            _known(runtime, config.table)
+            _require_mapped(runtime, config.table)
             return retry(runtime, config.table or None, config.id.lower() or None)
 
         _do(context, runtime, work)
@@ -80,7 +82,7 @@ def operator_jobs(runtime: Runtime) -> list[dg.JobDefinition]:
     @dg.op(name="approve", description="Lets a mass deletion that the guard stopped go ahead with the next capture.")
     def approve(context: dg.OpExecutionContext, config: ApproveDeletes) -> None:
         def work() -> Numbers:
-            _known(runtime, config.table)
+            _require_mapped(runtime, config.table)
             feed = runtime.ledger.feed(config.table)
             if feed is None or not feed.deletes:
                 return {"approved": 0}
@@ -112,7 +114,7 @@ def operator_jobs(runtime: Runtime) -> list[dg.JobDefinition]:
     @dg.op(name="prune", description="Deletes runs and events that are older than `runs.keep_days`.")
     def prune(context: dg.OpExecutionContext) -> None:
         def work() -> Numbers:
-            # Dagster's storage, and Alembic with it: not for the other runs.
+            # Imports Dagster's storage and Alembic, which other runs need not load.
             from sync_assets.defs.instance.history import prune_history  # noqa: PLC0415
 
             return prune_history(context.instance, runtime.config.runs.keep_days, datetime.now(UTC))
@@ -136,7 +138,7 @@ def _job(name: str, op: dg.OpDefinition, description: str, tags: Mapping[str, st
 
 
 def _do(context: dg.OpExecutionContext, runtime: Runtime, work: Callable[[], Numbers]) -> None:
-    """Does the work, and shows its numbers. Raises dg.Failure."""
+    """Do the work of an op, and report its numbers as metadata and in the log. Raises dg.Failure."""
     with closing(runtime):
         with failing("job"):
             numbers = work()
@@ -144,7 +146,8 @@ def _do(context: dg.OpExecutionContext, runtime: Runtime, work: Callable[[], Num
         context.log.info(", ".join(f"{name}: {value}" for name, value in numbers.items() if isinstance(value, int)))
 
 
-def _known(runtime: Runtime, table: str) -> None:
+def _require_mapped(runtime: Runtime, table: str) -> None:
+    """Raise SyncAssetsError if the table is not mapped. Empty: all tables, no check."""
     if table and (error := unknown_tables(runtime, [table])):
         raise error
 

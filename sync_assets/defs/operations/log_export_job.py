@@ -1,6 +1,6 @@
-"""Dagster's side of the log export: a job, and the schedule that runs it. Only loaded if it is switched on."""
+"""Define the job of the log export. Loaded, and scheduled by `definitions.py`, only if the export is switched on."""
 
-# No `from __future__ import annotations`: Dagster looks at the type of `context`.
+# No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
 
 from contextlib import closing
 

@@ -1,1 +1,1 @@
-"""The assets of opt-outs: the export file, decisions, writes on both sides, and changes without a file."""
+"""Dagster assets of opt-outs: the export file, decisions, the writes to both systems, and changes without a file."""

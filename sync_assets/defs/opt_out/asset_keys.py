@@ -1,6 +1,6 @@
 """The keys of the opt-out assets."""
 
-# No `from __future__ import annotations`: kept like the modules that Dagster looks into.
+# No `from __future__ import annotations`, as in the modules whose annotations Dagster reads at run time.
 
 import dagster as dg
 
@@ -13,10 +13,10 @@ CHANGES = dg.AssetKey(["opt_out", "changes"])
 CONTACT_OPT_OUT = dg.AssetKey(["d365", "contact_opt_out"])
 PROFILE_OPT_OUT = dg.AssetKey(["campaign", "profile_opt_out"])
 PARQUET = "opt_out_parquet"
-"""The IO manager."""
+"""Resource key of the IO manager."""
 
 
 def file_chain(config: Config) -> list[dg.AssetKey]:
-    """The assets that a run of a file materialises, in their order."""
+    """Return the assets that a run of an export file materialises, in order."""
     keys = [EXPORT, DECISIONS, CONTACT_OPT_OUT]
     return [*keys, PROFILE_OPT_OUT] if config.opt_out.direction == "bidirectional" else keys

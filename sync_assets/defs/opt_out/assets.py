@@ -1,10 +1,10 @@
-"""The assets that follow a file: its rows become decisions, decisions are written to both sides.
+"""Define the assets downstream of an export file: decisions about opt-outs, and their writes to both systems.
 
-Thin: each runs one flow; what it shows of it is in run_results.py. The file's own asset is in export_asset.py, that
-for what is due without a file in changes_asset.py.
+A thin layer: each asset runs one flow of `sync_assets.opt_out`. Metadata and check results are in `run_results.py`, the
+asset of the file in `export_asset.py`, the asset of work without a file in `changes_asset.py`.
 """
 
-# No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
+# No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing

@@ -1,6 +1,6 @@
-"""The asset `opt_out/changes`: everything that is due without a file."""
+"""Define the asset `opt_out/changes`: decide and write all opt-outs that are due without an export file."""
 
-# No `from __future__ import annotations`: Dagster looks at the types of `context` and `config`.
+# No `from __future__ import annotations`: Dagster reads the annotations of `context` and `config` at run time.
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -27,15 +27,15 @@ from sync_assets.runtime.heartbeat import heartbeat
 
 
 class ChangesConfig(dg.Config):
-    """`poll`: read the profiles that changed since the last poll through the API now, due or not."""
+    """`poll`: read the profiles that changed since the last poll from Campaign's API now, even if no poll is due."""
 
     poll: bool = False
 
 
 def changes_asset(runtime: Runtime) -> dg.AssetsDefinition:
     config, direction = runtime.config, runtime.config.opt_out.direction
-    # On all days of contacts: what is due may come from any. On the last one alone, Dagster would show the asset as
-    # unsynced after each run of contacts, also if that brought no opt-out.
+    # Depends on all partitions of contacts, since a due opt-out may come from any day. With the last partition only,
+    # Dagster would show the asset as unsynced after each run of contacts, even if that brought no opt-out.
     contacts = [d365_key(config.table(CONTACT))] if direction == "bidirectional" else []
 
     @dg.asset(
@@ -59,12 +59,12 @@ def changes_asset(runtime: Runtime) -> dg.AssetsDefinition:
     )
     def changes(context: dg.AssetExecutionContext, config: ChangesConfig) -> Iterator[Any]:
         with closing(bound(runtime, context.resources, OF_TABLES)) as its:
-            yield from _settle(context, its, poll=config.poll)
+            yield from _run_changes(context, its, poll=config.poll)
 
     return changes
 
 
-def _settle(context: dg.AssetExecutionContext, runtime: Runtime, *, poll: bool) -> Iterator[Any]:
+def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, *, poll: bool) -> Iterator[Any]:
     audit, calls = (
         DecisionLog(runtime.store, folder_of_changes(datetime.now(UTC)), context.run_id),
         runtime.calls.total(),
@@ -93,7 +93,7 @@ def _settle(context: dg.AssetExecutionContext, runtime: Runtime, *, poll: bool) 
 
 
 def _metadata(runtime: Runtime, done: Changes) -> dict[str, Any]:
-    """The numbers of a run. Those of a poll are 0 without one, so that the plots have no gaps."""
+    """Return the numbers of a run. Without a poll its numbers are 0, so that the UI's plots have no gaps."""
     polled, left = done.polled or Polled(), runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes)
     return {
         "profiles_read": polled.profiles,

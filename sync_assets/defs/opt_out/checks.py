@@ -1,9 +1,9 @@
-"""Checks of opt-outs that can be asked at any time: is the export running, has the SFTP room, do both sides agree?
+"""Define the opt-out checks that need no run: the export file arrives, the SFTP server has space, both sides agree.
 
-What they say is decided by plain functions of numbers and times; scheduled by definitions.py.
+Results are computed by pure functions of numbers and times. `definitions.py` schedules the checks.
 """
 
-# No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
+# No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -31,11 +31,11 @@ TEXTS = {
     ROOM: "The Campaign SFTP is less than 80 % full.",
 }
 WARN_SHARE, ERROR_SHARE = 0.8, 0.9
-"""Where Campaign's own alerts are (docs/references/campaign.md 8)."""
+"""Used share of the SFTP storage, as in Campaign's own alerts (docs/references/campaign.md 8)."""
 
 
 def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
-    """Looks at the SFTP folder."""
+    """Define the checks of the export asset that poll the SFTP folder."""
 
     @dg.multi_asset_check(
         name="opt_out_export_watch",
@@ -69,8 +69,17 @@ def is_overdue(export: Export, newest: datetime | None, now: datetime) -> bool:
 def arrives(
     export: Export, newest: datetime | None, now: datetime, passed_over: Sequence[tuple[str, str]] = ()
 ) -> dg.AssetCheckResult:
-    """`newest`: when the newest file was written. An export that stopped misses opt-outs until somebody notices; one
-    that has yet to begin is a warning. `passed_over`: names that match and cannot be taken, and why."""
+    """Return the result of the check that the export file arrives in time.
+
+    A late file is an error, since opt-outs made in Campaign do not reach Dynamics 365 meanwhile. No file at all is a
+    warning: the export may not have begun yet.
+
+    Args:
+        export: Configuration of the export file.
+        newest: When the newest file was written, UTC; None if there never was one.
+        now: UTC.
+        passed_over: (name, reason) of matching names that cannot be processed.
+    """
     late = is_overdue(export, newest, now)
     if newest is None:
         text = f"No file `{export.pattern}` has been seen in {export.directory} yet."
@@ -104,8 +113,15 @@ def arrives(
 
 
 def room(export: Export, storage: "Storage | None", troubles: Sequence[str] = ()) -> dg.AssetCheckResult:
-    """A full SFTP breaks Campaign's workflows (docs/references/campaign.md 8). `troubles`: why files that were taken
-    could not be moved or removed as configured, which will fill it."""
+    """Return the result of the check that the SFTP server has space.
+
+    A full server breaks Campaign's workflows (docs/references/campaign.md 8).
+
+    Args:
+        export: Configuration of the export file.
+        storage: Used and total space; None if the server does not report it.
+        troubles: Errors of moving or removing processed files, which will fill the server.
+    """
     share = 0.0 if storage is None else storage.share
     numbers: dict[str, dg.MetadataValue | float | int] = {}
     if storage is None:
@@ -137,13 +153,17 @@ def _hours(age: timedelta) -> float:
 
 
 def parity_spec(audit: dg.AssetKey) -> dg.AssetCheckSpec:
-    """The check of opt-outs on the audit of profiles."""
+    """Return the spec of the check that opt-outs agree, which belongs to the audit of profiles."""
     text = "No contact of a sample is opted out on one side only for longer than the direction of opt-outs allows."
     return dg.AssetCheckSpec(AGREE, asset=audit, description=text)
 
 
 def parity_answer(runtime: Runtime, audit: dg.AssetKey) -> dg.AssetCheckResult:
-    """Reads a sample of contacts on both sides, which costs engine calls. Raises what the clients raise."""
+    """Compare the opt-outs of a sample of contacts on both sides. Costs engine calls.
+
+    Raises:
+        SyncAssetsError: Of the clients.
+    """
     return agree(audit, interruptible.run(parity(runtime)))
 
 

@@ -1,10 +1,10 @@
-"""The asset `campaign/opt_out_export`: what Campaign states in a file of its SFTP.
+"""Define the asset `campaign/opt_out_export`: the validated rows of an export file on Campaign's SFTP server.
 
-A file that was taken before and is no longer there is read from its rows as they were kept. That way a person can
-materialise every file again, which changes nothing: the ledger knows by the times what is older than what it has.
+If a processed file was removed from the server, its rows are read from the Parquet store. So every file can be
+materialised again. That changes nothing, since the ledger ignores statements that are older than those it has.
 """
 
-# No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
+# No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
 
 import tempfile
 from collections.abc import Iterator
@@ -42,9 +42,13 @@ VALID = "every_row_is_valid"
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A file that is not on the SFTP and need not be: it was taken before, or no longer known. `rows`, `bad`: how many
-    valid and other rows are kept of it; `rows` None: none is kept, or what they say is not to be used. `text`: for
-    people."""
+    """A file that is not on the SFTP server: it was processed before, or it is unknown.
+
+    Attributes:
+        text: Explanation for the user.
+        rows: Number of its valid rows in the Parquet store; None if none are kept.
+        bad: Number of its rejected rows in the Parquet store.
+    """
 
     text: str
     rows: int | None = None
@@ -52,7 +56,7 @@ class Missing:
 
 
 USED = {SFTP, LEDGER}
-"""Its resources."""
+"""Resources of the asset."""
 
 
 def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
@@ -99,12 +103,13 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
             yield from _kept(runtime, partition, taken)
             return
         if not isinstance(taken, staging.Staged):
-            # A file of no use, or one that is not what it was a moment ago, keeps no other one back.
+            # A file that cannot be read, or that changed or vanished meanwhile, must not block the files after it: the
+            # run fails after the check result, and the sensor goes on with the next file.
             yield dg.AssetCheckResult(passed=False, asset_key=EXPORT, check_name=READABLE, description=str(taken))
             context.log.error(str(taken))
             stop(runtime, f"{partition}: {taken}")
             return
-        with heartbeat(runtime, context.run_id):  # rows are written while this waits, which may take minutes
+        with heartbeat(runtime, context.run_id):  # the IO manager writes rows during `yield`, which may take minutes
             _keep_rejected(runtime, partition, context.run_id, spool, taken)
             yield dg.Output(spool.frames(staging.GOOD), metadata=_taken_metadata(taken))
         yield dg.AssetCheckResult(
@@ -139,7 +144,7 @@ def _taken(
 
 
 def _missing(runtime: Runtime, partition: str, file: OptOutFile) -> Missing:
-    """A file that was taken and is gone. Its rows are kept about as long as files are."""
+    """Describe a processed file that is no longer on the server. Its rows are kept about as long as files are."""
     store, gone = runtime.store, f"{file.name} was taken on {file.done_at:%Y-%m-%d} and is no longer on the SFTP"
     if not store.published(EXPORT.path, partition):
         return Missing(f"{gone}, and its rows are no longer kept. Nothing is decided of it again.")
@@ -148,7 +153,7 @@ def _missing(runtime: Runtime, partition: str, file: OptOutFile) -> Missing:
 
 
 def _kept(runtime: Runtime, partition: str, missing: Missing) -> Iterator[Any]:
-    """What is shown of a file that is missing. The rows stay as they are kept."""
+    """Yield the output and the check results of a missing file. The rows in the Parquet store are not changed."""
     numbers = {"dagster/partition_row_count": missing.rows or 0, "rejected_rows": missing.bad}
     yield dg.Output(None, metadata=numbers | {"read_from": "kept rows" if missing.rows is not None else "nothing"})
     yield dg.AssetCheckResult(
@@ -193,7 +198,7 @@ def _taken_metadata(taken: staging.Staged) -> dict[str, Any]:
 
 
 def _valid(runtime: Runtime, partition: str, taken: staging.Staged, spool: staging.StagedRows) -> dg.AssetCheckResult:
-    """Fails while there are bad rows; the first of them with line and reason, ids only."""
+    """Return the result of the check that no row was rejected; it shows the first ones by line, id and reason."""
     bad = (row for frame in spool.frames(staging.BAD) for row in frame.select("line", "id", "reason").iter_rows())
     shown = list(islice(bad, SHOWN))
     text = "Every row is valid."

@@ -1,9 +1,9 @@
-"""The Dagster IO manager of the opt-out assets: streams of Polars frames, kept as Parquet parts of a partition.
+"""Dagster IO manager of the opt-out assets: stores a stream of Polars frames as the Parquet parts of a partition.
 
-Thin: how they are kept is said in writing.py, and where in store.py.
+A thin layer: parts are written in `parquet/writer.py`, and published and read in `parquet/store.py`.
 """
 
-# No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
+# No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
 
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -19,10 +19,16 @@ _UNPARTITIONED = "all"
 
 
 class ParquetParts(dg.IOManager):
-    """Takes an iterable of Polars frames, gives `Parts`. `store`: opens the store when it is first needed.
+    """Stores an iterable of Polars frames, loads `Parts`.
 
-    A run replaces what stood in its partition, with `append` only what it has said itself (see `write_parts`). An asset
-    that streams yields `MaterializeResult(value=<generator>)`: Dagster takes a generator that is returned for its own.
+    A streaming asset must yield its generator inside a result: Dagster takes a returned generator for the generator of
+    the asset's results.
+
+    Args:
+        store: Opens the store on first use.
+        append: True to replace only the parts that the same run wrote before. If False, a run replaces all parts of its
+            partition (see `write_parts`).
+        rows: Most rows of a part.
     """
 
     def __init__(self, store: Callable[[], Store], *, append: bool = False, rows: int = ROWS_OF_A_PART) -> None:
@@ -35,9 +41,9 @@ class ParquetParts(dg.IOManager):
         return self._open()
 
     def handle_output(self, context: dg.OutputContext, obj: Iterable[pl.DataFrame] | None) -> None:
-        """Writes part by part what the asset streams. None: nothing is written, what stands there stays.
+        """Write the asset's frames part by part. If `obj` is None, the partition is left as it is.
 
-        Metadata: where the partition stands, rows and bytes of all that is seen there, rows of this run; no content.
+        Adds metadata: the partition's URL, its rows, parts and bytes, and the rows of this run. No content.
         """
         if obj is None:
             return
@@ -55,7 +61,7 @@ class ParquetParts(dg.IOManager):
         )
 
     def load_input(self, context: dg.InputContext) -> Parts:
-        """Of all partitions that the reader depends on, one after the other; empty if none was ever written."""
+        """Return the parts of all partitions that the reader depends on, in order; empty if none was written."""
         partitions = context.asset_partition_keys if context.has_asset_partitions else [_UNPARTITIONED]
         return Parts(self._store, context.asset_key.path, list(partitions))
 

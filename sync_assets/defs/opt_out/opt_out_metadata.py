@@ -1,4 +1,4 @@
-"""What the pages of the opt-out assets show before and besides their runs: columns, where they come from, code."""
+"""Build the metadata of the opt-out assets' definitions: columns, lineage, code references."""
 
 from __future__ import annotations
 
@@ -32,17 +32,20 @@ _OF_A_DECISION = {
 
 
 def export(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
-    """Of campaign/opt_out_export."""
-    told = {"line": "of the file", "id": "the contact's id"}
+    """Return the definition metadata of campaign/opt_out_export. function: that does the asset's work."""
+    texts = {"line": "of the file", "id": "the contact's id"}
     for one in config.opt_out.mappings.values():
-        told |= {one.to: "opted out, as the file states it", f"{one.to}{CHANGED}": "when that changed"}
+        texts |= {one.to: "opted out, as the file states it", f"{one.to}{CHANGED}": "when that changed"}
     types = good_schema(tuple(dict.fromkeys(one.to for one in config.opt_out.mappings.values())))
-    columns = [dg.TableColumn(name, _type(types[name]), description=text) for name, text in told.items()]
+    columns = [dg.TableColumn(name, _type(types[name]), description=text) for name, text in texts.items()]
     return _page(config, function, columns, {})
 
 
 def decisions(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
-    """Of opt_out/decisions: its rows are an opt-out each, so that their columns come from all mapped ones."""
+    """Return the definition metadata of opt_out/decisions.
+
+    Each row is one opt-out, so its columns come from all mapped attributes of the file.
+    """
     stated = [one.to for one in config.opt_out.mappings.values()]
     deps = {
         "contact": [dg.TableColumnDep(EXPORT, "id")],
@@ -53,7 +56,10 @@ def decisions(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]
 
 
 def changes(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
-    """Of opt_out/changes: its rows are decisions, too; what Campaign has comes from no asset."""
+    """Return the definition metadata of opt_out/changes.
+
+    Its rows are decisions as well. Campaign's values come from its API, so from no asset.
+    """
     deps: dict[str, list[dg.TableColumnDep]] = {}
     if config.opt_out.direction == "bidirectional":
         contact = d365_key(config.table(CONTACT))
@@ -66,28 +72,28 @@ def _decided() -> list[dg.TableColumn]:
 
 
 def contact_opt_out(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
-    """Of d365/contact_opt_out."""
-    told = {
+    """Return the definition metadata of d365/contact_opt_out."""
+    texts = {
         name: f"as decided of {one.to}" + ("; true means allow" if one.inverted else "")
         for name, one in config.opt_out.mappings.items()
     }
-    return _written(config, function, told) | {"dagster/table_name": CONTACT}
+    return _written(config, function, texts) | {"dagster/table_name": CONTACT}
 
 
 def profile_opt_out(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
-    """Of campaign/profile_opt_out."""
-    told = {one.to: f"as decided of {name}" for name, one in config.opt_out.mappings.items()}
-    return _written(config, function, told) | {"dagster/table_name": config.table(CONTACT).resource}
+    """Return the definition metadata of campaign/profile_opt_out."""
+    texts = {one.to: f"as decided of {name}" for name, one in config.opt_out.mappings.items()}
+    return _written(config, function, texts) | {"dagster/table_name": config.table(CONTACT).resource}
 
 
 def _type(kind: object) -> str:
-    """As Dagster's icons know it: `datetime`, without its unit and zone."""
+    """Return the name of a Polars type as Dagster's icons need it: `datetime`, without unit and time zone."""
     return str(kind).partition("(")[0].lower()
 
 
-def _written(config: Config, function: Callable[..., Any], told: Mapping[str, str]) -> dict[str, Any]:
-    columns = [dg.TableColumn(name, "boolean", description=text) for name, text in told.items()]
-    deps = {name: [dg.TableColumnDep(DECISIONS, "value")] for name in told}
+def _written(config: Config, function: Callable[..., Any], texts: Mapping[str, str]) -> dict[str, Any]:
+    columns = [dg.TableColumn(name, "boolean", description=text) for name, text in texts.items()]
+    deps = {name: [dg.TableColumnDep(DECISIONS, "value")] for name in texts}
     return _page(config, function, columns, deps)
 
 

@@ -1,4 +1,4 @@
-"""Partitions of the assets that follow an opt-out file: one for each file. What needs no file is unpartitioned."""
+"""Dynamic partitions of the assets that process an export file: one for each file. `opt_out/changes` has none."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from sync_assets.errors import SyncAssetsError
 opt_out_files = dg.DynamicPartitionsDefinition(name="opt_out_files")
 
 WORK = "opt-outs"
-"""In the place of a table in the tags of runs (partitions.py): one of them at a time."""
+"""Used instead of a table in the tags of opt-out runs (`defs/partitions.py`); the sensors request one at a time."""
 _WITHOUT_FILE = ("(profiles)@", "(changes)@")
-"""How the keys begin that earlier versions added to the set for work that needs no file."""
+"""Prefixes of partition keys that earlier versions added for work without a file."""
 
 
 def add_partition(instance: dg.DagsterInstance, partition: str) -> None:
-    """Make a partition known to Dagster, unless it is.
+    """Add a partition to the instance if it is missing.
 
-    On SQLite Dagster looks and then inserts, in two steps between which another `sync` or a sensor may have added it.
+    On SQLite, Dagster checks and inserts in two steps; another `sync` or a sensor may add the partition in between.
     """
     try:
         instance.add_dynamic_partitions(str(opt_out_files.name), [partition])
@@ -32,12 +32,12 @@ def add_partition(instance: dg.DagsterInstance, partition: str) -> None:
 
 
 def without_file(partitions: Sequence[str]) -> list[str]:
-    """Those of the partitions that an earlier version added and that stand for no file."""
+    """Return the partitions that an earlier version added for work without a file."""
     return [partition for partition in partitions if partition.startswith(_WITHOUT_FILE)]
 
 
 def require_file(partition: str) -> None:
-    """Raise SyncAssetsError if an earlier version added the partition and it stands for no file."""
+    """Raise SyncAssetsError if an earlier version added the partition for work without a file."""
     if without_file([partition]):
         raise SyncAssetsError(
             f"The partition {partition} comes from an earlier version and stands for no file.",
@@ -46,4 +46,5 @@ def require_file(partition: str) -> None:
 
 
 def run_tags() -> dict[str, str]:
+    """Return the tags of a run of opt-outs."""
     return {TABLE_TAG: WORK, under_way_tag(WORK): "yes"}

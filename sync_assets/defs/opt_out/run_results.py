@@ -1,4 +1,4 @@
-"""What the runs of opt-outs report: the numbers that the UI shows and plots, and the answers of their checks."""
+"""Build what opt-out runs report: metadata, which the UI shows and plots, and check results."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ DECIDED_TEXT = "Campaign could be asked where it has to be."
 ACCEPTED_TEXT = "No opt-out stands refused."
 
 _SYSTEMS: dict[Side, str] = {"d365": "Dynamics 365: ", "campaign": "Campaign: "}
-"""What the reason of a refusal names, by the side that refused."""
+"""Text in the reason of a rejected opt-out that names the system which rejected it, by side."""
 
 
 def stated_metadata(stated: Counter[Stated]) -> dict[str, int]:
-    """How many opt-outs that were stated are news, and what the others are."""
+    """Return the numbers of opt-outs that Campaign stated, by what the ledger made of them (new, older, and so on)."""
     return {f"stated_{kind}": stated[kind] for kind in get_args(Stated)}
 
 
 def decided_metadata(audit: DecisionLog) -> dict[str, Any]:
-    """How many opt-outs were decided, by reason and side written, and where each of them is kept."""
+    """Return the numbers of decisions, by reason and by the side to write, and the URL of the decision log."""
     return {
         "decisions": audit.reasons.total(),
         "by_reason": check_results.table(
@@ -47,7 +47,12 @@ def decided_metadata(audit: DecisionLog) -> dict[str, Any]:
 
 
 def written_metadata(done: Applied, side: Side | None = None) -> dict[str, int]:
-    """What became of the opt-outs that were due for a side. side: begins the names where a run writes several."""
+    """Return the numbers of opt-outs by the outcome of their write.
+
+    Args:
+        done: The result of the writes to one side.
+        side: Prefix of the metadata keys, for a run that writes several sides.
+    """
     numbers = {
         "written": done.written,
         "held_already": done.already,
@@ -60,12 +65,12 @@ def written_metadata(done: Applied, side: Side | None = None) -> dict[str, int]:
 
 
 def refused_by(runtime: Runtime, side: Side) -> list[Reject]:
-    """The opt-outs that a side refused, and that nothing has changed since."""
+    """Return the opt-outs that a side rejected and that have not changed since."""
     return [one for one in runtime.ledger.refused_opt_outs() if _SYSTEMS[side] in one.reason]
 
 
 def refused_metadata(refused: Sequence[Reject]) -> dict[str, Any]:
-    """Refused opt-outs by reason; nothing if there are none."""
+    """Return a table of rejected opt-outs by reason; empty if there are none."""
     if not refused:
         return {}
     reasons = Counter(kind_of_reason(one.reason) for one in refused).most_common(SHOWN)
@@ -73,7 +78,10 @@ def refused_metadata(refused: Sequence[Reject]) -> dict[str, Any]:
 
 
 def everything_due_is_decided(runtime: Runtime, key: dg.AssetKey, deciding: DecisionRun) -> dg.AssetCheckResult:
-    """Fails while something has to wait for Campaign. The run goes on: what is decided is to be written."""
+    """Return the result of the check that fails if Campaign did not answer for some contacts.
+
+    Also adds the failure to `runtime.stopped`. The run goes on, since the other decisions are to be written.
+    """
     text = "Everything that was due is decided."
     if deciding.unanswered:
         text = f"Campaign could not be asked about {deciding.unanswered:,} contacts; their opt-outs stay due."
@@ -90,7 +98,7 @@ def everything_due_is_decided(runtime: Runtime, key: dg.AssetKey, deciding: Deci
 
 
 def no_opt_out_is_refused(key: dg.AssetKey, refused: Sequence[Reject]) -> dg.AssetCheckResult:
-    """Fails while opt-outs stand refused; the others go on."""
+    """Return the result of the check for rejected opt-outs, which fails while there is any. The others go on."""
     text = ACCEPTED_TEXT
     if refused:
         text = (
@@ -108,7 +116,11 @@ def no_opt_out_is_refused(key: dg.AssetKey, refused: Sequence[Reject]) -> dg.Ass
 
 
 def stop(runtime: Runtime, *problems: str | None) -> None:
-    """What was done stands; the run fails all the same if there is a problem, since something is left undone."""
+    """Fail the run if there is a problem, after its results were yielded, since some work was not done.
+
+    Raises:
+        dg.Failure: One of the problems is not None.
+    """
     found = [problem for problem in problems if problem]
     if found:
         runtime.stopped += found

@@ -1,6 +1,7 @@
-"""The sensor `opt_out_file`: looks at the SFTP folder, asks for a run of each file that is ready, and for one of
-`opt_out/changes` when a poll of profiles is due, and starts an export that has stopped. What is due without a file is
-asked for by `due_request`, which the sensor `backlog` uses.
+"""Define the sensor `opt_out_file`, which polls the SFTP folder and requests a run for each export file that is ready.
+
+It also requests a run of `opt_out/changes` when a poll of profiles is due, and restarts a stalled export workflow. Runs
+for opt-outs that are due without a file are requested by the sensor `backlog`, through `due_request`.
 """
 
 from __future__ import annotations
@@ -27,18 +28,24 @@ from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 
 LOOK_SECONDS = 29
-"""Between two looks at the SFTP: the daemon's own round of 5 s makes it 30."""
+"""Seconds between two polls of the SFTP folder; rounded up to 30 by the daemon's interval of 5 s."""
 REPORTED = timedelta(minutes=15)
+"""Interval in which the checks of the export asset are reported."""
 RESTART_AFTER = timedelta(hours=1)
-"""A stalled export is started at most this often."""
+"""Shortest time between two restarts of a stalled export."""
 MOST_REMOVED = 500
-"""Partitions of earlier versions that one tick has removed: the daemon does it one by one."""
+"""Most partitions of earlier versions that one tick removes, since the daemon removes them one by one."""
 POLL = CHANGES.to_user_string()
 
 
 class Seen(msgspec.Struct):
-    """The sensor's cursor: when its checks were last reported; the runs that were asked for, by partition and POLL; are
-    the partitions of earlier versions that stand for no file removed?"""
+    """The cursor of the sensor.
+
+    Attributes:
+        reported: When the checks were last reported, UTC.
+        asked: The last requested run by partition; of a poll of profiles by POLL.
+        files_only: True once the partitions of earlier versions for work without a file are removed.
+    """
 
     reported: datetime | None = None
     asked: dict[str, RunRequested] = {}
@@ -48,7 +55,7 @@ class Seen(msgspec.Struct):
 def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
     keys = file_chain(runtime.config)
 
-    # Not `target`: of that Dagster makes a job without a name of ours.
+    # Not `target`: Dagster would make a job of it with a name of its own.
     @dg.sensor(
         name="opt_out_file",
         asset_selection=dg.AssetSelection.assets(*keys, CHANGES),
@@ -89,8 +96,10 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
 
 
 def _next(runtime: Runtime, found: folder.FolderPoll, seen: Seen, now: datetime) -> tuple[dg.RunRequest | None, str]:
-    """The run to ask for now, or why there is none: files one after the other, in their order, since a later one knows
-    better; then a poll."""
+    """Return the run to request now, or the reason why there is none.
+
+    Files go first, one at a time and in order, since a later file has newer values; then a due poll of profiles.
+    """
     waiting = {POLL, *(file.partition for file in found.ready)}
     seen.asked = {partition: asked for partition, asked in seen.asked.items() if partition in waiting}
     for file in found.ready:
@@ -110,7 +119,7 @@ def _next(runtime: Runtime, found: folder.FolderPoll, seen: Seen, now: datetime)
 def _partitions(
     instance: dg.DagsterInstance, request: dg.RunRequest | None, seen: Seen
 ) -> list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest]:
-    """Adds the partition of the file that is asked for; removes, once, those that stand for no file."""
+    """Return requests that add the partition of the requested run, and that remove, once, those without a file."""
     changes: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
     if request and request.partition_key:
         changes.append(opt_out_files.build_add_request([request.partition_key]))
@@ -133,8 +142,17 @@ def _changes_request() -> dg.RunRequest:
 def due_request(
     runtime: Runtime, instance: dg.DagsterInstance, asked: dict[str, RunRequested], now: datetime
 ) -> dg.RunRequest | None:
-    """A run for what is due without a file; None if nothing is, or a run is under way. asked: the cursor of the sensor
-    that asks."""
+    """Return a request for a run of opt-outs that are due without a file.
+
+    Args:
+        runtime: Provides configuration and ledger.
+        instance: The Dagster instance.
+        asked: Cursor of the calling sensor, which is updated.
+        now: UTC.
+
+    Returns:
+        None if nothing is due, if a run of opt-outs is active, if contacts are in maintenance, or during a backoff.
+    """
     left = runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes).due
     if not left or CONTACT in runtime.ledger.in_maintenance():
         asked.pop(WORK, None)
@@ -150,28 +168,29 @@ def _reports(runtime: Runtime, found: folder.FolderPoll, now: datetime) -> list[
 
 
 def _restart_stalled(runtime: Runtime, found: folder.FolderPoll, now: datetime) -> dg.AssetObservation | None:
-    """Starts the workflow that writes the file if that is overdue, at most once an hour, and notes it."""
+    """Start Campaign's export workflow if its file is overdue, at most once an hour, and return an event about it."""
     export = runtime.config.opt_out.export
     if not (export.restart_stalled and export.workflow_id and is_overdue(export, found.newest, now)):
         return None
     last = runtime.ledger.last_noted(RESTART)
     if last is not None and now - last < RESTART_AFTER:
         return None
-    runtime.ledger.note(RESTART, now)  # first: if we are killed, once an hour is still once an hour
-    said, status = "", ""
+    runtime.ledger.note(RESTART, now)  # before the request, so that a killed process does not start it twice an hour
+    summary, status = "", ""
     try:
         status = interruptible.run(_start(runtime, export.workflow_id))
-        said = f"The export was overdue; workflow {export.workflow_id} was started (it was {status})."
+        summary = f"The export was overdue; workflow {export.workflow_id} was started (it was {status})."
     except SyncAssetsError as error:
-        said = f"The export is overdue, and workflow {export.workflow_id} could not be started: {error}"
+        summary = f"The export is overdue, and workflow {export.workflow_id} could not be started: {error}"
     return dg.AssetObservation(
         EXPORT,
-        description=said,
+        description=summary,
         metadata={"workflow": export.workflow_id, "status_before": status or "unknown", "started": bool(status)},
     )
 
 
 async def _start(runtime: Runtime, workflow_id: str) -> str:
+    """Start a workflow. Return its status before."""
     async with runtime.campaign() as campaign:
         before = await workflow(campaign, workflow_id)
         await start(campaign, workflow_id)

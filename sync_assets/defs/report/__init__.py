@@ -1,1 +1,1 @@
-"""The daily report: `days` its numbers, `charts` and `page` how it looks, `assets` the asset."""
+"""The daily report, a Dagster asset: `days` computes numbers, `charts` and `page` render them, `assets` defines it."""

@@ -1,6 +1,6 @@
-"""The asset `report/daily_sync`: the last fourteen days on one page, made daily by a schedule of definitions.py."""
+"""Define the asset `report/daily_sync`: the last fourteen days on one page. `definitions.py` schedules it daily."""
 
-# No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
+# No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
 
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -15,12 +15,12 @@ from sync_assets.runtime.context import Runtime
 
 REPORT = dg.AssetKey(["report", "daily_sync"])
 KEPT = "days"
-"""The metadata in which a report keeps its numbers for the next one."""
+"""Metadata key under which a report stores its daily numbers for the next report."""
 
 
 def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
-    # It depends on no day in particular, so on the last ones. Not on what opt-outs end in: before there is the first of
-    # them the UI would warn whoever materialises the report.
+    # It depends on no particular day, so on the last partition. It has no dependency on opt-out assets: as long as they
+    # were never materialised, the UI would show a warning when the report is materialised.
     last = dg.LastPartitionMapping()
 
     @dg.asset(
@@ -51,8 +51,14 @@ def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
 
 
 def make_report(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -> dict[str, Any]:
-    """The report, yesterday's numbers, which the UI plots, and what the next report needs of this one."""
-    from sync_assets.defs.report.days import collect, kept  # not for the runs of others  # noqa: PLC0415
+    """Return the report's metadata: the page, yesterday's numbers (which the UI plots), the days for the next report.
+
+    Args:
+        runtime: Provides configuration and ledger.
+        instance: Holds the results of runs and the last report.
+        now: UTC.
+    """
+    from sync_assets.defs.report.days import collect, kept  # other runs need not load this  # noqa: PLC0415
     from sync_assets.defs.report.page import page  # noqa: PLC0415
 
     days = collect(runtime, instance, now, _before(instance))
@@ -80,7 +86,7 @@ def make_report(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -
 
 
 def _before(instance: dg.DagsterInstance) -> dict[str, Any]:
-    """What the last report kept."""
+    """Return the daily numbers that the last report stored; empty if there is none."""
     event = instance.get_latest_materialization_event(REPORT)
     noted = event.asset_materialization if event else None
     found = noted.metadata.get(KEPT) if noted else None

@@ -1,5 +1,4 @@
-"""Small bar charts as SVG in a `data:` address, which Dagster's markdown shows as a picture. No library draws here: a
-bar is a rectangle."""
+"""Draw small bar charts as SVG in a `data:` URL, which Dagster's markdown shows as an image. Without a library."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ GREY, DARK = "#8b95a5", "#231f1b"
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A number for each label, None where there is none to be shown."""
+    """A series of a chart: one value for each label; None is drawn as no bar."""
 
     name: str
     color: str
@@ -23,7 +22,14 @@ class Series:
 
 
 def bars(title: str, labels: Sequence[str], series: Sequence[Series], limit: float | None = None) -> str:
-    """The series stacked upon each other. limit: drawn as a line, if it is not far above all bars."""
+    """Return a stacked bar chart as a `data:` URL.
+
+    Args:
+        title: Of the chart.
+        labels: One for each bar.
+        series: Stacked in this order, from the bottom.
+        limit: Drawn as a dashed line, unless it is more than twice the highest bar.
+    """
     totals = [sum(one.values[at] or 0 for one in series) for at in range(len(labels))]
     highest = max([*totals, 0])
     if limit is not None and limit <= 2 * highest:
@@ -77,7 +83,7 @@ def _text(x: float, y: float, text: str, color: str, *, size: int = 11, anchor: 
 
 
 def _round_up(value: float) -> float:
-    """The next number that reads well: 1, 2, 4 or 10 times a power of ten."""
+    """Return the next number that is 1, 2, 4 or 10 times a power of ten, at least 1: the top of the axis."""
     power = 1.0
     while power * 10 < value:
         power *= 10
@@ -85,6 +91,7 @@ def _round_up(value: float) -> float:
 
 
 def _short(value: float) -> str:
+    """Return a number with the unit M or k, as in 2.5k."""
     for size, unit in ((1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:g}{unit}"

@@ -1,8 +1,8 @@
-"""The report's numbers, one `Day` for each UTC day: from the ledger's totals and from what runs noted.
+"""Collect the numbers of the report, one `Day` for each UTC day, from the ledger and from the metadata of runs.
 
-Engine calls and opt-outs are totals of the ledger. What was captured, sent and refused stands with Dagster's
-materialisations only, of which there are many where something changes all the time. So each report keeps its days in
-its own metadata, and the next one reads no more than the events since that one's last day.
+Engine calls and opt-outs are totals of the ledger. Numbers of captured, pushed and rejected records are in Dagster's
+materialisations only, of which there are many on a busy instance. So each report stores its days in its own metadata,
+and the next report reads only the events since the last of these days.
 """
 
 from __future__ import annotations
@@ -19,17 +19,28 @@ from sync_assets.defs.tables.asset_metadata import DAYS, campaign_key, d365_key
 from sync_assets.runtime.context import Runtime
 
 AT_ONCE = 1000
-"""Events that are read at once."""
+"""Events in one read of Dagster's storage."""
 LATE_SECONDS = 30.0
-"""How long after midnight a run still notes what it did on the day before."""
+"""Numbers that a run reports within this time after midnight, in seconds, count for the day before."""
 
 
 @dataclass(slots=True)
 class Day:
-    """One UTC day. captured: changes that came out of Dynamics 365, deletions included. pushed: records that Campaign
-    took. refused: refusals by either side's rules, a record that is tried three times counts thrice. waiting, pending:
-    records at the last report of that day, None where there was none. latency: of Campaign's answers in milliseconds,
-    the median of the runs by their engine calls; None without calls."""
+    """The numbers of one UTC day.
+
+    Attributes:
+        captured: New and changed rows and deletions that were captured from Dynamics 365.
+        pushed: Records that Campaign accepted, deletions included.
+        refused: Validation errors and rejections by Campaign; a record that is tried three times counts three times.
+        waiting: Waiting records at the day's last report; None if there was no report.
+        pending: Pending records at the day's last report; None if there was no report.
+        to_d365: Opt-outs written to Dynamics 365.
+        to_campaign: Opt-outs written to Campaign.
+        calls: Engine calls of Campaign by kind.
+        latency_p50: Median latency of Campaign in milliseconds: the median of the runs' values, weighted by their
+            engine calls; None without calls.
+        latency_p95: The same for the 95th percentile.
+    """
 
     captured: int = 0
     pushed: int = 0
@@ -51,12 +62,19 @@ Days = dict[date, Day]
 
 
 def window(now: datetime) -> list[date]:
-    """The days of a report that is made now, the oldest first; the last one is not over."""
+    """Return the days of a report made at `now` (UTC), oldest first; the last one is today."""
     return [now.date() - timedelta(days=back) for back in range(DAYS - 1, -1, -1)]
 
 
 def collect(runtime: Runtime, instance: dg.DagsterInstance, now: datetime, before: Mapping[str, Any]) -> Days:
-    """All days of the window. before: what the last report kept (see `kept`), nothing if there was none."""
+    """Return the numbers of all days of the window.
+
+    Args:
+        runtime: Provides configuration and ledger.
+        instance: Holds the materialisations.
+        now: UTC.
+        before: The document that the last report stored (see `kept`); empty if there was none.
+    """
     known = restored(before)
     days = {day: known.get(day, Day()) for day in window(now)}
     anew = [day for day in days if not known or day >= max(known)]
@@ -70,12 +88,12 @@ def collect(runtime: Runtime, instance: dg.DagsterInstance, now: datetime, befor
 
 
 def kept(days: Days) -> dict[str, Any]:
-    """As JSON for the next report."""
+    """Return the days as a JSON document for the next report."""
     return {day.isoformat(): asdict(one) for day, one in days.items()}
 
 
 def restored(document: Mapping[str, Any]) -> Days:
-    """Of another version's report those numbers that still have their names."""
+    """Read the days that a report stored. Numbers that this version does not have are ignored."""
     names = {one.name for one in fields(Day)}
     return {
         date.fromisoformat(day): Day(**{name: value for name, value in one.items() if name in names})
@@ -92,7 +110,7 @@ def _from_ledger(runtime: Runtime, days: Days) -> None:
 
 
 def _from_events(config: Config, instance: dg.DagsterInstance, days: Days) -> None:
-    """Counts anew what runs noted on these days."""
+    """Compute the numbers of these days anew from the metadata that runs reported."""
     answers: dict[date, list[tuple[float, float, int]]] = {day: [] for day in days}
     for one in days.values():
         one.captured = one.pushed = one.refused = 0
@@ -109,14 +127,22 @@ def _from_events(config: Config, instance: dg.DagsterInstance, days: Days) -> No
                 if "latency_p50_ms" in numbers:
                     calls = _sum(numbers, ("engine_calls",))
                     answers[day].append((numbers["latency_p50_ms"], numbers["latency_p95_ms"], calls))
-    for day, told in answers.items():
-        days[day].latency_p50 = _median((p50, calls) for p50, _, calls in told)
-        days[day].latency_p95 = _median((p95, calls) for _, p95, calls in told)
+    for day, latencies in answers.items():
+        days[day].latency_p50 = _median((p50, calls) for p50, _, calls in latencies)
+        days[day].latency_p95 = _median((p95, calls) for _, p95, calls in latencies)
 
 
 def _noted(instance: dg.DagsterInstance, key: dg.AssetKey, since: float) -> Iterator[tuple[date, Mapping[str, Any]]]:
-    """The numbers of an asset's runs, with the day on which they were noted. A run that stays notes them again and
-    again, each time from its begin: the last ones count. One that ends at midnight notes them a moment later."""
+    """Yield the numbers that each run reported last for an asset, with the day to which they belong.
+
+    A run that stays reports its numbers repeatedly, each time summed since its beginning, so only its last report
+    counts. A run that ends at midnight reports a moment later (LATE_SECONDS).
+
+    Args:
+        instance: Holds the materialisations.
+        key: Of the asset.
+        since: Unix time, in seconds, of the first event.
+    """
     cursor: str | None = None
     counted: set[str] = set()
     while True:
@@ -128,7 +154,7 @@ def _noted(instance: dg.DagsterInstance, key: dg.AssetKey, since: float) -> Iter
                 numbers = {
                     name: one.value for name, one in noted.metadata.items() if isinstance(one.value, int | float)
                 }
-                if len(numbers) > 1:  # else it only says how many rows a partition got
+                if len(numbers) > 1:  # else it holds the row count of a partition only
                     yield datetime.fromtimestamp(record.timestamp - LATE_SECONDS, UTC).date(), numbers
                     counted |= {record.run_id} - {""}
         if not found.has_more:
@@ -141,10 +167,10 @@ def _sum(numbers: Mapping[str, Any], names: Iterable[str]) -> int:
 
 
 def _median(weighted: Iterable[tuple[float, int]]) -> float | None:
-    """The value at which half of the weight is reached."""
-    told = sorted(weighted)
-    half = sum(weight for _, weight in told) / 2
-    for value, weight in told:
+    """Return the weighted median of (value, weight) pairs; None if there are none."""
+    ordered = sorted(weighted)
+    half = sum(weight for _, weight in ordered) / 2
+    for value, weight in ordered:
         half -= weight
         if half <= 0:
             return value

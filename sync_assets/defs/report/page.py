@@ -1,6 +1,6 @@
-"""The report as markdown: what happened, pictures of fourteen days, the same as a table, and what stands where now.
+"""Render the report as markdown: sentences about two days, charts, record states now, and a table of all days.
 
-Numbers and names of tables only: nothing of any record.
+Invariant: the page holds numbers and names of tables only, no ids or values of records.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ COLORS = {"insert": BLUE, "update": GREEN, "delete": RED, "read": YELLOW}
 
 
 def page(config: Config, days: Days, counts: Mapping[str, Counts], now: datetime) -> str:
-    """The whole page."""
+    """Return the whole page.
+
+    Args:
+        config: The whole configuration.
+        days: The days of the report, oldest first.
+        counts: Records by state, by table.
+        now: UTC.
+    """
     parts = [
         f"**{now:%Y-%m-%d %H:%M} UTC.** Days are those of UTC; the last one is not over.",
         *_sentences(config, days, now),
@@ -48,31 +55,31 @@ def _said(config: Config, day: Day) -> str:
 
 def _pictures(config: Config, days: Days) -> str:
     labels = [str(day.day) for day in days]
-    told = list(days.values())
+    numbers = list(days.values())
 
     def picture(title: str, series: Sequence[Series], limit: float | None = None) -> str:
         return f"![{title}, by day]({bars(title, labels, series, limit)})"
 
     pictures = [
-        picture("Changes captured", [Series("from Dynamics 365", BLUE, [day.captured for day in told])]),
-        picture("Records pushed", [Series("to Campaign", GREEN, [day.pushed for day in told])]),
+        picture("Changes captured", [Series("from Dynamics 365", BLUE, [day.captured for day in numbers])]),
+        picture("Records pushed", [Series("to Campaign", GREEN, [day.pushed for day in numbers])]),
         picture(
             "Not through",
             [
-                Series("refusals", RED, [day.refused for day in told]),
-                Series("waiting at the report", YELLOW, [day.waiting for day in told]),
+                Series("refusals", RED, [day.refused for day in numbers]),
+                Series("waiting at the report", YELLOW, [day.waiting for day in numbers]),
             ],
         ),
         picture(
             "Campaign's answers, ms",
             [
-                Series("median", BLUE, [day.latency_p50 for day in told]),
-                Series("up to the 95 % mark", VIOLET, [_more(day) for day in told]),
+                Series("median", BLUE, [day.latency_p50 for day in numbers]),
+                Series("up to the 95 % mark", VIOLET, [_more(day) for day in numbers]),
             ],
         ),
         picture(
             "Engine calls",
-            [Series(kind, COLORS[kind], [day.calls.get(kind, 0) for day in told]) for kind in KINDS],
+            [Series(kind, COLORS[kind], [day.calls.get(kind, 0) for day in numbers]) for kind in KINDS],
             config.guardrails.engine_calls_per_day,
         ),
     ]
@@ -81,8 +88,8 @@ def _pictures(config: Config, days: Days) -> str:
             picture(
                 "Opt-outs written",
                 [
-                    Series("to Dynamics 365", BLUE, [day.to_d365 for day in told]),
-                    Series("to Campaign", GREEN, [day.to_campaign for day in told]),
+                    Series("to Dynamics 365", BLUE, [day.to_d365 for day in numbers]),
+                    Series("to Campaign", GREEN, [day.to_campaign for day in numbers]),
                 ],
             )
         )
@@ -90,7 +97,7 @@ def _pictures(config: Config, days: Days) -> str:
 
 
 def _more(day: Day) -> float | None:
-    """What the 95 % mark is above the median: the chart stacks the two."""
+    """Return by how much the 95th percentile exceeds the median, since the chart stacks the two."""
     if day.latency_p50 is None or day.latency_p95 is None:
         return None
     return max(0.0, day.latency_p95 - day.latency_p50)
@@ -127,6 +134,6 @@ def _number(value: float | None) -> str:
 
 
 def _markdown(names: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int) -> str:
-    """A table; its first `texts` columns are texts, the others numbers."""
+    """Return a markdown table. The first `texts` columns are left-aligned texts, the others right-aligned numbers."""
     lines = [names, ["---" if at < texts else "---:" for at in range(len(names))], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

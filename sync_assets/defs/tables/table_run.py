@@ -6,7 +6,7 @@ every few tenths of a second and pushes pending records that are due. It ends
 - after `linger_seconds` without work, and after `longest_run_minutes`;
 - at midnight UTC, since the next partition has begun: the sensor requests a run of that;
 - if a captured table goes into maintenance, or if the configuration or the program changes;
-- if its process tree or its run lease shows that it must not go on.
+- if a feed cannot be polled, if a parent process ends, or if another run may take over since heartbeats are missing.
 
 If capture or push of one table fails, the whole run fails; the sensors then start the other tables without that one.
 """

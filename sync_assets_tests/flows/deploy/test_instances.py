@@ -20,7 +20,7 @@ from sync_assets.config.models import Guardrails
 from sync_assets.defs.tables.sensors import BACKLOG_TAG
 from sync_assets_tests.flows.deploy.files import DEPLOY, INSTANCES, ROOT, explained, parts, read, variables
 
-PACKAGED = ROOT / "sync_assets" / "operations" / "dagster.yaml"
+PACKAGED = ROOT / "sync_assets" / "defs" / "instance" / "dagster.yaml"
 ECS, COMPOSE = INSTANCES
 
 every_instance = pytest.mark.parametrize("file", INSTANCES, ids=lambda file: str(file.relative_to(DEPLOY)))
