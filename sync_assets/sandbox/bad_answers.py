@@ -6,12 +6,12 @@ The middleware passes a rule of one of these kinds, and the system's app. Parame
   `{"message":"maintenance"}`), `content_type` (application/json), `executed` (false; true: execute the request first,
   then answer with this body instead of the system's)
 - `bomb`: the request is not executed. The answer is a gzip body of some kilobytes that inflates to `megabytes` (2000)
-  of spaces; with `plain_megabytes`, this number of megabytes uncompressed and without a content-length. `status` (200)
+  of spaces; with `plain_megabytes`, so many megabytes uncompressed and without a content-length. `status` (200)
 - `drip`: the request is executed. Headers are sent at once, then a byte of the body every `seconds` (1.0)
 - `circular`: the request is executed. If its answer is a page of a list (`value` of Dataverse, `content` of Campaign),
   its next link leads to the page itself. Other answers are not changed
-- `empty_pages`: as `circular`, but the page is empty, and its next link has another number in the query each time. After
-  `times` empty pages the real page follows; without `times` never
+- `empty_pages`: as `circular`, but the page is empty, and its next link has another number in the query each time.
+  After `times` empty pages the real page follows; without `times` never
 """
 
 from __future__ import annotations

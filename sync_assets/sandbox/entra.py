@@ -121,7 +121,7 @@ class Entra:
     def _refusal(self, status: int, error: str, code: int, text: str) -> Answer:
         trace, correlation = str(uuid.uuid4()), str(uuid.uuid4())
         stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-        error_document = {
+        document = {
             "error": error,
             "error_description": f"AADSTS{code}: {text} Trace ID: {trace} Correlation ID: {correlation} "
             f"Timestamp: {stamp}",
@@ -131,12 +131,13 @@ class Entra:
             "correlation_id": correlation,
             "error_uri": f"{self.url}/error?code={code}",
         }
-        return Answer(status, _JSON, msgspec.json.encode(error_document))
+        return Answer(status, _JSON, msgspec.json.encode(document))
 
 
 def app(entra: Entra) -> App:
-    """Return the ASGI app of `/<tenant>/v2.0/.well-known/openid-configuration` and `/<tenant>/oauth2/v2.0/token` (and v1).
+    """Return the ASGI app.
 
+    Serves `/<tenant>/v2.0/.well-known/openid-configuration` and `/<tenant>/oauth2/v2.0/token`, and their v1 paths.
     """
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -163,11 +164,11 @@ def app(entra: Entra) -> App:
 def refuse(rule: Rule) -> Answer | None:
     """Return Entra ID's answer for an injected fault of a generic kind; None for the plain answer."""
     if rule.kind == "throttle":
-        error_document = {"error": "temporarily_unavailable", "error_description": "AADSTS90055: The tenant is throttled."}
-        return Answer(429, [*_JSON, retry_after(rule)], msgspec.json.encode(error_document))
+        document = {"error": "temporarily_unavailable", "error_description": "AADSTS90055: The tenant is throttled."}
+        return Answer(429, [*_JSON, retry_after(rule)], msgspec.json.encode(document))
     if rule.kind == "unauthorized":
-        error_document = {"error": "invalid_client", "error_description": "AADSTS7000215: Invalid client secret provided."}
-        return Answer(401, _JSON, msgspec.json.encode(error_document | {"error_codes": [7000215]}))
+        document = {"error": "invalid_client", "error_description": "AADSTS7000215: Invalid client secret provided."}
+        return Answer(401, _JSON, msgspec.json.encode(document | {"error_codes": [7000215]}))
     return None
 
 

@@ -198,7 +198,7 @@ class Sandbox:
         }
 
     def _record_sftp(self, operation: str, path: str, status: int, ms: float) -> None:
-        """Add an SFTP operation to the journal. Called in SFTP's threads, while the journal is used in the loop only."""
+        """Add an SFTP operation to the journal. Called in SFTP's threads; the journal is used in the loop only."""
         entry = Entry(system="sftp", method=operation, path=path, status=status, ms=round(ms, 3))
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             self._loop.call_soon_threadsafe(self.journal.add, entry)

@@ -51,7 +51,7 @@ of spaces instead of it.
 """
 
 Record = Callable[[str, str, int, float], None]
-"""Receives (operation, path, status, milliseconds); status as in HTTP: 200, 404, 403, 500, or 0 for a cut connection."""
+"""Receives (operation, path, status, milliseconds). Status as in HTTP: 200, 404, 403, 500; 0 for a cut connection."""
 
 _STATUS = {SFTP_NO_SUCH_FILE: 404, SFTP_PERMISSION_DENIED: 403}
 
@@ -312,7 +312,7 @@ def _set_attributes(file: Path | int, attributes: SFTPAttributes) -> None:
 
 
 def _make_key(file: Path) -> paramiko.PKey:
-    """Write a new RSA 2048 private key in OpenSSH format. Return it as paramiko's key, to compare public keys with it."""
+    """Write a new RSA 2048 private key in OpenSSH format. Return it as a key of paramiko, to compare public keys."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     _write_private(
         file,

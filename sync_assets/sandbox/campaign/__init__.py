@@ -1,4 +1,14 @@
-"""A local Adobe Campaign Standard: records, metadata and workflows of its REST API, dialect and traps included."""
+"""Emulator of Adobe Campaign Standard: records, metadata and workflows of its REST API, with its dialect and traps.
+
+web                  the ASGI app; start reading here
+gateway              Adobe's gateway in front of the instance
+engine               state of the instance, and changes of records
+store, schema, resources   records in memory, and the data model
+view, values, lists, metadata   records, values, lists and metadata as the API shows them
+workflows, export    workflows, and the opt-out file that one of them writes
+settings, admin      options of the emulator, and their admin routes
+tokens, subject, errors   PKeys, keys for the journal, error texts
+"""
 
 from sync_assets.sandbox.campaign.engine import Campaign
 from sync_assets.sandbox.campaign.gateway import KINDS, refuse

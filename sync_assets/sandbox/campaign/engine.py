@@ -1,4 +1,7 @@
-"""The Campaign instance: its tables and what may be done to a record (docs/references/campaign.md 4, 5)."""
+"""The state of a Campaign instance, and the operations on records: insert, update, delete, resolve, links.
+
+Source: docs/references/campaign.md 4 and 5.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9_]")
 
 
 class Campaign:
-    """State of one instance; used from one thread only."""
+    """The state of one instance. Not thread-safe."""
 
     def __init__(
         self,
@@ -41,7 +44,15 @@ class Campaign:
         exports: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`ims` checks tokens and knows the API key; `exports`: folder of the SFTP for files that workflows write."""
+        """Create an instance without records.
+
+        Args:
+            organization: First segment of the URL's path.
+            ims: Validates tokens, and has the API key.
+            faults: The active rules.
+            exports: Folder of the SFTP server for files that workflows write.
+            clock: Unix time in seconds.
+        """
         self.organization = organization
         self.ims = ims or Ims()
         self.faults = faults
@@ -55,22 +66,22 @@ class Campaign:
             self.workflows.on_start[EXPORT] = lambda: export.write(self, {"only_changed": True})
         self.exported_at: float | None = None
         self.admitted: deque[float] = deque()
-        """when the requests of the last second came"""
+        """Times of the requests of the last second."""
         self.views: dict[tuple[str, str], View] = {}
         self._links_to: dict[str, list[tuple[Table, Link]]] = {}
         self.apply(self.settings)
 
-    def configure(self, told: dict[str, Any]) -> None:
-        """Changes some settings. Raises BadSettings, and then nothing is changed."""
+    def configure(self, values: dict[str, Any]) -> None:
+        """Change some settings. Raises BadSettings; nothing is changed then."""
         before = self.settings
         try:
-            self.apply(changed(before, told))
+            self.apply(changed(before, values))
         except BadSettings:
             self.apply(before)
             raise
 
     def apply(self, settings: Settings) -> None:
-        """Publishes the data model anew under these settings. Raises BadSettings."""
+        """Publish the data model with these settings. Raises BadSettings."""
         fresh = _published(settings)
         for name, table in self.tables.items():
             table.resource = fresh[name]
@@ -93,12 +104,12 @@ class Campaign:
         return time_text(datetime.fromtimestamp(self.clock(), UTC))
 
     def insert(self, view: View, body: dict[str, Any]) -> Record:
-        """One POST. Raises CampaignError, and then nothing is stored."""
+        """Execute a POST. Raises CampaignError; nothing is stored then."""
         table = view.table
         values, links = self._read(view, body, None)
         if (key := table.resource.identification) is not None:
             value = values.get(key, "")
-            if value in table.by_key:  # hidden records keep their keys
+            if value in table.by_key:  # includes keys of hidden records
                 raise errors.duplicate_key(table.resource.label, value, *table.resource.constraint())
         serial = table.next_serial()
         values["created"] = values["lastModified"] = now = self.now()
@@ -113,7 +124,7 @@ class Campaign:
         return record
 
     def update(self, view: View, record: Record, body: dict[str, Any]) -> None:
-        """One PATCH: all or nothing. An empty body changes nothing, not even lastModified."""
+        """Execute a PATCH atomically. An empty body changes nothing, not even lastModified. Raises CampaignError."""
         table = view.table
         values, links = self._read(view, body, record)
         if (key := table.resource.identification) is not None and key in values:
@@ -138,36 +149,40 @@ class Campaign:
         return values, links
 
     def delete(self, table: Table, record: Record) -> None:
-        """One DELETE. Records that link here stay, dangling, unless the setting says otherwise."""
+        """Execute a DELETE. Records that link to it keep a dangling link, unless `cascade_delete` is set."""
         for child, _link, serial in list(self.children(table, record)) if self.settings.cascade_delete else []:
             if (found := child.records.get(serial)) is not None:
                 self.delete(child, found)
         table.remove(record)
 
     def children(self, table: Table, record: Record) -> Iterator[tuple[Table, Link, int]]:
-        """Records of other tables that link to this one."""
+        """Yield the records of other tables that link to this one: table, link, serial."""
         for child, link in self._links_to[table.resource.name]:
             reference = table.key_of(record) if link.join else record.serial
             for serial in child.children[link.name].get(reference, ()):
                 yield child, link, serial
 
     def target(self, link: Link, record: Record) -> Record | None:
-        """What a link leads to, if it is there."""
+        """Return the record that a link leads to; None if it does not exist."""
         target = self.tables[link.target]
         reference = Table.reference(link, record)
         return target.by_key.get(reference) if link.join else target.records.get(reference)
 
     def visible(self, table: Table, record: Record) -> bool:
-        """False for a child whose 1-cardinality link has no target: it is there, but neither seen nor changed."""
+        """Return False for a child whose link of cardinality 1 has no target: the API neither shows nor changes it."""
         for link in table.resource.links.values():
             if link.cardinality == "one" and self.settings.hide_orphans and self.target(link, record) is None:
                 return False
         return True
 
     def resolve(self, view: View, segment: str, *, by_key: bool, part: bool = False) -> Record:
-        """The visible record that a URL names by PKey or by identification key. Raises CampaignError.
+        """Return the visible record that a URL identifies. Raises CampaignError.
 
-        `part`: the URL goes on to a part of the record; the token of its collections is good for that only.
+        Args:
+            view: Of the endpoint.
+            segment: PKey or identification key.
+            by_key: True if the URL may contain an identification key.
+            part: True if the URL leads to a part of the record. Only then the token of its collections is valid.
         """
         table, resource = view.table, view.table.resource
         if segment.startswith("@"):
@@ -185,7 +200,10 @@ class Campaign:
         return record
 
     def resolve_link(self, link: Link, value: Any) -> int:
-        """Serial of the record that the `PKey` member of a link names by PKey or by business key ("raw id")."""
+        """Return the serial of the record that a link's `PKey` member identifies by PKey or by business key ("raw id").
+
+        0 if it is stored as an empty link, depending on the settings. Raises CampaignError.
+        """
         table = self.tables[link.target]
         resource = table.resource
         if not isinstance(value, str):
@@ -210,7 +228,7 @@ class Campaign:
 
 
 def _published(settings: Settings) -> dict[str, Resource]:
-    """The data model under these settings. Raises BadSettings."""
+    """Return the data model with these settings. Raises BadSettings."""
     fresh = resources()
     for name, links in settings.links.items():
         for link_name, told in links.items():
@@ -246,7 +264,7 @@ def _set_up_profile(profile: Resource, settings: Settings) -> None:
 
 
 def _note_opt_outs(before: dict[str, Any], values: dict[str, Any], now: str, resource: Resource) -> None:
-    """Sets the change time of every opt-out that differs from what it was."""
+    """Set the change time of each opt-out whose value changes."""
     for name in _OPT_OUT_NAMES & values.keys():
         if values[name] != before.get(name, False):
             for time_name in OPT_OUTS[name]:

@@ -1,4 +1,4 @@
-"""Campaign's own errors: text lines, nearly always 500 (docs/references/campaign.md 5, Errors)."""
+"""Error answers of Campaign: lines of text, nearly always with status 500 (docs/references/campaign.md 5, Errors)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ BAD_PATH = f"{RST} Error rc=-2003"
 
 
 class CampaignError(Exception):
-    """A refusal of the engine, with the status and the text that go to the client."""
+    """An error answer of the engine: status and text."""
 
     def __init__(self, status: int, *lines: str) -> None:
         super().__init__("\n".join(lines))
@@ -19,7 +19,7 @@ class CampaignError(Exception):
 
 
 def bare() -> CampaignError:
-    """A refusal without a reason."""
+    """Return an error without a reason."""
     return CampaignError(500, RST)
 
 
@@ -28,7 +28,7 @@ def bad_path() -> CampaignError:
 
 
 def not_json(body: bytes) -> CampaignError:
-    """Names the first word of the body, as if it were a constant of an expression; the status is inferred."""
+    """Return the error for an invalid body. It quotes the body's first word as a constant; its status is inferred."""
     words = body.decode("utf-8", "replace").split()
     return CampaignError(500, RST, f"'@{words[0][:30] if words else ''}' is not a valid constant.")
 
@@ -52,12 +52,12 @@ def bad_enumeration_value(value: object, schema: str, field: str) -> CampaignErr
 
 
 def bad_value(value: object, kind: str, field: str) -> CampaignError:
-    """Wrong type or format. The wording is inferred: no source shows it."""
+    """Return the error for a wrong type or format. The wording is inferred: no source shows it."""
     return CampaignError(500, RST, f"The value '{value}' is not valid for the '@{field}' field of type '{kind}'")
 
 
 def database(text: str) -> CampaignError:
-    """What PostgreSQL itself would refuse; wording inferred from the duplicate key text."""
+    """Return an error of PostgreSQL. The wording is inferred from that for a duplicate key."""
     return CampaignError(500, f"PGS-220000 PostgreSQL error: ERROR:  {text}")
 
 
@@ -79,7 +79,7 @@ def key_change(resource: str, old: str, new: str) -> CampaignError:
 
 
 def not_found(label: str, resource: str, key: str, *, in_url: bool = True) -> CampaignError:
-    """404. A key in the URL is shown with `:0` behind it, one in a link of the body is not."""
+    """Return the 404 for an unknown record. A key of the URL is shown with `:0` appended, a key of a link is not."""
     shown = f"{key}:0" if in_url else key
     return CampaignError(
         404,
@@ -99,7 +99,7 @@ def undecodable_pkey(pkey: str, plural: str, schema: str) -> CampaignError:
 
 
 def unknown_attribute(name: str, plural: str, schema: str) -> CampaignError:
-    """In a sort or a filter; wording as for an undecodable PKey."""
+    """Return the error for an unknown attribute in a sort or a filter. Worded as for an invalid PKey."""
     return CampaignError(
         500,
         RST,

@@ -1,4 +1,4 @@
-"""The daily opt-out file, as a Campaign workflow would write it (docs/references/campaign.md 8)."""
+"""Write the daily opt-out file as a Campaign workflow does (docs/references/campaign.md 8)."""
 
 from __future__ import annotations
 
@@ -19,33 +19,41 @@ if TYPE_CHECKING:
 
 
 class ExportOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """How the Extract file activity is set up. The layout is published nowhere, so everything can be told."""
+    """Configuration of the workflow's Extract file activity. The real layout is not documented, so all is optional."""
 
     name: str | None = None
-    """file name; without it `optout_YYYYMMDD_HHMMSS.csv`, and `.gz` behind it if zipped"""
+    """File name; default `optout_YYYYMMDD_HHMMSS.csv`, with `.gz` if compressed."""
     only_changed: bool = False
-    """profiles whose lastModified is at or after the last export (border records appear twice)"""
+    """Only profiles whose lastModified is at or after the last export (a profile at the limit appears twice)."""
     foreign: bool = False
-    """also profiles without a key"""
+    """Also profiles without a key."""
     attributes: tuple[str, ...] = tuple(OPT_OUTS)
     separator: str = ","
     encoding: str = "utf-8"
     gz: bool = False
     header: bool = True
     times: bool = True
-    """a LastModified column behind each attribute that has one"""
+    """A LastModified column after each attribute that has one."""
     booleans: tuple[str, str] = ("0", "1")
-    """how false and true are written"""
+    """Texts for false and true."""
     headings: dict[str, str] = {}
-    """what stands in the first line instead of an attribute's name, such as its label"""
+    """Column headings that differ from the attribute's name, such as its label."""
     time_format: str | None = None
-    """of change times, as in strftime; None: ISO 8601, as the XML format of the activity"""
+    """Format of change times as in strftime; None: ISO 8601, as in the activity's XML format."""
     keep_empty: bool = False
-    """write a file even if there is nothing to tell"""
+    """Write a file even if there are no rows."""
 
 
 def write(campaign: Campaign, told: dict[str, Any] | None = None) -> Path | None:
-    """Writes the file in place, as an upload does: no temporary name. None: nothing to tell, no file."""
+    """Write the file in place, without a temporary name, as an upload does. Return None if there are no rows.
+
+    Args:
+        campaign: The instance.
+        told: Values of ExportOptions.
+
+    Raises:
+        BadSettings: The options are not valid, or the instance has no folder for exports.
+    """
     try:
         options = msgspec.convert(told or {}, ExportOptions)
     except msgspec.ValidationError as error:
@@ -99,4 +107,4 @@ def _text(name: str, value: Any, options: ExportOptions) -> str:
         return str(value)
     if options.time_format is not None:
         return datetime.fromisoformat(value).strftime(options.time_format)
-    return value.replace(" ", "T")  # the only format that names the time zone
+    return value.replace(" ", "T")  # the only format with a time zone

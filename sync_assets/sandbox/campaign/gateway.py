@@ -1,6 +1,6 @@
-"""Adobe's gateway in front of Campaign: who may pass, and how it refuses (docs/references/campaign.md 5, Errors).
+"""Adobe's gateway in front of Campaign: authorization, rate limit, and their errors (docs/references/campaign.md 5, Errors).
 
-What the gateway refuses never reaches the engine, so it is not an engine call.
+Invariant: a request that the gateway refuses does not reach the engine, so it is no engine call.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from sync_assets.sandbox.faults import Rule
 from sync_assets.sandbox.middleware import retry_after
 
 KINDS = frozenset({"oops"})
-"""Faults that `refuse` answers as a whole, beside the generic ones."""
+"""Kinds of faults, besides the generic ones, that `refuse` answers."""
 ENGINE_KINDS = frozenset({"rst"})
-"""Faults of the engine, taken by the app: a bare RST-360011; with `carry_out` the request is done all the same."""
+"""Kinds of faults of the engine, applied by the app: a bare RST-360011; with `carry_out` the request is executed."""
 
 TEXT = [(b"content-type", b"text/plain")]
 OOPS = "Oops. Something went wrong. Check your URI and try again."
 
 
 def refusal(campaign: Campaign, authorization: bytes, api_key: bytes) -> Answer | None:
-    """None: the request may pass to the instance."""
+    """Return the gateway's error for a request; None if the request may pass."""
     if not api_key:
         return _coded(403, "403000", "Api Key is required")
     if api_key != campaign.ims.client_id.encode():
@@ -42,7 +42,7 @@ def refusal(campaign: Campaign, authorization: bytes, api_key: bytes) -> Answer 
 
 
 def _too_fast(campaign: Campaign) -> Answer | None:
-    """Counts a request, unless there were as many as may be within the last second."""
+    """Count a request. Return a 429 if the limit of requests per second is reached."""
     limit, now, admitted = campaign.settings.calls_per_second, campaign.clock(), campaign.admitted
     while admitted and admitted[0] <= now - 1:
         admitted.popleft()
@@ -59,7 +59,7 @@ def wrong_tenant(status: int) -> Answer:
 
 
 def refuse(rule: Rule) -> Answer | None:
-    """How the gateway words the injected faults."""
+    """Return the gateway's answer for an injected fault; None for the plain answer."""
     if rule.kind == "throttle":
         answer = _coded(429, "429050", "Too many requests")
         answer.headers.append(retry_after(rule))
@@ -84,6 +84,6 @@ def _coded(status: int, code: str, message: str) -> Answer:
     return _gateway(status, {"error_code": code, "message": message})
 
 
-def _gateway(status: int, told: dict[str, Any]) -> Answer:
+def _gateway(status: int, document: dict[str, Any]) -> Answer:
     headers = [(b"content-type", b"application/json"), (b"x-request-id", uuid.uuid4().hex.encode())]
-    return Answer(status, headers, msgspec.json.encode(told))
+    return Answer(status, headers, msgspec.json.encode(document))

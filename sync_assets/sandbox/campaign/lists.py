@@ -1,4 +1,4 @@
-"""Lists: filters in the path, order, pages, counts (docs/references/campaign.md 4)."""
+"""List requests of the API: filters in the path, order, pages, counts (docs/references/campaign.md 4)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Test = Callable[[Record], bool]
 
 
 class Listing:
-    """One list request. `path` is what stands in the URL behind the resource, without `_count`."""
+    """One list request."""
 
     def __init__(
         self,
@@ -34,9 +34,16 @@ class Listing:
         under: str | None = None,
         among: set[int] | None = None,
     ) -> None:
-        """`among`: only these serials, a sub-collection `under` another resource. Unknown query parameters are ignored.
+        """Parse the request. Unknown query parameters are ignored. Raises CampaignError.
 
-        Raises CampaignError.
+        Args:
+            campaign: The instance.
+            view: Of the listed resource.
+            filters: Of the path; all apply.
+            query: Query string.
+            path: Of the URL after the resource, without `_count`.
+            under: Path of the parent's resource, for a sub-collection.
+            among: Serials of a sub-collection.
         """
         self._campaign = campaign
         self._view = view
@@ -55,7 +62,7 @@ class Listing:
         return sum(1 for _ in self._matches(self._candidates()))
 
     def page(self, base: str, attribute: str | None = None) -> dict[str, Any]:
-        """One page. With `attribute` the content is a list of that attribute's values."""
+        """Return one page. With `attribute`, its content is a list of that attribute's values."""
         size = self._number("_lineCount") or self._campaign.settings.line_count
         start = self._start()
         found: list[Record] = []
@@ -118,7 +125,10 @@ class Listing:
         return reference.number
 
     def _sorted(self, order: str) -> list[Record]:
-        """`email`, `email desc`, several by comma. Adobe's Node client encodes the blank twice."""
+        """Return the matching records in the order of `email`, `email desc`, or several of these, comma-separated.
+
+        Decodes the order a second time, since Adobe's Node client encodes the space twice.
+        """
         records = list(self._matches(self._candidates()))
         for part in reversed(unquote(order).split(",")):
             name, _, direction = part.strip().partition(" ")
@@ -137,7 +147,7 @@ class Listing:
         return f"{start}{self._under}{slash}{quote(path, safe='/@')}" + (f"?{text}" if text else "")
 
     def _test(self, given: Filter) -> Test:
-        """The condition of a filter; a parameter that is missing compares as empty."""
+        """Return the condition of a filter. A missing parameter counts as empty."""
         value = self._query.get(given.parameter, "")
         if given.operator == "text":
             return self._text(value)
@@ -151,14 +161,17 @@ class Listing:
             return lambda record: record.values.get(name, "").startswith(value)
         wanted = converter(field, self._view.table.resource.schema, policies=False, cut=True)(value)
         if name == self._view.table.resource.key and wanted:
-            found = {known.serial for known in self._view.table.with_key(wanted)}  # the index spares the scan
+            found = {known.serial for known in self._view.table.with_key(wanted)}  # by index instead of a scan
             self._among = found if self._among is None else self._among & found
             return lambda record: True
         empty = field.empty
         return lambda record: record.values.get(name, empty) == wanted
 
     def _text(self, value: str) -> Test:
-        """byText: beginning of email or last name, case-sensitive; `filterType` names one other attribute instead."""
+        """Return the condition of `byText`: email or last name begins with the text, case-sensitive.
+
+        `filterType` selects another attribute instead of these two.
+        """
         names = ("email", "lastName")
         if narrowed := self._query.get("filterType"):
             if narrowed not in self._view.fields:

@@ -1,4 +1,4 @@
-"""What `resourceType` tells about a resource (docs/references/campaign.md 3).
+"""Metadata of resources, as `resourceType` and `/metadata` serve them (docs/references/campaign.md 3).
 
 Inferred: the high-level types `date` and `datetime`, the shape of `values`, and that a group such as `location` nests
 its attributes in a `content` of its own.
@@ -24,11 +24,11 @@ _TYPES = {
     "datetime": ("datetime", "datetime"),
     "enumeration": ("enumeration", "string"),
 }
-"""type and resType by our own type"""
+"""Campaign's type and resType, by the type in `schema.py`."""
 
 
 def resource_type(campaign: Campaign, view: View, base: str) -> dict[str, Any]:
-    """The description of a resource as one endpoint shows it."""
+    """Return the metadata of a resource as one endpoint shows it."""
     resource = view.table.resource
     pkey = _pkey(campaign, view)
     return {
@@ -51,35 +51,35 @@ def resource_type(campaign: Campaign, view: View, base: str) -> dict[str, Any]:
 
 
 def content(campaign: Campaign, view: View) -> dict[str, Any]:
-    """The attributes by name, 19 members each and what their type adds."""
+    """Return the metadata of the attributes by name: 19 members each, and more depending on the type."""
     resource = view.table.resource
-    told: dict[str, Any] = {name: _field(campaign, view, field) for name, field in view.fields.items()}
+    document: dict[str, Any] = {name: _field(campaign, view, field) for name, field in view.fields.items()}
     for name, group in resource.groups.items():
         parts = {n: _field(campaign, view, f) for n, f in group.fields.items()}
         read_only = {"readOnly": group.read_only, "content": parts}
-        told[name] = (
+        document[name] = (
             _members(campaign, view, name, "group", "") | {"metadata": "element", "sortable": False} | read_only
         )
     for name, link in view.links.items():
         extra = {"metadata": "link", "resTarget": link.target, "unbound": False, "sortable": False}
-        told[name] = _members(campaign, view, name, "link", "link") | extra | {"mandatory": link.cardinality == "one"}
+        document[name] = _members(campaign, view, name, "link", "link") | extra | {"mandatory": link.cardinality == "one"}
     for name, collection in view.collections.items():
         extra = {"metadata": "link", "resTarget": collection.source or name, "unbound": True, "sortable": False}
-        told[name] = _members(campaign, view, name, "collection", "link") | extra
-    return dict(sorted(told.items()))
+        document[name] = _members(campaign, view, name, "collection", "link") | extra
+    return dict(sorted(document.items()))
 
 
 def filters(campaign: Campaign, view: View) -> dict[str, Any]:
-    """The filters by name, with a sample URL each."""
+    """Return the metadata of the filters by name, each with a sample URL."""
     return {name: _filter(campaign, view, given) for name, given in sorted(view.table.resource.filters.items())}
 
 
 def service_document(campaign: Campaign, api: str, base: str) -> dict[str, Any]:
-    """What an endpoint serves: `GET /profileAndServicesExt/`."""
-    told: dict[str, Any] = {"apiName": "resourceType"}
+    """Return the resources of an endpoint, as in `GET /profileAndServicesExt/`."""
+    document: dict[str, Any] = {"apiName": "resourceType"}
     for (endpoint, name), view in sorted(campaign.views.items()):
         if endpoint == api:
-            told[name] = {
+            document[name] = {
                 "content": content(campaign, view),
                 "data": f"{view.path}/",
                 "help": view.table.resource.label,
@@ -87,13 +87,13 @@ def service_document(campaign: Campaign, api: str, base: str) -> dict[str, Any]:
                 "name": name,
                 "type": "collection",
             }
-    return told
+    return document
 
 
 def _field(campaign: Campaign, view: View, field: Field) -> dict[str, Any]:
     kind, technical = _TYPES[field.type]
-    told = _members(campaign, view, field.name, kind, technical)
-    told |= {
+    document = _members(campaign, view, field.name, kind, technical)
+    document |= {
         "dataPolicy": field.policy,
         "label": field.label or field.name,
         "length": str(field.length) if field.type == "string" else "0",
@@ -101,11 +101,11 @@ def _field(campaign: Campaign, view: View, field: Field) -> dict[str, Any]:
         "readOnly": field.read_only,
     }
     if field.values:
-        told["values"] = {
+        document["values"] = {
             name: {"apiName": name, "label": label, "name": name, "value": str(number)}
             for number, (name, label) in enumerate(field.values)
         }
-    return told
+    return document
 
 
 def _members(campaign: Campaign, view: View, name: str, kind: str, technical: str) -> dict[str, Any]:
@@ -149,5 +149,5 @@ def _filter(campaign: Campaign, view: View, given: Filter) -> dict[str, Any]:
 
 
 def _pkey(campaign: Campaign, view: View) -> str:
-    """PKeys of metadata come without the `@`."""
+    """Return a PKey of metadata, which has no leading `@`."""
     return campaign.tokens.make(METADATA, view.table.number, 0)[1:]

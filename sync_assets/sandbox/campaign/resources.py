@@ -1,4 +1,4 @@
-"""The sandbox's data model: Adobe's resources as far as the sync meets them, and some custom ones.
+"""Data model of the emulated instance: the built-in resources that the sync uses, and some custom resources.
 
 Names, lengths and types of profile: docs/references/campaign.md 2.
 """
@@ -20,7 +20,7 @@ OPT_OUTS: dict[str, tuple[str, ...]] = {
     "blackListPushnotification": (),
     "ccpaOptOut": ("ccpaOptOutLastModified",),
 }
-"""Opt-out attributes, and the times that move when one of them changes. Push has none."""
+"""Opt-out attributes, each with its attributes for the time of change. That of push notifications has none."""
 
 _EXT: tuple[Api, ...] = ("profileAndServicesExt",)
 _BOTH: tuple[Api, ...] = ("profileAndServices", "profileAndServicesExt")
@@ -45,7 +45,7 @@ ORDER_STATUS = (("draft", "Draft"), ("placed", "Placed"), ("shipped", "Shipped")
 
 
 def resources() -> dict[str, Resource]:
-    """A fresh data model by resource name, so that two sandboxes never share settings."""
+    """Return a new data model, by name of the resource, so that two sandboxes do not share settings."""
     return {
         resource.name: resource
         for resource in (_profile(), _service(), _unit("orgUnitBase"), _unit("geoUnitBase"), *_custom())
@@ -138,7 +138,7 @@ def _custom() -> list[Resource]:
         Field("cusOrderRef", length=100),
     )  # fmt: skip
     line.links["cusOrderLink"] = Link("cusOrderLink", "cusOrder", "one")
-    # With people in it, yet not linked to profile: what a check for personal data has to find
+    # Holds personal data, but has no link to profile: the guardrail for personal data must find it.
     store = _custom_resource(
         "cusStore", "Store", ("customResources",),
         {"cusName": "string", "cusCity": "string", "cusOpened": "date", "cusActive": "boolean",
@@ -151,7 +151,7 @@ def _custom() -> list[Resource]:
 def _custom_resource(
     name: str, label: str, apis: tuple[Api, ...], plain: dict[str, FieldType], *more: Field
 ) -> Resource:
-    """With the identification key `<name>Id` and a published filter on it, as a consultant would set it up."""
+    """Return a custom resource with the identification key `<name>Id` and a published filter on it."""
     key = f"{name}Id"
     fields = [Field(key, length=100), *(Field(n, t) for n, t in plain.items()), *more, _TITLE, *_TIMES]
     published = Filter(f"by{key[0].upper()}{key[1:]}", f"{key}_parameter", key)

@@ -1,4 +1,4 @@
-"""What a Campaign resource is made of. The resources themselves stand in `resources.py`."""
+"""Types of the data model: resource, field, group, link, collection, filter. The resources are in `resources.py`."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ Cardinality = Literal["one", "zero_or_one"]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A stored or computed attribute. `values` of an enumeration: (name, label), in the order of the stored values."""
+    """A stored or computed attribute. `values`: of an enumeration, (name, label) in the order of the stored numbers."""
 
     name: str
     type: FieldType = "string"
     length: int = 255
     label: str = ""
     policy: str = ""
-    """dataPolicy: `email` checks the value, `smartCase` changes it"""
+    """The dataPolicy: `email` validates the value, `smartCase` changes its case."""
     values: tuple[tuple[str, str], ...] = ()
     read_only: bool = False
     mandatory: bool = False
     default: Any = None
-    """where it differs from the empty value of the type"""
+    """The empty value, if it differs from that of the type."""
 
     @property
     def empty(self) -> Any:
-        """How no value is stored and shown: there is no null but for links."""
+        """Return the stored and shown value of an empty attribute. Only links can be null."""
         if self.default is not None:
             return self.default
         if self.type == "enumeration":
@@ -37,13 +37,13 @@ class Field:
 
     @property
     def extension(self) -> bool:
-        """A custom attribute: shown and taken under the Ext API only."""
+        """Return True for a custom attribute, which only the Ext API shows and accepts."""
         return self.name.startswith("cus")
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """An object with attributes of its own, e.g. `location`."""
+    """An attribute with attributes of its own, such as `location`."""
 
     name: str
     fields: dict[str, Field]
@@ -57,9 +57,9 @@ class Group:
 
 @dataclass(slots=True)
 class Link:
-    """A simple link. Cardinality and join are settings of the sandbox, so they can change.
+    """A simple link. Cardinality and join are settings of the emulator, so they can change.
 
-    `join`: the link is "defined by specific join conditions": this plain attribute holds the key of the target.
+    `join`: the attribute that holds the key of the target, for a link "defined by specific join conditions".
     """
 
     name: str
@@ -72,7 +72,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """The far side of a link: `<record>/<name>/` lists the records of `source` whose `link` points here."""
+    """The reverse of a link: `<record>/<name>/` lists the records of `source` whose `link` leads to the record."""
 
     name: str
     source: str
@@ -82,7 +82,7 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A filter for the path. `operator` text: the built-in search of `byText`; record: by PKey."""
+    """A filter in the path. `operator`: `text` is the built-in search of `byText`, `record` compares the PKey."""
 
     name: str
     parameter: str
@@ -92,9 +92,10 @@ class Filter:
 
 @dataclass(slots=True)
 class Resource:
-    """One resource. `key`: the identification key, unique where not empty; it also works in the URL.
+    """One resource.
 
-    Not `unique`: the key is an ordinary text, which only filters and joins find.
+    `key`: the identification key, unique unless empty, which can also be used in URLs. If not `unique`, the key is an
+    ordinary text that only filters and joins use.
     """
 
     name: str
@@ -116,10 +117,10 @@ class Resource:
 
     @property
     def identification(self) -> str | None:
-        """The key, if it identifies records."""
+        """Return the key, if it identifies records."""
         return self.key if self.unique else None
 
     def constraint(self) -> tuple[str, str]:
-        """Names of the unique index and of its column in the database: `nmsservice_name`, `sname`."""
+        """Return the names of the unique index and its column in the database, such as `nmsservice_name`, `sname`."""
         key = (self.key or "").lower()
         return f"{self.schema.replace(':', '').lower()}_{key}", f"s{key}"

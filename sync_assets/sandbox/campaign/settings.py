@@ -1,4 +1,4 @@
-"""Switches of the Campaign emulator: where sources are silent or instances differ."""
+"""Settings of the Campaign emulator, for behaviour that is not documented or differs between instances."""
 
 from __future__ import annotations
 
@@ -10,92 +10,97 @@ from sync_assets.sandbox.campaign.schema import Cardinality
 
 
 class LinkSetting(msgspec.Struct, forbid_unknown_fields=True):
-    """How a link was published: its cardinality, and the plain attribute that it is joined on, if any."""
+    """Definition of a published link: its cardinality, and the attribute by which it is joined, if any."""
 
     cardinality: Cardinality = "one"
     join: str | None = None
 
 
 class FilterSetting(msgspec.Struct, forbid_unknown_fields=True):
-    """A published filter definition: "equal to" with "switch to parameters"."""
+    """A published filter: "equal to" with "switch to parameters"."""
 
     attribute: str
     parameter: str
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
-    """Defaults are what docs/references/campaign.md names as documented, else the less comfortable reading."""
+    """Settings of one instance.
+
+    Defaults are the behaviour that docs/references/campaign.md states as documented, else the one that is harder for a
+    client.
+    """
 
     profile_key: str | None = "externalId"
-    """attribute that is configured as unique identification key of profile; None: no key at all"""
+    """Attribute that is the unique identification key of profile; None: profile has no key."""
     unique_keys: dict[str, bool] = {}
-    """by resource; false: its key attribute is an ordinary text that identifies nothing. A value may stand in several
-    records and may be changed, and is resolved neither in URLs nor in links. Joins and filters on it still work"""
+    """By resource. False: the key attribute is an ordinary text. Several records may have the same value, which may be
+    changed, and which is not resolved in URLs and links. Joins and filters on it still work."""
     key_in_url: bool = True
-    """GET and PATCH by identification key instead of the PKey"""
+    """Accept GET and PATCH by identification key instead of the PKey."""
     keys_in_url: dict[str, bool] = {}
-    """the same by resource, overriding `key_in_url`"""
+    """By resource; overrides `key_in_url`."""
     delete_by_key: bool = False
-    """the same for DELETE (undocumented), where keys in URLs are taken at all"""
+    """Accept DELETE by identification key (undocumented), for resources whose keys are accepted in URLs."""
     deletes_by_key: dict[str, bool] = {}
-    """the same by resource, overriding `delete_by_key`"""
+    """By resource; overrides `delete_by_key`."""
     untaken_key: Literal["not_found", "bad_pkey"] = "not_found"
-    """answer to a business key in the URL where none is taken: 404 "Unable to find document", as to a PKey that leads
-    nowhere, or 500 "attribute unknown", as to text that is no PKey"""
+    """Answer to a business key in a URL where none is accepted: 404 "Unable to find document", as for a PKey without a
+    record, or 500 "attribute unknown", as for an invalid PKey."""
     key_in_patch: Literal["accepted", "refused"] = "accepted"
-    """refused: a PATCH that names the identification key fails with "Cannot update key", even with the same value"""
+    """refused: a PATCH with the identification key fails with "Cannot update key", even with the same value."""
     location_in_patch: Literal["accepted", "refused"] = "accepted"
-    """refused: a PATCH that names `location` is a bare 500, as in Campaign v8"""
+    """refused: a PATCH with `location` fails with a bare 500, as in Campaign v8."""
     links_by_key: Literal["resolved", "empty", "refused"] = "resolved"
-    """what a business key as the PKey of a link does. empty: the link is stored as 0, with a 2xx; refused: 404 "Unable
-    to find document". A real PKey, which begins with @, is resolved in each position"""
+    """Effect of a business key as the PKey of a link. empty: the link is stored as 0, with a 2xx; refused: 404 "Unable
+    to find document". A real PKey, which begins with @, is always resolved."""
     bare_errors: bool = False
-    """as Campaign v8: every 500 is the RST-360011 line alone; duplicate key and bad value cannot be told apart"""
+    """As in Campaign v8: each 500 has the RST-360011 line only, so a duplicate key looks like an invalid value."""
     opt_outs_without_time: list[str] = []
-    """opt-outs that have no change time, besides that of push notifications; times noted before are forgotten"""
+    """Opt-outs without a time of change, besides that of push notifications. Times set before are removed."""
     calls_per_second: int | None = None
-    """more requests within a second are refused by the gateway: 429, without a Retry-After"""
+    """Limit of the gateway: further requests within a second get a 429 without a Retry-After."""
     rewrite_names: bool = False
-    """what is no letter, digit or underscore in `name` or `internalName` is stored as an underscore"""
+    """Replace all characters except letters, digits and underscores by underscores in `name` and `internalName`."""
     automatic_id: bool = False
-    """ "Add automatic ID": new profiles get an acsId"""
+    """ "Add automatic ID": new profiles get an acsId."""
     empty_patch_204: bool = False
-    """as Campaign v8 answers a PATCH with {}"""
+    """Answer 204 to a PATCH with {}, as Campaign v8."""
     href_in_get: bool = False
-    """as Campaign v8: a single GET shows the record's href"""
+    """Show the record's href in a GET of one record, as Campaign v8."""
     link_values_in_post: bool = False
-    """as Campaign v8: the answer to a POST shows links; else they are null there"""
+    """Show links in the answer to a POST, as Campaign v8; else they are null there."""
     custom_delete_status: Literal[200, 204] = 204
     cut_long_strings: bool = False
-    """too long strings are cut silently instead of refused"""
+    """Cut strings that are too long, without an error."""
     bare_data_policy: bool = True
-    """a dataPolicy violation answers RST-360011 and no reason"""
+    """Answer RST-360011 without a reason if a value violates its dataPolicy."""
     unresolvable_links_as_zero: bool = False
-    """the trap: a link by a PKey that cannot be resolved is stored as 0 without an error"""
+    """A known trap: a link by a PKey that cannot be resolved is stored as 0 without an error."""
     hide_orphans: bool = True
-    """records whose 1-cardinality link has no target are invisible"""
+    """Hide records whose link of cardinality 1 has no target."""
     cascade_delete: bool = False
-    """deleting a record deletes those that link to it"""
+    """Delete the records that link to a deleted record."""
     relative_links: bool = False
-    """`next` and `count` are relative to /campaign, as in older builds"""
+    """`next` and `count` are relative to /campaign, as in older builds."""
     double_slash_links: bool = False
-    """`next` and `count` contain a double slash, likewise"""
+    """`next` and `count` contain a double slash, as in older builds."""
     line_count: int = 25
     big_table_threshold: int = 100_000
-    """XtkBigTableThreshold: more records than this, and there is no `next` without _forcePagination"""
+    """XtkBigTableThreshold: with more records than this, pages have no `next` without _forcePagination."""
     wrong_tenant_status: Literal[400, 500] = 500
     provisioned: bool = True
-    """False: the credential is not provisioned for the tenant, 403023"""
+    """False: the credential is not provisioned for the tenant (403023)."""
     profile_extension: bool = True
-    """False: never published with "Create the Profiles & Services Ext API" ticked, there is no such API"""
+    """False: there is no profileAndServicesExt, since it was never published with "Create the Profiles & Services Ext
+    API" ticked."""
     workflow_delay_ms: float = 0
-    """commands are queued: their effect shows only after so long"""
+    """Time until a queued command takes effect."""
     signal_interval_s: float = 600
-    """a signal may be triggered once in so long"""
+    """Shortest time between two triggers of a signal."""
     links: dict[str, dict[str, LinkSetting]] = {}
-    """by resource and link"""
+    """By resource and link."""
     filters: dict[str, dict[str, FilterSetting]] = {}
-    """published in addition to the built-in ones, by resource and name"""
+    """Published filters in addition to the built-in ones, by resource and name."""
 
     def takes_key(self, method: str, resource: str) -> bool:
         """Return True if a URL of this method may name a record of the resource by its identification key."""
@@ -104,13 +109,13 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class BadSettings(ValueError):
-    """The settings given cannot be; the message says which and why."""
+    """Raised for invalid settings or parameters. The message is the reason."""
 
 
-def changed(settings: Settings, told: dict[str, Any]) -> Settings:
-    """New settings with the given members replaced. Raises BadSettings."""
+def changed(settings: Settings, values: dict[str, Any]) -> Settings:
+    """Return settings with some members replaced. Raises BadSettings."""
     known = msgspec.to_builtins(settings)
     try:
-        return msgspec.convert({**known, **told}, Settings)
+        return msgspec.convert({**known, **values}, Settings)
     except msgspec.ValidationError as error:
         raise BadSettings(str(error)) from None

@@ -1,4 +1,4 @@
-"""Records in memory: one table per resource, found by serial number, by identification key and by link."""
+"""Store records in memory: one table per resource, indexed by serial number, identification key and link."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sync_assets.sandbox.campaign.schema import Link, Resource
 
 
 class Record:
-    """`values`: what was written, in stored form; what is not in it is empty. `links`: target's serial, 0 = none."""
+    """One record. `values`: stored values; a missing attribute is empty. `links`: serial of the target, 0 for none."""
 
     __slots__ = ("links", "pkey", "serial", "values")
 
@@ -21,20 +21,20 @@ class Record:
 
 
 class Table:
-    """All records of a resource. `number` stands for the resource inside tokens."""
+    """All records of a resource. `number` identifies the resource in tokens."""
 
     def __init__(self, resource: Resource, number: int) -> None:
         self.resource = resource
         self.number = number
         self.records: dict[int, Record] = {}
         self.order: list[int] = []
-        """serials, ascending: the order of lists"""
+        """Serials, ascending: the order of lists."""
         self.by_key: dict[str, Record] = {}
-        """by the key's value; where it is not unique, one record of each value"""
+        """Records by key value; if the key is not unique, one record of each value."""
         self._further: dict[str, dict[int, Record]] = {}
-        """the other records of a value that several have, by serial"""
+        """By key value that several records have: the other records, by serial."""
         self.children: dict[str, dict[Any, set[int]]] = {name: {} for name in resource.links}
-        """by link, by what it refers to (see `reference`): serials of the records that do"""
+        """By link and by reference to the target (see `reference`): serials of the records of this table."""
         self._last = 0
 
     def next_serial(self) -> int:
@@ -58,22 +58,22 @@ class Table:
         self._index(record)
 
     def key_of(self, record: Record) -> str:
-        """The identification key's value, "" if there is none."""
+        """Return the value of the identification key; "" if there is none."""
         key = self.resource.key
         return record.values.get(key, "") if key else ""
 
     def with_key(self, value: str) -> list[Record]:
-        """All records whose key has this value, which is not empty."""
+        """Return all records with this value of the key, which must not be empty."""
         first = self.by_key.get(value)
         return [] if first is None else [first, *self._further.get(value, {}).values()]
 
     @staticmethod
     def reference(link: Link, record: Record) -> Any:
-        """What stands for the target: the value of the joined attribute, else the target's serial."""
+        """Return the reference to a link's target: the value of the joined attribute, else the target's serial."""
         return record.values.get(link.join, "") if link.join else record.links.get(link.name, 0)
 
     def duplicate_key(self) -> str | None:
-        """A value that the identification key has twice, if any."""
+        """Return a value of the key that several records have; None if there is none."""
         seen: set[str] = set()
         for record in self.records.values():
             if key := self.key_of(record):
@@ -83,7 +83,7 @@ class Table:
         return None
 
     def reindex(self) -> None:
-        """After the key or a join was changed by a setting."""
+        """Rebuild the indexes after a setting changed the key or a join."""
         self.by_key = {}
         self._further = {}
         self.children = {name: {} for name in self.resource.links}

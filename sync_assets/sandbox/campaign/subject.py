@@ -1,4 +1,4 @@
-"""Which record a request is about, whether or not it gets anywhere: what the journal notes as `key`."""
+"""Determine the record that a request is about, for the `key` in the journal, whether or not the request succeeds."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ _decode = msgspec.json.Decoder().decode
 
 
 def key_of(campaign: Campaign, scope: Scope, body: bytes) -> str | None:
-    """The record's identification key: from the body of a POST, else from the address (key, PKey or filter on the key).
+    """Return the identification key of a request's record.
 
-    None: the request names no record, or one that does not exist by its PKey.
+    It is read from the body of a POST, else from the URL (key, PKey or filter on the key). None if the request contains
+    no record, or a PKey without a record.
     """
-    segments = [segment for segment in scope["path"].split("/") if segment][2:]  # behind /<organization>/campaign
+    segments = [segment for segment in scope["path"].split("/") if segment][2:]  # after /<organization>/campaign
     if len(segments) < 2:
         return None
     api, resource, *rest = segments
@@ -33,10 +34,10 @@ def key_of(campaign: Campaign, scope: Scope, body: bytes) -> str | None:
 
 def _in_body(key: str, body: bytes) -> str | None:
     try:
-        told = _decode(body)
+        document = _decode(body)
     except (msgspec.DecodeError, RecursionError):
         return None
-    value = told.get(key) if isinstance(told, dict) else None
+    value = document.get(key) if isinstance(document, dict) else None
     return value if isinstance(value, str) and value else None
 
 

@@ -1,6 +1,7 @@
-"""Opaque references as Campaign gives them out: PKeys, links of sub-collections, positions in a list.
+"""Create and read Campaign's opaque tokens: PKeys, links of sub-collections, positions in a list.
 
-`@` and 64 characters of base64url. The number inside is sealed, so nobody can make one up, and it needs no table.
+A token is `@` and 64 characters of base64url. It contains the number that it stands for, authenticated and masked, so
+that tokens need no table and clients cannot construct them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _SEAL = 38
 
 
 class Reference(NamedTuple):
-    """What a token stands for."""
+    """The content of a token."""
 
     kind: int
     table: int
@@ -26,6 +27,8 @@ class Reference(NamedTuple):
 
 
 class Tokens:
+    """Creates and reads the tokens of one instance."""
+
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
 
@@ -36,7 +39,7 @@ class Tokens:
         return "@" + urlsafe_b64encode(seal + hidden.to_bytes(_PLAIN.size, "big")).decode()
 
     def read(self, token: str) -> Reference | None:
-        """None: not one of ours. The leading `@` may be missing, as it is in metadata."""
+        """Return the content of a token; None if it is not one of this instance. The leading `@` is optional."""
         try:
             raw = urlsafe_b64decode(token.removeprefix("@").encode("ascii"))
         except ValueError:

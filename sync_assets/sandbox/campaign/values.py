@@ -1,7 +1,7 @@
-"""From JSON to stored values: types, lengths, data policies (docs/references/campaign.md 1, 2, 5).
+"""Convert values of JSON bodies into stored values: types, lengths, data policies (docs/references/campaign.md 1, 2, 5).
 
-A converter takes what the client wrote and gives what is stored, or raises CampaignError. Text stands for every type,
-as Campaign's own layers below JSON are text; no value (null or "") is stored as the type's empty value.
+A converter returns the stored value, or raises CampaignError. Text is accepted for each type, since Campaign's layers
+below JSON use text. null and "" are stored as the type's empty value.
 """
 
 from __future__ import annotations
@@ -25,7 +25,15 @@ _TRUE, _FALSE = {"true", "1"}, {"false", "0"}
 
 
 def converter(field: Field, schema: str, *, policies: bool = True, cut: bool = False, bare: bool = True) -> Converter:
-    """`cut`: too long strings are shortened, not refused; `bare`: a bad e-mail address is refused without a reason."""
+    """Return the converter of a field.
+
+    Args:
+        field: Of the resource.
+        schema: Name of the resource's schema, for error texts.
+        policies: True to apply data policies.
+        cut: True to cut strings that are too long instead of rejecting them.
+        bare: True to reject an invalid e-mail address without a reason.
+    """
     name = field.name
     if field.type == "string":
         return _string(field, policies=policies, cut=cut, bare=bare)
@@ -48,12 +56,12 @@ def converter(field: Field, schema: str, *, policies: bool = True, cut: bool = F
 
 
 def smart_case(text: str) -> str:
-    """Each word with one capital: "Berger (YM)" becomes "Berger (Ym)", "McDonald" "Mcdonald"."""
+    """Apply the policy smartCase: "Berger (YM)" becomes "Berger (Ym)", "McDonald" becomes "Mcdonald"."""
     return text.title()
 
 
 def time_text(moment: datetime) -> str:
-    """`YYYY-MM-DD hh:mm:ss.mmmZ`."""
+    """Return a time as Campaign shows it: `YYYY-MM-DD hh:mm:ss.mmmZ`."""
     return moment.astimezone(UTC).isoformat(" ", "milliseconds")[:23] + "Z"
 
 
@@ -147,7 +155,7 @@ def _date(value: Any) -> str:
 
 
 def _datetime(value: Any) -> str:
-    """With a blank or a `T`, with or without a zone; without one it is UTC."""
+    """Convert a time with a space or a `T`, with or without a time zone; without one it is UTC."""
     if _DATETIME.fullmatch(value) is None:
         raise ValueError
     moment = datetime.fromisoformat(value)

@@ -1,4 +1,4 @@
-"""A resource as one API endpoint shows and takes it: which attributes, how they are read, how they are written."""
+"""A resource as one API endpoint shows and accepts it: its attributes, and reading and writing of records as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class View:
-    """`/profileAndServices` shows built-in attributes only; the other endpoints show all."""
+    """A resource at one endpoint. `/profileAndServices` has built-in attributes only, the other endpoints have all."""
 
     def __init__(self, campaign: Campaign, table: Table, api: Api) -> None:
         self.campaign = campaign
@@ -45,10 +45,10 @@ class View:
         empty: dict[str, Any] = {name: field.empty for name, field in self.fields.items()}
         empty |= {name: group.empty for name, group in resource.groups.items()}
         empty |= dict.fromkeys((*self.links, *self.collections, "PKey", "href"))
-        self.empty = {name: empty[name] for name in sorted(empty)}  # objects come with their keys sorted
+        self.empty = {name: empty[name] for name in sorted(empty)}  # Campaign sorts the keys of objects
 
     def read(self, body: dict[str, Any], record: Record | None) -> tuple[dict[str, Any], dict[str, int]]:
-        """Checks a POST's or PATCH's body: values and link targets to store. Raises CampaignError."""
+        """Validate the body of a POST or PATCH. Return the values and link targets to store. Raises CampaignError."""
         values: dict[str, Any] = {}
         links: dict[str, int] = {}
         converters = self._converters
@@ -67,7 +67,7 @@ class View:
         return values, links
 
     def _read_group(self, name: str, group: dict[str, Converter], value: Any, record: Record | None) -> dict[str, Any]:
-        """A part of a group changes that part only."""
+        """Validate a group. Attributes that the body lacks keep their stored values."""
         if value is None:
             return self.table.resource.groups[name].empty
         if not isinstance(value, dict):
@@ -88,10 +88,17 @@ class View:
             raise errors.bad_value(value, "link", link.name)
         elif "PKey" in value and link.join is None:
             links[link.name] = self.campaign.resolve_link(link, value["PKey"])
-        # a link described by other attributes is ignored without a word, and a joined one follows its attribute
+        # A link given by other attributes than PKey is ignored without an error. A joined link follows its attribute.
 
     def show(self, record: Record, base: str, *, links: bool = True, href: bool = True) -> dict[str, Any]:
-        """The whole record as JSON. `base`: URL up to and with `/campaign`."""
+        """Return the whole record as JSON.
+
+        Args:
+            record: Of this resource.
+            base: URL up to and including `/campaign`.
+            links: True to show links, False for null.
+            href: True to show the record's URL.
+        """
         shown = self.empty.copy()
         if self._sparse:
             shown.update((name, value) for name, value in record.values.items() if name in shown)
@@ -110,7 +117,7 @@ class View:
             for name, link in self.links.items():
                 shown[name] = self.show_link(link, record, base)
         if self.collections:
-            # another token than the record's PKey, one for all its collections
+            # One token for all collections of the record, which differs from its PKey.
             token = self.campaign.tokens.make(COLLECTION, self.table.number, record.serial)
             for name in self.collections:
                 shown[name] = {"href": f"{base}{self.path}/{token}/{name}/"}
@@ -128,7 +135,7 @@ class View:
         return f"{base}{self.path}/{record.pkey}"
 
     def value(self, record: Record, attribute: str) -> Any:
-        """One stored or computed attribute; raises CampaignError if there is no such scalar."""
+        """Return one stored or computed attribute. Raises CampaignError if there is no such scalar."""
         if attribute in record.values and attribute in self.fields:
             return record.values[attribute]
         if attribute not in self.fields and attribute != "PKey":
@@ -152,13 +159,13 @@ def _profile_title(first: str, last: str, email: str) -> str:
 
 
 def _complete_profile(shown: dict[str, Any], record: Record) -> None:
-    """The computed attributes: title, domain, age, cryptedId, postalAddress."""
+    """Set the computed attributes: title, domain, age, cryptedId, postalAddress."""
     first, last, email = shown["firstName"], shown["lastName"], shown["email"]
     shown["title"] = _profile_title(first, last, email)
     shown["domain"] = email.rpartition("@")[2].lower()
     shown["cryptedId"] = record.pkey[20:44]
     if birth := shown["birthDate"]:
-        today = date.today().isoformat()  # noqa: DTZ011  the server's own day is good enough for an age
+        today = date.today().isoformat()  # noqa: DTZ011  the server's day is precise enough for an age
         shown["age"] = int(today[:4]) - int(birth[:4]) - (today[5:] < birth[5:])
     lines = [f"{first} {last.upper()}".strip()]
     place = record.values.get("location")

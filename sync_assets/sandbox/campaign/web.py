@@ -1,4 +1,5 @@
-"""The REST API: from a request to what the engine does, and back (docs/references/campaign.md 1, 4, 5, 12)."""
+"""ASGI app of Campaign's REST API: routes a request to the engine, and answers it (docs/references/campaign.md 1, 4, 5, 12).
+"""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ _decode = msgspec.json.Decoder().decode
 
 
 def app(campaign: Campaign) -> App:
-    """The ASGI app of `https://<host>/<organization>/campaign/...`."""
+    """Return the ASGI app of `https://<host>/<organization>/campaign/...`."""
     if campaign.faults is not None:
         campaign.faults.register("campaign", gateway.ENGINE_KINDS)
     prefix = f"/{campaign.organization}/campaign"
@@ -57,7 +58,7 @@ def app(campaign: Campaign) -> App:
 
 
 class _Call:
-    """One request that has passed the gateway."""
+    """One request that passed the gateway."""
 
     def __init__(self, campaign: Campaign, scope: Scope, base: str, body: bytes) -> None:
         self.campaign = campaign
@@ -94,7 +95,7 @@ class _Call:
         return self._records(view, rest[1:])
 
     def _records(self, view: View, rest: list[str]) -> Answer:
-        """What counts as an engine call, refused ones too."""
+        """Answer a request for records. Each counts as an engine call, also if the engine rejects it."""
         engine = _ENGINE.get(self.method)
         if engine is None:
             raise errors.bad_path()
@@ -136,7 +137,7 @@ class _Call:
         return Answer(settings.custom_delete_status if view.table.resource.custom else status, [], b"")
 
     def _check_patch(self, view: View, record: Record, body: dict[str, Any]) -> None:
-        """What the API refuses in a PATCH, and a marketer may do."""
+        """Raise CampaignError for changes that the API rejects in a PATCH, but a marketer can make."""
         settings, resource = self.campaign.settings, view.table.resource
         if settings.key_in_patch == "refused" and resource.identification in body:
             raise errors.key_change(resource.name, view.table.key_of(record), str(body[resource.identification]))
@@ -150,7 +151,7 @@ class _Call:
         return _json(201, view.show(record, self.base, links=links))
 
     def _get(self, view: View, rest: list[str]) -> Answer:
-        """A list (filters, then `_count` or one attribute), a record, or a part of a record."""
+        """Answer a GET of a list (filters, then `_count` or one attribute), a record, or a part of a record."""
         published = view.table.resource.filters
         filters = []
         while len(filters) < len(rest) and rest[len(filters)] in published:
@@ -172,29 +173,29 @@ class _Call:
         return self._part(view, record, rest, query)
 
     def _part(self, view: View, record: Record, rest: list[str], query: str) -> Answer:
-        """`<record>/<link>` and `<record>/<collection>/`."""
+        """Answer a GET of `<record>/<link>` or `<record>/<collection>/`."""
         name, behind = rest[1], rest[2:]
         if name in view.links and not behind:
             return _json(200, view.show_link(view.links[name], record, self.base))
         collection = view.collections.get(name)
         if collection is None or behind not in ([], ["_count"]):
             raise errors.bad_path()
-        if not collection.source:  # subscriptions: not part of the sandbox, always empty
+        if not collection.source:  # subscriptions are not emulated, so always empty
             count = {"href": f"{self.base}{view.path}/{rest[0]}/{name}/_count"}
-            told: dict[str, Any] = {"content": [], "count": count, "serverSidePagination": True}
-            return _json(200, {"count": 0} if behind else told)
+            document: dict[str, Any] = {"content": [], "count": count, "serverSidePagination": True}
+            return _json(200, {"count": 0} if behind else document)
         source = self.campaign.views[view.api, collection.source]
         serials = {
             serial
             for child, link, serial in self.campaign.children(view.table, record)
             if child is source.table and link.name == collection.link
         }
-        # the hrefs of `next` and `count` lead on below the parent
+        # The hrefs of `next` and `count` are below the path of the parent.
         listing = Listing(self.campaign, source, [], query, path=f"/{rest[0]}/{name}", under=view.path, among=serials)
         return _json(200, {"count": listing.count()} if behind else listing.page(self.base))
 
     def _resource_type(self, api: str, rest: list[str]) -> Answer:
-        """`resourceType/<resource or PKey>[/filters]`."""
+        """Answer `resourceType/<resource or PKey>[/filters]`."""
         name = rest[0] if rest else ""
         reference = self.campaign.tokens.read(name)
         for (endpoint, resource), view in self.campaign.views.items():
@@ -219,13 +220,13 @@ class _Call:
             return _json(200, workflows.trigger(workflow, rest[4], self.body, self._json()))
         raise errors.bad_path()
 
-    def _described(self, told: dict[str, Any]) -> Answer:
+    def _described(self, document: dict[str, Any]) -> Answer:
         if self.method != "GET":
             raise errors.bad_path()
-        return _json(200, told)
+        return _json(200, document)
 
     def _json(self) -> dict[str, Any]:
-        """The body, whatever its content type says (Adobe's client sends text/plain)."""
+        """Return the body as JSON, for any content type (Adobe's client sends text/plain)."""
         try:
             body = _decode(self.body)
         except (msgspec.DecodeError, RecursionError):
@@ -235,5 +236,5 @@ class _Call:
         return body
 
 
-def _json(status: int, told: Any) -> Answer:
-    return Answer(status, _JSON, _encode(told))
+def _json(status: int, document: Any) -> Answer:
+    return Answer(status, _JSON, _encode(document))

@@ -1,4 +1,4 @@
-"""Workflows as the API sees them: state, queued commands, external signals (docs/references/campaign.md 7)."""
+"""Workflows in the API: status, queued commands, external signals (docs/references/campaign.md 7)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Status = Literal["edition", "started", "finished", "warning", "error"]
 STATUSES: tuple[Status, ...] = ("edition", "started", "finished", "warning", "error")
 
 EXPORT = "WKF12"
-"""writes the opt-out file when it is started"""
+"""Id of the workflow that writes the opt-out file when it starts."""
 IMPORT = "WKF13"
-"""waits for a signal with the name of a file to load; loads nothing"""
+"""Id of a workflow that waits for a signal with the name of a file to load; it loads nothing."""
 
 _EFFECT: dict[str, Status] = {"start": "started", "pause": "warning", "resume": "started", "stop": "finished"}
 _SIGNAL_LIMIT = 64 * 1024
@@ -35,7 +35,7 @@ _PARAMETER_TYPES: dict[str, type | tuple[type, ...]] = {
 
 @dataclass
 class Signal:
-    """An "External signal" activity. `parameters`: declared names and types."""
+    """An "External signal" activity. `parameters`: declared parameters, name to type."""
 
     name: str
     number: int
@@ -46,13 +46,15 @@ class Signal:
 
 @dataclass
 class Workflow:
+    """One workflow."""
+
     id: str
     label: str
     number: int
     status: Status
     signals: dict[str, Signal] = field(default_factory=dict)
     queued: list[tuple[float, str]] = field(default_factory=list)
-    """(when it takes effect, command)"""
+    """(time at which it takes effect, command)."""
 
 
 class Workflows:
@@ -61,7 +63,7 @@ class Workflows:
     def __init__(self, campaign: Campaign) -> None:
         self._campaign = campaign
         self.on_start: dict[str, Callable[[], object]] = {}
-        """what a workflow does when it starts, by id"""
+        """Called when a workflow starts, by its id."""
         signal = Signal("signal1", 1, {"fileName": "string", "lines": "number", "full": "boolean"})
         self._all = [
             Workflow(EXPORT, "Export opt-outs", 1, "started"),
@@ -69,12 +71,12 @@ class Workflows:
         ]
 
     def find(self, name: str) -> Workflow:
-        """By ID or PKey. Raises CampaignError."""
+        """Return a workflow by id or PKey, after its due commands. Raises CampaignError."""
         reference = self._campaign.tokens.read(name) if name.startswith("@") else None
         for workflow in self._all:
             known = reference is not None and (reference.kind, reference.table) == (ACTIVITY, workflow.number)
             if workflow.id == name or known:
-                self._settle(workflow)
+                self._run_due_commands(workflow)
                 return workflow
         raise errors.not_found("Workflow", "execution", name)
 
@@ -104,19 +106,19 @@ class Workflows:
         }
 
     def command(self, workflow: Workflow, body: Any) -> dict[str, Any]:
-        """Queues start, pause, resume or stop. The answer does not mean that it runs."""
+        """Queue start, pause, resume or stop. The command takes effect after `workflow_delay_ms`. Raises CampaignError."""
         method = body.get("method") if isinstance(body, dict) else None
         if method not in _EFFECT:
             raise errors.bad_enumeration_value(method, "xtk:workflow", "method")
         delay = self._campaign.settings.workflow_delay_ms / 1000
         workflow.queued.append((self._campaign.clock() + delay, method))
-        self._settle(workflow)
+        self._run_due_commands(workflow)
         if workflow.queued:
-            asyncio.get_running_loop().call_later(delay, self._settle, workflow)
+            asyncio.get_running_loop().call_later(delay, self._run_due_commands, workflow)
         return {}
 
     def trigger(self, workflow: Workflow, activity: str, body: bytes, told: Any) -> dict[str, Any]:
-        """Raises CampaignError; within ten minutes of the last one the answer is "not JSON", its text inferred."""
+        """Trigger a signal. Raises CampaignError, also within `signal_interval_s` after the last one (text inferred)."""
         reference = self._campaign.tokens.read(activity)
         number = (reference.number % 1000) if reference is not None else 0
         signal = next((s for s in workflow.signals.values() if number in (0, s.number)), None)
@@ -141,11 +143,12 @@ class Workflows:
         return {}
 
     def set_status(self, workflow: Workflow, status: Status) -> None:
-        """As if something had happened inside Campaign, e.g. an error that stopped it."""
+        """Set a status, as an event inside Campaign would, such as an error that stopped the workflow."""
         workflow.queued.clear()
         workflow.status = status
 
-    def _settle(self, workflow: Workflow) -> None:
+    def _run_due_commands(self, workflow: Workflow) -> None:
+        """Execute the queued commands that are due."""
         now = self._campaign.clock()
         while workflow.queued and workflow.queued[0][0] <= now:
             _, method = workflow.queued.pop(0)

@@ -105,7 +105,7 @@ def test_the_resources_page_shows_each_system_and_which_assets_use_it(ui: Ui) ->
     ui.open("/locations/sync_assets.definitions/resources")
     ui.reads("dynamics_365", "campaign_standard", "campaign_sftp", "ledger")
     ui.text("campaign_sftp").click()
-    ui.reads("The SFTP server of Campaign, on which its opt-out files lie.", exact=False)
+    ui.reads("The SFTP server to which Campaign exports its opt-out files.", exact=False)
 
 
 def test_the_launchpad_of_replay_has_its_settings_with_their_defaults(ui: Ui) -> None:
