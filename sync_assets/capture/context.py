@@ -1,6 +1,6 @@
 """The context of one table's capture: ledger, client, mapping and lease, which all parts of the capture share.
 
-Also stores prepared pages in the ledger, whether they come from the change feed, a replay, or a read by id.
+Also stores prepared pages in the ledger, for reads of the change feed, for replays, and for reads by id.
 """
 
 from __future__ import annotations

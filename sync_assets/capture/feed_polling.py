@@ -62,15 +62,17 @@ class FeedPoller:
         return self._call(self._look(tables))
 
     def close(self) -> None:
+        """Close the client and stop the event loop."""
         self._call(self._stack.aclose())
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        asked = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        """Run a coroutine in the poller's loop. Raises HttpError after LONGEST_LOOK."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
-            return asked.result(timeout=LONGEST_LOOK)
+            return future.result(timeout=LONGEST_LOOK)
         except TimeoutError:
-            asked.cancel()
+            future.cancel()
             raise HttpError(
                 f"Dynamics 365 gave no answer that helps within {LONGEST_LOOK:.0f} s.",
                 "The sensor asks again. If it stays so, `sync-assets doctor` says which part does not answer.",
@@ -98,6 +100,7 @@ class FeedPoller:
         return found
 
     async def _has_news(self, client: DataverseClient, config: TableConfig) -> bool:
+        """Return True if a table has something to capture. Stores the poll in the ledger if it has not."""
         ledger = await asyncio.to_thread(lambda: self._runtime.ledger)
         feed = await asyncio.to_thread(ledger.feed, config.table)
         if feed is None or feed.link is None or feed.kind == "page":

@@ -91,6 +91,7 @@ class PagePipeline:
         self._fetching = asyncio.create_task(fetch(self._context, link, tracked=self._tracked))
 
     async def _parse_next(self) -> tuple[Page, UnchangedRows]:
+        """Parse the fetched page, and begin to fetch the next one."""
         body = await self._fetching
         head = peek(body)
         if head and head.next_link:
@@ -101,6 +102,7 @@ class PagePipeline:
         return page, unchanged
 
     def _parsed(self, body: bytes, head: Head | None) -> tuple[Page, UnchangedRows]:
+        """Parse a page without its unchanged rows. head: None if the page must be repaired first."""
         if head is None or self._unchanged is None:
             return self._parse(body, head), UnchangedRows()
         to_read, unchanged = self._unchanged.part(head)
@@ -109,6 +111,7 @@ class PagePipeline:
         return page, UnchangedRows() if repaired else unchanged
 
     async def _prepare_next(self) -> PreparedPage:
+        """Prepare the parsed page, and begin to parse the next one."""
         page, unchanged = await self._parsing
         if page.next_link:
             self._alone = False

@@ -27,21 +27,23 @@ async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:
     Does nothing if no replay is requested.
     """
     ledger, mapping, table = capture.ledger, capture.mapping, capture.table.name
-    asked = await asyncio.to_thread(ledger.replay, table)
+    request = await asyncio.to_thread(ledger.replay, table)
     feed = await asyncio.to_thread(ledger.feed, table)
-    if asked is None or feed is None:
+    if request is None or feed is None:
         return
-    same_columns = asked.fingerprint in (None, mapping.fingerprint) and feed.fingerprint == mapping.fingerprint
-    if not same_columns and not asked.resend:
+    same_columns = request.fingerprint in (None, mapping.fingerprint) and feed.fingerprint == mapping.fingerprint
+    if not same_columns and not request.resend:
         await asyncio.to_thread(ledger.drop_replay, table)  # the mapping changed: the whole table is read again
         return
     every_row = capture.client.first_page(capture.table, mapping.select)
-    first_page = f"{every_row}&$filter={quote(condition)}" if (condition := within(asked)) else every_row
-    link = asked.link if same_columns and asked.link else first_page
+    first_page = f"{every_row}&$filter={quote(condition)}" if (condition := within(request)) else every_row
+    link = request.link if same_columns and request.link else first_page
     async with aclosing(PagePipeline(capture, link, tracked=False).pages()) as pages:
         async for page in pages:
-            feed = await asyncio.to_thread(capture.store, page, feed.version, result, resend=asked.resend, replay=True)
-            asked = await asyncio.to_thread(ledger.replayed, asked, mapping.fingerprint, page.next_link) or asked
+            feed = await asyncio.to_thread(
+                capture.store, page, feed.version, result, resend=request.resend, replay=True
+            )
+            request = await asyncio.to_thread(ledger.replayed, request, mapping.fingerprint, page.next_link) or request
 
 
 def capture_days(
@@ -61,8 +63,8 @@ def capture_days(
     """
     before = None
     while True:
-        asked = ledger.ask_for_replay(table, *days, resend=resend)
-        key = (asked.first, asked.last, asked.resend)
+        stored = ledger.ask_for_replay(table, *days, resend=resend)
+        key = (stored.first, stored.last, stored.resend)
         if key == before:
             return
         capture()

@@ -54,12 +54,12 @@ async def with_certain_deletions(capture: CaptureContext, page: Page, *, alone: 
     """
     ids = page.rows[capture.mapping.table_key.select_name].str.to_lowercase()
     both_ways = set(page.deleted).intersection(ids) if alone else page.deleted
-    asked = [*dict.fromkeys(both_ways)]
-    if not asked:
+    reread_ids = [*dict.fromkeys(both_ways)]
+    if not reread_ids:
         return page
-    found = [one async for one in rows_by_id(capture, asked)]
-    certain = set(page.deleted).difference(asked).union(*(one.deleted for one in found))
-    rows = pl.concat([page.rows.filter(~ids.is_in(asked)), *(one.rows for one in found)])
+    found = [one async for one in rows_by_id(capture, reread_ids)]
+    certain = set(page.deleted).difference(reread_ids).union(*(one.deleted for one in found))
+    rows = pl.concat([page.rows.filter(~ids.is_in(reread_ids)), *(one.rows for one in found)])
     return Page(rows, [id_ for id_ in page.deleted if id_ in certain], page.next_link, page.delta_link)
 
 

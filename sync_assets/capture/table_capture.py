@@ -20,7 +20,7 @@ import asyncio
 import logging
 import time
 from contextlib import aclosing
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from sync_assets.capture.context import CaptureContext, CaptureResult
 from sync_assets.capture.kept_delta_link import catch_up, first_page
@@ -32,9 +32,6 @@ from sync_assets.capture.rows_by_id import read_again
 from sync_assets.dataverse.client import FeedExpired
 from sync_assets.ledger import Feed, FeedMoved, Position, RowsMoved, TooManyDeletes
 from sync_assets.performance import switch_threads_often
-
-if TYPE_CHECKING:
-    pass
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +52,11 @@ class Capture(CaptureContext):
     """The capture of one table."""
 
     async def run(self) -> CaptureResult:
-        """Follow the change feed to its end. Raises what the client raises; the cursor reached by then is kept."""
+        """Follow the change feed to its end.
+
+        Raises:
+            SyncAssetsError: Of the client, or CaptureBusy. Pages stored until then, and their cursor, are kept.
+        """
         switch_threads_often()
         result = CaptureResult()
         started = time.monotonic()
@@ -99,7 +100,7 @@ class Capture(CaptureContext):
             await asyncio.to_thread(self.ledger.release_feed, self.table.name, self.owner)
 
     async def _start(self) -> tuple[str, bool, Feed | None, bytes | None]:
-        """Return the link to begin with, whether it belongs to a full read, the stored feed, and the page if fetched.
+        """Return the first link, True if it belongs to a full read, the stored feed, and the page's body if fetched.
 
         Begins a full read if the mapping changed.
         """
@@ -142,8 +143,8 @@ class Capture(CaptureContext):
 
     def _reset(self, feed: Feed, *, expired: bool = False) -> Feed:
         """Begin a full read with the options (resend, replay) of the one in progress."""
-        asked = {"resend": feed.resend, "replay": feed.replay}
-        return self.ledger.reset_feed(self.table.name, feed.version, expired=expired, **asked)
+        kept_options = {"resend": feed.resend, "replay": feed.replay}
+        return self.ledger.reset_feed(self.table.name, feed.version, expired=expired, **kept_options)
 
     def _save(self, page: PreparedPage, feed: Feed | None, result: CaptureResult) -> Feed:
         """Store a page of the feed and the cursor after it."""

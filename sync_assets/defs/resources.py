@@ -17,7 +17,7 @@ from sync_assets.runtime.context import Runtime
 
 
 class System(dg.ConfigurableResource):
-    """Address and credentials of a system. An empty field is taken from its environment variable."""
+    """Address and credentials of a system. An empty field is read from its environment variable."""
 
     PREFIX: ClassVar[str] = ""
     """Prefix of the environment variables: with `D365_` the field `tenant_id` is read from D365_TENANT_ID."""

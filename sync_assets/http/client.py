@@ -283,7 +283,7 @@ class Endpoint:
                             "Check the credentials and that this application may use the API.",
                         )
                     renewed = True
-                    _log.info("The token was refused and is renewed", extra={"system": self.name, "status": 401})
+                    _log.debug("The token was refused and is renewed", extra={"system": self.name, "status": 401})
                     await self._tokens.renew(token)
                     continue
                 if not self._transient(answer):

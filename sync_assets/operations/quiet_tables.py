@@ -34,10 +34,11 @@ def quiet_tables(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
 
 
 async def _quiet(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
-    candidates = [config for config in tables if await asyncio.to_thread(_nothing_is_left, runtime, config)]
+    """Check the tables in three steps, the cheapest first: by the ledger, by their set-up, by a poll."""
+    candidates = [config for config in tables if await asyncio.to_thread(_is_idle, runtime, config)]
     if not candidates:
         return set()
-    as_before = await asyncio.gather(*(_is_as_before(runtime, config) for config in candidates))
+    as_before = await asyncio.gather(*(_is_unchanged(runtime, config) for config in candidates))
     same = [config for config, is_same in zip(candidates, as_before, strict=True) if is_same]
     if not same:
         return set()
@@ -49,7 +50,7 @@ async def _quiet(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
     return {config.table for config in same} - polled.news - polled.refused.keys()
 
 
-def _nothing_is_left(runtime: Runtime, config: TableConfig) -> bool:
+def _is_idle(runtime: Runtime, config: TableConfig) -> bool:
     """Return True if, by the ledger, the table is complete, confirmed lately, within its limits, and has no backlog."""
     ledger = runtime.ledger
     confirmed = ledger.confirmed_at(config.table)
@@ -61,7 +62,7 @@ def _nothing_is_left(runtime: Runtime, config: TableConfig) -> bool:
     return feed is not None and feed.complete and not (counts and counts.pending) and kept
 
 
-async def _is_as_before(runtime: Runtime, config: TableConfig) -> bool:
+async def _is_unchanged(runtime: Runtime, config: TableConfig) -> bool:
     """Return True if the set-up passes all findings, and the mapping has the fingerprint of the stored feed."""
     try:
         ready = await set_up(runtime, config)

@@ -1,6 +1,6 @@
 """Check the set-up of a table in both systems, and return the findings. Makes no engine call.
 
-Here: which findings a table has, and what fails while a system does not answer. The rules of single findings are in
+Here: which findings a table has, also if a system does not answer. The rules of single findings are in
 `sync_assets.validation`.
 """
 
@@ -71,7 +71,7 @@ def types_note(ready: Ready) -> Finding:
 
 
 def campaign_notes(runtime: Runtime, config: TableConfig, resource: Resource) -> list[Finding]:
-    """Return the findings of Campaign's side that a push can compute without Dynamics 365."""
+    """Return the findings about personal data and the engine budget, which a push can compute from its own data."""
     return [
         guardrails.check_personal_data(runtime, config, resource),
         guardrails.engine_budget(runtime, config),

@@ -105,7 +105,7 @@ class ClaimedRecords:
     async def note_dialect(self, resource: str, found: Mapping[str, str]) -> None:
         """Store further findings about a Campaign resource (premise -> finding)."""
         for premise, finding in found.items():
-            _log.info("A premise was found out", extra={"resource": resource, "premise": premise, "found": finding})
+            _log.debug("A premise was found out", extra={"resource": resource, "premise": premise, "found": finding})
         await self._call(self._ledger.note_dialect, resource, found)
 
     async def one_acknowledged_link(self, attribute: str) -> tuple[str, str] | None:

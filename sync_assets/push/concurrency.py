@@ -73,7 +73,7 @@ class Limiter:
             return
         self._halved_at = now
         self._limit = max(1.0, self._limit / 2)
-        _log.info("Requests in flight are halved", extra={"limit": self.limit})
+        _log.debug("Requests in flight are halved", extra={"limit": self.limit})
 
     def _note_best(self, seconds: float, now: float) -> None:
         if now - self._period_began > BEST_SECONDS:

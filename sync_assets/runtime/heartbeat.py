@@ -1,7 +1,7 @@
 """Write heartbeats of Dagster runs to the ledger, and detect killed runs by missing heartbeats.
 
 Works with any run launcher. Here: heartbeats, and releasing the leases of a killed run. Marking the run as failed in
-Dagster is in `runs.py`. No Dagster here.
+Dagster is in `defs/tables/active_runs.py`. No Dagster here.
 
 Invariant: a process whose run may be given up sends no further request (`RunLease`), so that its leases can be released
 to another run at once.

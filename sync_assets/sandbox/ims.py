@@ -33,7 +33,7 @@ class Ims:
     def __init__(
         self, client_id: str = "", *, lifetime_s: float = 86399, clock: Callable[[], float] = time.time
     ) -> None:
-        """lifetime_s: lifetime of a token in seconds, also the `expires_in` of the answer."""
+        """Create a credential. lifetime_s: lifetime of a token in seconds, also the `expires_in` of the answer."""
         self.client_id = client_id or secrets.token_hex(16)
         self.secrets = [_new_secret()]
         """Valid secrets, newest last."""
@@ -43,7 +43,7 @@ class Ims:
 
     @property
     def client_secret(self) -> str:
-        """The newest secret."""
+        """Return the newest secret."""
         return self.secrets[-1]
 
     def rotate(self) -> str:

@@ -206,10 +206,10 @@ class Observed:
             await send_answer(send, self._refusal(rule))
 
     def _refusal(self, rule: Rule) -> Answer:
-        told = {name: value for name, value in rule.parameters.items() if value is not None}
-        rule = msgspec.structs.replace(rule, parameters=told) if (silent := len(told) < len(rule.parameters)) else rule
+        kept = {name: value for name, value in rule.parameters.items() if value is not None}
+        rule = msgspec.structs.replace(rule, parameters=kept) if (silent := len(kept) < len(rule.parameters)) else rule
         answer = (rule.kind != "status" and self._refuse(rule)) or plain_answer(rule)
-        if silent and "retry_after" not in told:
+        if silent and "retry_after" not in kept:
             return answer._replace(headers=[h for h in answer.headers if h[0].lower() != b"retry-after"])
         return answer
 

@@ -1,4 +1,4 @@
-"""A capture of the first table of a configuration, against the sandbox and without Dagster."""
+"""Create a capture of a configuration's first table, against the sandbox and without Dagster."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sync_assets.validation.preflight import preflight
 
 @asynccontextmanager
 async def capturing(runtime: Runtime, owner: str = "worker", **options: Any) -> AsyncIterator[Capture]:
+    """Yield the capture, after the preflight. options: of Capture."""
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         ready = await preflight(runtime.config.tables[0], d365, campaign)
         yield Capture(runtime.ledger, d365, ready.table, ready.mapping, owner, **options)

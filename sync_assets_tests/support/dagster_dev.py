@@ -1,4 +1,4 @@
-"""`dagster dev` as a process that leads a group of its own."""
+"""Run `dagster dev` in a process group of its own."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ END_SECONDS = 60.0
 
 @dataclass
 class DagsterDev:
+    """A running `dagster dev`: the leader of its process group, the URL of its UI, and its log file."""
+
     process: subprocess.Popen[bytes]
     url: str
     log: Path
 
     @property
     def said(self) -> str:
-        """The end of it."""
+        """Return the end of the log."""
         return self.log.read_text(errors="replace")[-4000:]
 
     def kill(self) -> None:
-        """It and all that it started, as a power failure does."""
+        """Kill the process and all processes that it started, as a power failure does."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -35,8 +37,8 @@ class DagsterDev:
 
 @contextmanager
 def dagster_dev(folder: Path, environment: Mapping[str, str]) -> Iterator[DagsterDev]:
-    """Serves our definitions from `folder`. Ends every process that it started."""
-    with socket.socket() as probe:  # by itself it takes 3000, whoever has that
+    """Serve the project's definitions from `folder`. At the end, stop all processes that it started."""
+    with socket.socket() as probe:  # its default port, 3000, may be in use
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = folder / "dagster_dev.log"

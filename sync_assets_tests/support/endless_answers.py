@@ -1,4 +1,4 @@
-"""Answers that take all memory or all time of whoever believes in them, for a little server to give."""
+"""HTTP answers that would exhaust the memory of a naive client, or block it for ever. For `LittleServer`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 @cache
 def zeros(mebibytes: int) -> tuple[bytes, bytes]:
-    """The head of a gzip stream, and a piece that inflates to so many MiB: a kilobyte for each, any number of times."""
+    """Return the head of a gzip stream, and a repeatable piece that inflates to this number of MiB (1 KB for each)."""
     packer = zlib.compressobj(9, wbits=31)
     head = packer.flush(zlib.Z_FULL_FLUSH)
     plain = bytes(MIB)
@@ -29,22 +29,24 @@ def zeros(mebibytes: int) -> tuple[bytes, bytes]:
 
 
 def head(*lines: str) -> bytes:
+    """Return the head of an answer with these header lines."""
     return "\r\n".join(["HTTP/1.1 200 OK", *lines]).encode() + b"\r\n\r\n"
 
 
 def chunk(content: bytes) -> bytes:
+    """Return a chunk of a chunked body."""
     return b"%x\r\n%s\r\n" % (len(content), content)
 
 
 async def bomb(request: Request) -> AsyncIterator[bytes]:
-    """Two megabytes that inflate to two gigabytes."""
+    """Send two megabytes that inflate to two gigabytes."""
     start, piece = zeros(32)
     body = start + 64 * piece
     yield head("Content-Encoding: gzip", f"Content-Length: {len(body)}") + body
 
 
 async def small_bomb(request: Request) -> AsyncIterator[bytes]:
-    """So small that it is inflated where it is received: 60 KB that are 60 MB."""
+    """Send 60 KB that inflate to 60 MB: small enough that a client inflates them in one call."""
     start, piece = zeros(32)
     body = (start + 2 * piece)[:60_000]
     yield head("Content-Encoding: gzip", f"Content-Length: {len(body)}") + body
@@ -64,7 +66,7 @@ async def endless(request: Request) -> AsyncIterator[bytes]:
 
 
 async def endless_without_a_length(request: Request) -> AsyncIterator[bytes]:
-    """It would end with the connection."""
+    """Send an endless body without a length, which ends only with the connection."""
     yield head("Connection: close")
     while True:
         yield b" " * 65_536
@@ -102,13 +104,14 @@ SLOW: list[Callable[[Request], AsyncIterator[bytes]]] = [drip, dripping_head, al
 
 @dataclass
 class Growth:
-    """Bytes of memory that a block took at most, sampled every few milliseconds."""
+    """The peak of the process's memory growth within a block, in bytes, sampled every few milliseconds."""
 
     most: int = 0
 
 
 @contextmanager
 def growth() -> Iterator[Growth]:
+    """Measure the memory growth of the block; read `most` after it."""
     process = psutil.Process()
     before, found, done = process.memory_info().rss, Growth(), threading.Event()
 

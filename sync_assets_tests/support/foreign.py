@@ -1,4 +1,4 @@
-"""Answers as a broken server, a proxy or somebody else may give them: any bytes, any JSON, people's data in it."""
+"""Hypothesis strategies for foreign answers, as of a broken server or a proxy: any bytes, any JSON, personal data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 PEOPLE = ("Zebulon", "ada@example.com", "+44 20 7946 0000")
-"""What is to stand in no error."""
+"""Personal data that must not occur in any error text."""
 
 MEMBERS = (
     *("value", "error", "code", "message", "error_code", "content", "filters", "href", "next", "count", "PKey"),

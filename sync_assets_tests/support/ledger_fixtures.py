@@ -1,4 +1,4 @@
-"""Fixtures of the ledger on either database: empty ledgers, fast."""
+"""Pytest fixtures for empty ledgers on SQLite and PostgreSQL, made quickly."""
 
 import shutil
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def migrated_postgres(postgres: PostgresServer) -> Iterator[str]:
         Ledger.open(url).close()
         engine = sa.create_engine(url)
         with engine.begin() as connection:
-            for table in metadata.tables:  # else a plan would depend on what has been analysed by then
+            for table in metadata.tables:  # else query plans would depend on what was analysed so far
                 connection.exec_driver_sql(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
         engine.dispose()
         yield url
@@ -36,7 +36,7 @@ def migrated_postgres(postgres: PostgresServer) -> Iterator[str]:
 
 @pytest.fixture(params=DATABASES)
 def ledgers(request: pytest.FixtureRequest, tmp_path: Path) -> Ledgers:
-    """Gives URLs of empty ledgers. On PostgreSQL the next one empties the last one, which is fast."""
+    """Return a source of URLs of empty ledgers. On PostgreSQL, the next one is the last one emptied, which is fast."""
     if request.param == "sqlite":
         template: Path = request.getfixturevalue("sqlite_template")
 
@@ -52,7 +52,7 @@ def ledgers(request: pytest.FixtureRequest, tmp_path: Path) -> Ledgers:
     def emptied(_: int) -> str:
         engine = sa.create_engine(url)
         with engine.begin() as connection:
-            for table in metadata.tables:  # faster than TRUNCATE while there is little in them
+            for table in metadata.tables:  # faster than TRUNCATE on small tables
                 connection.exec_driver_sql(f"DELETE FROM {table}")
         engine.dispose()
         return url
@@ -62,13 +62,13 @@ def ledgers(request: pytest.FixtureRequest, tmp_path: Path) -> Ledgers:
 
 @pytest.fixture
 def url(ledgers: Ledgers) -> str:
-    """The URL of an empty ledger."""
+    """Return the URL of an empty ledger."""
     return ledgers.fresh()
 
 
 @pytest.fixture(params=DATABASES)
 def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a database in which there is no ledger yet."""
+    """Return the URL of a database without a ledger."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/new/ledger.db"
     else:

@@ -1,4 +1,4 @@
-"""Words for the ledger's tests: a clock that stands still, rows, captures."""
+"""Helpers for tests of the ledger: a clock set by the test, rows, captures, claims, acknowledgements."""
 
 import hashlib
 import itertools
@@ -27,7 +27,7 @@ SCHEMA = {
 
 
 class Clock:
-    """Stands still until told to go on."""
+    """A clock that moves only by `advance`."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
@@ -41,6 +41,8 @@ class Clock:
 
 @dataclass
 class Ledgers:
+    """Source of URLs of empty ledgers on one kind of database."""
+
     kind: str
     make: Callable[[int], str]
     numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -50,7 +52,7 @@ class Ledgers:
 
 
 def guid(name: str) -> str:
-    """A lower-case GUID, always the same for a name."""
+    """Return a lower-case GUID, always the same for a name."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
 
 
@@ -67,8 +69,16 @@ def row(
     refusal: str | None = None,
     row_hash: int | None = None,
 ) -> dict[str, Any]:
-    """A captured row. `insert_only`: a field that is not sent on update, so it is not part of the hash. `row_hash`: of
-    the row as it was sent, if that is known."""
+    """Return a captured row.
+
+    Args:
+        name: Determines the id.
+        value: Determines payload and hash.
+        day: Of the last change.
+        insert_only: Value of a field that is not sent on update, and so not part of the hash.
+        refusal: A validation error; None if the row is valid.
+        row_hash: Of the row's bytes; None if unknown.
+    """
     update = f'{{"value":"{value}"}}'
     insert = f'{{"value":"{value}","once":"{insert_only}"}}' if insert_only else update
     return {
@@ -87,7 +97,7 @@ def frame(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
 
 
 def linked(rows: Sequence[dict[str, Any]], **parents: Sequence[str | None]) -> pl.DataFrame:
-    """Rows with links: by attribute the parents' names. Parents are part of what is hashed, as in the transform."""
+    """Return rows with links. parents: by attribute, the name of each row's parent. The hash includes the parents."""
     columns = [pl.Series(at, [name and guid(name) for name in names], pl.String) for at, names in parents.items()]
     names = list(zip(*parents.values(), strict=True)) or [()] * len(rows)
     hashes = [hash_of(f"{row['hash'].hex()} {to}") for row, to in zip(rows, names, strict=True)]
@@ -107,7 +117,17 @@ def capture(
     page: pl.DataFrame | Page | None = None,
     **rest: Any,
 ) -> PageResult:
-    """Save a page that goes on from wherever the feed stands; let go of what is gone. `deleted`: names as in `row`."""
+    """Store a page with the feed's present version, and carry out its deletions.
+
+    Args:
+        ledger: The ledger.
+        rows: Rows of the page.
+        deleted: Names (see `row`) of deleted rows.
+        table: Logical name.
+        complete: True if the page is the last one of the feed.
+        page: Used instead of `rows`.
+        rest: Further options of `Ledger.save_page`.
+    """
     feed = ledger.feed(table)
     position = Position(
         link="https://d365/next",
@@ -116,10 +136,12 @@ def capture(
         read_id=feed.read_id if feed else 1,
         complete=complete,
     )
-    gone = [guid(name) for name in deleted]
-    told = ledger.save_page(table, frame(rows) if page is None else page, gone, position, feed and feed.version, **rest)
+    deleted_ids = [guid(name) for name in deleted]
+    result = ledger.save_page(
+        table, frame(rows) if page is None else page, deleted_ids, position, feed and feed.version, **rest
+    )
     ledger.carry_out_deletes(table)
-    return told
+    return result
 
 
 def claim(
@@ -148,14 +170,14 @@ def settle(
     reason: str | None = None,
     retry_after: float | None = None,
 ) -> AcknowledgeResult:
-    """The same outcome for all of them."""
+    """Acknowledge all claimed records with the same outcome."""
     return ledger.acknowledge(
         owner, [Outcome(one.seq, result, one.hash, reason, retry_after, one.links) for one in claimed], {}
     )
 
 
 def push(ledger: Ledger, owner: str = "worker", *, table: str = "contact") -> list[Claimed]:
-    """Send all that is due, with success."""
+    """Claim all records that are due, and acknowledge them as successful."""
     sent: list[Claimed] = []
     while claimed := claim(ledger, owner, table=table):
         settle(ledger, "done", *claimed, owner=owner)
@@ -164,7 +186,7 @@ def push(ledger: Ledger, owner: str = "worker", *, table: str = "contact") -> li
 
 
 def stored(ledger: Ledger) -> dict[str, Any]:
-    """The records as they are in the database, by id."""
+    """Return the records as stored in the database, by id."""
     with ledger.database.read() as connection:
         return {record.id: record for record in connection.execute(sa.text("SELECT * FROM sync_record"))}
 

@@ -1,5 +1,7 @@
-"""A Campaign in memory, in the client's place, for cases that no switch of the sandbox plays: it holds records by PKey,
-takes keys in URLs or not, and answers single requests as a test says."""
+"""A Campaign client with records in memory, for cases that the sandbox's settings do not cover.
+
+A test can decide whether keys are accepted in URLs, and the answer to single requests.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,17 @@ Answers = Callable[[Operation, str], Response | Exception | None]
 
 
 class LittleCampaign(CampaignClient):
-    """`keys_in_urls`: by operation; `untaken`: what a key is answered where none is taken. `answers`: what is answered
-    in place of the usual, after the request was done if `done_first`."""
+    """A Campaign client that sends no requests.
+
+    Attributes:
+        keys: By resource, the attribute that is its key.
+        records: By resource and PKey.
+        keys_in_urls: Operations that accept a key in the URL.
+        untaken: Returns the answer to a key in the URL of another operation.
+        answers: Returns an answer or an error for a request, which then is not executed; None for the usual answer.
+        links_by_key: `resolved` to accept keys in links; else such links are stored as empty.
+        log: (operation, path) of all requests.
+    """
 
     def __init__(self, **keys: str) -> None:
         self.keys = keys
@@ -39,7 +50,7 @@ class LittleCampaign(CampaignClient):
         self.endpoint: Any = SimpleNamespace(patience=1.0)
 
     def holds(self, resource: str, id_: str, **members: Any) -> str:
-        """A record is made; its PKey."""
+        """Add a record, and return its PKey."""
         pkey = f"@{resource}{len(self.log)}{len(self.records[resource])}"
         self.records[resource][pkey] = {self.keys[resource]: id_, **members, "PKey": pkey}
         return pkey
@@ -103,7 +114,7 @@ class LittleCampaign(CampaignClient):
         return {"PKey": parents[0]["PKey"]} if parents and self.links_by_key == "resolved" else None
 
     def of(self, resource: str, found: dict[str, str] | None = None, filter: Filter | None = BY_KEY) -> Records:
-        """Its records, with what was found out of them before."""
+        """Return the records of a resource, with the findings about its addressing that are known already."""
         key = self.keys[resource]
         known = Addressing.of("auto", filter, None, key, {KEY: key, **found} if found else {})
         return Records(self, API, resource, key, addressing=known)

@@ -1,7 +1,6 @@
-"""A little TLS server for tests of the HTTP layer: it answers by a script and remembers what arrived, and when.
+"""A small TLS server for tests of the HTTP layer: answers by a script, and records the requests with their times.
 
-It speaks just enough HTTP/1.1 to be rude: cut connections, broken compression, redirects, refusals, answers that
-never end.
+A script sends raw bytes, so it can cut connections, break compression, redirect, refuse, or never end an answer.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 CUT = b""
-"""An answer of a script: the connection is dropped without a word."""
+"""Answer of a script that cuts the connection."""
 
 
 def answer(status: int = 200, body: bytes = b"{}", **headers: str) -> bytes:
-    """A complete answer; header names are given with underscores."""
+    """Return a complete answer. Names of headers are given with underscores."""
     lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
@@ -34,6 +33,8 @@ def answer(status: int = 200, body: bytes = b"{}", **headers: str) -> bytes:
 
 @dataclass
 class Request:
+    """A received request. `at`: monotonic time in seconds."""
+
     method: str
     target: str
     headers: dict[str, str]
@@ -42,7 +43,7 @@ class Request:
 
 
 Script = Callable[[Request], bytes | Awaitable[bytes] | AsyncIterator[bytes]]
-"""An answer, or its pieces, which are sent as they come until the client has had enough."""
+"""Returns the answer to a request, or its pieces, which are sent until the client closes the connection."""
 
 
 class LittleServer:
@@ -79,19 +80,19 @@ class LittleServer:
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
                 request = Request(method, target, headers, body)
                 self.requests.append(request)
-                said = self.script(request)
-                if isinstance(said, AsyncIterator):
-                    async for piece in said:
+                answer_ = self.script(request)
+                if isinstance(answer_, AsyncIterator):
+                    async for piece in answer_:
                         if writer.transport.is_closing():
                             return
                         writer.write(piece)
                         await writer.drain()
                         await asyncio.sleep(0)
                     continue
-                said = said if isinstance(said, bytes) else await said
-                if said == CUT:
+                answer_ = answer_ if isinstance(answer_, bytes) else await answer_
+                if answer_ == CUT:
                     break
-                writer.write(said)
+                writer.write(answer_)
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
@@ -100,6 +101,7 @@ class LittleServer:
 
 
 def make_certificate(certificate_file: Path, key_file: Path) -> None:
+    """Write a self-signed certificate for localhost, which is also its own CA, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "little server")])
     now = datetime.datetime.now(datetime.UTC)

@@ -1,4 +1,4 @@
-"""A real SMTP server on this machine: it keeps what it is given, and offers TLS and a sign-in."""
+"""Run an SMTP server on loopback, with TLS and authentication, that keeps the messages it receives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ USER, PASSWORD = "sync", "smtp-password-7731"
 
 @dataclass
 class Mailbox:
-    """`port`: where the server listens; `ca_file`: who vouches for it. Recipients in `unknown` are refused."""
+    """The messages that a server received. `ca_file`: its CA. Recipients in `unknown` are refused."""
 
     ca_file: Path
     tls_only: bool
@@ -50,9 +50,9 @@ class Mailbox:
 
 @contextmanager
 def mail_server(directory: Path, security: str = "starttls") -> Iterator[Mailbox]:
-    """`security`: as in the configuration; the sign-in is required unless it is none."""
+    """Run the server. security: as in the configuration; authentication is required unless it is `none`."""
     certificate, key = directory / "little-ca.pem", directory / "little-key.pem"
-    if not certificate.exists():  # else that of the LittleServer beside it
+    if not certificate.exists():  # else use that of a LittleServer in the same directory
         make_certificate(certificate, key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -80,7 +80,7 @@ def mail_server(directory: Path, security: str = "starttls") -> Iterator[Mailbox
 
 
 class _AnyPort(Controller):
-    """The controller's own look whether it answers goes to the port that it was given, 0."""
+    """A controller that can listen on a free port: aiosmtpd's start check would connect to the configured port, 0."""
 
     def _trigger_server(self) -> None:
         assert isinstance(self.server, asyncio.Server)

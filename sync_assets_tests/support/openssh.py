@@ -1,4 +1,4 @@
-"""A real OpenSSH server for tests, where `sshd` is installed: SFTP for the current user, on a free loopback port."""
+"""Run an OpenSSH server for tests, if `sshd` is installed: SFTP for the current user, on a free loopback port."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXPORTS = "d365_loads/exports"
 
 
 def sshd() -> str:
-    """The path of the server. Skips the test where there is none."""
+    """Return the path of sshd. Skips the test if it is not installed."""
     found = shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
     if found is None or shutil.which("ssh-keygen") is None:
         pytest.skip("no sshd here: install OpenSSH's server (Debian: openssh-server) to run this test")
@@ -30,7 +30,7 @@ def sshd() -> str:
 
 
 def make_key(file: Path, type_: str = "rsa", *, passphrase: str = "") -> Path:
-    """A new key pair, `file` and `file`.pub, as ssh-keygen writes it."""
+    """Create a key pair, `file` and `file`.pub, with ssh-keygen."""
     bits = ["-b", "2048"] if type_ == "rsa" else []
     subprocess.run(["ssh-keygen", "-q", "-t", type_, *bits, "-N", passphrase, "-C", "", "-f", file], check=True)
     return file
@@ -39,10 +39,14 @@ def make_key(file: Path, type_: str = "rsa", *, passphrase: str = "") -> Path:
 class OpenSsh:
     """A running server; `with` stops it.
 
-    `folder` gets the keys, `known_hosts` and the tree `sftp/`, in which the user is put. `host_keys`: types that the
-    server has; `client_keys`: types that may sign in. `subsystem`: what serves SFTP, None for nothing. `password`: it
-    can be signed in by password, too. `more`: further lines of its configuration. `key_options`: stand before each
-    authorized key.
+    Args:
+        folder: For the keys, `known_hosts`, and the tree `sftp/`, in which sessions start.
+        host_keys: Types of the server's keys.
+        client_keys: Types of the authorized keys.
+        subsystem: The command that serves SFTP; None for no SFTP.
+        more: Further lines of sshd's configuration.
+        password: True to allow sign-in by password, too.
+        key_options: Options of each authorized key.
     """
 
     def __init__(
@@ -85,7 +89,7 @@ class OpenSsh:
             start = f" -d {self.root}" if subsystem.startswith("internal-sftp") else ""
             lines.append(f"Subsystem sftp {subsystem}{start}")
         if os.getuid() == 0:
-            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # it refuses to start without, and only root needs it
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd needs it if it runs as root
         self._start(lines)
         self.known_hosts_file.write_text(
             "".join(f"[127.0.0.1]:{self.port} {public(file)}\n" for file in self.host_keys.values()), "ascii"
@@ -98,12 +102,13 @@ class OpenSsh:
 
     @property
     def log(self) -> str:
-        """What the server has written so far."""
+        """Return the server's log so far."""
         return self._log_file.read_text("utf-8", "replace")
 
     def _start(self, lines: Sequence[str]) -> None:
         configuration, self._log_file = self._folder / "sshd_config", self._folder / "sshd.log"
-        # from 9.8 on it shuts out who often signs in in vain, which is what tests do; older ones do not know the word
+        # From version 9.8 on, sshd blocks clients after several failed sign-ins, as tests cause them. Older versions
+        # reject the option.
         for unpunished in (["PerSourcePenalties no"], []):
             configuration.write_text("\n".join([*lines, *unpunished, ""]))
             command = [self._program, "-t", "-f", configuration]
@@ -132,7 +137,7 @@ class OpenSsh:
         raise AssertionError(f"sshd did not start:\n{self.log}")
 
     def stop(self) -> None:
-        """Ends the server; connections end with their clients."""
+        """Stop the server. Open connections stay until their clients end them."""
         self._process.terminate()
         self._process.wait(10)
 
@@ -144,5 +149,5 @@ class OpenSsh:
 
 
 def public(private_key: Path) -> str:
-    """The public half as it stands in known_hosts and authorized_keys: type and key."""
+    """Return the public key as in known_hosts and authorized_keys: type and key."""
     return private_key.with_name(private_key.name + ".pub").read_text("ascii").strip()

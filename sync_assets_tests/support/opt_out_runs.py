@@ -1,4 +1,4 @@
-"""Words for the tests of opt-outs on a Dagster instance: what sensors ask for, what runs show."""
+"""Helpers for tests of opt-outs on a Dagster instance: requests of sensors, results of runs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sync_assets.ledger.repositories.opt_out_files import POLL
 from sync_assets_tests.support.orchestra import Orchestra, Run
 
 N = 20
-"""Contacts of the sandbox."""
+"""Number of contacts in the sandbox."""
 FILE, CONTACT_STEP = "opt_out_file", "sync_contact"
 
 
 def rest(orchestra: Orchestra) -> list[Run]:
-    """Ticks of all sensors and the runs that they ask for, until they ask for nothing."""
+    """Tick all sensors and execute the requested runs until none is requested. Return the runs."""
     runs: list[Run] = []
     for _ in range(20):
         ticks = [orchestra.tick(name) for name in ("d365_changes", "backlog", FILE)]
@@ -30,12 +30,12 @@ def rest(orchestra: Orchestra) -> list[Run]:
 
 
 def apart(runs: list[Run]) -> tuple[list[Run], list[Run]]:
-    """Those that took a file, or did what is due without one; and those of tables."""
+    """Split runs into runs of opt-outs and runs of tables."""
     return [run for run in runs if CONTACT_STEP not in run.steps], [run for run in runs if CONTACT_STEP in run.steps]
 
 
 def take(orchestra: Orchestra) -> tuple[Run, str]:
-    """The run of the file that lies there, and its partition."""
+    """Execute the requested run of a file on the server. Return the run and its partition."""
     for _ in range(3):
         for request in orchestra.asked(FILE):
             return orchestra.execute(request), request.partition_key or ""
@@ -47,12 +47,12 @@ def table(metadata: dict[str, Any], name: str) -> list[tuple[Any, ...]]:
 
 
 def values(run: Run, key: dg.AssetKey, partition: str | None = None) -> dict[str, Any]:
-    """The numbers of a materialisation, which the UI plots."""
+    """Return the numeric metadata of a materialisation, which the UI plots."""
     return {name: value for name, value in run.metadata(key, partition).items() if isinstance(value, int)}
 
 
 def polling(orchestra: Orchestra, last: datetime | None = None) -> Orchestra:
-    """Profiles are polled every five minutes; the last poll began then."""
+    """Configure a poll of profiles every five minutes. last: when the last poll began."""
     orchestra.program.opt_out["poll_profiles_minutes"] = 5
     orchestra.reload()
     if last:

@@ -1,4 +1,4 @@
-"""Words for the tests of opt-outs: a program with opt-outs on, what each side says, files, what was written."""
+"""Helpers for tests of opt-outs: configuration, values on both sides, export files, writes."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ EXPORT: dict[str, Any] = {"settle_seconds": 0}
 
 
 def switch_on(program: Program, direction: str, **export: Any) -> Program:
+    """Configure opt-outs. export: options of the export file."""
     program.opt_out = {"direction": direction, "mappings": dict(MAPPINGS), "export": EXPORT | export}
     return program
 
 
 def exports(program: Program) -> Path:
-    """The folder of opt-out files, as it stands on the SFTP's disk."""
+    """Return the folder of export files on the disk of the SFTP server."""
     return Path(program.sandbox.env["CAMPAIGN_SFTP_PRIVATE_KEY"]).parent / "sftp" / "d365_loads" / "exports"
 
 
 def write_file(
     program: Program, text: str | bytes, name: str | None = None, *, modified: datetime | None = None
 ) -> str:
-    """A file as an upload leaves it, now or at the time given."""
+    """Write an export file as an upload does, and return its name. modified: its time, default now."""
     name = name or f"optout_{datetime.now(UTC):%Y%m%d_%H%M%S}.csv"
     path = exports(program) / name
     path.write_bytes(text.encode() if isinstance(text, str) else text)
@@ -48,12 +49,12 @@ EARLIER, LATER = "2026-11-01T10:00:00.000Z", "2026-11-02T10:00:00.000Z"
 
 
 def says(id_: str, email: object = 1, at: str = EARLIER) -> str:
-    """A row of a file that says this of blackListEmail, and nothing of blackListPhone."""
+    """Return a row of a file that states blackListEmail, and leaves blackListPhone empty."""
     return f"{id_},{email},{at},,\n"
 
 
 def clear(program: Program) -> None:
-    """Removes all files of the folder, archived ones too."""
+    """Remove all files of the folder, including archived ones."""
     for path in sorted(exports(program).rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink():
             path.rmdir()
@@ -62,8 +63,10 @@ def clear(program: Program) -> None:
 
 
 def while_slow(program: Program, action: Callable[[], object], **fault: Any) -> threading.Thread:
-    """Does something while a request is held up, the first one that a fault (`system`, `path`, `skip`) fits. To be
-    joined."""
+    """Call `action` in a thread while a request is delayed: the first one that matches a fault. Join the thread.
+
+    fault: members of the rule, such as `system`, `path`, `skip`.
+    """
     admin = program.sandbox.admin
     rule = admin.fault(kind="slow", times=1, delay_ms=800, **fault)
 
@@ -80,13 +83,13 @@ def while_slow(program: Program, action: Callable[[], object], **fault: Any) -> 
 
 
 def known_files(program: Program) -> dict[str, OptOutFile]:
-    """What the ledger knows of files, by name; of those of one name the last one."""
+    """Return the files in the ledger by name; if several have the same name, the last one."""
     with closing(program.runtime()) as runtime:
         return {file.name: file for file in runtime.ledger.files()}
 
 
 def rejected_rows(program: Program, name: str) -> list[dict[str, Any]]:
-    """The rows of a file that were left out, as they are kept."""
+    """Return the rejected rows of a file from the Parquet store."""
     with closing(program.runtime()) as runtime:
         [partition] = [file.partition for file in runtime.ledger.files() if file.name == name]
         folder = Path(runtime.store.url(["campaign", "opt_out_rejected_rows"], partition))
@@ -94,7 +97,7 @@ def rejected_rows(program: Program, name: str) -> list[dict[str, Any]]:
 
 
 def checks(program: Program, asset: str = "campaign/opt_out_export") -> dict[str, dg.AssetCheckEvaluation]:
-    """The checks of the last run of an asset in this process, by name."""
+    """Return the check results of the last run of an asset in this process, by name."""
     assert program._instance is not None
     for run in program._instance.get_runs():  # the newest first
         found = {
@@ -109,13 +112,13 @@ def checks(program: Program, asset: str = "campaign/opt_out_export") -> dict[str
 
 
 def audit(program: Program) -> pl.DataFrame:
-    """Every decision so far, the oldest first."""
+    """Return all decisions so far, oldest first."""
     kept = program.home / "dagster" / "parquet" / "opt_out" / "decisions"
     return pl.read_parquet(kept / "*" / "*.parquet").sort("decided_at") if kept.exists() else pl.DataFrame()
 
 
 def opted_in(program: Program) -> Iterator[str]:
-    """Contacts that are opted out of nothing that is mapped, one after the other: each test takes its own."""
+    """Yield contacts without any mapped opt-out, so that each test can take its own."""
     for row in sorted(program.sandbox.admin.dump_d365(), key=lambda row: row["contactid"]):
         if not any(row[column] for column in MAPPINGS):
             yield row["contactid"]
@@ -126,13 +129,13 @@ def set_d365(program: Program, id_: str, **values: bool | None) -> None:
 
 
 def set_campaign(program: Program, id_: str, changed: datetime | None = None, **values: bool) -> None:
-    """Somebody sets opt-outs in Campaign, now or at the time given."""
-    told: dict[str, Any] = {"resource": "profile", "pkeys": [program.profiles()[id_]["PKey"]]}
+    """Set opt-outs in Campaign as a marketer does. changed: time of the change, default now."""
+    document: dict[str, Any] = {"resource": "profile", "pkeys": [program.profiles()[id_]["PKey"]]}
     if changed is None:
-        program.sandbox.admin.post("/campaign/change", told | {"set": values})
+        program.sandbox.admin.post("/campaign/change", document | {"set": values})
     else:
         times = {f"{name}LastModified": _time(changed) for name in values}
-        program.sandbox.admin.post("/campaign/change", told | {"raw": {**values, **times}})
+        program.sandbox.admin.post("/campaign/change", document | {"raw": {**values, **times}})
 
 
 def _time(moment: datetime) -> str:
@@ -149,13 +152,16 @@ def modified(program: Program, id_: str) -> datetime:
 
 
 def sides(program: Program, id_: str, column: str = "donotemail") -> tuple[bool, bool]:
-    """(D365, Campaign): is the contact opted out?"""
+    """Return (D365, Campaign): True for the side on which the contact is opted out."""
     return bool(in_d365(program, id_)[column]), program.profiles()[id_][MAPPINGS[column]]
 
 
 def writes(program: Program, since: int = 0, began: int = 0) -> dict[str, int]:
-    """Requests that may have written something, by system: batches of D365, POST, PATCH and DELETE of Campaign. Only
-    those that were noted after number `since` and came in after `began`."""
+    """Return the number of writing requests by system.
+
+    These are PATCH, DELETE and batches of D365; POST, PATCH and DELETE of Campaign. Only requests with a serial number
+    in the journal after `since` that arrived after `began`.
+    """
     counts = {"d365": 0, "campaign": 0}
     for entry in program.sandbox.admin.journal(since=since):
         if entry["began"] <= began:
@@ -168,7 +174,7 @@ def writes(program: Program, since: int = 0, began: int = 0) -> dict[str, int]:
 
 
 def assert_quiet(program: Program, syncs: int = 2) -> None:
-    """Further syncs write nothing on either side. What a killed one had sent may still be under way."""
+    """Assert that further syncs write nothing on either side. Requests of a killed sync in progress are ignored."""
     admin = program.sandbox.admin
     since, began = admin.last(), max((entry["began"] for entry in admin.journal()), default=0)
     for _ in range(syncs):

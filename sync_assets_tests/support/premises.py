@@ -1,14 +1,14 @@
-"""Positions: ways in which the real services may be. A flow must be right in each of them.
+"""Positions: combinations of undocumented behaviour that the real services may have. Flows must work in each of them.
 
-A flow on every position, the documented one in each run and the others by `pytest -m premises`:
+To run a test in each position (the documented one always, the others by `pytest -m premises`):
 
     @on_positions()                                  # all; or on_positions("links empty", "links refused")
-    def test_...(program: Program) -> None: ...      # the fixture `program` is on that position; `position` names it
+    def test_...(program: Program) -> None: ...      # the fixture `program` is in that position; `position` is its name
 
-Flow tests as they are, all of them on one other position: `PREMISE="links empty" pytest sync_assets_tests/flows`;
-every sandbox that a test starts is then on it. Tests that count calls may fail there, and rightly.
+To run all flow tests in another position: `PREMISE="links empty" pytest sync_assets_tests/flows`. It applies to each
+sandbox that a test starts. Tests that count calls may fail then, without an error of the program.
 
-By hand: `with POSITIONS["links empty"].on(admin): ...`.
+To use one within a test: `with POSITIONS["links empty"].on(admin): ...`.
 """
 
 from __future__ import annotations
@@ -27,16 +27,20 @@ if TYPE_CHECKING:
 Values = dict[str, Any]
 
 PREMISE = "PREMISE"
-"""environment variable: the position of every sandbox that does not say otherwise"""
+"""Environment variable with the default position of sandboxes."""
 DOCUMENTED = "as documented"
 RESOURCES = ("profile", "cusOrder", "cusOrderLine", "cusStore")
 
 
 @dataclass(frozen=True)
 class Position:
-    """Switches of the sandbox, standing faults, and what a configuration needs there.
+    """Settings and permanent faults of the sandbox, and what a configuration needs with them.
 
-    filters: each table of the configuration names the published filter on its key.
+    Attributes:
+        campaign: Settings of the Campaign emulator.
+        d365: Switches of the Dataverse emulator.
+        faults: Rules for faults.
+        filters: True if each table of the configuration needs the name of the published filter on its key.
     """
 
     campaign: Values = field(default_factory=dict[str, Any])
@@ -45,7 +49,7 @@ class Position:
     filters: bool = False
 
     def __or__(self, other: Position) -> Position:
-        """Both at once; where they differ the other one's switch."""
+        """Combine two positions. Settings of the other one take precedence."""
         return Position(
             self.campaign | other.campaign,
             self.d365 | other.d365,
@@ -54,7 +58,7 @@ class Position:
         )
 
     def apply(self, admin: Admin) -> None:
-        """Puts a sandbox into this position; its other switches stay as they are."""
+        """Put a sandbox into this position. Its other settings are kept."""
         if self.campaign:
             admin.settings("campaign", **self.campaign)
         if self.d365:
@@ -64,7 +68,7 @@ class Position:
 
     @contextmanager
     def on(self, admin: Admin) -> Iterator[None]:
-        """The position for a while. At the end the switches are as before and no fault is left, of whatever origin."""
+        """Put a sandbox into this position for the block. At the end, restore the settings and remove all faults."""
         before = {system: admin.settings(system) for system in ("campaign", "d365")}
         self.apply(admin)
         try:
@@ -75,7 +79,7 @@ class Position:
             admin.settings("d365", **{name: before["d365"][name] for name in self.d365})
 
     def table(self, table: Values) -> Values:
-        """A table of the configuration as it must be in this position."""
+        """Return a table of the configuration as it must be in this position."""
         if not self.filters or "filter" in table or table.get("address") == "url":
             return table
         key = str(table["key"])
@@ -83,7 +87,7 @@ class Position:
 
 
 SMALL_PAGES = Position(d365={"page_limit": 7})
-"""So that fifty rows are read in several pages."""
+"""Fifty rows are read in several pages."""
 NO_KEYS_IN_URLS = Position({"key_in_url": False}, filters=True)
 NO_UNIQUE_KEYS = Position({"unique_keys": dict.fromkeys(RESOURCES, False)}, filters=True)
 NO_KEY_IN_PATCH = Position({"key_in_patch": "refused"})
@@ -93,7 +97,7 @@ REPEATS = Position(d365={"page_repeats": True})
 
 
 def _every(kind: str, every: int, *methods: str, **parameters: Any) -> Position:
-    """A fault at every k-th writing request of each method to Campaign, beginning with the second."""
+    """Return a position with a fault at every k-th request of each method to Campaign, beginning with the second."""
     rules = (
         {"system": "campaign", "kind": kind, "method": m, "skip": 1, "every": every, **parameters} for m in methods
     )
@@ -156,9 +160,13 @@ POSITIONS: dict[str, Position] = {
 
 
 def on_positions(*names: str, quick: tuple[str, ...] = (DOCUMENTED,)) -> pytest.MarkDecorator:
-    """Runs a test on each of these positions, all without names; those that are not `quick` by `-m premises` only.
+    """Return a mark that runs a test in each of these positions.
 
-    The test uses the fixture `program` or `position`. Also as `pytestmark` of a module.
+    The test must use the fixture `program` or `position`. Can also be the `pytestmark` of a module.
+
+    Args:
+        names: Positions; all if empty.
+        quick: Positions that always run; the others run with `-m premises` only.
     """
     chosen = names or tuple(POSITIONS)
     marked = [pytest.param(name, marks=() if name in quick else pytest.mark.premises, id=name) for name in chosen]
@@ -166,7 +174,7 @@ def on_positions(*names: str, quick: tuple[str, ...] = (DOCUMENTED,)) -> pytest.
 
 
 def of_the_environment() -> Position:
-    """The position that PREMISE names, else the documented one."""
+    """Return the position in PREMISE, else the documented one. Raises ValueError for an unknown one."""
     name = os.environ.get(PREMISE) or DOCUMENTED
     if name not in POSITIONS:
         raise ValueError(f"{PREMISE} is {name!r}; one of: {', '.join(POSITIONS)}")

@@ -1,4 +1,4 @@
-"""The program as tests drive it: against a sandbox, with a DAGSTER_HOME of its own, in this process or in another."""
+"""Run the program from tests: against a sandbox, with its own DAGSTER_HOME, in this process or in another one."""
 
 from __future__ import annotations
 
@@ -42,9 +42,18 @@ OURS = ("SYNC_ASSETS_", "D365_", "CAMPAIGN_", "DAGSTER_")
 
 @dataclass
 class Program:
-    """One installation. `home`: an empty folder; `table`: the configuration of its table, `further`: of more tables.
-    `opt_out`, `storage`, `logs`, `alerts`, `runs`: those parts of the configuration, left out while empty. `on_disk`:
-    `sync` writes Dagster's events to DAGSTER_HOME, as the command line does."""
+    """One installation of the program.
+
+    Attributes:
+        sandbox: The systems.
+        home: An empty folder.
+        table: Configuration of its first table.
+        more: Additional environment variables.
+        guardrails: This part of the configuration.
+        further: Configuration of more tables.
+        opt_out: This part of the configuration; omitted if empty. So are `storage`, `logs`, `alerts` and `runs`.
+        on_disk: True to let `sync` write Dagster's events to DAGSTER_HOME, as the command line does.
+    """
 
     sandbox: SandboxProcess
     home: Path
@@ -77,8 +86,8 @@ class Program:
         return Runtime(self.env)
 
     def sync(self, runtime: Runtime | None = None) -> Synced:
-        """`sync` in this process, on real Dagster runs whose events stay in memory unless `on_disk`, where
-        they take twice as long."""
+        """Run `sync` in this process, with real Dagster runs. Their events stay in memory, which takes half the time,
+        unless `on_disk` is set."""
         before = dict(os.environ)
         os.environ["DAGSTER_HOME"] = self.env["DAGSTER_HOME"]
         runtime = runtime or self.runtime()
@@ -92,14 +101,14 @@ class Program:
             os.environ.update(before)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """The command line in a process of its own."""
+        """Start the command line in a process of its own."""
         command = [sys.executable, "-m", "sync_assets.cli.main", *arguments]
         return subprocess.Popen(
             command, env=self.env, cwd=self.home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Runs it to its end: exit status, standard output, standard error."""
+        """Run the command line to its end. Return exit status, standard output, standard error."""
         process = self.start(*arguments)
         output, errors = process.communicate(timeout=180)
         return process.returncode, output, errors
@@ -109,17 +118,20 @@ class Program:
         assert output, errors
         return status, json.loads(output)
 
-    # What must hold between the two systems
+    # State of both systems
 
     def profiles(self) -> dict[str, dict[str, Any]]:
-        """Profiles that carry an id, by id. Fails if one id stands twice."""
+        """Return the profiles with an id, by id. Fails if two profiles have the same id."""
         ours = [profile for profile in self.sandbox.admin.dump_campaign() if profile["externalId"]]
         by_id = {profile["externalId"]: profile for profile in ours}
         assert len(by_id) == len(ours), "an id stands in two profiles"
         return by_id
 
     def assert_in_step(self) -> None:
-        """Every contact has its one profile with its values. Campaign re-cases names, hence casefold."""
+        """Assert that each contact has exactly one profile with its values.
+
+        Compares case-insensitively, since Campaign changes the case of names.
+        """
         contacts, profiles = self.sandbox.admin.dump_d365(), self.profiles()
         assert {contact["contactid"] for contact in contacts} == profiles.keys()
         for contact in contacts:
@@ -139,7 +151,7 @@ def calls(insert: int = 0, update: int = 0, delete: int = 0, read: int = 0) -> d
 
 
 def capture(runtime: Runtime, **options: Any) -> CaptureResult:
-    """One capture of the program's table, without Dagster; `options` are those of Capture."""
+    """Capture the program's first table once, without Dagster. options: of Capture."""
 
     async def run() -> CaptureResult:
         config = runtime.config.tables[0]

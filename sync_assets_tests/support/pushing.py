@@ -1,6 +1,6 @@
-"""What the tests of push work with: a ledger filled by hand, pushes against a sandbox, and a push in a process to kill.
+"""Helpers for tests of push: a ledger filled by the test, pushes to a sandbox, and a push in a process to kill.
 
-Run as a program it is that process: `python -m sync_assets_tests.support.pushing <ledger URL> <owner> <lease seconds>
+That process is this module: `python -m sync_assets_tests.support.pushing <ledger URL> <owner> <lease seconds>
 <guardrails as JSON>`, with the sandbox's environment.
 """
 
@@ -63,7 +63,7 @@ async def campaign_client(env: Mapping[str, str], **options: Any) -> AsyncIterat
 
 @asynccontextmanager
 async def within(ledger: Ledger, guardrails: Guardrails) -> AsyncIterator[dict[str, Any]]:
-    """Options of a client that keeps to the limits of the guardrails."""
+    """Yield the options of a client that observes the limits of the guardrails."""
     limits = CallLimits(lambda: ledger, guardrails)
     try:
         yield {"admission": limits.admitted, "connections": guardrails.concurrency}
@@ -76,7 +76,7 @@ def new_ids(count: int) -> list[str]:
 
 
 def people(count: int, **more: Any) -> dict[str, Payload]:
-    """Payloads of that many new profiles, by id."""
+    """Return payloads of this number of new profiles, by id."""
     return {
         id_: {"externalId": id_, "firstName": "Ada", "lastName": f"Byron{n}", "email": f"ada{n}@example.com", **more}
         for n, id_ in enumerate(new_ids(count))
@@ -84,7 +84,7 @@ def people(count: int, **more: Any) -> dict[str, Payload]:
 
 
 class Bench:
-    """One ledger and one sandbox; `client` options are those of CampaignClient."""
+    """One ledger and one sandbox, and pushes between them."""
 
     def __init__(self, ledger_url: str, sandbox: SandboxProcess) -> None:
         self.ledger_url = ledger_url
@@ -101,7 +101,7 @@ class Bench:
         table: str = "contact",
         day: date = DAY,
     ) -> None:
-        """What a capture of these rows stores; `updates`: the update form where it differs."""
+        """Store rows in the ledger as a capture does. updates: payloads for updates, where they differ."""
         whole = {id_: json.dumps(payload, ensure_ascii=False) for id_, payload in payloads.items()}
         update = {id_: json.dumps(payload) for id_, payload in (updates or {}).items()}
         hashed = [update.get(id_, text).encode() for id_, text in whole.items()]
@@ -136,7 +136,14 @@ class Bench:
         guardrails: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> PushResult:
-        """guardrails: the limits that the client keeps to."""
+        """Push the pending records.
+
+        Args:
+            target: Table and resource.
+            client: Options of CampaignClient.
+            guardrails: Limits of the client.
+            options: Of the push.
+        """
         async with (
             within(self.ledger, Guardrails(**(guardrails or {}))) as limits,
             campaign_client(self.sandbox.env, **limits, **(client or {})) as opened,
@@ -153,7 +160,7 @@ class Bench:
         return self.ledger.engine_calls(datetime.now(UTC).date())
 
     def profiles(self, ids: Any) -> dict[str, list[Payload]]:
-        """All profiles that carry these ids; a list each, as a duplicate would be one more."""
+        """Return all profiles with these ids: a list for each id, so that duplicates show."""
         found: dict[str, list[Payload]] = {id_: [] for id_ in ids}
         for profile in self.admin.dump_campaign("profile"):
             if profile["externalId"] in found:
@@ -161,7 +168,7 @@ class Bench:
         return found
 
     def engine(self, since: int = 0) -> list[tuple[str, str | None]]:
-        """(engine call, key) in order."""
+        """Return (kind of engine call, key) of all engine calls, in order."""
         journal = self.admin.journal("campaign", since)
         return [(entry["engine"], entry["key"]) for entry in journal if entry["engine"]]
 
@@ -170,7 +177,7 @@ class Bench:
 
 
 def start_pusher(bench: Bench, owner: str, lease_seconds: float, **guardrails: Any) -> subprocess.Popen[bytes]:
-    """A push of the bench's ledger in a process of its own."""
+    """Start a push of the bench's ledger in a process of its own."""
     command = [sys.executable, "-m", "sync_assets_tests.support.pushing", bench.ledger_url, owner, str(lease_seconds)]
     command.append(json.dumps(guardrails))
     return subprocess.Popen(command, env=bench.sandbox.environment, stdout=subprocess.PIPE)

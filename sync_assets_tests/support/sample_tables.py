@@ -1,4 +1,4 @@
-"""A table, a resource and mappings of the kind that all tests of the transform work with."""
+"""A table, a resource and mappings for tests of the transform."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ PROFILE = Resource(
 
 
 def mapping(fields: dict[str, Any], **more: Any) -> TableMapping:
-    """A mapping of contact to profile with these fields."""
+    """Return a mapping of contact to profile with these fields."""
     given = {"table": "contact", "resource": "profile", "key": "externalId", "fields": fields, **more}
     return compile_mapping(TableConfig.model_validate(given), CONTACT, PROFILE)
 
 
 def frame(of: TableMapping, *rows: dict[str, Any]) -> pl.DataFrame:
-    """Rows as a page has them; what is not given is null, ids count up."""
+    """Return rows as in a page. Missing values are null, ids are consecutive."""
     schema = frame_schema(of)
     base = {"modifiedon": "2024-03-15T10:20:30Z"}
     full = [base | {"contactid": f"{ID[:-4]}{n:04x}"} | row for n, row in enumerate(rows)]

@@ -1,4 +1,4 @@
-"""The sandbox as a process of its own, and what tests say to its admin interface."""
+"""Run the sandbox in a process of its own, and call its admin interface."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import httpx
 from sync_assets_tests.support.premises import of_the_environment
 
 START_SECONDS = 60
-"""how long a start may take (100,000 contacts take some ten seconds)"""
+"""Longest start (100,000 contacts take some ten seconds)."""
 
 
 class Admin:
-    """The admin interface. Every method raises AssertionError with the sandbox's own words if it refuses."""
+    """Client of the admin interface. Methods raise AssertionError with the sandbox's message if it returns an error."""
 
     def __init__(self, url: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=120, trust_env=False)
@@ -29,114 +29,114 @@ class Admin:
         self._client.close()
 
     def get(self, path: str, **parameters: Any) -> Any:
-        return self._told(self._client.get(path, params=parameters))
+        return self._checked(self._client.get(path, params=parameters))
 
     def post(self, path: str, document: Any = None) -> Any:
-        return self._told(self._client.post(path, json={} if document is None else document))
+        return self._checked(self._client.post(path, json={} if document is None else document))
 
-    def _told(self, answer: httpx.Response) -> Any:
+    def _checked(self, answer: httpx.Response) -> Any:
         assert answer.status_code < 400, f"the sandbox refuses {answer.request.url}: {answer.text}"
         return answer.json()
 
     # Journal and faults
 
     def journal(self, system: str | None = None, since: int = 0) -> list[dict[str, Any]]:
-        """Entries after serial number `since`, oldest first; their members are those of `journal.Entry`."""
+        """Return the entries (see `journal.Entry`) after serial number `since`, oldest first."""
         parameters: dict[str, Any] = {"since": since} | ({"system": system} if system else {})
         return self.get("/journal", **parameters)["entries"]
 
     def last(self) -> int:
-        """The newest serial number: what a later `journal(since=...)` begins after."""
+        """Return the newest serial number, for a later `journal(since=...)`."""
         return self.get("/journal", since=2**62)["last"]
 
     def clear_journal(self) -> None:
-        self._told(self._client.delete("/journal"))
+        self._checked(self._client.delete("/journal"))
 
     def faults(self, *rules: dict[str, Any]) -> list[int]:
-        """Adds rules such as {"system": "d365", "kind": "throttle", "times": 2, "retry_after": 1}; gives their ids."""
+        """Add rules such as {"system": "d365", "kind": "throttle", "times": 2, "retry_after": 1}. Return their ids."""
         return self.post("/faults", {"rules": list(rules)})["ids"]
 
     def fault(self, system: str, kind: str, **more: Any) -> int:
-        """Adds one rule; `more`: times, skip, every, method, path and the kind's parameters."""
+        """Add one rule, and return its id. more: times, skip, every, method, path and the kind's parameters."""
         return self.faults({"system": system, "kind": kind, **more})[0]
 
     def fault_rules(self) -> list[dict[str, Any]]:
-        """The rules with their counts `matched` and `fired`."""
+        """Return the rules with their counts `matched` and `fired`."""
         return self.get("/faults")["rules"]
 
     def clear_faults(self, system: str | None = None) -> None:
-        self._told(self._client.delete("/faults", params={"system": system} if system else {}))
+        self._checked(self._client.delete("/faults", params={"system": system} if system else {}))
 
     def latency(self, system: str, milliseconds: float) -> None:
         self.post("/settings", {system: {"latency_ms": milliseconds}})
 
     def settings(self, system: str, **values: Any) -> dict[str, Any]:
-        """Sets switches of d365, login, campaign or ims; gives all of them. Without values only tells them."""
+        """Change settings of d365, login, campaign or ims, if any are given. Return all settings."""
         return self.post(f"/{system}/settings", values) if values else self.get(f"/{system}/settings")
 
     def outage(self, seconds: float) -> None:
-        """All systems end as by kill -9, and this returns once they are back, with their data."""
+        """Interrupt all systems as by kill -9. Return after their restart; their data are kept."""
         self.post("/outage", {"seconds": seconds})
 
     def on_parent_delete(self, **by_table: str) -> None:
-        """What becomes of a table's rows when their parent goes: `new_order="restrict"`, remove_link or cascade."""
+        """Set the effect of a parent's delete on a table's rows: `new_order="restrict"`, remove_link or cascade."""
         self.settings("d365", on_parent_delete=by_table)
 
     def publish_link(self, resource: str, link: str, cardinality: str = "one", join: str | None = None) -> None:
-        """Publishes one Campaign link anew, the others as they are: `zero_or_one`, joined on a plain attribute."""
+        """Change the definition of a Campaign link. cardinality: `one` or `zero_or_one`. join: the joined attribute."""
         links = self.settings("campaign")["links"]
         links.setdefault(resource, {})[link] = {"cardinality": cardinality, "join": join}
         self.settings("campaign", links=links)
 
     def totals(self) -> dict[str, Any]:
-        """{"d365": {table: rows}, "campaign": {resource: records}, "requests": {...}, "engine_calls": {...}}"""
+        """Return {"d365": {table: rows}, "campaign": {resource: records}, "requests": {...}, "engine_calls": {...}}."""
         return self.get("/totals")
 
     def engine_calls(self, system: str = "campaign") -> dict[str, int]:
-        """Engine calls since start or `clear_journal()`: insert, update, delete, read."""
+        """Return the numbers of insert, update, delete and read calls since the start or `clear_journal()`."""
         return dict.fromkeys(("insert", "update", "delete", "read"), 0) | self.totals()["engine_calls"].get(system, {})
 
     # D365
 
     def dump_d365(self, table: str = "contact") -> list[dict[str, Any]]:
-        """All rows as the Web API shows them, by id."""
+        """Return all rows as the Web API shows them, in the order of ids."""
         return self.get("/d365/dump", table=table)
 
     def load(self, contacts: int) -> dict[str, list[str]]:
-        """Adds sample contacts with orders and lines; gives the new ids by table."""
+        """Add sample contacts with orders and order lines. Return their ids by table."""
         return self.post("/d365/load", {"contacts": contacts})
 
     def create(self, table: str, *rows: dict[str, Any]) -> list[str]:
-        """Adds rows, under ids of one's own where given; a lookup by its logical name, `new_contactid=<id>`."""
+        """Add rows, and return their ids. A row may have its id, and lookups by logical name, `new_contactid=<id>`."""
         return self.post("/d365/create", {"table": table, "rows": list(rows)})["ids"]
 
     def change(self, table: str, which: list[str] | int, **values: Any) -> list[str]:
-        """Sets columns of the rows with these ids, or of that many; gives the ids. Lookups as in `create`, or None."""
+        """Change rows, and return their ids. which: ids, or a number of rows. values: as in `create`; None for null."""
         return self.post("/d365/change", {"table": table, **_which(which), "set": values})["ids"]
 
     def delete(self, table: str, which: list[str] | int) -> list[str]:
         return self.post("/d365/delete", {"table": table, **_which(which)})["ids"]
 
     def expire(self, table: str = "contact") -> None:
-        """All delta tokens of the table so far are expired."""
+        """Let all delta tokens of the table expire."""
         self.post("/d365/expire", {"table": table})
 
     # Campaign
 
     def dump_campaign(self, resource: str = "profile") -> list[dict[str, Any]]:
-        """All records; `_visible` is false for those that Campaign hides."""
+        """Return all records. `_visible` is False for those that Campaign hides."""
         return self.get("/campaign/dump", resource=resource)
 
     def hidden(self, resource: str) -> list[dict[str, Any]]:
-        """The records that Campaign hides, children whose 1-cardinality link leads nowhere: none in a good sync."""
+        """Return the records that Campaign hides: children whose link of cardinality 1 has no target. Must be empty."""
         return [record for record in self.dump_campaign(resource) if not record["_visible"]]
 
     def add_profiles(self, *profiles: dict[str, Any]) -> list[str]:
-        """Inserts profiles as a marketer would in the UI; gives their PKeys."""
+        """Insert profiles as a marketer does in the UI. Return their PKeys."""
         return self.post("/campaign/profiles", list(profiles))["pkeys"]
 
     def export(self, **options: Any) -> str | None:
-        """Writes an opt-out file into the SFTP folder; gives its name."""
+        """Write an opt-out file into the SFTP folder. Return its name, None if there are no rows."""
         return self.post("/campaign/export", options)["file"]
 
 
@@ -145,10 +145,14 @@ def _which(which: list[str] | int) -> dict[str, Any]:
 
 
 class SandboxProcess:
-    """Starts `python -m sync_assets.sandbox` and waits until it serves; `with` stops it.
+    """A sandbox in a process of its own. The constructor waits until it serves; `with` stops it.
 
-    `env`: the variables of its environment file. `start_seconds`: how long the start took. The process stops by
-    itself when this one ends, however that happens. It is on the position that PREMISE names (`flows.premises`).
+    The process also stops when this process ends in any way. It is in the position of PREMISE (`support.premises`).
+
+    Attributes:
+        env: Variables of its environment file.
+        admin: Its admin interface.
+        start_seconds: Duration of the start.
     """
 
     def __init__(self, contacts: int = 50, port: int = 0) -> None:
@@ -172,12 +176,12 @@ class SandboxProcess:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The whole environment for a program that is to talk to this sandbox."""
+        """Return the whole environment for a program that uses this sandbox."""
         return os.environ | self.env
 
     @property
     def errors(self) -> str:
-        """What the sandbox wrote to standard error: nothing, unless it has a bug."""
+        """Return the sandbox's standard error, which is empty unless the sandbox has an error."""
         if not self._errors.closed:
             self._errors.seek(0)
             self._seen = self._errors.read().decode(errors="replace")

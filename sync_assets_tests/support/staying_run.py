@@ -1,10 +1,10 @@
-"""A run that stays, in a process that can be killed.
+"""Execute runs that stay in a process that a test can kill.
 
-`python -m sync_assets_tests.support.staying_run`, with the environment of an installation, ticks the sensors and
-executes the runs that they ask for, one after the other, until it is killed.
+The process is this module: `python -m sync_assets_tests.support.staying_run`, with the environment of an installation,
+ticks the sensors and executes the requested runs, one after the other, until it is killed.
 
-That is what Dagster's daemon and a code server do, in one process, so that it starts in two seconds. Runs stand in the
-Dagster instance of DAGSTER_HOME, so that what a killed process leaves there is for the next one to end.
+It does the work of Dagster's daemon and of a code server in one process, which starts in two seconds. Runs are stored
+in the Dagster instance of DAGSTER_HOME, so the next process must end the runs that a killed one left.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from sync_assets_tests.support.world import RESOURCES, Disturbance, Systems, Wor
 
 QUIET_WITHIN = 60.0
 POLLS = 2
-"""Polls of each feed, begun one after the other, that bring nothing: what was changed before them has arrived."""
+"""Number of successive polls of each feed without news, after which all earlier changes have been captured."""
 
 
 class StayingWorld(World):
-    """A world whose syncs are those of a run that stays: `sync` waits until it has nothing left to do."""
+    """A world in which runs that stay do the syncs: `sync` waits until they have nothing left to do."""
 
     def __init__(self, systems: Systems, number: int) -> None:
         super().__init__(systems, number)
@@ -57,7 +57,7 @@ class StayingWorld(World):
         return {**other, **self.systems.sandbox.env, **ours}
 
     def start(self) -> None:
-        """With the configuration as it is now. Nothing happens if the process is there."""
+        """Start the process with the present configuration, unless it runs."""
         if self._process:
             return
         document = self.config.document() | {"runs": {"linger_seconds": 3600, "start_date": today()}}
@@ -73,14 +73,14 @@ class StayingWorld(World):
         return self._process is not None
 
     def kill(self) -> None:
-        """-9."""
+        """Kill the process with SIGKILL."""
         if self._process:
             self._process.kill()
             self._process.communicate()
             self._process = None
 
     def after(self, requests: int, seconds: float) -> None:
-        """Wait until so many requests have come to the systems, or for so long: then there were no more to come."""
+        """Wait until the systems received this number of requests, or for `seconds`, if there are fewer."""
         since = self.admin.last()
         with suppress(AssertionError):
             until(lambda: self.admin.last() >= since + requests, seconds)
@@ -98,7 +98,7 @@ class StayingWorld(World):
         return True
 
     def _is_quiet(self, since: datetime) -> bool:
-        """Has each feed been polled since then, and brought nothing, and is nothing left to be sent?"""
+        """Return True if each feed was polled after `since` without news, and no record is pending."""
         assert self._process
         assert self._process.poll() is None, "the process has ended by itself"
         counts = self.ledger.counts()
@@ -149,9 +149,9 @@ def main() -> None:
         vars(module).update(values)
 
     def ticks(orchestra: Orchestra) -> Iterator[dg.RunRequest]:
-        """Of the first sensor that asks for runs."""
+        """Yield the runs requested by the first sensor that requests any."""
         for sensor in ("d365_changes", "backlog"):
-            if requests := orchestra.asked(sensor):  # none while a system is out of reach
+            if requests := orchestra.asked(sensor):  # none while a system cannot be reached
                 yield from requests
                 return
 
@@ -166,7 +166,7 @@ def main() -> None:
         for run in instance.get_runs(never_begun):  # as Dagster's run monitoring does after start_timeout_seconds
             instance.report_run_failed(run)
         orchestra = Orchestra(program, instance)
-        orchestra.runtime.accept_mapping = True  # a story changes its mapping to and fro within a second
+        orchestra.runtime.accept_mapping = True  # a test changes its mapping back and forth within a second
         while True:
             for request in ticks(orchestra):
                 orchestra.execute(request)

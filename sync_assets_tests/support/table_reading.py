@@ -1,4 +1,4 @@
-"""A table of Dynamics 365 that is read while it changes, by a capture that may be killed. Without Dagster."""
+"""Capture a table of the sandbox while it changes, with captures that can be killed. Without Dagster."""
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ FIELDS: dict[str, Any] = {"firstname": "firstName", "lastname": "lastName"}
 
 
 class Reading:
-    """One sandbox, connections that last, and a ledger for each test: `begin`.
+    """One sandbox with permanent connections, and a ledger for each test (`begin`).
 
-    before: called before each request for rows, ids or changes, with the number of requests so far. links: those
-    requests, sizes: of the pages asked for. most_rows: that the server can send in one page.
+    Attributes:
+        before: Called before each request for rows, ids or changes, with its number.
+        links: URLs of these requests in the last capture.
+        sizes: Page sizes of these requests, except reads by id.
+        most_rows: Page size above which the server answers 500.
     """
 
     def __init__(self, home: Path, page_size: int = 4) -> None:
@@ -90,7 +93,7 @@ class Reading:
 
     @contextmanager
     def begin(self, rows: int) -> Iterator[Ledger]:
-        """A table of so many rows, and an empty ledger."""
+        """Yield an empty ledger, after filling the table with this number of rows."""
         self.admin.settings("d365", delta_link_taken="start", delta_repeats=False)
         self.admin.delete("contact", [row["contactid"] for row in self.admin.dump_d365()])
         self.admin.create("contact", *({"lastname": f"Row {n}", "jobtitle": "in"} for n in range(rows)))
@@ -116,7 +119,7 @@ class Reading:
             path.unlink()
 
     def read(self, ledger: Ledger | None = None, **options: Any) -> CaptureResult:
-        """A capture to the end of the feed."""
+        """Capture the table to the end of the feed."""
         ready = self.rules[self.mapping]
         options = {"page_size": self.page_size, "apply_deletes": True, **options}
         self.links.clear()
@@ -125,7 +128,7 @@ class Reading:
         return self.runner.run(capture.run())
 
     def read_whole_table_next(self) -> None:
-        """The next capture is a full read, as `replay` asks for it."""
+        """Let the next capture read the table in full, as `replay` does."""
         feed = self.ledger.feed("contact")
         if feed:
             self.ledger.reset_feed("contact", feed.version)
@@ -134,15 +137,15 @@ class Reading:
         push(self.ledger)
 
     def asked(self) -> list[str]:
-        """The kinds of the requests, in order."""
+        """Return the kinds of the requests of the last capture, in order."""
         return [_kind(link) for link in self.links]
 
     def captured(self) -> dict[str, bytes]:
-        """What Campaign should hold, by the ledger: hashes by id."""
+        """Return the desired state in the ledger: hashes by id."""
         return _desired(self.ledger)
 
     def expected(self) -> dict[str, bytes]:
-        """The same by a first load of the table as it is now."""
+        """Return the desired state according to a first load of the present table: hashes by id."""
         self.before = lambda number: None
         self.most_rows = 5000
         with self._ledger() as other:

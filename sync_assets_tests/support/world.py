@@ -1,7 +1,7 @@
-"""Both systems with three linked tables, and the program between them without Dagster: fast enough for property tests.
+"""Both systems with three linked tables, and the program without Dagster between them, fast enough for property tests.
 
-Flows, clients and ledger are the real ones. What is spared is only what a flow begins anew each time and what does not
-change here: connections, tokens, metadata, and the making of the ledger's schema.
+Flows, clients and ledger are the real ones. Only work that each flow would repeat with the same result is done once:
+opening connections, tokens, metadata, and creating the ledger's schema.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 Row = dict[str, Any]
 ById = dict[str, dict[str, Row]]
-"""table -> id -> row or record."""
+"""Rows or records by table and id."""
 
 RESOURCES = {"contact": "profile", "new_order": "cusOrder", "new_orderline": "cusOrderLine"}
 """Parents before their children."""
@@ -48,15 +48,15 @@ SWITCHED = {
 }
 BY_FILTER = Position(filters=True)
 ROWS_A_PAGE = 3
-"""where a position has small pages: a story has few rows"""
+"""Page size in positions with small pages, since a test has few rows."""
 
 
 class Killed(Exception):
-    """The program's process has ended: nothing reaches its ledger any more."""
+    """Raised by the ledger's writes after the simulated end of the program's process."""
 
 
 class Death:
-    """Ends the program at one of its writes to the ledger: with it, or right after it, so that nobody hears of it."""
+    """Simulates the end of the process at its n-th write to the ledger (`left`), before it or (`stored`) after it."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._database: Any = ledger.database
@@ -78,10 +78,15 @@ class Death:
 
 @dataclass
 class Disturbance:
-    """What befalls one sync: it is killed, or interrupted as by Ctrl-C, at the n-th write or answer; or faults; or
-    `meanwhile` is called at the n-th answer.
+    """A disturbance of one sync.
 
-    stored: what it wrote last still reached the ledger.
+    Attributes:
+        kind: `killed` at the n-th write, `interrupted` as by Ctrl-C at the n-th answer, `faults` of the systems, or a
+            call of `meanwhile` at the n-th answer.
+        at: n.
+        stored: True if the last write before a kill is stored.
+        faults: Rules.
+        meanwhile: Called at the n-th answer.
     """
 
     kind: Literal["killed", "interrupted", "faults", "meanwhile"]
@@ -92,13 +97,13 @@ class Disturbance:
 
 
 class Systems:
-    """A sandbox and clients that are used throughout. To be closed."""
+    """A sandbox, and clients that all tests use. Close it after use."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self.sandbox = SandboxProcess(contacts=0)
         self.admin = self.sandbox.admin
-        # Refusals tell why at once; the other way is tried several times, which takes its time (push/delivery.py).
+        # Rejections have reasons: one without a reason is retried several times, which is slow (push/delivery.py).
         self.admin.settings("campaign", bare_data_policy=False)
         self.switches = {system: self.admin.settings(system) for system in ("campaign", "d365")}
         self.template = home / "template.sqlite"
@@ -106,7 +111,7 @@ class Systems:
         self.runner = asyncio.Runner()
         self._open = AsyncExitStack()
         self.answers: Callable[[], None] = lambda: None
-        """Called at each answer of either system."""
+        """Called at each answer of a system."""
         self.runner.run(self._connect())
 
     async def _connect(self) -> None:
@@ -122,8 +127,8 @@ class Systems:
         for endpoint in (self.d365.endpoint, self.campaign.endpoint):
             endpoint.observer = partial(self._observed, endpoint.observer)
 
-    def _observed(self, observer: Callable[..., None], *told: Any) -> None:
-        observer(*told)
+    def _observed(self, observer: Callable[..., None], *arguments: Any) -> None:
+        observer(*arguments)
         self.answers()
 
     def close(self) -> None:
@@ -133,7 +138,7 @@ class Systems:
         assert self.sandbox.errors == ""
 
     def empty(self) -> None:
-        """Nothing of ours and nobody else's is left on either side, and all switches are as at first."""
+        """Delete all rows and records on both sides, and reset all settings."""
         admin = self.admin
         for table in reversed(RESOURCES):
             admin.delete(table, [row[IDS[table]] for row in admin.dump_d365(table)])
@@ -145,7 +150,7 @@ class Systems:
         admin.clear_journal()
 
     def stand(self, position: Position) -> None:
-        """Puts the sandbox into this position and no other, its faults included."""
+        """Put the sandbox into exactly this position, with its faults."""
         self.admin.clear_faults()
         for system, switches in self.switches.items():
             self.admin.settings(system, **{name: switches[name] for name in SWITCHED[system]})
@@ -155,6 +160,7 @@ class Systems:
 
 
 def _remembered(ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Return the function with a cache of its results."""
     known: dict[tuple[Any, ...], Any] = {}
 
     async def asked(*what: Any) -> Any:
@@ -167,10 +173,10 @@ def _remembered(ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[A
 
 @dataclass
 class TableRules:
-    """What the story changes in the configuration of a table."""
+    """The part of a table's configuration that a test changes."""
 
     more: bool = True
-    """another column is mapped"""
+    """True if a further column is mapped."""
     filtered: bool = False
     delete_filtered_out: bool = False
     apply_deletes: bool = True
@@ -178,7 +184,7 @@ class TableRules:
     style: Literal["key", "auto", "join"] = "key"
     cardinality: Literal["one", "zero_or_one"] = "one"
     address: Literal["url", "auto", "filter"] = "url"
-    """with auto, whether the key is unique is found out as well"""
+    """With auto, the program also detects if the key is unique."""
 
 
 FIELDS = {
@@ -200,18 +206,18 @@ FILTERS = {
 
 @dataclass
 class Configuration:
-    """`position`: what the configuration needs there (`Position.table`)."""
+    """The configuration of an installation. `position`: determines what it needs in addition (`Position.table`)."""
 
     tables: dict[str, TableRules] = field(default_factory=lambda: {table: TableRules() for table in RESOURCES})
     position: Position = field(default_factory=Position)
 
     def document(self) -> dict[str, Any]:
-        """The configuration file. The order of the tables in it means nothing, so the last one stands first."""
+        """Return the configuration file. Its tables are in reverse order, since their order must not matter."""
         return {"privacy_acknowledged": True, "tables": [self._table(table) for table in reversed(RESOURCES)]}
 
     def _table(self, table: str) -> dict[str, Any]:
         rules = self.tables[table]
-        told: dict[str, Any] = {
+        document: dict[str, Any] = {
             "table": table,
             "resource": RESOURCES[table],
             "key": KEYS[table],
@@ -219,20 +225,20 @@ class Configuration:
             "apply_deletes": rules.apply_deletes,
             "picklists": rules.picklists,
         }
-        told["address"] = rules.address
+        document["address"] = rules.address
         if rules.address == "filter":
-            told = BY_FILTER.table(told)
+            document = BY_FILTER.table(document)
         if rules.filtered:
-            told["filters"] = {"rules": [FILTERS[table]], "delete_filtered_out": rules.delete_filtered_out}
+            document["filters"] = {"rules": [FILTERS[table]], "delete_filtered_out": rules.delete_filtered_out}
         if table in PARENTS:
             to = JOINS[table] if rules.style == "join" else LINKS[table]
             link = {"field": LOOKUPS[table], "to": to, "table": PARENTS[table]}
-            told["links"] = [link | {"style": rules.style, "cardinality": rules.cardinality}]
-        return self.position.table(told)
+            document["links"] = [link | {"style": rules.style, "cardinality": rules.cardinality}]
+        return self.position.table(document)
 
 
 class Wired(Runtime):
-    """A runtime whose clients are those of the systems."""
+    """A runtime that uses the clients of `Systems`."""
 
     systems: Systems
 
@@ -246,7 +252,7 @@ class Wired(Runtime):
 
 
 class World:
-    """One installation with a fresh ledger between two emptied systems. To be closed."""
+    """One installation with an empty ledger between two empty systems. Close it after use."""
 
     def __init__(self, systems: Systems, number: int) -> None:
         systems.empty()
@@ -254,7 +260,7 @@ class World:
         self.config = Configuration()
         self.position = Position()
         self.pushes: Counter[str] = Counter()
-        """by table, of the last sync"""
+        """Number of pushes of the last sync, by table."""
         self.published = {table: TableRules() for table in PARENTS}
         self.publish()
         file = systems.home / f"ledger-{number}.sqlite"
@@ -267,7 +273,7 @@ class World:
         self.ledger.close()
 
     def publish(self) -> None:
-        """Tells Campaign how links are made; `published` says it."""
+        """Publish the definitions of links in `published` in Campaign."""
         links = {
             RESOURCES[table]: {
                 LINKS[table]: {
@@ -280,7 +286,7 @@ class World:
         self.admin.settings("campaign", links=links)
 
     def stand(self, position: Position) -> None:
-        """The services change to this position. The configuration keeps the filters that it has."""
+        """Change the systems to this position. The configuration keeps its filters."""
         self.position = position
         self.config.position |= Position(filters=position.filters)
         self.systems.stand(position)
@@ -288,7 +294,7 @@ class World:
     # The program
 
     def sync(self, tables: Sequence[str] = tuple(RESOURCES), disturbance: Disturbance | None = None) -> bool:
-        """`sync` of the tables. Returns whether it ended by itself and not by the disturbance."""
+        """Sync the tables. Return True if the sync ended by itself, False if the disturbance ended it."""
         if disturbance is None:
             self.systems.runner.run(self._sync(tables))
             return True
@@ -310,7 +316,7 @@ class World:
             self.death.left = None
             self.systems.answers = lambda: None
             self.systems.stand(self.position)
-            for lease in self.ledger.leases():  # what the next start does for a killed process (workers.release_dead)
+            for lease in self.ledger.leases():  # as the next start does for a killed process (workers.release_dead)
                 self.ledger.release(lease.owner)
             for table, owner in self.ledger.capture_leases():
                 self.ledger.release_feed(table, owner)
@@ -332,13 +338,13 @@ class World:
         await running
 
     async def _sync(self, tables: Sequence[str]) -> None:
-        """The loop of commands/sync.py, its flows called without Dagster."""
+        """Run the loop of commands/sync.py, with its flows called without Dagster."""
         file = self.systems.home / "config.yaml"
         file.write_text(yaml.safe_dump(self.config.document()), encoding="utf-8")
         runtime = Wired(
             {**self.systems.sandbox.env, "SYNC_ASSETS_CONFIG": str(file), "SYNC_ASSETS_LEDGER_URL": self.url},
             _ledger=self.ledger,
-            accept_mapping=True,  # a story changes its mapping to and fro within a second
+            accept_mapping=True,  # a test changes its mapping back and forth within a second
         )
         runtime.systems = self.systems
         configs = [config for config in runtime.config.in_link_order if config.table in tables]
@@ -374,7 +380,7 @@ class World:
             await asyncio.sleep(min(max(pause, 0.01), 1.0))
         raise AssertionError(f"the sync goes round in circles: {before}")
 
-    # What stands on either side
+    # State of both sides
 
     def rows(self) -> ById:
         return {table: {row[IDS[table]]: row for row in self.admin.dump_d365(table)} for table in RESOURCES}
@@ -384,8 +390,13 @@ class World:
 
 
 class Look:
-    """Campaign as it is now. `ours`: table -> id -> record, links as the parent's id; `others`: records that are not
-    ours, as they are; `hidden`: ids of ours that Campaign hides."""
+    """The present state of Campaign.
+
+    Attributes:
+        ours: Records that the program wrote, by table and id; links are replaced by the parent's id.
+        others: All other records.
+        hidden: Ids of records in `ours` that Campaign hides.
+    """
 
     def __init__(self, admin: Any) -> None:
         self.ours: ById = {}

@@ -1,6 +1,6 @@
 """Read failed steps, failed checks, stale assets and failing sensors from the Dagster instance, for alerts.
 
-What of it is an incident is decided in `sync_assets.alerts.incidents`.
+Which of these are incidents is decided in `sync_assets.alerts.incidents`.
 
 Invariant: the number of queries has a limit that does not depend on the number of runs, events and ticks.
 """
@@ -22,14 +22,14 @@ from sync_assets.runtime.heartbeat import KilledRun
 
 LOOK_BACK = timedelta(days=1)
 MOST_RUNS, MOST_READ = 200, 40
-"""Most failed runs that are listed, and most of these whose events are read, which takes longer."""
+"""Most failed runs that are listed, and most of these whose events are read, which is slower."""
 MOST_TICKS = 50
 """Most ticks of a sensor that are read to find since when it has been failing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a step of a run executes: assets, or checks alone. `of`: name of the work, for messages."""
+    """The work of one step of a run: assets, or checks alone. `of`: name of the work, for messages."""
 
     of: str
     assets: tuple[dg.AssetKey, ...] = ()
@@ -138,12 +138,12 @@ def _stale(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]) -> Iterato
 def _failed_sensors(instance: dg.DagsterInstance, names: frozenset[str], now: datetime) -> Iterator[FailedSensor]:
     """Yield the sensors whose last finished tick raised, or skipped because of an error (`run_errors.CANNOT`)."""
     for name, ticks in sorted(sensor_ticks(instance, names, MOST_TICKS).items()):
-        failed = list(takewhile(_could_not_go_on, ticks))
+        failed = list(takewhile(_failed_tick, ticks))
         if failed and failed[0].at > now - LOOK_BACK:
             yield FailedSensor(name, failed[-1].at, _message(failed[0]))
 
 
-def _could_not_go_on(tick: Tick) -> bool:
+def _failed_tick(tick: Tick) -> bool:
     return tick.failed or tick.skipped.startswith(CANNOT)
 
 

@@ -1,7 +1,7 @@
 """Define the sensor `alerts`, which checks the instance every half a minute and sends notifications to the channels.
 
-The cursor holds, for each channel, what it was notified of. If a channel cannot be reached, its part of the cursor
-stays as it was, so the next tick tries again; the other channels are not notified twice.
+The cursor holds the notifications that each channel got. If a channel cannot be reached, its part of the cursor is
+kept, so the next tick tries again; the other channels are not notified twice.
 """
 
 from __future__ import annotations
@@ -29,6 +29,13 @@ NO_NEWS = ": no news"
 
 
 def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
+    """Define the sensor.
+
+    Args:
+        runtime: Of the definitions; its configuration must have `alerts`.
+        watched: Objects on the instance to report on.
+        default_status: If the sensor is running after its first load.
+    """
     alerts = runtime.config.alerts
     assert alerts
 
@@ -44,13 +51,13 @@ def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultS
         now = datetime.now(UTC)
         seen = read_state(context.instance, watched, now, paused_assets(runtime), killed(runtime))
         wrong = incidents(seen, warnings=alerts.warnings)
-        memory, said = tell_all(
+        memory, lines = tell_all(
             alerts, senders(runtime), wrong, seen.good, memory, now, runtime.settings.alerts().ui_url
         )
-        for line in said:
+        for line in lines:
             if not line.endswith(NO_NEWS):  # Dagster stores a file for each tick that logs a line
                 context.log.info(line)
-        return dg.SensorResult(skip_reason="; ".join(said), cursor=msgspec.json.encode(memory).decode())
+        return dg.SensorResult(skip_reason="; ".join(lines), cursor=msgspec.json.encode(memory).decode())
 
     return tell
 
@@ -89,7 +96,7 @@ def tell_all(
         channels: A function that sends, by name of the channel.
         wrong: Incidents now.
         good: When each step last succeeded.
-        memory: What each channel was notified of.
+        memory: The notifications that each channel got so far.
         now: UTC.
         ui_url: Address of Dagster's UI, for links.
 
@@ -98,7 +105,7 @@ def tell_all(
     """
     again_after = timedelta(hours=alerts.again_after_hours)
     after: dict[str, Memory] = {}
-    said: list[str] = []
+    lines: list[str] = []
     for name, send in channels.items():
         known = memory.get(name, {})
         found, knows = notifications(wrong, good, known, now, again_after)
@@ -107,9 +114,9 @@ def tell_all(
                 send(subject(found), text(found, ui_url))
         except ChannelError as error:
             after[name] = known
-            said.append(f"{name}: not told, it is tried again. {error}")
+            lines.append(f"{name}: not told, it is tried again. {error}")
         else:
             after[name] = knows
             new, again, solved = len(found.new), len(found.again), len(found.solved)
-            said.append(f"{name}: told of {new} new, {again} lasting, {solved} solved" if found else name + NO_NEWS)
-    return after, said
+            lines.append(f"{name}: told of {new} new, {again} lasting, {solved} solved" if found else name + NO_NEWS)
+    return after, lines

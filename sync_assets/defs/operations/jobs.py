@@ -28,7 +28,7 @@ SHORT = {"dagster/max_runtime": "3600"}
 
 class Replay(dg.Config):
     """`table`: the Dynamics 365 table. `first_day`, `last_day` (UTC, as in 2026-11-24): read only rows modified on
-    these days; empty: no limit. `force`: send rows even if they are equal to what Campaign acknowledged."""
+    these days; empty: no limit. `force`: send rows even if they equal the state that Campaign acknowledged."""
 
     table: str
     first_day: str = ""

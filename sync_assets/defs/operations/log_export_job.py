@@ -12,6 +12,8 @@ from sync_assets.runtime.context import Runtime
 
 
 def log_export(runtime: Runtime) -> dg.JobDefinition:
+    """Define the job `log_export`."""
+
     @dg.op(name="write_log", description="Writes today's file to the Campaign SFTP.")
     def write_log(context: dg.OpExecutionContext) -> None:
         from sync_assets.operations.log_export import export_log  # noqa: PLC0415

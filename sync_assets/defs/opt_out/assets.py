@@ -38,10 +38,12 @@ from sync_assets.validation.preflight import findings_of
 
 
 def resources(runtime: Runtime) -> dict[str, Any]:
+    """Return the resources of the opt-out assets besides the systems: the IO manager."""
     return {PARQUET: ParquetParts(lambda: runtime.store)}
 
 
 def opt_out_assets(runtime: Runtime) -> list[dg.AssetsDefinition]:
+    """Return the opt-out assets for the configured direction; none if opt-outs are disabled."""
     if not runtime.config.opt_out.active:
         return []
     assets = [export_asset(runtime), _decisions(runtime), changes_asset(runtime), _contact_opt_out(runtime)]

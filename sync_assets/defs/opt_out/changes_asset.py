@@ -33,9 +33,10 @@ class ChangesConfig(dg.Config):
 
 
 def changes_asset(runtime: Runtime) -> dg.AssetsDefinition:
+    """Define the asset."""
     config, direction = runtime.config, runtime.config.opt_out.direction
     # Depends on all partitions of contacts, since a due opt-out may come from any day. With the last partition only,
-    # Dagster would show the asset as unsynced after each run of contacts, even if that brought no opt-out.
+    # Dagster would show the asset as unsynced after each run of contacts, even if no opt-out changed.
     contacts = [d365_key(config.table(CONTACT))] if direction == "bidirectional" else []
 
     @dg.asset(

@@ -59,10 +59,12 @@ def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
 
 
 def watch_results(export: Export, seen: "FolderPoll", now: datetime) -> list[dg.AssetCheckResult]:
+    """Return the results of the checks of the export asset for a poll of the SFTP folder."""
     return [arrives(export, seen.newest, now, seen.passed_over), room(export, seen.storage, seen.troubles)]
 
 
 def is_overdue(export: Export, newest: datetime | None, now: datetime) -> bool:
+    """Return True if there is no file, or the newest one is older than `expected_every_hours`."""
     return newest is None or now - newest > timedelta(hours=export.expected_every_hours)
 
 
@@ -168,6 +170,7 @@ def parity_answer(runtime: Runtime, audit: dg.AssetKey) -> dg.AssetCheckResult:
 
 
 def agree(audit: dg.AssetKey, found: Parity) -> dg.AssetCheckResult:
+    """Return the result of the check that opt-outs agree, from a compared sample."""
     text = f"Of {found.contacts:,} contacts that were read on both sides, all opt-outs agree."
     if found.on_the_way:
         text = f"Of {found.contacts:,} contacts read on both sides, {found.on_the_way:,} opt-outs are on their way."

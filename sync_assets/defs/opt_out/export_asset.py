@@ -60,6 +60,7 @@ USED = {SFTP, LEDGER}
 
 
 def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
+    """Define the asset."""
     export = runtime.config.opt_out.export
     expected = timedelta(hours=export.expected_every_hours)
 
@@ -91,16 +92,16 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
     def export_rows(context: dg.AssetExecutionContext) -> Iterator[Any]:
         its = bound(runtime, context.resources, USED)
         with closing(its), tempfile.TemporaryDirectory(prefix="sync_assets_") as folder:
-            yield from _take(context, its, staging.StagedRows(Path(folder)))
+            yield from _export_file(context, its, staging.StagedRows(Path(folder)))
 
-    def _take(context: dg.AssetExecutionContext, runtime: Runtime, spool: staging.StagedRows) -> Iterator[Any]:
+    def _export_file(context: dg.AssetExecutionContext, runtime: Runtime, spool: staging.StagedRows) -> Iterator[Any]:
         partition = context.partition_key
         with reported(runtime, context, f"reading of {partition}") as failed, heartbeat(runtime, context.run_id):
-            taken = _taken(runtime, partition, spool)
+            taken = _stage(runtime, partition, spool)
         if failed:
             raise dg.Failure(str(failed[0]), allow_retries=False)
         if isinstance(taken, Missing):
-            yield from _kept(runtime, partition, taken)
+            yield from _missing_results(runtime, partition, taken)
             return
         if not isinstance(taken, staging.Staged):
             # A file that cannot be read, or that changed or vanished meanwhile, must not block the files after it: the
@@ -111,7 +112,7 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
             return
         with heartbeat(runtime, context.run_id):  # the IO manager writes rows during `yield`, which may take minutes
             _keep_rejected(runtime, partition, context.run_id, spool, taken)
-            yield dg.Output(spool.frames(staging.GOOD), metadata=_taken_metadata(taken))
+            yield dg.Output(spool.frames(staging.GOOD), metadata=_staged_metadata(taken))
         yield dg.AssetCheckResult(
             passed=not taken.warnings,
             asset_key=EXPORT,
@@ -124,9 +125,10 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
     return export_rows
 
 
-def _taken(
+def _stage(
     runtime: Runtime, partition: str, spool: staging.StagedRows
 ) -> staging.Staged | Missing | BadExport | FileGone:
+    """Stage the rows of a partition's file; else return why that is not possible, which may be no error (Missing)."""
     require_file(partition)
     file = files.find(runtime, partition)
     if file is None:
@@ -140,19 +142,19 @@ def _taken(
         runtime.ledger.file_refused(file, str(error))
         return error
     except FileGone as error:
-        return _missing(runtime, partition, file) if file.state == FileState.DONE else error
+        return _describe_missing(runtime, partition, file) if file.state == FileState.DONE else error
 
 
-def _missing(runtime: Runtime, partition: str, file: OptOutFile) -> Missing:
+def _describe_missing(runtime: Runtime, partition: str, file: OptOutFile) -> Missing:
     """Describe a processed file that is no longer on the server. Its rows are kept about as long as files are."""
-    store, gone = runtime.store, f"{file.name} was taken on {file.done_at:%Y-%m-%d} and is no longer on the SFTP"
+    store, start = runtime.store, f"{file.name} was taken on {file.done_at:%Y-%m-%d} and is no longer on the SFTP"
     if not store.published(EXPORT.path, partition):
-        return Missing(f"{gone}, and its rows are no longer kept. Nothing is decided of it again.")
+        return Missing(f"{start}, and its rows are no longer kept. Nothing is decided of it again.")
     rows, bad = Parts(store, EXPORT.path, [partition]).rows, Parts(store, REJECTED_ROWS, [partition]).rows
-    return Missing(f"{gone}. Its rows were kept and are read from {store.url(EXPORT.path, partition)}.", rows, bad)
+    return Missing(f"{start}. Its rows were kept and are read from {store.url(EXPORT.path, partition)}.", rows, bad)
 
 
-def _kept(runtime: Runtime, partition: str, missing: Missing) -> Iterator[Any]:
+def _missing_results(runtime: Runtime, partition: str, missing: Missing) -> Iterator[Any]:
     """Yield the output and the check results of a missing file. The rows in the Parquet store are not changed."""
     numbers = {"dagster/partition_row_count": missing.rows or 0, "rejected_rows": missing.bad}
     yield dg.Output(None, metadata=numbers | {"read_from": "kept rows" if missing.rows is not None else "nothing"})
@@ -184,7 +186,7 @@ def _keep_rejected(
         write_parts(runtime.store, REJECTED_ROWS, partition, run_id, spool.frames(staging.BAD))
 
 
-def _taken_metadata(taken: staging.Staged) -> dict[str, Any]:
+def _staged_metadata(taken: staging.Staged) -> dict[str, Any]:
     return {
         "rows": taken.rows,
         "good_rows": taken.good,

@@ -1,4 +1,4 @@
-"""Build what opt-out runs report: metadata, which the UI shows and plots, and check results."""
+"""Build the metadata and check results of opt-out runs. The UI shows the metadata, and plots its numbers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SYSTEMS: dict[Side, str] = {"d365": "Dynamics 365: ", "campaign": "Campaign: "}
 
 
 def stated_metadata(stated: Counter[Stated]) -> dict[str, int]:
-    """Return the numbers of opt-outs that Campaign stated, by what the ledger made of them (new, older, and so on)."""
+    """Return the numbers of opt-outs that Campaign stated, by their effect on the ledger (`rules.opt_outs.Stated`)."""
     return {f"stated_{kind}": stated[kind] for kind in get_args(Stated)}
 
 

@@ -53,6 +53,7 @@ class Seen(msgspec.Struct):
 
 
 def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
+    """Define the sensor. default_status: if it is running after its first load."""
     keys = file_chain(runtime.config)
 
     # Not `target`: Dagster would make a job of it with a name of its own.

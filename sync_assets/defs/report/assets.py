@@ -19,6 +19,7 @@ KEPT = "days"
 
 
 def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
+    """Define the asset."""
     # It depends on no particular day, so on the last partition. It has no dependency on opt-out assets: as long as they
     # were never materialised, the UI would show a warning when the report is materialised.
     last = dg.LastPartitionMapping()

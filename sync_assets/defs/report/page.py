@@ -32,7 +32,7 @@ def page(config: Config, days: Days, counts: Mapping[str, Counts], now: datetime
         *_sentences(config, days, now),
         _pictures(config, days),
         "**What stands where now**",
-        _standing(config, counts),
+        _states(config, counts),
         "**Day by day**",
         _table(config, days),
     ]
@@ -41,10 +41,10 @@ def page(config: Config, days: Days, counts: Mapping[str, Counts], now: datetime
 
 def _sentences(config: Config, days: Days, now: datetime) -> list[str]:
     yesterday, today = days[now.date() - timedelta(days=1)], days[now.date()]
-    return [f"**Yesterday:** {_said(config, yesterday)}", f"**Today so far:** {_said(config, today)}"]
+    return [f"**Yesterday:** {_summary(config, yesterday)}", f"**Today so far:** {_summary(config, today)}"]
 
 
-def _said(config: Config, day: Day) -> str:
+def _summary(config: Config, day: Day) -> str:
     text = f"{day.captured:,} changes captured, {day.pushed:,} records pushed, {day.refused:,} refused"
     if config.opt_out.active:
         text += f", {day.to_d365:,} opt-outs written to Dynamics 365 and {day.to_campaign:,} to Campaign"
@@ -103,7 +103,7 @@ def _more(day: Day) -> float | None:
     return max(0.0, day.latency_p95 - day.latency_p50)
 
 
-def _standing(config: Config, counts: Mapping[str, Counts]) -> str:
+def _states(config: Config, counts: Mapping[str, Counts]) -> str:
     rows = [
         (one.table, one.resource, *map(_number, (c.synced, c.pending, c.waiting, c.failed, c.held)))
         for one in config.in_link_order

@@ -64,7 +64,10 @@ def end_killed(instance: dg.DagsterInstance, ledger: Ledger, *tables: str) -> li
 
 
 def _is_silent(beat: Heartbeat | None, started: float | None, now: datetime) -> bool:
-    """Return True if neither a heartbeat nor the start of the run is more recent than SILENT_AFTER."""
+    """Return True if a started run ended its heartbeats, or wrote none, more than SILENT_AFTER ago.
+
+    A run whose heartbeats stopped without being ended is given up by `give_up_killed`.
+    """
     if beat and beat.owner != ENDED:
         return False
     since = beat.at if beat else datetime.fromtimestamp(started, UTC) if started is not None else now

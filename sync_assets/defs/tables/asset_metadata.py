@@ -37,10 +37,12 @@ DAYS = 14
 
 
 def d365_key(config: TableConfig) -> dg.AssetKey:
+    """Return the key of the asset that captures a table: d365/<table>."""
     return dg.AssetKey(["d365", config.table])
 
 
 def campaign_key(config: TableConfig) -> dg.AssetKey:
+    """Return the key of the asset that pushes a table: campaign/<resource>."""
     return dg.AssetKey(["campaign", config.resource])
 
 
@@ -124,6 +126,7 @@ def campaign_lineage(config: Config, table: TableConfig) -> dg.TableColumnLineag
 
 
 def _how(field: FieldMapping) -> str:
+    """Return the options of a mapped field as a suffix of its description."""
     once = "" if field.apply_updates else "; on first load and replay only"
     return once + ("; cut to its length" if field.truncate else "")
 
@@ -142,6 +145,7 @@ def if_changed(instance: dg.DagsterInstance, key: dg.AssetKey, columns: Mapping[
 
 
 def _last_version(instance: dg.DagsterInstance, key: dg.AssetKey) -> object:
+    """Return the version in the latest result that has one; None if none of the last LOOK_BACK results has one."""
     cursor: str | None = None
     for _ in range(LOOK_BACK // AT_ONCE):
         found = instance.fetch_materializations(key, limit=AT_ONCE, cursor=cursor)
@@ -180,8 +184,10 @@ def code(config: Config, function: Callable[..., Any], *place: int | str) -> Map
     sources: list[Any] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)
-        if place and (told := config.line_of(*place)):
-            sources.append(dg.LocalFileCodeReference(file_path=told[0], line_number=told[1], label="configuration"))
+        if place and (location := config.line_of(*place)):
+            sources.append(
+                dg.LocalFileCodeReference(file_path=location[0], line_number=location[1], label="configuration")
+            )
         where = function.__code__
         sources.append(
             dg.LocalFileCodeReference(
@@ -192,6 +198,7 @@ def code(config: Config, function: Callable[..., Any], *place: int | str) -> Map
 
 
 def table_code(config: Config, table: TableConfig, function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Return code references to a function and to a table in the configuration file."""
     at = [one.table for one in config.tables].index(table.table)
     return code(config, function, "tables", at)
 

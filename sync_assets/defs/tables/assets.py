@@ -61,6 +61,7 @@ def linked(tables: Sequence[TableConfig]) -> list[list[TableConfig]]:
 
 
 def _group(tables: Sequence[TableConfig], runtime: Runtime) -> dg.AssetsDefinition:
+    """Define the assets of a group of linked tables, which share one op."""
     names = ", ".join(config.table for config in tables)
 
     @dg.multi_asset(

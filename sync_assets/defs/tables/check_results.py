@@ -138,13 +138,13 @@ def backlog(config: TableConfig, pending: int, oldest: datetime | None, now: dat
 def agreement(config: TableConfig, found: Drift) -> dg.AssetCheckResult:
     """Return the result of the check that Campaign holds what was sent last, from a compared sample."""
     wrong = len(found.different | set(found.missing))
-    said: list[str] = []
+    parts: list[str] = []
     if found.missing:
-        said.append(f"{len(found.missing)} are not in Campaign")
+        parts.append(f"{len(found.missing)} are not in Campaign")
     if found.differing:
         named = ", ".join(f"{attribute} ({len(ids)})" for attribute, ids in found.differing.items())
-        said.append(f"{len(found.different)} differ: {named}")
-    text = f"Of {found.compared} records that were read back, {'; '.join(said) or 'all hold what was sent last'}."
+        parts.append(f"{len(found.different)} differ: {named}")
+    text = f"Of {found.compared} records that were read back, {'; '.join(parts) or 'all hold what was sent last'}."
     if wrong:
         text += f" Somebody changed them in Campaign; `sync-assets replay {config.table} --force` sends them again."
     if not found.compared:

@@ -27,7 +27,7 @@ POLLED_CHECK = "change_feed_is_polled"
 GUARD_CHECK = "no_deletion_is_held_back"
 SILENT_AFTER = timedelta(minutes=15)
 FORGOTTEN = timedelta(days=1)
-"""From this duration on maintenance counts as forgotten: publishing a data model, its purpose, takes less."""
+"""From this duration on, maintenance counts as forgotten. Its purpose, publishing a data model, needs less time."""
 SIDES: tuple[Side, ...] = ("d365", "campaign")
 
 _SPECS: dict[Side, dict[str, str]] = {
@@ -103,6 +103,7 @@ def _of_table(
     wanted: Collection[dg.AssetCheckKey],
     now: datetime,
 ) -> Iterator[dg.AssetCheckResult]:
+    """Yield the wanted check results of one table. In maintenance `ready` keeps its last result."""
     ready = [key for side in SIDES if (key := dg.AssetCheckKey(side_key(config, side), READY)) in wanted]
     since = runtime.ledger.in_maintenance().get(config.table)
     if ready and since:
@@ -174,6 +175,7 @@ def feed_answer(config: TableConfig, runtime: Runtime, now: datetime) -> dg.Asse
 
 
 def _not_captured_yet(config: TableConfig) -> dg.AssetCheckResult:
+    """Return a passed result for a table whose first capture is prevented by its set-up, which `ready` reports."""
     text = f"{config.table} has never been captured; its check `{READY}` says why."
     return dg.AssetCheckResult(passed=True, asset_key=d365_key(config), check_name=POLLED_CHECK, description=text)
 

@@ -39,6 +39,7 @@ class Totals:
     changed: bool = False
 
     def add_capture(self, done: Captured) -> None:
+        """Add the numbers of a capture."""
         result = done.result
         self.captured.update(
             rows_captured=result.rows,
@@ -56,6 +57,7 @@ class Totals:
         self.changed |= result.rows > 0 or result.deleted > 0
 
     def add_push(self, done: Pushed) -> None:
+        """Add the numbers of a push."""
         result = done.result
         self.pushed.update(
             inserted=result.inserted,

@@ -111,8 +111,8 @@ def changes_sensor(
                 break  # another poll would end after the daemon's next round has begun
             time.sleep(pause)
         now = datetime.now(UTC)
-        for table, said in polled.refused.items():
-            context.log.error(f"{table}: {said}")
+        for table, reason in polled.refused.items():
+            context.log.error(f"{table}: {reason}")
         quiet = [config for config in tables if config.table in looked - changed]
         worth = {
             config.table for config in idle if config.table in changed and _worth_a_run(config, runtime, seen, now)
@@ -198,6 +198,7 @@ def _why_not(tables: Sequence[TableConfig], looked: set[str], failing: set[str],
 
 
 def _request(tables: Sequence[TableConfig], keys: Sequence[dg.AssetKey], tags: dict[str, str]) -> dg.RunRequest:
+    """Return a request for a run of these assets and their checks, for today's partition."""
     return dg.RunRequest(
         partition_key=today(),
         asset_selection=list(keys),

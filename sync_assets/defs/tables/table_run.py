@@ -8,7 +8,8 @@ every few tenths of a second and pushes pending records that are due. It ends
 - if a captured table goes into maintenance, or if the configuration or the program changes;
 - if a feed cannot be polled, if a parent process ends, or if another run may take over since heartbeats are missing.
 
-If capture or push of one table fails, the whole run fails; the sensors then start the other tables without that one.
+If capture or push of one table fails, the other tables still get their turn, then the run ends as failed. The sensors
+then request a run of the other tables without that one.
 """
 
 # No `from __future__ import annotations`, as in the modules whose annotations Dagster reads at run time.
@@ -117,6 +118,7 @@ class TableRun:
             raise dg.Failure(str(first), allow_retries=False)
 
     def _work(self) -> None:
+        """Capture and push each table once, then follow changes if the run is to stay."""
         for config in self._tables:
             if config in self._captured:
                 self._capture_first(config)
@@ -127,6 +129,7 @@ class TableRun:
 
     @property
     def _ended_early(self) -> bool:
+        """Return True if the work of an asset failed, or was stopped."""
         return bool(self._failed or self._stopped)
 
     # --- One table -----------------------------------------------------------------------------------------------
@@ -140,7 +143,7 @@ class TableRun:
         capture_days(ledger, config.table, self._days, resend=self._force, capture=lambda: self._capture(config))
 
     def _capture(self, config: TableConfig) -> bool:
-        """Follow the feed to its end. Return True if it brought rows or deletions, False also if the capture failed."""
+        """Follow the feed to its end. Return True if it had rows or deletions; False also if the capture failed."""
         key, runtime = d365_key(config), self._runtime
         with reported(runtime, self._context, f"capture of {config.table}") as failed:
             check_not_paused(runtime, config)

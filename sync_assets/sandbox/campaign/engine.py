@@ -231,21 +231,21 @@ def _published(settings: Settings) -> dict[str, Resource]:
     """Return the data model with these settings. Raises BadSettings."""
     fresh = resources()
     for name, links in settings.links.items():
-        for link_name, told in links.items():
+        for link_name, setting in links.items():
             link = fresh[name].links.get(link_name) if name in fresh else None
             if link is None:
                 raise BadSettings(f"there is no link {name}.{link_name}")
-            if told.join is not None and told.join not in fresh[name].fields:
-                raise BadSettings(f"{name} has no attribute {told.join!r} to join {link_name} on")
-            link.cardinality, link.join = told.cardinality, told.join
+            if setting.join is not None and setting.join not in fresh[name].fields:
+                raise BadSettings(f"{name} has no attribute {setting.join!r} to join {link_name} on")
+            link.cardinality, link.join = setting.cardinality, setting.join
     for name, filters in settings.filters.items():
-        for filter_name, told in filters.items():
-            if name not in fresh or told.attribute not in fresh[name].fields:
-                raise BadSettings(f"filter {filter_name}: there is no attribute {name}.{told.attribute}")
-            fresh[name].filters[filter_name] = Filter(filter_name, told.parameter, told.attribute)
+        for filter_name, setting in filters.items():
+            if name not in fresh or setting.attribute not in fresh[name].fields:
+                raise BadSettings(f"filter {filter_name}: there is no attribute {name}.{setting.attribute}")
+            fresh[name].filters[filter_name] = Filter(filter_name, setting.parameter, setting.attribute)
     _set_up_profile(fresh["profile"], settings)
-    for told in (settings.unique_keys, settings.keys_in_url, settings.deletes_by_key):
-        if unknown := told.keys() - fresh.keys():
+    for setting in (settings.unique_keys, settings.keys_in_url, settings.deletes_by_key):
+        if unknown := setting.keys() - fresh.keys():
             raise BadSettings(f"there is no resource {sorted(unknown)[0]!r}; one of: {', '.join(fresh)}")
     for name, unique in settings.unique_keys.items():
         fresh[name].unique = unique

@@ -44,18 +44,18 @@ class ExportOptions(msgspec.Struct, forbid_unknown_fields=True):
     """Write a file even if there are no rows."""
 
 
-def write(campaign: Campaign, told: dict[str, Any] | None = None) -> Path | None:
+def write(campaign: Campaign, values: dict[str, Any] | None = None) -> Path | None:
     """Write the file in place, without a temporary name, as an upload does. Return None if there are no rows.
 
     Args:
         campaign: The instance.
-        told: Values of ExportOptions.
+        values: Values of ExportOptions.
 
     Raises:
         BadSettings: The options are not valid, or the instance has no folder for exports.
     """
     try:
-        options = msgspec.convert(told or {}, ExportOptions)
+        options = msgspec.convert(values or {}, ExportOptions)
     except msgspec.ValidationError as error:
         raise BadSettings(str(error)) from None
     if campaign.exports is None:

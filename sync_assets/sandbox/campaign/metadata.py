@@ -62,7 +62,9 @@ def content(campaign: Campaign, view: View) -> dict[str, Any]:
         )
     for name, link in view.links.items():
         extra = {"metadata": "link", "resTarget": link.target, "unbound": False, "sortable": False}
-        document[name] = _members(campaign, view, name, "link", "link") | extra | {"mandatory": link.cardinality == "one"}
+        document[name] = (
+            _members(campaign, view, name, "link", "link") | extra | {"mandatory": link.cardinality == "one"}
+        )
     for name, collection in view.collections.items():
         extra = {"metadata": "link", "resTarget": collection.source or name, "unbound": True, "sortable": False}
         document[name] = _members(campaign, view, name, "collection", "link") | extra

@@ -1,4 +1,6 @@
-"""ASGI app of Campaign's REST API: routes a request to the engine, and answers it (docs/references/campaign.md 1, 4, 5, 12).
+"""ASGI app of Campaign's REST API: routes a request to the engine, and answers it.
+
+Source: docs/references/campaign.md 1, 4, 5, 12.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class Workflows:
         }
 
     def command(self, workflow: Workflow, body: Any) -> dict[str, Any]:
-        """Queue start, pause, resume or stop. The command takes effect after `workflow_delay_ms`. Raises CampaignError."""
+        """Queue start, pause, resume or stop, which takes effect after `workflow_delay_ms`. Raises CampaignError."""
         method = body.get("method") if isinstance(body, dict) else None
         if method not in _EFFECT:
             raise errors.bad_enumeration_value(method, "xtk:workflow", "method")
@@ -117,8 +117,8 @@ class Workflows:
             asyncio.get_running_loop().call_later(delay, self._run_due_commands, workflow)
         return {}
 
-    def trigger(self, workflow: Workflow, activity: str, body: bytes, told: Any) -> dict[str, Any]:
-        """Trigger a signal. Raises CampaignError, also within `signal_interval_s` after the last one (text inferred)."""
+    def trigger(self, workflow: Workflow, activity: str, body: bytes, document: Any) -> dict[str, Any]:
+        """Trigger a signal. Raises CampaignError, also within `signal_interval_s` of the last one (text inferred)."""
         reference = self._campaign.tokens.read(activity)
         number = (reference.number % 1000) if reference is not None else 0
         signal = next((s for s in workflow.signals.values() if number in (0, s.number)), None)
@@ -126,9 +126,9 @@ class Workflows:
             raise errors.not_found("Activity", "signal", activity)
         if len(body) > _SIGNAL_LIMIT:
             raise CampaignError(500, errors.RST, "The payload of a signal is limited to 64 kB.")
-        if not isinstance(told, dict) or not isinstance(told.get("source"), str) or not told["source"]:
+        if not isinstance(document, dict) or not isinstance(document.get("source"), str) or not document["source"]:
             raise CampaignError(500, errors.RST, "'source' parameter is mandatory.")
-        parameters = told.get("parameters") or {}
+        parameters = document.get("parameters") or {}
         for name, value in parameters.items():
             declared = signal.parameters.get(name)
             if declared is None or not isinstance(value, _PARAMETER_TYPES.get(declared, str)):
@@ -139,7 +139,7 @@ class Workflows:
         if signal.triggered_at is not None and now - signal.triggered_at < self._campaign.settings.signal_interval_s:
             raise _bad_signal("The signal was triggered less than 10 minutes ago.")
         signal.triggered_at = now
-        signal.received.append(told)
+        signal.received.append(document)
         return {}
 
     def set_status(self, workflow: Workflow, status: Status) -> None:

@@ -1,4 +1,15 @@
-"""A Dataverse organization in memory, speaking the Web API v9.2 (docs/references/dataverse.md)."""
+"""Emulator of a Dataverse organization in memory, with the Web API v9.2 (docs/references/dataverse.md).
+
+api, call            the ASGI app, and one request; start reading here
+listing, tracking, cookies   lists, change tracking, and the tokens in their links
+records, parts, actions, batch   single rows, parts of rows, actions, batches
+filters, operators, projection, keys   `$filter`, `$select`, keys in URLs
+organization, store, writing, relations   state, rows of a table, rules of writing, effects of a delete
+metadata, describe, columns, tables   metadata, and the tables
+privileges, throttle   the role of the caller, and service protection limits
+switches, admin, sample   options of the emulator, their admin routes, sample rows
+values, errors       stored values, error answers
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Actions and functions: several rows at once, and queries about the organization.
+"""Actions and functions of the Web API: writes of several rows, and queries about the organization.
 
 Source: docs/references/dataverse.md 2.3, 3.2.
 """
@@ -23,7 +23,7 @@ NAMESPACE = "Microsoft.Dynamics.CRM."
 
 
 def bound(call: Call, store: Store, name: str) -> Answer:
-    """CreateMultiple, UpdateMultiple, UpsertMultiple: all rows or none."""
+    """Execute CreateMultiple, UpdateMultiple or UpsertMultiple in one transaction."""
     act = _BOUND.get(name)
     if act is None:
         raise not_built(f"The action '{NAMESPACE}{name}'")
@@ -70,7 +70,7 @@ def _upsert_multiple(call: Call, store: Store, targets: list[dict[str, Any]]) ->
 
 
 def _target_id(call: Call, store: Store, target: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """Row id and key columns of a target: by its `@odata.id`, or by its primary key."""
+    """Return the row id and the key columns of a target, by its `@odata.id` or its primary key."""
     if isinstance(reference := target.get("@odata.id"), str):
         set_name, key = parse_reference(reference, call.org.api)
         if set_name != store.table.set_name:
@@ -105,7 +105,7 @@ def retrieve_version(call: Call) -> Answer:
 
 
 def retrieve_total_record_count(call: Call, arguments: str) -> Answer:
-    """`RetrieveTotalRecordCount(EntityNames=['contact'])`, the value in place or by alias."""
+    """Answer `RetrieveTotalRecordCount(EntityNames=['contact'])`. The value may be an alias."""
     _, _, value = arguments.partition("=")
     value = call.options.get(value, value) if value.startswith("@") else value
     try:
@@ -127,9 +127,9 @@ def retrieve_total_record_count(call: Call, arguments: str) -> Answer:
 
 
 def bulk_delete(call: Call) -> Answer:
-    """`BulkDelete` of rows named by id, done at once where the real one makes a job.
+    """Execute a `BulkDelete` by ids at once; the real one starts a job.
 
-    As in a job, a row that must not be deleted is passed over and the others go; only the job's own log would tell.
+    As in a job, a row that must not be deleted is skipped. Only the job's log, which is not emulated, would show that.
     """
     call.touches("delete")
     body = call.json()

@@ -1,6 +1,6 @@
-"""Dataverse's part of the admin interface: state, changes as other users make them, switches.
+"""Admin routes of the Dataverse emulator: dumps, changes by other users, switches.
 
-Nothing here is an engine call, and nothing stands in the journal.
+Invariant: these requests are no engine calls, and are not in the journal.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from sync_assets.sandbox.dataverse.store import Store
 
 
 def routes(org: Organization) -> list[Route]:
-    """Routes below /d365; each takes and gives JSON.
+    """Return the routes below /d365. Bodies and answers are JSON.
 
-    - `GET dump?table=contact`: all rows as the Web API shows them, hidden ones too
-    - `POST load {"contacts": N}`: N more sample contacts with orders and lines; gives their ids by table
+    - `GET dump?table=contact`: all rows as the Web API shows them, also hidden ones
+    - `POST load {"contacts": N}`: add N sample contacts with orders and order lines; returns their ids by table
     - `POST create {"table", "rows": [{...}]}`, `POST change {"table", "ids" | "count", "set": {...}}`,
-      `POST delete {"table", "ids" | "count"}`: writes by another user; `count`: that many rows, lowest ids first.
-      Each gives `{"ids": [...]}`. A lookup may stand under its logical name, `{"new_contactid": "<id>" | null}`,
-      and as in the Web API the row that it names must exist
-    - `POST hide {"table", "ids"}`: takes rows out of what the caller's role may see
-    - `POST expire {"table"}`: all delta tokens so far are expired
-    - `POST tracking {"table", "enabled"}`: change tracking on or off
-    - `POST metadata {"table", "column", "set": {...} | "remove": true}`: changes, adds or removes a column;
-      `{"table"}` alone: some change that touches no column
+      `POST delete {"table", "ids" | "count"}`: writes by another user; `count`: number of rows, lowest ids first. Each
+      returns `{"ids": [...]}`. A lookup may have its logical name, `{"new_contactid": "<id>" | null}`; as in the Web
+      API, its row must exist
+    - `POST hide {"table", "ids"}`: hide rows from the caller's role
+    - `POST expire {"table"}`: let all delta tokens of the table expire
+    - `POST tracking {"table", "enabled"}`: switch change tracking on or off
+    - `POST metadata {"table", "column", "set": {...} | "remove": true}`: change, add or remove a column;
+      `{"table"}` alone: a metadata change without an effect on columns
     - `GET|POST settings`: see `switches.Switches`
     """
 
@@ -45,56 +45,56 @@ def routes(org: Organization) -> list[Route]:
         show = Projection(store, org, None, Preferences()).show
         return json_response([show(store.rows[row_id]) for row_id in store.ids()])
 
-    def load(told: dict[str, Any]) -> Any:
-        return load_sample(org, int(told.get("contacts", 0)))
+    def load(body: dict[str, Any]) -> Any:
+        return load_sample(org, int(body.get("contacts", 0)))
 
-    def create(told: dict[str, Any]) -> Any:
-        store = _store(org, told)
+    def create(body: dict[str, Any]) -> Any:
+        store = _store(org, body)
         with org.transaction():
-            return {"ids": [org.create(store, _bound(org, store, row)) for row in told.get("rows", [])]}
+            return {"ids": [org.create(store, _bound(org, store, row)) for row in body.get("rows", [])]}
 
-    def change(told: dict[str, Any]) -> Any:
-        store = _store(org, told)
-        ids = _ids(store, told)
+    def change(body: dict[str, Any]) -> Any:
+        store = _store(org, body)
+        ids = _ids(store, body)
         with org.transaction():
             for row_id in ids:
-                org.update(store, row_id, _bound(org, store, told.get("set", {})))
+                org.update(store, row_id, _bound(org, store, body.get("set", {})))
         return {"ids": ids}
 
-    def delete(told: dict[str, Any]) -> Any:
-        store = _store(org, told)
-        ids = _ids(store, told)
+    def delete(body: dict[str, Any]) -> Any:
+        store = _store(org, body)
+        ids = _ids(store, body)
         with org.transaction():
             for row_id in ids:
                 org.delete(store, row_id)
         return {"ids": ids}
 
-    def hide(told: dict[str, Any]) -> Any:
-        store = _store(org, told)
-        ids = _ids(store, told)
+    def hide(body: dict[str, Any]) -> Any:
+        store = _store(org, body)
+        ids = _ids(store, body)
         org.hide(store, ids)
         return {"ids": ids}
 
-    def expire(told: dict[str, Any]) -> Any:
-        org.expire_tokens(_store(org, told))
+    def expire(body: dict[str, Any]) -> Any:
+        org.expire_tokens(_store(org, body))
         return {}
 
-    def tracking(told: dict[str, Any]) -> Any:
-        _store(org, told).change_tracking = bool(told.get("enabled", True))
+    def tracking(body: dict[str, Any]) -> Any:
+        _store(org, body).change_tracking = bool(body.get("enabled", True))
         org.metadata_version += 1
         return {}
 
-    def metadata(told: dict[str, Any]) -> Any:
-        store = _store(org, told)
-        if "column" not in told:
+    def metadata(body: dict[str, Any]) -> Any:
+        store = _store(org, body)
+        if "column" not in body:
             org.metadata_changed(store)
         else:
-            values = None if told.get("remove") else told.get("set", {})
+            values = None if body.get("remove") else body.get("set", {})
             if values is not None and "options" in values:
                 values["options"] = {int(code): text for code, text in values["options"].items()}
             try:
-                org.change_column(store, told["column"], values)
-            except TypeError as error:  # a field that columns do not have
+                org.change_column(store, body["column"], values)
+            except TypeError as error:  # a field that `Column` does not have
                 raise BadRequest(str(error)) from None
         return {}
 
@@ -127,7 +127,7 @@ def _posted(action: Callable[[dict[str, Any]], Any]) -> Endpoint:
 
 
 def _guarded(endpoint: Endpoint) -> Endpoint:
-    """Dataverse's own refusals become the admin interface's."""
+    """Return the endpoint with Dataverse's errors converted into errors of the admin interface."""
 
     async def guarded(request: Request) -> Response:
         try:
@@ -138,12 +138,12 @@ def _guarded(endpoint: Endpoint) -> Endpoint:
     return guarded
 
 
-def _store(org: Organization, told: dict[str, Any]) -> Store:
-    return org.store(told.get("table", "contact"))
+def _store(org: Organization, body: dict[str, Any]) -> Store:
+    return org.store(body.get("table", "contact"))
 
 
 def _bound(org: Organization, store: Store, values: dict[str, Any]) -> dict[str, Any]:
-    """The values as the Web API wants them: a lookup named by the id of a row becomes a navigation property."""
+    """Return values as the Web API accepts them: a lookup by the id of a row becomes a navigation property."""
     bound: dict[str, Any] = {}
     for name, value in values.items():
         column = store.columns.get(name)
@@ -157,9 +157,9 @@ def _bound(org: Organization, store: Store, values: dict[str, Any]) -> dict[str,
     return bound
 
 
-def _ids(store: Store, told: dict[str, Any]) -> list[str]:
-    if "ids" in told:
-        return [str(row_id).lower() for row_id in told["ids"]]
-    if not isinstance(told.get("count"), int):
+def _ids(store: Store, body: dict[str, Any]) -> list[str]:
+    if "ids" in body:
+        return [str(row_id).lower() for row_id in body["ids"]]
+    if not isinstance(body.get("count"), int):
         raise BadRequest('"ids" or "count" is missing')
-    return list(islice(store.ids(), told["count"]))
+    return list(islice(store.ids(), body["count"]))

@@ -1,4 +1,4 @@
-"""The Web API as an ASGI app: sign-in check, routing, errors (docs/references/dataverse.md 0, 3.4, 5)."""
+"""ASGI app of the Web API: validation of tokens, routing, errors (docs/references/dataverse.md 0, 3.4, 5)."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from sync_assets.sandbox.dataverse.throttle import (
 from sync_assets.sandbox.faults import Faults, Rule
 
 ANSWERED_KINDS = frozenset({"throttle_requests", "throttle_time", "throttle_concurrent", "forbidden"})
-"""Faults of this system that are whole answers, see `refuse`."""
+"""Kinds of faults of this system that `refuse` answers."""
 
 TAKEN_KINDS = frozenset({"expired_delta", "wrong_host_link", "missing_delta_link"})
-"""Faults that bite inside a tracked read (the second in every paged one), and count only there."""
+"""Kinds of faults that apply to tracked reads only (the second one to all paged reads), and count these only."""
 
 _MOST_URL = 32_768
 
 
 class Tokens(Protocol):
-    """What the app needs to know of sign-in."""
+    """Validates tokens."""
 
     def is_valid(self, token: str, audience: str) -> bool: ...
 
 
 def refuse(rule: Rule) -> Answer | None:
-    """The answers of injected faults, in Dataverse's words."""
+    """Return Dataverse's answer for an injected fault; None for the plain answer."""
     wait = float(rule.parameters.get("retry_after", 1))
     match rule.kind:
         case "throttle" | "throttle_requests":
@@ -58,7 +58,15 @@ def refuse(rule: Rule) -> Answer | None:
 
 
 def app(org: Organization, tokens: Tokens, faults: Faults, throttle: Throttle, authority: str) -> App:
-    """`authority`: address of the sign-in host with the tenant, for the header of a 401."""
+    """Return the ASGI app.
+
+    Args:
+        org: The organization.
+        tokens: Validates tokens.
+        faults: The active rules.
+        throttle: Provides the headers about limits.
+        authority: URL of the sign-in host with the tenant, for the header of a 401.
+    """
     faults.register("d365", TAKEN_KINDS)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,7 +95,7 @@ def app(org: Organization, tokens: Tokens, faults: Faults, throttle: Throttle, a
 
 
 def dispatch(call: Call) -> Answer:
-    """Carries out one request, of its own or of a batch."""
+    """Execute one request, a single one or one of a batch. Errors of Dataverse become answers."""
     try:
         if not call.org.switches.application_user:
             raise DataverseError(403, "0x80072560", "The user is not a member of the organization.")
@@ -100,8 +108,8 @@ def _route(call: Call) -> Answer:
     if not call.segments:
         return _service_document(call)
     first = call.segments[0]
-    if (told := privileges.of_the_user(call)) is not None:
-        return told
+    if (answer := privileges.of_the_user(call)) is not None:
+        return answer
     if (store := call.org.by_set.get(first.name)) is not None:
         return _rows(call, store)
     if (handler := _NAMED.get(first.name)) is not None:
@@ -166,7 +174,7 @@ def _unauthorized(authority: str, resource: str) -> Answer:
 
 
 def _headers(scope: Scope) -> dict[str, str]:
-    """Names in lower case; one that comes several times is joined by commas, as HTTP allows."""
+    """Return the headers by name in lower case. Repeated headers are joined by commas, as HTTP allows."""
     found: dict[str, str] = {}
     for name, value in scope["headers"]:
         key, text = name.decode("latin-1"), value.decode("latin-1")

@@ -1,4 +1,4 @@
-"""`$batch`: many requests in one, with change sets that are done as a whole or not.
+"""`$batch`: several requests in one, and change sets, which are executed in a transaction.
 
 Source: docs/references/dataverse.md 3.3.
 """
@@ -23,14 +23,14 @@ Dispatch = Callable[[Call], Answer]
 
 @dataclass(slots=True)
 class _Part:
-    """One part of a multipart body: its headers (names in lower case) and what follows them."""
+    """One part of a multipart body: its headers (names in lower case) and its content."""
 
     headers: dict[str, str]
     content: bytes
 
 
 def run(call: Call, dispatch: Dispatch) -> Answer:
-    """Runs the batch; `dispatch` carries out one request."""
+    """Execute a batch. dispatch: executes one request."""
     parts = _split(call.body, call.headers.get("content-type", ""))
     changesets = {id(part): _split(part.content, part.headers["content-type"]) for part in parts if _is_changeset(part)}
     if sum(len(changesets.get(id(part), (part,))) for part in parts) > MOST_REQUESTS:
@@ -59,7 +59,7 @@ def _is_changeset(part: _Part) -> bool:
 
 
 def _run_changeset(call: Call, parts: list[_Part], dispatch: Dispatch) -> tuple[bytes, bool]:
-    """(the part that answers the change set, whether it failed): a failed one gives a single error."""
+    """Execute a change set. Return its part of the answer, and True if it failed: then the part is a single error."""
     boundary = f"changesetresponse_{uuid.uuid4()}"
     made: dict[str, str] = {}
     answers: list[bytes] = []
@@ -83,7 +83,7 @@ def _run_changeset(call: Call, parts: list[_Part], dispatch: Dispatch) -> tuple[
 
 
 class _ChangesetFailed(Exception):
-    """Leaves the transaction, so that it is undone, with the answer of the request that failed."""
+    """Raised in the transaction of a change set to roll it back. Holds the answer of the failed request."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
@@ -103,7 +103,7 @@ def _run_one(
 
 
 def _request(call: Call, part: _Part, made: dict[str, str], in_changeset: bool) -> Call:
-    """The request inside a part: blanks inside its address are legal, so it is cut at the first and the last one."""
+    """Parse the request of a part. Its URL may contain spaces, so the line is cut at the first and the last one."""
     head, _, body = part.content.lstrip().partition(b"\n\n")
     request_line, *lines = head.decode("utf-8", "replace").split("\n")
     method, _, rest = request_line.strip().partition(" ")
@@ -135,11 +135,11 @@ def _made(content_id: str, made: dict[str, str]) -> str:
 
 
 def _split(body: bytes, content_type: str) -> list[_Part]:
-    """The parts between the boundaries; line ends may be CRLF or LF, the boundary bare or quoted."""
+    """Split a multipart body. Line ends may be CRLF or LF, the boundary may be quoted."""
     match = _BOUNDARY.search(content_type)
     if not content_type.lower().startswith("multipart/mixed") or match is None:
         raise bad_payload("The content type of a batch must be 'multipart/mixed' with a boundary.")
-    # A boundary may begin like another one, so it counts only with what may follow it
+    # One boundary may be the prefix of another, so it counts only at the end of a line or before `--`.
     mark = re.compile(rb"\n--" + re.escape(match[1].strip('"').encode()) + rb"(?=--|[ \t]*(?:\n|$))")
     pieces = mark.split(b"\n" + body.replace(b"\r\n", b"\n"))
     if len(pieces) < 2 or not pieces[-1].startswith(b"--"):

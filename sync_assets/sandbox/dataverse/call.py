@@ -1,6 +1,6 @@
-"""One request to the Web API as its handlers see it, and the answers that they give.
+"""One request to the Web API as its handlers get it, and helpers for their answers.
 
-The same for a request of its own and for a part of a `$batch`, so that neither is a special case.
+The same for a single request and for a part of a `$batch`, so that handlers need not distinguish them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PREFERENCE = re.compile(r'\s*([\w.\-]+)\s*(?:=\s*("[^"]*"|[^,;]*))?\s*(?:[,;]|$
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """The `Prefer` header, as far as it is understood (1.2, 2.3, 3.1, 3.3)."""
+    """The supported preferences of the `Prefer` header (docs/references/dataverse.md 1.2, 2.3, 3.1, 3.3)."""
 
     track_changes: bool = False
     page_size: int | None = None
@@ -53,7 +53,7 @@ class Preferences:
         )
 
     def wants(self, annotation: str) -> bool:
-        """Whether an annotation is asked for: a list of names, `*` as wildcard in them, `-` in front excludes."""
+        """Return True if an annotation is requested. In the list of names, `*` is a wildcard, and `-` excludes."""
         if self.annotations is None:
             return False
         wanted = False
@@ -69,7 +69,7 @@ class Preferences:
 
 @dataclass(slots=True)
 class Segment:
-    """One segment of the path: `contacts(key)` -> name "contacts", key "key"; no parentheses: key None."""
+    """One segment of the path: `contacts(key)` has the name "contacts" and the key "key"; without parentheses None."""
 
     name: str
     key: str | None
@@ -77,7 +77,7 @@ class Segment:
 
 @dataclass
 class Call:
-    """`path`: below `/api/data/v9.x`, decoded; `query`: as it came; header names in lower case."""
+    """One request. `path`: below `/api/data/v9.x`, decoded. `query`: not decoded. `headers`: names in lower case."""
 
     org: Organization
     faults: Faults
@@ -87,9 +87,9 @@ class Call:
     headers: Mapping[str, str]
     body: bytes
     state: dict[str, Any] = field(default_factory=dict[str, Any])
-    """the scope's state: what the journal shall know"""
+    """State of the ASGI scope: values for the journal."""
     request_target: str = ""
-    """path and query as the client sent them, for fault rules"""
+    """Path and query as the client sent them, for rules of faults."""
 
     @cached_property
     def segments(self) -> list[Segment]:
@@ -97,7 +97,7 @@ class Call:
 
     @cached_property
     def options(self) -> dict[str, str]:
-        """Query parameters, decoded; the later of two wins."""
+        """Return the decoded query parameters. The last one of a name counts."""
         return dict(parse_qsl(self.query, keep_blank_values=True))
 
     @cached_property
@@ -105,7 +105,7 @@ class Call:
         return Preferences.parse(self.headers.get("prefer", ""), self.org.switches.page_limit)
 
     def page_size(self, top: int | None = None) -> int:
-        """Most rows of a page. Raises DataverseError if the server has no memory for so many."""
+        """Return the page size in rows. Raises DataverseError if it exceeds the emulated memory limit."""
         switches = self.org.switches
         size = self.prefer.page_size or min(top or switches.page_limit, switches.page_limit)
         if switches.memory_limit_rows is not None and size > switches.memory_limit_rows:
@@ -113,19 +113,19 @@ class Call:
         return size
 
     def json(self) -> Any:
-        """The body; numbers with a fraction as Decimal. Raises DataverseError."""
+        """Return the body as JSON, fractional numbers as Decimal. Raises DataverseError."""
         try:
             return _decoder.decode(self.body)
         except msgspec.DecodeError as error:
             raise bad_payload(f"An error occurred while reading the request body as JSON: {error}") from None
 
     def touches(self, engine: str, key: str | None = None) -> None:
-        """Tells the journal what this call is."""
+        """Set the kind of engine call, and the key of the row, for the journal."""
         self.state["engine"] = engine
         self.state["key"] = key
 
     def fault(self, kind: str) -> Rule | None:
-        """Asks for an injected fault at the place where it bites."""
+        """Return a rule of this kind that fires for this request. Call it where the fault applies, since it counts."""
         if not self.faults.rules:
             return None
         rule = self.faults.take("d365", frozenset({kind}), self.method, self.request_target)
@@ -135,7 +135,7 @@ class Call:
 
 
 def _split(path: str) -> Iterable[str]:
-    """Splits at slashes that are outside quotes: an alternate key may hold one."""
+    """Split a path at slashes outside of quotes, since an alternate key may contain a slash."""
     parts = [""]
     quoted = False
     for character in path.strip("/"):
@@ -157,7 +157,7 @@ def _segment(text: str) -> Segment:
 
 
 def below_base(raw_path: str) -> str | None:
-    """The decoded path below the API's base, "" for the base itself; None: somewhere else."""
+    """Return the decoded path below the API's base ("" for the base itself); None if it is not below the base."""
     path = unquote(raw_path)
     if not path.startswith(BASE):
         return None
@@ -166,7 +166,7 @@ def below_base(raw_path: str) -> str | None:
 
 
 def link(call: Call, option: str, value: str) -> str:
-    """An absolute link to the same query with its `$skiptoken` or `$deltatoken` set to an encoded value."""
+    """Return an absolute link to the same query with `$skiptoken` or `$deltatoken` set to an encoded value."""
     host = call.org.api
     if call.fault("wrong_host_link") is not None:
         host = "https://elsewhere.example/api/data/v9.2"
@@ -194,13 +194,13 @@ def no_content(*headers: tuple[bytes, bytes]) -> Answer:
 
 
 def applied(*preferences: str | None) -> list[tuple[bytes, bytes]]:
-    """The `Preference-Applied` header for those that took effect; none, no header."""
+    """Return the `Preference-Applied` header for the given preferences; no header if all are None."""
     given = [preference for preference in preferences if preference]
     return [(b"preference-applied", ", ".join(given).encode())] if given else []
 
 
 def error_answer(error: DataverseError, prefer: Preferences | None = None) -> Answer:
-    """The error body of 3.4, with the additions that come when all annotations are asked for."""
+    """Return an error answer (docs/references/dataverse.md 3.4), with more members if all annotations are requested."""
     body: dict[str, Any] = {"code": error.code, "message": error.message}
     if prefer is not None and prefer.wants("Microsoft.PowerApps.CDS.HelpLink"):
         details = "Microsoft.PowerApps.CDS"

@@ -1,4 +1,4 @@
-"""What a table and its columns are, as Dataverse describes them (docs/references/dataverse.md 2.4, 2.5)."""
+"""Types for tables and columns with the properties of Dataverse's metadata (docs/references/dataverse.md 2.4, 2.5)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHOICES = frozenset({"Picklist", "State", "Status", "MultiSelectPicklist", "Bool
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One table that a lookup may point to, and the navigation property that is written for it."""
+    """A table that a lookup can refer to, and the navigation property by which it is written."""
 
     table: str
     navigation: str
@@ -25,7 +25,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. Only what its type needs is set."""
+    """One column. Only the fields that its type needs are set."""
 
     name: str
     type: ColumnType
@@ -33,11 +33,11 @@ class Column:
     max_length: int | None = None
     options: Mapping[int, str] = field(default_factory=dict[int, str])
     states: Mapping[int, int] = field(default_factory=dict[int, int])
-    """Status only: state of each status; the first status of a state is its default"""
+    """Only for Status: the state of each status. The first status of a state is its default."""
     required: Literal["None", "SystemRequired", "ApplicationRequired", "Recommended"] = "None"
     readable: bool = True
     read_only: bool = False
-    """set by the server; a written value is ignored (docs/references/dataverse.md 2.5)"""
+    """Set by the server; a written value is ignored (docs/references/dataverse.md 2.5)."""
     precision: int = 2
     behavior: Literal["UserLocal", "DateOnly", "TimeZoneIndependent"] = "UserLocal"
     format: str = ""
@@ -52,17 +52,17 @@ class Column:
 
     @property
     def json_name(self) -> str:
-        """The name in rows, `$select` and `$filter`: lookups are `_name_value`."""
+        """Return the name in rows, `$select` and `$filter`; that of a lookup is `_name_value`."""
         return f"_{self.name}_value" if self.is_lookup else self.name
 
     @property
     def attribute_type(self) -> str:
-        """`AttributeType`, which hides several choices and images behind Virtual."""
+        """Return the `AttributeType`, which is Virtual for multiple choices and images."""
         return "Virtual" if self.type in ("MultiSelectPicklist", "Image") else self.type
 
     @property
     def attribute_type_name(self) -> str:
-        """`AttributeTypeName.Value`."""
+        """Return the `AttributeTypeName.Value`."""
         return f"{self.type}Type"
 
     @property
@@ -79,9 +79,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table. `keys`: alternate keys, name -> columns. `collections`: navigation property -> (table, lookup).
+    """One table.
 
-    `parent`: the lookup that makes it the child of another table, if any.
+    `keys`: alternate keys, name to columns. `collections`: navigation property to (table, lookup). `parent`: the lookup
+    that makes it the child of another table, if any.
     """
 
     name: str
@@ -98,5 +99,5 @@ class Table:
 
 
 def metadata_id(*parts: str) -> str:
-    """The MetadataId of a table, column or option: made from its name, so the same in every run."""
+    """Return the MetadataId of a table, column or option. It depends on the name only, so it is stable across runs."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, "/".join(parts)))

@@ -1,4 +1,4 @@
-"""The `$skiptoken` of a next link: XML within encoded XML, as the real server writes it.
+"""Encode and decode the `$skiptoken` of a next link: XML within encoded XML, as the real server writes it.
 
 Source: docs/references/dataverse.md 2.3.
 """
@@ -20,7 +20,18 @@ _INNER = re.compile(r'<cookie page="(\d+)" state="([^"]*)"/>')
 
 
 class Cookie(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Where a read stands. Plain reads: `last` row id and its `order` values. Tracked reads: see `tracking`."""
+    """The position of a read.
+
+    Attributes:
+        page: Number of the page, from 1.
+        last: Id of the last row of the page before; of plain reads and first reads with change tracking.
+        order: Values of the `$orderby` columns of that row; of plain reads.
+        since: Version after which changes are read; None for a first read. This and the following are of tracked reads.
+        until: Version up to which changes are read.
+        taken: When the read began; empty for plain reads.
+        at_version: Version of the last item of the page before.
+        deletes: True if that item is a tombstone.
+    """
 
     page: int = 1
     last: str | None = None
@@ -33,7 +44,7 @@ class Cookie(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fi
 
 
 def encode(cookie: Cookie, *, tracked: bool, opaque: bool = False) -> str:
-    """The encoded value of `$skiptoken`."""
+    """Return the encoded value of `$skiptoken`. opaque: base64 instead of XML."""
     state = msgspec.json.encode(cookie).decode()
     if opaque:
         return base64.urlsafe_b64encode(state.encode()).decode()
@@ -43,7 +54,7 @@ def encode(cookie: Cookie, *, tracked: bool, opaque: bool = False) -> str:
 
 
 def decode(token: str) -> Cookie:
-    """From the decoded value of `$skiptoken`. Raises DataverseError."""
+    """Parse the decoded value of `$skiptoken`. Raises DataverseError."""
     try:
         if (outer := _OUTER.fullmatch(token)) is None:
             return msgspec.json.decode(base64.urlsafe_b64decode(token), type=Cookie)

@@ -1,4 +1,7 @@
-"""Metadata documents: what the Web API says about a table, a column, an option (docs/references/dataverse.md 2.5)."""
+"""Build the Web API's metadata documents of tables, columns, relationships and options.
+
+Source: docs/references/dataverse.md 2.5.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def label(text: str, *path: str) -> Document:
 
 
 def managed(value: object, name: str) -> Document:
-    """A managed property: a value, and whether it may be changed."""
+    """Return a managed property: a value that can be changed."""
     return {"Value": value, "CanBeChanged": True, "ManagedPropertyLogicalName": name}
 
 
@@ -61,7 +64,7 @@ def table(store: Store) -> Document:
 
 
 def column(owner: Table, described: Column, number: int) -> Document:
-    """What every column has."""
+    """Return the members that all columns have. number: position of the column, from 1."""
     return {
         "MetadataId": metadata_id(owner.name, described.name),
         "LogicalName": described.name,
@@ -91,10 +94,10 @@ _CASCADE = {"remove_link": "RemoveLink", "cascade": "Cascade", "restrict": "Rest
 
 
 def relationship(relation: Relation) -> Document:
-    """One lookup's relationship, the same document from either side. Members that hang on a side are not told."""
+    """Return the relationship of a lookup, the same document from either side; members that differ are omitted."""
     child, parent = relation.child.table, relation.parent.table
     custom = relation.column.name.startswith("new_")
-    # Parental, as for the lines of an order: whatever happens to the parent happens to its children
+    # A parental relationship, as of order lines: all operations on the parent apply to its children.
     others = "Cascade" if relation.on_delete == "cascade" else "NoCascade"
     return {
         "@odata.type": "#Microsoft.Dynamics.CRM.OneToManyRelationshipMetadata",
@@ -128,13 +131,13 @@ def relationship(relation: Relation) -> Document:
 
 
 def type_name(described: Column) -> str:
-    """The name of the column's own metadata type, without namespace."""
+    """Return the name of the column's specific metadata type, without namespace."""
     kind = {"Customer": "Lookup", "Owner": "Lookup", "Uniqueidentifier": "UniqueIdentifier"}
     return f"{kind.get(described.type, described.type)}AttributeMetadata"
 
 
 def details(described: Column) -> Document:  # noqa: PLR0911 - a table, one line per type
-    """What only columns of this type have: to be selected behind a cast to the type."""
+    """Return the members that only columns of this type have. They can be selected with a cast to the type only."""
     match described.type:
         case "String" | "Memo":
             return {
@@ -166,7 +169,7 @@ def details(described: Column) -> Document:  # noqa: PLR0911 - a table, one line
 
 
 def options(owner: Table, described: Column) -> Document | None:
-    """The `OptionSet` of a choice or a boolean; None for columns that have none."""
+    """Return the `OptionSet` of a choice or a boolean; None for other columns."""
     if described.type not in CHOICES:
         return None
     entries = [_option(owner, described, value) for value in described.options]

@@ -1,10 +1,10 @@
-"""The errors that Dataverse answers with, named (docs/references/dataverse.md 1.4, 2.2, 3.4)."""
+"""Error answers of Dataverse, with their codes and texts (docs/references/dataverse.md 1.4, 2.2, 3.4)."""
 
 from __future__ import annotations
 
 
 class DataverseError(Exception):
-    """Becomes `{"error": {"code", "message"}}` with this HTTP status."""
+    """An error that is answered with this HTTP status and `{"error": {"code", "message"}}`."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -75,14 +75,14 @@ def key_exists(columns: str) -> DataverseError:
 
 
 def associated() -> DataverseError:
-    """CannotDeleteDueToAssociation, a 405 (3.4): rows of a restricting relationship point to the row."""
+    """Return CannotDeleteDueToAssociation, a 405 (3.4): rows of a restricting relationship refer to the row."""
     return DataverseError(
         405, "0x80040227", "The object you tried to delete is associated with another object and cannot be deleted."
     )
 
 
 def insufficient_memory() -> DataverseError:
-    """A page too large for the server. That it comes is known from clients, its code and text are inferred."""
+    """Return the error for a page that is too large. It is known from reports; its code and text are inferred."""
     return DataverseError(
         500, "0x80040216", "There is insufficient system memory in resource pool 'default' to run this query."
     )
@@ -93,5 +93,5 @@ def not_allowed(message: str) -> DataverseError:
 
 
 def not_built(message: str) -> DataverseError:
-    """For what the real server has and the sandbox does not: better a plain refusal than a wrong answer."""
+    """Return the error for a feature that is not emulated, which is better than a wrong answer."""
     return DataverseError(501, "0x80060888", f"{message} is not built into the sandbox.")

@@ -1,7 +1,7 @@
-"""`$filter`: from text to a predicate over rows (docs/references/dataverse.md 2.2).
+"""Parse `$filter` into a predicate over rows (docs/references/dataverse.md 2.2).
 
-Three-valued like the database behind: a comparison with null is neither true nor false (None here), and only rows for
-which the whole is true are kept. So `not contains(lastname,'x')` drops rows without a last name, as the real one does.
+The logic is three-valued, as in the real server's database: a comparison with null is neither true nor false (None
+here), and only rows with a true result are returned. So `not contains(lastname,'x')` excludes rows without a last name.
 """
 
 from __future__ import annotations
@@ -36,7 +36,14 @@ Thing = TypeVar("Thing")
 
 
 def compile_filter(text: str, store: Store, org: Organization, aliases: Mapping[str, str]) -> Callable[[Row], bool]:
-    """The rows that `$filter` keeps. `aliases`: the query parameters, for `@p1`. Raises DataverseError."""
+    """Return the predicate of a `$filter`. Raises DataverseError.
+
+    Args:
+        text: Of the filter.
+        store: Of the table.
+        org: The organization, for filters over other tables.
+        aliases: Query parameters, for parameter aliases such as `@p1`.
+    """
     parser = _Parser(tokens(text), store, org, aliases)
     predicate = parser.disjunction()
     parser.end()
@@ -44,6 +51,7 @@ def compile_filter(text: str, store: Store, org: Organization, aliases: Mapping[
 
 
 def tokens(text: str) -> list[tuple[str, str]]:
+    """Split a filter into (kind, text). Raises DataverseError."""
     found: list[tuple[str, str]] = []
     at = 0
     text = text.rstrip()
@@ -60,7 +68,7 @@ def tokens(text: str) -> list[tuple[str, str]]:
 
 
 class ExpressionParser(ABC, Generic[Thing]):
-    """The grammar that all filters share; what a comparison is, subclasses say."""
+    """Parser of the grammar that all filters share. Subclasses define the comparisons."""
 
     def __init__(self, found: list[tuple[str, str]]) -> None:
         self._tokens = found
@@ -68,7 +76,7 @@ class ExpressionParser(ABC, Generic[Thing]):
 
     @abstractmethod
     def comparison(self) -> Callable[[Thing], bool | None]:
-        """One comparison, from the present token on."""
+        """Parse one comparison, beginning at the present token."""
 
     def disjunction(self) -> Callable[[Thing], bool | None]:
         left = self._conjunction()
@@ -101,7 +109,7 @@ class ExpressionParser(ABC, Generic[Thing]):
         return token
 
     def take(self, text: str) -> bool:
-        """Passes over the word or sign if it is next."""
+        """Consume the word or sign, and return True, if it is the next token."""
         found = self.peek() in (("name", text), ("sign", text))
         self.at += found
         return found
@@ -120,6 +128,8 @@ class ExpressionParser(ABC, Generic[Thing]):
 
 
 class _Parser(ExpressionParser[Row]):
+    """Parser of filters over rows."""
+
     def __init__(
         self,
         found: list[tuple[str, str]],
@@ -133,7 +143,7 @@ class _Parser(ExpressionParser[Row]):
         self._org = org
         self._aliases = aliases
         self._variable = variable
-        """inside any/all: the name before the slash of every property"""
+        """Range variable of any/all: the name before the slash of each property."""
 
     def comparison(self) -> Predicate:
         kind, text = self.peek()
@@ -219,7 +229,7 @@ class _Parser(ExpressionParser[Row]):
         return value.text
 
     def _lambda(self, collection: str, quantifier: str) -> Predicate:
-        """`nav/any(o:o/x eq 1)`: answered by asking all rows of the other table once."""
+        """Parse `nav/any(o:o/x eq 1)` or `all`. Evaluates the inner filter once for all rows of the other table."""
         link = self._store.table.collections.get(collection)
         if link is None:
             raise no_such_property(collection, self._store.table.name)

@@ -1,4 +1,4 @@
-"""What stands in parentheses behind an entity set, and references to rows (docs/references/dataverse.md 3.1)."""
+"""Parse keys in parentheses after an entity set, and references to rows (docs/references/dataverse.md 3.1)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REFERENCE = re.compile(r"/?([A-Za-z_]\w*)\((.*)\)", re.DOTALL)
 
 
 def parse_key(key: str, store: Store) -> tuple[str | None, dict[str, Any]]:
-    """(row id, {}) for a GUID, also written as `contactid=<guid>`; (None, column -> value) for an alternate key."""
+    """Return (row id, {}) for a GUID, also as `contactid=<guid>`; (None, values by column) for an alternate key."""
     if GUID.fullmatch(key.strip()):
         return key.strip().lower(), {}
     named = parse_pairs(key)
@@ -34,7 +34,7 @@ def parse_key(key: str, store: Store) -> tuple[str | None, dict[str, Any]]:
 
 
 def parse_pairs(key: str) -> dict[str, str]:
-    """`a='x',b=2` -> {"a": "x", "b": "2"}; a doubled quote inside quotes is one. Raises DataverseError."""
+    """Parse `a='x',b=2` into {"a": "x", "b": "2"}. A doubled quote inside quotes means one. Raises DataverseError."""
     pairs: dict[str, str] = {}
     at = 0
     while at < len(key):
@@ -49,7 +49,7 @@ def parse_pairs(key: str) -> dict[str, str]:
 
 
 def parse_reference(reference: str, api: str) -> tuple[str, str]:
-    """`/contacts(<key>)`, with or without slash or the API's address before it -> ("contacts", "<key>")."""
+    """Parse `/contacts(<key>)` into ("contacts", "<key>"). The slash is optional, the API's URL may precede it."""
     path = reference.removeprefix(api)
     path = path.removeprefix(api[api.index("/api/") :])
     match = _REFERENCE.fullmatch(unquote(path))

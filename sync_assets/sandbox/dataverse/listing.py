@@ -1,4 +1,4 @@
-"""`GET /contacts`: filtered, ordered, paged reads of one table (docs/references/dataverse.md 2.1 to 2.3)."""
+"""Answer `GET /contacts`: filtered, ordered, paged reads of a table (docs/references/dataverse.md 2.1 to 2.3)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def list_rows(call: Call, store: Store) -> Answer:
 
 
 def count(call: Call, store: Store) -> Answer:
-    """`/contacts/$count`: a plain number, cut at the limit; with `$deltatoken` the number of changes."""
+    """Answer `/contacts/$count`: a number up to the limit; with `$deltatoken` the number of changes."""
     call.touches("read")
     number = tracking.count(call, store) if tracking.is_tracked(call) else count_rows(call, store)
     if not tracking.is_tracked(call) or call.org.switches.delta_count_capped:
@@ -111,11 +111,11 @@ def _page_annotations(call: Call, counted: int, asked: bool, store: Store) -> di
     return {name: value for name, value in notes.items() if call.prefer.wants(name[1:])}
 
 
-# Order: null before everything, text in whatever case, the key last so that the order is total
+# Order: null first, text case-insensitively, the key last so that the order is total.
 
 
 def _order(call: Call, store: Store) -> list[tuple[int, bool]]:
-    """(position, descending) of each column in `$orderby`."""
+    """Return (position, descending) of each column in `$orderby`."""
     order: list[tuple[int, bool]] = []
     for item in call.options["$orderby"].split(","):
         name, _, direction = item.strip().partition(" ")
@@ -135,10 +135,10 @@ def _sort_value(value: Any) -> tuple[bool, Any]:
 
 
 def _in_order(call: Call, store: Store, cookie: cookies.Cookie) -> Iterable[Row]:
-    """The rows that follow the cookie's, over live data."""
+    """Return the ordered rows after the position of the cookie, from the present data."""
     order = _order(call, store)
     rows = list(_matching(call, store, store.in_key_order()))
-    for position, descending in reversed(order):  # a stable sort, least important first; the key order stays
+    for position, descending in reversed(order):  # a stable sort, least significant first, keeps the key order
         rows.sort(key=lambda row, at=position: _sort_value(row[at]), reverse=descending)
     if cookie.last is None:
         return rows
@@ -156,7 +156,7 @@ def _follows(row: Row, cookie: cookies.Cookie, order: list[tuple[int, bool]], st
 
 
 def _comparable(before: Any, ours: Any) -> Any:
-    """Decimals travel through the cookie as text."""
+    """Convert a value of the cookie, in which decimals are text, to the type of a row's value."""
     return (
         type(ours)(before)
         if before is not None and isinstance(before, str) and not isinstance(ours, str | None)

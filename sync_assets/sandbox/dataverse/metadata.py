@@ -1,4 +1,4 @@
-"""`EntityDefinitions` and what is below it (docs/references/dataverse.md 2.5)."""
+"""Answer requests for metadata: `EntityDefinitions`, `RelationshipDefinitions` (docs/references/dataverse.md 2.5)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _EXPANDABLE = frozenset({"OptionSet", "GlobalOptionSet"})
 
 
 def definitions(call: Call) -> Answer:
-    """Everything whose path begins with EntityDefinitions."""
+    """Answer a request whose path begins with EntityDefinitions."""
     call.touches("read")
     if call.method != "GET":
         if call.method in ("POST", "PUT", "DELETE"):
@@ -65,7 +65,7 @@ def definitions(call: Call) -> Answer:
 
 
 def relationships(call: Call) -> Answer:
-    """`RelationshipDefinitions`: those of all tables, or one by its SchemaName or MetadataId."""
+    """Answer `RelationshipDefinitions`: those of all tables, or one by its SchemaName or MetadataId."""
     call.touches("read")
     if call.method != "GET":
         raise not_built("Changing metadata through the Web API")
@@ -82,7 +82,7 @@ def relationships(call: Call) -> Answer:
 
 
 def _relationships(call: Call, store: Store, name: str) -> list[Document]:
-    """One side of a table: OneToMany: where others point to it; ManyToOne: where it points; ManyToMany: none here."""
+    """Return a table's relationships. OneToMany: lookups to it; ManyToOne: its lookups; ManyToMany: none emulated."""
     side = {"OneToManyRelationships": "parent", "ManyToOneRelationships": "child"}.get(name)
     return [
         describe.relationship(relation)
@@ -92,7 +92,7 @@ def _relationships(call: Call, store: Store, name: str) -> list[Document]:
 
 
 def _store(call: Call, key: str) -> Store:
-    """By `LogicalName='contact'` or by MetadataId."""
+    """Return a table by `LogicalName='contact'` or by MetadataId. Raises DataverseError."""
     wanted = key.strip().lower()
     if not GUID.fullmatch(wanted):
         wanted = metadata_id(parse_pairs(key).get("LogicalName", ""))
@@ -103,7 +103,7 @@ def _store(call: Call, key: str) -> Store:
 
 
 def _attributes(call: Call, store: Store) -> Answer:
-    """`Attributes`, one of them, or those of one type (`Attributes/Microsoft.Dynamics.CRM.StringAttributeMetadata`)."""
+    """Answer `Attributes`, one attribute, or those of a type, as `Attributes/<namespace>.StringAttributeMetadata`."""
     segment = call.segments[1]
     cast = call.segments[2].name.removeprefix(_NAMESPACE) if len(call.segments) > 2 else None
     path = f"EntityDefinitions('{store.table.name}')/Attributes"
@@ -137,7 +137,7 @@ def _is_a(store: Store, name: str, cast: str | None) -> bool:
 
 
 def _attribute(store: Store, name: str, cast: str | None, options: dict[str, str]) -> Document:
-    """The document of one column. What only its own type has can be selected or expanded behind a cast only."""
+    """Return the document of a column. Members of its specific type can be selected or expanded with a cast only."""
     column = store.columns[name]
     own_type = describe.type_name(column)
     document: Document = {"@odata.type": f"#{_NAMESPACE}{own_type}"}
@@ -146,7 +146,7 @@ def _attribute(store: Store, name: str, cast: str | None, options: dict[str, str
     if cast is None:
         if expanding:
             raise no_such_property(next(iter(expanding)), "AttributeMetadata")
-        # Without $select all comes, of the own type too; with it only what all types share can be named
+        # Without $select, members of the specific type are included; $select can contain common members only.
         return document if "$select" in options else document | describe.details(column)
     document |= describe.details(column)
     for navigation, inner in expanding.items():
@@ -158,7 +158,7 @@ def _attribute(store: Store, name: str, cast: str | None, options: dict[str, str
 
 
 def _expanded(call: Call, store: Store, document: Document) -> Document:
-    """A table with its `$expand`ed columns and keys."""
+    """Add the `$expand`ed columns, keys and relationships to the document of a table."""
     for name, inner in _expand(call.options.get("$expand")).items():
         if name == "Attributes":
             columns = [_attribute(store, column, None, inner) for column in store.columns]
@@ -174,7 +174,7 @@ def _expanded(call: Call, store: Store, document: Document) -> Document:
 
 
 def _expand(text: str | None) -> dict[str, dict[str, str]]:
-    """`A($select=x,y;$filter=z),B` -> {"A": {"$select": "x,y", "$filter": "z"}, "B": {}}."""
+    """Parse `A($select=x,y;$filter=z),B` into {"A": {"$select": "x,y", "$filter": "z"}, "B": {}}."""
     found: dict[str, dict[str, str]] = {}
     for match in re.finditer(r"\s*(\w+)\s*(?:\(((?:[^()]|\([^()]*\))*)\))?\s*(?:,|$)", text or ""):
         options = (part.partition("=") for part in (match[2] or "").split(";") if part.strip())
@@ -186,7 +186,7 @@ def _expand(text: str | None) -> dict[str, dict[str, str]]:
 
 
 def _collection(call: Call, documents: list[Document], path: str, type_name: str, options: dict[str, str]) -> Answer:
-    """No paging: metadata comes whole (2.5)."""
+    """Return a collection. Metadata is not paged (2.5)."""
     shown = _shown(call, documents, type_name, options)
     return json_answer({"@odata.context": f"{call.org.api}/$metadata#{path}", "value": shown})
 
@@ -212,7 +212,7 @@ def _selected(document: Document, select: str | None, type_name: str) -> Documen
 
 
 class _MetadataParser(ExpressionParser[Document]):
-    """`$filter` over metadata: comparisons with literals, no functions."""
+    """Parser of filters over metadata: comparisons with literals, no functions."""
 
     def __init__(self, found: list[tuple[str, str]], aliases: dict[str, str]) -> None:
         super().__init__(found)
@@ -221,7 +221,7 @@ class _MetadataParser(ExpressionParser[Document]):
     def comparison(self) -> Callable[[Document], bool | None]:
         kind, path = self.next()
         if kind == "name" and self.take("("):
-            # string functions are impossible on metadata (2.5)
+            # String functions are not supported for metadata (2.5).
             raise DataverseError(501, "0x8006088a", f"The '{path}' function isn't supported for Metadata Entities.")
         sign = self.next()[1]
         if kind != "name" or sign not in ("eq", "ne"):

@@ -1,4 +1,4 @@
-"""The operators and functions of `$filter` over stored values (docs/references/dataverse.md 2.2)."""
+"""Operators and functions of `$filter`, as predicates over stored rows (docs/references/dataverse.md 2.2)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SYMBOLS = {"eq": "Equal", "ne": "NotEqual", "gt": "GreaterThan", "ge": "Greater
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """A value in the expression; `kind`: text (quoted), number, guid, time, name (null, true, false)."""
+    """A literal of the expression. `kind`: text (quoted), number, guid, time, name (null, true, false)."""
 
     kind: str
     text: str
@@ -44,7 +44,7 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A property; `get` gives its value in a form that compares as the database would, None for null."""
+    """A property. `get` returns its value in a form that compares as in the database; None for null."""
 
     name: str
     column: Column
@@ -52,7 +52,7 @@ class Operand:
 
 
 def operand(path: str, store: Store, org: Organization) -> Operand:
-    """A property of the row, or `nav/property` of the row that a lookup points to."""
+    """Return a property of the row, or `nav/property` of the row that a lookup refers to. Raises DataverseError."""
     name, slash, rest = path.partition("/")
     if slash:
         pair = navigation(store, name)
@@ -74,13 +74,13 @@ def operand(path: str, store: Store, org: Organization) -> Operand:
     if column.type in _TEXTS:
         return Operand(name, column, lambda row: None if row[at] is None else row[at].casefold())
     if column.type == "DateTime":
-        # Compared to the second, so that milliseconds (a switch) make no difference
+        # Compared by the second, so that milliseconds (a switch) make no difference.
         return Operand(name, column, lambda row: None if row[at] is None else row[at][:19])
     return Operand(name, column, operator.itemgetter(at))
 
 
 def comparable(column: Column, literal: Literal, sign: str = "eq") -> Any:
-    """The literal in the form in which `Operand.get` gives the column's values. Raises DataverseError."""
+    """Return the literal in the form in which `Operand.get` returns values of the column. Raises DataverseError."""
     text = literal.text
     try:
         if column.type in _NUMBERS and literal.kind == "number":
@@ -108,7 +108,7 @@ def _moment(text: str) -> str:
 
 
 def loose(column: Column, text: str) -> Any:
-    """As `comparable`, for the values of query functions: those stand in quotes whatever the type."""
+    """Return `comparable` for a value of a query function, which is quoted for all types. Raises DataverseError."""
     kind = "text"
     if column.type in _NUMBERS and re.fullmatch(r"-?\d+(\.\d+)?", text):
         kind = "number"
@@ -155,7 +155,7 @@ def negated(inner: Test[Thing]) -> Test[Thing]:
 
 
 def text_function(name: str, subject: Operand, wanted: str) -> Predicate:
-    """contains, startswith, endswith; `%`, `_` and `[]` are wildcards, as in the LIKE behind."""
+    """Return the predicate of contains, startswith or endswith. `%`, `_` and `[]` are wildcards, as in SQL's LIKE."""
     if subject.column.type not in _TEXTS:
         raise bad_query(f"The function '{name}' needs a text property, '{subject.name}' is {subject.column.type}.")
     pattern = "".join(_like(piece) for piece in re.findall(r"\[[^\]]+\]|.", wanted.casefold(), re.DOTALL))
@@ -171,14 +171,14 @@ def _like(piece: str) -> str:
         return ".*"
     if piece == "_":
         return "."
-    if len(piece) > 1:  # a character class; only ^ and - mean something in it
+    if len(piece) > 1:  # a character class, in which only ^ and - are special
         inner = piece[1:-1].replace("\\", "\\\\").replace("[", "\\[")
         return f"[{inner}]"
     return re.escape(piece)
 
 
 def named_function(name: str, subject: Operand, arguments: dict[str, Any], org: Organization) -> Predicate:
-    """`Microsoft.Dynamics.CRM.<name>`; arguments are PropertyValue or PropertyValues, as text."""
+    """Return the predicate of `Microsoft.Dynamics.CRM.<name>`. arguments: PropertyValue or PropertyValues, as text."""
     column, get = subject.column, subject.get
     values: list[str] = arguments.get("PropertyValues", [])
     if not isinstance(values, list):
@@ -216,7 +216,7 @@ def named_function(name: str, subject: Operand, arguments: dict[str, Any], org: 
 def _span(  # noqa: PLR0911 - a table, one line per function
     name: str, value: str, now: datetime
 ) -> tuple[datetime | None, datetime | None] | None:
-    """First and last second that a date function names, None for an open end; None alone: not built."""
+    """Return the first and the last second of a date function's range, None for an open end; None if not emulated."""
     day, second = timedelta(days=1), timedelta(seconds=1)
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     match name:

@@ -1,6 +1,6 @@
-"""The organization: its tables, one version counter for all of them, and the rules of writing.
+"""State of an organization: its tables, their common version counter, and the rules of writing.
 
-Thread-confined to the event loop: every operation is done before the next one starts, so none sees half of another.
+Invariant: used in the event loop's thread only, and no operation awaits, so operations are isolated.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ FIRST_VERSION = 900_000
 
 
 class Organization:
-    """`url` is scheme, host and port of the organization, without a slash at its end."""
+    """One organization. `url`: scheme, host and port, without a slash at its end."""
 
     def __init__(self, url: str = "https://localhost", tables: Sequence[Table] = TABLES) -> None:
         self.url = url
         self.switches = Switches()
         self.version = FIRST_VERSION
-        """the last version given to any row of any table"""
+        """The last version given to a row of any table."""
         self.metadata_version = 1
-        """grows with every metadata change; a key for whatever is made from metadata"""
+        """Incremented by each metadata change."""
         self.stores: dict[str, Store] = {table.name: Store(table) for table in tables}
         self.by_set: dict[str, Store] = {table.set_name: self.stores[table.name] for table in tables}
         self.sample_contacts = 0
-        """how many sample contacts were loaded so far"""
+        """Number of sample contacts loaded so far."""
         self._undo: list[tuple[Store, str, Row | None, int]] | None = None
         for name, row in STANDING_ROWS.items():
             if name in self.stores:
@@ -56,20 +56,20 @@ class Organization:
 
     @property
     def api(self) -> str:
-        """Base address of the Web API, as it stands in links."""
+        """Return the base URL of the Web API, as in links."""
         return f"{self.url}/api/data/v9.2"
 
     def now(self) -> datetime:
         return datetime.now(UTC) + timedelta(seconds=self.switches.clock_offset_seconds)
 
     def tracking_window(self) -> timedelta:
-        """How old a delta token may get: a column of the organization's own row (1.4)."""
+        """Return the lifetime of a delta token, from a column of the organization's row (1.4)."""
         store = self.stores["organization"]
         days = store.rows[ORGANIZATION_ID][store.position["expirechangetrackingindays"]]
         return timedelta(days=days or 0)
 
     def store(self, table: str) -> Store:
-        """By logical name. Raises DataverseError."""
+        """Return a table by logical name. Raises DataverseError."""
         if (store := self.stores.get(table)) is None:
             raise no_such_segment(table)
         return store
@@ -83,9 +83,9 @@ class Organization:
         return row
 
     def resolve(self, store: Store, key: str) -> tuple[str | None, dict[str, Any]]:
-        """Row id behind the text in parentheses, a GUID or an alternate key, and the columns that the key names.
+        """Return the row id of a key in parentheses, and the columns of an alternate key. Raises DataverseError.
 
-        The id of a GUID comes whether or not the row exists; an alternate key without a row gives None.
+        A GUID is returned even if the row does not exist; the id of an alternate key without a row is None.
         """
         row_id, named = parse_key(key, store)
         if row_id is not None:
@@ -101,7 +101,7 @@ class Organization:
         return (next(iter(found)) if found else None), named
 
     def resolve_reference(self, table: str, reference: str) -> str:
-        """Id of an existing row named as in `@odata.bind`. Raises DataverseError."""
+        """Return the id of an existing row by a reference as in `@odata.bind`. Raises DataverseError."""
         set_name, key = parse_reference(reference, self.api)
         store = self.by_set.get(set_name)
         if store is None or store.table.name != table:
@@ -119,9 +119,15 @@ class Organization:
     # Writing
 
     def create(self, store: Store, payload: object, preset: dict[str, Any] | None = None) -> str:
-        """Adds a row; `preset`: columns set by the address (a GUID or an alternate key). Returns its id."""
+        """Add a row, and return its id. Raises DataverseError.
+
+        Args:
+            store: Of the table.
+            payload: The JSON body.
+            preset: Columns set by the URL (a GUID or an alternate key).
+        """
         found = {**writing.changes(store, payload, self.resolve_reference), **(preset or {})}
-        # A row is made active and changed later (2.6), so state and status of the payload are passed over
+        # A row is created active and changed later (2.6), so state and status of the payload are ignored.
         for name in ("statecode", "statuscode"):
             found.pop(name, None)
         row_id = found.get(store.table.key) or str(uuid4())
@@ -142,15 +148,15 @@ class Organization:
         return row_id
 
     def update(self, store: Store, row_id: str, payload: object, if_match: str | None = None) -> None:
-        """Changes an existing row, even if no value differs (3.1)."""
+        """Change an existing row, which gets a new version even if no value differs (3.1). Raises DataverseError."""
         old = self.row(store, row_id)
         self._check_etag(store, old, if_match)
         found = writing.changes(store, payload, self.resolve_reference)
         found.pop(store.table.key, None)
         inactive = "statecode" in store.position and old[store.position["statecode"]] == 1
         if inactive and self.switches.inactive_read_only and "statecode" not in found:
-            # Whether and how the real server refuses this is not known (docs/references/dataverse.md 8); code and text
-            # are made up
+            # It is not known if and how the real server refuses this (docs/references/dataverse.md 8); code and text
+            # are invented.
             raise DataverseError(
                 400, "0x80040203", f"The {store.table.name} with Id {row_id} is inactive and read-only."
             )
@@ -161,7 +167,10 @@ class Organization:
         self._write(store, row, old)
 
     def delete(self, store: Store, row_id: str, if_match: str | None = None) -> None:
-        """Deletes a row; rows that point to it lose the link, go with it or forbid it (`relations`)."""
+        """Delete a row. Rows that refer to it lose the link, are deleted too, or prevent it (`relations`).
+
+        Raises DataverseError.
+        """
         self._check_etag(store, self.row(store, row_id), if_match)
         found = Consequences(self.stores, self.switches, store, row_id)
         with self.transaction():
@@ -199,7 +208,7 @@ class Organization:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All writes inside, or none. Inside another one: part of that."""
+        """Roll all writes of the block back if it raises. A nested transaction is part of the outer one."""
         if self._undo is not None:
             yield
             return
@@ -217,10 +226,13 @@ class Organization:
         if self._undo is not None:
             self._undo.append((store, row_id, store.rows.get(row_id), len(store.tombstones)))
 
-    # What only an administrator does
+    # Operations of an administrator
 
     def load(self, table: str, rows: Iterable[dict[str, Any]]) -> list[str]:
-        """Adds trusted rows at speed: stored values by logical name (lookups too), times kept. Returns their ids."""
+        """Add rows without validation, and return their ids. Much faster than `create`.
+
+        rows: stored values by logical name, also of lookups; their times are kept.
+        """
         store = self.stores[table]
         fixed: dict[str, Any] = {
             name: column.default for name, column in store.columns.items() if column.default is not None
@@ -244,18 +256,18 @@ class Organization:
             row[store.version_at] = self.version
             made.append(row)
         store.load(made)
-        # These rows stay for good: the collector need not walk over them again and again
+        # These rows are kept until the process ends, so the garbage collector need not visit them again.
         gc.collect()
         gc.freeze()
         return [row[store.key_at] for row in made]
 
     def expire_tokens(self, store: Store) -> None:
-        """All delta tokens of the table so far are expired."""
+        """Let all delta tokens of the table expire."""
         self.version += 1
         store.expired_before = self.version
 
     def hide(self, store: Store, row_ids: Iterable[str]) -> None:
-        """Takes rows out of what the caller's role sees."""
+        """Hide rows from the caller's role."""
         for row_id in row_ids:
             row = self.row(store, row_id)
             store.hidden.add(row_id)
@@ -264,7 +276,10 @@ class Organization:
                 store.tombstones.append(Tombstone(self.version, row_id, row))
 
     def change_column(self, store: Store, name: str, values: dict[str, Any] | None) -> None:
-        """Changes metadata: `values` None removes the column; else fields of `Column`, a new column needs its type."""
+        """Change, add or remove a column. Raises DataverseError.
+
+        values: fields of `Column`, of which a new column needs `type`; None to remove the column.
+        """
         if values is None:
             if name not in store.columns or name in (store.table.key, "versionnumber"):
                 raise bad_query(f"'{name}' cannot be removed from {store.table.name}.")
@@ -277,7 +292,7 @@ class Organization:
                 store.position[name] = store.width
                 store.width += 1
                 known = [*store.rows.values(), *store.previous.values(), *(stone.last for stone in store.tombstones)]
-                for row in {id(row): row for row in known}.values():  # a hidden row is also its tombstone's
+                for row in {id(row): row for row in known}.values():  # a hidden row may also be in a tombstone
                     row.append(None)
         self.metadata_changed(store)
 

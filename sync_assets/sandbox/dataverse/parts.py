@@ -1,4 +1,4 @@
-"""Parts of a row: `contacts(<id>)/firstname`, `/firstname/$value`, `/parentcustomerid_account`, `/…_account/$ref`.
+"""Answer requests for parts of a row: `contacts(<id>)/firstname`, `/firstname/$value`, `/<lookup>`, `/<lookup>/$ref`.
 
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/retrieve-entity-using-web-api and
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/associate-disassociate-entities-using-web-api
@@ -19,7 +19,7 @@ from sync_assets.sandbox.dataverse.store import Store
 
 
 def part(call: Call, store: Store, key: str, names: list[str]) -> Answer:
-    """`names`: what stands behind the row in the path. Raises DataverseError."""
+    """Answer a request for a part of a row. names: segments of the path after the row. Raises DataverseError."""
     row_id = existing(call, store, key)
     call.touches("read" if call.method == "GET" else "update", row_id)
     name, behind = names[0], names[1:]
@@ -45,7 +45,7 @@ def part(call: Call, store: Store, key: str, names: list[str]) -> Answer:
 
 
 def _property(call: Call, store: Store, row_id: str, column: Column) -> Answer:
-    """GET, PUT, DELETE of one column."""
+    """Answer GET, PUT or DELETE of one column."""
     name = column.json_name
     match call.method:
         case "GET":
@@ -66,7 +66,7 @@ def _property(call: Call, store: Store, row_id: str, column: Column) -> Answer:
 
 
 def _target_id(call: Call, store: Store, row_id: str, column: Column, target: Target) -> str | None:
-    """Id of the row that a lookup leads to by this navigation property; a lookup of several tables has one for each."""
+    """Return the id of the row that a lookup refers to by this navigation property; it has one for each table."""
     row = call.org.row(store, row_id)
     type_at = store.position.get(f"{column.name}type")
     if type_at is not None and row[type_at] != target.table:
@@ -85,7 +85,7 @@ def _related(call: Call, store: Store, row_id: str, column: Column, target: Targ
 
 
 def _reference(call: Call, store: Store, row_id: str, name: str, column: Column, target: Target) -> Answer:
-    """GET, PUT, DELETE of `$ref`: the link itself."""
+    """Answer GET, PUT or DELETE of `$ref`, the link itself."""
     before = _target_id(call, store, row_id, column, target)
     match call.method:
         case "GET":

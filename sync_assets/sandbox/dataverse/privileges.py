@@ -1,8 +1,8 @@
-"""What the caller's role allows: refusals, and the answers of the Web API about it.
+"""Privileges of the caller's role: their enforcement, and the Web API's functions and metadata about them.
 
-Source: docs/references/dataverse.md 1.1, 3.4, 5. The answers come from functions bound to the user. That page holds
-only their error codes; their shape is that of Microsoft's own pages on `RetrieveUserSetOfPrivilegesByNames` and the
-complex type `RolePrivilege`.
+Source: docs/references/dataverse.md 1.1, 3.4, 5, which has only the error codes of the functions bound to the user. The
+shape of their answers is that of Microsoft's pages on `RetrieveUserSetOfPrivilegesByNames` and the complex type
+`RolePrivilege`.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def missing(privilege: str) -> DataverseError:
 
 
 def demand(call: Call, store: Store, access: Access) -> None:
-    """Raises DataverseError if the role does not hold the privilege at all."""
+    """Raise DataverseError if the role does not have the privilege at any depth."""
     if call.org.switches.depth(store.table.name, access) == "None":
         raise missing(name(store.table, access))
 
 
 def described(table: Table) -> list[dict[str, Any]]:
-    """The member `Privileges` of a table's metadata."""
+    """Return the member `Privileges` of a table's metadata."""
     return [
         {
             "CanBeBasic": True,
@@ -57,7 +57,7 @@ def described(table: Table) -> list[dict[str, Any]]:
 
 
 def of_the_user(call: Call) -> Answer | None:
-    """`systemusers(<id>)/...`, where it is about roles and privileges; None: the call is about something else."""
+    """Answer a request for the user's roles or privileges below `systemusers(<id>)`; None for any other request."""
     names = [segment.name for segment in call.segments]
     if names == ["systemusers", ROLES]:
         return _roles(call)
@@ -65,17 +65,19 @@ def of_the_user(call: Call) -> Answer | None:
 
 
 def _roles(call: Call) -> Answer:
-    """`systemusers(<id>)/systemuserroles_association`."""
+    """Answer `systemusers(<id>)/systemuserroles_association`."""
     call.touches("read")
     if not call.org.switches.privileges_told:
         raise missing("prvReadRole")
-    told = [{"roleid": metadata_id("role", role), "name": role} for role in call.org.switches.roles]
-    return json_answer({"@odata.context": f"{call.org.api}/$metadata#roles", "value": told})
+    listed = [{"roleid": metadata_id("role", role), "name": role} for role in call.org.switches.roles]
+    return json_answer({"@odata.context": f"{call.org.api}/$metadata#roles", "value": listed})
 
 
 def _by_names(call: Call, arguments: str) -> Answer:
-    """The privileges of these names that the user holds, at the depth that it has by its own and by its teams' roles:
-    `RetrieveUserSetOfPrivilegesByNames(PrivilegeNames=@p1)?@p1=["prvReadContact"]`."""
+    """Answer `RetrieveUserSetOfPrivilegesByNames(PrivilegeNames=@p1)?@p1=["prvReadContact"]`.
+
+    The answer has those of the privileges that the user has by its roles and its teams' roles, with their depths.
+    """
     call.touches("read")
     if not call.org.switches.privileges_told:
         raise missing("prvReadUser")
@@ -92,7 +94,7 @@ def _by_names(call: Call, arguments: str) -> Answer:
     }
     if unknown := [one for one in wanted if one not in held]:
         raise bad_query(f"Privilege with name {unknown[0]} does not exist.")
-    told = [
+    listed = [
         {
             "Depth": held[one],
             "PrivilegeId": metadata_id("privilege", one),
@@ -105,4 +107,4 @@ def _by_names(call: Call, arguments: str) -> Answer:
         if held[one] != "None"
     ]
     context = f"{call.org.api}/$metadata#Microsoft.Dynamics.CRM.RetrieveUserSetOfPrivilegesByNamesResponse"
-    return json_answer({"@odata.context": context, "RolePrivileges": told})
+    return json_answer({"@odata.context": context, "RolePrivileges": listed})

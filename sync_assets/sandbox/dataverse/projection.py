@@ -1,4 +1,4 @@
-"""Rows as JSON: the selected columns, with annotations where asked for (docs/references/dataverse.md 2.1, 2.4)."""
+"""Convert rows into JSON: selected columns, and requested annotations (docs/references/dataverse.md 2.1, 2.4)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ Show = Callable[[Row], dict[str, Any]]
 
 
 class Projection:
-    """`show(row)` gives the JSON object of a row; `context` is what stands in the context URL after the set."""
+    """The JSON form of rows for one request.
+
+    `show(row)` returns the JSON object of a row. `context` is the part of the context URL after the entity set.
+    """
 
     def __init__(self, store: Store, org: Organization, select: str | None, prefer: Preferences) -> None:
         self._store = store
@@ -33,7 +36,7 @@ class Projection:
         self.show: Show = self._annotated(wanted) if wanted else self._plain()
 
     def _selected(self, select: str | None) -> list[Column]:
-        """The columns in the order asked for; money brings the currency, and the primary key always comes."""
+        """Return the selected columns in order. Adds the currency if there is a money column, and the primary key."""
         by_json_name = {
             column.json_name: column for column in self._store.columns.values() if column.type != "EntityName"
         }
@@ -59,7 +62,7 @@ class Projection:
         unreadable = {column.json_name: None for column in self.columns if not column.readable}
         names = [column.json_name for column in readable]
         positions = [self._store.position[column.name] for column in readable]
-        values = itemgetter(*positions, version_at)  # two at least, so that it always gives a tuple
+        values = itemgetter(*positions, version_at)  # at least two items, so that it returns a tuple
 
         def show(row: Row) -> dict[str, Any]:
             return {
@@ -86,7 +89,7 @@ class Projection:
             for position, name, notes in fields:
                 value = None if position is None else row[position]
                 if value is not None:
-                    for annotation, make in notes:  # they stand before the value
+                    for annotation, make in notes:  # annotations precede the value
                         if (text := make(value, row)) is not None:
                             shown[annotation] = text
                 shown[name] = value
@@ -95,7 +98,7 @@ class Projection:
         return show
 
     def _notes(self, column: Column, wanted: list[str]) -> list[tuple[str, Callable[[Any, Row], str | None]]]:
-        """Annotations of one column: full name, and what makes the text of a value that is not null."""
+        """Return the annotations of one column: full name, and a function that returns the text of a value not null."""
         notes: list[tuple[str, Callable[[Any, Row], str | None]]] = []
         if column.is_lookup:
             makers = {
@@ -109,7 +112,7 @@ class Projection:
         return notes
 
     def _target(self, column: Column, row: Row) -> tuple[str, str]:
-        """(table, navigation property) of a lookup that is set."""
+        """Return the table and the navigation property of a lookup that is not null."""
         type_at = self._store.position.get(f"{column.name}type")
         table = None if type_at is None else row[type_at]
         target = next((target for target in column.targets if target.table == table), column.targets[0])

@@ -1,4 +1,4 @@
-"""Single rows: create, read, change, delete (docs/references/dataverse.md 3.1)."""
+"""Answer requests for single rows: create, read, change, delete (docs/references/dataverse.md 3.1)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def retrieve(call: Call, store: Store, key: str) -> Answer:
 
 
 def change(call: Call, store: Store, key: str) -> Answer:
-    """PATCH: an update with If-Match, a create with If-None-Match, else whatever is needed (upsert)."""
+    """Answer a PATCH: an update with If-Match, a create with If-None-Match, else an upsert."""
     _check_options(call)
     row_id, named = call.org.resolve(store, key)
     if_match, only_create = call.headers.get("if-match"), call.headers.get("if-none-match", "").strip() == "*"
@@ -59,12 +59,13 @@ def delete(call: Call, store: Store, key: str) -> Answer:
 
 
 def _check_options(call: Call) -> None:
-    """Better a plain refusal than an answer without the rows that were asked for."""
+    """Raise DataverseError for `$expand`, which is not emulated: better than an answer without the expanded rows."""
     if "$expand" in call.options:
         raise not_built("The query option '$expand' for one row")
 
 
 def existing(call: Call, store: Store, key: str) -> str:
+    """Return the id of a visible row by its key. Raises DataverseError."""
     row_id, _ = call.org.resolve(store, key)
     if row_id is None:
         raise DataverseError(

@@ -1,7 +1,7 @@
-"""Relationships: which lookup points to which table, and what a delete does to the rows that point to a deleted one.
+"""Relationships: the tables that lookups refer to, and the effect of a delete on rows that refer to the deleted row.
 
-What metadata calls `CascadeConfiguration.Delete` is a switch here, one per table for the lookup to its parent
-(`Table.parent`): see `switches.Switches.on_parent_delete`. All other lookups are emptied.
+`CascadeConfiguration.Delete` of the lookup to a table's parent (`Table.parent`) is a switch,
+`switches.Switches.on_parent_delete`. A delete sets all other lookups to null.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sync_assets.sandbox.dataverse.switches import OnDelete, Switches
 
 
 class Relation(NamedTuple):
-    """One lookup and one table that it may point to."""
+    """One lookup and one of the tables that it can refer to."""
 
     parent: Store
     child: Store
@@ -26,7 +26,7 @@ class Relation(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its schema name: that of the parent's collection, else the kind of name that Dataverse makes."""
+        """Return the schema name: that of the parent's collection, else a name in the style of Dataverse."""
         for name, end in self.parent.table.collections.items():
             if end == (self.child.table.name, self.column.name):
                 return name
@@ -34,7 +34,7 @@ class Relation(NamedTuple):
 
 
 def relations(stores: Mapping[str, Store], switches: Switches) -> Iterator[Relation]:
-    """All that there are, by child table and column."""
+    """Yield all relationships, by child table and column."""
     for child in stores.values():
         for column in child.columns.values():
             on_delete: OnDelete = "remove_link"
@@ -46,20 +46,20 @@ def relations(stores: Mapping[str, Store], switches: Switches) -> Iterator[Relat
 
 
 class Consequences:
-    """What the delete of one row brings with it, found before anything is written. Raises DataverseError if refused.
+    """The effects of the delete of one row, computed before any write. Raises DataverseError if it is not allowed.
 
-    `going`: rows to be deleted as (store, id), the row itself first, children behind it; `unlinked`: rows
-    that stay, as (store, id, lookup column) to be emptied.
+    `going`: rows to delete as (store, id), the row itself first, children after their parents. `unlinked`: rows that
+    stay, as (store, id, lookup column to set to null).
     """
 
     def __init__(self, stores: Mapping[str, Store], switches: Switches, store: Store, row_id: str) -> None:
-        # Who made or owns a row is never deleted here, and an index over it would be one huge entry
+        # Users (creators and owners of rows) are never deleted, and an index of rows by user would be one huge entry.
         known = [relation for relation in relations(stores, switches) if relation.target.table != "systemuser"]
         self.going: list[tuple[Store, str]] = [(store, row_id)]
         self.unlinked: list[tuple[Store, str, Column]] = []
         seen = {(store.table.name, row_id)}
         restricting: list[tuple[str, str]] = []
-        for parent, parent_id in self.going:  # grows while it is walked
+        for parent, parent_id in self.going:  # the loop appends to this list
             for relation in known:
                 if relation.parent is not parent:
                     continue

@@ -1,4 +1,4 @@
-"""Fills an organization with the sample rows of `sandbox.data`."""
+"""Load the sample rows of `sandbox.data` into an organization."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from sync_assets.sandbox.dataverse.organization import Organization
 
 
 def load_sample(org: Organization, contacts: int, *, start: int | None = None) -> dict[str, list[str]]:
-    """Adds the next `contacts` contacts (from the `start`-th of the sequence on) with orders and lines; ids by table.
+    """Add sample contacts with their orders and order lines, and return their ids by table.
 
-    Without `start` goes on where the last load ended, so that 100 and then 900 are the contacts of 1000 at once.
+    Args:
+        org: The organization.
+        contacts: Number of contacts.
+        start: Index of the first one in the sequence of sample contacts; None to continue after the last load, so that
+            loads of 100 and 900 contacts add the same contacts as one load of 1000.
     """
     first = org.sample_contacts if start is None else start
     org.sample_contacts = first + contacts
-    # Orders and lines hang on a seed, not on a position: another seed for each load keeps their ids apart
+    # Orders and lines depend on a seed only, not on a position, so each load needs another seed for different ids.
     seed = 1 + first
     contact_ids = org.load("contact", data.contacts(contacts, start=first))
     order_ids = org.load("new_order", data.orders(contact_ids, seed))

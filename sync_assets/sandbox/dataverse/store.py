@@ -1,7 +1,9 @@
-"""The rows of one table, and its history as change tracking needs it.
+"""Store the rows of one table in memory, and their history for change tracking.
 
-A row is a list, one place per column: a tenth of a dictionary's memory, and a page of selected columns is one
-`itemgetter` per row. Rows are replaced, never changed in place, so an old row is still what it was.
+A row is a list with one item per column. It takes a tenth of a dictionary's memory, and one `itemgetter` per row
+returns the selected columns.
+
+Invariant: rows are replaced, never changed in place, so an old row keeps its values.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ Row = list[Any]
 
 
 class Tombstone(NamedTuple):
-    """A deleted row: the version at which it went, and what it last was."""
+    """A deleted row: the version of its deletion, its id, and its last values."""
 
     version: int
     id: str
@@ -24,26 +26,26 @@ class Tombstone(NamedTuple):
 
 
 class Store:
-    """Rows of one table by id. Knows nothing of rules: the organization asks and answers for those."""
+    """The rows of one table by id. Enforces no rules; `Organization` does."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
         self.columns: dict[str, Column] = {column.name: column for column in table.columns}
-        """by logical name; changes when metadata is changed"""
+        """By logical name; changed by changes of metadata."""
         self.position: dict[str, int] = {column.name: n for n, column in enumerate(table.columns)}
         self.width = len(self.position)
         self.key_at = self.position[table.key]
         self.version_at = self.position["versionnumber"]
         self.rows: dict[str, Row] = {}
         self.previous: dict[str, Row] = {}
-        """what rows were before they were last written"""
+        """Rows before their last write, by id."""
         self.hidden: set[str] = set()
-        """rows that exist but are outside the caller's role"""
+        """Ids of existing rows that the caller's role cannot see."""
         self.tombstones: list[Tombstone] = []
-        """by version"""
+        """In the order of versions."""
         self.change_tracking = table.change_tracking
         self.expired_before = 0
-        """delta tokens of lower versions are expired"""
+        """Delta tokens of lower versions are expired."""
         self._ids: list[str] = []
         self._ids_sorted = True
         self._log_versions: list[int] = []
@@ -56,7 +58,7 @@ class Store:
     # Rows
 
     def put(self, row: Row) -> None:
-        """Adds or replaces a row, and logs its version."""
+        """Add or replace a row, and log its version."""
         row_id = row[self.key_at]
         old = self.rows.get(row_id)
         if old is None:
@@ -72,13 +74,13 @@ class Store:
         self._log_ids.append(row_id)
 
     def load(self, rows: Iterable[Row]) -> None:
-        """Adds many new rows at once, in the order of their versions."""
+        """Add many new rows, in the order of their versions."""
         self._ids_sorted = False  # sorted once, when next needed
         for row in rows:
             self.put(row)
 
     def remove(self, row_id: str, version: int) -> None:
-        """Deletes a row that exists, leaving a tombstone."""
+        """Delete an existing row, and add a tombstone."""
         row = self.rows.pop(row_id)
         self.previous.pop(row_id, None)
         ids = self.ids()
@@ -88,9 +90,12 @@ class Store:
         self.tombstones.append(Tombstone(version, row_id, row))
 
     def restore(self, row_id: str, old: Row | None, tombstones: int) -> None:
-        """Undoes writes of one row: back to `old` (None: it was not there), and to that many tombstones.
+        """Undo the writes of one row. Their log entries stay, but have no effect, since no row has their versions.
 
-        Log entries of undone writes stay; they name versions that no row has, so they are passed over.
+        Args:
+            row_id: Of the row.
+            old: Its values before; None if it did not exist.
+            tombstones: Number of tombstones before.
         """
         del self.tombstones[tombstones:]
         now = self.rows.pop(row_id, None)
@@ -105,14 +110,14 @@ class Store:
             del ids[bisect_left(ids, row_id)]
 
     def ids(self) -> list[str]:
-        """All ids, ascending: the default order of rows."""
+        """Return all ids, ascending: the default order of rows."""
         if not self._ids_sorted:
             self._ids.sort()
             self._ids_sorted = True
         return self._ids
 
     def in_key_order(self, after: str = "") -> Iterator[Row]:
-        """Visible rows by id, from the one after `after`."""
+        """Yield the visible rows with ids greater than `after`, by id."""
         ids, rows, hidden = self.ids(), self.rows, self.hidden
         for n in range(bisect_right(ids, after), len(ids)):
             row_id = ids[n]
@@ -122,10 +127,9 @@ class Store:
     # History
 
     def changed(self, since: int, until: int, every: bool = False) -> Iterator[tuple[int, Row]]:
-        """Rows last written at a version in (since, until], by version, each with that version.
+        """Yield the rows whose last write has a version in (since, until], with that version, in the order of versions.
 
-        With `every`, rows that were written several times come several times, and rows deleted since with what
-        they last were.
+        With `every`, rows are yielded for each write, and deleted rows with their last values.
         """
         first, last = bisect_right(self._log_versions, since), bisect_right(self._log_versions, until)
         deleted = {stone.id: stone.last for stone in self.tombstones} if every else {}
@@ -138,7 +142,7 @@ class Store:
                 yield version, row
 
     def deleted(self, since: int, until: int, every: bool = False) -> Iterator[Tombstone]:
-        """Tombstones of versions in (since, until], by version; unless `every`, not of rows that exist again."""
+        """Yield tombstones of versions in (since, until], by version. With `every`, also of rows that exist again."""
         first = bisect_right(self.tombstones, since, key=lambda stone: stone.version)
         for n in range(first, len(self.tombstones)):
             stone = self.tombstones[n]
@@ -148,7 +152,7 @@ class Store:
                 yield stone
 
     def trim_log(self) -> None:
-        """Drops log entries that newer ones have overtaken, once they are the most. Not while writes may be undone."""
+        """Remove obsolete log entries once they are the majority. Must not be called within a transaction."""
         if len(self._log_ids) < 2 * len(self.rows) + 10_000:
             return
         kept = [
@@ -162,7 +166,7 @@ class Store:
     # Look-ups by other columns
 
     def find(self, columns: tuple[str, ...], values: tuple[Any, ...]) -> set[str]:
-        """Ids of the rows that hold these values (text: in whatever case). Makes an index on first use."""
+        """Return the ids of the rows with these values (text case-insensitively). Creates an index on first use."""
         index = self._indexes.get(columns)
         if index is None:
             index = self._indexes[columns] = {}

@@ -1,7 +1,7 @@
-"""Everything about the sandbox's Dataverse that can be set while it runs.
+"""Settings of the Dataverse emulator that can be changed while it runs.
 
-Most of these answer a question that no public source settles (docs/references/dataverse.md 8); the default is the
-choice that the page names.
+Most of them are for behaviour that no public source documents (docs/references/dataverse.md 8); the default is the
+choice of that page.
 """
 
 from __future__ import annotations
@@ -11,68 +11,68 @@ from typing import Any, Literal
 import msgspec
 
 OnDelete = Literal["remove_link", "cascade", "restrict"]
-"""`CascadeConfiguration.Delete`: the lookup is emptied, the child goes too, the delete is refused"""
+"""`CascadeConfiguration.Delete`: set the lookup to null, delete the child too, or refuse the delete."""
 Child = Literal["contact", "new_order", "new_orderline"]
-"""tables with a lookup to a parent: parentcustomerid, new_contactid, new_orderid"""
+"""Tables with a lookup to a parent: parentcustomerid, new_contactid, new_orderid."""
 Depth = Literal["None", "Basic", "Local", "Deep", "Global"]
-"""How far a privilege reaches: not held, own rows, the business unit, with those below it, the organization"""
+"""Depth of a privilege: none, own rows, the business unit, also the units below it, the organization."""
 Access = Literal["Read", "Write"]
 
 
 class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    # Section 8, in its order
+    # In the order of docs/references/dataverse.md 8
     status_expired: int = 400
-    """HTTP status of an expired delta token"""
+    """HTTP status for an expired delta token."""
     status_tracking_off: int = 400
     status_forbidden_option: int = 400
-    """HTTP status of `$filter`, `$orderby`, `$expand`, `$top` with change tracking"""
+    """HTTP status for `$filter`, `$orderby`, `$expand`, `$top` with change tracking."""
     delta_link_taken: Literal["start", "end"] = "start"
-    """at which end of a read of several pages, first or delta; end: what changes meanwhile (updates, inserts and
-    deletions of what was read already) is lost to a client that trusts the link"""
+    """The moment of a read that its delta link stands for. end: changes during a read of several pages (updates,
+    inserts and deletions of rows already read) are lost for a client that relies on the link alone."""
     tracked_skiptoken: Literal["cookie", "opaque"] = "cookie"
     delta_repeats: bool = False
-    """a delta tells every change of a row, with its present state, and updates of rows that it also tells deleted"""
+    """A delta contains a row once for each change, with its present values, and updates of rows deleted since."""
     page_repeats: bool = False
-    """a page of a delta holds a row that was there before twice: first as it was before its last change, then as it is.
-    Such a page has half as many rows as asked for, each once or twice; a page size of 1 shows no repeats"""
+    """A page of a delta contains a changed row twice: with the values before its last change, then with the present
+    ones. Such a page has half as many rows as requested; with a page size of 1 there are no repeats."""
     delta_count_capped: bool = False
     count_with_tracking: bool = False
-    """`$count=true` is answered on tracked reads, not omitted"""
+    """Answer `$count=true` on tracked reads instead of ignoring it."""
     hidden_is_deleted: bool = False
-    """rows that the admin hides from the caller's role come as deleted in the delta"""
+    """Rows hidden by the admin interface appear as deleted in the delta."""
     removed_column_error: Literal["expired", "unknown_property"] = "expired"
     milliseconds: bool = False
-    """times of the server's own making show milliseconds"""
+    """Times set by the server have milliseconds."""
     inactive_read_only: bool = False
-    """PATCH of an inactive row is refused"""
+    """Refuse a PATCH of an inactive row."""
 
     # Other behaviour
     metadata_change_expires: bool = True
-    """a metadata change of a table expires its delta tokens (1.4)"""
+    """A metadata change of a table lets its delta tokens expire (1.4)."""
     delta_link_first: bool = False
-    """`@odata.deltaLink` and `@odata.nextLink` stand before `value` (1.2: order is free)"""
+    """`@odata.deltaLink` and `@odata.nextLink` precede `value` (1.2: the order is not defined)."""
     organization_read: bool = True
-    """false: the role reads less than the organization, so tracked reads are refused with 403 (1.1)"""
+    """False: the role cannot read the whole organization, so tracked reads are refused with 403 (1.1)."""
     privileges: dict[str, dict[Access, Depth]] = {}
-    """by table; what is not named is held for the whole organization"""
+    """By table; others have the depth Global."""
     privileges_told: bool = True
-    """false: the role may not read users and roles, so neither its own privileges"""
+    """False: the role cannot read users and roles, so it cannot read its own privileges."""
     roles: list[str] = msgspec.field(default_factory=lambda: ["sync_assets"])
-    """security roles that the application user has itself"""
+    """Security roles assigned to the application user itself."""
     application_user: bool = True
-    """false: the application user was never made, every call is refused with 403"""
+    """False: the application user does not exist, so each request is refused with 403."""
     clock_offset_seconds: int = 0
-    """moves the organization's clock, e.g. past the window of change tracking"""
+    """Offset of the organization's clock, for example to exceed the lifetime of delta tokens."""
     on_parent_delete: dict[Child, OnDelete] = msgspec.field(
         default_factory=lambda: {"contact": "remove_link", "new_order": "remove_link", "new_orderline": "cascade"}
     )
-    """by child table: what becomes of its rows when their parent is deleted; what is not named stays as it was"""
+    """By child table: effect of the delete of its rows' parent. Tables that a change omits keep their value."""
     page_limit: int = msgspec.field(default=5000)
-    """most rows in one page"""
+    """Largest page, in rows."""
     memory_limit_rows: int | None = None
-    """a page for which more rows than these are asked is a 500, "insufficient memory"; None: no limit"""
+    """Answer 500 "insufficient memory" to requests for larger pages, in rows; None: no limit."""
     count_limit: int = 5000
-    """where `$count` is cut"""
+    """Largest number that `$count` returns."""
 
     # Limits (section 4); None: none
     limit_requests: int | None = None
@@ -80,23 +80,23 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     limit_concurrent: int | None = None
     limit_window_seconds: float = 300
     retry_after: float | None = None
-    """seconds; None: as long as the window needs, and longer while the client pushes"""
+    """Retry-After in seconds; None: the rest of the window, and more while the client continues to send requests."""
 
     def depth(self, table: str, access: Access) -> Depth:
-        """How far a privilege on a table reaches."""
+        """Return the depth of a privilege on a table."""
         held = self.privileges.get(table, {}).get(access, "Global")
         return "Local" if held == "Global" and access == "Read" and not self.organization_read else held
 
     def parent_delete(self, child: str) -> OnDelete:
-        """`on_parent_delete` of a table, `remove_link` for one that has no say in it."""
-        told: dict[str, OnDelete] = {**self.on_parent_delete}
-        return told.get(child, "remove_link")
+        """Return `on_parent_delete` of a table; `remove_link` for a table that is not in it."""
+        merged: dict[str, OnDelete] = {**self.on_parent_delete}
+        return merged.get(child, "remove_link")
 
     def change(self, values: dict[str, Any]) -> None:
-        """Sets the switches given. Raises msgspec.ValidationError, naming the wrong one, and then changes nothing."""
-        told = {**msgspec.to_builtins(self), **values}
+        """Set some switches. Raises msgspec.ValidationError for an invalid one; nothing is changed then."""
+        merged = {**msgspec.to_builtins(self), **values}
         if isinstance(per_table := values.get("on_parent_delete"), dict):
-            told["on_parent_delete"] = {**self.on_parent_delete, **per_table}
-        changed = msgspec.convert(told, Switches)
+            merged["on_parent_delete"] = {**self.on_parent_delete, **per_table}
+        changed = msgspec.convert(merged, Switches)
         for name in values:
             setattr(self, name, getattr(changed, name))

@@ -1,5 +1,7 @@
-"""The sandbox's tables as data: contact as Microsoft ships it (docs/references/dataverse.md 2.6) with some custom
-columns, two custom tables below it, and the few tables that lookups point to."""
+"""Definitions of the emulated tables: contact, two custom tables below it, and the tables that lookups refer to.
+
+contact has the columns that Microsoft ships (docs/references/dataverse.md 2.6), and some custom columns.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ def _id(name: str, label: str) -> Column:
 
 
 def _server_set() -> tuple[Column, ...]:
-    """The columns that every table a user can own has; all but state, status and owner are the server's."""
+    """Return the columns of all user-owned tables. The server sets them, except state, status and owner."""
     return (
         Column(
             "statecode", "State", "Status", options={0: "Active", 1: "Inactive"}, required="SystemRequired", default=0,
@@ -63,7 +65,7 @@ def _server_set() -> tuple[Column, ...]:
 
 
 def _money(*columns: Column) -> tuple[Column, ...]:
-    """Money columns with what they drag in: their value in base currency, the currency, the rate."""
+    """Return money columns with the columns that they require: values in base currency, the currency, the rate."""
     bases = (Column(f"{c.name}_base", "Money", f"{c.label} (Base)", precision=4, read_only=True) for c in columns)
     return (
         *columns,
@@ -119,7 +121,7 @@ CONTACT = Table(
         _flag("donotbulkemail", "Do not allow Bulk Emails", _ALLOW),
         _flag("donotbulkpostalmail", "Do not allow Bulk Mails"),
         _flag("donotsendmm", "Send Marketing Materials", {0: "Send", 1: "Do Not Send"}),
-        _flag("followemail", "Follow Email Activity", {0: "Do Not Allow", 1: "Allow"}, default=True),  # opposite sense
+        _flag("followemail", "Follow Email Activity", {0: "Do Not Allow", 1: "Allow"}, default=True),  # inverted
         *_money(Column("creditlimit", "Money", "Credit Limit")),
         Column(
             "parentcustomerid", "Customer", "Company Name",
@@ -132,7 +134,7 @@ CONTACT = Table(
         Column("new_score", "Integer", "Score", minimum=-100_000, maximum=100_000),
         Column("new_balance", "Decimal", "Balance"),
         Column("new_lastvisit", "DateTime", "Last Visit"),
-        # The format says date only, the behaviour does not: it still has a time (docs/references/dataverse.md 2.4)
+        # Its format is DateOnly, but its behaviour is not, so it has a time (docs/references/dataverse.md 2.4).
         Column("new_membersince", "DateTime", "Member Since", format="DateOnly"),
         Column("new_appointment", "DateTime", "Appointment", behavior="TimeZoneIndependent"),
         _flag("new_vip", "VIP"),
@@ -195,7 +197,7 @@ ACCOUNT = Table(
     collections={"contact_customer_accounts": ("contact", "parentcustomerid")},
 )  # fmt: skip
 
-# Set once, never tracked: what the lookups of every row point to, and the settings of the organization
+# Tables without change tracking and with fixed rows: targets of lookups, and the settings of the organization.
 SYSTEM_USER = Table(
     "systemuser", "systemusers", "SystemUser", "User", "systemuserid", "fullname",
     (
@@ -254,4 +256,4 @@ STANDING_ROWS: dict[str, dict[str, Any]] = {
         "organizationid": ORGANIZATION_ID, "name": "sandbox", "expirechangetrackingindays": 7, "languagecode": 1033,
     },
 }  # fmt: skip
-"""The one row that each of these tables has from the start."""
+"""The row that each of these tables has from the start."""

@@ -1,6 +1,6 @@
-"""Service protection limits: requests, running time and concurrency (docs/references/dataverse.md 4).
+"""Service protection limits: number, execution time and concurrency of requests (docs/references/dataverse.md 4).
 
-Off until a switch sets a limit. The refusals can also be injected as faults; both look the same.
+Off unless a switch sets a limit. The same answers can be injected as faults.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NOMINAL_CONCURRENT = 52
 
 
 def refusal(kind: str, limit: float, window: float, retry_after: float) -> Answer:
-    """The 429 of a kind: requests, time or concurrent."""
+    """Return the 429 of a limit. kind: `requests`, `time` (limit in seconds) or `concurrent`."""
     match kind:
         case "requests":
             code = "0x80072322"
@@ -40,17 +40,17 @@ def refusal(kind: str, limit: float, window: float, retry_after: float) -> Answe
 
 
 class Throttle:
-    """The gate before the Web API; counts only while a limit is set."""
+    """Admission control of the Web API. Counts requests only while a limit is set."""
 
     def __init__(self, org: Organization) -> None:
         self._switches = org.switches
         self._running = 0
         self._started: deque[float] = deque()
         self._spent: deque[tuple[float, float]] = deque()
-        """(end, seconds) of requests that are done"""
+        """(end, seconds) of completed requests."""
         self._spent_sum = 0.0
         self._refused = 0
-        """refusals since the last admission: who keeps pushing waits longer"""
+        """Refusals since the last admission. They increase the Retry-After."""
 
     def enter(self, scope: Scope) -> Answer | None:
         switches = self._switches
@@ -78,7 +78,7 @@ class Throttle:
             self._spent_sum += seconds
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The two that every answer carries; with a limit off, the documented one is shown unused."""
+        """Return the two headers of each answer. Without a limit, they show the documented one as unused."""
         requests, seconds = self._switches.limit_requests, self._switches.limit_seconds
         left = NOMINAL_REQUESTS if requests is None else max(0, requests - len(self._started))
         time_left = NOMINAL_SECONDS if seconds is None else max(0.0, seconds - self._spent_sum)

@@ -1,9 +1,8 @@
-"""Change tracking: first reads, delta reads, their tokens and how these expire (docs/references/dataverse.md 1).
+"""Change tracking: first reads, delta reads, their tokens, and the expiry of these (docs/references/dataverse.md 1).
 
-Both kinds of read run over live data. A first read goes through the rows by id, so nothing that exists throughout is
-missed; a delta read goes through what was written in (since, until] by version, then through what was deleted. `until`
-is taken when the read begins, and is what the delta link at its end carries: what changes meanwhile comes (again) next
-time.
+Both kinds of reads use the present data. A first read returns the rows by id, so it misses no row that exists during
+the whole read. A delta read returns the rows written in (since, until] by version, then the tombstones. `until` is set
+when the read begins, and is in its delta link, so the next delta read returns the changes made meanwhile (again).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _REFUSED = {"$filter": "filter", "$orderby": "orderby", "$expand": "expand", "$t
 
 
 def is_tracked(call: Call) -> bool:
-    """Whether this read is one of change tracking: by preference, by token, or as the next page of such a one."""
+    """Return True if a read is one with change tracking: by preference, by token, or as a further page of one."""
     return (
         call.prefer.track_changes
         or "$deltatoken" in call.options
@@ -36,7 +35,7 @@ def is_tracked(call: Call) -> bool:
 
 
 def read(call: Call, store: Store) -> Answer:
-    """One page of a first or delta read."""
+    """Answer one page of a first read or a delta read."""
     cookie = _position(call, store)
     switches, options, prefer = call.org.switches, call.options, call.prefer
     projection = _projection(call, store, cookie)
@@ -80,12 +79,12 @@ def read(call: Call, store: Store) -> Answer:
 
 
 def count(call: Call, store: Store) -> int:
-    """How many items the delta behind `$deltatoken` has."""
+    """Return the number of items in the delta of a `$deltatoken`."""
     return sum(1 for _ in _items(call, store, _position(call, store)))
 
 
 def _position(call: Call, store: Store) -> Cookie:
-    """Where the read stands, after all that can refuse it."""
+    """Return the position of the read. Raises DataverseError for all reasons to refuse it."""
     switches, options = call.org.switches, call.options
     if not store.change_tracking:
         message = f"Entity {store.table.name} isn't enabled for change tracking."
@@ -120,7 +119,7 @@ def _check_age(call: Call, store: Store, version: int, taken: str) -> None:
     if (
         age > call.org.tracking_window()
         or version < store.expired_before
-        or version > call.org.version  # a token of another organization, or of this one before a restart
+        or version > call.org.version  # a token of another organization, or from before a restart
         or call.fault("expired_delta") is not None
     ):
         raise _expired(call)
@@ -135,7 +134,7 @@ def _projection(call: Call, store: Store, cookie: Cookie) -> Projection:
     try:
         return Projection(store, call.org, call.options.get("$select"), call.prefer)
     except DataverseError:
-        # A link that was good when it was made names a column that is gone (section 8)
+        # A column in the link's $select was removed after the link was issued (section 8).
         if cookie.since is not None and call.org.switches.removed_column_error == "expired":
             raise _expired(call) from None
         raise
@@ -145,7 +144,7 @@ Item = tuple[int, Row] | Tombstone
 
 
 def _items(call: Call, store: Store, cookie: Cookie) -> Iterable[Item]:
-    """What is left of the read, from the cookie's position on."""
+    """Return the items of the read after the position of the cookie."""
     if cookie.since is None:
         return ((row[store.version_at], row) for row in store.in_key_order(cookie.last or ""))
     return _delta(store, cookie, call.org.switches.delta_repeats)
@@ -158,7 +157,7 @@ def _delta(store: Store, cookie: Cookie, every: bool) -> Iterator[Item]:
 
 
 def _earlier(store: Store, page: list[Item]) -> list[Row]:
-    """What the rows of a page were before they were last written; rows written once have no such state."""
+    """Return the values that the rows of a page had before their last write; rows written once have none."""
     ids = (item[1][store.key_at] for item in page if not isinstance(item, Tombstone))
     return [store.previous[row_id] for row_id in ids if row_id in store.previous]
 

@@ -1,10 +1,10 @@
-"""Values of columns: from JSON into what is stored, and from there into formatted text.
+"""Convert values of columns from JSON into stored values, and these into formatted text.
 
 Source: docs/references/dataverse.md 2.4.
 
-Stored is what the Web API shows, so that a page of rows needs no conversion: text, bool, int, float (Double), Decimal
-with the column's fixed scale (Decimal, Money), times as `YYYY-MM-DDThh:mm:ssZ`, dates as `YYYY-MM-DD`, several choices
-as "1,9", GUIDs in lower case.
+Stored values are those that the Web API shows, so that a page of rows needs no conversion: text, bool, int, float
+(Double), Decimal with the column's fixed scale (Decimal, Money), times as `YYYY-MM-DDThh:mm:ssZ`, dates as
+`YYYY-MM-DD`, multiple choices as "1,9", GUIDs in lower case.
 """
 
 from __future__ import annotations
@@ -22,28 +22,31 @@ GUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-
 
 
 def time_text(moment: datetime, milliseconds: bool = False) -> str:
-    """A time as stored: UTC, whole seconds unless the switch says otherwise."""
+    """Return a time as stored: UTC, in whole seconds or milliseconds."""
     text = moment.astimezone(UTC).isoformat(timespec="milliseconds" if milliseconds else "seconds")
     return text.replace("+00:00", "Z")
 
 
 def parse(column: Column, table: str, value: object) -> Any:
-    """The stored form of a value written to a column of `table`; None stays None. Raises DataverseError.
+    """Return the stored form of a value written to a column; None for null. Raises DataverseError.
 
-    Numbers with a fraction come as Decimal. Lookups are not written this way (they are bound).
+    Args:
+        column: Of the table. Lookups are written by their ids.
+        table: Logical name, for error texts.
+        value: From JSON, fractional numbers as Decimal.
     """
     if value is None or value == "":
         if column.required == "SystemRequired":
             raise DataverseError(400, "0x80040203", f"Attribute: {column.name} cannot be set to NULL.")
         if value is None or column.type in ("String", "Memo", "MultiSelectPicklist"):
-            return None  # an empty text is stored as null
+            return None  # Dataverse stores an empty text as null
     return _PARSERS[column.type](column, table, value)
 
 
 def _text(column: Column, table: str, value: object) -> str:
     if not isinstance(value, str):
         raise bad_literal(value, "Edm.String")
-    # Dataverse counts as its database does: a character beyond the basic plane is two
+    # Dataverse counts UTF-16 code units, as its database: a character beyond the basic plane counts twice.
     length = len(value) + sum(character > "\uffff" for character in value)
     if column.max_length is not None and length > column.max_length:
         raise too_long(column.name, table, column.max_length)
@@ -83,7 +86,7 @@ def _decimal(column: Column, table: str, value: object) -> Decimal:
 
 
 def scaled(column: Column, number: Decimal) -> Decimal:
-    """The number with the column's precision, shown with the fixed scale of its type (20000.0000 for Money)."""
+    """Return the number rounded to the column's precision, with the fixed scale of its type (20000.0000 for Money)."""
     rounded = round(number, column.precision)
     return rounded.quantize(Decimal("0.0001")) if column.type == "Money" else rounded
 
@@ -157,9 +160,9 @@ _PARSERS: dict[str, Callable[[Column, str, object], Any]] = {
 
 
 def formatter(column: Column) -> Callable[[Any], str] | None:  # noqa: PLR0911 - a table, one line per type
-    """Makes the formatted value of a stored one (never null), as an American user sees it; None: it has none.
+    """Return a function that formats stored values (not null) as in the US locale; None if the type has no format.
 
-    Lookups are not here: their text is the name of another row.
+    Lookups are not included: their formatted value is the name of another row.
     """
     match column.type:
         case "Boolean" | "Picklist" | "State" | "Status":
@@ -176,16 +179,16 @@ def formatter(column: Column) -> Callable[[Any], str] | None:  # noqa: PLR0911 -
         case "Money":
             return lambda value: f"€{value:,.2f}"
         case "DateTime":
-            return _date_for_eyes if column.format == "DateOnly" else _time_for_eyes
+            return _us_date if column.format == "DateOnly" else _us_time
         case _:
             return None
 
 
-def _date_for_eyes(value: str) -> str:
+def _us_date(value: str) -> str:
     year, month, day = value[:10].split("-")
     return f"{int(month)}/{int(day)}/{year}"
 
 
-def _time_for_eyes(value: str) -> str:
+def _us_time(value: str) -> str:
     hour = int(value[11:13])
-    return f"{_date_for_eyes(value)} {hour % 12 or 12}:{value[14:16]} {'AM' if hour < 12 else 'PM'}"
+    return f"{_us_date(value)} {hour % 12 or 12}:{value[14:16]} {'AM' if hour < 12 else 'PM'}"

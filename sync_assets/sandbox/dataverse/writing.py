@@ -1,4 +1,4 @@
-"""From the JSON that a client writes to the columns that change (docs/references/dataverse.md 2.5, 3.1)."""
+"""Convert the JSON body of a write into changes of columns (docs/references/dataverse.md 2.5, 3.1)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sync_assets.sandbox.dataverse.tables import CURRENCY_ID
 from sync_assets.sandbox.dataverse.values import parse, scaled
 
 Resolve = Callable[[str, str], str]
-"""(table, reference as written, e.g. `/accounts(<guid>)`) -> id of a row that exists; raises DataverseError"""
+"""Returns the id of an existing row by table and reference, such as `/accounts(<guid>)`. Raises DataverseError."""
 
 _BIND = "@odata.bind"
 
 
 def changes(store: Store, payload: object, resolve: Resolve) -> dict[str, Any]:
-    """Logical column name -> stored value, for what the payload sets and a client may set. Raises DataverseError."""
+    """Return the stored values of a payload by logical name, without read-only columns. Raises DataverseError."""
     if not isinstance(payload, dict):
         raise bad_payload("The request body must be a JSON object.")
     found: dict[str, Any] = {}
@@ -27,7 +27,7 @@ def changes(store: Store, payload: object, resolve: Resolve) -> dict[str, Any]:
         if name.endswith(_BIND):
             _bind(store, name.removesuffix(_BIND), value, resolve, found)
         elif "@" in name:
-            continue  # @odata.type, @odata.id, annotations of a row that was read and is written back
+            continue  # @odata.type, @odata.id, and annotations of a row that was read and is written back
         elif (column := store.columns.get(name)) is not None and not column.is_lookup:
             if not column.read_only:
                 found[name] = parse(column, store.table.name, value)
@@ -47,7 +47,7 @@ def changes(store: Store, payload: object, resolve: Resolve) -> dict[str, Any]:
 
 
 def navigation(store: Store, name: str) -> tuple[Column, Target] | None:
-    """The lookup column and the target behind a navigation property, whose case matters."""
+    """Return the lookup column and the target of a navigation property (case-sensitive); None if there is none."""
     for column in store.columns.values():
         for target in column.targets:
             if target.navigation == name:
@@ -73,7 +73,11 @@ def _bind(store: Store, name: str, value: object, resolve: Resolve, found: dict[
 
 
 def set_state(store: Store, row_id: str, row: Row, found: dict[str, Any]) -> None:
-    """Completes a change of state or status (3.1): a state brings its default status, and the pair must fit."""
+    """Complete a change of state or status (3.1): a state sets its default status.
+
+    Raises:
+        DataverseError: The status does not belong to the state.
+    """
     status = store.columns.get("statuscode")
     if status is None or not ("statecode" in found or "statuscode" in found):
         return
@@ -91,7 +95,7 @@ def set_state(store: Store, row_id: str, row: Row, found: dict[str, Any]) -> Non
 
 
 def derive(store: Store, row: Row) -> None:
-    """Fills the columns that the server computes from others: full name, base amounts, currency."""
+    """Set the columns that the server computes from others: full name, base amounts, currency, exchange rate."""
     at = store.position
     if "fullname" in at and "firstname" in at:
         parts = (row[at["firstname"]], row[at["lastname"]])
