@@ -25,7 +25,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import HttpError
 from sync_assets.http.pagination import LinkTrail
 from sync_assets.ledger.records.hold_records import PERSON, HeldRecord
-from sync_assets.ledger.records.holds import RelatedRecord
+from sync_assets.ledger.records.privacy_holds import RelatedRecord
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead

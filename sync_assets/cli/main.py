@@ -436,7 +436,3 @@ def demo(
 
 
 configuration.register(app)
-
-
-if __name__ == "__main__":
-    main()

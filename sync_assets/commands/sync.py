@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from sync_assets.campaign.client import CampaignRefused
 from sync_assets.config.models import TableConfig
-from sync_assets.config.opt_out import WRITES_D365
 from sync_assets.dataverse.client import D365Refused
 from sync_assets.errors import SyncAssetsError
 from sync_assets.operations.quiet_tables import quiet_tables
@@ -92,7 +91,7 @@ def _run(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterIn
     paused = runtime.ledger.in_maintenance()
     going = [config for config in tables if config.table not in paused]
     quiet = quiet_tables(runtime, going)
-    opt_outs = runtime.config.opt_out.direction in WRITES_D365 and any(config.table == CONTACT for config in going)
+    opt_outs = runtime.config.opt_out.active and any(config.table == CONTACT for config in going)
     all_quiet = not opt_outs and all(config.table in quiet for config in going)
     if all_quiet and not killed_runs(runtime.ledger):
         return {}

@@ -12,7 +12,7 @@ from sync_assets.ledger.records.deletions import Deletions
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.records.hold_records import HoldRecords
-from sync_assets.ledger.records.holds import Holds
+from sync_assets.ledger.records.privacy_holds import Holds
 from sync_assets.ledger.records.rebuilds import Rebuilds
 from sync_assets.ledger.records.replays import Replays
 from sync_assets.ledger.repositories.call_limits import CallLimits

@@ -10,7 +10,7 @@ import typer
 from sync_assets.audit.campaign_person_records import GUID
 from sync_assets.audit.person_records import SystemAnswer, Whereabouts, is_gone, whereabouts
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ledger.records.holds import Hold
+from sync_assets.ledger.records.privacy_holds import Hold
 from sync_assets.operations.status import iso
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime import interruptible

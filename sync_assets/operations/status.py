@@ -94,7 +94,7 @@ def _opt_outs(runtime: Runtime, counts: Mapping[str, int]) -> dict[str, Any]:
     privacy hold; files by state; `last_file_at`: when the newest processed file was written.
     """
     known = runtime.ledger.files()
-    mapped = [mapping.to for mapping in runtime.config.opt_out.mappings.values()]
+    mapped = runtime.config.opt_out.attributes
     left = runtime.ledger.opt_outs_left(mapped)
     done = [file.modified for file in known if file.state == FileState.DONE]
     return {

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config.cross_checks import did_you_mean
 from sync_assets.config.models import Config, OptOutMapping
-from sync_assets.config.opt_out import WRITES_D365
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
 from sync_assets.mapping.table_mapping import MappingError, attribute_problem
 from sync_assets.validation.findings import Finding, Side
@@ -60,7 +59,7 @@ class OptOutColumn:
 def opt_out_columns(config: Config, table: Table) -> tuple[OptOutColumn, ...]:
     """Return the mapped columns in the order of the file. Raises MappingError with every problem, one line each."""
     mappings = config.opt_out.mappings
-    problems = _column_problems(mappings, table, written=config.opt_out.direction in WRITES_D365)
+    problems = _column_problems(mappings, table, written=config.opt_out.active)
     if problems:
         raise MappingError(table.name, problems, [])
     return tuple(
@@ -70,7 +69,7 @@ def opt_out_columns(config: Config, table: Table) -> tuple[OptOutColumn, ...]:
 
 def opt_out_findings(config: Config, table: Table, resource: Resource) -> list[Finding]:
     """Return the findings of OPT_OUT_CHECKS."""
-    written = config.opt_out.direction in WRITES_D365
+    written = config.opt_out.active
     found = opt_out_problems(config.opt_out.mappings, table, resource, written=written)
     return [
         Finding(check, not problems, "; ".join(problems) or text, at=side)

@@ -76,7 +76,7 @@ def _cost(name: str, contacts: int, package: Path | None) -> Cost:
             before = sandbox.admin.engine_calls()
             began = time.perf_counter()
             done = subprocess.run(
-                [sys.executable, "-m", "sync_assets.cli.main", "sync", "--json"],
+                [sys.executable, "-m", "sync_assets.cli", "sync", "--json"],
                 env=environment,
                 cwd=folder,
                 capture_output=True,

@@ -34,8 +34,8 @@ def startup(repeat: int = REPEAT) -> Report:
         Ledger.open(ledger).close()
         environment = other | {"DAGSTER_HOME": folder, "SYNC_ASSETS_LEDGER_URL": ledger}
         commands = {
-            "sync-assets --help": ["-m", "sync_assets.cli.main", "--help"],
-            "sync-assets status": ["-m", "sync_assets.cli.main", "status"],
+            "sync-assets --help": ["-m", "sync_assets.cli", "--help"],
+            "sync-assets status": ["-m", "sync_assets.cli", "status"],
             "the code location loads": ["-c", LOAD],
         }
         runs: dict[str, Callable[[], Run]] = {

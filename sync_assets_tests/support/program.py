@@ -102,7 +102,7 @@ class Program:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the command line in a process of its own."""
-        command = [sys.executable, "-m", "sync_assets.cli.main", *arguments]
+        command = [sys.executable, "-m", "sync_assets.cli", *arguments]
         return subprocess.Popen(
             command, env=self.env, cwd=self.home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

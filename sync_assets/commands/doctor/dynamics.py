@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from sync_assets.config.models import Config, TableConfig
-from sync_assets.config.opt_out import WRITES_D365
 from sync_assets.dataverse import privileges as rights
 from sync_assets.dataverse.client import NO_SUCH_TABLE, D365Refused, DataverseClient
 from sync_assets.errors import SyncAssetsError
@@ -129,7 +128,7 @@ async def privilege_lines(config: Config, mapped: TableConfig, client: Dataverse
         lines = [await _reading(f"{what} to read", mapped.table, held, client)]
     except SyncAssetsError as error:
         return [] if getattr(error, "code", "") in NO_SUCH_TABLE else failed(what, error)
-    if mapped.table == CONTACT and config.opt_out.direction in WRITES_D365:
+    if mapped.table == CONTACT and config.opt_out.active:
         lines.append(_writing(f"{what} to write opt-outs", held))
     return lines
 

@@ -47,7 +47,7 @@ async def opt_out_lines(runtime: Runtime, d365: DataverseClient, campaign: Campa
 
 def times_of_change(config: Config, resource: Resource) -> list[Line]:
     """Return a line with the mapped flags for which Campaign stores no time of change."""
-    mapped = [mapping.to for mapping in config.opt_out.mappings.values()]
+    mapped = config.opt_out.attributes
     missing = [name for name in mapped if f"{name}LastModified" not in resource.attributes]
     what = "opt-outs: times of change"
     if not missing:

@@ -36,7 +36,7 @@ def export(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
     texts = {"line": "of the file", "id": "the contact's id"}
     for one in config.opt_out.mappings.values():
         texts |= {one.to: "opted out, as the file states it", f"{one.to}{CHANGED}": "when that changed"}
-    types = good_schema(tuple(dict.fromkeys(one.to for one in config.opt_out.mappings.values())))
+    types = good_schema(tuple(dict.fromkeys(config.opt_out.attributes)))
     columns = [dg.TableColumn(name, _type(types[name]), description=text) for name, text in texts.items()]
     return _page(config, function, columns, {})
 
@@ -46,7 +46,7 @@ def decisions(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]
 
     Each row is one opt-out, so its columns come from all mapped attributes of the file.
     """
-    stated = [one.to for one in config.opt_out.mappings.values()]
+    stated = config.opt_out.attributes
     deps = {
         "contact": [dg.TableColumnDep(EXPORT, "id")],
         "campaign": [dg.TableColumnDep(EXPORT, to) for to in stated],

@@ -4,5 +4,5 @@ feeds, captures, replays, rebuilds      change feeds and captured rows
 claims, acknowledged_links              requests to Campaign and their outcomes
 deletions, cascading_deletes            deletes, collected and counted before they are carried out
 dependency_status, blocked_records      links, parents and children; reports of what waits or is orphaned
-holds, hold_records                     privacy holds
+privacy_holds, hold_records             privacy holds
 """

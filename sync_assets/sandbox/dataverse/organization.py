@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
+from sync_assets.performance import keep_loaded_objects
 from sync_assets.sandbox.dataverse import writing
 from sync_assets.sandbox.dataverse.columns import Column, Table
 from sync_assets.sandbox.dataverse.errors import (
@@ -258,7 +259,7 @@ class Organization:
         store.load(made)
         # These rows are kept until the process ends, so the garbage collector need not visit them again.
         gc.collect()
-        gc.freeze()
+        keep_loaded_objects()
         return [row[store.key_at] for row in made]
 
     def expire_tokens(self, store: Store) -> None:

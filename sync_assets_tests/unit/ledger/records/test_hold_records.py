@@ -10,10 +10,18 @@ from hypothesis import strategies as st
 
 from sync_assets.ledger import Ledger, Outcome, State
 from sync_assets.ledger.records.hold_records import HeldRecord, HoldReason, hold_reasons
-from sync_assets.ledger.records.holds import Released
+from sync_assets.ledger.records.privacy_holds import Released
 from sync_assets.ledger.rules.dependencies import FORMER, OUTCOME_UNKNOWN, Link
 from sync_assets_tests.support.ledgers import Clock, Ledgers, capture, claim, guid, push, record, row, stored
-from sync_assets_tests.unit.ledger.records.test_holds import ANNA, ANNAS, TABLES, assert_held, below, family, push_all
+from sync_assets_tests.unit.ledger.records.test_privacy_holds import (
+    ANNA,
+    ANNAS,
+    TABLES,
+    assert_held,
+    below,
+    family,
+    push_all,
+)
 from sync_assets_tests.unit.ledger.test_opening import earlier_version
 
 ANNAS_ORDER, ANNAS_LINE = guid("anna's order"), guid("anna's line")

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from sync_assets.ledger import BlockReason, Claimed, Ledger, LinkSpec, Outcome, State
-from sync_assets.ledger.records.holds import Released
+from sync_assets.ledger.records.privacy_holds import Released
 from sync_assets_tests.support.ledgers import (
     SCHEMA,
     Clock,
