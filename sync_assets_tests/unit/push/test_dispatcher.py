@@ -264,7 +264,7 @@ async def test_a_bare_error_is_tried_again_a_few_times_with_growing_waits_and_th
 async def test_a_bare_error_that_passes_is_survived(bench: Bench):
     payloads = people(50)
     bench.capture(payloads)
-    bench.admin.fault("campaign", "rst", times=5)
+    bench.admin.fault("campaign", "rst", method="POST", times=5)
     result = await bench.push()
     assert (result.inserted, result.refused, dict(result.calls)) == (50, 0, calls(insert=55, update=5))
 

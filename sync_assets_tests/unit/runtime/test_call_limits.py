@@ -99,7 +99,8 @@ async def test_a_killed_process_leaves_its_part_to_the_others_at_once(bench: Ben
 async def test_two_processes_together_never_exceed_the_days_budget(bench: Bench) -> None:
     bench.capture(people(600))
     told = ended(*(start_pusher(bench, owner, 60, engine_calls_per_day=250) for owner in ("one", "two")))
-    assert all("engine_calls_per_day" in line for line in told)
+    # A process that starts late may find every record claimed by the other one, and end without a reason.
+    assert any("engine_calls_per_day" in line for line in told), told
     assert sent(bench) == 250
     assert bench.counts().synced == 250
     assert bench.ledger.calls_taken()[0] == 250
