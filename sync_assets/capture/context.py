@@ -19,7 +19,7 @@ from sync_assets.dataverse.client import MAX_PAGE, D365Refused, DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.dataverse.page_parser import Head
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ledger import Feed, Position, TooManyDeletes
+from sync_assets.ledger import CapturedPage, Feed, Position, TooManyDeletes
 from sync_assets.mapping.table_mapping import TableMapping
 
 if TYPE_CHECKING:
@@ -153,16 +153,18 @@ class CaptureContext:
         delete_left = bool(self.mapping.row_filter and self.mapping.row_filter.delete_filtered_out)
         saved = self.ledger.save_page(
             self.table.name,
-            page.rows,
-            [*(page.deleted if self.apply_deletes else []), *(page.left if delete_left else [])],
+            CapturedPage(
+                page.rows,
+                deleted=[*(page.deleted if self.apply_deletes else []), *(page.left if delete_left else [])],
+                out_of_scope=[*([] if self.apply_deletes else page.deleted), *([] if delete_left else page.left)],
+                filtered_out=page.left,
+                unread=page.unread,
+                links=self.mapping.link_specs,
+                opt_outs=page.opt_outs,
+            ),
             position,
             version,
-            withdrawn=[*([] if self.apply_deletes else page.deleted), *([] if delete_left else page.left)],
-            links=self.mapping.link_specs,
-            opt_outs=page.opt_outs,
-            unread=page.unread,
             fingerprint=self.mapping.fingerprint,
-            filtered_out=page.left,
             **how,
         )
         _log.debug("A page is stored", extra={"table": self.table.name, "rows": page.read})

@@ -7,13 +7,15 @@ storage         SQLite and PostgreSQL: schema, connections, bulk statements, and
 migrations      Alembic's migrations of the schema
 model           the value types exchanged with the rest of the program
 facade          Ledger, which combines all repositories
-prepared_page   a page of captured rows, transformed and ready to be stored
+captured_page   what one page of Dynamics 365 says about a table's rows
+prepared_page   the rows of that page, transformed and ready to be stored
 scratch         a temporary copy of a ledger, to try things on
 errors, times   the ledger's exceptions; times as it stores them
 """
 
 from typing import TYPE_CHECKING, Any
 
+from sync_assets.ledger.captured_page import CapturedPage
 from sync_assets.ledger.errors import FeedMoved, InMaintenance, LedgerError, RowsMoved, TooManyDeletes
 from sync_assets.ledger.model import (
     AcknowledgeResult,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AcknowledgeResult",
     "BlockReason",
+    "CapturedPage",
     "Claimed",
     "Counts",
     "Feed",

@@ -53,7 +53,7 @@ class Page:
             in_order: sorts the rows, as Bulk.in_order does.
 
         Raises:
-            ValueError: a column is missing, of another type, or null where it must not be.
+            ValueError: a column is missing, of another type, or null where it must not be; or an id occurs twice.
         """
         columns = {**COLUMNS, **{link.attribute: pl.String() for link in links}}
         if rows.is_empty():
@@ -63,8 +63,6 @@ class Page:
         self.insert_only = INSERT_ONLY_HASH not in left_out
         """True if the table has insert-only fields."""
         rows = rows.with_columns(pl.lit(None, pl.Int64).alias(name) for name in left_out)
-        if rows["id"].n_unique() < rows.height:
-            rows = rows.unique("id", keep="last", maintain_order=True)
         rows = in_order(rows)
         self.links = tuple(links)
         self.new: NewRecords | None = None
@@ -125,5 +123,7 @@ def _check(rows: pl.DataFrame, columns: dict[str, pl.DataType]) -> None:
             wrong.append(f"{name} must not be null")
     if not wrong and rows["hash"].bin.size().ne(16).any():
         wrong.append("hash must be 16 bytes long")
+    if not wrong and rows["id"].n_unique() < rows.height:
+        wrong.append("an id occurs twice")
     if wrong:
         raise ValueError("rows for the ledger: " + "; ".join(wrong))

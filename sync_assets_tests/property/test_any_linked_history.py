@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from sync_assets.ledger import BlockReason, Claimed, Ledger, Outcome, Position, State
 from sync_assets.ledger.model import LinkSpec
-from sync_assets_tests.support.ledgers import DAY, SCHEMA, Clock, Ledgers, claim, guid, hash_of, stored
+from sync_assets_tests.support.ledgers import DAY, SCHEMA, Clock, Ledgers, claim, guid, hash_of, save_page, stored
 
 TABLES = ["contact", "order", "line"]
 OWNERS = ["ada", "bob"]
@@ -277,13 +277,14 @@ class History:
         feed = self.ledger.feed(table)
         position = Position("next", "page", "columns", feed.read_id if feed else 1, complete)
         links = self.world.links[table]
-        self.ledger.save_page(
+        save_page(
+            self.ledger,
             table,
             self.page(rows, links),
             [guid(name) for _, name in gone],
             position,
             feed and feed.version,
-            withdrawn=[guid(name) for _, name in withdrawn],
+            out_of_scope=[guid(name) for _, name in withdrawn],
             links=links,
             **rest,
         )

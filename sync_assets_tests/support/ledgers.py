@@ -1,5 +1,6 @@
 """Helpers for tests of the ledger: a clock set by the test, rows, captures, claims, acknowledgements."""
 
+import dataclasses
 import hashlib
 import itertools
 import uuid
@@ -11,7 +12,7 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
-from sync_assets.ledger import AcknowledgeResult, Claimed, Ledger, Outcome, PageResult, Position
+from sync_assets.ledger import AcknowledgeResult, CapturedPage, Claimed, Ledger, Outcome, PageResult, Position
 from sync_assets.ledger.prepared_page import Page
 
 DAY = date(2026, 11, 24)
@@ -108,6 +109,21 @@ def many(count: int, value: str = "a", *, prefix: str = "row", days: int = 1) ->
     return frame([row(f"{prefix}{n}", value, day=DAY - timedelta(days=n % days)) for n in range(count)])
 
 
+def save_page(
+    ledger: Ledger,
+    table: str,
+    rows: pl.DataFrame | Page,
+    deleted: Sequence[str],
+    position: Position | None,
+    version: int | None,
+    **rest: Any,
+) -> PageResult:
+    """Store a page. rest: further attributes of CapturedPage, and options of `Ledger.save_page`."""
+    of_page = {field.name for field in dataclasses.fields(CapturedPage)}
+    page = CapturedPage(rows, deleted, **{name: rest.pop(name) for name in of_page & rest.keys()})
+    return ledger.save_page(table, page, position, version, **rest)
+
+
 def capture(
     ledger: Ledger,
     *rows: dict[str, Any],
@@ -126,7 +142,7 @@ def capture(
         table: Logical name.
         complete: True if the page is the last one of the feed.
         page: Used instead of `rows`.
-        rest: Further options of `Ledger.save_page`.
+        rest: Further options of `save_page`.
     """
     feed = ledger.feed(table)
     position = Position(
@@ -137,9 +153,8 @@ def capture(
         complete=complete,
     )
     deleted_ids = [guid(name) for name in deleted]
-    result = ledger.save_page(
-        table, frame(rows) if page is None else page, deleted_ids, position, feed and feed.version, **rest
-    )
+    rows_ = frame(rows) if page is None else page
+    result = save_page(ledger, table, rows_, deleted_ids, position, feed and feed.version, **rest)
     ledger.carry_out_deletes(table)
     return result
 

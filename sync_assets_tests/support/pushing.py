@@ -29,6 +29,7 @@ from sync_assets.http.client import ssl_context
 from sync_assets.ledger import Counts, Ledger, Position, Reject
 from sync_assets.push.dispatcher import PushResult, Target, push
 from sync_assets.runtime.call_limits import CallLimits
+from sync_assets_tests.support.ledgers import save_page
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 DAY = date(2026, 11, 24)
@@ -124,7 +125,7 @@ class Bench:
             },
         )
         position = Position("link", "delta", "fingerprint", complete=True)
-        result = self.ledger.save_page(table, rows, list(deleted), position, self._versions.get(table))
+        result = save_page(self.ledger, table, rows, list(deleted), position, self._versions.get(table))
         self._versions[table] = result.version
         self.ledger.carry_out_deletes(table)
 

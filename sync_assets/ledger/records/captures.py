@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Connection
 
+from sync_assets.ledger.captured_page import CapturedPage
 from sync_assets.ledger.errors import RowsMoved
 from sync_assets.ledger.model import LinkSpec, Loss, PageResult, Position, State
 from sync_assets.ledger.records.deletions import MOVE, Deletions
@@ -57,20 +58,14 @@ class Captures:
     def save_page(
         self,
         table: str,
-        rows: "pl.DataFrame | Page",
-        deleted: Sequence[str],
+        page: CapturedPage,
         position: Position | None,
         expected_version: int | None,
         *,
-        withdrawn: Sequence[str] = (),
-        links: Sequence[LinkSpec] = (),
-        opt_outs: "pl.DataFrame | None" = None,
-        unread: Sequence[tuple[str, int]] = (),
         fingerprint: str = "",
         resend: bool = False,
         replay: bool = False,
         missing_are_deleted: bool = False,
-        filtered_out: Sequence[str] = (),
     ) -> PageResult:
         """Store a page and the cursor after it in one transaction.
 
@@ -78,37 +73,26 @@ class Captures:
 
         Args:
             table: logical name in Dataverse.
-            rows: a data frame with the columns id (String), day (Date), payload (String: JSON of an insert),
-                update_payload (String or null: JSON of an update where it differs), hash (Binary, 16 bytes, of the
-                update payload), refusal (String or null: the validation error of the row, whose payload is not stored);
-                for each of `links` a column named after its attribute (String or null: the parent's id); and optionally
-                row_hash and insert_only_hash (Int64). If an id occurs twice, the last row counts. Or a
-                prepared_page.Page, prepared with the same links.
-            deleted: ids of rows whose records are to be deleted in Campaign, applied after the rows; see
-                `carry_out_deletes`.
+            page: the rows and deletions. Deletions are carried out later, see `carry_out_deletes`.
             position: the cursor after the page. None leaves it where it is, for rows that were read outside the feed
                 with the columns `fingerprint`.
             expected_version: the feed's version when the page was read; None before the first page.
-            withdrawn: ids of rows out of scope: Campaign keeps their records, and records never sent are purged.
-            links: the table's links.
-            opt_outs: opt-out columns of the rows, see OptOutRows._opt_outs_captured; None if none are mapped.
-            unread: (id, row hash) of further rows of the page, none of them in `rows`, as returned by `same_rows`.
             fingerprint: see `position`.
             resend: send the rows again even if they are unchanged. Also if the feed requests it for the read under way.
             replay: send rows also if only fields differ that updates leave out. Also if the feed requests it.
             missing_are_deleted: when a full read is complete, the rows that it did not return are deleted. If False
                 they are out of scope.
-            filtered_out: those of the deleted and withdrawn ids whose rows exist in Dynamics 365 outside the filter.
 
         Raises:
             FeedMoved: the feed's version is another, or belongs to another full read.
             RowsMoved: one of the unread rows must be read after all.
-            ValueError: the columns of `rows` are not as above.
+            ValueError: the columns of the rows are not those of CapturedPage, or an id occurs twice.
         """
         from sync_assets.ledger.prepared_page import Page  # noqa: PLC0415 - Polars is slow to import
 
-        page = rows if isinstance(rows, Page) else Page(rows, links)
-        gone = list(dict.fromkeys(deleted))
+        rows = page.rows if isinstance(page.rows, Page) else Page(page.rows, page.links)
+        deleted = list(dict.fromkeys(page.deleted))
+        not_wanted = [*deleted, *page.out_of_scope]
 
         def work(connection: Connection) -> PageResult:
             now = self._session.now()
@@ -118,48 +102,56 @@ class Captures:
             else:
                 feed, reading = self._feeds.advance(connection, table, position, expected_version, now)
             again = resend or reading.resend
-            whole = page.insert_only and (replay or reading.replay)
+            whole = rows.insert_only and (replay or reading.replay)
             bound = reading.bound
-            self._dependencies.take_turns(connection, tied=bool(links))
-            left = self._session.bulk.same_rows(connection, table, *zip(*unread, strict=True)) if unread else []
-            if len(left) < len(unread):
-                raise RowsMoved(table)
-            there = self._session.bulk.differing(connection, table, page, everything=again or whole)
-            resent = {seq for _, seq in there.differing} if again else set[int]()
+            last_page = position is not None and position.complete
+            self._dependencies.take_turns(connection, tied=bool(page.links))
+            unread = self._unread(connection, table, page.unread)
+            stored = self._session.bulk.differing(connection, table, rows, everything=again or whole)
+            resent = {seq for _, seq in stored.differing} if again else set[int]()
             if whole:
-                resent |= self._otherwise_inserted(connection, page, there.differing)
-            new, changed, refused, moved = self._store(connection, table, page, there, resent, now, tally)
-            deletes = self._delete(connection, table, gone, tally)
-            self._withdraw(connection, table, withdrawn, tally)
+                resent |= self._otherwise_inserted(connection, rows, stored.differing)
+            new, changed, refused, moved = self._store(connection, table, rows, stored, resent, now, tally)
+            deletes = self._delete(connection, table, deleted, tally)
+            self._put_out_of_scope(connection, table, page.out_of_scope, tally)
             if bound is not None:
-                self._deletions.note_seen(connection, table, [*there.known, *(seq for _, seq in left)], withdrawn)
+                self._deletions.note_seen(connection, table, [*stored.known, *unread], page.out_of_scope)
             # Unread rows are not among the collected deletions: `same_rows` excludes those.
-            self._drop_collected(connection, table, [*page.ids, *withdrawn], gone)
-            if bound is not None and position and position.complete:
+            self._drop_collected(connection, table, [*rows.ids, *page.out_of_scope], deleted)
+            if bound is not None and last_page:
                 self._deletions.note_missing(connection, table, bound, withdraw=not missing_are_deleted)
-            if links or self._dependencies.has_links(connection):
-                self._deletions.mark_lost(connection, table, [*gone, *withdrawn], Loss.DELETED)
-                self._deletions.mark_lost(connection, table, filtered_out, Loss.FILTERED_OUT)
-                self._store_links(connection, table, page, moved, everything=bound is not None, tally=tally)
-                if bound is not None and position and position.complete:
-                    self._apply_link_configuration(connection, table, links, tally)
+            if page.links or self._dependencies.has_links(connection):
+                self._deletions.mark_lost(connection, table, not_wanted, Loss.DELETED)
+                self._deletions.mark_lost(connection, table, page.filtered_out, Loss.FILTERED_OUT)
+                self._store_links(connection, table, rows, moved, everything=bound is not None, tally=tally)
+                if bound is not None and last_page:
+                    self._apply_link_configuration(connection, table, page.links, tally)
             self._session.count(connection, tally)
             if table == CONTACT:
-                if opt_outs is not None:
-                    self._opt_outs.captured(connection, opt_outs)
-                self._opt_outs.forget(connection, gone)
+                if page.opt_outs is not None:
+                    self._opt_outs.captured(connection, page.opt_outs)
+                self._opt_outs.forget(connection, deleted)
             return PageResult(
                 new=new,
                 changed=changed,
-                unchanged=len(page.ids) + len(unread) - new - changed - refused,
+                unchanged=len(rows.ids) + len(unread) - new - changed - refused,
                 refused=refused,
                 deleted=deletes,
-                ignored_deletes=len(gone) - deletes,
+                ignored_deletes=len(deleted) - deletes,
                 version=feed.version,
                 feed=feed,
             )
 
-        return self._session.database.write(work, large=len(page.ids) >= LARGE_PAGE)
+        return self._session.database.write(work, large=len(rows.ids) >= LARGE_PAGE)
+
+    def _unread(self, connection: Connection, table: str, unread: Sequence[tuple[str, int]]) -> list[int]:
+        """Return the seqs of the rows left unread. Raises RowsMoved if one of them must be read after all."""
+        if not unread:
+            return []
+        found = self._session.bulk.same_rows(connection, table, *zip(*unread, strict=True))
+        if len(found) < len(unread):
+            raise RowsMoved(table)
+        return [seq for _, seq in found]
 
     def same_rows(self, table: str, ids: Sequence[str], row_hashes: Sequence[int]) -> list[int]:
         """Return the indexes of rows whose bytes are those captured last, so that `save_page` would find no change.
@@ -199,7 +191,7 @@ class Captures:
         connection: Connection,
         table: str,
         page: "Page",
-        there: Differing,
+        stored: Differing,
         resend: set[int],
         now: int,
         tally: TotalsChange,
@@ -210,7 +202,7 @@ class Captures:
             connection: of the transaction.
             table: logical name in Dataverse.
             page: the rows.
-            there: how they compare with the stored records.
+            stored: how they compare with the stored records.
             resend: seqs of records that are sent again even if their row is unchanged.
             now: microseconds since 1970.
             tally: receives the changes of the totals.
@@ -218,8 +210,8 @@ class Captures:
         Returns:
             The numbers of new, changed and rejected rows, and the ids of all these.
         """
-        fresh = list(there.fresh)
-        known = {seq: index for index, seq in there.differing}
+        fresh = list(stored.fresh)
+        known = {seq: index for index, seq in stored.differing}
         moves: list[transitions.DesiredUpdate] = []
         ids: list[str] = []
         to_insert: list[tuple[int | None, int]] = []
@@ -235,7 +227,7 @@ class Captures:
         self._session.bulk.for_each(connection, MOVE, moves)
         self._session.bulk.for_each(connection, "UPDATE sync_record SET insert_only_hash = ? WHERE seq = ?", to_insert)
         moved = {move.seq for move in moves}
-        sent = [(page.row_hashes[index], seq) for index, seq in there.resent if seq not in moved]
+        sent = [(page.row_hashes[index], seq) for index, seq in stored.resent if seq not in moved]
         self._session.bulk.for_each(connection, "UPDATE sync_record SET row_hash = ? WHERE seq = ?", sent)
         # The records left were purged between the two queries, when their delete was acknowledged: insert them.
         fresh += known.values()
@@ -276,16 +268,16 @@ class Captures:
         self._deletions.let_go(connection, never_sent, tally, withdraw=False)
         return len(never_sent) + self._deletions.collect(connection, table, seqs)
 
-    def _withdraw(self, connection: Connection, table: str, ids: Sequence[str], tally: TotalsChange) -> None:
+    def _put_out_of_scope(self, connection: Connection, table: str, ids: Sequence[str], tally: TotalsChange) -> None:
         """Mark the records of these ids as out of scope."""
         seqs = list(self._session.bulk.find(connection, table, ids).values())
         self._deletions.let_go(connection, seqs, tally, withdraw=True)
 
-    def _drop_collected(self, connection: Connection, table: str, ids: Sequence[str], gone: Sequence[str]) -> None:
-        """Remove the rows of this page from the collected deletions, unless the page itself deletes them (`gone`)."""
+    def _drop_collected(self, connection: Connection, table: str, ids: Sequence[str], deleted: Sequence[str]) -> None:
+        """Remove the rows of this page from the collected deletions, unless the page itself deletes them."""
         if self._deletions.has_collected(connection, table):
-            deleted = set(gone)
-            self._deletions.come_back(connection, table, [id_ for id_ in ids if id_ not in deleted])
+            stay = set(deleted)
+            self._deletions.come_back(connection, table, [id_ for id_ in ids if id_ not in stay])
 
     def _store_links(
         self,

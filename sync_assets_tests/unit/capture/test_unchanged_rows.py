@@ -114,7 +114,7 @@ class Reader:
 
         def saved(*arguments: Any, **options: Any) -> Any:
             told = save_page(*arguments, **options)
-            left.append(len(options["unread"]))
+            left.append(len(arguments[1].unread))
             return told
 
         self.runtime.ledger.save_page = saved  # type: ignore[method-assign]

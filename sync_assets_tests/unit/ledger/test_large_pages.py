@@ -62,11 +62,6 @@ class TestMadeReady:
     def test_an_empty_page_may_be_made_ready(self, ledger: Ledger) -> None:
         assert capture(ledger, page=ledger.new_page("contact", frame([]))).new == 0
 
-    def test_of_an_id_that_stands_twice_the_last_row_counts(self, ledger: Ledger) -> None:
-        capture(ledger, page=ledger.new_page("contact", frame([row("anna", "a"), row("bert"), row("anna", "b")])))
-        assert stored(ledger)[guid("anna")].payload == row("anna", "b")["payload"]
-        assert len(stored(ledger)) == 2
-
 
 @pytest.mark.parametrize("ledgers", ["sqlite"], indirect=True)  # PostgreSQL has a process for that
 class TestCheckpoints:

@@ -83,7 +83,7 @@ def test_a_child_without_a_parent_that_it_needs_waits_and_says_why(
 def test_a_child_of_a_parent_that_is_filtered_out_before_it_was_sent_waits(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     order(ledger, "anna")
-    capture(ledger, withdrawn=[guid("anna")])
+    capture(ledger, out_of_scope=[guid("anna")])
     assert waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
     capture(ledger, row("anna"))
     assert waits(ledger, "order", BlockReason.PARENT_PENDING)
@@ -405,7 +405,7 @@ def test_an_optional_lookup_that_becomes_empty_takes_the_link_away(ledger: Ledge
 def test_what_is_withdrawn_stays_and_may_be_linked_to(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     sent(ledger)
-    capture(ledger, withdrawn=[guid("anna")])
+    capture(ledger, out_of_scope=[guid("anna")])
     order(ledger, "anna")
     assert sent(ledger, "order") == ["insert"]
     assert claim(ledger) == []
@@ -413,7 +413,7 @@ def test_what_is_withdrawn_stays_and_may_be_linked_to(ledger: Ledger) -> None:
 
 def test_a_withdrawn_child_goes_with_a_parent_that_it_needs(ledger: Ledger) -> None:
     in_campaign(ledger)
-    capture(ledger, withdrawn=[guid("order")], table="order")
+    capture(ledger, out_of_scope=[guid("order")], table="order")
     capture(ledger, deleted=["anna"])
     assert sent(ledger, "order") == ["delete"]
     assert sent(ledger) == ["delete"]
@@ -423,7 +423,7 @@ def test_a_withdrawn_child_goes_with_a_parent_that_it_needs(ledger: Ledger) -> N
 def test_a_withdrawn_child_is_unlinked_from_an_optional_parent_and_else_left_as_it_is(ledger: Ledger) -> None:
     in_campaign(ledger, OPTIONAL)
     order(ledger, "anna", "b", link=OPTIONAL)
-    capture(ledger, withdrawn=[guid("order")], table="order")
+    capture(ledger, out_of_scope=[guid("order")], table="order")
     before = record(ledger, "order").acked_hash
     capture(ledger, deleted=["anna"])
     child = claim_one(ledger, table="order")
@@ -440,7 +440,7 @@ def test_a_withdrawn_child_stays_with_the_parent_that_campaign_knows(ledger: Led
     capture(ledger, row("bert"))
     sent(ledger)
     order(ledger, "bert")
-    capture(ledger, withdrawn=[guid("order")], table="order")
+    capture(ledger, out_of_scope=[guid("order")], table="order")
     assert claim(ledger, table="order") == []
     capture(ledger, deleted=["anna"])
     assert sent(ledger, "order") == ["delete"]

@@ -7,7 +7,19 @@ import polars as pl
 import pytest
 
 from sync_assets.ledger import Ledger, LinkSpec, Position, RowsMoved, TooManyDeletes
-from sync_assets_tests.support.ledgers import capture, claim_one, frame, guid, linked, push, record, row, settle, stored
+from sync_assets_tests.support.ledgers import (
+    capture,
+    claim_one,
+    frame,
+    guid,
+    linked,
+    push,
+    record,
+    row,
+    save_page,
+    settle,
+    stored,
+)
 
 LARGEST, SMALLEST = 2**63 - 1, -(2**63)
 ANNA = row("anna", row_hash=7)
@@ -50,7 +62,7 @@ def deleted(ledger: Ledger) -> None:
 
 
 def withdrawn(ledger: Ledger) -> None:
-    capture(ledger, withdrawn=[guid("anna")])
+    capture(ledger, out_of_scope=[guid("anna")])
     ledger.carry_out_deletes("contact")
 
 
@@ -119,7 +131,7 @@ def save(ledger: Ledger, *rows: dict[str, Any], deleted: Sequence[str] = (), **r
     feed = ledger.feed("contact")
     assert feed
     position = Position("next", "delta", "columns", feed.read_id)
-    ledger.save_page("contact", frame(rows), deleted, position, feed.version, **rest)
+    save_page(ledger, "contact", frame(rows), deleted, position, feed.version, **rest)
 
 
 def test_rows_that_a_held_back_deletion_waits_for_are_read_by_the_next_full_read(ledger: Ledger) -> None:
@@ -140,7 +152,7 @@ def save_all(ledger: Ledger, page: pl.DataFrame, deleted: Sequence[str]) -> None
     feed = ledger.feed("contact")
     assert feed
     position = Position("next", "delta", "columns", feed.read_id, complete=True)
-    ledger.save_page("contact", page, deleted, position, feed.version, missing_are_deleted=True)
+    save_page(ledger, "contact", page, deleted, position, feed.version, missing_are_deleted=True)
     ledger.carry_out_deletes("contact", 0.5)
 
 
@@ -207,7 +219,7 @@ def test_the_rules_that_all_rows_were_read_by(
         if feed:
             feed = ledger.reset_feed("contact", feed.version)
         position = Position("next", "page", fingerprint, feed.read_id if feed else 1, complete=complete)
-        ledger.save_page("contact", frame([]), [], position, feed and feed.version)
+        save_page(ledger, "contact", frame([]), [], position, feed and feed.version)
     feed = ledger.feed("contact")
     assert feed
     assert feed.read_as == read_as
@@ -220,7 +232,7 @@ def test_rows_that_were_read_beside_the_feed_by_other_rules_end_that(
     capture(ledger, ANNA, complete=True)
     feed = ledger.feed("contact")
     assert feed
-    ledger.save_page("contact", frame([row("bert")]), [], None, feed.version, fingerprint=fingerprint)
+    save_page(ledger, "contact", frame([row("bert")]), [], None, feed.version, fingerprint=fingerprint)
     feed = ledger.feed("contact")
     assert feed
     assert feed.read_as == read_as

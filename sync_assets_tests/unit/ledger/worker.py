@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from sync_assets.ledger import FeedMoved, Ledger, Outcome, Position
-from sync_assets_tests.support.ledgers import many
+from sync_assets_tests.support.ledgers import many, save_page
 
 PAGES, PAGE = 30, 100
 KILLED_PAGE = 500
@@ -40,7 +40,7 @@ def capture_all(ledger: Ledger, name: str) -> Iterator[list[int]]:
         rows = many(PAGE, prefix=f"page{page}-")
         position = Position(str(page + 1), "page", "columns")
         try:
-            ledger.save_page("contact", rows, [], position, feed.version if feed else None)
+            save_page(ledger, "contact", rows, [], position, feed.version if feed else None)
         except FeedMoved:
             continue
         yield [page]
@@ -52,7 +52,7 @@ def capture_for_ever(ledger: Ledger, name: str) -> Iterator[list[int]]:
     version = feed.version if feed else None
     while True:
         rows = many(KILLED_PAGE, prefix=f"page{version}-")
-        version = ledger.save_page("contact", rows, [], Position(str(version), "page", "f"), version).version
+        version = save_page(ledger, "contact", rows, [], Position(str(version), "page", "f"), version).version
         yield []
 
 

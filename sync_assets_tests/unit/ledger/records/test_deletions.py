@@ -6,7 +6,19 @@ from typing import Any
 import pytest
 
 from sync_assets.ledger import Ledger, LinkSpec, Position, State, TooManyDeletes
-from sync_assets_tests.support.ledgers import capture, claim, frame, guid, linked, many, push, record, row, stored
+from sync_assets_tests.support.ledgers import (
+    capture,
+    claim,
+    frame,
+    guid,
+    linked,
+    many,
+    push,
+    record,
+    row,
+    save_page,
+    stored,
+)
 from sync_assets_tests.unit.ledger.linking import NEEDED, OPTIONAL
 
 
@@ -16,7 +28,7 @@ def page(ledger: Ledger, names: Sequence[str] = (), deleted: Sequence[str] = (),
     position = Position("next", "page", "columns", feed.read_id if feed else 1, rest.pop("complete", False))
     gone = [guid(name) for name in deleted]
     rows = frame([row(name) for name in names])
-    ledger.save_page("contact", rows, gone, position, feed and feed.version, **rest)
+    save_page(ledger, "contact", rows, gone, position, feed and feed.version, **rest)
 
 
 def in_campaign(ledger: Ledger, count: int) -> list[str]:
@@ -275,7 +287,7 @@ def test_what_a_full_read_did_not_bring_is_withdrawn_if_it_is_not_to_be_deleted(
 
 def test_a_withdrawn_record_stays_in_campaign_and_goes_on_when_its_row_comes_back(ledger: Ledger) -> None:
     in_campaign(ledger, 1)
-    page(ledger, withdrawn=[guid("row0")])
+    page(ledger, out_of_scope=[guid("row0")])
     assert claim(ledger) == []
     assert ledger.counts()["contact"].synced == 1
     page(ledger, ["row0"])
@@ -287,7 +299,7 @@ def test_a_withdrawn_record_stays_in_campaign_and_goes_on_when_its_row_comes_bac
 def test_a_withdrawn_record_takes_no_more_updates(ledger: Ledger) -> None:
     in_campaign(ledger, 1)
     capture(ledger, row("row0", "b"))
-    page(ledger, withdrawn=[guid("row0")])
+    page(ledger, out_of_scope=[guid("row0")])
     assert claim(ledger) == []
     assert record(ledger, "row0").payload is None
     capture(ledger, row("row0", "b"))
@@ -296,14 +308,14 @@ def test_a_withdrawn_record_takes_no_more_updates(ledger: Ledger) -> None:
 
 def test_a_withdrawn_record_that_was_never_sent_is_forgotten(ledger: Ledger) -> None:
     capture(ledger, row("anna"), row("bert", refusal="no"))
-    page(ledger, withdrawn=[guid("anna"), guid("bert")])
+    page(ledger, out_of_scope=[guid("anna"), guid("bert")])
     assert stored(ledger) == {}
     assert ledger.counts()["contact"].records == 0
 
 
 def test_a_withdrawn_record_that_is_deleted_in_d365_is_deleted(ledger: Ledger) -> None:
     in_campaign(ledger, 1)
-    page(ledger, withdrawn=[guid("row0")])
+    page(ledger, out_of_scope=[guid("row0")])
     page(ledger, deleted=["row0"])
     assert ledger.carry_out_deletes("contact") == 1
     assert deletes(ledger) == 1

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from sync_assets.ledger import Feed, FeedMoved, Ledger, Position
-from sync_assets_tests.support.ledgers import Clock, capture, frame, row, stored
+from sync_assets_tests.support.ledgers import Clock, capture, frame, row, save_page, stored
 
 FIRST = Position(link="https://d365/page2", kind="page", fingerprint="f1")
 
 
 def save(ledger: Ledger, position: Position, expected: int | None, *rows: dict[str, object]) -> int:
-    return ledger.save_page("contact", frame(rows), [], position, expected).version
+    return save_page(ledger, "contact", frame(rows), [], position, expected).version
 
 
 def test_there_is_no_feed_before_the_first_page(ledger: Ledger) -> None:
@@ -37,7 +37,7 @@ def test_the_first_page_makes_the_feed(ledger: Ledger, clock: Clock) -> None:
 
 def test_feeds_of_tables_are_apart(ledger: Ledger) -> None:
     save(ledger, FIRST, None)
-    ledger.save_page("account", frame([]), [], FIRST, None)
+    save_page(ledger, "account", frame([]), [], FIRST, None)
     assert [feed.table for feed in ledger.feeds()] == ["account", "contact"]
 
 

@@ -198,7 +198,7 @@ def test_a_withdrawn_parent_whose_insert_a_hold_erased_keeps_no_child_waiting_fo
     below(ledger, "order", "anna's order", "anna", required=False)
     ledger.acknowledge("worker", [Outcome(one.seq, "unknown", one.hash)])
     ledger.hold("contact", ANNA)
-    capture(ledger, withdrawn=[ANNA])
+    capture(ledger, out_of_scope=[ANNA])
     ledger.end_hold("contact", ANNA, gone=False)
     below(ledger, "order", "anna's order", "anna", required=False)
     assert ANNAS_ORDER in push_all(ledger)

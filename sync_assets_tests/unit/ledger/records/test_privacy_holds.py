@@ -293,7 +293,7 @@ def test_a_withdrawn_row_is_not_sent_after_its_release(ledger: Ledger, sent: str
         settle(ledger, "done" if sent == "settled" else "unknown", claim_one(ledger))
     ledger.hold("contact", ANNA)
     capture(ledger, row("anna", "b"))
-    capture(ledger, withdrawn=[ANNA])
+    capture(ledger, out_of_scope=[ANNA])
     ledger.end_hold("contact", ANNA, gone=False)
     assert ledger.unread("contact", 10) == []
     assert push(ledger) == []

@@ -209,7 +209,7 @@ def test_what_an_older_copy_says_of_a_link_is_put_right(ledger: Ledger) -> None:
 def test_a_record_out_of_scope_stays_as_it_is_until_its_row_comes_back(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     push(ledger)
-    capture(ledger, withdrawn=[guid("anna")])
+    capture(ledger, out_of_scope=[guid("anna")])
     holds_another(ledger, find(ledger, "anna"))
     assert (record(ledger, "anna").state, claim(ledger)) == (State.SYNCED, [])
     capture(ledger, row("anna"))

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from sync_assets.ledger import FeedMoved, Ledger, Replay, TooManyDeletes
-from sync_assets_tests.support.ledgers import capture, claim_one, frame, guid, push, row, settle
+from sync_assets_tests.support.ledgers import capture, claim_one, frame, guid, push, row, save_page, settle
 
 FIRST, LAST = date(2026, 11, 1), date(2026, 11, 24)
 
@@ -127,7 +127,7 @@ def test_a_capture_is_wanted_for_a_replay_and_for_deletions_that_somebody_approv
     feed = ledger.feed("contact")
     assert feed is not None
     gone = [guid(f"row{n}") for n in range(50)]
-    ledger.save_page("contact", frame([]), gone, None, feed.version)
+    save_page(ledger, "contact", frame([]), gone, None, feed.version)
     with pytest.raises(TooManyDeletes, match="approve-deletes contact"):
         ledger.carry_out_deletes("contact", max_share=0.1)
     assert not ledger.capture_wanted("contact")

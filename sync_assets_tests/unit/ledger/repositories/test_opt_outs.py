@@ -17,7 +17,7 @@ from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState, Stated
 from sync_assets.ledger.storage.session import LedgerSession
 from sync_assets.push.delivery import Delivery, body, outcome
-from sync_assets_tests.support.ledgers import Clock, capture, claim, frame, guid, push, row
+from sync_assets_tests.support.ledgers import Clock, capture, claim, frame, guid, push, row, save_page
 from sync_assets_tests.unit.ledger.test_query_plans import explain
 
 EMAIL, PUSH = "blackListEmail", "blackListPushnotification"
@@ -168,13 +168,13 @@ def test_an_empty_frame_says_nothing(ledger: Ledger) -> None:
 
 def test_an_opt_out_is_stored_with_its_page_or_not_at_all(ledger: Ledger) -> None:
     position = Position("next", "page", "columns", 1, complete=False)
-    ledger.save_page("contact", frame([row("ada")]), [], position, None, opt_outs=opt_outs_page(ada=False))
+    save_page(ledger, "contact", frame([row("ada")]), [], position, None, opt_outs=opt_outs_page(ada=False))
     with pytest.raises(FeedMoved):
-        ledger.save_page("contact", frame([row("ada")]), [], position, 7, opt_outs=opt_outs_page(ada=True))
+        save_page(ledger, "contact", frame([row("ada")]), [], position, 7, opt_outs=opt_outs_page(ada=True))
     assert stored(ledger, "ada") is None
     contacts_without_ids = opt_outs_page(bob=True).drop("id")
     with pytest.raises(pl.exceptions.ColumnNotFoundError):
-        ledger.save_page("contact", frame([row("bob")]), [], position, 1, opt_outs=contacts_without_ids)
+        save_page(ledger, "contact", frame([row("bob")]), [], position, 1, opt_outs=contacts_without_ids)
     feed = ledger.feed("contact")
     assert feed is not None
     assert feed.version == 1
@@ -250,7 +250,7 @@ def test_a_page_that_brings_a_contact_and_its_tombstone_forgets(ledger: Ledger) 
 def test_a_contact_that_leaves_the_scope_keeps_its_opt_outs(ledger: Ledger) -> None:
     in_campaign(ledger, "ada")
     contacts(ledger, ada=True)
-    capture(ledger, withdrawn=[guid("ada")], opt_outs=opt_outs_page())
+    capture(ledger, out_of_scope=[guid("ada")], opt_outs=opt_outs_page())
     assert len(due(ledger)) == 1
 
 
