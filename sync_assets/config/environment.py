@@ -85,6 +85,7 @@ class Settings:
     """All settings. `d365()`, `campaign()`, `sftp()` and `alerts()` raise SettingsError if variables are missing."""
 
     config: Path
+    config_named: bool  # False: `config` is the sandbox's, because SYNC_ASSETS_CONFIG is not set
     home: Path  # folder for local files of this installation
     autostart: bool
     ca_bundle: Path | None
@@ -100,6 +101,7 @@ class Settings:
         general = _Reader(environment)
         settings = cls(
             config=general.file("SYNC_ASSETS_CONFIG", SANDBOX_CONFIG, shown=True) or SANDBOX_CONFIG,
+            config_named=bool(general.optional("SYNC_ASSETS_CONFIG")),
             home=general.home(),
             ledger_url=general.ledger_url(),
             autostart=general.flag("SYNC_ASSETS_AUTOSTART"),
@@ -112,6 +114,24 @@ class Settings:
         if general.problems:
             raise SettingsError(general.problems)
         return settings
+
+    def configuration(self) -> Path:
+        """Return the configuration file.
+
+        Raises:
+            SettingsError: none is named, and a system is not on this host. With the sandbox's configuration fields
+                that the user never mapped would be overwritten there, and records deleted.
+        """
+        remote = [name for name, url in zip(("D365_URL", "CAMPAIGN_URL"), self.links(), strict=True) if _is_remote(url)]
+        if remote and not self.config_named:
+            raise SettingsError(
+                [
+                    f"SYNC_ASSETS_CONFIG is not set, and {' and '.join(remote)} {'is' if len(remote) == 1 else 'are'} on another host: the sandbox's "
+                    "configuration is only for the sandbox. Set SYNC_ASSETS_CONFIG to your file, which "
+                    "`sync-assets init` writes."
+                ]
+            )
+        return self.config
 
     @property
     def ledger_in_sqlite(self) -> bool:
@@ -263,6 +283,10 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def _is_remote(url: str | None) -> bool:
+    return bool(url) and not is_loopback(urlsplit(url).hostname or "")
 
 
 def _d365(read: _Reader) -> D365Settings:

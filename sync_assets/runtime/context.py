@@ -73,7 +73,7 @@ class Runtime:
 
     @cached_property
     def config(self) -> Config:
-        return load_config(self.settings.config)
+        return load_config(self.settings.configuration())
 
     @property
     def ledger(self) -> Ledger:

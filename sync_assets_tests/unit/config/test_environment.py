@@ -50,6 +50,20 @@ def test_all_of_it(environment: dict[str, str], tmp_path: Path) -> None:
     assert settings.sftp().port == 22
 
 
+@pytest.mark.parametrize("elsewhere", ["D365_URL", "CAMPAIGN_URL"])
+def test_the_sandboxs_configuration_is_used_for_local_systems_only(
+    environment: dict[str, str], tmp_path: Path, elsewhere: str
+) -> None:
+    local = {"D365_URL": "https://localhost:8443", "CAMPAIGN_URL": "https://127.0.0.1:8443/acme"}
+    assert Settings.from_environment(environment | local).configuration() == SANDBOX_CONFIG
+    one_remote = environment | local | {elsewhere: environment[elsewhere]}
+    with pytest.raises(SettingsError, match=f"SYNC_ASSETS_CONFIG is not set, and {elsewhere} is on another host"):
+        Settings.from_environment(one_remote).configuration()
+    named = tmp_path / "ours.yaml"
+    named.touch()
+    assert Settings.from_environment(one_remote | {"SYNC_ASSETS_CONFIG": str(named)}).configuration() == named
+
+
 def test_nothing_is_needed_to_look_at_the_ledger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     settings = Settings.from_environment({})
