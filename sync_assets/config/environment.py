@@ -124,9 +124,10 @@ class Settings:
         """
         remote = [name for name, url in zip(("D365_URL", "CAMPAIGN_URL"), self.links(), strict=True) if _is_remote(url)]
         if remote and not self.config_named:
+            verb = "is" if len(remote) == 1 else "are"
             raise SettingsError(
                 [
-                    f"SYNC_ASSETS_CONFIG is not set, and {' and '.join(remote)} {'is' if len(remote) == 1 else 'are'} on another host: the sandbox's "
+                    f"SYNC_ASSETS_CONFIG is not set, and {' and '.join(remote)} {verb} on another host: the sandbox's "
                     "configuration is only for the sandbox. Set SYNC_ASSETS_CONFIG to your file, which "
                     "`sync-assets init` writes."
                 ]
