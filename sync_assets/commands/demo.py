@@ -6,6 +6,7 @@ files are in a temporary folder that is removed at the end.
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import signal
@@ -26,6 +27,7 @@ from requests import RequestException
 from rich.console import Console
 
 from sync_assets.commands.sync import Synced, sync
+from sync_assets.config.environment import KEY_BYTES
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
@@ -64,6 +66,7 @@ def _scene(contacts: int) -> Iterator[dict[str, str]]:
         environment = dict(line.split("=", 1) for line in written if "=" in line)
         environment |= {"DAGSTER_HOME": str(home), "SYNC_ASSETS_AUTOSTART": "1", "DAGSTER_DISABLE_TELEMETRY": "1"}
         environment["SYNC_ASSETS_CONFIG"] = str(_configuration(folder))
+        environment["SYNC_ASSETS_LEDGER_KEY_FILE"] = str(_ledger_key(folder))
         yield environment
     finally:
         process.send_signal(signal.SIGTERM)
@@ -79,6 +82,14 @@ def _configuration(folder: Path) -> Path:
     file = folder / "sync_assets.yaml"
     runs = f"\nruns:\n  start_date: {datetime.now(UTC).date()}\n"
     file.write_text(CONFIG.read_text(encoding="utf-8") + runs, encoding="utf-8")
+    return file
+
+
+def _ledger_key(folder: Path) -> Path:
+    """Write a new key that encrypts the ledger's payloads."""
+    file = folder / "ledger.key"
+    file.touch(mode=0o600)
+    file.write_bytes(base64.b64encode(os.urandom(KEY_BYTES)))
     return file
 
 

@@ -52,7 +52,7 @@ def plan(runtime: Runtime) -> Planned:
     """Rehearse a sync of all mapped tables. Raises SyncAssetsError as `sync` would, with nothing written."""
     runtime.settings.require("d365", "campaign")
     check_configuration(runtime.config, runtime.config.tables)
-    with scratch_ledger(runtime.settings.ledger_url) as ledger:
+    with scratch_ledger(runtime.settings.ledger_url, runtime.cipher) as ledger:
         runtime.check_addresses(ledger)
         paused = _end_maintenance(ledger)
         planned = interruptible.run(_Plan(replace(runtime, _ledger=ledger, accept_mapping=True), ledger).run())

@@ -7,12 +7,13 @@ Invariant: no secret appears in a message or in a `repr`.
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from pydantic import SecretStr
 
@@ -21,9 +22,13 @@ from sync_assets.errors import SyncAssetsError
 
 T = TypeVar("T")
 System = Literal["d365", "campaign", "sftp"]
+LedgerConnection = Literal["file", "this host", "verified", "unverified"]
 
 SANDBOX_CONFIG = Path(sync_assets.__file__).parent / "sandbox" / "sync_assets.yaml"
 """The default configuration file: that of the sandbox."""
+
+KEY_BYTES = 32
+"""Size of a key that encrypts the ledger's payloads: AES-256."""
 
 
 class SettingsError(SyncAssetsError):
@@ -90,6 +95,7 @@ class Settings:
     autostart: bool
     ca_bundle: Path | None
     ledger_url: str = field(repr=False)  # a PostgreSQL URL holds a password
+    ledger_keys: tuple[bytes, ...] = field(repr=False)  # 32 bytes each; the first one encrypts payloads
     _d365: D365Settings | SettingsError = field(repr=False)
     _campaign: CampaignSettings | SettingsError = field(repr=False)
     _sftp: SftpSettings | SettingsError = field(repr=False)
@@ -104,6 +110,7 @@ class Settings:
             config_named=bool(general.optional("SYNC_ASSETS_CONFIG")),
             home=general.home(),
             ledger_url=general.ledger_url(),
+            ledger_keys=general.keys("SYNC_ASSETS_LEDGER_KEY_FILE"),
             autostart=general.flag("SYNC_ASSETS_AUTOSTART"),
             ca_bundle=general.file("SYNC_ASSETS_CA_BUNDLE", None, shown=True),
             _d365=_Reader(environment).complete(_d365),
@@ -133,6 +140,17 @@ class Settings:
                 ]
             )
         return self.config
+
+    @property
+    def ledger_connection(self) -> LedgerConnection:
+        """How far the connection to the ledger is protected."""
+        if self.ledger_in_sqlite:
+            return "file"
+        parts = urlsplit(self.ledger_url)
+        query = parse_qs(parts.query)
+        if _is_this_host(query.get("host", [parts.hostname or ""])[0]):
+            return "this host"
+        return "verified" if query.get("sslmode") == ["verify-full"] else "unverified"
 
     @property
     def ledger_in_sqlite(self) -> bool:
@@ -267,6 +285,24 @@ class _Reader:
     def home(self) -> Path:
         return Path(self.optional("DAGSTER_HOME", ".dagster")).expanduser().absolute()
 
+    def keys(self, name: str) -> tuple[bytes, ...]:
+        """Read a file of keys: 32 bytes each, in base64, one on a line; `#` begins a comment."""
+        path = self.file(name, None)
+        if path is None or not path.is_file():
+            return ()
+        try:
+            lines = [line.partition("#")[0].strip() for line in path.read_text("ascii").splitlines()]
+            keys = tuple(base64.b64decode(line, validate=True) for line in lines if line)
+        except (OSError, ValueError):
+            keys = ()
+        if not keys or any(len(key) != KEY_BYTES for key in keys):
+            self.problems.append(
+                f"{name} names a file without usable keys. Each line must be {KEY_BYTES} bytes in base64, as "
+                f"`openssl rand -base64 {KEY_BYTES}` prints them."
+            )
+            return ()
+        return keys
+
     def ledger_url(self) -> str:
         value = self.optional("SYNC_ASSETS_LEDGER_URL")
         if not value:
@@ -275,7 +311,29 @@ class _Reader:
             self.problems.append(
                 "SYNC_ASSETS_LEDGER_URL is no ledger. Write sqlite:///<path> or postgresql+psycopg://<user>@<host>/<name>."
             )
-        return value
+            return value
+        return value if value.startswith("sqlite:") else self._verified(value)
+
+    def _verified(self, url: str) -> str:
+        """Return a PostgreSQL URL that verifies the server's certificate and name, unless it says otherwise itself.
+
+        Without `sslmode`, and even with `require`, libpq sends the password to a server with any certificate
+        (https://www.postgresql.org/docs/current/libpq-ssl.html). Servers on this host are left as they are.
+        """
+        try:
+            parts = urlsplit(url)
+            host, query = parts.hostname or "", parse_qs(parts.query)
+        except ValueError:
+            return url  # the ledger says why
+        if _is_this_host(query.get("host", [host])[0]) or "sslmode" in query:
+            return url
+        if mode := self.optional("PGSSLMODE"):
+            more = {"sslmode": mode}
+        else:
+            more = {"sslmode": "verify-full"}
+            if "sslrootcert" not in query and not self.optional("PGSSLROOTCERT"):
+                more["sslrootcert"] = self.optional("SYNC_ASSETS_CA_BUNDLE", "system")
+        return f"{url}{'&' if parts.query else '?'}{urlencode(more)}"
 
 
 def is_loopback(host: str) -> bool:
@@ -284,6 +342,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def _is_this_host(database_host: str) -> bool:
+    """Return True if a PostgreSQL server is reached by a local socket or a loopback address."""
+    return not database_host or database_host.startswith(("/", "@")) or is_loopback(database_host)
 
 
 def _is_remote(url: str | None) -> bool:

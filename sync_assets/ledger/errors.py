@@ -30,6 +30,17 @@ class RowsMoved(LedgerError):
         )
 
 
+class PayloadKeyMissing(LedgerError):
+    """A stored payload cannot be decrypted: its key is not configured, or the text was changed."""
+
+    def __init__(self, key_name: str) -> None:
+        super().__init__(
+            f"The ledger holds a payload that was encrypted with the key {key_name}; no configured key decrypts it.",
+            "Add that key to the file in SYNC_ASSETS_LEDGER_KEY_FILE. If it is lost, run `sync-assets replay TABLE "
+            "--force` for each table: it reads the rows again.",
+        )
+
+
 class TooManyDeletes(LedgerError):
     """A read found more deletions than `max_delete_share` allows. They are held back; everything else was stored.
 

@@ -26,6 +26,7 @@ from sync_assets.ledger.repositories.runs import Runs
 from sync_assets.ledger.repositories.systems import Systems
 from sync_assets.ledger.storage.database import Database
 from sync_assets.ledger.storage.migrate import migrate
+from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 from sync_assets.ledger.storage.session import Clock, LedgerSession
 
 REWRITTEN_UP_TO = 128 * 1024 * 1024
@@ -44,9 +45,11 @@ class Ledger:
     processes may have the same ledger open; their clocks should agree within seconds, since leases end by them.
     """
 
-    def __init__(self, database: Database, clock: Clock, *, alone: bool = False) -> None:  # noqa: PLR0915 - a table of names
+    def __init__(  # noqa: PLR0915 - a table of names
+        self, database: Database, clock: Clock, *, cipher: PayloadCipher | None = None, alone: bool = False
+    ) -> None:
         """alone: the database is a copy that no other process uses."""
-        session = LedgerSession(database, clock, alone=alone)
+        session = LedgerSession(database, clock, cipher=cipher, alone=alone)
         maintenance = Maintenance(session)
         feeds = Feeds(session, maintenance)
         hold_records = HoldRecords(session)
@@ -202,12 +205,13 @@ class Ledger:
         return self._session.database.location
 
     @classmethod
-    def open(cls, url: str, *, clock: Clock = _utc_now) -> Self:
+    def open(cls, url: str, *, clock: Clock = _utc_now, cipher: PayloadCipher | None = None) -> Self:
         """Open the ledger; create it or upgrade its schema if necessary.
 
         Args:
             url: an SQLAlchemy URL, `sqlite:///path` or `postgresql+psycopg://...`.
             clock: returns the current time with a time zone.
+            cipher: encrypts payloads; None stores them as they are.
 
         Raises:
             LedgerError: the URL is wrong, the file can't be written, the server can't be reached, or a newer version
@@ -219,7 +223,7 @@ class Ledger:
         except BaseException:
             database.close()
             raise
-        ledger = cls(database, clock)
+        ledger = cls(database, clock, cipher=cipher)
         ledger.made = made
         return ledger
 

@@ -27,6 +27,7 @@ from sync_assets.ledger.storage.database import Database, sqlite_engine
 from sync_assets.ledger.storage.database_errors import BUSY_SECONDS
 from sync_assets.ledger.storage.database_url import Address
 from sync_assets.ledger.storage.migrate import VERSION_TABLE, migrate
+from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 
 T = TypeVar("T")
 OLD_SECONDS = 3600
@@ -37,10 +38,11 @@ _VISIBLE = sa.text("""
 
 
 @contextmanager
-def scratch_ledger(url: str) -> Generator[Ledger]:
+def scratch_ledger(url: str, cipher: PayloadCipher | None = None) -> Generator[Ledger]:
     """Copy the ledger at `url` for the duration of the block; the copy is empty if there is no ledger yet.
 
-    The copy has no leases, and every pending record may be claimed at once.
+    The copy has no leases, and every pending record may be claimed at once. Its payloads are encrypted as those of the
+    ledger are. cipher: the ledger's.
 
     Raises:
         LedgerError: as by `Ledger.open`, and if there is no space for the copy.
@@ -49,7 +51,7 @@ def scratch_ledger(url: str) -> Generator[Ledger]:
     address = Address.parse(url)
     with _sqlite_copy(address) if address.sqlite else _postgres_copy(url) as database:
         database.write(_release_all)
-        yield Ledger(database, lambda: datetime.now(UTC), alone=True)
+        yield Ledger(database, lambda: datetime.now(UTC), cipher=cipher, alone=True)
 
 
 def remove_old_copies() -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sync_assets.dataverse.client import DataverseClient
     from sync_assets.http.client import CachedTokens
     from sync_assets.ledger import Ledger
+    from sync_assets.ledger.storage.payload_cipher import PayloadCipher
     from sync_assets.parquet.store import Store
     from sync_assets.runtime.listed_keys import ListedKeys
 
@@ -75,6 +76,13 @@ class Runtime:
     def config(self) -> Config:
         return load_config(self.settings.configuration())
 
+    @cached_property
+    def cipher(self) -> PayloadCipher:
+        """Encrypts the ledger's payloads; without a configured key they are stored as they are."""
+        from sync_assets.ledger.storage.payload_cipher import PayloadCipher  # SQLAlchemy  # noqa: PLC0415
+
+        return PayloadCipher(self.settings.ledger_keys)
+
     @property
     def ledger(self) -> Ledger:
         """The ledger, opened on first use, and again after `close`.
@@ -86,7 +94,7 @@ class Runtime:
 
         with self._lock:
             if self._ledger is None:
-                opened = Ledger.open(self.settings.ledger_url)
+                opened = Ledger.open(self.settings.ledger_url, cipher=self.cipher)
                 try:
                     if not self.any_ledger:
                         self.check_addresses(opened)

@@ -16,6 +16,7 @@ from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import counted as counting
 from sync_assets.commands.doctor.dynamics import dynamics, position, privilege_lines
 from sync_assets.commands.doctor.existing_records import existing_lines
+from sync_assets.commands.doctor.ledger_security import ledger_lines
 from sync_assets.commands.doctor.setup import campaign_lines, setup_lines, sftp_lines
 from sync_assets.commands.doctor.volume import volume_lines
 from sync_assets.config.environment import SettingsError, System
@@ -78,7 +79,7 @@ def _ledger(runtime: Runtime) -> list[Line]:
     except SyncAssetsError as error:
         return failed("ledger", error)
     known = sum(c.records for c in counts.values())
-    return [Line("ok", "ledger", f"open, {known:,} records known")]
+    return [Line("ok", "ledger", f"open, {known:,} records known"), *ledger_lines(runtime)]
 
 
 def _runs(runtime: Runtime) -> list[Line]:

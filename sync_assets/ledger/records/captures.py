@@ -182,9 +182,20 @@ class Captures:
         """Pack these rows of the page as new records."""
         from sync_assets.ledger.prepared_page import NewRecords  # noqa: PLC0415 - see save_page
 
-        records = page.records(indexes, table, now)
+        records = self._encrypted(page.records(indexes, table, now))
         numbers = records.group_by("state", "day").len().rows()
         return NewRecords(table, records["id"].to_list(), numbers, self._session.bulk.pack(records))
+
+    def _encrypted(self, records: "pl.DataFrame") -> "pl.DataFrame":
+        cipher = self._session.cipher
+        if cipher.name is None:
+            return records
+        import polars as pl  # noqa: PLC0415 - slow to import
+
+        names, ids = ("payload", "update_payload"), records["id"].to_list()
+        return records.with_columns(
+            pl.Series(name, cipher.encrypt_all(records[name].to_list(), ids), pl.String) for name in names
+        )
 
     def _store(
         self,
@@ -210,6 +221,7 @@ class Captures:
         Returns:
             The numbers of new, changed and rejected rows, and the ids of all these.
         """
+        cipher = self._session.cipher
         fresh = list(stored.fresh)
         known = {seq: index for index, seq in stored.differing}
         moves: list[transitions.DesiredUpdate] = []
@@ -217,8 +229,14 @@ class Captures:
         to_insert: list[tuple[int | None, int]] = []
         for record in self._session.bulk.states_of(connection, list(known)):
             row = page.row(known.pop(record.seq))
-            move = transitions.after_capture(record, row, resend=record.seq in resend, now=now)
+            # A payload whose key is lost counts as changed, and is replaced.
+            before = record._replace(payload=cipher.decrypt_if_possible(record.payload, record.id))
+            move = transitions.after_capture(before, row, resend=record.seq in resend, now=now)
             if move is not None:
+                move = move._replace(
+                    payload=cipher.encrypt(move.payload, record.id),
+                    update_payload=cipher.encrypt(move.update_payload, record.id),
+                )
                 if page.insert_only and transitions.sends_all(record, move):
                     to_insert.append((row.insert_only_hash, record.seq))
                 moves.append(move)

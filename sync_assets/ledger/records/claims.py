@@ -23,6 +23,7 @@ from sync_assets.ledger.repositories.opt_outs import OptOutRows
 from sync_assets.ledger.rules import transitions
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
 _R = schema.record.c
@@ -82,6 +83,9 @@ class Claims:
 
         Returns:
             The claimed records; none if the table is in maintenance.
+
+        Raises:
+            PayloadKeyMissing: a payload cannot be decrypted; no record is claimed.
         """
 
         def work(connection: Connection) -> list[Claimed]:
@@ -99,7 +103,8 @@ class Claims:
             if opt_outs:
                 opt_outs_by_id = self._opt_outs.to_send(connection, [row.id for row in rows], opt_outs)
             nothing = tuple((name, False) for name in opt_outs)
-            return [claimed(row, links.get(row.seq, ()), opt_outs_by_id.get(row.id, nothing)) for row in rows]
+            cipher = self._session.cipher
+            return [claimed(row, links.get(row.seq, ()), opt_outs_by_id.get(row.id, nothing), cipher) for row in rows]
 
         return self._session.database.write(work)
 
@@ -284,8 +289,10 @@ class Claims:
         return len(seqs)
 
 
-def claimed(row: Any, links: tuple[LinkTo, ...], opt_outs: tuple[tuple[str, bool], ...]) -> Claimed:
-    """Build the Claimed of a row of `sync_record`: which operation it needs, and what to send."""
+def claimed(
+    row: Any, links: tuple[LinkTo, ...], opt_outs: tuple[tuple[str, bool], ...], cipher: PayloadCipher
+) -> Claimed:
+    """Build the Claimed of a row of `sync_record`: which operation it needs, and what to send, decrypted."""
     unwanted = row.desired_hash is None or row.gate == BlockReason.PARENT_UNAVAILABLE
     operation: Operation = "delete" if unwanted else "insert" if row.acked_hash is None else "update"
     links_alone = operation == "update" and row.payload is None
@@ -294,9 +301,9 @@ def claimed(row: Any, links: tuple[LinkTo, ...], opt_outs: tuple[tuple[str, bool
         id=row.id,
         day=times.from_day_number(row.day),
         operation=operation,
-        payload=None if unwanted else row.payload,
+        payload=None if unwanted else cipher.decrypt(row.payload, row.id),
         # A resend sends the whole record, with the fields that an update would leave out.
-        update_payload=None if row.resend or unwanted else row.update_payload,
+        update_payload=None if row.resend or unwanted else cipher.decrypt(row.update_payload, row.id),
         # An update of links alone does not change the acknowledged content.
         hash=None if unwanted else row.acked_hash if links_alone else row.desired_hash,
         attempts=row.attempts,

@@ -162,7 +162,9 @@ class Rebuilds:
             links = (
                 self._dependencies.links_to_send(connection, seqs) if self._dependencies.has_links(connection) else {}
             )
-            return [claimed(row, links.get(row.seq, ()), ()) for row in rows], len(ids) - len(known)
+            cipher = self._session.cipher
+            found = [claimed(row, links.get(row.seq, ()), (), cipher) for row in rows]
+            return found, len(ids) - len(known)
 
         return self._session.database.write(work)
 

@@ -16,6 +16,7 @@ from sync_assets.ledger.storage.bulk import Bulk
 from sync_assets.ledger.storage.bulk_postgres import PostgresBulk
 from sync_assets.ledger.storage.bulk_sqlite import SqliteBulk
 from sync_assets.ledger.storage.database import Database
+from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
@@ -52,11 +53,15 @@ class LedgerSession:
     Args:
         database: the ledger's.
         clock: returns the time in UTC.
+        cipher: encrypts and decrypts payloads.
         alone: no other process uses the database, so that transactions take no lock against each other (a copy).
     """
 
-    def __init__(self, database: Database, clock: Clock, *, alone: bool = False) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, *, cipher: PayloadCipher | None = None, alone: bool = False
+    ) -> None:
         self.database = database
+        self.cipher = cipher or PayloadCipher()
         self.alone = alone
         self.bulk: Bulk = SqliteBulk() if database.sqlite else PostgresBulk()
         self.erased = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,66 @@ def test_the_sandboxs_configuration_is_used_for_local_systems_only(
     named = tmp_path / "ours.yaml"
     named.touch()
     assert Settings.from_environment(one_remote | {"SYNC_ASSETS_CONFIG": str(named)}).configuration() == named
+
+
+VERIFIED = "sslmode=verify-full&sslrootcert=system"
+
+
+@pytest.mark.parametrize(
+    ("url", "more", "connected"),
+    [
+        ("postgresql+psycopg://u:p@db.acme.com/l", VERIFIED, "verified"),
+        ("postgresql+psycopg://u:p@db.acme.com:5433/l?application_name=x", VERIFIED, "verified"),
+        ("postgresql+psycopg://u:p@/l?host=db.acme.com", VERIFIED, "verified"),
+        ("postgresql+psycopg://u@db.acme.com/l?sslrootcert=/rds.pem", "sslmode=verify-full", "verified"),
+        ("postgresql+psycopg://u:p@db.acme.com/l?sslmode=require", "", "unverified"),
+        ("postgresql+psycopg://u:p@db.acme.com/l?sslmode=disable", "", "unverified"),
+        ("postgresql+psycopg://u:p@localhost/l", "", "this host"),
+        ("postgresql+psycopg://u:p@127.0.0.1:5433/l", "", "this host"),
+        ("postgresql+psycopg:///l?host=/var/run/postgresql", "", "this host"),
+        ("sqlite:///ledger.db", "", "file"),
+    ],
+)
+def test_a_ledgers_server_on_another_host_is_verified_unless_the_url_says_otherwise(
+    url: str, more: str, connected: str
+) -> None:
+    settings = Settings.from_environment({"SYNC_ASSETS_LEDGER_URL": url})
+    assert settings.ledger_url == (f"{url}{'&' if '?' in url else '?'}{more}" if more else url)
+    assert settings.ledger_connection == connected
+
+
+@pytest.mark.parametrize(
+    ("variables", "more"),
+    [
+        ({"PGSSLMODE": "verify-ca"}, "sslmode=verify-ca"),
+        ({"PGSSLROOTCERT": "/rds.pem"}, "sslmode=verify-full"),
+        ({"SYNC_ASSETS_CA_BUNDLE": "ca.pem"}, "sslmode=verify-full&sslrootcert=ca.pem"),
+    ],
+)
+def test_the_servers_certificate_is_verified_against_the_authorities_that_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str], more: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ca.pem").touch()
+    url = "postgresql+psycopg://u:p@db.acme.com/l"
+    assert Settings.from_environment({"SYNC_ASSETS_LEDGER_URL": url} | variables).ledger_url == f"{url}?{more}"
+
+
+def test_keys_of_the_ledger_are_lines_of_base64(tmp_path: Path) -> None:
+    first, second = bytes(range(32)), bytes(32)
+    text = f"# of 2026-11\n{b64encode(first).decode()}\n\n{b64encode(second).decode()}  # earlier\n"
+    (tmp_path / "keys").write_text(text)
+    settings = Settings.from_environment({"SYNC_ASSETS_LEDGER_KEY_FILE": str(tmp_path / "keys")})
+    assert settings.ledger_keys == (first, second)
+    assert Settings.from_environment({}).ledger_keys == ()
+
+
+@pytest.mark.parametrize("text", ["", "# none\n", "secret\n", f"{'A' * 42}==\n", "\u00fc\n"])
+def test_a_file_without_usable_keys_is_refused_and_not_shown(tmp_path: Path, text: str) -> None:
+    (tmp_path / "keys").write_text(text)
+    with pytest.raises(SettingsError, match="openssl rand -base64 32") as caught:
+        Settings.from_environment({"SYNC_ASSETS_LEDGER_KEY_FILE": str(tmp_path / "keys")})
+    assert "secret" not in str(caught.value)
 
 
 def test_nothing_is_needed_to_look_at_the_ledger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

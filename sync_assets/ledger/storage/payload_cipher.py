@@ -1,0 +1,87 @@
+"""Encrypt payloads before they are stored, with a key that the database never holds.
+
+An erased payload stays readable where a database keeps old bytes: in PostgreSQL's heap until the page is reused, in its
+write-ahead log, and in archives and backups made of both. A payload that was encrypted is unreadable in all of these
+without the key, and for ever once its key is destroyed (docs/security-and-privacy.md).
+
+AES-256-GCM with a random nonce for each payload, by `cryptography`. The id of the record is authenticated with it, so
+that a payload moved to another record is refused. NIST allows 2^32 payloads under one key with random nonces
+(SP 800-38D, https://csrc.nist.gov/pubs/sp/800/38/d/final).
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from sync_assets.ledger.errors import PayloadKeyMissing
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+MARK = "encrypted:"
+"""Begins an encrypted payload, before the key's name; a payload that is not encrypted is a JSON object."""
+_NAME = 8
+_NONCE = 12
+
+
+def key_name(key: bytes) -> str:
+    """Return the name of a key: eight hexadecimal digits that show nothing of it."""
+    return hashlib.blake2b(key, digest_size=_NAME // 2, person=b"sync_assets key").hexdigest()
+
+
+def _aes(key: bytes) -> AESGCM:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - not loaded without a key
+
+    return AESGCM(key)
+
+
+class PayloadCipher:
+    """Encrypts with the first of its keys, and decrypts with any of them.
+
+    Without a key, payloads are stored as they are. Payloads that were stored so are read with and without a key.
+    """
+
+    def __init__(self, keys: Sequence[bytes] = ()) -> None:
+        """keys: of 32 bytes each."""
+        self._by_name = {key_name(key): _aes(key) for key in keys}
+        self.name = key_name(keys[0]) if keys else None
+        """The name of the key that encrypts; None without one."""
+
+    def encrypt(self, payload: str | None, id_: str) -> str | None:
+        """Return the text to store for a record's payload. None stays None."""
+        if payload is None or self.name is None:
+            return payload
+        nonce = os.urandom(_NONCE)
+        sealed = nonce + self._by_name[self.name].encrypt(nonce, payload.encode(), id_.encode())
+        return f"{MARK}{self.name}:{binascii.b2a_base64(sealed, newline=False).decode()}"
+
+    def encrypt_all(self, payloads: Iterable[str | None], ids: Iterable[str]) -> list[str | None]:
+        """Return the texts to store for the payloads of records, in the order of `ids`."""
+        return [self.encrypt(payload, id_) for payload, id_ in zip(payloads, ids, strict=True)]
+
+    def decrypt(self, stored: str | None, id_: str) -> str | None:
+        """Return the payload of a stored text. Raises PayloadKeyMissing if no key of ours decrypts it."""
+        if stored is None or not stored.startswith(MARK):
+            return stored
+        name, _, sealed = stored.removeprefix(MARK).partition(":")
+        key = self._by_name.get(name)
+        if key is None:
+            raise PayloadKeyMissing(name)
+        raw = binascii.a2b_base64(sealed)
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - see _aes
+
+        try:
+            return key.decrypt(raw[:_NONCE], raw[_NONCE:], id_.encode()).decode()
+        except InvalidTag:
+            raise PayloadKeyMissing(name) from None
+
+    def decrypt_if_possible(self, stored: str | None, id_: str) -> str | None:
+        """Return the payload of a stored text; None if no key of ours decrypts it."""
+        try:
+            return self.decrypt(stored, id_)
+        except PayloadKeyMissing:
+            return None
