@@ -28,6 +28,7 @@ from sync_assets.http.client import (
     SignInRefused,
     Unavailable,
     backoff,
+    bearer_token,
 )
 from sync_assets.http.httpx_transport import AiohttpTransport
 
@@ -87,8 +88,8 @@ def ims_tokens(
                     raise kind(error.cause, error.remedy if isinstance(error, NotTrusted) else _REACH) from error
             else:
                 answer = _json(response.content)
-                token, lifetime = answer.get("access_token"), answer.get("expires_in")
-                if response.status_code == 200 and isinstance(token, str) and token:
+                token, lifetime = bearer_token(answer.get("access_token")), answer.get("expires_in")
+                if response.status_code == 200 and token:
                     return token, float(min(lifetime, DAY)) if isinstance(lifetime, int | float) else 3600.0
                 refusal = _refusal(response.status_code, answer, url)
                 if last or isinstance(refusal, SignInRefused):

@@ -11,6 +11,7 @@ import email.utils
 import logging
 import math
 import random
+import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -88,6 +89,11 @@ class TokenSource(Protocol):
     async def token(self) -> str: ...
 
     async def renew(self, refused: str) -> str: ...
+
+
+def bearer_token(value: object) -> str:
+    """Return a sign-in's token if it may stand in a header; empty for anything else."""
+    return value if isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]+", value) else ""
 
 
 class CachedTokens:
@@ -206,7 +212,7 @@ class Endpoint:
         self.observer = observer
         self._tokens = tokens
         self._transient = transient
-        self._origin = _origin(self.base_url)
+        self._origin = origin(self.base_url)
         from sync_assets.http.aiohttp_transport import AiohttpClient  # noqa: PLC0415 - aiohttp, which the code location does not need
 
         always = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "sync_assets", **headers}
@@ -346,7 +352,7 @@ class Endpoint:
         """Return the absolute URL of a path or link. Raises ForeignLink if it leads to another host."""
         if "://" not in url:
             return f"{self.base_url}/{url.lstrip('/')}"
-        if _origin(url) != self._origin:
+        if origin(url) != self._origin:
             raise ForeignLink(
                 f"{self.name} answered with a link to {urlsplit(url).hostname}, which is not {self.base_url}.",
                 "It was not followed. Check the configured URL.",
@@ -360,7 +366,8 @@ class Endpoint:
 _ADMITTED: AbstractAsyncContextManager[None] = nullcontext()
 
 
-def _origin(url: str) -> tuple[str, str, int]:
+def origin(url: str) -> tuple[str, str, int]:
+    """Return scheme, host and port of a URL. Raises ValueError if it is none."""
     parts = urlsplit(url)
     return (
         parts.scheme,

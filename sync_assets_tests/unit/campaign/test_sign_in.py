@@ -108,6 +108,42 @@ async def test_a_host_that_is_not_ims_is_told(tmp_path: Path):
             await of_little_server(server).token()
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("scheme", ["https", "http"])
+async def test_a_redirect_does_not_get_the_secret(tmp_path: Path, status: int, scheme: str):
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+    async with LittleServer(tmp_path / "there", lambda _: answer()) as elsewhere:
+        to = f"{scheme}://localhost:{elsewhere.port}/"
+        async with LittleServer(tmp_path / "here", lambda _: answer(status, Location=to)) as server:
+            with pytest.raises(SignInRefused, match="CAMPAIGN_IMS_URL"):
+                await of_little_server(server).token()
+    assert (len(server.requests), elsewhere.connections) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"access_token":"t","expires_in":true}',
+        b'{"access_token":"t","expires_in":-5}',
+        b'{"access_token":"t","expires_in":1e400}',
+        b'{"access_token":"a\\r\\nX-Evil: 1","expires_in":60}',
+        b'{"access_token":"\\u00fc","expires_in":60}',
+        b'{"error":"\\u001b[31mred"}',
+        b"[]",
+    ],
+)
+async def test_a_senseless_answer_gives_a_usable_token_or_one_of_our_errors(tmp_path: Path, body: bytes):
+    async with LittleServer(tmp_path, lambda _: answer(200, body)) as server:
+        try:
+            token = await of_little_server(server).token()
+        except HttpError as error:
+            assert str(error).isprintable()
+        else:
+            assert token.isascii()
+            assert token.isprintable()
+
+
 async def test_an_unreachable_host_is_not_sent_and_says_what_to_check(tokens: Callable[..., CachedTokens]):
     with pytest.raises(NotSent, match="CAMPAIGN_IMS_URL"):
         await tokens(ims_url="https://localhost:1").token()
