@@ -29,10 +29,13 @@ from sync_assets.http.client import (
     Unavailable,
     backoff,
     bearer_token,
+    retry_after,
 )
 from sync_assets.http.httpx_transport import AiohttpTransport
 
 TRIES = 4
+LONGEST_WAIT = 30.0
+"""Seconds of a `Retry-After` that a sign-in waits for; after a longer one it ends, and the caller may come again."""
 DAY = 24 * 60 * 60
 """Seconds. A token is valid no longer than this (section 1), whatever `expires_in` is."""
 
@@ -77,7 +80,7 @@ def ims_tokens(
 
     async def fetch() -> tuple[str, float]:
         for attempt in range(TRIES):
-            last = attempt == TRIES - 1
+            last, wait = attempt == TRIES - 1, backoff(attempt)
             try:
                 response = await ask()
             except (NotSent, OutcomeUnknown) as error:
@@ -92,9 +95,15 @@ def ims_tokens(
                 if response.status_code == 200 and token:
                     return token, float(min(lifetime, DAY)) if isinstance(lifetime, int | float) else 3600.0
                 refusal = _refusal(response.status_code, answer, url)
-                if last or isinstance(refusal, SignInRefused):
+                if isinstance(refusal, SignInRefused):
                     raise refusal
-            await asyncio.sleep(backoff(attempt))
+                told = retry_after(response.headers)
+                if told is not None and told > LONGEST_WAIT:
+                    raise Unavailable(f"{refusal.cause} It asks us to wait {told:.0f} s.", refusal.remedy)
+                if last:
+                    raise refusal
+                wait = wait if told is None else told
+            await asyncio.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
     return CachedTokens(fetch)

@@ -16,6 +16,7 @@ from urllib.parse import urlencode, urlsplit
 
 from sync_assets.http.aiohttp_transport import AiohttpClient
 from sync_assets.http.client import (
+    RETRY_STATUS,
     SIGN_IN_LIMITS,
     CachedTokens,
     HttpError,
@@ -23,8 +24,10 @@ from sync_assets.http.client import (
     NotSent,
     NotTrusted,
     SignInRefused,
+    Unavailable,
     bearer_token,
     origin,
+    retry_after,
 )
 from sync_assets.performance import new_event_loop
 
@@ -97,6 +100,13 @@ class _Client:
     ) -> _Response:
         address = f"{url}{'&' if '?' in url else '?'}{urlencode(params)}" if params else url
         answer = self._loop.run(self._wire.exchange(method, address, headers or {}, body))
+        if answer.status in RETRY_STATUS:
+            told = retry_after(answer.headers)
+            asks = f" It asks us to wait {told:.0f} s." if told else ""
+            raise Unavailable(
+                f"The sign-in host {self._authority} is out of order ({answer.status}).{asks}",
+                "Run it again later.",
+            )
         return _Response(answer.status, answer.text, answer.headers)
 
     def close(self) -> None:
@@ -134,7 +144,7 @@ def entra_tokens(
                 http_client=client,
             )
             answer: dict[str, Any] = application.acquire_token_for_client([f"{resource.rstrip('/')}/.default"]) or {}
-        except SignInRefused:
+        except (SignInRefused, Unavailable):
             raise
         except HttpError as error:
             # OutcomeUnknown is about the token request, not about the write that needs the token, so it is not raised

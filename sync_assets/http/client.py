@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import logging
-import math
 import random
 import re
 import ssl
@@ -63,8 +62,9 @@ LOST_BEHIND_GATEWAY = frozenset({502, 504})
 GATEWAY_REFUSALS = frozenset({401, 403, 429, 503})
 """Statuses of a gateway that did not forward the request to the system."""
 
-LONGEST_RETRY_AFTER = 3600.0
+LONGEST_RETRY_AFTER = 900.0
 """Most seconds of a `Retry-After` that are respected, so that a date in the far future does not stop a process."""
+_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 
 class Unavailable(HttpError):
@@ -149,19 +149,16 @@ class Throttle:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Parse a `Retry-After` header (a number or a date) to seconds, at most LONGEST_RETRY_AFTER.
 
-    None without a header, or if it is invalid.
+    None without a header, or if it is invalid. A date in the past is 0.
     """
     value = headers.get("retry-after", "").strip()
-    if not value:
-        return None
+    if _SECONDS.fullmatch(value):
+        return min(float(value), LONGEST_RETRY_AFTER)
     try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return min(max(0.0, seconds), LONGEST_RETRY_AFTER) if math.isfinite(seconds) else None
+        seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
 
 
 def backoff(attempt: int, longest: float = 30.0) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sync_assets.dataverse.sign_in import entra_tokens
-from sync_assets.http.client import CachedTokens, HttpError, SignInRefused, ssl_context
+from sync_assets.http.client import CachedTokens, HttpError, SignInRefused, Unavailable, ssl_context
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.little_server import LittleServer, Request, answer
 
@@ -119,3 +119,12 @@ async def test_a_senseless_answer_is_one_of_our_errors_in_printable_words(tmp_pa
             with pytest.raises(HttpError) as refused:
                 await of_little_server(server).token()
             assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_throttled_sign_in_is_no_refusal_and_names_the_wait(tmp_path: Path, status: int) -> None:
+    script = sign_in_host(lambda _: answer(status, b'{"error":"throttled"}', Retry_After="86400"))
+    async with LittleServer(tmp_path, script) as server:
+        with pytest.raises(Unavailable, match=rf"\({status}\).* 900 s"):
+            await of_little_server(server).token()
+    assert len(server.requests) == 2
