@@ -346,12 +346,20 @@ class Endpoint:
         return answer
 
     def checked(self, url: str) -> str:
-        """Return the absolute URL of a path or link. Raises ForeignLink if it leads to another host."""
-        if "://" not in url:
+        """Return the absolute URL of a path or link. Raises ForeignLink if it leads to another host, or is no URL."""
+        absolute = _ABSOLUTE.match(url)
+        if not absolute:
             return f"{self.base_url}/{url.lstrip('/')}"
-        if origin(url) != self._origin:
+        # Only a plain host and port: of user info, backslashes and the like, parsers disagree where the host begins.
+        plain = _AUTHORITY.fullmatch(absolute[1])
+        try:
+            own = plain and origin(url) == self._origin
+        except ValueError:
+            plain = own = None
+        if not own:
             raise ForeignLink(
-                f"{self.name} answered with a link to {urlsplit(url).hostname}, which is not {self.base_url}.",
+                f"{self.name} answered with a link to {absolute[1] if plain else 'no valid host'}, which is not "
+                f"{self.base_url}.",
                 "It was not followed. Check the configured URL.",
             )
         return url
@@ -360,6 +368,8 @@ class Endpoint:
         await self._wire.aclose()
 
 
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
+_AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _ADMITTED: AbstractAsyncContextManager[None] = nullcontext()
 
 
