@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sync_assets.errors import SyncAssetsError
+from sync_assets.foreign_text import one_line
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 FIELDS = (
@@ -51,9 +52,9 @@ class _Format(logging.Formatter):
         line: dict[str, Any] = {"time": time, "level": record.levelname.lower(), "logger": record.name}
         fields = {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
         if self._as_json:
-            return json.dumps({**line, "message": record.getMessage(), **fields}, ensure_ascii=False)
+            return json.dumps({**line, "message": record.getMessage(), **fields})
         ending = "".join(f" {name}={_text(value)}" for name, value in fields.items())
-        return f"{time} {record.levelname.lower()} {record.name}: {record.getMessage()}{ending}"
+        return one_line(f"{time} {record.levelname.lower()} {record.name}: {record.getMessage()}{ending}")
 
 
 def configure(environment: Mapping[str, str]) -> None:

@@ -17,6 +17,7 @@ from email.utils import formatdate, make_msgid
 from sync_assets.config.alerts import Alerts, Email
 from sync_assets.config.environment import AlertSettings
 from sync_assets.errors import SyncAssetsError, reason
+from sync_assets.foreign_text import chat, one_line, printable
 from sync_assets.http.transport import Limits, Response
 from sync_assets.runtime.context import Runtime
 
@@ -66,7 +67,7 @@ def send_webhook(settings: AlertSettings, context: ssl.SSLContext, text: str) ->
 
     if settings.webhook is None:
         raise ChannelError("The webhook has no address.", "Set SYNC_ASSETS_ALERT_WEBHOOK in the environment.")
-    address, body = settings.webhook.get_secret_value(), json.dumps({"text": text}).encode()
+    address, body = settings.webhook.get_secret_value(), json.dumps({"text": chat(text)}).encode()
 
     async def post() -> Response:
         client = AiohttpClient(context, 1, connect=SECONDS, read=SECONDS, limits=Limits(1 << 20, SECONDS))
@@ -98,10 +99,11 @@ def send_email(email: Email, settings: AlertSettings, context: ssl.SSLContext, s
     It counts as delivered once the server accepts any recipient: a second try would reach those twice.
     """
     message = EmailMessage()
-    message["Subject"], message["From"], message["To"] = subject[:200], email.sender, ", ".join(email.to)
+    message["Subject"] = one_line(subject)[:200]  # a line feed would begin a header of its own
+    message["From"], message["To"] = email.sender, ", ".join(email.to)
     message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=email.sender.rpartition("@")[2])
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: suppresses out-of-office replies
-    message.set_content(text)
+    message.set_content(printable(text))
     where = f"The mail server {email.host}:{email.port}"
     try:
         with _connected(email, context) as server:

@@ -24,10 +24,12 @@ from typing import Any
 import httpx
 from requests import RequestException
 from rich.console import Console
+from rich.text import Text
 
 from sync_assets.commands.sync import Synced, sync
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.errors import SyncAssetsError
+from sync_assets.foreign_text import printable
 from sync_assets.runtime.context import Runtime
 
 START_SECONDS = 60.0
@@ -173,7 +175,7 @@ def run_headless(contacts: int, show: Callable[[dict[str, Any]], None]) -> int:
         third = _sync(console, show)
         differences = _differences(admin)
     for line in differences[:20]:
-        console.print(f"[red]differs[/]: {line}")
+        console.print(Text.assemble(("differs", "red"), f": {line}"))
     calls = [sum(done.document["engine_calls"].values()) for done in (first, second, third)]
     console.print(f"engine calls: {calls[0]:,} for the first load, {calls[1]:,} for the changes, {calls[2]:,} for none")
     agreed = not differences and all(done.status == 0 for done in (first, second, third))
@@ -188,7 +190,7 @@ def _sync(console: Console, show: Callable[[dict[str, Any]], None]) -> Synced:
     runtime.close()
     show(done.document)
     for line in (*map(str, done.problems), *done.stopped):
-        console.print(f"[red]{line}[/]")
+        console.print(Text(printable(line), "red"))
     console.print(f"{time.monotonic() - started:.1f} s")
     return done
 

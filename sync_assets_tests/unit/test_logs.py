@@ -56,6 +56,14 @@ def test_a_field_that_is_not_listed_is_left_out(capsys: pytest.CaptureFixture[st
     assert "ada" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_field_with_control_characters_makes_no_second_line(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure({"SYNC_ASSETS_LOG_FORMAT": form})
+    LOGGER.info("event", extra={"table": "a\x1b[2J\n2026 error forged"})
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.isprintable()
+
+
 @pytest.mark.parametrize(
     ("level", "shown"), [("debug", 4), ("info", 3), ("", 3), ("WARNING", 2), ("warning", 2), ("error", 1)]
 )
