@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -53,30 +54,31 @@ def ims_tokens(
     *,
     ims_url: str,
     client_id: str,
-    client_secret: str,
+    client_secret: str | Callable[[], str],
     scopes: str,
     context: ssl.SSLContext,
     limits: Limits = SIGN_IN_LIMITS,
 ) -> CachedTokens:
     """Return a source of bearer tokens for Campaign. `scopes`: comma-separated; `limits`: of each answer.
 
+    `client_secret`: a function is called at each sign-in, so that a rotated secret counts at once.
     Fetching a token is retried a few times, then raises SignInRefused, NotSent (no connection) or Unavailable.
     """
     url = f"{ims_url.rstrip('/')}/ims/token/v3"
-    form = urlencode(
-        {
-            "grant_type": "client_credentials",
-            "client_id": client_id,
-            "client_secret": client_secret,
-            "scope": ",".join(part.strip() for part in scopes.split(",") if part.strip()),
-        }
-    ).encode()
 
     async def ask() -> httpx.Response:
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": client_id,
+            "client_secret": client_secret if isinstance(client_secret, str) else client_secret(),
+            "scope": ",".join(part.strip() for part in scopes.split(",") if part.strip()),
+        }
         # A new client for each fetch, once a day: no connection stays open, whichever event loop fetches.
         transport = AiohttpTransport(AiohttpClient(context, 1, connect=30, read=30, limits=limits))
         async with httpx.AsyncClient(transport=transport) as client:
-            return await client.post(url, content=form, headers={"Content-Type": "application/x-www-form-urlencoded"})
+            return await client.post(
+                url, content=urlencode(form).encode(), headers={"Content-Type": "application/x-www-form-urlencoded"}
+            )
 
     async def fetch() -> tuple[str, float]:
         for attempt in range(TRIES):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -119,13 +119,14 @@ def entra_tokens(
     authority: str,
     tenant: str,
     client_id: str,
-    client_secret: str,
+    client_secret: str | Callable[[], str],
     resource: str,
     context: ssl.SSLContext,
     limits: Limits = SIGN_IN_LIMITS,
 ) -> CachedTokens:
     """Return a source of bearer tokens for `resource` (the organisation's URL). `limits`: of each answer.
 
+    `client_secret`: a function is called at each sign-in, so that a rotated secret counts at once.
     Fetching a token raises SignInRefused with Microsoft's error code, or HttpError.
     """
 
@@ -138,7 +139,7 @@ def entra_tokens(
             # A new application each time: the cache of an old one would return the token that was just refused.
             application = msal.ConfidentialClientApplication(
                 client_id,
-                client_credential=client_secret,
+                client_credential=client_secret if isinstance(client_secret, str) else client_secret(),
                 authority=f"{authority.rstrip('/')}/{tenant}",
                 instance_discovery=urlsplit(authority).hostname == "login.microsoftonline.com",
                 http_client=client,

@@ -186,3 +186,19 @@ async def test_an_answer_that_echoes_what_was_sent_is_not_repeated_to_the_reader
         with pytest.raises(HttpError) as caught:
             await of_little_server(server).token()
     assert SECRET not in str(caught.value)
+
+
+async def test_a_secret_that_was_rotated_counts_from_the_next_sign_in_on(tmp_path: Path):
+    secrets = iter(["old", "new"])
+    async with LittleServer(tmp_path, lambda _: answer(200, b'{"access_token":"t"}')) as server:
+        source = ims_tokens(
+            ims_url=server.url,
+            client_id="id",
+            client_secret=lambda: next(secrets),
+            scopes="openid",
+            context=ssl_context(server.ca_file),
+        )
+        await source.token()
+        await source.renew("t")
+    sent = [parse_qs(request.body.decode())["client_secret"] for request in server.requests]
+    assert sent == [["old"], ["new"]]
