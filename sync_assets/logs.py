@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from sync_assets import log_redaction
 from sync_assets.errors import SyncAssetsError
 from sync_assets.foreign_text import one_line
 
@@ -60,7 +61,7 @@ class _Format(logging.Formatter):
 def configure(environment: Mapping[str, str]) -> None:
     """Send the program's logs to standard error, as SYNC_ASSETS_LOG_LEVEL and SYNC_ASSETS_LOG_FORMAT ask.
 
-    Called again, it replaces its earlier handler.
+    Called again, it replaces its earlier handler. From then on, no library logs data of a request (log_redaction.py).
 
     Raises:
         LogSettingsError: A value is not known.
@@ -79,6 +80,7 @@ def configure(environment: Mapping[str, str]) -> None:
     logger.addHandler(handler)
     logger.setLevel(LEVELS[level])
     logger.propagate = False
+    log_redaction.install()
     for name in _CLIENTS:
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -6,7 +6,10 @@ Contacts carry values that occur nowhere else; everything that the program leave
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,6 +20,7 @@ import pytest
 
 from sync_assets.capture import page_preparation as captured_module
 from sync_assets.push import dispatcher as push_module
+from sync_assets_tests.support.opt_outs import switch_on
 from sync_assets_tests.support.program import CONTACT, Program
 
 CANARIES = {
@@ -108,6 +112,43 @@ def test_refusals_are_told_without_what_was_refused(watched: Program) -> None:
     assert status == 0, errors
     assert ledger_payloads(watched) == 0
     assert traces(watched, output, errors) == set()
+
+
+EVERYTHING_AT_DEBUG = """
+import logging, sys
+logging.basicConfig(level=logging.DEBUG)
+import aiohttp, msal, paramiko, sqlalchemy, urllib3
+for name in "httpx httpcore aiohttp urllib3 msal paramiko sync_assets.paramiko sqlalchemy asyncio".split():
+    logging.getLogger(name).setLevel(logging.DEBUG)
+    logging.getLogger(name).setLevel = lambda level: None
+from sync_assets.cli.main import main
+sys.argv[1:] = ["sync"]
+main()
+"""
+"""The program with the root logger and those of its libraries at level debug, as somebody who looks for a fault may."""
+
+
+def test_all_logs_at_debug_hold_no_secret_no_token_and_nothing_of_a_contact(watched: Program) -> None:
+    switch_on(watched, "bidirectional")
+    watched.sandbox.admin.change("contact", 3, donotphone=True)
+    watched.sandbox.admin.export()
+    watched.more["SYNC_ASSETS_LOG_LEVEL"] = "debug"
+    done = subprocess.run(
+        [sys.executable, "-c", EVERYTHING_AT_DEBUG],
+        env=watched.env,
+        cwd=watched.home,
+        text=True,
+        capture_output=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for library in ("sqlalchemy.engine.Engine", "msal", "paramiko", "asyncio"):
+        assert library in done.stderr, "its lines should be there, without their content"
+    assert traces(watched, done.stdout, done.stderr) == set()
+    assert not re.search(r"Bearer [A-Za-z0-9._~-]{20}|client_secret=|access_token\W+[A-Za-z0-9._-]{20}", done.stderr)
+    shorter = watched.sandbox.admin.dump_d365()
+    assert not any(f"'{row['lastname']}'" in done.stderr for row in shorter)
 
 
 @pytest.fixture
