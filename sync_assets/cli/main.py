@@ -69,9 +69,15 @@ def fail(*errors: object) -> None:
 def _runtime() -> Runtime:
     from sync_assets.runtime.context import Runtime  # noqa: PLC0415
 
+    _private_files()
     runtime = Runtime()
     _RUNTIMES.append(runtime)
     return runtime
+
+
+def _private_files() -> None:
+    """Let only their owner read the files and folders that this process and its children create from now on."""
+    os.umask(os.umask(0o077) | 0o077)
 
 
 def _say(line: object) -> None:
@@ -438,6 +444,7 @@ def demo(
     from sync_assets.cli.tables import show_status  # noqa: PLC0415
     from sync_assets.commands.demo import run_headless, run_with_ui  # noqa: PLC0415
 
+    _private_files()
     raise typer.Exit(run_headless(contacts, show_status) if headless else run_with_ui(contacts, port))
 
 

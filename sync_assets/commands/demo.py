@@ -34,6 +34,8 @@ from sync_assets.runtime.context import Runtime
 
 START_SECONDS = 60.0
 FIRST_JOBS_SECONDS = 2.0
+PYTHON = (sys.executable, "-P", "-m")
+"""Runs a module. `-P`: without the current folder in the search path, whose `uvloop.py`, say, would be run else."""
 CONFIG = Path(__file__).parent.parent / "sandbox" / "demo.yaml"
 CHILDREN = {
     "new_order": ("cusOrder", "cusOrderId", "_new_contactid_value", "cusContactLink", "profile", "externalId"),
@@ -51,10 +53,10 @@ def _scene(contacts: int) -> Iterator[dict[str, str]]:
     env_file, home = folder / "sandbox.env", folder / "dagster"
     home.mkdir()
     shutil.copy(PACKAGED, home / "dagster.yaml")
-    command = [sys.executable, "-m", "sync_assets.sandbox", "--contacts", str(contacts), "--env-file", str(env_file)]
+    command = [*PYTHON, "sync_assets.sandbox", "--contacts", str(contacts), "--env-file", str(env_file)]
     # It ends when our end of the pipe closes, even if we are killed.
     process = subprocess.Popen(  # noqa: S603
-        [*command, "--until-stdin-closes"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        [*command, "--until-stdin-closes"], env=_clean({}), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
     try:
         give_up_at = time.monotonic() + START_SECONDS
@@ -106,7 +108,7 @@ def run_with_ui(contacts: int, port: int) -> int:
         signal.signal(number, signal.default_int_handler)
     with _scene(contacts) as environment:
         console.print(f"Local Dynamics 365 with {contacts:,} contacts, and a local Campaign, are running.")
-        command = [sys.executable, "-m", "dagster", "dev", "-m", "sync_assets.definitions", "-p", str(port)]
+        command = [*PYTHON, "dagster", "dev", "-m", "sync_assets.definitions", "-p", str(port)]
         command += ["--log-level", "warning"]  # keeps the terminal readable
         dagster = subprocess.Popen(  # noqa: S603
             command,
