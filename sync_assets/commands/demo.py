@@ -146,7 +146,7 @@ def _first_jobs(environment: Mapping[str, str], port: int) -> None:
             if left or not all(feed and feed.complete for feed in feeds):
                 continue
             if not opted_out:
-                _opt_out(httpx.Client(base_url=environment["SANDBOX_ADMIN_URL"], timeout=60))
+                _opt_out(httpx.Client(base_url=environment["SANDBOX_ADMIN_URL"], timeout=60, trust_env=False))
                 opted_out = True
             DagsterGraphQLClient("127.0.0.1", port_number=port).submit_job_execution(jobs[0])
             del jobs[0]
@@ -165,7 +165,7 @@ def run_headless(contacts: int, show: Callable[[dict[str, Any]], None]) -> int:
         for name in [name for name in os.environ if name not in _clean({})]:
             del os.environ[name]
         os.environ.update(environment)
-        admin = httpx.Client(base_url=environment["SANDBOX_ADMIN_URL"], timeout=60)
+        admin = httpx.Client(base_url=environment["SANDBOX_ADMIN_URL"], timeout=60, trust_env=False)
         console.rule(f"first sync: {contacts:,} contacts with their orders")
         first = _sync(console, show)
         console.rule("changes on both sides")

@@ -79,12 +79,14 @@ class _Client:
         **_: Any,
     ) -> _Response:
         try:
-            own = origin(url) == origin(self._authority)
+            scheme, host, port = origin(url)
+            own = (scheme, host, port) == origin(self._authority)
         except ValueError:
-            own = False
+            own, scheme, host, port = False, "", "no valid host", 0
         if not own:
             raise SignInRefused(
-                f"The sign-in host {self._authority} names an address for tokens on another host. No secret was sent.",
+                f"The sign-in host {self._authority} names another address for tokens: {scheme}://{host}:{port}. No "
+                "secret was sent.",
                 "Check D365_AUTHORITY: it must be the host that issues the tokens.",
             )
         form = data if isinstance(data, str) else urlencode(data or {})
