@@ -199,7 +199,7 @@ def test_a_ledger_that_cannot_be_reached_is_named_without_its_password(watched: 
 
 class _RefusingProxy(BaseHTTPRequestHandler):
     def do_CONNECT(self) -> None:
-        self.send_response(int(self.server.server_name))
+        self.send_response(int(self.server.server_name))  # pyright: ignore[reportAttributeAccessIssue]
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
