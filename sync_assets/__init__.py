@@ -12,7 +12,7 @@ validation         checks before the first write
 runtime            what the flows of a process share
 ledger             desired state against acknowledged state: all that the program stores
 dataverse, campaign, sftp, parquet   clients and files
-http, config, errors, performance    below all of them
+http, config, errors, performance, foreign_text    below all of them
 alerts, scaffold   incidents and notifications; a first configuration
 sandbox            local systems for tests and demonstrations
 

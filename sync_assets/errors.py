@@ -8,13 +8,15 @@ from __future__ import annotations
 import traceback
 from pathlib import PurePath
 
+from sync_assets.foreign_text import printable
+
 
 class SyncAssetsError(Exception):
-    """An error that the operator can correct. `str()` is one line: cause, then remedy."""
+    """An error that the operator can correct. `str()`: cause, then remedy, without control characters."""
 
     def __init__(self, cause: str, remedy: str = "") -> None:
-        self.cause = cause.strip()
-        self.remedy = remedy.strip()
+        self.cause = printable(cause).strip()
+        self.remedy = printable(remedy).strip()
         super().__init__(f"{self.cause} {self.remedy}".strip())
 
 

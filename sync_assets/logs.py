@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from sync_assets import log_redaction
 from sync_assets.errors import SyncAssetsError
+from sync_assets.foreign_text import one_line
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 FIELDS = (
@@ -51,15 +53,15 @@ class _Format(logging.Formatter):
         line: dict[str, Any] = {"time": time, "level": record.levelname.lower(), "logger": record.name}
         fields = {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
         if self._as_json:
-            return json.dumps({**line, "message": record.getMessage(), **fields}, ensure_ascii=False)
+            return json.dumps({**line, "message": record.getMessage(), **fields})
         ending = "".join(f" {name}={_text(value)}" for name, value in fields.items())
-        return f"{time} {record.levelname.lower()} {record.name}: {record.getMessage()}{ending}"
+        return one_line(f"{time} {record.levelname.lower()} {record.name}: {record.getMessage()}{ending}")
 
 
 def configure(environment: Mapping[str, str]) -> None:
     """Send the program's logs to standard error, as SYNC_ASSETS_LOG_LEVEL and SYNC_ASSETS_LOG_FORMAT ask.
 
-    Called again, it replaces its earlier handler.
+    Called again, it replaces its earlier handler. From then on, no library logs data of a request (log_redaction.py).
 
     Raises:
         LogSettingsError: A value is not known.
@@ -78,6 +80,7 @@ def configure(environment: Mapping[str, str]) -> None:
     logger.addHandler(handler)
     logger.setLevel(LEVELS[level])
     logger.propagate = False
+    log_redaction.install()
     for name in _CLIENTS:
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -6,6 +6,8 @@ is a secret, a password, or the other side's answer.
 
 from __future__ import annotations
 
+import asyncio
+import json
 import smtplib
 import ssl
 from collections.abc import Callable
@@ -15,6 +17,8 @@ from email.utils import formatdate, make_msgid
 from sync_assets.config.alerts import Alerts, Email
 from sync_assets.config.environment import AlertSettings
 from sync_assets.errors import SyncAssetsError, reason
+from sync_assets.foreign_text import chat, one_line, printable
+from sync_assets.http.transport import Limits, Response
 from sync_assets.runtime.context import Runtime
 
 SECONDS = 10.0
@@ -58,28 +62,33 @@ def send_webhook(settings: AlertSettings, context: ssl.SSLContext, text: str) ->
 
     A redirect is not followed: it would send the notification to a host that was not configured.
     """
-    import httpx  # noqa: PLC0415
+    from sync_assets.http.aiohttp_transport import AiohttpClient  # noqa: PLC0415
+    from sync_assets.http.transport import HttpError  # noqa: PLC0415
 
     if settings.webhook is None:
         raise ChannelError("The webhook has no address.", "Set SYNC_ASSETS_ALERT_WEBHOOK in the environment.")
+    address, body = settings.webhook.get_secret_value(), json.dumps({"text": chat(text)}).encode()
+
+    async def post() -> Response:
+        client = AiohttpClient(context, 1, connect=SECONDS, read=SECONDS, limits=Limits(1 << 20, SECONDS))
+        try:
+            return await client.exchange("POST", address, {"Content-Type": "application/json"}, body)
+        finally:
+            await client.aclose()
+
     try:
-        answer = httpx.post(
-            settings.webhook.get_secret_value(),
-            json={"text": text},
-            timeout=SECONDS,
-            verify=context,
-            follow_redirects=False,
-        )
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        answer = asyncio.run(post())
+    except HttpError as error:  # its own text holds the address
         raise ChannelError(
             f"The webhook cannot be reached ({reason(error)}).",
-            "Check SYNC_ASSETS_ALERT_WEBHOOK, and the network; SYNC_ASSETS_CA_BUNDLE for an authority of your own.",
+            "Check SYNC_ASSETS_ALERT_WEBHOOK, HTTPS_PROXY and the network; SYNC_ASSETS_CA_BUNDLE for an authority of "
+            "your own.",
         ) from None
-    if answer.status_code == 429 or answer.status_code >= 500:
-        raise ChannelError(f"The webhook has no time for the notice (status {answer.status_code}).", "Try again later.")
-    if not answer.is_success:
+    if answer.status == 429 or answer.status >= 500:
+        raise ChannelError(f"The webhook has no time for the notice (status {answer.status}).", "Try again later.")
+    if not 200 <= answer.status < 300:
         raise ChannelError(
-            f"The webhook refused the notice (status {answer.status_code}).",
+            f"The webhook refused the notice (status {answer.status}).",
             "Make a new address where it leads to, and set SYNC_ASSETS_ALERT_WEBHOOK to it.",
         )
 
@@ -90,10 +99,11 @@ def send_email(email: Email, settings: AlertSettings, context: ssl.SSLContext, s
     It counts as delivered once the server accepts any recipient: a second try would reach those twice.
     """
     message = EmailMessage()
-    message["Subject"], message["From"], message["To"] = subject[:200], email.sender, ", ".join(email.to)
+    message["Subject"] = one_line(subject)[:200]  # a line feed would begin a header of its own
+    message["From"], message["To"] = email.sender, ", ".join(email.to)
     message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=email.sender.rpartition("@")[2])
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: suppresses out-of-office replies
-    message.set_content(text)
+    message.set_content(printable(text))
     where = f"The mail server {email.host}:{email.port}"
     try:
         with _connected(email, context) as server:

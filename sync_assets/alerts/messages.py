@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from sync_assets.alerts.incidents import Incident
 from sync_assets.alerts.notifications import Notifications
+from sync_assets.foreign_text import one_line
 
 SHOWN = 20
 """Incidents that one message lists; of the others it gives the number."""
@@ -30,7 +31,9 @@ def text(notices: Notifications, ui_url: str) -> str:
     lines = [*_wrong("New trouble", notices.new, ui_url), *_wrong("Still so", notices.again, ui_url)]
     if notices.solved:
         lines.append("Solved:")
-        lines += [f"• {one.what} (since {_moment(one.since)}): that is over." for one in notices.solved[:SHOWN]]
+        lines += [
+            f"• {one_line(one.what)} (since {_moment(one.since)}): that is over." for one in notices.solved[:SHOWN]
+        ]
         lines += _more(len(notices.solved))
     return "\n".join(lines)
 
@@ -40,8 +43,9 @@ def _wrong(title: str, those: list[Incident], ui_url: str) -> Iterator[str]:
         return
     yield f"{title}:"
     for incident in those[:SHOWN]:
-        said = incident.said if len(incident.said) <= _LONGEST else f"{incident.said[:_LONGEST]} …"
-        yield f"• {incident.what}, since {_moment(incident.since)}. {said}".rstrip()
+        said = one_line(incident.said)  # else a line of its own could pass for another incident
+        said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]} …"
+        yield f"• {one_line(incident.what)}, since {_moment(incident.since)}. {said}".rstrip()
         yield f"  What to do: {incident.remedy}"
         if ui_url:
             yield f"  {ui_url}/{incident.path}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -28,10 +29,14 @@ from sync_assets.http.client import (
     SignInRefused,
     Unavailable,
     backoff,
+    bearer_token,
+    retry_after,
 )
 from sync_assets.http.httpx_transport import AiohttpTransport
 
 TRIES = 4
+LONGEST_WAIT = 30.0
+"""Seconds of a `Retry-After` that a sign-in waits for; after a longer one it ends, and the caller may come again."""
 DAY = 24 * 60 * 60
 """Seconds. A token is valid no longer than this (section 1), whatever `expires_in` is."""
 
@@ -49,34 +54,35 @@ def ims_tokens(
     *,
     ims_url: str,
     client_id: str,
-    client_secret: str,
+    client_secret: str | Callable[[], str],
     scopes: str,
     context: ssl.SSLContext,
     limits: Limits = SIGN_IN_LIMITS,
 ) -> CachedTokens:
     """Return a source of bearer tokens for Campaign. `scopes`: comma-separated; `limits`: of each answer.
 
+    `client_secret`: a function is called at each sign-in, so that a rotated secret counts at once.
     Fetching a token is retried a few times, then raises SignInRefused, NotSent (no connection) or Unavailable.
     """
     url = f"{ims_url.rstrip('/')}/ims/token/v3"
-    form = urlencode(
-        {
-            "grant_type": "client_credentials",
-            "client_id": client_id,
-            "client_secret": client_secret,
-            "scope": ",".join(part.strip() for part in scopes.split(",") if part.strip()),
-        }
-    ).encode()
 
     async def ask() -> httpx.Response:
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": client_id,
+            "client_secret": client_secret if isinstance(client_secret, str) else client_secret(),
+            "scope": ",".join(part.strip() for part in scopes.split(",") if part.strip()),
+        }
         # A new client for each fetch, once a day: no connection stays open, whichever event loop fetches.
         transport = AiohttpTransport(AiohttpClient(context, 1, connect=30, read=30, limits=limits))
         async with httpx.AsyncClient(transport=transport) as client:
-            return await client.post(url, content=form, headers={"Content-Type": "application/x-www-form-urlencoded"})
+            return await client.post(
+                url, content=urlencode(form).encode(), headers={"Content-Type": "application/x-www-form-urlencoded"}
+            )
 
     async def fetch() -> tuple[str, float]:
         for attempt in range(TRIES):
-            last = attempt == TRIES - 1
+            last, wait = attempt == TRIES - 1, backoff(attempt)
             try:
                 response = await ask()
             except (NotSent, OutcomeUnknown) as error:
@@ -87,13 +93,19 @@ def ims_tokens(
                     raise kind(error.cause, error.remedy if isinstance(error, NotTrusted) else _REACH) from error
             else:
                 answer = _json(response.content)
-                token, lifetime = answer.get("access_token"), answer.get("expires_in")
-                if response.status_code == 200 and isinstance(token, str) and token:
+                token, lifetime = bearer_token(answer.get("access_token")), answer.get("expires_in")
+                if response.status_code == 200 and token:
                     return token, float(min(lifetime, DAY)) if isinstance(lifetime, int | float) else 3600.0
                 refusal = _refusal(response.status_code, answer, url)
-                if last or isinstance(refusal, SignInRefused):
+                if isinstance(refusal, SignInRefused):
                     raise refusal
-            await asyncio.sleep(backoff(attempt))
+                told = retry_after(response.headers)
+                if told is not None and told > LONGEST_WAIT:
+                    raise Unavailable(f"{refusal.cause} It asks us to wait {told:.0f} s.", refusal.remedy)
+                if last:
+                    raise refusal
+                wait = wait if told is None else told
+            await asyncio.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
     return CachedTokens(fetch)

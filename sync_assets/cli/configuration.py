@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from sync_assets.foreign_text import json_text, printable
 
 if TYPE_CHECKING:
     from sync_assets.commands.configure import ChooseResource, ChooseTables, Landscape, Written
@@ -104,13 +105,13 @@ def _show_landscape(there: Landscape, as_json: bool) -> None:
             ],
             "resources": dict(there.resources),
         }
-        typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        typer.echo(json_text(document))
         return
     width = max((len(table.name) for table, _ in offered), default=0)
     typer.echo("Tables with change tracking on, and the resource that is called like each:")
     for table, choice in offered:
         to = f"-> {choice.name} ({choice.percent} %, {choice.why})" if choice else ""
-        typer.echo(f"  {table.name.ljust(width)}  {to}".rstrip())
+        typer.echo(printable(f"  {table.name.ljust(width)}  {to}").rstrip())
 
 
 def _show_written(written: Written) -> None:
@@ -122,8 +123,8 @@ def _show_written(written: Written) -> None:
             text += f", {less} less sure ones commented out"
         if links := [f"{link.column.name} -> {link.parent}" for link in one.links if link.sure]:
             text += f", linked by {', '.join(links)}"
-        typer.echo(f"  {text}")
+        typer.echo(f"  {printable(text)}")
         if not one.key.sure:
-            typer.echo(f"  Please check the key: {one.key.name} is {one.key.why}.")
+            typer.echo(printable(f"  Please check the key: {one.key.name} is {one.key.why}."))
     for hint in written.hints:
-        typer.echo(f"  {hint}")
+        typer.echo(f"  {printable(hint)}")

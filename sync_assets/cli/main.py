@@ -6,7 +6,6 @@ output holds one document and nothing else; progress and errors go to standard e
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sync_assets.cli import configuration
+from sync_assets.foreign_text import cleaned, json_text, printable
 
 if TYPE_CHECKING:
     from sync_assets.runtime.context import Runtime
@@ -56,29 +56,41 @@ def main() -> None:
         for runtime in _RUNTIMES:
             runtime.close()
             for note in runtime.notes:
-                typer.echo(f"sync-assets: {note}", err=True)
+                _say(note)
 
 
 def fail(*errors: object) -> None:
     for error in errors:
         for line in str(error).splitlines():
-            print(f"sync-assets: {line}", file=sys.stderr)  # noqa: T201
+            _say(line)
     sys.exit(1)
 
 
 def _runtime() -> Runtime:
     from sync_assets.runtime.context import Runtime  # noqa: PLC0415
 
+    _private_files()
     runtime = Runtime()
     _RUNTIMES.append(runtime)
     return runtime
 
 
+def _private_files() -> None:
+    """Let only their owner read the files and folders that this process and its children create from now on."""
+    os.umask(os.umask(0o077) | 0o077)
+
+
+def _say(line: object) -> None:
+    """Print a line on standard error. It may quote a file's name or a server's words."""
+    typer.echo(f"sync-assets: {printable(str(line))}", err=True)
+
+
 def _print(document: Any, as_json: bool, show: Callable[[Any], None]) -> None:
+    """Print a document. Its texts may be those of a server, so none reaches the terminal with control characters."""
     if as_json:
-        typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        typer.echo(json_text(document))
     else:
-        show(document)
+        show(cleaned(document))
 
 
 @contextmanager
@@ -125,7 +137,7 @@ def sync(
         raise typer.Exit(130) from None
     _print(done.document, as_json, show_status)
     for line in (*dict.fromkeys(map(str, done.problems)), *dict.fromkeys(done.stopped)):
-        typer.echo(f"sync-assets: {line}", err=True)
+        _say(line)
     raise typer.Exit(done.status)
 
 
@@ -182,7 +194,7 @@ def replay(
         typer.echo("sync-assets: Interrupted. Nothing is lost; run it again to go on.", err=True)
         raise typer.Exit(130) from None
     for line in dict.fromkeys(done.said):
-        typer.echo(f"sync-assets: {line}", err=True)
+        _say(line)
     if done.problems:
         fail(*dict.fromkeys(map(str, done.problems)))
     _print(done.document, as_json, show_replay)
@@ -212,7 +224,7 @@ def rebuild(
         typer.echo("sync-assets: Interrupted. Nothing is lost; run it again to go on.", err=True)
         raise typer.Exit(130) from None
     for line in done.said:
-        typer.echo(f"sync-assets: {line}", err=True)
+        _say(line)
     _print(done.document, as_json, show_rebuild)
     if done.problem:
         fail(done.problem)
@@ -334,7 +346,7 @@ def hold_verify(contact: Contact, as_json: Json = False) -> None:
     document = run.verify(_runtime(), contact)
     _print(document, as_json, run.show_whereabouts)
     for error in (*document["d365"]["errors"], *document["campaign"]["errors"]):
-        typer.echo(f"sync-assets: {error}", err=True)
+        _say(error)
     raise typer.Exit(0 if document["gone"] else 1)
 
 
@@ -432,6 +444,7 @@ def demo(
     from sync_assets.cli.tables import show_status  # noqa: PLC0415
     from sync_assets.commands.demo import run_headless, run_with_ui  # noqa: PLC0415
 
+    _private_files()
     raise typer.Exit(run_headless(contacts, show_status) if headless else run_with_ui(contacts, port))
 
 

@@ -12,6 +12,11 @@ from rich.text import Text
 from sync_assets.operations.status import COLUMNS, held_back, in_maintenance, orphaned
 
 
+def _console(*, soft_wrap: bool = False) -> Console:
+    """Return the terminal, which takes no text for markup: `[bold]` may be a file's name."""
+    return Console(markup=False, soft_wrap=soft_wrap)
+
+
 def _table(*columns: str, numbers: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
     """Return an empty table.
 
@@ -36,7 +41,7 @@ def show_status(document: dict[str, Any]) -> None:
         saved, polled = feed["position_saved_at"], feed["polled_at"]
         state = "never captured" if not saved else "" if feed["complete"] else "first read goes on"
         feeds.add_row(name, saved or "-", polled or "-", state)
-    console = Console()
+    console = _console()
     console.print(table)
     console.print()
     console.print(feeds)
@@ -49,13 +54,13 @@ def show_status(document: dict[str, Any]) -> None:
             console.print(f"{name}: {counts['excluded']:,} {why}", highlight=False, soft_wrap=True)
     killed = [run["message"] for run in document.get("killed_runs", ())]
     for line in (*killed, *in_maintenance(document, list(document["tables"])), *held_back(document)):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
     for line in orphaned(document):
-        console.print(line, markup=False, highlight=False)
+        console.print(line, highlight=False)
     calls = ", ".join(f"{count:,} {kind}" for kind, count in document["engine_calls"].items())
     console.print(f"engine calls: {calls}")
     for line in _opt_outs(document["opt_out"]):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _opt_outs(data: dict[str, Any]) -> Iterator[str]:
@@ -83,7 +88,7 @@ PLANNED = ("insert", "update", "delete", "unchanged", "pending", "waiting", "fai
 
 def show_plan(document: dict[str, Any]) -> None:
     """Print what would happen to the records, what it costs, and notes."""
-    tables, console = document["tables"], Console()
+    tables, console = document["tables"], _console()
     console.print(
         _summed("table", {name: [one[column] for column in PLANNED] for name, one in tables.items()}, PLANNED)
     )
@@ -93,7 +98,7 @@ def show_plan(document: dict[str, Any]) -> None:
     costs = {name: [*calls, sum(calls)] for name, calls in costs.items()}
     console.print(_summed("engine calls", costs, (*kinds, "in all")))
     for line in _said_of_plan(document):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _summed(what: str, rows: dict[str, list[int]], columns: tuple[str, ...]) -> Table:
@@ -126,9 +131,9 @@ def _said_of_plan(document: dict[str, Any]) -> Iterator[str]:
 
 def show_rejects(document: dict[str, Any]) -> None:
     if not document["rejects"]:
-        Console().print("No record is refused.")
+        _console().print("No record is refused.")
         return
-    console = Console()
+    console = _console()
     for (name, reason), same in _by_reason(document["rejects"]).items():
         console.print(Text.assemble((f"{name}: ", "bold"), reason), highlight=False)
         table = _table("  id", "since", "attempts", numbers=("attempts",), whole=("  id", "since"))
@@ -139,9 +144,9 @@ def show_rejects(document: dict[str, Any]) -> None:
 
 def show_orphans(document: dict[str, Any]) -> None:
     if not document["orphaned"]:
-        Console().print("No record is orphaned.")
+        _console().print("No record is orphaned.")
         return
-    console = Console()
+    console = _console()
     for (name, reason), same in _by_reason(document["orphaned"]).items():
         console.print(Text.assemble((f"{name}: ", "bold"), reason), highlight=False)
         table = _table("  id", "since", whole=("  id", "since"))
@@ -160,7 +165,7 @@ def _by_reason(rejects: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict
 
 def show_retry(document: dict[str, Any]) -> None:
     retried, left = document["retried"], document["not_retryable"]
-    console = Console(soft_wrap=True)
+    console = _console(soft_wrap=True)
     if retried or not left:
         console.print(f"{retried:,} records are pending again." if retried else "No such record is refused.")
     if left:
@@ -174,7 +179,7 @@ def show_retry(document: dict[str, Any]) -> None:
 def show_replay(document: dict[str, Any]) -> None:
     table, pending = document["table"], document["pending"]
     goes = "`sync-assets sync` or the sensors send them." if pending else "There is nothing to send."
-    Console(soft_wrap=True).print(f"{table} was captured again: {pending:,} records are pending. {goes}")
+    _console(soft_wrap=True).print(f"{table} was captured again: {pending:,} records are pending. {goes}")
 
 
 REBUILT = ("records", "equal", "differing", "unknown", *COLUMNS)
@@ -182,7 +187,7 @@ REBUILT = ("records", "equal", "differing", "unknown", *COLUMNS)
 
 def show_rebuild(document: dict[str, Any]) -> None:
     """Print the counts of Campaign's records, then those of the ledger's."""
-    console = Console()
+    console = _console()
     tables = {name: [one[column] for column in REBUILT] for name, one in document["tables"].items()}
     console.print(_summed("table", tables, REBUILT))
     if any(one["unknown"] for one in document["tables"].values()):
@@ -194,7 +199,7 @@ def show_rebuild(document: dict[str, Any]) -> None:
 
 def show_rehearsal(document: dict[str, Any]) -> None:
     """Print the number of records to be compared, and the reads that takes."""
-    console = Console()
+    console = _console()
     tables = {name: [one["records"], one["engine_calls"]["read"]] for name, one in document["tables"].items()}
     console.print(_summed("table", tables, ("records", "reads")))
     if document["left_today"] is not None:
@@ -203,7 +208,7 @@ def show_rehearsal(document: dict[str, Any]) -> None:
 
 def show_diagnosis(document: dict[str, Any]) -> None:
     styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-    console = Console(soft_wrap=True)
+    console = _console(soft_wrap=True)
     for line in document["checks"]:
-        console.print(f"[{styles[line['outcome']]}]{line['outcome']:<4}[/] ", end="")
-        console.print(f"{line['what']}: {line['message']}", markup=False, highlight=False)
+        console.print(Text(f"{line['outcome']:<4} ", styles[line["outcome"]]), end="")
+        console.print(f"{line['what']}: {line['message']}", highlight=False)

@@ -66,14 +66,14 @@ def test_notifications(runtime: Runtime) -> dict[str, Any]:
 
 
 def show_incidents(document: dict[str, Any]) -> None:
-    console = Console(soft_wrap=True)
+    console = Console(markup=False, soft_wrap=True)
     if not document["troubles"]:
         console.print("No open incidents: runs, checks, sensors and freshness are fine.")
     for one in document["troubles"]:
-        console.print(f"{one['what']}, since {one['since']}. {one['said']}", markup=False, highlight=False)
+        console.print(f"{one['what']}, since {one['since']}. {one['said']}", highlight=False)
 
 
 def show_test(document: dict[str, Any]) -> None:
     for name, one in document["channels"].items():
         told = "a test notice was handed over" if one["told"] else one["problem"]
-        Console(soft_wrap=True).print(f"{name}: {told}", markup=False, highlight=False)
+        Console(markup=False, soft_wrap=True).print(f"{name}: {told}", highlight=False)

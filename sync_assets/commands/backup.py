@@ -26,6 +26,7 @@ def backup(runtime: Runtime, file: Path) -> int:
     ledger = Path(address.url.database or "")
     if not ledger.exists():
         raise SyncAssetsError(f"There is no ledger at {ledger}.", "Check SYNC_ASSETS_LEDGER_URL and DAGSTER_HOME.")
+    file = file.absolute()  # SQLite would read a relative path such as `file:copy.db` as a URI of another file
     try:
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError:

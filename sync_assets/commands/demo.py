@@ -25,15 +25,19 @@ from typing import Any
 import httpx
 from requests import RequestException
 from rich.console import Console
+from rich.text import Text
 
 from sync_assets.commands.sync import Synced, sync
 from sync_assets.config.environment import KEY_BYTES
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.errors import SyncAssetsError
+from sync_assets.foreign_text import printable
 from sync_assets.runtime.context import Runtime
 
 START_SECONDS = 60.0
 FIRST_JOBS_SECONDS = 2.0
+PYTHON = (sys.executable, "-P", "-m")
+"""Runs a module. `-P`: without the current folder in the search path, whose `uvloop.py`, say, would be run else."""
 CONFIG = Path(__file__).parent.parent / "sandbox" / "demo.yaml"
 CHILDREN = {
     "new_order": ("cusOrder", "cusOrderId", "_new_contactid_value", "cusContactLink", "profile", "externalId"),
@@ -51,10 +55,10 @@ def _scene(contacts: int) -> Iterator[dict[str, str]]:
     env_file, home = folder / "sandbox.env", folder / "dagster"
     home.mkdir()
     shutil.copy(PACKAGED, home / "dagster.yaml")
-    command = [sys.executable, "-m", "sync_assets.sandbox", "--contacts", str(contacts), "--env-file", str(env_file)]
+    command = [*PYTHON, "sync_assets.sandbox", "--contacts", str(contacts), "--env-file", str(env_file)]
     # It ends when our end of the pipe closes, even if we are killed.
     process = subprocess.Popen(  # noqa: S603
-        [*command, "--until-stdin-closes"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        [*command, "--until-stdin-closes"], env=_clean({}), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
     try:
         give_up_at = time.monotonic() + START_SECONDS
@@ -115,7 +119,7 @@ def run_with_ui(contacts: int, port: int) -> int:
         signal.signal(number, signal.default_int_handler)
     with _scene(contacts) as environment:
         console.print(f"Local Dynamics 365 with {contacts:,} contacts, and a local Campaign, are running.")
-        command = [sys.executable, "-m", "dagster", "dev", "-m", "sync_assets.definitions", "-p", str(port)]
+        command = [*PYTHON, "dagster", "dev", "-m", "sync_assets.definitions", "-p", str(port)]
         command += ["--log-level", "warning"]  # keeps the terminal readable
         dagster = subprocess.Popen(  # noqa: S603
             command,
@@ -153,7 +157,7 @@ def _first_jobs(environment: Mapping[str, str], port: int) -> None:
             if left or not all(feed and feed.complete for feed in feeds):
                 continue
             if not opted_out:
-                _opt_out(httpx.Client(base_url=environment["SANDBOX_ADMIN_URL"], timeout=60))
+                _opt_out(httpx.Client(base_url=environment["SANDBOX_ADMIN_URL"], timeout=60, trust_env=False))
                 opted_out = True
             DagsterGraphQLClient("127.0.0.1", port_number=port).submit_job_execution(jobs[0])
             del jobs[0]
@@ -172,7 +176,7 @@ def run_headless(contacts: int, show: Callable[[dict[str, Any]], None]) -> int:
         for name in [name for name in os.environ if name not in _clean({})]:
             del os.environ[name]
         os.environ.update(environment)
-        admin = httpx.Client(base_url=environment["SANDBOX_ADMIN_URL"], timeout=60)
+        admin = httpx.Client(base_url=environment["SANDBOX_ADMIN_URL"], timeout=60, trust_env=False)
         console.rule(f"first sync: {contacts:,} contacts with their orders")
         first = _sync(console, show)
         console.rule("changes on both sides")
@@ -184,7 +188,7 @@ def run_headless(contacts: int, show: Callable[[dict[str, Any]], None]) -> int:
         third = _sync(console, show)
         differences = _differences(admin)
     for line in differences[:20]:
-        console.print(f"[red]differs[/]: {line}")
+        console.print(Text.assemble(("differs", "red"), f": {line}"))
     calls = [sum(done.document["engine_calls"].values()) for done in (first, second, third)]
     console.print(f"engine calls: {calls[0]:,} for the first load, {calls[1]:,} for the changes, {calls[2]:,} for none")
     agreed = not differences and all(done.status == 0 for done in (first, second, third))
@@ -199,7 +203,7 @@ def _sync(console: Console, show: Callable[[dict[str, Any]], None]) -> Synced:
     runtime.close()
     show(done.document)
     for line in (*map(str, done.problems), *done.stopped):
-        console.print(f"[red]{line}[/]")
+        console.print(Text(printable(line), "red"))
     console.print(f"{time.monotonic() - started:.1f} s")
     return done
 

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from pydantic import SecretStr
 
 import sync_assets
+from sync_assets.config.secret_files import FileSecret, SecretFileError
 from sync_assets.errors import SyncAssetsError
 
 T = TypeVar("T")
@@ -213,7 +214,21 @@ class _Reader:
         return value
 
     def secret(self, name: str) -> SecretStr:
-        return SecretStr(self.required(name))
+        """Read a required secret from its variable, or from the file that `<name>_FILE` names."""
+        return self.optional_secret(name) or SecretStr(self.required(name))
+
+    def optional_secret(self, name: str) -> SecretStr | None:
+        """Read a secret from its variable, or from the file that `<name>_FILE` names; None if neither is set."""
+        value, path = self.optional(name), self.optional(f"{name}_FILE")
+        if value and path:
+            self.problems.append(f"{name} and {name}_FILE are both set. Leave out one of them.")
+        if value or not path:
+            return SecretStr(value) if value else None
+        try:
+            return FileSecret(f"{name}_FILE", Path(path).expanduser())
+        except SecretFileError as error:
+            self.problems.append(str(error))
+            return SecretStr("unreadable")  # so that it does not also count as missing
 
     def url(self, name: str, default: str = "", *, wrong_end: str = "") -> str:
         """Read an https URL, or http on a loopback host, without credentials, query and trailing slash.
@@ -240,16 +255,19 @@ class _Reader:
 
     def secret_url(self, name: str) -> SecretStr | None:
         """Read an https URL (http on a loopback host) that is secret as a whole; it may have a query."""
-        value = self.optional(name)
+        problems = len(self.problems)
+        secret = self.optional_secret(name)
+        if secret is None or len(self.problems) > problems:
+            return None
         try:
-            parts = urlsplit(value)
+            parts = urlsplit(secret.get_secret_value())
             host, _ = parts.hostname or "", parts.port
         except ValueError:
             parts, host = urlsplit(""), ""
         safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
-        if value and not (host and safe):
+        if not (host and safe):
             self.problems.append(f"{name} is no URL to be used. Write it with https:// and the host name.")
-        return SecretStr(value) if value else None
+        return secret
 
     def file(self, name: str, default: Path | None, *, shown: bool = False) -> Path | None:
         """Read the path of an existing file.
@@ -304,9 +322,11 @@ class _Reader:
         return keys
 
     def ledger_url(self) -> str:
-        value = self.optional("SYNC_ASSETS_LEDGER_URL")
-        if not value:
+        problems = len(self.problems)
+        secret = self.optional_secret("SYNC_ASSETS_LEDGER_URL")
+        if secret is None or len(self.problems) > problems:
             return f"sqlite:///{self.home() / 'ledger.db'}"
+        value = secret.get_secret_value()
         if not value.startswith(("sqlite:///", "postgresql+psycopg://")):
             self.problems.append(
                 "SYNC_ASSETS_LEDGER_URL is no ledger. Write sqlite:///<path> or postgresql+psycopg://<user>@<host>/<name>."
@@ -384,7 +404,7 @@ def _sftp(read: _Reader) -> SftpSettings:
 
 
 def _alerts(read: _Reader) -> AlertSettings:
-    user, password = read.optional("SYNC_ASSETS_SMTP_USER"), read.optional("SYNC_ASSETS_SMTP_PASSWORD")
+    user, password = read.optional("SYNC_ASSETS_SMTP_USER"), read.optional_secret("SYNC_ASSETS_SMTP_PASSWORD")
     if bool(user) != bool(password):
         read.problems.append(
             "Of SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD one is not set. Set both, or neither if the mail "
@@ -396,6 +416,6 @@ def _alerts(read: _Reader) -> AlertSettings:
     return AlertSettings(
         webhook=read.secret_url("SYNC_ASSETS_ALERT_WEBHOOK"),
         smtp_user=user or None,
-        smtp_password=SecretStr(password) if password else None,
+        smtp_password=password,
         ui_url=ui_url,
     )

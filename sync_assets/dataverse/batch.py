@@ -200,10 +200,7 @@ def _retry_after_of(part: Response) -> float | None:
     """Return the seconds of a part's own `Retry-After`, if the part is to be sent again."""
     if part.status not in THROTTLED and part.status < 500:
         return None
-    try:
-        return retry_after(part.headers)
-    except OverflowError:  # a date with a year beyond the calendar
-        return None
+    return retry_after(part.headers)
 
 
 def _body(table: Table, updates: Sequence[RowUpdate], boundary: str) -> bytes:

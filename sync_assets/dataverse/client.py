@@ -144,12 +144,15 @@ class DataverseClient:
         answer = await self._json(
             f"EntityDefinitions?$select=LogicalName,DisplayName,IsCustomEntity&$filter={quote(which)}"
         )
-        listed = [
-            ListedTable(
-                item["LogicalName"], _label({"Label": item.get("DisplayName")}), bool(item.get("IsCustomEntity"))
-            )
-            for item in answer["value"]
-        ]
+        with _understood("its tables"):
+            listed = [
+                ListedTable(
+                    str(item["LogicalName"]),
+                    _label({"Label": item.get("DisplayName")}),
+                    bool(item.get("IsCustomEntity")),
+                )
+                for item in answer["value"]
+            ]
         return sorted(listed, key=lambda table: table.name)
 
     async def described(self, name: str) -> Table:
@@ -166,10 +169,11 @@ class DataverseClient:
             *(self._json(f"{path}{cast}?$select=LogicalName,{what}", name) for cast, what in asked.items())
         )
         described: dict[str, dict[str, Any]] = {}
-        for answer in answers:
-            for item in answer["value"]:
-                described.setdefault(item["LogicalName"], {}).update(item)
-        columns = {n: _described_column(column, described.get(n, {})) for n, column in table.columns.items()}
+        with _understood(f"the columns of {name}"):
+            for answer in answers:
+                for item in answer["value"]:
+                    described.setdefault(item["LogicalName"], {}).update(item)
+            columns = {n: _described_column(column, described.get(n, {})) for n, column in table.columns.items()}
         return replace(table, columns=columns)
 
     async def _typed(self, path: str, column_type: ColumnType) -> dict[str, dict[str, Any]]:
@@ -299,8 +303,8 @@ def _described_column(column: Column, described: dict[str, Any]) -> Column:
     return replace(
         column,
         label=_label({"Label": described.get("DisplayName")}),
-        max_length=described.get("MaxLength"),
-        targets=tuple(described.get("Targets") or ()),
+        max_length=int(longest) if (longest := described.get("MaxLength")) is not None else None,
+        targets=tuple(map(str, described.get("Targets") or ())),
     )
 
 

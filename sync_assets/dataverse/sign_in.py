@@ -7,19 +7,33 @@ https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from sync_assets.http.aiohttp_transport import AiohttpClient
-from sync_assets.http.client import SIGN_IN_LIMITS, CachedTokens, HttpError, Limits, NotSent, NotTrusted, SignInRefused
+from sync_assets.http.client import (
+    RETRY_STATUS,
+    SIGN_IN_LIMITS,
+    CachedTokens,
+    HttpError,
+    Limits,
+    NotSent,
+    NotTrusted,
+    SignInRefused,
+    Unavailable,
+    bearer_token,
+    origin,
+    retry_after,
+)
 from sync_assets.performance import new_event_loop
 
 _FORM = "application/x-www-form-urlencoded"
-_NO_AUTHORITY = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What msal raises for a URL that is no authority: ValueError on purpose, the others by accident."""
+_NO_AUTHORITY = (ValueError, KeyError, TypeError, AttributeError, RecursionError, RuntimeError, OverflowError)
+"""What msal raises for a URL that is no authority: ValueError and RuntimeError on purpose, the others by accident."""
 _REACH = "Check D365_AUTHORITY and the network; nothing is lost, run it again later."
 _REMEDIES = {
     7000215: "Put the secret's value (not its id) into D365_CLIENT_SECRET.",
@@ -42,10 +56,12 @@ class _Response:
 class _Client:
     """The HTTP client that msal uses (its class `HttpClient`), with our trust store, proxies and limits.
 
-    It does not follow redirects. For one thread without a running event loop. Must be closed.
+    It follows no redirects, and posts to the authority's own host only: msal posts the secret or the assertion to the
+    address that the authority's description names. For one thread without a running event loop. Must be closed.
     """
 
-    def __init__(self, context: ssl.SSLContext, limits: Limits) -> None:
+    def __init__(self, authority: str, context: ssl.SSLContext, limits: Limits) -> None:
+        self._authority = authority
         self._wire = AiohttpClient(context, 1, connect=15.0, read=30.0, limits=limits)
         self._loop = asyncio.Runner(loop_factory=new_event_loop)
 
@@ -62,6 +78,17 @@ class _Client:
         headers: Mapping[str, str] | None = None,
         **_: Any,
     ) -> _Response:
+        try:
+            scheme, host, port = origin(url)
+            own = (scheme, host, port) == origin(self._authority)
+        except ValueError:
+            own, scheme, host, port = False, "", "no valid host", 0
+        if not own:
+            raise SignInRefused(
+                f"The sign-in host {self._authority} names another address for tokens: {scheme}://{host}:{port}. No "
+                "secret was sent.",
+                "Check D365_AUTHORITY: it must be the host that issues the tokens.",
+            )
         form = data if isinstance(data, str) else urlencode(data or {})
         return self._send("POST", url, params, {"Content-Type": _FORM, **(headers or {})}, form.encode())
 
@@ -75,6 +102,13 @@ class _Client:
     ) -> _Response:
         address = f"{url}{'&' if '?' in url else '?'}{urlencode(params)}" if params else url
         answer = self._loop.run(self._wire.exchange(method, address, headers or {}, body))
+        if answer.status in RETRY_STATUS:
+            told = retry_after(answer.headers)
+            asks = f" It asks us to wait {told:.0f} s." if told else ""
+            raise Unavailable(
+                f"The sign-in host {self._authority} is out of order ({answer.status}).{asks}",
+                "Run it again later.",
+            )
         return _Response(answer.status, answer.text, answer.headers)
 
     def close(self) -> None:
@@ -87,13 +121,14 @@ def entra_tokens(
     authority: str,
     tenant: str,
     client_id: str,
-    client_secret: str,
+    client_secret: str | Callable[[], str],
     resource: str,
     context: ssl.SSLContext,
     limits: Limits = SIGN_IN_LIMITS,
 ) -> CachedTokens:
     """Return a source of bearer tokens for `resource` (the organisation's URL). `limits`: of each answer.
 
+    `client_secret`: a function is called at each sign-in, so that a rotated secret counts at once.
     Fetching a token raises SignInRefused with Microsoft's error code, or HttpError.
     """
 
@@ -101,17 +136,19 @@ def entra_tokens(
         import msal  # takes 0.1 s, so it is imported only for a sign-in  # noqa: PLC0415
         from msal.exceptions import MsalError  # noqa: PLC0415
 
-        client = _Client(context, limits)
+        client = _Client(authority, context, limits)
         try:
             # A new application each time: the cache of an old one would return the token that was just refused.
             application = msal.ConfidentialClientApplication(
                 client_id,
-                client_credential=client_secret,
+                client_credential=client_secret if isinstance(client_secret, str) else client_secret(),
                 authority=f"{authority.rstrip('/')}/{tenant}",
                 instance_discovery=urlsplit(authority).hostname == "login.microsoftonline.com",
                 http_client=client,
             )
             answer: dict[str, Any] = application.acquire_token_for_client([f"{resource.rstrip('/')}/.default"]) or {}
+        except (SignInRefused, Unavailable):
+            raise
         except HttpError as error:
             # OutcomeUnknown is about the token request, not about the write that needs the token, so it is not raised
             # as such.
@@ -126,8 +163,8 @@ def entra_tokens(
             raise HttpError(f"The sign-in host {authority} is out of order ({type(error).__name__}).") from error
         finally:
             client.close()
-        if token := answer.get("access_token"):
-            return str(token), float(answer.get("expires_in", 3600))
+        if token := bearer_token(answer.get("access_token")):
+            return token, float(answer.get("expires_in", 3600))
         raise _refusal(answer)
 
     async def fetch_in_thread() -> tuple[str, float]:
@@ -137,8 +174,12 @@ def entra_tokens(
 
 
 def _refusal(answer: dict[str, Any]) -> SignInRefused:
-    codes: list[int] = [int(code) for code in answer.get("error_codes") or []]
-    shown = ", ".join(f"AADSTS{code}" for code in codes) or str(answer.get("error", "no reason given"))
+    """Return the error for an answer without a token. Only codes are shown: any other text may be anything."""
+    listed: Any = answer.get("error_codes")
+    codes = [code for code in listed if isinstance(code, int)] if isinstance(listed, list) else []
+    error = str(answer.get("error", ""))
+    error = error if re.fullmatch(r"[a-z_]{1,40}", error) else "no reason given"
+    shown = ", ".join(f"AADSTS{code}" for code in codes) or error
     remedy = next((_REMEDIES[code] for code in codes if code in _REMEDIES), "")
     return SignInRefused(
         f"Dynamics 365 sign-in was refused ({shown}).",

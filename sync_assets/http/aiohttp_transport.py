@@ -5,6 +5,8 @@ processor time of a call (docs/benchmarks.md A), so calls are sent by `AiohttpCl
 the sign-in, sends through the same client (httpx_transport.py). The published bridge between the two re-quotes URLs and
 reports a lost response as a failed connection, but we must distinguish whether a request may have been carried out.
 Retries are not here, but in client.py.
+
+Invariant: no error has aiohttp's as its cause: that may quote an address with its query, or what was received.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-import urllib.request
 import zlib
+from base64 import b64encode
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -24,6 +26,7 @@ from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
 from sync_assets.errors import reason
+from sync_assets.http.proxy import Proxy, environment_proxy
 from sync_assets.http.transport import (
     USUAL_LIMITS,
     LimitExceeded,
@@ -97,7 +100,11 @@ class AiohttpClient:
             LimitExceeded: the response was too large or took too long.
         """
         session = self._session = self._session or self._open()
-        url = _parsed(address)
+        try:
+            url = _parsed(address)
+        except ValueError:
+            raise NotSent(f"{method} cannot be sent: its address is no valid URL.", _WHO) from None
+        proxy = environment_proxy(url.scheme, url.host or "")
         payload = aiohttp.BytesPayload(body) if body else None  # else aiohttp searches its payload types for each one
         limits = self._limits
         task = asyncio.current_task()
@@ -106,7 +113,13 @@ class AiohttpClient:
         try:
             try:
                 async with session.request(
-                    method, url, headers=headers, data=payload, allow_redirects=False, proxy=_proxy(url)
+                    method,
+                    url,
+                    headers=headers,
+                    data=payload,
+                    allow_redirects=False,
+                    proxy=proxy and proxy.address,
+                    proxy_headers=proxy and _proxy_headers(proxy),
                 ) as response:
                     content = await _received(response, limits.largest)
             except asyncio.CancelledError:
@@ -130,15 +143,33 @@ class AiohttpClient:
             raise NotTrusted(
                 f"{_place(method, url)}: the server's certificate is not trusted ({reason(error)}).",
                 "Name the issuing authority's PEM file in SYNC_ASSETS_CA_BUNDLE.",
-            ) from error
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError) as error:
-            raise NotSent(f"{_place(method, url)} cannot be reached ({reason(error)}).", _REACH) from error
+            ) from None
+        except aiohttp.ClientHttpProxyError as error:
+            raise _proxy_refusal(method, url, proxy, error.status) from None
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            behind = f" through the proxy {proxy.address}" if proxy else ""
+            raise NotSent(f"{_place(method, url)} cannot be reached{behind} ({reason(error)}).", _REACH) from None
+        except aiohttp.InvalidURL:
+            raise NotSent(f"{method} cannot be sent: its address is no valid URL.", _WHO) from None
         except (aiohttp.ClientError, ContentEncodingError, zlib.error, EOFError, TimeoutError, OSError) as error:
-            raise OutcomeUnknown(f"{_place(method, url)} gave no answer ({type(error).__name__}).", _REACH) from error
+            raise OutcomeUnknown(f"{_place(method, url)} gave no answer ({type(error).__name__}).", _REACH) from None
 
     async def aclose(self) -> None:
         if self._session:
             await self._session.close()
+
+
+def _proxy_headers(proxy: Proxy) -> dict[str, str]:
+    if not proxy.user:
+        return {}
+    return {"Proxy-Authorization": f"Basic {b64encode(f'{proxy.user}:{proxy.password}'.encode()).decode()}"}
+
+
+def _proxy_refusal(method: str, url: URL, proxy: Proxy | None, status: int) -> NotSent:
+    where = f"{_place(method, url)}: the proxy {proxy.address if proxy else ''}"
+    if status == 407:
+        return NotSent(f"{where} wants a user and a password (407).", "Check those in HTTPS_PROXY.")
+    return NotSent(f"{where} does not connect to it ({status}).", "Check HTTPS_PROXY and NO_PROXY.")
 
 
 _NOT_IN_A_URL = re.compile(r"[^\x21-\x7e]|[\"<>`]")
@@ -147,7 +178,7 @@ _NOT_IN_A_URL = re.compile(r"[^\x21-\x7e]|[\"<>`]")
 @lru_cache(maxsize=128)
 def _parsed(address: str) -> URL:
     """Parse a URL as given; only characters that are invalid in a request line are quoted."""
-    return URL(_NOT_IN_A_URL.sub(lambda found: quote(found[0]), address), encoded=True)
+    return URL(_NOT_IN_A_URL.sub(lambda found: quote(found[0], errors="replace"), address), encoded=True)
 
 
 class _TooLarge(Exception):
@@ -251,18 +282,6 @@ def _unzipped(content: bytes, most: int) -> bytes:
         if not content:
             return b"".join(pieces)
     raise zlib.error("too many members")
-
-
-@lru_cache(maxsize=64)
-def _environment_proxy(scheme: str, host: str) -> str | None:
-    if urllib.request.proxy_bypass(host):
-        return None
-    return urllib.request.getproxies().get(scheme)
-
-
-def _proxy(url: URL) -> str | None:
-    """Return the environment's proxy (`HTTPS_PROXY`, `NO_PROXY`, ...) for a URL, cached by host."""
-    return _environment_proxy(url.scheme, url.host or "")
 
 
 def _place(method: str, url: URL) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import logging
-import math
 import random
+import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -62,8 +62,9 @@ LOST_BEHIND_GATEWAY = frozenset({502, 504})
 GATEWAY_REFUSALS = frozenset({401, 403, 429, 503})
 """Statuses of a gateway that did not forward the request to the system."""
 
-LONGEST_RETRY_AFTER = 3600.0
+LONGEST_RETRY_AFTER = 900.0
 """Most seconds of a `Retry-After` that are respected, so that a date in the far future does not stop a process."""
+_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 
 class Unavailable(HttpError):
@@ -88,6 +89,11 @@ class TokenSource(Protocol):
     async def token(self) -> str: ...
 
     async def renew(self, refused: str) -> str: ...
+
+
+def bearer_token(value: object) -> str:
+    """Return a sign-in's token if it may stand in a header; empty for anything else."""
+    return value if isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]+", value) else ""
 
 
 class CachedTokens:
@@ -143,19 +149,16 @@ class Throttle:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Parse a `Retry-After` header (a number or a date) to seconds, at most LONGEST_RETRY_AFTER.
 
-    None without a header, or if it is invalid.
+    None without a header, or if it is invalid. A date in the past is 0.
     """
     value = headers.get("retry-after", "").strip()
-    if not value:
-        return None
+    if _SECONDS.fullmatch(value):
+        return min(float(value), LONGEST_RETRY_AFTER)
     try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return min(max(0.0, seconds), LONGEST_RETRY_AFTER) if math.isfinite(seconds) else None
+        seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
 
 
 def backoff(attempt: int, longest: float = 30.0) -> float:
@@ -206,7 +209,7 @@ class Endpoint:
         self.observer = observer
         self._tokens = tokens
         self._transient = transient
-        self._origin = _origin(self.base_url)
+        self._origin = origin(self.base_url)
         from sync_assets.http.aiohttp_transport import AiohttpClient  # noqa: PLC0415 - aiohttp, which the code location does not need
 
         always = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "sync_assets", **headers}
@@ -343,12 +346,20 @@ class Endpoint:
         return answer
 
     def checked(self, url: str) -> str:
-        """Return the absolute URL of a path or link. Raises ForeignLink if it leads to another host."""
-        if "://" not in url:
+        """Return the absolute URL of a path or link. Raises ForeignLink if it leads to another host, or is no URL."""
+        absolute = _ABSOLUTE.match(url)
+        if not absolute:
             return f"{self.base_url}/{url.lstrip('/')}"
-        if _origin(url) != self._origin:
+        # Only a plain host and port: of user info, backslashes and the like, parsers disagree where the host begins.
+        plain = _AUTHORITY.fullmatch(absolute[1])
+        try:
+            own = plain and origin(url) == self._origin
+        except ValueError:
+            plain = own = None
+        if not own:
             raise ForeignLink(
-                f"{self.name} answered with a link to {urlsplit(url).hostname}, which is not {self.base_url}.",
+                f"{self.name} answered with a link to {absolute[1] if plain else 'no valid host'}, which is not "
+                f"{self.base_url}.",
                 "It was not followed. Check the configured URL.",
             )
         return url
@@ -357,10 +368,13 @@ class Endpoint:
         await self._wire.aclose()
 
 
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
+_AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _ADMITTED: AbstractAsyncContextManager[None] = nullcontext()
 
 
-def _origin(url: str) -> tuple[str, str, int]:
+def origin(url: str) -> tuple[str, str, int]:
+    """Return scheme, host and port of a URL. Raises ValueError if it is none."""
     parts = urlsplit(url)
     return (
         parts.scheme,

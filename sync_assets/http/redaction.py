@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from sync_assets.foreign_text import one_line
+
 REASON_LENGTH = 300
 _GONE = "…"
 _GUID = re.compile(r"(?<![0-9a-f-])[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?![0-9a-f-])", re.IGNORECASE)
@@ -31,7 +33,7 @@ def redact(reason: str, payload: str | bytes | None) -> str:
         reason: the server's error text.
         payload: JSON of the request; None if there was none.
     """
-    text = _KEY_DETAIL.sub(f")=({_GONE})", _one_line(html.unescape(reason)))
+    text = _KEY_DETAIL.sub(f")=({_GONE})", one_line(html.unescape(reason)))
     text = _Censor(payload)(text)
     return text if len(text) <= REASON_LENGTH else text[: REASON_LENGTH - 1] + _GONE
 
@@ -46,7 +48,7 @@ class _Censor:
             leaves = []
         self.names = {name for name, _ in leaves} - {""}
         given = {value for _, value in leaves if value and not _GUID.fullmatch(value)}
-        texts = {_one_line(text) for value in given for text in (value, html.unescape(value))} - {""}
+        texts = {one_line(text) for value in given for text in (value, html.unescape(value))} - {""}
         self.patterns = [_pattern(text) for text in sorted(texts, key=len, reverse=True)]
         self.values = "\n".join(texts).casefold()
 
@@ -76,7 +78,7 @@ class _Censor:
 
 
 _ASIDE = 0xF0000
-"""First code point of a private plane, one per piece put aside: not printable, so `_one_line` removes it from texts."""
+"""First code point of a private plane, one per piece put aside: not printable, so `one_line` removes it from texts."""
 _DECODER = msgspec.json.Decoder(float_hook=str)
 
 
@@ -103,7 +105,3 @@ def _pattern(value: str) -> re.Pattern[str]:
     if len(value) <= 4 and value.isascii():
         pattern = f"(?<![A-Za-z0-9_]){pattern}(?![A-Za-z0-9_])"
     return re.compile(pattern, re.IGNORECASE)
-
-
-def _one_line(text: str) -> str:
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

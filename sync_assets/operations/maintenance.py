@@ -44,7 +44,7 @@ def listed(runtime: Runtime) -> dict[str, Any]:
 
 
 def show(document: dict[str, Any]) -> None:
-    console = Console(soft_wrap=True)
+    console = Console(markup=False, soft_wrap=True)
     for table in document.get("begun", ()):
         console.print(f"{table}: nothing is captured or sent from now on; what is under way ends with its batch.")
     for table in document.get("ended", ()):

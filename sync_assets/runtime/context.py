@@ -185,7 +185,7 @@ class Runtime:
             authority=access.authority,
             tenant=access.tenant_id,
             client_id=access.client_id,
-            client_secret=access.client_secret.get_secret_value(),
+            client_secret=access.client_secret.get_secret_value,
             resource=access.url,
             context=self._trusted,
         )
@@ -198,7 +198,7 @@ class Runtime:
         return ims_tokens(
             ims_url=access.ims_url,
             client_id=access.client_id,
-            client_secret=access.client_secret.get_secret_value(),
+            client_secret=access.client_secret.get_secret_value,
             scopes=access.scopes,
             context=self._trusted,
         )

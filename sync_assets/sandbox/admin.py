@@ -1,19 +1,24 @@
 """The sandbox's admin interface: plain HTTP on loopback, for tests and for people who try the sandbox.
 
 Here: routes for all systems. Each system adds its own routes. An invalid request is answered with status 400 and
-`{"error": <reason>}`.
+`{"error": <reason>}`; one that a page of another site made a browser send, with status 403.
 """
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sync_assets.sandbox.faults import BadRule, Faults
 from sync_assets.sandbox.journal import Journal
@@ -40,6 +45,40 @@ async def json_body(request: Request) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise BadRequest("the body must be a JSON object")
     return document
+
+
+def number_from(values: dict[str, Any], name: str, default: float) -> float:
+    """Return a setting that must be a finite number of 0 or more. Raises BadRequest."""
+    value = values.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
+        raise BadRequest(f"{name} must be a number of 0 or more, not {value!r}")
+    return float(value)
+
+
+class _OwnPagesOnly:
+    """Refuses requests that a page of another site made a browser send: they name its host or its origin.
+
+    Host: a name of another site may resolve to the loopback address (DNS rebinding). Origin: browsers add it to each
+    POST and DELETE of a page.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            host = headers.get("host", "")
+            if not _LOOPBACK.fullmatch(host):
+                await json_response({"error": "the Host must be localhost or 127.0.0.1"}, 403)(scope, receive, send)
+                return
+            if any(origin != f"http://{host}" for origin in headers.getlist("origin")):
+                await json_response({"error": "the Origin is another site"}, 403)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+_LOOPBACK = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
 
 
 def admin_app(
@@ -92,7 +131,7 @@ def admin_app(
         for system, values in (await json_body(request)).items():
             if not isinstance(values, dict) or set(values) - {"latency_ms"}:
                 raise BadRequest(f"settings of {system}: only latency_ms here; see /{system}/settings for the others")
-            faults.latency_ms[system] = float(values.get("latency_ms", 0))
+            faults.latency_ms[system] = number_from(values, "latency_ms", 0)
         return json_response({system: {"latency_ms": ms} for system, ms in faults.latency_ms.items()})
 
     async def read_totals(request: Request) -> Response:
@@ -115,6 +154,9 @@ def admin_app(
     async def mistake(request: Request, error: Exception) -> Response:
         return json_response({"error": str(error)}, 400)
 
+    async def misshapen(request: Request, error: Exception) -> Response:
+        return json_response({"error": f"the body has another shape ({type(error).__name__}: {error})"}, 400)
+
     return Starlette(
         routes=[
             Route("/health", health),
@@ -128,5 +170,10 @@ def admin_app(
             Route("/outage", outage, methods=["POST"]),
             *more,
         ],
-        exception_handlers={BadRequest: mistake, BadRule: mistake},
+        middleware=[Middleware(_OwnPagesOnly)],
+        exception_handlers={
+            BadRequest: mistake,
+            BadRule: mistake,
+            **dict.fromkeys((ValueError, TypeError, KeyError, AttributeError, OverflowError), misshapen),
+        },
     )

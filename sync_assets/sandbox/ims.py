@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from sync_assets.sandbox.admin import BadRequest, json_body, number_from
 from sync_assets.sandbox.asgi import Answer, App, Receive, Scope, Send, send_answer
 from sync_assets.sandbox.faults import Rule
 from sync_assets.sandbox.middleware import retry_after
@@ -124,10 +125,10 @@ def routes(ims: Ims) -> list[Route]:
     """
 
     async def settings(request: Request) -> JSONResponse:
-        values: dict[str, Any] = await request.json()
+        values = await json_body(request)
         if unknown := set(values) - {"token_lifetime_s", "expire_tokens", "revoke_old_secret"}:
-            return JSONResponse({"error": f"unknown settings: {', '.join(sorted(unknown))}"}, 400)
-        ims.lifetime_s = float(values.get("token_lifetime_s", ims.lifetime_s))
+            raise BadRequest(f"unknown settings: {', '.join(sorted(unknown))}")
+        ims.lifetime_s = number_from(values, "token_lifetime_s", ims.lifetime_s)
         if values.get("expire_tokens"):
             ims.expire_tokens()
         if values.get("revoke_old_secret"):

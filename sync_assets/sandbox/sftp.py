@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import stat
 import threading
@@ -118,12 +119,23 @@ class SftpServer:
                 return
             transport = paramiko.Transport(connection)
             transport.daemon = True
+            _modern_algorithms_only(transport)
             transport.add_server_key(self._host_key)
             transport.set_subsystem_handler("sftp", _Sftp, _Files, server_state=self, transport=transport)
             self._transports = {known for known in self._transports if known.is_active()} | {transport}
             with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
                 # With an event it returns at once, so a client that stalls in its handshake does not block others.
                 transport.start_server(threading.Event(), _SignIn(self.user, self._authorized))
+
+
+_OLD = re.compile(r"-cbc|md5|sha1|^ssh-(?:rsa|dss)$")
+"""Names of algorithms with CBC, MD5 or SHA-1, which Adobe's server does not offer either [assumed]."""
+
+
+def _modern_algorithms_only(transport: paramiko.Transport) -> None:
+    options = transport.get_security_options()
+    for kind in ("ciphers", "digests", "kex", "key_types"):
+        setattr(options, kind, [name for name in getattr(options, kind) if not _OLD.search(name)])
 
 
 class _SignIn(paramiko.ServerInterface):

@@ -3,6 +3,7 @@
 client                    list, read, write, move and remove files: start reading here
 remote_files, read_ahead  the names and kinds of files that are accepted; a file as a stream
 ssh, known_hosts          connection, host key and sign-in
+algorithms                which algorithms of SSH are accepted
 protocol                  the SFTP protocol
 """
 

@@ -23,6 +23,7 @@ from paramiko.ssh_exception import IncompatiblePeer
 
 from sync_assets.config.environment import SftpSettings
 from sync_assets.errors import SyncAssetsError
+from sync_assets.sftp.algorithms import OFFER_MODERN, modern_algorithms_only
 from sync_assets.sftp.known_hosts import HostKey, KnownKeys, known_keys
 
 SECOND_TRY_AFTER = 1.0
@@ -140,7 +141,9 @@ def _open(
     sock = _connect(settings, timeout)
     transport = None
     try:
-        transport = paramiko.Transport(sock)
+        # ssh-rsa signs by SHA-1; versions of paramiko before 5 would do so for a server that knows no better.
+        transport = paramiko.Transport(sock, disabled_algorithms={"pubkeys": ["ssh-rsa", "ssh-dss"]})
+        modern_algorithms_only(transport)
         transport.set_log_channel(_QUIET)
         transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = 2 * timeout
         late = threading.Event()
@@ -217,7 +220,11 @@ def _prove_host(transport: paramiko.Transport, settings: SftpSettings, known: Kn
                 _how_to_add(settings),
             ) from error
         text = str(error).encode("unicode_escape").decode()
-        raise SftpError(f"{place(settings)} speaks no SSH that we do ({text}).", _ADDRESS) from error
+        if "no acceptable" not in text:
+            raise SftpError(f"{place(settings)} speaks no SSH that we do ({text}).", _ADDRESS) from error
+        raise SftpError(
+            f"{place(settings)} offers only old algorithms of SSH that are not safe ({text}).", OFFER_MODERN
+        ) from error
     except Exception as error:  # paramiko passes on any exception that an invalid answer caused in its thread
         if not transport.remote_version:
             raise _Silent(f"{place(settings)} cut the connection before it said anything in SSH.", _REACH) from error

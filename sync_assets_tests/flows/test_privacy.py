@@ -5,11 +5,17 @@ Contacts carry values that occur nowhere else; everything that the program leave
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import sqlite3
+import subprocess
+import sys
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +23,7 @@ import pytest
 
 from sync_assets.capture import page_preparation as captured_module
 from sync_assets.push import dispatcher as push_module
+from sync_assets_tests.support.opt_outs import switch_on
 from sync_assets_tests.support.program import CONTACT, Program
 
 CANARIES = {
@@ -110,6 +117,43 @@ def test_refusals_are_told_without_what_was_refused(watched: Program) -> None:
     assert traces(watched, output, errors) == set()
 
 
+EVERYTHING_AT_DEBUG = """
+import logging, sys
+logging.basicConfig(level=logging.DEBUG)
+import aiohttp, msal, paramiko, sqlalchemy, urllib3
+for name in "httpx httpcore aiohttp urllib3 msal paramiko sync_assets.paramiko sqlalchemy asyncio".split():
+    logging.getLogger(name).setLevel(logging.DEBUG)
+    logging.getLogger(name).setLevel = lambda level: None
+from sync_assets.cli.main import main
+sys.argv[1:] = ["sync"]
+main()
+"""
+"""The program with the root logger and those of its libraries at level debug, as somebody who looks for a fault may."""
+
+
+def test_all_logs_at_debug_hold_no_secret_no_token_and_nothing_of_a_contact(watched: Program) -> None:
+    switch_on(watched, "bidirectional")
+    watched.sandbox.admin.change("contact", 3, donotphone=True)
+    watched.sandbox.admin.export()
+    watched.more["SYNC_ASSETS_LOG_LEVEL"] = "debug"
+    done = subprocess.run(
+        [sys.executable, "-c", EVERYTHING_AT_DEBUG],
+        env=watched.env,
+        cwd=watched.home,
+        text=True,
+        capture_output=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for library in ("sqlalchemy.engine.Engine", "msal", "paramiko", "asyncio"):
+        assert library in done.stderr, "its lines should be there, without their content"
+    assert traces(watched, done.stdout, done.stderr) == set()
+    assert not re.search(r"Bearer [A-Za-z0-9._~-]{20}|client_secret=|access_token\W+[A-Za-z0-9._-]{20}", done.stderr)
+    shorter = watched.sandbox.admin.dump_d365()
+    assert not any(f"'{row['lastname']}'" in done.stderr for row in shorter)
+
+
 @pytest.fixture
 def synced(watched: Program, capfd: pytest.CaptureFixture[str]) -> Callable[[], tuple[int, list[str]]]:
     """A sync in this process: its exit status, and everything that it says."""
@@ -151,6 +195,32 @@ def test_a_ledger_that_cannot_be_reached_is_named_without_its_password(watched: 
     assert status == 1
     assert "canary~password" not in output + errors
     assert traces(watched, output, errors) == set()
+
+
+class _RefusingProxy(BaseHTTPRequestHandler):
+    def do_CONNECT(self) -> None:
+        self.send_response(int(self.server.server_name))  # pyright: ignore[reportAttributeAccessIssue]
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("status", "command"), [(407, "sync"), (502, "doctor")])
+def test_a_proxy_that_refuses_is_named_without_its_password(watched: Program, status: int, command: str) -> None:
+    with HTTPServer(("127.0.0.1", 0), _RefusingProxy) as server:
+        server.server_name = str(status)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        given = f"http://canaryuser:canary%40password@127.0.0.1:{server.server_port}"
+        watched.more |= {"HTTPS_PROXY": given, "NO_PROXY": "", "no_proxy": "", "SYNC_ASSETS_LOG_LEVEL": "debug"}
+        told = watched.run(command)[1:]
+        server.shutdown()
+    assert f"the proxy http://127.0.0.1:{server.server_port}" in " ".join(told)
+    assert ("wants a user and a password" in " ".join(told)) == (status == 407)
+    left = [path.read_bytes() for path in Path(watched.env["DAGSTER_HOME"]).rglob("*") if path.is_file()]
+    basic = base64.b64encode(b"canaryuser:canary@password")
+    for secret in (b"canaryuser", b"canary%40password", b"canary@password", basic):
+        assert not any(secret in content for content in (*left, *(text.encode() for text in told)))
 
 
 @pytest.mark.parametrize("kind", ["cut_before", "cut_after"])

@@ -10,6 +10,43 @@ from hypothesis import strategies as st
 PEOPLE = ("Zebulon", "ada@example.com", "+44 20 7946 0000")
 """Personal data that must not occur in any error text."""
 
+HOST = "org.example.com"
+LINKS = (
+    f"https://{HOST}/next?$skiptoken=1",
+    f"https://{HOST}:443/next",
+    f"https://{HOST.upper()}/next",
+    "/next",
+    "next?of=https://elsewhere.example/",
+    "//elsewhere.example/next",
+    f"https://user:secret@{HOST}/next",
+    f"https://user@{HOST}/next",
+    f"https://@{HOST}/next",
+    f"https://{HOST}@elsewhere.example/next",
+    f"https://{HOST}\\@elsewhere.example/next",
+    f"https://elsewhere.example\\@{HOST}/next",
+    f"https://{HOST}:99999/next",
+    f"https://{HOST}:port/next",
+    f"https://{HOST}:-1/next",
+    f"https://{HOST}:/next",
+    "https://[/next",
+    "https://[::1]x/next",
+    "https://",
+    "https:///next",
+    f"http://{HOST}/next",
+    f"ftp://{HOST}/next",
+    "javascript://elsewhere.example/%0aalert(1)",
+    f"https://{HOST}.elsewhere.example/next",
+    f"https://{HOST}./next",
+    "https://\u2100.example/next",
+    f"https://{HOST}/\r\nHost: elsewhere.example",
+    f"https://{HOST}/\ud800",
+    f" https://{HOST}/next",
+    f"https://\t{HOST}/next",
+    f"https://{HOST}?next",
+    f"https://{HOST}#next",
+)
+"""Links that a server may answer with; those that lead elsewhere must not be followed."""
+
 MEMBERS = (
     *("value", "error", "code", "message", "error_code", "content", "filters", "href", "next", "count", "PKey"),
     *(

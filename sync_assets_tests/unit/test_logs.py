@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import sync_assets
+from sync_assets import log_redaction
 from sync_assets.logs import FIELDS, LogSettingsError, configure
 
 LOGGER = logging.getLogger("sync_assets.push.delivery")
@@ -21,7 +22,9 @@ PACKAGE = Path(sync_assets.__file__).parent
 def as_before() -> Iterator[None]:
     root = logging.getLogger("sync_assets")
     before = (list(root.handlers), root.level, root.propagate)
+    factory = logging.getLogRecordFactory()
     yield
+    logging.setLogRecordFactory(factory)
     root.handlers[:], root.level, root.propagate = before[0], before[1], before[2]
 
 
@@ -56,6 +59,14 @@ def test_a_field_that_is_not_listed_is_left_out(capsys: pytest.CaptureFixture[st
     assert "ada" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_field_with_control_characters_makes_no_second_line(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure({"SYNC_ASSETS_LOG_FORMAT": form})
+    LOGGER.info("event", extra={"table": "a\x1b[2J\n2026 error forged"})
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.isprintable()
+
+
 @pytest.mark.parametrize(
     ("level", "shown"), [("debug", 4), ("info", 3), ("", 3), ("WARNING", 2), ("warning", 2), ("error", 1)]
 )
@@ -83,6 +94,51 @@ def test_configured_twice_each_line_is_written_once(capsys: pytest.CaptureFixtur
 def test_httpx_does_not_log_addresses() -> None:
     configure({"SYNC_ASSETS_LOG_LEVEL": "debug"})
     assert logging.getLogger("httpx").level == logging.WARNING
+
+
+SECRET = "hush~hush"
+
+
+LIBRARIES = (
+    *("httpx", "httpcore.http11", "aiohttp.client", "urllib3.connectionpool", "msal.application"),
+    *("paramiko.transport", "sqlalchemy.engine.Engine", "a.new.library"),
+)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR])
+def test_no_library_logs_data_of_a_request(library: str, level: int, caplog: pytest.LogCaptureFixture) -> None:
+    configure({})
+    logger = logging.getLogger(library)
+    with caplog.at_level(logging.DEBUG, logger=library):
+        logger.log(
+            level, "POST %s with %r", f"https://u:{SECRET}@host/x?email=ada@example.com", {"client_secret": SECRET}
+        )
+        logger.log(level, f"Authorization: Bearer {SECRET}; access_token='{SECRET}'")
+        try:
+            raise ValueError(SECRET)
+        except ValueError:
+            logger.log(level, "it failed", exc_info=True)
+        logger.log(level, "one argument for two: %s %s", SECRET)
+    assert len(caplog.records) == 4
+    assert "ValueError at test_logs.py" in caplog.text
+    assert SECRET not in caplog.text
+    assert "ada@example.com" not in caplog.text
+    assert all(record.name == library for record in caplog.records)
+
+
+def test_a_library_s_warning_keeps_its_words(caplog: pytest.LogCaptureFixture) -> None:
+    configure({})
+    logging.getLogger("sqlalchemy.pool").warning("Connection %s was lost at %s:%d", "a1", "db.example.com", 5432)
+    assert caplog.messages == ["Connection a1 was lost at db.example.com:5432"]
+
+
+def test_below_warning_a_constant_text_stays(caplog: pytest.LogCaptureFixture) -> None:
+    configure({})
+    with caplog.at_level(logging.DEBUG, logger="msal"):
+        logging.getLogger("msal").debug("Found %d cached tokens of %-10s (100%%)", 3, SECRET)
+        logging.getLogger("msal").debug(f"Found {SECRET}")
+    assert caplog.messages == ["Found … cached tokens of … (100%%)", log_redaction.WITHHELD]
 
 
 def calls() -> list[tuple[str, ast.Call]]:

@@ -68,7 +68,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _prepare(folder: Path) -> None:
     """Create the folder and its `dagster.yaml` if missing. Written aside and renamed: another `sync` may do it too."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (folder / "dagster.yaml").is_file():
         aside = folder / f".dagster.yaml.{os.getpid()}"
         aside.write_text(PACKAGED.read_text(encoding="utf-8"), encoding="utf-8")

@@ -22,6 +22,7 @@ from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.resources import OF_TABLES, bound
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables import asset_metadata
+from sync_assets.foreign_text import markdown
 from sync_assets.opt_out.apply import Applied, write_campaign, write_d365, write_due
 from sync_assets.opt_out.decide import Side, decide
 from sync_assets.opt_out.decision_log import DecisionLog
@@ -92,7 +93,10 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, rows: Parts) ->
     if failed:
         for finding in findings_of(failed[0]):
             yield dg.AssetCheckResult(
-                passed=finding.passed, asset_key=DECISIONS, check_name=finding.check, description=finding.message
+                passed=finding.passed,
+                asset_key=DECISIONS,
+                check_name=finding.check,
+                description=markdown(finding.message),
             )
         raise dg.Failure(str(failed[0]), allow_retries=False)
     left = runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes)

@@ -17,6 +17,7 @@ from sync_assets.defs.resources import OF_TABLES, bound
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.asset_metadata import d365_key
+from sync_assets.foreign_text import markdown
 from sync_assets.opt_out.changes import Changes
 from sync_assets.opt_out.decision_log import DecisionLog, folder_of_changes
 from sync_assets.opt_out.profile_polling import Polled
@@ -77,7 +78,7 @@ def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, *, poll: b
     problems = list(dict.fromkeys(map(str, failed)))
     if done.deciding is None:
         yield dg.AssetCheckResult(
-            passed=False, asset_key=CHANGES, check_name=run_results.DECIDED, description=problems[0]
+            passed=False, asset_key=CHANGES, check_name=run_results.DECIDED, description=markdown(problems[0])
         )
         raise dg.Failure(" ".join(problems), allow_retries=False)
     refused = runtime.ledger.refused_opt_outs()

@@ -17,6 +17,7 @@ from sync_assets.defs.tables import check_results
 from sync_assets.defs.tables.audit_assets import wanted
 from sync_assets.defs.tables.check_results import duration
 from sync_assets.errors import SyncAssetsError, code_places
+from sync_assets.foreign_text import markdown
 from sync_assets.opt_out.parity import Parity, parity
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
@@ -145,7 +146,7 @@ def room(export: Export, storage: "Storage | None", troubles: Sequence[str] = ()
         asset_key=EXPORT,
         check_name=ROOM,
         severity=dg.AssetCheckSeverity.ERROR if share >= ERROR_SHARE else dg.AssetCheckSeverity.WARN,
-        description=text,
+        description=markdown(text),
         metadata=numbers | {"not_tidied_up": len(troubles)},
     )
 

@@ -25,6 +25,7 @@ from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.resources import LEDGER, SFTP, bound
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables import check_results
+from sync_assets.foreign_text import markdown
 from sync_assets.ledger.repositories.opt_out_files import FileState, OptOutFile
 from sync_assets.opt_out.export import folder as files
 from sync_assets.opt_out.export import staging
@@ -106,7 +107,9 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
         if not isinstance(taken, staging.Staged):
             # A file that cannot be read, or that changed or vanished meanwhile, must not block the files after it: the
             # run fails after the check result, and the sensor goes on with the next file.
-            yield dg.AssetCheckResult(passed=False, asset_key=EXPORT, check_name=READABLE, description=str(taken))
+            yield dg.AssetCheckResult(
+                passed=False, asset_key=EXPORT, check_name=READABLE, description=markdown(str(taken))
+            )
             context.log.error(str(taken))
             stop(runtime, f"{partition}: {taken}")
             return
@@ -118,7 +121,7 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
             asset_key=EXPORT,
             check_name=READABLE,
             severity=dg.AssetCheckSeverity.WARN,
-            description="; ".join(taken.warnings) or "It could be read.",
+            description=markdown("; ".join(taken.warnings)) or "It could be read.",
         )
         yield _valid(runtime, partition, taken, spool)
 
@@ -163,7 +166,7 @@ def _missing_results(runtime: Runtime, partition: str, missing: Missing) -> Iter
         asset_key=EXPORT,
         check_name=READABLE,
         severity=dg.AssetCheckSeverity.WARN,
-        description=missing.text,
+        description=markdown(missing.text),
     )
     text = "No row was left out." if missing.rows is not None else "No row of it was read."
     if missing.bad:

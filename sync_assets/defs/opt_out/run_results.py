@@ -9,6 +9,7 @@ from typing import Any, get_args
 import dagster as dg
 
 from sync_assets.defs.tables import check_results
+from sync_assets.foreign_text import markdown
 from sync_assets.ledger import Reject
 from sync_assets.ledger.rules.opt_outs import Stated
 from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
@@ -92,7 +93,7 @@ def everything_due_is_decided(runtime: Runtime, key: dg.AssetKey, deciding: Deci
         asset_key=key,
         check_name=DECIDED,
         severity=dg.AssetCheckSeverity.WARN,
-        description=text,
+        description=markdown(text),
         metadata={"unanswered": deciding.unanswered},
     )
 

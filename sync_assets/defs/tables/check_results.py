@@ -15,6 +15,7 @@ import dagster as dg
 
 from sync_assets.audit.drift import TWICE, Drift
 from sync_assets.config.models import TableConfig
+from sync_assets.foreign_text import markdown
 from sync_assets.ledger import Counts
 
 REFUSED = "no_record_is_refused"
@@ -225,6 +226,6 @@ def _result(
         asset_key=audit_key(config) if check in AUDIT_CHECKS else dg.AssetKey(["campaign", config.resource]),
         check_name=check,
         severity=dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN,
-        description=text,
+        description=markdown(text),
         metadata=numbers,
     )

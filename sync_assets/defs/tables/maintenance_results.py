@@ -8,6 +8,7 @@ import dagster as dg
 
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.dagster_internals import latest_answers
+from sync_assets.foreign_text import markdown
 from sync_assets.ledger import InMaintenance
 from sync_assets.runtime.context import Runtime
 
@@ -39,5 +40,5 @@ def as_before(instance: dg.DagsterInstance, key: dg.AssetCheckKey, why: InMainte
         asset_key=key.asset_key,
         check_name=key.name,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"Not asked: {why.cause}{last_text.removesuffix('.')}{'.' if last_text else ''}",
+        description=markdown(f"Not asked: {why.cause}{last_text.removesuffix('.')}{'.' if last_text else ''}"),
     )

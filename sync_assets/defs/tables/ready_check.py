@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from sync_assets.defs.tables import check_results
+from sync_assets.foreign_text import markdown
 from sync_assets.validation.findings import Finding
 
 READY = "ready"
@@ -39,7 +40,7 @@ def ready_result(key: dg.AssetKey, findings: Sequence[Finding]) -> dg.AssetCheck
         asset_key=key,
         check_name=READY,
         severity=dg.AssetCheckSeverity.ERROR if blocked else dg.AssetCheckSeverity.WARN,
-        description=text,
+        description=markdown(text),
         metadata={"parts": check_results.table(("part", "holds", "in words"), parts), **numbers},
     )
 

@@ -36,9 +36,27 @@ def email(box: Mailbox, security: str, **changes: object) -> Email:
     return Email.model_validate({**known, **changes})
 
 
-async def posted(server: LittleServer) -> None:
+async def posted(server: LittleServer, text: str = "Störung: 1") -> None:
     context = ssl_context(server.ca_file)
-    await asyncio.to_thread(send_webhook, settings(f"{server.url}/{SECRET}?sig=hush"), context, "Störung: 1")
+    await asyncio.to_thread(send_webhook, settings(f"{server.url}/{SECRET}?sig=hush"), context, text)
+
+
+async def test_foreign_text_in_a_notice_mentions_nobody_and_links_nowhere(tmp_path: Path) -> None:
+    async with LittleServer(tmp_path, lambda _: answer()) as server:
+        await posted(server, "<!channel> optout_<https://evil.example|x>\x1b[2J.csv & more")
+    text = json.loads(server.requests[0].body)["text"]
+    assert text == "&lt;!channel&gt; optout_&lt;https://evil.example|x&gt; [2J.csv &amp; more"
+
+
+def test_foreign_text_in_a_mail_makes_no_header(tmp_path: Path) -> None:
+    with mail_server(tmp_path) as box:
+        subject = "1 new: x\r\nBcc: eve@evil.example\n\nbody"
+        send_email(email(box, "starttls"), settings(), ssl_context(box.ca_file), subject, "a \ud800 \x1b[2J\nb")
+    [message] = box.messages
+    assert message["Subject"] == "1 new: x Bcc: eve@evil.example body"
+    assert message["Bcc"] is None
+    assert box.recipients == [["ops@example.com"]]
+    assert message.get_content().splitlines() == ["a    [2J", "b"]
 
 
 @pytest.mark.parametrize("status", [200, 202])  # Slack, a Teams workflow

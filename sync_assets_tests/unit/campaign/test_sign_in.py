@@ -108,6 +108,39 @@ async def test_a_host_that_is_not_ims_is_told(tmp_path: Path):
             await of_little_server(server).token()
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("scheme", ["https", "http"])
+async def test_a_redirect_does_not_get_the_secret(tmp_path: Path, status: int, scheme: str):
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+    async with LittleServer(tmp_path / "there", lambda _: answer()) as elsewhere:
+        to = f"{scheme}://localhost:{elsewhere.port}/"
+        async with LittleServer(tmp_path / "here", lambda _: answer(status, Location=to)) as server:
+            with pytest.raises(SignInRefused, match="CAMPAIGN_IMS_URL"):
+                await of_little_server(server).token()
+    assert (len(server.requests), elsewhere.connections) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"access_token":"t","expires_in":true}',
+        b'{"access_token":"t","expires_in":-5}',
+        b'{"access_token":"t","expires_in":1e400}',
+        b'{"access_token":"a\\r\\nX-Evil: 1","expires_in":60}',
+        b'{"access_token":"\\u00fc","expires_in":60}',
+        b'{"error":"\\u001b[31mred"}',
+        b"[]",
+    ],
+)
+async def test_a_senseless_answer_gives_a_usable_token_or_one_of_our_errors(tmp_path: Path, body: bytes):
+    async with LittleServer(tmp_path, lambda _: answer(200, body)) as server:
+        (found,) = await asyncio.gather(of_little_server(server).token(), return_exceptions=True)
+    assert isinstance(found, str | HttpError)
+    assert str(found).isprintable()
+    assert str(found).isascii()
+
+
 async def test_an_unreachable_host_is_not_sent_and_says_what_to_check(tokens: Callable[..., CachedTokens]):
     with pytest.raises(NotSent, match="CAMPAIGN_IMS_URL"):
         await tokens(ims_url="https://localhost:1").token()
@@ -129,6 +162,17 @@ async def test_passing_trouble_is_survived(tokens: Callable[..., CachedTokens], 
     assert len(ims.admin.journal("ims")) == 3
 
 
+async def test_a_short_retry_after_is_waited_for_and_a_long_one_ends_the_sign_in(tmp_path: Path):
+    said = iter([answer(429, Retry_After="1"), answer(200, b'{"access_token":"t"}'), answer(503, Retry_After="86400")])
+    async with LittleServer(tmp_path, lambda _: next(said)) as server:
+        source = of_little_server(server)
+        assert await source.token() == "t"
+        assert 1 <= server.requests[1].at - server.requests[0].at < 2
+        with pytest.raises(Unavailable, match=r"\(503\).* 900 s"):
+            await source.renew("t")
+    assert len(server.requests) == 3
+
+
 async def test_lasting_trouble_is_never_taken_for_a_lost_write(tmp_path: Path):
     """OutcomeUnknown would tell a worker that its record may have been sent."""
     async with LittleServer(tmp_path, lambda _: CUT) as server:
@@ -142,3 +186,19 @@ async def test_an_answer_that_echoes_what_was_sent_is_not_repeated_to_the_reader
         with pytest.raises(HttpError) as caught:
             await of_little_server(server).token()
     assert SECRET not in str(caught.value)
+
+
+async def test_a_secret_that_was_rotated_counts_from_the_next_sign_in_on(tmp_path: Path):
+    secrets = iter(["old", "new"])
+    async with LittleServer(tmp_path, lambda _: answer(200, b'{"access_token":"t"}')) as server:
+        source = ims_tokens(
+            ims_url=server.url,
+            client_id="id",
+            client_secret=lambda: next(secrets),
+            scopes="openid",
+            context=ssl_context(server.ca_file),
+        )
+        await source.token()
+        await source.renew("t")
+    sent = [parse_qs(request.body.decode())["client_secret"] for request in server.requests]
+    assert sent == [["old"], ["new"]]

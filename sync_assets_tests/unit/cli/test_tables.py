@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sync_assets.cli.tables import show_rejects, show_status
+from sync_assets.cli.main import _print
+from sync_assets.cli.tables import show_diagnosis, show_rejects, show_status
 from sync_assets.runtime.heartbeat import REMEDY
 
 WIDTH = 80
@@ -99,3 +100,19 @@ def test_rejects_stand_below_the_reason_that_they_share(capsys: pytest.CaptureFi
 def test_brackets_in_a_reason_are_text(capsys: pytest.CaptureFixture[str]) -> None:
     show_rejects({"rejects": [{"table": "t", "id": IDS[0], "since": AT, "attempts": 1, "reason": "a [red]b[/] c"}]})
     assert "t: a [red]b[/] c" in read(capsys)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_server_s_words_are_neither_markup_nor_commands_of_the_terminal(
+    as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reason = "[bold]no[/] [/link] \x1b[2J\x9b31m\u202eevil"
+    _print(
+        {"rejects": [{"table": "contact", "reason": reason, "id": "1", "since": AT, "attempts": 1}]},
+        as_json,
+        show_rejects,
+    )
+    _print({"checks": [{"outcome": "fail", "what": "Campaign", "message": reason}]}, as_json, show_diagnosis)
+    output = capsys.readouterr().out
+    assert output.count("[bold]no[/] [/link]") == 2
+    assert output.replace("\n", "").isprintable()

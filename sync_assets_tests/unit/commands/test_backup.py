@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from contextlib import closing
 from pathlib import Path
@@ -29,6 +30,24 @@ def test_a_copy_holds_what_was_saved_while_the_ledger_is_in_use(tmp_path: Path) 
     with Ledger.open(f"sqlite:///{copy}") as copied:
         assert len(stored(copied)) == 1
         assert copied.counts()["contact"].pending == 1
+
+
+@pytest.mark.parametrize("name", ["file:leak.db", "file:leak.db?mode=memory", ":memory:", "a b?.db"])
+def test_a_name_that_sqlite_could_take_for_a_uri_is_a_private_file_of_that_name(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    Ledger.open(url).close()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    before = os.umask(0o022)
+    try:
+        assert backup(runtime(url), Path(name)) > 4096
+    finally:
+        os.umask(before)
+    [copy] = (tmp_path / "here").iterdir()
+    assert copy.name == name
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize(

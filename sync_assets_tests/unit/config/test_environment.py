@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,75 @@ def test_secrets_do_not_show(environment: dict[str, str]) -> None:
     shown = f"{settings!r} {settings} {settings.d365()!r} {settings.campaign()!r} {settings.sftp()!r}"
     for secret in ("d365-secret", "campaign-secret", "ledger-password"):
         assert secret not in shown
+
+
+SECRETS = (
+    ("D365_CLIENT_SECRET", lambda settings: settings.d365().client_secret.get_secret_value()),
+    ("CAMPAIGN_CLIENT_SECRET", lambda settings: settings.campaign().client_secret.get_secret_value()),
+    ("SYNC_ASSETS_SMTP_PASSWORD", lambda settings: settings.alerts().smtp_password.get_secret_value()),
+    ("SYNC_ASSETS_ALERT_WEBHOOK", lambda settings: settings.alerts().webhook.get_secret_value()),
+    ("SYNC_ASSETS_LEDGER_URL", lambda settings: settings.ledger_url),
+)
+OF_FILE = "postgresql+psycopg://u:from-a-file@h/db"
+
+
+@pytest.mark.parametrize(("name", "read"), SECRETS, ids=lambda value: value if isinstance(value, str) else "")
+class TestASecretInAFile:
+    def given(self, environment: dict[str, str], name: str, file: Path) -> Settings:
+        others = {one: value for one, value in environment.items() if one != name}
+        return Settings.from_environment(
+            others
+            | {f"{name}_FILE": str(file), "SYNC_ASSETS_SMTP_USER": "user"}
+            | ({} if name == "SYNC_ASSETS_SMTP_PASSWORD" else {"SYNC_ASSETS_SMTP_PASSWORD": "password"})
+        )
+
+    def content(self, name: str, word: str = "one") -> str:
+        return {
+            "SYNC_ASSETS_ALERT_WEBHOOK": f"https://hooks.example.com/{word}",
+            "SYNC_ASSETS_LEDGER_URL": OF_FILE,
+        }.get(name, f"secret-{word}")
+
+    def test_is_read_without_its_line_end(
+        self, environment: dict[str, str], tmp_path: Path, name: str, read: Callable[[Settings], str]
+    ) -> None:
+        file = tmp_path / "secret"
+        file.write_text(f"{self.content(name)}\n")
+        settings = self.given(environment, name, file)
+        assert read(settings) == self.content(name)
+        assert self.content(name) not in repr(settings)
+
+    def test_is_read_again_when_it_is_used_again(
+        self, environment: dict[str, str], tmp_path: Path, name: str, read: Callable[[Settings], str]
+    ) -> None:
+        if name == "SYNC_ASSETS_LEDGER_URL":
+            return  # opened once
+        file = tmp_path / "secret"
+        file.write_text(self.content(name))
+        settings = self.given(environment, name, file)
+        file.write_text(self.content(name, "two"))
+        assert read(settings) == self.content(name, "two")
+
+    @pytest.mark.parametrize("content", [None, b" \n", b"\xff\xfe"])
+    def test_that_cannot_be_read_is_named_by_its_variable(
+        self,
+        environment: dict[str, str],
+        tmp_path: Path,
+        name: str,
+        read: Callable[[Settings], str],
+        content: bytes | None,
+    ) -> None:
+        file = tmp_path / "secret"
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(SettingsError, match=f"{name}_FILE names .*/secret") as raised:
+            read(self.given(environment, name, file))
+        assert len(raised.value.problems) == 1
+
+    def test_beside_the_variable_is_refused(
+        self, environment: dict[str, str], tmp_path: Path, name: str, read: Callable[[Settings], str]
+    ) -> None:
+        file = tmp_path / "secret"
+        file.write_text(self.content(name))
+        both = environment | {name: self.content(name), f"{name}_FILE": str(file), "SYNC_ASSETS_SMTP_USER": "user"}
+        with pytest.raises(SettingsError, match=f"{name} and {name}_FILE are both set"):
+            read(Settings.from_environment(both))

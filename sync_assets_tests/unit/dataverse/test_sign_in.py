@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from sync_assets.dataverse.sign_in import entra_tokens
-from sync_assets.http.client import ssl_context
+from sync_assets.http.client import CachedTokens, HttpError, SignInRefused, Unavailable, ssl_context
 from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.little_server import LittleServer, Request, answer
+
+SECRET = "hush-of-the-app"
 
 
 async def test_a_token_is_fetched_and_no_authority_is_trusted_for_it_that_was_not_before(
@@ -25,3 +32,99 @@ async def test_a_token_is_fetched_and_no_authority_is_trusted_for_it_that_was_no
     )
     assert await tokens.token()
     assert context.cert_store_stats() == before
+
+
+def of_little_server(server: LittleServer) -> CachedTokens:
+    return entra_tokens(
+        authority=server.url,
+        tenant="tenant",
+        client_id="id",
+        client_secret=SECRET,
+        resource="https://org.example.com",
+        context=ssl_context(server.ca_file),
+    )
+
+
+def sign_in_host(token: Callable[[Request], bytes], token_endpoint: str = "") -> Callable[[Request], bytes]:
+    """Return the script of a sign-in host: `token` answers the request for a token."""
+
+    def script(request: Request) -> bytes:
+        if request.method == "POST":
+            return token(request)
+        own = f"https://{request.headers['host']}/tenant/oauth2/v2.0"
+        described = {
+            "token_endpoint": token_endpoint or f"{own}/token",
+            "authorization_endpoint": f"{own}/authorize",
+            "issuer": f"https://{request.headers['host']}/tenant/v2.0",
+        }
+        return answer(200, json.dumps(described).encode())
+
+    return script
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("scheme", ["https", "http"])
+async def test_a_redirect_of_the_sign_in_host_does_not_get_the_secret(tmp_path: Path, status: int, scheme: str) -> None:
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+    async with LittleServer(tmp_path / "there", lambda _: answer()) as elsewhere:
+        to = f"{scheme}://localhost:{elsewhere.port}/"
+        script = sign_in_host(lambda _: answer(status, Location=to))
+        async with LittleServer(tmp_path / "here", script) as server:
+            with pytest.raises(HttpError) as refused:
+                await of_little_server(server).token()
+    assert elsewhere.connections == 0
+    assert [SECRET in request.body.decode() for request in server.requests] == [False, True]
+    assert SECRET not in str(refused.value)
+
+
+async def test_a_redirect_of_the_authority_s_description_is_not_followed(tmp_path: Path) -> None:
+    async with LittleServer(tmp_path, lambda _: answer(307, Location="/other")) as server:
+        with pytest.raises(SignInRefused, match="D365_AUTHORITY"):
+            await of_little_server(server).token()
+    assert [request.method for request in server.requests] == ["GET"]
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://{host}/token", "https://127.0.0.1:{port}/token", "https://[", 'https://a:b"']
+)
+async def test_a_secret_is_sent_to_the_configured_sign_in_host_only(tmp_path: Path, endpoint: str) -> None:
+    """The description of the authority names the address for tokens, so a false one must not lead elsewhere."""
+    async with LittleServer(tmp_path, lambda _: answer()) as server:
+        to = endpoint.format(host=f"localhost:{server.port}", port=server.port)
+        server.script = sign_in_host(lambda _: answer(200, b'{"access_token":"t"}'), to)
+        with pytest.raises(HttpError, match="D365_AUTHORITY"):
+            await of_little_server(server).token()
+    assert [request.method for request in server.requests] == ["GET"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error":"\\u001b[31mred","error_description":"\\u001b]0;title\\u0007"}',
+        b'{"error":"invalid_client","error_codes":["\\u001b[2J"]}',
+        b'{"error":"invalid_client","error_codes":7}',
+        b'{"error":{"a":1}}',
+        b'{"access_token":"t","expires_in":"soon"}',
+        b'{"access_token":"t","expires_in":null}',
+        b'{"access_token":7}',
+        b"[]",
+        b"null",
+        b"{",
+    ],
+)
+async def test_a_senseless_answer_is_one_of_our_errors_in_printable_words(tmp_path: Path, body: bytes) -> None:
+    for status in (200, 400, 500):
+        async with LittleServer(tmp_path, sign_in_host(lambda _, status=status: answer(status, body))) as server:
+            with pytest.raises(HttpError) as refused:
+                await of_little_server(server).token()
+            assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_throttled_sign_in_is_no_refusal_and_names_the_wait(tmp_path: Path, status: int) -> None:
+    script = sign_in_host(lambda _: answer(status, b'{"error":"throttled"}', Retry_After="86400"))
+    async with LittleServer(tmp_path, script) as server:
+        with pytest.raises(Unavailable, match=rf"\({status}\).* 900 s"):
+            await of_little_server(server).token()
+    assert len(server.requests) == 2

@@ -296,6 +296,77 @@ async def test_the_limit_of_requests_at_once(process: SandboxProcess, d365: http
 # Admin
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("ims/settings", "login/settings", "d365/settings", "campaign/settings", "settings", "faults"),
+        *("d365/load", "d365/create", "d365/change", "d365/delete", "campaign/profiles", "campaign/change"),
+    ],
+)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"\xff",
+        b"[]",
+        b"7",
+        b'{"nosuch":1}',
+        b'{"token_lifetime_s":"long"}',
+        b'{"token_lifetime_s":-1}',
+        b'{"token_lifetime_s":1e999}',
+        b'{"token_seconds":"long"}',
+        b'{"token_seconds":[]}',
+        b'{"d365":{"latency_ms":"slow"}}',
+        b'{"d365":7}',
+        b'{"rules":7}',
+        b'{"seconds":"long"}',
+        b'{"contacts":"many"}',
+        b'{"rows":7}',
+        b'{"ids":7,"set":7}',
+        b'{"count":"x"}',
+    ],
+)
+def test_a_body_of_another_shape_is_refused_with_the_reason(process: SandboxProcess, path: str, body: bytes) -> None:
+    answer = httpx.post(f"{process.env['SANDBOX_ADMIN_URL']}/{path}", content=body, trust_env=False)
+    if answer.status_code != 200:  # what one route does not know, it may ignore
+        assert answer.status_code == 400
+        assert answer.json()["error"]
+    if body[:1] in (b"{",) and b"token_lifetime_s" in body and path == "ims/settings":
+        assert answer.status_code == 400
+    assert process.errors == ""
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example"},
+        {"host": "evil.example:{port}"},
+        {"host": "localhost.evil.example:{port}"},
+        {"host": ""},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://localhost:1"},
+        {"origin": "https://localhost:{port}"},
+    ],
+)
+def test_a_page_of_another_site_may_neither_read_nor_change_the_systems(
+    process: SandboxProcess, headers: dict[str, str]
+) -> None:
+    url = process.env["SANDBOX_ADMIN_URL"]
+    sent = {name: value.format(port=httpx.URL(url).port) for name, value in headers.items()}
+    with httpx.Client(base_url=url, trust_env=False, headers=sent) as page:
+        answers = [page.get("/totals"), page.post("/ims/rotate"), page.delete("/journal")]
+    assert [answer.status_code for answer in answers] == [403, 403, 403]
+    assert all(answer.json()["error"] for answer in answers)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_this_machine_s_own_pages_and_programs_are_served(process: SandboxProcess, host: str) -> None:
+    url = f"http://{host}:{httpx.URL(process.env['SANDBOX_ADMIN_URL']).port}"
+    assert httpx.get(f"{url}/health", trust_env=False).status_code == 200
+    assert httpx.get(f"{url}/health", headers={"origin": url}, trust_env=False).status_code == 200
+
+
 def test_rows_are_changed_deleted_and_made_as_other_users_do(process: SandboxProcess) -> None:
     admin = process.admin
     changed = admin.change("contact", 3, jobtitle="Tester")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import socket
 import subprocess
 import time
@@ -23,6 +24,7 @@ from sync_assets.config.environment import SftpSettings
 from sync_assets.errors import SyncAssetsError
 from sync_assets.sandbox import sftp as sandbox
 from sync_assets.sftp import HostKeyRefused, SftpError, SignInRefused, Unreachable, connect, ssh
+from sync_assets.sftp.algorithms import modern_algorithms_only
 from sync_assets.sftp.known_hosts import known_keys
 from sync_assets_tests.support.openssh import KEY_TYPES, OpenSsh, make_key, public
 from sync_assets_tests.unit.sftp.conftest import Served
@@ -434,3 +436,44 @@ def test_failures_leave_no_noise_and_no_open_connection(
     # neither does one that works
     assert works(served.settings)
     assert [record for record in caplog.records if record.name.startswith("sync_assets")] == []
+
+
+# --- algorithms -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "only",
+    [
+        "Ciphers 3des-cbc,aes128-cbc,aes256-cbc",
+        "MACs hmac-md5-96,hmac-md5,hmac-sha1,hmac-sha1-96",
+        "KexAlgorithms diffie-hellman-group14-sha1",
+    ],
+)
+def test_a_server_that_offers_old_algorithms_only_is_refused_and_told_what_to_offer(tmp_path: Path, only: str):
+    more = [only, *(["Ciphers aes128-ctr"] if only.startswith("MACs") else [])]  # GCM needs no MAC
+    with OpenSsh(tmp_path, more=more) as server:
+        error = refused(server.settings, SftpError)
+        assert f"SFTP 127.0.0.1:{server.port} offers only old algorithms" in error.cause
+        assert "AES in CTR or GCM" in error.remedy
+        assert "userauth" not in server.log
+
+
+def test_an_rsa_host_key_is_not_proven_by_sha_1(tmp_path: Path):
+    with OpenSsh(tmp_path, host_keys=["rsa"], more=["HostKeyAlgorithms ssh-rsa"]) as server:
+        refused(server.settings, HostKeyRefused)
+
+
+def test_neither_side_offers_an_old_algorithm(sandbox_sftp: Served):
+    with socket.create_connection((sandbox_sftp.settings.host, sandbox_sftp.settings.port), 5) as sock:
+        sock.sendall(b"SSH-2.0-test\r\n")
+        received = b""
+        while b"SSH-2.0" not in received or len(received) < 600:
+            received += sock.recv(65536)
+    assert re.search(rb"aes\d+-(?:ctr|gcm)", received)
+    assert not re.search(rb"-cbc|md5|sha1\b|ssh-rsa|ssh-dss|arcfour", received)
+    offered = paramiko.Transport(socket.socket())
+    modern_algorithms_only(offered)
+    options = offered.get_security_options()
+    names = " ".join([*options.ciphers, *options.digests, *options.kex, *options.key_types])
+    assert not re.search(r"-cbc|md5|sha1\b|ssh-rsa|ssh-dss|arcfour", names)
+    assert all([options.ciphers, options.digests, options.kex, options.key_types])

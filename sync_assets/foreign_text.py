@@ -1,0 +1,58 @@
+"""Escape text of servers, files and the environment for the place where it is shown. Pure.
+
+Such text may be chosen by a stranger: the name of a file on the SFTP, the error of a server, the label of a table. It
+must be shown as it is, and never act: no terminal sequence, no link, no mention of a whole channel.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+_MENTION = re.compile(r"@(?=(?:channel|here|everyone|all)\b)", re.IGNORECASE)
+_NOT_ASCII = re.compile(r"[^\n\x20-\x7e]")
+_NO_BREAK = "\u200b"
+"""An invisible character that keeps a chat from recognising a mention or a link."""
+
+
+def printable(text: str) -> str:
+    """Return the text for a terminal or a log: control and invisible characters, lines aside, become blanks.
+
+    Among them are escape sequences, bells, changes of the direction of writing, and halves of surrogate pairs.
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
+
+
+def one_line(text: str) -> str:
+    """Return the text as one printable line without repeated blanks, for a header or an item of a list."""
+    return " ".join(printable(text).split())
+
+
+def markdown(text: str) -> str:
+    """Return the text for a place that renders Markdown: no HTML, link or image. Code spans stay."""
+    text = printable(text).replace("](", "]\\(").replace("][", "]\\[")
+    return re.sub(r"<(?=[A-Za-z/!?])", "\\\\<", text)
+
+
+def chat(text: str) -> str:
+    """Return the text for Slack, Teams and others alike: `&<>` as entities, no mention of all, no Markdown link."""
+    text = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MENTION.sub(f"@{_NO_BREAK}", text).replace("](", f"]{_NO_BREAK}(")
+
+
+def json_text(document: Any) -> str:
+    """Return JSON for people and programs: readable letters as they are, all others as `\\u` escapes."""
+    text = json.dumps(document, ensure_ascii=False, indent=2)
+    return _NOT_ASCII.sub(lambda found: found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1], text)
+
+
+def cleaned(document: Any) -> Any:
+    """Return a document of lists, mappings and texts with each text `printable`."""
+    if isinstance(document, str):
+        return printable(document)
+    if isinstance(document, dict):
+        return {cleaned(key): cleaned(value) for key, value in document.items()}
+    return [cleaned(one) for one in document] if isinstance(document, list | tuple) else document
