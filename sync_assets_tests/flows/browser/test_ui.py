@@ -151,7 +151,9 @@ def sensor_state(ui: Ui, name: str) -> str:
 
 
 def test_events_of_a_run_arrive_by_the_web_socket(ui: Ui) -> None:
-    [run, *_] = ui.ask("{runsOrError(limit: 1, filter: {statuses: [SUCCESS]}) {... on Runs {results {runId}}}}")["runsOrError"]["results"]
+    [run, *_] = ui.ask("{runsOrError(limit: 1, filter: {statuses: [SUCCESS]}) {... on Runs {results {runId}}}}")[
+        "runsOrError"
+    ]["results"]
     received: list[str] = []
     ui.page.once("websocket", lambda socket: socket.on("framereceived", lambda frame: received.append(str(frame))))
     ui.open(f"/runs/{run['runId']}")
