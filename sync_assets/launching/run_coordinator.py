@@ -13,7 +13,7 @@ import dagster as dg
 
 from sync_assets.errors import SyncAssetsError
 
-REFUSED_PREFIXES = ("ecs/", "dagster-ecs/", "dagster-k8s/", "dagster-celery", "dagster-docker/", "docker/")
+REFUSED_PREFIXES = ("ecs/", "dagster-k8s/")
 REFUSED = ("dagster/image",)
 NOTES_OF_THE_LAUNCHER = ("ecs/task_arn", "ecs/cluster")
 """Dagster's ECS launcher adds them to a run that it started, and a re-execution inherits them. They name the task that
