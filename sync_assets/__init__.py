@@ -13,6 +13,7 @@ runtime            what the flows of a process share
 ledger             desired state against acknowledged state: all that the program stores
 dataverse, campaign, sftp, parquet   clients and files
 http, config, errors, performance, foreign_text    below all of them
+webserver          the guard before Dagster's web server
 alerts, scaffold   incidents and notifications; a first configuration
 sandbox            local systems for tests and demonstrations
 

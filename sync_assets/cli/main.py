@@ -448,4 +448,24 @@ def demo(
     raise typer.Exit(run_headless(contacts, show_status) if headless else run_with_ui(contacts, port))
 
 
+DAGSTERS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+"""Settings of a command that hands all its arguments to one of Dagster's, `--help` included."""
+
+
+@app.command(context_settings=DAGSTERS)
+def dev(context: typer.Context) -> None:
+    """`dagster dev`, with all its options, behind a guard: no page of another site can drive its UI."""
+    from sync_assets.commands import web as run  # noqa: PLC0415
+
+    run.dev(context.args)
+
+
+@app.command(context_settings=DAGSTERS)
+def web(context: typer.Context) -> None:
+    """`dagster-webserver`, with all its options, behind the same guard."""
+    from sync_assets.commands import web as run  # noqa: PLC0415
+
+    run.web(context.args)
+
+
 configuration.register(app)

@@ -33,6 +33,7 @@ from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.errors import SyncAssetsError
 from sync_assets.foreign_text import printable
 from sync_assets.runtime.context import Runtime
+from sync_assets.webserver.guard import HOSTS_VARIABLE
 
 START_SECONDS = 60.0
 FIRST_JOBS_SECONDS = 2.0
@@ -103,6 +104,11 @@ def _clean(environment: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | environment
 
 
+def _named_hosts() -> dict[str, str]:
+    """Return the setting that is about this machine, not about a real system: names by which the UI is reached."""
+    return {name: os.environ[name] for name in (HOSTS_VARIABLE,) if name in os.environ}
+
+
 def run_with_ui(contacts: int, port: int) -> int:
     """Serve until stopped. Return the exit status."""
     console = Console()
@@ -119,11 +125,11 @@ def run_with_ui(contacts: int, port: int) -> int:
         signal.signal(number, signal.default_int_handler)
     with _scene(contacts) as environment:
         console.print(f"Local Dynamics 365 with {contacts:,} contacts, and a local Campaign, are running.")
-        command = [*PYTHON, "dagster", "dev", "-m", "sync_assets.definitions", "-p", str(port)]
+        command = [*PYTHON, "sync_assets.cli", "dev", "-m", "sync_assets.definitions", "-p", str(port)]
         command += ["--log-level", "warning"]  # keeps the terminal readable
         dagster = subprocess.Popen(  # noqa: S603
             command,
-            env=_clean(environment) | {"PYTHONWARNINGS": "ignore:Function `dev_command`"},
+            env=_clean(environment) | _named_hosts() | {"PYTHONWARNINGS": "ignore:Function `dev_command`"},
             cwd=environment["DAGSTER_HOME"],
         )
         console.print(f"Dagster is starting at http://127.0.0.1:{port} (Ctrl-C ends everything).")

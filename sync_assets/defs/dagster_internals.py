@@ -1,4 +1,5 @@
-"""Read check results, freshness states and sensor ticks through private Dagster APIs; each function states why.
+"""Read check results, freshness states and sensor ticks, and guard the UI, through private Dagster APIs; each function
+states why.
 
 No other module imports `dagster._core`, except `instance/event_storage.py` for SQL on Dagster's storage. Dagster may
 change any of these APIs; `test_dagster_internals.py` calls each on a real instance and fails with its name.
@@ -6,7 +7,7 @@ change any of these APIs; `test_dagster_internals.py` calls each on a real insta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
@@ -140,3 +141,50 @@ def _tick(tick: Any) -> Tick:
         skipped=tick.tick_data.skip_reason or "",
         error=tick.error,
     )
+
+
+def run_webserver(arguments: Sequence[str], guard: Callable[..., Any], **options: Any) -> None:
+    """Run `dagster-webserver` with an ASGI middleware around its application. Does not return.
+
+    Args:
+        arguments: Those of `dagster-webserver`; its environment variables count, too.
+        guard: Class of the middleware.
+        options: Arguments of the middleware.
+
+    Reason: no option of `dagster-webserver` adds a middleware, and the functions that make its application are private.
+    """
+    from dagster_webserver.cli import cli  # noqa: PLC0415  slow, and no run needs it
+    from dagster_webserver.webserver import DagsterWebserver  # noqa: PLC0415
+    from starlette.middleware import Middleware  # noqa: PLC0415
+
+    own = DagsterWebserver.build_middleware
+
+    def with_guard(self: DagsterWebserver[Any, Any]) -> list[Middleware]:
+        return [Middleware(guard, **options), *own(self)]
+
+    DagsterWebserver.build_middleware = with_guard
+    cli.main([*arguments], prog_name="sync-assets web", auto_envvar_prefix="DAGSTER_WEBSERVER")
+
+
+def run_dev(arguments: Sequence[str], webserver: Sequence[str]) -> None:
+    """Run `dagster dev` with another web server. Does not return.
+
+    Args:
+        arguments: Those of `dagster dev`.
+        webserver: Arguments with which Python starts the web server; Dagster appends its options.
+
+    Reason: `dagster dev` starts `python -m dagster_webserver`, and no option names another module. A process that is
+    neither web server nor daemon raises KeyError: then Dagster has changed, and the web server might be unguarded.
+    """
+    from dagster._cli import dev  # noqa: PLC0415  for the command line alone
+
+    name = "open_ipc_subprocess"
+    start = getattr(dev, name)
+    modules = {"dagster_webserver": webserver, "dagster._daemon": ("-m", "dagster._daemon")}
+
+    def started(parts: Sequence[str], **options: Any) -> Any:
+        python, _, module, *rest = parts
+        return start([python, *modules[module], *rest], **options)
+
+    setattr(dev, name, started)
+    dev.dev_command.main([*arguments], prog_name="sync-assets dev", auto_envvar_prefix="DAGSTER_CLI_DEV")

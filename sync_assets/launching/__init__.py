@@ -1,1 +1,1 @@
-"""The run launcher that a `dagster.yaml` of an earlier version names: Dagster's own, with a note."""
+"""Classes that a `dagster.yaml` names: the run coordinator, and the run launcher of an earlier version."""

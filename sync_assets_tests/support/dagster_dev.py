@@ -1,4 +1,4 @@
-"""Run `dagster dev` in a process group of its own."""
+"""Run `dagster dev` in a process group of its own, behind the guard of `sync-assets dev` or as Dagster brings it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DagsterDev:
 
 
 @contextmanager
-def dagster_dev(folder: Path, environment: Mapping[str, str]) -> Iterator[DagsterDev]:
+def dagster_dev(folder: Path, environment: Mapping[str, str], *, guarded: bool = False) -> Iterator[DagsterDev]:
     """Serve the project's definitions from `folder`. At the end, stop all processes that it started."""
     with socket.socket() as probe:  # its default port, 3000, may be in use
         probe.bind(("127.0.0.1", 0))
@@ -44,8 +44,8 @@ def dagster_dev(folder: Path, environment: Mapping[str, str]) -> Iterator[Dagste
     log = folder / "dagster_dev.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dagster", "dev", "-m", "sync_assets.definitions", "-h", "127.0.0.1",
-             "-p", str(port)],
+            [sys.executable, "-m", "sync_assets.cli" if guarded else "dagster", "dev", "-m", "sync_assets.definitions",
+             "-h", "127.0.0.1", "-p", str(port)],
             env={**environment, "PYTHONWARNINGS": "ignore", "DAGSTER_DISABLE_TELEMETRY": "1"},
             cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""One `dagster dev` and one browser for all tests of the UI; they are skipped where no Chromium is installed."""
+"""One `sync-assets dev` and one browser for all tests of the UI; they are skipped where no Chromium is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a person finds in Dagster's UI after a first sync: one contact was refused, its orders and their lines wait."""
+"""What a person finds in Dagster's UI after a first sync: one contact was refused, its orders and their lines wait.
+
+The UI is that of `sync-assets dev`: all of it works through the guard.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from sync_assets.defs.partitions import today
 from sync_assets_tests.flows.browser.conftest import BUDGET
 from sync_assets_tests.flows.browser.ui import Ui
 from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.waiting import until
 
 
 def test_the_lineage_leads_from_dynamics_365_over_campaign_to_the_report(ui: Ui) -> None:
@@ -127,3 +131,48 @@ def test_after_a_set_up_failed_the_asset_page_says_why_in_one_red_check(ui: Ui, 
         assert ui.page.get_by_text("Succeeded", exact=True).count() == 2
     finally:
         admin.post("/d365/tracking", {"table": "new_orderline", "enabled": True})
+
+
+def test_a_sensor_is_switched_on_and_off_by_a_click(ui: Ui) -> None:
+    ui.open("/locations/sync_assets.definitions/sensors/opt_out_file")
+    switch = ui.page.get_by_role("checkbox").first
+    for state in ("RUNNING", "STOPPED"):
+        switch.dispatch_event("click")  # the box itself is hidden behind the picture of a switch
+        until(lambda state=state: sensor_state(ui, "opt_out_file") == state)
+
+
+def sensor_state(ui: Ui, name: str) -> str:
+    selector = (
+        f'{{repositoryLocationName: "sync_assets.definitions", repositoryName: "__repository__", sensorName: "{name}"}}'
+    )
+    return ui.ask(f"{{sensorOrError(sensorSelector: {selector}) {{... on Sensor {{sensorState {{status}}}}}}}}")[
+        "sensorOrError"
+    ]["sensorState"]["status"]
+
+
+def test_events_of_a_run_arrive_by_the_web_socket(ui: Ui) -> None:
+    [run, *_] = ui.ask("{runsOrError(limit: 1, filter: {statuses: [SUCCESS]}) {... on Runs {results {runId}}}}")[
+        "runsOrError"
+    ]["results"]
+    received: list[str] = []
+    ui.page.once("websocket", lambda socket: socket.on("framereceived", lambda frame: received.append(str(frame))))
+    ui.open(f"/runs/{run['runId']}")
+    ui.reads("RUN_SUCCESS")
+    assert any("RunSuccessEvent" in frame for frame in received)
+
+
+def test_a_run_with_tags_that_replace_its_command_fails_and_says_why(ui: Ui) -> None:
+    launched = ui.ask(LAUNCH, tags=[{"key": "ecs/container_overrides", "value": '[{"command": ["env"]}]'}])["launchRun"]
+    assert launched["__typename"] == "PythonError"
+    assert "replace what it executes, or with which resources: ecs/container_overrides. Launch" in launched["message"]
+    ui.open("/runs")
+    ui.reads("Failure")
+
+
+LAUNCH = """mutation launch($tags: [ExecutionTag!]) {
+    launchRun(executionParams: {
+        selector: {repositoryLocationName: "sync_assets.definitions", repositoryName: "__repository__",
+                   jobName: "prune_history"},
+        executionMetadata: {tags: $tags}}) {
+    __typename ... on PythonError {message}}
+}"""

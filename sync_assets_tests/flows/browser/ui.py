@@ -1,4 +1,4 @@
-"""Dagster's UI as a person has it: `dagster dev` on a synchronised sandbox, looked at in a headless Chromium."""
+"""Dagster's UI as a person has it: `sync-assets dev` on a synchronised sandbox, looked at in a headless Chromium."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -34,7 +34,7 @@ def chromium() -> str | None:
 @contextmanager
 def served(program: Program) -> Iterator[str]:
     """Serves the program's assets, sensors off; yields the URL."""
-    with dagster_dev(program.home, program.env) as running:
+    with dagster_dev(program.home, program.env, guarded=True) as running:
         _wait_until_loaded(running)
         yield running.url
 
@@ -50,7 +50,7 @@ def _wait_until_loaded(running: DagsterDev) -> None:
         except httpx.TransportError:
             pass
         if running.process.poll() is not None or time.monotonic() > give_up_at:
-            raise AssertionError(f"dagster dev did not start:\n{running.said}")
+            raise AssertionError(f"sync-assets dev did not start:\n{running.said}")
         time.sleep(0.2)
 
 
@@ -73,6 +73,11 @@ class Ui:
 
         for text in texts:
             expect(self.text(text, exact=exact)).to_be_visible(timeout=PATIENCE)
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """Send GraphQL as a program does, which is no browser."""
+        asked = {"query": query, "variables": variables}
+        return self.page.request.post(f"{self.url}/graphql", data=asked).json()["data"]
 
     def wait_for_materialization(self, *path: str) -> None:
         """Until Dagster has noted one of the asset."""

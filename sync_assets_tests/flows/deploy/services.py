@@ -7,6 +7,7 @@ process that leads a group, or, where this machine lets us, a process namespace 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -79,7 +80,7 @@ class Services:
     def _filled(self, value: str) -> str:
         for name, password in self._passwords.items():
             value = value.replace(f"${{{name}:?set it in .env}}", password)
-        return value
+        return re.sub(r"\$\{\w+:-\}", "", value)  # not set
 
     def _command(self, service: str) -> list[str]:
         words = {"0.0.0.0": "127.0.0.1", "/opt/dagster/workspace.yaml": str(self.home / "workspace.yaml")} | self._ports

@@ -18,6 +18,7 @@ from moto import mock_aws
 
 from sync_assets.config.models import Guardrails
 from sync_assets.defs.tables.sensors import BACKLOG_TAG
+from sync_assets.launching.run_coordinator import GuardedRunCoordinator
 from sync_assets_tests.flows.deploy.files import DEPLOY, INSTANCES, ROOT, explained, parts, read, variables
 
 PACKAGED = ROOT / "sync_assets" / "defs" / "instance" / "dagster.yaml"
@@ -58,12 +59,12 @@ def test_dagster_takes_the_file_and_each_class_takes_its_part(file: Path) -> Non
         launcher, logs = ref.run_launcher, ref.compute_log_manager
         assert type(launcher).__name__ == read(file)["run_launcher"]["class"]
         assert type(logs).__name__ == read(file)["compute_logs"]["class"]
-    assert type(ref.run_coordinator).__name__ == "QueuedRunCoordinator"
+    assert isinstance(ref.run_coordinator, GuardedRunCoordinator)
 
 
 @every_instance
 def test_all_that_it_imports_is_installed_with_the_extra_prod(file: Path) -> None:
-    modules = {part["module"].partition(".")[0] for part in parts(read(file)) if "module" in part}
+    modules = {part["module"].partition(".")[0] for part in parts(read(file)) if "module" in part} - {"sync_assets"}
     wanted = {name.replace("_", "-") for name in modules} | {"dagster-postgres", "dagster-webserver"}
     asked = [
         re.split(r"[^\w.-]", one, maxsplit=1)[0] for one in metadata.requires("sync_assets") or () if with_prod(one)
@@ -121,6 +122,24 @@ def test_a_file_of_an_earlier_version_that_names_our_launcher_still_loads(
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         assert isinstance(instance.run_launcher, dg.DefaultRunLauncher)
     assert "can be taken out" in caplog.text
+
+
+def test_a_file_of_an_earlier_version_that_names_dagsters_queue_still_loads(tmp_path: Path) -> None:
+    ours = "  module: sync_assets.launching.run_coordinator\n  class: GuardedRunCoordinator\n"
+    earlier = PACKAGED.read_text().replace(ours, "  module: dagster\n  class: QueuedRunCoordinator\n")
+    assert ours not in earlier
+    (tmp_path / "dagster.yaml").write_text(earlier)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert type(instance.run_coordinator) is dg.QueuedRunCoordinator
+
+
+def test_our_queue_keeps_the_limits_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_text(PACKAGED.read_text())
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        queue = instance.get_concurrency_config().run_queue_config
+        assert queue
+        assert queue.max_concurrent_runs == read(PACKAGED)["concurrency"]["runs"]["max_concurrent_runs"]
+        assert [limit["key"] for limit in queue.tag_concurrency_limits] == [BACKLOG_TAG]
 
 
 def test_the_workspace_names_the_code_location_of_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,46 @@
+"""`web` and `dev`: start Dagster's web server behind the guard, alone or with code server and daemon."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from sync_assets.defs import dagster_internals
+from sync_assets.webserver.guard import HOSTS_VARIABLE, UiGuard, allowed_hosts
+
+WEB = ("-m", "sync_assets.cli", "web")
+"""The guarded web server, as arguments of Python."""
+
+
+def web(arguments: Sequence[str]) -> None:
+    """Run Dagster's web server behind the guard, with its own options. Does not return.
+
+    Raises:
+        SyncAssetsError: The list of host names is not valid.
+    """
+    hosts = allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))
+    with _dagsters_errors():
+        dagster_internals.run_webserver(arguments, UiGuard, hosts=hosts)
+
+
+def dev(arguments: Sequence[str]) -> None:
+    """Run `dagster dev` with the guarded web server in place of Dagster's. Does not return.
+
+    Raises:
+        SyncAssetsError: The list of host names is not valid.
+    """
+    allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))  # found out before three processes start
+    with _dagsters_errors():
+        dagster_internals.run_dev(arguments, webserver=WEB)
+
+
+@contextmanager
+def _dagsters_errors() -> Iterator[None]:
+    """Print Dagster's errors whole, as its own commands do: they are about its configuration, never about records."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001
+        traceback.print_exc()
+        raise SystemExit(1) from None

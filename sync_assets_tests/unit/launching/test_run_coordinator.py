@@ -1,0 +1,79 @@
+"""No run is queued with tags that replace what it executes, whoever asks for it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import dagster_aws.ecs.launcher
+import pytest
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+
+from sync_assets.definitions import build_definitions
+from sync_assets.defs.instance.command_line import PACKAGED
+from sync_assets.launching.run_coordinator import NOTES_OF_THE_LAUNCHER, refused_tags
+from sync_assets.runtime.context import Runtime
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    (tmp_path / "dagster.yaml").write_text(PACKAGED.read_text())
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        yield instance
+
+
+def submitted(instance: dg.DagsterInstance, tags: dict[str, str]) -> dg.DagsterRun:
+    location = GrpcServerCodeLocationOrigin(host="localhost", port=4000, location_name="sync_assets.definitions")
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), "a_job")
+    run = instance.add_run(dg.DagsterRun("a_job", run_id=str(uuid.uuid4()), tags=tags, remote_job_origin=origin))
+    workspace: Any = None
+    return instance.run_coordinator.submit_run(dg.SubmitRunContext(run, workspace))
+
+
+@pytest.mark.parametrize(
+    ("tag", "refused"),
+    [
+        ("ecs/container_overrides", True),
+        ("ecs/task_overrides", True),
+        ("ecs/run_task_kwargs", True),
+        ("ecs/cpu", True),
+        ("ecs/memory", True),
+        ("ecs/ephemeral_storage", True),
+        ("dagster-k8s/config", True),
+        ("dagster/image", True),
+        ("ecs/task_arn", False),  # of the launcher; a re-execution inherits it
+        ("ecs/cluster", False),
+        ("dagster/priority", False),
+        ("sync/backlog", False),
+        ("specs/cpu", False),
+    ],
+)
+def test_a_tag_that_replaces_command_image_role_or_resources_is_refused(tag: str, refused: bool) -> None:
+    assert refused_tags({"sync/table": "contact", tag: "{}"}) == ([tag] if refused else [])
+
+
+def test_every_tag_that_dagsters_ecs_launcher_reads_is_refused_or_its_own_note() -> None:
+    read = set(re.findall(r'"(ecs/\w+)"', inspect.getsource(dagster_aws.ecs.launcher)))
+    assert {"ecs/container_overrides", "ecs/task_overrides", "ecs/run_task_kwargs"} < read
+    assert read - set(refused_tags(read)) == set(NOTES_OF_THE_LAUNCHER)
+
+
+def test_no_job_of_ours_has_a_refused_tag() -> None:
+    jobs = build_definitions(Runtime({})).get_repository_def().get_all_jobs()
+    assert jobs
+    assert not [job.name for job in jobs if refused_tags({**job.tags, **job.run_tags})]
+
+
+def test_a_run_with_such_a_tag_is_not_queued_and_the_error_names_it(instance: dg.DagsterInstance) -> None:
+    with pytest.raises(Exception, match=r"replace what it executes.*: ecs/container_overrides\. Launch it without"):
+        submitted(instance, {"ecs/container_overrides": '[{"command": ["env"]}]'})
+    assert not instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
+
+
+def test_any_other_run_is_queued(instance: dg.DagsterInstance) -> None:
+    assert submitted(instance, {"sync/table": "contact"}).status == dg.DagsterRunStatus.QUEUED

@@ -1,0 +1,253 @@
+"""Which requests may reach Dagster's web server: a table of request heads and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from sync_assets.errors import SyncAssetsError
+from sync_assets.webserver.guard import UiGuard, allowed_hosts, refusal
+
+LISTED = "sync.example, tunnel.example:8443"
+HERE = "127.0.0.1:3000"
+JSON = "application/json"
+HTML = "text/html,*/*;q=0.8"
+
+
+Values = Mapping[str, str | list[str]]
+"""Names of headers, with underscores, and their values."""
+
+
+def asked(kind: str, headers: Values, host: str | None = HERE, path: str = "/graphql") -> int | None:
+    """Return the status of the refusal, None if the request passes. kind: method, or WEBSOCKET."""
+    given: list[tuple[bytes, bytes]] = [] if host is None else [(b"host", host.encode())]
+    for name, values in headers.items():
+        for value in [values] if isinstance(values, str) else values:
+            given.append((name.replace("_", "-").encode(), value.encode()))
+    scope: dict[str, Any] = {"type": "http", "method": kind, "path": path, "headers": given}
+    if kind == "WEBSOCKET":
+        scope = {"type": "websocket", "path": path, "headers": given}
+    refused = refusal(scope, allowed_hosts(LISTED))
+    return refused.status if refused else None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost", "localhost:3000", "LOCALHOST:3000", "localhost:8080", "127.0.0.1", "127.0.0.1:3000", "[::1]:3000",
+        "[::1]", "10.0.0.7:3000", "0.0.0.0:3000", "sync.example", "Sync.Example", "sync.example:443", "sync.example:80",
+        "tunnel.example:8443",
+    ],
+)  # fmt: skip
+def test_localhost_addresses_and_listed_names_are_this_server(host: str) -> None:
+    own = {"origin": f"https://{host}", "sec_fetch_site": "same-origin"}
+    assert asked("GET", {}, host, "/") is None
+    assert asked("POST", {"content_type": JSON, **own}, host) is None
+    assert asked("WEBSOCKET", own, host) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        None, "", "evil.example", "evil.example:3000", "localhost.evil.example", "127.0.0.1.evil.example", "127.1",
+        "localhost.", "a.localhost", "sync.example:3000", "a.sync.example", "tunnel.example", "user@localhost",
+        "localhost:3000:1", "localhost:port", "localhost/", "[::1", "[evil]", "localhost localhost", "0x7f.0.0.1",
+    ],
+)  # fmt: skip
+def test_any_other_name_is_not_as_dns_rebinding_uses_it(host: str | None) -> None:
+    for kind in ("GET", "HEAD", "OPTIONS", "POST", "WEBSOCKET"):
+        assert asked(kind, {"content_type": JSON}, host) == 421, kind
+
+
+def test_two_hosts_are_none() -> None:
+    headers = [(b"host", b"localhost"), (b"host", b"evil.example")]
+    assert refusal({"type": "http", "method": "GET", "path": "/", "headers": headers}, set())
+
+
+@pytest.mark.parametrize("kind", ["POST", "PUT", "PATCH", "DELETE", "WEBSOCKET"])
+@pytest.mark.parametrize(
+    ("headers", "passes"),
+    [
+        ({}, True),  # a program, which is no browser
+        ({"origin": f"http://{HERE}"}, True),
+        ({"origin": f"http://{HERE}", "sec_fetch_site": "same-origin"}, True),
+        ({"origin": "https://sync.example", "sec_fetch_site": "same-origin"}, True),  # a proxy that replaces the host
+        ({"origin": "https://tunnel.example:8443"}, True),
+        ({"origin": "null"}, False),
+        ({"origin": ""}, False),
+        ({"origin": "http://127.0.0.1:3001"}, False),
+        ({"origin": "http://127.0.0.1"}, False),
+        ({"origin": "http://localhost:3000"}, False),
+        ({"origin": "https://evil.example"}, False),
+        ({"origin": "https://sync.example:8443"}, False),
+        ({"origin": "https://sync.example.evil.example"}, False),
+        ({"origin": f"http://{HERE}@evil.example"}, False),
+        ({"origin": f"http://{HERE}/"}, False),
+        ({"origin": f"file://{HERE}"}, False),
+        ({"origin": [f"http://{HERE}", "https://evil.example"]}, False),
+        ({"origin": f"http://{HERE}", "sec_fetch_site": "same-site"}, False),
+        ({"origin": f"http://{HERE}", "sec_fetch_site": "cross-site"}, False),
+        ({"sec_fetch_site": "cross-site"}, False),
+        ({"sec_fetch_site": "same-site"}, False),
+        ({"sec_fetch_site": "none"}, False),
+        ({"sec_fetch_site": ["same-origin", "cross-site"]}, False),
+    ],
+)  # fmt: skip
+def test_what_may_change_something_comes_from_a_page_of_this_server_or_from_a_program(
+    kind: str, headers: Values, passes: bool
+) -> None:
+    assert asked(kind, {"content_type": JSON, **headers}) == (None if passes else 403)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "passes"),
+    [
+        (JSON, True),
+        ("application/json; charset=utf-8", True),
+        ("Application/JSON", True),
+        ([], False),
+        ("", False),
+        ("text/plain", False),
+        ("text/plain; application/json", False),
+        ("text/plain;charset=application/json", False),
+        ("application/x-www-form-urlencoded", False),
+        ("multipart/form-data; boundary=application/json", False),
+        ("application/graphql", False),
+        ("application/json, text/plain", False),
+        ([JSON, "text/plain"], False),
+    ],
+)
+def test_a_post_is_json(content_type: str | list[str], passes: bool) -> None:
+    for path in ("/graphql", "/report_asset_materialization/d365/contact"):
+        assert asked("POST", {"content_type": content_type}, path=path) == (None if passes else 415)
+
+
+@pytest.mark.parametrize("path", ["/graphql", "/prefix/graphql"])
+def test_a_get_executes_no_query_but_opens_the_query_editor(path: str) -> None:
+    assert asked("GET", {"accept": "*/*"}, path=path) == 403
+    assert asked("GET", {}, path=path) == 403
+    assert asked("GET", {"accept": ["*/*", HTML]}, path=path) == 403  # Dagster reads the first one
+    assert asked("HEAD", {"accept": "*/*"}, path=path) == 403
+    assert asked("GET", {"accept": HTML}, path=path) is None
+
+
+@pytest.mark.parametrize("path", ["/", "/runs", "/logs/run/compute/step.out", "/download_debug/run", "/_next/x.js"])
+@pytest.mark.parametrize(
+    ("site", "mode", "dest", "passes"),
+    [
+        ("same-origin", "cors", "empty", True),
+        ("same-origin", "no-cors", "script", True),
+        ("same-origin", "navigate", "iframe", True),
+        ("none", "navigate", "document", True),
+        ("cross-site", "navigate", "document", True),
+        ("same-site", "navigate", "document", True),
+        ("cross-site", "navigate", "iframe", False),
+        ("cross-site", "navigate", "object", False),
+        ("same-site", "navigate", "iframe", False),
+        ("cross-site", "no-cors", "script", False),
+        ("cross-site", "no-cors", "image", False),
+        ("same-site", "cors", "empty", False),
+        ("cross-site", "cors", "document", False),
+    ],
+)
+def test_another_site_may_link_to_a_page_and_load_nothing(
+    path: str, site: str, mode: str, dest: str, passes: bool
+) -> None:
+    given = {"sec_fetch_site": site, "sec_fetch_mode": mode, "sec_fetch_dest": dest}
+    assert asked("GET", given, path=path) == (None if passes else 403)
+
+
+@pytest.mark.parametrize(
+    ("listed", "hosts"),
+    [
+        ("", 0),
+        (" , ", 0),
+        ("sync.example", 1),
+        ("sync.example:443, sync.example:80,SYNC.example", 1),
+        ("sync.example:8443,sync.example,[fd00::1]:3000", 3),
+    ],
+)
+def test_hosts_are_listed_with_commas(listed: str, hosts: int) -> None:
+    assert len(allowed_hosts(listed)) == hosts
+
+
+@pytest.mark.parametrize(
+    "entry", ["https://sync.example", "sync.example/path", "*.example", "a b", "sync.example:https"]
+)
+def test_what_is_no_host_is_refused_with_the_place_and_what_to_write(entry: str) -> None:
+    with pytest.raises(SyncAssetsError, match=r"SYNC_ASSETS_UI_HOSTS: entry 2 is no host name\. Write"):
+        allowed_hosts(f"sync.example,{entry}")
+
+
+# Around an application
+
+
+def page(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("page", headers={"Referrer-Policy": "no-referrer", "Content-Security-Policy": "a"})
+
+
+async def socket(socket: WebSocket) -> None:
+    await socket.accept()
+    await socket.close()
+
+
+def guarded() -> Starlette:
+    routes = [Route("/", page), WebSocketRoute("/graphql", socket)]
+    return Starlette(routes=routes, middleware=[Middleware(UiGuard, hosts=allowed_hosts(LISTED))])
+
+
+async def answer(**headers: str) -> httpx.Response:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(guarded()), base_url="http://localhost") as client:
+        return await client.get("/", headers=headers)
+
+
+async def test_an_answer_has_the_security_headers_and_keeps_those_of_the_application() -> None:
+    passed = await answer()
+    assert (passed.status_code, passed.text) == (200, "page")
+    assert passed.headers["X-Frame-Options"] == "SAMEORIGIN"
+    assert passed.headers["X-Content-Type-Options"] == "nosniff"
+    assert passed.headers["Referrer-Policy"] == "no-referrer"
+    assert passed.headers.get_list("Content-Security-Policy") == ["a", "frame-ancestors 'self'"]
+
+
+async def test_a_refusal_is_one_sentence_that_repeats_nothing_of_the_request() -> None:
+    refused = await answer(Host="evil.example")
+    assert refused.status_code == 421
+    assert refused.text.startswith("Refused by sync_assets. This server is not known by the host name")
+    assert "evil" not in refused.text
+    assert refused.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("origin", "extensions", "first"),
+    [
+        ("http://localhost", {}, "websocket.accept"),
+        ("https://evil.example", {"websocket.http.response": {}}, "websocket.http.response.start"),
+        ("https://evil.example", {}, "websocket.close"),  # the server makes 403 of it
+    ],
+)
+async def test_a_web_socket_is_accepted_or_refused_before_it_is_open(
+    origin: str, extensions: dict[str, Any], first: str
+) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    headers = [(b"host", b"localhost"), (b"origin", origin.encode())]
+    scope = {"type": "websocket", "path": "/graphql", "headers": headers, "extensions": extensions}
+    await guarded()(scope, receive, send)
+    assert sent[0]["type"] == first
+    assert sent[0].get("status", 403) == 403
