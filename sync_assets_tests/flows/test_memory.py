@@ -16,7 +16,7 @@ def peak(home: Path, contacts: int) -> float:
     """MiB resident at most in the process of a first `sync`."""
     home.mkdir()
     with SandboxProcess(contacts=contacts) as sandbox:
-        process = Program(sandbox, home).start("sync", "--json")
+        process = Program(sandbox, home).start("sync", "--json", fresh=True)
         most = 0.0
         while process.poll() is None:
             most = max(most, _most_resident(process.pid))

@@ -21,6 +21,7 @@ from sync_assets.defs.partitions import today
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import worker_id
 from sync_assets.validation.preflight import preflight
+from sync_assets_tests.support.forked_commands import Command, start_command
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 CONTACT: dict[str, Any] = {
@@ -100,8 +101,10 @@ class Program:
             os.environ.clear()
             os.environ.update(before)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the command line in a process of its own."""
+    def start(self, *arguments: str, fresh: bool = False) -> subprocess.Popen[str] | Command:
+        """Start the command line in a process of its own: a fork, or a fresh interpreter."""
+        if not fresh and hasattr(os, "fork"):
+            return start_command(arguments, self.env, self.home)
         command = [sys.executable, "-m", "sync_assets.cli", *arguments]
         return subprocess.Popen(
             command, env=self.env, cwd=self.home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -111,6 +114,7 @@ class Program:
         """Run the command line to its end. Return exit status, standard output, standard error."""
         process = self.start(*arguments)
         output, errors = process.communicate(timeout=180)
+        assert process.returncode is not None
         return process.returncode, output, errors
 
     def json(self, *arguments: str) -> tuple[int, Any]:

@@ -1,0 +1,243 @@
+"""Start commands of the program by forking a process that has imported it.
+
+Importing Dagster and Polars takes longer than most commands of the tests. The fork is a process of its own as any
+other: with its own environment, folder, output, signals and end. Tests of the start itself, of memory, and of what a
+command imports start an interpreter (`Program.start` with `fresh=True`).
+
+Invariant: the process that is forked has run nothing but imports: no thread, no connection, no environment of a test.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+_LENGTH = struct.Struct("!I")
+_NOT_IMPORTED = ("sync_assets.sandbox", "sync_assets.launching", "sync_assets.definitions", "sync_assets.cli.__main__")
+"""Not of the commands; or read the environment when they are imported; or run."""
+_LIBRARIES = ("dagster", "polars", "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "alembic.command")
+
+
+class Command:
+    """A started command, with the attributes and methods of `subprocess.Popen` that tests use."""
+
+    def __init__(self, connection: socket.socket, pid: int, stdout: IO[str], stderr: IO[str]) -> None:
+        self._connection = connection
+        self.pid = pid
+        self.stdout, self.stderr = stdout, stderr
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit status; None while the command runs."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end. Return the exit status, or the signal as a negative number. timeout: in seconds."""
+        if self.returncode is None:
+            self._connection.settimeout(timeout or (0.0 if timeout == 0 else None))
+            try:
+                status = self._connection.recv(_LENGTH.size)
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired("sync-assets", timeout or 0) from None
+            if not status:
+                raise RuntimeError("the process that forks commands has ended")
+            self.returncode = struct.unpack("!i", status)[0]
+            self._connection.close()
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for the end, and return standard output and standard error."""
+        read = ["", ""]
+
+        def drain(index: int, stream: IO[str]) -> None:
+            read[index] = stream.read()
+
+        threads = [threading.Thread(target=drain, args=one) for one in enumerate((self.stdout, self.stderr))]
+        for thread in threads:
+            thread.start()
+        self.wait(timeout)
+        for thread in threads:
+            thread.join()
+        self.stdout.close()
+        self.stderr.close()
+        return read[0], read[1]
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless the command has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def start_command(arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> Command:
+    """Start `sync-assets` with these arguments in an environment and a folder of its own."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(_server())
+    (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+    request = json.dumps({"arguments": arguments, "env": dict(env), "cwd": str(cwd)}).encode()
+    socket.send_fds(connection, [_LENGTH.pack(len(request))], [out_end, err_end])
+    connection.sendall(request)
+    os.close(out_end)
+    os.close(err_end)
+    (pid,) = _LENGTH.unpack(_receive(connection, _LENGTH.size))
+    return Command(connection, pid, os.fdopen(out, encoding="utf-8"), os.fdopen(err, encoding="utf-8"))
+
+
+@cache
+def _server() -> str:
+    """Start the process that forks commands, once for each process of tests. Return the address of its socket."""
+    folder = tempfile.TemporaryDirectory(prefix="commands_")  # the path of a socket must be short
+    address = str(Path(folder.name) / "s")
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin
+    assert process.stdout
+    atexit.register(folder.cleanup)
+    atexit.register(process.stdin.close)  # which ends it; the end of this process does, too
+    assert process.stdout.readline() == "ready\n"
+    return address
+
+
+def _receive(connection: socket.socket, size: int) -> bytes:
+    received = b""
+    while len(received) < size:
+        part = connection.recv(size - len(received))
+        if not part:
+            raise RuntimeError("the process that forks commands has ended")
+        received += part
+    return received
+
+
+# --- the process that is forked ---
+
+
+def _import_all() -> None:
+    import sync_assets
+
+    for module in pkgutil.walk_packages(sync_assets.__path__, "sync_assets."):
+        if not module.name.startswith(_NOT_IMPORTED) and "migrations" not in module.name:
+            importlib.import_module(module.name)
+    for name in _LIBRARIES:
+        importlib.import_module(name)
+
+
+def _serve(address: str) -> None:
+    """Fork a process for each request, until standard input is closed. Returns in each forked process."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen()
+    ended, woken = socket.socketpair()
+    ended.setblocking(False)
+    woken.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(woken.fileno())
+    running: dict[int, socket.socket] = {}
+    with selectors.DefaultSelector() as selector:
+        for file in (listener, ended, sys.stdin):
+            selector.register(file, selectors.EVENT_READ)
+        print("ready", flush=True)
+        while True:
+            ready = {key.fileobj for key, _ in selector.select()}
+            if sys.stdin in ready:
+                os._exit(0)
+            if ended in ready:
+                with suppress(BlockingIOError):
+                    ended.recv(4096)
+                _report_ended(running)
+            if listener in ready:
+                connection, _ = listener.accept()
+                length, files, _, _ = socket.recv_fds(connection, _LENGTH.size, 2)
+                request = json.loads(_receive(connection, *_LENGTH.unpack(length)))
+                pid = os.fork()
+                if pid == 0:
+                    signal.set_wakeup_fd(-1)
+                    for other in (*running.values(), connection, listener, ended, woken):
+                        other.close()
+                    _become(request, files)
+                    return
+                for file in files:
+                    os.close(file)
+                connection.sendall(_LENGTH.pack(pid))
+                running[pid] = connection
+
+
+def _report_ended(running: dict[int, socket.socket]) -> None:
+    while running:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        connection = running.pop(pid)
+        with suppress(OSError):  # the test no longer listens
+            connection.sendall(struct.pack("!i", os.waitstatus_to_exitcode(status)))
+        connection.close()
+
+
+def _become(request: dict[str, object], files: list[int]) -> None:
+    """Turn the forked process into the command of a request, as a new interpreter would start it."""
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for target, file in enumerate((nothing, *files)):
+        os.dup2(file, target)
+        os.close(file)
+    os.chdir(str(request["cwd"]))
+    os.environ.clear()
+    os.environ.update(dict[str, str](request["env"]))  # pyright: ignore[reportArgumentType, reportCallIssue]
+    sys.modules["__main__"].__package__ = None  # from which `--help` takes the command's name
+    sys.argv = ["sync-assets", *request["arguments"]]  # pyright: ignore[reportGeneralTypeIssues]
+
+
+def _run() -> None:
+    """Run the command, and end as an interpreter does, except that the modules stay: to remove them takes a second."""
+    from sync_assets.cli.main import main
+
+    status: object = 1
+    try:
+        main()
+        status = 0
+    except SystemExit as end:
+        status = end.code
+    except KeyboardInterrupt:  # the interpreter ends by the signal
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException as error:  # noqa: BLE001 - as the interpreter does
+        traceback.print_exception(error)
+    threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else 0 if status is None else 1)
+
+
+if __name__ == "__main__":
+    _import_all()
+    gc.freeze()  # else the first collection of each fork copies all modules
+    _serve(sys.argv[1])
+    _run()
