@@ -30,6 +30,8 @@ PREFIX = "5afe0000-ce27-4f1c-8000-"
 PROFILE = "profile"
 NAMES = {"firstName": "Synthetic", "lastName": "sync_assets certify"}
 NOTICE = "sync_assets certify: synthetic, may be deleted"
+NO_ADDRESS = "certify@sync-assets.invalid"
+"""For a mandatory e-mail address: `.invalid` never exists (RFC 2606)."""
 ATTEMPTS = 3
 """Attempts after an answer that may be temporary: a lost answer, or an error without a reason."""
 
@@ -99,8 +101,12 @@ class Subject:
         return attribute if attribute and not attribute.read_only and path != self.config.key else None
 
     def text_attribute(self) -> Attribute | None:
-        """Return a mapped text attribute for odd values; custom ones first, which have no data policy of Adobe's."""
-        paths = sorted(self.mapped(), key=lambda path: not path.startswith("cus"))
+        """Return a mapped text attribute for odd values.
+
+        Custom ones come first, which have no data policy of Adobe's, and the names last, by which people know the
+        record.
+        """
+        paths = sorted(self.mapped(), key=lambda path: (not path.startswith("cus"), path in NAMES))
         plain = (
             path for path in paths if "." not in path and not any(part in path.lower() for part in _REACHES_PEOPLE)
         )
@@ -178,5 +184,7 @@ def _reaches_people(path: str) -> bool:
 def _filler(attribute: Attribute) -> Any:
     if attribute.type == "enumeration":
         return attribute.values[-1] if attribute.values else ""
+    if "mail" in attribute.path.lower():
+        return NO_ADDRESS
     value = _FILLERS.get(attribute.type, "")
     return value[: attribute.length] if isinstance(value, str) and attribute.type == "string" else value
