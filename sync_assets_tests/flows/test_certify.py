@@ -47,6 +47,7 @@ FOUND: dict[str, dict[tuple[str, str], str]] = {
         ("contact", "an id stands in a page once"): "no id is repeated in a page",
         ("contact", "a read of small pages"): "4 pages of 1: the same rows, each once",
         ("", "$batch"): "two reads, two answers",
+        ("", "sign-in with the configured credential"): "accepted",
     },
     "no keys in URLs": {("profile", GET): NO, ("cusOrder", PATCH): NO, ("cusOrder", FILTER): YES},
     "keys in URLs are bad PKeys": {("profile", GET): NO, ("profile", FILTER): YES},

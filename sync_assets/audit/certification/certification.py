@@ -243,9 +243,11 @@ class _Certification:
         self.left = []
         kept: set[str] = set()
         for subject in reversed(self.subjects):
-            if subject.config.table in kept or not await self._remove(subject, since):
-                self.left.append(subject.config.resource)
+            removed = subject.config.table not in kept and await self._remove(subject, since)
+            if not removed:
                 kept.update(link.table for link in subject.config.links)
+            if not removed or subject.hidden:
+                self.left.append(subject.config.resource)
                 way = f"Delete the records in Campaign whose {subject.config.key} begins with {PREFIX}."
                 subject.report(REMOVED, "a record is left", way, "not workable")
         return not self.left

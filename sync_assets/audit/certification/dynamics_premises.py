@@ -25,6 +25,7 @@ REPEATED = "an id stands in a page once"
 DURING = "a change during a read of several pages"
 TOMBSTONES = "deleted rows in the change feed"
 BATCH = "$batch"
+SIGN_IN = "sign-in with the configured credential"
 READ, WRITE = "privilege to read", "privilege to write opt-outs"
 
 _COVERED = {"Read": "Every row is captured.", "Write": "Opt-outs of every contact can be written back."}
@@ -37,7 +38,8 @@ CHANGES = 5
 
 async def organisation(client: DataverseClient, config: Config) -> list[PremiseResult]:
     """Try the premises that do not depend on a table."""
-    results = [await _batch(client)]
+    await client.who_am_i()
+    results = [_result("", SIGN_IN, "accepted", "The token is renewed when it expires."), await _batch(client)]
     if config.opt_out.active:
         results.append(await _privilege(client, CONTACT, "Write", WRITE))
     return results

@@ -32,10 +32,13 @@ async def _link(subject: Subject, target: LinkTarget) -> None:
     else:
         remedy = "The push stops. Check that the link's attribute is right and published for the API."
         subject.report(f"{name} {BY_PKEY}", "not stored, or not shown", remedy, "not workable")
+        subject.hidden = isinstance(await subject.read(), ResponseOutcome)
         return
     if target.required:
         way = "The program sends the parent's PKey."
-        if target.style == "key":
+        if target.style == "auto" and parent.addressing.found.get(KEY_IN_LINK) == "resolved":
+            way = "The program sends the parent's key, which another link to this parent resolves."
+        elif target.style == "key":
             way = "The program sends the key, as `style: key` says, and reads links back. `style: auto` is safer."
         subject.report(f"{name} {BY_KEY}", _REQUIRED, way, "not tried")
         subject.report(f"{name} {UNLINKED}", _REQUIRED, "A child without its parent is not sent.", "not tried")
@@ -53,6 +56,7 @@ async def _unlink(subject: Subject, target: LinkTarget) -> None:
     elif isinstance(found, ResponseOutcome):
         remedy = "Write `cardinality: one` for this link, and delete the record with the synthetic id in Campaign."
         subject.report(name, "Campaign hides the record", remedy, "not workable")
+        subject.hidden = True
     else:
         remedy = "A child that lost its parent keeps its link and is rejected. Write `cardinality: one` for this link."
         subject.report(name, "kept", remedy, "not workable")

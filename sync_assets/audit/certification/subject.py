@@ -44,7 +44,7 @@ def synthetic_id(table: str) -> str:
     return PREFIX + hashlib.sha256(table.encode()).hexdigest()[:12]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Subject:
     """One mapped table under certification.
 
@@ -55,6 +55,7 @@ class Subject:
         parents: the subjects that the table's links lead to, by the link's attribute (style join included).
         pkey: of the record that exists now; empty if there is none.
         made: PKeys of all records that this run created and did not delete yet.
+        hidden: True if Campaign hides the record, which then cannot be deleted through the API.
         results: rows of the report.
     """
 
@@ -67,6 +68,7 @@ class Subject:
     parents: dict[str, Subject] = field(default_factory=dict[str, "Subject"])
     pkey: str = ""
     made: set[str] = field(default_factory=set[str])
+    hidden: bool = False
     results: list[PremiseResult] = field(default_factory=list[PremiseResult])
 
     @property
