@@ -5,4 +5,5 @@ record_list, record_comparison          all records of a resource against the le
 existing_records                        that comparison before a first load; operations/rebuild.py after a lost ledger
 value_comparison                        whether a record holds what was sent; pure
 person_records, campaign_person_records all records of a person, for privacy holds
+certification                           synthetic records on a stage tenant, to find out how both systems behave
 """

@@ -402,6 +402,26 @@ def doctor(as_json: Json = False) -> None:
 
 
 @app.command()
+def certify(
+    yes: Annotated[bool, typer.Option("--yes", help="Write to the stage tenant without being asked.")] = False,
+    as_json: Json = False,
+) -> None:
+    """On a stage tenant: find out with synthetic records how both systems behave, and remember it in the ledger. Writes
+    to Campaign and removes what it wrote; writes nothing to Dynamics 365. May be killed and repeated."""
+    from sync_assets.commands import certify as run  # noqa: PLC0415
+
+    runtime = _runtime()
+    run.confirm(runtime, yes=yes)
+    try:
+        document = run.certify(runtime)
+    except KeyboardInterrupt:
+        typer.echo("sync-assets: Interrupted. Run it again: it removes what is left of its records.", err=True)
+        raise typer.Exit(130) from None
+    _print(document, as_json, run.show_certification)
+    raise typer.Exit(0 if document["workable"] else 1)
+
+
+@app.command()
 def alerts(
     test: Annotated[bool, typer.Option("--test", help="Send a test notice to everybody who is to be told.")] = False,
     as_json: Json = False,

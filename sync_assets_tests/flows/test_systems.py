@@ -54,6 +54,7 @@ COMMANDS: list[list[str]] = [
     ["rebuild"],
     ["rebuild", "--dry-run"],
     ["doctor"],
+    ["certify", "--yes"],
     ["retry"],
     ["approve-deletes", "contact"],
     ["hold", "add", ID],

@@ -1,0 +1,175 @@
+"""Try what can be read of Dynamics 365: pages, the change feed, `$batch`, privileges. Nothing is written to it.
+
+A premise that needs a change of a contact is reported as not tried.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+
+from sync_assets.audit.certification.premise_result import Outcome, PremiseResult
+from sync_assets.capture.page_size import SMALLEST
+from sync_assets.config.models import CONTACT, Config, TableConfig
+from sync_assets.dataverse import privileges as rights
+from sync_assets.dataverse.batch_response import read_parts
+from sync_assets.dataverse.client import MAX_PAGE, D365Refused, DataverseClient, ServerFailed
+from sync_assets.dataverse.metadata import Table
+from sync_assets.dataverse.page_parser import Head, changed_ids, read_head
+from sync_assets.http.client import HttpError
+from sync_assets.ledger import Ledger
+
+SMALL, SIZES = "a read of small pages", "other page sizes"
+LARGE = f"a page of {MAX_PAGE:,} rows"
+REPEATED = "an id stands in a page once"
+DURING = "a change during a read of several pages"
+TOMBSTONES = "deleted rows in the change feed"
+BATCH = "$batch"
+SIGN_IN = "sign-in with the configured credential"
+READ, WRITE = "privilege to read", "privilege to write opt-outs"
+
+_COVERED = {"Read": "Every row is captured.", "Write": "Opt-outs of every contact can be written back."}
+
+PAGES = 4
+"""Small pages that are read, at most."""
+CHANGES = 5
+"""Pages of changes that are read, at most, to find a deleted row."""
+
+
+async def organisation(client: DataverseClient, config: Config) -> list[PremiseResult]:
+    """Try the premises that do not depend on a table."""
+    await client.who_am_i()
+    results = [_result("", SIGN_IN, "accepted", "The token is renewed when it expires."), await _batch(client)]
+    if config.opt_out.active:
+        results.append(await _privilege(client, CONTACT, "Write", WRITE))
+    return results
+
+
+async def table(client: DataverseClient, ledger: Ledger, config: TableConfig) -> list[PremiseResult]:
+    """Try the premises about one mapped table."""
+    name = config.table
+    results = [await _privilege(client, name, "Read", READ)]
+    try:
+        found = await client.table(name, ())
+        results += await _pages(client, found)
+    except D365Refused as error:
+        return [*results, _result(name, SMALL, "refused", str(error), "not workable")]
+    way = "A change feed position from before the read is kept and followed after it: right either way."
+    results.append(_result(name, DURING, "a person must change a row meanwhile", way, "not tried"))
+    results.append(await _tombstones(client, ledger, found))
+    return results
+
+
+def _result(about: str, premise: str, found: str, program: str, outcome: Outcome = "workable") -> PremiseResult:
+    return PremiseResult("Dynamics 365", about, premise, found, program, outcome)
+
+
+async def _pages(client: DataverseClient, table: Table) -> list[PremiseResult]:
+    """Read the first rows in pages of several sizes; each read must return the same rows, each of them once."""
+    name = table.name
+    size, whole = await _largest(client, table)
+    first = changed_ids(whole, table.key)
+    found = f"{len(whole.value):,} rows, {'more follow' if whole.next_link else 'all of them'}"
+    if size < MAX_PAGE:
+        found = f"Dynamics 365 fails; a page of {size:,} rows arrives"
+    results = [_result(name, LARGE, found, "The page is halved after repeated failures.")]
+    repeated = len(first) < len(whole.value)
+    if len(first) < 2:
+        for premise in (SMALL, SIZES):
+            results.append(_result(name, premise, "too few rows", "Pages are followed by their links.", "not tried"))
+        return results
+    way = "Pages are followed by their links, all of one size in a read."
+    for premise, size in ((SMALL, 1), (SIZES, 3)):
+        ids, heads = await _small(client, table, size)
+        repeated = repeated or any(len(changed_ids(one, table.key)) < len(one.value) for one in heads)
+        same = ids[: len(first)] == first[: len(ids)] or sorted(ids) == sorted(first)
+        if any(number > 1 for number in Counter(ids).values()) or not same:
+            wrong = "A full read would miss rows. Run it again when no row changes; if it stays so, report it."
+            results.append(_result(name, premise, "other rows than in one page", wrong, "not workable"))
+        elif len(heads) == 1 and heads[0].next_link is None:
+            results.append(_result(name, premise, f"the size {size} is ignored", way))
+        else:
+            results.append(_result(name, premise, f"{len(heads)} pages of {size}: the same rows, each once", way))
+    text = "an id is repeated in a page" if repeated else "no id is repeated in a page"
+    return [*results, _result(name, REPEATED, text, "The last one counts.")]
+
+
+async def _largest(client: DataverseClient, table: Table) -> tuple[int, Head]:
+    """Return the first page, in the largest size that Dynamics 365 has the memory for. Raises ServerFailed."""
+    size = MAX_PAGE
+    while True:
+        try:
+            body = await client.page(client.first_page(table, [table.key]), tracked=True, size=size, table=table.name)
+            return size, read_head(body)
+        except ServerFailed:
+            if size == SMALLEST:
+                raise
+            size = max(SMALLEST, size // 2)
+
+
+async def _small(client: DataverseClient, table: Table, size: int) -> tuple[list[str], list[Head]]:
+    link, heads = client.first_page(table, [table.key]), list[Head]()
+    while link and len(heads) < PAGES:
+        heads.append(read_head(await client.page(link, tracked=True, size=size, table=table.name)))
+        link = heads[-1].next_link or ""
+    return [id_ for head in heads for id_ in changed_ids(head, table.key)], heads
+
+
+async def _tombstones(client: DataverseClient, ledger: Ledger, table: Table) -> PremiseResult:
+    """Follow the stored position of the change feed, which moves nothing, and look for deleted rows."""
+    name, way = table.name, "A deleted row in the feed is a delete in Campaign, if `apply_deletes` is true."
+    feed = ledger.feed(name)
+    if feed is None or feed.kind != "delta" or not feed.link:
+        return _result(name, TOMBSTONES, "no position of the feed is stored yet: run `sync` first", way, "not tried")
+    link, pages = feed.link, 0
+    try:
+        while link and pages < CHANGES:
+            head = read_head(await client.page(link, tracked=False, table=name))
+            if any(b'"reason"' in bytes(raw) and b'"deleted"' in bytes(raw) for raw in head.value):
+                return _result(name, TOMBSTONES, "seen", way)
+            link, pages = head.next_link or "", pages + 1
+    except D365Refused as error:
+        return _result(name, TOMBSTONES, str(error), "A full read follows with the next sync.", "not tried")
+    return _result(name, TOMBSTONES, "no row was deleted since the last sync", way, "not tried")
+
+
+async def _batch(client: DataverseClient) -> PremiseResult:
+    """Send two reads in one `$batch`, as opt-outs are written."""
+    boundary = f"batch_{uuid.uuid4()}"
+    lines: list[str] = []
+    for _ in range(2):
+        lines += [f"--{boundary}", "Content-Type: application/http", "Content-Transfer-Encoding: binary", ""]
+        lines += [f"GET {client.endpoint.base_url}/WhoAmI HTTP/1.1", "Accept: application/json", "", ""]
+    body = "\r\n".join([*lines, f"--{boundary}--", ""]).encode()
+    answer = await client.endpoint.send(
+        "POST",
+        "$batch",
+        body=body,
+        headers={"Content-Type": f'multipart/mixed; boundary="{boundary}"', "Prefer": "odata.continue-on-error"},
+        repeat_unknown=True,
+    )
+    try:
+        parts = read_parts(answer) if answer.status < 300 else []
+    except HttpError:
+        parts = []
+    if len(parts) == 2 and all(part is not None and part.status == 200 for part in parts):
+        return _result("", BATCH, "two reads, two answers", "Opt-outs are written many in a request.")
+    way = "Opt-outs cannot be written. Check D365_URL, and proxies on the way."
+    return _result("", BATCH, f"no answers to its parts (status {answer.status})", way, "not workable")
+
+
+async def _privilege(client: DataverseClient, name: str, access: str, premise: str) -> PremiseResult:
+    about = name
+    try:
+        names = await rights.privilege_names(client, name)
+        wanted = names.get(access, "")
+        depth = (await rights.depths(client, await client.who_am_i(), [wanted])).get(wanted)
+    except (D365Refused, HttpError):
+        way = "A missing privilege shows when it is needed; `sync-assets doctor` tries it."
+        return _result(about, premise, "the role may not read its own privileges", way, "not tried")
+    if depth == rights.ORGANISATION:
+        return _result(about, premise, "for the whole organisation", _COVERED[access])
+    way = f"Give the application user's role {wanted or access} for the whole organisation."
+    partly = premise == WRITE and depth is not None
+    outcome: Outcome = "workable" if partly else "not workable"
+    return _result(about, premise, f"depth {depth}" if depth else "missing", way, outcome)

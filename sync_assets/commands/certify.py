@@ -1,0 +1,97 @@
+"""`certify`: ask before the first write, certify the tenant, print what was found and what the program will do.
+
+The probes are in audit/certification.
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import groupby
+from typing import Any
+from urllib.parse import urlsplit
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sync_assets.audit.certification import certification
+from sync_assets.audit.certification.subject import PREFIX
+from sync_assets.campaign.client import METHODS
+from sync_assets.errors import SyncAssetsError
+from sync_assets.runtime import interruptible
+from sync_assets.runtime.context import Runtime
+
+STAGE = "-mkt-stage"
+"""The end of the name of a stage tenant (docs/references/campaign.md 1)."""
+_STYLES = {"workable": "green", "not workable": "bold red", "not tried": "yellow"}
+
+
+class NotConfirmed(SyncAssetsError):
+    """Raised when nobody agreed to the writes, before any request."""
+
+
+def confirm(runtime: Runtime, *, yes: bool) -> None:
+    """Ask before the first write. A tenant that is not named like a stage tenant needs its name typed, despite `yes`.
+
+    Raises:
+        NotConfirmed: the answer was no, or there is no terminal to ask on.
+        OtherSystems: the ledger belongs to other systems.
+    """
+    runtime.settings.require("d365", "campaign")
+    resources = ", ".join(config.resource for config in runtime.config.in_link_order)
+    _ = runtime.ledger  # raises OtherSystems
+    tenant = urlsplit(runtime.settings.campaign().url).path.strip("/").rpartition("/")[2]
+    asks = sys.stdin.isatty() and sys.stderr.isatty()
+    what = f"certify makes and deletes synthetic records of {resources} in Campaign, with ids that begin with {PREFIX}."
+    if tenant.endswith(STAGE):
+        if yes:
+            return
+        if not asks:
+            raise NotConfirmed("certify writes to Campaign, and nobody can be asked.", "Add --yes to go ahead.")
+        typer.echo(f"{what} Dynamics 365 is only read.", err=True)
+        if not typer.confirm(f"Go ahead on {tenant}?", err=True):
+            raise NotConfirmed("Nothing was written.")
+        return
+    if not asks:
+        raise NotConfirmed(
+            f"CAMPAIGN_URL does not name a stage tenant: its name does not end in {STAGE}.",
+            "Certify the stage tenant. If this is one, run certify on a terminal, which asks for the tenant's name.",
+        )
+    typer.echo(f"{what} This tenant is not named like a stage tenant (…{STAGE}).", err=True)
+    if typer.prompt("Type the tenant's name, the last part of CAMPAIGN_URL, to go ahead", err=True).strip() != tenant:
+        raise NotConfirmed("Nothing was written.", "The name is another one.")
+
+
+def certify(runtime: Runtime) -> dict[str, Any]:
+    """Try every premise; return what `certify --json` prints. Raises SyncAssetsError if a system cannot be tried."""
+    done = interruptible.run(certification.certify(runtime))
+    return {
+        "workable": done.workable,
+        "certified_at": done.at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "premises": [result.document() for result in done.results],
+        "left": done.left,
+        "engine_calls": {kind: done.calls[kind] for kind in METHODS},
+    }
+
+
+def show_certification(document: dict[str, Any]) -> None:
+    """Print one table for each system and resource, and the counts."""
+    console = Console()
+    for (system, about), rows in groupby(document["premises"], key=lambda one: (one["system"], one["about"])):
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for column in (f"{system}: {about}" if about else system, "found", "the program"):
+            table.add_column(column, overflow="fold")
+        for one in rows:
+            style = _STYLES[one["outcome"]]
+            found = one["found"] if one["outcome"] == "workable" else f"{one['outcome']}: {one['found']}"
+            table.add_row(one["premise"], f"[{style}]{_plain(found)}[/]", _plain(one["program"]))
+        console.print(table)
+        console.print()
+    outcomes = [one["outcome"] for one in document["premises"]]
+    counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in _STYLES)
+    calls = sum(document["engine_calls"].values())
+    console.print(f"{counts}; {calls:,} engine calls. The ledger remembers it.", highlight=False, soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,56 @@
+"""Certify a sandbox from tests: three linked tables, everything that can be found out is `auto`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+import yaml
+
+from sync_assets.audit.certification.subject import PREFIX
+from sync_assets.commands.certify import certify
+from sync_assets_tests.support.premises import Position
+from sync_assets_tests.support.program import Program
+from sync_assets_tests.unit.sandbox.chain_configuration import chain_configuration
+
+KEYS = {"profile": "externalId", "cusOrder": "cusOrderId", "cusOrderLine": "cusOrderLineId"}
+Rows = dict[tuple[str, str], dict[str, Any]]
+
+
+def chained(program: Program, position: Position, **link: Any) -> Program:
+    """Map contacts, their orders and the lines of those. link: of both links, instead of `style: auto`."""
+    tables: list[dict[str, Any]] = yaml.safe_load(chain_configuration())["tables"]
+    for table in tables:
+        table.pop("address", None)
+        for one in table.get("links", []):
+            del one["style"]
+            one.update(link)
+    program.table, *program.further = (position.table(table) for table in tables)
+    return program
+
+
+def certified(program: Program) -> dict[str, Any]:
+    """Certify in this process; return the document of `--json`."""
+    with closing(program.runtime()) as runtime:
+        return certify(runtime)
+
+
+def rows(document: dict[str, Any]) -> Rows:
+    """Return the rows of a report by (resource or table, premise)."""
+    found = {(one["about"], one["premise"]): one for one in document["premises"]}
+    assert len(found) == len(document["premises"]), "a premise is reported twice"
+    return found
+
+
+def not_workable(document: dict[str, Any]) -> dict[tuple[str, str], str]:
+    """Return what the program will do, of each premise that is not workable."""
+    return {at: row["program"] for at, row in rows(document).items() if row["outcome"] == "not workable"}
+
+
+def left(program: Program) -> dict[str, int]:
+    """Return the synthetic records that Campaign holds, hidden ones included, by resource."""
+    admin = program.sandbox.admin
+    found = {
+        name: [one for one in admin.dump_campaign(name) if one[key].startswith(PREFIX)] for name, key in KEYS.items()
+    }
+    return {name: len(records) for name, records in found.items() if records}
