@@ -7,10 +7,10 @@ from typing import Any
 
 import typer
 
-from sync_assets.audit.campaign_person_records import GUID
 from sync_assets.audit.person_records import SystemAnswer, Whereabouts, is_gone, whereabouts
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.records.privacy_holds import Hold
+from sync_assets.operations.record_id import record_id
 from sync_assets.operations.status import iso
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime import interruptible
@@ -19,17 +19,8 @@ from sync_assets.runtime.workers import release_dead
 
 
 def contact_id(given: str) -> str:
-    """Return a D365 id in the ledger's form. Raises SyncAssetsError if it is none.
-
-    The error does not repeat the text, which may be a name.
-    """
-    id_ = given.strip().removeprefix("{").removesuffix("}").lower()
-    if not GUID.fullmatch(id_):
-        raise SyncAssetsError(
-            "A hold needs the contact's D365 id, a GUID such as 0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b.",
-            "Find it in the contact's address in Dynamics 365 (id=...) or as `externalId` in Campaign.",
-        )
-    return id_
+    """Return a D365 id in the ledger's form. Raises SyncAssetsError if it is none."""
+    return record_id(given, "A hold needs the contact's")
 
 
 def add(runtime: Runtime, given: str) -> dict[str, Any]:
