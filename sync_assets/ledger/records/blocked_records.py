@@ -89,8 +89,11 @@ class BlockedRecords:
             ]
         return sorted(found, key=lambda one: (-one[2], one[0], one[1]))
 
-    def orphans(self, table: str | None = None) -> list[Orphan]:
-        """Return the orphaned records of a table, or of all tables, in the order of their first capture."""
+    def orphans(self, table: str | None = None, id: str | None = None) -> list[Orphan]:
+        """Return the orphaned records of a table, or of all tables, in the order of their first capture.
+
+        id: only the record with this id.
+        """
         parent = schema.record.alias("parent")
         lost = (
             sa.select(
@@ -115,6 +118,8 @@ class BlockedRecords:
         )
         if table is not None:
             lost = lost.where(_R.table_name == table)
+        if id is not None:
+            lost = lost.where(_R.id == id)
         with self._session.database.read() as connection:
             # If a record has lost several parents, report the one with the most specific reason.
             rows = {row.seq: row for row in sorted(connection.execute(lost), key=_loss)}
