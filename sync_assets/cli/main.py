@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sync_assets.cli import configuration
+from sync_assets.cli import configuration, explanation
 
 if TYPE_CHECKING:
     from sync_assets.runtime.context import Runtime
@@ -435,4 +435,5 @@ def demo(
     raise typer.Exit(run_headless(contacts, show_status) if headless else run_with_ui(contacts, port))
 
 
+explanation.register(app, _runtime)
 configuration.register(app)

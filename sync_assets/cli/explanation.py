@@ -1,0 +1,62 @@
+"""`sync-assets explain`: the command, and its document as text for people. Imports are lazy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sync_assets.runtime.context import Runtime
+
+
+def register(app: typer.Typer, open_runtime: Callable[[], Runtime]) -> None:
+    """Add the command. open_runtime: opens the runtime that is closed at the end."""
+
+    @app.command()
+    def explain(
+        record: Annotated[str, typer.Argument(metavar="ID", help="The D365 id of the record, a GUID.")],
+        table: Annotated[str | None, typer.Option("--table", help="Only this mapped table.")] = None,
+        show_values: Annotated[
+            bool, typer.Option("--show-values", help="Show values, which are personal data, instead of their shapes.")
+        ] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+    ) -> None:
+        """One record from end to end: both systems, filter, mapping, ledger, parents, what differs. Exit status 0: in
+        step, 2: not in step, 1: unknown. Costs one engine call, and one for each link."""
+        from sync_assets.commands.explain import explain as run  # noqa: PLC0415
+
+        explained = run(open_runtime(), record, table, show_values=show_values)
+        if as_json:
+            typer.echo(json.dumps(explained.document, ensure_ascii=False, indent=2))
+        else:
+            show_explanation(explained.document)
+        for problem in explained.problems:
+            typer.echo(f"sync-assets: {problem}", err=True)
+        raise typer.Exit(explained.status)
+
+
+def show_explanation(document: dict[str, Any]) -> None:
+    """Print the sections of the document."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    from sync_assets.operations.explanation_sections import sections  # noqa: PLC0415
+
+    console = Console()
+    for at, part in enumerate(sections(document)):
+        if at:
+            console.print()
+        console.print(Text(part.title, style="bold"), soft_wrap=True)
+        for line in part.lines:
+            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+        if part.rows:
+            table = Table(box=None, header_style="bold", pad_edge=True)
+            for number, column in enumerate(part.columns):
+                table.add_column(column, overflow="fold", no_wrap=number == 0)
+            for row in part.rows:
+                table.add_row(*map(Text, row))
+            console.print(table)
