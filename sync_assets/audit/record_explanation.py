@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from sync_assets.audit.next_request import next_request
 from sync_assets.audit.record_agreement import STATE_WORDS, Agreement, Reason, agreement, rejection
 from sync_assets.audit.record_facts import Presence, RecordFacts
 from sync_assets.audit.value_comparison import differing
 from sync_assets.audit.value_shape import value_shape
 from sync_assets.campaign.timestamps import moment
-from sync_assets.ledger.model import WAITING_FOR, BlockReason, State
+from sync_assets.ledger.model import WAITING_FOR, BlockReason, Operation, State
 from sync_assets.ledger.repositories.stored_records import RelatedState, StoredRecord
 from sync_assets.mapping.attribute_steps import value_at
 from sync_assets.mapping.table_mapping import MODIFIED
@@ -138,7 +139,10 @@ class CampaignRecord:
 
 @dataclass(frozen=True, slots=True)
 class RecordExplanation:
-    """All about one id in one table. differs: attributes and links in which Campaign's record differs."""
+    """All about one id in one table.
+
+    differs: attributes and links in which Campaign's record differs. next_sync: the request that the next sync needs.
+    """
 
     table: str
     resource: str
@@ -153,6 +157,7 @@ class RecordExplanation:
     children: Children
     campaign: CampaignRecord
     differs: list[str]
+    next_sync: Operation | None
     problem: str | None = None
     moments: list[datetime] = field(default_factory=list[datetime])
     """When the ledger's record changed, for the search of the runs that changed it."""
@@ -192,6 +197,7 @@ def explanation(facts: RecordFacts, *, show_values: bool = False, more: Sequence
         children=_children(stored),
         campaign=_campaign(facts),
         differs=differs,
+        next_sync=next_request(facts),
         problem=facts.problem,
         moments=[at for at in (stored.changed_at, stored.acked_at, stored.failed_since) if at] if stored else [],
     )

@@ -38,6 +38,27 @@ def register(app: typer.Typer, open_runtime: Callable[[], Runtime]) -> None:
         raise typer.Exit(explained.status)
 
 
+def show_diff(document: dict[str, Any]) -> None:
+    """Print what the next sync would change in Campaign's record."""
+    from rich.console import Console  # noqa: PLC0415
+
+    from sync_assets.operations.explanation_sections import text_of  # noqa: PLC0415
+
+    console = Console(soft_wrap=True)
+
+    def line(text: str) -> None:
+        console.print(text, markup=False, highlight=False)
+
+    for name, one in document["tables"].items():
+        line(f"{name} {document['id']} -> {one['resource']}: {one['operation'] or 'no request'}")
+        for reason in one["reasons"]:
+            line(f"  {reason}")
+        for change in one["changes"]:
+            line(f"  {change['attribute']}: {text_of(change['campaign'])} -> {text_of(change['mapped'])}")
+        for link in one["links"]:
+            line(f"  {link['attribute']}: {link['campaign'] or '-'} -> {link['parent'] or '-'}")
+
+
 def show_explanation(document: dict[str, Any]) -> None:
     """Print the sections of the document."""
     from rich.console import Console  # noqa: PLC0415

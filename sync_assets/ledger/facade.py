@@ -110,6 +110,7 @@ class Ledger:
         self.waiting_reasons = blocked.waiting_reasons
         self.oldest_waiting = blocked.oldest_waiting
         self.waiting_parents = blocked.waiting_parents
+        self.waiting = blocked.waiting
         self.orphans = blocked.orphans
         self.unread = blocked.unread
         self.dialect = dialect.dialect

@@ -27,7 +27,8 @@ def sections(document: Document) -> Iterator[Section]:
     """Yield the sections of a document: for each table its conclusion first, then the way of the record."""
     for name, one in document["tables"].items():
         title = f"{name} {document['id']} -> {one['resource']}: {CONCLUSIONS[one['in_step']]}"
-        yield Section(title, one["reasons"])
+        following = [f"The next sync needs: {one['next_sync']}."] if one["next_sync"] else []
+        yield Section(title, [*one["reasons"], *following])
         yield Section("Dynamics 365", [_row(one)])
         if one["filter"]:
             yield _filter(one["filter"])
@@ -57,7 +58,7 @@ def _filter(row_filter: Document) -> Section:
     passes = {True: "passes", False: "filtered out", None: "no row"}[row_filter["passes"]]
     words = {True: "met", False: "not met", None: ""}
     rows = [
-        [str(number), rule["field"], rule["operator"], ", ".join(map(_text, rule["values"])), words[rule["met"]]]
+        [str(number), rule["field"], rule["operator"], ", ".join(map(text_of, rule["values"])), words[rule["met"]]]
         for number, rule in enumerate(row_filter["rules"], 1)
     ]
     return Section("Filter", [f"{passes}; match: {row_filter['match']}"], ("rule", "column", "is", "value", ""), rows)
@@ -102,8 +103,8 @@ def _attributes(one: Document, *, masked: bool) -> Section:
     rows = [
         [
             way["attribute"],
-            _text(way["d365"]),
-            _text(way["mapped"]),
+            text_of(way["d365"]),
+            text_of(way["mapped"]),
             _compared(way["campaign"], way["equal"], masked=masked),
             ", ".join(_steps(way)),
         ]
@@ -117,7 +118,7 @@ def _compared(value: Any, equal: bool | None, *, masked: bool) -> str:
     """Return Campaign's value with the result of its comparison. The shape of an equal value adds nothing."""
     if equal and masked:
         return "equal"
-    return f"differs: {_text(value)}" if equal is False else _text(value)
+    return f"differs: {text_of(value)}" if equal is False else text_of(value)
 
 
 def _steps(way: Document) -> Iterator[str]:
@@ -156,7 +157,7 @@ def _opt_outs(one: Document, *, masked: bool) -> Iterator[Section]:
             [
                 out["attribute"],
                 out["state"],
-                f"{out['column']}: {_text(out['d365'])}",
+                f"{out['column']}: {text_of(out['d365'])}",
                 _compared(out["campaign"], out["equal"], masked=masked),
                 out["reason"] or "",
             ]
@@ -170,12 +171,12 @@ def _opt_outs(one: Document, *, masked: bool) -> Iterator[Section]:
 def _decision(made: Document) -> str:
     write = {"d365": "written to Dynamics 365", "campaign": "written to Campaign", None: "nothing to write"}
     return (
-        f"{made['decided_at']} {made['attribute']}: {_text(made['value'])}, {write[made['write']]} ({made['reason']}; "
-        f"cause: {made['source']})"
+        f"{made['decided_at']} {made['attribute']}: {text_of(made['value'])}, {write[made['write']]} ({made['reason']}"
+        f"; cause: {made['source']})"
     )
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """Return a value on one line."""
     if value is None:
         return "-"

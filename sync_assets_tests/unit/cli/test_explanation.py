@@ -72,6 +72,7 @@ ONE: dict[str, Any] = {
     },
     "campaign": {"presence": "found", "last_modified": AT, "reason": None},
     "differs": ["cusPreferredLanguage"],
+    "next_sync": "update",
     "problem": None,
     "opt_outs": [],
     "decisions": [],
