@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from sync_assets.runtime.context import Runtime
@@ -17,7 +17,7 @@ def progress_on_terminal(runtime: Runtime, console: Console | None = None) -> It
     """Show the runtime's activities while the block runs. console: default is standard error."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), _Records(), TimeElapsedColumn())
     with Progress(*columns, console=console or Console(stderr=True)) as bar:
-        tasks: dict[str, tuple[int, int]] = {}  # activity -> (task, records when it was called last)
+        tasks: dict[str, tuple[TaskID, int]] = {}  # activity -> (task, records when it was called last)
 
         def show(what: str, records: int) -> None:
             id_, before = tasks.get(what) or (bar.add_task(what, total=None), 0)
