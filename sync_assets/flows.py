@@ -119,6 +119,8 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
         existing = await first_load(runtime, campaign, config, resource, seconds)
         if not existing.known:
             return Pushed(resource, findings, PushResult(calls=Counter(read=existing.calls), stopped=existing.stopped))
+        counts = await asyncio.to_thread(ledger.counts)
+        runtime.totals[f"sending {config.table}"] = counts[config.table].pending if config.table in counts else 0
         result = await push(
             ledger,
             campaign,

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sync_assets.audit.linked_records import LinkedRecords, with_parents
 from sync_assets.audit.value_comparison import differing
 from sync_assets.campaign.dialect import ResponseOutcome
-from sync_assets.campaign.records import Records
+from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.page_parser import PageParser
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact
 from sync_assets.mapping.transform import transform
-from sync_assets.push.record_links import LinkTarget, linked_pkey
 from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.preflight import Ready, preflight
@@ -95,10 +95,12 @@ async def drift(runtime: Runtime, config: TableConfig, *, sample: int = SAMPLE, 
             sent = await _sent(ledger, d365, ready, ids[:wanted])
             result.moved = min(len(ids), wanted) - len(sent)
             target = Target.linked(runtime.config, config, ready.resource)
-            known = {one.resource: await asyncio.to_thread(ledger.dialect, one.resource) for one in _all(target)}
+            known = {
+                one.resource: await asyncio.to_thread(ledger.dialect, one.resource) for one in with_parents(target)
+            }
             links = await asyncio.to_thread(ledger.acknowledged_links, config.table, list(sent))
-            records = {one.resource: one.records(campaign, known[one.resource]) for one in _all(target)}
-            await _compare(_Reading(target, records, ready, links), sent, result)
+            records = {one.resource: one.records(campaign, known[one.resource]) for one in with_parents(target)}
+            await _compare(LinkedRecords(target, records), ready.resource, links, sent, result)
         finally:
             calls = campaign.calls.take()
             counts = {(config.table, kind): count for kind, count in calls.items()}
@@ -121,47 +123,10 @@ async def _sent(ledger: Ledger, client: DataverseClient, ready: Ready, ids: list
     return {id_: (hash_, members) for id_, (hash_, members) in sent.items() if acked.get(id_) == hash_}
 
 
-def _all(target: Target) -> tuple[Target, ...]:
-    return (target, *target.parents)
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """Read records and their parents from Campaign.
-
-    Attributes:
-        records: of the table's resource and of its parents' resources, by resource.
-        links: the acknowledged links, by id.
-    """
-
-    target: Target
-    records: ABCMapping[str, Records]
-    ready: Ready
-    links: ABCMapping[str, ABCMapping[str, str]]
-    ids: dict[str, str] = field(default_factory=dict[str, str])
-    """PKey -> our id, of parents that were read."""
-
-    async def find(self, id_: str) -> dict[str, Any] | ResponseOutcome:
-        return await self.records[self.target.resource].find(id_)
-
-    async def wrong_links(self, id_: str, found: ABCMapping[str, Any]) -> list[str]:
-        """Return the links of a record that do not lead to the acknowledged parent."""
-        targets = {one.attribute: one for one in self.target.links}
-        wrong: list[str] = []
-        for attribute, parent in self.links.get(id_, {}).items():
-            pkey = linked_pkey(found, attribute)
-            if attribute in targets and (not pkey or await self._id(targets[attribute], pkey) != parent):
-                wrong.append(attribute)
-        return wrong
-
-    async def _id(self, target: LinkTarget, pkey: str) -> str:
-        if pkey not in self.ids:
-            found = await self.records[target.resource].read(pkey)
-            self.ids[pkey] = str(found.get(target.key) or "").lower() if isinstance(found, dict) else ""
-        return self.ids[pkey]
-
-
-async def _compare(reading: _Reading, sent: Sent, result: Drift) -> None:
+async def _compare(
+    reading: LinkedRecords, resource: Resource, links: ABCMapping[str, ABCMapping[str, str]], sent: Sent, result: Drift
+) -> None:
+    """Compare the records. links: the acknowledged ones, by id."""
     free = asyncio.Semaphore(AT_ONCE)
     different: defaultdict[str, list[str]] = defaultdict(list)
 
@@ -171,9 +136,9 @@ async def _compare(reading: _Reading, sent: Sent, result: Drift) -> None:
             if isinstance(found, ResponseOutcome):
                 _not_found(id_, found, reading.target.resource, result)
                 return
-            wrong = await reading.wrong_links(id_, found)
+            wrong = await reading.wrong_links(found, links.get(id_, {}))
         result.compared += 1
-        for attribute in [*differing(members, found, reading.ready.resource), *wrong]:
+        for attribute in [*differing(members, found, resource), *wrong]:
             different[attribute].append(id_)
 
     try:

@@ -25,6 +25,7 @@ from sync_assets.http.client import HttpError
 from sync_assets.ledger import Ledger, Rebuild
 from sync_assets.runtime.listed_keys import ListedKeys
 from sync_assets.runtime.workers import worker_id
+from sync_assets.wording import counted
 
 if TYPE_CHECKING:
     from sync_assets.runtime.context import Runtime
@@ -71,9 +72,9 @@ async def first_load(
 def shown(config: TableConfig, found: Rebuild) -> str:
     """Return the result of the list as text for people."""
     return (
-        f"{config.table}: {found.records:,} records of {config.resource} stood in Campaign before the first load. "
-        f"{found.equal:,} hold what they should, {found.differing:,} are to be updated; {found.unknown:,} carry an id "
-        f"that is not in scope and stay as they are."
+        f"{config.table}: {counted(found.records, 'record')} of {config.resource} stood in Campaign before the first "
+        f"load. {found.equal:,} hold what they should, {found.differing:,} are to be updated; {found.unknown:,} carry "
+        f"an id that is not in scope and stay as they are."
     )
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sync_assets.cli import configuration
+from sync_assets.cli import configuration, explanation
 from sync_assets.foreign_text import cleaned, json_text, printable
 
 if TYPE_CHECKING:
@@ -25,11 +25,27 @@ app = typer.Typer(
     name="sync-assets",
     help="Dynamics 365 contacts and custom entities into Adobe Campaign Standard.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Table = Annotated[str | None, typer.Argument(help="A mapped table; all if left out.", show_default=False)]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        typer.echo(f"sync-assets {version('sync-assets')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Dynamics 365 contacts and custom entities into Adobe Campaign Standard."""
 
 
 _RUNTIMES: list[Runtime] = []
@@ -93,26 +109,13 @@ def _print(document: Any, as_json: bool, show: Callable[[Any], None]) -> None:
         show(cleaned(document))
 
 
-@contextmanager
-def _progress(runtime: Runtime) -> Iterator[None]:
-    """Show a counter on standard error, if that is a terminal."""
+def _progress(runtime: Runtime) -> AbstractContextManager[None]:
+    """Show progress on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+        return nullcontext()
+    from sync_assets.cli.progress import progress_on_terminal  # noqa: PLC0415
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:,.0f} records"))
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(what: str, records: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=None)
-            bar.update(tasks[what], completed=records)
-
-        runtime.progress = show
-        yield
+    return progress_on_terminal(runtime)
 
 
 @app.command()
@@ -142,12 +145,23 @@ def sync(
 
 
 @app.command()
-def plan(as_json: Json = False) -> None:
+def plan(
+    diff: Annotated[
+        str | None, typer.Option("--diff", metavar="ID", help="Only what changes in Campaign's record of this D365 id.")
+    ] = None,
+    show_values: Annotated[
+        bool, typer.Option("--show-values", help="With --diff: show values, which are personal data.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Dry run: what the next sync would insert, update, delete, hold back, and the engine calls that it costs."""
     from sync_assets.cli.tables import show_plan  # noqa: PLC0415
     from sync_assets.commands.plan import plan as run  # noqa: PLC0415
 
     runtime = _runtime()
+    if diff is not None:
+        _plan_record(runtime, diff, as_json, show_values=show_values)
+        return
     # Its scratch copy of the ledger may hold personal data, so it must be removed however the command ends.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -162,13 +176,35 @@ def plan(as_json: Json = False) -> None:
         fail(*planned.problems)
 
 
+def _plan_record(runtime: Runtime, given: str, as_json: bool, *, show_values: bool) -> None:
+    from sync_assets.cli.explanation import show_diff  # noqa: PLC0415
+    from sync_assets.operations.explain import explain  # noqa: PLC0415
+    from sync_assets.operations.record_diff import record_diff  # noqa: PLC0415
+
+    explained = explain(runtime, given, show_values=show_values)
+    _print(record_diff(explained), as_json, show_diff)
+    if explained.problems:
+        fail(*explained.problems)
+
+
 @app.command()
-def status(as_json: Json = False) -> None:
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Show it every two seconds, until Ctrl-C.")] = False,
+    as_json: Json = False,
+) -> None:
     """Per table: pending, waiting, failed, held, orphaned, synced; the change feed's position; engine calls today."""
     from sync_assets.cli.tables import show_status  # noqa: PLC0415
     from sync_assets.operations.status import status as report  # noqa: PLC0415
 
-    _print(report(_runtime()), as_json, show_status)
+    if watch and as_json:
+        raise typer.BadParameter("--json prints one document: leave out --watch.")
+    runtime = _runtime()
+    if watch:
+        from sync_assets.cli.watching import repeated  # noqa: PLC0415
+
+        repeated(lambda: show_status(report(runtime)))
+        return
+    _print(report(runtime), as_json, show_status)
 
 
 @app.command()
@@ -231,13 +267,14 @@ def rebuild(
 
 
 @app.command()
-def backup(file: Annotated[str, typer.Argument(help="A new file.")]) -> None:
+def backup(file: Annotated[str, typer.Argument(help="A new file.")], as_json: Json = False) -> None:
     """Copy a ledger in SQLite, whole as of this moment, while everything goes on. For PostgreSQL use pg_dump."""
     from pathlib import Path  # noqa: PLC0415
 
     from sync_assets.commands.backup import backup as run  # noqa: PLC0415
 
-    typer.echo(f"{run(_runtime(), Path(file)):,} bytes written to {file}.")
+    document = {"file": file, "bytes": run(_runtime(), Path(file))}
+    _print(document, as_json, lambda done: typer.echo(f"{done['bytes']:,} bytes written to {done['file']}."))
 
 
 @app.command()
@@ -246,18 +283,23 @@ def rejects(
     orphaned: Annotated[
         bool, typer.Option("--orphaned", help="Those whose parent is gone for good, or that name none, instead.")
     ] = False,
+    waiting: Annotated[
+        bool, typer.Option("--waiting", help="Those that wait, with the parents that they wait for, instead.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     as_json: Json = False,
 ) -> None:
     """The records that Campaign or D365 refused: id, reason, since when, attempts."""
-    from sync_assets.cli.tables import show_orphans, show_rejects  # noqa: PLC0415
-    from sync_assets.operations import status  # noqa: PLC0415
+    from sync_assets.cli.record_lists import print_records  # noqa: PLC0415
 
+    if orphaned and waiting:
+        raise typer.BadParameter("--orphaned and --waiting are two lists: name one of them.")
+    if as_csv and as_json:
+        raise typer.BadParameter("--csv and --json are two forms: name one of them.")
     runtime = _runtime()
     _known(runtime, table)
-    if orphaned:
-        _print({"orphaned": status.orphans(runtime, table)}, as_json, show_orphans)
-        return
-    _print({"rejects": status.rejects(runtime, table)}, as_json, show_rejects)
+    kind = "orphaned" if orphaned else "waiting" if waiting else "rejects"
+    print_records(runtime, kind, table, "csv" if as_csv else "json" if as_json else "text")
 
 
 @app.command()
@@ -276,21 +318,20 @@ def retry(
 
 
 @app.command("approve-deletes")
-def approve_deletes(table: Annotated[str, typer.Argument(help="A mapped table.")]) -> None:
+def approve_deletes(table: Annotated[str, typer.Argument(help="A mapped table.")], as_json: Json = False) -> None:
     """Let a mass deletion that the guard stopped go ahead: the next capture of the table, once."""
-    from sync_assets.ledger.errors import with_them  # noqa: PLC0415
+    from sync_assets.cli.tables import show_approved  # noqa: PLC0415
 
     runtime = _runtime()
     _known(runtime, table)
     feed = runtime.ledger.feed(table)
     if feed is None:
         fail(f"{table} has never been captured, so there is nothing to delete.")
-    elif not feed.deletes:
-        typer.echo(f"No deletion of {table} is held back, so there is nothing to approve.")
-    else:
+        return
+    if feed.deletes:
         runtime.ledger.approve_deletes(table)
-        following = with_them(feed.following)
-        typer.echo(f"The next capture of {table} lets its {feed.deletes:,} deletions go ahead{following}.")
+    document = {"table": table, "approved": feed.deletes, "following": dict(feed.following) if feed.deletes else {}}
+    _print(document, as_json, show_approved)
 
 
 @app.command("accept-systems")
@@ -488,4 +529,5 @@ def web(context: typer.Context) -> None:
     run.web(context.args)
 
 
+explanation.register(app, _runtime)
 configuration.register(app)

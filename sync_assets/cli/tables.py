@@ -9,15 +9,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sync_assets.ledger.errors import with_them
 from sync_assets.operations.status import COLUMNS, held_back, in_maintenance, orphaned
+from sync_assets.wording import counted
 
 
-def _console(*, soft_wrap: bool = False) -> Console:
+def plain_console(*, soft_wrap: bool = False) -> Console:
     """Return the terminal, which takes no text for markup: `[bold]` may be a file's name."""
     return Console(markup=False, soft_wrap=soft_wrap)
 
 
-def _table(*columns: str, numbers: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
+def plain_table(*columns: str, numbers: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
     """Return an empty table.
 
     Args:
@@ -33,22 +35,22 @@ def _table(*columns: str, numbers: tuple[str, ...] = (), whole: tuple[str, ...] 
 
 def show_status(document: dict[str, Any]) -> None:
     """Print tables with their counts, their change feeds, then engine calls and opt-outs. Fits 80 columns."""
-    table = _table("table", "resource", *COLUMNS, numbers=COLUMNS)
-    feeds = _table("change feed", "position saved", "last asked", "", whole=("position saved", "last asked"))
+    table = plain_table("table", "resource", *COLUMNS, numbers=COLUMNS)
+    feeds = plain_table("change feed", "position saved", "last asked", "", whole=("position saved", "last asked"))
     for name, counts in document["tables"].items():
         table.add_row(name, counts["resource"], *(f"{counts[column]:,}" for column in COLUMNS))
         feed = counts["feed"]
         saved, polled = feed["position_saved_at"], feed["polled_at"]
         state = "never captured" if not saved else "" if feed["complete"] else "first read goes on"
         feeds.add_row(name, saved or "-", polled or "-", state)
-    console = _console()
+    console = plain_console()
     console.print(table)
     console.print()
     console.print(feeds)
     console.print()
     for name, counts in document["tables"].items():
         for what, number in counts.get("waiting_for", {}).items():
-            console.print(f"{name}: {number:,} wait for {what}", highlight=False)
+            console.print(f"{name}: {counted(number, 'record', 'wait')} for {what}", highlight=False)
         if counts.get("excluded"):
             why = "excluded: of a contact that was gone when its privacy hold was released"
             console.print(f"{name}: {counts['excluded']:,} {why}", highlight=False, soft_wrap=True)
@@ -70,7 +72,8 @@ def _opt_outs(data: dict[str, Any]) -> Iterator[str]:
     last = f"the newest of {data['last_file_at']}" if data["last_file_at"] else "none was ever taken"
     yield (
         f"opt-outs ({data['direction']}): {data['to_d365']:,} written to Dynamics 365, {data['to_campaign']:,} to "
-        f"Campaign, {data['files_processed']:,} files with {data['rejected_rows']:,} rejected rows; {last}"
+        f"Campaign, {counted(data['files_processed'], 'file')} with {counted(data['rejected_rows'], 'rejected row')}; "
+        f"{last}"
     )
     for kind, text in (
         ("due", "are due: run `sync-assets sync`, or start the sensors"),
@@ -86,9 +89,12 @@ def _opt_outs(data: dict[str, Any]) -> Iterator[str]:
 PLANNED = ("insert", "update", "delete", "unchanged", "pending", "waiting", "failed", "held")
 
 
+OPT_OUTS_DUE = ("decide", "to_d365", "to_campaign", "refused", "held")
+
+
 def show_plan(document: dict[str, Any]) -> None:
     """Print what would happen to the records, what it costs, and notes."""
-    tables, console = document["tables"], _console()
+    tables, console = document["tables"], plain_console()
     console.print(
         _summed("table", {name: [one[column] for column in PLANNED] for name, one in tables.items()}, PLANNED)
     )
@@ -97,12 +103,16 @@ def show_plan(document: dict[str, Any]) -> None:
     costs = {name: [one["engine_calls"][kind] for kind in kinds] for name, one in tables.items()}
     costs = {name: [*calls, sum(calls)] for name, calls in costs.items()}
     console.print(_summed("engine calls", costs, (*kinds, "in all")))
+    if document["opt_out"]:
+        console.print()
+        due = {"opt-outs": [document["opt_out"][column] for column in OPT_OUTS_DUE]}
+        console.print(_summed("", due, OPT_OUTS_DUE))
     for line in _said_of_plan(document):
         console.print(line, highlight=False, soft_wrap=True)
 
 
 def _summed(what: str, rows: dict[str, list[int]], columns: tuple[str, ...]) -> Table:
-    table = _table(what, *columns, numbers=columns)
+    table = plain_table(what, *columns, numbers=columns)
     for name, numbers in rows.items():
         table.add_row(name, *(f"{number:,}" for number in numbers))
     if len(rows) > 1:
@@ -114,7 +124,7 @@ def _summed(what: str, rows: dict[str, list[int]], columns: tuple[str, ...]) -> 
 def _said_of_plan(document: dict[str, Any]) -> Iterator[str]:
     for name, one in document["tables"].items():
         for reason, number in one["waiting_for"].items():
-            yield f"{name}: {number:,} wait for {reason}."
+            yield f"{name}: {counted(number, 'record', 'wait')} for {reason}."
         if one["orphaned"]:
             yield f"{name}: {one['orphaned']:,} orphaned: a parent that they need is gone for good, or they name none."
     calls, budget = sum(document["engine_calls"].values()), document["budget"]
@@ -129,49 +139,31 @@ def _said_of_plan(document: dict[str, Any]) -> Iterator[str]:
     yield from document["notes"]
 
 
-def show_rejects(document: dict[str, Any]) -> None:
-    if not document["rejects"]:
-        _console().print("No record is refused.")
+def show_approved(document: dict[str, Any]) -> None:
+    table, approved = document["table"], document["approved"]
+    if not approved:
+        print_line(f"No deletion of {table} is held back, so there is nothing to approve.")
         return
-    console = _console()
-    for (name, reason), same in _by_reason(document["rejects"]).items():
-        console.print(Text.assemble((f"{name}: ", "bold"), reason), highlight=False)
-        table = _table("  id", "since", "attempts", numbers=("attempts",), whole=("  id", "since"))
-        for reject in same:
-            table.add_row(f"  {reject['id']}", reject["since"], str(reject["attempts"]))
-        console.print(table)
+    following = with_them(document["following"])
+    print_line(f"The next capture of {table} lets {counted(approved, 'deletion')} go ahead{following}.")
 
 
-def show_orphans(document: dict[str, Any]) -> None:
-    if not document["orphaned"]:
-        _console().print("No record is orphaned.")
-        return
-    console = _console()
-    for (name, reason), same in _by_reason(document["orphaned"]).items():
-        console.print(Text.assemble((f"{name}: ", "bold"), reason), highlight=False)
-        table = _table("  id", "since", whole=("  id", "since"))
-        for orphan in same:
-            table.add_row(f"  {orphan['id']}", orphan["since"])
-        console.print(table)
-
-
-def _by_reason(rejects: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """Group rejected records by table and reason, in their order: thousands may share one long reason."""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for reject in rejects:
-        found.setdefault((reject["table"], reject["reason"]), []).append(reject)
-    return found
+def print_line(text: str) -> None:
+    """Print a sentence without wrapping it."""
+    plain_console(soft_wrap=True).print(text, highlight=False)
 
 
 def show_retry(document: dict[str, Any]) -> None:
     retried, left = document["retried"], document["not_retryable"]
-    console = _console(soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     if retried or not left:
-        console.print(f"{retried:,} records are pending again." if retried else "No such record is refused.")
+        console.print(
+            f"{counted(retried, 'record', 'are')} pending again." if retried else "No such record is refused."
+        )
     if left:
         console.print(
-            f"{left:,} records stay refused: the mapping cannot send what they hold. They need other data in Dynamics "
-            "365 or another mapping, see `sync-assets rejects`, and go by themselves then.",
+            f"{counted(left, 'record', 'stay')} refused: the mapping cannot send what the rows hold. That needs other "
+            "data in Dynamics 365 or another mapping, see `sync-assets rejects`; then the next sync sends them.",
             highlight=False,
         )
 
@@ -179,7 +171,7 @@ def show_retry(document: dict[str, Any]) -> None:
 def show_replay(document: dict[str, Any]) -> None:
     table, pending = document["table"], document["pending"]
     goes = "`sync-assets sync` or the sensors send them." if pending else "There is nothing to send."
-    _console(soft_wrap=True).print(f"{table} was captured again: {pending:,} records are pending. {goes}")
+    print_line(f"{table} was captured again: {counted(pending, 'record', 'are')} pending. {goes}")
 
 
 REBUILT = ("records", "equal", "differing", "unknown", *COLUMNS)
@@ -187,7 +179,7 @@ REBUILT = ("records", "equal", "differing", "unknown", *COLUMNS)
 
 def show_rebuild(document: dict[str, Any]) -> None:
     """Print the counts of Campaign's records, then those of the ledger's."""
-    console = _console()
+    console = plain_console()
     tables = {name: [one[column] for column in REBUILT] for name, one in document["tables"].items()}
     console.print(_summed("table", tables, REBUILT))
     if any(one["unknown"] for one in document["tables"].values()):
@@ -199,16 +191,18 @@ def show_rebuild(document: dict[str, Any]) -> None:
 
 def show_rehearsal(document: dict[str, Any]) -> None:
     """Print the number of records to be compared, and the reads that takes."""
-    console = _console()
+    console = plain_console()
     tables = {name: [one["records"], one["engine_calls"]["read"]] for name, one in document["tables"].items()}
     console.print(_summed("table", tables, ("records", "reads")))
     if document["left_today"] is not None:
-        console.print(f"engine_calls_per_day leaves {document['left_today']:,} calls for today.", highlight=False)
+        console.print(
+            f"engine_calls_per_day leaves {counted(document['left_today'], 'call')} for today.", highlight=False
+        )
 
 
 def show_diagnosis(document: dict[str, Any]) -> None:
     styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-    console = _console(soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     for line in document["checks"]:
         console.print(Text(f"{line['outcome']:<4} ", styles[line["outcome"]]), end="")
         console.print(f"{line['what']}: {line['message']}", highlight=False)

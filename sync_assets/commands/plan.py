@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
@@ -31,6 +31,7 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets.validation.guardrails import check_configuration, check_limits
 from sync_assets.validation.preflight import NotReady
+from sync_assets.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,10 @@ class _Plan:
     async def _push(self, config: TableConfig, *, today: bool = False) -> int:
         self.rehearsals[config.table].calls["read"] += await self.existing.find_out(config)
         day = datetime.now(UTC).date()
-        progress = partial(self.runtime.progress, f"planning {config.table}")
+        activity = f"planning {config.table}"
+        pending = self.ledger.counts().get(config.table)
+        self.runtime.totals[activity] = self.rehearsals[config.table].done + (pending.pending if pending else 0)
+        progress = partial(self.runtime.progress, activity)
         return await self.rehearsals[config.table].push(self.ledger, (day, date.max) if today else None, progress)
 
     async def _push_the_rest(self, tables: Sequence[TableConfig]) -> None:
@@ -141,6 +145,7 @@ class _Plan:
             "tables": tables,
             "engine_calls": total,
             "budget": self._budget(sum(total.values())),
+            "opt_out": self._opt_out_counts(),
             "notes": [
                 *self.unknown_codes.values(),
                 *held_back({"tables": tables}),
@@ -154,6 +159,12 @@ class _Plan:
             ],
         }
 
+    def _opt_out_counts(self) -> dict[str, int] | None:
+        """Return the opt-outs that the next sync decides or writes, by what is due; None without opt-out flows."""
+        if not self.runtime.config.opt_out.active:
+            return None
+        return asdict(self.ledger.opt_outs_left(self.runtime.config.opt_out.attributes))
+
     def _opt_outs(self) -> list[str]:
         """Return a note on the number of opt-outs that are due.
 
@@ -162,7 +173,11 @@ class _Plan:
         if not self.runtime.config.opt_out.active:
             return []
         due = self.ledger.opt_outs_left(self.runtime.config.opt_out.attributes).due
-        told = f"{due:,} opt-outs would be due for a decision, at one read and one update each at most; " if due else ""
+        told = (
+            f"{counted(due, 'opt-out')} would be due for a decision, at one read and one update each at most; "
+            if due
+            else ""
+        )
         return [
             f"{told}opt-out files on the SFTP are not looked at, and what follows from them is not in these numbers."
         ]
@@ -202,6 +217,6 @@ class _Plan:
         if not uncertain:
             return []
         return [
-            f"{uncertain:,} records were sent before without an answer: each may cost a call more or less, since only "
-            "Campaign knows whether it took them."
+            f"{counted(uncertain, 'record', 'were')} sent before without an answer: each may cost a call more or less, "
+            "since only Campaign knows whether it took them."
         ]

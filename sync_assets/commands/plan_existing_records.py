@@ -14,6 +14,7 @@ from sync_assets.audit.record_comparison import EXISTING, LISTED
 from sync_assets.campaign.client import BudgetSpent
 from sync_assets.config.models import TableConfig
 from sync_assets.runtime.context import Runtime
+from sync_assets.wording import counted
 
 MOST_READS = 2_000
 """The most engine calls that a plan spends on one list: a million records."""
@@ -49,9 +50,9 @@ class ExistingPlanned:
             self.notes.append(f"{shown(config, existing.found)} This plan made {made:,} reads to find that out.")
         if existing.estimated is not None:
             self.notes.append(
-                f"{config.table}: Campaign holds {existing.estimated:,} records of {config.resource}, some with ids of "
-                f"Dynamics 365. `sync` lists them first, by at most {existing.calls:,} reads; those that hold what "
-                f"they should cost nothing more. So the inserts of this plan are the most that there can be."
+                f"{config.table}: Campaign holds {counted(existing.estimated, 'record')} of {config.resource}, some "
+                f"with ids of Dynamics 365. `sync` lists them first, by at most {existing.calls:,} reads; those that "
+                f"hold what they should cost nothing more. So the inserts of this plan are the most that there can be."
             )
         if not existing.known:  # only in the scratch ledger: the push is planned as if the list had been read
             ledger.end_rebuild(config.table)

@@ -110,4 +110,4 @@ def bound(runtime: Runtime, resources: Any, names: Iterable[str]) -> Runtime:
     wanted = {name: value for one in names for name, value in getattr(resources, one).environment().items()}
     if all(runtime.environment.get(name) == value for name, value in wanted.items()):
         return runtime
-    return Runtime({**runtime.environment, **wanted}, progress=runtime.progress)
+    return Runtime({**runtime.environment, **wanted}, progress=runtime.progress, totals=runtime.totals)

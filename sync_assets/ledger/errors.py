@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from sync_assets.errors import SyncAssetsError
+from sync_assets.wording import counted
 
 
 class LedgerError(SyncAssetsError):
@@ -54,7 +55,7 @@ class TooManyDeletes(LedgerError):
             f"{allowed[name]:,}" if not following else f"{allowed[name]:,} of {name}" for name in [table, *following]
         )
         super().__init__(
-            f"Dynamics 365 reports {deletes:,} records of {table} as gone{with_them(following)}; "
+            f"Dynamics 365 reports {counted(deletes, 'record')} of {table} as gone{with_them(following)}; "
             f"max_delete_share allows {parts}.",
             f"They are held back. If that is right, `sync-assets approve-deletes {table}`, else look at Dynamics 365.",
         )

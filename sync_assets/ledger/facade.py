@@ -23,6 +23,7 @@ from sync_assets.ledger.repositories.opt_out_files import OptOutFiles
 from sync_assets.ledger.repositories.opt_outs import OptOutRows, OptOuts
 from sync_assets.ledger.repositories.reports import Reports
 from sync_assets.ledger.repositories.runs import Runs
+from sync_assets.ledger.repositories.stored_records import StoredRecords
 from sync_assets.ledger.repositories.systems import Systems
 from sync_assets.ledger.storage.database import Database
 from sync_assets.ledger.storage.migrate import migrate
@@ -70,6 +71,7 @@ class Ledger:
         mappings = MappingChanges(session)
         reports = Reports(session)
         runs = Runs(session)
+        stored = StoredRecords(session)
         systems = Systems(session)
         self._session = session
 
@@ -111,6 +113,7 @@ class Ledger:
         self.waiting_reasons = blocked.waiting_reasons
         self.oldest_waiting = blocked.oldest_waiting
         self.waiting_parents = blocked.waiting_parents
+        self.waiting = blocked.waiting
         self.orphans = blocked.orphans
         self.unread = blocked.unread
         self.dialect = dialect.dialect
@@ -177,6 +180,7 @@ class Ledger:
         self.systems = systems.systems
         self.note_system = systems.note_system
         self.replace_system = systems.replace_system
+        self.stored_record = stored.stored_record
         self.counts = reports.counts
         self.pending_days = reports.pending_days
         self.pending_operations = reports.pending_operations

@@ -90,6 +90,11 @@ def filter_rows(rows: pl.DataFrame, row_filter: RowFilter | None) -> tuple[pl.Da
     return rows.filter(passed), rows.filter(~passed)
 
 
+def rules_met(row: pl.DataFrame, row_filter: RowFilter | None) -> list[bool]:
+    """Return for each rule, in their order, whether a frame of one row meets it."""
+    return [bool(row.select(_met(rule)).item()) for rule in row_filter.rules] if row_filter else []
+
+
 def _unfit(rule: FilterRule, column: Column) -> str | None:
     """Return why the rule's operator cannot be used with the column; None if it can."""
     kind, operator = column.type, rule.operator

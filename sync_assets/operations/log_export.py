@@ -24,6 +24,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.operations.diagnosis_line import Line, failed
 from sync_assets.operations.status import CALL_KINDS, iso, rejects, status
 from sync_assets.runtime.context import Runtime
+from sync_assets.wording import counted
 
 MOST_REFUSED = 10_000
 _NAME = re.compile(r"sync_assets_(\d{4}-\d{2}-\d{2})\.jsonl")
@@ -85,4 +86,4 @@ def log_lines(runtime: Runtime) -> list[Line]:
                 return [Line("ok", what, f"signed in; {logs.folder} is made with the first file")]
     except SyncAssetsError as error:
         return failed(what, error)
-    return [Line("ok", what, f"signed in, {files:,} files in {logs.folder}")]
+    return [Line("ok", what, f"signed in, {counted(files, 'file')} in {logs.folder}")]

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from sync_assets.operations.status import iso, unknown_tables
 from sync_assets.runtime.context import Runtime
+from sync_assets.wording import counted
 
 
 def on(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
@@ -50,7 +51,10 @@ def show(document: dict[str, Any]) -> None:
     for table in document.get("ended", ()):
         console.print(f"{table}: goes on with the next sync or tick of the sensors, with the data model as it is.")
     for one in document["maintenance"]:
-        console.print(f"{one['table']} is in maintenance since {one['since']}, {one['pending']:,} records are pending.")
+        console.print(
+            f"{one['table']} is in maintenance since {one['since']}, "
+            f"{counted(one['pending'], 'record', 'are')} pending."
+        )
     if not document["maintenance"]:
         console.print("No table is in maintenance.")
 

@@ -7,29 +7,21 @@ from typing import Any
 
 import typer
 
-from sync_assets.audit.campaign_person_records import GUID
 from sync_assets.audit.person_records import SystemAnswer, Whereabouts, is_gone, whereabouts
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.records.privacy_holds import Hold
+from sync_assets.operations.record_id import record_id
 from sync_assets.operations.status import iso
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead
+from sync_assets.wording import counted
 
 
 def contact_id(given: str) -> str:
-    """Return a D365 id in the ledger's form. Raises SyncAssetsError if it is none.
-
-    The error does not repeat the text, which may be a name.
-    """
-    id_ = given.strip().removeprefix("{").removesuffix("}").lower()
-    if not GUID.fullmatch(id_):
-        raise SyncAssetsError(
-            "A hold needs the contact's D365 id, a GUID such as 0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b.",
-            "Find it in the contact's address in Dynamics 365 (id=...) or as `externalId` in Campaign.",
-        )
-    return id_
+    """Return a D365 id in the ledger's form. Raises SyncAssetsError if it is none."""
+    return record_id(given, "A hold needs the contact's")
 
 
 def add(runtime: Runtime, given: str) -> dict[str, Any]:
@@ -142,15 +134,16 @@ def _ledger(found: Whereabouts) -> dict[str, Any]:
 
 def show_added(document: dict[str, Any]) -> None:
     typer.echo(
-        f"{document['id']} is on hold since {document['since']}: {_records(document['records'])} "
+        f"{document['id']} is on hold since {document['since']}: {counted(document['records'], 'record')} "
         f"{'is' if document['records'] == 1 else 'are'} written to neither system until `sync-assets hold release`."
     )
     if not document["known"]:
         typer.echo("The ledger does not know this contact. Check the id; if it is captured later, it is held.")
     if document["in_flight"]:
         typer.echo(
-            f"{_records(document['in_flight'])} had been taken by a worker before; what it sends can't be called "
-            f"back. It is done by {document['in_flight_until']} at the latest: delete nothing before, and verify."
+            f"{counted(document['in_flight'], 'record')} had been taken by a worker before; what it sends can't be "
+            f"called back. It is done by {document['in_flight_until']} at the latest: delete nothing before, "
+            "and verify."
         )
     for error in document["errors"]:
         typer.echo(f"Not all of this person's records could be asked for: {error} Then repeat `hold add`.")
@@ -158,13 +151,13 @@ def show_added(document: dict[str, Any]) -> None:
 
 def show_released(document: dict[str, Any]) -> None:
     typer.echo(
-        f"{document['id']} is no longer on hold: {_records(document['released'])} free. "
+        f"{document['id']} is no longer on hold: {counted(document['released'], 'record')} free. "
         + ("" if document["gone"] else "What is to be sent of them is read again from Dynamics 365 first.")
     )
     if document["gone"]:
         typer.echo(
             "Dynamics 365 no longer has this contact, so nothing is made again of it. Left of the person's records, "
-            f"and excluded unless given to another contact: {_records(document['excluded'])}."
+            f"and excluded unless given to another contact: {counted(document['excluded'], 'record')}."
         )
 
 
@@ -172,7 +165,7 @@ def show_holds(document: dict[str, Any]) -> None:
     for hold in document["holds"]:
         unknown = "" if hold["known"] else ", the contact is not known to the ledger"
         flying = f", {hold['in_flight']:,} in flight until {hold['in_flight_until']}" if hold["in_flight"] else ""
-        typer.echo(f"{hold['id']}  since {hold['since']}  {_records(hold['records'])}{unknown}{flying}")
+        typer.echo(f"{hold['id']}  since {hold['since']}  {counted(hold['records'], 'record')}{unknown}{flying}")
     if not document["holds"]:
         typer.echo("Nobody is on hold.")
 
@@ -188,21 +181,19 @@ def show_whereabouts(document: dict[str, Any]) -> None:
     for table, ids in document["campaign"]["not_seen"].items():
         there = document["resources"].get(table, table)
         typer.echo(
-            f"Campaign: {_records(len(ids))} of {there} that it once took are not to be seen: deleted, or hidden since "
-            "their parent is gone. Make sure in Campaign."
+            f"Campaign: {counted(len(ids), 'record')} of {there} that it once took are not to be seen: deleted, or "
+            "hidden since their parent is gone. Make sure in Campaign."
         )
     ledger = document["ledger"]
     known = ", ".join(f"{number:,} {table}" for table, number in ledger["records"].items())
-    content = f"; {_records(ledger['with_content'])} with what is still to be sent" if ledger["with_content"] else ""
+    content = (
+        f"; {counted(ledger['with_content'], 'record')} with what is still to be sent" if ledger["with_content"] else ""
+    )
     typer.echo(f"ledger: ids and hashes of {known}{content}" if known else "ledger: nothing")
     if ledger["in_flight"]:
         typer.echo(
-            f"{_records(ledger['in_flight'])} in a worker's hands until {ledger['in_flight_until']} at the latest: "
-            "verify again after that."
+            f"{counted(ledger['in_flight'], 'record')} in a worker's hands until {ledger['in_flight_until']} at the "
+            "latest: verify again after that."
         )
     if document["held_since"] is None:
         typer.echo("The contact is not on hold, so it may be written again.")
-
-
-def _records(number: int) -> str:
-    return f"{number:,} record{'' if number == 1 else 's'}"

@@ -15,6 +15,7 @@ from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import REMEDY, killed_runs
 from sync_assets.runtime.systems import OtherSystems
+from sync_assets.wording import counted
 
 COLUMNS = ("pending", "waiting", "failed", "held", "orphaned", "synced")
 """States of records, in the order of display."""
@@ -117,9 +118,9 @@ def waiting_for(runtime: Runtime, table: str) -> dict[str, int]:
 def held_back(document: Mapping[str, Any]) -> list[str]:
     """Return a line for each table whose deletions the guard holds back."""
     return [
-        f"{table}: {counts['deletes_held_back']:,} deletions are held back{with_them(counts['deletes_following'])}: "
-        f"more than max_delete_share allows. If that is right, `sync-assets approve-deletes {table}`, else look at "
-        "Dynamics 365."
+        f"{table}: {counted(counts['deletes_held_back'], 'deletion', 'are')} held back"
+        f"{with_them(counts['deletes_following'])}: more than max_delete_share allows. If that is right, "
+        f"`sync-assets approve-deletes {table}`, else look at Dynamics 365."
         for table, counts in document["tables"].items()
         if counts["deletes_held_back"]
     ]
@@ -165,6 +166,20 @@ def orphans(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
     return [
         {"table": orphan.table, "id": orphan.id, "reason": orphan.reason, "since": iso(orphan.since)}
         for orphan in runtime.ledger.orphans(table)
+    ]
+
+
+def waiting(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
+    """Return the waiting records, at most blocked_records.LISTED, with what they wait for."""
+    return [
+        {
+            "table": one.table,
+            "id": one.id,
+            "reason": WAITING_FOR[one.block_reason],
+            "since": iso(one.since),
+            "parents": [{"table": to.table, "id": to.id, "state": to.standing} for to in one.parents],
+        }
+        for one in runtime.ledger.waiting(table)
     ]
 
 

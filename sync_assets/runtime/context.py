@@ -44,7 +44,8 @@ class Runtime:
     problems: errors that prevented a flow. stopped: reasons why a flow ended early. warnings, notes: messages, of
     which notes report automatic actions. The command line prints all four.
     interrupted: True if a signal ended a flow.
-    progress: called with (activity, number of records).
+    progress: called with (activity, number of records). totals: by activity, the number of records at its end as far as
+    known.
     any_ledger: True for callers that write neither to the systems nor to the ledger: it may belong to other systems.
     accept_mapping: True to accept a mapping that alternated with another one recently.
     run_lasts: returns False once another run may continue the work of this process's run (heartbeat.py).
@@ -59,6 +60,7 @@ class Runtime:
     warnings: list[str] = field(default_factory=list[str])
     notes: list[str] = field(default_factory=list[str])
     progress: Callable[[str, int], None] = lambda what, records: None
+    totals: dict[str, int] = field(default_factory=dict[str, int])
     parent_keys: ParentKeys = field(default_factory=ParentKeys)
     any_ledger: bool = False
     accept_mapping: bool = False

@@ -109,7 +109,10 @@ def contacts(runtime: Runtime, table: TableConfig, *, reading: bool) -> int:
     """
     known = known_contacts(runtime)
     if reading and table.table == CONTACT and not _complete(runtime):
-        return max(known, interruptible.run(_told_contacts(runtime)) or 0)
+        told = interruptible.run(_told_contacts(runtime)) or 0
+        if told:
+            runtime.totals[f"capturing {CONTACT}"] = told  # for the progress of the first load
+        return max(known, told)
     return known
 
 

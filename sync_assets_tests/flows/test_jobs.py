@@ -37,7 +37,7 @@ def does(orchestra: Orchestra, job: str, op: str, **config: Any) -> Run:
 def test_the_jobs_of_the_contract_are_there_and_none_without_a_name(orchestra: Orchestra) -> None:
     names = set(orchestra.definitions.get_repository_def().job_names)
     wanted = {"sync", "send_backlog", "replay", "retry_refused", "approve_deletes", "privacy_hold", "maintenance"}
-    assert wanted | {"audit", "watch", "prune_history"} <= names
+    assert wanted | {"explain", "audit", "watch", "prune_history"} <= names
     assert not [name for name in names if "anonymous" in name]
 
 

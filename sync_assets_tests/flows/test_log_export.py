@@ -96,7 +96,7 @@ def test_dagster_writes_it_by_a_schedule(logging: Program) -> None:
     assert lines(logging)["table"][0]["synced"] == 0
     with closing(logging.runtime()) as again:
         assert [(line.outcome, line.message) for line in log_lines(again)] == [
-            ("ok", "signed in, 1 files in d365_loads/logs")
+            ("ok", "signed in, 1 file in d365_loads/logs")
         ]
         assert export_log(again) == today()
 

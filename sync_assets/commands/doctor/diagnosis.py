@@ -35,6 +35,7 @@ from sync_assets.validation import guardrails
 from sync_assets.validation.link_cardinality import cardinality_warnings
 from sync_assets.validation.preflight import Finding, Ready, findings_of, preflight
 from sync_assets.validation.schema_drift import type_findings, types_of
+from sync_assets.wording import counted
 
 
 def examine(runtime: Runtime) -> list[Line]:
@@ -79,7 +80,7 @@ def _ledger(runtime: Runtime) -> list[Line]:
     except SyncAssetsError as error:
         return failed("ledger", error)
     known = sum(c.records for c in counts.values())
-    return [Line("ok", "ledger", f"open, {known:,} records known"), *ledger_lines(runtime)]
+    return [Line("ok", "ledger", f"open, {counted(known, 'record')} known"), *ledger_lines(runtime)]
 
 
 def _runs(runtime: Runtime) -> list[Line]:

@@ -13,6 +13,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.operations.diagnosis_line import Line, failed
 from sync_assets.runtime.context import Runtime
+from sync_assets.wording import counted
 
 if TYPE_CHECKING:
     from sync_assets.campaign.metadata import Resource
@@ -28,7 +29,7 @@ async def existing_lines(
     what, ledger = f"{config.table}: records in Campaign before the first load", runtime.ledger
     under_way = await asyncio.to_thread(ledger.rebuild, config.table)
     if under_way is not None:
-        return [Line("ok", what, f"the list is under way, {under_way.records:,} records were compared")]
+        return [Line("ok", what, f"the list is under way, {counted(under_way.records, 'record', 'were')} compared")]
     if await asyncio.to_thread(begun, ledger, config):
         return []
     listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
@@ -42,7 +43,7 @@ async def existing_lines(
         return [Line("ok", what, f"no {config.resource} carries an id of Dynamics 365 {cost}")]
     some = "some carry ids of Dynamics 365" if listing.ours(look.page) else "some may carry ids of Dynamics 365"
     message = (
-        f"Campaign holds {records:,} records of {config.resource}, {some}: the first load begins with "
+        f"Campaign holds {counted(records, 'record')} of {config.resource}, {some}: the first load begins with "
         f"{_number(pages_for(records), 'read')} and sends only what differs {cost}"
     )
     return [Line("ok", what, message)]

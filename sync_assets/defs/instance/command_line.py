@@ -29,13 +29,7 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
     Raises:
         SyncAssetsError: The folder cannot be used, or `dagster.yaml` is not valid.
     """
-    home = os.environ.get("DAGSTER_HOME")
-    if home:
-        folder = Path(home).expanduser().absolute()
-    elif Path("dagster.yaml").is_file():
-        folder = Path.cwd()
-    else:
-        folder = Path(".dagster").absolute()
+    folder = _folder()
     try:
         _prepare(folder)
         with _locked(folder):
@@ -52,6 +46,18 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
         ) from error
     with opened as instance:
         yield instance
+
+
+def has_history() -> bool:
+    """Return True if that instance exists: it has a `dagster.yaml`."""
+    return (_folder() / "dagster.yaml").is_file()
+
+
+def _folder() -> Path:
+    home = os.environ.get("DAGSTER_HOME")
+    if home:
+        return Path(home).expanduser().absolute()
+    return Path.cwd() if Path("dagster.yaml").is_file() else Path(".dagster").absolute()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import dagster as dg
 
+from sync_assets.defs.operations.explain_job import explain_op
 from sync_assets.defs.run_errors import failing
 from sync_assets.flows import capture_table
 from sync_assets.operations.replay import capture_again, day, replayable
@@ -126,6 +127,7 @@ def operator_jobs(runtime: Runtime) -> list[dg.JobDefinition]:
         _job("retry_refused", retry_records, "Makes refused records pending again; the next run sends them."),
         _job("approve_deletes", approve, "Lets a mass deletion that the guard stopped go ahead, once."),
         _job("privacy_hold", hold, "Nothing about a contact is written to either system until it is released."),
+        _job("explain", explain_op(runtime), "Explains one record from end to end; values are masked."),
         _job("maintenance", switch_maintenance, "Tables that are neither captured nor sent for a while."),
         _job("prune_history", prune, "Deletes runs and events that are no longer of use; days stay filled."),
     ]

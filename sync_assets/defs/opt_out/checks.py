@@ -21,6 +21,7 @@ from sync_assets.foreign_text import markdown
 from sync_assets.opt_out.parity import Parity, parity
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
+from sync_assets.wording import counted
 
 if TYPE_CHECKING:
     from sync_assets.opt_out.export.folder import FolderPoll
@@ -184,7 +185,7 @@ def agree(audit: dg.AssetKey, found: Parity) -> dg.AssetCheckResult:
     if not found.contacts:
         text = "No contact was compared: none is known on both sides, or the day's engine calls are spent."
     if found.unanswered:
-        text += f" Campaign did not answer for {found.unanswered:,} contacts."
+        text += f" Campaign did not answer for {counted(found.unanswered, 'contact')}."
     rows = [
         (name, len(ids), ", ".join(ids[: check_results.SHOWN_IDS])) for name, ids in sorted(found.differing.items())
     ]

@@ -18,6 +18,7 @@ from sync_assets.opt_out.decide import Side
 from sync_assets.opt_out.decision_log import DecisionLog
 from sync_assets.opt_out.pending_decisions import DecisionRun
 from sync_assets.runtime.context import Runtime
+from sync_assets.wording import counted
 
 DECIDED = "everything_due_is_decided"
 ACCEPTED = "no_opt_out_is_refused"
@@ -85,7 +86,7 @@ def everything_due_is_decided(runtime: Runtime, key: dg.AssetKey, deciding: Deci
     """
     text = "Everything that was due is decided."
     if deciding.unanswered:
-        text = f"Campaign could not be asked about {deciding.unanswered:,} contacts; their opt-outs stay due."
+        text = f"Campaign could not be asked about {counted(deciding.unanswered, 'contact')}; these opt-outs stay due."
         text = f"{text} {deciding.problem or ''}".strip()
         runtime.stopped.append(text)
     return dg.AssetCheckResult(
@@ -103,8 +104,8 @@ def no_opt_out_is_refused(key: dg.AssetKey, refused: Sequence[Reject]) -> dg.Ass
     text = ACCEPTED_TEXT
     if refused:
         text = (
-            f"{len(refused):,} opt-outs stand refused. See `sync-assets rejects`; put right what is wrong, then "
-            "`sync-assets retry contact`."
+            f"{counted(len(refused), 'opt-out', 'are')} rejected. See `sync-assets rejects`; put right what is wrong, "
+            "then `sync-assets retry contact`."
         )
     return dg.AssetCheckResult(
         passed=not refused,

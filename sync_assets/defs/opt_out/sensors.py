@@ -26,6 +26,7 @@ from sync_assets.opt_out.profile_polling import poll_is_due
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
+from sync_assets.wording import counted
 
 LOOK_SECONDS = 29
 """Seconds between two polls of the SFTP folder; rounded up to 30 by the daemon's interval of 5 s."""
@@ -113,7 +114,7 @@ def _next(runtime: Runtime, found: folder.FolderPoll, seen: Seen, now: datetime)
         return (_changes_request(), "") if worth else (None, "the last poll failed; it is tried again later")
     seen.asked.pop(POLL, None)
     if found.unsettled:
-        return None, f"{len(found.unsettled)} files are perhaps still being written"
+        return None, f"{counted(len(found.unsettled), 'file', 'are')} perhaps still being written"
     return None, "no new file"
 
 

@@ -13,6 +13,7 @@ from sync_assets.defs.report.charts import Series, bars
 from sync_assets.defs.report.days import Day, Days
 from sync_assets.defs.tables.asset_metadata import KINDS
 from sync_assets.ledger import Counts
+from sync_assets.wording import counted
 
 BLUE, GREEN, YELLOW, RED, VIOLET = "#3b82f6", "#22a06b", "#e2a336", "#d24235", "#7c5cdb"
 COLORS = {"insert": BLUE, "update": GREEN, "delete": RED, "read": YELLOW}
@@ -45,9 +46,11 @@ def _sentences(config: Config, days: Days, now: datetime) -> list[str]:
 
 
 def _summary(config: Config, day: Day) -> str:
-    text = f"{day.captured:,} changes captured, {day.pushed:,} records pushed, {day.refused:,} refused"
+    text = (
+        f"{counted(day.captured, 'change')} captured, {counted(day.pushed, 'record')} pushed, {day.refused:,} refused"
+    )
     if config.opt_out.active:
-        text += f", {day.to_d365:,} opt-outs written to Dynamics 365 and {day.to_campaign:,} to Campaign"
+        text += f", {counted(day.to_d365, 'opt-out')} written to Dynamics 365 and {day.to_campaign:,} to Campaign"
     budget = config.guardrails.engine_calls_per_day
     text += f", {day.all_calls:,} engine calls" + (f" of {budget:,} ({day.all_calls / budget:.0%})" if budget else "")
     return text + "."

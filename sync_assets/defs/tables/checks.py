@@ -22,6 +22,7 @@ from sync_assets.ledger.model import WAITING_FOR
 from sync_assets.operations.readiness import readiness
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.findings import Finding, Side
+from sync_assets.wording import counted
 
 POLLED_CHECK = "change_feed_is_polled"
 GUARD_CHECK = "no_deletion_is_held_back"
@@ -147,8 +148,8 @@ def guarded(config: TableConfig, runtime: Runtime) -> dg.AssetCheckResult:
     text = "No deletion is held back."
     if deletes:
         text = (
-            f"Dynamics 365 reports {deletes:,} records of {config.table} as gone, more than max_delete_share allows. "
-            f"They are held back. If that is right, `sync-assets approve-deletes {config.table}` or the job "
+            f"Dynamics 365 reports {counted(deletes, 'record')} of {config.table} as gone, more than max_delete_share "
+            f"allows. They are held back. If that is right, `sync-assets approve-deletes {config.table}` or the job "
             "approve_deletes, else look at Dynamics 365."
         )
     return dg.AssetCheckResult(

@@ -1,7 +1,8 @@
 """Report waiting and orphaned records, with the reasons and parents that block them. Reads only."""
 
+from collections import defaultdict
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -28,8 +29,31 @@ _SAME_SHORT_ID = sa.text(f"{schema.short_id('parent.id')} = {schema.short_id('sy
 _L = schema.link.c
 _WAITING = sa.text("state = 2")
 _ORPHANED = sa.text("sync_record.state > 1 AND sync_record.state = 5")  # served by the index of STUCK
+_BY_PARENT = (BlockReason.PARENT_PENDING, BlockReason.PARENT_UNAVAILABLE)
+LISTED = 10_000
+"""Most waiting records that are listed."""
+_AT_ONCE = 500
+"""Values per IN condition: far below the limits of both databases."""
 _LOOKED_AT = 10_000
 """Most waiting records whose parents are counted: a first load may have millions."""
+
+
+class BlockingParent(NamedTuple):
+    """A parent that a record waits for, and its state as shown to users."""
+
+    table: str
+    id: str
+    standing: str
+
+
+class Waiting(NamedTuple):
+    """A waiting record. since: when its desired state changed last. parents: those that it waits for."""
+
+    table: str
+    id: str
+    block_reason: BlockReason
+    since: datetime
+    parents: tuple[BlockingParent, ...]
 
 
 class BlockedRecords:
@@ -89,8 +113,47 @@ class BlockedRecords:
             ]
         return sorted(found, key=lambda one: (-one[2], one[0], one[1]))
 
-    def orphans(self, table: str | None = None) -> list[Orphan]:
-        """Return the orphaned records of a table, or of all tables, in the order of their first capture."""
+    def waiting(self, table: str | None = None, limit: int = LISTED) -> list[Waiting]:
+        """Return up to `limit` waiting records of a table, or of all tables, in the order of their first capture.
+
+        Each with the parents that it waits for, which the ledger may have no record of.
+        """
+        parent = schema.record.alias("parent")
+        waiting = sa.select(_R.seq, _R.table_name, _R.id, _R.gate, _R.changed_at).where(schema.STUCK, _WAITING)
+        if table is not None:
+            waiting = waiting.where(_R.table_name == table)
+        blocked = (
+            sa.select(_L.seq, _L.parent_table, _L.parent_id, parent.c.state)
+            .outerjoin(
+                parent,
+                sa.and_(_SAME_SHORT_ID, parent.c.table_name == _L.parent_table, parent.c.id == _L.parent_id),
+            )
+            .where(_L.parent_id.is_not(None), _L.wanted == 0, _L.held != OUTCOME_UNKNOWN)
+        )
+        with self._session.database.read() as connection:
+            rows = connection.execute(waiting.order_by(_R.seq).limit(limit)).all()
+            parents: defaultdict[int, list[BlockingParent]] = defaultdict(list)
+            for start in range(0, len(rows), _AT_ONCE):
+                seqs = [row.seq for row in rows[start : start + _AT_ONCE] if row.gate in _BY_PARENT]
+                for seq, of, id_, state in connection.execute(blocked.where(_L.seq.in_(seqs)).order_by(_L.attribute)):
+                    standing = UNKNOWN if state is None else STANDING[State(state)]
+                    parents[seq].append(BlockingParent(of, id_, standing))
+        return [
+            Waiting(
+                row.table_name,
+                row.id,
+                BlockReason(row.gate),
+                times.from_micros(row.changed_at),
+                tuple(parents[row.seq]),
+            )
+            for row in rows
+        ]
+
+    def orphans(self, table: str | None = None, id: str | None = None) -> list[Orphan]:
+        """Return the orphaned records of a table, or of all tables, in the order of their first capture.
+
+        id: only the record with this id.
+        """
         parent = schema.record.alias("parent")
         lost = (
             sa.select(
@@ -115,6 +178,8 @@ class BlockedRecords:
         )
         if table is not None:
             lost = lost.where(_R.table_name == table)
+        if id is not None:
+            lost = lost.where(_R.id == id)
         with self._session.database.read() as connection:
             # If a record has lost several parents, report the one with the most specific reason.
             rows = {row.seq: row for row in sorted(connection.execute(lost), key=_loss)}

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sync_assets.cli.main import _print
-from sync_assets.cli.tables import show_diagnosis, show_rejects, show_status
+from sync_assets.cli.record_lists import show_rejects
+from sync_assets.cli.tables import show_diagnosis, show_status
 from sync_assets.runtime.heartbeat import REMEDY
 
 WIDTH = 80

@@ -151,7 +151,7 @@ def test_one_look_answers_both() -> None:
         ),
         (Parity(), True, "No contact was compared"),
         (Parity(kept_back=200), True, "the day's engine calls are spent"),
-        (Parity(contacts=199, unanswered=1), True, "all opt-outs agree. Campaign did not answer for 1 contacts."),
+        (Parity(contacts=199, unanswered=1), True, "all opt-outs agree. Campaign did not answer for 1 contact."),
         (Parity(unanswered=200), False, "Campaign did not answer for 200 contacts."),
     ],
 )

@@ -138,7 +138,7 @@ def test_a_file_is_taken_at_the_second_look_by_a_run_of_a_partition_of_its_own(
     reconfigure(orchestra, direction)
     written = datetime(2026, 11, 24, 4, 0, 7, tzinfo=UTC)
     write_file(orchestra.program, HEADER, "optout_20261124_040000.csv", modified=written)
-    assert why_not(orchestra) == "1 files are perhaps still being written"
+    assert why_not(orchestra) == "1 file is perhaps still being written"
     data = orchestra.tick(FILE)
     [request] = list(data.run_requests or ())
     assert request.partition_key == "optout_20261124_040000.csv@2026-11-24T04:00:07Z"
@@ -151,14 +151,14 @@ def test_a_file_is_taken_at_the_second_look_by_a_run_of_a_partition_of_its_own(
 def test_a_file_is_given_the_time_that_it_needs_to_settle(orchestra: Orchestra) -> None:
     reconfigure(orchestra, settle_seconds=60)
     write_file(orchestra.program, HEADER)
-    assert [why_not(orchestra) for _ in range(3)] == ["1 files are perhaps still being written"] * 3
+    assert [why_not(orchestra) for _ in range(3)] == ["1 file is perhaps still being written"] * 3
 
 
 def test_a_file_that_grows_is_taken_once_it_has_stopped(orchestra: Orchestra) -> None:
     name = "optout_20261124_040000.csv"
     for number in range(3):
         write_file(orchestra.program, HEADER + says(str(uuid.uuid4())) * number, name)
-        assert why_not(orchestra) == "1 files are perhaps still being written"
+        assert why_not(orchestra) == "1 file is perhaps still being written"
     assert (asked_partition(orchestra) or "").startswith(f"{name}@")
 
 

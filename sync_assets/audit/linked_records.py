@@ -1,0 +1,65 @@
+"""Read records of one table from Campaign, and the records that their links lead to. Each read is an engine call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sync_assets.campaign.dialect import ResponseOutcome
+from sync_assets.campaign.records import Records
+from sync_assets.push.record_links import LinkTarget, linked_pkey
+from sync_assets.push.target import Target
+
+
+def with_parents(target: Target) -> tuple[Target, ...]:
+    """Return the targets whose records are read: the table's own, and those that its links lead to."""
+    return (target, *target.parents)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedRecords:
+    """Read records and their parents from Campaign.
+
+    Attributes:
+        records: of the table's resource and of its parents' resources, by resource.
+    """
+
+    target: Target
+    records: Mapping[str, Records]
+    _ids: dict[str, str] = field(default_factory=dict[str, str])
+    """PKey -> our id, of parents that were read."""
+
+    async def find(self, id_: str) -> dict[str, Any] | ResponseOutcome:
+        """Return the record with our id, or why there is none."""
+        return await self.records[self.target.resource].find(id_)
+
+    async def linked_ids(self, found: Mapping[str, Any]) -> dict[str, str | None]:
+        """Return attribute -> our id of the record that a link leads to, for the links that are set by a key or a PKey.
+
+        None for a record without our id, or that Campaign does not show; links that are not set are left out.
+        """
+        linked: dict[str, str | None] = {}
+        for link in self.target.links:
+            if pkey := linked_pkey(found, link.attribute):
+                linked[link.attribute] = await self._id(link, pkey) or None
+        return linked
+
+    async def wrong_links(self, found: Mapping[str, Any], acknowledged: Mapping[str, str]) -> list[str]:
+        """Return the links of a record that do not lead to the acknowledged parent.
+
+        acknowledged: attribute -> the parent's id.
+        """
+        targets = {one.attribute: one for one in self.target.links}
+        wrong: list[str] = []
+        for attribute, parent in acknowledged.items():
+            pkey = linked_pkey(found, attribute)
+            if attribute in targets and (not pkey or await self._id(targets[attribute], pkey) != parent):
+                wrong.append(attribute)
+        return wrong
+
+    async def _id(self, target: LinkTarget, pkey: str) -> str:
+        if pkey not in self._ids:
+            found = await self.records[target.resource].read(pkey)
+            self._ids[pkey] = str(found.get(target.key) or "").lower() if isinstance(found, dict) else ""
+        return self._ids[pkey]

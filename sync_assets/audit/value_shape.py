@@ -1,0 +1,34 @@
+"""Describe a value without its content, so that it may be shown and stored: kind, and length of a text. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_MAIL = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d)?")
+
+
+def value_shape(value: Any) -> str:
+    """Return the shape of a value, such as `text, 12 characters`. It contains no part of the value."""
+    match value:
+        case None | "":
+            return "empty"
+        case bool():
+            return "boolean"
+        case int() | float():
+            return "number"
+        case str():
+            return _text_shape(value)
+        case _:
+            return "other"
+
+
+def _text_shape(text: str) -> str:
+    for kind, form in (("number", _NUMBER), ("date", _DATE), ("time", _TIME)):
+        if form.fullmatch(text):
+            return kind
+    kind = "e-mail" if _MAIL.fullmatch(text) else "text"
+    return f"{kind}, {len(text)} character{'' if len(text) == 1 else 's'}"

@@ -1,0 +1,104 @@
+"""Explain the opt-outs of one contact: state, what would be decided now, the last decisions. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from sync_assets.campaign.profile_opt_outs import opt_out
+from sync_assets.config.models import Config
+from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState
+from sync_assets.opt_out.decide import Decision, decide
+from sync_assets.opt_out.decision_log import folder_of_changes
+from sync_assets.opt_out.tables import DECISIONS
+from sync_assets.parquet.store import frames
+from sync_assets.runtime.context import Runtime
+
+LOOK_BACK = 15
+"""Days whose decisions, and export files, are searched."""
+STATES = {
+    OptOutState.SYNCED: "synced",
+    OptOutState.DECIDE: "due for a decision",
+    OptOutState.TO_D365: "to be written to Dynamics 365",
+    OptOutState.TO_CAMPAIGN: "to be written to Campaign",
+    OptOutState.REFUSED: "rejected",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ContactOptOut:
+    """One opt-out of a contact. Values are in Campaign's sense: True is opted out.
+
+    d365, campaign: None if that system has no value, or no record. stored: the ledger's row; None if the contact never
+    opted out. now: the decision that these values lead to; None unless both records exist.
+    """
+
+    column: str
+    attribute: str
+    stored: OptOut | None = field(repr=False)
+    d365: bool | None = field(repr=False)
+    campaign: bool | None = field(repr=False)
+    changed_at: datetime | None
+    now: Decision | None = field(repr=False)
+
+    @property
+    def state(self) -> str:
+        return STATES[OptOutState(self.stored.state)] if self.stored else STATES[OptOutState.SYNCED]
+
+    @property
+    def settled(self) -> bool:
+        """Return True if nothing is to be decided or written."""
+        return self.stored is None or self.stored.state == OptOutState.SYNCED
+
+
+def contact_opt_outs(
+    config: Config,
+    stored: Mapping[str, OptOut],
+    row: Mapping[str, Any] | None,
+    modified: datetime | None,
+    profile: dict[str, Any] | None,
+) -> list[ContactOptOut]:
+    """Return the mapped opt-outs of a contact.
+
+    Args:
+        config: of the program.
+        stored: the ledger's rows by attribute.
+        row: the contact in Dynamics 365. modified: its time of modification.
+        profile: in Campaign.
+    """
+    found: list[ContactOptOut] = []
+    for column, mapping in config.opt_out.mappings.items():
+        here = _flag(None if row is None else row.get(column), inverted=mapping.inverted)
+        there, changed = opt_out(profile, mapping.to) if profile is not None else (None, None)
+        now = None
+        if row is not None and profile is not None and config.opt_out.direction != "disabled":
+            now = decide(config.opt_out.direction, here, modified, there, changed)
+        found.append(ContactOptOut(column, mapping.to, stored.get(mapping.to), here, there, changed, now))
+    return found
+
+
+def decisions_of(runtime: Runtime, id_: str, now: datetime) -> list[dict[str, Any]]:
+    """Return the decisions on one contact of the last days, the newest first, in the columns of the audit.
+
+    Raises StoreError.
+    """
+    return sorted(_decisions(runtime, id_, now), key=lambda one: one["decided_at"], reverse=True)
+
+
+def _decisions(runtime: Runtime, id_: str, now: datetime) -> Iterator[dict[str, Any]]:
+    since = now.astimezone(UTC) - timedelta(days=LOOK_BACK)
+    files = [file.partition for file in runtime.ledger.files() if file.modified >= since]
+    changes = [folder_of_changes(now - timedelta(days=days)) for days in range(LOOK_BACK + 1)]
+    for partition in (*files, *changes):
+        for frame in frames(runtime.store, DECISIONS, partition):
+            yield from frame.filter(pl.col("contact") == id_).iter_rows(named=True)
+
+
+def _flag(value: Any, *, inverted: bool) -> bool | None:
+    if value not in (0, 1):
+        return None
+    return bool(value) != inverted

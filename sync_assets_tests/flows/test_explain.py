@@ -1,0 +1,440 @@
+"""`explain` tells where a record is on its way, and why; without values unless they are asked for."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from sync_assets.operations import privacy_hold
+from sync_assets.operations.explain import Explained, explain
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.flows.test_links import Chain
+from sync_assets_tests.support.opt_outs import set_campaign, set_d365, switch_on
+from sync_assets_tests.support.orchestra import Orchestra
+from sync_assets_tests.support.program import CONTACT, Program, calls
+from sync_assets_tests.support.sandbox_process import SandboxProcess
+
+ADA = {
+    "firstname": "Augusta",
+    "lastname": "Lovelace",
+    "emailaddress1": "augusta@example.com",
+    "jobtitle": "Analyst",
+    "birthdate": "1815-12-10",
+    "address1_city": "Marylebone",
+    "statecode": 0,
+}
+VALUES = [str(value) for name, value in ADA.items() if name != "statecode"]
+ACTIVE = {"rules": [{"field": "statecode", "is": "eq", "value": 0}]}
+
+
+@pytest.fixture(scope="module")
+def systems() -> Iterator[SandboxProcess]:
+    with SandboxProcess(contacts=0) as one:
+        yield one
+        assert one.errors == ""
+
+
+@pytest.fixture
+def program(systems: SandboxProcess, tmp_path: Path) -> Program:
+    admin = systems.admin
+    admin.delete("contact", [row["contactid"] for row in admin.dump_d365()])
+    admin.post("/campaign/delete", {"resource": "profile", "pkeys": [one["PKey"] for one in admin.dump_campaign()]})
+    return Program(systems, tmp_path, {**deepcopy(CONTACT), "apply_deletes": True})
+
+
+@pytest.fixture
+def ada(program: Program) -> str:
+    """A contact in step."""
+    [id_] = program.sandbox.admin.create("contact", dict(ADA))
+    assert program.sync().status == 0
+    return id_
+
+
+def told(program: Program, id_: str, table: str | None = None, *, show_values: bool = False) -> Explained:
+    """What `explain` finds, without Dagster's runs."""
+    with closing(program.runtime()) as runtime:
+        return explain(runtime, id_, table, show_values=show_values)
+
+
+def of(explained: Explained, table: str = "contact") -> dict[str, Any]:
+    return explained.document["tables"][table]
+
+
+def change_in_campaign(program: Program, id_: str, **values: Any) -> None:
+    pkey = program.profiles()[id_]["PKey"]
+    program.sandbox.admin.post("/campaign/change", {"resource": "profile", "pkeys": [pkey], "set": values})
+
+
+def attribute(explained: Explained, name: str) -> dict[str, Any]:
+    [found] = [one for one in of(explained)["attributes"] if one["attribute"] == name]
+    return found
+
+
+class TestInStep:
+    def test_a_record_in_step_costs_one_read(self, program: Program, ada: str) -> None:
+        found = told(program, ada)
+        assert found.status == 0
+        assert found.problems == []
+        assert of(found)["reasons"] == ["Both systems are in step."]
+        assert of(found)["ledger"]["state"] == "synced"
+        assert of(found)["ledger"]["last_outcome"] == "acknowledged"
+        assert of(found)["campaign"]["presence"] == "found"
+        assert {one["equal"] for one in of(found)["attributes"]} == {True}
+        assert found.document["engine_calls"] == calls(read=1)
+        with closing(program.runtime()) as runtime:
+            assert runtime.calls_today == 3  # the list of a first load, the insert, this read
+
+    @pytest.mark.parametrize("form", [str.upper, "{{{}}}".format, " {} ".format], ids=["upper", "braces", "blanks"])
+    def test_an_id_is_found_as_people_write_it(self, program: Program, ada: str, form: Any) -> None:
+        assert told(program, form(ada)).status == 0
+
+    def test_a_field_that_is_sent_once_may_differ(self, program: Program, ada: str) -> None:
+        change_in_campaign(program, ada, birthDate="1900-01-01")
+        found = told(program, ada)
+        assert found.status == 0
+        assert attribute(found, "birthDate")["equal"] is False
+
+
+class TestNotInStep:
+    def test_a_row_that_was_never_captured(self, program: Program) -> None:
+        [id_] = program.sandbox.admin.create("contact", dict(ADA))
+        found = told(program, id_)
+        assert found.status == 2
+        assert "not captured yet" in of(found)["reasons"][0]
+        assert of(found)["ledger"] is None
+
+    def test_a_row_that_changed_since_the_capture(self, program: Program, ada: str) -> None:
+        program.sandbox.admin.change("contact", [ada], jobtitle="Countess")
+        found = told(program, ada)
+        assert found.status == 2
+        assert "changed since the last capture" in of(found)["reasons"][0]
+        assert of(found)["differs"] == ["cusJobTitle"]
+
+    def test_a_record_that_is_pending(self, program: Program, ada: str) -> None:
+        program.sandbox.admin.change("contact", [ada], jobtitle="Countess")
+        orchestra = Orchestra(program, dg.DagsterInstance.ephemeral())
+        orchestra.capture()
+        orchestra.runtime.close()
+        found = told(program, ada)
+        assert found.status == 2
+        assert of(found)["reasons"][0] == "Pending: the update is to be sent."
+        assert of(found)["ledger"]["next_request"] == "update"
+
+    def test_a_record_that_campaign_rejected_names_the_reason(self, program: Program, ada: str) -> None:
+        program.sandbox.admin.settings("campaign", bare_data_policy=False)
+        program.sandbox.admin.change("contact", [ada], emailaddress1="no-address")
+        program.sync()
+        found = told(program, ada)
+        assert found.status == 2
+        assert of(found)["reasons"][0].startswith("Rejected: ")
+        assert of(found)["ledger"]["reason"] in of(found)["reasons"][0]
+        assert of(found)["ledger"]["last_outcome"] == "rejected"
+        assert "no-address" not in str(found.document)
+
+    def test_a_row_with_a_validation_error(self, program: Program, ada: str) -> None:
+        program.sandbox.admin.change("contact", [ada], firstname="A" * 40)
+        program.sync()
+        found = told(program, ada)
+        assert found.status == 2
+        assert "40 characters" in of(found)["reasons"][0]
+        assert "40 characters" in of(found)["validation_error"]
+
+    def test_what_was_changed_by_hand_in_campaign(self, program: Program, ada: str) -> None:
+        change_in_campaign(program, ada, cusJobTitle="Poet")
+        found = told(program, ada)
+        assert found.status == 2
+        assert of(found)["differs"] == ["cusJobTitle"]
+        assert "differs in cusJobTitle" in of(found)["reasons"][0]
+        assert "Poet" not in str(found.document)
+
+    def test_what_was_deleted_in_campaign(self, program: Program, ada: str) -> None:
+        pkey = program.profiles()[ada]["PKey"]
+        program.sandbox.admin.post("/campaign/delete", {"resource": "profile", "pkeys": [pkey]})
+        found = told(program, ada)
+        assert found.status == 2
+        assert of(found)["campaign"]["presence"] == "missing"
+        assert "it was deleted there" in of(found)["reasons"][0]
+
+    def test_a_row_that_was_deleted_and_the_deletion_is_not_captured(self, program: Program, ada: str) -> None:
+        program.sandbox.admin.delete("contact", [ada])
+        found = told(program, ada)
+        assert found.status == 2
+        assert "deleted in Dynamics 365" in of(found)["reasons"][0]
+        assert of(found)["d365"] == {"found": False, "modified_at": None}
+        program.sync()
+        assert told(program, ada).status == 1
+
+    def test_a_record_that_only_campaign_has(self, program: Program, ada: str) -> None:
+        id_ = str(uuid.uuid4())
+        program.sandbox.admin.add_profiles({"externalId": id_, "lastName": "Byron"})
+        found = told(program, id_)
+        assert found.status == 2
+        assert of(found)["reasons"][0].startswith("Only Campaign has it")
+        assert "Byron" not in str(found.document)
+
+    def test_a_held_contact_shows_values_on_request_only(self, program: Program, ada: str) -> None:
+        with closing(program.runtime()) as runtime:
+            privacy_hold.add(runtime, ada)
+        found = told(program, ada)
+        assert found.status == 2
+        assert of(found)["reasons"][0].startswith("Held: a privacy hold since 20")
+        assert of(found)["ledger"]["state"] == "held"
+        assert not [value for value in VALUES if value in str(found.document)]
+
+
+class TestScope:
+    def test_a_row_that_was_always_filtered_out_is_in_step_and_names_the_rule(self, program: Program) -> None:
+        program.table["filters"] = ACTIVE
+        [id_] = program.sandbox.admin.create("contact", dict(ADA))
+        program.sandbox.admin.change("contact", [id_], statecode=1, statuscode=2)
+        program.sync()
+        found = told(program, id_)
+        assert found.status == 0
+        assert of(found)["filter"]["passes"] is False
+        assert "rule 1 (`statecode` eq)" in of(found)["reasons"][0]
+        assert of(found)["filter"]["rules"] == [
+            {"field": "statecode", "operator": "eq", "values": ["number"], "met": False}
+        ]
+
+    def test_a_row_that_left_the_filter_and_stays_in_campaign(self, program: Program, ada: str) -> None:
+        program.table["filters"] = ACTIVE
+        program.sync()
+        program.sandbox.admin.change("contact", [ada], statecode=1, statuscode=2)
+        assert "that was not captured yet" in of(told(program, ada))["reasons"][0]
+        program.sync()
+        found = told(program, ada)
+        assert found.status == 0
+        assert of(found)["ledger"]["out_of_scope"] is True
+        assert "Campaign keeps its record" in of(found)["reasons"][0]
+
+    def test_a_deleted_row_that_campaign_keeps(self, program: Program, ada: str) -> None:
+        program.table["apply_deletes"] = False
+        program.sandbox.admin.delete("contact", [ada])
+        program.sync()
+        found = told(program, ada)
+        assert found.status == 0
+        assert of(found)["reasons"][0].startswith("Out of scope")
+
+    def test_an_id_that_nothing_has_is_unknown(self, program: Program, ada: str) -> None:
+        found = told(program, str(uuid.uuid4()))
+        assert found.status == 1
+        assert found.document["tables"] == {}
+        assert "is unknown" in found.problems[0]
+
+    def test_a_system_that_does_not_answer_leaves_what_the_ledger_has(self, program: Program, ada: str) -> None:
+        program.sandbox.admin.fault("d365", "forbidden")
+        found = told(program, ada)
+        program.sandbox.admin.clear_faults()
+        assert found.status == 1
+        assert found.problems
+        assert of(found)["ledger"]["state"] == "synced"
+        assert of(found)["in_step"] is None
+
+
+class TestValues:
+    def test_truncation_and_replacement_are_named(self, program: Program) -> None:
+        program.table["fields"]["gendercode"] = "gender"
+        program.table["replacements"] = {"gendercode": {1: "male", 2: "female", None: "unknown"}}
+        [id_] = program.sandbox.admin.create("contact", {**ADA, "jobtitle": "x" * 90, "gendercode": 2})
+        assert program.sync().status == 0
+        found = told(program, id_)
+        title, gender = attribute(found, "cusJobTitle"), attribute(found, "gender")
+        assert title["cut_from"] == 90
+        assert (title["d365"], title["mapped"]) == ("text, 90 characters", "text, 50 characters")
+        assert title["equal"] is True
+        assert gender["replaced"] is True
+        assert (gender["d365"], gender["mapped"]) == ("number", "text, 6 characters")
+        assert attribute(found, "lastName")["replaced"] is False
+
+    def test_masked_is_the_default_and_values_are_shown_on_request(self, program: Program, ada: str) -> None:
+        status, masked, errors = program.run("explain", ada)
+        assert (status, errors) == (0, "")
+        assert not [value for value in VALUES if value.casefold() in masked.casefold()]
+        assert "e-mail, 19" in masked
+        status, shown = program.json("explain", ada, "--show-values")
+        assert status == 0
+        held = {one["column"]: (one["d365"], one["mapped"]) for one in shown["tables"]["contact"]["attributes"]}
+        assert held["lastname"] == ("Lovelace", "Lovelace")
+        assert held["donotfax"] == (False, False)
+
+
+class TestCommand:
+    def test_it_prints_json_of_a_stable_form_and_exits_2_if_not_in_step(self, program: Program, ada: str) -> None:
+        change_in_campaign(program, ada, cusJobTitle="Poet")
+        status, document = program.json("explain", ada.upper(), "--table", "contact")
+        assert status == 2
+        assert document.keys() == {"id", "in_step", "values", "tables", "engine_calls"}
+        assert (document["id"], document["in_step"], document["values"]) == (ada, False, "masked")
+        [one] = document["tables"].values()
+        assert one.keys() == {
+            "table", "resource", "in_step", "reasons", "d365", "filter", "validation_error", "attributes", "ledger",
+            "links", "children", "campaign", "differs", "next_sync", "problem", "opt_outs", "decisions", "runs",
+        }  # fmt: skip
+        assert not [value for value in [*VALUES, "Poet"] if value in str(document)]
+
+    def test_what_is_unknown_or_no_id_exits_1_with_a_sentence(self, program: Program, ada: str) -> None:
+        id_ = str(uuid.uuid4())
+        status, output, errors = program.run("explain", id_)
+        assert (status, output) == (1, "")
+        assert f"{id_} is unknown" in errors
+        status, _, errors = program.run("explain", "Ada Lovelace")
+        assert status == 1
+        assert "GUID" in errors
+        assert "Lovelace" not in errors
+        status, _, errors = program.run("explain", ada, "--table", "account")
+        assert status == 1
+        assert "account is not a mapped table" in errors
+
+    def test_it_names_the_runs_that_changed_the_record(self, program: Program) -> None:
+        program.on_disk = True
+        [id_] = program.sandbox.admin.create("contact", dict(ADA))
+        assert program.run("sync")[0] == 0
+        _, document = program.json("explain", id_)
+        [run] = document["tables"]["contact"]["runs"]
+        assert run["status"] == "success"
+        assert document["tables"]["contact"]["ledger"]["acknowledged_at"] in run["changed_at"]
+
+
+class TestJob:
+    @pytest.fixture
+    def orchestra(self, program: Program, ada: str) -> Iterator[Orchestra]:
+        with dg.DagsterInstance.ephemeral() as instance:
+            started = Orchestra(program, instance)
+            yield started
+            started.runtime.close()
+
+    def explained(self, orchestra: Orchestra, **config: Any) -> tuple[bool, dict[str, Any], str]:
+        """Run the job: its success, its metadata, everything that Dagster stored."""
+        job = orchestra.definitions.resolve_job_def("explain")
+        ops = {"ops": {"explain_record": {"config": config}}}
+        done = job.execute_in_process(run_config=ops, instance=orchestra.instance, raise_on_error=False)
+        entries = orchestra.instance.all_logs(done.run_id)
+        metadata: dict[str, Any] = {}
+        for event in done.all_events:
+            if event.event_type == dg.DagsterEventType.STEP_OUTPUT:
+                found = event.step_output_data.metadata
+                metadata = {name: value.value for name, value in found.items()}
+        return done.success, metadata, "\n".join(map(str, entries))
+
+    def test_it_gives_a_page_without_values(self, program: Program, orchestra: Orchestra, ada: str) -> None:
+        change_in_campaign(program, ada, cusJobTitle="Poet")
+        success, metadata, stored = self.explained(orchestra, id=ada)
+        assert success
+        assert metadata["conclusion"] == "not in step"
+        assert metadata["page"].startswith(f"## contact {ada} -> profile: not in step")
+        assert "differs in cusJobTitle" in metadata["page"]
+        assert (
+            "| cusJobTitle | text, 7 characters | text, 7 characters | differs: text, 4 characters |"
+            in metadata["page"]
+        )
+        assert metadata["document"]["values"] == "masked"
+        assert not [value for value in [*VALUES, "Poet"] if value in stored]
+
+    def test_an_unknown_id_fails_with_a_sentence(self, orchestra: Orchestra) -> None:
+        success, _, stored = self.explained(orchestra, id=str(uuid.uuid4()))
+        assert not success
+        assert "is unknown" in stored
+
+
+class TestLinks:
+    @pytest.fixture
+    def chain(self, sandbox_factory: SandboxFactory, tmp_path: Path) -> Chain:
+        return Chain(sandbox_factory, tmp_path)
+
+    def test_a_child_names_its_parent_and_a_parent_its_children(self, chain: Chain) -> None:
+        contact, order, line = chain.make()
+        assert chain.sync()[0] == 0
+        found = told(chain.program, order)
+        assert found.status == 0
+        assert list(found.document["tables"]) == ["new_order"]
+        [link] = of(found, "new_order")["links"]
+        assert (link["table"], link["id"], link["campaign"], link["equal"]) == ("contact", contact, contact, True)
+        assert of(found, "new_order")["children"] == {
+            "states": {"synced": 1},
+            "first": [{"table": "new_orderline", "id": line, "state": "synced", "reason": None}],
+        }
+        assert found.document["engine_calls"] == calls(read=2)  # the order, and the profile that it is linked to
+
+    def test_a_waiting_child_names_the_parents_reason(self, chain: Chain) -> None:
+        chain.admin.settings("campaign", bare_data_policy=False)
+        [contact] = chain.admin.create("contact", {"firstname": "Ada", "emailaddress1": "no-address"})
+        order, line = chain.order(contact)
+        chain.sync()
+        found = told(chain.program, order)
+        assert found.status == 2
+        reasons = " ".join(of(found, "new_order")["reasons"])
+        assert "Waiting for a parent that is refused" in reasons
+        assert f"Its parent contact {contact} is rejected (" in reasons
+        assert of(found, "new_order")["links"][0]["state"] == "rejected"
+        assert f"Its parent new_order {order} is waiting" in " ".join(
+            of(told(chain.program, line), "new_orderline")["reasons"]
+        )
+
+    def test_a_link_that_was_changed_in_campaign_differs(self, chain: Chain) -> None:
+        _, order, _ = chain.make("Ada")
+        other, _, _ = chain.make("Bob")
+        assert chain.sync()[0] == 0
+        held = chain.held()
+        wrong = {"cusContactLink": {"PKey": held["profile"][other]["PKey"]}}
+        chain.admin.post(
+            "/campaign/change", {"resource": "cusOrder", "pkeys": [held["cusOrder"][order]["PKey"]], "set": wrong}
+        )
+        found = told(chain.program, order)
+        assert found.status == 2
+        assert of(found, "new_order")["differs"] == ["cusContactLink"]
+        assert of(found, "new_order")["links"][0]["campaign"] == other
+
+    def test_an_orphaned_child_names_the_reason(self, chain: Chain) -> None:
+        chain.make()
+        order, _ = chain.order(None)
+        chain.sync()
+        found = told(chain.program, order)
+        assert found.status == 2
+        assert of(found, "new_order")["reasons"] == ["Orphaned: it names no contact."]
+
+    def test_an_id_in_two_tables_is_shown_in_both_unless_one_is_named(self, chain: Chain) -> None:
+        id_ = str(uuid.uuid4())
+        chain.admin.create("contact", {"contactid": id_, "firstname": "Ada"})
+        chain.admin.create("new_order", {"new_orderid": id_, "new_contactid": id_, "new_name": "N"})
+        assert chain.sync()[0] == 0
+        assert list(told(chain.program, id_).document["tables"]) == ["contact", "new_order"]
+        assert list(told(chain.program, id_, "new_order").document["tables"]) == ["new_order"]
+
+
+class TestOptOuts:
+    @pytest.fixture
+    def both_ways(self, program: Program) -> Program:
+        return switch_on(program, "bidirectional")
+
+    def test_a_decision_and_its_reason_are_shown(self, both_ways: Program, ada: str) -> None:
+        set_d365(both_ways, ada, donotemail=True)
+        assert both_ways.sync().status == 0
+        found = told(both_ways, ada)
+        assert found.status == 0
+        [email, phone] = of(found)["opt_outs"]
+        assert (email["attribute"], email["state"], email["equal"]) == ("blackListEmail", "synced", True)
+        assert (email["d365"], phone["d365"]) == ("boolean", "boolean")
+        [decision] = of(found)["decisions"]
+        assert (decision["attribute"], decision["value"], decision["write"]) == (
+            "blackListEmail",
+            "boolean",
+            "campaign",
+        )
+        assert "opt-out wins" not in str(found.document)
+        shown = told(both_ways, ada, show_values=True)
+        assert of(shown)["opt_outs"][0]["d365"] is True
+        assert of(shown)["decisions"][0]["value"] is True
+
+    def test_a_change_in_campaign_that_the_program_has_not_heard_of(self, both_ways: Program, ada: str) -> None:
+        set_campaign(both_ways, ada, blackListPhone=True)
+        found = told(both_ways, ada)
+        assert found.status == 2
+        assert "blackListPhone differs" in of(found)["reasons"][0]
+        assert of(found)["opt_outs"][1]["would_write"] == "d365"

@@ -1,0 +1,103 @@
+"""One record with its links, children and holds, as `explain` shows it. On both databases."""
+
+from __future__ import annotations
+
+from sync_assets.ledger import BlockReason, Ledger, State
+from sync_assets.ledger.repositories.stored_records import SHOWN, RelatedState, StoredRecord
+from sync_assets_tests.support.ledgers import capture, claim, frame, guid, row, save_page, settle
+from sync_assets_tests.unit.ledger.linking import in_campaign, order, sent
+
+
+def stored(ledger: Ledger, name: str, table: str = "contact") -> StoredRecord:
+    found = ledger.stored_record(table, guid(name))
+    assert found is not None
+    return found
+
+
+def test_an_id_without_a_record_has_none(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    assert ledger.stored_record("contact", guid("bert")) is None
+    assert ledger.stored_record("order", guid("anna")) is None
+
+
+def test_a_captured_record_is_to_be_inserted_then_synced_then_updated(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    found = stored(ledger, "anna")
+    assert (found.state, found.operation, found.acked_hash, found.acked_at) == (State.PENDING, "insert", None, None)
+    sent(ledger)
+    found = stored(ledger, "anna")
+    assert (found.state, found.desired_hash == found.acked_hash) == (State.SYNCED, True)
+    assert found.acked_at is not None
+    capture(ledger, row("anna", "b"))
+    found = stored(ledger, "anna")
+    assert (found.state, found.operation) == (State.PENDING, "update")
+    assert found.desired_hash != found.acked_hash
+
+
+def test_a_rejected_record_has_its_reason_and_a_row_its_validation_error(ledger: Ledger) -> None:
+    capture(ledger, row("anna"), row("bert", refusal="email: too long"))
+    settle(ledger, "refused", *claim(ledger), reason="RST-1")
+    anna, bert = stored(ledger, "anna"), stored(ledger, "bert")
+    assert (anna.state, anna.reason, anna.attempts, anna.row_error) == (State.FAILED, "RST-1", 1, None)
+    assert (bert.state, bert.row_error, bert.attempts) == (State.FAILED, "email: too long", 0)
+
+
+def test_an_answer_that_was_lost_is_known(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    settle(ledger, "unknown", *claim(ledger), reason="lost")
+    assert stored(ledger, "anna").outcome_unknown
+
+
+def test_a_child_names_its_parent_and_the_parent_its_child(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    [link] = stored(ledger, "order", "order").links
+    anna = RelatedState("contact", guid("anna"), State.SYNCED, BlockReason.NONE, None)
+    assert (link.attribute, link.table, link.id, link.parent) == ("cusContact", "contact", guid("anna"), anna)
+    assert link.required
+    assert link.wanted
+    assert link.acknowledged
+    of_parent = stored(ledger, "anna")
+    assert [(child.table, child.id) for child in of_parent.children] == [("order", guid("order"))]
+    assert of_parent.child_states == {State.SYNCED: 1}
+
+
+def test_a_waiting_child_names_the_state_and_the_reason_of_its_parent(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    settle(ledger, "refused", *claim(ledger), reason="RST-1")
+    order(ledger, "anna")
+    child = stored(ledger, "order", "order")
+    assert (child.state, child.block_reason) == (State.WAITING, BlockReason.PARENT_UNAVAILABLE)
+    parent = child.links[0].parent
+    assert parent is not None
+    assert (parent.state, parent.reason) == (State.FAILED, "RST-1")
+    assert not child.links[0].wanted
+
+
+def test_a_parent_that_was_not_captured_is_none(ledger: Ledger) -> None:
+    order(ledger, "anna")
+    assert stored(ledger, "order", "order").links[0].parent is None
+
+
+def test_of_many_children_all_are_counted_and_the_first_are_named(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    for number in range(SHOWN + 5):
+        order(ledger, "anna", name=f"order{number}")
+    found = stored(ledger, "anna")
+    assert len(found.children) == SHOWN
+    assert found.child_states == {State.WAITING: SHOWN + 5}
+
+
+def test_a_record_of_a_held_person_names_the_person(ledger: Ledger) -> None:
+    in_campaign(ledger)
+    ledger.hold("contact", guid("anna"))
+    assert stored(ledger, "order", "order").persons == (guid("anna"),)
+    assert stored(ledger, "order", "order").state == State.HELD
+
+
+def test_a_deletion_that_the_guard_holds_back_is_collected(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    sent(ledger)
+    feed = ledger.feed("contact")
+    assert feed is not None
+    save_page(ledger, "contact", frame([]), [guid("anna")], None, feed.version)
+    assert stored(ledger, "anna").deletion_collected

@@ -1,0 +1,58 @@
+"""The way of each column of one row: which step changed the value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sync_assets.mapping.attribute_steps import AttributeStep, map_row
+from sync_assets.mapping.transform import transform
+from sync_assets_tests.support.sample_tables import frame, mapping
+
+GENDERS = {"gendercode": {2: "female", None: "unknown"}}
+INTERESTS = {"interests": {9: "Something else"}}
+
+
+def step(fields: dict[str, Any], row: dict[str, Any], **more: Any) -> AttributeStep:
+    of = mapping(fields, **more)
+    [found] = map_row(frame(of, row), of).steps
+    return found
+
+
+def test_a_row_is_mapped_as_the_transform_maps_it() -> None:
+    of = mapping({"lastname": {"to": "cusShort", "truncate": True}, "gendercode": "gender"}, replacements=GENDERS)
+    rows = frame(of, {"lastname": "Lovelace", "gendercode": 3})
+    [expected] = transform(rows, of).to_dicts()
+    found = map_row(rows, of)
+    assert (found.hash, found.error) == (expected["hash"], expected["refusal"])
+    assert found.payload["cusShort"] == "Lovel"
+
+
+def test_a_text_that_is_truncated_names_its_length_before() -> None:
+    fields = {"lastname": {"to": "cusShort", "truncate": True}}
+    found = step(fields, {"lastname": "Lovelace"})
+    assert (found.source, found.mapped, found.cut_from) == ("Lovelace", "Lovel", 8)
+    assert step(fields, {"lastname": "Ada"}).cut_from is None
+
+
+@pytest.mark.parametrize(
+    ("code", "replaced", "mapped"), [(2, True, "female"), (None, True, "unknown"), (1, False, "male")]
+)
+def test_a_value_is_replaced_or_converted(code: int | None, replaced: bool, mapped: str) -> None:
+    found = step({"gendercode": "gender"}, {"gendercode": code}, replacements=GENDERS)
+    assert (found.replaced, found.mapped) == (replaced, mapped)
+
+
+@pytest.mark.parametrize(("codes", "replaced"), [("1,9", True), ("1", False), (None, False), ("19", False)])
+def test_one_replaced_choice_of_several_counts(codes: str | None, replaced: bool) -> None:
+    assert step({"interests": "cusText"}, {"interests": codes}, replacements=INTERESTS).replaced is replaced
+
+
+def test_a_value_in_a_group_is_found() -> None:
+    assert step({"lastname": "location.city"}, {"lastname": "Rome"}).mapped == "Rome"
+
+
+def test_values_are_not_in_the_text_form_of_the_result() -> None:
+    of = mapping({"lastname": "cusText"})
+    assert "Lovelace" not in repr(map_row(frame(of, {"lastname": "Lovelace"}), of))
