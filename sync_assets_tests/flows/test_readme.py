@@ -3,8 +3,8 @@
 They name every command with its options and exit statuses, and each of them is run here against both systems; they name
 every key of the configuration with its default; their links lead to a page and a heading.
 
-Not run here: `demo` (`.ci/run` types it, with `--headless`) and the images (sync_assets_tests/flows/deploy). Commands run
-in this process one after the other: each start of Python would cost a second.
+Not run here: `demo` (`.ci/run` types it, with `--headless`) and the images (sync_assets_tests/flows/deploy). Commands
+run in this process one after the other: each start of Python would cost a second.
 """
 
 from __future__ import annotations
