@@ -407,7 +407,7 @@ def alerts(
 
 @app.command()
 def sandbox(
-    port: Annotated[int, typer.Option(help="First of six ports; 0: whatever is free.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65530, help="First of six ports; 0: free ones.")] = 0,
     env_file: Annotated[str | None, typer.Option("--env-file", help="Write the environment for them here.")] = None,
     contacts: Annotated[int, typer.Option(min=0, help="How many sample contacts Dynamics 365 begins with.")] = 1000,
 ) -> None:
@@ -426,7 +426,7 @@ def sandbox(
 def demo(
     headless: Annotated[bool, typer.Option("--headless", help="No UI: sync, change, sync again, compare.")] = False,
     contacts: Annotated[int, typer.Option(min=1, help="How many sample contacts.")] = 1000,
-    port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the Dagster UI; 0: a free one.")] = 3000,
 ) -> None:
     """Start the sandbox and Dagster against it, and watch contacts travel."""
     from sync_assets.cli.tables import show_status  # noqa: PLC0415

@@ -129,6 +129,15 @@ def test_an_unknown_table_is_named(program: Program) -> None:
         assert errors.strip() == "sync-assets: lead is not a mapped table. Mapped are: contact."
 
 
+@pytest.mark.parametrize("command", ["demo", "sandbox"])
+@pytest.mark.parametrize("port", ["99999", "-1"])
+def test_a_port_that_cannot_be_is_a_wrong_argument(program: Program, command: str, port: str) -> None:
+    status, _, errors = program.run(command, "--port", port)
+    assert status == 1
+    assert "Invalid value for '--port'" in errors
+    assert " 655" in errors or "equal to 0" in errors
+
+
 def test_a_campaign_that_stays_away_leaves_everything_pending(program: Program, tmp_path: Path) -> None:
     del tmp_path
     program.sync()
