@@ -59,6 +59,12 @@ def admin_app(
         more: Routes of the systems.
     """
 
+    async def endpoints(request: Request) -> Response:
+        methods: dict[str, set[str]] = {}
+        for route in routes:
+            methods.setdefault(route.path, set()).update(route.methods or ())
+        return json_response({"endpoints": {path: sorted(those - {"HEAD"}) for path, those in methods.items()}})
+
     async def health(request: Request) -> Response:
         return json_response({"status": "ok"})
 
@@ -115,18 +121,17 @@ def admin_app(
     async def mistake(request: Request, error: Exception) -> Response:
         return json_response({"error": str(error)}, 400)
 
-    return Starlette(
-        routes=[
-            Route("/health", health),
-            Route("/journal", read_journal),
-            Route("/journal", clear_journal, methods=["DELETE"]),
-            Route("/faults", read_faults),
-            Route("/faults", add_faults, methods=["POST"]),
-            Route("/faults", clear_faults, methods=["DELETE"]),
-            Route("/settings", settings, methods=["POST"]),
-            Route("/totals", read_totals),
-            Route("/outage", outage, methods=["POST"]),
-            *more,
-        ],
-        exception_handlers={BadRequest: mistake, BadRule: mistake},
-    )
+    routes = [
+        Route("/", endpoints),
+        Route("/health", health),
+        Route("/journal", read_journal),
+        Route("/journal", clear_journal, methods=["DELETE"]),
+        Route("/faults", read_faults),
+        Route("/faults", add_faults, methods=["POST"]),
+        Route("/faults", clear_faults, methods=["DELETE"]),
+        Route("/settings", settings, methods=["POST"]),
+        Route("/totals", read_totals),
+        Route("/outage", outage, methods=["POST"]),
+        *more,
+    ]
+    return Starlette(routes=routes, exception_handlers={BadRequest: mistake, BadRule: mistake})
