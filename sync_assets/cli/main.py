@@ -66,10 +66,14 @@ def fail(*errors: object) -> None:
     sys.exit(1)
 
 
-def _runtime() -> Runtime:
+def _runtime(*, creates: bool = False) -> Runtime:
+    """Return the runtime of a command. creates: True if it may create the ledger; else it is only told of."""
     from sync_assets.runtime.context import Runtime  # noqa: PLC0415
 
-    runtime = Runtime()
+    def announce(text: str) -> None:
+        typer.echo(f"sync-assets: {text}", err=True)
+
+    runtime = Runtime(may_create_ledger=creates, announce=announce)
     _RUNTIMES.append(runtime)
     return runtime
 
@@ -115,7 +119,7 @@ def sync(
     from sync_assets.cli.tables import show_status  # noqa: PLC0415
     from sync_assets.commands.sync import sync as run  # noqa: PLC0415
 
-    runtime = _runtime()
+    runtime = _runtime(creates=True)
     runtime.accept_mapping = accept_mapping
     try:
         with _progress(runtime):
@@ -140,6 +144,7 @@ def plan(as_json: Json = False) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _progress(runtime):
+            _ = runtime.ledger  # says so at once if there is none
             planned = run(runtime)
     except KeyboardInterrupt:
         typer.echo("sync-assets: Interrupted. Nothing was written.", err=True)
@@ -174,7 +179,7 @@ def replay(
     from sync_assets.operations.replay import day  # noqa: PLC0415
 
     days = day(first, "--from"), day(last, "--to")
-    runtime = _runtime()
+    runtime = _runtime(creates=True)
     try:
         with _progress(runtime):
             done = run(runtime, table, *days, force=force)
@@ -201,7 +206,7 @@ def rebuild(
     from sync_assets.cli.tables import show_rebuild, show_rehearsal  # noqa: PLC0415
     from sync_assets.commands import rebuild as operation  # noqa: PLC0415
 
-    runtime = _runtime()
+    runtime = _runtime(creates=not dry_run)
     try:
         if dry_run:
             _print(operation.rehearse(runtime, table or []), as_json, show_rehearsal)
@@ -289,7 +294,7 @@ def accept_systems(
     """Say that the ledger's systems moved to the addresses of the environment, with all their records."""
     from sync_assets.commands import accept_systems as run  # noqa: PLC0415
 
-    _print(run.accept_systems(_runtime(), yes=yes), as_json, run.show_systems)
+    _print(run.accept_systems(_runtime(creates=yes), yes=yes), as_json, run.show_systems)
 
 
 hold = typer.Typer(
@@ -307,7 +312,7 @@ def hold_add(contact: Contact, as_json: Json = False) -> None:
     released. Both systems are asked which these are: engine calls, none of them writes."""
     from sync_assets.operations import privacy_hold as run  # noqa: PLC0415
 
-    _print(run.add(_runtime(), contact), as_json, run.show_added)
+    _print(run.add(_runtime(creates=True), contact), as_json, run.show_added)
 
 
 @hold.command("release")
@@ -352,7 +357,7 @@ def maintenance_on(tables: Tables, as_json: Json = False) -> None:
     """Capture and send nothing of these tables from now on; the others go on as far as links allow."""
     from sync_assets.operations import maintenance as run  # noqa: PLC0415
 
-    _print(run.on(_runtime(), tables), as_json, run.show)
+    _print(run.on(_runtime(creates=True), tables), as_json, run.show)
 
 
 @maintenance.command("off")

@@ -57,7 +57,7 @@ CASES: dict[str, tuple[Spoil, str]] = {
 }
 
 
-MADE = "A new, empty ledger was made: "
+MADE = "A new, empty ledger was made at "
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -115,11 +115,57 @@ def test_what_both_systems_lack_is_told_at_once(program: Program) -> None:
         ]
 
 
-def test_a_ledger_that_is_made_is_told_since_its_url_may_be_mistyped(program: Program) -> None:
-    for name in ("ledger.db", "legder.db"):
-        program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{program.home / name}"
-        assert program.run("status")[2].strip() == f"sync-assets: {MADE}{program.home / name}"
-        assert program.run("status")[2] == ""
+READS = [
+    ["status"],
+    ["doctor"],
+    ["rejects"],
+    ["plan"],
+    ["retry"],
+    ["hold", "list"],
+    ["hold", "verify", "4e1c0000-0000-4000-8000-000000000001"],
+    ["maintenance", "list"],
+    ["rebuild", "--dry-run"],
+    ["alerts"],
+]
+
+
+@pytest.mark.parametrize("command", READS, ids=" ".join)
+def test_a_command_that_only_reads_creates_no_ledger_and_says_that_there_is_none(
+    program: Program, command: list[str]
+) -> None:
+    new = program.home / "mistyped"
+    program.more["DAGSTER_HOME"] = str(new)
+    status, _, errors = program.run(*command)
+    assert status == 0, errors
+    assert f"There is no ledger at {new / 'ledger.db'} yet; `sync-assets sync` creates it." in errors
+    assert not new.exists()
+
+
+def test_status_before_the_first_sync_counts_nothing(program: Program) -> None:
+    status, document = program.json("status")
+    assert status == 0
+    assert document["tables"]["contact"]["synced"] == 0
+    assert document["tables"]["contact"]["feed"]["position_saved_at"] is None
+
+
+def test_a_ledger_that_could_not_be_created_is_told_by_status_too(program: Program) -> None:
+    a_file_in_the_way(program)
+    status, _, errors = program.run("status")
+    assert status == 1
+    assert "can't be written (Not a directory)" in errors
+
+
+def test_sync_says_that_it_made_a_ledger_before_it_begins(program: Program) -> None:
+    program.sandbox.admin.latency("campaign", 2000)
+    try:
+        process = program.start("sync")
+        assert process.stderr
+        assert process.stderr.readline().strip() == f"sync-assets: {MADE}{program.home / 'dagster' / 'ledger.db'}"
+        assert process.poll() is None
+        process.communicate()
+    finally:
+        program.sandbox.admin.latency("campaign", 0)
+    assert MADE not in program.run("sync")[2]
 
 
 def test_an_unknown_table_is_named(program: Program) -> None:

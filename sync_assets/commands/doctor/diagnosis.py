@@ -77,6 +77,8 @@ def _ledger(runtime: Runtime) -> list[Line]:
         counts = runtime.ledger.counts()
     except SyncAssetsError as error:
         return failed("ledger", error)
+    if runtime.no_ledger:
+        return [Line("ok", "ledger", runtime.no_ledger.rstrip("."))]
     known = sum(c.records for c in counts.values())
     return [Line("ok", "ledger", f"open, {known:,} records known")]
 
