@@ -29,13 +29,7 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
     Raises:
         SyncAssetsError: The folder cannot be used, or `dagster.yaml` is not valid.
     """
-    home = os.environ.get("DAGSTER_HOME")
-    if home:
-        folder = Path(home).expanduser().absolute()
-    elif Path("dagster.yaml").is_file():
-        folder = Path.cwd()
-    else:
-        folder = Path(".dagster").absolute()
+    folder = instance_folder()
     try:
         _prepare(folder)
         with _locked(folder):
@@ -52,6 +46,13 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
         ) from error
     with opened as instance:
         yield instance
+
+
+def instance_folder() -> Path:
+    """Return the folder of the instance, which may be missing."""
+    if home := os.environ.get("DAGSTER_HOME"):
+        return Path(home).expanduser().absolute()
+    return Path.cwd() if Path("dagster.yaml").is_file() else Path(".dagster").absolute()
 
 
 @contextmanager
