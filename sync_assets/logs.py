@@ -24,6 +24,7 @@ FIELDS = (
     "status",
     "attempt",
     "seconds",
+    "until",
     "records",
     "rows",
     "limit",
