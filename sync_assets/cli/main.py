@@ -118,6 +118,7 @@ def sync(
     """Run every flow through Dagster until nothing more can be done. Safe to kill and repeat at any moment."""
     from sync_assets.cli.tables import show_status  # noqa: PLC0415
     from sync_assets.commands.sync import sync as run  # noqa: PLC0415
+    from sync_assets.operations.status import held_back, in_maintenance  # noqa: PLC0415
 
     runtime = _runtime(creates=True)
     runtime.accept_mapping = accept_mapping
@@ -128,8 +129,12 @@ def sync(
         typer.echo("sync-assets: Interrupted. Nothing is lost; run it again to go on.", err=True)
         raise typer.Exit(130) from None
     _print(done.document, as_json, show_status)
-    for line in (*dict.fromkeys(map(str, done.problems)), *dict.fromkeys(done.stopped)):
-        typer.echo(f"sync-assets: {line}", err=True)
+    shown = (
+        () if as_json else (*held_back(done.document), *in_maintenance(done.document, list(done.document["tables"])))
+    )
+    for line in dict.fromkeys((*map(str, done.problems), *done.stopped)):
+        if line not in shown:
+            typer.echo(f"sync-assets: {line}", err=True)
     raise typer.Exit(done.status)
 
 
@@ -179,7 +184,7 @@ def replay(
     from sync_assets.operations.replay import day  # noqa: PLC0415
 
     days = day(first, "--from"), day(last, "--to")
-    runtime = _runtime(creates=True)
+    runtime = _runtime()
     try:
         with _progress(runtime):
             done = run(runtime, table, *days, force=force)
@@ -265,7 +270,11 @@ def retry(
     from sync_assets.cli.tables import show_retry  # noqa: PLC0415
     from sync_assets.operations.status import retry as run  # noqa: PLC0415
 
-    _print(run(runtime, table, record.lower() if record else None), as_json, show_retry)
+    document = run(runtime, table, record.lower() if record else None)
+    if record and not any(document.values()):
+        where = table or "any table"
+        fail(f"No record {record} of {where} is rejected. `sync-assets rejects` lists the records that are.")
+    _print(document, as_json, show_retry)
 
 
 @app.command("approve-deletes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,21 @@ def test_sync_says_that_it_made_a_ledger_before_it_begins(program: Program) -> N
     finally:
         program.sandbox.admin.latency("campaign", 0)
     assert MADE not in program.run("sync")[2]
+
+
+def test_sync_says_at_once_and_seldom_that_campaign_does_not_answer(program: Program) -> None:
+    """With standard error redirected, as in a script."""
+    program.more["CAMPAIGN_URL"] = "https://localhost:9/acme"
+    process = program.start("sync")
+    try:
+        assert process.stderr
+        found = [line for line in iter(process.stderr.readline, "") if "system=Campaign" in line][:1] or [""]
+    finally:
+        process.kill()
+        process.communicate()
+    assert re.search(
+        r"The system does not answer, requests are repeated system=Campaign until=\d\d:\d\d:\d\d UTC", found[0]
+    )
 
 
 def test_an_unknown_table_is_named(program: Program) -> None:
