@@ -303,18 +303,20 @@ class Endpoint:
             attempt += 1
             if time.monotonic() + wait > give_up_at:
                 raise failure
-            if not isinstance(failure, Unavailable) or failure.status not in GATEWAY_REFUSALS:
-                self._tell_of_waiting(give_up_at)
+            self._tell_of_waiting(failure, give_up_at)
             _log.debug(
                 "A request is repeated",
                 extra={"system": self.name, "operation": kind, "attempt": attempt, "seconds": wait},
             )
             await asyncio.sleep(wait)
 
-    def _tell_of_waiting(self, give_up_at: float) -> None:
-        """Log that there is no answer, at most each TOLD_SECONDS for all requests. give_up_at: monotonic clock."""
-        now = time.monotonic()
-        if now < self._tell_at:
+    def _tell_of_waiting(self, failure: HttpError, give_up_at: float) -> None:
+        """Log that there is no answer, at most each TOLD_SECONDS for all requests. A throttle is logged elsewhere.
+
+        give_up_at: monotonic clock.
+        """
+        now, throttled = time.monotonic(), isinstance(failure, Unavailable) and failure.status in GATEWAY_REFUSALS
+        if now < self._tell_at or throttled:
             return
         self._tell_at = now + TOLD_SECONDS
         until = datetime.now(UTC) + timedelta(seconds=give_up_at - now)
