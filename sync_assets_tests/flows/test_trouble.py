@@ -34,7 +34,10 @@ def a_file_in_the_way(program: Program) -> None:
 CASES: dict[str, tuple[Spoil, str]] = {
     "wrong D365 secret": (env(D365_CLIENT_SECRET="wrong"), "AADSTS7000215). Put the secret's value"),
     "wrong Campaign secret": (env(CAMPAIGN_CLIENT_SECRET="wrong"), "CAMPAIGN_CLIENT_SECRET"),
-    "an organisation that the tenant does not know": (env(D365_URL="https://localhost:9"), "Check D365_URL"),
+    "an organisation that the tenant does not know": (
+        env(D365_URL="https://localhost:9"),
+        "sign-in for https://localhost:9 was refused (AADSTS500011). Check the host and the port of D365_URL",
+    ),
     "nobody at the sign-in host": (env(D365_AUTHORITY="https://localhost:9"), "cannot be reached"),
     "the wrong D365 URL": (lambda p: env(D365_URL=p.sandbox.env["CAMPAIGN_URL"])(p), "D365_URL"),
     "the wrong Campaign URL": (
@@ -89,7 +92,14 @@ def test_doctor_says_it_too(program: Program, case: str) -> None:
 def test_doctor_finds_nothing_wrong_with_the_sandbox(program: Program) -> None:
     status, document = program.json("doctor")
     assert status == 0, document
-    assert {line["outcome"] for line in document["checks"]} == {"ok"}
+    warned = {line["what"]: line["message"] for line in document["checks"] if line["outcome"] != "ok"}
+    assert warned == {
+        "alerts": "none is configured, so failures are shown in the UI only. Add `alerts` to the configuration"
+    }
+    told = {line["what"]: line["message"] for line in document["checks"]}
+    assert told["runs"] == "no run was killed"
+    assert told["systems of the ledger"] == "none yet: the first sync stores the addresses of both systems"
+    assert "doctor's line `records are found by externalId` verifies it" in told["contact: key is unique"]
     assert program.sandbox.admin.dump_campaign() == []
 
 
@@ -198,6 +208,12 @@ def test_a_port_that_cannot_be_is_a_wrong_argument(program: Program, command: st
     assert status == 1
     assert "Invalid value for '--port'" in errors
     assert " 655" in errors or "equal to 0" in errors
+
+
+def test_the_sandbox_names_the_file_that_it_cannot_write(program: Program) -> None:
+    status, _, errors = program.run("sandbox", "--contacts", "0", "--env-file", "/nonexistent/x")
+    assert status == 1
+    assert errors.strip().endswith("The sandbox could not start: [Errno 2] No such file or directory: '/nonexistent/x'")
 
 
 def test_a_campaign_that_stays_away_leaves_everything_pending(program: Program, tmp_path: Path) -> None:
