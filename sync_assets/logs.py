@@ -26,6 +26,7 @@ FIELDS = (
     "status",
     "attempt",
     "seconds",
+    "until",
     "records",
     "rows",
     "limit",

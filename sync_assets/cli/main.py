@@ -82,11 +82,12 @@ def fail(*errors: object) -> None:
     sys.exit(1)
 
 
-def _runtime() -> Runtime:
+def _runtime(*, creates: bool = False) -> Runtime:
+    """Return the runtime of a command. creates: True if it may create the ledger; else it is only told of."""
     from sync_assets.runtime.context import Runtime  # noqa: PLC0415
 
     _private_files()
-    runtime = Runtime()
+    runtime = Runtime(may_create_ledger=creates, announce=_say)
     _RUNTIMES.append(runtime)
     return runtime
 
@@ -129,8 +130,9 @@ def sync(
     """Run every flow through Dagster until nothing more can be done. Safe to kill and repeat at any moment."""
     from sync_assets.cli.tables import show_status  # noqa: PLC0415
     from sync_assets.commands.sync import sync as run  # noqa: PLC0415
+    from sync_assets.operations.status import held_back, in_maintenance  # noqa: PLC0415
 
-    runtime = _runtime()
+    runtime = _runtime(creates=True)
     runtime.accept_mapping = accept_mapping
     try:
         with _progress(runtime):
@@ -139,8 +141,12 @@ def sync(
         typer.echo("sync-assets: Interrupted. Nothing is lost; run it again to go on.", err=True)
         raise typer.Exit(130) from None
     _print(done.document, as_json, show_status)
-    for line in (*dict.fromkeys(map(str, done.problems)), *dict.fromkeys(done.stopped)):
-        _say(line)
+    shown = (
+        () if as_json else (*held_back(done.document), *in_maintenance(done.document, list(done.document["tables"])))
+    )
+    for line in dict.fromkeys((*map(str, done.problems), *done.stopped)):
+        if line not in shown:
+            _say(line)
     raise typer.Exit(done.status)
 
 
@@ -166,6 +172,7 @@ def plan(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _progress(runtime):
+            _ = runtime.ledger  # says so at once if there is none
             planned = run(runtime)
     except KeyboardInterrupt:
         typer.echo("sync-assets: Interrupted. Nothing was written.", err=True)
@@ -249,7 +256,7 @@ def rebuild(
     from sync_assets.cli.tables import show_rebuild, show_rehearsal  # noqa: PLC0415
     from sync_assets.commands import rebuild as operation  # noqa: PLC0415
 
-    runtime = _runtime()
+    runtime = _runtime(creates=not dry_run)
     try:
         if dry_run:
             _print(operation.rehearse(runtime, table or []), as_json, show_rehearsal)
@@ -314,7 +321,11 @@ def retry(
     from sync_assets.cli.tables import show_retry  # noqa: PLC0415
     from sync_assets.operations.status import retry as run  # noqa: PLC0415
 
-    _print(run(runtime, table, record.lower() if record else None), as_json, show_retry)
+    document = run(runtime, table, record.lower() if record else None)
+    if record and not any(document.values()):
+        where = table or "any table"
+        fail(f"No record {record} of {where} is rejected. `sync-assets rejects` lists the records that are.")
+    _print(document, as_json, show_retry)
 
 
 @app.command("approve-deletes")
@@ -342,7 +353,7 @@ def accept_systems(
     """Say that the ledger's systems moved to the addresses of the environment, with all their records."""
     from sync_assets.commands import accept_systems as run  # noqa: PLC0415
 
-    _print(run.accept_systems(_runtime(), yes=yes), as_json, run.show_systems)
+    _print(run.accept_systems(_runtime(creates=yes), yes=yes), as_json, run.show_systems)
 
 
 hold = typer.Typer(
@@ -360,7 +371,7 @@ def hold_add(contact: Contact, as_json: Json = False) -> None:
     released. Both systems are asked which these are: engine calls, none of them writes."""
     from sync_assets.operations import privacy_hold as run  # noqa: PLC0415
 
-    _print(run.add(_runtime(), contact), as_json, run.show_added)
+    _print(run.add(_runtime(creates=True), contact), as_json, run.show_added)
 
 
 @hold.command("release")
@@ -405,7 +416,7 @@ def maintenance_on(tables: Tables, as_json: Json = False) -> None:
     """Capture and send nothing of these tables from now on; the others go on as far as links allow."""
     from sync_assets.operations import maintenance as run  # noqa: PLC0415
 
-    _print(run.on(_runtime(), tables), as_json, run.show)
+    _print(run.on(_runtime(creates=True), tables), as_json, run.show)
 
 
 @maintenance.command("off")
@@ -451,7 +462,7 @@ def certify(
     to Campaign and removes what it wrote; writes nothing to Dynamics 365. May be killed and repeated."""
     from sync_assets.commands import certify as run  # noqa: PLC0415
 
-    runtime = _runtime()
+    runtime = _runtime(creates=True)
     run.confirm(runtime, yes=yes)
     try:
         document = run.certify(runtime)
@@ -480,7 +491,7 @@ def alerts(
 
 @app.command()
 def sandbox(
-    port: Annotated[int, typer.Option(help="First of six ports; 0: whatever is free.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65530, help="First of six ports; 0: free ones.")] = 0,
     env_file: Annotated[str | None, typer.Option("--env-file", help="Write the environment for them here.")] = None,
     contacts: Annotated[int, typer.Option(min=0, help="How many sample contacts Dynamics 365 begins with.")] = 1000,
 ) -> None:
@@ -499,7 +510,7 @@ def sandbox(
 def demo(
     headless: Annotated[bool, typer.Option("--headless", help="No UI: sync, change, sync again, compare.")] = False,
     contacts: Annotated[int, typer.Option(min=1, help="How many sample contacts.")] = 1000,
-    port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the Dagster UI; 0: a free one.")] = 3000,
 ) -> None:
     """Start the sandbox and Dagster against it, and watch contacts travel."""
     from sync_assets.cli.tables import show_status  # noqa: PLC0415

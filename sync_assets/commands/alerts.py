@@ -27,14 +27,15 @@ def open_incidents(runtime: Runtime) -> dict[str, Any]:
     from sync_assets.definitions import build_definitions  # noqa: PLC0415
     from sync_assets.defs.alerts.dagster_state import Watched, read_state  # noqa: PLC0415
     from sync_assets.defs.alerts.sensor import killed, paused_assets  # noqa: PLC0415
-    from sync_assets.defs.instance.command_line import dagster_instance  # noqa: PLC0415
+    from sync_assets.defs.instance.command_line import dagster_instance, instance_folder  # noqa: PLC0415
 
     definitions = build_definitions(runtime)
     mine = [*(definitions.assets or ()), *(definitions.asset_checks or ())]
     sensors = [one.name for one in definitions.sensors or ()]
     watched = Watched.of((one for one in mine if isinstance(one, dg.AssetsDefinition)), sensors)
     alerts = runtime.config.alerts
-    with dagster_instance() as instance:
+    # Without a folder there were no runs; a command that only reads must not create it.
+    with dagster_instance() if instance_folder().exists() else dg.DagsterInstance.ephemeral() as instance:
         seen = read_state(instance, watched, datetime.now(UTC), paused_assets(runtime), killed(runtime))
     found = incidents(seen, warnings=alerts is None or alerts.warnings)
     return {

@@ -27,6 +27,7 @@ from requests import RequestException
 from rich.console import Console
 from rich.text import Text
 
+from sync_assets.commands.process_guard import start_guarded
 from sync_assets.commands.sync import Synced, sync
 from sync_assets.config.environment import KEY_BYTES
 from sync_assets.defs.instance.command_line import PACKAGED
@@ -117,9 +118,9 @@ def run_with_ui(contacts: int, port: int) -> int:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            raise SyncAssetsError(
-                f"Port {port} is taken.", f"Write e.g. `sync-assets demo --port {port + 1}`."
-            ) from None
+            other = port + 1 if port < 65535 else port - 1
+            raise SyncAssetsError(f"Port {port} is taken.", f"Write e.g. `sync-assets demo --port {other}`.") from None
+        port = probe.getsockname()[1]  # a free one in place of 0
     # Handle both signals, also if a shell started us with SIGINT ignored, so that no process is left running.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -127,11 +128,8 @@ def run_with_ui(contacts: int, port: int) -> int:
         console.print(f"Local Dynamics 365 with {contacts:,} contacts, and a local Campaign, are running.")
         command = [*PYTHON, "sync_assets.cli", "dev", "-m", "sync_assets.definitions", "-p", str(port)]
         command += ["--log-level", "warning"]  # keeps the terminal readable
-        dagster = subprocess.Popen(  # noqa: S603
-            command,
-            env=_clean(environment) | _named_hosts() | {"PYTHONWARNINGS": "ignore:Function `dev_command`"},
-            cwd=environment["DAGSTER_HOME"],
-        )
+        settings = _clean(environment) | _named_hosts() | {"PYTHONWARNINGS": "ignore:Function `dev_command`"}
+        dagster = start_guarded(command, settings, Path(environment["DAGSTER_HOME"]))
         console.print(f"Dagster is starting at http://127.0.0.1:{port} (Ctrl-C ends everything).")
         console.print("Look at Assets, then Lineage: the sensors start the first runs within some ten seconds.")
         console.print(f"To change rows yourself: the sandbox's admin interface is {environment['SANDBOX_ADMIN_URL']}")
@@ -139,11 +137,10 @@ def run_with_ui(contacts: int, port: int) -> int:
         try:
             return dagster.wait()
         except KeyboardInterrupt:
-            dagster.send_signal(signal.SIGINT)
-            dagster.wait(60)  # a sensor's tick may hold it up for ten seconds
+            console.print("Stopping…")
             return 0
         finally:
-            dagster.kill()
+            dagster.communicate()  # closes its standard input, and waits
 
 
 def _first_jobs(environment: Mapping[str, str], port: int) -> None:

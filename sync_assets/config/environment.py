@@ -278,8 +278,10 @@ class _Reader:
         if not value:
             return default
         path = Path(value).expanduser()
-        if not path.is_file():
-            which = f" ({path})" if shown else ""
+        which = f" ({path})" if shown else ""
+        if path.is_dir():
+            self.problems.append(f"{name} names a folder{which}. Write the path of a file.")
+        elif not path.is_file():
             self.problems.append(f"{name} names a file that is not there{which}. Correct the path.")
         return path
 

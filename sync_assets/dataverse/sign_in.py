@@ -35,12 +35,13 @@ _FORM = "application/x-www-form-urlencoded"
 _NO_AUTHORITY = (ValueError, KeyError, TypeError, AttributeError, RecursionError, RuntimeError, OverflowError)
 """What msal raises for a URL that is no authority: ValueError and RuntimeError on purpose, the others by accident."""
 _REACH = "Check D365_AUTHORITY and the network; nothing is lost, run it again later."
+_NO_RESOURCE = 500011
 _REMEDIES = {
     7000215: "Put the secret's value (not its id) into D365_CLIENT_SECRET.",
     7000222: "The secret has expired: make a new one for the app registration and set D365_CLIENT_SECRET.",
     700016: "Check D365_CLIENT_ID and D365_TENANT_ID: this tenant does not know the application.",
     90002: "Check D365_TENANT_ID: there is no such tenant.",
-    500011: "Check D365_URL: the tenant knows no such Dynamics 365 organisation.",
+    _NO_RESOURCE: "Check the host and the port of D365_URL: the tenant has no Dynamics 365 organisation there.",
 }
 
 
@@ -165,7 +166,7 @@ def entra_tokens(
             client.close()
         if token := bearer_token(answer.get("access_token")):
             return token, float(answer.get("expires_in", 3600))
-        raise _refusal(answer)
+        raise _refusal(answer, resource)
 
     async def fetch_in_thread() -> tuple[str, float]:
         return await asyncio.to_thread(fetch)
@@ -173,15 +174,16 @@ def entra_tokens(
     return CachedTokens(fetch_in_thread)
 
 
-def _refusal(answer: dict[str, Any]) -> SignInRefused:
+def _refusal(answer: dict[str, Any], resource: str) -> SignInRefused:
     """Return the error for an answer without a token. Only codes are shown: any other text may be anything."""
     listed: Any = answer.get("error_codes")
     codes = [code for code in listed if isinstance(code, int)] if isinstance(listed, list) else []
     error = str(answer.get("error", ""))
     error = error if re.fullmatch(r"[a-z_]{1,40}", error) else "no reason given"
     shown = ", ".join(f"AADSTS{code}" for code in codes) or error
+    whose = f" for {resource}" if _NO_RESOURCE in codes else ""
     remedy = next((_REMEDIES[code] for code in codes if code in _REMEDIES), "")
     return SignInRefused(
-        f"Dynamics 365 sign-in was refused ({shown}).",
+        f"Dynamics 365 sign-in{whose} was refused ({shown}).",
         remedy or "Check D365_TENANT_ID, D365_CLIENT_ID and D365_CLIENT_SECRET.",
     )

@@ -71,6 +71,20 @@ def _answer(record: AssetCheckExecutionRecord) -> CheckAnswer:
     )
 
 
+def answered_since(
+    instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKey], run_id: str
+) -> set[dg.AssetCheckKey]:
+    """Return the checks that another run, or a report without a run, has answered since this run was planned.
+
+    Dagster shows the answer of the run that was planned last, even if this run answers later.
+
+    Reason: as above.
+    """
+    newest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    planned = AssetCheckExecutionRecordStatus.PLANNED
+    return {key for key, record in newest.items() if record.run_id != run_id and record.status != planned}
+
+
 def freshness(
     instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]
 ) -> dict[dg.AssetKey, tuple[Literal["late", "warning"], datetime]]:

@@ -15,6 +15,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -65,6 +66,10 @@ GATEWAY_REFUSALS = frozenset({401, 403, 429, 503})
 LONGEST_RETRY_AFTER = 900.0
 """Most seconds of a `Retry-After` that are respected, so that a date in the far future does not stop a process."""
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+
+
+TOLD_SECONDS = 30.0
+"""Seconds between two log lines that say that a system does not answer."""
 
 
 class Unavailable(HttpError):
@@ -210,6 +215,7 @@ class Endpoint:
         self._tokens = tokens
         self._transient = transient
         self._origin = origin(self.base_url)
+        self._tell_at = 0.0
         from sync_assets.http.aiohttp_transport import AiohttpClient  # noqa: PLC0415 - aiohttp, which the code location does not need
 
         always = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "sync_assets", **headers}
@@ -300,11 +306,27 @@ class Endpoint:
             attempt += 1
             if time.monotonic() + wait > give_up_at:
                 raise failure
+            self._tell_of_waiting(failure, give_up_at)
             _log.debug(
                 "A request is repeated",
                 extra={"system": self.name, "operation": kind, "attempt": attempt, "seconds": wait},
             )
             await asyncio.sleep(wait)
+
+    def _tell_of_waiting(self, failure: HttpError, give_up_at: float) -> None:
+        """Log that there is no answer, at most each TOLD_SECONDS for all requests. A throttle is logged elsewhere.
+
+        give_up_at: monotonic clock.
+        """
+        now, throttled = time.monotonic(), isinstance(failure, Unavailable) and failure.status in GATEWAY_REFUSALS
+        if now < self._tell_at or throttled:
+            return
+        self._tell_at = now + TOLD_SECONDS
+        until = datetime.now(UTC) + timedelta(seconds=give_up_at - now)
+        _log.warning(
+            "The system does not answer, requests are repeated",
+            extra={"system": self.name, "until": f"{until:%H:%M:%S} UTC"},
+        )
 
     def _wait(self, answer: Response, attempt: int) -> float:
         """Return the seconds until the next attempt. A gateway's refusal stops all workers of this process so long."""

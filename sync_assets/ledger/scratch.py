@@ -26,7 +26,7 @@ from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.database import Database, sqlite_engine
 from sync_assets.ledger.storage.database_errors import BUSY_SECONDS
 from sync_assets.ledger.storage.database_url import Address
-from sync_assets.ledger.storage.migrate import VERSION_TABLE, migrate
+from sync_assets.ledger.storage.migrate import VERSION_TABLE, is_made, migrate
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 
 T = TypeVar("T")
@@ -35,6 +35,20 @@ _VISIBLE = sa.text("""
     SELECT c.relname, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND c.relname = ANY(:names) AND pg_table_is_visible(c.oid) ORDER BY c.relname
 """)
+
+
+def missing_ledger(url: str) -> str | None:
+    """Return where `Ledger.open` would create a ledger, None if there is one. Creates nothing.
+
+    Raises:
+        LedgerError: as by `Ledger.open`, also if the ledger could not be created.
+    """
+    address = Address.parse(url)
+    if address.sqlite and not Path(address.location).exists():
+        address.check_file_can_be_created()
+        return address.location
+    with closing(Database(url)) as database:
+        return None if is_made(database) else database.location
 
 
 @contextmanager

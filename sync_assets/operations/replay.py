@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 
 from sync_assets.capture.replay import capture_days
 from sync_assets.config.models import TableConfig
@@ -32,6 +32,11 @@ def replayable(runtime: Runtime, table: str, first: date | None, last: date | No
         raise error
     if first and last and first > last:
         raise SyncAssetsError(f"{first} is after {last}.", "--from is the first day, --to the last one.")
+    today = datetime.now(UTC).date()
+    if future := [f"{option} {day}" for option, day in (("--from", first), ("--to", last)) if day and day > today]:
+        raise SyncAssetsError(
+            f"`{' '.join(future)}` is in the future: today is {today} (UTC).", "Write a day up to today."
+        )
     if runtime.ledger.feed(table) is None:
         raise SyncAssetsError(
             f"{table} has never been captured, so there is nothing to replay.", "Run `sync-assets sync`."

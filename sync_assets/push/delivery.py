@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from sync_assets.campaign.addressing import KEY_UNIQUE
-from sync_assets.campaign.dialect import ResponseOutcome
+from sync_assets.campaign.dialect import BOILERPLATE, ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import Guard, OutcomeUnknown, backoff
@@ -296,4 +296,9 @@ def _delivery(record: Claimed, response: ResponseOutcome, deed: Deed) -> Deliver
         raise Denied(f"Campaign refuses access: {reason}", "Check the credentials, their product profile and the URL.")
     if response.kind == "transient" and record.attempts < len(WAITS):
         return Delivery("later", reason=reason, wait=WAITS[record.attempts])
+    if response.kind == "transient" and reason == BOILERPLATE:
+        reason = (
+            f"{BOILERPLATE} Campaign named no cause ({record.attempts + 1} attempts); open the record in Campaign, "
+            "check e-mail and lengths."
+        )
     return Delivery("refused", reason=reason, exhausted=response.kind == "transient")

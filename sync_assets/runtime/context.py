@@ -11,7 +11,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -48,6 +48,9 @@ class Runtime:
     known.
     any_ledger: True for callers that write neither to the systems nor to the ledger: it may belong to other systems.
     accept_mapping: True to accept a mapping that alternated with another one recently.
+    may_create_ledger: False for callers that only read: without a ledger they are given an empty temporary one.
+    announce: called at once with what must be known before the work: that a ledger was made, or that there is none.
+    no_ledger: the sentence that there is no ledger; empty if there is one, or if it was not opened yet.
     run_lasts: returns False once another run may continue the work of this process's run (heartbeat.py).
     """
 
@@ -64,8 +67,12 @@ class Runtime:
     parent_keys: ParentKeys = field(default_factory=ParentKeys)
     any_ledger: bool = False
     accept_mapping: bool = False
+    may_create_ledger: bool = True
+    announce: Callable[[str], None] = lambda text: None
+    no_ledger: str = ""
     run_lasts: Callable[[], bool] = lambda: True
     _ledger: Ledger | None = None
+    _scratch: ExitStack = field(default_factory=ExitStack)
     _organisation_checked: bool = False
     _campaign_noted: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -92,11 +99,9 @@ class Runtime:
         Raises:
             OtherSystems: the ledger belongs to other systems than the environment names; before any request.
         """
-        from sync_assets.ledger import Ledger  # SQLAlchemy: not needed to list assets  # noqa: PLC0415
-
         with self._lock:
             if self._ledger is None:
-                opened = Ledger.open(self.settings.ledger_url, cipher=self.cipher)
+                opened = self._open_ledger()
                 try:
                     if not self.any_ledger:
                         self.check_addresses(opened)
@@ -104,9 +109,22 @@ class Runtime:
                     opened.close()
                     raise
                 self._ledger = opened
-                if self._ledger.made:  # expected at the first start; else the URL may be mistyped
-                    self.notes.append(f"A new, empty ledger was made: {self._ledger.where}")
             return self._ledger
+
+    def _open_ledger(self) -> Ledger:
+        """Open the ledger, or an empty temporary one if there is none and this caller must not create it."""
+        from sync_assets.ledger import Ledger  # SQLAlchemy: not needed to list assets  # noqa: PLC0415
+        from sync_assets.ledger.scratch import missing_ledger, scratch_ledger  # noqa: PLC0415
+
+        url = self.settings.ledger_url
+        if not self.may_create_ledger and (where := missing_ledger(url)):
+            self.no_ledger = f"There is no ledger at {where} yet; `sync-assets sync` creates it."
+            self.announce(self.no_ledger)
+            return self._scratch.enter_context(scratch_ledger(url, self.cipher))
+        opened = Ledger.open(url, cipher=self.cipher)
+        if opened.made:  # expected at the first start; else the URL may be mistyped
+            self.announce(f"A new, empty ledger was made at {opened.where}")
+        return opened
 
     @cached_property
     def store(self) -> Store:
@@ -140,6 +158,7 @@ class Runtime:
             if self._ledger is not None:
                 self._ledger.close()
             self._ledger = None
+            self._scratch.close()
 
     def check_addresses(self, ledger: Ledger) -> None:
         """Raise OtherSystems if the environment names other systems than those of the ledger."""

@@ -98,6 +98,12 @@ def admin_app(
         more: Routes of the systems.
     """
 
+    async def endpoints(request: Request) -> Response:
+        methods: dict[str, set[str]] = {}
+        for route in routes:
+            methods.setdefault(route.path, set()).update(route.methods or ())
+        return json_response({"endpoints": {path: sorted(those - {"HEAD"}) for path, those in methods.items()}})
+
     async def health(request: Request) -> Response:
         return json_response({"status": "ok"})
 
@@ -157,19 +163,21 @@ def admin_app(
     async def misshapen(request: Request, error: Exception) -> Response:
         return json_response({"error": f"the body has another shape ({type(error).__name__}: {error})"}, 400)
 
+    routes = [
+        Route("/", endpoints),
+        Route("/health", health),
+        Route("/journal", read_journal),
+        Route("/journal", clear_journal, methods=["DELETE"]),
+        Route("/faults", read_faults),
+        Route("/faults", add_faults, methods=["POST"]),
+        Route("/faults", clear_faults, methods=["DELETE"]),
+        Route("/settings", settings, methods=["POST"]),
+        Route("/totals", read_totals),
+        Route("/outage", outage, methods=["POST"]),
+        *more,
+    ]
     return Starlette(
-        routes=[
-            Route("/health", health),
-            Route("/journal", read_journal),
-            Route("/journal", clear_journal, methods=["DELETE"]),
-            Route("/faults", read_faults),
-            Route("/faults", add_faults, methods=["POST"]),
-            Route("/faults", clear_faults, methods=["DELETE"]),
-            Route("/settings", settings, methods=["POST"]),
-            Route("/totals", read_totals),
-            Route("/outage", outage, methods=["POST"]),
-            *more,
-        ],
+        routes=routes,
         middleware=[Middleware(_OwnPagesOnly)],
         exception_handlers={
             BadRequest: mistake,

@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from sync_assets.config.environment import SANDBOX_CONFIG
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.defs.partitions import TABLE_TAG, today
 from sync_assets_tests.bench.measure import BenchError
@@ -29,7 +30,6 @@ from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 START_SECONDS, CHANGE_SECONDS, REST_SECONDS = 180.0, 60.0, 300.0
 SETTLE_SECONDS = 10.0
-CONFIG = PACKAGED.parent.parent / "sandbox" / "sync_assets.yaml"
 _ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 
 
@@ -88,7 +88,7 @@ def live(contacts: int, runs: Mapping[str, Any] | None = None) -> Iterator[Live]
     ):
         home = Path(folder)
         shutil.copy(PACKAGED, home / "dagster.yaml")
-        document = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+        document = yaml.safe_load(SANDBOX_CONFIG.read_text(encoding="utf-8"))
         document["runs"] = {"start_date": today(), **(runs or {})}
         config = home / "sync_assets.yaml"
         config.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")

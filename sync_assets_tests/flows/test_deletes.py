@@ -62,6 +62,8 @@ def test_a_mass_deletion_stops_before_the_first_delete_until_it_is_approved(
         assert "20 deletions are held back" in done.stopped[0]
         assert "approve-deletes contact" in done.stopped[0]
     assert len(program.profiles()) == 114
+    _, output, errors = program.run("sync")
+    assert "".join((output, errors)).count("20 deletions are held back") == 1
 
     assert program.run("approve-deletes", "contact")[0] == 0
     assert program.sync().document["engine_calls"] == calls(delete=20, read=20)

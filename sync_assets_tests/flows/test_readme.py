@@ -19,19 +19,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import typer
 
 from sync_assets.cli import main
 from sync_assets.config.json_schema import PACKAGED
 from sync_assets.config.loader import load_config
+from sync_assets_tests.support.dagster_dev import DagsterDev, dagster_dev
 from sync_assets_tests.support.mail_server import mail_server
 from sync_assets_tests.support.program import CONTACT, OURS, Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
+from sync_assets_tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "sync_assets" / "docs"
@@ -317,6 +321,26 @@ def test_every_command_ends_as_told(story: Story) -> None:
                 assert path in story.options, f"{path} is told and was not run"
                 assert story.options[path] == COMMANDS[path], f"an option of {path} was not tried"
                 assert story.statuses[path] == one.statuses | (story.statuses[path] & {1}), one.written
+
+
+def test_dagster_as_the_read_me_starts_it_continues_the_sync_of_the_same_folder(program: Program) -> None:
+    """In a folder that is not the project's, with `DAGSTER_HOME=$PWD` as the only setting of where files are."""
+    assert "export DAGSTER_HOME=$PWD" in README
+    [options] = re.findall(r"`sync-assets (dev [^`]+)`", README)
+    program.more["DAGSTER_HOME"] = str(program.home)
+    status, _, errors = program.run("sync")
+    assert status == 0, errors
+    with dagster_dev(program.home, program.env, ["sync_assets.cli", *options.split()]) as running:
+        query = '{assetNodeOrError(assetKey: {path: ["campaign", "profile"]}) '
+        query += "{... on AssetNode {assetMaterializations(limit: 1) {runId}}}}"
+        until(lambda: "runId" in graphql(running, query), 90)
+    assert [one.name for one in program.home.rglob("*.db") if "ledger" in one.name] == ["ledger.db"]
+
+
+def graphql(running: DagsterDev, query: str) -> str:
+    with suppress(httpx.HTTPError):
+        return httpx.post(f"{running.url}/graphql", json={"query": query}, timeout=5).text
+    return ""
 
 
 def begin(story: Story) -> None:

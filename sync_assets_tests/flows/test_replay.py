@@ -43,6 +43,14 @@ def replayed(program: Program, *days: date | None, force: bool = False) -> Repla
     return done
 
 
+@pytest.mark.parametrize("option", ["--from", "--to"])
+def test_a_day_in_the_future_is_refused(synced: Program, option: str) -> None:
+    tomorrow = date.fromisoformat(today()) + timedelta(days=1)
+    status, _, errors = synced.run("replay", "contact", option, str(tomorrow))
+    assert status == 1
+    assert f"`{option} {tomorrow}` is in the future: today is {today()} (UTC)." in errors
+
+
 def standing(program: Program) -> Replay | None:
     """The replay of days that is asked for and not done."""
     runtime = program.runtime()

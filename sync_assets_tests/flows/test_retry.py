@@ -45,4 +45,19 @@ def test_retry_helps_what_campaign_refused_and_says_what_the_mapping_refuses(ref
     refusing.sandbox.admin.change("contact", [by_mapping], jobtitle="Short")
     refusing.sandbox.admin.change("contact", [by_campaign], emailaddress1="right@example.org")
     assert refusing.sync().status == 0
-    assert refusing.run("retry", "contact", "--id", by_mapping)[1] == "No such record is refused.\n"
+    for id_ in (by_mapping, "foo"):
+        status, output, errors = refusing.run("retry", "contact", "--id", id_)
+        assert (status, output) == (1, "")
+        assert f"No record {id_} of contact is rejected. `sync-assets rejects` lists the records that are." in errors
+
+
+def test_a_rejection_without_a_cause_says_so_and_what_to_do(program: Program) -> None:
+    """Campaign's answer is a line that names no cause, at each attempt."""
+    program.sandbox.admin.change("contact", keys(program)[:1], emailaddress1="not-an-address")
+    assert program.sync().status == 2
+    [reject] = rejects(program).values()
+    assert reject["attempts"] == 4
+    assert reject["reason"] == (
+        "RST-360011 An error has occurred - please contact your administrator. Campaign named no cause (4 attempts); "
+        "open the record in Campaign, check e-mail and lengths."
+    )

@@ -82,7 +82,7 @@ def test_changes_that_come_while_it_stays_are_sent_at_once_by_the_same_run(orche
     assert (told["rows_captured"], told["dagster/partition_row_count"]) == (N + 3, N + 3)
     told = run.metadata(PROFILE, today())
     assert (told["inserted"], told["updated"], told["engine_calls"]) == (N, 3, N + 4)
-    assert run.days(CONTACT) == [today()]
+    assert run.days(CONTACT) == [today()] * 2  # after the first load, and the totals at the end
     assert orchestra.tick("d365_changes").skip_message == "contact: no change"
 
 
@@ -93,6 +93,46 @@ def test_it_tells_what_it_did_once_a_minute_and_only_if_it_did_something(
     run = stays(orchestra, lambda: None)
     assert run.days(CONTACT) == [today()] * 2  # what the first second brought, and the totals at the end
     assert run.days(PROFILE) == [today()] * 2
+
+
+REFUSED = dg.AssetCheckKey(PROFILE, "no_record_is_refused")
+
+
+def shown(orchestra: Orchestra, key: dg.AssetCheckKey) -> str:
+    """Return the status of the execution that the UI shows for a check."""
+    storage = orchestra.instance.event_log_storage
+    return storage.get_latest_asset_check_execution_by_key([key])[key].status.value
+
+
+def test_a_check_whose_answer_changes_while_it_stays_shows_the_new_one(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_run, "REPORT_SECONDS", 0.5)
+    admin = orchestra.program.sandbox.admin
+
+    def refuse() -> None:
+        until(lambda: shown(orchestra, REFUSED) == "SUCCEEDED", 10)
+        admin.change("contact", 1, emailaddress1="not-an-address")
+        until(lambda: shown(orchestra, REFUSED) == "FAILED", 20)
+
+    run = stays(orchestra, refuse)
+    assert shown(orchestra, REFUSED) == "FAILED"
+    evaluated = orchestra.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    assert len(evaluated) == 7 + 1 + 7  # at the first report, the changed one, at the end
+
+
+def test_the_last_answers_of_a_run_are_shown_although_a_watch_answered_meanwhile(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_run, "REPORT_SECONDS", 3600.0)
+    admin = orchestra.program.sandbox.admin
+
+    def watch() -> None:
+        assert orchestra.job("watch").checks["no_record_is_refused"] is True
+        admin.change("contact", 1, emailaddress1="not-an-address")
+
+    stays(orchestra, watch)
+    assert shown(orchestra, REFUSED) == "FAILED"
 
 
 def test_what_may_be_sent_again_is_sent_when_it_is_due(orchestra: Orchestra) -> None:

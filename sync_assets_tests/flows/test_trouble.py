@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,10 @@ def a_file_in_the_way(program: Program) -> None:
 CASES: dict[str, tuple[Spoil, str]] = {
     "wrong D365 secret": (env(D365_CLIENT_SECRET="wrong"), "AADSTS7000215). Put the secret's value"),
     "wrong Campaign secret": (env(CAMPAIGN_CLIENT_SECRET="wrong"), "CAMPAIGN_CLIENT_SECRET"),
-    "an organisation that the tenant does not know": (env(D365_URL="https://localhost:9"), "Check D365_URL"),
+    "an organisation that the tenant does not know": (
+        env(D365_URL="https://localhost:9"),
+        "sign-in for https://localhost:9 was refused (AADSTS500011). Check the host and the port of D365_URL",
+    ),
     "nobody at the sign-in host": (env(D365_AUTHORITY="https://localhost:9"), "cannot be reached"),
     "the wrong D365 URL": (lambda p: env(D365_URL=p.sandbox.env["CAMPAIGN_URL"])(p), "D365_URL"),
     "the wrong Campaign URL": (
@@ -57,7 +61,7 @@ CASES: dict[str, tuple[Spoil, str]] = {
 }
 
 
-MADE = "A new, empty ledger was made: "
+MADE = "A new, empty ledger was made at "
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -88,7 +92,14 @@ def test_doctor_says_it_too(program: Program, case: str) -> None:
 def test_doctor_finds_nothing_wrong_with_the_sandbox(program: Program) -> None:
     status, document = program.json("doctor")
     assert status == 0, document
-    assert {line["outcome"] for line in document["checks"]} == {"ok"}
+    warned = {line["what"]: line["message"] for line in document["checks"] if line["outcome"] != "ok"}
+    assert warned == {
+        "alerts": "none is configured, so failures are shown in the UI only. Add `alerts` to the configuration"
+    }
+    told = {line["what"]: line["message"] for line in document["checks"]}
+    assert told["runs"] == "no run was killed"
+    assert told["systems of the ledger"] == "none yet: the first sync stores the addresses of both systems"
+    assert "doctor's line `records are found by externalId` verifies it" in told["contact: key is unique"]
     assert program.sandbox.admin.dump_campaign() == []
 
 
@@ -115,11 +126,72 @@ def test_what_both_systems_lack_is_told_at_once(program: Program) -> None:
         ]
 
 
-def test_a_ledger_that_is_made_is_told_since_its_url_may_be_mistyped(program: Program) -> None:
-    for name in ("ledger.db", "legder.db"):
-        program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{program.home / name}"
-        assert program.run("status")[2].strip() == f"sync-assets: {MADE}{program.home / name}"
-        assert program.run("status")[2] == ""
+READS = [
+    ["status"],
+    ["doctor"],
+    ["rejects"],
+    ["plan"],
+    ["retry"],
+    ["hold", "list"],
+    ["hold", "verify", "4e1c0000-0000-4000-8000-000000000001"],
+    ["maintenance", "list"],
+    ["rebuild", "--dry-run"],
+    ["alerts"],
+]
+
+
+@pytest.mark.parametrize("command", READS, ids=" ".join)
+def test_a_command_that_only_reads_creates_no_ledger_and_says_that_there_is_none(
+    program: Program, command: list[str]
+) -> None:
+    new = program.home / "mistyped"
+    program.more["DAGSTER_HOME"] = str(new)
+    status, _, errors = program.run(*command)
+    assert status == 0, errors
+    assert f"There is no ledger at {new / 'ledger.db'} yet; `sync-assets sync` creates it." in errors
+    assert not new.exists()
+
+
+def test_status_before_the_first_sync_counts_nothing(program: Program) -> None:
+    status, document = program.json("status")
+    assert status == 0
+    assert document["tables"]["contact"]["synced"] == 0
+    assert document["tables"]["contact"]["feed"]["position_saved_at"] is None
+
+
+def test_a_ledger_that_could_not_be_created_is_told_by_status_too(program: Program) -> None:
+    a_file_in_the_way(program)
+    status, _, errors = program.run("status")
+    assert status == 1
+    assert "can't be written (Not a directory)" in errors
+
+
+def test_sync_says_that_it_made_a_ledger_before_it_begins(program: Program) -> None:
+    program.sandbox.admin.latency("campaign", 2000)
+    try:
+        process = program.start("sync")
+        assert process.stderr
+        assert process.stderr.readline().strip() == f"sync-assets: {MADE}{program.home / 'dagster' / 'ledger.db'}"
+        assert process.poll() is None
+        process.communicate()
+    finally:
+        program.sandbox.admin.latency("campaign", 0)
+    assert MADE not in program.run("sync")[2]
+
+
+def test_sync_says_at_once_and_seldom_that_campaign_does_not_answer(program: Program) -> None:
+    """With standard error redirected, as in a script."""
+    program.more["CAMPAIGN_URL"] = "https://localhost:9/acme"
+    process = program.start("sync")
+    try:
+        assert process.stderr
+        found = [line for line in iter(process.stderr.readline, "") if "system=Campaign" in line][:1] or [""]
+    finally:
+        process.kill()
+        process.communicate()
+    assert re.search(
+        r"The system does not answer, requests are repeated system=Campaign until=\d\d:\d\d:\d\d UTC", found[0]
+    )
 
 
 def test_an_unknown_table_is_named(program: Program) -> None:
@@ -127,6 +199,21 @@ def test_an_unknown_table_is_named(program: Program) -> None:
         status, _, errors = program.run(*command)
         assert status == 1
         assert errors.strip() == "sync-assets: lead is not a mapped table. Mapped are: contact."
+
+
+@pytest.mark.parametrize("command", ["demo", "sandbox"])
+@pytest.mark.parametrize("port", ["99999", "-1"])
+def test_a_port_that_cannot_be_is_a_wrong_argument(program: Program, command: str, port: str) -> None:
+    status, _, errors = program.run(command, "--port", port)
+    assert status == 1
+    assert "Invalid value for '--port'" in errors
+    assert " 655" in errors or "equal to 0" in errors
+
+
+def test_the_sandbox_names_the_file_that_it_cannot_write(program: Program) -> None:
+    status, _, errors = program.run("sandbox", "--contacts", "0", "--env-file", "/nonexistent/x")
+    assert status == 1
+    assert errors.strip().endswith("The sandbox could not start: [Errno 2] No such file or directory: '/nonexistent/x'")
 
 
 def test_a_campaign_that_stays_away_leaves_everything_pending(program: Program, tmp_path: Path) -> None:

@@ -7,12 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 END_SECONDS = 60.0
+COMMAND = ("dagster", "dev", "-m", "sync_assets.definitions")
+GUARDED = ("sync_assets.cli", *COMMAND[1:])
+"""`sync-assets dev`."""
 
 
 @dataclass
@@ -36,7 +39,7 @@ class DagsterDev:
 
 
 @contextmanager
-def dagster_dev(folder: Path, environment: Mapping[str, str], *, guarded: bool = False) -> Iterator[DagsterDev]:
+def dagster_dev(folder: Path, environment: Mapping[str, str], command: Sequence[str] = COMMAND) -> Iterator[DagsterDev]:
     """Serve the project's definitions from `folder`. At the end, stop all processes that it started."""
     with socket.socket() as probe:  # its default port, 3000, may be in use
         probe.bind(("127.0.0.1", 0))
@@ -44,8 +47,7 @@ def dagster_dev(folder: Path, environment: Mapping[str, str], *, guarded: bool =
     log = folder / "dagster_dev.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sync_assets.cli" if guarded else "dagster", "dev", "-m", "sync_assets.definitions",
-             "-h", "127.0.0.1", "-p", str(port)],
+            [sys.executable, "-m", *command, "-h", "127.0.0.1", "-p", str(port)],
             env={**environment, "PYTHONWARNINGS": "ignore", "DAGSTER_DISABLE_TELEMETRY": "1"},
             cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip

@@ -79,8 +79,8 @@ class Run:
         return [event.partition or "" for event in found if event.asset_key == key]
 
     def metadata(self, key: dg.AssetKey, partition: str | None = None) -> dict[str, Any]:
-        """Return the metadata values of a materialisation. partition: None for assets without partitions."""
-        for event in self._events(dg.DagsterEventType.ASSET_MATERIALIZATION):
+        """Return the metadata values of the last materialisation. partition: None for assets without partitions."""
+        for event in reversed(self._events(dg.DagsterEventType.ASSET_MATERIALIZATION)):
             if event.asset_key == key and event.partition == partition:
                 found = event.step_materialization_data.materialization.metadata
                 return {name: value.value for name, value in found.items()}

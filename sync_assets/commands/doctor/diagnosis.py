@@ -79,6 +79,8 @@ def _ledger(runtime: Runtime) -> list[Line]:
         counts = runtime.ledger.counts()
     except SyncAssetsError as error:
         return failed("ledger", error)
+    if runtime.no_ledger:
+        return [Line("ok", "ledger", runtime.no_ledger.rstrip("."))]
     known = sum(c.records for c in counts.values())
     return [Line("ok", "ledger", f"open, {counted(known, 'record')} known"), *ledger_lines(runtime)]
 
@@ -87,7 +89,7 @@ def _runs(runtime: Runtime) -> list[Line]:
     """Return a warning if a run counts as started although its process was killed."""
     if killed := killed_runs(runtime.ledger):
         return [Line("warn", "runs", f"{' '.join(map(str, killed))} {REMEDY}")]
-    return [Line("ok", "runs", "the process of none was killed")]
+    return [Line("ok", "runs", "no run was killed")]
 
 
 def _of_other_systems(runtime: Runtime) -> list[Line]:
@@ -107,7 +109,9 @@ async def _organisation(runtime: Runtime, d365: DataverseClient) -> list[Line]:
             await asyncio.to_thread(check_organisation, runtime.ledger, d365.url, await d365.organization_id())
     except OtherSystems as error:
         return failed("systems of the ledger", error)
-    told = f"since {known.noted_at:%Y-%m-%d}" if known else "those of the first sync, which was not yet"
+    told = "none yet: the first sync stores the addresses of both systems"
+    if known:
+        told = f"those of the environment, since {known.noted_at:%Y-%m-%d}"
     return [Line("ok", "systems of the ledger", told)]
 
 
@@ -133,7 +137,8 @@ def _alerts(runtime: Runtime) -> list[Line]:
 
     names = channels(runtime.config.alerts)
     if not names:
-        return [Line("ok", "alerts", "the configuration has no `alerts`, so nobody is told of trouble")]
+        told = "none is configured, so failures are shown in the UI only. Add `alerts` to the configuration"
+        return [Line("warn", "alerts", told)]
     try:
         address = runtime.settings.alerts().webhook
     except SettingsError as error:

@@ -29,7 +29,7 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
     Raises:
         SyncAssetsError: The folder cannot be used, or `dagster.yaml` is not valid.
     """
-    folder = _folder()
+    folder = instance_folder()
     try:
         _prepare(folder)
         with _locked(folder):
@@ -50,12 +50,12 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
 
 def has_history() -> bool:
     """Return True if that instance exists: it has a `dagster.yaml`."""
-    return (_folder() / "dagster.yaml").is_file()
+    return (instance_folder() / "dagster.yaml").is_file()
 
 
-def _folder() -> Path:
-    home = os.environ.get("DAGSTER_HOME")
-    if home:
+def instance_folder() -> Path:
+    """Return the folder of the instance, which may be missing."""
+    if home := os.environ.get("DAGSTER_HOME"):
         return Path(home).expanduser().absolute()
     return Path.cwd() if Path("dagster.yaml").is_file() else Path(".dagster").absolute()
 

@@ -25,12 +25,13 @@ import dagster as dg
 from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.capture.replay import capture_days
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.partitions import past_days, today, version_tags
+from sync_assets.defs.partitions import past_days, today
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key
-from sync_assets.defs.tables.checks import SIDES, answers, refused, side_key
+from sync_assets.defs.tables.checks import SIDES, answers, side_key
 from sync_assets.defs.tables.maintenance_results import check_not_paused, passed_over
 from sync_assets.defs.tables.ready_check import READY, ready_result
+from sync_assets.defs.tables.run_reports import RunReports
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again
 from sync_assets.defs.tables.run_results import (
     Totals,
@@ -59,7 +60,7 @@ SEND_SECONDS = 30.0
 LOOK_SECONDS = 0.4
 """Seconds between two polls, for each two tables: far below Dataverse's limit of 6,000 requests in 300 s."""
 REPORT_SECONDS = 60.0
-"""Interval in which a run that stays reports its numbers, in seconds."""
+"""Interval in which a run that stays reports its numbers and changed check results after its first work, in seconds."""
 
 
 def look_seconds(tables: int) -> float:
@@ -95,7 +96,7 @@ class TableRun:
         self._paused: dict[dg.AssetKey, InMaintenance] = {}
         self._warned: set[str] = set()
         self._asked: dict[str, RunRequested] = {}
-        self._reported = time.monotonic()
+        self._reports, self._reported = RunReports(context), 0.0
 
     def results(self) -> Iterator[Any]:
         """Do the run's work, and yield the results of the selected assets and checks.
@@ -214,6 +215,7 @@ class TableRun:
         day, sources, started_by, tables = today(), ProgramSources(self._runtime), ancestors(), self._captured
         watcher = FeedPoller(self._runtime)
         try:
+            self._report()
             # `dagster dev` and code servers do not stop their runs when they end, but wait for them: so a run ends when
             # it loses a parent process.
             while not self._ended_early and today() == day and ancestors() == started_by and self._runtime.run_lasts():
@@ -228,7 +230,8 @@ class TableRun:
                 moved = [self._step(config, config.table in news) for config in self._tables]
                 if any(moved):
                     worked = time.monotonic()
-                self._report()
+                if time.monotonic() - self._reported > REPORT_SECONDS:
+                    self._report()
                 time.sleep(look_seconds(len(tables)))
         finally:
             watcher.close()
@@ -262,29 +265,19 @@ class TableRun:
         return due is not None and due <= datetime.now(UTC)
 
     def _report(self) -> None:
-        """Report the run's numbers as events of today's partition, each REPORT_SECONDS, for tables with new work.
-
-        Needed because the results of a step are stored only when it ends.
-        """
-        if time.monotonic() - self._reported < REPORT_SECONDS:
-            return
-        self._reported = time.monotonic()
+        """Report the numbers of tables with new work, and the check results that changed."""
+        self._reported, now = time.monotonic(), datetime.now(UTC)
         for config in self._tables:
             totals = self._totals[config.table]
-            if not totals.changed:
-                continue
-            totals.changed = False
-            if config in self._captured:
-                numbers = capture_numbers(config, self._runtime, totals)
-                self._report_numbers(d365_key(config), numbers)
-            if config in self._sent:
-                numbers = push_numbers(config, self._runtime, totals)
-                self._report_numbers(campaign_key(config), numbers)
-                self._context.instance.report_runless_asset_event(evaluation(refused(config, self._runtime)))
-
-    def _report_numbers(self, key: dg.AssetKey, numbers: dict[str, Any]) -> None:
-        event = dg.AssetMaterialization(key, metadata=numbers, partition=today(), tags=version_tags())
-        self._context.log_event(event)
+            if totals.changed:
+                totals.changed = False
+                if config in self._captured:
+                    self._reports.report_numbers(d365_key(config), capture_numbers(config, self._runtime, totals))
+                if config in self._sent:
+                    self._reports.report_numbers(campaign_key(config), push_numbers(config, self._runtime, totals))
+            for side in SIDES:
+                if side_key(config, side) in self._done:
+                    self._reports.report_checks(self._checks(config, side, now))
 
     # --- The end -------------------------------------------------------------------------------------------------
 
@@ -308,7 +301,8 @@ class TableRun:
                 own = [one for one in self._context.selected_asset_check_keys if one.asset_key == key]
                 yield passed_over(self._context, self._paused[key], key, own)
                 continue
-            checks = self._selected(answers(runtime, config, side, self._findings[config.table], now))
+            checks = self._checks(config, side, now)
+            self._reports.repeat_hidden(checks)
             if key in self._done and key not in self._failed:
                 metadata = capture_metadata if side == "d365" else push_metadata
                 self._add_numbers(key, metadata(config, runtime, totals, self._context.instance))
@@ -317,6 +311,10 @@ class TableRun:
             else:
                 yield from checks
         self._other_side(config)
+
+    def _checks(self, config: TableConfig, side: Side, now: datetime) -> list[dg.AssetCheckResult]:
+        """Return the results, as of now, of an asset's checks that the run selects."""
+        return self._selected(answers(self._runtime, config, side, self._findings[config.table], now))
 
     def _selected(self, results: list[dg.AssetCheckResult]) -> list[dg.AssetCheckResult]:
         """Return the results of checks that the run selects."""

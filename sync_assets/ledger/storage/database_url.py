@@ -1,5 +1,6 @@
 """Parse and check the ledger's URL. No message of this module contains the password."""
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,10 +52,23 @@ class Address:
         except OSError as error:
             cause = error.strerror
         if cause:
-            raise LedgerError(
-                f"The ledger file {path} can't be written ({cause}).",
-                f"Make its folder writable, or set {SETTING} to another place.",
-            )
+            raise _unwritable(path, cause)
+
+    def check_file_can_be_created(self) -> None:
+        """SQLite: raise LedgerError if the nearest folder that exists is none, or cannot be written."""
+        path = Path(self.location).absolute()
+        nearest = next(folder for folder in path.parents if folder.exists())
+        if not nearest.is_dir():
+            raise _unwritable(path, os.strerror(errno.ENOTDIR))
+        if not os.access(nearest, os.W_OK):
+            raise _unwritable(path, os.strerror(errno.EACCES))
+
+
+def _unwritable(path: Path, cause: str) -> LedgerError:
+    return LedgerError(
+        f"The ledger file {path} can't be written ({cause}).",
+        f"Make its folder writable, or set {SETTING} to another place.",
+    )
 
 
 def _location(url: URL) -> str:

@@ -23,6 +23,12 @@ def migrate(database: Database) -> bool:
     return database.write(lambda connection: _upgrade(connection, database))
 
 
+def is_made(database: Database) -> bool:
+    """Return True if the database has a ledger, of any version."""
+    with database.read() as connection:
+        return _revision(connection) is not None
+
+
 def _revision(connection: Connection) -> str | None:
     if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from sync_assets_tests.support.dagster_dev import DagsterDev, dagster_dev
+from sync_assets_tests.support.dagster_dev import GUARDED, DagsterDev, dagster_dev
 from sync_assets_tests.support.program import Program
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def chromium() -> str | None:
 @contextmanager
 def served(program: Program) -> Iterator[str]:
     """Serves the program's assets, sensors off; yields the URL."""
-    with dagster_dev(program.home, program.env, guarded=True) as running:
+    with dagster_dev(program.home, program.env, GUARDED) as running:
         _wait_until_loaded(running)
         yield running.url
 

@@ -152,6 +152,12 @@ def test_every_missing_variable_is_named_at_once() -> None:
     assert all(one.endswith("is not set. Set it in the environment.") for one in told)
 
 
+def test_a_folder_in_place_of_a_file_is_named_as_one(environment: dict[str, str], tmp_path: Path) -> None:
+    assert problems(environment, SYNC_ASSETS_CONFIG=str(tmp_path)) == (
+        f"SYNC_ASSETS_CONFIG names a folder ({tmp_path}). Write the path of a file.",
+    )
+
+
 def test_each_system_is_asked_for_separately(environment: dict[str, str]) -> None:
     without_sftp = {name: value for name, value in environment.items() if "SFTP" not in name}
     settings = Settings.from_environment(without_sftp)

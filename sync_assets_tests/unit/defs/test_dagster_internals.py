@@ -17,7 +17,14 @@ from dagster._core.definitions.freshness import FreshnessState, FreshnessStateCh
 from dagster_webserver.webserver import DagsterWebserver
 
 import sync_assets
-from sync_assets.defs.dagster_internals import freshness, latest_answers, run_dev, run_webserver, sensor_ticks
+from sync_assets.defs.dagster_internals import (
+    answered_since,
+    freshness,
+    latest_answers,
+    run_dev,
+    run_webserver,
+    sensor_ticks,
+)
 
 ASSET = dg.AssetKey(["d365", "contact"])
 CHECK = dg.AssetCheckKey(ASSET, "ready")
@@ -57,6 +64,21 @@ def test_of_a_run_that_died_over_a_check_the_answer_before_it_counts(instance: d
     run(instance, passed=False)
     run(instance, passed=True, dies=True)
     assert latest_answers(instance, [CHECK])[CHECK].failed
+
+
+def test_a_check_is_answered_since_a_run_if_a_later_one_or_a_report_without_a_run_did(
+    instance: dg.DagsterInstance,
+) -> None:
+    assert answered_since(instance, [CHECK], "a run") == set()
+    run(instance, passed=True)
+    [first] = instance.get_runs()
+    assert answered_since(instance, [CHECK], first.run_id) == set()
+    run(instance, passed=True, dies=True)
+    assert answered_since(instance, [CHECK], first.run_id) == set()
+    run(instance, passed=True)
+    assert answered_since(instance, [CHECK], first.run_id) == {CHECK}
+    instance.report_runless_asset_event(dg.AssetCheckEvaluation(ASSET, "ready", passed=True, metadata={}))
+    assert answered_since(instance, [CHECK], instance.get_runs(limit=1)[0].run_id) == {CHECK}
 
 
 def test_assets_that_are_late_are_told_with_the_moment(instance: dg.DagsterInstance) -> None:

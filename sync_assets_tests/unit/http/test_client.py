@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import logging
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -465,3 +467,28 @@ def test_a_bad_ca_bundle_is_told_by_its_variable(tmp_path: Path):
     file.write_text("no certificate")
     with pytest.raises(SyncAssetsError, match="SYNC_ASSETS_CA_BUNDLE"):
         ssl_context(file)
+
+
+def test_a_ca_bundle_that_is_gone_is_told_as_missing(tmp_path: Path):
+    with pytest.raises(SyncAssetsError, match=r"names .*gone\.pem, which is missing"):
+        ssl_context(tmp_path / "gone.pem")
+
+
+async def test_waiting_for_an_answer_is_logged_once_for_all_requests():
+    """A log line each 30 seconds at most, with the time at which the request is given up."""
+    lines: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = lines.append  # pyright: ignore[reportAttributeAccessIssue]
+    logger = logging.getLogger("sync_assets.http.client")
+    logger.addHandler(handler)
+    endpoint = Endpoint(
+        "Campaign", "https://localhost:9", Tokens().source, context=ssl_context(), headers={}, patience=1.5
+    )
+    try:
+        await asyncio.gather(*(endpoint.send("GET", "/x") for _ in range(3)), return_exceptions=True)
+    finally:
+        logger.removeHandler(handler)
+        await endpoint.aclose()
+    [line] = [one for one in lines if one.levelno == logging.WARNING]
+    assert vars(line)["system"] == "Campaign"
+    assert re.fullmatch(r"\d\d:\d\d:\d\d UTC", vars(line)["until"])

@@ -73,6 +73,12 @@ def test_it_starts_fast_and_tells_all_that_the_contract_names(sandbox: SandboxPr
     assert "localhost" in Path(sandbox.env["CAMPAIGN_SFTP_HOST_KEY"]).read_text()
 
 
+def test_the_admin_interface_lists_its_endpoints_at_its_root(sandbox: SandboxProcess) -> None:
+    found = httpx.get(f"{sandbox.env['SANDBOX_ADMIN_URL']}/", trust_env=False).json()["endpoints"]
+    assert found["/faults"] == ["DELETE", "GET", "POST"]
+    assert {"/totals", "/d365/change", "/campaign/dump"} <= found.keys()
+
+
 def test_the_environment_file_is_private_and_stop_leaves_nothing(tmp_path: Path) -> None:
     env_file = tmp_path / "env"
     command = [sys.executable, "-m", "sync_assets.sandbox", "--contacts", "5", "--env-file", str(env_file)]

@@ -1,0 +1,65 @@
+"""The checks of a run that stays, as the UI of a real `dagster dev` shows them: answered while the run goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import httpx
+
+from sync_assets.defs.partitions import TABLE_TAG
+from sync_assets_tests.support.dagster_dev import DagsterDev, dagster_dev
+from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.waiting import until
+
+PATIENCE = 120.0
+QUERY = """
+query Checks($key: AssetKeyInput!) {
+  assetNodeOrError(assetKey: $key) {
+    ... on AssetNode {
+      assetChecksOrError {
+        ... on AssetChecks {
+          checks { name executionForLatestMaterialization { status runId evaluation { success } } }
+        }
+      }
+    }
+  }
+}
+"""
+CHECKS = {
+    ("d365", "contact"): {"ready", "no_deletion_is_held_back", "change_feed_is_polled"},
+    ("campaign", "profile"): {"ready", "no_record_is_refused", "no_record_waits_long", "backlog_is_young"},
+}
+
+
+def executions(running: DagsterDev, path: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Return, by check, its latest execution as the UI reads it; without the checks that have none."""
+    body = {"query": QUERY, "variables": {"key": {"path": path}}}
+    try:
+        document = httpx.post(f"{running.url}/graphql", json=body, timeout=10).json()
+    except (httpx.HTTPError, ValueError):
+        return {}
+    checks = ((document.get("data") or {}).get("assetNodeOrError") or {}).get("assetChecksOrError", {}).get("checks")
+    found = {one["name"]: one["executionForLatestMaterialization"] for one in checks or ()}
+    return {name: one for name, one in found.items() if one}
+
+
+def answered(running: DagsterDev) -> dict[tuple[str, ...], dict[str, str]]:
+    return {path: {name: one["status"] for name, one in executions(running, path).items()} for path in CHECKS}
+
+
+def test_every_check_has_its_answer_while_the_run_stays(program: Program) -> None:
+    program.runs["linger_seconds"] = 3600
+    program.more["SYNC_ASSETS_AUTOSTART"] = "1"
+    environment = program.env
+    wanted = {path: dict.fromkeys(names, "SUCCEEDED") for path, names in CHECKS.items()}
+    with (
+        dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance,
+        dagster_dev(program.home, environment) as running,
+    ):
+        until(lambda: len(program.profiles()) == len(program.sandbox.admin.dump_d365()), PATIENCE)
+        until(lambda: answered(running) == wanted, 20)
+        runs = [one for one in instance.get_runs() if TABLE_TAG in one.tags]
+        assert [one.status for one in runs] == [dg.DagsterRunStatus.STARTED]
+        of_runs = {one["runId"] for path in CHECKS for one in executions(running, path).values()}
+        assert of_runs == {runs[0].run_id}

@@ -1,0 +1,99 @@
+"""`sync-assets demo` with its UI: however it ends, none of its processes stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sync_assets_tests.support.program import OURS
+from sync_assets_tests.support.waiting import until
+
+START_SECONDS, END_SECONDS = 120.0, 60.0
+
+
+class Demo:
+    """A demo in a session of its own, on a free port."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        other = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        self.log = folder / "log"
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "sync_assets.cli", "demo", "--contacts", "5", "--port", str(self.port)],
+                env=other | {"TMPDIR": str(folder)}, cwd=folder, stdout=output, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+        self.family: set[int] = set()
+
+    def wait_until_it_serves(self) -> None:
+        def serves() -> bool:
+            assert self.process.poll() is None, self.log.read_text()
+            with suppress(httpx.HTTPError):
+                return httpx.get(f"http://127.0.0.1:{self.port}/server_info", timeout=5).is_success
+            return False
+
+        until(serves, START_SECONDS)
+        self.family = descendants(self.process.pid)
+        assert len(self.family) >= 5, "the sandbox, the guard, dagster dev, its web server and its daemon"
+
+    def left(self) -> set[int]:
+        return self.family & running()
+
+
+def table() -> dict[int, int]:
+    """Process -> its parent, of all processes but zombies."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in listed.splitlines()]
+    return {int(pid): int(parent) for pid, parent, state in rows if not state.startswith("Z")}
+
+
+def running() -> set[int]:
+    return set(table())
+
+
+def descendants(pid: int) -> set[int]:
+    parents, found = table(), {pid}
+    while more := {one for one, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    started = Demo(tmp_path)
+    yield started
+    for pid in {started.process.pid, *started.family} & running():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    started.process.wait()
+
+
+def test_a_demo_that_is_killed_leaves_no_process_and_frees_its_port(demo: Demo) -> None:
+    demo.wait_until_it_serves()
+    demo.process.kill()
+    demo.process.wait()
+    until(lambda: not demo.left(), END_SECONDS)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", demo.port))
+
+
+def test_ctrl_c_is_answered_at_once_and_ends_everything(demo: Demo, tmp_path: Path) -> None:
+    demo.wait_until_it_serves()
+    demo.process.send_signal(signal.SIGINT)
+    until(lambda: "Stopping…" in demo.log.read_text(), 5)
+    assert demo.process.wait(END_SECONDS) == 0
+    assert demo.left() == set()
+    assert list(tmp_path.glob("sync-assets-*")) == []
