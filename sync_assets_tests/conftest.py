@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from sync_assets_tests.support.migration_scripts import read_migration_scripts_once
 from sync_assets_tests.support.postgres import postgres
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
@@ -38,6 +39,7 @@ def pytest_configure() -> None:
         os.environ["TMPDIR"], tempfile.tempdir = str(_IN_MEMORY), None
     settings.register_profile("any machine", deadline=None)  # no timed tests: one with much to do is slow
     settings.load_profile("any machine")
+    read_migration_scripts_once()
 
 
 @pytest.fixture(scope="module")

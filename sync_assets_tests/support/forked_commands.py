@@ -30,6 +30,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
+from sync_assets_tests.support.migration_scripts import read_migration_scripts_once
+
 _LENGTH = struct.Struct("!I")
 _NOT_IMPORTED = ("sync_assets.sandbox", "sync_assets.launching", "sync_assets.definitions", "sync_assets.cli.__main__")
 """Not of the commands; or read the environment when they are imported; or run."""
@@ -145,6 +147,7 @@ def _import_all() -> None:
             importlib.import_module(module.name)
     for name in _LIBRARIES:
         importlib.import_module(name)
+    read_migration_scripts_once()
 
 
 def _serve(address: str) -> None:
