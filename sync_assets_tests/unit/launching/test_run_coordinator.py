@@ -12,7 +12,10 @@ from typing import Any
 import dagster as dg
 import dagster_aws.ecs.launcher
 import pytest
+import yaml
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.snap import JobSnap
+from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 
 from sync_assets.definitions import build_definitions
 from sync_assets.defs.instance.command_line import PACKAGED
@@ -115,14 +118,19 @@ def test_a_configuration_that_replaces_a_system_or_reads_the_environment_is_refu
     assert refused_settings(config) == refused
 
 
-def test_what_the_launchpad_fills_in_for_our_resources_passes() -> None:
-    """Dagster's scaffold of a resource's configuration: the variable of each field."""
-    filled = {
-        name: {"config": {field: {"env": variable} for field, variable in system.variables().items()}}
-        for name, system in systems().items()
-    }
+def test_what_the_launchpad_fills_in_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The UI shows the defaults of a job's configuration, and launches the run with them."""
     assert {name: system.PREFIX for name, system in systems().items()} == PREFIXES
-    assert refused_settings({"resources": filled}) == []
+    for system in systems().values():
+        for variable in system.variables().values():
+            monkeypatch.setenv(variable, "https://example.com")
+    filled = ""
+    for job in build_definitions(Runtime({})).get_repository_def().get_all_jobs():
+        snap = JobSnap.from_job_def(job)
+        root = snap.config_schema_snapshot.get_config_snap(str(snap.mode_def_snaps[0].root_config_key))
+        filled += (text := default_values_yaml_from_type_snap(snap.config_schema_snapshot, root))
+        assert refused_settings(yaml.safe_load(text) or {}) == [], job.name
+    assert "env: D365_CLIENT_SECRET" in filled
 
 
 def test_a_run_that_names_another_host_is_not_queued_and_the_error_shows_no_value(instance: dg.DagsterInstance) -> None:
