@@ -1,13 +1,19 @@
-"""The run queue that `dagster.yaml` names: Dagster's own, which refuses tags that replace what a run executes.
+"""The run queue that `dagster.yaml` names: Dagster's own, which refuses runs that could obtain secrets.
 
 Dagster's launchers for ECS and Kubernetes read command, image, role and resources of a run from its tags, and the UI
 lets its user set any tag. A run has the secrets of both systems: with such a tag it would execute any command with
-them. No job of ours has one. Each way to queue a run ends here: the UI, GraphQL, backfills, sensors, schedules.
+them. No job of ours has one.
+
+The configuration of a run may replace the address of a system, to which the run would then send the secret of that
+system. It may also name an environment variable (`{env: NAME}`), whose value an error or a log could show.
+
+Each way to queue a run ends here: the UI, GraphQL, backfills, sensors, schedules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import dagster as dg
 
@@ -20,19 +26,33 @@ NOTES_OF_THE_LAUNCHER = ("ecs/task_arn", "ecs/cluster")
 is stopped with the run, and the launcher replaces them."""
 
 
+PREFIXES = {
+    "dynamics_365": "D365_",
+    "campaign_standard": "CAMPAIGN_",
+    "campaign_sftp": "CAMPAIGN_SFTP_",
+    "ledger": "SYNC_ASSETS_LEDGER_",
+}
+"""Of the environment variables of each resource, as in `defs/resources.py`, which takes long to import."""
+
+
 class GuardedRunCoordinator(dg.QueuedRunCoordinator):
-    """Queues runs as Dagster does, except those with tags that replace command, image, role or resources."""
+    """Queues runs as Dagster does, except those that could obtain secrets: by their tags or configuration."""
 
     def submit_run(self, context: dg.SubmitRunContext) -> dg.DagsterRun:
         """Queue a run.
 
         Raises:
-            SyncAssetsError: The run has such a tag. Dagster marks it failed and shows the message.
+            SyncAssetsError: The run has such a tag or setting. Dagster marks it failed and shows the message.
         """
         if refused := refused_tags(context.dagster_run.tags):
             raise SyncAssetsError(
                 f"The run has tags that replace what it executes, or with which resources: {', '.join(refused)}.",
                 "Launch it without them; the task definition or the image is the place for such settings.",
+            )
+        if refused := refused_settings(context.dagster_run.run_config):
+            raise SyncAssetsError(
+                f"The run's configuration replaces a resource or names an environment variable: {', '.join(refused)}.",
+                "Launch it without them; addresses and secrets come from the environment of the code location.",
             )
         return super().submit_run(context)
 
@@ -42,3 +62,35 @@ def refused_tags(tags: Iterable[str]) -> list[str]:
     return sorted(
         tag for tag in tags if (tag.startswith(REFUSED_PREFIXES) or tag in REFUSED) and tag not in NOTES_OF_THE_LAUNCHER
     )
+
+
+def refused_settings(config: Mapping[str, Any]) -> list[str]:
+    """Return the paths of settings in a run's configuration that no run may have, sorted.
+
+    A field of a resource may name its own variable, which is its default, or be empty.
+    """
+    return sorted({".".join(path) for path, value in _leaves(config) if not _harmless(path, value)})
+
+
+def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield each value that is no mapping or list, and each reference to a variable, with the path of its keys."""
+    if isinstance(value, Mapping) and set(value) != {"env"}:
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, str(key)))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _leaves(inner, path)
+    else:
+        yield path, value
+
+
+def _harmless(path: tuple[str, ...], value: Any) -> bool:
+    if path[:1] != ("resources",):
+        return not isinstance(value, Mapping)
+    if value in ("", None):
+        return True
+    match path:
+        case (_, name, "config", field) if name in PREFIXES:
+            return value == {"env": PREFIXES[name] + field.upper()}
+        case _:
+            return False

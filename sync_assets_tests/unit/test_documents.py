@@ -32,6 +32,8 @@ BARE_SECTION = re.compile(rf"\b[Ss]ections?{_BLANK}(?P<section>\d+(?:\.\d+)*)\b"
 HEADING = re.compile(rf"^#+ (?P<section>{_NUMBER})\.? ", re.MULTILINE)
 DOCUMENT = re.compile(r"(?<![\w/.:-])[\w./-]*\w\.md\b(?!\()")
 LINK = re.compile(r"\]\((?P<inline>[^)\s]+)\)|^\[[^\]]+\]: (?P<reference>\S+)", re.MULTILINE)
+TEST = re.compile(r"`(?P<file>(?:unit|flows|property)/[\w/]+\.py)::(?P<name>test_\w+)`")
+CITED_TEST = re.compile(r"\w+\.py::\w+")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 OTHER_SOURCES = ("draft-ietf-secsh-filexfer",)
 """Documents outside of the repository whose sections a file may cite by number."""
@@ -131,6 +133,35 @@ def test_no_number_of_a_heading_is_used_twice_in_a_page() -> None:
     for page in DOCS.joinpath("references").glob("*.md"):
         numbers = [match["section"] for match in HEADING.finditer(page.read_text("utf-8"))]
         assert len(numbers) == len(set(numbers)), named(page)
+
+
+def rows(page: Path, heading: str) -> list[list[str]]:
+    """Return the cells of the table that begins with that heading."""
+    table = page.read_text("utf-8").partition(f"\n{heading}\n")[2].partition("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table.splitlines()[1:]]
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    missing: list[str] = []
+    for page in pages():
+        text = page.read_text("utf-8")
+        named_tests = [(match["file"], match["name"]) for match in TEST.finditer(text)]
+        assert len(named_tests) == len(CITED_TEST.findall(text)), f"{named(page)}: a test is written in another way"
+        for file, name in named_tests:
+            path = ROOT / "sync_assets_tests" / file
+            if not path.is_file() or not re.search(
+                rf"^\s*(?:async )?def {name}\(", path.read_text("utf-8"), re.MULTILINE
+            ):
+                missing.append(f"{named(page)}: {file}::{name}")
+    assert missing == []
+
+
+def test_each_measure_of_the_security_page_names_the_tests_that_hold_it() -> None:
+    measures = {subject for subject, _ in rows(DOCS / "security-and-privacy.md", "| subject | measure |")}
+    claims = rows(DOCS / "threat-model.md", "| subject | claim | held by |")
+    assert len(measures) > 10
+    assert {subject for subject, *_ in claims} == measures | {"privacy"}
+    assert [claim for _, claim, tests in claims if not TEST.search(tests)] == []
 
 
 @pytest.mark.parametrize(

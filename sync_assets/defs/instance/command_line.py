@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,9 +65,17 @@ def instance_folder() -> Path:
 def _locked(folder: Path) -> Iterator[None]:
     """Lock the folder, since two processes that create Dagster's SQLite tables at once corrupt them for good.
 
-    Without effect on Windows, which has no `fcntl`.
+    Without effect on Windows, which has no `fcntl`, and in a read-only folder, where no table can be created: that of
+    an image whose instance is in PostgreSQL.
     """
-    with (folder / ".sync_assets.lock").open("w") as lock:
+    try:
+        lock = (folder / ".sync_assets.lock").open("w")
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        yield
+        return
+    with lock:
         if fcntl:
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -63,6 +63,28 @@ def test_they_run_without_rights_and_all_but_the_web_server_without_ports(servic
     assert OURS[service].get("ports", []) == (["127.0.0.1:3000:3000"] if service == "web" else [])
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_service_gains_rights_or_takes_memory_and_processes_without_limit(service: str) -> None:
+    told = SERVICES[service]
+    assert told["security_opt"] == ["no-new-privileges:true"]
+    assert told["ulimits"] == {"core": 0}
+    assert re.fullmatch(r"[1-9]g", told["mem_limit"])
+    assert 0 < told["pids_limit"] <= 2048
+    assert told["cap_drop"] == ["ALL"]
+    assert set(told.get("cap_add", ())) <= {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_they_write_to_volumes_and_a_temporary_folder_only(service: str) -> None:
+    """Which folders those are, `test_compose_processes.py` finds out."""
+    told = OURS[service]
+    writable = {mount.split(":")[1] for mount in told["volumes"] if not mount.endswith(":ro")} | {
+        *told.get("tmpfs", ())
+    }
+    assert told["read_only"] is True
+    assert writable == ({"/var/lib/sync_assets", "/opt/dagster/parquet"} if service == "code" else set()) | {"/tmp"}
+
+
 def test_what_is_mounted_is_there_or_is_yours_to_make() -> None:
     for service in SERVICES.values():
         for mount in service["volumes"]:

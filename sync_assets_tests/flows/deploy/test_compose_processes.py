@@ -164,5 +164,9 @@ def test_all_arrives_once_and_by_itself_after_the_code_server_was_killed_twice(
     [follows] = installation.runs(dg.DagsterRunStatus.STARTED)
     assert FOLLOWS_TAG in follows.tags
     assert installation.named == []
+    home = installation.services.home
+    ours = {"dagster.yaml", "workspace.yaml", *(path.name for path in home.glob("*.log"))}
+    # The containers' root is read-only. `logs` is in a volume; Dagster's web server does without `.logs_queue`.
+    assert {path.name for path in home.iterdir()} - ours <= {"logs", "parquet", ".logs_queue"}
     with capsys.disabled():
         print(f"everything there {took[0]:.0f} s and {took[1]:.0f} s after the code server was started again")

@@ -113,9 +113,16 @@ def test_secrets_come_from_secrets_manager_each_by_its_key(container: dict[str, 
 
 def test_web_server_and_daemon_have_no_secret_but_that_of_dagsters_database() -> None:
     for name in ("web", "daemon"):
-        assert [one["name"] for one in ALL[name]["secrets"]] == ["DAGSTER_PG_PASSWORD"]
+        assert [one["name"] for one in ALL[name]["secrets"]] == ["DAGSTER_PG_PASSWORD", "PGSSLROOTCERT_TEXT"]
         ours = {one for one in given(ALL[name]) if one.startswith(("D365", "CAMPAIGN", "SYNC_ASSETS"))}
         assert ours == ({"SYNC_ASSETS_UI_HOSTS"} if name == "web" else set())
+
+
+def test_the_certificate_of_dagsters_database_is_verified_in_every_container() -> None:
+    """Against the authorities of the system, or those of PGSSLROOTCERT_TEXT instead."""
+    for container in ALL.values():
+        assert {"name": "PGSSLROOTCERT", "value": "system"} in container["environment"]
+        assert "PGSSLROOTCERT_TEXT" in given(container)
 
 
 def test_a_run_has_what_the_code_location_has() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import stat
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from sync_assets_tests.flows.deploy.files import DEPLOY, ROOT
 
@@ -28,7 +31,22 @@ IGNORED = [
     if not line.startswith("#")
 ]
 LET_THROUGH = [line[1:] for line in IGNORED if line.startswith("!")]
-FILES = ("SYNC_ASSETS_CONFIG", "SYNC_ASSETS_CA_BUNDLE", "CAMPAIGN_SFTP_PRIVATE_KEY", "CAMPAIGN_SFTP_HOST_KEY")
+FILES = (
+    "SYNC_ASSETS_CONFIG",
+    "SYNC_ASSETS_CA_BUNDLE",
+    "CAMPAIGN_SFTP_PRIVATE_KEY",
+    "CAMPAIGN_SFTP_HOST_KEY",
+    "PGSSLROOTCERT",
+)
+SECRETS = (
+    "D365_CLIENT_SECRET",
+    "D365_CLIENT_CERTIFICATE_PASSWORD",
+    "CAMPAIGN_CLIENT_SECRET",
+    "CAMPAIGN_SFTP_PRIVATE_KEY_PASSPHRASE",
+    "SYNC_ASSETS_LEDGER_URL",
+    "SYNC_ASSETS_ALERT_WEBHOOK",
+    "SYNC_ASSETS_SMTP_PASSWORD",
+)
 
 
 def last(instruction: str) -> list[str]:
@@ -55,13 +73,28 @@ def test_all_that_the_build_reads_is_copied_before() -> None:
 
 def test_it_is_not_root_and_its_bases_are_slim() -> None:
     assert re.fullmatch(r"[1-9]\d+", last("USER")[0])
-    bases = [arguments[0] for name, *arguments in INSTRUCTIONS if name == "FROM"]
-    assert bases
-    assert all(re.fullmatch(r"python:3\.1[1-3]-slim", base) for base in bases)
+    assert [arguments[0] for name, *arguments in INSTRUCTIONS if name == "FROM"] == ["${PYTHON}", "${PYTHON}"]
+    assert re.fullmatch(r"PYTHON=python:3\.1[1-3]-slim", last("ARG")[0])
+
+
+def test_the_versions_in_it_are_those_that_were_tested_and_no_code_of_a_package_runs_in_the_build() -> None:
+    [install] = [words for _, *words in INSTRUCTIONS if "'.[prod]'" in words]
+    assert {"--constraint", "constraints.txt", "--only-binary", ":all:"} <= set(install)
+    lines = (DEPLOY / "constraints.txt").read_text("utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    for text in metadata.requires("sync_assets") or ():
+        wanted = Requirement(text)
+        if wanted.marker is None or wanted.marker.evaluate({"extra": "prod"}):
+            assert wanted.specifier.contains(pinned[canonicalize_name(wanted.name)]), text
+
+
+def test_nothing_but_names_and_versions_stands_in_the_constraints() -> None:
+    lines = (DEPLOY / "constraints.txt").read_text("utf-8").splitlines()
+    assert [line for line in lines if not re.fullmatch(r"#.*|[a-z0-9-]+==[\w.+!-]+", line)] == []
 
 
 def test_no_variable_of_the_image_is_a_secret() -> None:
-    assert not [name for name, *_ in INSTRUCTIONS if name == "ARG"]
+    assert [words[0].partition("=")[0] for name, *words in INSTRUCTIONS if name == "ARG"] == ["PYTHON"]
     names = {word.partition("=")[0] for word in last("ENV")}
     assert names == {"PATH", "DAGSTER_HOME", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
 
@@ -87,6 +120,32 @@ def test_a_text_becomes_a_private_file_and_leaves_the_environment(name: str) -> 
     assert mode == "600"
     assert rest.startswith(text + "\n")
     assert f"{name}_TEXT" not in rest
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_becomes_a_private_file_and_leaves_the_environment(name: str) -> None:
+    done = start(
+        "sh", "-c", f'echo "${name}_FILE"; stat -c %a "${name}_FILE"; cat "${name}_FILE"; env', **{name: "hunter2"}
+    )
+    path, mode, secret, rest = done.stdout.split("\n", 3)
+    Path(path).unlink()
+    Path(path).parent.rmdir()
+    assert (mode, secret) == ("600", "hunter2")
+    assert "hunter2" not in rest
+
+
+def test_every_secret_that_the_program_reads_from_a_file_is_one_of_them() -> None:
+    source = (ROOT / "sync_assets" / "config" / "environment.py").read_text("utf-8")
+    assert set(re.findall(r'secret(?:_url)?\("([A-Z0-9_]+)"\)', source)) <= set(SECRETS)
+
+
+def test_a_secret_beside_its_file_is_left_for_the_program_to_refuse() -> None:
+    done = start("env", D365_CLIENT_SECRET="hunter2", D365_CLIENT_SECRET_FILE="/etc/secret")
+    assert {"D365_CLIENT_SECRET=hunter2", "D365_CLIENT_SECRET_FILE=/etc/secret"} <= set(done.stdout.splitlines())
+
+
+def test_nobody_else_reads_what_the_program_creates_and_it_leaves_no_core_dump() -> None:
+    assert start("sh", "-c", "umask; ulimit -c; ulimit -Hc").stdout.split() == ["0077", "0", "0"]
 
 
 def test_without_a_text_nothing_is_written_and_what_is_named_stays() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from importlib import metadata
 from pathlib import Path
@@ -10,16 +11,19 @@ from typing import Any
 
 import boto3
 import dagster as dg
+import psycopg2
 import pytest
 from dagster._core.instance.config import dagster_instance_config
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.workspace.load_target import WorkspaceFileTarget
+from dagster_postgres.utils import pg_url_from_config
 from moto import mock_aws
 
 from sync_assets.config.models import Guardrails
 from sync_assets.defs.tables.sensors import BACKLOG_TAG
 from sync_assets.launching.run_coordinator import GuardedRunCoordinator
 from sync_assets_tests.flows.deploy.files import DEPLOY, INSTANCES, ROOT, explained, parts, read, variables
+from sync_assets_tests.support.postgres_impostor import Impostor
 
 PACKAGED = ROOT / "sync_assets" / "defs" / "instance" / "dagster.yaml"
 ECS, COMPOSE = INSTANCES
@@ -39,7 +43,32 @@ def test_postgresql_is_asked_by_the_driver_that_dagster_brings(file: Path) -> No
     config = read(file)["storage"]["postgres"]["postgres_db"]
     assert config["scheme"] == "postgresql+psycopg2"
     assert importlib.import_module("psycopg2")
-    assert config.get("params", {}) == ({"sslmode": "require"} if file == ECS else {})
+    assert config.get("params", {}) == ({"sslmode": "verify-full"} if file == ECS else {})
+
+
+@pytest.mark.parametrize(
+    ("mode", "told"), [("verify-full", "certificate verify failed"), ("require", "EOF detected|closed the connection")]
+)
+def test_on_aws_a_server_that_is_not_dagsters_database_gets_no_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, told: str
+) -> None:
+    """`require` encrypts without verification: it shows that the impostor would hear a password."""
+    impostor = Impostor(tmp_path)
+    for name, value in {
+        "DAGSTER_PG_HOST": "dagster.acme.test",
+        "DAGSTER_PG_PORT": str(impostor.port),
+        "DAGSTER_PG_PASSWORD": "hunter2",
+        "PGHOSTADDR": "127.0.0.1",
+        "PGSSLROOTCERT": "system" if mode == "verify-full" else "",
+    }.items():
+        monkeypatch.setenv(name, value)
+    config = read(ECS)["storage"]["postgres"]["postgres_db"]
+    values = {key: os.environ[value["env"]] if "env" in value else value for key, value in config.items()}
+    values |= {"port": impostor.port, "params": config["params"] | ({} if mode == "verify-full" else {"sslmode": mode})}
+    with pytest.raises(psycopg2.OperationalError, match=told):
+        psycopg2.connect(pg_url_from_config({"postgres_db": values}).replace("+psycopg2", ""))
+    impostor.close()
+    assert (b"hunter2" in impostor.heard) == (mode == "require")
 
 
 def reference(file: Path) -> InstanceRef:

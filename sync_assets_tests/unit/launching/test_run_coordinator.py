@@ -1,4 +1,4 @@
-"""No run is queued with tags that replace what it executes, whoever asks for it."""
+"""No run is queued that replaces what it executes, or where it sends secrets, whoever asks for it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from typing import Any
 import dagster as dg
 import dagster_aws.ecs.launcher
 import pytest
+import yaml
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.snap import JobSnap
+from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 
 from sync_assets.definitions import build_definitions
 from sync_assets.defs.instance.command_line import PACKAGED
-from sync_assets.launching.run_coordinator import NOTES_OF_THE_LAUNCHER, refused_tags
+from sync_assets.defs.resources import systems
+from sync_assets.launching.run_coordinator import NOTES_OF_THE_LAUNCHER, PREFIXES, refused_settings, refused_tags
 from sync_assets.runtime.context import Runtime
 
 
@@ -27,10 +31,14 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def submitted(instance: dg.DagsterInstance, tags: dict[str, str]) -> dg.DagsterRun:
+def submitted(
+    instance: dg.DagsterInstance, tags: dict[str, str], config: dict[str, Any] | None = None
+) -> dg.DagsterRun:
     location = GrpcServerCodeLocationOrigin(host="localhost", port=4000, location_name="sync_assets.definitions")
     origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), "a_job")
-    run = instance.add_run(dg.DagsterRun("a_job", run_id=str(uuid.uuid4()), tags=tags, remote_job_origin=origin))
+    run = instance.add_run(
+        dg.DagsterRun("a_job", run_id=str(uuid.uuid4()), tags=tags, run_config=config, remote_job_origin=origin)
+    )
     workspace: Any = None
     return instance.run_coordinator.submit_run(dg.SubmitRunContext(run, workspace))
 
@@ -77,3 +85,57 @@ def test_a_run_with_such_a_tag_is_not_queued_and_the_error_names_it(instance: dg
 
 def test_any_other_run_is_queued(instance: dg.DagsterInstance) -> None:
     assert submitted(instance, {"sync/table": "contact"}).status == dg.DagsterRunStatus.QUEUED
+
+
+SECRET = {"env": "D365_CLIENT_SECRET"}
+
+
+@pytest.mark.parametrize(
+    ("config", "refused"),
+    [
+        ({}, []),
+        ({"ops": {"replay_table": {"config": {"table": "contact", "force": True}}}}, []),
+        ({"ops": {"replay_table": {"config": {"table": SECRET}}}}, ["ops.replay_table.config.table"]),
+        ({"ops": {"x": {"config": {"tables": ["contact", SECRET]}}}}, ["ops.x.config.tables"]),
+        ({"loggers": {"console": {"config": {"name": SECRET}}}}, ["loggers.console.config.name"]),
+        ({"resources": {"dynamics_365": {"config": {"client_secret": SECRET, "url": ""}}}}, []),
+        ({"resources": {"dynamics_365": {"config": {"url": SECRET}}}}, ["resources.dynamics_365.config.url"]),
+        (
+            {"resources": {"dynamics_365": {"config": {"authority": "https://evil.example"}}}},
+            ["resources.dynamics_365.config.authority"],
+        ),
+        (
+            {"resources": {"campaign_sftp": {"config": {"client_secret": SECRET}}}},
+            ["resources.campaign_sftp.config.client_secret"],
+        ),
+        ({"resources": {"io_manager": {"config": {"base": "/"}}}}, ["resources.io_manager.config.base"]),
+        ({"resources": {"ledger": {"config": SECRET}}}, ["resources.ledger.config"]),
+    ],
+)
+def test_a_configuration_that_replaces_a_system_or_reads_the_environment_is_refused(
+    config: dict[str, Any], refused: list[str]
+) -> None:
+    assert refused_settings(config) == refused
+
+
+def test_what_the_launchpad_fills_in_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The UI shows the defaults of a job's configuration, and launches the run with them."""
+    assert {name: system.PREFIX for name, system in systems().items()} == PREFIXES
+    for system in systems().values():
+        for variable in system.variables().values():
+            monkeypatch.setenv(variable, "https://example.com")
+    filled = ""
+    for job in build_definitions(Runtime({})).get_repository_def().get_all_jobs():
+        snap = JobSnap.from_job_def(job)
+        root = snap.config_schema_snapshot.get_config_snap(str(snap.mode_def_snaps[0].root_config_key))
+        filled += (text := default_values_yaml_from_type_snap(snap.config_schema_snapshot, root))
+        assert refused_settings(yaml.safe_load(text) or {}) == [], job.name
+    assert "env: D365_CLIENT_SECRET" in filled
+
+
+def test_a_run_that_names_another_host_is_not_queued_and_the_error_shows_no_value(instance: dg.DagsterInstance) -> None:
+    config = {"resources": {"dynamics_365": {"config": {"authority": "https://evil.example"}}}}
+    with pytest.raises(Exception, match=r"resources\.dynamics_365\.config\.authority") as caught:
+        submitted(instance, {}, config)
+    assert "evil" not in str(caught.value)
+    assert not instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))

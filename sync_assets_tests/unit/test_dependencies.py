@@ -1,0 +1,138 @@
+"""`.ci/dependencies.py`: licences and known vulnerabilities of the packages that the program brings."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from email.message import Message
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / ".ci" / "dependencies.py"
+TODAY = datetime.date(2026, 11, 27)
+
+
+def _loaded() -> Any:
+    spec = importlib.util.spec_from_file_location("dependencies", SCRIPT)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+dependencies = _loaded()
+
+
+def about(**fields: str | list[str]) -> Message:
+    """Metadata of a package, as `importlib.metadata` returns it."""
+    message = Message()
+    for name, values in fields.items():
+        for value in [values] if isinstance(values, str) else values:
+            message[name.replace("_", "-")] = value
+    return message
+
+
+def test_every_runtime_dependency_has_a_licence_that_is_allowed() -> None:
+    done = subprocess.run([sys.executable, SCRIPT, "licences"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    names = {line.partition(" ")[0] for line in done.stdout.splitlines()}
+    assert {"dagster", "psycopg", "psycopg2-binary", "grpcio"} <= names  # direct ones, an extra's, an indirect one
+    assert not names & {"sync-assets", "pytest", "playwright"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"License_Expression": "MIT OR Apache-2.0"}, "MIT OR Apache-2.0"),
+        ({"License": "Apache 2.0"}, "Apache-2.0"),
+        ({"License": "MPL-2.0 AND MIT"}, "MPL-2.0 AND MIT"),
+        ({"License": "A long text", "Classifier": ["License :: OSI Approved :: MIT License"]}, "MIT"),
+        ({"Classifier": "License :: OSI Approved :: GNU General Public License v3 (GPLv3)"}, ""),
+        ({"License": "my own"}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_licence_is_read_from_whichever_field_names_it(fields: dict[str, str | list[str]], expected: str) -> None:
+    assert dependencies.licence(about(**fields)) == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "right"),
+    [
+        ("MIT", True),
+        ("LGPL-3.0-only", True),
+        ("GPL-3.0-only", False),
+        ("AGPL-3.0-or-later", False),
+        ("MIT OR GPL-3.0-only", True),
+        ("MIT AND GPL-3.0-only", False),
+        ("GPL-2.0-only WITH Classpath-exception-2.0", False),
+        ("", False),
+    ],
+)
+def test_gpl_agpl_and_unknown_licences_are_refused(expression: str, right: bool) -> None:
+    assert dependencies.allowed(expression) == right
+
+
+def found(*fixed: str) -> dict[str, Any]:
+    known = {"id": "PYSEC-2026-1", "aliases": ["CVE-2026-1"], "fix_versions": list(fixed)}
+    return {"dependencies": [{"name": "x", "version": "1", "vulns": [known]}]}
+
+
+def test_a_vulnerability_with_a_fix_is_to_be_mended_and_one_without_is_not() -> None:
+    assert dependencies.to_do(found("1.1"), {}, TODAY) == [
+        "x 1: PYSEC-2026-1. Install 1.1, or give a reason in .ci/vulnerabilities.toml."
+    ]
+    assert dependencies.to_do(found(), {}, TODAY) == []
+
+
+@pytest.mark.parametrize(("until", "lines"), [(TODAY, 0), (TODAY - datetime.timedelta(days=1), 1)])
+@pytest.mark.parametrize("name", ["PYSEC-2026-1", "CVE-2026-1"])
+def test_a_reason_counts_by_each_name_until_its_last_day(name: str, until: datetime.date, lines: int) -> None:
+    assert len(dependencies.to_do(found("1.1"), {name: {"reason": "r", "until": until}}, TODAY)) == lines
+
+
+def test_a_reason_for_what_is_not_found_any_more_is_to_be_taken_out() -> None:
+    [line] = dependencies.to_do(found(), {"CVE-2025-9": {"reason": "r", "until": TODAY}}, TODAY)
+    assert line.startswith("CVE-2025-9 in .ci/vulnerabilities.toml is not found any more")
+
+
+@pytest.mark.parametrize(
+    ("document", "status", "told"),
+    [
+        (None, 0, "NOT CHECKED"),
+        ({"dependencies": [{"name": "x", "skip_reason": "not found"}]}, 0, "NOT CHECKED"),
+        (found("1.1"), 1, "Install 1.1"),
+        (found(), 0, "1 packages looked up, 0 that the service does not have; 0 to do"),
+    ],
+)
+def test_the_check_fails_for_what_can_be_mended_and_says_if_nothing_was_checked(
+    tmp_path: Path, document: dict[str, Any] | None, status: int, told: str
+) -> None:
+    if document is not None:
+        (tmp_path / "found.json").write_text(json.dumps(document))
+    asked = [sys.executable, SCRIPT, "audit", tmp_path / "found.json"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert told in done.stdout + done.stderr
+
+
+def test_the_workflow_has_actions_by_commit_and_may_read_the_repository_only() -> None:
+    for file in (ROOT / ".github" / "workflows").iterdir():
+        workflow = yaml.safe_load(file.read_text("utf-8"))
+        assert workflow["permissions"] == {}
+        for job in workflow["jobs"].values():
+            assert job["permissions"] == {"contents": "read"}
+            used = [step["uses"] for step in job["steps"] if "uses" in step]
+            assert used
+            assert [action for action in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action)] == []
+            [checkout] = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
+            assert checkout["with"]["persist-credentials"] is False
