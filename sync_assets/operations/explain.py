@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sync_assets.audit.record_agreement import Reason
 from sync_assets.audit.record_explanation import RecordExplanation, explanation
@@ -20,10 +20,12 @@ from sync_assets.ledger import times
 from sync_assets.mapping.table_mapping import MODIFIED
 from sync_assets.operations.record_id import record_id
 from sync_assets.operations.status import CALL_KINDS, iso, unknown_tables
-from sync_assets.opt_out.contact_opt_outs import ContactOptOut, contact_opt_outs, decisions_of
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
+
+if TYPE_CHECKING:
+    from sync_assets.opt_out.contact_opt_outs import ContactOptOut
 
 IN_STEP, UNKNOWN, NOT_IN_STEP = 0, 1, 2
 _WITHOUT_VALUE = {"an opt-out wins": "Dynamics 365 is newer, or as old"}
@@ -116,6 +118,8 @@ def _explained(runtime: Runtime, facts: RecordFacts, show_values: bool) -> tuple
 def _opt_outs(runtime: Runtime, facts: RecordFacts) -> list[ContactOptOut]:
     if facts.config.table != CONTACT or not runtime.config.opt_out.active:
         return []
+    from sync_assets.opt_out.contact_opt_outs import contact_opt_outs  # noqa: PLC0415 - not where opt-outs are off
+
     stored = {row.attribute: row for row in runtime.ledger.opt_outs_of([facts.id])}
     row = facts.row.row(0, named=True) if facts.row is not None and facts.has_row else None
     modified = datetime.fromisoformat(row[MODIFIED]) if row and row[MODIFIED] else None
@@ -165,6 +169,8 @@ def _shown(one: ContactOptOut, show_values: bool) -> dict[str, Any]:
 
 def _decisions(runtime: Runtime, facts: RecordFacts, show_values: bool) -> list[dict[str, Any]]:
     """Return the decisions of the last days."""
+    from sync_assets.opt_out.contact_opt_outs import decisions_of  # noqa: PLC0415 - as above
+
     return [
         {
             "decided_at": iso(one["decided_at"]),

@@ -227,7 +227,7 @@ SECRETS = (
     ("SYNC_ASSETS_ALERT_WEBHOOK", lambda settings: settings.alerts().webhook.get_secret_value()),
     ("SYNC_ASSETS_LEDGER_URL", lambda settings: settings.ledger_url),
 )
-OF_FILE = "postgresql+psycopg://u:from-a-file@h/db"
+OF_FILE = "postgresql+psycopg://u:from-a-file@localhost/db"
 
 
 @pytest.mark.parametrize(("name", "read"), SECRETS, ids=lambda value: value if isinstance(value, str) else "")

@@ -92,7 +92,7 @@ class TestTheExportFile:
                 "folders on the SFTP are separated by `/`; write e.g. `directory: d365_loads/exports`",
             ),
             ('directory: " exports"', "` exports` begins or ends with a blank; write `exports`"),
-            ('directory: "exports\\t"', "`exports\t` begins or ends with a blank; write `exports`"),
+            ('directory: "exports\\t"', "`exports ` begins or ends with a blank; write `exports`"),
             ('pattern: "*.csv "', "`*.csv ` begins or ends with a blank; write `*.csv`"),
             ("pattern: a/*.csv", "the pattern is for names within the directory; put the folder into `directory`"),
             ('key_column: " id"', "` id` begins or ends with a blank; write `id`"),

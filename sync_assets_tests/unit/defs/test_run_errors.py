@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import dagster as dg
 import pytest
@@ -23,8 +24,9 @@ class Clock:
 class Sensor:
     """A sensor whose tick fails while `error` is set. `tries`: the seconds at which it did its work."""
 
-    def __init__(self) -> None:
+    def __init__(self, instance: dg.DagsterInstance) -> None:
         self.clock = Clock()
+        self._instance = instance
         self.error: Exception | None = None
         self.tries: list[float] = []
 
@@ -39,8 +41,7 @@ class Sensor:
 
     def tick(self, seconds: float = 0.0) -> dg.SensorResult:
         self.clock.now += seconds
-        with dg.DagsterInstance.ephemeral() as instance:
-            return self._tick(dg.build_sensor_context(instance=instance, cursor="kept"))
+        return self._tick(dg.build_sensor_context(instance=self._instance, cursor="kept"))
 
     def said(self) -> str:
         reason = self.tick().skip_reason
@@ -48,8 +49,9 @@ class Sensor:
 
 
 @pytest.fixture
-def sensor() -> Sensor:
-    return Sensor()
+def sensor() -> Iterator[Sensor]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Sensor(instance)
 
 
 def test_the_tick_skips_with_the_sentence_and_keeps_its_cursor(sensor: Sensor) -> None:
