@@ -4,7 +4,7 @@
 set -eu
 umask 077
 
-for name in SYNC_ASSETS_CONFIG SYNC_ASSETS_CA_BUNDLE CAMPAIGN_SFTP_PRIVATE_KEY CAMPAIGN_SFTP_HOST_KEY; do
+for name in SYNC_ASSETS_CONFIG SYNC_ASSETS_CA_BUNDLE D365_CLIENT_CERTIFICATE CAMPAIGN_SFTP_PRIVATE_KEY CAMPAIGN_SFTP_HOST_KEY; do
   eval "text=\${${name}_TEXT:-}"
   [ -n "$text" ] || continue
   : "${folder:=$(mktemp -d -p "$([ -w /dev/shm ] && echo /dev/shm || echo /tmp)" sync_assets.XXXXXXXX)}"

@@ -28,7 +28,13 @@ IGNORED = [
     if not line.startswith("#")
 ]
 LET_THROUGH = [line[1:] for line in IGNORED if line.startswith("!")]
-FILES = ("SYNC_ASSETS_CONFIG", "SYNC_ASSETS_CA_BUNDLE", "CAMPAIGN_SFTP_PRIVATE_KEY", "CAMPAIGN_SFTP_HOST_KEY")
+FILES = (
+    "SYNC_ASSETS_CONFIG",
+    "SYNC_ASSETS_CA_BUNDLE",
+    "D365_CLIENT_CERTIFICATE",
+    "CAMPAIGN_SFTP_PRIVATE_KEY",
+    "CAMPAIGN_SFTP_HOST_KEY",
+)
 
 
 def last(instruction: str) -> list[str]:

@@ -346,6 +346,14 @@ class TestASecretInAFile:
             read(self.given(environment, name, file))
         assert len(raised.value.problems) == 1
 
+    @pytest.mark.parametrize("content", ["hush~hush", "aGVs/bG8=", "hush" * 3000])
+    def test_is_not_shown_if_it_stands_in_the_place_of_its_path(
+        self, environment: dict[str, str], name: str, read: Callable[[Settings], str], content: str
+    ) -> None:
+        with pytest.raises(SettingsError, match=f"{name}_FILE names a file in no folder") as raised:
+            read(self.given(environment, name, Path(content)))
+        assert content not in str(raised.value)
+
     def test_beside_the_variable_is_refused(
         self, environment: dict[str, str], tmp_path: Path, name: str, read: Callable[[Settings], str]
     ) -> None:
