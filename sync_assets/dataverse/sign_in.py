@@ -46,7 +46,7 @@ _REMEDIES = {
     90002: "Check D365_TENANT_ID: there is no such tenant.",
     500011: "Check D365_URL: the tenant knows no such Dynamics 365 organisation.",
     700027: "Add the certificate that D365_CLIENT_CERTIFICATE names to the app registration, unless it has ended.",
-    700024: "Check this machine's clock, and that the platform renews the file that D365_FEDERATED_TOKEN_FILE names.",
+    700024: "Check this machine's clock; a federated token may have ended, and its platform not renewed the file.",
     700211: "Correct the issuer in the app registration's federated credential: the token has another one.",
     700213: "Correct the subject in the app registration's federated credential: the token has another one.",
     700212: "Correct the audience in the app registration's federated credential: the token has another one.",
