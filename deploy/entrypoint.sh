@@ -12,7 +12,8 @@ file_of() {
   printf '%s\n' "$2" > "$folder/$1"
 }
 
-for name in SYNC_ASSETS_CONFIG SYNC_ASSETS_CA_BUNDLE CAMPAIGN_SFTP_PRIVATE_KEY CAMPAIGN_SFTP_HOST_KEY PGSSLROOTCERT; do
+for name in SYNC_ASSETS_CONFIG SYNC_ASSETS_CA_BUNDLE D365_CLIENT_CERTIFICATE CAMPAIGN_SFTP_PRIVATE_KEY \
+  CAMPAIGN_SFTP_HOST_KEY PGSSLROOTCERT; do
   eval "text=\${${name}_TEXT:-}"
   unset "${name}_TEXT"
   [ -n "$text" ] || continue

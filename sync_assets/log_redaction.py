@@ -25,7 +25,7 @@ _USER_INFO = re.compile(r"(?<=://)[^\s/@'\"]+@")
 _MAIL = re.compile(r"[^\s'\"()<>,;:=]+@[^\s'\"()<>,;:]+")
 _SCHEME = r"(?:bearer|basic)\s+"
 _CREDENTIAL = re.compile(
-    rf"(?i)[\w-]*(?:secret|token|password|assertion|authorization)[\w-]*[\"']?\s*[=:]\s*(?:{_SCHEME})?\S+"
+    rf"(?i)[\w-]*(?:secret|token|password|passphrase|assertion|authorization)[\w-]*[\"']?\s*[=:]\s*(?:{_SCHEME})?\S+"
     rf"|\b{_SCHEME}\S+"
 )
 

@@ -7,4 +7,5 @@ cross_checks   rules that involve several places of the file
 yaml_lines     parse YAML to plain data with line numbers
 json_schema    the models as a JSON Schema, for editors
 environment    environment variables: addresses, secrets, folders
+app_credential, secret_files   what signs in to Dynamics 365; secrets in files
 """

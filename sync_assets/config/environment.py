@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import os.path
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from pydantic import SecretStr
 
 import sync_assets
+from sync_assets.config.app_credential import AppCredential, ClientCertificate, FederatedToken
 from sync_assets.config.secret_files import FileSecret, SecretFileError
 from sync_assets.errors import SyncAssetsError
 
@@ -48,7 +50,7 @@ class D365Settings:
     authority: str
     tenant_id: str
     client_id: str
-    client_secret: SecretStr
+    credential: AppCredential
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ class CampaignSettings:
 class SftpSettings:
     """Address and credentials of the Campaign SFTP.
 
-    private_key: file of the key to sign in with. host_key: known_hosts file that the server must match.
+    private_key: file of the key to sign in with. host_key: known_hosts file that the server must match. passphrase: of
+    an encrypted key.
     """
 
     host: str
@@ -74,6 +77,7 @@ class SftpSettings:
     user: str
     private_key: Path
     host_key: Path
+    passphrase: SecretStr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,9 +283,9 @@ class _Reader:
             return default
         path = Path(value).expanduser()
         which = f" ({path})" if shown else ""
-        if path.is_dir():
+        if os.path.isdir(path):
             self.problems.append(f"{name} names a folder{which}. Write the path of a file.")
-        elif not path.is_file():
+        elif not os.path.isfile(path):  # Path.is_file raises an error with the value, which may be a key, if it is long
             self.problems.append(f"{name} names a file that is not there{which}. Correct the path.")
         return path
 
@@ -381,8 +385,28 @@ def _d365(read: _Reader) -> D365Settings:
         authority=read.url("D365_AUTHORITY", "https://login.microsoftonline.com"),
         tenant_id=read.required("D365_TENANT_ID"),
         client_id=read.required("D365_CLIENT_ID"),
-        client_secret=read.secret("D365_CLIENT_SECRET"),
+        credential=_app_credential(read),
     )
+
+
+def _app_credential(read: _Reader) -> AppCredential:
+    """Read the one credential that is set, of the three kinds."""
+    names = ("D365_CLIENT_SECRET", "D365_CLIENT_CERTIFICATE", "D365_FEDERATED_TOKEN_FILE")
+    secret, certificate, token = names
+    given = [name for name in names if read.optional(name) or (name == secret and read.optional(f"{name}_FILE"))]
+    if not given:
+        read.problems.append(
+            f"{secret} is not set, nor is {certificate} or {token}. Set one of the three in the environment."
+        )
+    elif len(given) > 1:
+        read.problems.append(f"{' and '.join(given)} are set, but only one of them is used. Leave out the others.")
+    elif given == [certificate]:
+        return ClientCertificate(read.required_file(certificate), read.optional_secret(f"{certificate}_PASSWORD"))
+    elif given == [token]:
+        return FederatedToken(read.required_file(token))
+    else:
+        return read.secret(secret)
+    return SecretStr("")  # a problem is noted, so nobody uses it
 
 
 def _campaign(read: _Reader) -> CampaignSettings:
@@ -402,6 +426,7 @@ def _sftp(read: _Reader) -> SftpSettings:
         user=read.required("CAMPAIGN_SFTP_USER"),
         private_key=read.required_file("CAMPAIGN_SFTP_PRIVATE_KEY"),
         host_key=read.required_file("CAMPAIGN_SFTP_HOST_KEY"),
+        passphrase=read.optional_secret("CAMPAIGN_SFTP_PRIVATE_KEY_PASSPHRASE"),
     )
 
 

@@ -16,7 +16,7 @@ from sync_assets.config.models import Config
 from sync_assets.config.yaml_lines import Document
 from sync_assets.errors import SyncAssetsError
 
-_SECRET = re.compile(r"secret|passw|token|credential|api_?key|private_?key", re.IGNORECASE)
+_SECRET = re.compile(r"secret|passw|passphrase|token|credential|api_?key|private_?key", re.IGNORECASE)
 
 _EXAMPLES = {
     "privacy_acknowledged": "privacy_acknowledged: true",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -10,7 +11,8 @@ from sync_assets.errors import SyncAssetsError
 
 
 class SecretFileError(SyncAssetsError):
-    """Raised when the file of a secret cannot be read, or is empty. The text names the variable and the path."""
+    """Raised when the file of a secret cannot be read, or is empty. The text names the variable, and the path unless it
+    may be the secret itself."""
 
 
 class FileSecret(SecretStr):
@@ -28,8 +30,15 @@ class FileSecret(SecretStr):
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
             raise SecretFileError(
-                f"{self._variable} names {self._file}, which cannot be read ({why}).", "Correct the path or its rights."
+                f"{self._variable} names {self._shown}, which cannot be read ({why}).",
+                "Correct the path or its rights.",
             ) from None
         if not value:
-            raise SecretFileError(f"{self._variable} names {self._file}, which is empty.", "Write the secret into it.")
+            raise SecretFileError(f"{self._variable} names {self._shown}, which is empty.", "Write the secret into it.")
         return value
+
+    @property
+    def _shown(self) -> str:
+        """The path, if its folder is there: else the variable may hold the secret by mistake."""
+        folder = os.path.dirname(self._file)
+        return str(self._file) if folder and os.path.isdir(folder) else "a file in no folder of this machine"

@@ -5,7 +5,8 @@ page_parser             a page of rows as a typed Polars frame, and its tombston
 row_queries             the present values of some rows, by id
 batch, batch_response   updates of existing rows, many in one request; only opt-outs use them
 privileges              what the application user may do with a table
-metadata, sign_in       keys, columns, labels of options; Entra ID through msal
+metadata                keys, columns, labels of options
+sign_in, app_credential   Entra ID through msal; certificates and federated tokens
 
 Imports neither Campaign, the ledger nor Dagster.
 """

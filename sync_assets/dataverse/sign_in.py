@@ -1,7 +1,8 @@
-"""Sign-in at Entra ID by client credentials, through msal.
+"""Sign-in at Entra ID by client credentials, through msal: with a secret, a certificate or a federated token.
 
 Source: docs/references/dataverse.md 5 and
 https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow
+https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from pydantic import SecretStr
+
+from sync_assets.config.app_credential import AppCredential, variable_of
 from sync_assets.http.aiohttp_transport import AiohttpClient
 from sync_assets.http.client import (
     RETRY_STATUS,
@@ -42,6 +46,11 @@ _REMEDIES = {
     700016: "Check D365_CLIENT_ID and D365_TENANT_ID: this tenant does not know the application.",
     90002: "Check D365_TENANT_ID: there is no such tenant.",
     _NO_RESOURCE: "Check the host and the port of D365_URL: the tenant has no Dynamics 365 organisation there.",
+    700027: "Add the certificate that D365_CLIENT_CERTIFICATE names to the app registration, unless it has ended.",
+    700024: "Check this machine's clock; a federated token may have ended, and its platform not renewed the file.",
+    700211: "Correct the issuer in the app registration's federated credential: the token has another one.",
+    700213: "Correct the subject in the app registration's federated credential: the token has another one.",
+    700212: "Correct the audience in the app registration's federated credential: the token has another one.",
 }
 
 
@@ -122,27 +131,29 @@ def entra_tokens(
     authority: str,
     tenant: str,
     client_id: str,
-    client_secret: str | Callable[[], str],
+    credential: AppCredential,
     resource: str,
     context: ssl.SSLContext,
     limits: Limits = SIGN_IN_LIMITS,
 ) -> CachedTokens:
     """Return a source of bearer tokens for `resource` (the organisation's URL). `limits`: of each answer.
 
-    `client_secret`: a function is called at each sign-in, so that a rotated secret counts at once.
-    Fetching a token raises SignInRefused with Microsoft's error code, or HttpError.
+    `credential`: its file is read at each sign-in, so that a rotated one counts at once.
+    Fetching a token raises SignInRefused with Microsoft's error code or what is wrong with the credential, or
+    HttpError, or SecretFileError.
     """
 
     def fetch() -> tuple[str, float]:
         import msal  # takes 0.1 s, so it is imported only for a sign-in  # noqa: PLC0415
         from msal.exceptions import MsalError  # noqa: PLC0415
 
+        own = _msal_credential(credential)
         client = _Client(authority, context, limits)
         try:
             # A new application each time: the cache of an old one would return the token that was just refused.
             application = msal.ConfidentialClientApplication(
                 client_id,
-                client_credential=client_secret if isinstance(client_secret, str) else client_secret(),
+                client_credential=own,
                 authority=f"{authority.rstrip('/')}/{tenant}",
                 instance_discovery=urlsplit(authority).hostname == "login.microsoftonline.com",
                 http_client=client,
@@ -166,7 +177,7 @@ def entra_tokens(
             client.close()
         if token := bearer_token(answer.get("access_token")):
             return token, float(answer.get("expires_in", 3600))
-        raise _refusal(answer, resource)
+        raise _refusal(answer, resource, variable_of(credential))
 
     async def fetch_in_thread() -> tuple[str, float]:
         return await asyncio.to_thread(fetch)
@@ -174,8 +185,19 @@ def entra_tokens(
     return CachedTokens(fetch_in_thread)
 
 
-def _refusal(answer: dict[str, Any], resource: str) -> SignInRefused:
-    """Return the error for an answer without a token. Only codes are shown: any other text may be anything."""
+def _msal_credential(credential: AppCredential) -> str | Mapping[str, Any]:
+    if isinstance(credential, SecretStr):
+        return credential.get_secret_value()
+    from sync_assets.dataverse.app_credential import msal_credential  # cryptography takes 0.05 s  # noqa: PLC0415
+
+    return msal_credential(credential)
+
+
+def _refusal(answer: dict[str, Any], resource: str, variable: str) -> SignInRefused:
+    """Return the error for an answer without a token. Only codes are shown: any other text may be anything.
+
+    variable: that of the credential.
+    """
     listed: Any = answer.get("error_codes")
     codes = [code for code in listed if isinstance(code, int)] if isinstance(listed, list) else []
     error = str(answer.get("error", ""))
@@ -185,5 +207,5 @@ def _refusal(answer: dict[str, Any], resource: str) -> SignInRefused:
     remedy = next((_REMEDIES[code] for code in codes if code in _REMEDIES), "")
     return SignInRefused(
         f"Dynamics 365 sign-in{whose} was refused ({shown}).",
-        remedy or "Check D365_TENANT_ID, D365_CLIENT_ID and D365_CLIENT_SECRET.",
+        remedy or f"Check D365_TENANT_ID, D365_CLIENT_ID and {variable}.",
     )

@@ -49,6 +49,9 @@ class Dynamics365(System):
     tenant_id: str = ""
     client_id: str = ""
     client_secret: str = ""
+    client_certificate: str = ""
+    client_certificate_password: str = ""
+    federated_token_file: str = ""
 
 
 class CampaignStandard(System):
@@ -70,6 +73,7 @@ class CampaignSftp(System):
     port: str = ""
     user: str = ""
     private_key: str = ""
+    private_key_passphrase: str = ""
     host_key: str = ""
 
 

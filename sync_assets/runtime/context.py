@@ -206,7 +206,7 @@ class Runtime:
             authority=access.authority,
             tenant=access.tenant_id,
             client_id=access.client_id,
-            client_secret=access.client_secret.get_secret_value,
+            credential=access.credential,
             resource=access.url,
             context=self._trusted,
         )

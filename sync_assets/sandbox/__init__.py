@@ -2,6 +2,7 @@
 
 server                 all systems in one process; start reading here
 dataverse, entra       Dynamics 365 and its sign-in
+client_assertions      sign-in by certificates and federated tokens
 campaign, ims, sftp    Campaign, its sign-in and its file server
 data                   sample rows
 faults, bad_answers    faults that can be injected

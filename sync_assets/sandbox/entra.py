@@ -1,4 +1,4 @@
-"""Emulator of Microsoft Entra ID for clients with a client secret (docs/references/dataverse.md 5).
+"""Emulator of Microsoft Entra ID for clients with a secret or an assertion (docs/references/dataverse.md 5).
 
 Serves discovery, as msal and azure-identity request it, and the token endpoint, with the errors that an operator is
 likely to see. Tokens are random and stored in this process only, so the emulator of Dataverse validates them here.
@@ -14,12 +14,14 @@ from datetime import UTC, datetime
 from urllib.parse import parse_qsl
 
 import msgspec
+from cryptography import x509
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from sync_assets.sandbox.admin import BadRequest, json_body, json_response
 from sync_assets.sandbox.asgi import Answer, App, Receive, Scope, Send, send_answer
+from sync_assets.sandbox.client_assertions import ASSERTION_TYPE, ClientAssertions, FederatedIdentity
 from sync_assets.sandbox.faults import Rule
 from sync_assets.sandbox.middleware import retry_after
 
@@ -38,6 +40,7 @@ class Entra:
         self.client_secret = secrets.token_urlsafe(30)
         self.token_seconds = 3599
         self.secret_expired = False
+        self.assertions = ClientAssertions(clock)
         self._clock = clock
         self._expiry: dict[str, float] = {}
 
@@ -85,7 +88,8 @@ class Entra:
     def _refuse(self, tenant: str, form: dict[str, str], v1: bool) -> Answer | None:
         if tenant != self.tenant_id:
             return self._refusal(400, "invalid_request", 90002, f"Tenant '{tenant}' not found. Check the tenant ID.")
-        for name in ("grant_type", "client_id", "client_secret", "resource" if v1 else "scope"):
+        credential = "client_assertion" if form.get("client_assertion") else "client_secret"
+        for name in ("grant_type", "client_id", credential, "resource" if v1 else "scope"):
             if not form.get(name):
                 text = f"The request body must contain the following parameter: '{name}'."
                 return self._refusal(400, "invalid_request", 900144, text)
@@ -98,6 +102,8 @@ class Entra:
         if form["client_id"] != self.client_id:
             text = f"Application with identifier '{form['client_id']}' was not found in the directory 'sandbox'."
             return self._refusal(400, "unauthorized_client", 700016, text)
+        if "client_assertion" in form:
+            return self._refuse_assertion(form)
         if not secrets.compare_digest(form["client_secret"].encode(), self.client_secret.encode()):
             text = (
                 "Invalid client secret provided. Ensure the secret being sent in the request is the client secret "
@@ -108,6 +114,13 @@ class Entra:
             text = f"The provided client secret keys for app '{self.client_id}' are expired."
             return self._refusal(401, "invalid_client", 7000222, text)
         return None
+
+    def _refuse_assertion(self, form: dict[str, str]) -> Answer | None:
+        if form.get("client_assertion_type") != ASSERTION_TYPE:
+            return self._refusal(400, "invalid_request", 900144, f"'client_assertion_type' must be {ASSERTION_TYPE}.")
+        audiences = {f"{self.authority}/oauth2/v2.0/token", f"{self.authority}/v2.0"}
+        refusal = self.assertions.refusal(form["client_assertion"], self.client_id, audiences)
+        return self._refusal(401, "invalid_client", *refusal) if refusal else None
 
     def _refuse_audience(self, form: dict[str, str], v1: bool) -> Answer | None:
         audience = form["resource" if v1 else "scope"]
@@ -173,14 +186,26 @@ def refuse(rule: Rule) -> Answer | None:
 
 
 def routes(entra: Entra) -> list[Route]:
-    """Return the admin route `GET|POST /login/settings {"token_seconds", "secret_expired", "expire_tokens": true}`."""
+    """Return the admin route `GET|POST /login/settings`.
+
+    Settings: `token_seconds`, `secret_expired`, `"expire_tokens": true`, `certificates` (a list of PEM texts) and
+    `federated` (a list, see `FederatedIdentity.of_document`). Answers with the first two.
+    """
 
     async def settings(request: Request) -> Response:
         values = await json_body(request) if request.method == "POST" else {}
-        if unknown := set(values) - {"token_seconds", "secret_expired", "expire_tokens"}:
+        known = {"token_seconds", "secret_expired", "expire_tokens", "certificates", "federated"}
+        if unknown := set(values) - known:
             raise BadRequest(f"unknown settings: {', '.join(sorted(unknown))}")
+        try:
+            certificates = [x509.load_pem_x509_certificate(pem.encode()) for pem in values.get("certificates", [])]
+            federated = [FederatedIdentity.of_document(one) for one in values.get("federated", [])]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise BadRequest("certificates or federated credentials that cannot be read") from error
         entra.token_seconds = int(values.get("token_seconds", entra.token_seconds))
         entra.secret_expired = bool(values.get("secret_expired", entra.secret_expired))
+        entra.assertions.certificates = certificates if "certificates" in values else entra.assertions.certificates
+        entra.assertions.federated = federated if "federated" in values else entra.assertions.federated
         if values.get("expire_tokens"):
             entra.expire_tokens()
         return json_response({"token_seconds": entra.token_seconds, "secret_expired": entra.secret_expired})

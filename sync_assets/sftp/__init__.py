@@ -3,13 +3,15 @@
 client                    list, read, write, move and remove files: start reading here
 remote_files, read_ahead  the names and kinds of files that are accepted; a file as a stream
 ssh, known_hosts          connection, host key and sign-in
+private_key               the key to sign in with
+errors                    what can go wrong
 algorithms                which algorithms of SSH are accepted
 protocol                  the SFTP protocol
 """
 
 from sync_assets.sftp.client import Listing, Sftp, Storage, connect
+from sync_assets.sftp.errors import HostKeyRefused, SftpError, SignInRefused, Unreachable
 from sync_assets.sftp.remote_files import FileChanged, FileGone, NoSuchFolder, RemoteFile
-from sync_assets.sftp.ssh import HostKeyRefused, SftpError, SignInRefused, Unreachable
 
 __all__ = [
     "FileChanged",

@@ -19,6 +19,7 @@ from typing import BinaryIO
 from paramiko.sftp import SFTP_NO_SUCH_FILE, SFTP_OP_UNSUPPORTED
 
 from sync_assets.config.environment import SftpSettings
+from sync_assets.sftp.errors import SftpError
 from sync_assets.sftp.protocol import Attributes, Refused, SftpProtocol, printable
 from sync_assets.sftp.read_ahead import PIECE, Reading
 from sync_assets.sftp.remote_files import (
@@ -33,7 +34,7 @@ from sync_assets.sftp.remote_files import (
     wrong_with_kind,
     wrong_with_name,
 )
-from sync_assets.sftp.ssh import SftpError, place, sftp_channel
+from sync_assets.sftp.ssh import place, sftp_channel
 
 MOST_ENTRIES = 100_000
 """Entries of a folder at most. Campaign keeps exports for some days: a folder with more is not one of exports, or its

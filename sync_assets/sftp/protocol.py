@@ -42,7 +42,7 @@ from paramiko.sftp import (
     SFTP_OK,
 )
 
-from sync_assets.sftp.ssh import SftpError, Unreachable
+from sync_assets.sftp.errors import SftpError, Unreachable
 
 VERSION = 3
 RECEIVE = 256 * 1024

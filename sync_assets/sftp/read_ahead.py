@@ -11,9 +11,9 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
+from sync_assets.sftp.errors import SftpError, Unreachable
 from sync_assets.sftp.protocol import Refused, SftpProtocol, printable
 from sync_assets.sftp.remote_files import RemoteFile, changed, gone, refusals, regular_file
-from sync_assets.sftp.ssh import SftpError, Unreachable
 
 PIECE = 32 * 1024
 """Bytes in one request; every server returns that many (draft-ietf-secsh-filexfer-02, section 3)."""

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 
 from paramiko.sftp import SFTP_NO_SUCH_FILE, SFTP_PERMISSION_DENIED
 
+from sync_assets.sftp.errors import SftpError
 from sync_assets.sftp.protocol import Attributes, Refused, SftpProtocol, printable
-from sync_assets.sftp.ssh import SftpError
 
 _CONTROL = frozenset({"Cc", "Cf", "Zl", "Zp"})
 """Unicode's control and format characters and line ends: a name with one cannot be shown as it is."""

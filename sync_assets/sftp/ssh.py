@@ -7,7 +7,6 @@ known_hosts file of the user's own, no password (docs/references/campaign.md 8, 
 
 from __future__ import annotations
 
-import io
 import logging
 import socket
 import threading
@@ -16,15 +15,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 import paramiko
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from paramiko.ssh_exception import IncompatiblePeer
 
 from sync_assets.config.environment import SftpSettings
-from sync_assets.errors import SyncAssetsError
 from sync_assets.sftp.algorithms import OFFER_MODERN, modern_algorithms_only
+from sync_assets.sftp.errors import HostKeyRefused, SftpError, SignInRefused, Unreachable
 from sync_assets.sftp.known_hosts import HostKey, KnownKeys, known_keys
+from sync_assets.sftp.private_key import private_key
 
 SECOND_TRY_AFTER = 1.0
 """Seconds to wait after a connection that was cut before the server sent anything."""
@@ -36,32 +33,9 @@ _REACH = (
     "list of the Campaign Control Panel."
 )
 _ADDRESS = "Check CAMPAIGN_SFTP_HOST and CAMPAIGN_SFTP_PORT, or ask the owner of the server."
-_OWN_KEY = "Name the private key, unencrypted and in OpenSSH format, in CAMPAIGN_SFTP_PRIVATE_KEY."
-_KEY_CLASSES = {
-    rsa.RSAPrivateKey: paramiko.RSAKey,
-    ec.EllipticCurvePrivateKey: paramiko.ECDSAKey,
-    ed25519.Ed25519PrivateKey: paramiko.Ed25519Key,
-}
-
 # paramiko logs every failed connection as an error with a traceback; our exceptions already report it.
 _QUIET = "sync_assets.paramiko"
 logging.getLogger(_QUIET).setLevel(logging.CRITICAL + 1)
-
-
-class SftpError(SyncAssetsError):
-    """An error of the Campaign SFTP that the operator can correct."""
-
-
-class Unreachable(SftpError):
-    """Raised when there is no connection, it was lost, or no answer came in time; a later try may work."""
-
-
-class HostKeyRefused(SftpError):
-    """Raised when the known_hosts file does not have the server's key; nothing was sent to the server."""
-
-
-class SignInRefused(SftpError):
-    """Raised when our key cannot be used, or the server does not accept it."""
 
 
 class _Silent(Unreachable):
@@ -93,35 +67,6 @@ def sftp_channel(settings: SftpSettings, timeout: float) -> Generator[paramiko.C
         yield channel
     finally:
         _close(channel.get_transport(), sock)
-
-
-def private_key(settings: SftpSettings) -> paramiko.PKey:
-    """Return the key that we sign in with. Raises SignInRefused if the file has no usable key."""
-    file = settings.private_key
-    try:
-        content = file.read_bytes()
-        try:
-            key = serialization.load_ssh_private_key(content, None)
-        except ValueError:  # ssh-keygen wrote PEM until 2018, and still does with -m PEM
-            key = serialization.load_pem_private_key(content, None)
-    except OSError as error:
-        raise SignInRefused(f"The private key {file} cannot be read ({error.strerror}).", _OWN_KEY) from error
-    except TypeError as error:
-        raise SignInRefused(
-            f"The private key {file} is protected by a passphrase.",
-            "Nobody is there to type it: take a copy without one (ssh-keygen -p), and guard the file instead.",
-        ) from error
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise SignInRefused(
-            f"{file} holds no private key that can be read (a public half, a PuTTY key, or a damaged file?).", _OWN_KEY
-        ) from error
-    for kind, make in _KEY_CLASSES.items():
-        if isinstance(key, kind):
-            text = key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-            )
-            return make.from_private_key(io.StringIO(text.decode()))
-    raise SignInRefused(f"The private key {file} is neither RSA nor ECDSA nor Ed25519.", _OWN_KEY)
 
 
 def _known(settings: SftpSettings) -> KnownKeys:

@@ -116,7 +116,7 @@ def test_doctor_notices_that_the_key_identifies_nothing_and_counts_its_question(
 
 
 def test_what_both_systems_lack_is_told_at_once(program: Program) -> None:
-    lacking = ("D365_CLIENT_ID", "D365_CLIENT_SECRET", "CAMPAIGN_URL", "CAMPAIGN_SCOPES")
+    lacking = ("D365_CLIENT_ID", "CAMPAIGN_URL", "CAMPAIGN_CLIENT_SECRET", "CAMPAIGN_SCOPES")
     env(**dict.fromkeys(lacking, ""))(program)
     for command in ("sync", "plan"):
         status, output, errors = program.run(command)

@@ -94,6 +94,9 @@ def test_each_resource_has_the_variables_of_its_system() -> None:
             "D365_TENANT_ID",
             "D365_CLIENT_ID",
             "D365_CLIENT_SECRET",
+            "D365_CLIENT_CERTIFICATE",
+            "D365_CLIENT_CERTIFICATE_PASSWORD",
+            "D365_FEDERATED_TOKEN_FILE",
         },
         "campaign_standard": {
             "CAMPAIGN_URL",
@@ -107,6 +110,7 @@ def test_each_resource_has_the_variables_of_its_system() -> None:
             "CAMPAIGN_SFTP_PORT",
             "CAMPAIGN_SFTP_USER",
             "CAMPAIGN_SFTP_PRIVATE_KEY",
+            "CAMPAIGN_SFTP_PRIVATE_KEY_PASSPHRASE",
             "CAMPAIGN_SFTP_HOST_KEY",
         },
         "ledger": {"SYNC_ASSETS_LEDGER_URL"},

@@ -14,7 +14,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import counted as counting
-from sync_assets.commands.doctor.dynamics import dynamics, position, privilege_lines
+from sync_assets.commands.doctor.dynamics import credential_lines, dynamics, position, privilege_lines
 from sync_assets.commands.doctor.existing_records import existing_lines
 from sync_assets.commands.doctor.ledger_security import ledger_lines
 from sync_assets.commands.doctor.setup import campaign_lines, setup_lines, sftp_lines
@@ -59,6 +59,7 @@ def examine(runtime: Runtime) -> list[Line]:
     lines += _guardrails(runtime, counted=counted)
     lines += _alerts(runtime)
     if not any(line.outcome == "fail" and line.what == "environment" for line in lines):
+        lines += credential_lines(runtime.settings.d365().credential)
         lines += interruptible.run(_systems(runtime, counted=counted))
     return lines
 

@@ -1,4 +1,4 @@
-"""`doctor`: our user in Dynamics 365, its privileges, and how long delta links of the change feed are valid."""
+"""`doctor`: our certificate, our user in Dynamics 365, its privileges, and how long delta links are valid."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from sync_assets.config.app_credential import AppCredential, ClientCertificate
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.dataverse import privileges as rights
+from sync_assets.dataverse.app_credential import load_certificate
 from sync_assets.dataverse.client import NO_SUCH_TABLE, D365Refused, DataverseClient
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.model import Feed
@@ -15,6 +17,8 @@ from sync_assets.operations.diagnosis_line import Line, failed
 from sync_assets.push.target import CONTACT
 
 SHORT_WINDOW_DAYS = 7
+EXPIRES_SOON_DAYS = 30
+"""A certificate that ends within so many days causes a warning."""
 EVERYTHING = "System Administrator"
 """The role that the customer's own set-up guide asks for (docs/references/campaign.md 14), with far more rights than
 needed.
@@ -29,6 +33,27 @@ class Dynamics:
     lines: list[Line] = field(default_factory=list[Line])
     user: str | None = None
     days: int | None = None
+
+
+def credential_lines(credential: AppCredential) -> list[Line]:
+    """Return the line on the certificate's end; none for other credentials, whose end is not known here.
+
+    None, too, if it cannot be read: the sign-in fails with the reason.
+    """
+    if not isinstance(credential, ClientCertificate):
+        return []
+    what = "Dynamics 365: client certificate"
+    try:
+        ends = load_certificate(credential).ends
+    except SyncAssetsError:
+        return []
+    renew = "make a new one, add it to the app registration, and replace the file of D365_CLIENT_CERTIFICATE"
+    days = (ends - datetime.now(UTC)).days
+    if days < 0:
+        return [Line("fail", what, f"ended on {ends:%Y-%m-%d}: {renew}")]
+    outcome = "warn" if days < EXPIRES_SOON_DAYS else "ok"
+    left = f"ends on {ends:%Y-%m-%d}, in {days} day{'' if days == 1 else 's'}"
+    return [Line(outcome, what, f"{left}: {renew}" if outcome == "warn" else left)]
 
 
 async def dynamics(client: DataverseClient) -> Dynamics:

@@ -97,7 +97,7 @@ def sftp_lines(runtime: Runtime) -> list[Line]:
 
 def _key(runtime: Runtime) -> Line:
     """Return the line on our private key. Raises SignInRefused if there is no usable key."""
-    from sync_assets.sftp.ssh import private_key  # noqa: PLC0415
+    from sync_assets.sftp.private_key import private_key  # noqa: PLC0415
 
     what, key = "Campaign SFTP: private key", private_key(runtime.settings.sftp())
     message = f"{key.get_name()}, {key.get_bits()} bits"

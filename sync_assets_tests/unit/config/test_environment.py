@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from sync_assets.config.app_credential import ClientCertificate, FederatedToken
 from sync_assets.config.environment import SANDBOX_CONFIG, Settings, SettingsError, is_loopback
 
 
@@ -47,7 +49,7 @@ def test_all_of_it(environment: dict[str, str], tmp_path: Path) -> None:
     assert not settings.autostart
     assert settings.d365().url == "https://org.crm.dynamics.com"
     assert settings.d365().authority == "https://login.microsoftonline.com"
-    assert settings.d365().client_secret.get_secret_value() == "d365-secret"
+    assert settings.d365().credential == SecretStr("d365-secret")
     assert settings.campaign().ims_url == "https://ims-na1.adobelogin.com"
     assert settings.sftp().port == 22
 
@@ -149,7 +151,8 @@ def test_every_missing_variable_is_named_at_once() -> None:
         "CAMPAIGN_SFTP_PRIVATE_KEY",
         "CAMPAIGN_SFTP_HOST_KEY",
     ]
-    assert all(one.endswith("is not set. Set it in the environment.") for one in told)
+    others = [one for one in told if not one.startswith("D365_CLIENT_SECRET")]
+    assert all(one.endswith("is not set. Set it in the environment.") for one in others)
 
 
 def test_a_folder_in_place_of_a_file_is_named_as_one(environment: dict[str, str], tmp_path: Path) -> None:
@@ -168,8 +171,75 @@ def test_each_system_is_asked_for_separately(environment: dict[str, str]) -> Non
 
 
 def test_a_blank_value_is_a_missing_one(environment: dict[str, str]) -> None:
-    assert problems(environment, D365_CLIENT_SECRET="  ") == (
-        "D365_CLIENT_SECRET is not set. Set it in the environment.",
+    assert problems(environment, CAMPAIGN_CLIENT_SECRET="  ") == (
+        "CAMPAIGN_CLIENT_SECRET is not set. Set it in the environment.",
+    )
+
+
+class TestTheCredentialOfDynamics365:
+    NAMES = ("D365_CLIENT_SECRET", "D365_CLIENT_CERTIFICATE", "D365_FEDERATED_TOKEN_FILE")
+
+    @pytest.fixture
+    def without(self, environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+        for name in ("app.pem", "token", "secret"):
+            (tmp_path / name).write_text("content")
+        return {name: value for name, value in environment.items() if name != "D365_CLIENT_SECRET"}
+
+    def test_is_one_of_three_and_all_are_named_if_none_is_set(self, without: dict[str, str]) -> None:
+        assert problems(without) == (
+            "D365_CLIENT_SECRET is not set, nor is D365_CLIENT_CERTIFICATE or D365_FEDERATED_TOKEN_FILE. Set one of "
+            "the three in the environment.",
+        )
+
+    def test_is_a_certificate_with_or_without_a_password(self, without: dict[str, str], tmp_path: Path) -> None:
+        file = tmp_path / "app.pem"
+        plain = Settings.from_environment(without | {"D365_CLIENT_CERTIFICATE": str(file)})
+        assert plain.d365().credential == ClientCertificate(file)
+        (tmp_path / "secret").write_text("sesame\n")
+        for given in (
+            {"D365_CLIENT_CERTIFICATE_PASSWORD": "sesame"},
+            {"D365_CLIENT_CERTIFICATE_PASSWORD_FILE": str(tmp_path / "secret")},
+        ):
+            settings = Settings.from_environment(without | {"D365_CLIENT_CERTIFICATE": str(file)} | given)
+            credential = settings.d365().credential
+            assert isinstance(credential, ClientCertificate)
+            assert credential.password is not None
+            assert credential.password.get_secret_value() == "sesame"
+            assert "sesame" not in repr(settings.d365())
+
+    def test_is_the_file_of_a_federated_token(self, without: dict[str, str], tmp_path: Path) -> None:
+        settings = Settings.from_environment(without | {"D365_FEDERATED_TOKEN_FILE": str(tmp_path / "token")})
+        assert settings.d365().credential == FederatedToken(tmp_path / "token")
+
+    @pytest.mark.parametrize("given", [NAMES, NAMES[:2], NAMES[1:], ("D365_CLIENT_SECRET_FILE", NAMES[1])])
+    def test_is_refused_if_several_are_set(
+        self, without: dict[str, str], tmp_path: Path, given: tuple[str, ...]
+    ) -> None:
+        named = " and ".join(name.replace("SECRET_FILE", "SECRET") for name in given)
+        assert problems(without, **dict.fromkeys(given, str(tmp_path / "app.pem"))) == (
+            f"{named} are set, but only one of them is used. Leave out the others.",
+        )
+
+    @pytest.mark.parametrize("name", NAMES[1:])
+    @pytest.mark.parametrize("content", ["-----BEGIN hush hush", "hush" * 3000, "hush\n" * 9])
+    def test_is_not_shown_if_it_stands_in_the_place_of_its_path(
+        self, without: dict[str, str], name: str, content: str
+    ) -> None:
+        assert problems(without, **{name: content}) == (f"{name} names a file that is not there. Correct the path.",)
+
+
+def test_the_passphrase_of_an_sftp_key_comes_from_a_variable_or_a_file(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    name, file = "CAMPAIGN_SFTP_PRIVATE_KEY_PASSPHRASE", tmp_path / "passphrase"
+    file.write_text("sesame\n")
+    assert Settings.from_environment(environment).sftp().passphrase is None
+    for given in ({name: "sesame"}, {f"{name}_FILE": str(file)}):
+        passphrase = Settings.from_environment(environment | given).sftp().passphrase
+        assert passphrase is not None
+        assert passphrase.get_secret_value() == "sesame"
+    assert problems(environment, **{name: "sesame", f"{name}_FILE": str(file)}) == (
+        f"{name} and {name}_FILE are both set. Leave out one of them.",
     )
 
 
@@ -221,7 +291,7 @@ def test_secrets_do_not_show(environment: dict[str, str]) -> None:
 
 
 SECRETS = (
-    ("D365_CLIENT_SECRET", lambda settings: settings.d365().client_secret.get_secret_value()),
+    ("D365_CLIENT_SECRET", lambda settings: settings.d365().credential.get_secret_value()),
     ("CAMPAIGN_CLIENT_SECRET", lambda settings: settings.campaign().client_secret.get_secret_value()),
     ("SYNC_ASSETS_SMTP_PASSWORD", lambda settings: settings.alerts().smtp_password.get_secret_value()),
     ("SYNC_ASSETS_ALERT_WEBHOOK", lambda settings: settings.alerts().webhook.get_secret_value()),
@@ -281,6 +351,14 @@ class TestASecretInAFile:
         with pytest.raises(SettingsError, match=f"{name}_FILE names .*/secret") as raised:
             read(self.given(environment, name, file))
         assert len(raised.value.problems) == 1
+
+    @pytest.mark.parametrize("content", ["hush~hush", "aGVs/bG8=", "hush" * 3000])
+    def test_is_not_shown_if_it_stands_in_the_place_of_its_path(
+        self, environment: dict[str, str], name: str, read: Callable[[Settings], str], content: str
+    ) -> None:
+        with pytest.raises(SettingsError, match=f"{name}_FILE names a file in no folder") as raised:
+            read(self.given(environment, name, Path(content)))
+        assert content not in str(raised.value)
 
     def test_beside_the_variable_is_refused(
         self, environment: dict[str, str], tmp_path: Path, name: str, read: Callable[[Settings], str]

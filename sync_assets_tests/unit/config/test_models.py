@@ -424,7 +424,9 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
         lines = [int(one.split(":")[1]) for one in problems(text)]
         assert lines == [1, 5, 6, 7, 7, 9, 10]
 
-    @pytest.mark.parametrize("key", ["client_secret", "D365_CLIENT_SECRET", "password", "access_token", "api_key"])
+    @pytest.mark.parametrize(
+        "key", ["client_secret", "D365_CLIENT_SECRET", "password", "passphrase", "access_token", "api_key"]
+    )
     def test_secrets_are_refused_and_not_repeated(self, key: str) -> None:
         problem = the_problem(HEAD + f"{key}: hunter2\n")
         assert problem.startswith(f"f.yaml:7: `{key}` looks like a secret")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from sync_assets.dataverse.sign_in import entra_tokens
 from sync_assets.http.client import CachedTokens, HttpError, SignInRefused, Unavailable, ssl_context
@@ -26,7 +27,7 @@ async def test_a_token_is_fetched_and_no_authority_is_trusted_for_it_that_was_no
         authority=env["D365_AUTHORITY"],
         tenant=env["D365_TENANT_ID"],
         client_id=env["D365_CLIENT_ID"],
-        client_secret=env["D365_CLIENT_SECRET"],
+        credential=SecretStr(env["D365_CLIENT_SECRET"]),
         resource=env["D365_URL"],
         context=context,
     )
@@ -39,7 +40,7 @@ def of_little_server(server: LittleServer) -> CachedTokens:
         authority=server.url,
         tenant="tenant",
         client_id="id",
-        client_secret=SECRET,
+        credential=SecretStr(SECRET),
         resource="https://org.example.com",
         context=ssl_context(server.ca_file),
     )

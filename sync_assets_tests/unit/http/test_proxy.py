@@ -59,7 +59,7 @@ async def by_dynamics_sign_in(url: str, ca_file: Path | None) -> None:
         authority=url,
         tenant="t",
         client_id="id",
-        client_secret="s",
+        credential=SecretStr("s"),
         resource="https://org.example.com",
         context=ssl_context(ca_file),
     ).token()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from sync_assets.campaign import client as campaign
 from sync_assets.campaign.client import CampaignClient
@@ -77,7 +78,7 @@ async def ask_entra(server: LittleServer) -> None:
         authority=server.url,
         tenant="11111111-2222-3333-4444-555555555555",
         client_id="id",
-        client_secret="hush",
+        credential=SecretStr("hush"),
         resource="https://org.example",
         context=ssl_context(server.ca_file),
         limits=TIGHT,

@@ -19,8 +19,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed448
 from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
 from paramiko.pkey import OPENSSH
+from pydantic import SecretStr
 
 from sync_assets.config.environment import SftpSettings
+from sync_assets.config.secret_files import FileSecret
 from sync_assets.errors import SyncAssetsError
 from sync_assets.sandbox import sftp as sandbox
 from sync_assets.sftp import HostKeyRefused, SftpError, SignInRefused, Unreachable, connect, ssh
@@ -255,6 +257,43 @@ def test_a_key_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path, wa
         "ed448": "neither RSA nor ECDSA nor Ed25519",
     }
     assert expected[way] in error.cause
+
+
+FORMATS = {"openssh": serialization.PrivateFormat.OpenSSH, "pem": serialization.PrivateFormat.TraditionalOpenSSL}
+
+
+def encrypted_copy(settings: SftpSettings, file: Path, format_: str) -> SftpSettings:
+    """Write the key that the server accepts, protected by the passphrase `sesame`."""
+    key = serialization.load_ssh_private_key(settings.private_key.read_bytes(), None)
+    encryption = serialization.BestAvailableEncryption(b"sesame")
+    file.write_bytes(key.private_bytes(serialization.Encoding.PEM, FORMATS[format_], encryption))
+    return replace(settings, private_key=file)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_an_encrypted_key_works_with_its_passphrase_and_no_other(sandbox_sftp: Served, tmp_path: Path, format_: str):
+    settings = encrypted_copy(sandbox_sftp.settings, tmp_path / "key", format_)
+    assert works(replace(settings, passphrase=SecretStr("sesame")))
+    wrong = refused(replace(settings, passphrase=SecretStr("hush-hush")), SignInRefused)
+    assert "does not open with its passphrase" in wrong.cause
+    assert wrong.remedy == "Check CAMPAIGN_SFTP_PRIVATE_KEY_PASSPHRASE."
+    assert "hush" not in str(wrong)
+    missing = refused(settings, SignInRefused)
+    assert "protected by a passphrase, and none is set" in missing.cause
+    assert "CAMPAIGN_SFTP_PRIVATE_KEY_PASSPHRASE" in missing.remedy
+
+
+def test_a_passphrase_that_is_not_needed_does_no_harm(sandbox_sftp: Served):
+    assert works(replace(sandbox_sftp.settings, passphrase=SecretStr("sesame")))
+
+
+def test_a_passphrase_in_a_file_is_read_at_each_connection(sandbox_sftp: Served, tmp_path: Path):
+    settings = encrypted_copy(sandbox_sftp.settings, tmp_path / "key", "openssh")
+    (tmp_path / "passphrase").write_text("old")
+    settings = replace(settings, passphrase=FileSecret("NAME_FILE", tmp_path / "passphrase"))
+    refused(settings, SignInRefused)
+    (tmp_path / "passphrase").write_text("sesame")
+    assert works(settings)
 
 
 def test_nothing_of_the_users_own_is_looked_at(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -14,6 +14,7 @@ import pytest
 from sync_assets.commands.doctor.diagnosis import examine
 from sync_assets.operations.diagnosis_line import Line
 from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.app_credentials import AppCertificate
 from sync_assets_tests.support.opt_outs import HEADER, switch_on, write_file
 from sync_assets_tests.support.program import CONTACT, Program, calls
 from sync_assets_tests.support.sandbox_process import SandboxProcess
@@ -108,6 +109,27 @@ def test_a_good_set_up_is_told_question_by_question(program: Program, ask: Ask) 
     }
     assert told["Campaign SFTP: private key"][1] == "ssh-rsa, 2048 bits"
     assert told["contact: privileges to read"][1] == "prvReadContact, for the whole organisation"
+
+
+@pytest.mark.parametrize(
+    ("days", "outcome", "says"),
+    [
+        (29.5, "warn", "in 29 days: make a new one, add it to the app registration, and replace the file of"),
+        (1.5, "warn", "in 1 day: make a new one"),
+        (30.5, "ok", "in 30 days"),
+        (-1, "fail", "ended on "),
+    ],
+)
+def test_the_end_of_the_certificate_that_signs_in(
+    program: Program, ask: Ask, tmp_path: Path, days: float, outcome: str, says: str
+) -> None:
+    file = tmp_path / "app.pem"
+    program.sandbox.admin.settings("login", certificates=[AppCertificate(days).write_pem(file)])
+    program.more |= {"D365_CLIENT_SECRET": "", "D365_CLIENT_CERTIFICATE": str(file)}
+    told = ask()
+    assert told["Dynamics 365: client certificate"][0] == outcome
+    assert says in told["Dynamics 365: client certificate"][1]
+    assert told["Dynamics 365"][0] == ("fail" if outcome == "fail" else "ok")
 
 
 def test_each_table_costs_the_engine_calls_that_are_told(program: Program, ask: Ask) -> None:

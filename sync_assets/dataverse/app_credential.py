@@ -1,0 +1,176 @@
+"""Read the app registration's certificate or federated token from its file, in the form that msal takes.
+
+Here: reading certificates and federated tokens, and what is wrong with them. Which credential is used follows from the
+settings (`config/app_credential.py`); signing and the protocol are msal's. Sources:
+https://learn.microsoft.com/entra/identity-platform/certificate-credentials and
+https://learn.microsoft.com/entra/workload-id/workload-identity-federation
+
+Invariant: no error contains a path or any part of a file's content, since a variable may hold a key by mistake.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jwt
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
+
+from sync_assets.config.app_credential import ClientCertificate, FederatedToken
+from sync_assets.http.client import SignInRefused
+
+CLOCK_SKEW = 300
+"""Seconds by which clocks may differ: Entra ID decides about a token that ended less than that ago."""
+KEY_BITS = 2048
+"""The shortest RSA key that Entra ID accepts."""
+
+_CERTIFICATE, _PASSWORD, _TOKEN = (
+    "D365_CLIENT_CERTIFICATE",
+    "D365_CLIENT_CERTIFICATE_PASSWORD",
+    "D365_FEDERATED_TOKEN_FILE",
+)
+_CONTENT = "It must name a PEM or PFX file with the certificate and its private key."
+_READ_ERRORS = (ValueError, UnsupportedAlgorithm)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedCertificate:
+    """A certificate, and the private key that belongs to it."""
+
+    key: rsa.RSAPrivateKey
+    certificate: x509.Certificate
+
+    @property
+    def ends(self) -> datetime:
+        """The end of the certificate's validity, in UTC."""
+        return self.certificate.not_valid_after_utc
+
+
+def msal_credential(credential: ClientCertificate | FederatedToken) -> Mapping[str, Any]:
+    """Read the credential now, so that a replaced file counts at once, and return msal's `client_credential`.
+
+    Raises:
+        SignInRefused: The file cannot be read or used; nothing was sent.
+        SecretFileError: The password's file cannot be read.
+    """
+    if isinstance(credential, FederatedToken):
+        return {"client_assertion": _token(credential.file)}
+    loaded = load_certificate(credential)
+    if loaded.ends <= datetime.now(UTC):
+        raise SignInRefused(
+            f"The certificate that {_CERTIFICATE} names ended on {loaded.ends:%Y-%m-%d}.",
+            "Make a new one, add it to the app registration, and replace the file.",
+        )
+    # Given the certificate instead of a thumbprint, msal computes the SHA-256 thumbprint, and signs by PS256.
+    return {
+        "private_key": loaded.key,
+        "public_certificate": loaded.certificate.public_bytes(serialization.Encoding.PEM).decode(),
+    }
+
+
+def load_certificate(credential: ClientCertificate) -> LoadedCertificate:
+    """Read the certificate and its key. Raises SignInRefused, SecretFileError."""
+    content = _content(credential.file, _CERTIFICATE)
+    password = credential.password.get_secret_value().encode() if credential.password else None
+    key, certificates = (_of_pem if b"-----BEGIN " in content else _of_pfx)(content, password)
+    if key is None:
+        raise SignInRefused(f"The file that {_CERTIFICATE} names has no private key.", _CONTENT)
+    if not certificates:
+        raise SignInRefused(f"The file that {_CERTIFICATE} names has no certificate.", _CONTENT)
+    if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < KEY_BITS:
+        raise SignInRefused(
+            f"The key in the file that {_CERTIFICATE} names is no RSA key of at least {KEY_BITS} bits.",
+            "Entra ID takes no other: make a new certificate, and add it to the app registration.",
+        )
+    for certificate in certificates:
+        if certificate.public_key() == key.public_key():
+            return LoadedCertificate(key, certificate)
+    raise SignInRefused(
+        f"In the file that {_CERTIFICATE} names, the private key does not belong to the certificate.",
+        "Put the key and the certificate that was made with it into one file.",
+    )
+
+
+def _of_pem(content: bytes, password: bytes | None) -> tuple[Any, list[x509.Certificate]]:
+    certificates: list[x509.Certificate] = []
+    try:
+        if b"-----BEGIN CERTIFICATE-----" in content:
+            certificates = x509.load_pem_x509_certificates(content)
+    except _READ_ERRORS as error:
+        raise SignInRefused(f"The certificate in the file that {_CERTIFICATE} names is damaged.", _CONTENT) from error
+    if b"PRIVATE KEY-----" not in content:
+        return None, certificates
+    try:
+        try:
+            return serialization.load_pem_private_key(content, None), certificates
+        except TypeError:  # the key is encrypted
+            return _decrypted(content, password), certificates
+    except _READ_ERRORS as error:
+        raise SignInRefused(f"The private key in the file that {_CERTIFICATE} names is damaged.", _CONTENT) from error
+
+
+def _decrypted(content: bytes, password: bytes | None) -> Any:
+    if password is None:
+        raise SignInRefused(
+            f"The private key in the file that {_CERTIFICATE} names is encrypted, and no password is set.",
+            f"Set {_PASSWORD} in the environment.",
+        )
+    try:
+        return serialization.load_pem_private_key(content, password)
+    except ValueError as error:
+        raise SignInRefused(
+            f"The private key in the file that {_CERTIFICATE} names does not open with its password.",
+            f"Check {_PASSWORD}.",
+        ) from error
+
+
+def _of_pfx(content: bytes, password: bytes | None) -> tuple[Any, list[x509.Certificate]]:
+    try:
+        key, certificate, others = pkcs12.load_key_and_certificates(content, password)
+    except _READ_ERRORS as error:
+        if not _is_pfx(content):
+            raise SignInRefused(f"The file that {_CERTIFICATE} names is neither PEM nor PFX.", _CONTENT) from error
+        cause = "does not open with its password" if password else "does not open without a password"
+        raise SignInRefused(
+            f"The PFX file that {_CERTIFICATE} names {cause}.",
+            f"{'Check' if password else 'Set'} {_PASSWORD}; a damaged file fails in the same way.",
+        ) from error
+    return key, [certificate, *others] if certificate else others
+
+
+def _is_pfx(content: bytes) -> bool:
+    """Return True if a file looks like PKCS #12: a DER sequence that begins with the version, 3 (RFC 7292, 4)."""
+    return content[:1] == b"\x30" and b"\x02\x01\x03" in content[2:10]
+
+
+def _token(file: Path) -> str:
+    token = _content(file, _TOKEN).decode("ascii", "replace").strip()
+    renew = "The platform renews this file: check its workload identity, and the path."
+    if not token:
+        raise SignInRefused(f"The file that {_TOKEN} names is empty.", renew)
+    try:
+        claims = jwt.decode(token, options={"verify_signature": False})
+        ends = float(claims.get("exp", time.time()))
+        ended = f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M} UTC"
+    except (jwt.PyJWTError, TypeError, ValueError, OverflowError, OSError) as error:
+        raise SignInRefused(f"The file that {_TOKEN} names holds no token (JWT).", renew) from error
+    if ends < time.time() - CLOCK_SKEW:
+        raise SignInRefused(f"The token in the file that {_TOKEN} names ended on {ended}.", renew)
+    return token
+
+
+def _content(file: Path, variable: str) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise SignInRefused(
+            f"The file that {variable} names cannot be read ({error.strerror}).", "Correct the path or its rights."
+        ) from error
