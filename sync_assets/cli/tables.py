@@ -12,12 +12,12 @@ from rich.text import Text
 from sync_assets.operations.status import COLUMNS, held_back, in_maintenance, orphaned
 
 
-def _console(*, soft_wrap: bool = False) -> Console:
+def new_console(*, soft_wrap: bool = False) -> Console:
     """Return the terminal, which takes no text for markup: `[bold]` may be a file's name."""
     return Console(markup=False, soft_wrap=soft_wrap)
 
 
-def _table(*columns: str, numbers: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
+def new_table(*columns: str, numbers: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
     """Return an empty table.
 
     Args:
@@ -33,15 +33,15 @@ def _table(*columns: str, numbers: tuple[str, ...] = (), whole: tuple[str, ...] 
 
 def show_status(document: dict[str, Any]) -> None:
     """Print tables with their counts, their change feeds, then engine calls and opt-outs. Fits 80 columns."""
-    table = _table("table", "resource", *COLUMNS, numbers=COLUMNS)
-    feeds = _table("change feed", "position saved", "last asked", "", whole=("position saved", "last asked"))
+    table = new_table("table", "resource", *COLUMNS, numbers=COLUMNS)
+    feeds = new_table("change feed", "position saved", "last asked", "", whole=("position saved", "last asked"))
     for name, counts in document["tables"].items():
         table.add_row(name, counts["resource"], *(f"{counts[column]:,}" for column in COLUMNS))
         feed = counts["feed"]
         saved, polled = feed["position_saved_at"], feed["polled_at"]
         state = "never captured" if not saved else "" if feed["complete"] else "first read goes on"
         feeds.add_row(name, saved or "-", polled or "-", state)
-    console = _console()
+    console = new_console()
     console.print(table)
     console.print()
     console.print(feeds)
@@ -88,7 +88,7 @@ PLANNED = ("insert", "update", "delete", "unchanged", "pending", "waiting", "fai
 
 def show_plan(document: dict[str, Any]) -> None:
     """Print what would happen to the records, what it costs, and notes."""
-    tables, console = document["tables"], _console()
+    tables, console = document["tables"], new_console()
     console.print(
         _summed("table", {name: [one[column] for column in PLANNED] for name, one in tables.items()}, PLANNED)
     )
@@ -102,7 +102,7 @@ def show_plan(document: dict[str, Any]) -> None:
 
 
 def _summed(what: str, rows: dict[str, list[int]], columns: tuple[str, ...]) -> Table:
-    table = _table(what, *columns, numbers=columns)
+    table = new_table(what, *columns, numbers=columns)
     for name, numbers in rows.items():
         table.add_row(name, *(f"{number:,}" for number in numbers))
     if len(rows) > 1:
@@ -131,12 +131,12 @@ def _said_of_plan(document: dict[str, Any]) -> Iterator[str]:
 
 def show_rejects(document: dict[str, Any]) -> None:
     if not document["rejects"]:
-        _console().print("No record is refused.")
+        new_console().print("No record is refused.")
         return
-    console = _console()
+    console = new_console()
     for (name, reason), same in _by_reason(document["rejects"]).items():
         console.print(Text.assemble((f"{name}: ", "bold"), reason), highlight=False)
-        table = _table("  id", "since", "attempts", numbers=("attempts",), whole=("  id", "since"))
+        table = new_table("  id", "since", "attempts", numbers=("attempts",), whole=("  id", "since"))
         for reject in same:
             table.add_row(f"  {reject['id']}", reject["since"], str(reject["attempts"]))
         console.print(table)
@@ -144,12 +144,12 @@ def show_rejects(document: dict[str, Any]) -> None:
 
 def show_orphans(document: dict[str, Any]) -> None:
     if not document["orphaned"]:
-        _console().print("No record is orphaned.")
+        new_console().print("No record is orphaned.")
         return
-    console = _console()
+    console = new_console()
     for (name, reason), same in _by_reason(document["orphaned"]).items():
         console.print(Text.assemble((f"{name}: ", "bold"), reason), highlight=False)
-        table = _table("  id", "since", whole=("  id", "since"))
+        table = new_table("  id", "since", whole=("  id", "since"))
         for orphan in same:
             table.add_row(f"  {orphan['id']}", orphan["since"])
         console.print(table)
@@ -165,7 +165,7 @@ def _by_reason(rejects: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict
 
 def show_retry(document: dict[str, Any]) -> None:
     retried, left = document["retried"], document["not_retryable"]
-    console = _console(soft_wrap=True)
+    console = new_console(soft_wrap=True)
     if retried or not left:
         console.print(f"{retried:,} records are pending again." if retried else "No such record is refused.")
     if left:
@@ -179,7 +179,7 @@ def show_retry(document: dict[str, Any]) -> None:
 def show_replay(document: dict[str, Any]) -> None:
     table, pending = document["table"], document["pending"]
     goes = "`sync-assets sync` or the sensors send them." if pending else "There is nothing to send."
-    _console(soft_wrap=True).print(f"{table} was captured again: {pending:,} records are pending. {goes}")
+    new_console(soft_wrap=True).print(f"{table} was captured again: {pending:,} records are pending. {goes}")
 
 
 REBUILT = ("records", "equal", "differing", "unknown", *COLUMNS)
@@ -187,7 +187,7 @@ REBUILT = ("records", "equal", "differing", "unknown", *COLUMNS)
 
 def show_rebuild(document: dict[str, Any]) -> None:
     """Print the counts of Campaign's records, then those of the ledger's."""
-    console = _console()
+    console = new_console()
     tables = {name: [one[column] for column in REBUILT] for name, one in document["tables"].items()}
     console.print(_summed("table", tables, REBUILT))
     if any(one["unknown"] for one in document["tables"].values()):
@@ -199,7 +199,7 @@ def show_rebuild(document: dict[str, Any]) -> None:
 
 def show_rehearsal(document: dict[str, Any]) -> None:
     """Print the number of records to be compared, and the reads that takes."""
-    console = _console()
+    console = new_console()
     tables = {name: [one["records"], one["engine_calls"]["read"]] for name, one in document["tables"].items()}
     console.print(_summed("table", tables, ("records", "reads")))
     if document["left_today"] is not None:
@@ -208,7 +208,7 @@ def show_rehearsal(document: dict[str, Any]) -> None:
 
 def show_diagnosis(document: dict[str, Any]) -> None:
     styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-    console = _console(soft_wrap=True)
+    console = new_console(soft_wrap=True)
     for line in document["checks"]:
         console.print(Text(f"{line['outcome']:<4} ", styles[line["outcome"]]), end="")
         console.print(f"{line['what']}: {line['message']}", highlight=False)

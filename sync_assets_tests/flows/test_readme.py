@@ -328,6 +328,7 @@ def begin(story: Story) -> None:
     story.type("schema")
     story.type("doctor --json")
     assert "105" in story.type("plan")
+    assert "105" in story.type("estimate --months 24 --other-calls 1000")
 
 
 def first_sync(story: Story) -> None:
