@@ -60,10 +60,9 @@ def _sums(document: dict[str, Any]) -> list[str]:
         if (load["days"] or 0) > 1:
             at = f"{load['days']:,} days within the budgets"
         lines.append(f"first load: {load['total']:,} engine calls, {at}")
-    lines.append(
-        f"a month: {month['total']:,} engine calls, {month['with_other_calls']:,} with {document['other_calls']:,} of "
-        f"other sources; busiest day {month['busiest_day']:,}"
-    )
+    other = document["other_calls"]
+    both = f", {month['with_other_calls']:,} with {other:,} of other sources" if other else ""
+    lines.append(f"a month: {month['total']:,} engine calls{both}; busiest day {month['busiest_day']:,}")
     lines.append(f"first load and {document['months']:,} months: {total['with_first_load']:,} engine calls")
     so_far = document["month_so_far"]
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in so_far["engine_calls"].items())

@@ -73,7 +73,8 @@ async def count_rows(client: DataverseClient, table: Table, *conditions: str) ->
         raise refusal(answer, table.name)
     try:
         document: Any = answer.json()
-        return RowCount(max(0, int(document["@odata.count"])), at_least=document.get(_EXCEEDED) is True)
+        number = max(0, int(document["@odata.count"]))
+        return RowCount(number, at_least=document.get(_EXCEEDED, number >= MOST_COUNTED) is True)
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, ValueError, OverflowError):
         text = f"Dynamics 365 tells of the number of rows of {table.name} in a way that makes no sense."
         raise HttpError(text, "Check D365_URL, and proxies on the way.") from None

@@ -200,7 +200,7 @@ def _first_load(volume: Volume, looked_up: Sequence[Volume], limits: Limits) -> 
     if not records:
         return FirstLoad(None if records is None else Counter(), bound)
     look_ups = sum(_look_ups(records, parent, limits) for parent in looked_up)
-    polled = records // POLL_PAGE if volume.poll_minutes else 0
+    polled = 1 + records // POLL_PAGE if volume.poll_minutes else 0
     reads = look_ups + (not volume.listed) + volume.cost.verified + polled
     return FirstLoad(Counter(insert=records, read=reads), "at most" if look_ups and bound == "exact" else bound)
 

@@ -14,6 +14,7 @@ from sync_assets.commands.estimate import estimate
 from sync_assets.errors import SyncAssetsError
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.test_links import Chain
+from sync_assets_tests.support.opt_outs import switch_on
 from sync_assets_tests.support.program import Program, calls
 
 N = 50
@@ -70,6 +71,16 @@ def test_links_by_pkey_cost_no_look_up_while_the_parents_are_in_memory(chain: Ch
     assert order["month"]["inserts"] == 4
     assert order["month"]["reads"]["look-ups of parents"] == 4
     assert done.document["engine_calls"]["read"] <= sum(one["month"]["total"] for one in later["tables"].values())
+
+
+@pytest.mark.parametrize("minutes", [None, 60])
+def test_opt_outs_that_go_both_ways_cost_a_first_load_their_poll_alone(program: Program, minutes: int | None) -> None:
+    switch_on(program, "bidirectional")
+    program.opt_out["poll_profiles_minutes"] = minutes
+    told = estimated(program)
+    done = program.sync()
+    assert told["first_load"]["engine_calls"] == done.document["engine_calls"]
+    assert told["tables"]["contact"]["month"]["reads"].get("polls of profiles", 0) == (720 if minutes else 0)
 
 
 def test_an_update_costs_what_campaign_has_shown(program: Program) -> None:

@@ -54,7 +54,7 @@ def volume(size: int | None = 0, **more: Any) -> Volume:
         (volume(100, missing=7, listed=True), {"insert": 7}, "exact"),
         (volume(100, missing=0), {}, "exact"),
         (volume(100, cost=Cost(verified=True)), {"insert": 100, "read": 2}, "exact"),
-        (volume(1000, poll_minutes=5), {"insert": 1000, "read": 3}, "exact"),
+        (volume(1000, poll_minutes=5), {"insert": 1000, "read": 4}, "exact"),
         (volume(100, in_scope=RowCount(30)), {"insert": 30, "read": 1}, "exact"),
         (volume(100, in_scope=None), {"insert": 100, "read": 1}, "at most"),
         (volume(100, in_scope=RowCount(30, at_least=True)), {"insert": 100, "read": 1}, "at most"),
