@@ -195,6 +195,27 @@ def _plan_record(runtime: Runtime, given: str, as_json: bool, *, show_values: bo
 
 
 @app.command()
+def estimate(
+    months: Annotated[int, typer.Option(min=1, max=1200, help="How many months are summed up.")] = 12,
+    other_calls: Annotated[
+        int, typer.Option("--other-calls", min=0, metavar="N", help="Engine calls of other sources in a month.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """The engine calls of the first load and of a month, from counts of rows, against the budgets. Makes no engine
+    call and writes nothing."""
+    from sync_assets.cli.estimate_table import show_estimate  # noqa: PLC0415
+    from sync_assets.commands.estimate import estimate as run  # noqa: PLC0415
+
+    try:
+        document = run(_runtime(), months=months, other_calls=other_calls)
+    except KeyboardInterrupt:
+        typer.echo("sync-assets: Interrupted. Nothing was written.", err=True)
+        raise typer.Exit(130) from None
+    _print(document, as_json, show_estimate)
+
+
+@app.command()
 def status(
     watch: Annotated[bool, typer.Option("--watch", help="Show it every two seconds, until Ctrl-C.")] = False,
     as_json: Json = False,

@@ -1,4 +1,4 @@
-"""Read the application user's privileges in Dynamics 365, and counts of rows, for `doctor`.
+"""Read the application user's privileges in Dynamics 365, for `doctor`.
 
 Privileges are read with `RetrieveUserSetOfPrivilegesByNames`, which includes the depth given by the roles of teams
 (Microsoft: `RetrieveUserPrivileges` shows those as `Basic`, whatever they are). The names of privileges are in each
@@ -8,7 +8,6 @@ table's metadata. Errors and the need of organisation-level read: docs/reference
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -20,8 +19,6 @@ from sync_assets.http.client import HttpError
 
 ORGANISATION = "Global"
 """The depth that covers every row of the organisation."""
-MOST_COUNTED = 5000
-"""The highest number that `$count` returns (section 2.3)."""
 
 
 async def roles(client: DataverseClient, user: str) -> list[str]:
@@ -56,18 +53,6 @@ async def depths(client: DataverseClient, user: str, names: Collection[str]) -> 
 async def try_to_follow(client: DataverseClient, table: Table) -> None:
     """Read the id of one row as a capture would. Raises D365Refused if the role does not allow it."""
     await client.page(client.first_page(table, [table.key]), tracked=True, size=1, table=table.name)
-
-
-async def modified_since(client: DataverseClient, table: Table, since: datetime) -> int:
-    """Return how many rows were modified since then, at most MOST_COUNTED. Raises D365Refused, HttpError."""
-    which = quote(f"modifiedon ge {since:%Y-%m-%dT%H:%M:%SZ}")
-    answer = await client.endpoint.send("GET", f"{table.set_name}/$count?$filter={which}")
-    if answer.status != 200:
-        raise refusal(answer, table.name)
-    text = answer.body.decode("utf-8-sig", "replace").strip()
-    if not text.isascii() or not text.isdecimal():
-        raise _unreadable(f"the number of rows of {table.name}")
-    return int(text)
 
 
 async def _asked(client: DataverseClient, path: str, table: str = "") -> Any:

@@ -126,6 +126,7 @@ class Ledger:
         self.reserve_calls = limits.reserve_calls
         self.return_calls = limits.return_calls
         self.calls_taken = limits.calls_taken
+        self.busiest_hour = limits.busiest_hour
 
         # What Campaign holds already
         self.rebuild = rebuilds.rebuild
@@ -194,6 +195,7 @@ class Ledger:
         self.engine_calls = reports.engine_calls
         self.engine_calls_by_day = reports.engine_calls_by_day
         self.engine_calls_by_table = reports.engine_calls_by_table
+        self.first_engine_calls = reports.first_engine_calls
 
     made = False
     """True if `open` created the ledger."""

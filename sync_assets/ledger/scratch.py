@@ -1,4 +1,4 @@
-"""Open a temporary copy of a ledger to try operations on. The real ledger is only read.
+"""Open a ledger without changing it: a temporary copy to try operations on, or the ledger itself for reads.
 
 SQLite: a temporary database whose file is unlinked as soon as SQLite creates it, so that a killed process leaves
 nothing. PostgreSQL: a second database cannot be assumed, so the copy is temporary tables of one connection, which sees
@@ -26,7 +26,7 @@ from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.database import Database, sqlite_engine
 from sync_assets.ledger.storage.database_errors import BUSY_SECONDS
 from sync_assets.ledger.storage.database_url import Address
-from sync_assets.ledger.storage.migrate import VERSION_TABLE, is_made, migrate
+from sync_assets.ledger.storage.migrate import VERSION_TABLE, is_current, is_made, migrate
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 
 T = TypeVar("T")
@@ -66,6 +66,23 @@ def scratch_ledger(url: str, cipher: PayloadCipher | None = None) -> Generator[L
     with _sqlite_copy(address) if address.sqlite else _postgres_copy(url) as database:
         database.write(_release_all)
         yield Ledger(database, lambda: datetime.now(UTC), cipher=cipher, alone=True)
+
+
+@contextmanager
+def ledger_to_read(url: str, cipher: PayloadCipher | None = None) -> Generator[Ledger]:
+    """Open the ledger for a block that only reads. A ledger that is missing or out of date is not changed.
+
+    In its place such a block gets a temporary copy: empty, or upgraded. A current ledger is not copied, since it may
+    have millions of records. Raises LedgerError.
+    """
+    address = Address.parse(url)
+    if not address.sqlite or Path(address.location).exists():
+        with closing(Database(url)) as database:
+            if is_current(database):
+                yield Ledger(database, lambda: datetime.now(UTC), cipher=cipher)
+                return
+    with scratch_ledger(url, cipher) as copy:
+        yield copy
 
 
 def remove_old_copies() -> None:

@@ -71,6 +71,17 @@ class LinkNotKept(Exception):
     """
 
 
+def sent_by_key(target: LinkTarget, found: Mapping[str, str]) -> bool:
+    """Return True if a link is sent with the parent's key, False if with its PKey.
+
+    found: the findings about the parent's resource.
+    """
+    if target.style != "auto":
+        return target.style == "key"
+    finding = found.get(KEY_IN_LINK)
+    return finding == "resolved" or (finding is None and not target.required)
+
+
 class Links:
     """The links of one table during one push.
 
@@ -238,10 +249,7 @@ class Links:
         return any(link.attribute not in self._verified for link, _ in self._sent(record, patch=patch))
 
     def _by_key(self, target: LinkTarget) -> bool:
-        if target.style != "auto":
-            return target.style == "key"
-        found = self._addressing(target).found.get(KEY_IN_LINK)
-        return found == "resolved" or (found is None and not target.required)
+        return sent_by_key(target, self._addressing(target).found)
 
     def _addressing(self, target: LinkTarget) -> Addressing:
         return self._parents[target.resource].addressing

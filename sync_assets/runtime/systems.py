@@ -49,7 +49,16 @@ def check_addresses(ledger: Ledger, urls: Mapping[Side, str]) -> None:
 
 def check_organisation(ledger: Ledger, url: str, identity: str) -> None:
     """Store the id of the organisation at `url`, or compare it with the stored one. Raises OtherSystems."""
-    known = ledger.note_system("d365", url, identity)
+    _compare(ledger, ledger.note_system("d365", url, identity), url, identity)
+
+
+def compare_organisation(ledger: Ledger, url: str, identity: str) -> None:
+    """Compare the id of the organisation at `url` with the stored one, and store nothing. Raises OtherSystems."""
+    if known := ledger.systems().get("d365"):
+        _compare(ledger, known, url, identity)
+
+
+def _compare(ledger: Ledger, known: System, url: str, identity: str) -> None:
     if known.identity and known.identity != identity:
         raise _other(ledger, known, f"another organisation, {identity}, answers at {url}")
 

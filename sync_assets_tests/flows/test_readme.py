@@ -354,6 +354,7 @@ def begin(story: Story) -> None:
     story.type("certify --yes --json")
     story.type("certify", 1)
     assert "105" in story.type("plan")
+    assert "105" in story.type("estimate --months 24 --other-calls 1000")
 
 
 def first_sync(story: Story) -> None:

@@ -21,6 +21,7 @@ from sync_assets.dataverse import privileges
 from sync_assets.dataverse.batch import RowUpdate, update_rows
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Column, Table
+from sync_assets.dataverse.row_counts import Interval, count_interval, count_rows
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.aiohttp_transport import _parsed
@@ -73,6 +74,7 @@ def of(client: CampaignClient) -> records.Records:
     return records.Records(client, "profileAndServicesExt", "profile", "externalId", records.Filter("byId", "id"))
 
 
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 D365: list[Callable[[DataverseClient], Any]] = [
     lambda client: client.table("contact"),
     lambda client: client.tables(),
@@ -85,7 +87,8 @@ D365: list[Callable[[DataverseClient], Any]] = [
     lambda client: privileges.roles(client, KEY),
     lambda client: privileges.privilege_names(client, "contact"),
     lambda client: privileges.depths(client, KEY, ["prvReadContact"]),
-    lambda client: privileges.modified_since(client, CONTACT, datetime(2026, 1, 1, tzinfo=UTC)),
+    lambda client: count_rows(client, CONTACT, "statecode eq 0"),
+    lambda client: count_interval(client, CONTACT, "createdon", Interval(), now=MOMENT, queries=3),
     lambda client: rows_now(client, CONTACT, ["code"], [KEY]),
     lambda client: update_rows(client, CONTACT, [RowUpdate(KEY, {"code": 1})]),
 ]

@@ -8,18 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Table
-from sync_assets.dataverse.privileges import MOST_COUNTED, modified_since
+from sync_assets.dataverse.row_counts import MODIFIED, MOST_COUNTED, Interval, count_rows
 from sync_assets.errors import SyncAssetsError
 from sync_assets.operations.diagnosis_line import Line
+from sync_assets.operations.estimate import INITIAL_RECORDS
 from sync_assets.validation.guardrails import projected_calls
 
-INITIAL_RECORDS = 15_000_000
-"""Records in total of an initial sync that Adobe documents as the maximum (docs/references/campaign.md 14)."""
 DAY = timedelta(days=1)
+Answer = TypeVar("Answer")
 
 
 async def volume_lines(
@@ -37,18 +38,18 @@ async def volume_lines(
     """
     if not tables:
         return []
-    since = datetime.now(UTC) - DAY
+    lately = Interval(datetime.now(UTC) - DAY).condition(MODIFIED)
     rows, changed = await asyncio.gather(
         asyncio.gather(*(_or_none(d365.record_count(config.table)) for config, _ in tables)),
-        asyncio.gather(*(_or_none(modified_since(d365, table, since)) for _, table in tables)),
+        asyncio.gather(*(_or_none(count_rows(d365, table, lately)) for _, table in tables)),
     )
     names = [config.table for config, _ in tables]
     lines = [first_load(dict(zip(names, rows, strict=True)), synced, per_day)]
     costs = {
-        config.table: None if number is None else projected_calls(config, {"update": number})
-        for (config, _), number in zip(tables, changed, strict=True)
+        config.table: None if count is None else projected_calls(config, {"update": count.number})
+        for (config, _), count in zip(tables, changed, strict=True)
     }
-    capped = [name for name, number in zip(names, changed, strict=True) if number == MOST_COUNTED]
+    capped = [name for name, count in zip(names, changed, strict=True) if count and count.at_least]
     return [*lines, a_day(costs, capped, per_day)]
 
 
@@ -103,7 +104,7 @@ def a_day(costs: Mapping[str, int | None], capped: Sequence[str], per_day: int |
     )  # fmt: skip
 
 
-async def _or_none(question: Awaitable[int | None]) -> int | None:
+async def _or_none(question: Awaitable[Answer]) -> Answer | None:
     """Return the answer, or None if it fails: an estimate is not worth an error."""
     try:
         return await question

@@ -224,14 +224,21 @@ class Reports:
                 by_day[times.from_day_number(day)][kind] = int(number)
         return dict(by_day)
 
-    def engine_calls_by_table(self, day: date) -> dict[str, dict[str, int]]:
-        """Return the engine calls of a UTC day by table and kind."""
-        calls = sa.select(schema.engine_call).where(_E.day == times.to_day_number(day))
+    def engine_calls_by_table(self, first: date, last: date | None = None) -> dict[str, dict[str, int]]:
+        """Return the engine calls of a UTC day, or of several, both included, by table and kind."""
+        days = _E.day.between(times.to_day_number(first), times.to_day_number(last or first))
+        calls = sa.select(_E.table_name, _E.kind, sa.func.sum(_E.calls)).where(days).group_by(_E.table_name, _E.kind)
         by_table: dict[str, dict[str, int]] = defaultdict(dict)
         with self._session.database.read() as connection:
-            for row in connection.execute(calls):
-                by_table[row.table_name][row.kind] = row.calls
+            for table, kind, number in connection.execute(calls):
+                by_table[table][kind] = int(number)
         return dict(by_table)
+
+    def first_engine_calls(self) -> dict[str, date]:
+        """Return the UTC day of the first engine call of each table; tables without calls are missing."""
+        first = sa.select(_E.table_name, sa.func.min(_E.day)).group_by(_E.table_name)
+        with self._session.database.read() as connection:
+            return {table: times.from_day_number(day) for table, day in connection.execute(first)}
 
 
 def _instant(micros: int | None) -> datetime | None:

@@ -17,9 +17,8 @@ def migrate(database: Database) -> bool:
     Raises:
         LedgerError: the ledger was written by a newer version of this program.
     """
-    with database.read() as connection:
-        if _revision(connection) == HEAD:
-            return False  # the usual case, fast: Alembic is not imported
+    if is_current(database):
+        return False  # the usual case, fast: Alembic is not imported
     return database.write(lambda connection: _upgrade(connection, database))
 
 
@@ -27,6 +26,12 @@ def is_made(database: Database) -> bool:
     """Return True if the database has a ledger, of any version."""
     with database.read() as connection:
         return _revision(connection) is not None
+
+
+def is_current(database: Database) -> bool:
+    """Return True if there is a ledger of the newest schema, so that `migrate` has nothing to do."""
+    with database.read() as connection:
+        return _revision(connection) == HEAD
 
 
 def _revision(connection: Connection) -> str | None:

@@ -6,9 +6,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from alembic import command, config
 from sqlalchemy.engine import make_url
 
 from sync_assets.ledger import Claimed, Ledger, LedgerError, LinkSpec, Outcome
-from sync_assets.ledger.scratch import scratch_ledger
+from sync_assets.ledger.scratch import ledger_to_read, scratch_ledger
 from sync_assets.ledger.storage.database import Database
 from sync_assets.ledger.storage.migrate import HEAD, VERSION_TABLE
 from sync_assets.ledger.storage.schema import metadata
 from sync_assets_tests.support.ledgers import capture, claim, frame, guid, many, row, settle, stored
 
+Opened = Callable[[str], AbstractContextManager[Ledger]]
 TO_CONTACT = LinkSpec("cusContactLink", "contact")
 
 
@@ -170,17 +172,21 @@ def test_what_links_say_holds_in_the_copy(real: Real) -> None:
         assert [one.id for one in push(copy, "new_order")] == [guid("waits")]
 
 
-def test_where_there_is_no_ledger_the_copy_is_empty_and_none_is_made(new_url: str, temporary: Path) -> None:
+@pytest.mark.parametrize("opened", [scratch_ledger, ledger_to_read])
+def test_where_there_is_no_ledger_the_copy_is_empty_and_none_is_made(
+    new_url: str, temporary: Path, opened: Opened
+) -> None:
     real = Real(new_url)
-    with scratch_ledger(new_url) as copy:
+    with opened(new_url) as copy:
         capture(copy, row("anna"), complete=True)
         assert [one.operation for one in push(copy)] == ["insert"]
     assert real.folder is None or not real.folder.exists()
     assert real.folder or real.everything() == {}
 
 
+@pytest.mark.parametrize("opened", [scratch_ledger, ledger_to_read])
 def test_the_copy_of_an_older_ledger_is_brought_up_to_date_and_the_older_one_is_not(
-    new_url: str, temporary: Path
+    new_url: str, temporary: Path, opened: Opened
 ) -> None:
     older = Database(new_url)
 
@@ -194,7 +200,7 @@ def test_the_copy_of_an_older_ledger_is_brought_up_to_date_and_the_older_one_is_
     older.close()
     real = Real(new_url)
     before = real.everything()
-    with scratch_ledger(new_url) as copy:
+    with opened(new_url) as copy:
         capture(copy, row("anna"), complete=True)
         assert len(push(copy)) == 1
     assert real.everything() == before
@@ -350,3 +356,15 @@ class TestPostgres:
                 for table in metadata.tables:
                     connection.exec_driver_sql(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         engine.dispose()
+
+
+def test_a_current_ledger_that_is_only_read_is_not_copied_and_stays_as_it_is(real: Real) -> None:
+    with Ledger.open(real.url) as ledger:
+        counts, where = ledger.counts(), ledger.where
+    before = real.everything()
+    with ledger_to_read(real.url) as ledger:
+        assert (ledger.counts(), ledger.where) == (counts, where)
+    assert real.everything() == before
+    with ledger_to_read(real.url) as ledger, Ledger.open(real.url) as another:
+        another.count_calls({("contact", "insert"): 7})
+        assert ledger.engine_calls(datetime.now(UTC).date())["insert"] == 7, "a copy would not show it"

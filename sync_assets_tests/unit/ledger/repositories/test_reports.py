@@ -33,6 +33,18 @@ def test_engine_calls_of_several_days_are_by_day_and_kind(ledger: Ledger, clock:
     assert ledger.engine_calls_by_day(last, last) == {last: {"update": 4}}
 
 
+def test_engine_calls_of_several_days_are_summed_by_table_and_kind(ledger: Ledger, clock: Clock) -> None:
+    first = clock.now.date()
+    assert ledger.first_engine_calls() == {}
+    ledger.count_calls({("contact", "update"): 2, ("contact", "read"): 1})
+    clock.advance(2 * 86400)
+    ledger.count_calls({("contact", "update"): 4, ("order", "delete"): 3})
+    last = clock.now.date()
+    assert ledger.engine_calls_by_table(first, last) == {"contact": {"update": 6, "read": 1}, "order": {"delete": 3}}
+    assert ledger.engine_calls_by_table(first) == {"contact": {"update": 2, "read": 1}}
+    assert ledger.first_engine_calls() == {"contact": first, "order": last}
+
+
 def test_pending_days_are_listed_oldest_first(ledger: Ledger) -> None:
     old = date(2019, 2, 28)
     capture(ledger, row("anna"), row("bert", day=old), row("carl", day=old), row("dora", day=old, refusal="no"))
