@@ -15,6 +15,7 @@ from sync_assets.config.cross_checks import Path as Place
 from sync_assets.config.models import Config
 from sync_assets.config.yaml_lines import Document
 from sync_assets.errors import SyncAssetsError
+from sync_assets.foreign_text import printable
 
 _SECRET = re.compile(r"secret|passw|passphrase|token|credential|api_?key|private_?key", re.IGNORECASE)
 
@@ -59,8 +60,8 @@ class ConfigError(SyncAssetsError):
     """The configuration file is invalid. problems: one line each, `<file>:<line>: what; write instead`."""
 
     def __init__(self, problems: list[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(problems))
+        self.problems = tuple(map(printable, problems))
+        super().__init__("\n".join(self.problems))
 
 
 def load_config(path: Path | str) -> Config:
