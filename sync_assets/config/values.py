@@ -113,7 +113,7 @@ AttributeName = Annotated[str, AfterValidator(_attribute), _schema(r"[A-Za-z][A-
 OptOutAttribute = Annotated[
     str,
     AfterValidator(_opt_out_attribute),
-    _schema("ccpaOptOut|(black|deny)List(Email|Fax|Mobile|Phone|PostalMail|Pushnotification)?"),
+    _schema("|".join(re.sub("^black", "(black|deny)", name) for name in OPT_OUT_ATTRIBUTES)),
 ]
 Owner = Annotated[str, AfterValidator(_owner), _schema(_OWNER)]
 Text = Annotated[str, Field(min_length=1)]

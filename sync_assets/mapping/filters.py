@@ -168,5 +168,7 @@ def _met_by_choices(column: pl.Expr, rule: Rule) -> pl.Expr:
             return ~only
         case "not_in":
             return ~some
-        case _:
+        case "in" | "contains":
             return some
+        case _:
+            raise AssertionError(f"{rule.operator} is no comparison of choices")

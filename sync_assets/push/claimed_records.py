@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 STORE_RECORDS = 500
 STORE_SECONDS = 0.5
-"""Outcomes are stored after SETTLE_RECORDS records or SETTLE_SECONDS seconds, whichever comes first: a crash loses no
+"""Outcomes are stored after STORE_RECORDS records or STORE_SECONDS seconds, whichever comes first: a crash loses no
 more outcomes than that.
 """
 

@@ -334,8 +334,8 @@ class Captures:
         """
         for link in links:
             required, keyed = int(link.required), int(link.keyed)
-            statement = _OTHER_LINKS if self._session.database.sqlite else _OTHER_LINKS.replace("?", "%s")
-            other = connection.exec_driver_sql(statement, (table, link.attribute, required, keyed)).scalars().all()
+            others = self._session.execute(connection, _OTHER_LINKS, (table, link.attribute, required, keyed))
+            other = others.scalars().all()
             changed = "UPDATE sync_link SET required = ?, keyed = ? WHERE seq = ? AND attribute = ?"
             self._session.bulk.for_each(connection, changed, [(required, keyed, seq, link.attribute) for seq in other])
             self._dependencies.reevaluate(

@@ -262,5 +262,5 @@ class Deletions:
         # another page, which takes two to four times as long. The expression keeps the database from using the index.
         in_order = self._record_count(connection, table) * 4 > bound
         missing = _MISSING.replace("{table}", "(r.table_name || '')" if in_order else "r.table_name")
-        connection.exec_driver_sql(missing if self._session.database.sqlite else missing.replace("?", "%s"), values)
+        self._session.execute(connection, missing, values)
         connection.execute(sa.delete(schema.seen).where(schema.seen.c.table_name == table))

@@ -130,15 +130,9 @@ class HoldRecords:
         self._session.bulk.for_each(connection, _ADD, [(*hold, *record, 0) for record in sorted(records)])
 
     def records_of(self, connection: Connection, hold: Key) -> list[HeldRecord]:
-        found = connection.exec_driver_sql(
-            self._marked("SELECT table_name, id, attribute FROM sync_hold_record WHERE hold_table = ? AND hold_id = ?"),
-            hold,
-        )
+        query = "SELECT table_name, id, attribute FROM sync_hold_record WHERE hold_table = ? AND hold_id = ?"
+        found = self._session.execute(connection, query, hold)
         return sorted(HeldRecord(*row) for row in found)
-
-    def _marked(self, statement: str) -> str:
-        """Return the statement with the parameter mark of the database's driver."""
-        return statement if self._session.database.sqlite else statement.replace("?", "%s")
 
 
 def is_held(of_one: Set[HoldReason]) -> bool:

@@ -247,7 +247,7 @@ class Holds:
         return sum(row[0] == state for row in rows)
 
     def _related_records(self, connection: Connection, table: str, id: str) -> list[RelatedRecord]:
-        """See `kin`."""
+        """See `related`."""
         now = self._session.now()
         found: dict[Key, RelatedRecord] = {}
         of_hold = [(record.table, record.id) for record in self._hold_records.records_of(connection, (table, id))]

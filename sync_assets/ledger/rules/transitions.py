@@ -159,13 +159,13 @@ def moved(record: RecordState, move: DesiredUpdate) -> RecordState:
 def after_delete(record: RecordState, *, now: int) -> DesiredUpdate | None:
     """Return the desired update that a delete in Dynamics 365 causes; None if the delete is already stored.
 
-    Call `forgotten` first: AssertionError for a record that is to be purged.
+    Call `is_purgeable` first: AssertionError for a record that is to be purged.
     """
     if record.desired_hash is None:
         return None
     where = placement(record._replace(desired_hash=None, refusal=None, resend=0), record.dependencies)
     if where is None:
-        raise AssertionError("ask `forgotten` first")
+        raise AssertionError("ask `is_purgeable` first")
     return DesiredUpdate(
         state=where.state,
         gate=where.gate,
@@ -186,11 +186,11 @@ def after_delete(record: RecordState, *, now: int) -> DesiredUpdate | None:
 def after_withdrawal(record: RecordState) -> Placement:
     """Return the state of a record whose row went out of scope.
 
-    Call `forgotten` first: AssertionError for a record that is to be purged.
+    Call `is_purgeable` first: AssertionError for a record that is to be purged.
     """
     where = placement(record._replace(withdrawn=1), record.dependencies)
     if where is None:
-        raise AssertionError("ask `forgotten` first")
+        raise AssertionError("ask `is_purgeable` first")
     return where
 
 

@@ -1,6 +1,5 @@
 """Statements on thousands of records at once, which bypass SQLAlchemy's own insert: it costs a third of the rate
-(docs/benchmarks.md C). What differs between SQLite and PostgreSQL is in `bulk_sqlite`, `bulk_postgres` and `database`,
-nowhere else.
+(docs/benchmarks.md C). What differs in them between SQLite and PostgreSQL is in `bulk_sqlite` and `bulk_postgres`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,9 @@
 """The session of a ledger: what its repositories share."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -71,6 +71,11 @@ class LedgerSession:
     def now(self) -> int:
         """Return the time in microseconds since 1970."""
         return times.to_micros(self._clock())
+
+    def execute(self, connection: Connection, statement: str, values: Sequence[Any] = ()) -> sa.CursorResult[Any]:
+        """Run one statement whose parameter mark is `?` on both databases."""
+        marked = statement if self.database.sqlite else statement.replace("?", "%s")
+        return connection.exec_driver_sql(marked, tuple(values))
 
     def upsert(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
         if self.database.sqlite:
