@@ -127,7 +127,7 @@ def wrong(told: list[Named]) -> list[str]:
         for one in told
         if not (set(one.paths) <= (known.keys() if one.options else COMMANDS.keys()))
         or (one.options if not set(one.paths) <= DAGSTERS else set())
-        - {"--json", "--help"}
+        - {"--json", "--help", "--version", "--install-completion"}
         - set[str]().union(*(known[path] for path in one.paths))
     ]
 
@@ -313,7 +313,7 @@ def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 def test_every_command_ends_as_told(story: Story) -> None:
     for chapter in (begin, first_sync, look_after_the_ledger, mass_deletion, maintenance, privacy_delete):
         chapter(story)
-    for chapter in (notices, trouble, sandbox):
+    for chapter in (watching, notices, trouble, sandbox):
         chapter(story)
     for one in table_of_commands():
         for path in one.paths:
@@ -363,11 +363,30 @@ def first_sync(story: Story) -> None:
     story.type("sync --table contact", 2)
     story.type("status --json")
     assert refused in story.type("rejects contact --json")
+    assert refused in story.type("rejects --csv")
+    assert "No record waits." in story.type("rejects --waiting")
+    story.type(f"explain {refused} --json", 2)
+    story.type(f"plan --diff {refused} --show-values")
     assert "No record is orphaned." in story.type("rejects contact --orphaned")
     story.admin.change("contact", [refused], emailaddress1="right@example.org")
     story.type(f"retry contact --id {refused}")
     story.type("sync --json")
     story.program.assert_in_step()
+    assert "right@" in story.type(f"explain {refused} --table contact --show-values")
+    unknown = "00000000-0000-0000-0000-000000000001"
+    story.type(f"explain {unknown}", 1)
+    story.type(f"plan --diff {unknown}", 1)
+
+
+def watching(story: Story) -> None:
+    """In a process of its own, since it goes on until it is stopped."""
+    process = story.program.start("status", "--watch")
+    assert process.stdout
+    assert process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    story.note("status --watch", 0)
 
 
 def look_after_the_ledger(story: Story) -> None:

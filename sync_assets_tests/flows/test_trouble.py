@@ -115,15 +115,17 @@ def test_doctor_notices_that_the_key_identifies_nothing_and_counts_its_question(
     assert program.json("status")[1]["engine_calls"] == calls(insert=50, read=2)
 
 
+NO_LEDGER = "There is no ledger at "
+
+
 def test_what_both_systems_lack_is_told_at_once(program: Program) -> None:
     lacking = ("D365_CLIENT_ID", "CAMPAIGN_URL", "CAMPAIGN_CLIENT_SECRET", "CAMPAIGN_SCOPES")
     env(**dict.fromkeys(lacking, ""))(program)
     for command in ("sync", "plan"):
         status, output, errors = program.run(command)
         assert (status, output) == (1, "")
-        assert errors.splitlines() == [
-            f"sync-assets: {name} is not set. Set it in the environment." for name in lacking
-        ]
+        told = [line for line in errors.splitlines() if NO_LEDGER not in line]
+        assert told == [f"sync-assets: {name} is not set. Set it in the environment." for name in lacking]
 
 
 READS = [

@@ -115,12 +115,12 @@ class History:
         refusals = [None] * 9 + ["too long"]
         return [
             (
-                self.random.choice(NAMES),
+                name,
                 self.random.choice("ab"),
                 self.random.choice(refusals),
                 self.random.choice(DAYS),
             )
-            for _ in range(self.random.randint(1, 3))
+            for name in self.random.sample(NAMES, self.random.randint(1, 3))
         ]
 
     def save(self, changes: list[Change], gone: set[str]) -> None:
