@@ -41,14 +41,8 @@ def register(app: typer.Typer, open_runtime: Callable[[], Runtime]) -> None:
 
 def show_diff(document: dict[str, Any]) -> None:
     """Print what the next sync would change in Campaign's record."""
-    from rich.console import Console  # noqa: PLC0415
-
+    from sync_assets.cli.tables import print_line as line  # noqa: PLC0415
     from sync_assets.operations.explanation_sections import text_of  # noqa: PLC0415
-
-    console = Console(soft_wrap=True)
-
-    def line(text: str) -> None:
-        console.print(text, markup=False, highlight=False)
 
     for name, one in document["tables"].items():
         line(f"{name} {document['id']} -> {one['resource']}: {one['operation'] or 'no request'}")
@@ -62,19 +56,19 @@ def show_diff(document: dict[str, Any]) -> None:
 
 def show_explanation(document: dict[str, Any]) -> None:
     """Print the sections of the document."""
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    from sync_assets.cli.tables import plain_console  # noqa: PLC0415
     from sync_assets.operations.explanation_sections import sections  # noqa: PLC0415
 
-    console = Console()
+    console = plain_console()
     for at, part in enumerate(sections(document)):
         if at:
             console.print()
         console.print(Text(part.title, style="bold"), soft_wrap=True)
         for line in part.lines:
-            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  {line}", highlight=False, soft_wrap=True)
         if part.rows:
             table = Table(box=None, header_style="bold", pad_edge=True)
             for number, column in enumerate(part.columns):

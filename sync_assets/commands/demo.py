@@ -34,6 +34,7 @@ from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.errors import SyncAssetsError
 from sync_assets.foreign_text import printable
 from sync_assets.runtime.context import Runtime
+from sync_assets.sandbox.files import write_private
 from sync_assets.webserver.guard import HOSTS_VARIABLE
 
 START_SECONDS = 60.0
@@ -94,8 +95,7 @@ def _configuration(folder: Path) -> Path:
 def _ledger_key(folder: Path) -> Path:
     """Write a new key that encrypts the ledger's payloads."""
     file = folder / "ledger.key"
-    file.touch(mode=0o600)
-    file.write_bytes(base64.b64encode(os.urandom(KEY_BYTES)))
+    write_private(file, base64.b64encode(os.urandom(KEY_BYTES)))
     return file
 
 

@@ -25,7 +25,7 @@ def start_guarded(command: Sequence[str], environment: Mapping[str, str], folder
     The session is a new one, so that Ctrl-C in a terminal reaches the caller only.
     """
     return subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", __name__, *command],
+        [sys.executable, "-P", "-m", __name__, *command],
         env=dict(environment),
         cwd=folder,
         stdin=subprocess.PIPE,

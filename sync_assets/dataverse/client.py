@@ -123,7 +123,7 @@ class DataverseClient:
                 "Write its logical name under `tables` in the configuration, in the singular as in `contact`.",
                 error.code,
             ) from error
-        with _understood(f"the table {name}"):
+        with understood(f"the table {name}"):
             found = {column.name: column for column in map(_column, attributes["value"])}
             wanted = [c for c in found.values() if c.type in _CASTS and (columns is None or c.name in columns)]
             kinds: set[ColumnType] = {column.type for column in wanted}
@@ -144,7 +144,7 @@ class DataverseClient:
         answer = await self._json(
             f"EntityDefinitions?$select=LogicalName,DisplayName,IsCustomEntity&$filter={quote(which)}"
         )
-        with _understood("its tables"):
+        with understood("its tables"):
             listed = [
                 ListedTable(
                     str(item["LogicalName"]),
@@ -169,7 +169,7 @@ class DataverseClient:
             *(self._json(f"{path}{cast}?$select=LogicalName,{what}", name) for cast, what in asked.items())
         )
         described: dict[str, dict[str, Any]] = {}
-        with _understood(f"the columns of {name}"):
+        with understood(f"the columns of {name}"):
             for answer in answers:
                 for item in answer["value"]:
                     described.setdefault(item["LogicalName"], {}).update(item)
@@ -228,7 +228,7 @@ class DataverseClient:
     async def record_count(self, table: str) -> int | None:
         """Return the number of rows, from a snapshot up to a day old (section 2.3); None if the answer lacks it."""
         answer = await self._json(f"RetrieveTotalRecordCount(EntityNames=['{quote(table)}'])", table)
-        with _understood("the number of rows"):
+        with understood("the number of rows"):
             counts = answer.get("EntityRecordCountCollection") or {}
             described = dict(zip(counts.get("Keys") or [], counts.get("Values") or [], strict=False))
             return int(described[table]) if table in described else None
@@ -236,19 +236,19 @@ class DataverseClient:
     async def who_am_i(self) -> str:
         """Return the id of the application user that we are signed in as."""
         answer = await self._json("WhoAmI")
-        with _understood("our user"):
+        with understood("our user"):
             return str(answer["UserId"])
 
     async def organization_id(self) -> str:
         """Return the id of the organisation, which stays the same when its URL changes."""
         answer = await self._json("WhoAmI")
-        with _understood("its organisation"):
+        with understood("its organisation"):
             return str(answer["OrganizationId"]).lower()
 
     async def change_tracking_days(self) -> int | None:
         """Return the days that a delta link is valid (`expirechangetrackingindays`); None if the answer lacks it."""
         answer = await self._json("organizations?$select=expirechangetrackingindays")
-        with _understood("the organisation"):
+        with understood("the organisation"):
             value = (answer.get("value") or [{}])[0].get("expirechangetrackingindays")
             return int(value) if value is not None else None
 
@@ -268,14 +268,19 @@ class DataverseClient:
 
 
 @contextmanager
-def _understood(what: str) -> Iterator[None]:
+def understood(what: str) -> Iterator[None]:
     """Turn errors from reading an answer of an unexpected shape into HttpError. `what`: the subject, for its text."""
     try:
         yield
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
-        raise HttpError(
-            f"Dynamics 365 tells of {what} in a way that makes no sense.", "Check D365_URL, and proxies on the way."
-        ) from None  # the error's text may quote the answer
+    except (msgspec.DecodeError, KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
+        raise unreadable(what) from None  # the error's text may quote the answer
+
+
+def unreadable(what: str) -> HttpError:
+    """Return the error for an answer of an unexpected shape. `what`: its subject."""
+    return HttpError(
+        f"Dynamics 365 sent an answer about {what} that cannot be read.", "Check D365_URL, and proxies on the way."
+    )
 
 
 def _column(item: dict[str, Any]) -> Column:

@@ -13,9 +13,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from sync_assets.dataverse.client import DataverseClient, refusal
+from sync_assets.dataverse.client import DataverseClient, refusal, unreadable
 from sync_assets.dataverse.metadata import Table
-from sync_assets.http.client import HttpError
 
 ORGANISATION = "Global"
 """The depth that covers every row of the organisation."""
@@ -62,15 +61,11 @@ async def _asked(client: DataverseClient, path: str, table: str = "") -> Any:
     try:
         return answer.json()
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _unreadable("the application user") from error
+        raise unreadable("the application user") from error
 
 
 def _listed(answer: Any, member: str) -> list[dict[str, Any]]:
     listed = answer.get(member) if isinstance(answer, dict) else None
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-        raise _unreadable("the application user")
+        raise unreadable("the application user")
     return listed
-
-
-def _unreadable(what: str) -> HttpError:
-    return HttpError(f"Dynamics 365 tells of {what} in a way that makes no sense.", "Check D365_URL.")

@@ -14,11 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
-
-from sync_assets.dataverse.client import DataverseClient, refusal
+from sync_assets.dataverse.client import DataverseClient, refusal, understood
 from sync_assets.dataverse.metadata import Table
-from sync_assets.http.client import HttpError
 
 CREATED, MODIFIED = "createdon", "modifiedon"
 MOST_COUNTED = 5_000
@@ -71,13 +68,10 @@ async def count_rows(client: DataverseClient, table: Table, *conditions: str) ->
     answer = await client.endpoint.send("GET", path, headers={"Prefer": prefer})
     if answer.status != 200:
         raise refusal(answer, table.name)
-    try:
+    with understood(f"the number of rows of {table.name}"):
         document: Any = answer.json()
         number = max(0, int(document["@odata.count"]))
         return RowCount(number, at_least=document.get(_EXCEEDED, number >= MOST_COUNTED) is True)
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, ValueError, OverflowError):
-        text = f"Dynamics 365 tells of the number of rows of {table.name} in a way that makes no sense."
-        raise HttpError(text, "Check D365_URL, and proxies on the way.") from None
 
 
 async def count_interval(
