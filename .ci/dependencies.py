@@ -50,7 +50,7 @@ SPELLINGS = {
 """What authors write in place of an SPDX identifier."""
 
 REVIEWED: Mapping[str, str] = {}
-"""Packages whose metadata names no licence that is recognised: name, and the licence that somebody has read."""
+"""Packages whose metadata names no licence that is recognised: by name, the licence as a person read it."""
 
 
 def runtime(root: str = "sync_assets", extras: Iterable[str] = ("prod",)) -> Iterator[metadata.Distribution]:

@@ -1,4 +1,4 @@
-"""Keep the data of records and secrets out of the log lines of libraries, whatever level somebody sets.
+"""Keep the data of records and secrets out of the log lines of libraries, at any level.
 
 At level debug the libraries log whole requests, SQL with its values, the rows of results, and answers with tokens; what
 is a person's name in them, no pattern can tell. So a line below warning keeps its logger and, if it has arguments, its

@@ -23,9 +23,9 @@ from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
 from sync_assets.http.client import HttpError
 from sync_assets.ledger import Ledger, Rebuild
+from sync_assets.plurals import counted
 from sync_assets.runtime.listed_keys import ListedKeys
 from sync_assets.runtime.workers import worker_id
-from sync_assets.wording import counted
 
 if TYPE_CHECKING:
     from sync_assets.runtime.context import Runtime

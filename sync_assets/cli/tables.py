@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sync_assets.ledger.errors import with_them
 from sync_assets.operations.status import COLUMNS, held_back, in_maintenance, orphaned
-from sync_assets.wording import counted
+from sync_assets.plurals import counted
 
 
 def plain_console(*, soft_wrap: bool = False) -> Console:

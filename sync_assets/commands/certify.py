@@ -27,7 +27,7 @@ _STYLES = {"workable": "green", "not workable": "bold red", "not tried": "yellow
 
 
 class NotConfirmed(SyncAssetsError):
-    """Raised when nobody agreed to the writes, before any request."""
+    """Raised when the writes were not confirmed, before any request."""
 
 
 def confirm(runtime: Runtime, *, yes: bool) -> None:
@@ -47,7 +47,10 @@ def confirm(runtime: Runtime, *, yes: bool) -> None:
         if yes:
             return
         if not asks:
-            raise NotConfirmed("certify writes to Campaign, and nobody can be asked.", "Add --yes to go ahead.")
+            raise NotConfirmed(
+                "certify writes to Campaign, and there is no terminal on which to confirm that.",
+                "Add --yes to go ahead.",
+            )
         typer.echo(f"{what} Dynamics 365 is only read.", err=True)
         if not typer.confirm(f"Go ahead on {tenant}?", err=True):
             raise NotConfirmed("Nothing was written.")

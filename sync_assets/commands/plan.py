@@ -24,6 +24,7 @@ from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
 from sync_assets.operations.status import CALL_KINDS, held_back, iso, waiting_for
+from sync_assets.plurals import counted
 from sync_assets.push.rehearsal import Rehearsal
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
@@ -31,7 +32,6 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets.validation.guardrails import check_configuration, check_limits
 from sync_assets.validation.preflight import NotReady
-from sync_assets.wording import counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from sync_assets.audit.existing_records import Existing, existing_records, needl
 from sync_assets.audit.record_comparison import EXISTING, LISTED
 from sync_assets.campaign.client import BudgetSpent
 from sync_assets.config.models import TableConfig
+from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
-from sync_assets.wording import counted
 
 MOST_READS = 2_000
 """The most engine calls that a plan spends on one list: a million records."""

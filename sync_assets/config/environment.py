@@ -406,7 +406,7 @@ def _app_credential(read: _Reader) -> AppCredential:
         return FederatedToken(read.required_file(token))
     else:
         return read.secret(secret)
-    return SecretStr("")  # a problem is noted, so nobody uses it
+    return SecretStr("")  # never used: the noted problem is raised first
 
 
 def _campaign(read: _Reader) -> CampaignSettings:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from sync_assets.errors import SyncAssetsError
-from sync_assets.wording import counted
+from sync_assets.plurals import counted
 
 
 class LedgerError(SyncAssetsError):

@@ -23,8 +23,8 @@ from typing import Any
 from sync_assets.errors import SyncAssetsError
 from sync_assets.operations.diagnosis_line import Line, failed
 from sync_assets.operations.status import CALL_KINDS, iso, rejects, status
+from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
-from sync_assets.wording import counted
 
 MOST_REFUSED = 10_000
 _NAME = re.compile(r"sync_assets_(\d{4}-\d{2}-\d{2})\.jsonl")

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 
 from sync_assets.operations.status import iso, unknown_tables
+from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
-from sync_assets.wording import counted
 
 
 def on(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.records.privacy_holds import Hold
 from sync_assets.operations.record_id import record_id
 from sync_assets.operations.status import iso
+from sync_assets.plurals import counted
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead
-from sync_assets.wording import counted
 
 
 def contact_id(given: str) -> str:

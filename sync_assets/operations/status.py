@@ -11,11 +11,11 @@ from sync_assets.ledger import Reject
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.model import WAITING_FOR
 from sync_assets.ledger.repositories.opt_out_files import FileState
+from sync_assets.plurals import counted
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import REMEDY, killed_runs
 from sync_assets.runtime.systems import OtherSystems
-from sync_assets.wording import counted
 
 COLUMNS = ("pending", "waiting", "failed", "held", "orphaned", "synced")
 """States of records, in the order of display."""

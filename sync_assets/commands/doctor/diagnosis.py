@@ -26,6 +26,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact
 from sync_assets.ledger import LedgerError
 from sync_assets.operations.diagnosis_line import Line, failed
+from sync_assets.plurals import counted
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
@@ -35,7 +36,6 @@ from sync_assets.validation import guardrails
 from sync_assets.validation.link_cardinality import cardinality_warnings
 from sync_assets.validation.preflight import Finding, Ready, findings_of, preflight
 from sync_assets.validation.schema_drift import type_findings, types_of
-from sync_assets.wording import counted
 
 
 def examine(runtime: Runtime) -> list[Line]:

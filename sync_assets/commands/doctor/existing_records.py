@@ -12,8 +12,8 @@ from sync_assets.campaign.client import CampaignClient
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.operations.diagnosis_line import Line, failed
+from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
-from sync_assets.wording import counted
 
 if TYPE_CHECKING:
     from sync_assets.campaign.metadata import Resource

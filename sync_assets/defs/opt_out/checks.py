@@ -19,9 +19,9 @@ from sync_assets.defs.tables.check_results import duration
 from sync_assets.errors import SyncAssetsError, code_places
 from sync_assets.foreign_text import markdown
 from sync_assets.opt_out.parity import Parity, parity
+from sync_assets.plurals import counted
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.wording import counted
 
 if TYPE_CHECKING:
     from sync_assets.opt_out.export.folder import FolderPoll

@@ -17,8 +17,8 @@ from sync_assets.opt_out.apply import Applied
 from sync_assets.opt_out.decide import Side
 from sync_assets.opt_out.decision_log import DecisionLog
 from sync_assets.opt_out.pending_decisions import DecisionRun
+from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
-from sync_assets.wording import counted
 
 DECIDED = "everything_due_is_decided"
 ACCEPTED = "no_opt_out_is_refused"

@@ -13,7 +13,7 @@ from sync_assets.defs.report.charts import Series, bars
 from sync_assets.defs.report.days import Day, Days
 from sync_assets.defs.tables.asset_metadata import KINDS
 from sync_assets.ledger import Counts
-from sync_assets.wording import counted
+from sync_assets.plurals import counted
 
 BLUE, GREEN, YELLOW, RED, VIOLET = "#3b82f6", "#22a06b", "#e2a336", "#d24235", "#7c5cdb"
 COLORS = {"insert": BLUE, "update": GREEN, "delete": RED, "read": YELLOW}

@@ -20,9 +20,9 @@ from sync_assets.defs.tables.ready_check import READY, READY_TEXT, ready_result
 from sync_assets.ledger import Feed, InMaintenance
 from sync_assets.ledger.model import WAITING_FOR
 from sync_assets.operations.readiness import readiness
+from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.findings import Finding, Side
-from sync_assets.wording import counted
 
 POLLED_CHECK = "change_feed_is_polled"
 GUARD_CHECK = "no_deletion_is_held_back"
