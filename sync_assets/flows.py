@@ -130,7 +130,7 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
             progress=lambda done: runtime.progress(f"sending {config.table}", done),
             seconds=seconds,
             parent_keys=runtime.parent_keys,
-            run_lasts=runtime.run_lasts,
+            run_is_valid=runtime.run_is_valid,
         )
         runtime.calls.update(result.calls)
         result.calls["read"] += existing.calls

@@ -85,7 +85,7 @@ async def drift(runtime: Runtime, config: TableConfig, *, sample: int = SAMPLE, 
     left = await asyncio.to_thread(lambda: runtime.calls_left)
     wanted = sample if left is None else min(sample, left)
     seed = secrets.randbits(32) if seed is None else seed
-    ids = await asyncio.to_thread(ledger.sample_settled, config.table, sample, seed)
+    ids = await asyncio.to_thread(ledger.sample_synced, config.table, sample, seed)
     result = Drift(sampled=len(ids), kept_back=max(0, len(ids) - wanted))
     if not ids[:wanted]:
         return result

@@ -199,7 +199,7 @@ class _Plan:
             "orphaned": counts.orphaned if counts else 0,
             "deletes_held_back": feed.deletes if feed else 0,
             "deletes_following": self.following.get(config.table) or dict(feed.following if feed else {}),
-            "uncertain": rehearsal.uncertain,
+            "uncertain": rehearsal.outcomes_unknown,
             "problem": str(self.troubled[config.table]) if config.table in self.troubled else None,
             "engine_calls": {kind: rehearsal.calls[kind] for kind in CALL_KINDS},
         }
@@ -213,7 +213,7 @@ class _Plan:
         return {"engine_calls_per_day": limit, "used_today": used, "left_today": left, "fits_today": min(calls, left)}
 
     def _unknown_outcomes(self) -> list[str]:
-        uncertain = sum(rehearsal.uncertain for rehearsal in self.rehearsals.values())
+        uncertain = sum(rehearsal.outcomes_unknown for rehearsal in self.rehearsals.values())
         if not uncertain:
             return []
         return [

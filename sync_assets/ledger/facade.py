@@ -170,8 +170,8 @@ class Ledger:
         self.in_maintenance = maintenance.in_maintenance
         self.known_types = maintenance.known_types
         self.note_types = maintenance.note_types
-        self.beat = runs.beat
-        self.end_beats = runs.end_beats
+        self.write_heartbeat = runs.write_heartbeat
+        self.end_heartbeats = runs.end_heartbeats
         self.give_up_run = runs.give_up_run
         self.heartbeats = runs.heartbeats
         self.count_captured = runs.count_captured
@@ -190,7 +190,7 @@ class Ledger:
         self.next_due = reports.next_due
         self.rejects = reports.rejects
         self.reject_reasons = reports.reject_reasons
-        self.sample_settled = reports.sample_settled
+        self.sample_synced = reports.sample_synced
         self.acked_hashes = reports.acked_hashes
         self.engine_calls = reports.engine_calls
         self.engine_calls_by_day = reports.engine_calls_by_day

@@ -246,7 +246,7 @@ class Claimed:
     update_payload: JSON of an update where it differs, else None (also when everything is to be sent again).
     hash: to be returned in the Outcome; None for a delete.
     attempts: requests since the record last changed.
-    uncertain: the outcome of an earlier request is unknown, so an insert may find its own record in Campaign, and an
+    outcome_unknown: that of an earlier request is unknown, so an insert may find its own record in Campaign, and an
     update or delete may find none.
     links: to be sent with the record and returned in the Outcome. Those that are not keyed are only to be returned: the
     payload holds them.
@@ -262,7 +262,7 @@ class Claimed:
     update_payload: str | None
     hash: bytes | None
     attempts: int
-    uncertain: bool
+    outcome_unknown: bool
     links: tuple[LinkTo, ...] = ()
     opt_outs: tuple[tuple[str, bool], ...] = ()
 
@@ -275,8 +275,8 @@ class Outcome:
     later: the request was not processed, or (without a reason) not sent, which counts as no attempt.
     unknown: the request was sent, but its response was lost.
     hash, links: those of the Claimed record. retry_after_seconds: for later and unknown; None is at once.
-    made: the opt-outs that Campaign inserted the record with, at `made_at`. met: opt-out attributes of a record that
-    existed in Campaign before our insert.
+    inserted_opt_outs: those that Campaign inserted the record with, at `inserted_at`. existing_opt_outs: opt-out
+    attributes of a record that existed in Campaign before our insert.
     """
 
     seq: int
@@ -285,23 +285,23 @@ class Outcome:
     reason: str | None = None
     retry_after_seconds: float | None = None
     links: tuple[LinkTo, ...] = ()
-    made: tuple[tuple[str, bool], ...] = ()
-    made_at: datetime | None = None
-    met: tuple[str, ...] = ()
+    inserted_opt_outs: tuple[tuple[str, bool], ...] = ()
+    inserted_at: datetime | None = None
+    existing_opt_outs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AcknowledgeResult:
     """How many records are in which state after their outcomes were stored.
 
-    settled: synced. removed: purged. lost: outcomes not stored, since the owner's lease had been taken by another.
+    removed: purged. lease_lost: outcomes not stored, since the owner's lease had been taken by another.
     """
 
-    settled: int
+    synced: int
     removed: int
     pending: int
     failed: int
-    lost: int
+    lease_lost: int
 
 
 @dataclass(frozen=True, slots=True)

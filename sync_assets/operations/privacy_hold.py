@@ -114,7 +114,7 @@ def _not_seen(found: Whereabouts) -> dict[str, list[str]]:
     """
     unseen: dict[str, list[str]] = {}
     for one in found.related:
-        if one.there and one.table != CONTACT and one.id not in found.campaign.found.get(one.table, ()):
+        if one.may_exist_in_campaign and one.table != CONTACT and one.id not in found.campaign.found.get(one.table, ()):
             unseen.setdefault(one.table, []).append(one.id)
     return {table: sorted(ids) for table, ids in unseen.items()}
 

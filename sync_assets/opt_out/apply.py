@@ -116,7 +116,7 @@ def _still_wanted(
         for row in rows:
             column = parties.columns[row.attribute]
             if column.opted_out(now.values[column.name]) == bool(row.value):
-                change.rows.append(rules.written(row, _now()))
+                change.rows.append(rules.after_write(row, _now()))
                 done.already += 1
             elif now.modified and row.d365_at is not None and times.to_micros(now.modified) > row.d365_at:
                 change.rows.append(_again(parties, row))
@@ -134,7 +134,7 @@ def _update(parties: Session, id_: str, rows: list[OptOut], here: RowNow) -> Row
 
 def _note(parties: Session, result: UpdateResult, rows: list[OptOut], change: _Change, done: Applied) -> None:
     if result.kind == "done":
-        change.rows += [rules.written(row, _now()) for row in rows]
+        change.rows += [rules.after_write(row, _now()) for row in rows]
         change.written += len(rows)
         done.written += len(rows)
     elif result.kind == "missing":
@@ -144,12 +144,12 @@ def _note(parties: Session, result: UpdateResult, rows: list[OptOut], change: _C
         change.rows += [_again(parties, row) for row in rows]
         done.again += len(rows)
     else:
-        change.rows += [rules.refused(row, f"Dynamics 365: {result.reason}", _now()) for row in rows]
+        change.rows += [rules.after_rejection(row, f"Dynamics 365: {result.reason}", _now()) for row in rows]
         done.refused += len(rows)
 
 
 def _again(parties: Session, row: OptOut) -> OptOut:
-    return rules.again(row, ask=parties.direction == "bidirectional")
+    return rules.due_again(row, ask=parties.direction == "bidirectional")
 
 
 async def write_campaign(parties: Session) -> Applied:
@@ -230,14 +230,14 @@ class _Sending:
     def _note(self, id_: str, rows: list[OptOut], said: ResponseOutcome) -> None:
         done, change = self._done, self._change
         if said.kind in ("done", "exists_already"):
-            change.rows += [rules.written(row, _now()) for row in rows]
+            change.rows += [rules.after_write(row, _now()) for row in rows]
             if said.kind == "done":
                 change.written += len(rows)
                 done.written += len(rows)
             else:
                 done.already += len(rows)
         elif said.kind == "missing":  # the later insert of the profile carries Dynamics 365's value
-            change.rows += [rules.no_profile(row, row.d365) for row in rows]
+            change.rows += [rules.after_missing_profile(row, row.d365) for row in rows]
             done.gone += 1
         elif said.kind == "denied":
             self._denied = Denied(
@@ -248,7 +248,9 @@ class _Sending:
             done.unanswered += len(rows)
             done.problem = done.problem or f"Campaign fails on opt-outs: {redact(said.reason, None)}"
         else:
-            change.rows += [rules.refused(row, f"Campaign: {redact(said.reason, None)}", _now()) for row in rows]
+            change.rows += [
+                rules.after_rejection(row, f"Campaign: {redact(said.reason, None)}", _now()) for row in rows
+            ]
             done.refused += len(rows)
 
 

@@ -105,9 +105,7 @@ async def parity(runtime: Runtime, *, sample: int = SAMPLE, seed: int | None = N
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     left = runtime.calls_left
     wanted = sample if left is None else min(sample, left)
-    ids = await asyncio.to_thread(
-        ledger.sample_settled, CONTACT, sample, secrets.randbits(32) if seed is None else seed
-    )
+    ids = await asyncio.to_thread(ledger.sample_synced, CONTACT, sample, secrets.randbits(32) if seed is None else seed)
     found = Parity(kept_back=max(0, len(ids) - wanted))
     if not ids[:wanted]:
         return found

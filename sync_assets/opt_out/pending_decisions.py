@@ -176,7 +176,7 @@ class _Batch:
     def without_profile(self, rows: list[OptOut], here: RowNow) -> None:
         for row in rows:
             d365 = self._d365(row, here)
-            self.rows.append(rules.no_profile(row, int(bool(d365))))
+            self.rows.append(rules.after_missing_profile(row, int(bool(d365))))
             self._tell(row, d365, here.modified, None, None, NO_PROFILE)
 
     def without_contact(self, rows: list[OptOut], told: Stated | ResponseOutcome | None) -> None:
@@ -202,7 +202,7 @@ class _Batch:
         write: Side | None,
     ) -> None:
         self.rows.append(
-            rules.decided(
+            rules.after_decision(
                 row,
                 value=value,
                 state=_STATES[write],
@@ -215,7 +215,7 @@ class _Batch:
         )
 
     def refuse(self, rows: list[OptOut], reason: str) -> None:
-        self.rows += [rules.refused(row, reason, times.to_micros(self._moment)) for row in rows]
+        self.rows += [rules.after_rejection(row, reason, times.to_micros(self._moment)) for row in rows]
 
     def _d365(self, row: OptOut, here: RowNow) -> bool | None:
         column = self._parties.columns[row.attribute]

@@ -87,7 +87,7 @@ class ClaimedRecords:
 
     async def others(self, id: str) -> list[str]:
         """Return the ids of up to OTHERS acknowledged records of the table, `id` excluded."""
-        ids = await self._call(self._ledger.sample_settled, self._table, OTHERS + 1, len(id))
+        ids = await self._call(self._ledger.sample_synced, self._table, OTHERS + 1, len(id))
         return [other for other in ids if other != id][:OTHERS]
 
     async def dialect(self, resource: str, key: str) -> dict[str, str]:
@@ -117,7 +117,7 @@ class ClaimedRecords:
         await self.flush()
         await self._call(self._ledger.send_links_again, self._table, attribute)
 
-    def leases_last(self) -> bool:
+    def leases_are_valid(self) -> bool:
         """Return True if at least a third of the lease is left, by the monotonic clock and by the wall clock.
 
         A request that leaves then has that third in which to end.

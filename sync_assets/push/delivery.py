@@ -40,7 +40,7 @@ _NO_KEY = (
 )
 FORCE = "replay the table with --force."
 
-Deed = Literal["inserted", "updated", "deleted"]
+OperationDone = Literal["inserted", "updated", "deleted"]
 
 ValuesOf = Callable[[bool], Awaitable[Values | ResponseOutcome]]
 """Return the values that links are sent with, for a PATCH (True) or a POST (False), or why a link cannot be sent."""
@@ -67,7 +67,7 @@ class Delivery:
     """The result of delivering one record.
 
     Attributes:
-        deed: what Campaign did; None unless `result` is done.
+        operation_done: what Campaign did; None unless `result` is done.
         reason: why it was not delivered, redacted.
         wait: seconds until the next attempt; None for at once.
         pkey: the record's PKey as Campaign's answer gave it; empty if it gave none.
@@ -75,7 +75,7 @@ class Delivery:
     """
 
     result: Result
-    deed: Deed | None = None
+    operation_done: OperationDone | None = None
     reason: str | None = None
     wait: float | None = None
     pkey: str = ""
@@ -99,21 +99,21 @@ async def deliver(
         NotSent, OutcomeUnknown, Unavailable, Denied, LinkNotKept: the answer says nothing about the record itself.
     """
     if record.operation == "delete":
-        response, deed = await _delete(record, records, guard, key_works), "deleted"
+        response, done = await _delete(record, records, guard, key_works), "deleted"
     elif record.payload is None and record.operation == "insert":
         return Delivery("refused", reason=f"The ledger holds nothing to send for this record: {FORCE}")
     elif links is None:
-        response, deed = await _Write(record, records, guard, key_works).run()
+        response, done = await _Write(record, records, guard, key_works).run()
     else:
-        response, deed = await _write_linked(record, records, guard, key_works, links)
-    return _delivery(record, response, deed)
+        response, done = await _write_linked(record, records, guard, key_works, links)
+    return _delivery(record, response, done)
 
 
 async def _write_linked(
     record: Claimed, records: Records, guard: Guard, key_works: KeyWorks, links: Links
-) -> tuple[ResponseOutcome, Deed]:
+) -> tuple[ResponseOutcome, OperationDone]:
     """Send a record with its links, and verify that Campaign stored them."""
-    async with links.turn(record) as first:
+    async with links.first_record_of_link(record) as first:
         sent: dict[bool, Values] = {}
 
         async def values(patch: bool) -> Values | ResponseOutcome:
@@ -122,14 +122,14 @@ async def _write_linked(
                 sent[patch] = found
             return found
 
-        response, deed = await _Write(record, records, guard, key_works, values).run()
+        response, done = await _Write(record, records, guard, key_works, values).run()
         if response.kind == "refused" and await links.refused(record, response.reason, guard):
-            response, deed = await _Write(record, records, guard, key_works, values).run()
+            response, done = await _Write(record, records, guard, key_works, values).run()
         # A record that was missing in Campaign is created again with all its links, acknowledged ones included.
-        made_again = record.operation == "update" and deed == "inserted" and links.unverified(record)
-        if response.kind == "done" and (first or made_again) and (written := sent.get(deed == "updated")):
+        made_again = record.operation == "update" and done == "inserted" and links.unverified(record)
+        if response.kind == "done" and (first or made_again) and (written := sent.get(done == "updated")):
             response = await links.verify(record, records, response.pkey, written, guard) or response
-        return response, deed
+        return response, done
 
 
 async def _delete(record: Claimed, records: Records, guard: Guard, key_works: KeyWorks) -> ResponseOutcome:
@@ -179,7 +179,7 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) -> Outcome:
     """Return the outcome that the ledger stores for a delivery made at `now` (UTC; default: the current time)."""
-    first, made = record.operation == "insert", delivery.deed == "inserted"
+    first, made = record.operation == "insert", delivery.operation_done == "inserted"
     return Outcome(
         record.seq,
         delivery.result,
@@ -187,9 +187,11 @@ def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) ->
         delivery.reason,
         delivery.wait,
         record.links if made else tuple(link for link in record.links if not link.held),  # the links that were sent
-        made=record.opt_outs if made else (),
-        made_at=(now or datetime.now(UTC)) if made else None,
-        met=tuple(name for name, _ in record.opt_outs) if delivery.deed == "updated" and first else (),
+        inserted_opt_outs=record.opt_outs if made else (),
+        inserted_at=(now or datetime.now(UTC)) if made else None,
+        existing_opt_outs=tuple(name for name, _ in record.opt_outs)
+        if delivery.operation_done == "updated" and first
+        else (),
     )
 
 
@@ -207,16 +209,16 @@ class _Write:
     key_works: KeyWorks
     values: ValuesOf | None = None
     posts: int = 0
-    lost: bool = False
+    post_outcome_unknown: bool = False
     """The answer to an insert was lost."""
-    taken: ResponseOutcome | None = None
+    rejected_post: ResponseOutcome | None = None
     """The outcome of the last POST, if the record may exist already."""
 
-    async def run(self) -> tuple[ResponseOutcome, Deed]:
+    async def run(self) -> tuple[ResponseOutcome, OperationDone]:
         """Send requests until the outcome is known; return it, with the operation that was sent last."""
         record = self.record
-        self.lost = record.uncertain and record.operation == "insert"
-        patch = record.operation == "update" or record.uncertain
+        self.post_outcome_unknown = record.outcome_unknown and record.operation == "insert"
+        patch = record.operation == "update" or record.outcome_unknown
         while True:
             known = await self.values(patch) if self.values else {}
             if isinstance(known, ResponseOutcome):
@@ -235,17 +237,17 @@ class _Write:
         response = await (records.update(record.id, sent, self.guard) if sent != b"{}" else self._find())
         if response.kind != "missing":
             # A bare error (transient) does not show that the key was taken: that POST may have created the record.
-            if self.taken and self.taken.kind == "refused" and response.kind == "done":
+            if self.rejected_post and self.rejected_post.kind == "refused" and response.kind == "done":
                 records.addressing.note(KEY_UNIQUE, "yes")
             return response
-        if self.taken:
-            return self.taken  # no record has our key, so the POST failed for another reason as well
+        if self.rejected_post:
+            return self.rejected_post  # no record has our key, so the POST failed for another reason as well
         if record.payload is None:
             return ResponseOutcome("refused", f"Campaign no longer holds this record: {FORCE}")
-        sure = record.operation == "insert" or record.uncertain or records.addressing.confirmed
+        sure = record.operation == "insert" or record.outcome_unknown or records.addressing.confirmed
         if not sure and not await self.key_works(records, record.id):
             return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
-        if self.lost and record.attempts == 0 and not await self._is_unique():
+        if self.post_outcome_unknown and record.attempts == 0 and not await self._is_unique():
             raise StillUnknown
         return None
 
@@ -269,13 +271,13 @@ class _Write:
         except OutcomeUnknown:
             if self.posts == MAX_POSTS:
                 raise
-            self.lost = True
+            self.post_outcome_unknown = True
             await asyncio.sleep(backoff(0))
             return None
         if response.kind == "exists_already":
-            self.taken = ResponseOutcome("refused", response.reason)
+            self.rejected_post = ResponseOutcome("refused", response.reason)
         elif response.kind == "transient":  # Campaign v8 answers a taken key with no more than this
-            self.taken = response
+            self.rejected_post = response
         else:
             return response
         return None
@@ -288,9 +290,9 @@ class _Write:
         )
 
 
-def _delivery(record: Claimed, response: ResponseOutcome, deed: Deed) -> Delivery:
+def _delivery(record: Claimed, response: ResponseOutcome, done: OperationDone) -> Delivery:
     if response.kind == "done":
-        return Delivery("done", deed, pkey=response.pkey)
+        return Delivery("done", done, pkey=response.pkey)
     reason = redact(redact(response.reason, record.payload), record.update_payload)
     if response.kind == "denied":
         raise Denied(f"Campaign refuses access: {reason}", "Check the credentials, their product profile and the URL.")

@@ -71,7 +71,7 @@ async def push(
     stop: asyncio.Event | None = None,
     seconds: float | None = None,
     parent_keys: ParentKeys | None = None,
-    run_lasts: Callable[[], bool] = lambda: True,
+    run_is_valid: Callable[[], bool] = lambda: True,
 ) -> PushResult:
     """Send a table's pending records until no more can be sent now.
 
@@ -87,14 +87,14 @@ async def push(
         stop: set it to end the push early, with `stopped`.
         seconds: after this time no further request is sent, and the push ends without `stopped`.
         parent_keys: the PKeys that this process keeps in memory, if it keeps any.
-        run_lasts: returns False once another worker may be given the claims of this one.
+        run_is_valid: returns False once another worker may be given the claims of this one.
 
     Raises:
         LedgerError: the ledger failed.
     """
     claims = ClaimedRecords(ledger, target.table, owner, lease_seconds, days, target.opt_outs)
     keys = ParentKeys() if parent_keys is None else parent_keys
-    return await _Push(claims, client, target, concurrency, progress, keys, run_lasts).run(stop, seconds)
+    return await _Push(claims, client, target, concurrency, progress, keys, run_is_valid).run(stop, seconds)
 
 
 class _Stopped(Exception):
@@ -110,9 +110,9 @@ class _Push:
         concurrency: int,
         progress: Callable[[int], None] | None,
         parent_keys: ParentKeys,
-        run_lasts: Callable[[], bool],
+        run_is_valid: Callable[[], bool],
     ) -> None:
-        self._parent_keys, self._run_lasts = parent_keys, run_lasts
+        self._parent_keys, self._run_is_valid = parent_keys, run_is_valid
         self._claims, self._client, self._target = claims, client, target
         self._progress = progress
         self._concurrency = max(1, concurrency)
@@ -335,7 +335,7 @@ class _Push:
 
     def _guard(self) -> None:
         """Check, right before each request, that the push is not stopping and that the leases are valid."""
-        if not self._stopping.is_set() and not (self._claims.leases_last() and self._run_lasts()):
+        if not self._stopping.is_set() and not (self._claims.leases_are_valid() and self._run_is_valid()):
             _log.warning("The leases were not renewed in time, the push stops", extra={"table": self._target.table})
             self._stop("The ledger did not renew our leases in time.")
         if self._stopping.is_set():
@@ -363,7 +363,7 @@ class _Push:
             self._stop(f"Campaign fails on every request: {delivery.reason}")
             self._give_back(record)
             return
-        if self._target.is_parent and delivery.deed == "deleted":
+        if self._target.is_parent and delivery.operation_done == "deleted":
             self._parent_keys.forget(self._target.resource, record.id)
         elif self._target.is_parent and delivery.pkey:
             self._parent_keys.remember(self._target.resource, record.id, delivery.pkey)
@@ -371,8 +371,8 @@ class _Push:
             self._failing, self._succeeded_at = 0, time.monotonic()
         else:
             await self._count_failure(record, delivery.reason, records)
-        if delivery.deed:
-            setattr(result, delivery.deed, getattr(result, delivery.deed) + 1)
+        if delivery.operation_done:
+            setattr(result, delivery.operation_done, getattr(result, delivery.operation_done) + 1)
         elif delivery.result == "refused":
             result.refused += 1
         self._close(record, delivery)

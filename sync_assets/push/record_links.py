@@ -130,7 +130,7 @@ class Links:
                 records.addressing.note(premise, "yes")  # from now on `verify` covers this link in each push
 
     @asynccontextmanager
-    async def turn(self, record: Claimed) -> AsyncIterator[bool]:
+    async def first_record_of_link(self, record: Claimed) -> AsyncIterator[bool]:
         """Yield True for a record that must be read back; others with unverified links wait until that is done."""
         patch = record.operation == "update"
         if not self.unverified(record, patch=patch):

@@ -54,8 +54,8 @@ class Rehearsal:
 
     Attributes:
         refused: records that would be rejected without a request.
-        uncertain: records whose last request has an unknown outcome. What Campaign did with it is not known, so each of
-            them may cost one call more or less than counted here.
+        outcomes_unknown: records whose last request has an unknown outcome, so that each of them may cost one call
+            more or less than counted here.
         settled: the records that end as synced in this rehearsal, by their number in the ledger.
     """
 
@@ -65,7 +65,7 @@ class Rehearsal:
     updated: int = 0
     deleted: int = 0
     refused: int = 0
-    uncertain: int = 0
+    outcomes_unknown: int = 0
     calls: Counter[str] = field(default_factory=Counter[str])
     settled: Marks = field(default_factory=Marks)
     _records: dict[str, Records] = field(default_factory=dict[str, Records])
@@ -128,12 +128,12 @@ class Rehearsal:
     def _note(self, record: Claimed, delivery: Delivery) -> None:
         if self.target.is_parent and delivery.pkey:
             self.parent_keys.remember(self.target.resource, record.id, delivery.pkey)
-        if delivery.deed:
-            setattr(self, delivery.deed, getattr(self, delivery.deed) + 1)
+        if delivery.operation_done:
+            setattr(self, delivery.operation_done, getattr(self, delivery.operation_done) + 1)
         else:
             self.refused += 1
-        self.uncertain += record.uncertain
-        self.settled.set(record.seq, delivery.deed in ("inserted", "updated"))
+        self.outcomes_unknown += record.outcome_unknown
+        self.settled.set(record.seq, delivery.operation_done in ("inserted", "updated"))
 
 
 async def _nothing_to_send(attribute: str) -> None: ...

@@ -51,7 +51,7 @@ class Runtime:
     may_create_ledger: False for callers that only read: without a ledger they are given an empty temporary one.
     announce: called at once with what must be known before the work: that a ledger was made, or that there is none.
     no_ledger: the sentence that there is no ledger; empty if there is one, or if it was not opened yet.
-    run_lasts: returns False once another run may continue the work of this process's run (heartbeat.py).
+    run_is_valid: returns False once another run may continue the work of this process's run (heartbeat.py).
     """
 
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
@@ -70,7 +70,7 @@ class Runtime:
     may_create_ledger: bool = True
     announce: Callable[[str], None] = lambda text: None
     no_ledger: str = ""
-    run_lasts: Callable[[], bool] = lambda: True
+    run_is_valid: Callable[[], bool] = lambda: True
     _ledger: Ledger | None = None
     _scratch: ExitStack = field(default_factory=ExitStack)
     _organisation_checked: bool = False

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-BEAT_SECONDS = 5.0
+HEARTBEAT_SECONDS = 5.0
 SILENT_AFTER = timedelta(seconds=30)
 """A run without a heartbeat for this long counts as killed."""
 LEASE_SECONDS = 20.0
@@ -58,12 +58,12 @@ class RunLease:
     def renew(self) -> None:
         """Write a heartbeat. Raises LedgerError, and RunGivenUp if the run was given up."""
         now = _clocks()
-        if not self._ledger.beat(self._run_id, self._owner):
+        if not self._ledger.write_heartbeat(self._run_id, self._owner):
             self._given_up = True
             raise RunGivenUp
         self._renewed_at = now
 
-    def lasts(self) -> bool:
+    def is_valid(self) -> bool:
         """Return False if another run may continue this run's work now, by either clock."""
         passed = max(now - then for now, then in zip(_clocks(), self._renewed_at, strict=True))
         return not self._given_up and passed < LEASE_SECONDS
@@ -86,26 +86,26 @@ def heartbeat(runtime: Runtime, run_id: str) -> Iterator[None]:
     lease = RunLease(ledger, run_id)
     lease.renew()
 
-    def beat() -> None:
-        while not ended.wait(BEAT_SECONDS):
+    def write_until_ended() -> None:
+        while not ended.wait(HEARTBEAT_SECONDS):
             try:
                 lease.renew()
             except RunGivenUp:
                 return
             except LedgerError:
-                continue  # the next one may succeed; the work checks `run_lasts`
+                continue  # the next one may succeed; the work checks `run_is_valid`
 
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread = threading.Thread(target=write_until_ended, name="heartbeat", daemon=True)
     thread.start()
-    before, runtime.run_lasts = runtime.run_lasts, lease.lasts
+    before, runtime.run_is_valid = runtime.run_is_valid, lease.is_valid
     try:
         yield
     finally:
-        runtime.run_lasts = before
+        runtime.run_is_valid = before
         ended.set()
         thread.join()
         with suppress(LedgerError):
-            ledger.end_beats(run_id)
+            ledger.end_heartbeats(run_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,7 +176,7 @@ def test_a_run_that_was_killed_is_ended_though_nothing_is_to_be_done(synced: Pro
     runtime = synced.runtime()
     earlier = datetime.now(UTC) - timedelta(minutes=2)
     with Ledger.open(runtime.settings.ledger_url, clock=lambda: earlier) as then:
-        then.beat("a-run", "elsewhere:1:2")
+        then.write_heartbeat("a-run", "elsewhere:1:2")
     assert [run.run_id for run in killed_runs(runtime.ledger)] == ["a-run"]
     assert synced.sync().status == 0
     assert killed_runs(runtime.ledger) == []

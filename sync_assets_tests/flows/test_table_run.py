@@ -210,10 +210,10 @@ def test_a_run_without_a_sign_of_life_is_ended_and_the_next_one_is_asked_for(orc
     """As after kill -9, on another machine or by another launcher: nothing but the ledger tells."""
     ledger, instance = orchestra.runtime.ledger, orchestra.instance
     dead, alive = (orchestra.under_way(table_tags("contact")) for _ in range(2))
-    ledger.beat(alive.run_id, ELSEWHERE)
+    ledger.write_heartbeat(alive.run_id, ELSEWHERE)
     earlier = datetime.now(UTC) - SILENT_AFTER - timedelta(seconds=1)
     with Ledger.open(orchestra.runtime.settings.ledger_url, clock=lambda: earlier) as then:
-        then.beat(dead.run_id, ELSEWHERE)
+        then.write_heartbeat(dead.run_id, ELSEWHERE)
     assert [run.run_id for run in end_killed(instance, ledger, "contact")] == [alive.run_id]
     ended = instance.get_run_by_id(dead.run_id)
     assert ended
@@ -229,7 +229,7 @@ def test_a_killed_run_that_a_person_started_is_ended_too(orchestra: Orchestra) -
     dead, foreign = orchestra.under_way({}), orchestra.under_way({})
     earlier = datetime.now(UTC) - SILENT_AFTER - timedelta(seconds=1)
     with Ledger.open(orchestra.runtime.settings.ledger_url, clock=lambda: earlier) as then:
-        then.beat(dead.run_id, ELSEWHERE)
+        then.write_heartbeat(dead.run_id, ELSEWHERE)
     assert end_killed(instance, ledger, "contact") == []
     now = {run.run_id: run.status for run in instance.get_runs()}
     assert now == {dead.run_id: dg.DagsterRunStatus.FAILURE, foreign.run_id: dg.DagsterRunStatus.STARTED}

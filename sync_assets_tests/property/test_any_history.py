@@ -147,7 +147,7 @@ class History:
                 earlier = requests.pop(one.seq, None)
                 if earlier:
                     assert earlier.until <= self.seconds, "claimed while another worker holds it"
-                    assert one.uncertain
+                    assert one.outcome_unknown
                     self.arrive(earlier.claimed, self.maybe())
             forced = self.to_resend.get(one.id)
             self.open[owner][one.seq] = Request(one, self.seconds + LEASE, forced)
@@ -158,7 +158,7 @@ class History:
         assert one.hash == desired
         assert refusal is None
         held = self.campaign.get(one.id)
-        if not one.uncertain:
+        if not one.outcome_unknown:
             assert one.operation == ("delete" if desired is None else "insert" if held is None else "update")
             assert held != desired or one.id in self.to_resend, "a call that changes nothing"
         assert (one.payload is None) == (desired is None)
@@ -186,8 +186,8 @@ class History:
         calls = {("contact", "insert"): len(outcomes)}
         settled = self.ledger.acknowledge(owner, outcomes, calls)
         self.calls += len(outcomes)
-        assert settled.lost == 0
-        assert settled.settled + settled.removed + settled.pending + settled.failed == len(outcomes)
+        assert settled.lease_lost == 0
+        assert settled.synced + settled.removed + settled.pending + settled.failed == len(outcomes)
 
     def a_worker_dies(self) -> None:
         """Requests it had sent may arrive. Its leases stay until they run out."""
@@ -217,7 +217,7 @@ class History:
             for request in requests.values()
         ]
         before = stored(self.ledger)
-        assert self.ledger.acknowledge("stranger", outcomes).lost == len(outcomes)
+        assert self.ledger.acknowledge("stranger", outcomes).lease_lost == len(outcomes)
         assert stored(self.ledger) == before
 
     def time_goes_by(self) -> None:

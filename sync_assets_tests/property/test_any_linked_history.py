@@ -348,7 +348,7 @@ class History:
                 earlier = requests.pop(one.seq, None)
                 if earlier:
                     assert earlier.until <= self.seconds, "claimed while another worker holds it"
-                    assert one.uncertain
+                    assert one.outcome_unknown
                     if self.maybe():
                         self.world.arrive(key, earlier.claimed)
             self.open[owner][one.seq] = Request(one, self.seconds + LEASE, self.to_resend.get(key))
@@ -361,10 +361,10 @@ class History:
         row, held = world.d365.get(key) or world.withdrawn.get(key), world.campaign.get(key)
         if one.operation == "delete":
             # What hangs on a former parent stays, unless nobody ever heard that it was inserted there.
-            unheard = one.uncertain and stored(self.ledger)[one.id].acked_hash is None
+            unheard = one.outcome_unknown and stored(self.ledger)[one.id].acked_hash is None
             assert world.may_go(key) or (unheard and row and world.stays(key, row)), "Campaign should hold it"
             assert (one.hash, one.payload, one.links) == (None, None, ())
-            assert held or one.uncertain, "a delete of nothing"
+            assert held or one.outcome_unknown, "a delete of nothing"
             return
         assert row is not None
         ids = {link.attribute: link.id for link in one.links}
@@ -373,7 +373,7 @@ class History:
                 assert parent in world.campaign, f"{key} is sent before {parent} is there"
             if not link.keyed or ids[link.attribute] is not None:
                 assert ids[link.attribute] == (parent and guid(parent[1])) or key in world.withdrawn
-        if one.uncertain:
+        if one.outcome_unknown:
             return
         assert one.operation == ("update" if held else "insert")
         if one.payload is None:
@@ -395,7 +395,7 @@ class History:
                 continue
             del self.open[owner][seq]
             outcomes.append(self.answer(request, self.random.choice(RESULTS)))
-        assert self.ledger.acknowledge(owner, outcomes).lost == 0
+        assert self.ledger.acknowledge(owner, outcomes).lease_lost == 0
 
     def answer(self, request: Request, result: str) -> Outcome:
         one = request.claimed

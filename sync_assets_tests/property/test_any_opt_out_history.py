@@ -164,7 +164,7 @@ class History:
 
     def asked(self, was: OptOut, now: OptOut) -> OptOut:
         told = {"source": "file", "version": now.version, "attempts": 0, "failed_since": None}
-        return rules.again(was, ask=True)._replace(**told)
+        return rules.due_again(was, ask=True)._replace(**told)
 
     def opt_outs(self) -> dict[Key, OptOut]:
         return {(one.id, one.attribute): one for one in self.ledger.opt_outs_of(IDS)}
@@ -231,7 +231,7 @@ class History:
             told = said.get(id_)
             for one in rows:
                 if id_ in said and told is None:
-                    decided.append(rules.no_profile(one, int(contact.values[one.attribute])))
+                    decided.append(rules.after_missing_profile(one, int(contact.values[one.attribute])))
                 else:
                     decided.append(self.decided(one, told, now))
         yield
@@ -247,7 +247,7 @@ class History:
             changed = None if asked is None else times.from_micros(asked)
         d365 = contact.values[one.attribute]
         decision = decide(self.world.ways.direction, d365, contact.modified, campaign, changed)
-        return rules.decided(
+        return rules.after_decision(
             one,
             value=int(decision.value),
             state=STATES[decision.write],
@@ -268,7 +268,7 @@ class History:
             wanted: list[OptOut] = []
             for one in rows:
                 if here[id_].values[one.attribute] == bool(one.value):
-                    done.append(rules.written(one, self.now()))
+                    done.append(rules.after_write(one, self.now()))
                 elif times.to_micros(here[id_].modified) > (one.d365_at or 0):
                     done.append(self.again(one))
                 else:
@@ -276,19 +276,19 @@ class History:
             if not wanted:
                 continue
             if self.random.random() < self.trouble:
-                done += [rules.refused(one, "Dynamics 365: no", self.now()) for one in wanted]
+                done += [rules.after_rejection(one, "Dynamics 365: no", self.now()) for one in wanted]
                 continue
             values = {one.attribute: bool(one.value) for one in wanted}
             etag = None if all(values.values()) else here[id_].etag
             if self.world.write_d365(id_, values, etag):
-                done += [rules.written(one, self.now()) for one in wanted]
+                done += [rules.after_write(one, self.now()) for one in wanted]
             else:
                 done += [self.again(one) for one in wanted]
         yield
         self.ledger.put_opt_outs(done)
 
     def again(self, one: OptOut) -> OptOut:
-        return rules.again(one, ask=self.bidirectional)
+        return rules.due_again(one, ask=self.bidirectional)
 
     def writes_campaign(self) -> Steps:
         """As apply.py does."""
@@ -303,19 +303,19 @@ class History:
             values = {one.attribute: bool(one.value) for one in rows}
             told = self.world.told_by_api(id_) if id_ in in_doubt else None
             if id_ in in_doubt and told is None:
-                done += [rules.no_profile(one, one.d365) for one in rows]
+                done += [rules.after_missing_profile(one, one.d365) for one in rows]
             elif told and all(told[name][0] == value for name, value in values.items()):
-                done += [rules.written(one, self.now()) for one in rows]
+                done += [rules.after_write(one, self.now()) for one in rows]
             elif self.random.random() < self.trouble:
                 how = self.random.choice(["refused", "lost", "arrived"])
                 if how == "refused":
-                    done += [rules.refused(one, "Campaign: no", self.now()) for one in rows]
+                    done += [rules.after_rejection(one, "Campaign: no", self.now()) for one in rows]
                 elif how == "arrived":
                     self.world.write_campaign(id_, values)
             elif self.world.write_campaign(id_, values):
-                done += [rules.written(one, self.now()) for one in rows]
+                done += [rules.after_write(one, self.now()) for one in rows]
             else:
-                done += [rules.no_profile(one, one.d365) for one in rows]
+                done += [rules.after_missing_profile(one, one.d365) for one in rows]
         yield
         self.ledger.put_opt_outs(done)
 

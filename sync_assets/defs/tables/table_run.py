@@ -218,7 +218,9 @@ class TableRun:
             self._report()
             # `dagster dev` and code servers do not stop their runs when they end, but wait for them: so a run ends when
             # it loses a parent process.
-            while not self._ended_early and today() == day and ancestors() == started_by and self._runtime.run_lasts():
+            while (
+                not self._ended_early and today() == day and ancestors() == started_by and self._runtime.run_is_valid()
+            ):
                 now = time.monotonic()
                 if now - worked > runs.linger or now - started > runs.longest_run_minutes * 60:
                     return

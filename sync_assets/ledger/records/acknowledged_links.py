@@ -62,7 +62,7 @@ class AcknowledgedLinks:
 
     def _unlink(self, connection: Connection, table: str, attribute: str) -> int:
         """Do one batch of `send_links_again`; return its number of records."""
-        self._dependencies.take_turns(connection)
+        self._dependencies.lock_linked_records(connection)
         held = (
             sa.select(_L.seq)
             .join(schema.record, _R.seq == _L.seq)

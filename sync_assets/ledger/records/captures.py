@@ -105,7 +105,7 @@ class Captures:
             whole = rows.insert_only and (replay or reading.replay)
             bound = reading.bound
             last_page = position is not None and position.complete
-            self._dependencies.take_turns(connection, tied=bool(page.links))
+            self._dependencies.lock_linked_records(connection, first_links=bool(page.links))
             unread = self._unread(connection, table, page.unread)
             stored = self._session.bulk.differing(connection, table, rows, everything=again or whole)
             resent = {seq for _, seq in stored.differing} if again else set[int]()
@@ -129,7 +129,7 @@ class Captures:
             self._session.count(connection, tally)
             if table == CONTACT:
                 if page.opt_outs is not None:
-                    self._opt_outs.captured(connection, page.opt_outs)
+                    self._opt_outs.apply_captured(connection, page.opt_outs)
                 self._opt_outs.forget(connection, deleted)
             return PageResult(
                 new=new,
@@ -283,19 +283,19 @@ class Captures:
         never_sent = [
             record.seq for record in self._session.bulk.states_of(connection, seqs) if transitions.is_purgeable(record)
         ]
-        self._deletions.let_go(connection, never_sent, tally, withdraw=False)
+        self._deletions.mark_deleted_or_out_of_scope(connection, never_sent, tally, withdraw=False)
         return len(never_sent) + self._deletions.collect(connection, table, seqs)
 
     def _put_out_of_scope(self, connection: Connection, table: str, ids: Sequence[str], tally: TotalsChange) -> None:
         """Mark the records of these ids as out of scope."""
         seqs = list(self._session.bulk.find(connection, table, ids).values())
-        self._deletions.let_go(connection, seqs, tally, withdraw=True)
+        self._deletions.mark_deleted_or_out_of_scope(connection, seqs, tally, withdraw=True)
 
     def _drop_collected(self, connection: Connection, table: str, ids: Sequence[str], deleted: Sequence[str]) -> None:
         """Remove the rows of this page from the collected deletions, unless the page itself deletes them."""
         if self._deletions.has_collected(connection, table):
             stay = set(deleted)
-            self._deletions.come_back(connection, table, [id_ for id_ in ids if id_ not in stay])
+            self._deletions.discard_collected_deletes(connection, table, [id_ for id_ in ids if id_ not in stay])
 
     def _store_links(
         self,

@@ -163,7 +163,7 @@ class Claims:
             settled: list[transitions.Acknowledgement] = []
             removed: list[RecordState] = []
             moved: list[RecordState] = []
-            self._dependencies.take_turns(connection)
+            self._dependencies.lock_linked_records(connection)
             held = self._session.bulk.states_of(connection, list(by_seq), "AND lease_owner = ?", owner)
             for record in held:
                 acknowledgement = transitions.after_outcome(record, by_seq[record.seq], now=now)
@@ -186,18 +186,18 @@ class Claims:
             self._session.count(connection, tally)
             self._session.count_calls(connection, calls or {}, now)
             answered = [(record.id, by_seq[record.seq]) for record in held]
-            self._opt_outs.sent(
+            self._opt_outs.apply_inserted(
                 connection,
-                {id_: outcome for id_, outcome in answered if outcome.made},
-                {id_: outcome.met for id_, outcome in answered if outcome.met},
+                {id_: outcome for id_, outcome in answered if outcome.inserted_opt_outs},
+                {id_: outcome.existing_opt_outs for id_, outcome in answered if outcome.existing_opt_outs},
             )
             states = Counter(acknowledgement.state for acknowledgement in open_)
             return AcknowledgeResult(
-                settled=len(settled),
+                synced=len(settled),
                 removed=len(removed),
                 pending=states[State.PENDING],
                 failed=states[State.FAILED],
-                lost=len(by_seq) - len(held),
+                lease_lost=len(by_seq) - len(held),
             )
 
         return self._session.database.write(work)
@@ -228,7 +228,7 @@ class Claims:
 
         def work(connection: Connection) -> int:
             tally = TotalsChange()
-            self._dependencies.take_turns(connection)
+            self._dependencies.lock_linked_records(connection)
             rows = connection.execute(refused.order_by(_R.seq).with_for_update()).all()
             for row in rows:
                 tally.add(row.table_name, State.FAILED, row.day, -1)
@@ -307,7 +307,7 @@ def claimed(
         # An update of links alone does not change the acknowledged content.
         hash=None if unwanted else row.acked_hash if links_alone else row.desired_hash,
         attempts=row.attempts,
-        uncertain=bool(row.uncertain),
+        outcome_unknown=bool(row.uncertain),
         # After a lost response, and for a resend, no link counts as held.
         links=()
         if unwanted

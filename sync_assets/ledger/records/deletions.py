@@ -142,20 +142,22 @@ class Deletions:
 
     def _carry_out(self, connection: Connection, table: str, *only: sa.ColumnElement[bool]) -> bool:
         """Carry out one batch of collected deletions that meet the conditions `only`; False if none is left."""
-        self._dependencies.take_turns(connection)
+        self._dependencies.lock_linked_records(connection)
         some = sa.select(_G.seq, _G.withdraw).where(_G.table_name == table, *only).order_by(_G.seq).limit(BATCH)
         if only:
             some = some.join(schema.record, _R.seq == _G.seq)
         rows = connection.execute(some).all()
         seqs = {withdraw: [row.seq for row in rows if row.withdraw == withdraw] for withdraw in (0, 1)}
         tally = TotalsChange()
-        self.let_go(connection, seqs[0], tally, withdraw=False)
-        self.let_go(connection, seqs[1], tally, withdraw=True)
+        self.mark_deleted_or_out_of_scope(connection, seqs[0], tally, withdraw=False)
+        self.mark_deleted_or_out_of_scope(connection, seqs[1], tally, withdraw=True)
         self._session.bulk.for_seqs(connection, "DELETE FROM sync_gone", [row.seq for row in rows])
         self._session.count(connection, tally)
         return bool(rows)
 
-    def let_go(self, connection: Connection, seqs: Sequence[int], tally: TotalsChange, *, withdraw: bool) -> None:
+    def mark_deleted_or_out_of_scope(
+        self, connection: Connection, seqs: Sequence[int], tally: TotalsChange, *, withdraw: bool
+    ) -> None:
         """Mark records as pending delete or, if `withdraw`, as out of scope: Campaign then keeps what it holds.
 
         Records that Campaign never held are purged.
@@ -170,11 +172,11 @@ class Deletions:
                 forgotten.append(record)
                 tally.remove(record)
             elif withdraw:
-                where = transitions.after_withdrawal(record)
+                where = transitions.after_leaving_scope(record)
                 keep = where.state != State.SYNCED
                 fails = where.state == State.FAILED
-                withdrawn.append((where.state.value, where.gate.value, keep, keep, fails, fails, record.seq))
-                moved.append(record._replace(state=where.state, gate=where.gate, withdrawn=1))
+                withdrawn.append((where.state.value, where.block_reason.value, keep, keep, fails, fails, record.seq))
+                moved.append(record._replace(state=where.state, gate=where.block_reason, withdrawn=1))
                 tally.move(record, where.state, record.day)
             elif (move := transitions.after_delete(record, now=now)) is not None:
                 moves.append(move)
@@ -205,7 +207,9 @@ class Deletions:
             if read_id is None:
                 return
         # Wait for transactions that re-evaluate children now: they may have read that the feed is not complete.
-        self._session.database.write(lambda connection: self._dependencies.take_turns(connection, tied=True))
+        self._session.database.write(
+            lambda connection: self._dependencies.lock_linked_records(connection, first_links=True)
+        )
         with self._session.database.read() as connection:
             seqs = sorted(connection.execute(waiting).scalars())
         for start in range(0, len(seqs), BATCH):
@@ -215,7 +219,7 @@ class Deletions:
         self._session.database.write(lambda connection: connection.execute(same.values(orphans_due=False)) and None)
 
     def _reevaluate_orphans(self, connection: Connection, seqs: Sequence[int]) -> None:
-        self._dependencies.take_turns(connection, tied=True)
+        self._dependencies.lock_linked_records(connection, first_links=True)
         tally = TotalsChange()
         self._dependencies.reevaluate(connection, self._session.bulk.states_of(connection, seqs), (), tally)
         self._session.count(connection, tally)
@@ -239,7 +243,7 @@ class Deletions:
     def has_collected(self, connection: Connection, table: str) -> bool:
         return bool(connection.execute(sa.select(sa.exists().where(_G.table_name == table))).scalar())
 
-    def come_back(self, connection: Connection, table: str, ids: Sequence[str]) -> None:
+    def discard_collected_deletes(self, connection: Connection, table: str, ids: Sequence[str]) -> None:
         """Remove these rows from the collected deletions: a later page returned them."""
         self._session.bulk.for_record_ids(connection, _BACK, ids, table, also=")")
 

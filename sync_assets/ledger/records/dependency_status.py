@@ -7,9 +7,9 @@ parent is acknowledged, and the delete of a parent once its last child is delete
 Here: reading and writing. The dependency status is computed by rules/dependencies.py, the state by
 rules/record_state.py.
 
-Invariant: transactions that change linked records run one at a time (`take_turns`), since they reach the same records
-in different orders and would deadlock. The records are locked as well, against concurrent claims, and for the moment in
-which the first links are stored.
+Invariant: transactions that change linked records run one at a time (`lock_linked_records`), since they reach the same
+records in different orders and would deadlock. The records are locked as well, against concurrent claims, and for the
+moment in which the first links are stored.
 """
 
 from collections import defaultdict
@@ -99,14 +99,14 @@ class DependencyStatus:
             "SELECT EXISTS (SELECT 1 FROM sync_link) OR EXISTS (SELECT 1 FROM sync_hold_record)"
         ).scalar_one()
 
-    def take_turns(self, connection: Connection, *, tied: bool = False) -> None:
+    def lock_linked_records(self, connection: Connection, *, first_links: bool = False) -> None:
         """Serialise transactions that change linked records. Call it before a transaction locks its first record.
 
         tied: True if this transaction stores the ledger's first links or holds.
         """
         if self._session.alone or self._session.database.sqlite:
             return  # SQLite has one writer at a time
-        if tied or self.has_links(connection):
+        if first_links or self.has_links(connection):
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TURN})")
 
     def put_links(
@@ -261,7 +261,8 @@ class DependencyStatus:
         leaving = [
             s
             for s in stands
-            if s.there and (s.desired_hash is None or statuses[s.seq].gate == BlockReason.PARENT_UNAVAILABLE)
+            if s.may_exist_in_campaign
+            and (s.desired_hash is None or statuses[s.seq].block_reason == BlockReason.PARENT_UNAVAILABLE)
         ]
         with_children = self._with_linked_children(connection, leaving)
         belongs, new_owner = self._hold_records.follow(connection, stands, links)
@@ -272,7 +273,7 @@ class DependencyStatus:
             key, one = (record.table_name, record.id), statuses[record.seq]
             of_one = belongs.get(key, frozenset())
             dependencies = Dependencies(
-                is_held(of_one), one.gate, key in with_children, one.relink, one.lost, is_excluded(of_one)
+                is_held(of_one), one.block_reason, key in with_children, one.relink, one.orphaned, is_excluded(of_one)
             )
             where = reevaluate(record, dependencies)
             if where is None:
@@ -280,7 +281,7 @@ class DependencyStatus:
                 forgotten.append(record)
             elif where != (record.state, record.gate):
                 tally.move(record, where.state, record.day)
-                moved.append(record._replace(state=where.state, gate=where.gate))
+                moved.append(record._replace(state=where.state, gate=where.block_reason))
         self._store_states(connection, moved)
         done = {record.seq for record in (*moved, *forgotten)}
         return [*moved, *(one for one in stands if _key(one) in new_owner and one.seq not in done)], forgotten

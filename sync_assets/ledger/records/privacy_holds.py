@@ -38,16 +38,16 @@ _RELATED = """
 class RelatedRecord(NamedTuple):
     """A row, or a descendant of it along links, as the ledger has it: ids and flags, no content.
 
-    wanted: D365 had the row when it was last captured. there: Campaign holds the record, or may hold it. payload: the
-    ledger stores a payload that is still to be sent. leased_until: end of a worker's lease, during which the worker may
-    be sending the record; None without one.
+    wanted: D365 had the row when it was last captured. may_exist_in_campaign: Campaign holds the record, or may hold
+    it. payload: the ledger stores a payload that is still to be sent. leased_until: end of a worker's lease, during
+    which the worker may be sending the record; None without one.
     """
 
     table: str
     id: str
     state: State
     wanted: bool
-    there: bool
+    may_exist_in_campaign: bool
     payload: bool
     leased_until: datetime | None
 
@@ -103,7 +103,7 @@ class Holds:
             # Locking the feeds waits for captures under way, which may have evaluated dependencies without this hold.
             feeds = sa.select(schema.feed.c.table_name).order_by(schema.feed.c.table_name).with_for_update()
             connection.execute(feeds).all()
-            self._dependencies.take_turns(connection, tied=True)
+            self._dependencies.lock_linked_records(connection, first_links=True)
             before = connection.execute(_hold_query(table, id)).one_or_none()
             if before is None:
                 values = {"table_name": table, "id": id, "since": now}
@@ -130,7 +130,7 @@ class Holds:
         added = list(records)
 
         def work(connection: Connection) -> Hold | None:
-            self._dependencies.take_turns(connection, tied=True)
+            self._dependencies.lock_linked_records(connection, first_links=True)
             hold = connection.execute(_hold_query(table, id)).one_or_none()
             if hold is None:
                 return None
@@ -157,7 +157,7 @@ class Holds:
         """
 
         def work(connection: Connection) -> Released | None:
-            self._dependencies.take_turns(connection)
+            self._dependencies.lock_linked_records(connection)
             ended = sa.delete(schema.hold).where(_H.table_name == table, _H.id == id).returning(_H.id)
             was_held = connection.execute(ended).one_or_none() is not None
             records = self._hold_records.records_of(connection, (table, id))
@@ -226,7 +226,7 @@ class Holds:
             table=table,
             id=id,
             since=times.from_micros(since),
-            known=any((kin.table, kin.id) == (table, id) and (kin.wanted or kin.there) for kin in held),
+            known=any((kin.table, kin.id) == (table, id) and (kin.wanted or kin.may_exist_in_campaign) for kin in held),
             records=len(held),
             in_flight=len(leased),
             in_flight_until=max(leased, default=None),

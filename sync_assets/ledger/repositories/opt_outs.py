@@ -91,7 +91,7 @@ class OptOutRows:
         )
         self._session.bulk.for_each(connection, _INSERT, [tuple(row) for row in new])
 
-    def captured(self, connection: Connection, captured: "pl.DataFrame") -> None:
+    def apply_captured(self, connection: Connection, captured: "pl.DataFrame") -> None:
         """Apply captured values of Dynamics 365: columns id and one Boolean per attribute (null: not opted out)."""
         attributes = [name for name in captured.columns if name != "id"]
         ids: list[str] = captured["id"].to_list()
@@ -107,13 +107,17 @@ class OptOutRows:
                     there = {found[0] for found in self._session.bulk.for_record_ids(connection, _THERE, ids, CONTACT)}
                 start = row or OptOut(id_, name)
                 moved = rules.after_capture(
-                    start, int(bool(value)), "change in Dynamics 365", known=row is not None, there=id_ in there
+                    start,
+                    int(bool(value)),
+                    "change in Dynamics 365",
+                    known=row is not None,
+                    may_exist_in_campaign=id_ in there,
                 )
                 if moved is not None:
                     rows[id_, name] = moved
         self.put(connection, known, rows.values())
 
-    def sent(
+    def apply_inserted(
         self,
         connection: Connection,
         inserted: Mapping[str, Outcome],
@@ -133,14 +137,15 @@ class OptOutRows:
         known = self.load(connection, ids)
         rows: list[OptOut] = []
         for id_, outcome in inserted.items():
-            at = now if outcome.made_at is None else min(times.to_micros(outcome.made_at), now)
-            for name, value in outcome.made:
+            at = now if outcome.inserted_at is None else min(times.to_micros(outcome.inserted_at), now)
+            for name, value in outcome.inserted_opt_outs:
                 row = known.get((id_, name)) or (OptOut(id_, name, campaign=None) if value else None)
                 if row is not None:
                     rows.append(rules.after_insert(row, int(value), "change in Dynamics 365", at))
         for id_, names in met.items():
             rows += [
-                rules.met(known.get((id_, name), OptOut(id_, name)), "profile that was there before") for name in names
+                rules.after_existing_profile(known.get((id_, name), OptOut(id_, name)), "profile that was there before")
+                for name in names
             ]
         self.put(connection, known, rows)
 
@@ -297,7 +302,7 @@ class OptOuts:
                 wanted = wanted.where(_O.id == id)
             found = [OptOut(*row) for row in connection.execute(wanted.order_by(_O.id, _O.attribute).with_for_update())]
             known = {(row.id, row.attribute): row for row in found}
-            self._rows.put(connection, known, [rules.again(row, ask=True) for row in found])
+            self._rows.put(connection, known, [rules.due_again(row, ask=True) for row in found])
             return len(found)
 
         return self._session.database.write(work)

@@ -166,7 +166,7 @@ class Reports:
                 reasons[kind_of_reason(text or "no reason given")] += records
         return sorted(reasons.items(), key=lambda found: (-found[1], found[0]))[:limit]
 
-    def sample_settled(self, table: str, n: int, seed: int) -> list[str]:
+    def sample_synced(self, table: str, n: int, seed: int) -> list[str]:
         """Draw up to `n` ids of synced records that Campaign holds, uniformly at random.
 
         The same seed draws the same ids as long as the ledger does not change. A large table is not scanned: random

@@ -35,7 +35,7 @@ class Runs:
     def __init__(self, session: LedgerSession) -> None:
         self._session = session
 
-    def beat(self, run_id: str, owner: str) -> bool:
+    def write_heartbeat(self, run_id: str, owner: str) -> bool:
         """Store a heartbeat of a run, and delete old heartbeats of other runs.
 
         Returns:
@@ -54,7 +54,7 @@ class Runs:
 
         return self._session.database.write(work)
 
-    def end_beats(self, run_id: str) -> None:
+    def end_heartbeats(self, run_id: str) -> None:
         """Store that the work of a run ended by itself, so that no further heartbeats are expected."""
 
         def work(connection: Connection) -> None:

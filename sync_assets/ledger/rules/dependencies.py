@@ -37,9 +37,9 @@ class Link(NamedTuple):
 class ParentStatus(NamedTuple):
     """What a record's parents mean for it, see `Dependencies`. wanted: each link with its new sync_link.wanted."""
 
-    gate: BlockReason
+    block_reason: BlockReason
     relink: bool
-    lost: bool
+    orphaned: bool
     wanted: list[tuple[Link, int]]
 
 
@@ -113,4 +113,7 @@ def _delays_parent(child: RecordState, link: Link, parents: Mapping[Key, RecordS
     ids = [link.parent_id] if link.held == 1 or child.uncertain else []
     ids += [link.other_id] if link.held > 1 else []
     linked_parents = [parents.get((link.parent_table, id_)) for id_ in ids if id_]
-    return any(parent is not None and parent.there and parent.leaving for parent in linked_parents)
+    return any(
+        parent is not None and parent.may_exist_in_campaign and parent.must_not_exist_in_campaign
+        for parent in linked_parents
+    )

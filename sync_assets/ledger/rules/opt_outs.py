@@ -132,7 +132,7 @@ def since(row: OptOut, value: bool | None, at: int | None) -> int | None:
     return row.campaign_at if value == bool(row.campaign) else row.stated_at
 
 
-def after_capture(row: OptOut, value: int, source: str, *, known: bool, there: bool) -> OptOut | None:
+def after_capture(row: OptOut, value: int, source: str, *, known: bool, may_exist_in_campaign: bool) -> OptOut | None:
     """Return the row after a capture brought Dynamics 365's value; None if the row does not change.
 
     Args:
@@ -140,13 +140,13 @@ def after_capture(row: OptOut, value: int, source: str, *, known: bool, there: b
         value: 1 if the contact is opted out in Dynamics 365, else 0.
         source: what caused the decision, for the log.
         known: True if there is a stored row.
-        there: True if Campaign has, or may have, a profile of the contact. If not, and Campaign never stated a value,
-            no decision is due: the insert of the profile carries the value.
+        may_exist_in_campaign: True if Campaign has, or may have, a profile of the contact. If not, and Campaign never
+            stated a value, no decision is due: the insert of the profile carries the value.
     """
     if row.d365 == value:
         return None
     moved = row._replace(d365=value)
-    if not there and not (known and row.campaign is not None):
+    if not may_exist_in_campaign and not (known and row.campaign is not None):
         return _synced(moved._replace(campaign=None))
     if row.state == OptOutState.SYNCED and row.campaign == value and known:
         return moved
@@ -165,12 +165,12 @@ def after_insert(row: OptOut, sent: int, source: str, made_at: int) -> OptOut:
     return _synced(held) if (held.d365 or 0) == sent else _due(held, source, ask=True)
 
 
-def met(row: OptOut, source: str) -> OptOut:
+def after_existing_profile(row: OptOut, source: str) -> OptOut:
     """Return the row for a profile that existed before our insert: its value is unknown, so Campaign is queried."""
     return _due(row._replace(campaign=None), source, ask=True)
 
 
-def decided(
+def after_decision(
     row: OptOut,
     *,
     value: int,
@@ -204,24 +204,24 @@ def decided(
     return held._replace(state=state, ask=0, value=value, sent=0, reason=None)
 
 
-def no_profile(row: OptOut, d365: int | None) -> OptOut:
+def after_missing_profile(row: OptOut, d365: int | None) -> OptOut:
     """Return the row, synced, for a contact without a profile: the later insert carries Dynamics 365's value."""
     return _synced(row._replace(campaign=None, campaign_at=None, ours=0, d365=d365))
 
 
-def written(row: OptOut, now: int) -> OptOut:
+def after_write(row: OptOut, now: int) -> OptOut:
     """Return the row after the system to be written accepted the decided value."""
     if row.state == OptOutState.TO_CAMPAIGN:
         return _synced(row._replace(campaign=row.value, stated_at=now, ours=1))
     return _synced(row._replace(d365=row.value))
 
 
-def again(row: OptOut, *, ask: bool) -> OptOut:
+def due_again(row: OptOut, *, ask: bool) -> OptOut:
     """Return the row due for a new decision: the system to be written changed, or a rejected write is retried."""
     return _due(row, row.source, ask=ask)._replace(attempts=row.attempts, failed_since=row.failed_since)
 
 
-def refused(row: OptOut, reason: str, now: int) -> OptOut:
+def after_rejection(row: OptOut, reason: str, now: int) -> OptOut:
     """Return the row after the system to be written rejected the decided value."""
     return row._replace(
         state=OptOutState.REFUSED,

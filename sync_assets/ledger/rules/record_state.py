@@ -43,12 +43,12 @@ class RecordState(NamedTuple):
     has_payload: bool
 
     @property
-    def there(self) -> bool:
+    def may_exist_in_campaign(self) -> bool:
         """Return True if Campaign holds the record, or may hold it since the outcome of a request is unknown."""
         return self.acked_hash is not None or bool(self.uncertain)
 
     @property
-    def leaving(self) -> bool:
+    def must_not_exist_in_campaign(self) -> bool:
         """Return True if the record must not exist in Campaign."""
         return self.desired_hash is None or self.gate in (BlockReason.PARENT_UNAVAILABLE, BlockReason.CHILDREN_PENDING)
 
@@ -75,7 +75,7 @@ class RecordState(NamedTuple):
             self.state == State.HELD,
             gate,
             has_children=self.gate == BlockReason.CHILDREN_PENDING,
-            lost=self.state == State.ORPHANED,
+            orphaned=self.state == State.ORPHANED,
             excluded=self.state == State.EXCLUDED,
         )
 
@@ -83,17 +83,18 @@ class RecordState(NamedTuple):
 class Dependencies(NamedTuple):
     """What a record's parents, children and privacy holds mean for it.
 
-    held: the record, or an ancestor, is under a privacy hold. gate: NONE, PARENT_PENDING or PARENT_UNAVAILABLE, as its
-    parents require. has_children: Campaign may hold children that link to it. relink: Campaign's record does not hold
-    the links that it should. lost: an unavailable parent is so permanently, or a required lookup is empty. excluded: it
-    belongs to a person who had been deleted in Dynamics 365 when the hold was released.
+    held: the record, or an ancestor, is under a privacy hold. block_reason: NONE, PARENT_PENDING or
+    PARENT_UNAVAILABLE, as its parents require. has_children: Campaign may hold children that link to it. relink:
+    Campaign's record does not hold the links that it should. orphaned: an unavailable parent is so permanently, or a
+    required lookup is empty. excluded: it belongs to a person who had been deleted in Dynamics 365 when the hold was
+    released.
     """
 
     held: bool = False
-    gate: BlockReason = BlockReason.NONE
+    block_reason: BlockReason = BlockReason.NONE
     has_children: bool = False
     relink: bool = False
-    lost: bool = False
+    orphaned: bool = False
     excluded: bool = False
 
 
@@ -101,7 +102,7 @@ class Placement(NamedTuple):
     """The state of a record and its block reason, NONE if nothing blocks it."""
 
     state: State
-    gate: BlockReason
+    block_reason: BlockReason
 
 
 def placement(record: RecordState, dependencies: Dependencies) -> Placement | None:
@@ -112,15 +113,15 @@ def placement(record: RecordState, dependencies: Dependencies) -> Placement | No
     """
     if dependencies.held:
         # Also if neither system holds it any more: its children are held because this record is.
-        return Placement(State.HELD, dependencies.gate)
-    if (record.desired_hash is None or record.withdrawn) and not record.there:
+        return Placement(State.HELD, dependencies.block_reason)
+    if (record.desired_hash is None or record.withdrawn) and not record.may_exist_in_campaign:
         return None
     hidden = (
-        record.there and dependencies.gate == BlockReason.PARENT_UNAVAILABLE
+        record.may_exist_in_campaign and dependencies.block_reason == BlockReason.PARENT_UNAVAILABLE
     )  # Campaign hides it once the parent is deleted, so it is deleted first
     if dependencies.excluded and record.desired_hash is not None and not hidden:
-        return Placement(State.EXCLUDED, dependencies.gate)
-    unwanted = record.desired_hash is None or dependencies.gate == BlockReason.PARENT_UNAVAILABLE
+        return Placement(State.EXCLUDED, dependencies.block_reason)
+    unwanted = record.desired_hash is None or dependencies.block_reason == BlockReason.PARENT_UNAVAILABLE
     return _place_unwanted(record, dependencies) if unwanted else _place_wanted(record, dependencies)
 
 
@@ -132,7 +133,7 @@ def _place_wanted(record: RecordState, dependencies: Dependencies) -> Placement:
     same = record.desired_hash == record.acked_hash
     if same and not record.uncertain and not record.resend and not dependencies.relink:
         return Placement(State.SYNCED, BlockReason.NONE)
-    if dependencies.gate == BlockReason.PARENT_PENDING:
+    if dependencies.block_reason == BlockReason.PARENT_PENDING:
         return Placement(State.WAITING, BlockReason.PARENT_PENDING)
     return _place_sendable(record)
 
@@ -144,7 +145,10 @@ def _may_relink(record: RecordState, dependencies: Dependencies) -> bool:
     """
     settled = record.acked_hash is not None and not record.uncertain
     return (
-        dependencies.relink and settled and not record.has_payload and dependencies.gate != BlockReason.PARENT_PENDING
+        dependencies.relink
+        and settled
+        and not record.has_payload
+        and dependencies.block_reason != BlockReason.PARENT_PENDING
     )
 
 
@@ -174,8 +178,8 @@ def _needs_refetch(record: RecordState) -> bool:
 
 def _place_unwanted(record: RecordState, dependencies: Dependencies) -> Placement:
     """Place a record that must not exist in Campaign: its row was deleted, or a required parent is unavailable."""
-    if not record.there:
-        state = State.FAILED if record.refusal else State.ORPHANED if dependencies.lost else State.WAITING
+    if not record.may_exist_in_campaign:
+        state = State.FAILED if record.refusal else State.ORPHANED if dependencies.orphaned else State.WAITING
         return Placement(state, BlockReason.PARENT_UNAVAILABLE)
     if dependencies.has_children:
         return Placement(State.WAITING, BlockReason.CHILDREN_PENDING)
@@ -191,12 +195,12 @@ def reevaluate(record: RecordState, dependencies: Dependencies) -> Placement | N
     now = placement(record, dependencies)
     refused = record.state == State.FAILED and (record.refused_by_campaign or record.withdrawn)
     if now and refused and now.state in (State.PENDING, State.WAITING, State.ORPHANED):
-        now_leaving = record.desired_hash is None or now.gate in (
+        now_leaving = record.desired_hash is None or now.block_reason in (
             BlockReason.PARENT_UNAVAILABLE,
             BlockReason.CHILDREN_PENDING,
         )
-        if now_leaving == record.leaving:
-            return Placement(State.FAILED, now.gate)
+        if now_leaving == record.must_not_exist_in_campaign:
+            return Placement(State.FAILED, now.block_reason)
     return now
 
 
@@ -211,7 +215,7 @@ def parent_status(parent: RecordState | None, linked: bool) -> BlockReason:
     Returns:
         NONE: it may be linked now. PARENT_PENDING: later. PARENT_UNAVAILABLE: not unless the parent's state changes.
     """
-    if parent is None or parent.leaving:
+    if parent is None or parent.must_not_exist_in_campaign:
         return BlockReason.PARENT_UNAVAILABLE
     if parent.acked_hash is not None:
         return BlockReason.PARENT_PENDING if parent.uncertain and not linked else BlockReason.NONE

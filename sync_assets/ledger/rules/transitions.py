@@ -95,26 +95,26 @@ def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> D
     )
     if same and not again:
         return None
-    moved = record._replace(
+    after_update = record._replace(
         desired_hash=row.hash,
         refusal=row.refusal,
         has_payload=True,
         withdrawn=0,
         resend=1 if again else record.resend,
     )
-    where = placement(moved, record.dependencies)
+    where = placement(after_update, record.dependencies)
     if where is None:
         raise AssertionError("a captured row has a desired state")
     # No personal data is stored for a record that is held or excluded, nor for one that is synced or rejected.
     keep = where.state in (State.PENDING, State.WAITING, State.ORPHANED)
     return DesiredUpdate(
         state=where.state,
-        gate=where.gate,
+        gate=where.block_reason,
         day=row.day,
         desired_hash=row.hash,
         refusal=row.refusal,
         failed_since=_stuck_since(record, where.state, now),
-        resend=moved.resend,
+        resend=after_update.resend,
         withdrawn=0,
         changed_at=now,
         payload=row.payload if keep else None,
@@ -168,7 +168,7 @@ def after_delete(record: RecordState, *, now: int) -> DesiredUpdate | None:
         raise AssertionError("ask `is_purgeable` first")
     return DesiredUpdate(
         state=where.state,
-        gate=where.gate,
+        gate=where.block_reason,
         day=record.day,
         desired_hash=None,
         refusal=None,
@@ -183,7 +183,7 @@ def after_delete(record: RecordState, *, now: int) -> DesiredUpdate | None:
     )
 
 
-def after_withdrawal(record: RecordState) -> Placement:
+def after_leaving_scope(record: RecordState) -> Placement:
     """Return the state of a record whose row went out of scope.
 
     Call `is_purgeable` first: AssertionError for a record that is to be purged.
@@ -199,7 +199,7 @@ def is_purgeable(record: RecordState) -> bool:
 
     It does unless Campaign may hold the record, or the record is under a privacy hold.
     """
-    return not record.there and record.state != State.HELD
+    return not record.may_exist_in_campaign and record.state != State.HELD
 
 
 def after_outcome(record: RecordState, outcome: Outcome, *, now: int) -> Acknowledgement | None:
@@ -217,14 +217,16 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int) -> Acknowl
         acked, resend = record.acked_hash, min(record.resend, 1)
         # A request that was not processed had no effect, so the column gets the value it had before the claim.
         uncertain = 1 if outcome.result == "unknown" or record.uncertain == 2 else 0
-    answered = record._replace(acked_hash=acked, uncertain=uncertain, resend=resend)
+    after_acknowledgement = record._replace(acked_hash=acked, uncertain=uncertain, resend=resend)
     # The content sent was already acknowledged: the request was made for the links, which are still to be sent.
     relink = not done and bool(outcome.links) and outcome.hash is not None and outcome.hash == record.acked_hash
-    where = placement(answered, record.dependencies._replace(relink=relink))
+    where = placement(after_acknowledgement, record.dependencies._replace(relink=relink))
     if where is None:
         return None
     state = where.state
-    asked_for = None if record.leaving else record.desired_hash if record.has_payload else record.acked_hash
+    asked_for = (
+        None if record.must_not_exist_in_campaign else record.desired_hash if record.has_payload else record.acked_hash
+    )
     refused = outcome.result == "refused" and asked_for == outcome.hash and state not in UNSENT
     # If the row has a validation error by now, only what would be sent again counts as rejected: a delete, or links.
     refused = refused and (record.refusal is None or state == State.PENDING)
@@ -238,7 +240,7 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int) -> Acknowl
     wait = outcome.retry_after_seconds
     return Acknowledgement(
         state=state,
-        gate=where.gate,
+        gate=where.block_reason,
         acked_hash=acked,
         uncertain=uncertain,
         resend=resend,

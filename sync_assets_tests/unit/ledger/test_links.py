@@ -227,7 +227,7 @@ def test_a_parent_that_returns_while_its_child_is_being_deleted_has_it_read_agai
     assert ledger.unread("order", 10) == [guid("order")]
     order(ledger, "anna")
     child = claim_one(ledger, table="order")
-    assert child.uncertain
+    assert child.outcome_unknown
     assert child.payload is not None
 
 

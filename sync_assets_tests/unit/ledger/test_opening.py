@@ -112,7 +112,7 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date_and_goes_on(new_url
         feed = ledger.feed("contact")
         assert feed is not None
         assert (feed.version, feed.link, feed.kind) == (7, "https://d365/next", "delta")
-        assert {(one.id, one.operation, one.uncertain) for one in push(ledger)} == {
+        assert {(one.id, one.operation, one.outcome_unknown) for one in push(ledger)} == {
             (guid("pending"), "insert", False),
             (guid("taken"), "insert", True),
         }

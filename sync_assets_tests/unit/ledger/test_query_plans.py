@@ -41,7 +41,7 @@ def operations(ledger: Ledger) -> dict[str, Callable[[], object]]:
         "rejects of a table": lambda: ledger.rejects("contact"),
         "pending operations": lambda: ledger.pending_operations("contact"),
         "reject reasons": lambda: ledger.reject_reasons("contact"),
-        "sample of a large table": lambda: ledger.sample_settled("contact", 20, 1),
+        "sample of a large table": lambda: ledger.sample_synced("contact", 20, 1),
         "acknowledged hashes": lambda: ledger.acked_hashes("contact", [guid("row1"), guid("row2")]),
         "parents that are waited for": lambda: ledger.waiting_parents("order"),
         "rows that come back": lambda: capture(ledger, *[row(f"row{n}", "d") for n in range(30, 40)]),

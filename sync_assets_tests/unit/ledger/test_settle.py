@@ -42,7 +42,7 @@ def test_done_for_an_older_state_leaves_the_newer_one_pending(ledger: Ledger) ->
     assert settle(ledger, "done", one) == result(pending=1)
     assert record(ledger, "anna").acked_hash == hash_of("a")
     one = claim_one(ledger)
-    assert (one.operation, one.payload, one.uncertain) == ("update", '{"value":"b"}', False)
+    assert (one.operation, one.payload, one.outcome_unknown) == ("update", '{"value":"b"}', False)
 
 
 def test_done_for_a_row_that_was_deleted_meanwhile_leaves_a_delete(ledger: Ledger) -> None:
@@ -136,7 +136,7 @@ def test_later_waits_for_its_time(ledger: Ledger, clock: Clock) -> None:
     assert ledger.next_due() == clock.now + timedelta(seconds=30)
     clock.advance(30)
     one = claim_one(ledger)
-    assert (one.attempts, one.uncertain) == (1, False)
+    assert (one.attempts, one.outcome_unknown) == (1, False)
 
 
 def test_a_record_given_back_unsent_was_no_attempt(ledger: Ledger) -> None:
@@ -150,7 +150,7 @@ def test_unknown_stays_uncertain(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     assert settle(ledger, "unknown", claim_one(ledger)) == result(pending=1)
     one = claim_one(ledger)
-    assert (one.operation, one.attempts, one.uncertain) == ("insert", 1, True)
+    assert (one.operation, one.attempts, one.outcome_unknown) == ("insert", 1, True)
 
 
 @pytest.mark.parametrize("answer", ["later", "refused"])
@@ -161,7 +161,7 @@ def test_a_request_without_effect_does_not_clear_up_an_earlier_one(ledger: Ledge
     settle(ledger, answer, claim_one(ledger))
     capture(ledger, deleted=["anna"])
     one = claim_one(ledger)
-    assert (one.operation, one.uncertain) == ("delete", True)
+    assert (one.operation, one.outcome_unknown) == ("delete", True)
 
 
 def test_done_clears_up_all_earlier_requests(ledger: Ledger) -> None:

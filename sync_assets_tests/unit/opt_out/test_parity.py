@@ -13,7 +13,7 @@ import pytest
 
 from sync_assets.config.models import Export, OptOut
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ledger.rules.opt_outs import refused
+from sync_assets.ledger.rules.opt_outs import after_rejection
 from sync_assets.opt_out.decide import Direction, decide
 from sync_assets.opt_out.parity import Parity, allowed, judge, parity
 from sync_assets_tests.conftest import SandboxFactory
@@ -222,7 +222,7 @@ def test_what_d365_refused_to_take_is_found_although_the_file_brought_it(synced:
     assert compare(program).wrong == 0
     with closing(program.runtime()) as runtime:
         [row] = [row for row in runtime.ledger.opt_outs_of([never]) if row.attribute == "blackListEmail"]
-        runtime.ledger.put_opt_outs([refused(row._replace(value=1), "Dynamics 365: no", row.stated_at or 0)])
+        runtime.ledger.put_opt_outs([after_rejection(row._replace(value=1), "Dynamics 365: no", row.stated_at or 0)])
     assert compare(program).differing == {"blackListEmail": [never]}
     for id_ in (never, back):
         set_campaign(program, id_, blackListEmail=False)

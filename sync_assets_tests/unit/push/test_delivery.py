@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sync_assets.ledger import Claimed, LinkTo, Operation
-from sync_assets.push.delivery import Deed, Delivery, body, outcome
+from sync_assets.push.delivery import Delivery, OperationDone, body, outcome
 
 TO_ADA = LinkTo("cusContactLink", "ada", keyed=True)
 NOWHERE = LinkTo("cusContactLink", None, keyed=True)
@@ -91,15 +91,20 @@ def test_opt_outs_stand_behind_the_links() -> None:
     ],
 )
 def test_the_ledger_is_told_which_opt_outs_a_record_was_made_with_or_met(
-    operation: Operation, deed: Deed | None, made: tuple[tuple[str, bool], ...], met: tuple[str, ...]
+    operation: Operation, deed: OperationDone | None, made: tuple[tuple[str, bool], ...], met: tuple[str, ...]
 ) -> None:
     told = outcome(contact(operation), Delivery("done" if deed else "refused", deed), NOW)
-    assert (told.made, told.met) == (made, met)
-    assert told.made_at == (NOW if made else None)
+    assert (told.inserted_opt_outs, told.existing_opt_outs) == (made, met)
+    assert told.inserted_at == (NOW if made else None)
 
 
 def test_an_outcome_says_what_became_of_the_record() -> None:
     record = Claimed(7, "ada", date(2026, 11, 24), "update", None, None, b"h", 0, False, (TO_ADA,))
     told = outcome(record, Delivery("later", reason="503", wait=3.0))
     assert (told.seq, told.result, told.hash, told.reason) == (7, "later", b"h", "503")
-    assert (told.retry_after_seconds, told.links, told.made, told.met) == (3.0, (TO_ADA,), (), ())
+    assert (told.retry_after_seconds, told.links, told.inserted_opt_outs, told.existing_opt_outs) == (
+        3.0,
+        (TO_ADA,),
+        (),
+        (),
+    )

@@ -199,9 +199,9 @@ async def test_a_worker_that_was_suspended_beyond_its_lease_sends_nothing_more(b
     bench.capture(people(3))
     holding = ClaimedRecords(bench.ledger, "contact", "suspended", 0.3, None)
     await holding.claim(3)
-    assert holding.leases_last()
+    assert holding.leases_are_valid()
     await asyncio.sleep(0.25)
-    assert not holding.leases_last()
+    assert not holding.leases_are_valid()
     await holding.give_up()
 
 

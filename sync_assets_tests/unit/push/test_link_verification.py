@@ -106,7 +106,7 @@ async def test_a_record_that_is_made_again_is_read_back(campaign: LittleCampaign
     pkey = campaign.holds("profile", ADA)
     campaign.links_by_key = "empty"
     push = Sent(campaign)
-    assert (await push.deliver("update", held=True)).deed == "inserted"
+    assert (await push.deliver("update", held=True)).operation_done == "inserted"
     [made] = campaign.by_key("cusOrder", ORDER)
     assert made["cusContact"] == {"PKey": pkey}
 

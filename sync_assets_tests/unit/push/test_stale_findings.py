@@ -55,7 +55,7 @@ async def test_a_delete_by_a_key_that_is_taken_no_more_goes_by_the_filter(campai
     campaign.keys_in_urls = set()
     records = campaign.of("profile", BY_KEY)
     delivery = await deliver(claimed("delete"), records, no_guard, key_works)
-    assert (delivery.result, delivery.deed) == ("done", "deleted")
+    assert (delivery.result, delivery.operation_done) == ("done", "deleted")
     assert not campaign.by_key("profile", ADA)
     assert campaign.by_key("profile", BERT)
     assert (records.addressing.key_in_url, records.addressing.key_in_delete) == (False, False)

@@ -39,7 +39,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def beat(url: str, run_id: str, owner: str, ago: timedelta) -> None:
     with Ledger.open(url, clock=lambda: datetime.now(UTC) - ago) as then:
-        assert then.beat(run_id, owner)
+        assert then.write_heartbeat(run_id, owner)
 
 
 def killed_here() -> str:
@@ -67,7 +67,7 @@ def test_a_run_whose_work_has_ended_was_not_killed(ledger: Ledger, tmp_path: Pat
     url = f"sqlite:///{tmp_path}/ledger.db"
     beat(url, "run", f"{ELSEWHERE}a", SILENT)
     with Ledger.open(url, clock=lambda: datetime.now(UTC) - SILENT) as then:
-        then.end_beats("run")
+        then.end_heartbeats("run")
     assert killed_runs(ledger) == []
     assert give_up_killed(ledger)["run"].owner == ENDED
 
@@ -111,11 +111,11 @@ def test_a_process_gives_its_run_up_before_others_may_by_either_clock(
     assert timedelta(seconds=LEASE_SECONDS) < SILENT_AFTER
     lease = RunLease(ledger, "run")
     lease.renew()
-    assert lease.lasts()
+    assert lease.is_valid()
     clocks.now = passed
-    assert not lease.lasts()
+    assert not lease.is_valid()
     lease.renew()
-    assert lease.lasts()  # the run was not given up meanwhile
+    assert lease.is_valid()  # the run was not given up meanwhile
 
 
 def test_a_process_whose_run_was_given_up_has_no_right_to_it_any_more(ledger: Ledger) -> None:
@@ -124,7 +124,7 @@ def test_a_process_whose_run_was_given_up_has_no_right_to_it_any_more(ledger: Le
     assert ledger.give_up_run("run", ledger.heartbeats()["run"])
     with pytest.raises(RunGivenUp):
         lease.renew()
-    assert not lease.lasts()
+    assert not lease.is_valid()
     with pytest.raises(RunGivenUp):
         RunLease(ledger, "run").renew()
 
@@ -133,20 +133,20 @@ def test_a_run_notes_its_beginning_and_its_end(tmp_path: Path) -> None:
     runtime = Runtime({"SYNC_ASSETS_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db"})
     with heartbeat(runtime, "run"):
         assert runtime.ledger.heartbeats()["run"].owner.split("|")[2] == str(os.getpid())
-        assert runtime.run_lasts()
+        assert runtime.run_is_valid()
         runtime.ledger.give_up_run("run", runtime.ledger.heartbeats()["run"])
     assert runtime.ledger.heartbeats()["run"].owner == GIVEN_UP
     with heartbeat(runtime, "next"):
         pass
     assert runtime.ledger.heartbeats()["next"].owner == ENDED
-    assert runtime.run_lasts()
+    assert runtime.run_is_valid()
     runtime.close()
 
 
 async def test_a_push_sends_nothing_once_its_run_may_be_given_up(bench: Bench) -> None:
     bench.capture(people(20))
     bench.admin.latency("campaign", 50)
-    result = await bench.push(concurrency=2, run_lasts=lambda: bench.admin.engine_calls()["insert"] < 4)
+    result = await bench.push(concurrency=2, run_is_valid=lambda: bench.admin.engine_calls()["insert"] < 4)
     assert result.stopped == "The ledger did not renew our leases in time."
     assert 4 <= result.inserted < 20
     bench.admin.latency("campaign", 0)

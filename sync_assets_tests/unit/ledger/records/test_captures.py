@@ -92,7 +92,7 @@ def test_a_row_that_changes_back_while_a_request_is_open_is_sent_again(ledger: L
     settle(ledger, "unknown", claim_one(ledger))
     capture(ledger, row("anna", "a"))
     one = claim_one(ledger)
-    assert (one.operation, one.payload, one.uncertain) == ("update", '{"value":"a"}', True)
+    assert (one.operation, one.payload, one.outcome_unknown) == ("update", '{"value":"a"}', True)
 
 
 def test_a_change_of_a_field_that_is_only_inserted_counts_until_the_insert(ledger: Ledger) -> None:
@@ -168,7 +168,7 @@ def test_a_row_deleted_after_it_was_sent_is_a_delete(ledger: Ledger) -> None:
     push(ledger)
     assert capture(ledger, deleted=["anna"]) == result(deleted=1, version=2)
     one = claim_one(ledger)
-    assert (one.operation, one.payload, one.hash, one.uncertain) == ("delete", None, None, False)
+    assert (one.operation, one.payload, one.hash, one.outcome_unknown) == ("delete", None, None, False)
     settle(ledger, "done", one)
     assert stored(ledger) == {}
 
@@ -178,7 +178,7 @@ def test_a_row_deleted_while_its_insert_is_open_is_a_delete(ledger: Ledger) -> N
     settle(ledger, "unknown", claim_one(ledger))
     capture(ledger, deleted=["anna"])
     one = claim_one(ledger)
-    assert (one.operation, one.uncertain) == ("delete", True)
+    assert (one.operation, one.outcome_unknown) == ("delete", True)
 
 
 def test_a_delete_known_already_is_ignored(ledger: Ledger) -> None:

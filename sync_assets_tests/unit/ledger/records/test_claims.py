@@ -9,7 +9,13 @@ from sync_assets_tests.support.ledgers import DAY, Clock, capture, claim, claim_
 def test_a_new_record_is_claimed_as_an_insert(ledger: Ledger) -> None:
     capture(ledger, row("anna", insert_only="1990"))
     one = claim_one(ledger)
-    assert (one.id, one.day, one.operation, one.attempts, one.uncertain) == (guid("anna"), DAY, "insert", 0, False)
+    assert (one.id, one.day, one.operation, one.attempts, one.outcome_unknown) == (
+        guid("anna"),
+        DAY,
+        "insert",
+        0,
+        False,
+    )
     assert (one.payload, one.update_payload) == ('{"value":"a","once":"1990"}', '{"value":"a"}')
 
 
@@ -50,7 +56,7 @@ def test_a_lease_that_runs_out_gives_the_record_to_the_next_worker_as_uncertain(
     assert claim(ledger, "second") == []
     clock.advance(1)
     second = claim_one(ledger, "second")
-    assert (second.seq, second.operation, second.uncertain) == (first.seq, "insert", True)
+    assert (second.seq, second.operation, second.outcome_unknown) == (first.seq, "insert", True)
 
 
 def test_renewing_holds_a_lease_longer(ledger: Ledger, clock: Clock) -> None:
@@ -70,7 +76,7 @@ def test_releasing_gives_back_what_a_dead_worker_held(ledger: Ledger, clock: Clo
     assert (lease.owner, lease.records, lease.until) == ("dead", 2, clock.now + timedelta(hours=1))
     assert ledger.release("dead") == 2
     assert ledger.leases() == []
-    assert [one.uncertain for one in claim(ledger, "second")] == [True, True]
+    assert [one.outcome_unknown for one in claim(ledger, "second")] == [True, True]
 
 
 def test_leases_are_listed_by_owner_even_when_they_have_run_out(ledger: Ledger, clock: Clock) -> None:
@@ -91,12 +97,12 @@ def test_an_answer_after_the_lease_ran_out_counts_until_another_worker_has_the_r
     capture(ledger, row("anna"), row("bert"))
     anna, bert = claim(ledger, "slow", seconds=10)
     clock.advance(20)
-    assert settle(ledger, "done", anna, owner="slow").settled == 1
+    assert settle(ledger, "done", anna, owner="slow").synced == 1
     again = claim_one(ledger, "next")
     assert again.seq == bert.seq
-    assert settle(ledger, "done", bert, owner="slow").lost == 1
+    assert settle(ledger, "done", bert, owner="slow").lease_lost == 1
     assert ledger.counts()["contact"].pending == 1
-    assert settle(ledger, "done", again, owner="next").settled == 1
+    assert settle(ledger, "done", again, owner="next").synced == 1
 
 
 def test_a_change_does_not_free_a_record_that_is_under_way(ledger: Ledger) -> None:

@@ -345,7 +345,7 @@ def test_kin_tells_ids_and_marks(ledger: Ledger) -> None:
         ("order", guid("anna's order")),
         ("line", guid("anna's line")),
     ]
-    assert [(one.there, one.wanted, one.payload) for one in kin] == [
+    assert [(one.may_exist_in_campaign, one.wanted, one.payload) for one in kin] == [
         (True, True, False),
         (False, True, True),
         (False, True, True),

@@ -68,7 +68,7 @@ def test_a_record_that_holds_something_else_is_updated_without_what_is_sent_once
     assert (anna.operation, anna.hash) == ("insert", hash_of("a"))
     holds_another(ledger, [anna])
     sent = claim_one(ledger)
-    assert (sent.operation, sent.uncertain, sent.update_payload) == ("update", False, '{"value":"a"}')
+    assert (sent.operation, sent.outcome_unknown, sent.update_payload) == ("update", False, '{"value":"a"}')
     settle(ledger, "done", sent)
     assert record(ledger, "anna").state == State.SYNCED
     assert record(ledger, "anna").payload is None
@@ -88,7 +88,7 @@ def test_one_that_campaign_was_found_to_hold_is_not_inserted_blindly_when_its_ro
     ledger.claim_found("contact", [guid("bert")], owner="rebuild", lease_seconds=60, remember=False)
     ledger.claim_found("order", [guid("carl")], owner="rebuild", lease_seconds=60)
     capture(ledger, row("anna"), row("bert"), row("carl"))
-    sent = {one.id: (one.operation, one.uncertain) for one in claim(ledger)}
+    sent = {one.id: (one.operation, one.outcome_unknown) for one in claim(ledger)}
     assert sent == {
         guid("anna"): ("insert", True),
         guid("bert"): ("insert", False),
@@ -101,7 +101,7 @@ def test_once_it_was_acknowledged_it_is_a_record_like_any_other(ledger: Ledger) 
     capture(ledger, row("anna"))
     push(ledger)
     capture(ledger, row("anna", "b"))
-    assert not claim_one(ledger).uncertain
+    assert not claim_one(ledger).outcome_unknown
 
 
 def test_a_list_before_a_first_load_goes_on_once_all_rows_were_captured(ledger: Ledger) -> None:
@@ -140,7 +140,7 @@ def test_of_a_rebuild_that_was_killed_the_records_are_in_doubt_and_stay_pending(
     capture(ledger, row("anna"))
     find(ledger, "anna")
     ledger.release("rebuild")
-    assert claim_one(ledger).uncertain  # so that it is not inserted blindly
+    assert claim_one(ledger).outcome_unknown  # so that it is not inserted blindly
 
 
 def test_a_rebuild_that_was_killed_brings_no_doubt_where_it_is_known_what_campaign_holds(ledger: Ledger) -> None:

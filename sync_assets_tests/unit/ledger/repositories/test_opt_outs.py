@@ -73,7 +73,7 @@ def due(ledger: Ledger, state: OptOutState = DECIDE, **how: Any) -> list[OptOut]
 def decided(one: OptOut, state: OptOutState, value: int = 1) -> OptOut:
     """Dynamics 365 holds the opposite of what is to be written there, and so does Campaign."""
     held = {TO_D365: (value, 1 - value), TO_CAMPAIGN: (1 - value, value), SETTLED: (value, value)}[state]
-    return rules.decided(
+    return rules.after_decision(
         one, value=value, state=state, campaign=held[0], campaign_at=None, d365=held[1], d365_at=1, now=2
     )
 
@@ -384,7 +384,7 @@ def test_a_decision_is_due_on_the_side_that_is_to_be_written(ledger: Ledger) -> 
     assert due(ledger) == []
     [one] = due(ledger, TO_D365)
     assert (one.value, one.version) == (1, 1)
-    ledger.put_opt_outs([rules.written(one, 5)], counts={"to_d365": 1})
+    ledger.put_opt_outs([rules.after_write(one, 5)], counts={"to_d365": 1})
     assert ledger.opt_outs_left(ATTRIBUTES) == OptOutsLeft()
     assert (there(ledger, "ada").state, there(ledger, "ada").d365) == (SETTLED, 1)
 
@@ -394,7 +394,7 @@ def test_an_answer_that_comes_after_a_newer_word_changes_nothing(ledger: Ledger)
     [one] = decide(ledger, TO_D365)
     state(ledger, ("ada", False, THEN + timedelta(days=1)))
     before = there(ledger, "ada")
-    assert ledger.put_opt_outs([rules.written(one, 5)]) == []
+    assert ledger.put_opt_outs([rules.after_write(one, 5)]) == []
     assert there(ledger, "ada") == before
     assert due(ledger) == [before]
 
@@ -408,7 +408,7 @@ def test_what_was_stored_may_be_put_again_as_it_stands_and_nothing_else(ledger: 
     marked = ledger.put_opt_outs([one._replace(sent=1) for one in before])
     assert marked == [there(ledger, "bob")]
     assert there(ledger, "ada").version == next(one.version for one in before if one.id == guid("ada")) + 1
-    assert [one.version for one in ledger.put_opt_outs([rules.written(one, 5) for one in marked])] == [3]
+    assert [one.version for one in ledger.put_opt_outs([rules.after_write(one, 5) for one in marked])] == [3]
     assert (there(ledger, "ada").state, there(ledger, "bob").state) == (DECIDE, SETTLED)
 
 
@@ -479,7 +479,7 @@ def test_a_contact_on_hold_is_never_due_and_goes_on_when_it_is_released(ledger: 
         assert ledger.opt_outs_left(ATTRIBUTES).held == 1
         ledger.end_hold("contact", guid("ada"), gone=False)
         assert len(due(ledger, given)) == 2
-        ledger.put_opt_outs([rules.again(one, ask=False) for one in due(ledger, given)])
+        ledger.put_opt_outs([rules.due_again(one, ask=False) for one in due(ledger, given)])
 
 
 def test_words_of_a_contact_on_hold_are_heard(ledger: Ledger) -> None:
@@ -503,7 +503,7 @@ def test_a_hold_on_a_row_of_another_table_is_none_on_the_contact(ledger: Ledger)
 
 
 def refuse(ledger: Ledger, clock: Clock, reason: str = "no") -> None:
-    refused = [rules.refused(one, reason, times.to_micros(clock.now)) for one in due(ledger, TO_D365)]
+    refused = [rules.after_rejection(one, reason, times.to_micros(clock.now)) for one in due(ledger, TO_D365)]
     ledger.put_opt_outs(refused)
 
 
@@ -553,7 +553,7 @@ def test_what_is_left_is_counted_by_what_is_to_be_done(ledger: Ledger, clock: Cl
     state(ledger, *told, push=True)
     rows = [one for one in due(ledger) if one.attribute == EMAIL]
     moved = [decided(one, side) for one, side in zip(rows, [TO_D365, TO_D365, TO_CAMPAIGN, SETTLED], strict=False)]
-    ledger.put_opt_outs([*moved, rules.refused(rows[4], "no", times.to_micros(clock.now))])
+    ledger.put_opt_outs([*moved, rules.after_rejection(rows[4], "no", times.to_micros(clock.now))])
     ledger.hold("contact", rows[0].id)
     ledger.hold("contact", rows[3].id)
     left = ledger.opt_outs_left([EMAIL])

@@ -137,19 +137,19 @@ def test_a_sample_holds_settled_records_of_its_table_each_once(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, small: int
 ) -> None:
     monkeypatch.setattr(reports, "_SMALL", small)
-    assert ledger.sample_settled("contact", 10, 1) == []
+    assert ledger.sample_synced("contact", 10, 1) == []
     capture(ledger, page=many(300))
     capture(ledger, page=many(50, prefix="order"), table="account")
     push(ledger)
     push(ledger, table="account")
     capture(ledger, page=many(20, "b"))  # pending again
     settled = {guid(f"row{n}") for n in range(20, 300)}
-    sample = ledger.sample_settled("contact", 100, 1)
+    sample = ledger.sample_synced("contact", 100, 1)
     assert len(set(sample)) == len(sample) == 100
     assert set(sample) <= settled
-    assert ledger.sample_settled("contact", 100, 1) == sample
-    assert set(ledger.sample_settled("contact", 100, 2)) != set(sample)
-    assert set(ledger.sample_settled("contact", 1000, 1)) == settled
+    assert ledger.sample_synced("contact", 100, 1) == sample
+    assert set(ledger.sample_synced("contact", 100, 2)) != set(sample)
+    assert set(ledger.sample_synced("contact", 1000, 1)) == settled
 
 
 def test_a_sample_that_finds_nothing_comes_to_an_end(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +158,7 @@ def test_a_sample_that_finds_nothing_comes_to_an_end(ledger: Ledger, monkeypatch
     capture(ledger, row("anna"))
     push(ledger)
     capture(ledger, page=many(50, prefix="order"), table="account")
-    assert ledger.sample_settled("contact", 5, 1) == [guid("anna")]
+    assert ledger.sample_synced("contact", 5, 1) == [guid("anna")]
 
 
 def test_acknowledged_hashes_are_those_of_settled_records(ledger: Ledger) -> None:

@@ -12,51 +12,51 @@ def owners(ledger: Ledger) -> dict[str, str]:
 
 
 def test_a_run_has_its_last_sign_of_life(ledger: Ledger, clock: Clock) -> None:
-    assert ledger.beat("run", "worker")
+    assert ledger.write_heartbeat("run", "worker")
     clock.advance(5)
-    assert ledger.beat("run", "worker")
+    assert ledger.write_heartbeat("run", "worker")
     assert ledger.heartbeats() == {"run": Heartbeat("worker", clock.now)}
 
 
 def test_a_run_that_was_given_up_can_give_no_sign_of_life(ledger: Ledger) -> None:
-    ledger.beat("run", "worker")
+    ledger.write_heartbeat("run", "worker")
     assert ledger.give_up_run("run", ledger.heartbeats()["run"])
-    assert not ledger.beat("run", "worker")
-    ledger.end_beats("run")
+    assert not ledger.write_heartbeat("run", "worker")
+    ledger.end_heartbeats("run")
     assert owners(ledger) == {"run": GIVEN_UP}
 
 
 def test_a_run_is_not_given_up_after_another_sign_of_life(ledger: Ledger, clock: Clock) -> None:
-    ledger.beat("run", "worker")
+    ledger.write_heartbeat("run", "worker")
     seen = ledger.heartbeats()["run"]
     clock.advance(1)
-    ledger.beat("run", "worker")
+    ledger.write_heartbeat("run", "worker")
     assert not ledger.give_up_run("run", seen)
-    assert ledger.beat("run", "worker")
+    assert ledger.write_heartbeat("run", "worker")
 
 
 def test_a_run_that_never_gave_one_is_given_up_before_it_can(ledger: Ledger) -> None:
     assert ledger.give_up_run("run", None)
-    assert not ledger.beat("run", "worker")
-    ledger.beat("other", "worker")
+    assert not ledger.write_heartbeat("run", "worker")
+    ledger.write_heartbeat("other", "worker")
     assert not ledger.give_up_run("other", None)
 
 
 def test_the_next_step_of_a_run_whose_step_has_ended_gives_signs_of_life_again(ledger: Ledger) -> None:
-    ledger.beat("run", "worker")
-    ledger.end_beats("run")
+    ledger.write_heartbeat("run", "worker")
+    ledger.end_heartbeats("run")
     assert owners(ledger) == {"run": ENDED}
-    assert ledger.beat("run", "worker")
+    assert ledger.write_heartbeat("run", "worker")
     assert owners(ledger) == {"run": "worker"}
 
 
 def test_what_earlier_runs_left_is_removed(ledger: Ledger, clock: Clock) -> None:
     for run_id in ("killed", "ended"):
-        ledger.beat(run_id, "worker")
-    ledger.end_beats("ended")
+        ledger.write_heartbeat(run_id, "worker")
+    ledger.end_heartbeats("ended")
     clock.advance(ENDED_KEPT_SECONDS + 1)
-    ledger.beat("run", "worker")
+    ledger.write_heartbeat("run", "worker")
     assert owners(ledger).keys() == {"killed", "run"}
     clock.advance(KEPT_SECONDS + 1)
-    ledger.beat("next", "worker")
+    ledger.write_heartbeat("next", "worker")
     assert owners(ledger).keys() == {"next"}

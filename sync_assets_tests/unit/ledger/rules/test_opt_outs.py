@@ -172,31 +172,37 @@ class TestCapture:
     @pytest.mark.parametrize("value", [0, 1])
     def test_what_is_known_already_is_no_news(self, value: int, state: OptOutState, there: bool) -> None:
         before = row(1, d365=value, state=state)
-        assert rules.after_capture(before, value, "why", known=True, there=there) is None
+        assert rules.after_capture(before, value, "why", known=True, may_exist_in_campaign=there) is None
 
     def test_a_first_opt_out_of_a_contact_that_campaign_has_is_to_be_compared(self) -> None:
-        after = rules.after_capture(NOBODY, 1, "why", known=False, there=True)
+        after = rules.after_capture(NOBODY, 1, "why", known=False, may_exist_in_campaign=True)
         assert after == due(NOBODY, d365=1, campaign=None, ask=1)
 
     def test_a_first_opt_out_of_a_contact_that_campaign_does_not_have_goes_with_the_profile(self) -> None:
-        after = rules.after_capture(NOBODY, 1, "why", known=False, there=False)
+        after = rules.after_capture(NOBODY, 1, "why", known=False, may_exist_in_campaign=False)
         assert after == settled(NOBODY, d365=1, campaign=None)
 
     @pytest.mark.parametrize("value", [0, 1])
     def test_what_was_unsettled_is_forgotten_if_campaign_has_no_profile(self, value: int) -> None:
         before = row(None, d365=1 - value, ask=1, **TRIED)
-        assert rules.after_capture(before, value, "why", known=True, there=False) == settled(before, d365=value)
+        assert rules.after_capture(before, value, "why", known=True, may_exist_in_campaign=False) == settled(
+            before, d365=value
+        )
 
     @pytest.mark.parametrize("value", [0, 1])
     def test_campaign_has_the_profile_if_it_spoke_of_it(self, value: int) -> None:
         """One that was there before us, and that we did not send anything to yet."""
         before = row(value, THEN, d365=1 - value, state=DECIDE)
-        assert rules.after_capture(before, value, "why", known=True, there=False) == due(before, d365=value, ask=1)
+        assert rules.after_capture(before, value, "why", known=True, may_exist_in_campaign=False) == due(
+            before, d365=value, ask=1
+        )
 
     @pytest.mark.parametrize("value", [0, 1])
     def test_our_own_write_comes_back_and_nothing_follows(self, value: int) -> None:
         before = row(value, THEN, d365=1 - value)
-        assert rules.after_capture(before, value, "why", known=True, there=True) == before._replace(d365=value)
+        assert rules.after_capture(before, value, "why", known=True, may_exist_in_campaign=True) == before._replace(
+            d365=value
+        )
 
     @pytest.mark.parametrize("value", [0, 1])
     @pytest.mark.parametrize("campaign", [None, 0, 1])
@@ -207,7 +213,7 @@ class TestCapture:
         before = row(campaign, THEN, d365=1 - value)._replace(**{**TRIED, "state": state})
         if state == SETTLED and campaign == value:
             return
-        after = rules.after_capture(before, value, "why", known=True, there=True)
+        after = rules.after_capture(before, value, "why", known=True, may_exist_in_campaign=True)
         assert after == due(before, d365=value, ask=1)
 
 
@@ -237,12 +243,12 @@ class TestInsert:
 @pytest.mark.parametrize("state", OptOutState)
 def test_of_a_profile_that_was_there_before_campaign_is_asked(state: OptOutState) -> None:
     before = row(1, THEN)._replace(**{**TRIED, "state": state})
-    assert rules.met(before, "why") == due(before, campaign=None, ask=1)
+    assert rules.after_existing_profile(before, "why") == due(before, campaign=None, ask=1)
 
 
 class TestDecided:
     def decided(self, before: OptOut, state: OptOutState) -> OptOut:
-        return rules.decided(
+        return rules.after_decision(
             before, value=1, state=state, campaign=0, campaign_at=THEN + 1, d365=1, d365_at=THEN + 2, now=NOW
         )
 
@@ -269,7 +275,7 @@ class TestDecided:
 @pytest.mark.parametrize("d365", [0, 1, None])
 def test_without_a_profile_there_is_nothing_to_decide(d365: int | None) -> None:
     before = row(1, THEN, ask=1, ours=1)._replace(**TRIED, source="why")
-    after = rules.no_profile(before, d365)
+    after = rules.after_missing_profile(before, d365)
     assert after == settled(before, campaign=None, campaign_at=None, ours=0, d365=d365)
 
 
@@ -277,12 +283,12 @@ class TestWritten:
     @pytest.mark.parametrize("value", [0, 1])
     def test_to_d365(self, value: int) -> None:
         before = row(value, THEN, d365=1 - value)._replace(**{**TRIED, "state": TO_D365, "value": value})
-        assert rules.written(before, NOW) == settled(before, d365=value)
+        assert rules.after_write(before, NOW) == settled(before, d365=value)
 
     def test_to_campaign(self) -> None:
         """The time that it told is that of what it held before."""
         before = row(0, THEN, d365=1)._replace(**{**TRIED, "state": TO_CAMPAIGN})
-        after = rules.written(before, NOW)
+        after = rules.after_write(before, NOW)
         assert after == settled(before, campaign=1, stated_at=NOW, ours=1)
         assert after.campaign_at == THEN
 
@@ -291,25 +297,25 @@ class TestRefused:
     def test_it_stands_with_its_reason_until_something_changes(self) -> None:
         before = row(0, THEN, d365=1, state=TO_CAMPAIGN, value=1, sent=1)
         told = {"state": REFUSED, "attempts": 1, "sent": 0, "reason": "no", "failed_since": NOW}
-        assert rules.refused(before, "no", NOW) == before._replace(**told)
+        assert rules.after_rejection(before, "no", NOW) == before._replace(**told)
 
     def test_tries_are_counted_from_the_first_one_on(self) -> None:
-        first = rules.refused(row(0, THEN, state=TO_CAMPAIGN, value=1), "no", NOW)
-        again = rules.again(first, ask=True)
+        first = rules.after_rejection(row(0, THEN, state=TO_CAMPAIGN, value=1), "no", NOW)
+        again = rules.due_again(first, ask=True)
         assert again == due(first, ask=1, attempts=1, failed_since=NOW)._replace(source=first.source)
         held = {"campaign": 0, "campaign_at": None, "d365": 1, "d365_at": None}
-        decided = rules.decided(again, value=1, state=TO_CAMPAIGN, now=NOW + 1, **held)
-        second = rules.refused(decided, "still no", NOW + 2)
+        decided = rules.after_decision(again, value=1, state=TO_CAMPAIGN, now=NOW + 1, **held)
+        second = rules.after_rejection(decided, "still no", NOW + 2)
         assert (second.attempts, second.failed_since, second.reason) == (2, NOW, "still no")
 
     def test_a_change_starts_them_anew(self) -> None:
-        before = rules.refused(row(0, THEN, state=TO_CAMPAIGN, value=1), "no", NOW)
+        before = rules.after_rejection(row(0, THEN, state=TO_CAMPAIGN, value=1), "no", NOW)
         _, after = rules.after_statement(before, 0, THEN + 1, SAID, "why", known=True)
         assert after is not None
         assert (after.attempts, after.failed_since, after.reason) == (0, None, None)
 
     def test_reasons_are_kept_short_and_free_of_nul(self) -> None:
-        reason = rules.refused(row(0), "a\x00b" + "c" * 5_000, NOW).reason
+        reason = rules.after_rejection(row(0), "a\x00b" + "c" * 5_000, NOW).reason
         assert reason is not None
         assert reason.startswith("abc")
         assert len(reason) == REASON_LENGTH
@@ -319,4 +325,4 @@ class TestRefused:
 @pytest.mark.parametrize("ask", [False, True])
 def test_what_is_decided_anew_asks_campaign_if_it_is_told_to_or_was_to_before(ask: bool, asked: int) -> None:
     before = row(0, THEN, d365=1, state=TO_CAMPAIGN, value=1, ask=asked)._replace(source="why")
-    assert rules.again(before, ask=ask) == due(before, ask=int(ask or asked))
+    assert rules.due_again(before, ask=ask) == due(before, ask=int(ask or asked))

@@ -45,10 +45,10 @@ REFUSED: dict[str, Any] = {"refusal": "too long", "payload": None, "has_payload"
 ERASED: dict[str, Any] = {"payload": None, "has_payload": False}
 OPEN, COMING, ABSENT = (
     Dependencies(),
-    Dependencies(gate=BlockReason.PARENT_PENDING),
-    Dependencies(gate=BlockReason.PARENT_UNAVAILABLE),
+    Dependencies(block_reason=BlockReason.PARENT_PENDING),
+    Dependencies(block_reason=BlockReason.PARENT_UNAVAILABLE),
 )
-HUNG_ON = Dependencies(gate=BlockReason.PARENT_UNAVAILABLE, has_children=True)
+HUNG_ON = Dependencies(block_reason=BlockReason.PARENT_UNAVAILABLE, has_children=True)
 
 
 def stand(*parts: dict[str, Any], **more: Any) -> RecordState:
@@ -75,7 +75,7 @@ def stand(*parts: dict[str, Any], **more: Any) -> RecordState:
         (stand(SENT), Dependencies(relink=True), (State.PENDING, BlockReason.NONE)),
         (
             stand(SENT),
-            Dependencies(gate=BlockReason.PARENT_PENDING, relink=True),
+            Dependencies(block_reason=BlockReason.PARENT_PENDING, relink=True),
             (State.WAITING, BlockReason.PARENT_PENDING),
         ),
         (stand(SENT), Dependencies(held=True, relink=True), (State.HELD, BlockReason.NONE)),
@@ -159,19 +159,19 @@ def test_whatever_is_claimable_may_be_sent() -> None:
     for record, dependencies in itertools.product(every_stand(), EVERY_TIES):
         where = placement(record, dependencies)
         if where is None:
-            assert not record.there
+            assert not record.may_exist_in_campaign
             assert not dependencies.held
             continue
         if where.state != State.PENDING:
             continue
         assert not dependencies.held
-        delete = record.desired_hash is None or where.gate == BlockReason.PARENT_UNAVAILABLE
+        delete = record.desired_hash is None or where.block_reason == BlockReason.PARENT_UNAVAILABLE
         if delete:
-            assert record.there
+            assert record.may_exist_in_campaign
             assert not dependencies.has_children
         else:
-            assert dependencies.gate != BlockReason.PARENT_UNAVAILABLE
-            assert dependencies.gate == BlockReason.NONE or (record.withdrawn and not record.uncertain)
+            assert dependencies.block_reason != BlockReason.PARENT_UNAVAILABLE
+            assert dependencies.block_reason == BlockReason.NONE or (record.withdrawn and not record.uncertain)
             assert record.has_payload or record.acked_hash is not None
             links_alone = record.acked_hash is not None and not record.has_payload and dependencies.relink
             assert record.refusal is None or record.withdrawn or links_alone
@@ -182,14 +182,14 @@ def test_what_is_settled_has_nothing_to_send() -> None:
         if placement(record, dependencies) == Placement(State.SYNCED, BlockReason.NONE) and not record.withdrawn:
             assert record.desired_hash == record.acked_hash
             assert not any((record.uncertain, record.resend, dependencies.relink, dependencies.held))
-            assert dependencies.gate != BlockReason.PARENT_UNAVAILABLE
+            assert dependencies.block_reason != BlockReason.PARENT_UNAVAILABLE
 
 
 def test_to_find_the_same_ties_again_moves_nothing() -> None:
     for record, dependencies in itertools.product(every_stand(), EVERY_TIES):
         where = reevaluate(record, dependencies)
         if where is not None:
-            again = record._replace(state=where.state, gate=where.gate)
+            again = record._replace(state=where.state, gate=where.block_reason)
             if where.state in (State.SYNCED, State.HELD):  # the payload goes with these
                 again = again._replace(payload=None, has_payload=False)
             assert reevaluate(again, dependencies) == where
