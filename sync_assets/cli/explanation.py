@@ -1,42 +1,8 @@
-"""`sync-assets explain`: the command, and its document as text for people. Imports are lazy."""
+"""Print the documents of `sync-assets explain` and `plan --diff` as text for people. Imports are lazy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
-
-from sync_assets.foreign_text import cleaned, json_text, printable
-
-if TYPE_CHECKING:
-    from sync_assets.runtime.context import Runtime
-
-
-def register(app: typer.Typer, open_runtime: Callable[[], Runtime]) -> None:
-    """Add the command. open_runtime: opens the runtime that is closed at the end."""
-
-    @app.command()
-    def explain(
-        record: Annotated[str, typer.Argument(metavar="ID", help="The D365 id of the record, a GUID.")],
-        table: Annotated[str | None, typer.Option("--table", help="Only this mapped table.")] = None,
-        show_values: Annotated[
-            bool, typer.Option("--show-values", help="Show values, which are personal data, instead of their shapes.")
-        ] = False,
-        as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
-    ) -> None:
-        """One record from end to end: both systems, filter, mapping, ledger, parents, what differs. Exit status 0: in
-        step, 2: not in step, 1: unknown. Costs one engine call, and one for each link."""
-        from sync_assets.commands.explain import explain as run  # noqa: PLC0415
-
-        explained = run(open_runtime(), record, table, show_values=show_values)
-        if as_json:
-            typer.echo(json_text(explained.document))
-        else:
-            show_explanation(cleaned(explained.document))
-        for problem in explained.problems:
-            typer.echo(f"sync-assets: {printable(str(problem))}", err=True)
-        raise typer.Exit(explained.status)
+from typing import Any
 
 
 def show_diff(document: dict[str, Any]) -> None:

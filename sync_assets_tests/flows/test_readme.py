@@ -28,7 +28,7 @@ import httpx
 import pytest
 import typer
 
-from sync_assets.cli import main
+from sync_assets.cli import command, main
 from sync_assets.config.json_schema import PACKAGED
 from sync_assets.config.loader import load_config
 from sync_assets_tests.support.dagster_dev import DagsterDev, dagster_dev
@@ -285,7 +285,7 @@ class Story:
                 patch.setenv(name, value)
             patch.chdir(self.program.home)
             patch.setattr(sys, "argv", ["sync-assets", *words])
-            patch.setattr(main, "_RUNTIMES", [])
+            patch.setattr(command, "_RUNTIMES", [])
             before = signal.getsignal(signal.SIGTERM)
             with pytest.raises(SystemExit) as ended:
                 main.main()

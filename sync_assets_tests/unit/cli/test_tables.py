@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.cli.main import _print
+from sync_assets.cli.command import print_document
 from sync_assets.cli.record_lists import show_rejects
 from sync_assets.cli.tables import show_diagnosis, show_status
 from sync_assets.runtime.heartbeat import REMEDY
@@ -108,12 +108,12 @@ def test_a_server_s_words_are_neither_markup_nor_commands_of_the_terminal(
     as_json: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reason = "[bold]no[/] [/link] \x1b[2J\x9b31m\u202eevil"
-    _print(
+    print_document(
         {"rejects": [{"table": "contact", "reason": reason, "id": "1", "since": AT, "attempts": 1}]},
         as_json,
         show_rejects,
     )
-    _print({"checks": [{"outcome": "fail", "what": "Campaign", "message": reason}]}, as_json, show_diagnosis)
+    print_document({"checks": [{"outcome": "fail", "what": "Campaign", "message": reason}]}, as_json, show_diagnosis)
     output = capsys.readouterr().out
     assert output.count("[bold]no[/] [/link]") == 2
     assert output.replace("\n", "").isprintable()

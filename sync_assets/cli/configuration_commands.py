@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 File = Annotated[
     str | None, typer.Option("--file", help="The configuration file; default: SYNC_ASSETS_CONFIG, or sync_assets.yaml.")
 ]
+commands = typer.Typer()
 _TABLE = "TABLE, TABLE=RESOURCE or TABLE=RESOURCE:KEY"
 
 
+@commands.command()
 def init(
     table: Annotated[
         list[str] | None, typer.Option("--table", metavar=_TABLE, help="Map this table; may be repeated.")
@@ -47,6 +49,7 @@ def init(
     typer.echo("The file says `privacy_acknowledged: true`: privacy requests are your task, in both systems.")
 
 
+@commands.command()
 def add(
     table: Annotated[str, typer.Argument(metavar="TABLE", help=f"{_TABLE}.")],
     file: File = None,
@@ -60,16 +63,12 @@ def add(
     typer.echo("Look at its lines, then `sync-assets doctor` and `sync-assets plan`.")
 
 
+@commands.command()
 def schema() -> None:
     """Print the JSON Schema of the configuration, for editors."""
     from sync_assets.config.json_schema import PACKAGED  # noqa: PLC0415
 
     typer.echo(PACKAGED.read_text(encoding="utf-8"), nl=False)
-
-
-def register(app: typer.Typer) -> None:
-    for command in (init, add, schema):
-        app.command()(command)
 
 
 def _prompts() -> tuple[ChooseTables | None, ChooseResource | None]:

@@ -1,0 +1,97 @@
+"""Parts that commands share: their arguments, the runtime, output for people and for scripts. Imports are lazy."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sync_assets.foreign_text import cleaned, json_text, printable
+
+if TYPE_CHECKING:
+    from sync_assets.runtime.context import Runtime
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+Table = Annotated[str | None, typer.Argument(help="A mapped table; all if left out.", show_default=False)]
+
+_RUNTIMES: list[Runtime] = []
+"""Closed at the end, however a command ends."""
+
+
+def open_runtime(*, creates: bool = False) -> Runtime:
+    """Return the runtime of a command.
+
+    Args:
+        creates: True if the command may create the ledger. Without a ledger, others end with an error.
+    """
+    from sync_assets.runtime.context import Runtime  # noqa: PLC0415
+
+    private_files()
+    runtime = Runtime(may_create_ledger=creates, announce=say)
+    _RUNTIMES.append(runtime)
+    return runtime
+
+
+def close_runtimes() -> None:
+    """Close the runtimes and print what they noted."""
+    for runtime in _RUNTIMES:
+        runtime.close()
+        for note in runtime.notes:
+            say(note)
+
+
+def private_files() -> None:
+    """Let only their owner read the files and folders that this process and its children create from now on."""
+    os.umask(os.umask(0o077) | 0o077)
+
+
+def say(line: object) -> None:
+    """Print a line on standard error. It may quote a file's name or a server's words."""
+    typer.echo(f"sync-assets: {printable(str(line))}", err=True)
+
+
+def fail(*errors: object) -> None:
+    """Print the errors and end with exit status 1."""
+    for error in errors:
+        for line in str(error).splitlines():
+            say(line)
+    sys.exit(1)
+
+
+def print_document(document: Any, as_json: bool, show: Callable[[Any], None]) -> None:
+    """Print a document. Its texts may be those of a server, so none reaches the terminal with control characters."""
+    if as_json:
+        typer.echo(json_text(document))
+    else:
+        show(cleaned(document))
+
+
+def progress(runtime: Runtime) -> AbstractContextManager[None]:
+    """Show progress on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        return nullcontext()
+    from sync_assets.cli.progress import progress_on_terminal  # noqa: PLC0415
+
+    return progress_on_terminal(runtime)
+
+
+@contextmanager
+def interruptible(consequence: str) -> Iterator[None]:
+    """End with status 130 on Ctrl-C, and print the consequence: a sentence for people."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"Interrupted. {consequence}")
+        raise typer.Exit(130) from None
+
+
+def check_table(runtime: Runtime, table: str | None) -> None:
+    """Raise an error if a table is named that is not mapped."""
+    from sync_assets.operations.status import unknown_tables  # noqa: PLC0415
+
+    if table and (error := unknown_tables(runtime, [table])):
+        raise error
