@@ -29,7 +29,7 @@ from rich.text import Text
 
 from sync_assets.commands.process_guard import start_guarded
 from sync_assets.commands.sync import Synced, sync
-from sync_assets.config.environment import KEY_BYTES
+from sync_assets.config.variables import KEY_BYTES
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.errors import SyncAssetsError
 from sync_assets.foreign_text import printable

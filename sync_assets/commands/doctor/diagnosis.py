@@ -19,8 +19,9 @@ from sync_assets.commands.doctor.existing_records import existing_lines
 from sync_assets.commands.doctor.ledger_security import ledger_lines
 from sync_assets.commands.doctor.setup import campaign_lines, setup_lines, sftp_lines
 from sync_assets.commands.doctor.volume import volume_lines
-from sync_assets.config.environment import SettingsError, System
+from sync_assets.config.environment import System
 from sync_assets.config.models import TableConfig
+from sync_assets.config.variables import SettingsError
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact

@@ -10,7 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from sync_assets.config.app_credential import ClientCertificate, FederatedToken
-from sync_assets.config.environment import SANDBOX_CONFIG, Settings, SettingsError, is_loopback
+from sync_assets.config.environment import SANDBOX_CONFIG, Settings
+from sync_assets.config.variables import SettingsError, is_loopback
 
 
 @pytest.fixture

@@ -1,0 +1,210 @@
+"""Read environment variables one by one: texts, secrets, URLs, files, keys. Each problem names its variable.
+
+Invariant: no secret appears in a message.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import os.path
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from pydantic import SecretStr
+
+from sync_assets.config.secret_files import FileSecret, SecretFileError
+from sync_assets.errors import SyncAssetsError
+
+T = TypeVar("T")
+
+KEY_BYTES = 32
+"""Size of a key that encrypts the ledger's payloads: AES-256."""
+
+
+class SettingsError(SyncAssetsError):
+    """Variables are missing or invalid. problems: one line each."""
+
+    def __init__(self, problems: Collection[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(problems))
+
+
+class VariableReader:
+    """Reads variables one by one and collects their problems. A blank value counts as missing."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.problems: list[str] = []
+
+    def complete(self, read: Callable[[VariableReader], T]) -> T | SettingsError:
+        value = read(self)
+        return SettingsError(self.problems) if self.problems else value
+
+    def optional(self, name: str, default: str = "") -> str:
+        return self._environment.get(name, "").strip() or default
+
+    def required(self, name: str) -> str:
+        value = self.optional(name)
+        if not value:
+            self.problems.append(f"{name} is not set. Set it in the environment.")
+        return value
+
+    def secret(self, name: str) -> SecretStr:
+        """Read a required secret from its variable, or from the file that `<name>_FILE` names."""
+        return self.optional_secret(name) or SecretStr(self.required(name))
+
+    def optional_secret(self, name: str) -> SecretStr | None:
+        """Read a secret from its variable, or from the file that `<name>_FILE` names; None if neither is set."""
+        value, path = self.optional(name), self.optional(f"{name}_FILE")
+        if value and path:
+            self.problems.append(f"{name} and {name}_FILE are both set. Leave out one of them.")
+        if value or not path:
+            return SecretStr(value) if value else None
+        try:
+            return FileSecret(f"{name}_FILE", Path(path).expanduser())
+        except SecretFileError as error:
+            self.problems.append(str(error))
+            return SecretStr("unreadable")  # so that it does not also count as missing
+
+    def url(self, name: str, default: str = "", *, wrong_end: str = "") -> str:
+        """Read an https URL, or http on a loopback host, without credentials, query and trailing slash.
+
+        wrong_end: a path that the URL must not have.
+        """
+        value = (self.optional(name, default) if default else self.required(name)).rstrip("/")
+        if not value:
+            return value
+        try:
+            parts = urlsplit(value)
+            host, _ = parts.hostname or "", parts.port
+        except ValueError:
+            parts, host = urlsplit(""), ""
+        if parts.scheme not in ("https", "http") or not host:
+            self.problems.append(f"{name} is no URL. Write it with https:// and the host name.")
+        elif parts.username or parts.password or parts.query or parts.fragment:
+            self.problems.append(f"{name} holds more than an address. Leave out user, password, ? and #.")
+        elif parts.scheme == "http" and not is_loopback(host):
+            self.problems.append(f"{name} uses plain http, which would show secrets to the network. Write https://.")
+        elif wrong_end and wrong_end in f"{parts.path}/":
+            self.problems.append(f"{name} is too long. Leave out {wrong_end.rstrip('/')} and what follows.")
+        return value
+
+    def secret_url(self, name: str) -> SecretStr | None:
+        """Read an https URL (http on a loopback host) that is secret as a whole; it may have a query."""
+        problems = len(self.problems)
+        secret = self.optional_secret(name)
+        if secret is None or len(self.problems) > problems:
+            return None
+        try:
+            parts = urlsplit(secret.get_secret_value())
+            host, _ = parts.hostname or "", parts.port
+        except ValueError:
+            parts, host = urlsplit(""), ""
+        safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+        if not (host and safe):
+            self.problems.append(f"{name} is no URL to be used. Write it with https:// and the host name.")
+        return secret
+
+    def file(self, name: str, default: Path | None, *, shown: bool = False) -> Path | None:
+        """Read the path of an existing file.
+
+        shown: True if a message may show the path. False for a key file: the variable may hold the key by mistake.
+        """
+        value = self.optional(name)
+        if not value:
+            return default
+        path = Path(value).expanduser()
+        which = f" ({path})" if shown else ""
+        if os.path.isdir(path):
+            self.problems.append(f"{name} names a folder{which}. Write the path of a file.")
+        elif not os.path.isfile(path):  # Path.is_file raises an error with the value, which may be a key, if it is long
+            self.problems.append(f"{name} names a file that is not there{which}. Correct the path.")
+        return path
+
+    def required_file(self, name: str) -> Path:
+        self.required(name)
+        return self.file(name, None) or Path()
+
+    def port(self, name: str, default: int) -> int:
+        value = self.optional(name, str(default))
+        if not value.isascii() or not value.isdigit() or not 0 < int(value) < 65536:
+            self.problems.append(f"{name} is no port. Write a number from 1 to 65535.")
+            return default
+        return int(value)
+
+    def flag(self, name: str) -> bool:
+        value = self.optional(name, "0").lower()
+        if value not in ("0", "1", "true", "false"):
+            self.problems.append(f"{name} is neither on nor off. Write 1 or 0.")
+        return value in ("1", "true")
+
+    def home(self) -> Path:
+        return Path(self.optional("DAGSTER_HOME", ".dagster")).expanduser().absolute()
+
+    def keys(self, name: str) -> tuple[bytes, ...]:
+        """Read a file of keys: 32 bytes each, in base64, one on a line; `#` begins a comment."""
+        path = self.file(name, None)
+        if path is None or not path.is_file():
+            return ()
+        try:
+            lines = [line.partition("#")[0].strip() for line in path.read_text("ascii").splitlines()]
+            keys = tuple(base64.b64decode(line, validate=True) for line in lines if line)
+        except (OSError, ValueError):
+            keys = ()
+        if not keys or any(len(key) != KEY_BYTES for key in keys):
+            self.problems.append(
+                f"{name} names a file without usable keys. Each line must be {KEY_BYTES} bytes in base64, as "
+                f"`openssl rand -base64 {KEY_BYTES}` prints them."
+            )
+            return ()
+        return keys
+
+    def ledger_url(self) -> str:
+        problems = len(self.problems)
+        secret = self.optional_secret("SYNC_ASSETS_LEDGER_URL")
+        if secret is None or len(self.problems) > problems:
+            return f"sqlite:///{self.home() / 'ledger.db'}"
+        value = secret.get_secret_value()
+        if not value.startswith(("sqlite:///", "postgresql+psycopg://")):
+            self.problems.append(
+                "SYNC_ASSETS_LEDGER_URL is no ledger. Write sqlite:///<path> or postgresql+psycopg://<user>@<host>/<name>."
+            )
+            return value
+        return value if value.startswith("sqlite:") else self._verified(value)
+
+    def _verified(self, url: str) -> str:
+        """Return a PostgreSQL URL that verifies the server's certificate and name, unless it says otherwise itself.
+
+        Without `sslmode`, and even with `require`, libpq sends the password to a server with any certificate
+        (https://www.postgresql.org/docs/current/libpq-ssl.html). Servers on this host are left as they are.
+        """
+        try:
+            parts = urlsplit(url)
+            host, query = parts.hostname or "", parse_qs(parts.query)
+        except ValueError:
+            return url  # the ledger says why
+        if is_this_host(query.get("host", [host])[0]) or "sslmode" in query:
+            return url
+        if mode := self.optional("PGSSLMODE"):
+            more = {"sslmode": mode}
+        else:
+            more = {"sslmode": "verify-full"}
+            if "sslrootcert" not in query and not self.optional("PGSSLROOTCERT"):
+                more["sslrootcert"] = self.optional("SYNC_ASSETS_CA_BUNDLE", "system")
+        return f"{url}{'&' if parts.query else '?'}{urlencode(more)}"
+
+
+def is_loopback(host: str) -> bool:
+    """Return True if a host name or address is this machine's."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def is_this_host(database_host: str) -> bool:
+    """Return True if a PostgreSQL server is reached by a local socket or a loopback address."""
+    return not database_host or database_host.startswith(("/", "@")) or is_loopback(database_host)
