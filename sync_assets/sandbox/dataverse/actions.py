@@ -14,6 +14,7 @@ import msgspec
 
 from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.dataverse.call import Call, json_answer, no_content
+from sync_assets.sandbox.dataverse.describe import LANGUAGE
 from sync_assets.sandbox.dataverse.errors import DataverseError, bad_payload, bad_query, not_built
 from sync_assets.sandbox.dataverse.keys import parse_reference
 from sync_assets.sandbox.dataverse.store import Store
@@ -44,7 +45,7 @@ def bound(call: Call, store: Store, name: str) -> Answer:
 def _create_multiple(call: Call, store: Store, targets: list[dict[str, Any]]) -> Answer:
     call.touches("insert")
     ids = [call.org.create(store, target) for target in targets]
-    context = f"{call.org.api}/$metadata#{NAMESPACE}CreateMultipleResponse"
+    context = f"{call.api}/$metadata#{NAMESPACE}CreateMultipleResponse"
     return json_answer({"@odata.context": context, "Ids": ids})
 
 
@@ -72,7 +73,7 @@ def _upsert_multiple(call: Call, store: Store, targets: list[dict[str, Any]]) ->
 def _target_id(call: Call, store: Store, target: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
     """Return the row id and the key columns of a target, by its `@odata.id` or its primary key."""
     if isinstance(reference := target.get("@odata.id"), str):
-        set_name, key = parse_reference(reference, call.org.api)
+        set_name, key = parse_reference(reference, call.org.url)
         if set_name != store.table.set_name:
             raise bad_payload(f"'@odata.id': '{reference}' is not of {store.table.set_name}.")
         return call.org.resolve(store, key)
@@ -91,7 +92,7 @@ _BOUND: dict[str, Callable[[Call, Store, list[dict[str, Any]]], Answer]] = {
 def who_am_i(call: Call) -> Answer:
     return json_answer(
         {
-            "@odata.context": f"{call.org.api}/$metadata#{NAMESPACE}WhoAmIResponse",
+            "@odata.context": f"{call.api}/$metadata#{NAMESPACE}WhoAmIResponse",
             "BusinessUnitId": BUSINESS_UNIT_ID,
             "UserId": USER_ID,
             "OrganizationId": ORGANIZATION_ID,
@@ -100,8 +101,13 @@ def who_am_i(call: Call) -> Answer:
 
 
 def retrieve_version(call: Call) -> Answer:
-    context = f"{call.org.api}/$metadata#{NAMESPACE}RetrieveVersionResponse"
+    context = f"{call.api}/$metadata#{NAMESPACE}RetrieveVersionResponse"
     return json_answer({"@odata.context": context, "Version": "9.2.0.0"})
+
+
+def retrieve_available_languages(call: Call) -> Answer:
+    context = f"{call.api}/$metadata#{NAMESPACE}RetrieveAvailableLanguagesResponse"
+    return json_answer({"@odata.context": context, "LocaleIds": [LANGUAGE]})
 
 
 def retrieve_total_record_count(call: Call, arguments: str) -> Answer:
@@ -115,7 +121,7 @@ def retrieve_total_record_count(call: Call, arguments: str) -> Answer:
     counts = [len(call.org.store(name)) for name in names]
     return json_answer(
         {
-            "@odata.context": f"{call.org.api}/$metadata#{NAMESPACE}RetrieveTotalRecordCountResponse",
+            "@odata.context": f"{call.api}/$metadata#{NAMESPACE}RetrieveTotalRecordCountResponse",
             "EntityRecordCountCollection": {
                 "Count": len(names),
                 "IsReadOnly": False,
@@ -145,13 +151,12 @@ def bulk_delete(call: Call) -> Answer:
                 if value["Value"].lower() in store.rows:
                     with suppress(DataverseError):
                         call.org.delete(store, value["Value"].lower())
-    return json_answer(
-        {"@odata.context": f"{call.org.api}/$metadata#{NAMESPACE}BulkDeleteResponse", "JobId": str(uuid4())}
-    )
+    return json_answer({"@odata.context": f"{call.api}/$metadata#{NAMESPACE}BulkDeleteResponse", "JobId": str(uuid4())})
 
 
 UNBOUND_FUNCTIONS: dict[str, Callable[[Call, str], Answer]] = {
     "WhoAmI": lambda call, _: who_am_i(call),
+    "RetrieveAvailableLanguages": lambda call, _: retrieve_available_languages(call),
     "RetrieveVersion": lambda call, _: retrieve_version(call),
     "RetrieveTotalRecordCount": retrieve_total_record_count,
 }

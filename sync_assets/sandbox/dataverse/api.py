@@ -119,7 +119,7 @@ def _route(call: Call) -> Answer:
         return function(call, first.key or "")
     if call.method == "POST" and (action := actions.UNBOUND_ACTIONS.get(first.name)) is not None:
         return action(call)
-    if first.name in ("$metadata", "RetrieveMetadataChanges", "CreateEntities", "sdkmessagefilters"):
+    if first.name in _NOT_BUILT or (call.method == "GET" and first.name.startswith("Retrieve")):
         raise not_built(f"'{first.name}'")
     raise no_such_segment(first.name)
 
@@ -130,6 +130,9 @@ def _batch(call: Call) -> Answer:
     return batch.run(call, dispatch)
 
 
+_NOT_BUILT = frozenset(
+    {"$metadata", "CreateEntities", "GlobalOptionSetDefinitions", "ManagedPropertyDefinitions", "sdkmessagefilters"}
+)
 _NAMED: dict[str, Callable[[Call], Answer]] = {
     "EntityDefinitions": metadata.definitions,
     "RelationshipDefinitions": metadata.relationships,
@@ -139,10 +142,12 @@ _NAMED: dict[str, Callable[[Call], Answer]] = {
 
 def _rows(call: Call, store: Store) -> Answer:
     first, *rest = call.segments
+    if "$expand" in call.options and (first.key is not None or call.method != "GET"):
+        raise not_built("The query option '$expand'")  # better than an answer without the expanded rows
     if first.key is not None:
         privileges.demand(call, store, "Read" if call.method == "GET" else "Write")
         if rest:
-            return parts.part(call, store, first.key, [segment.name for segment in rest])
+            return parts.part(call, store, first.key, rest)
         handlers: dict[str, Callable[[Call, Store, str], Answer]] = {
             "GET": records.retrieve, "PATCH": records.change, "DELETE": records.delete,
         }  # fmt: skip
@@ -165,7 +170,7 @@ def _rows(call: Call, store: Store) -> Answer:
 
 def _service_document(call: Call) -> Answer:
     sets = [{"name": name, "kind": "EntitySet", "url": name} for name in call.org.by_set]
-    return json_answer({"@odata.context": f"{call.org.api}/$metadata", "value": sets})
+    return json_answer({"@odata.context": f"{call.api}/$metadata", "value": sets})
 
 
 def _unauthorized(authority: str, resource: str) -> Answer:

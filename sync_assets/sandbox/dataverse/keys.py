@@ -11,7 +11,7 @@ from sync_assets.sandbox.dataverse.store import Store
 from sync_assets.sandbox.dataverse.values import GUID, parse
 
 _PAIR = re.compile(r"\s*([A-Za-z_][\w.]*)\s*=\s*('(?:[^']|'')*'|[^,']+)\s*(?:,|$)")
-_REFERENCE = re.compile(r"/?([A-Za-z_]\w*)\((.*)\)", re.DOTALL)
+_REFERENCE = re.compile(r"(?:/api/data/v9\.\d)?/?([A-Za-z_]\w*)\((.*)\)", re.DOTALL)
 
 
 def parse_key(key: str, store: Store) -> tuple[str | None, dict[str, Any]]:
@@ -48,11 +48,9 @@ def parse_pairs(key: str) -> dict[str, str]:
     return pairs
 
 
-def parse_reference(reference: str, api: str) -> tuple[str, str]:
+def parse_reference(reference: str, organization: str) -> tuple[str, str]:
     """Parse `/contacts(<key>)` into ("contacts", "<key>"). The slash is optional, the API's URL may precede it."""
-    path = reference.removeprefix(api)
-    path = path.removeprefix(api[api.index("/api/") :])
-    match = _REFERENCE.fullmatch(unquote(path))
+    match = _REFERENCE.fullmatch(unquote(reference.removeprefix(organization)))
     if match is None:
         raise bad_query(f"The URI '{reference}' does not name a row.")
     return match[1], match[2]

@@ -9,7 +9,7 @@ from typing import Any
 
 from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.dataverse import describe
-from sync_assets.sandbox.dataverse.call import Call, json_answer
+from sync_assets.sandbox.dataverse.call import Call, json_answer, no_content
 from sync_assets.sandbox.dataverse.columns import metadata_id
 from sync_assets.sandbox.dataverse.describe import Document
 from sync_assets.sandbox.dataverse.errors import (
@@ -47,7 +47,7 @@ def definitions(call: Call) -> Answer:
         document = _selected(
             _expanded(call, store, describe.table(store)), call.options.get("$select"), "EntityMetadata"
         )
-        context = f"{call.org.api}/$metadata#EntityDefinitions/$entity"
+        context = f"{call.api}/$metadata#EntityDefinitions/$entity"
         return json_answer({"@odata.context": context, **document})
     name = rest[0].name
     if name == "Attributes":
@@ -61,7 +61,7 @@ def definitions(call: Call) -> Answer:
     document = describe.table(store)
     if name not in document:
         raise no_such_segment(name)
-    return json_answer({"@odata.context": f"{call.org.api}/$metadata#{path}", "value": document[name]})
+    return json_answer({"@odata.context": f"{call.api}/$metadata#{path}", "value": document[name]})
 
 
 def relationships(call: Call) -> Answer:
@@ -70,12 +70,14 @@ def relationships(call: Call) -> Answer:
     if call.method != "GET":
         raise not_built("Changing metadata through the Web API")
     found = [describe.relationship(relation) for relation in relations(call.org.stores, call.org.switches)]
+    for cast in call.segments[1:]:
+        found = [document for document in found if document["@odata.type"] == f"#{cast.name}"]
     if (key := call.segments[0].key) is None:
         return _collection(call, found, "RelationshipDefinitions", "RelationshipMetadataBase", call.options)
     wanted = key.strip().lower() if GUID.fullmatch(key.strip()) else parse_pairs(key).get("SchemaName", "").lower()
     for document in found:
         if wanted in (document["MetadataId"], document["SchemaName"].lower()):
-            context = f"{call.org.api}/$metadata#RelationshipDefinitions/$entity"
+            context = f"{call.api}/$metadata#RelationshipDefinitions/$entity"
             shown = _selected(document, call.options.get("$select"), "RelationshipMetadataBase")
             return json_answer({"@odata.context": context, **shown})
     raise DataverseError(404, "0x80060888", f"Could not find a relationship with the key ({key}).")
@@ -118,8 +120,23 @@ def _attributes(call: Call, store: Store) -> Answer:
         return _collection(call, documents, path, type_name, call.options)
     if not documents:
         raise no_such_segment(f"{_NAMESPACE}{cast}")
+    if len(call.segments) > 3:
+        return _part_of_attribute(call, store, names[0], f"{path}/{call.segments[3].name}")
     document = _selected(documents[0], call.options.get("$select"), type_name)
-    return json_answer({"@odata.context": f"{call.org.api}/$metadata#{path}/$entity", **document})
+    return json_answer({"@odata.context": f"{call.api}/$metadata#{path}/$entity", **document})
+
+
+def _part_of_attribute(call: Call, store: Store, column: str, path: str) -> Answer:
+    """Answer `<attribute>/<cast>/OptionSet`, and `GlobalOptionSet`, which no column has."""
+    name = call.segments[3].name
+    found = describe.options(store.table, store.columns[column])
+    if name not in _EXPANDABLE or found is None:
+        raise no_such_segment(name)
+    if name == "GlobalOptionSet":
+        return no_content()
+    select = call.options.get("$select")
+    context = f"{call.api}/$metadata#{path}{f'({select})' if select else ''}/$entity"
+    return json_answer({"@odata.context": context, **_selected(found, select, "OptionSetMetadata")})
 
 
 def _column_name(store: Store, key: str) -> str:
@@ -188,7 +205,7 @@ def _expand(text: str | None) -> dict[str, dict[str, str]]:
 def _collection(call: Call, documents: list[Document], path: str, type_name: str, options: dict[str, str]) -> Answer:
     """Return a collection. Metadata is not paged (2.5)."""
     shown = _shown(call, documents, type_name, options)
-    return json_answer({"@odata.context": f"{call.org.api}/$metadata#{path}", "value": shown})
+    return json_answer({"@odata.context": f"{call.api}/$metadata#{path}", "value": shown})
 
 
 def _shown(call: Call, documents: Iterable[Document], type_name: str, options: dict[str, str]) -> list[Document]:

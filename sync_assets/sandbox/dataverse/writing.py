@@ -24,6 +24,8 @@ def changes(store: Store, payload: object, resolve: Resolve) -> dict[str, Any]:
         raise bad_payload("The request body must be a JSON object.")
     found: dict[str, Any] = {}
     for name, value in payload.items():
+        if name.removesuffix(_BIND) in store.table.collections:
+            raise not_built(f"Writing rows through the navigation property '{name.removesuffix(_BIND)}'")
         if name.endswith(_BIND):
             _bind(store, name.removesuffix(_BIND), value, resolve, found)
         elif "@" in name:
