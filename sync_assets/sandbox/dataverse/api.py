@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from typing import Protocol
 
-from sync_assets.sandbox.asgi import Answer, App, Receive, Scope, Send, send_answer
+from sync_assets.sandbox.asgi import Answer, App, Receive, Scope, Send, headers_of, read_body, send_answer
 from sync_assets.sandbox.dataverse import actions, batch, listing, metadata, parts, privileges, records
 from sync_assets.sandbox.dataverse.call import Call, below_base, error_answer, json_answer
 from sync_assets.sandbox.dataverse.errors import DataverseError, no_such_segment, not_allowed, not_built
@@ -70,8 +70,8 @@ def app(org: Organization, tokens: Tokens, faults: Faults, throttle: Throttle, a
     faults.register("d365", TAKEN_KINDS)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = _headers(scope)
-        body = await _body(receive)
+        headers = headers_of(scope)
+        body = await read_body(receive)
         kind, _, token = headers.get("authorization", "").partition(" ")
         raw_path = scope["raw_path"].decode("latin-1")
         query = scope["query_string"].decode("latin-1")
@@ -176,24 +176,3 @@ def _service_document(call: Call) -> Answer:
 def _unauthorized(authority: str, resource: str) -> Answer:
     challenge = f"Bearer authorization_uri={authority}/oauth2/authorize, resource_id={resource}/"
     return Answer(401, [(b"www-authenticate", challenge.encode()), (b"content-type", b"text/html")], b"")
-
-
-def _headers(scope: Scope) -> dict[str, str]:
-    """Return the headers by name in lower case. Repeated headers are joined by commas, as HTTP allows."""
-    found: dict[str, str] = {}
-    for name, value in scope["headers"]:
-        key, text = name.decode("latin-1"), value.decode("latin-1")
-        found[key] = f"{found[key]},{text}" if key in found else text
-    return found
-
-
-async def _body(receive: Receive) -> bytes:
-    chunks: list[bytes] = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            break
-        chunks.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            break
-    return b"".join(chunks)
