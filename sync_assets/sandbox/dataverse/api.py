@@ -99,6 +99,9 @@ def dispatch(call: Call) -> Answer:
     try:
         if not call.org.switches.application_user:
             raise DataverseError(403, "0x80072560", "The user is not a member of the organization.")
+        for header in ("MSCRMCallerID", "CallerObjectId"):
+            if header.lower() in call.headers:
+                raise not_built(f"Another user by the header '{header}'")
         return _route(call)
     except DataverseError as error:
         return error_answer(error, call.prefer)

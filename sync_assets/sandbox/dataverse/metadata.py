@@ -38,6 +38,7 @@ def definitions(call: Call) -> Answer:
         if call.method in ("POST", "PUT", "DELETE"):
             raise not_built("Changing metadata through the Web API (the sandbox's admin interface does it)")
         raise not_allowed(f"The method {call.method} is not allowed for metadata.")
+    _check_options(call)
     first, *rest = call.segments
     if first.key is None:
         shown = [_expanded(call, store, describe.table(store)) for store in call.org.stores.values()]
@@ -53,6 +54,8 @@ def definitions(call: Call) -> Answer:
     if name == "Attributes":
         return _attributes(call, store)
     path = f"EntityDefinitions('{store.table.name}')/{name}"
+    if len(rest) > 1 or rest[0].key is not None:
+        raise not_built(f"The path '{call.path}'")
     if name == "Keys":
         keys = [describe.alternate_key(store.table, key) for key in store.table.keys]
         return _collection(call, keys, path, "EntityKeyMetadata", call.options)
@@ -69,6 +72,7 @@ def relationships(call: Call) -> Answer:
     call.touches("read")
     if call.method != "GET":
         raise not_built("Changing metadata through the Web API")
+    _check_options(call)
     found = [describe.relationship(relation) for relation in relations(call.org.stores, call.org.switches)]
     for cast in call.segments[1:]:
         found = [document for document in found if document["@odata.type"] == f"#{cast.name}"]
@@ -81,6 +85,12 @@ def relationships(call: Call) -> Answer:
             shown = _selected(document, call.options.get("$select"), "RelationshipMetadataBase")
             return json_answer({"@odata.context": context, **shown})
     raise DataverseError(404, "0x80060888", f"Could not find a relationship with the key ({key}).")
+
+
+def _check_options(call: Call) -> None:
+    for name in call.options:
+        if name.startswith("$") and name not in ("$select", "$filter", "$expand"):
+            raise not_built(f"The query option '{name}' for metadata")
 
 
 def _relationships(call: Call, store: Store, name: str) -> list[Document]:
@@ -107,6 +117,8 @@ def _store(call: Call, key: str) -> Store:
 def _attributes(call: Call, store: Store) -> Answer:
     """Answer `Attributes`, one attribute, or those of a type, as `Attributes/<namespace>.StringAttributeMetadata`."""
     segment = call.segments[1]
+    if len(call.segments) > 4 or (len(call.segments) > 2 and not call.segments[2].name.startswith(_NAMESPACE)):
+        raise not_built(f"The path '{call.path}'")
     cast = call.segments[2].name.removeprefix(_NAMESPACE) if len(call.segments) > 2 else None
     path = f"EntityDefinitions('{store.table.name}')/Attributes"
     names = list(store.columns)

@@ -16,7 +16,8 @@ ACCOUNT, OTHER = "ac000000-0000-4000-8000-000000000001", "ac000000-0000-4000-800
 ADA, BOB = "c0000000-0000-4000-8000-000000000001", "c0000000-0000-4000-8000-000000000002"
 LINK = "parentcustomerid_account"
 CRM = "Microsoft.Dynamics.CRM"
-GENDER = "EntityDefinitions(LogicalName='contact')/Attributes(LogicalName='gendercode')"
+TABLE = "EntityDefinitions(LogicalName='contact')"
+GENDER = f"{TABLE}/Attributes(LogicalName='gendercode')"
 PICKLIST = f"{GENDER}/{CRM}.PicklistAttributeMetadata"
 
 
@@ -119,6 +120,13 @@ def test_expand_is_never_ignored(http: httpx.Client, method: str, path: str) -> 
     assert "never written" not in http.get("contacts").text
 
 
+@pytest.mark.parametrize("header", ["MSCRMCallerID", "CallerObjectId"])
+def test_another_user_is_never_ignored(http: httpx.Client, header: str) -> None:
+    answer = http.patch(f"contacts({ADA})", json={"firstname": "never written"}, headers={header: OTHER})
+    assert_not_built(answer, header)
+    assert "never written" not in http.get("contacts").text
+
+
 # Query functions
 
 
@@ -197,6 +205,23 @@ def test_the_languages_of_the_organization_are_listed(http: httpx.Client) -> Non
 )
 def test_metadata_that_is_not_built_is_named(http: httpx.Client, path: str) -> None:
     assert_not_built(http.get(path), path.partition("(")[0])
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("EntityDefinitions?$top=1", "$top"),
+        ("EntityDefinitions?$orderby=LogicalName", "$orderby"),
+        ("RelationshipDefinitions?$count=true", "$count"),
+        (f"{TABLE}/Attributes?$skip=1", "$skip"),
+        (f"{TABLE}/Keys(LogicalName='new_externaluser')", "Keys"),
+        (f"{TABLE}/SchemaName/$value", "SchemaName/$value"),
+        (f"{GENDER}/SchemaName", "SchemaName"),
+        (f"{PICKLIST}/OptionSet/Options", "OptionSet/Options"),
+    ],
+)
+def test_options_and_paths_of_metadata_are_never_ignored(http: httpx.Client, path: str, named: str) -> None:
+    assert_not_built(http.get(path), named)
 
 
 # Collections of related rows
