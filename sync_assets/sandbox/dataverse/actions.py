@@ -45,8 +45,7 @@ def bound(call: Call, store: Store, name: str) -> Answer:
 def _create_multiple(call: Call, store: Store, targets: list[dict[str, Any]]) -> Answer:
     call.touches("insert")
     ids = [call.org.create(store, target) for target in targets]
-    context = f"{call.api}/$metadata#{NAMESPACE}CreateMultipleResponse"
-    return json_answer({"@odata.context": context, "Ids": ids})
+    return _response(call, "CreateMultiple", Ids=ids)
 
 
 def _update_multiple(call: Call, store: Store, targets: list[dict[str, Any]]) -> Answer:
@@ -89,25 +88,8 @@ _BOUND: dict[str, Callable[[Call, Store, list[dict[str, Any]]], Answer]] = {
 }
 
 
-def who_am_i(call: Call) -> Answer:
-    return json_answer(
-        {
-            "@odata.context": f"{call.api}/$metadata#{NAMESPACE}WhoAmIResponse",
-            "BusinessUnitId": BUSINESS_UNIT_ID,
-            "UserId": USER_ID,
-            "OrganizationId": ORGANIZATION_ID,
-        }
-    )
-
-
-def retrieve_version(call: Call) -> Answer:
-    context = f"{call.api}/$metadata#{NAMESPACE}RetrieveVersionResponse"
-    return json_answer({"@odata.context": context, "Version": "9.2.0.0"})
-
-
-def retrieve_available_languages(call: Call) -> Answer:
-    context = f"{call.api}/$metadata#{NAMESPACE}RetrieveAvailableLanguagesResponse"
-    return json_answer({"@odata.context": context, "LocaleIds": [LANGUAGE]})
+def _response(call: Call, name: str, **members: object) -> Answer:
+    return json_answer({"@odata.context": f"{call.api}/$metadata#{NAMESPACE}{name}Response", **members})
 
 
 def retrieve_total_record_count(call: Call, arguments: str) -> Answer:
@@ -119,17 +101,8 @@ def retrieve_total_record_count(call: Call, arguments: str) -> Answer:
     except msgspec.DecodeError:
         raise bad_query(f"Bad Request - Error in query syntax: '({arguments})'.") from None
     counts = [len(call.org.store(name)) for name in names]
-    return json_answer(
-        {
-            "@odata.context": f"{call.api}/$metadata#{NAMESPACE}RetrieveTotalRecordCountResponse",
-            "EntityRecordCountCollection": {
-                "Count": len(names),
-                "IsReadOnly": False,
-                "Keys": names,
-                "Values": counts,
-            },
-        }
-    )
+    collection = {"Count": len(names), "IsReadOnly": False, "Keys": names, "Values": counts}
+    return _response(call, "RetrieveTotalRecordCount", EntityRecordCountCollection=collection)
 
 
 def bulk_delete(call: Call) -> Answer:
@@ -151,13 +124,15 @@ def bulk_delete(call: Call) -> Answer:
                 if value["Value"].lower() in store.rows:
                     with suppress(DataverseError):
                         call.org.delete(store, value["Value"].lower())
-    return json_answer({"@odata.context": f"{call.api}/$metadata#{NAMESPACE}BulkDeleteResponse", "JobId": str(uuid4())})
+    return _response(call, "BulkDelete", JobId=str(uuid4()))
 
 
 UNBOUND_FUNCTIONS: dict[str, Callable[[Call, str], Answer]] = {
-    "WhoAmI": lambda call, _: who_am_i(call),
-    "RetrieveAvailableLanguages": lambda call, _: retrieve_available_languages(call),
-    "RetrieveVersion": lambda call, _: retrieve_version(call),
+    "WhoAmI": lambda call, _: _response(
+        call, "WhoAmI", BusinessUnitId=BUSINESS_UNIT_ID, UserId=USER_ID, OrganizationId=ORGANIZATION_ID
+    ),
+    "RetrieveAvailableLanguages": lambda call, _: _response(call, "RetrieveAvailableLanguages", LocaleIds=[LANGUAGE]),
+    "RetrieveVersion": lambda call, _: _response(call, "RetrieveVersion", Version="9.2.0.0"),
     "RetrieveTotalRecordCount": retrieve_total_record_count,
 }
 UNBOUND_ACTIONS: dict[str, Callable[[Call], Answer]] = {"BulkDelete": bulk_delete}

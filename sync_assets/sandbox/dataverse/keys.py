@@ -6,7 +6,7 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
-from sync_assets.sandbox.dataverse.errors import bad_query
+from sync_assets.sandbox.dataverse.errors import bad_query, no_such_property
 from sync_assets.sandbox.dataverse.store import Store
 from sync_assets.sandbox.dataverse.values import GUID, parse
 
@@ -25,9 +25,7 @@ def parse_key(key: str, store: Store) -> tuple[str | None, dict[str, Any]]:
     for name, text in named.items():
         column = next((c for c in store.columns.values() if name in (c.name, c.json_name)), None)
         if column is None:
-            raise bad_query(
-                f"Could not find a property named '{name}' on type 'Microsoft.Dynamics.CRM.{store.table.name}'."
-            )
+            raise no_such_property(name, store.table.name)
         number = column.type in ("Integer", "BigInt", "Picklist", "State", "Status") and text.lstrip("-").isdecimal()
         values[column.name] = parse(column, store.table.name, int(text) if number else text)
     return None, values

@@ -125,7 +125,7 @@ def _order(call: Call, store: Store) -> Order:
     order: Order = []
     for item in call.options["$orderby"].split(","):
         name, _, direction = item.strip().partition(" ")
-        column = next((c for c in store.columns.values() if c.json_name == name), None)
+        column = store.column(name)
         if column is None:
             raise no_such_property(name, store.table.name)
         if direction.strip() not in ("", "asc", "desc"):

@@ -68,8 +68,8 @@ def operand(path: str, store: Store, org: Organization) -> Operand:
             return None if target is None else get(target)
 
         return Operand(path, far.column, follow)
-    column = next((c for c in store.columns.values() if c.json_name == name and c.type != "EntityName"), None)
-    if column is None:
+    column = store.column(name)
+    if column is None or column.type == "EntityName":
         raise no_such_property(name, store.table.name)
     at = store.position[column.name]
     if column.type in _TEXTS:

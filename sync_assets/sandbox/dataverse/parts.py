@@ -21,7 +21,7 @@ from sync_assets.sandbox.dataverse.errors import (
 )
 from sync_assets.sandbox.dataverse.projection import Projection
 from sync_assets.sandbox.dataverse.records import entity_id, existing
-from sync_assets.sandbox.dataverse.relations import Relation, relations
+from sync_assets.sandbox.dataverse.relations import Relation, relations, target_of
 from sync_assets.sandbox.dataverse.store import Store
 
 
@@ -34,7 +34,7 @@ def part(call: Call, store: Store, key: str, behind: list[Segment]) -> Answer:
         if relation.parent is store and relation.name == name:
             return _collection(call, relation, row_id, inner, rest)
     pair = writing.navigation(store, name)
-    column = next((column for column in store.columns.values() if column.json_name == name), None)
+    column = store.column(name)
     if pair is None and column is None:
         raise no_such_property(name, store.table.name)
     if pair is not None and inner is None:
@@ -121,10 +121,7 @@ def _property(call: Call, store: Store, row_id: str, column: Column) -> Answer:
 def _target_id(call: Call, store: Store, row_id: str, column: Column, target: Target) -> str | None:
     """Return the id of the row that a lookup refers to by this navigation property; it has one for each table."""
     row = call.org.row(store, row_id)
-    type_at = store.position.get(f"{column.name}type")
-    if type_at is not None and row[type_at] != target.table:
-        return None
-    return row[store.position[column.name]]
+    return row[store.position[column.name]] if target_of(store, column, row) == target else None
 
 
 def _related(call: Call, store: Store, row_id: str, column: Column, target: Target) -> Answer:
