@@ -59,6 +59,15 @@ async def read_body(receive: Receive) -> bytes:
     return body
 
 
+def headers_of(scope: Scope) -> dict[str, str]:
+    """Return the headers by name in lower case. Repeated headers are joined by commas, as HTTP allows."""
+    found: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        found[key] = f"{found[key]},{text}" if key in found else text
+    return found
+
+
 async def client_left(receive: Receive) -> None:
     """Wait until the client has closed the connection. The rest of its body is dropped."""
     while (await receive())["type"] != "http.disconnect":

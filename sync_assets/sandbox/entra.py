@@ -6,12 +6,13 @@ likely to see. Tokens are random and stored in this process only, so the emulato
 
 from __future__ import annotations
 
+import base64
 import secrets
 import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_plus
 
 import msgspec
 from cryptography import x509
@@ -20,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sync_assets.sandbox.admin import BadRequest, json_body, json_response
-from sync_assets.sandbox.asgi import Answer, App, Receive, Scope, Send, send_answer
+from sync_assets.sandbox.asgi import Answer, App, Receive, Scope, Send, headers_of, read_body, send_answer
 from sync_assets.sandbox.client_assertions import ASSERTION_TYPE, ClientAssertions, FederatedIdentity
 from sync_assets.sandbox.faults import Rule
 from sync_assets.sandbox.middleware import retry_after
@@ -154,24 +155,32 @@ def app(entra: Entra) -> App:
     """
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        body = b""
-        more = True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
+        body = await read_body(receive)
         tenant, _, rest = scope["path"].strip("/").partition("/")
         method: str = scope["method"]
         if method == "GET" and rest in ("v2.0/.well-known/openid-configuration", ".well-known/openid-configuration"):
             answer = entra.discovery(tenant)
         elif method == "POST" and rest in ("oauth2/v2.0/token", "oauth2/token"):
             form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+            form |= _basic_credentials(headers_of(scope).get("authorization", ""))
             answer = entra.issue(tenant, form, v1=rest == "oauth2/token")
         else:
             answer = Answer(404, [(b"content-type", b"text/html")], b"")
         await send_answer(send, answer)
 
     return serve
+
+
+def _basic_credentials(authorization: str) -> dict[str, str]:
+    """Return the parameters in an HTTP Basic header, encoded as in a form (RFC 6749, 2.3.1); {} if there are none."""
+    kind, _, encoded = authorization.partition(" ")
+    if kind.lower() != "basic":
+        return {}
+    try:
+        client_id, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
+    except ValueError:
+        return {}
+    return {"client_id": unquote_plus(client_id), "client_secret": unquote_plus(secret)}
 
 
 def refuse(rule: Rule) -> Answer | None:

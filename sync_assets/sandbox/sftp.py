@@ -29,19 +29,10 @@ from paramiko.common import (
     OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
     OPEN_SUCCEEDED,
 )
-from paramiko.message import Message
-from paramiko.sftp import (
-    CMD_EXTENDED,
-    CMD_EXTENDED_REPLY,
-    CMD_NAMES,
-    SFTP_EOF,
-    SFTP_FAILURE,
-    SFTP_NO_SUCH_FILE,
-    SFTP_OK,
-    SFTP_PERMISSION_DENIED,
-)
+from paramiko.sftp import SFTP_EOF, SFTP_FAILURE, SFTP_NO_SUCH_FILE, SFTP_OK, SFTP_PERMISSION_DENIED
 
 from sync_assets.sandbox.faults import Faults, Rule
+from sync_assets.sandbox.openssh_extensions import OpenSshSftp
 
 EXPORTS = "d365_loads/exports"
 KINDS = frozenset({"status", "slow", "cut_before", "drip", "bomb"})
@@ -121,7 +112,7 @@ class SftpServer:
             transport.daemon = True
             _modern_algorithms_only(transport)
             transport.add_server_key(self._host_key)
-            transport.set_subsystem_handler("sftp", _Sftp, _Files, server_state=self, transport=transport)
+            transport.set_subsystem_handler("sftp", OpenSshSftp, _Files, server_state=self, transport=transport)
             self._transports = {known for known in self._transports if known.is_active()} | {transport}
             with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
                 # With an event it returns at once, so a client that stalls in its handshake does not block others.
@@ -153,37 +144,6 @@ class _SignIn(paramiko.ServerInterface):
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
         return OPEN_SUCCEEDED if kind == "session" else OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
-
-
-class _Sftp(paramiko.SFTPServer):
-    """paramiko's server with OpenSSH's statvfs extension, for which paramiko has no public hook."""
-
-    def _process(self, t: int, request_number: int, msg: Message) -> None:
-        if t == CMD_EXTENDED:
-            start = msg.packet.tell()
-            if msg.get_text() == "statvfs@openssh.com":
-                self._statvfs(request_number, msg.get_text())
-                return
-            msg.packet.seek(start)
-        cast("Any", super())._process(t, request_number, msg)
-
-    def _statvfs(self, request_number: int, path: str) -> None:
-        me = cast("Any", self)
-        found = me.server.statvfs(path)
-        if isinstance(found, int):
-            me._send_status(request_number, found)
-            return
-        answer = Message()
-        answer.add_int(request_number)
-        for number in (
-            found.f_bsize, found.f_frsize, found.f_blocks, found.f_bfree, found.f_bavail, found.f_files,
-            found.f_ffree, found.f_favail, found.f_fsid, found.f_flag, found.f_namemax,
-        ):  # fmt: skip
-            answer.add_int64(number & 0xFFFFFFFFFFFFFFFF)
-        me._send_packet(CMD_EXTENDED_REPLY, answer)
-
-
-CMD_NAMES.setdefault(CMD_EXTENDED, "extended")
 
 
 class _Files(paramiko.SFTPServerInterface):

@@ -164,7 +164,10 @@ class TestAFileThatIsThere:
         (["new_order=cusOdrer"], "Campaign has no resource cusOdrer. Did you mean cusOrder?"),
         (["new_order=profile", "contact=profile"], "profile is taken by new_order"),
         (["new_order=cusOrder:cusAmount"], "name a text attribute of at least 36 characters"),
-        (["account=orgUnitBase"], "no attribute of orgUnitBase is called like a key. Texts that could be it: label"),
+        (
+            ["account=orgUnitBase"],
+            "orgUnitBase is called like a key. Texts that could be it: desc, label",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_and_nothing_is_written(

@@ -92,6 +92,7 @@ class Campaign:
             for name in _OPT_OUT_TIMES - fresh["profile"].fields.keys():
                 record.values.pop(name, None)
         self.settings = settings
+        self.ims.organization = self.organization if settings.provisioned else ""
         self.views = {
             (api, name): View(self, table, api) for name, table in self.tables.items() for api in table.resource.apis
         }

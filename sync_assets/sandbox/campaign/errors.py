@@ -27,10 +27,15 @@ def bad_path() -> CampaignError:
     return CampaignError(404, BAD_PATH)
 
 
+def not_built(feature: str) -> CampaignError:
+    """Return the error for a documented feature that is not emulated, which is better than a wrong answer."""
+    return CampaignError(501, RST, f"{feature} is not built into the sandbox.")
+
+
 def not_json(body: bytes) -> CampaignError:
     """Return the error for an invalid body. It quotes the body's first word as a constant; its status is inferred."""
     words = body.decode("utf-8", "replace").split()
-    return CampaignError(500, RST, f"'@{words[0][:30] if words else ''}' is not a valid constant.")
+    return CampaignError(500, RST, f"'{words[0][:30] if words else ''}' is not a valid constant.")
 
 
 def unknown_property(name: str, resource: str) -> CampaignError:

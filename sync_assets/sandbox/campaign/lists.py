@@ -149,6 +149,8 @@ class Listing:
     def _test(self, given: Filter) -> Test:
         """Return the condition of a filter. A missing parameter counts as empty."""
         value = self._query.get(given.parameter, "")
+        if given.operator == "not_built":
+            raise errors.not_built(f"The filter '{given.name}'")
         if given.operator == "text":
             return self._text(value)
         name = given.attribute

@@ -54,6 +54,7 @@ def content(campaign: Campaign, view: View) -> dict[str, Any]:
     """Return the metadata of the attributes by name: 19 members each, and more depending on the type."""
     resource = view.table.resource
     document: dict[str, Any] = {name: _field(campaign, view, field) for name, field in view.fields.items()}
+    document["PKey"] = _field(campaign, view, Field("PKey", read_only=True))
     for name, group in resource.groups.items():
         parts = {n: _field(campaign, view, f) for n, f in group.fields.items()}
         read_only = {"readOnly": group.read_only, "content": parts}

@@ -87,6 +87,13 @@ def _profile() -> Resource:
         Filter("byText", "text", "email", "text"),
         Filter("profile", "profile", "PKey", "record"),
         Filter("byExternalId", "externalId_parameter", "externalId"),
+        Filter("birthday", "day", "birthDate", "not_built"),
+        Filter("byStaticAudience", "audience", "audience", "not_built"),
+        *(
+            Filter(f"has{what}Delivery", "delivery", "delivery", "not_built")
+            for what in ("Clicked", "Opened", "Received")
+        ),
+        Filter("subscribers", "service", "subscriptions", "not_built"),
     ]
     return Resource(
         "profile", "Profile", "Profiles", "nms:recipient", "externalId",
@@ -110,17 +117,25 @@ def _service() -> Resource:
         Field("messageType", "enumeration", values=(("email", "Email"), ("sms", "SMS"))),
         Field("start", "date"), Field("end", "date"), Field("limitedDuration", "boolean"),
         Field("validityDuration", "integer"), Field("isTemplate", "boolean"),
+        Field("builtIn", "boolean", read_only=True), Field("targetResource", default="profile"),
+        Field("mode", "enumeration", values=(("newsletter", "Newsletter"), ("viral", "Viral"))),
     ]  # fmt: skip
     return Resource(
         "service", "Service", "Services", "nms:service", "name", _by_name(fields), _BOTH,
         filters=_by_name([
             Filter("byText", "text", "label", "prefix"), Filter("byChannel", "channel", "messageType"),
+            Filter("byTargetResource", "targetResource", "targetResource"),
+            Filter("byPlanning", "startDate", "start", "not_built"),
         ]),
+        collections=_by_name([Collection("subscriptions", "", "", ext_only=False)]),
     )  # fmt: skip
 
 
 def _unit(name: str) -> Resource:
-    fields = [Field("name", length=64), Field("label"), _TITLE, *_TIMES]
+    fields = [
+        Field("name", length=64), Field("label"), Field("desc", length=512), Field("parentTitle", read_only=True),
+        _TITLE, *_TIMES,
+    ]  # fmt: skip
     return Resource(name, name, name, f"nms:{name}", "name", _by_name(fields), _EXT)
 
 

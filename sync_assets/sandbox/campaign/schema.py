@@ -82,12 +82,15 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A filter in the path. `operator`: `text` is the built-in search of `byText`, `record` compares the PKey."""
+    """A filter in the path.
+
+    `operator`: `text` is the built-in search of `byText`, `record` compares the PKey, `not_built` is described only.
+    """
 
     name: str
     parameter: str
     attribute: str
-    operator: Literal["equal", "prefix", "text", "record"] = "equal"
+    operator: Literal["equal", "prefix", "text", "record", "not_built"] = "equal"
 
 
 @dataclass(slots=True)

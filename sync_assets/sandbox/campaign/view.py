@@ -150,7 +150,8 @@ def _title(table: Table, record: Record) -> str:
     values = record.values
     if table.resource.name == "profile":
         return _profile_title(values.get("firstName", ""), values.get("lastName", ""), values.get("email", ""))
-    return values.get("label") or table.key_of(record)
+    label, key = values.get("label"), table.key_of(record)
+    return f"{label} ({key})" if label and key else label or key
 
 
 def _profile_title(first: str, last: str, email: str) -> str:

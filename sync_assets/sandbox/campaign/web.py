@@ -83,14 +83,20 @@ class _Call:
         api, rest = segments[0], segments[1:]
         if api == "workflow":
             return self._workflow(rest)
+        if api == "privacy":
+            raise errors.not_built("The API 'privacy'")
         if api not in _APIS or (api == "profileAndServicesExt" and not self.campaign.settings.profile_extension):
             raise errors.bad_path()
         if not rest:
             return self._described(metadata.service_document(self.campaign, api, self.base))
+        if "history" in (rest[0], *(rest[1:2] if rest[0] == "resourceType" else ())):
+            raise errors.not_built("The resource 'history'")
         if rest[0] == "resourceType":
             return self._resource_type(api, rest[1:])
         view = self.campaign.views.get((api, rest[0].removesuffix(".json")))
         if view is None:
+            if self.method in ("POST", "PATCH"):
+                self._json()  # the body is parsed before the resource is looked up
             raise errors.bad_path()
         if rest[1:] == ["metadata"]:
             return self._described(metadata.resource_type(self.campaign, view, self.base))
@@ -115,6 +121,8 @@ class _Call:
         return self._do(view, rest)
 
     def _do(self, view: View, rest: list[str]) -> Answer:
+        if self.method != "GET" and len(rest) > 1 and rest[1] in view.collections:
+            raise errors.not_built(f"A change of the collection '{rest[1]}'")
         if self.method == "POST":
             if rest:
                 raise errors.bad_path()

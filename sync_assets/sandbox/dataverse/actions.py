@@ -14,6 +14,7 @@ import msgspec
 
 from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.dataverse.call import Call, json_answer, no_content
+from sync_assets.sandbox.dataverse.describe import LANGUAGE
 from sync_assets.sandbox.dataverse.errors import DataverseError, bad_payload, bad_query, not_built
 from sync_assets.sandbox.dataverse.keys import parse_reference
 from sync_assets.sandbox.dataverse.store import Store
@@ -44,8 +45,7 @@ def bound(call: Call, store: Store, name: str) -> Answer:
 def _create_multiple(call: Call, store: Store, targets: list[dict[str, Any]]) -> Answer:
     call.touches("insert")
     ids = [call.org.create(store, target) for target in targets]
-    context = f"{call.org.api}/$metadata#{NAMESPACE}CreateMultipleResponse"
-    return json_answer({"@odata.context": context, "Ids": ids})
+    return _response(call, "CreateMultiple", Ids=ids)
 
 
 def _update_multiple(call: Call, store: Store, targets: list[dict[str, Any]]) -> Answer:
@@ -72,7 +72,7 @@ def _upsert_multiple(call: Call, store: Store, targets: list[dict[str, Any]]) ->
 def _target_id(call: Call, store: Store, target: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
     """Return the row id and the key columns of a target, by its `@odata.id` or its primary key."""
     if isinstance(reference := target.get("@odata.id"), str):
-        set_name, key = parse_reference(reference, call.org.api)
+        set_name, key = parse_reference(reference, call.org.url)
         if set_name != store.table.set_name:
             raise bad_payload(f"'@odata.id': '{reference}' is not of {store.table.set_name}.")
         return call.org.resolve(store, key)
@@ -88,20 +88,8 @@ _BOUND: dict[str, Callable[[Call, Store, list[dict[str, Any]]], Answer]] = {
 }
 
 
-def who_am_i(call: Call) -> Answer:
-    return json_answer(
-        {
-            "@odata.context": f"{call.org.api}/$metadata#{NAMESPACE}WhoAmIResponse",
-            "BusinessUnitId": BUSINESS_UNIT_ID,
-            "UserId": USER_ID,
-            "OrganizationId": ORGANIZATION_ID,
-        }
-    )
-
-
-def retrieve_version(call: Call) -> Answer:
-    context = f"{call.org.api}/$metadata#{NAMESPACE}RetrieveVersionResponse"
-    return json_answer({"@odata.context": context, "Version": "9.2.0.0"})
+def _response(call: Call, name: str, **members: object) -> Answer:
+    return json_answer({"@odata.context": f"{call.api}/$metadata#{NAMESPACE}{name}Response", **members})
 
 
 def retrieve_total_record_count(call: Call, arguments: str) -> Answer:
@@ -113,17 +101,8 @@ def retrieve_total_record_count(call: Call, arguments: str) -> Answer:
     except msgspec.DecodeError:
         raise bad_query(f"Bad Request - Error in query syntax: '({arguments})'.") from None
     counts = [len(call.org.store(name)) for name in names]
-    return json_answer(
-        {
-            "@odata.context": f"{call.org.api}/$metadata#{NAMESPACE}RetrieveTotalRecordCountResponse",
-            "EntityRecordCountCollection": {
-                "Count": len(names),
-                "IsReadOnly": False,
-                "Keys": names,
-                "Values": counts,
-            },
-        }
-    )
+    collection = {"Count": len(names), "IsReadOnly": False, "Keys": names, "Values": counts}
+    return _response(call, "RetrieveTotalRecordCount", EntityRecordCountCollection=collection)
 
 
 def bulk_delete(call: Call) -> Answer:
@@ -145,14 +124,15 @@ def bulk_delete(call: Call) -> Answer:
                 if value["Value"].lower() in store.rows:
                     with suppress(DataverseError):
                         call.org.delete(store, value["Value"].lower())
-    return json_answer(
-        {"@odata.context": f"{call.org.api}/$metadata#{NAMESPACE}BulkDeleteResponse", "JobId": str(uuid4())}
-    )
+    return _response(call, "BulkDelete", JobId=str(uuid4()))
 
 
 UNBOUND_FUNCTIONS: dict[str, Callable[[Call, str], Answer]] = {
-    "WhoAmI": lambda call, _: who_am_i(call),
-    "RetrieveVersion": lambda call, _: retrieve_version(call),
+    "WhoAmI": lambda call, _: _response(
+        call, "WhoAmI", BusinessUnitId=BUSINESS_UNIT_ID, UserId=USER_ID, OrganizationId=ORGANIZATION_ID
+    ),
+    "RetrieveAvailableLanguages": lambda call, _: _response(call, "RetrieveAvailableLanguages", LocaleIds=[LANGUAGE]),
+    "RetrieveVersion": lambda call, _: _response(call, "RetrieveVersion", Version="9.2.0.0"),
     "RetrieveTotalRecordCount": retrieve_total_record_count,
 }
 UNBOUND_ACTIONS: dict[str, Callable[[Call], Answer]] = {"BulkDelete": bulk_delete}

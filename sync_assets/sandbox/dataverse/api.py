@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from typing import Protocol
 
-from sync_assets.sandbox.asgi import Answer, App, Receive, Scope, Send, send_answer
+from sync_assets.sandbox.asgi import Answer, App, Receive, Scope, Send, headers_of, read_body, send_answer
 from sync_assets.sandbox.dataverse import actions, batch, listing, metadata, parts, privileges, records
 from sync_assets.sandbox.dataverse.call import Call, below_base, error_answer, json_answer
 from sync_assets.sandbox.dataverse.errors import DataverseError, no_such_segment, not_allowed, not_built
@@ -70,8 +70,8 @@ def app(org: Organization, tokens: Tokens, faults: Faults, throttle: Throttle, a
     faults.register("d365", TAKEN_KINDS)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = _headers(scope)
-        body = await _body(receive)
+        headers = headers_of(scope)
+        body = await read_body(receive)
         kind, _, token = headers.get("authorization", "").partition(" ")
         raw_path = scope["raw_path"].decode("latin-1")
         query = scope["query_string"].decode("latin-1")
@@ -99,6 +99,9 @@ def dispatch(call: Call) -> Answer:
     try:
         if not call.org.switches.application_user:
             raise DataverseError(403, "0x80072560", "The user is not a member of the organization.")
+        for header in ("MSCRMCallerID", "CallerObjectId"):
+            if header.lower() in call.headers:
+                raise not_built(f"Another user by the header '{header}'")
         return _route(call)
     except DataverseError as error:
         return error_answer(error, call.prefer)
@@ -119,7 +122,7 @@ def _route(call: Call) -> Answer:
         return function(call, first.key or "")
     if call.method == "POST" and (action := actions.UNBOUND_ACTIONS.get(first.name)) is not None:
         return action(call)
-    if first.name in ("$metadata", "RetrieveMetadataChanges", "CreateEntities", "sdkmessagefilters"):
+    if first.name in _NOT_BUILT or (call.method == "GET" and first.name.startswith("Retrieve")):
         raise not_built(f"'{first.name}'")
     raise no_such_segment(first.name)
 
@@ -130,6 +133,9 @@ def _batch(call: Call) -> Answer:
     return batch.run(call, dispatch)
 
 
+_NOT_BUILT = frozenset(
+    {"$metadata", "CreateEntities", "GlobalOptionSetDefinitions", "ManagedPropertyDefinitions", "sdkmessagefilters"}
+)
 _NAMED: dict[str, Callable[[Call], Answer]] = {
     "EntityDefinitions": metadata.definitions,
     "RelationshipDefinitions": metadata.relationships,
@@ -139,10 +145,12 @@ _NAMED: dict[str, Callable[[Call], Answer]] = {
 
 def _rows(call: Call, store: Store) -> Answer:
     first, *rest = call.segments
+    if "$expand" in call.options and (first.key is not None or call.method != "GET"):
+        raise not_built("The query option '$expand'")  # better than an answer without the expanded rows
     if first.key is not None:
         privileges.demand(call, store, "Read" if call.method == "GET" else "Write")
         if rest:
-            return parts.part(call, store, first.key, [segment.name for segment in rest])
+            return parts.part(call, store, first.key, rest)
         handlers: dict[str, Callable[[Call, Store, str], Answer]] = {
             "GET": records.retrieve, "PATCH": records.change, "DELETE": records.delete,
         }  # fmt: skip
@@ -165,30 +173,9 @@ def _rows(call: Call, store: Store) -> Answer:
 
 def _service_document(call: Call) -> Answer:
     sets = [{"name": name, "kind": "EntitySet", "url": name} for name in call.org.by_set]
-    return json_answer({"@odata.context": f"{call.org.api}/$metadata", "value": sets})
+    return json_answer({"@odata.context": f"{call.api}/$metadata", "value": sets})
 
 
 def _unauthorized(authority: str, resource: str) -> Answer:
     challenge = f"Bearer authorization_uri={authority}/oauth2/authorize, resource_id={resource}/"
     return Answer(401, [(b"www-authenticate", challenge.encode()), (b"content-type", b"text/html")], b"")
-
-
-def _headers(scope: Scope) -> dict[str, str]:
-    """Return the headers by name in lower case. Repeated headers are joined by commas, as HTTP allows."""
-    found: dict[str, str] = {}
-    for name, value in scope["headers"]:
-        key, text = name.decode("latin-1"), value.decode("latin-1")
-        found[key] = f"{found[key]},{text}" if key in found else text
-    return found
-
-
-async def _body(receive: Receive) -> bytes:
-    chunks: list[bytes] = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            break
-        chunks.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            break
-    return b"".join(chunks)

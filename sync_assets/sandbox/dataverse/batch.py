@@ -72,7 +72,8 @@ def _run_changeset(call: Call, parts: list[_Part], dispatch: Dispatch) -> tuple[
                 answer = _run_one(call, part, dispatch, made, in_changeset=True)
                 if answer.status >= 400:
                     raise _ChangesetFailed(answer)
-                made[content_id] = dict(answer.headers).get(b"odata-entityid", b"").decode()
+                headers = dict(answer.headers)
+                made[content_id] = headers.get(b"odata-entityid", headers.get(b"location", b"")).decode()
                 answers.append(_as_part(answer, content_id))
     except _ChangesetFailed as failure:
         return _as_part(failure.answer, None), True
@@ -115,7 +116,9 @@ def _request(call: Call, part: _Part, made: dict[str, str], in_changeset: bool) 
     target = re.sub(r"^/?\$(\d+)(?=/|$)", lambda match: _made(match[1], made), target)
     body = _REFERENCE.sub(lambda match: match[1] + _made(match[2].decode(), made).encode(), body)
     raw_path, _, query = target.removeprefix(call.org.url).partition("?")
-    path = below_base(raw_path if raw_path.startswith("/") else f"/api/data/v9.2/{raw_path}")
+    if not raw_path.startswith("/"):
+        raw_path = f"{call.api.removeprefix(call.org.url)}/{raw_path}"
+    path = below_base(raw_path)
     if path is None:
         raise bad_query(f"The request address '{target}' is not valid in a batch.")
     if path.startswith("$batch"):

@@ -92,6 +92,12 @@ class Call:
     """Path and query as the client sent them, for rules of faults."""
 
     @cached_property
+    def api(self) -> str:
+        """Return the base URL of the Web API in the version of the request, as in links."""
+        version = unquote(self.request_target).removeprefix(BASE)[:1]
+        return f"{self.org.url}{BASE}{version or '2'}"
+
+    @cached_property
     def segments(self) -> list[Segment]:
         return [_segment(text) for text in _split(self.path)]
 
@@ -167,7 +173,7 @@ def below_base(raw_path: str) -> str | None:
 
 def link(call: Call, option: str, value: str) -> str:
     """Return an absolute link to the same query with `$skiptoken` or `$deltatoken` set to an encoded value."""
-    host = call.org.api
+    host = call.api
     if call.fault("wrong_host_link") is not None:
         host = "https://elsewhere.example/api/data/v9.2"
     kept = [

@@ -176,10 +176,14 @@ class _Parser(ExpressionParser[Row]):
             self.at -= 1
             raise self.unexpected("a property or a value expected")
         if text.startswith("@"):
-            if text not in self._aliases:
-                raise bad_query(f"The parameter alias '{text}' has no value in the query.")
-            return _Parser(tokens(self._aliases[text]), self._store, self._org, {})._operand()
+            return self._alias(text)._operand()
         return self._property(text)
+
+    def _alias(self, name: str) -> _Parser:
+        """Return a parser of the value of a parameter alias."""
+        if name not in self._aliases:
+            raise bad_query(f"The parameter alias '{name}' has no value in the query.")
+        return _Parser(tokens(self._aliases[name]), self._store, self._org, {})
 
     def _property(self, path: str) -> Operand:
         if self._variable is not None:
@@ -210,10 +214,19 @@ class _Parser(ExpressionParser[Row]):
         while not self.take(")"):
             _, parameter = self.next()
             self.expect("=")
-            arguments[parameter] = self._list() if self.take("[") else self._plain_value()
+            arguments[parameter] = self._argument()
             self.take(",")
-        operand = self._property(arguments.pop("PropertyName", ""))
+        name_of_property = arguments.pop("PropertyName", "")
+        column = self._store.columns.get(name_of_property)  # of a lookup, the logical name works, too
+        operand = self._property(name_of_property if column is None else column.json_name)
         return operators.named_function(name, operand, arguments, self._org)
+
+    def _argument(self) -> str | list[str]:
+        kind, text = self.peek()
+        if kind == "name" and text.startswith("@"):
+            self.next()
+            return self._alias(text)._argument()
+        return self._list() if self.take("[") else self._plain_value()
 
     def _list(self) -> list[str]:
         values: list[str] = []

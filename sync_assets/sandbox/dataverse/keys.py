@@ -6,12 +6,12 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
-from sync_assets.sandbox.dataverse.errors import bad_query
+from sync_assets.sandbox.dataverse.errors import bad_query, no_such_property
 from sync_assets.sandbox.dataverse.store import Store
 from sync_assets.sandbox.dataverse.values import GUID, parse
 
 _PAIR = re.compile(r"\s*([A-Za-z_][\w.]*)\s*=\s*('(?:[^']|'')*'|[^,']+)\s*(?:,|$)")
-_REFERENCE = re.compile(r"/?([A-Za-z_]\w*)\((.*)\)", re.DOTALL)
+_REFERENCE = re.compile(r"(?:/api/data/v9\.\d)?/?([A-Za-z_]\w*)\((.*)\)", re.DOTALL)
 
 
 def parse_key(key: str, store: Store) -> tuple[str | None, dict[str, Any]]:
@@ -25,9 +25,7 @@ def parse_key(key: str, store: Store) -> tuple[str | None, dict[str, Any]]:
     for name, text in named.items():
         column = next((c for c in store.columns.values() if name in (c.name, c.json_name)), None)
         if column is None:
-            raise bad_query(
-                f"Could not find a property named '{name}' on type 'Microsoft.Dynamics.CRM.{store.table.name}'."
-            )
+            raise no_such_property(name, store.table.name)
         number = column.type in ("Integer", "BigInt", "Picklist", "State", "Status") and text.lstrip("-").isdecimal()
         values[column.name] = parse(column, store.table.name, int(text) if number else text)
     return None, values
@@ -48,11 +46,9 @@ def parse_pairs(key: str) -> dict[str, str]:
     return pairs
 
 
-def parse_reference(reference: str, api: str) -> tuple[str, str]:
+def parse_reference(reference: str, organization: str) -> tuple[str, str]:
     """Parse `/contacts(<key>)` into ("contacts", "<key>"). The slash is optional, the API's URL may precede it."""
-    path = reference.removeprefix(api)
-    path = path.removeprefix(api[api.index("/api/") :])
-    match = _REFERENCE.fullmatch(unquote(path))
+    match = _REFERENCE.fullmatch(unquote(reference.removeprefix(organization)))
     if match is None:
         raise bad_query(f"The URI '{reference}' does not name a row.")
     return match[1], match[2]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -14,6 +16,7 @@ from sync_assets.sandbox.dataverse.call import Call, applied, json_answer, link
 from sync_assets.sandbox.dataverse.errors import bad_query, no_such_property, not_built
 from sync_assets.sandbox.dataverse.filters import compile_filter
 from sync_assets.sandbox.dataverse.projection import Projection
+from sync_assets.sandbox.dataverse.relations import name_of
 from sync_assets.sandbox.dataverse.store import Row, Store
 
 _OPTIONS = frozenset({"$select", "$filter", "$orderby", "$top", "$count", "$skiptoken", "$deltatoken"})
@@ -37,7 +40,7 @@ def list_rows(call: Call, store: Store) -> Answer:
     more = len(page) > size and top is None
     del page[size:]
 
-    document: dict[str, Any] = {"@odata.context": f"{org.api}/$metadata#{store.table.set_name}{projection.context}"}
+    document: dict[str, Any] = {"@odata.context": f"{call.api}/$metadata#{store.table.set_name}{projection.context}"}
     counted = options.get("$count", "").lower() == "true"
     if counted:
         document["@odata.count"] = min(count_rows(call, store), org.switches.count_limit)
@@ -111,20 +114,26 @@ def _page_annotations(call: Call, counted: int, asked: bool, store: Store) -> di
     return {name: value for name, value in notes.items() if call.prefer.wants(name[1:])}
 
 
-# Order: null first, text case-insensitively, the key last so that the order is total.
+# Order: null first, text case-insensitively, the key last so that the order is total. A lookup has the place of the
+# primary name that it leads to: https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/order-rows
+
+Order = list[tuple[Callable[[Row], Any], bool]]
 
 
-def _order(call: Call, store: Store) -> list[tuple[int, bool]]:
-    """Return (position, descending) of each column in `$orderby`."""
-    order: list[tuple[int, bool]] = []
+def _order(call: Call, store: Store) -> Order:
+    """Return (function that returns the value, descending) of each column in `$orderby`."""
+    order: Order = []
     for item in call.options["$orderby"].split(","):
         name, _, direction = item.strip().partition(" ")
-        column = next((c for c in store.columns.values() if c.json_name == name), None)
+        column = store.column(name)
         if column is None:
             raise no_such_property(name, store.table.name)
         if direction.strip() not in ("", "asc", "desc"):
             raise bad_query(f"Syntax error in the $orderby expression '{item.strip()}'.")
-        order.append((store.position[column.name], direction.strip() == "desc"))
+        get: Callable[[Row], Any] = itemgetter(store.position[column.name])
+        if column.is_lookup:
+            get = partial(name_of, call.org.stores, store, column)
+        order.append((get, direction.strip() == "desc"))
     return order
 
 
@@ -138,8 +147,8 @@ def _in_order(call: Call, store: Store, cookie: cookies.Cookie) -> Iterable[Row]
     """Return the ordered rows after the position of the cookie, from the present data."""
     order = _order(call, store)
     rows = list(_matching(call, store, store.in_key_order()))
-    for position, descending in reversed(order):  # a stable sort, least significant first, keeps the key order
-        rows.sort(key=lambda row, at=position: _sort_value(row[at]), reverse=descending)
+    for get, descending in reversed(order):  # a stable sort, least significant first, keeps the key order
+        rows.sort(key=lambda row, get=get: _sort_value(get(row)), reverse=descending)
     if cookie.last is None:
         return rows
     if len(cookie.order) != len(order):
@@ -147,9 +156,10 @@ def _in_order(call: Call, store: Store, cookie: cookies.Cookie) -> Iterable[Row]
     return (row for row in rows if _follows(row, cookie, order, store))
 
 
-def _follows(row: Row, cookie: cookies.Cookie, order: list[tuple[int, bool]], store: Store) -> bool:
-    for (position, descending), before in zip(order, cookie.order, strict=True):
-        ours, theirs = _sort_value(row[position]), _sort_value(_comparable(before, row[position]))
+def _follows(row: Row, cookie: cookies.Cookie, order: Order, store: Store) -> bool:
+    for (get, descending), before in zip(order, cookie.order, strict=True):
+        value = get(row)
+        ours, theirs = _sort_value(value), _sort_value(_comparable(before, value))
         if ours != theirs:
             return (ours < theirs) if descending else (ours > theirs)
     return row[store.key_at] > (cookie.last or "")
@@ -165,4 +175,4 @@ def _comparable(before: Any, ours: Any) -> Any:
 
 
 def _order_values(call: Call, store: Store, row: Row) -> list[Any]:
-    return [msgspec.to_builtins(row[position]) for position, _ in _order(call, store)]
+    return [msgspec.to_builtins(get(row)) for get, _ in _order(call, store)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.dataverse import describe
-from sync_assets.sandbox.dataverse.call import Call, json_answer
+from sync_assets.sandbox.dataverse.call import Call, json_answer, no_content
 from sync_assets.sandbox.dataverse.columns import metadata_id
 from sync_assets.sandbox.dataverse.describe import Document
 from sync_assets.sandbox.dataverse.errors import (
@@ -38,6 +38,7 @@ def definitions(call: Call) -> Answer:
         if call.method in ("POST", "PUT", "DELETE"):
             raise not_built("Changing metadata through the Web API (the sandbox's admin interface does it)")
         raise not_allowed(f"The method {call.method} is not allowed for metadata.")
+    _check_options(call)
     first, *rest = call.segments
     if first.key is None:
         shown = [_expanded(call, store, describe.table(store)) for store in call.org.stores.values()]
@@ -47,12 +48,14 @@ def definitions(call: Call) -> Answer:
         document = _selected(
             _expanded(call, store, describe.table(store)), call.options.get("$select"), "EntityMetadata"
         )
-        context = f"{call.org.api}/$metadata#EntityDefinitions/$entity"
+        context = f"{call.api}/$metadata#EntityDefinitions/$entity"
         return json_answer({"@odata.context": context, **document})
     name = rest[0].name
     if name == "Attributes":
         return _attributes(call, store)
     path = f"EntityDefinitions('{store.table.name}')/{name}"
+    if len(rest) > 1 or rest[0].key is not None:
+        raise not_built(f"The path '{call.path}'")
     if name == "Keys":
         keys = [describe.alternate_key(store.table, key) for key in store.table.keys]
         return _collection(call, keys, path, "EntityKeyMetadata", call.options)
@@ -61,7 +64,7 @@ def definitions(call: Call) -> Answer:
     document = describe.table(store)
     if name not in document:
         raise no_such_segment(name)
-    return json_answer({"@odata.context": f"{call.org.api}/$metadata#{path}", "value": document[name]})
+    return json_answer({"@odata.context": f"{call.api}/$metadata#{path}", "value": document[name]})
 
 
 def relationships(call: Call) -> Answer:
@@ -69,16 +72,25 @@ def relationships(call: Call) -> Answer:
     call.touches("read")
     if call.method != "GET":
         raise not_built("Changing metadata through the Web API")
+    _check_options(call)
     found = [describe.relationship(relation) for relation in relations(call.org.stores, call.org.switches)]
+    for cast in call.segments[1:]:
+        found = [document for document in found if document["@odata.type"] == f"#{cast.name}"]
     if (key := call.segments[0].key) is None:
         return _collection(call, found, "RelationshipDefinitions", "RelationshipMetadataBase", call.options)
     wanted = key.strip().lower() if GUID.fullmatch(key.strip()) else parse_pairs(key).get("SchemaName", "").lower()
     for document in found:
         if wanted in (document["MetadataId"], document["SchemaName"].lower()):
-            context = f"{call.org.api}/$metadata#RelationshipDefinitions/$entity"
+            context = f"{call.api}/$metadata#RelationshipDefinitions/$entity"
             shown = _selected(document, call.options.get("$select"), "RelationshipMetadataBase")
             return json_answer({"@odata.context": context, **shown})
     raise DataverseError(404, "0x80060888", f"Could not find a relationship with the key ({key}).")
+
+
+def _check_options(call: Call) -> None:
+    for name in call.options:
+        if name.startswith("$") and name not in ("$select", "$filter", "$expand"):
+            raise not_built(f"The query option '{name}' for metadata")
 
 
 def _relationships(call: Call, store: Store, name: str) -> list[Document]:
@@ -105,6 +117,8 @@ def _store(call: Call, key: str) -> Store:
 def _attributes(call: Call, store: Store) -> Answer:
     """Answer `Attributes`, one attribute, or those of a type, as `Attributes/<namespace>.StringAttributeMetadata`."""
     segment = call.segments[1]
+    if len(call.segments) > 4 or (len(call.segments) > 2 and not call.segments[2].name.startswith(_NAMESPACE)):
+        raise not_built(f"The path '{call.path}'")
     cast = call.segments[2].name.removeprefix(_NAMESPACE) if len(call.segments) > 2 else None
     path = f"EntityDefinitions('{store.table.name}')/Attributes"
     names = list(store.columns)
@@ -118,8 +132,23 @@ def _attributes(call: Call, store: Store) -> Answer:
         return _collection(call, documents, path, type_name, call.options)
     if not documents:
         raise no_such_segment(f"{_NAMESPACE}{cast}")
+    if len(call.segments) > 3:
+        return _part_of_attribute(call, store, names[0], f"{path}/{call.segments[3].name}")
     document = _selected(documents[0], call.options.get("$select"), type_name)
-    return json_answer({"@odata.context": f"{call.org.api}/$metadata#{path}/$entity", **document})
+    return json_answer({"@odata.context": f"{call.api}/$metadata#{path}/$entity", **document})
+
+
+def _part_of_attribute(call: Call, store: Store, column: str, path: str) -> Answer:
+    """Answer `<attribute>/<cast>/OptionSet`, and `GlobalOptionSet`, which no column has."""
+    name = call.segments[3].name
+    found = describe.options(store.table, store.columns[column])
+    if name not in _EXPANDABLE or found is None:
+        raise no_such_segment(name)
+    if name == "GlobalOptionSet":
+        return no_content()
+    select = call.options.get("$select")
+    context = f"{call.api}/$metadata#{path}{f'({select})' if select else ''}/$entity"
+    return json_answer({"@odata.context": context, **_selected(found, select, "OptionSetMetadata")})
 
 
 def _column_name(store: Store, key: str) -> str:
@@ -188,7 +217,7 @@ def _expand(text: str | None) -> dict[str, dict[str, str]]:
 def _collection(call: Call, documents: list[Document], path: str, type_name: str, options: dict[str, str]) -> Answer:
     """Return a collection. Metadata is not paged (2.5)."""
     shown = _shown(call, documents, type_name, options)
-    return json_answer({"@odata.context": f"{call.org.api}/$metadata#{path}", "value": shown})
+    return json_answer({"@odata.context": f"{call.api}/$metadata#{path}", "value": shown})
 
 
 def _shown(call: Call, documents: Iterable[Document], type_name: str, options: dict[str, str]) -> list[Document]:

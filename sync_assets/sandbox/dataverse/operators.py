@@ -14,6 +14,7 @@ from sync_assets.sandbox.dataverse.columns import Column
 from sync_assets.sandbox.dataverse.errors import bad_query, no_such_property, not_built
 from sync_assets.sandbox.dataverse.organization import Organization
 from sync_assets.sandbox.dataverse.store import Row, Store
+from sync_assets.sandbox.dataverse.tables import BUSINESS_UNIT_ID, USER_ID
 from sync_assets.sandbox.dataverse.values import GUID, time_text
 from sync_assets.sandbox.dataverse.writing import navigation
 
@@ -67,8 +68,8 @@ def operand(path: str, store: Store, org: Organization) -> Operand:
             return None if target is None else get(target)
 
         return Operand(path, far.column, follow)
-    column = next((c for c in store.columns.values() if c.json_name == name and c.type != "EntityName"), None)
-    if column is None:
+    column = store.column(name)
+    if column is None or column.type == "EntityName":
         raise no_such_property(name, store.table.name)
     at = store.position[column.name]
     if column.type in _TEXTS:
@@ -201,11 +202,14 @@ def named_function(name: str, subject: Operand, arguments: dict[str, Any], org: 
             return lambda row: (
                 None if (found := get(row)) is None else (not chosen.isdisjoint(found.split(","))) == inside
             )
-    if column.type != "DateTime":
-        raise bad_query(f"The function '{name}' needs a date property, '{subject.name}' is {column.type}.")
+        case "EqualUserId" | "NotEqualUserId" | "EqualBusinessId" | "NotEqualBusinessId":
+            own, equal = (USER_ID if name.endswith("UserId") else BUSINESS_UNIT_ID), name.startswith("Equal")
+            return lambda row: None if (found := get(row)) is None else (found == own) == equal
     span = _span(name, value, org.now())
     if span is None:
         raise not_built(f"The query function 'Microsoft.Dynamics.CRM.{name}'")
+    if column.type != "DateTime":
+        raise bad_query(f"The function '{name}' needs a date property, '{subject.name}' is {column.type}.")
     width = 10 if column.has_date_only_values else 19
     first, last = (None if edge is None else time_text(edge)[:width] for edge in span)
     return lambda row: (

@@ -55,11 +55,6 @@ class Organization:
             if name in self.stores:
                 self.create(self.stores[name], row)
 
-    @property
-    def api(self) -> str:
-        """Return the base URL of the Web API, as in links."""
-        return f"{self.url}/api/data/v9.2"
-
     def now(self) -> datetime:
         return datetime.now(UTC) + timedelta(seconds=self.switches.clock_offset_seconds)
 
@@ -103,7 +98,7 @@ class Organization:
 
     def resolve_reference(self, table: str, reference: str) -> str:
         """Return the id of an existing row by a reference as in `@odata.bind`. Raises DataverseError."""
-        set_name, key = parse_reference(reference, self.api)
+        set_name, key = parse_reference(reference, self.url)
         store = self.by_set.get(set_name)
         if store is None or store.table.name != table:
             raise bad_query(f"The URI '{reference}' is not of the type 'Microsoft.Dynamics.CRM.{table}'.")

@@ -1,4 +1,4 @@
-"""Answer requests for parts of a row: `contacts(<id>)/firstname`, `/firstname/$value`, `/<lookup>`, `/<lookup>/$ref`.
+"""Answer requests for parts of a row: a column, its `$value`, a lookup, its `$ref`, and the rows that refer to the row.
 
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/retrieve-entity-using-web-api and
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/associate-disassociate-entities-using-web-api
@@ -9,39 +9,92 @@ from __future__ import annotations
 from typing import Any
 
 from sync_assets.sandbox.asgi import Answer
-from sync_assets.sandbox.dataverse import writing
-from sync_assets.sandbox.dataverse.call import Call, json_answer, no_content
+from sync_assets.sandbox.dataverse import listing, privileges, tracking, writing
+from sync_assets.sandbox.dataverse.call import Call, Segment, json_answer, no_content
 from sync_assets.sandbox.dataverse.columns import Column, Target
-from sync_assets.sandbox.dataverse.errors import bad_payload, no_such_property, not_allowed, not_built
+from sync_assets.sandbox.dataverse.errors import (
+    DataverseError,
+    bad_payload,
+    no_such_property,
+    not_allowed,
+    not_built,
+)
 from sync_assets.sandbox.dataverse.projection import Projection
 from sync_assets.sandbox.dataverse.records import entity_id, existing
+from sync_assets.sandbox.dataverse.relations import Relation, relations, target_of
 from sync_assets.sandbox.dataverse.store import Store
 
 
-def part(call: Call, store: Store, key: str, names: list[str]) -> Answer:
-    """Answer a request for a part of a row. names: segments of the path after the row. Raises DataverseError."""
+def part(call: Call, store: Store, key: str, behind: list[Segment]) -> Answer:
+    """Answer a request for a part of a row. behind: segments of the path after the row. Raises DataverseError."""
     row_id = existing(call, store, key)
     call.touches("read" if call.method == "GET" else "update", row_id)
-    name, behind = names[0], names[1:]
-    if (pair := writing.navigation(store, name)) is not None:
-        if behind == ["$ref"]:
-            return _reference(call, store, row_id, name, *pair)
-        if behind:
-            raise not_built(f"The path {'/'.join(names)}")
-        if call.method != "GET":
-            raise not_allowed(f"The method {call.method} is not allowed for a navigation property without $ref.")
-        return _related(call, store, row_id, *pair)
-    column = next((column for column in store.columns.values() if column.json_name == name), None)
-    if column is None:
+    (name, inner), rest = (behind[0].name, behind[0].key), [segment.name for segment in behind[1:]]
+    for relation in relations(call.org.stores, call.org.switches):
+        if relation.parent is store and relation.name == name:
+            return _collection(call, relation, row_id, inner, rest)
+    pair = writing.navigation(store, name)
+    column = store.column(name)
+    if pair is None and column is None:
         raise no_such_property(name, store.table.name)
-    if behind == ["$value"] and call.method == "GET":
-        value = call.org.row(store, row_id)[store.position[column.name]]
-        plain = (b"content-type", b"text/plain")
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        return no_content() if value is None else Answer(200, [plain, (b"odata-version", b"4.0")], text.encode())
-    if behind:
-        raise not_built(f"The path {'/'.join(names)}")
-    return _property(call, store, row_id, column)
+    if pair is not None and inner is None:
+        if rest == ["$ref"]:
+            return _reference(call, store, row_id, name, *pair)
+        if not rest:
+            if call.method != "GET":
+                raise not_allowed(f"The method {call.method} is not allowed for a navigation property without $ref.")
+            return _related(call, store, row_id, *pair)
+    if column is not None and inner is None:
+        if not rest:
+            return _property(call, store, row_id, column)
+        if rest == ["$value"] and call.method == "GET":
+            return _plain_value(call.org.row(store, row_id)[store.position[column.name]])
+    raise _no_path(behind)
+
+
+def _no_path(behind: list[Segment]) -> DataverseError:
+    names = (segment.name if segment.key is None else f"{segment.name}({segment.key})" for segment in behind)
+    return not_built(f"The path '{'/'.join(names)}'")
+
+
+def _plain_value(value: Any) -> Answer:
+    plain = (b"content-type", b"text/plain")
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return no_content() if value is None else Answer(200, [plain, (b"odata-version", b"4.0")], text.encode())
+
+
+def _collection(call: Call, relation: Relation, row_id: str, inner: str | None, rest: list[str]) -> Answer:
+    """Answer a request for the rows that refer to this one, or for one of these references.
+
+    inner: key of one of these rows. rest: names of the segments after the collection.
+    """
+    child = relation.child
+    if call.method == "GET" and inner is None and rest in ([], ["$count"]) and not tracking.is_tracked(call):
+        privileges.demand(call, child, "Read")
+        given, condition = call.options.get("$filter"), f"{relation.column.json_name} eq {row_id}"
+        call.options["$filter"] = f"({given}) and {condition}" if given else condition
+        return listing.count(call, child) if rest else listing.list_rows(call, child)
+    if rest == ["$ref"] and (call.method == "DELETE" or (call.method == "POST" and inner is None)):
+        privileges.demand(call, child, "Write")
+        adds = call.method == "POST"
+        if inner is None:
+            reference = _reference_in(call.json()) if adds else call.options.get("$id", "")
+            child_id = call.org.resolve_reference(child.table.name, reference)
+        else:
+            child_id = existing(call, child, inner)
+        linked = call.org.row(child, child_id)[child.position[relation.column.name]] == row_id
+        if adds or linked:
+            target = f"/{relation.parent.table.set_name}({row_id})" if adds else None
+            call.org.update(child, child_id, {f"{relation.target.navigation}@odata.bind": target})
+        return no_content()
+    raise _no_path(call.segments[1:])
+
+
+def _reference_in(body: Any) -> str:
+    reference = body.get("@odata.id") if isinstance(body, dict) else None
+    if not isinstance(reference, str):
+        raise bad_payload("The request body must be a JSON object with '@odata.id', the address of a row.")
+    return reference
 
 
 def _property(call: Call, store: Store, row_id: str, column: Column) -> Answer:
@@ -52,7 +105,7 @@ def _property(call: Call, store: Store, row_id: str, column: Column) -> Answer:
             value = call.org.row(store, row_id)[store.position[column.name]]
             if value is None:
                 return no_content()
-            context = f"{call.org.api}/$metadata#{store.table.set_name}({row_id})/{name}"
+            context = f"{call.api}/$metadata#{store.table.set_name}({row_id})/{name}"
             return json_answer({"@odata.context": context, "value": value})
         case "PUT":
             body = call.json()
@@ -68,10 +121,7 @@ def _property(call: Call, store: Store, row_id: str, column: Column) -> Answer:
 def _target_id(call: Call, store: Store, row_id: str, column: Column, target: Target) -> str | None:
     """Return the id of the row that a lookup refers to by this navigation property; it has one for each table."""
     row = call.org.row(store, row_id)
-    type_at = store.position.get(f"{column.name}type")
-    if type_at is not None and row[type_at] != target.table:
-        return None
-    return row[store.position[column.name]]
+    return row[store.position[column.name]] if target_of(store, column, row) == target else None
 
 
 def _related(call: Call, store: Store, row_id: str, column: Column, target: Target) -> Answer:
@@ -80,7 +130,7 @@ def _related(call: Call, store: Store, row_id: str, column: Column, target: Targ
     if found is None or found not in other.rows:
         return no_content()
     projection = Projection(other, call.org, call.options.get("$select"), call.prefer)
-    context = f"{call.org.api}/$metadata#{other.table.set_name}{projection.context}/$entity"
+    context = f"{call.api}/$metadata#{other.table.set_name}{projection.context}/$entity"
     return json_answer({"@odata.context": context, **projection.show(call.org.row(other, found))})
 
 
@@ -91,14 +141,11 @@ def _reference(call: Call, store: Store, row_id: str, name: str, column: Column,
         case "GET":
             if before is None:
                 return no_content()
-            address = f"{call.org.api}/{call.org.store(target.table).table.set_name}({before})"
-            return json_answer({"@odata.context": f"{call.org.api}/$metadata#$ref", "@odata.id": address})
+            address = f"{call.api}/{call.org.store(target.table).table.set_name}({before})"
+            return json_answer({"@odata.context": f"{call.api}/$metadata#$ref", "@odata.id": address})
         case "PUT":
-            body = call.json()
-            reference = body.get("@odata.id") if isinstance(body, dict) else None
-            if not isinstance(reference, str):
-                raise bad_payload("The request body must be a JSON object with '@odata.id', the address of a row.")
-            call.org.update(store, row_id, {f"{name}@odata.bind": reference}, call.headers.get("if-match"))
+            written = {f"{name}@odata.bind": _reference_in(call.json())}
+            call.org.update(store, row_id, written, call.headers.get("if-match"))
         case "DELETE":
             if before is not None:
                 call.org.update(store, row_id, {f"{name}@odata.bind": None}, call.headers.get("if-match"))

@@ -70,7 +70,7 @@ def _roles(call: Call) -> Answer:
     if not call.org.switches.privileges_told:
         raise missing("prvReadRole")
     listed = [{"roleid": metadata_id("role", role), "name": role} for role in call.org.switches.roles]
-    return json_answer({"@odata.context": f"{call.org.api}/$metadata#roles", "value": listed})
+    return json_answer({"@odata.context": f"{call.api}/$metadata#roles", "value": listed})
 
 
 def _by_names(call: Call, arguments: str) -> Answer:
@@ -106,5 +106,5 @@ def _by_names(call: Call, arguments: str) -> Answer:
         for one in wanted
         if held[one] != "None"
     ]
-    context = f"{call.org.api}/$metadata#Microsoft.Dynamics.CRM.RetrieveUserSetOfPrivilegesByNamesResponse"
+    context = f"{call.api}/$metadata#Microsoft.Dynamics.CRM.RetrieveUserSetOfPrivilegesByNamesResponse"
     return json_answer({"@odata.context": context, "RolePrivileges": listed})

@@ -10,6 +10,7 @@ from sync_assets.sandbox.dataverse.call import Preferences
 from sync_assets.sandbox.dataverse.columns import Column
 from sync_assets.sandbox.dataverse.errors import no_such_property
 from sync_assets.sandbox.dataverse.organization import Organization
+from sync_assets.sandbox.dataverse.relations import name_of, target_of
 from sync_assets.sandbox.dataverse.store import Row, Store
 from sync_assets.sandbox.dataverse.values import formatter
 
@@ -99,26 +100,15 @@ class Projection:
 
     def _notes(self, column: Column, wanted: list[str]) -> list[tuple[str, Callable[[Any, Row], str | None]]]:
         """Return the annotations of one column: full name, and a function that returns the text of a value not null."""
+        org, store = self._org, self._store
         notes: list[tuple[str, Callable[[Any, Row], str | None]]] = []
         if column.is_lookup:
             makers = {
-                FORMATTED: lambda value, row: self._name_of(column, value, row),
-                NAVIGATION: lambda value, row: self._target(column, row)[1],
-                LOOKUP_NAME: lambda value, row: self._target(column, row)[0],
+                FORMATTED: lambda value, row: name_of(org.stores, store, column, row),
+                NAVIGATION: lambda value, row: target_of(store, column, row).navigation,
+                LOOKUP_NAME: lambda value, row: target_of(store, column, row).table,
             }
             notes.extend((f"{column.json_name}@{name}", makers[name]) for name in wanted)
         elif FORMATTED in wanted and (text := formatter(column)) is not None:
             notes.append((f"{column.json_name}@{FORMATTED}", lambda value, row: text(value)))
         return notes
-
-    def _target(self, column: Column, row: Row) -> tuple[str, str]:
-        """Return the table and the navigation property of a lookup that is not null."""
-        type_at = self._store.position.get(f"{column.name}type")
-        table = None if type_at is None else row[type_at]
-        target = next((target for target in column.targets if target.table == table), column.targets[0])
-        return target.table, target.navigation
-
-    def _name_of(self, column: Column, value: str, row: Row) -> str | None:
-        other = self._org.store(self._target(column, row)[0])
-        found = other.rows.get(value)
-        return None if found is None else found[other.position[other.table.primary_name]]

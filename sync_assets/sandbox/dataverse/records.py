@@ -6,20 +6,18 @@ from typing import Any
 
 from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.dataverse.call import Call, applied, json_answer, no_content
-from sync_assets.sandbox.dataverse.errors import DataverseError, exists, no_such_row, not_built
+from sync_assets.sandbox.dataverse.errors import DataverseError, exists, no_such_row
 from sync_assets.sandbox.dataverse.projection import Projection
 from sync_assets.sandbox.dataverse.store import Store
 
 
 def create(call: Call, store: Store) -> Answer:
-    _check_options(call)
     row_id = call.org.create(store, call.json())
     call.touches("insert", row_id)
     return _written(call, store, row_id, created=True)
 
 
 def retrieve(call: Call, store: Store, key: str) -> Answer:
-    _check_options(call)
     row_id = existing(call, store, key)
     call.touches("read", row_id)
     row = call.org.row(store, row_id)
@@ -35,7 +33,6 @@ def retrieve(call: Call, store: Store, key: str) -> Answer:
 
 def change(call: Call, store: Store, key: str) -> Answer:
     """Answer a PATCH: an update with If-Match, a create with If-None-Match, else an upsert."""
-    _check_options(call)
     row_id, named = call.org.resolve(store, key)
     if_match, only_create = call.headers.get("if-match"), call.headers.get("if-none-match", "").strip() == "*"
     if row_id is not None and row_id in store.rows:
@@ -58,12 +55,6 @@ def delete(call: Call, store: Store, key: str) -> Answer:
     return no_content()
 
 
-def _check_options(call: Call) -> None:
-    """Raise DataverseError for `$expand`, which is not emulated: better than an answer without the expanded rows."""
-    if "$expand" in call.options:
-        raise not_built("The query option '$expand' for one row")
-
-
 def existing(call: Call, store: Store, key: str) -> str:
     """Return the id of a visible row by its key. Raises DataverseError."""
     row_id, _ = call.org.resolve(store, key)
@@ -77,7 +68,7 @@ def existing(call: Call, store: Store, key: str) -> str:
 
 def _document(call: Call, store: Store, row_id: str) -> dict[str, Any]:
     projection = Projection(store, call.org, call.options.get("$select"), call.prefer)
-    context = f"{call.org.api}/$metadata#{store.table.set_name}{projection.context}/$entity"
+    context = f"{call.api}/$metadata#{store.table.set_name}{projection.context}/$entity"
     return {"@odata.context": context, **projection.show(call.org.row(store, row_id))}
 
 
@@ -88,7 +79,6 @@ def _written(call: Call, store: Store, row_id: str, *, created: bool) -> Answer:
         return no_content(address, *location)
     return json_answer(
         _document(call, store, row_id),
-        address,
         *location,
         *applied("return=representation"),
         status=201 if created else 200,
@@ -96,4 +86,4 @@ def _written(call: Call, store: Store, row_id: str, *, created: bool) -> Answer:
 
 
 def entity_id(call: Call, store: Store, row_id: str) -> tuple[bytes, bytes]:
-    return b"odata-entityid", f"{call.org.api}/{store.table.set_name}({row_id})".encode()
+    return b"odata-entityid", f"{call.api}/{store.table.set_name}({row_id})".encode()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sync_assets.sandbox.dataverse.columns import Column, Target
 from sync_assets.sandbox.dataverse.errors import associated
-from sync_assets.sandbox.dataverse.store import Store
+from sync_assets.sandbox.dataverse.store import Row, Store
 from sync_assets.sandbox.dataverse.switches import OnDelete, Switches
 
 
@@ -43,6 +43,20 @@ def relations(stores: Mapping[str, Store], switches: Switches) -> Iterator[Relat
             for target in column.targets:
                 if target.table in stores:
                     yield Relation(stores[target.table], child, column, target, on_delete)
+
+
+def target_of(store: Store, column: Column, row: Row) -> Target:
+    """Return the table and the navigation property of a lookup that is not null."""
+    type_at = store.position.get(f"{column.name}type")
+    table = None if type_at is None else row[type_at]
+    return next((target for target in column.targets if target.table == table), column.targets[0])
+
+
+def name_of(stores: Mapping[str, Store], store: Store, column: Column, row: Row) -> str | None:
+    """Return the primary name of the row that a lookup refers to; None if it refers to none."""
+    other = stores[target_of(store, column, row).table]
+    found = other.rows.get(row[store.position[column.name]])
+    return None if found is None else found[other.position[other.table.primary_name]]
 
 
 class Consequences:

@@ -52,6 +52,10 @@ class Store:
         self._log_ids: list[str] = []
         self._indexes: dict[tuple[str, ...], dict[tuple[Any, ...], set[str]]] = {}
 
+    def column(self, json_name: str) -> Column | None:
+        """Return the column of this name in rows, `$select` and `$filter`; None if there is none."""
+        return next((column for column in self.columns.values() if column.json_name == json_name), None)
+
     def __len__(self) -> int:
         return len(self.rows)
 

@@ -48,7 +48,7 @@ def read(call: Call, store: Store) -> Answer:
 
     delta = "" if cookie.since is None else "/$delta"
     document: dict[str, Any] = {
-        "@odata.context": f"{call.org.api}/$metadata#{store.table.set_name}{projection.context}{delta}"
+        "@odata.context": f"{call.api}/$metadata#{store.table.set_name}{projection.context}{delta}"
     }
     if switches.count_with_tracking and options.get("$count", "").lower() == "true":
         document["@odata.count"] = min(sum(1 for _ in _items(call, store, cookie)), switches.count_limit)
@@ -59,7 +59,7 @@ def read(call: Call, store: Store) -> Answer:
     else:
         links = {"@odata.deltaLink": _delta_link(call, cookie)}
     document |= links if switches.delta_link_first else {}
-    gone = f"{call.org.api}/$metadata#{store.table.set_name}/$deletedEntity"
+    gone = f"{call.api}/$metadata#{store.table.set_name}/$deletedEntity"
     earlier = _earlier(store, page) if repeats else []
     document["value"] = [projection.show(row) for row in earlier] + [
         {"@odata.context": gone, "id": item.id, "reason": "deleted"}

@@ -24,6 +24,8 @@ def changes(store: Store, payload: object, resolve: Resolve) -> dict[str, Any]:
         raise bad_payload("The request body must be a JSON object.")
     found: dict[str, Any] = {}
     for name, value in payload.items():
+        if name.removesuffix(_BIND) in store.table.collections:
+            raise not_built(f"Writing rows through the navigation property '{name.removesuffix(_BIND)}'")
         if name.endswith(_BIND):
             _bind(store, name.removesuffix(_BIND), value, resolve, found)
         elif "@" in name:
@@ -35,7 +37,7 @@ def changes(store: Store, payload: object, resolve: Resolve) -> dict[str, Any]:
             if value is not None:
                 raise not_built(f"Writing through the navigation property '{name}' other than by {_BIND}")
             _bind(store, name, None, resolve, found)
-        elif name in {column.json_name for column in store.columns.values() if column.is_lookup}:
+        elif (column := store.column(name)) is not None and column.is_lookup:
             raise bad_payload(
                 "CRM do not support direct update of Entity Reference properties, Use Navigation properties instead."
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from itertools import pairwise, product
 from pathlib import Path
@@ -15,6 +14,7 @@ from sync_assets.config.loader import load_config
 from sync_assets.sandbox.campaign.resources import resources
 from sync_assets.sandbox.dataverse.tables import TABLES
 from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support import signed_in
 from sync_assets_tests.support.sandbox_process import Admin, SandboxProcess
 from sync_assets_tests.unit.sandbox.chain_configuration import CHAIN_LINKS, chain_configuration
 
@@ -143,17 +143,7 @@ def test_an_administrator_deletes_by_the_same_rules(admin: Admin) -> None:
 @pytest.fixture
 def campaign(process: SandboxProcess, admin: Admin) -> Iterator[httpx.Client]:
     """A client that is signed in to Campaign."""
-    env = process.env
-    trusted = ssl.create_default_context(cafile=env["SYNC_ASSETS_CA_BUNDLE"])
-    form = {
-        "grant_type": "client_credentials", "client_id": env["CAMPAIGN_CLIENT_ID"],
-        "client_secret": env["CAMPAIGN_CLIENT_SECRET"], "scope": env["CAMPAIGN_SCOPES"],
-    }  # fmt: skip
-    with httpx.Client(verify=trusted, trust_env=False) as ims:
-        token = ims.post(f"{env['CAMPAIGN_IMS_URL']}/ims/token/v3", data=form).json()["access_token"]
-    headers = {"authorization": f"Bearer {token}", "x-api-key": env["CAMPAIGN_CLIENT_ID"]}
-    base = f"{env['CAMPAIGN_URL']}/campaign"
-    with httpx.Client(base_url=base, headers=headers, verify=trusted, trust_env=False) as client:
+    with signed_in.campaign(process.env) as client:
         admin.clear_journal()
         yield client
 

@@ -17,6 +17,7 @@ from sync_assets.sandbox.entra import Entra, app
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.app_credentials import AppCertificate, federated_identity, federated_token
 from sync_assets_tests.support.sandbox_process import SandboxProcess
+from sync_assets_tests.support.signed_in import tls
 
 ORG = "https://org.example"
 
@@ -216,6 +217,23 @@ def test_azure_identity_signs_in_with_a_federated_token(
         **azure_options(env),
     )  # fmt: skip
     assert credential.get_token(f"{env['D365_URL']}/.default").token
+
+
+@pytest.mark.parametrize(("secret", "status"), [(None, 200), ("wrong", 401)])
+def test_a_secret_is_taken_from_the_http_basic_header_that_discovery_advertises(
+    env: dict[str, str], secret: str | None, status: int
+) -> None:
+    login, tenant = env["D365_AUTHORITY"], env["D365_TENANT_ID"]
+    with httpx.Client(verify=tls(env), trust_env=False) as client:
+        discovered = client.get(f"{login}/{tenant}/v2.0/.well-known/openid-configuration").json()
+        assert "client_secret_basic" in discovered["token_endpoint_auth_methods_supported"]
+        form = {"grant_type": "client_credentials", "scope": f"{env['D365_URL']}/.default"}
+        basic = (env["D365_CLIENT_ID"], secret or env["D365_CLIENT_SECRET"])
+        answer = client.post(discovered["token_endpoint"], data=form, auth=basic)
+        assert answer.status_code == status
+        for unreadable in ("Basic ???", "Basic", "Bearer x"):
+            refused = client.post(discovered["token_endpoint"], data=form, headers={"authorization": unreadable})
+            assert (refused.status_code, refused.json()["error_codes"]) == (400, [900144])
 
 
 def test_faults_of_the_sign_in(process: SandboxProcess, env: dict[str, str]) -> None:

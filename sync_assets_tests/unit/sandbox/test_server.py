@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import ssl
 import stat
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import pytest
 
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.sandbox_process import SandboxProcess
+from sync_assets_tests.support.signed_in import dataverse, tls
 
 CONTRACT = {
     "D365_URL", "D365_AUTHORITY", "D365_TENANT_ID", "D365_CLIENT_ID", "D365_CLIENT_SECRET", "CAMPAIGN_URL",
@@ -27,19 +27,6 @@ CONTRACT = {
     "CAMPAIGN_SFTP_PORT", "CAMPAIGN_SFTP_USER", "CAMPAIGN_SFTP_PRIVATE_KEY", "CAMPAIGN_SFTP_HOST_KEY",
     "SYNC_ASSETS_CA_BUNDLE",
 }  # fmt: skip
-
-
-def tls(env: dict[str, str]) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=env["SYNC_ASSETS_CA_BUNDLE"])
-
-
-def token(env: dict[str, str]) -> str:
-    form = {
-        "grant_type": "client_credentials", "client_id": env["D365_CLIENT_ID"],
-        "client_secret": env["D365_CLIENT_SECRET"], "scope": f"{env['D365_URL']}/.default",
-    }  # fmt: skip
-    url = f"{env['D365_AUTHORITY']}/{env['D365_TENANT_ID']}/oauth2/v2.0/token"
-    return httpx.post(url, data=form, verify=tls(env), trust_env=False).json()["access_token"]
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +37,7 @@ def process(sandbox_factory: SandboxFactory) -> SandboxProcess:
 @pytest.fixture
 def d365(process: SandboxProcess) -> Iterator[httpx.Client]:
     """A client that is signed in; faults, limits and latencies are gone afterwards."""
-    headers = {"authorization": f"Bearer {token(process.env)}"}
-    base = f"{process.env['D365_URL']}/api/data/v9.2"
-    with httpx.Client(base_url=base, verify=tls(process.env), headers=headers, trust_env=False) as client:
+    with dataverse(process.env) as client:
         yield client
     process.admin.clear_faults()
     process.admin.latency("d365", 0)

@@ -343,7 +343,7 @@ def test_room_of_a_missing_folder_is_told_as_such(sftp: Sftp):
 
 
 def test_a_server_without_that_extension_tells_no_room(sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delattr(sandbox._Sftp, "_process")  # what is left is paramiko's own
+    monkeypatch.delattr(sandbox.OpenSshSftp, "_process")  # what is left is paramiko's own
     with connect(sandbox_sftp.settings) as sftp:
         assert sftp.storage(sandbox_sftp.directory) is None
         assert sftp.listing(sandbox_sftp.directory, "*") == Listing((), ())

@@ -126,10 +126,10 @@ async def test_a_body_that_is_no_json_object(http: httpx.AsyncClient, content: b
     for answer in (await http.post(EXT, content=content), await http.patch(f"{EXT}/id-1", content=content)):
         assert answer.status_code == 500
         assert "is not a valid constant" in answer.text
-    assert "'@gibberish' is not a valid constant" in (await http.post(EXT, content=b"gibberish")).text
+    assert "'gibberish' is not a valid constant" in (await http.post(EXT, content=b"gibberish")).text
 
 
-@pytest.mark.parametrize("path", ["", "/nothing", "/profileAndServicesExt/cusNothing", "/privacy/privacyTool"])
+@pytest.mark.parametrize("path", ["", "/nothing", "/profileAndServicesExt/cusNothing"])
 async def test_unknown_paths_are_404(http: httpx.AsyncClient, path: str) -> None:
     answer = await http.get(path)
     assert (answer.status_code, answer.text) == (404, f"{RST} Error rc=-2003")

@@ -220,7 +220,7 @@ async def test_units_are_links_of_the_ext_api(http: httpx.AsyncClient) -> None:
     unit = await post(http, "orgUnitBase", name="acme", label="Acme Ltd")
     await post(http, "profile", externalId="p1")
     assert (await http.patch(f"{EXT}/profile/p1", json={"orgUnit": {"PKey": unit["PKey"]}})).status_code == 200
-    assert (await http.get(f"{EXT}/profile/p1")).json()["orgUnit"]["title"] == "Acme Ltd"
+    assert (await http.get(f"{EXT}/profile/p1")).json()["orgUnit"]["title"] == "Acme Ltd (acme)"
     assert (await http.patch("/profileAndServices/profile/p1", json={"orgUnit": None})).status_code == 500
 
 

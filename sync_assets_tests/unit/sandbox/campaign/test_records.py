@@ -181,7 +181,7 @@ async def test_an_automatic_id_when_it_is_switched_on(http: httpx.AsyncClient, c
 async def test_services_get_a_name(http: httpx.AsyncClient) -> None:
     told = (await http.post("/profileAndServices/service/", json={"label": "News"})).json()
     assert re.fullmatch(r"SVC\d+", told["name"])
-    assert told["title"] == "News"
+    assert told["title"] == f"News ({told['name']})"
     assert (await http.get(f"/profileAndServices/service/{told['name']}")).status_code == 200
 
 

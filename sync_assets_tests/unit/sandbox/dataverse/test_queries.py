@@ -257,7 +257,7 @@ def sample() -> WebApi:
 @given(
     size=st.integers(1, 50),
     order=st.lists(
-        st.sampled_from(["lastname", "creditlimit", "new_score desc", "birthdate", "donotemail desc"]),
+        st.sampled_from(["lastname", "creditlimit", "new_score desc", "birthdate", "_parentcustomerid_value desc"]),
         unique_by=lambda text: text.split()[0],
         max_size=3,
     ),

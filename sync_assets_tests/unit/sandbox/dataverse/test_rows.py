@@ -333,18 +333,6 @@ def test_a_link_is_read_set_and_taken_away_by_its_reference(api: WebApi) -> None
     assert api.call("PUT", f"{link}/$ref", {}).status == 400
 
 
-def test_what_of_a_row_is_not_built_is_refused(api: WebApi) -> None:
-    contact = api.new(firstname="Ada")
-    expand = "$expand=parentcustomerid_account($select=name)"
-    etag = row(api, contact)["@odata.etag"]
-    assert api.get(f"contacts({contact})?{expand}").status == 501
-    assert api.get(f"contacts({contact})?{expand}", if_none_match=etag).status == 501
-    assert api.post(f"contacts?{expand}", {}, "return=representation").status == 501
-    assert api.patch(f"contacts({contact})?{expand}", {}).status == 501
-    for path in ("parentcustomerid_account/name", "firstname/$ref"):
-        assert api.get(f"contacts({contact})/{path}").status == 501
-
-
 # Several at once
 
 TYPE = {"@odata.type": "Microsoft.Dynamics.CRM.contact"}

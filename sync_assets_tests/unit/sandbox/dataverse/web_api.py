@@ -41,8 +41,9 @@ class Reply:
 
     @property
     def new_id(self) -> str:
-        """The id in OData-EntityId."""
-        return self.headers["odata-entityid"].rpartition("(")[2].rstrip(")")
+        """The id in OData-EntityId, or in Location beside a row that is returned."""
+        address = self.headers.get("odata-entityid") or self.headers["location"]
+        return address.rpartition("(")[2].rstrip(")")
 
 
 class WebApi:
