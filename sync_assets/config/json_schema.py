@@ -27,6 +27,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "storage": "Where the rows of opt-out files, and what was decided on them, are kept as Parquet.",
         "owners": "Whom Dagster names as the owners of the assets, by their group.",
         "logs": "What the program did, as a file a day on the Campaign SFTP.",
+        "history": "What became of each record, run by run, for `sync-assets history`. null: not kept.",
         "runs": "How Dagster runs it.",
         "guardrails": "Limits that stop the program before it writes anything.",
         "alerts": "Whom to tell of failed runs, failed checks and stale data. null: nobody.",
@@ -120,6 +121,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "folder": "As seen after sign-in, or from the root. Made if it is not there.",
         "keep_days": "Older files are removed.",
     },
+    "History": {"days": "Older entries are removed."},
     "Runs": {
         "start_date": "The first partition, a UTC day as in 2026-11-26. `init` writes the day it ran.",
         "linger_seconds": "A run stays so long after its last change. 0: a run for each change. always: until "

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
 from sync_assets.config.alerts import Alerts
+from sync_assets.config.history import History
 from sync_assets.config.log_export import Logs
 from sync_assets.config.opt_out import Export, OptOut, OptOutMapping, Storage
 from sync_assets.config.runs import Runs
@@ -45,6 +46,7 @@ __all__ = [
     "FilterRule",
     "Filters",
     "Guardrails",
+    "History",
     "Link",
     "Logs",
     "Operator",
@@ -223,6 +225,7 @@ class Config(Model):
     opt_out: OptOut = OptOut()
     storage: Storage = Storage()
     logs: Logs = Logs()
+    history: History | None = None
     runs: Runs = Runs()
     guardrails: Guardrails = Guardrails()
     owners: Owners = Owners()

@@ -97,11 +97,12 @@ def heartbeat(runtime: Runtime, run_id: str) -> Iterator[None]:
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
-    before, runtime.run_lasts = runtime.run_lasts, lease.lasts
+    before = (runtime.run_lasts, runtime.run_id)
+    runtime.run_lasts, runtime.run_id = lease.lasts, run_id
     try:
         yield
     finally:
-        runtime.run_lasts = before
+        runtime.run_lasts, runtime.run_id = before
         ended.set()
         thread.join()
         with suppress(LedgerError):

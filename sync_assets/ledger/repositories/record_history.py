@@ -29,7 +29,7 @@ _OUTCOMES: dict[Result, HistoryOutcome] = {
 }
 _INSERT = "INSERT INTO sync_history (at, run_id, table_name, id, operation, outcome, reason)"
 # All entries are one parameter: a statement for each of them takes several times as long.
-_FROM_JSON = f"{_INSERT} SELECT ?, ?, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM "
+_FROM_JSON = f"{_INSERT} SELECT ?, ?, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM "  # noqa: S608 - constants
 _INVALID_ROWS = f"""
     {_INSERT} SELECT ?, ?, table_name, id, 'validate', 'rejected', refusal FROM sync_record
     WHERE refusal IS NOT NULL AND table_name = ? AND id"""  # noqa: S608 - constants

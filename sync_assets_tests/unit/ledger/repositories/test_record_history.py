@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
+from sqlalchemy import event
 
 from sync_assets.ledger import Ledger, Outcome
 from sync_assets.ledger.repositories import record_history
@@ -109,9 +109,9 @@ def test_entries_are_found_by_id_and_table_the_newest_ones_first(ledger: Ledger)
 def test_any_reason_can_be_stored(ledger: Ledger) -> None:
     ledger.keep_history("run")
     capture(ledger, row("anna"))
-    answer(ledger, "refused", "insert", 'a\x00b\x1f"%s?\'\n\\u0000 ' + "ü" * REASON_LENGTH)
+    answer(ledger, "refused", "insert", "a\x00b\x1f\"%s?'\n\\u0000 " + "ü" * REASON_LENGTH)
     [one] = ledger.history(limit=1)
-    assert one.reason == ('ab\x1f"%s?\'\n\\u0000 ' + "ü" * REASON_LENGTH)[:REASON_LENGTH]
+    assert one.reason == ("ab\x1f\"%s?'\n\\u0000 " + "ü" * REASON_LENGTH)[:REASON_LENGTH]
 
 
 def test_a_transaction_that_fails_stores_neither_the_acknowledgement_nor_the_entry(
@@ -141,7 +141,7 @@ def test_a_batch_is_one_statement(ledger: Ledger) -> None:
         statements.append((statement, many))
 
     engine: Any = ledger.database._engine  # pyright: ignore[reportPrivateUsage]
-    sa.event.listen(engine, "before_cursor_execute", heard)
+    event.listen(engine, "before_cursor_execute", heard)
     settle(ledger, "done", *claimed)
     assert [many for statement, many in statements if "sync_history" in statement] == [False]
     assert len(ledger.history(limit=1000)) == 300
