@@ -29,6 +29,7 @@ _guid = re.compile(GUID.replace("$", r"\Z"))
 _guid_inside = re.compile(GUID.strip("^$"))
 _identifier = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 _CHANGED = "LastModified"
+_USUAL = (",", ";", "\t", "|")
 _SIGNS = {"\t": "tab", " ": "a blank"}
 _NO_END = "the last line does not end: the file may be cut off"
 _TOO_LONG = f"longer than {MOST_CHARACTERS:,} characters: does a line end, or a quote close, too late?"
@@ -44,6 +45,8 @@ class Columns:
     times: tuple[int | None, ...]
     """for each attribute the column of its time of change; None if the file has none"""
     width: int
+    unused: tuple[str, ...] = ()
+    """the names of all other columns, without those that look like a cell"""
 
 
 @dataclass(slots=True)
@@ -84,6 +87,7 @@ def columns_of(header: str, key: str, attributes: tuple[str, ...], suffix: str, 
         attributes=tuple(map(names.index, attributes)),
         times=tuple(names.index(time) if time in names else None for time in times),
         width=len(names),
+        unused=tuple(name for name in names if name not in (*needed, *times) and not _is_data(name)),
     )
 
 
@@ -206,10 +210,15 @@ def _check_separator(header: str, needed: tuple[str, ...], missing: list[str], s
     """Raise BadExport if another character than the configured one separates more of the needed names."""
     header = header[:16_384]
     others = sorted({sign for sign in header if sign.isprintable() and not sign.isalnum()} - set('"_\ufffd'))
-    signs = [separator, ",", ";", "\t", "|", *others[:40]]  # of equally good ones the first is chosen
-    found = {sign: len(set(needed) & set(_names(header, sign) or ())) for sign in signs}
+    signs = [separator, *_USUAL, *others[:40]]  # of equally good ones the first is chosen
+    split = {sign: _names(header, sign) or [] for sign in signs}
+    found = {sign: len(set(needed) & set(split[sign])) for sign in signs}
     best = max(signs, key=lambda sign: found[sign])
-    if best != separator and found[best] > 1:
+    if not found[best]:  # the header may have labels, of which that of the key is like its name
+        labelled = [sign for sign in _USUAL if _plain(needed[0]) in map(_plain, split[sign])]
+        if separator not in labelled:
+            best = next((sign for sign in labelled if len(split[sign]) >= len(needed)), separator)
+    if best != separator and found[best] != 1:
         raise BadExport(
             f"{_are_missing(missing)} Its names seem to be separated by {_SIGNS.get(best, f'`{best}`')}.",
             f"Write `export.separator: {_written(best)}`.",
@@ -230,10 +239,13 @@ def _missing(missing: list[str], names: list[str], header: str, needed: tuple[st
         alike = [name for name in names if _plain(name) in of_campaign or name in near]
         plain = [name for name in alike if _identifier.match(name)]
         others = f" and {len(names) - len(plain)} others" if len(plain) < len(names) else ""
-        by_key = " or write the name of the key's column as `export.key_column`" if needed[0] in missing else ""
+        there = f"{_listed(plain[:50])}{others}" if plain else f"{len(names)} columns of other names"
+        keys = [name for name in names if needed[0] in missing and _plain(name) == _plain(needed[0])]
+        by_key = f", or write the name of the key's column: `export.key_column: {keys[0]}`" if keys else ""
         return BadExport(
-            f"{cause} There stand {_listed(plain[:50])}{others}.",
-            f"Let the columns of the Extract file activity be named so{by_key}.",
+            f"{cause} There stand {there}.",
+            "The header has the labels of the columns: click them in the Extract file activity and write these names"
+            f"{by_key}.",
         )
     if re.search("[\0-\x08\x0b-\x1f\ufffd]", header):
         return BadExport(
@@ -242,7 +254,7 @@ def _missing(missing: list[str], names: list[str], header: str, needed: tuple[st
         )
     return BadExport(
         f"{cause} What stands in the first line is not told here: it may be somebody's data.",
-        'Let "First line as column header" be on in the Extract file activity, and its columns have these names.',
+        'Let "Use first line as column header" be on in the Extract file activity, and its columns have these names.',
     )
 
 

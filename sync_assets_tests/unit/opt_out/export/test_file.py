@@ -332,9 +332,26 @@ def test_missing_columns_are_named_and_so_is_what_stands_there() -> None:
     told = refused(text(header="external_id,blackListEmail,Zebulon"), layout)
     assert told.startswith(
         "The columns `externalId`, `blackListFax` are missing in the header. There stand `external_id`, "
-        "`blackListEmail` and 1 others. Let the columns of the Extract file activity be named so"
+        "`blackListEmail` and 1 others. The header has the labels of the columns"
     )
-    assert told.endswith("or write the name of the key's column as `export.key_column`.")
+    assert told.endswith("or write the name of the key's column: `export.key_column: external_id`.")
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+def test_labels_in_place_of_names_are_told_without_them_and_with_what_to_write(sign: str) -> None:
+    """The labels that the activity proposes are free text."""
+    header = sign.join(("External ID", "No longer contact (by email)", "Byron's label"))
+    told = refused(text(header=header), replace(EMAIL, separator=sign))
+    assert told == (
+        "The columns `externalId`, `blackListEmail` are missing in the header. There stand 3 columns of other names. "
+        "The header has the labels of the columns: click them in the Extract file activity and write these names, or "
+        "write the name of the key's column: `export.key_column: External ID`."
+    )
+    told = refused(text(header=header), replace(EMAIL, separator="^"))
+    assert "seem to be separated by" in told
+    assert f"Write `export.separator: {'tab' if sign == chr(9) else chr(34) + sign + chr(34)}`" in told
+    layout = replace(EMAIL, key_column="External ID", separator=sign)
+    assert "`blackListEmail` is missing" in refused(text(header=header), layout)
 
 
 def test_names_are_compared_exactly() -> None:
@@ -366,6 +383,12 @@ def test_what_may_be_data_is_not_shown(first: str) -> None:
 def test_another_separator_is_recognised(separator: str, told: str) -> None:
     assert told in refused(text(header=HEADER.replace(",", separator)))
     assert told in refused(text(header=f'"{HEADER}"'.replace(",", f'"{separator}"')))
+
+
+def test_columns_that_are_not_read_are_named_but_for_those_that_look_like_data() -> None:
+    reader = read_export(io.BytesIO(text(header=f"{HEADER},First name,,{guid(2)},7th")), EMAIL, now=NOW)
+    assert next(reader, None) is None
+    assert reader.unused_columns == ("First name",)
 
 
 def test_a_sign_that_parts_one_name_only_is_no_separator() -> None:
