@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sync_assets.cli import configuration, explanation, history
+from sync_assets.cli import configuration, explanation, record_history
 from sync_assets.foreign_text import cleaned, json_text, printable
 
 if TYPE_CHECKING:
@@ -576,5 +576,5 @@ def web(context: typer.Context) -> None:
 
 
 explanation.register(app, _runtime)
-history.register(app, _runtime)
+record_history.register(app, _runtime)
 configuration.register(app)

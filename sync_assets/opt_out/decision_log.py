@@ -8,7 +8,6 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from datetime import UTC, datetime
-from typing import Any
 
 import polars as pl
 
@@ -56,17 +55,3 @@ class DecisionLog:
     @property
     def url(self) -> str:
         return self._store.url(DECISIONS, self._partition)
-
-
-def decisions_of(store: Store, contact: str, limit: int) -> list[dict[str, Any]]:
-    """Return the newest decisions on a contact, at most `limit`: the columns of pending_decisions.SCHEMA, and `run`.
-
-    The partition written last is read first, and no further one than needed.
-    """
-    found: list[dict[str, Any]] = []
-    for manifest, frame in store.newest_first(DECISIONS):
-        run_id, _, _ = manifest.rpartition("-")  # see DecisionLog
-        found += [row | {"run": run_id} for row in frame.filter(pl.col("contact") == contact).to_dicts()]
-        if len(found) >= limit:
-            break
-    return sorted(found, key=lambda row: row["decided_at"], reverse=True)[:limit]

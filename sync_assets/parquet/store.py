@@ -111,19 +111,17 @@ class Store:
 
     def read(self, asset: Sequence[str], partition: str, part: str) -> pl.DataFrame:
         """Read one part, published or not. Raises Replaced if it does not exist any more."""
-        return self._read(_folder(asset, partition), part)
-
-    def _read(self, folder: str, part: str) -> pl.DataFrame:
-        content, place = self._place.get(f"{folder}/{encoded(part)}{_PART}"), self._place.address(folder)
+        content = self._place.get(_key(asset, partition, part, _PART))
         if content is None:
             raise Replaced(
-                f"The part {part} of {place} is gone: it was replaced or removed meanwhile.",
+                f"The part {part} of {self.url(asset, partition)} is gone: it was replaced or removed meanwhile.",
                 "Run again what reads it.",
             )
         try:
             return pl.read_parquet(content)
         except pl.exceptions.PolarsError as error:
-            raise StoreError(f"The part {part} of {place} is damaged ({type(error).__name__}).", _AGAIN) from None
+            place = f"The part {part} of {self.url(asset, partition)}"
+            raise StoreError(f"{place} is damaged ({type(error).__name__}).", _AGAIN) from None
 
     def remove(self, asset: Sequence[str], partition: str, *parts: str) -> None:
         """Delete parts. A missing part is no error."""
@@ -152,19 +150,6 @@ class Store:
     def published(self, asset: Sequence[str], partition: str) -> dict[str, list[Part]]:
         """Return manifest -> its parts, the last published manifest last; empty if nothing was published."""
         return self._published(_folder(asset, partition))
-
-    def newest_first(self, asset: Sequence[str]) -> Iterator[tuple[str, pl.DataFrame]]:
-        """Yield (manifest, frame) of all published parts, those of the partition that was written last first."""
-        above = "/".join(map(encoded, asset))
-        written = {
-            folder: max(file.modified for file in files)
-            for name in self._place.folders(above)
-            if (files := list(self._place.files(folder := f"{above}/{name}")))
-        }
-        for folder in sorted(written, key=lambda folder: written[folder], reverse=True):
-            for manifest, parts in reversed(self._published(folder).items()):
-                for part in reversed(parts):
-                    yield manifest, self._read(folder, part.name)
 
     def _published(self, folder: str) -> dict[str, list[Part]]:
         files = sorted(self._place.files(folder), key=lambda file: (file.modified, file.name))

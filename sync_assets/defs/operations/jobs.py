@@ -16,7 +16,7 @@ import dagster as dg
 from sync_assets.defs.operations.explain_job import explain_op
 from sync_assets.defs.run_errors import failing
 from sync_assets.flows import capture_table
-from sync_assets.operations.history import prune_records
+from sync_assets.operations.record_history import prune_records
 from sync_assets.operations.replay import capture_again, day, replayable
 from sync_assets.operations.status import retry, unknown_tables
 from sync_assets.runtime import interruptible

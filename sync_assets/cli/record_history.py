@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from sync_assets.runtime.context import Runtime
 
 OFF = "No history is kept: write `history: {days: 14}` in the configuration, and later syncs keep it."
-_SIDES = {"d365": "Dynamics 365", "campaign": "Campaign"}
 
 
 def register(app: typer.Typer, open_runtime: Callable[[], Runtime]) -> None:
@@ -31,7 +30,7 @@ def register(app: typer.Typer, open_runtime: Callable[[], Runtime]) -> None:
     ) -> None:
         """What became of records, the newest first: operation, outcome, reason and run, no values; for a contact also
         its opt-out decisions. Kept if `history` is configured."""
-        from sync_assets.operations.history import history as run  # noqa: PLC0415
+        from sync_assets.operations.record_history import history as run  # noqa: PLC0415
 
         document = run(open_runtime(), record, table, limit)
         if as_json:
@@ -43,6 +42,7 @@ def register(app: typer.Typer, open_runtime: Callable[[], Runtime]) -> None:
 def show_history(document: dict[str, Any]) -> None:
     """Print the entries, then the opt-out decisions, each as one line."""
     from sync_assets.cli.tables import print_line  # noqa: PLC0415
+    from sync_assets.operations.explanation_sections import decision_line  # noqa: PLC0415
 
     if document["kept_days"] is None:
         print_line(OFF)
@@ -51,11 +51,8 @@ def show_history(document: dict[str, Any]) -> None:
     for one in document["history"]:
         reason = f": {one['reason']}" if one["reason"] else ""
         print_line(f"{one['at']} {one['table']} {one['id']} {one['operation']}: {one['outcome']}{_run(one)}{reason}")
-    for one in document["opt_outs"]:
-        opted = "opted out" if one["opted_out"] else "not opted out"
-        written = f"to be written to {_SIDES[one['written']]}" if one["written"] else "nothing to write"
-        decision = f"{one['at']} {one['attribute']}: {opted}, since {one['reason']}; {written}{_run(one)}"
-        print_line(f"{decision}: {one['source']}")
+    for one in document["decisions"]:
+        print_line(f"opt-out decision: {decision_line(one)}")
 
 
 def _run(entry: dict[str, Any]) -> str:

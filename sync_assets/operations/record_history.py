@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sync_assets.operations.explain import opt_out_decisions
 from sync_assets.operations.record_id import record_id
 from sync_assets.operations.status import iso, unknown_tables
 from sync_assets.push.target import CONTACT
@@ -12,7 +13,7 @@ from sync_assets.runtime.context import Runtime
 
 
 def history(runtime: Runtime, given: str | None, table: str | None, limit: int) -> dict[str, Any]:
-    """Return the newest entries first, at most `limit`, and as many opt-out decisions if one contact is asked for.
+    """Return the newest entries first, at most `limit`, and for one id the last opt-out decisions.
 
     Args:
         runtime: of the process.
@@ -39,28 +40,13 @@ def history(runtime: Runtime, given: str | None, table: str | None, limit: int) 
         }
         for one in runtime.ledger.history(id_, table, limit=limit)
     ]
-    opt_outs = _opt_outs(runtime, id_, limit) if id_ is not None and table in (None, CONTACT) else []
-    return {"kept_days": kept.days if kept else None, "history": entries, "opt_outs": opt_outs}
+    decisions: list[dict[str, Any]] = []
+    if id_ is not None and table in (None, CONTACT):
+        decisions = opt_out_decisions(runtime, id_, show_values=False)[:limit]
+    return {"kept_days": kept.days if kept else None, "history": entries, "decisions": decisions}
 
 
 def prune_records(runtime: Runtime) -> int:
     """Delete entries older than `history.days`, all of them if no history is configured; return how many."""
     kept, now = runtime.config.history, datetime.now(UTC)
     return runtime.ledger.prune_entries(now - timedelta(days=kept.days) if kept else now)
-
-
-def _opt_outs(runtime: Runtime, id_: str, limit: int) -> list[dict[str, Any]]:
-    from sync_assets.opt_out.decision_log import decisions_of  # Polars  # noqa: PLC0415
-
-    return [
-        {
-            "at": iso(one["decided_at"]),
-            "attribute": one["attribute"],
-            "opted_out": one["value"],
-            "written": one["write"],
-            "reason": one["reason"],
-            "source": one["source"],
-            "run": one["run"],
-        }
-        for one in decisions_of(runtime.store, id_, limit)
-    ]

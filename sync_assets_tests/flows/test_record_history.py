@@ -56,7 +56,7 @@ def test_without_the_key_nothing_is_kept_and_the_command_says_how_to_keep_it(pro
     assert output == (
         "No history is kept: write `history: {days: 14}` in the configuration, and later syncs keep it.\n"
     )
-    assert program.json("history")[1] == {"kept_days": None, "history": [], "opt_outs": []}
+    assert program.json("history")[1] == {"kept_days": None, "history": [], "decisions": []}
 
 
 def test_a_record_is_followed_from_run_to_run(program: Program) -> None:
@@ -170,17 +170,14 @@ def test_the_opt_out_decisions_of_a_contact_stand_beside_its_history(program: Pr
     mine, other = keys(program)[:2]
     name = write_file(program, HEADER + says(mine, at=LATER) + says(other, 0, LATER))
     assert program.sync().status == 0
-    [decision] = program.json("history", mine)[1]["opt_outs"]
-    assert (decision["attribute"], decision["opted_out"], decision["written"]) == ("blackListEmail", True, "d365")
-    assert (decision["reason"], name in decision["source"]) == ("Campaign decides", True)
-    assert len(decision["run"]) == 36
+    [decision] = program.json("history", mine)[1]["decisions"]
+    shown = {key: decision[key] for key in ("attribute", "value", "write", "reason")}
+    assert shown == {"attribute": "blackListEmail", "value": "boolean", "write": "d365", "reason": "Campaign decides"}
+    assert name in decision["source"]
     line = program.run("history", mine)[1].splitlines()[-1]
-    assert line == (
-        f"{decision['at']} blackListEmail: opted out, since Campaign decides; to be written to Dynamics 365 "
-        f"(run {decision['run'][:8]}): {decision['source']}"
-    )
-    assert program.json("history", mine, "--table", "contact")[1]["opt_outs"] == [decision]
-    assert program.json("history", keys(program)[3])[1]["opt_outs"] == []
+    assert line.startswith(f"opt-out decision: {decision['decided_at']} blackListEmail: boolean, written to Dynamics")
+    assert program.json("history", mine, "--table", "contact")[1]["decisions"] == [decision]
+    assert program.json("history", keys(program)[3])[1]["decisions"] == []
 
 
 def pruned(program: Program, older_by_days: int = 0) -> int:
