@@ -104,6 +104,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "settle_seconds": "A file is complete once size and time are equal in two looks and it is this old.",
         "key_column": "The column with the Dynamics 365 id.",
         "changed_suffix": "Ends the names of the columns that hold an attribute's time of change.",
+        "columns": "Attribute, or attribute and suffix: the header's name of the column, if it is another one.",
         "date_format": "Of these times, as chosen in Campaign's Extract file. `auto`: found out from the file.",
         "after": "What becomes of a file once it is done.",
         "keep_days": "Kept and archived files are removed after so many days.",

@@ -9,9 +9,9 @@ Invariants: memory does not grow with the file. No reason or error holds a cell'
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import PurePosixPath
@@ -56,6 +56,8 @@ class Layout:
     separator: str
     encoding: str
     date_format: str = "auto"
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    """the header's names of columns -> attributes, and attributes with `changed_suffix`"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,14 @@ class Reader(Iterator[Batch]):
         groups = self._lines.groups(batch_rows)
         number, header, first_rows = _header(groups)
         layout = self._layout
-        columns = columns_of(header, layout.key_column, layout.attributes, layout.changed_suffix, layout.separator)
+        columns = columns_of(
+            header,
+            layout.key_column,
+            layout.attributes,
+            layout.changed_suffix,
+            layout.separator,
+            layout.labels,
+        )
         called = {attribute: f"{attribute}{layout.changed_suffix}" for attribute in layout.attributes}
         timed = {
             attribute: called[attribute]

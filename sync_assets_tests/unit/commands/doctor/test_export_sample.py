@@ -17,6 +17,7 @@ from sync_assets.runtime.context import Runtime
 TABLE = {"table": "contact", "resource": "profile", "key": "externalId", "fields": {"firstname": "firstName"}}
 MAPPINGS = {"donotemail": "blackListEmail", "donotphone": "blackListPhone"}
 HEADER = "externalId,blackListEmail,blackListEmailLastModified,blackListPhone,First name"
+LABELLED = "External Resource ID,No longer contact by email,blackListEmailLastModified,blackListPhone,First name"
 TIME = "2026-11-23T06:00:00.000Z"
 SECRET = "Zanzibarlast"
 
@@ -109,9 +110,9 @@ def test_the_sums_count_all_rows_reasons_values_and_columns(tmp_path: Path) -> N
         (b"\xef\xbb\xbf" + text(*ROWS).encode(), "optout_1.csv", {}),
         (text(*ROWS).replace("\n", "\r\n") + f"{guid(5)},1,{TIME},,Zoë\r\n", "optout_1.csv", {}),
         (
-            text(*ROWS, header=HEADER.replace("externalId", "External ID")),
+            text(*ROWS, header=LABELLED),
             "optout_1.csv",
-            {"key_column": "External ID"},
+            {"key_column": "External Resource ID", "columns": {"blackListEmail": "No longer contact by email"}},
         ),
     ],
 )
@@ -133,10 +134,10 @@ def test_every_layout_that_can_be_configured_is_read(
         (text(*ROWS), "optout_1.csv", {"encoding": "utf-16"}, "Write its encoding, e.g. `export.encoding: utf-8`"),
         (text(row(1, time="03/04/2026 06:00:00")), "optout_1.csv", {}, "e.g. `export.date_format: "),
         (
-            text(*ROWS, header=HEADER.replace("externalId", "External ID")),
+            text(*ROWS, header=LABELLED),
             "optout_1.csv",
             {},
-            "`export.key_column: External ID`",
+            'and `export.columns: {blackListEmail: "No longer contact by email"}`.',
         ),
         (text(*ROWS), "optout_1.csv.gz", {}, "its content is not zipped"),
         (text(*ROWS).partition("\n")[2], "optout_1.csv", {}, '"Use first line as column header"'),

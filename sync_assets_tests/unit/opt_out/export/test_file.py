@@ -330,28 +330,42 @@ def test_an_empty_file_is_refused(content: bytes) -> None:
 def test_missing_columns_are_named_and_so_is_what_stands_there() -> None:
     layout = replace(EMAIL, attributes=("blackListEmail", "blackListFax"))
     told = refused(text(header="external_id,blackListEmail,Zebulon"), layout)
-    assert told.startswith(
+    assert told == (
         "The columns `externalId`, `blackListFax` are missing in the header. There stand `external_id`, "
-        "`blackListEmail` and 1 others. The header has the labels of the columns"
+        "`blackListEmail` and 1 others. Write `export.key_column: external_id`. Or: The header has the labels of the "
+        "columns: click them in the Extract file activity and write these names there."
     )
-    assert told.endswith("or write the name of the key's column: `export.key_column: external_id`.")
+
+
+LABELLED = ("External Resource ID", "No longer contact by email", "Byron's label")
+"""Adobe's labels of two attributes, which a header has unless somebody changes them, and a label of somebody's own."""
 
 
 @pytest.mark.parametrize("sign", [",", ";", "\t"])
-def test_labels_in_place_of_names_are_told_without_them_and_with_what_to_write(sign: str) -> None:
-    """The labels that the activity proposes are free text."""
-    header = sign.join(("External ID", "No longer contact (by email)", "Byron's label"))
+def test_a_header_of_labels_is_answered_with_what_to_write_and_is_read_after_that(sign: str) -> None:
+    header = sign.join(LABELLED)
     told = refused(text(header=header), replace(EMAIL, separator=sign))
-    assert told == (
-        "The columns `externalId`, `blackListEmail` are missing in the header. There stand 3 columns of other names. "
-        "The header has the labels of the columns: click them in the Extract file activity and write these names, or "
-        "write the name of the key's column: `export.key_column: External ID`."
+    assert told.startswith(
+        "The columns `externalId`, `blackListEmail` are missing in the header. There stand `External Resource ID`, `No "
+        "longer contact by email` and 1 others. Write `export.key_column: External Resource ID` and `export.columns: "
+        '{blackListEmail: "No longer contact by email"}`.'
     )
-    told = refused(text(header=header), replace(EMAIL, separator="^"))
-    assert "seem to be separated by" in told
-    assert f"Write `export.separator: {'tab' if sign == chr(9) else chr(34) + sign + chr(34)}`" in told
-    layout = replace(EMAIL, key_column="External ID", separator=sign)
-    assert "`blackListEmail` is missing" in refused(text(header=header), layout)
+    assert "Byron" not in told
+    wrong = refused(text(header=header), replace(EMAIL, separator="^"))
+    assert f"Write `export.separator: {'tab' if sign == chr(9) else chr(34) + sign + chr(34)}`" in wrong
+    layout = replace(EMAIL, key_column="External Resource ID", separator=sign)
+    row = sign.join((guid(1), "1", SECRET))
+    assert "Write `export.columns: {" in refused(text(row, header=header), layout)
+    layout = replace(layout, labels={"No longer contact by email": "blackListEmail"})
+    [batch] = read_export(io.BytesIO(text(row, header=header)), layout, now=NOW)
+    assert batch.good.select("id", "blackListEmail").rows() == [(guid(1), True)]
+
+
+def test_a_label_of_a_time_of_change_is_read_too() -> None:
+    header = "externalId,blackListEmail,Changed"
+    layout = replace(EMAIL, labels={"Changed": "blackListEmailLastModified"})
+    [batch] = read_export(io.BytesIO(text(row(1), header=header)), layout, now=NOW)
+    assert batch.good["blackListEmailLastModified"].to_list() == [datetime(2026, 11, 23, 6, tzinfo=UTC)]
 
 
 def test_names_are_compared_exactly() -> None:
