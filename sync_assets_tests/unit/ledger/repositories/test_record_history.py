@@ -114,8 +114,9 @@ def test_any_reason_can_be_stored(ledger: Ledger) -> None:
     assert one.reason == ("ab\x1f\"%s?'\n\\u0000 " + "ü" * REASON_LENGTH)[:REASON_LENGTH]
 
 
+@pytest.mark.parametrize("failing", ["execute", "count_calls"])  # of the entry, and of the rest
 def test_a_transaction_that_fails_stores_neither_the_acknowledgement_nor_the_entry(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     ledger.keep_history("run")
     capture(ledger, row("anna"))
@@ -125,7 +126,7 @@ def test_a_transaction_that_fails_stores_neither_the_acknowledgement_nor_the_ent
         raise RuntimeError("killed")
 
     session: Any = ledger._session  # pyright: ignore[reportPrivateUsage]
-    monkeypatch.setattr(session, "count_calls", fail)
+    monkeypatch.setattr(session, failing, fail)
     with pytest.raises(RuntimeError):
         settle(ledger, "done", one)
     assert (ledger.history(limit=1), ledger.counts()["contact"].synced) == ([], 0)
