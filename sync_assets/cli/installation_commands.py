@@ -12,8 +12,22 @@ commands = typer.Typer()
 
 
 @commands.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    file: Annotated[
+        str | None, typer.Option("--file", metavar="SAMPLE", help="Only a sample of the opt-out export: what is taken.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Check configuration, credentials, reachability, both systems' metadata and the guardrails."""
+    if file is not None:
+        from pathlib import Path  # noqa: PLC0415
+
+        from sync_assets.cli.export_sample import show_sample  # noqa: PLC0415
+        from sync_assets.commands.doctor.export_sample import examine_sample  # noqa: PLC0415
+
+        found = examine_sample(open_runtime(), Path(file))
+        print_document(found, as_json, show_sample)
+        raise typer.Exit(0 if found["taken"] else 1)
     from sync_assets.cli.tables import show_diagnosis  # noqa: PLC0415
     from sync_assets.commands.doctor.diagnosis import examine  # noqa: PLC0415
 

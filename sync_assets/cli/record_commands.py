@@ -91,3 +91,20 @@ def explain(
     for problem in explained.problems:
         say(problem)
     raise typer.Exit(explained.status)
+
+
+@commands.command()
+def history(
+    record: Annotated[
+        str | None, typer.Argument(metavar="ID", help="A D365 id; all records if left out.", show_default=False)
+    ] = None,
+    table: Annotated[str | None, typer.Option("--table", help="Only this mapped table.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Entries at most.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """What became of records, the newest first: operation, outcome, reason and run, no values; for a contact also its
+    opt-out decisions. Kept if `history` is configured."""
+    from sync_assets.cli.record_history import show_history  # noqa: PLC0415
+    from sync_assets.operations.record_history import history as run  # noqa: PLC0415
+
+    print_document(run(open_runtime(), record, table, limit), as_json, show_history)

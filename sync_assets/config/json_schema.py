@@ -27,6 +27,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "storage": "Where the rows of opt-out files, and what was decided on them, are kept as Parquet.",
         "owners": "Whom Dagster names as the owners of the assets, by their group.",
         "logs": "What the program did, as a file a day on the Campaign SFTP.",
+        "history": "What became of each record, run by run, for `sync-assets history`. null: not kept.",
         "runs": "How Dagster runs it.",
         "guardrails": "Limits that stop the program before it writes anything.",
         "alerts": "Whom to tell of failed runs, failed checks and stale data. null: nobody.",
@@ -103,6 +104,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "settle_seconds": "A file is complete once size and time are equal in two looks and it is this old.",
         "key_column": "The column with the Dynamics 365 id.",
         "changed_suffix": "Ends the names of the columns that hold an attribute's time of change.",
+        "columns": "Attribute, or attribute and suffix: the header's name of the column, if it is another one.",
         "date_format": "Of these times, as chosen in Campaign's Extract file. `auto`: found out from the file.",
         "after": "What becomes of a file once it is done.",
         "keep_days": "Kept and archived files are removed after so many days.",
@@ -120,6 +122,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "folder": "As seen after sign-in, or from the root. Made if it is not there.",
         "keep_days": "Older files are removed.",
     },
+    "History": {"days": "Older entries are removed."},
     "Runs": {
         "start_date": "The first partition, a UTC day as in 2026-11-26. `init` writes the day it ran.",
         "linger_seconds": "A run stays so long after its last change. 0: a run for each change. always: until "

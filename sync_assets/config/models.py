@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_
 from sync_assets.config.alerts import Alerts
 from sync_assets.config.log_export import Logs
 from sync_assets.config.opt_out import Export, OptOut, OptOutMapping, Storage
+from sync_assets.config.record_history import History
 from sync_assets.config.runs import Runs
 from sync_assets.config.values import (
     OPT_OUT_ATTRIBUTES,
@@ -45,6 +46,7 @@ __all__ = [
     "FilterRule",
     "Filters",
     "Guardrails",
+    "History",
     "Link",
     "Logs",
     "Operator",
@@ -223,6 +225,7 @@ class Config(Model):
     opt_out: OptOut = OptOut()
     storage: Storage = Storage()
     logs: Logs = Logs()
+    history: History | None = None
     runs: Runs = Runs()
     guardrails: Guardrails = Guardrails()
     owners: Owners = Owners()

@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from sync_assets.config.values import Count, LogicalName, Model, OptOutAttribute, Text, refused, short_form
+from sync_assets.config.values import (
+    OPT_OUT_ATTRIBUTES,
+    Count,
+    LogicalName,
+    Model,
+    OptOutAttribute,
+    Text,
+    canonical_attribute,
+    refused,
+    short_form,
+)
 
 Direction = Literal["disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional"]
 
@@ -62,6 +72,7 @@ class Export(Model):
     settle_seconds: Annotated[int, Field(ge=0)] = 60
     key_column: Text = "externalId"
     changed_suffix: Text = "LastModified"
+    columns: dict[Text, Text] = Field(default_factory=dict[str, str])
     date_format: DateFormat = "auto"
     after: Literal["keep", "archive", "delete"] = "keep"
     keep_days: Count = 15
@@ -75,6 +86,19 @@ class Export(Model):
         if value != value.strip():
             raise refused(f"`{value}` begins or ends with a blank", f"write `{value.strip()}`")
         return value
+
+    @field_validator("columns")
+    @classmethod
+    def _of_attributes(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        suffix = str(info.data.get("changed_suffix"))
+        example = "write e.g. `columns: {blackListEmail: No longer contact by email}`"
+        for name in value:
+            if canonical_attribute(name.removesuffix(suffix)) not in OPT_OUT_ATTRIBUTES:
+                raise refused(f"`{name}` is no opt-out attribute, nor one with `{suffix}` behind it", example)
+        columns = {canonical_attribute(name): label.strip() for name, label in value.items()}
+        if len(set(columns.values())) < len(value):
+            raise refused("two attributes are paired with one column, or one attribute with two", example)
+        return columns
 
     @field_validator("directory")
     @classmethod

@@ -21,6 +21,7 @@ from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.mapping_changes import MappingChanges
 from sync_assets.ledger.repositories.opt_out_files import OptOutFiles
 from sync_assets.ledger.repositories.opt_outs import OptOutRows, OptOuts
+from sync_assets.ledger.repositories.record_history import RecordHistory
 from sync_assets.ledger.repositories.reports import Reports
 from sync_assets.ledger.repositories.runs import Runs
 from sync_assets.ledger.repositories.stored_records import StoredRecords
@@ -56,9 +57,10 @@ class Ledger:
         hold_records = HoldRecords(session)
         dependencies = DependencyStatus(session, hold_records)
         opt_out_rows = OptOutRows(session)
+        history = RecordHistory(session)
         deletions = Deletions(session, dependencies)
-        captures = Captures(session, feeds, deletions, dependencies, opt_out_rows)
-        claims = Claims(session, maintenance, dependencies, opt_out_rows)
+        captures = Captures(session, feeds, deletions, dependencies, opt_out_rows, history)
+        claims = Claims(session, maintenance, dependencies, opt_out_rows, history)
         replays = Replays(session, feeds)
         rebuilds = Rebuilds(session, feeds, dependencies)
         holds = Holds(session, hold_records, dependencies)
@@ -178,6 +180,9 @@ class Ledger:
         self.forget_confirmation = runs.forget_confirmation
         self.confirmed_at = runs.confirmed_at
         self.captured_rows = runs.captured_rows
+        self.keep_history = history.keep_history
+        self.history = history.history
+        self.prune_entries = history.prune_entries
         self.systems = systems.systems
         self.note_system = systems.note_system
         self.replace_system = systems.replace_system

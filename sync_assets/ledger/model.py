@@ -16,6 +16,10 @@ whose last page carries the delta link to be kept; ids: ids of the rows that cha
 columns of the feed's mapping."""
 Operation = Literal["insert", "update", "delete"]
 Result = Literal["done", "refused", "later", "unknown"]
+HistoryOperation = Literal["insert", "update", "delete", "link", "compare", "validate"]
+"""link: an update of links alone. compare: no request; Campaign's list of records showed what it holds. validate: no
+request; the captured row has a validation error."""
+HistoryOutcome = Literal["acknowledged", "rejected", "retry", "unknown"]
 Types = dict[tuple[str, str], str]
 """(side, column or attribute) -> type."""
 
@@ -277,6 +281,7 @@ class Outcome:
     hash, links: those of the Claimed record. retry_after_seconds: for later and unknown; None is at once.
     inserted_opt_outs: those that Campaign inserted the record with, at `inserted_at`. existing_opt_outs: opt-out
     attributes of a record that existed in Campaign before our insert.
+    operation: for the history.
     """
 
     seq: int
@@ -288,6 +293,7 @@ class Outcome:
     inserted_opt_outs: tuple[tuple[str, bool], ...] = ()
     inserted_at: datetime | None = None
     existing_opt_outs: tuple[str, ...] = ()
+    operation: HistoryOperation = "compare"
 
 
 @dataclass(frozen=True, slots=True)

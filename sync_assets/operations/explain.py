@@ -110,7 +110,7 @@ def _explained(runtime: Runtime, facts: RecordFacts, show_values: bool) -> tuple
     document = asdict(made)
     moments: list[datetime] = document.pop("moments")
     document["opt_outs"] = [_shown(one, show_values) for one in opt_outs]
-    document["decisions"] = _decisions(runtime, facts, show_values) if opt_outs else []
+    document["decisions"] = opt_out_decisions(runtime, facts.id, show_values=show_values) if opt_outs else []
     document["runs"] = []
     return document, moments
 
@@ -167,8 +167,8 @@ def _shown(one: ContactOptOut, show_values: bool) -> dict[str, Any]:
     }
 
 
-def _decisions(runtime: Runtime, facts: RecordFacts, show_values: bool) -> list[dict[str, Any]]:
-    """Return the decisions of the last days."""
+def opt_out_decisions(runtime: Runtime, contact: str, *, show_values: bool) -> list[dict[str, Any]]:
+    """Return the decisions of the last days on a contact's opt-outs, the newest first."""
     from sync_assets.opt_out.contact_opt_outs import decisions_of  # noqa: PLC0415 - as above
 
     return [
@@ -180,5 +180,5 @@ def _decisions(runtime: Runtime, facts: RecordFacts, show_values: bool) -> list[
             "reason": one["reason"] if show_values else _WITHOUT_VALUE.get(one["reason"], one["reason"]),
             "source": one["source"],
         }
-        for one in decisions_of(runtime, facts.id, datetime.now(UTC))
+        for one in decisions_of(runtime, contact, datetime.now(UTC))
     ]

@@ -165,10 +165,11 @@ def _opt_outs(one: Document, *, masked: bool) -> Iterator[Section]:
         ]
         yield Section("Opt-outs", (), ("attribute", "state", "Dynamics 365", "Campaign", "reason"), rows)
     if one["decisions"]:
-        yield Section("Decisions", list(map(_decision, one["decisions"])))
+        yield Section("Decisions", list(map(decision_line, one["decisions"])))
 
 
-def _decision(made: Document) -> str:
+def decision_line(made: Document) -> str:
+    """Return an opt-out decision as a line."""
     write = {"d365": "written to Dynamics 365", "campaign": "written to Campaign", None: "nothing to write"}
     return (
         f"{made['decided_at']} {made['attribute']}: {text_of(made['value'])}, {write[made['write']]} ({made['reason']}"

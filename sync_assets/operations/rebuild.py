@@ -44,6 +44,7 @@ async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys)
         if any(not finding.passed for finding in findings):
             raise NotReady(config.table, findings)
         listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
+        await asyncio.to_thread(runtime.keep_history)
         async with leased(ledger, config) as owner:
             if owner is None:
                 raise SyncAssetsError(

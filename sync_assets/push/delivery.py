@@ -22,7 +22,7 @@ from sync_assets.campaign.records import Records
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import Guard, OutcomeUnknown, backoff
 from sync_assets.http.redaction import redact
-from sync_assets.ledger.model import Claimed, Outcome, Result
+from sync_assets.ledger.model import Claimed, Operation, Outcome, Result
 from sync_assets.push.record_links import Links, Values
 
 WAITS = (1.0, 3.0, 9.0)
@@ -41,6 +41,7 @@ _NO_KEY = (
 FORCE = "replay the table with --force."
 
 OperationDone = Literal["inserted", "updated", "deleted"]
+_OPERATIONS: dict[OperationDone, Operation] = {"inserted": "insert", "updated": "update", "deleted": "delete"}
 
 ValuesOf = Callable[[bool], Awaitable[Values | ResponseOutcome]]
 """Return the values that links are sent with, for a PATCH (True) or a POST (False), or why a link cannot be sent."""
@@ -179,7 +180,10 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) -> Outcome:
     """Return the outcome that the ledger stores for a delivery made at `now` (UTC; default: the current time)."""
-    first, made = record.operation == "insert", delivery.operation_done == "inserted"
+    done, first = delivery.operation_done, record.operation == "insert"
+    made = done == "inserted"
+    links_alone = record.operation == "update" and record.payload is None
+    operation = _OPERATIONS[done] if done else record.operation
     return Outcome(
         record.seq,
         delivery.result,
@@ -189,9 +193,8 @@ def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) ->
         record.links if made else tuple(link for link in record.links if not link.held),  # the links that were sent
         inserted_opt_outs=record.opt_outs if made else (),
         inserted_at=(now or datetime.now(UTC)) if made else None,
-        existing_opt_outs=tuple(name for name, _ in record.opt_outs)
-        if delivery.operation_done == "updated" and first
-        else (),
+        existing_opt_outs=tuple(name for name, _ in record.opt_outs) if first and done == "updated" else (),
+        operation="link" if links_alone else operation,
     )
 
 

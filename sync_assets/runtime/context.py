@@ -51,6 +51,7 @@ class Runtime:
     may_create_ledger: False for callers that only read: without a ledger they are given an empty temporary one.
     announce: called at once with what must be known before the work: that a ledger was made, or that there is none.
     no_ledger: the sentence that there is no ledger; empty if there is one, or if it was not opened yet.
+    run_id: of the Dagster run; None outside one.
     run_is_valid: returns False once another run may continue the work of this process's run (heartbeat.py).
     """
 
@@ -70,6 +71,7 @@ class Runtime:
     may_create_ledger: bool = True
     announce: Callable[[str], None] = lambda text: None
     no_ledger: str = ""
+    run_id: str | None = None
     run_is_valid: Callable[[], bool] = lambda: True
     _ledger: Ledger | None = None
     _scratch: ExitStack = field(default_factory=ExitStack)
@@ -125,6 +127,11 @@ class Runtime:
         if opened.made:  # expected at the first start; else the URL may be mistyped
             self.announce(f"A new, empty ledger was made at {opened.where}")
         return opened
+
+    def keep_history(self) -> None:
+        """Let the ledger keep the history of records from now on, if the configuration asks for it."""
+        if self.config.history is not None:
+            self.ledger.keep_history(self.run_id)
 
     @cached_property
     def store(self) -> Store:

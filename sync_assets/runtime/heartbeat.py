@@ -97,11 +97,12 @@ def heartbeat(runtime: Runtime, run_id: str) -> Iterator[None]:
 
     thread = threading.Thread(target=write_until_ended, name="heartbeat", daemon=True)
     thread.start()
-    before, runtime.run_is_valid = runtime.run_is_valid, lease.is_valid
+    before = (runtime.run_is_valid, runtime.run_id)
+    runtime.run_is_valid, runtime.run_id = lease.is_valid, run_id
     try:
         yield
     finally:
-        runtime.run_is_valid = before
+        runtime.run_is_valid, runtime.run_id = before
         ended.set()
         thread.join()
         with suppress(LedgerError):

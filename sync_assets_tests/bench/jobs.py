@@ -115,11 +115,14 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--wait", action="store_true")
+    parser.add_argument("--history", action="store_true", help="keep the history of records")
     arguments = parser.parse_args()
     if arguments.what == "status":
         status(arguments.ledger)
         return
     with Ledger.open(arguments.ledger) as ledger:
+        if arguments.history:
+            ledger.keep_history("0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b")
         if arguments.what == "capture":
             interruptible.run(capture(ledger, arguments.url, arguments.page_rows))
         elif arguments.what == "acknowledge":

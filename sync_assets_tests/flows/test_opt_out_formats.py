@@ -274,3 +274,42 @@ def test_every_date_layout_is_read_for_what_it_is(program: Program, ids: Iterato
     for date, layout in DATES.items():
         moment = datetime(2026, 11, day.get(layout, 15), 10, tzinfo=UTC)
         assert told[mine[date]].replace(microsecond=0) == moment, layout
+
+
+# --- a sample before the first file -----------------------------------------------------------------------------------
+
+
+def test_doctor_tells_what_would_be_taken_from_a_sample_and_takes_nothing(program: Program, ids: Iterator[str]) -> None:
+    mine, unknown, since = next(ids), "11111111-2222-4333-8444-555555555555", program.sandbox.admin.last()
+    path = program.home / "optout_sample.csv"
+    path.write_text(f"{HEADER}{says(mine)}{says(unknown, 0)}somebody@example.org,1,,,\n", encoding="utf-8")
+    status, output, errors = program.run("doctor", "--file", str(path))
+    assert (status, errors) == (0, "")
+    assert output.splitlines() == [
+        f"line 2  {mine[:8]}…  taken: blackListEmail true (2026-11-01T10:00:00Z)",
+        "line 3  11111111…  taken: blackListEmail false (2026-11-01T10:00:00Z)",
+        "line 4  -  rejected: `externalId` is no GUID",
+        "3 rows: 2 taken, 0 without an id, 1 rejected; times in the layout xml",
+        "rejected, 1 row: `externalId` is no GUID",
+        "blackListEmail: 1 true, 1 false, 0 empty",
+        "blackListPhone: 0 true, 0 false, 2 empty",
+        "unknown: 1 of 2 ids are no contact in Dynamics 365",
+        "columns not used: none",
+    ]
+    document = program.json("doctor", "--file", str(path))[1]
+    assert (document["rows"], document["unknown_ids"], document["warnings"]) == (3, 1, [])
+    assert "somebody" not in json.dumps(document)
+    assert not [entry for entry in program.sandbox.admin.journal(since=since) if entry["system"] == "campaign"]
+    assert opted_out(program, mine) == [False]
+
+
+def test_doctor_fails_for_a_sample_that_would_be_rejected_as_a_whole(program: Program) -> None:
+    path = program.home / "optout_sample.csv"
+    path.write_text(HEADER.replace(",", ";") + says("").replace(",", ";"), encoding="utf-8")
+    status, output, errors = program.run("doctor", "--file", str(path))
+    assert (status, errors) == (1, "")
+    assert output.startswith("fail The whole file would be rejected. The columns `externalId`, ")
+    assert 'Write `export.separator: ";"`.' in output
+    status, output, errors = program.run("doctor", "--file", str(program.home / "none.csv"))
+    assert (status, output) == (1, "")
+    assert "can't be read (No such file or directory). Name another file with `--file`." in errors

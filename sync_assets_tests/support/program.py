@@ -52,7 +52,7 @@ class Program:
         more: Additional environment variables.
         guardrails: This part of the configuration.
         further: Configuration of more tables.
-        opt_out: This part of the configuration; omitted if empty. So are `storage`, `logs`, `alerts` and `runs`.
+        opt_out: This part of the configuration; omitted if empty. So are those that follow.
         on_disk: True to let `sync` write Dagster's events to DAGSTER_HOME, as the command line does.
     """
 
@@ -65,6 +65,7 @@ class Program:
     opt_out: dict[str, Any] = field(default_factory=dict[str, Any])
     storage: dict[str, Any] = field(default_factory=dict[str, Any])
     logs: dict[str, Any] = field(default_factory=dict[str, Any])
+    history: dict[str, Any] = field(default_factory=dict[str, Any])
     alerts: dict[str, Any] = field(default_factory=dict[str, Any])
     runs: dict[str, Any] = field(default_factory=lambda: {"linger_seconds": 0, "start_date": today()})
     on_disk: bool = False
@@ -74,7 +75,7 @@ class Program:
     def env(self) -> dict[str, str]:
         config = self.home / "config.yaml"
         document = {"privacy_acknowledged": True, "tables": [self.table, *self.further], "guardrails": self.guardrails}
-        parts = ("opt_out", "storage", "logs", "alerts", "runs")
+        parts = ("opt_out", "storage", "logs", "history", "alerts", "runs")
         document |= {key: part for key in parts if (part := getattr(self, key))}
         config.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
         dagster_home = self.home / "dagster"

@@ -16,6 +16,7 @@ import dagster as dg
 from sync_assets.defs.operations.explain_job import explain_op
 from sync_assets.defs.run_errors import failing
 from sync_assets.flows import capture_table
+from sync_assets.operations.record_history import prune_records
 from sync_assets.operations.replay import capture_again, day, replayable
 from sync_assets.operations.status import retry, unknown_tables
 from sync_assets.runtime import interruptible
@@ -112,13 +113,14 @@ def operator_jobs(runtime: Runtime) -> list[dg.JobDefinition]:
 
         _do(context, runtime, work)
 
-    @dg.op(name="prune", description="Deletes runs and events that are older than `runs.keep_days`.")
+    @dg.op(name="prune", description="Deletes runs and events older than `runs.keep_days`, and old history of records.")
     def prune(context: dg.OpExecutionContext) -> None:
         def work() -> Numbers:
             # Imports Dagster's storage and Alembic, which other runs need not load.
             from sync_assets.defs.instance.history import prune_history  # noqa: PLC0415
 
-            return prune_history(context.instance, runtime.config.runs.keep_days, datetime.now(UTC))
+            deleted = prune_history(context.instance, runtime.config.runs.keep_days, datetime.now(UTC))
+            return {**deleted, "records": prune_records(runtime)}
 
         _do(context, runtime, work)
 

@@ -18,6 +18,7 @@ from sync_assets.ledger.records.deletions import MOVE, Deletions
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.feeds import Feeds, ReadMode
 from sync_assets.ledger.repositories.opt_outs import CONTACT, OptOutRows
+from sync_assets.ledger.repositories.record_history import RecordHistory
 from sync_assets.ledger.rules import transitions
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage.bulk import Differing
@@ -48,12 +49,14 @@ class Captures:
         deletions: Deletions,
         dependencies: DependencyStatus,
         opt_outs: OptOutRows,
+        history: RecordHistory,
     ) -> None:
         self._session = session
         self._feeds = feeds
         self._deletions = deletions
         self._dependencies = dependencies
         self._opt_outs = opt_outs
+        self._history = history
 
     def save_page(
         self,
@@ -112,6 +115,8 @@ class Captures:
             if whole:
                 resent |= self._otherwise_inserted(connection, rows, stored.differing)
             new, changed, refused, moved = self._store(connection, table, rows, stored, resent, now, tally)
+            if refused and self._history.kept:
+                self._history.invalid_rows(connection, table, moved, now)
             deletes = self._delete(connection, table, deleted, tally)
             self._put_out_of_scope(connection, table, page.out_of_scope, tally)
             if bound is not None:

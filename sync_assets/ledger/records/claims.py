@@ -20,6 +20,7 @@ from sync_assets.ledger.model import AcknowledgeResult, BlockReason, Claimed, Le
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.opt_outs import OptOutRows
+from sync_assets.ledger.repositories.record_history import RecordHistory
 from sync_assets.ledger.rules import transitions
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
@@ -50,12 +51,18 @@ class Claims:
     """Writes the leases and acknowledgements of `sync_record`."""
 
     def __init__(
-        self, session: LedgerSession, maintenance: Maintenance, dependencies: DependencyStatus, opt_outs: OptOutRows
+        self,
+        session: LedgerSession,
+        maintenance: Maintenance,
+        dependencies: DependencyStatus,
+        opt_outs: OptOutRows,
+        history: RecordHistory,
     ) -> None:
         self._session = session
         self._maintenance = maintenance
         self._dependencies = dependencies
         self._opt_outs = opt_outs
+        self._history = history
 
     def claim(
         self,
@@ -191,6 +198,8 @@ class Claims:
                 {id_: outcome for id_, outcome in answered if outcome.inserted_opt_outs},
                 {id_: outcome.existing_opt_outs for id_, outcome in answered if outcome.existing_opt_outs},
             )
+            if self._history.kept:
+                self._history.answered(connection, ((record, by_seq[record.seq]) for record in held), now)
             states = Counter(acknowledgement.state for acknowledgement in open_)
             return AcknowledgeResult(
                 synced=len(settled),

@@ -244,7 +244,7 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int) -> Acknowl
         acked_hash=acked,
         uncertain=uncertain,
         resend=resend,
-        reason=_storable(outcome.reason) if tried else None,
+        reason=storable(outcome.reason) if tried else None,
         attempts=record.attempts + (not given_back) if tried else 0,
         failed_since=now if state == State.FAILED and since is None else since,
         not_before=now + seconds(wait) if state == State.PENDING and not done and wait is not None else None,
@@ -266,6 +266,6 @@ def answered(record: RecordState, acknowledgement: Acknowledgement) -> RecordSta
     )
 
 
-def _storable(reason: str | None) -> str:
+def storable(reason: str | None) -> str:
     """Return a reason that both databases can store: without NUL, which PostgreSQL's text rejects, and not too long."""
     return (reason or "no reason given").replace("\x00", "")[:REASON_LENGTH]

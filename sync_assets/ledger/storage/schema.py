@@ -394,6 +394,21 @@ captured_day = sa.Table(
     sa.Column("confirmed_at", sa.BigInteger),  # of the last capture on that day, with or without rows
 )
 
+# The outcomes of requests and validation errors, by record, while `history` is configured: see record_history.py.
+history = sa.Table(
+    "sync_history",
+    metadata,
+    sa.Column("number", SEQUENCE, sa.Identity(), primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("table_name", NAME, nullable=False),
+    sa.Column("id", NAME, nullable=False),
+    sa.Column("operation", sa.Text, nullable=False),  # model.HistoryOperation
+    sa.Column("outcome", sa.Text, nullable=False),  # model.HistoryOutcome
+    sa.Column("reason", sa.Text),
+    sa.Column("run_id", sa.Text),  # NULL: outside a Dagster run
+)
+sa.Index("sync_history_id", history.c.id, history.c.number)
+
 
 def claimable(now: int) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
     """Return the conditions on a pending record that a worker may claim now: no backoff, no lease."""

@@ -9,9 +9,9 @@ Invariants: memory does not grow with the file. No reason or error holds a cell'
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import PurePosixPath
@@ -56,6 +56,8 @@ class Layout:
     separator: str
     encoding: str
     date_format: str = "auto"
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    """the header's names of columns -> attributes, and attributes with `changed_suffix`"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class Batch:
     """rejected rows, in the columns BAD_SCHEMA, by line"""
     rows: int
     foreign: int
+    lines: list[int]
+    """the line of each row, rejected ones with invalid quotes or a wrong number of fields excluded"""
 
 
 def read_export(
@@ -105,6 +109,8 @@ class Reader(Iterator[Batch]):
         self._dates = FileDates(layout.date_format)
         self._latest = now + AHEAD
         self._missing_times: list[str] = []
+        self.unused_columns: tuple[str, ...] = ()
+        """names in the header that are not read; known after the first batch"""
         self._batches = self._read(batch_rows)
 
     def __next__(self) -> Batch:
@@ -141,13 +147,21 @@ class Reader(Iterator[Batch]):
         groups = self._lines.groups(batch_rows)
         number, header, first_rows = _header(groups)
         layout = self._layout
-        columns = columns_of(header, layout.key_column, layout.attributes, layout.changed_suffix, layout.separator)
+        columns = columns_of(
+            header,
+            layout.key_column,
+            layout.attributes,
+            layout.changed_suffix,
+            layout.separator,
+            layout.labels,
+        )
         called = {attribute: f"{attribute}{layout.changed_suffix}" for attribute in layout.attributes}
         timed = {
             attribute: called[attribute]
             for attribute, time in zip(layout.attributes, columns.times, strict=True)
             if time is not None
         }
+        self.unused_columns = columns.unused
         self._missing_times = [called[name] for name in called if name not in timed and name != _WITHOUT_TIME]
         checker = CellChecker(
             layout.key_column, layout.attributes, timed, self._dates, self._latest, encoding=layout.encoding
@@ -165,7 +179,7 @@ def _header(groups: Iterator[tuple[int, list[str]]]) -> tuple[int, str, list[str
                 return number + at, line, lines[at + 1 :]
     raise BadExport(
         "The file is empty, not even a header.",
-        'Let "First line as column header" be on in the Extract file activity.',
+        'Let "Use first line as column header" be on in the Extract file activity.',
     )
 
 
@@ -174,7 +188,7 @@ def _batch(rows: Rows, checker: CellChecker) -> Batch:
     foreign = len(rows.lines) - len(good) - len(bad)
     if rows.bad:
         bad = pl.concat([bad, pl.DataFrame(rows.bad, schema=BAD_SCHEMA, orient="row")]).sort("line")
-    return Batch(good=good, bad=bad, rows=len(rows.lines) + len(rows.bad), foreign=foreign)
+    return Batch(good=good, bad=bad, rows=len(rows.lines) + len(rows.bad), foreign=foreign, lines=rows.lines)
 
 
 def time_in_name(name: str) -> datetime | None:

@@ -13,11 +13,13 @@ import csv
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
+from types import MappingProxyType
 
 from sync_assets.config.models import OPT_OUT_ATTRIBUTES, canonical_attribute
+from sync_assets.opt_out.export.labels import how_to_name, plain_name, spelt_otherwise
 from sync_assets.opt_out.export.lines import MOST_CHARACTERS, BadExport
 
 GUID = r"^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"
@@ -29,6 +31,9 @@ _guid = re.compile(GUID.replace("$", r"\Z"))
 _guid_inside = re.compile(GUID.strip("^$"))
 _identifier = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 _CHANGED = "LastModified"
+_USUAL = (",", ";", "\t", "|")
+_SURE = 2
+"""So many needed names must be separated by a character before it counts as the separator: one may be by chance."""
 _SIGNS = {"\t": "tab", " ": "a blank"}
 _NO_END = "the last line does not end: the file may be cut off"
 _TOO_LONG = f"longer than {MOST_CHARACTERS:,} characters: does a line end, or a quote close, too late?"
@@ -44,6 +49,8 @@ class Columns:
     times: tuple[int | None, ...]
     """for each attribute the column of its time of change; None if the file has none"""
     width: int
+    unused: tuple[str, ...] = ()
+    """the names of all other columns, without those that look like a cell"""
 
 
 @dataclass(slots=True)
@@ -57,15 +64,26 @@ class Rows:
     """rejected rows: (line, id if the key is a GUID, reason)"""
 
 
-def columns_of(header: str, key: str, attributes: tuple[str, ...], suffix: str, separator: str) -> Columns:
-    """Find the needed columns in the header line. BadExport if some are missing or occur twice."""
+def columns_of(
+    header: str,
+    key: str,
+    attributes: tuple[str, ...],
+    suffix: str,
+    separator: str,
+    labels: Mapping[str, str] = MappingProxyType({}),
+) -> Columns:
+    """Find the needed columns in the header line; `labels`: the header's names of some of them -> ours.
+
+    Raises:
+        BadExport: some are missing or occur twice.
+    """
     needed = (key, *attributes)
     if not header.endswith("\n"):
         raise BadExport("The first line does not end: the file may be cut off.", "Let the workflow write it again.")
-    names = _names(header, separator, strict=True) if len(header) <= MOST_CHARACTERS else None
+    names = _names(header, separator, labels, strict=True) if len(header) <= MOST_CHARACTERS else None
     missing = [name for name in needed if name not in (names or ())]
     if missing:
-        _check_separator(header, needed, missing, separator)
+        _check_separator(header, needed, missing, separator, labels)
     if names is None:
         raise BadExport(
             "The quotes of the header are not balanced, or it is longer than any header.",
@@ -84,6 +102,7 @@ def columns_of(header: str, key: str, attributes: tuple[str, ...], suffix: str, 
         attributes=tuple(map(names.index, attributes)),
         times=tuple(names.index(time) if time in names else None for time in times),
         width=len(names),
+        unused=tuple(name for name in names if name not in (*needed, *times) and not _is_data(name)),
     )
 
 
@@ -193,23 +212,29 @@ class _Feed:
         self.exhausted = True
 
 
-def _names(header: str, separator: str, strict: bool = False) -> list[str] | None:
-    """Return the names in a header line, trimmed, `denyList…` as `blackList…`; None if it is not valid CSV."""
+def _names(header: str, separator: str, labels: Mapping[str, str], strict: bool = False) -> list[str] | None:
+    """Return the names in a header line, trimmed, labels and `denyList…` as our names; None if it is not valid CSV."""
     try:
         [names] = csv.reader([header], delimiter=separator, strict=strict)
     except (csv.Error, ValueError):
         return None
-    return [canonical_attribute(name.strip()) for name in names]
+    return [labels.get(name.strip(), canonical_attribute(name.strip())) for name in names]
 
 
-def _check_separator(header: str, needed: tuple[str, ...], missing: list[str], separator: str) -> None:
+def _check_separator(
+    header: str, needed: tuple[str, ...], missing: list[str], separator: str, labels: Mapping[str, str]
+) -> None:
     """Raise BadExport if another character than the configured one separates more of the needed names."""
     header = header[:16_384]
     others = sorted({sign for sign in header if sign.isprintable() and not sign.isalnum()} - set('"_\ufffd'))
-    signs = [separator, ",", ";", "\t", "|", *others[:40]]  # of equally good ones the first is chosen
-    found = {sign: len(set(needed) & set(_names(header, sign) or ())) for sign in signs}
+    signs = [separator, *_USUAL, *others[:40]]  # of equally good ones the first is chosen
+    split = {sign: _names(header, sign, labels) or [] for sign in signs}
+    found = {sign: len(set(needed) & set(split[sign])) for sign in signs}
     best = max(signs, key=lambda sign: found[sign])
-    if best != separator and found[best] > 1:
+    if found[best] < _SURE:  # the header may have labels in place of names
+        found = {sign: len(spelt_otherwise(needed, split[sign])) for sign in (separator, *_USUAL)}
+        best = max(found, key=lambda sign: found[sign])
+    if best != separator and found[best] >= _SURE:
         raise BadExport(
             f"{_are_missing(missing)} Its names seem to be separated by {_SIGNS.get(best, f'`{best}`')}.",
             f"Write `export.separator: {_written(best)}`.",
@@ -223,18 +248,14 @@ def _missing(missing: list[str], names: list[str], header: str, needed: tuple[st
     like a header: without one, or without a line end after it, the line holds personal data.
     """
     cause = _are_missing(missing)
-    known = {_plain(name) for name in needed}
-    if any(_plain(name) in known for name in names) and not any(map(_is_data, names)):
-        of_campaign = {_plain(f"{name}{end}") for name in (*needed, *OPT_OUT_ATTRIBUTES) for end in ("", _CHANGED)}
+    otherwise = spelt_otherwise(needed, names)
+    if otherwise and not any(map(_is_data, names)):
+        of_campaign = {plain_name(f"{name}{end}") for name in (*needed, *OPT_OUT_ATTRIBUTES) for end in ("", _CHANGED)}
         near = {name for wanted in missing for name in difflib.get_close_matches(wanted, names, n=1)}
-        alike = [name for name in names if _plain(name) in of_campaign or name in near]
-        plain = [name for name in alike if _identifier.match(name)]
+        alike = [name for name in names if plain_name(name) in of_campaign or name in near]
+        plain = [name for name in names if name in otherwise.values() or (name in alike and _identifier.match(name))]
         others = f" and {len(names) - len(plain)} others" if len(plain) < len(names) else ""
-        by_key = " or write the name of the key's column as `export.key_column`" if needed[0] in missing else ""
-        return BadExport(
-            f"{cause} There stand {_listed(plain[:50])}{others}.",
-            f"Let the columns of the Extract file activity be named so{by_key}.",
-        )
+        return BadExport(f"{cause} There stand {_listed(plain[:50])}{others}.", how_to_name(missing, needed, otherwise))
     if re.search("[\0-\x08\x0b-\x1f\ufffd]", header):
         return BadExport(
             f"{cause} The first line is no plain text.",
@@ -242,7 +263,7 @@ def _missing(missing: list[str], names: list[str], header: str, needed: tuple[st
         )
     return BadExport(
         f"{cause} What stands in the first line is not told here: it may be somebody's data.",
-        'Let "First line as column header" be on in the Extract file activity, and its columns have these names.',
+        'Let "Use first line as column header" be on in the Extract file activity, and its columns have these names.',
     )
 
 
@@ -259,10 +280,6 @@ def _are_missing(missing: list[str]) -> str:
 def _is_data(name: str) -> bool:
     """Return True if this cannot be a column's name but is a cell, as if the header has no line end."""
     return not name or name[0].isdigit() or name.lower() in TRUE + FALSE or _guid_inside.search(name) is not None
-
-
-def _plain(name: str) -> str:
-    return "".join(filter(str.isalnum, name)).casefold()
 
 
 def _listed(names: list[str]) -> str:

@@ -76,6 +76,7 @@ def layout(config: Config) -> Layout:
         separator=export.separator,
         encoding=export.encoding,
         date_format=export.date_format,
+        labels={label: name for name, label in export.columns.items()},
     )
 
 

@@ -16,8 +16,8 @@ FIRST_TABLE = (
     "fields: {{firstname: firstName}}}}]`"
 )
 EXPORT_KEYS = (
-    "directory, pattern, separator, encoding, settle_seconds, key_column, changed_suffix, date_format, after, "
-    "keep_days, expected_every_hours, workflow_id, restart_stalled"
+    "directory, pattern, separator, encoding, settle_seconds, key_column, changed_suffix, columns, date_format, "
+    "after, keep_days, expected_every_hours, workflow_id, restart_stalled"
 )
 
 

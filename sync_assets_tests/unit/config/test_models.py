@@ -130,6 +130,7 @@ class TestWhatTheFileSays:
             "settle_seconds": 60,
             "key_column": "externalId",
             "changed_suffix": "LastModified",
+            "columns": {},
             "date_format": "auto",
             "after": "keep",
             "keep_days": 15,
@@ -407,6 +408,26 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             "f.yaml:16: the links form a circle: new_order -> new_line -> new_order; remove one of them: parents are "
             "written first"
         )
+
+    @pytest.mark.parametrize(
+        ("written", "told"),
+        [
+            ("{day: 14}", "unknown key `day`; did you mean `days`?"),
+            ("{days: 0}", "`days` cannot be `0`; it must be greater than or equal to 1"),
+            ("{days: 4000}", "`days` cannot be `4000`; it must be less than or equal to 3650"),
+            ("{days: soon}", "`days` cannot be `soon`; write "),
+            ("true", "`history` "),
+        ],
+    )
+    def test_the_history_of_records_is_kept_for_a_number_of_days(self, written: str, told: str) -> None:
+        assert the_problem(HEAD + f"history: {written}\n").startswith(f"f.yaml:7: {told}")
+
+    @pytest.mark.parametrize(("written", "days"), [("{days: 3}", 3), ("{}", 14)])
+    def test_history_is_off_unless_it_is_written(self, written: str, days: int) -> None:
+        kept = parse_config(HEAD + f"history: {written}\n", "f.yaml").history
+        assert kept is not None
+        assert kept.days == days
+        assert parse_config(HEAD, "f.yaml").history is None
 
     def test_all_problems_are_reported_at_once_in_the_order_of_lines(self) -> None:
         text = (

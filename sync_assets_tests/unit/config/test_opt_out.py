@@ -108,6 +108,26 @@ class TestTheExportFile:
     def test_what_is_refused(self, written: str, told: str) -> None:
         assert the_problem(f"{HEAD}opt_out:\n  export:\n    {written}\n") == f"f.yaml:9: {told}"
 
+    def test_columns_of_other_names_are_paired_with_attributes_and_their_times(self) -> None:
+        pairs = "{denyListEmail: No mail, blackListEmail_at: Since}"
+        text = f"{HEAD}opt_out: {{export: {{changed_suffix: _at, columns: {pairs}}}}}\n"
+        paired = {"blackListEmail": "No mail", "blackListEmail_at": "Since"}
+        assert parse_config(text, "f.yaml").opt_out.export.columns == paired
+
+    @pytest.mark.parametrize(
+        ("written", "told"),
+        [
+            ("{email: E-mail}", "`email` is no opt-out attribute, nor one with `LastModified` behind it"),
+            ("{blackListEmail_at: Since}", "`blackListEmail_at` is no opt-out attribute, nor one with `LastModified`"),
+            ("{blackListEmail: a, denyListEmail: b}", "two attributes are paired with one column, or one attribute"),
+            ("{blackListEmail: a, blackListFax: a}", "two attributes are paired with one column, or one attribute"),
+        ],
+    )
+    def test_columns_that_cannot_be_paired(self, written: str, told: str) -> None:
+        problem = the_problem(f"{HEAD}opt_out:\n  export:\n    columns: {written}\n")
+        assert problem.startswith(f"f.yaml:9: {told}")
+        assert problem.endswith("; write e.g. `columns: {blackListEmail: No longer contact by email}`")
+
     @pytest.mark.parametrize("format", get_args(DateFormat))
     def test_formats_of_times(self, format: str) -> None:
         text = f"{HEAD}opt_out: {{export: {{date_format: {format}}}}}\n"

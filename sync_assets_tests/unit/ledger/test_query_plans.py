@@ -117,12 +117,34 @@ def test_claims_take_the_index_in_whose_order_they_want_the_records(
     assert "sync_record_day" in plan_of(operations(used_ledger)["claim by days"])
 
 
-def statements(ledger: Ledger, operation: Callable[[], object]) -> list[tuple[str, Any]]:
-    """What an operation says to the database about records, with the values of the first row."""
+@pytest.mark.parametrize("operation", ["of an id", "of all", "of a table", "prune"])
+def test_the_history_is_read_and_pruned_by_its_indexes(ledger: Ledger, clock: Clock, operation: str) -> None:
+    ledger.keep_history("run")
+    capture(ledger, page=many(3000))
+    push(ledger)
+    ledger.database.write(lambda connection: connection.exec_driver_sql("ANALYZE"))
+    does: dict[str, Callable[[], object]] = {
+        "of an id": lambda: ledger.history(guid("row7"), limit=50),
+        "of all": lambda: ledger.history(limit=50),
+        "of a table": lambda: ledger.history(table="contact", limit=50),
+        "prune": lambda: ledger.prune_entries(clock.now),
+    }
+    plan = "\n".join(
+        line for one in statements(ledger, does[operation], "sync_history") for line in explain(ledger, *one)
+    )
+    assert plan
+    assert "Seq Scan" not in plan
+    assert "SORT" not in plan.upper().replace("SYNC_", "")
+    assert "TEMP B-TREE" not in plan.upper()
+    assert ("sync_history_id" in plan) == (operation == "of an id")
+
+
+def statements(ledger: Ledger, operation: Callable[[], object], table: str = "sync_record") -> list[tuple[str, Any]]:
+    """What an operation says to the database about a table, with the values of the first row."""
     seen: list[tuple[str, Any]] = []
 
     def see(_c: object, _u: object, statement: str, values: Any, _x: object, many: bool) -> None:
-        if "sync_record" in statement and not statement.lstrip().upper().startswith("INSERT"):
+        if table in statement and not statement.lstrip().upper().startswith("INSERT"):
             seen.append((statement, values[0] if many else values))
 
     engine = ledger.database._engine

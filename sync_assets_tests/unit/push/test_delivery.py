@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -96,6 +97,29 @@ def test_the_ledger_is_told_which_opt_outs_a_record_was_made_with_or_met(
     told = outcome(contact(operation), Delivery("done" if deed else "refused", deed), NOW)
     assert (told.inserted_opt_outs, told.existing_opt_outs) == (made, met)
     assert told.inserted_at == (NOW if made else None)
+
+
+@pytest.mark.parametrize(
+    ("planned", "deed", "operation"),
+    [
+        ("insert", "inserted", "insert"),
+        ("insert", "updated", "update"),  # it was there before us
+        ("update", "inserted", "insert"),  # Campaign had lost it
+        ("delete", "deleted", "delete"),
+        ("insert", None, "insert"),
+    ],
+)
+def test_the_history_names_what_campaign_did_else_what_was_asked_of_it(
+    planned: Operation, deed: OperationDone | None, operation: str
+) -> None:
+    record = replace(contact(planned), payload="{}")
+    assert outcome(record, Delivery("done" if deed else "refused", deed), NOW).operation == operation
+
+
+@pytest.mark.parametrize("delivery", [Delivery("done", "updated"), Delivery("refused", reason="no")])
+def test_the_history_tells_an_update_of_links_alone_from_others(delivery: Delivery) -> None:
+    record = Claimed(7, "ada", date(2026, 11, 24), "update", None, None, b"h", 0, False, (TO_ADA,))
+    assert outcome(record, delivery).operation == "link"
 
 
 def test_an_outcome_says_what_became_of_the_record() -> None:

@@ -330,11 +330,42 @@ def test_an_empty_file_is_refused(content: bytes) -> None:
 def test_missing_columns_are_named_and_so_is_what_stands_there() -> None:
     layout = replace(EMAIL, attributes=("blackListEmail", "blackListFax"))
     told = refused(text(header="external_id,blackListEmail,Zebulon"), layout)
-    assert told.startswith(
+    assert told == (
         "The columns `externalId`, `blackListFax` are missing in the header. There stand `external_id`, "
-        "`blackListEmail` and 1 others. Let the columns of the Extract file activity be named so"
+        "`blackListEmail` and 1 others. Write `export.key_column: external_id`. Or: The header has the labels of the "
+        "columns: click them in the Extract file activity and write these names there."
     )
-    assert told.endswith("or write the name of the key's column as `export.key_column`.")
+
+
+LABELLED = ("External Resource ID", "No longer contact by email", "Byron's label")
+"""Adobe's labels of two attributes, which a header has unless somebody changes them, and a label of somebody's own."""
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+def test_a_header_of_labels_is_answered_with_what_to_write_and_is_read_after_that(sign: str) -> None:
+    header = sign.join(LABELLED)
+    told = refused(text(header=header), replace(EMAIL, separator=sign))
+    assert told.startswith(
+        "The columns `externalId`, `blackListEmail` are missing in the header. There stand `External Resource ID`, `No "
+        "longer contact by email` and 1 others. Write `export.key_column: External Resource ID` and `export.columns: "
+        '{blackListEmail: "No longer contact by email"}`.'
+    )
+    assert "Byron" not in told
+    wrong = refused(text(header=header), replace(EMAIL, separator="^"))
+    assert f"Write `export.separator: {'tab' if sign == chr(9) else chr(34) + sign + chr(34)}`" in wrong
+    layout = replace(EMAIL, key_column="External Resource ID", separator=sign)
+    row = sign.join((guid(1), "1", SECRET))
+    assert "Write `export.columns: {" in refused(text(row, header=header), layout)
+    layout = replace(layout, labels={"No longer contact by email": "blackListEmail"})
+    [batch] = read_export(io.BytesIO(text(row, header=header)), layout, now=NOW)
+    assert batch.good.select("id", "blackListEmail").rows() == [(guid(1), True)]
+
+
+def test_a_label_of_a_time_of_change_is_read_too() -> None:
+    header = "externalId,blackListEmail,Changed"
+    layout = replace(EMAIL, labels={"Changed": "blackListEmailLastModified"})
+    [batch] = read_export(io.BytesIO(text(row(1), header=header)), layout, now=NOW)
+    assert batch.good["blackListEmailLastModified"].to_list() == [datetime(2026, 11, 23, 6, tzinfo=UTC)]
 
 
 def test_names_are_compared_exactly() -> None:
@@ -366,6 +397,12 @@ def test_what_may_be_data_is_not_shown(first: str) -> None:
 def test_another_separator_is_recognised(separator: str, told: str) -> None:
     assert told in refused(text(header=HEADER.replace(",", separator)))
     assert told in refused(text(header=f'"{HEADER}"'.replace(",", f'"{separator}"')))
+
+
+def test_columns_that_are_not_read_are_named_but_for_those_that_look_like_data() -> None:
+    reader = read_export(io.BytesIO(text(header=f"{HEADER},First name,,{guid(2)},7th")), EMAIL, now=NOW)
+    assert next(reader, None) is None
+    assert reader.unused_columns == ("First name",)
 
 
 def test_a_sign_that_parts_one_name_only_is_no_separator() -> None:

@@ -1,0 +1,157 @@
+"""`doctor --file`: what would be taken from a sample of the opt-out export, line by line for the first ten, and in sum.
+
+The file is read as a run reads it. Writes nothing. Neither keys that are no GUIDs nor other cells are shown: they may
+be personal data.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from sync_assets.config.opt_out import OptOut
+from sync_assets.dataverse.row_queries import rows_now
+from sync_assets.errors import SyncAssetsError
+from sync_assets.operations.status import iso
+from sync_assets.opt_out.export.cells import CHANGED
+from sync_assets.opt_out.export.file import BadExport, Batch, read_export
+from sync_assets.opt_out.export.staging import layout
+from sync_assets.push.target import CONTACT
+from sync_assets.runtime import interruptible
+from sync_assets.runtime.context import Runtime
+
+LINES = 10
+IDS = 10_000
+"""Most ids that Dynamics 365 is asked for."""
+_ID_SHOWN = 8
+
+
+def examine_sample(runtime: Runtime, path: Path) -> dict[str, Any]:
+    """Read the file with the configured layout.
+
+    Returns:
+        `problem`: why the whole file would be rejected, null if it would not; `warnings`; `lines`: the first ten rows;
+        the numbers of rows, and of rejected rows by reason; `values`: by attribute the number of each value; `ids`:
+        different ids that Dynamics 365 was asked for, and `unknown_ids` among them, null if it could not be asked;
+        `unused_columns`.
+
+    Raises:
+        SyncAssetsError: the file cannot be opened, or no opt-out is mapped.
+    """
+    opt_out = runtime.config.opt_out
+    if not opt_out.attributes:
+        raise SyncAssetsError(
+            "`opt_out.mappings` pairs no column with an opt-out attribute, so nothing is taken from any file.",
+            "Write e.g. `mappings: {donotemail: blackListEmail}` below `opt_out`.",
+        )
+    sample, problem = _Sample(opt_out.attributes), None
+    try:
+        with path.open("rb") as stream:
+            reader = read_export(stream, layout(runtime.config), name=path.name)
+            try:
+                for batch in reader:
+                    sample.add(batch)
+            except BadExport as error:
+                sample, problem = _Sample(opt_out.attributes), str(error)  # none of its rows would have an effect
+    except OSError as error:
+        raise SyncAssetsError(f"{path} can't be read ({error.strerror}).", "Name another file with `--file`.") from None
+    unknown, note = (None, None) if problem else _unknown(runtime, list(sample.ids))
+    return {
+        "problem": problem,
+        "warnings": [*_of_the_set_up(opt_out, path.name), *reader.warnings, *([note] if note else [])],
+        "bytes": reader.bytes_read,
+        "zipped": reader.zipped,
+        "date_layout": reader.date_layout,
+        "lines": sample.lines,
+        **{kind: sample.rows[kind] for kind in ("rows", "taken", "without_id", "rejected")},
+        "reasons": dict(sample.reasons.most_common()),
+        "values": {name: dict(counts) for name, counts in sample.values.items()},
+        "ids": len(sample.ids),
+        "unknown_ids": unknown,
+        "unused_columns": list(reader.unused_columns),
+    }
+
+
+class _Sample:
+    """What the rows read so far add up to."""
+
+    def __init__(self, attributes: list[str]) -> None:
+        self.lines: list[dict[str, Any]] = []
+        self.rows, self.reasons = Counter[str](), Counter[str]()
+        self.values = {name: {"true": 0, "false": 0, "empty": 0} for name in attributes}
+        self.ids: dict[str, None] = {}
+
+    def add(self, batch: Batch) -> None:
+        good, bad = batch.good, batch.bad
+        self.rows.update(rows=batch.rows, taken=good.height, without_id=batch.foreign, rejected=bad.height)
+        self.reasons.update(bad["reason"].to_list())
+        for name, counts in self.values.items():
+            for value, number in good[name].value_counts().iter_rows():
+                counts["empty" if value is None else str(value).lower()] += number
+        if len(self.ids) < IDS:
+            self.ids |= dict.fromkeys(good["id"].unique(maintain_order=True).head(IDS - len(self.ids)))
+        if len(self.lines) < LINES:
+            found = sorted([*self._taken(good), *_rejected(bad), *_without_id(batch)], key=lambda one: one["line"])
+            self.lines += found[: LINES - len(self.lines)]
+
+    def _taken(self, good: pl.DataFrame) -> Iterator[dict[str, Any]]:
+        for row in good.head(LINES).iter_rows(named=True):
+            stated = [
+                {"attribute": name, "opted_out": row[name], "changed_at": (at := row[f"{name}{CHANGED}"]) and iso(at)}
+                for name in self.values
+                if row[name] is not None
+            ]
+            yield _line(row["line"], row["id"], taken=stated)
+
+
+def _rejected(bad: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    for line, id_, reason in bad.head(LINES).iter_rows():
+        yield _line(line, id_, rejected=reason)
+
+
+def _without_id(batch: Batch) -> Iterator[dict[str, Any]]:
+    known = {*batch.good["line"].to_list(), *batch.bad["line"].to_list()} if batch.foreign else set[int]()
+    foreign = [line for line in batch.lines if line not in known] if batch.foreign else []
+    yield from (_line(line, None) for line in foreign[:LINES])
+
+
+def _line(
+    number: int, id_: str | None, *, taken: list[dict[str, Any]] | None = None, rejected: str | None = None
+) -> dict[str, Any]:
+    """Return a row as shown. Neither taken nor rejected: it has no id, so its profile is not from Dynamics 365."""
+    return {"line": number, "id": id_ and f"{id_[:_ID_SHOWN]}…", "taken": taken, "rejected": rejected}
+
+
+def _of_the_set_up(opt_out: OptOut, name: str) -> Iterator[str]:
+    if not opt_out.active:
+        yield (
+            f"`opt_out.direction` is {opt_out.direction}, so no file is read at all. Write `bidirectional` or "
+            "`campaign_to_d365`."
+        )
+    if not fnmatch.fnmatchcase(name, opt_out.export.pattern):
+        yield (
+            f"The name of the file does not match `export.pattern` ({opt_out.export.pattern}), so it is not read from "
+            "the SFTP. Change the label of the output file in the Extract file activity, or the pattern."
+        )
+
+
+def _unknown(runtime: Runtime, ids: list[str]) -> tuple[int | None, str | None]:
+    """Return how many of the ids are no contact in Dynamics 365; or None, and why it could not be asked."""
+    if not ids:
+        return 0, None
+
+    async def ask() -> int:
+        runtime.any_ledger = True  # only a read of Dynamics 365, so the ledger does not matter
+        async with runtime.d365() as d365:
+            found = await rows_now(d365, await d365.table(CONTACT, []), [], ids)
+            return len(set(ids) - found.keys())
+
+    try:
+        return interruptible.run(ask()), None
+    except SyncAssetsError as error:
+        return None, f"Dynamics 365 was not asked for the ids: {error}"

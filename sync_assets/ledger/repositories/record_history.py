@@ -1,0 +1,110 @@
+"""Store and read the history of records: per record and run the operation, its outcome and the reason. No values.
+
+Nothing is stored unless `keep_history` was called. Invariant: an entry is stored in the transaction that stores the
+outcome itself, so neither is ever stored without the other.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger import times
+from sync_assets.ledger.model import HistoryOperation, HistoryOutcome, Outcome, Result
+from sync_assets.ledger.rules.record_state import RecordState
+from sync_assets.ledger.rules.transitions import storable
+from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession
+
+PRUNED_TOGETHER = 50_000
+"""Entries deleted by one transaction: other writers of an SQLite ledger wait for it."""
+_OUTCOMES: dict[Result, HistoryOutcome] = {
+    "done": "acknowledged",
+    "refused": "rejected",
+    "later": "retry",
+    "unknown": "unknown",
+}
+_INSERT = "INSERT INTO sync_history (at, run_id, table_name, id, operation, outcome, reason)"
+# All entries are one parameter: a statement for each of them takes several times as long.
+_FROM_JSON = f"{_INSERT} SELECT ?, ?, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM "  # noqa: S608 - constants
+_INVALID_ROWS = f"""
+    {_INSERT} SELECT ?, ?, table_name, id, 'validate', 'rejected', refusal FROM sync_record
+    WHERE refusal IS NOT NULL AND table_name = ? AND id"""  # noqa: S608 - constants
+_H = schema.history.c
+
+
+class HistoryEntry(NamedTuple):
+    """One entry. id: in Dynamics 365. run_id: of the Dagster run; None outside one."""
+
+    at: datetime
+    table: str
+    id: str
+    operation: HistoryOperation
+    outcome: HistoryOutcome
+    reason: str | None
+    run_id: str | None
+
+
+class RecordHistory:
+    """Reads and writes `sync_history`."""
+
+    def __init__(self, session: LedgerSession) -> None:
+        self._session = session
+        self._run_id: str | None = None
+        self.kept = False
+        """True if entries are stored."""
+
+    def keep_history(self, run_id: str | None) -> None:
+        """Store entries from now on, as those of this Dagster run (None outside one)."""
+        self.kept, self._run_id = True, run_id
+
+    def answered(self, connection: Connection, records: Iterable[tuple[RecordState, Outcome]], now: int) -> None:
+        """Store the outcomes of requests. Call it only if entries are `kept`. A request that was not sent has none."""
+        entries = [
+            (record.table_name, record.id, outcome.operation, _OUTCOMES[outcome.result], _reason(outcome))
+            for record, outcome in records
+            if outcome.result != "later" or outcome.reason is not None
+        ]
+        if entries:
+            source = "json_each(?)" if self._session.database.sqlite else "json_array_elements(?::json)"
+            self._session.execute(connection, f"{_FROM_JSON}{source}", (now, self._run_id, json.dumps(entries)))
+
+    def invalid_rows(self, connection: Connection, table: str, ids: Sequence[str], now: int) -> None:
+        """Store the validation errors of those of these records that have one. Call it only if entries are `kept`."""
+        self._session.bulk.for_record_ids(connection, _INVALID_ROWS, ids, now, self._run_id, table)
+
+    def history(self, id: str | None = None, table: str | None = None, *, limit: int) -> list[HistoryEntry]:
+        """Return the newest entries first, of one id, of one table, or of all."""
+        wanted = sa.select(_H.at, _H.table_name, _H.id, _H.operation, _H.outcome, _H.reason, _H.run_id)
+        if id is not None:
+            wanted = wanted.where(_H.id == id)
+        if table is not None:
+            wanted = wanted.where(_H.table_name == table)
+        with self._session.database.read() as connection:
+            rows = connection.execute(wanted.order_by(_H.number.desc()).limit(limit)).all()
+        return [HistoryEntry(times.from_micros(at), *rest) for at, *rest in rows]
+
+    def prune_entries(self, before: datetime) -> int:
+        """Delete the entries stored before a time; return how many. May be stopped and repeated."""
+        # Entries are numbered in the order of their times, apart from the clocks' differences between processes.
+        first_kept = sa.select(_H.number).where(_H.at >= times.to_micros(before)).order_by(_H.number).limit(1)
+        with self._session.database.read() as connection:
+            end = connection.execute(first_kept).scalar()
+            if end is None:
+                end = (connection.execute(sa.select(sa.func.max(_H.number))).scalar() or 0) + 1
+
+        def work(connection: Connection) -> int:
+            oldest = sa.select(_H.number).where(_H.number < end).order_by(_H.number).limit(PRUNED_TOGETHER)
+            return connection.execute(sa.delete(schema.history).where(_H.number.in_(oldest))).rowcount
+
+        deleted = 0
+        while some := self._session.database.write(work):
+            deleted += some
+        return deleted
+
+
+def _reason(outcome: Outcome) -> str | None:
+    return None if outcome.reason is None or outcome.result == "done" else storable(outcome.reason)

@@ -1,0 +1,205 @@
+"""`history`: what became of a record in each run; off by default, without values, in agreement with the ledger."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.opt_outs import HEADER, LATER, says, switch_on, write_file
+from sync_assets_tests.support.orchestra import Orchestra
+from sync_assets_tests.support.program import CONTACT, Program
+from sync_assets_tests.support.waiting import until
+
+N = 50
+PERSON = {
+    "firstname": "Quillfirst",
+    "lastname": "Zanzibarlast",
+    "emailaddress1": "canary.bird@cage.example",
+    "jobtitle": "Canarykeeper",
+    "address1_city": "Kanariahaven",
+}
+
+
+def keys(program: Program) -> list[str]:
+    return [row["contactid"] for row in program.sandbox.admin.dump_d365()]
+
+
+def rows(program: Program, query: str) -> list[tuple[Any, ...]]:
+    """Query the ledger as it is on disk, without opening it as a ledger."""
+    path = Path(program.env["DAGSTER_HOME"]) / "ledger.db"
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        try:
+            return connection.execute(query).fetchall()
+        except sqlite3.OperationalError:  # being created
+            return []
+
+
+def told(program: Program, *arguments: str) -> list[tuple[str, str, str | None]]:
+    status, document = program.json("history", *arguments)
+    assert status == 0
+    return [(one["operation"], one["outcome"], one["reason"]) for one in document["history"]]
+
+
+def test_without_the_key_nothing_is_kept_and_the_command_says_how_to_keep_it(program: Program) -> None:
+    assert program.sync().status == 0
+    assert rows(program, "SELECT count(*) FROM sync_history") == [(0,)]
+    status, output, errors = program.run("history")
+    assert (status, errors) == (0, "")
+    assert output == (
+        "No history is kept: write `history: {days: 14}` in the configuration, and later syncs keep it.\n"
+    )
+    assert program.json("history")[1] == {"kept_days": None, "history": [], "decisions": []}
+
+
+def test_a_record_is_followed_from_run_to_run(program: Program) -> None:
+    admin, program.history, program.on_disk = program.sandbox.admin, {"days": 14}, True
+    program.table = {**CONTACT, "apply_deletes": True, "fields": {**CONTACT["fields"], "jobtitle": "cusJobTitle"}}
+    admin.settings("campaign", bare_data_policy=False)
+    mine, other = keys(program)[:2]
+    admin.change("contact", [mine], emailaddress1="no-address")
+    admin.change("contact", [other], jobtitle="x" * 100)
+    assert program.sync().status == 2
+    admin.change("contact", [mine], emailaddress1="right@example.org")
+    admin.change("contact", [other], jobtitle="Short")
+    program.sync()
+    admin.change("contact", [mine], lastname="Changed")
+    program.sync()
+    admin.delete("contact", [mine])
+    program.sync()
+
+    entries = program.json("history", mine)[1]["history"]
+    assert [(one["operation"], one["outcome"]) for one in entries] == [
+        ("delete", "acknowledged"),
+        ("update", "acknowledged"),
+        ("insert", "acknowledged"),
+        ("insert", "rejected"),
+    ]
+    assert "email" in entries[-1]["reason"]
+    assert {one["id"] for one in entries} == {mine}
+    runs = [one["run"] for one in entries]
+    assert len(set(runs)) == 4
+    with dg.DagsterInstance.from_config(str(program.home / "dagster")) as instance:
+        assert all(instance.get_run_by_id(run) for run in runs)
+
+    [insert, refused] = told(program, f"{{{other.upper()}}}", "--table", "contact")
+    assert insert == ("insert", "acknowledged", None)
+    assert refused[:2] == ("validate", "rejected")
+    assert "cusJobTitle" in str(refused[2])
+
+    status, output, _ = program.run("history", mine)
+    last = f"{entries[0]['at']} contact {mine} delete: acknowledged (run {runs[0][:8]})"
+    first = f"{entries[3]['at']} contact {mine} insert: rejected (run {runs[3][:8]}): {entries[3]['reason']}"
+    lines = output.splitlines()
+    assert (status, len(lines), lines[0], lines[3]) == (0, 4, last, first)
+    assert len(told(program)) == 50
+    assert len(told(program, "--limit", "3")) == 3
+    assert mine in program.run("history", "--limit", "2")[1]
+
+
+def test_an_unknown_table_and_an_id_that_is_none_are_refused(program: Program) -> None:
+    program.history = {"days": 14}
+    status, output, errors = program.run("history", "--table", "lead")
+    assert (status, output) == (1, "")
+    assert "lead is not a mapped table." in errors
+    status, output, errors = program.run("history", "Zanzibarlast")
+    assert (status, output) == (1, "")
+    assert "The history of a record needs its D365 id" in errors
+    assert "Zanzibarlast" not in errors
+
+
+def test_no_value_of_a_contact_is_in_the_history_after_a_whole_sync(program: Program) -> None:
+    """Rejections included whose answers quote values."""
+    admin, program.history = program.sandbox.admin, {"days": 14}
+    switch_on(program, "bidirectional")
+    admin.settings("campaign", bare_data_policy=False)
+    admin.change("contact", N, **PERSON)
+    admin.change("contact", keys(program)[6:7], emailaddress1="canary-but-no-address")
+    admin.change("contact", keys(program)[7:8], donotemail=True)
+    body = f'RST-360000 Value "{PERSON["emailaddress1"]}" of <{PERSON["lastname"]}> is not accepted (ADDRESS=x)'
+    admin.fault("campaign", "status", status=500, body=body, method="POST", times=3)
+    assert program.sync().status == 2
+
+    entries = rows(program, "SELECT * FROM sync_history")
+    outcomes = Counter(entry[5] for entry in entries)
+    assert outcomes == {"acknowledged": N - 1, "retry": 3, "rejected": 1}
+    contacts = admin.dump_d365()
+    values = {str(value) for row in contacts for name in PERSON if (value := row[name])}
+    text = "\n".join(str(value) for entry in entries for value in entry).lower()
+    assert values & {PERSON["lastname"]}, "what is searched for should be there"
+    assert {value for value in values if len(value) > 3 and value.lower() in text} == set()
+
+
+def test_history_and_acknowledgements_agree_however_often_a_sync_is_killed(
+    tmp_path: Path, sandbox_factory: SandboxFactory
+) -> None:
+    sandbox = sandbox_factory(contacts=400)
+    sandbox.admin.latency("campaign", 40)
+    program = Program(sandbox, tmp_path, guardrails={"concurrency": 8}, history={"days": 14})
+    acknowledged = "SELECT id FROM sync_record WHERE acked_hash IS NOT NULL"
+    kept = "SELECT id FROM sync_history WHERE outcome = 'acknowledged'"
+    partly = 0
+    for first_seen in (
+        acknowledged,
+        kept,
+        acknowledged,
+    ):  # as soon as one of the two is there, whichever is stored first
+        before = len(rows(program, first_seen))
+        process = program.start("sync")
+        until(lambda before=before, query=first_seen: len(rows(program, query)) > before)
+        process.kill()
+        process.communicate()
+        found = sorted(rows(program, kept))
+        assert found == sorted(rows(program, acknowledged))
+        partly += 0 < len(found) < 400
+    assert partly, "the syncs were too fast to be killed"
+    sandbox.admin.latency("campaign", 0)
+    status, _, errors = program.run("sync")
+    assert status == 0, errors
+    assert sorted(rows(program, kept)) == sorted(rows(program, acknowledged))
+    assert len(set(rows(program, kept))) == 400
+
+
+def test_the_opt_out_decisions_of_a_contact_stand_beside_its_history(program: Program) -> None:
+    switch_on(program, "campaign_to_d365")
+    program.history = {"days": 14}
+    program.sync()
+    mine, other = keys(program)[:2]
+    name = write_file(program, HEADER + says(mine, at=LATER) + says(other, 0, LATER))
+    assert program.sync().status == 0
+    [decision] = program.json("history", mine)[1]["decisions"]
+    shown = {key: decision[key] for key in ("attribute", "value", "write", "reason")}
+    assert shown == {"attribute": "blackListEmail", "value": "boolean", "write": "d365", "reason": "Campaign decides"}
+    assert name in decision["source"]
+    line = program.run("history", mine)[1].splitlines()[-1]
+    assert line.startswith(f"opt-out decision: {decision['decided_at']} blackListEmail: boolean, written to Dynamics")
+    assert program.json("history", mine, "--table", "contact")[1]["decisions"] == [decision]
+    assert program.json("history", keys(program)[3])[1]["decisions"] == []
+
+
+def pruned(program: Program, older_by_days: int = 0) -> int:
+    """Let all entries be older, run the job `prune_history`, and return the number of entries left."""
+    with closing(sqlite3.connect(program.home / "dagster" / "ledger.db")) as connection, connection:
+        connection.execute("UPDATE sync_history SET at = at - ?", (older_by_days * 86_400_000_000,))
+    orchestra = Orchestra(program, dg.DagsterInstance.ephemeral())
+    assert orchestra.definitions.get_job_def("prune_history").execute_in_process(instance=orchestra.instance).success
+    orchestra.runtime.close()
+    return len(rows(program, "SELECT 1 FROM sync_history"))
+
+
+def test_the_job_prune_history_removes_old_entries_and_all_once_no_history_is_configured(program: Program) -> None:
+    program.history = {"days": 14}
+    program.sync()
+    assert [pruned(program, 13), pruned(program, 2)] == [N, 0]
+    program.sandbox.admin.change("contact", 3, jobtitle="Changed")
+    program.sync()
+    assert pruned(program) == 3
+    program.history = {}
+    assert pruned(program) == 0

@@ -1,0 +1,164 @@
+"""`doctor --file`: the first rows one by one, the sums, and no cell of the file but ids cut short, flags and times."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sync_assets.commands.doctor.export_sample import examine_sample
+from sync_assets.errors import SyncAssetsError
+from sync_assets.runtime.context import Runtime
+
+TABLE = {"table": "contact", "resource": "profile", "key": "externalId", "fields": {"firstname": "firstName"}}
+MAPPINGS = {"donotemail": "blackListEmail", "donotphone": "blackListPhone"}
+HEADER = "externalId,blackListEmail,blackListEmailLastModified,blackListPhone,First name"
+LABELLED = "External Resource ID,No longer contact by email,blackListEmailLastModified,blackListPhone,First name"
+TIME = "2026-11-23T06:00:00.000Z"
+SECRET = "Zanzibarlast"
+
+
+def guid(number: int) -> str:
+    return f"{number:08x}-0000-4000-8000-000000000000"
+
+
+def row(number: int, email: object = 1, time: str = TIME, phone: object = "") -> str:
+    return f"{guid(number)},{email},{time},{phone},{SECRET}"
+
+
+ROWS = [
+    row(1),
+    row(2, 0, phone=1),
+    f",1,{TIME},,{SECRET}",
+    row(3, SECRET),
+    f"{SECRET}@cage.example,1,,,x",
+    row(4, "", ""),
+]
+
+
+def runtime(folder: Path, **opt_out: Any) -> Runtime:
+    """Of an environment without either system."""
+    config = folder / "config.yaml"
+    whole = {"direction": "bidirectional", "mappings": MAPPINGS, **opt_out}
+    config.write_text(yaml.safe_dump({"privacy_acknowledged": True, "tables": [TABLE], "opt_out": whole}))
+    return Runtime({"SYNC_ASSETS_CONFIG": str(config), "DAGSTER_HOME": str(folder)})
+
+
+def examined(
+    folder: Path, content: bytes | str, name: str = "optout_1.csv", export: dict[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    found = examine_sample(runtime(folder, export=export or {}, **more), path)
+    assert SECRET not in json.dumps(found)
+    return found
+
+
+def text(*rows: str, header: str = HEADER) -> str:
+    return "".join(f"{line}\n" for line in (header, *rows))
+
+
+def test_each_of_the_first_rows_is_told_with_what_is_taken_or_why_it_is_rejected(tmp_path: Path) -> None:
+    found = examined(tmp_path, text(*ROWS))
+    email = {"attribute": "blackListEmail", "changed_at": "2026-11-23T06:00:00Z"}
+    phone = {"attribute": "blackListPhone", "opted_out": True, "changed_at": None}
+    assert found["lines"] == [
+        {"line": 2, "id": "00000001…", "taken": [email | {"opted_out": True}], "rejected": None},
+        {"line": 3, "id": "00000002…", "taken": [email | {"opted_out": False}, phone], "rejected": None},
+        {"line": 4, "id": None, "taken": None, "rejected": None},
+        {
+            "line": 5,
+            "id": "00000003…",
+            "taken": None,
+            "rejected": "`blackListEmail` is none of 0, 1, false, true, no, yes",
+        },
+        {"line": 6, "id": None, "taken": None, "rejected": "`externalId` is no GUID"},
+        {"line": 7, "id": "00000004…", "taken": [], "rejected": None},
+    ]
+
+
+def test_the_sums_count_all_rows_reasons_values_and_columns(tmp_path: Path) -> None:
+    found = examined(tmp_path, text(*ROWS, *(row(number) for number in range(10, 500))))
+    assert len(found["lines"]) == 10
+    assert [one["line"] for one in found["lines"]] == list(range(2, 12))
+    sums = {name: found[name] for name in ("rows", "taken", "without_id", "rejected", "date_layout")}
+    assert sums == {"rows": 496, "taken": 493, "without_id": 1, "rejected": 2, "date_layout": "xml"}
+    assert found["reasons"] == {
+        "`blackListEmail` is none of 0, 1, false, true, no, yes": 1,
+        "`externalId` is no GUID": 1,
+    }
+    assert found["values"]["blackListEmail"] == {"true": 491, "false": 1, "empty": 1}
+    assert (found["unused_columns"], found["problem"]) == (["First name"], None)
+    assert (found["ids"], found["unknown_ids"]) == (493, None)
+    [missing_time, not_asked] = found["warnings"]
+    assert "The file has no column `blackListPhoneLastModified`" in missing_time
+    assert "Dynamics 365 was not asked for the ids: " in not_asked
+    assert "D365_URL" in not_asked
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "export"),
+    [
+        (gzip.compress(text(*ROWS).encode()), "optout_1.csv.gz", {}),
+        (text(*ROWS).replace(",", ";"), "optout_1.csv", {"separator": ";"}),
+        (text(*ROWS).replace(",", "\t"), "optout_1.csv", {"separator": "tab"}),
+        (text(*ROWS).encode("utf-16"), "optout_1.csv", {"encoding": "utf-16"}),
+        (b"\xef\xbb\xbf" + text(*ROWS).encode(), "optout_1.csv", {}),
+        (text(*ROWS).replace("\n", "\r\n") + f"{guid(5)},1,{TIME},,Zoë\r\n", "optout_1.csv", {}),
+        (
+            text(*ROWS, header=LABELLED),
+            "optout_1.csv",
+            {"key_column": "External Resource ID", "columns": {"blackListEmail": "No longer contact by email"}},
+        ),
+    ],
+)
+def test_every_layout_that_can_be_configured_is_read(
+    tmp_path: Path, content: bytes | str, name: str, export: dict[str, Any]
+) -> None:
+    found = examined(tmp_path, content, name, export)
+    assert found["problem"] is None
+    assert found["taken"] in (3, 4)
+    assert found["lines"][0]["id"] == "00000001…"
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "export", "remedy"),
+    [
+        (text(*ROWS).replace(",", ";"), "optout_1.csv", {}, 'Write `export.separator: ";"`'),
+        (text(*ROWS).replace(",", "\t"), "optout_1.csv", {}, "Write `export.separator: tab`"),
+        (text(*ROWS).encode("utf-16"), "optout_1.csv", {}, "Write `export.encoding: utf-16`"),
+        (text(*ROWS), "optout_1.csv", {"encoding": "utf-16"}, "Write its encoding, e.g. `export.encoding: utf-8`"),
+        (text(row(1, time="03/04/2026 06:00:00")), "optout_1.csv", {}, "e.g. `export.date_format: "),
+        (
+            text(*ROWS, header=LABELLED),
+            "optout_1.csv",
+            {},
+            'and `export.columns: {blackListEmail: "No longer contact by email"}`.',
+        ),
+        (text(*ROWS), "optout_1.csv.gz", {}, "its content is not zipped"),
+        (text(*ROWS).partition("\n")[2], "optout_1.csv", {}, '"Use first line as column header"'),
+    ],
+)
+def test_a_file_that_is_rejected_as_a_whole_is_told_with_what_to_write(
+    tmp_path: Path, content: bytes | str, name: str, export: dict[str, Any], remedy: str
+) -> None:
+    found = examined(tmp_path, content, name, export)
+    assert remedy in found["problem"]
+    assert (found["lines"], found["rows"], found["taken"]) == ([], 0, 0)
+
+
+def test_a_file_that_no_run_would_read_is_a_warning(tmp_path: Path) -> None:
+    warnings = examined(tmp_path, text(row(1)), "sample.csv", direction="disabled")["warnings"]
+    assert warnings[0].startswith("`opt_out.direction` is disabled, so no file is read at all.")
+    assert warnings[1].startswith("The name of the file does not match `export.pattern` (optout_*.csv*)")
+
+
+def test_a_missing_file_and_a_configuration_without_opt_outs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SyncAssetsError, match=r"can't be read \(No such file"):
+        examine_sample(runtime(tmp_path), tmp_path / "none.csv")
+    with pytest.raises(SyncAssetsError, match=r"`opt_out\.mappings` pairs no column"):
+        examine_sample(runtime(tmp_path, direction="disabled", mappings={}), tmp_path / "none.csv")

@@ -1,0 +1,172 @@
+"""The history of records: each outcome of a request with its reason and run, stored with the outcome or not at all."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from sync_assets.ledger import Ledger, Outcome
+from sync_assets.ledger.repositories import record_history
+from sync_assets.ledger.rules.transitions import REASON_LENGTH
+from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, many, push, row, settle, stored
+
+
+def told(ledger: Ledger, **which: Any) -> list[tuple[str, str, str, str | None]]:
+    """Return (id, operation, outcome, reason), the newest entry first."""
+    return [(one.id, one.operation, one.outcome, one.reason) for one in ledger.history(**{"limit": 100, **which})]
+
+
+def answer(ledger: Ledger, result: Any, operation: Any, reason: str | None = None) -> None:
+    one = claim_one(ledger)
+    outcome = Outcome(one.seq, result, one.hash, reason, links=one.links, operation=operation)
+    ledger.acknowledge("worker", [outcome])
+
+
+def test_without_keep_history_nothing_is_stored(ledger: Ledger) -> None:
+    capture(ledger, row("anna"), row("bert", refusal="too long"))
+    push(ledger)
+    assert ledger.history(limit=10) == []
+
+
+def test_each_outcome_is_an_entry_with_its_operation_reason_and_run(ledger: Ledger, clock: Clock) -> None:
+    ledger.keep_history("run 1")
+    capture(ledger, row("anna"))
+    answer(ledger, "refused", "insert", "RST-360000: bad date")
+    ledger.retry()
+    answer(ledger, "later", "insert", "503")
+    ledger.keep_history("run 2")
+    answer(ledger, "unknown", "insert", "The answer was lost.")
+    answer(ledger, "done", "update", "a word on success")
+    capture(ledger, deleted=["anna"])
+    answer(ledger, "done", "delete")
+    assert stored(ledger) == {}
+    anna = guid("anna")
+    assert told(ledger) == [
+        (anna, "delete", "acknowledged", None),
+        (anna, "update", "acknowledged", None),
+        (anna, "insert", "unknown", "The answer was lost."),
+        (anna, "insert", "retry", "503"),
+        (anna, "insert", "rejected", "RST-360000: bad date"),
+    ]
+    assert [one.run_id for one in ledger.history(limit=10)] == ["run 2"] * 3 + ["run 1"] * 2
+    assert {(one.table, one.at) for one in ledger.history(limit=10)} == {("contact", clock.now)}
+
+
+def test_a_claim_that_was_given_back_unsent_is_no_entry(ledger: Ledger) -> None:
+    ledger.keep_history(None)
+    capture(ledger, row("anna"))
+    settle(ledger, "later", claim_one(ledger))
+    assert ledger.history(limit=10) == []
+
+
+def test_the_outcome_of_a_claim_that_another_worker_took_is_no_entry(ledger: Ledger, clock: Clock) -> None:
+    ledger.keep_history(None)
+    capture(ledger, row("anna"))
+    lost = claim_one(ledger, "first", seconds=1)
+    clock.advance(2)
+    claim_one(ledger, "second")
+    settle(ledger, "done", lost, owner="first")
+    assert ledger.history(limit=10) == []
+
+
+def test_a_rejection_of_a_state_that_has_changed_meanwhile_is_an_entry(ledger: Ledger) -> None:
+    ledger.keep_history(None)
+    capture(ledger, row("anna"))
+    one = claim_one(ledger)
+    capture(ledger, row("anna", "b"))
+    settle(ledger, "refused", one, reason="no")
+    assert ledger.rejects() == []
+    assert [(one.outcome, one.reason, one.run_id) for one in ledger.history(limit=10)] == [("rejected", "no", None)]
+
+
+def test_a_validation_error_is_an_entry_once_however_often_its_row_is_captured(ledger: Ledger) -> None:
+    ledger.keep_history("run")
+    for _ in range(2):
+        capture(ledger, row("anna"), row("bert", refusal="too long"))
+    bert = guid("bert")
+    assert told(ledger) == [(bert, "validate", "rejected", "too long")]
+    capture(ledger, row("bert", "b", refusal="no date"))
+    assert told(ledger) == [(bert, "validate", "rejected", "no date"), (bert, "validate", "rejected", "too long")]
+
+
+def test_entries_are_found_by_id_and_table_the_newest_ones_first(ledger: Ledger) -> None:
+    ledger.keep_history("run")
+    capture(ledger, page=many(20))
+    capture(ledger, row("row3"), table="account")
+    push(ledger)
+    push(ledger, table="account")
+    assert [(one.table, one.id) for one in ledger.history(guid("row3"), limit=5)] == [
+        ("account", guid("row3")),
+        ("contact", guid("row3")),
+    ]
+    assert [one.table for one in ledger.history(guid("row3"), "contact", limit=5)] == ["contact"]
+    assert [one.table for one in ledger.history(table="account", limit=5)] == ["account"]
+    assert [one.table for one in ledger.history(limit=3)] == ["account", "contact", "contact"]
+
+
+def test_any_reason_can_be_stored(ledger: Ledger) -> None:
+    ledger.keep_history("run")
+    capture(ledger, row("anna"))
+    answer(ledger, "refused", "insert", "a\x00b\x1f\"%s?'\n\\u0000 " + "ü" * REASON_LENGTH)
+    [one] = ledger.history(limit=1)
+    assert one.reason == ("ab\x1f\"%s?'\n\\u0000 " + "ü" * REASON_LENGTH)[:REASON_LENGTH]
+
+
+@pytest.mark.parametrize("failing", ["execute", "count_calls"])  # of the entry, and of the rest
+def test_a_transaction_that_fails_stores_neither_the_acknowledgement_nor_the_entry(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    ledger.keep_history("run")
+    capture(ledger, row("anna"))
+    one = claim_one(ledger)
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("killed")
+
+    session: Any = ledger._session  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(session, failing, fail)
+    with pytest.raises(RuntimeError):
+        settle(ledger, "done", one)
+    assert (ledger.history(limit=1), ledger.counts()["contact"].synced) == ([], 0)
+
+
+def test_a_batch_is_one_statement(ledger: Ledger) -> None:
+    ledger.keep_history("run")
+    capture(ledger, page=many(300))
+    statements: list[tuple[str, bool]] = []
+    claimed = claim(ledger)
+
+    def heard(_c: Any, _cursor: Any, statement: str, _p: Any, _x: Any, many: bool) -> None:
+        statements.append((statement, many))
+
+    engine: Any = ledger.database._engine  # pyright: ignore[reportPrivateUsage]
+    event.listen(engine, "before_cursor_execute", heard)
+    settle(ledger, "done", *claimed)
+    assert [many for statement, many in statements if "sync_history" in statement] == [False]
+    assert len(ledger.history(limit=1000)) == 300
+
+
+@pytest.fixture
+def two_days(ledger: Ledger, clock: Clock) -> Callable[[], list[str]]:
+    """Twenty entries of the first day and one of the second one."""
+    ledger.keep_history("run")
+    capture(ledger, page=many(20))
+    push(ledger)
+    clock.advance(86_400)
+    capture(ledger, row("anna"))
+    push(ledger)
+    return lambda: [one.id for one in ledger.history(limit=100)]
+
+
+def test_entries_older_than_a_time_are_pruned_in_parts(
+    ledger: Ledger, clock: Clock, two_days: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_history, "PRUNED_TOGETHER", 7)
+    assert ledger.prune_entries(clock.now - timedelta(days=1)) == 0
+    assert ledger.prune_entries(clock.now) == 20
+    assert two_days() == [guid("anna")]
+    assert ledger.prune_entries(clock.now + timedelta(seconds=1)) == 1
+    assert two_days() == []
+    assert ledger.prune_entries(clock.now) == 0
