@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sync_assets.cli import configuration, explanation
+from sync_assets.cli import configuration, explanation, migration
 from sync_assets.foreign_text import cleaned, json_text, printable
 
 if TYPE_CHECKING:
@@ -562,4 +562,5 @@ def web(context: typer.Context) -> None:
 
 
 explanation.register(app, _runtime)
+migration.register(app, lambda: _runtime(creates=True), _progress)
 configuration.register(app)
