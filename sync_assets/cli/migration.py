@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sync_assets.foreign_text import cleaned, json_text
+from sync_assets.plurals import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -105,17 +106,27 @@ def _switch_off(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str
         yield f"  {number}. {item}"
 
 
-_INVENTORY = ("records", "equal", "differing", "not_in_scope", "unknown", "without_id", "other_key", "twice")
+_INVENTORY = {
+    "equal": "carry our id and hold what they should",
+    "differing": "carry our id and differ",
+    "not_in_scope": "carry an id whose row is not sent: filtered out, held, or rejected by the mapping",
+    "unknown": "carry an id that Dynamics 365 does not have; they stay as they are",
+    "without_id": "carry no id; they stay as they are",
+    "other_key": "carry a key that is no id of Dynamics 365; they stay as they are",
+    "twice": "of the ids are in several records, and count once above",
+}
 
 
 def _inventory(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:
-    yield _numbers("  resource", _INVENTORY, {one["resource"]: one for one in result["tables"].values()})
     for name, one in result["tables"].items():
-        if not one["compared"]:
-            yield f"  {name}: not compared: its first load began before, or no row of it is in scope."
+        yield f"  {name}: {counted(one['records'], 'record')} of {one['resource']}"
+        if one["compared"]:
+            yield from (f"  {one[kind]:>9,} {text}" for kind, text in _INVENTORY.items())
+        else:
+            yield "            not compared: the first load began before, or no row is in scope"
 
 
-_CHANGES = ("insert", "update", "delete", "unchanged")
+_CHANGES = ("insert", "update", "delete", "unchanged", "waiting", "failed", "held")
 
 
 def _changes(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:
@@ -133,8 +144,7 @@ def _changes(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | 
                 for one in sample["changes"]
             )
             yield f"  e.g. {name} {sample['id']}: {changes}"
-    for note in details.get("notes", ()):
-        yield f"  {note}"
+    yield from (f"  {note}" for note in details.get("notes", ()))
 
 
 _OPT_OUTS = ("agree", "only_d365", "only_campaign", "to_d365", "to_campaign")
@@ -144,6 +154,7 @@ def _opt_outs(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str |
     yield f"  direction: {result['direction']}"
     if result["attributes"]:
         yield _numbers("  attribute", _OPT_OUTS, result["attributes"])
+    yield from (f"  {note}" for note in details.get("notes", ()))
 
 
 def _cost(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -120,7 +120,7 @@ class _Steps:
     go: bool = field(kw_only=True)
     show_values: bool = field(kw_only=True)
 
-    def make(self, name: str) -> StepResult:
+    def make(self, name: str) -> StepResult:  # noqa: PLR0911 - a table of steps
         """Make a step. Raises SyncAssetsError if it could not run."""
         config = self.runtime.config
         match name:
@@ -149,11 +149,11 @@ class _Steps:
         # A plan counts nothing in the ledger, but this command writes there anyway.
         runtime.ledger.count_calls({(table, "read"): one.reads for table, one in inventory.tables.items()})
         if planned.problems:
-            raise planned.problems[0]
-        if stopped := [table for table, one in inventory.tables.items() if one.list == "stopped"]:
+            raise _all_of(planned.problems)
+        if stopped := [table for table, one in inventory.tables.items() if one.listing == "stopped"]:
             raise SyncAssetsError(
-                f"What Campaign holds of {', '.join(stopped)} was not listed: it takes more engine calls than the budgets "
-                "of `guardrails` leave now.",
+                f"What Campaign holds of {', '.join(stopped)} was not listed: it takes more engine calls than the "
+                "budgets of `guardrails` leave now.",
                 "Run `sync-assets migrate` again on the next UTC day, or raise the budget.",
             )
         return inventory, planned.document
@@ -165,12 +165,18 @@ class _Steps:
             return StepResult(result, todo=() if _in_step(self.runtime) else COMMANDS)
         done = sync(replace(self.runtime, calls=Counter[str]()))
         if done.status == 1:
-            raise done.problems[0]
+            raise _all_of(done.problems)
         result = {"engine_calls": done.document["engine_calls"], "foretold": foretold}
         todo = [f"{line}" for line in (*done.problems, *done.stopped)] if done.status else []
         if done.status:
-            todo.append("Look at `sync-assets status` and `sync-assets rejects`, then run `sync-assets migrate --go` again.")
+            todo.append(
+                "Look at `sync-assets status` and `sync-assets rejects`, then run `sync-assets migrate --go` again."
+            )
         return StepResult(result, todo=todo)
+
+
+def _all_of(problems: Sequence[SyncAssetsError]) -> SyncAssetsError:
+    return SyncAssetsError("\n".join(map(str, problems)))
 
 
 def _in_step(runtime: Runtime) -> bool:

@@ -1,4 +1,4 @@
-"""What each step of a migration from Adobe's integration found, as a document, and what a person must do or decide. Pure.
+"""The results of the steps of a migration from Adobe's integration, and what a person must do or decide. Pure.
 
 Invariant: a step's `result` is stored in the ledger, so it holds counts and names of attributes only. What may hold ids
 or values is in `details`, which are printed and not stored.
@@ -15,7 +15,7 @@ from sync_assets.config.models import Config, OptOut
 from sync_assets.operations.diagnosis_line import Line
 from sync_assets.operations.estimate import Limits, hours
 from sync_assets.operations.inventory import Inventory
-from sync_assets.operations.status import CALL_KINDS
+from sync_assets.operations.status import CALL_KINDS, held_back
 from sync_assets.plurals import counted
 
 STEPS = {
@@ -28,6 +28,10 @@ STEPS = {
     "sync": "The first sync",
 }
 """The steps in their order, with their titles. Their names are stored in ledgers."""
+
+
+PLANNED = ("insert", "update", "delete", "unchanged", "waiting", "failed", "held")
+"""Counts of a plan that are reported for each table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +74,8 @@ def checklist(opt_out: OptOut) -> list[str]:
         "`apply_deletes`, `picklists`, `apply_updates`.",
         "Wait until the backlog of the workflow `Microsoft Dynamics 365 to Campaign` is 0, then stop it.",
         "Stop the workflow `Opt-In/Out`: two programs that write opt-outs may undo each other.",
-        "Decide on `Campaign to Microsoft Dynamics 365`: it writes e-mail events to the timeline of contacts, which this "
-        "program does not. It may go on; stop it if the events are not needed.",
+        "Decide on the workflow `Campaign to Microsoft Dynamics 365`: it writes e-mail events to the timeline of "
+        "contacts, which this program does not. It may go on; stop it if the events are not needed.",
         export,
         "Leave Adobe's mappings, credentials and application user in place until the migration is finished: with them "
         "you can go back.",
@@ -89,12 +93,12 @@ def inventory_step(config: Config, inventory: Inventory) -> StepResult:
         name: {
             "resource": config.table(name).resource,
             "records": one.records,
-            "compared": one.list == "whole",
+            "compared": one.listing == "whole",
             "equal": one.equal,
             "differing": one.differing,
             "not_in_scope": one.not_in_scope,
             "unknown": one.unknown,
-            "without_id": one.without_id if one.list == "whole" else None,
+            "without_id": one.without_id if one.listing == "whole" else None,
             "other_key": one.other_key,
             "twice": one.twice,
         }
@@ -116,7 +120,7 @@ def changes_step(inventory: Inventory, plan: Mapping[str, Any]) -> StepResult:
     """Return what the first sync would change. plan: the document of `plan`. Updates and deletes need a decision."""
     tables = {
         name: {
-            **{kind: plan["tables"][name][kind] for kind in ("insert", "update", "delete", "unchanged")},
+            **{kind: plan["tables"][name][kind] for kind in PLANNED},
             "attributes": dict(sorted(one.attributes.items())),
         }
         for name, one in inventory.tables.items()
@@ -126,7 +130,7 @@ def changes_step(inventory: Inventory, plan: Mapping[str, Any]) -> StepResult:
     details = {
         "samples": {name: one.samples for name, one in inventory.tables.items() if one.samples},
         "values": "shown" if inventory.show_values else "masked",
-        "notes": plan["notes"],
+        "notes": held_back(plan),
     }
     return StepResult({"tables": tables}, details, question if changed else None)
 
@@ -141,12 +145,12 @@ def opt_outs_step(config: Config, inventory: Inventory) -> StepResult:
         f"{campaign:,} to Campaign. Is that right?"
     )
     result = {"direction": config.opt_out.direction, "attributes": attributes}
-    return StepResult(result, question=question if d365 or campaign else None)
+    files = "Export files on the SFTP were not read: the first sync processes those that are there."
+    details = {"notes": [files] if config.opt_out.active else []}
+    return StepResult(result, details, question if d365 or campaign else None)
 
 
-def cost_step(
-    inventory: Inventory, plan: Mapping[str, Any], limits: Limits, estimate: Mapping[str, Any]
-) -> StepResult:
+def cost_step(inventory: Inventory, plan: Mapping[str, Any], limits: Limits, estimate: Mapping[str, Any]) -> StepResult:
     """Return the engine calls of the first sync, by the plan and by the opt-outs that are due, and a usual month.
 
     estimate: the document of `estimate`.
