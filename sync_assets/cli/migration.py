@@ -87,12 +87,13 @@ def show_end(document: dict[str, Any]) -> None:
 
     calls = ", ".join(f"{number:,} {kind}" for kind, number in document["engine_calls"].items() if number)
     if calls:
-        print_line(f"Engine calls to find this out: {calls}.")
+        print_line(f"Engine calls before the first sync, to find this out: {calls}.")
     if document["next"] is None:
         print_line("All steps are done.")
     else:
-        number = document["steps"][-1]["number"]
-        print_line(f"Step {number} is not done. `sync-assets migrate` continues there; `--yes` confirms.")
+        last = document["steps"][-1]
+        confirmed = " It asks in a terminal; elsewhere `--yes` confirms." if last["question"] else ""
+        print_line(f"Step {last['number']} is not done: `sync-assets migrate` continues there.{confirmed}")
 
 
 def _doctor(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:

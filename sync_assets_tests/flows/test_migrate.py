@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -209,6 +213,33 @@ def test_a_list_of_several_pages_is_counted_whole_whether_campaign_sorts_it_or_n
     found = results(made(program, lambda question: True))
     assert found["inventory"]["tables"] == {"contact": adobes.inventory()}
     assert found["changes"]["tables"]["contact"]["attributes"] == {"cusJobTitle": 4, "location.city": 3}
+
+
+def in_a_terminal(program: Program, *arguments: str, answers: str) -> tuple[int, str]:
+    """Run the command line on a terminal where the answers are typed. Return exit status and standard output."""
+    ours, its = pty.openpty()
+    command = [sys.executable, "-m", "sync_assets.cli", *arguments]
+    environment = program.env | {"TERM": "dumb"}  # no progress: nobody reads the terminal meanwhile
+    with subprocess.Popen(
+        command, env=environment, cwd=program.home, text=True, stdin=its, stderr=its, stdout=subprocess.PIPE
+    ) as process:
+        os.write(ours, answers.encode())
+        output, _ = process.communicate(timeout=120)
+    os.close(its)
+    os.close(ours)
+    return process.returncode, output
+
+
+def test_a_terminal_asks_at_each_step_that_needs_a_person(program: Program) -> None:
+    Adobes(program, unique=True)
+    status, output = in_a_terminal(program, "migrate", answers="y\nn\n")
+    assert status == 2
+    assert [line for line in output.splitlines() if line.startswith("To confirm")] == [
+        "To confirm: Is all of this done?",
+        "To confirm: 6 records of Campaign would change. Is that right?",
+    ]
+    assert "Step 4 is not done" in output
+    assert program.json("migrate", "--yes")[1]["next"] == "sync"
 
 
 def test_killed_in_a_step_it_continues_with_that_step(program: Program) -> None:
