@@ -78,6 +78,8 @@ def show_step(step: dict[str, Any]) -> None:
         console.print(f"To do: {line}", highlight=False, soft_wrap=True)
     if step["question"]:
         console.print(f"To confirm: {step['question']}", highlight=False, soft_wrap=True)
+    for line in step["details"].get("afterwards", ()):
+        console.print(f"Afterwards: {line}", highlight=False, soft_wrap=True)
     console.print()
 
 

@@ -25,7 +25,8 @@ from sync_assets.config.models import Config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.repositories.adobe_migration import MigrationStep
 from sync_assets.operations.adobe_migration import (
-    COMMANDS,
+    AFTERWARDS,
+    LAST_COMMAND,
     STEPS,
     StepResult,
     changes_step,
@@ -159,10 +160,10 @@ class _Steps:
         return inventory, planned.document
 
     def _sync(self) -> StepResult:
-        foretold = self.stored["cost"].result["engine_calls"]
+        foretold, afterwards = self.stored["cost"].result["engine_calls"], {"afterwards": AFTERWARDS}
         if not self.go:
-            result = {"engine_calls": None, "foretold": foretold}
-            return StepResult(result, todo=() if _in_step(self.runtime) else COMMANDS)
+            todo = () if _in_step(self.runtime) else (LAST_COMMAND,)
+            return StepResult({"engine_calls": None, "foretold": foretold}, afterwards, todo=todo)
         done = sync(replace(self.runtime, calls=Counter[str]()))
         if done.status == 1:
             raise _all_of(done.problems)

@@ -103,7 +103,7 @@ class _Plan:
         async with self.inventory.opened() if self.inventory else nullcontext():
             for config in tables:
                 await self._capture_and_push(config)
-        await self._push_the_rest([config for config in tables if config.table not in self.troubled])
+            await self._push_the_rest([config for config in tables if config.table not in self.troubled])
         if self.inventory:
             await asyncio.to_thread(self.inventory.add_reads_of_opt_outs, self.ledger)
         return Planned(self._document(), list(self.troubled.values()), len(self.troubled) == len(tables))

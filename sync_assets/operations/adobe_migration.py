@@ -169,10 +169,10 @@ def cost_step(inventory: Inventory, plan: Mapping[str, Any], limits: Limits, est
     )
 
 
-COMMANDS = (
-    "Run `sync-assets migrate --go`, or `sync-assets sync`: both make the first sync.",
-    "Then start the sensors: `sync-assets dev -m sync_assets.definitions`, and switch them on in the UI, or set "
+LAST_COMMAND = "Run `sync-assets migrate --go`, or `sync-assets sync`: both make the first sync."
+AFTERWARDS = (
+    "Start the sensors: run `sync-assets dev -m sync_assets.definitions` and switch them on in the UI, or set "
     "SYNC_ASSETS_AUTOSTART=1.",
     "When all is right, remove the mappings, the application user and the SFTP key of Adobe's integration.",
 )
-"""What is left to be done before the last step, and after it."""
+"""What a person does after the first sync."""
