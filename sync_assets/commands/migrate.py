@@ -168,12 +168,10 @@ class _Steps:
         if done.status == 1:
             raise _all_of(done.problems)
         result = {"engine_calls": done.document["engine_calls"], "foretold": foretold}
-        todo = [f"{line}" for line in (*done.problems, *done.stopped)] if done.status else []
-        if done.status:
-            todo.append(
-                "Look at `sync-assets status` and `sync-assets rejects`, then run `sync-assets migrate --go` again."
-            )
-        return StepResult(result, todo=todo)
+        if not done.status:
+            return StepResult(result, afterwards)
+        remedy = "Look at `sync-assets status` and `sync-assets rejects`, then run `sync-assets migrate --go` again."
+        return StepResult(result, todo=[*map(str, (*done.problems, *done.stopped)), remedy])
 
 
 def _all_of(problems: Sequence[SyncAssetsError]) -> SyncAssetsError:

@@ -136,6 +136,7 @@ def test_the_steps_report_what_was_planted_and_the_first_sync_costs_what_they_fo
     status, document = program.json("migrate", "--go")
     assert (status, document["next"]) == (0, None)
     assert results(document)["sync"] == {"foretold": foretold, "engine_calls": foretold}
+    assert any("Start the sensors" in line for line in document["steps"][-1]["details"]["afterwards"])
     assert adobes.admin.engine_calls() == foretold
     assert program.json("sync")[1]["engine_calls"] == calls(), "both systems agree"
     profiles = program.profiles()
@@ -202,15 +203,16 @@ def test_ids_that_occur_twice_wait_for_a_decision_and_are_counted_again_once_the
 
 
 @pytest.mark.usefixtures("small_pages")
-@pytest.mark.parametrize("sorts", [True, False])
-def test_a_list_of_several_pages_is_counted_whole_whether_campaign_sorts_it_or_not(
-    program: Program, sorts: bool
+@pytest.mark.parametrize("fails_after", [None, 0, 3], ids=["sorted", "unsorted", "sorted at first"])
+def test_a_list_of_several_pages_is_counted_whole_and_each_record_once_even_if_it_begins_anew(
+    program: Program, fails_after: int | None
 ) -> None:
     adobes = Adobes(program, unique=True)
     assert made(program, lambda question: False)["next"] == "switch_off"
-    if not sorts:
-        adobes.admin.fault("campaign", "rst", path="_order=", method="GET")
+    if fails_after is not None:
+        adobes.admin.fault("campaign", "rst", path="_order=", method="GET", skip=fails_after)
     found = results(made(program, lambda question: True))
+    assert fails_after is None or adobes.admin.fault_rules()[0]["fired"]
     assert found["inventory"]["tables"] == {"contact": adobes.inventory()}
     assert found["changes"]["tables"]["contact"]["attributes"] == {"cusJobTitle": 4, "location.city": 3}
 
