@@ -210,7 +210,7 @@ def test_a_list_of_several_pages_is_counted_whole_and_each_record_once_even_if_i
     adobes = Adobes(program, unique=True)
     assert made(program, lambda question: False)["next"] == "switch_off"
     if fails_after is not None:
-        adobes.admin.fault("campaign", "rst", path="_order=", method="GET", skip=fails_after)
+        adobes.admin.fault("campaign", "status", status=400, path="_order=", skip=fails_after)
     found = results(made(program, lambda question: True))
     assert fails_after is None or adobes.admin.fault_rules()[0]["fired"]
     assert found["inventory"]["tables"] == {"contact": adobes.inventory()}
