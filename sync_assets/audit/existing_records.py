@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sync_assets.audit.record_comparison import EXISTING, LEASE_SECONDS, NONE, Comparison, may_sort
+from sync_assets.audit.record_comparison import EXISTING, LEASE_SECONDS, NONE, Comparison, PageObserver, may_sort
 from sync_assets.audit.record_list import RecordList
 from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRefused
 from sync_assets.campaign.metadata import Resource
@@ -87,12 +87,14 @@ async def existing_records(
     *,
     seconds: float | None = None,
     most: int | None = None,
+    observer: PageObserver | None = None,
 ) -> Existing:
     """Find out, once for each ledger and table, which records Campaign holds; continue where an earlier call stopped.
 
     Args:
         seconds: stop after this time; the next call continues.
         most: engine calls at most; if the list takes more, it is not read, and its length is estimated.
+        observer: receives each page of the list.
 
     Raises:
         BudgetSpent, CampaignRefused, HttpError: the results so far are stored.
@@ -106,7 +108,8 @@ async def existing_records(
         if await asyncio.to_thread(needless, ledger, config):  # another worker has done it meanwhile
             return Existing(known=True)
         listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
-        return await _find_out(Comparison(runtime, ledger, listing, resource, keys, owner), seconds, most)
+        comparison = Comparison(runtime, ledger, listing, resource, keys, owner, observer=observer)
+        return await _find_out(comparison, seconds, most)
 
 
 async def _find_out(comparison: Comparison, seconds: float | None, most: int | None) -> Existing:
@@ -116,6 +119,8 @@ async def _find_out(comparison: Comparison, seconds: float | None, most: int | N
     if state is None:
         look = await listing.look(comparison.resource)
         if not look.lists:
+            if comparison.observer:
+                await comparison.observer.page(config, look.page.records, [], [])
             await asyncio.to_thread(ledger.note_dialect, config.resource, {EXISTING: NONE})
             return Existing(known=True, calls=listing.calls)
         first = look.page

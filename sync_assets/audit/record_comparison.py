@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -43,6 +43,43 @@ EXISTING, NONE, LISTED = "existing records", "none", "listed"
 """The premise in the ledger's findings about a resource, and its findings."""
 
 
+class Compared(NamedTuple):
+    """A record of Campaign that was compared with the desired state of its row.
+
+    Attributes:
+        id: ours.
+        differs: the attributes and links that an update would change.
+        sent: the members of the payload.
+        held: Campaign's record.
+    """
+
+    id: str
+    differs: Sequence[str]
+    sent: dict[str, Any]
+    held: Record
+
+
+class PageObserver(Protocol):
+    """Receives each page of a comparison. After an interruption, records may come a second time."""
+
+    async def page(
+        self,
+        config: TableConfig,
+        records: Sequence[Record],
+        ours: Sequence[tuple[str, Record]],
+        compared: Sequence[Compared],
+    ) -> None:
+        """Receive a page.
+
+        Args:
+            config: of the table.
+            records: the page.
+            ours: (our id, record), for the records of the page that carry our id.
+            compared: those with a desired state. Of several records with the same id the last one.
+        """
+        ...
+
+
 def identifies(ledger: Ledger, config: TableConfig) -> bool:
     """Return True if Campaign is known to refuse a second record with the same key."""
     return Target.of(config).addressing(ledger.dialect(config.resource)).is_unique
@@ -59,6 +96,7 @@ class Comparison:
 
     Attributes:
         owner: of the lease.
+        observer: receives each page; None for none.
         learnt: reads that were made for the PKeys of parents.
     """
 
@@ -68,6 +106,7 @@ class Comparison:
     resource: Resource
     keys: ListedKeys
     owner: str
+    observer: PageObserver | None = field(default=None, kw_only=True)
     learnt: int = 0
 
     @property
@@ -153,14 +192,16 @@ class Comparison:
         start = first or (await self.listing.ask(state.link) if state.link else await self.listing.first())
         async with aclosing(self.listing.pages(start)) as pages:
             async for page in pages:
-                state = await asyncio.to_thread(self._page, state, page)
+                state, compared = await asyncio.to_thread(self._page, state, page)
+                if self.observer:
+                    await self.observer.page(self.config, page.records, self.listing.ours(page), compared)
                 self.runtime.progress(f"comparing {self.config.table}", state.records)
                 if page.next and until is not None and time.monotonic() > until:
                     return None
         return state
 
-    def _page(self, state: Rebuild, page: Page) -> Rebuild:
-        """Compare a page of records with the ledger; return the new state."""
+    def _page(self, state: Rebuild, page: Page) -> tuple[Rebuild, list[Compared]]:
+        """Compare a page of records with the ledger; return the new state, and what an observer is told."""
         ours = self.listing.ids(page)
         self.keys.add(self.config.resource, self.listing.ours(page))
         if self.config.table == CONTACT and self.runtime.config.opt_out.active:
@@ -193,7 +234,10 @@ class Comparison:
         )
         self.ledger.put_rebuild(state)
         self._lease()
-        return state
+        if self.observer is None:
+            return state, []
+        told = zip(claimed, outcomes, strict=True)
+        return state, [_compared(record, outcome, ours[record.id], self.resource) for record, outcome in told]
 
     async def _learn(self, parent: TableConfig) -> None:
         """List a parent's resource for its PKeys, unless its own comparison has just listed it."""
@@ -258,6 +302,14 @@ def found_to_hold(record: Claimed, found: Record, resource: Resource, id_of: IdO
         equal = equal and (id_ is not None or not pkey)  # a link to a record that is not ours must be replaced
         links.append(link._replace(id=id_))
     return Outcome(record.seq, "done", record.hash if equal else OTHER, links=tuple(links))
+
+
+def _compared(record: Claimed, outcome: Outcome, held: Record, resource: Resource) -> Compared:
+    sent: dict[str, Any] = msgspec.json.decode(record.update_payload or record.payload or "{}")
+    differs = differing(sent, held, resource) if outcome.hash == OTHER else []
+    links = zip(record.links, outcome.links, strict=True)
+    differs += [wanted.attribute for wanted, found in links if wanted.keyed and wanted.id != found.id]
+    return Compared(record.id, differs, sent, held)
 
 
 def _parents(runtime: Runtime, config: TableConfig) -> list[TableConfig]:

@@ -16,6 +16,7 @@ from sync_assets.cli import (
     configuration_commands,
     flow_commands,
     installation_commands,
+    migration,
     operator_commands,
     record_commands,
     server_commands,
@@ -34,6 +35,7 @@ for group in (
     operator_commands,
     installation_commands,
     configuration_commands,
+    migration,
     server_commands,
 ):
     app.add_typer(group.commands)

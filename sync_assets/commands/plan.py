@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import partial
@@ -23,6 +24,7 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
+from sync_assets.operations.inventory import Inventory
 from sync_assets.operations.status import CALL_KINDS, held_back, iso, waiting_for
 from sync_assets.plurals import counted
 from sync_assets.push.rehearsal import Rehearsal
@@ -49,14 +51,19 @@ class Planned:
     empty: bool = False
 
 
-def plan(runtime: Runtime) -> Planned:
-    """Rehearse a sync of all mapped tables. Raises SyncAssetsError as `sync` would, with nothing written."""
+def plan(runtime: Runtime, inventory: Inventory | None = None) -> Planned:
+    """Rehearse a sync of all mapped tables.
+
+    inventory: counts the records of Campaign that the sync would list. Raises SyncAssetsError as `sync` would, with
+    nothing written.
+    """
     runtime.settings.require("d365", "campaign")
     check_configuration(runtime.config, runtime.config.tables)
     with scratch_ledger(runtime.settings.ledger_url, runtime.cipher) as ledger:
         runtime.check_addresses(ledger)
         paused = _end_maintenance(ledger)
-        planned = interruptible.run(_Plan(replace(runtime, _ledger=ledger, accept_mapping=True), ledger).run())
+        rehearsed = replace(runtime, _ledger=ledger, accept_mapping=True)
+        planned = interruptible.run(_Plan(rehearsed, ledger, inventory).run())
     planned.document["notes"] += paused
     return planned
 
@@ -77,6 +84,7 @@ def _end_maintenance(ledger: Ledger) -> list[str]:
 class _Plan:
     runtime: Runtime
     ledger: Ledger
+    inventory: Inventory | None = None
     rehearsals: dict[str, Rehearsal] = field(default_factory=dict[str, Rehearsal])
     troubled: dict[str, SyncAssetsError] = field(default_factory=dict[str, SyncAssetsError])
     unknown_codes: dict[str, str] = field(default_factory=dict[str, str])
@@ -84,7 +92,7 @@ class _Plan:
     existing: ExistingPlanned = field(init=False)
 
     def __post_init__(self) -> None:
-        self.existing = ExistingPlanned(self.runtime)
+        self.existing = ExistingPlanned(self.runtime, self.inventory)
 
     async def run(self) -> Planned:
         tables = self.runtime.config.in_link_order
@@ -92,9 +100,12 @@ class _Plan:
         self.rehearsals = {
             config.table: Rehearsal(Target.linked(self.runtime.config, config), keys) for config in tables
         }
-        for config in tables:
-            await self._capture_and_push(config)
-        await self._push_the_rest([config for config in tables if config.table not in self.troubled])
+        async with self.inventory.opened() if self.inventory else nullcontext():
+            for config in tables:
+                await self._capture_and_push(config)
+            await self._push_the_rest([config for config in tables if config.table not in self.troubled])
+        if self.inventory:
+            await asyncio.to_thread(self.inventory.add_reads_of_opt_outs, self.ledger)
         return Planned(self._document(), list(self.troubled.values()), len(self.troubled) == len(tables))
 
     async def _capture_and_push(self, config: TableConfig) -> None:

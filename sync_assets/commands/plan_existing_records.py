@@ -13,6 +13,7 @@ from sync_assets.audit.existing_records import Existing, existing_records, needl
 from sync_assets.audit.record_comparison import EXISTING, LISTED
 from sync_assets.campaign.client import BudgetSpent
 from sync_assets.config.models import TableConfig
+from sync_assets.operations.inventory import Inventory
 from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
 
@@ -22,9 +23,14 @@ MOST_READS = 2_000
 
 @dataclass(slots=True)
 class ExistingPlanned:
-    """Find existing records for a plan. `runtime`: of the scratch ledger; `notes`: for people."""
+    """Find existing records for a plan.
+
+    runtime: of the scratch ledger. inventory: receives the records of the whole list, however long it is; None: a long
+    list is estimated. notes: for people.
+    """
 
     runtime: Runtime
+    inventory: Inventory | None = None
     notes: list[str] = field(default_factory=list[str])
 
     async def find_out(self, config: TableConfig) -> int:
@@ -36,16 +42,20 @@ class ExistingPlanned:
         if await asyncio.to_thread(needless, ledger, config):
             return 0
         left = await asyncio.to_thread(lambda: self.runtime.calls_left)
-        most = MOST_READS if left is None else min(MOST_READS, left)
+        most = left if self.inventory else MOST_READS if left is None else min(MOST_READS, left)
         try:
             async with self.runtime.campaign() as campaign:
                 resource = await campaign.resource(config.api, config.resource)
                 keys = self.runtime.listed_keys
-                existing = await existing_records(self.runtime, campaign, config, resource, keys, most=most)
+                existing = await existing_records(
+                    self.runtime, campaign, config, resource, keys, most=most, observer=self.inventory
+                )
         except BudgetSpent as error:
             self.notes.append(f"{config.table}: what Campaign holds already was not asked. {error.cause}")
             existing = Existing(known=False)
         made = self.runtime.calls["read"] - before
+        if self.inventory:
+            self.inventory.listed(config.table, made, whole=existing.known)
         if existing.found:
             self.notes.append(f"{shown(config, existing.found)} This plan made {made:,} reads to find that out.")
         if existing.estimated is not None:

@@ -15,6 +15,7 @@ from sync_assets.ledger.records.hold_records import HoldRecords
 from sync_assets.ledger.records.privacy_holds import Holds
 from sync_assets.ledger.records.rebuilds import Rebuilds
 from sync_assets.ledger.records.replays import Replays
+from sync_assets.ledger.repositories.adobe_migration import AdobeMigration
 from sync_assets.ledger.repositories.call_limits import CallLimits
 from sync_assets.ledger.repositories.dialect_findings import DialectFindings
 from sync_assets.ledger.repositories.maintenance import Maintenance
@@ -70,6 +71,7 @@ class Ledger:
         files = OptOutFiles(session, opt_out_rows)
         limits = CallLimits(session)
         dialect = DialectFindings(session)
+        adobe_migration = AdobeMigration(session)
         mappings = MappingChanges(session)
         reports = Reports(session)
         runs = Runs(session)
@@ -186,6 +188,9 @@ class Ledger:
         self.systems = systems.systems
         self.note_system = systems.note_system
         self.replace_system = systems.replace_system
+        self.migration_steps = adobe_migration.migration_steps
+        self.note_migration_step = adobe_migration.note_migration_step
+        self.forget_migration_steps = adobe_migration.forget_migration_steps
         self.stored_record = stored.stored_record
         self.counts = reports.counts
         self.pending_days = reports.pending_days

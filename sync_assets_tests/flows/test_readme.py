@@ -313,7 +313,7 @@ def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 def test_every_command_ends_as_told(story: Story) -> None:
     for chapter in (begin, first_sync, look_after_the_ledger, mass_deletion, maintenance, privacy_delete):
         chapter(story)
-    for chapter in (watching, notices, trouble, sandbox):
+    for chapter in (watching, notices, migration, trouble, sandbox):
         chapter(story)
     for one in table_of_commands():
         for path in one.paths:
@@ -355,6 +355,8 @@ def begin(story: Story) -> None:
     story.type("certify", 1)
     assert "105" in story.type("plan")
     assert "105" in story.type("estimate --months 24 --other-calls 1000")
+    story.type("migrate", 2)
+    story.type("migrate --yes --show-values --json", 2)
 
 
 def first_sync(story: Story) -> None:
@@ -443,6 +445,11 @@ def notices(story: Story) -> None:
     story.type("alerts --test", 1)
     story.type("alerts --json")
     story.program.alerts = {}
+
+
+def migration(story: Story) -> None:
+    """After the first sync there is nothing left to do."""
+    assert "All steps are done." in story.type("migrate --from-start --yes --go")
 
 
 def trouble(story: Story) -> None:

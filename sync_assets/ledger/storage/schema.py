@@ -409,6 +409,16 @@ history = sa.Table(
 )
 sa.Index("sync_history_id", history.c.id, history.c.number)
 
+# Steps of the migration from Adobe's integration that are done: see repositories/adobe_migration.py.
+adobe_migration = sa.Table(
+    "sync_adobe_migration",
+    metadata,
+    sa.Column("step", NAME, primary_key=True),
+    sa.Column("configuration", NAME, nullable=False),  # a hash of the configuration that the result is of
+    sa.Column("result", sa.Text, nullable=False),  # JSON: counts and names of attributes
+    sa.Column("done_at", sa.BigInteger, nullable=False),
+)
+
 
 def claimable(now: int) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
     """Return the conditions on a pending record that a worker may claim now: no backoff, no lease."""

@@ -1,0 +1,186 @@
+"""`migrate`: from Adobe's integration to this program, step by step. The steps that are done are kept in the ledger.
+
+Nothing is written to either system before the last step. Here: the order of the steps, and what each of them runs. What
+their results mean is in operations/adobe_migration.py.
+
+Invariant: a step is stored as done once it is finished and confirmed, with a hash of the configuration. With another
+configuration it counts as not done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from sync_assets.commands.doctor.diagnosis import examine
+from sync_assets.commands.estimate import estimate
+from sync_assets.commands.plan import plan
+from sync_assets.commands.sync import LEFT, OPT_OUTS_LEFT, sync
+from sync_assets.config.models import Config
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.repositories.adobe_migration import MigrationStep
+from sync_assets.operations.adobe_migration import (
+    AFTERWARDS,
+    LAST_COMMAND,
+    STEPS,
+    StepResult,
+    changes_step,
+    cost_step,
+    doctor_step,
+    inventory_step,
+    opt_outs_step,
+    switch_off_step,
+)
+from sync_assets.operations.estimate_reads import read_limits
+from sync_assets.operations.inventory import Inventory
+from sync_assets.operations.status import CALL_KINDS, document, iso
+from sync_assets.runtime.context import Runtime
+
+ALL_DONE, PERSON_NEEDED = 0, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """How far a migration came. document: what `migrate --json` prints. status: the exit status."""
+
+    document: dict[str, Any]
+    status: int
+
+
+def migrate(
+    runtime: Runtime,
+    *,
+    confirm: Callable[[str], bool],
+    show: Callable[[dict[str, Any]], None],
+    working: Callable[[], AbstractContextManager[None]] = nullcontext,
+    go: bool = False,
+    from_start: bool = False,
+    show_values: bool = False,
+) -> Migrated:
+    """Make the steps that are not done yet, until one needs a person.
+
+    Args:
+        runtime: of this process.
+        confirm: asks a person a question; returns True for yes.
+        show: called with each step as in the document, before its question is asked.
+        working: shows progress while a step is made.
+        go: True to make the first sync.
+        from_start: True to begin anew.
+        show_values: True to put values into the samples, which then are for the terminal only.
+
+    Raises:
+        SyncAssetsError: a step could not run. The steps before it are done.
+    """
+    runtime.settings.require("d365", "campaign")
+    ledger, configuration = runtime.ledger, _hash(runtime.config)
+    if from_start:
+        ledger.forget_migration_steps()
+    stored = {name: one for name, one in ledger.migration_steps().items() if one.configuration == configuration}
+    steps = _Steps(runtime, stored, go=go, show_values=show_values)
+    shown: list[dict[str, Any]] = []
+    for number, name in enumerate(STEPS, 1):
+        done = stored.get(name)
+        with working():
+            made = StepResult(done.result) if done else steps.make(name)
+        shown.append(_document(number, name, made, done))
+        show(shown[-1])
+        if done:
+            continue
+        if made.todo or (made.question and not confirm(made.question)):
+            break
+        ledger.note_migration_step(name, configuration, made.result)
+        stored[name] = ledger.migration_steps()[name]
+        shown[-1] |= {"done_at": iso(stored[name].done_at), "question": None}
+    following = next((name for name in STEPS if name not in stored), None)
+    calls = {kind: runtime.calls[kind] for kind in CALL_KINDS}
+    return Migrated(
+        {"steps": shown, "next": following, "engine_calls": calls}, ALL_DONE if following is None else PERSON_NEEDED
+    )
+
+
+def _hash(config: Config) -> str:
+    """Return a hash of the configuration of tables and opt-outs, which the results of all steps depend on."""
+    return hashlib.sha256(config.model_dump_json(include={"tables", "opt_out"}).encode()).hexdigest()[:32]
+
+
+def _document(number: int, name: str, made: StepResult, done: MigrationStep | None) -> dict[str, Any]:
+    return {"number": number, "step": name, "title": STEPS[name], "done_at": done and iso(done.done_at), **asdict(made)}
+
+
+@dataclass
+class _Steps:
+    """The steps of one invocation. stored: the results of those that are done."""
+
+    runtime: Runtime
+    stored: dict[str, MigrationStep]
+    go: bool = field(kw_only=True)
+    show_values: bool = field(kw_only=True)
+
+    def make(self, name: str) -> StepResult:  # noqa: PLR0911 - a table of steps
+        """Make a step. Raises SyncAssetsError if it could not run."""
+        config = self.runtime.config
+        match name:
+            case "doctor":
+                return doctor_step(examine(replace(self.runtime)))
+            case "switch_off":
+                return switch_off_step(config)
+            case "inventory":
+                return inventory_step(config, self._survey[0])
+            case "changes":
+                return changes_step(*self._survey)
+            case "opt_outs":
+                return opt_outs_step(config, self._survey[0])
+            case "cost":
+                limits = read_limits(config, self.runtime.ledger)
+                return cost_step(*self._survey, limits, estimate(self.runtime, months=12, other_calls=0))
+            case _:
+                return self._sync()
+
+    @cached_property
+    def _survey(self) -> tuple[Inventory, dict[str, Any]]:
+        """The inventory and the plan that it was made with, read once for all steps that report of them."""
+        runtime = self.runtime
+        inventory = Inventory(runtime, self.show_values)
+        planned = plan(runtime, inventory)
+        # A plan counts nothing in the ledger, but this command writes there anyway.
+        runtime.ledger.count_calls({(table, "read"): one.reads for table, one in inventory.tables.items()})
+        if planned.problems:
+            raise _all_of(planned.problems)
+        if stopped := [table for table, one in inventory.tables.items() if one.listing == "stopped"]:
+            raise SyncAssetsError(
+                f"What Campaign holds of {', '.join(stopped)} was not listed: it takes more engine calls than the "
+                "budgets of `guardrails` leave now.",
+                "Run `sync-assets migrate` again on the next UTC day, or raise the budget.",
+            )
+        return inventory, planned.document
+
+    def _sync(self) -> StepResult:
+        foretold, afterwards = self.stored["cost"].result["engine_calls"], {"afterwards": AFTERWARDS}
+        if not self.go:
+            todo = () if _in_step(self.runtime) else (LAST_COMMAND,)
+            return StepResult({"engine_calls": None, "foretold": foretold}, afterwards, todo=todo)
+        done = sync(replace(self.runtime, calls=Counter[str]()))
+        if done.status == 1:
+            raise _all_of(done.problems)
+        result = {"engine_calls": done.document["engine_calls"], "foretold": foretold}
+        if not done.status:
+            return StepResult(result, afterwards)
+        remedy = "Look at `sync-assets status` and `sync-assets rejects`, then run `sync-assets migrate --go` again."
+        return StepResult(result, todo=[*map(str, (*done.problems, *done.stopped)), remedy])
+
+
+def _all_of(problems: Sequence[SyncAssetsError]) -> SyncAssetsError:
+    return SyncAssetsError("\n".join(map(str, problems)))
+
+
+def _in_step(runtime: Runtime) -> bool:
+    """Return True if a sync has been made already, and left nothing to be done."""
+    found = document(runtime, {}, {})
+    complete = all(table["feed"]["complete"] for table in found["tables"].values())
+    left = any(table[state] for table in found["tables"].values() for state in LEFT)
+    return complete and not left and not any(found["opt_out"][state] for state in OPT_OUTS_LEFT)

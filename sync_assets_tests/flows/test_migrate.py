@@ -1,0 +1,336 @@
+"""`migrate`: from Adobe's integration, step by step, on systems that it kept in step until something was planted."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from sync_assets.audit import record_list
+from sync_assets.commands.migrate import migrate
+from sync_assets.errors import SyncAssetsError
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.flows.test_first_load import load_by_adobes_tool
+from sync_assets_tests.flows.test_links import Chain
+from sync_assets_tests.flows.test_rebuild import ledger_of, lose
+from sync_assets_tests.support.opt_outs import modified, opted_in, set_campaign, set_d365, switch_on, writes
+from sync_assets_tests.support.program import Program, calls
+
+N = 50
+"""Contacts of the sandbox."""
+STEPS = ["doctor", "switch_off", "inventory", "changes", "opt_outs", "cost", "sync"]
+
+
+class Adobes:
+    """Systems that Adobe's integration kept in step. Opt-outs go both ways.
+
+    `unique`: False for a key that identifies nothing, so that an id may occur twice. `changed`, `moved`: contacts with
+    another job title, or city, than their profile. `plain`: contacts without an opt-out that are not among these.
+    """
+
+    def __init__(self, program: Program, *, unique: bool) -> None:
+        self.program, self.admin = switch_on(program, "bidirectional"), program.sandbox.admin
+        load_by_adobes_tool(program)
+        program.table |= {"filters": {"rules": [{"field": "statecode", "is": "eq", "value": 0}]}}
+        if not unique:
+            by_our_id = {"profile": {"byOurId": {"attribute": "externalId", "parameter": "ourId_parameter"}}}
+            self.admin.settings("campaign", profile_key=None, key_in_url=False)
+            self.admin.settings("campaign", filters=by_our_id)
+            a_filter = {"name": "byOurId", "parameter": "ourId_parameter"}
+            program.table |= {"unique": False, "address": "filter", "filter": a_filter}
+        active = {row["contactid"] for row in self.admin.dump_d365() if row["statecode"] == 0}
+        plain = [id_ for id_ in opted_in(program) if id_ in active]
+        self.changed, self.moved, inactive, self.plain = plain[:4], plain[3:6], plain[6:8], plain[8:]
+        self.admin.change("contact", self.changed, jobtitle="Changed since")
+        self.admin.change("contact", self.moved, address1_city="Elsewhere")
+        self.admin.change("contact", inactive, statecode=1)
+        self.admin.create("contact", {"lastname": "New"}, {"lastname": "Newer"})
+        self.admin.add_profiles(
+            *({"lastName": f"Of others {n}"} for n in range(14)),
+            {"lastName": "Another system's", "externalId": "crm-1"},
+            *({"lastName": f"Gone {n}", "externalId": str(uuid.uuid4())} for n in range(3)),
+        )
+        for id_ in self.plain[:3]:
+            set_campaign(program, id_, modified(program, id_) + timedelta(minutes=30), blackListEmail=True)
+        for id_ in self.plain[3:5]:
+            set_d365(program, id_, donotphone=True)
+        self.not_in_scope = N - len(active) + len(inactive)
+
+    def copy_profiles(self, *ids: str) -> list[str]:
+        """Let each id occur in two records, by an import in Campaign. Return the PKeys of the new ones."""
+        profiles = self.program.profiles()
+        kept = ("firstName", "lastName", "email", "cusJobTitle", "cusVip", "birthDate", "location", "externalId")
+        return self.admin.add_profiles(*({name: profiles[id_][name] for name in kept} for id_ in ids))
+
+    def merge(self, pkeys: list[str]) -> None:
+        self.admin.post("/campaign/delete", {"resource": "profile", "pkeys": pkeys})
+
+    def inventory(self, *, twice: int = 0) -> dict[str, Any]:
+        return {
+            "resource": "profile",
+            "records": N + 14 + 1 + 3 + twice,
+            "compared": True,
+            "equal": N - self.not_in_scope - 6,
+            "differing": 6,
+            "not_in_scope": self.not_in_scope,
+            "unknown": 3,
+            "without_id": 14,
+            "other_key": 1,
+            "twice": twice,
+        }
+
+
+def results(document: dict[str, Any]) -> dict[str, Any]:
+    return {step["step"]: step["result"] for step in document["steps"]}
+
+
+def made(program: Program, confirm: Callable[[str], bool]) -> dict[str, Any]:
+    """`migrate` in this process."""
+    with closing(program.runtime()) as runtime:
+        return migrate(runtime, confirm=confirm, show=lambda step: None).document
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten records a page instead of five hundred."""
+    monkeypatch.setattr(record_list, "PAGE", 10)
+
+
+def test_the_steps_report_what_was_planted_and_the_first_sync_costs_what_they_foretold(program: Program) -> None:
+    adobes = Adobes(program, unique=True)
+    adobes.admin.clear_journal()
+
+    status, document = program.json("migrate")
+    assert (status, document["next"]) == (2, "switch_off"), "a person confirms the checklist"
+    assert len(document["steps"][-1]["details"]["checklist"]) >= 5
+    before = adobes.admin.engine_calls()
+    assert document["engine_calls"] == before
+
+    status, document = program.json("migrate", "--yes")
+    assert (status, document["next"], [step["step"] for step in document["steps"]]) == (2, "sync", STEPS)
+    assert writes(program) == {"d365": 0, "campaign": 0}, "nothing is written before the last step"
+    found = results(document)
+    assert found["inventory"]["tables"] == {"contact": adobes.inventory()}
+    contact = found["changes"]["tables"]["contact"]
+    assert (contact["insert"], contact["update"], contact["delete"]) == (2, 6, 0)
+    assert contact["attributes"] == {"cusJobTitle": 4, "location.city": 3}
+    assert found["opt_outs"]["attributes"] == {
+        "blackListEmail": {"agree": N - 3, "only_d365": 0, "only_campaign": 3, "to_d365": 3, "to_campaign": 0},
+        "blackListPhone": {"agree": N - 2, "only_d365": 2, "only_campaign": 0, "to_d365": 0, "to_campaign": 2},
+    }
+    foretold = found["cost"]["engine_calls"]
+    assert (foretold["insert"], foretold["update"], foretold["delete"]) == (2, 8, 0)
+
+    adobes.admin.clear_journal()
+    status, document = program.json("migrate", "--go")
+    assert (status, document["next"]) == (0, None)
+    assert results(document)["sync"] == {"foretold": foretold, "engine_calls": foretold}
+    assert any("Start the sensors" in line for line in document["steps"][-1]["details"]["afterwards"])
+    assert adobes.admin.engine_calls() == foretold
+    assert program.json("sync")[1]["engine_calls"] == calls(), "both systems agree"
+    profiles = program.profiles()
+    rows = {row["contactid"]: row for row in adobes.admin.dump_d365()}
+    assert {profiles[id_]["cusJobTitle"] for id_ in adobes.changed} == {"Changed since"}
+    assert {profiles[id_]["location"]["city"] for id_ in adobes.moved} == {"Elsewhere"}
+    assert all(rows[id_]["donotemail"] for id_ in adobes.plain[:3])
+    assert all(profiles[id_]["blackListPhone"] for id_ in adobes.plain[3:5])
+
+    adobes.admin.clear_journal()
+    assert program.json("migrate")[0] == 0, "it is done, and stays done"
+    assert adobes.admin.journal() == []
+
+
+@pytest.mark.parametrize(
+    ("direction", "opt_outs", "updates"),
+    [
+        ("disabled", {"to_d365": (0, 0), "to_campaign": (0, 0)}, 6),
+        ("d365_to_campaign", {"to_d365": (0, 0), "to_campaign": (3, 2)}, 6 + 5),
+        ("campaign_to_d365", {"to_d365": (3, 0), "to_campaign": (0, 0)}, 6),
+    ],
+)
+def test_in_each_direction_opt_outs_are_compared_and_only_the_writes_of_that_direction_are_foretold(
+    program: Program, direction: str, opt_outs: dict[str, tuple[int, int]], updates: int
+) -> None:
+    adobes = Adobes(program, unique=True)
+    switch_on(program, direction)
+    status, document = program.json("migrate", "--yes", "--go")
+    assert (status, document["next"]) == (0, None)
+    found = results(document)
+    email, phone = (found["opt_outs"]["attributes"][name] for name in ("blackListEmail", "blackListPhone"))
+    assert (email["only_campaign"], phone["only_d365"]) == (3, 2)
+    assert {side: (email[side], phone[side]) for side in opt_outs} == opt_outs
+    assert found["cost"]["engine_calls"]["update"] == updates
+    assert found["sync"]["engine_calls"] == found["cost"]["engine_calls"]
+    rows = {row["contactid"]: row for row in adobes.admin.dump_d365()}
+    written = [rows[id_]["donotemail"] for id_ in adobes.plain[:3]]
+    assert written == [direction == "campaign_to_d365"] * 3
+
+
+def test_ids_that_occur_twice_wait_for_a_decision_and_are_counted_again_once_they_are_merged(program: Program) -> None:
+    adobes = Adobes(program, unique=False)
+    copies = adobes.copy_profiles(*adobes.plain[5:7])
+    asked: list[str] = []
+
+    def confirm(question: str) -> bool:
+        asked.append(question)
+        return "several records" not in question
+
+    document = made(program, confirm)
+    assert document["next"] == "inventory"
+    assert results(document)["inventory"]["tables"] == {"contact": adobes.inventory(twice=2)}
+    assert asked[-1].startswith("2 ids are in several records of profile. Merge them in Campaign")
+
+    adobes.merge(copies)
+    document = made(program, confirm)
+    assert document["next"] == "sync"
+    found = results(document)
+    assert found["inventory"]["tables"] == {"contact": adobes.inventory()}
+    assert found["cost"]["engine_calls"] == calls(insert=2, update=8, read=found["cost"]["engine_calls"]["read"])
+
+    status, document = program.json("migrate", "--go")
+    assert (status, results(document)["sync"]["engine_calls"]) == (0, found["cost"]["engine_calls"])
+
+
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("fails_after", [None, 0, 3], ids=["sorted", "unsorted", "sorted at first"])
+def test_a_list_of_several_pages_is_counted_whole_and_each_record_once_even_if_it_begins_anew(
+    program: Program, fails_after: int | None
+) -> None:
+    adobes = Adobes(program, unique=True)
+    assert made(program, lambda question: False)["next"] == "switch_off"
+    if fails_after is not None:
+        adobes.admin.fault("campaign", "status", status=400, path="_order=", skip=fails_after)
+    found = results(made(program, lambda question: True))
+    assert fails_after is None or adobes.admin.fault_rules()[0]["fired"]
+    assert found["inventory"]["tables"] == {"contact": adobes.inventory()}
+    assert found["changes"]["tables"]["contact"]["attributes"] == {"cusJobTitle": 4, "location.city": 3}
+
+
+def in_a_terminal(program: Program, *arguments: str, answers: str) -> tuple[int, str]:
+    """Run the command line on a terminal where the answers are typed. Return exit status and standard output."""
+    ours, its = pty.openpty()
+    command = [sys.executable, "-m", "sync_assets.cli", *arguments]
+    environment = program.env | {"TERM": "dumb"}  # no progress: nobody reads the terminal meanwhile
+    with subprocess.Popen(
+        command, env=environment, cwd=program.home, text=True, stdin=its, stderr=its, stdout=subprocess.PIPE
+    ) as process:
+        os.write(ours, answers.encode())
+        output, _ = process.communicate(timeout=120)
+    os.close(its)
+    os.close(ours)
+    return process.returncode, output
+
+
+def test_a_terminal_asks_at_each_step_that_needs_a_person(program: Program) -> None:
+    Adobes(program, unique=True)
+    status, output = in_a_terminal(program, "migrate", answers="y\nn\n")
+    assert status == 2
+    assert [line for line in output.splitlines() if line.startswith("To confirm")] == [
+        "To confirm: Is all of this done?",
+        "To confirm: 6 records of Campaign would change. Is that right?",
+    ]
+    assert "Step 4 is not done" in output
+    assert program.json("migrate", "--yes")[1]["next"] == "sync"
+
+
+def test_killed_in_a_step_it_continues_with_that_step(program: Program) -> None:
+    adobes = Adobes(program, unique=True)
+    assert made(program, lambda question: "several" in question)["next"] == "switch_off"
+    adobes.admin.latency("campaign", 1000)
+    since = adobes.admin.last()
+    process = program.start("migrate", "--yes")
+    while not adobes.admin.journal("campaign", since) and process.poll() is None:
+        time.sleep(0.05)
+    assert process.poll() is None, "it was too fast to be killed"
+    process.kill()
+    process.communicate()
+    adobes.admin.latency("campaign", 0)
+    with closing(program.runtime()) as runtime:
+        before = runtime.ledger.migration_steps()
+    assert before.keys() == {"doctor", "switch_off"}
+    status, document = program.json("migrate", "--yes")
+    assert (status, document["next"]) == (2, "sync")
+    with closing(program.runtime()) as runtime:
+        after = runtime.ledger.migration_steps()
+    assert {name: after[name] for name in before} == before
+    assert results(document)["inventory"]["tables"] == {"contact": adobes.inventory()}
+
+
+def test_the_first_sync_may_be_made_by_its_own_command(program: Program) -> None:
+    Adobes(program, unique=True)
+    assert program.json("migrate", "--yes")[0] == 2
+    assert program.json("sync")[0] == 0
+    status, document = program.json("migrate")
+    assert (status, document["next"]) == (0, None)
+
+
+def test_another_configuration_begins_anew(program: Program) -> None:
+    Adobes(program, unique=True)
+    assert made(program, lambda question: True)["next"] == "sync"
+    program.table["fields"] = {name: to for name, to in program.table["fields"].items() if name != "jobtitle"}
+    assert made(program, lambda question: False)["next"] == "switch_off"
+    found = results(made(program, lambda question: True))
+    assert found["changes"]["tables"]["contact"]["attributes"] == {"location.city": 3}
+
+
+def test_values_are_shown_only_if_asked_for_and_never_stored(program: Program) -> None:
+    adobes = Adobes(program, unique=True)
+    adobes.admin.change("contact", adobes.plain[5:6], lastname="Zarathustra")
+    status, masked, errors = program.run("migrate", "--yes")
+    assert (status, "-> text, 13 characters" in masked) == (2, True)
+    _, shown, _ = program.run("migrate", "--from-start", "--yes", "--show-values")
+    assert "Changed since" in shown
+    engine = sa.create_engine(f"sqlite:///{ledger_of(program)}")
+    with engine.connect() as connection:
+        stored = repr(connection.exec_driver_sql("SELECT * FROM sync_adobe_migration").all())
+    engine.dispose()
+    for text in (masked, errors, stored):
+        assert "Changed since" not in text
+        assert "Zarathustra" not in text
+    assert not [id_ for id_ in program.profiles() if id_ in stored]
+
+
+def test_linked_tables_are_counted_with_the_links_that_differ(sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
+    here = Chain(sandbox_factory, tmp_path, "key", "one")
+    rows = [here.make() for _ in range(4)]
+    assert here.sync()[0] == 0
+    lose(here.program)
+    here.admin.change("new_order", [rows[0][1]], new_contactid=rows[1][0])
+    here.admin.change("new_orderline", [rows[2][2]], new_name="Changed")
+    found = results(made(here.program, lambda question: True))
+    counts = {name: (one["equal"], one["differing"]) for name, one in found["inventory"]["tables"].items()}
+    assert counts == {"contact": (4, 0), "new_order": (3, 1), "new_orderline": (3, 1)}
+    changed = {name: one["attributes"] for name, one in found["changes"]["tables"].items()}
+    assert changed == {"contact": {}, "new_order": {"cusContactLink": 1}, "new_orderline": {"cusName": 1}}
+    assert found["cost"]["engine_calls"] == calls(update=2, read=5)
+    assert here.sync() == (0, calls(update=2, read=5))
+    here.sandbox.stop()
+
+
+def test_what_doctor_rejects_comes_first(program: Program) -> None:
+    program.more["CAMPAIGN_CLIENT_SECRET"] = "wrong"
+    status, document = program.json("migrate", "--yes", "--go")
+    assert (status, document["next"]) == (2, "doctor")
+    assert document["steps"][0]["todo"]
+    assert any(line["outcome"] == "fail" for line in document["steps"][0]["details"]["checks"])
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_list_that_the_budget_does_not_allow_is_not_counted_in_part(program: Program) -> None:
+    Adobes(program, unique=True)
+    program.guardrails = {"engine_calls_per_day": 6}
+    with pytest.raises(SyncAssetsError, match="contact was not listed"):
+        made(program, lambda question: True)
+    program.guardrails = {}
+    assert made(program, lambda question: True)["next"] == "sync"
