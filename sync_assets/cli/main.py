@@ -561,5 +561,13 @@ def web(context: typer.Context) -> None:
     run.web(context.args)
 
 
+@app.command(context_settings=DAGSTERS)
+def code_server(context: typer.Context) -> None:
+    """`dagster code-server start`, with all its options, behind a guard: it answers its own instance only."""
+    from sync_assets.commands import code_server as run  # noqa: PLC0415
+
+    run.code_server(context.args)
+
+
 explanation.register(app, _runtime)
 configuration.register(app)
