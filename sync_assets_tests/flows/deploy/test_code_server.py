@@ -34,9 +34,10 @@ from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets_tests.support.program import OURS
 from sync_assets_tests.support.waiting import until
 
-CHOSEN = (
-    "import pathlib; pathlib.Path({!r}).touch()\nfrom dagster._core.storage.root import LocalArtifactStorage as Chosen"
-)
+CHOSEN = """\
+import pathlib; pathlib.Path({!r}).touch()
+from dagster._core.storage.root import LocalArtifactStorage as Chosen
+"""
 SYSTEMS = {
     "D365_URL": "http://127.0.0.1:9",
     "D365_TENANT_ID": "tenant",
@@ -156,7 +157,7 @@ def ours(servers: dict[str, CodeServer]) -> CodeServer:
 
 
 def of_the_attacker(own: InstanceRef) -> InstanceRef:
-    """An instance whose storage is where the secret leads, and whose artifacts are kept by a class of a module of their choice."""
+    """An instance whose storage is where the secret leads, and whose artifacts are kept by a class of their choice."""
     storage = ConfigurableClassData(
         "dagster._core.storage.sqlite_storage", "DagsterSqliteStorage", "base_dir: {env: D365_CLIENT_SECRET}\n"
     )
