@@ -1,6 +1,6 @@
 #!/bin/sh
-# In the database's container: a copy of both databases in a new folder of /backups, the newest for the first moment.
-# The ledger comes last: what Dagster's copy lacks is history only, what the ledger's has is never behind it.
+# In the database's container: a copy of both databases in a new folder of /backups, while everything works. Each copy is
+# consistent in itself; between the two lie seconds, of which the older one, Dagster's, lacks the history only.
 set -eu
 umask 077
 folder=${1:-/backups/$(date -u +%Y-%m-%dT%H%M%SZ)}
