@@ -29,9 +29,8 @@ class Service(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    server: Service
-
     def do_GET(self) -> None:
+        assert isinstance(self.server, Service)
         self.server.paths.append(self.path)
         self.send_response(200)
         self.end_headers()
