@@ -62,22 +62,13 @@ def send_webhook(settings: AlertSettings, context: ssl.SSLContext, text: str) ->
 
     A redirect is not followed: it would send the notification to a host that was not configured.
     """
-    from sync_assets.http.aiohttp_transport import AiohttpClient  # noqa: PLC0415
     from sync_assets.http.transport import HttpError  # noqa: PLC0415
 
     if settings.webhook is None:
         raise ChannelError("The webhook has no address.", "Set SYNC_ASSETS_ALERT_WEBHOOK in the environment.")
     address, body = settings.webhook.get_secret_value(), json.dumps({"text": chat(text)}).encode()
-
-    async def post() -> Response:
-        client = AiohttpClient(context, 1, connect=SECONDS, read=SECONDS, limits=Limits(1 << 20, SECONDS))
-        try:
-            return await client.exchange("POST", address, {"Content-Type": "application/json"}, body)
-        finally:
-            await client.aclose()
-
     try:
-        answer = asyncio.run(post())
+        answer = request(context, "POST", address, body)
     except HttpError as error:  # its own text holds the address
         raise ChannelError(
             f"The webhook cannot be reached ({reason(error)}).",
@@ -91,6 +82,22 @@ def send_webhook(settings: AlertSettings, context: ssl.SSLContext, text: str) ->
             f"The webhook refused the notice (status {answer.status}).",
             "Make a new address where it leads to, and set SYNC_ASSETS_ALERT_WEBHOOK to it.",
         )
+
+
+def request(
+    context: ssl.SSLContext, method: str, address: str, body: bytes = b"", seconds: float = SECONDS
+) -> Response:
+    """Send one request through the transport of all requests. Raises HttpError, whose text holds the address."""
+    from sync_assets.http.aiohttp_transport import AiohttpClient  # noqa: PLC0415
+
+    async def exchange() -> Response:
+        client = AiohttpClient(context, 1, connect=seconds, read=seconds, limits=Limits(1 << 20, seconds))
+        try:
+            return await client.exchange(method, address, {"Content-Type": "application/json"} if body else {}, body)
+        finally:
+            await client.aclose()
+
+    return asyncio.run(exchange())
 
 
 def send_email(email: Email, settings: AlertSettings, context: ssl.SSLContext, subject: str, text: str) -> None:

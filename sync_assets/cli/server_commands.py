@@ -60,3 +60,11 @@ def web(context: typer.Context) -> None:
     from sync_assets.commands import web as run  # noqa: PLC0415
 
     run.web(context.args)
+
+
+@commands.command("code-server", context_settings=DAGSTERS)
+def code_server(context: typer.Context) -> None:
+    """`dagster code-server start`, with all its options, behind a guard: it answers its own instance only."""
+    from sync_assets.commands import code_server as run  # noqa: PLC0415
+
+    run.code_server(context.args)

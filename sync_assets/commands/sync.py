@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sync_assets.alerts.dead_man_switch import DeadManSwitch
 from sync_assets.campaign.client import CampaignRefused
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.client import D365Refused
@@ -79,6 +80,8 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
         counts["problem"] = str(troubled[table][0]) if table in troubled else None
     paused = in_maintenance(outcome, [config.table for config in tables])
     status = _status(runtime, outcome, [config.table for config in tables], troubled) or (2 if paused else 0)
+    if status != 1:
+        DeadManSwitch(runtime).ping()
     notes = [*runtime.warnings, *paused, *held_back(outcome), *runtime.stopped]
     return Synced(outcome, runtime.problems, notes, status)
 

@@ -67,12 +67,16 @@ class SftpSettings:
 
 @dataclass(frozen=True, slots=True)
 class AlertSettings:
-    """Secrets of notifications; None if not set. A webhook's address is a secret, since it needs no sign-in."""
+    """Secrets of notifications; None if not set. The addresses are secrets, since they need no sign-in.
+
+    heartbeat: where a monitoring service expects pings.
+    """
 
     webhook: SecretStr | None
     smtp_user: str | None
     smtp_password: SecretStr | None
     ui_url: str
+    heartbeat: SecretStr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,4 +256,5 @@ def _alerts(read: VariableReader) -> AlertSettings:
         smtp_user=user or None,
         smtp_password=password,
         ui_url=ui_url,
+        heartbeat=read.secret_url("SYNC_ASSETS_HEARTBEAT_URL"),
     )

@@ -1,5 +1,5 @@
-"""Read check results, freshness states and sensor ticks, and guard the UI, through private Dagster APIs; each function
-states why.
+"""Read check results, freshness states and sensor ticks, and guard the UI and the code server, through private Dagster
+APIs; each function states why.
 
 No other module imports `dagster._core`, except `instance/event_storage.py` for SQL on Dagster's storage. Dagster may
 change any of these APIs; `test_dagster_internals.py` calls each on a real instance and fails with its name.
@@ -202,3 +202,90 @@ def run_dev(arguments: Sequence[str], webserver: Sequence[str]) -> None:
 
     setattr(dev, name, started)
     dev.dev_command.main([*arguments], prog_name="sync-assets dev", auto_envvar_prefix="DAGSTER_CLI_DEV")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteCall:
+    """A call of the code server, before it is answered.
+
+    Attributes:
+        name: Of the method in Dagster's gRPC service.
+        instance_ref: The caller's description of the Dagster instance; None if the call has none.
+        run_config: The configuration that the call resolves.
+        run_id: The run that the call starts; None if it has none.
+    """
+
+    name: str
+    instance_ref: Any = None
+    run_config: Mapping[str, Any] | None = None
+    run_id: str | None = None
+
+
+def remote_calls() -> frozenset[str]:
+    """Return the names of all calls of Dagster's gRPC service.
+
+    Reason: the service's description is private.
+    """
+    from dagster._grpc.__generated__ import dagster_api_pb2  # noqa: PLC0415
+
+    return frozenset(dagster_api_pb2.DESCRIPTOR.services_by_name["DagsterApi"].methods_by_name)
+
+
+def run_code_server(arguments: Sequence[str], refusal: Callable[[RemoteCall], str | None]) -> None:
+    """Run `dagster code-server start` with a check before each call. Does not return.
+
+    Args:
+        arguments: Those of `dagster code-server start`; its environment variables count, too.
+        refusal: Return why a call is refused, None if it is answered.
+
+    Reason: the server has no option for a check, and the class that answers is private.
+    """
+    from dagster._cli.code_server import start_command  # noqa: PLC0415  slow, and no run needs it
+    from dagster._grpc import proxy_server  # noqa: PLC0415
+
+    own = proxy_server.DagsterProxyApiServicer
+    checked = {name: _checked(getattr(own, name, None), name, refusal) for name in remote_calls()}
+    proxy_server.DagsterProxyApiServicer = type(own.__name__, (own,), checked)
+    start_command.main([*arguments], prog_name="sync-assets code-server", auto_envvar_prefix="DAGSTER_CODE_SERVER")
+
+
+def _checked(answer: Callable[..., Any] | None, name: str, refusal: Callable[[RemoteCall], str | None]) -> Any:
+    from grpc import StatusCode  # noqa: PLC0415
+
+    def answered(self: Any, request: Any, context: Any) -> Any:
+        if why := refusal(_remote_call(name, request)):
+            context.abort(StatusCode.PERMISSION_DENIED, why)  # raises
+        if answer is None:
+            return context.abort(StatusCode.UNIMPLEMENTED, name)
+        return answer(self, request, context)
+
+    return answered
+
+
+def _remote_call(name: str, request: Any) -> RemoteCall:
+    """Read the arguments of a call, which are text in one field of the request, if its type has such a field."""
+    from dagster._grpc import types  # noqa: PLC0415
+    from dagster._serdes import deserialize_value  # noqa: PLC0415
+
+    arguments: Mapping[str, tuple[str, Any]] = {
+        "ExecutionPlanSnapshot": ("serialized_execution_plan_snapshot_args", types.ExecutionPlanSnapshotArgs),
+        "ExternalPartitionNames": ("serialized_partition_names_args", types.PartitionNamesArgs),
+        "ExternalPartitionConfig": ("serialized_partition_args", types.PartitionArgs),
+        "ExternalPartitionTags": ("serialized_partition_args", types.PartitionArgs),
+        "ExternalPartitionSetExecutionParams": (
+            "serialized_partition_set_execution_param_args",
+            types.PartitionSetExecutionParamArgs,
+        ),
+        "ExternalScheduleExecution": (
+            "serialized_external_schedule_execution_args",
+            types.ExternalScheduleExecutionArgs,
+        ),
+        "ExternalSensorExecution": ("serialized_external_sensor_execution_args", types.SensorExecutionArgs),
+        "StartRun": ("serialized_execute_run_args", types.ExecuteExternalJobArgs),
+    }
+    known = arguments.get(name.removeprefix("Sync"))
+    if known is None:
+        return RemoteCall(name)
+    field, kind = known
+    found = deserialize_value(getattr(request, field), kind)
+    return RemoteCall(name, *(getattr(found, part, None) for part in ("instance_ref", "run_config", "run_id")))

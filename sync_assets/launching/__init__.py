@@ -1,1 +1,1 @@
-"""Classes that a `dagster.yaml` names: the run coordinator, and the run launcher of an earlier version."""
+"""What decides which runs and calls are accepted: the run coordinator, the code server's guard; an earlier launcher."""

@@ -46,8 +46,8 @@ CONFIGURATION = (DOCS / "configuration.md").read_text(encoding="utf-8")
 OPERATIONS = (DOCS / "operations.md").read_text(encoding="utf-8")
 MOST_LINES = 250
 """Of README.md; details belong in a page of sync_assets/docs."""
-DAGSTERS = {"dev", "web"}
-"""Their options are those of Dagster's commands. They are run by the tests of the UI."""
+DAGSTERS = {"dev", "web", "code-server"}
+"""Their options are those of Dagster's commands. They are run by the tests of the UI and of `deploy/`."""
 NOT_RUN = {"demo", *DAGSTERS}
 """`demo` is run by `.ci/run`."""
 

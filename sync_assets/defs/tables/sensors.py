@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 import msgspec
 
+from sync_assets.alerts.dead_man_switch import DeadManSwitch
 from sync_assets.capture.feed_polling import FeedPoller, Polled
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import daily, table_tags, today, under_way_tag, version_tags
@@ -76,7 +77,7 @@ def changes_sensor(
         job: The job of all tables' assets.
     """
     watchers: list[FeedPoller] = []
-
+    switch = DeadManSwitch(runtime)
     groups = linked(tables)
 
     @dg.sensor(
@@ -128,6 +129,8 @@ def changes_sensor(
             if any(config.table in worth for config in together):
                 requests.append(_following(together))
             requests += [_following([config]) for config in alone if config.table in worth]
+        if not polled.refused:
+            switch.ping()
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=None if requests else _why_not(tables, looked, failing, paused),

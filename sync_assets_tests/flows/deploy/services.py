@@ -12,7 +12,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from sync_assets_tests.flows.deploy.files import DEPLOY, read
 from sync_assets_tests.support.program import OURS
 
 SERVICES: dict[str, dict[str, Any]] = read(DEPLOY / "docker-compose.yaml")["services"]
+SOCKET = "/run/sync_assets/code.sock"
 NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 
 
@@ -55,17 +57,18 @@ class Services:
     ) -> None:
         self.home, self._passwords, self._postgres, self._given = home, passwords, postgres, given
         self.namespaces = namespaces
-        self._ports = {"4000": str(free_port()), "3000": str(free_port())}
+        self._port = str(free_port())
+        self._socket = tempfile.mktemp(prefix="sync_assets_", suffix=".sock")  # a path of a hundred characters at most
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         home.mkdir(exist_ok=True)
         instance = (DEPLOY / "compose" / "dagster.yaml").read_text(encoding="utf-8")
         (home / "dagster.yaml").write_text(instance.replace("/var/lib/sync_assets", str(home)), encoding="utf-8")
-        workspace = (DEPLOY / "workspace.yaml").read_text(encoding="utf-8")
-        (home / "workspace.yaml").write_text(workspace.replace("4000", self._ports["4000"]), encoding="utf-8")
+        workspace = (DEPLOY / "compose" / "workspace.yaml").read_text(encoding="utf-8")
+        (home / "workspace.yaml").write_text(workspace.replace(SOCKET, self._socket), encoding="utf-8")
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._ports['3000']}"
+        return f"http://127.0.0.1:{self._port}"
 
     def environment(self, service: str) -> dict[str, str]:
         """Of a service, as Compose makes it, with this machine's addresses and folders."""
@@ -73,7 +76,7 @@ class Services:
         told |= self._given if "env_file" in SERVICES[service] else {}
         if url := told.get("SYNC_ASSETS_LEDGER_URL"):
             told["SYNC_ASSETS_LEDGER_URL"] = url.replace("@postgres/", "@/")
-        here = {"DAGSTER_PG_HOST": "", "PGHOST": self._postgres, "DAGSTER_CODE_LOCATION_HOST": "127.0.0.1"}
+        here = {"DAGSTER_PG_HOST": "", "PGHOST": self._postgres}
         other = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         return {**other, **told, **here, "DAGSTER_HOME": str(self.home), "PYTHONWARNINGS": "ignore"}
 
@@ -83,9 +86,26 @@ class Services:
         return re.sub(r"\$\{\w+:-\}", "", value)  # not set
 
     def _command(self, service: str) -> list[str]:
-        words = {"0.0.0.0": "127.0.0.1", "/opt/dagster/workspace.yaml": str(self.home / "workspace.yaml")} | self._ports
-        command: list[str] = SERVICES[service]["command"]
-        program, *rest = (str(words.get(word, word)) for word in command)
+        return self._here(SERVICES[service]["command"])
+
+    def healthy(self, service: str) -> bool:
+        """Run the service's health check once, in its environment."""
+        kind, *command = SERVICES[service]["healthcheck"]["test"]
+        assert kind == "CMD"
+        done = subprocess.run(
+            self._here(command)[len(NAMESPACE) if self.namespaces else 0 :],
+            env=self.environment(service), cwd=self.home, capture_output=True, check=False,
+        )  # fmt: skip
+        return done.returncode == 0
+
+    def _here(self, command: Sequence[str]) -> list[str]:
+        words = {
+            "0.0.0.0": "127.0.0.1",
+            "/opt/dagster/workspace.yaml": str(self.home / "workspace.yaml"),
+            "3000": self._port,
+            SOCKET: self._socket,
+        }
+        program, *rest = (words.get(word, word).replace(":3000/", f":{self._port}/") for word in command)
         return [*(NAMESPACE if self.namespaces else ()), str(Path(sys.executable).with_name(program)), *rest]
 
     def start(self, service: str) -> None:
@@ -105,6 +125,7 @@ class Services:
     def end(self) -> None:
         for service in list(self._running):
             self.kill(service)
+        Path(self._socket).unlink(missing_ok=True)
 
     def said(self, service: str) -> str:
         """The end of it."""

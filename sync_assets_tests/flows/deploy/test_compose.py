@@ -82,14 +82,45 @@ def test_they_write_to_volumes_and_a_temporary_folder_only(service: str) -> None
         *told.get("tmpfs", ())
     }
     assert told["read_only"] is True
-    assert writable == ({"/var/lib/sync_assets", "/opt/dagster/parquet"} if service == "code" else set()) | {"/tmp"}
+    of_code = {"/var/lib/sync_assets", "/opt/dagster/parquet", "/run/sync_assets"}
+    assert writable == (of_code if service == "code" else set()) | {"/tmp"}
+
+
+def test_the_code_location_has_no_port_and_the_socket_is_in_a_volume_of_web_server_and_daemon_only() -> None:
+    command = OURS["code"]["command"]
+    assert "--port" not in command
+    [server] = read(DEPLOY / "compose" / "workspace.yaml")["load_from"]
+    assert server["grpc_server"]["socket"] == command[command.index("--socket") + 1]
+    having = {name for name, told in SERVICES.items() if any(one.startswith("socket:") for one in told["volumes"])}
+    assert having == {"code", "web", "daemon"}
+
+
+def test_only_code_location_and_web_server_have_a_way_out() -> None:
+    inside = {name for name, network in COMPOSE["networks"].items() if network and network.get("internal")}
+    assert {name for name, service in SERVICES.items() if set(service["networks"]) <= inside} == {"postgres", "daemon"}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_service_is_asked_for_its_health_starts_again_and_rotates_its_logs(service: str) -> None:
+    told = SERVICES[service]
+    assert told["restart"] == "unless-stopped"
+    assert {"max-size", "max-file"} <= told["logging"]["options"].keys()
+    kind, *command = told["healthcheck"]["test"]
+    assert kind == "CMD"
+    if command[0].startswith("dagster"):
+        command_exists(command)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_image_has_a_tag_that_does_not_move(service: str) -> None:
+    assert re.fullmatch(r"postgres:\d+\.\d+|sync-assets:\$\{SYNC_ASSETS_VERSION:\?.*\}", SERVICES[service]["image"])
 
 
 def test_what_is_mounted_is_there_or_is_yours_to_make() -> None:
     for service in SERVICES.values():
         for mount in service["volumes"]:
             source = mount.partition(":")[0]
-            known = source in COMPOSE["volumes"] or source == "./settings" or (DEPLOY / source).is_file()
+            known = source in COMPOSE["volumes"] or source in ("./settings", "./backups") or (DEPLOY / source).is_file()
             assert known, mount
     assert (DEPLOY / OURS["code"]["build"]["context"]).resolve() == ROOT
 

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -124,6 +125,8 @@ def test_all_arrives_once_and_by_itself_after_the_code_server_was_killed_twice(
 ) -> None:
     admin, ids = installation.admin, [row["contactid"] for row in program.sandbox.admin.dump_d365()]
     until(installation.serves, START_SECONDS)
+    for name in ("code", "web", "daemon"):
+        until(partial(installation.services.healthy, name), START_SECONDS)
     until(lambda: admin.engine_calls()["insert"] > 20, START_SECONDS)
     first, since = installation.killed(), installation.started_again()
     assert len(program.profiles()) < CONTACTS, "the push was over before it could be killed"
@@ -149,6 +152,8 @@ def test_all_arrives_once_and_by_itself_after_the_code_server_was_killed_twice(
     program.assert_in_step()
 
     installation.services.kill("daemon")
+    installation.services.kill("web")
+    assert not installation.services.healthy("web")
     admin.latency("campaign", 0)
     admin.change("contact", ids[:CHANGED], jobtitle="Without a daemon")
     until(lambda: installation.titles().count("Without a daemon") == CHANGED)  # by the run that stays

@@ -1,0 +1,396 @@
+"""AWS: the stacks that `deploy/aws/release` deploys, and a run that `dagster.yaml`'s launcher starts. moto is AWS."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import boto3
+import dagster as dg
+import pytest
+import yaml
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.launcher import LaunchRunContext, WorkerStatus
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from moto import mock_aws
+
+from sync_assets.defs.partitions import table_tags
+from sync_assets.defs.tables.sensors import BACKLOG_TAG
+from sync_assets_tests.flows.deploy.files import DEPLOY, command_exists, explained, read, variables
+
+AWS = DEPLOY / "aws"
+INSTANCE = read(DEPLOY / "dagster.yaml")
+REGION = "eu-central-1"
+FIRST, SECOND = (f"registry.example/sync-assets@sha256:{digit * 64}" for digit in "12")
+SECRET = re.compile(r"SECRET|PASSWORD|KEY|LEDGER|_TEXT|WEBHOOK|HEARTBEAT")
+
+UNKNOWN_TO_MOTO = ("DBParameterGroupName: ", "ServiceRegistries: ")
+"""Lines with references to resources that moto does not make."""
+
+
+class Tags(yaml.SafeLoader):
+    """Reads `!Ref Name` as `{"Ref": "Name"}`, and the other short forms."""
+
+
+def _short(loader: Any, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    if isinstance(node, yaml.ScalarNode):
+        value = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = loader.construct_mapping(node, deep=True)
+    return {suffix: value}
+
+
+Tags.add_multi_constructor("!", _short)
+RESOURCES: dict[str, dict[str, Any]] = {}
+for file in ("state", "services"):
+    RESOURCES |= yaml.load((AWS / f"{file}.yaml").read_text(encoding="utf-8"), Tags)["Resources"]
+TASKS = {name: one["Properties"] for name, one in RESOURCES.items() if one["Type"] == "AWS::ECS::TaskDefinition"}
+CONTAINERS = {task["ContainerDefinitions"][0]["Name"]: task["ContainerDefinitions"][0] for task in TASKS.values()}
+every_container = pytest.mark.parametrize("container", CONTAINERS.values(), ids=CONTAINERS)
+
+
+def given(container: dict[str, Any]) -> set[str]:
+    return {one["Name"] for one in (*container["Environment"], *container["Secrets"])}
+
+
+def allowed(role: str) -> str:
+    """All that a role may, as text."""
+    return json.dumps(RESOURCES[role]["Properties"].get("Policies", []))
+
+
+# The templates
+
+
+def test_there_are_four_tasks_and_each_has_a_role_of_its_own() -> None:
+    assert CONTAINERS.keys() == {"web", "daemon", "code", "run"}
+    roles = [task["TaskRoleArn"]["GetAtt"] for task in TASKS.values()]
+    assert sorted(roles) == ["CodeRole.Arn", "DaemonRole.Arn", "RunRole.Arn", "WebRole.Arn"]
+
+
+def test_only_the_daemon_starts_runs_and_no_task_reads_secrets() -> None:
+    for role in ("WebRole", "DaemonRole", "CodeRole", "RunRole"):
+        assert ("ecs:RunTask" in allowed(role)) == ("iam:PassRole" in allowed(role)) == (role == "DaemonRole")
+        assert "secretsmanager" not in allowed(role)
+
+
+def test_web_server_and_daemon_are_started_with_no_secret_but_that_of_dagsters_database() -> None:
+    assert "SystemsSecretArn" not in allowed("StartRole")
+    for name, task in TASKS.items():
+        plain = name in ("WebTask", "DaemonTask")
+        [container] = task["ContainerDefinitions"]
+        assert task["ExecutionRoleArn"]["GetAtt"] == ("StartRole.Arn" if plain else "StartWithSystemsRole.Arn")
+        if plain:
+            assert [one["Name"] for one in container["Secrets"]] == ["DAGSTER_PG_PASSWORD", "PGSSLROOTCERT_TEXT"]
+            ours = {one for one in given(container) if one.startswith(("D365", "CAMPAIGN", "SYNC_ASSETS"))}
+            assert ours == ({"SYNC_ASSETS_UI_HOSTS"} if name == "WebTask" else set())
+
+
+@every_container
+def test_secrets_come_from_secrets_manager_each_by_its_key(container: dict[str, Any]) -> None:
+    assert not [one["Name"] for one in container["Environment"] if SECRET.search(one["Name"])]
+    for one in container["Secrets"]:
+        assert one["ValueFrom"]["Sub"].endswith(f"}}:{one['Name']}::")
+
+
+@every_container
+def test_every_variable_is_explained_and_given_once_and_the_instance_can_be_opened(container: dict[str, Any]) -> None:
+    names = [one["Name"] for one in (*container["Environment"], *container["Secrets"])]
+    assert len(names) == len(set(names))
+    assert set(names) <= explained()
+    assert variables(INSTANCE) <= set(names)
+
+
+@every_container
+def test_each_has_a_read_only_root_no_capabilities_limits_and_an_image_by_digest(container: dict[str, Any]) -> None:
+    assert container["ReadonlyRootFilesystem"] is True
+    assert container["LinuxParameters"]["Capabilities"] == {"Drop": ["ALL"]}
+    assert not {"Privileged", "User"} & container.keys()
+    assert container["Image"] == {"Ref": "Image"}
+    assert container["Memory"] > 0
+    volumes = {mount["ContainerPath"] for mount in container["MountPoints"]}
+    [declared] = re.findall(r"^VOLUME (.*)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    assert volumes == set(json.loads(declared))  # else they belong to root
+
+
+@every_container
+def test_the_certificate_of_dagsters_database_is_verified(container: dict[str, Any]) -> None:
+    """Against the authorities of the system, or those of PGSSLROOTCERT_TEXT instead."""
+    assert {"Name": "PGSSLROOTCERT", "Value": "system"} in container["Environment"]
+    assert "PGSSLROOTCERT_TEXT" in given(container)
+
+
+def test_a_run_has_what_the_code_location_has() -> None:
+    assert given(CONTAINERS["run"]) == given(CONTAINERS["code"]) - {"SYNC_ASSETS_AUTOSTART"}
+
+
+def test_each_service_runs_its_task_and_goes_back_if_that_does_not_become_healthy() -> None:
+    services = [one["Properties"] for one in RESOURCES.values() if one["Type"] == "AWS::ECS::Service"]
+    assert {one["TaskDefinition"]["Ref"] for one in services} == {"WebTask", "DaemonTask", "CodeTask"}
+    for one in services:
+        deployment = one["DeploymentConfiguration"]
+        assert deployment["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
+        assert (deployment["MaximumPercent"] == 100) == (one["ServiceName"] != "web")  # never two daemons
+
+
+@pytest.mark.parametrize("name", ["code", "web", "daemon"])
+def test_each_command_and_each_health_check_exists(name: str) -> None:
+    command_exists(CONTAINERS[name]["Command"])
+    kind, *check = CONTAINERS[name]["HealthCheck"]["Command"]
+    assert kind == "CMD"
+    if check[0].startswith("dagster"):
+        command_exists(check)
+
+
+def test_grpc_is_reached_by_web_server_and_daemon_and_the_databases_by_the_services_only() -> None:
+    code = RESOURCES["CodeGroup"]["Properties"]["SecurityGroupIngress"]
+    assert [one["SourceSecurityGroupId"]["GetAtt"] for one in code] == ["WebGroup.GroupId", "DaemonGroup.GroupId"]
+    assert {one["FromPort"] for one in code} == {4000}
+    ingress = [one["Properties"] for one in RESOURCES.values() if one["Type"] == "AWS::EC2::SecurityGroupIngress"]
+    assert all("CidrIp" not in one for one in ingress)
+    assert {one["SourceSecurityGroupId"]["GetAtt"] for one in ingress if one["FromPort"] == 5432} == {
+        "WebGroup.GroupId",
+        "DaemonGroup.GroupId",
+        "CodeGroup.GroupId",
+    }
+
+
+def test_the_database_can_be_restored_to_any_second_and_nothing_that_is_kept_goes_with_its_stack() -> None:
+    database = RESOURCES["Database"]["Properties"]
+    assert database["BackupRetentionPeriod"] == {"Ref": "BackupDays"}
+    assert (database["StorageEncrypted"], database["DeletionProtection"]) == (True, True)
+    assert RESOURCES["DatabaseSettings"]["Properties"]["Parameters"]["rds.force_ssl"] == "1"
+    assert {name: RESOURCES[name]["DeletionPolicy"] for name in ("Database", "Bucket", "Logs")} == {
+        "Database": "Snapshot",
+        "Bucket": "Retain",
+        "Logs": "Retain",
+    }
+
+
+def test_the_load_balancer_passes_nothing_without_a_log_in() -> None:
+    listeners = [one["Properties"] for one in RESOURCES.values() if one["Type"].endswith("V2::Listener")]
+    [listener] = listeners
+    first, then = listener["DefaultActions"]
+    assert (first["Type"], first["AuthenticateOidcConfig"]["OnUnauthenticatedRequest"]) == (
+        "authenticate-oidc",
+        "authenticate",
+    )
+    assert (then["Type"], listener["Protocol"]) == ("forward", "HTTPS")
+
+
+@pytest.mark.parametrize("template", ["state", "services"])
+def test_cfn_lint_finds_nothing(template: str) -> None:
+    """It checks each property against AWS's schema of the resource."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    if not (lint := shutil.which("cfn-lint", path=path)):
+        pytest.skip("cfn-lint is not installed: pip install --editable .[test]")
+    done = subprocess.run(
+        [lint, "--regions", REGION, "--template", AWS / f"{template}.yaml"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout + done.stderr == ""
+
+
+# The release
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    pytest.importorskip("openapi_spec_validator", reason="of moto[cloudformation]: pip install --editable .[test]")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with mock_aws():
+        yield
+
+
+class Release:
+    """`deploy/aws/release` with a filled-in file of parameters."""
+
+    def __init__(self, folder: Path) -> None:
+        shutil.copytree(AWS, folder / "aws")
+        for template in (folder / "aws").glob("*.yaml"):
+            lines = template.read_text().splitlines(keepends=True)
+            template.write_text("".join(line for line in lines if not line.lstrip().startswith(UNKNOWN_TO_MOTO)))
+        loader = importlib.machinery.SourceFileLoader("release", str(folder / "aws" / "release"))
+        spec = importlib.util.spec_from_loader("release", loader)
+        assert spec
+        self.module = importlib.util.module_from_spec(spec)
+        loader.exec_module(self.module)
+        ec2: Any = boto3.resource("ec2")
+        vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")
+        vpc.modify_attribute(EnableDnsHostnames={"Value": True})
+        self.subnets = [
+            vpc.create_subnet(CidrBlock=f"10.0.{at}.0/24", AvailabilityZone=f"{REGION}{zone}").id
+            for at, zone in enumerate("abab")
+        ]
+        secret = boto3.client("secretsmanager").create_secret(Name="any", SecretString='{"client_secret": "hunter2"}')
+        self.file = folder / "parameters.json"
+        self.values: dict[str, str] = json.loads((AWS / "parameters.json").read_text()) | {
+            "Vpc": vpc.id,
+            "PrivateSubnets": ",".join(self.subnets[:2]),
+            "PublicSubnets": ",".join(self.subnets[2:]),
+            "UserNetwork": "192.0.2.0/24",
+            "CertificateArn": boto3.client("acm").request_certificate(DomainName="sync.example")["CertificateArn"],
+            **dict.fromkeys(("OidcSecretArn", "DatabaseSecretArn", "SystemsSecretArn"), secret["ARN"]),
+        }
+        self.values |= {
+            name: "https://a.example" if re.search("Url|Issuer|Auth|Token|UserInfo", name) else "a"
+            for name, value in self.values.items()
+            if not value
+        }
+
+    def __call__(self, *arguments: str, **other: str) -> int:
+        self.file.write_text(json.dumps(self.values | other))
+        return self.module.main([*arguments], self.file)
+
+
+@pytest.fixture
+def release(aws: None, tmp_path: Path) -> Release:
+    return Release(tmp_path)
+
+
+def tasks() -> dict[str, str]:
+    """The newest task definition of each service and of runs, with its revision. Services refer to them: see above."""
+    ecs, names = boto3.client("ecs"), ("web", "daemon", "code", "run")
+    found = {name: ecs.describe_task_definition(taskDefinition=f"sync-assets-{name}") for name in names}
+    return {name: one["taskDefinition"]["taskDefinitionArn"] for name, one in found.items()}
+
+
+def test_a_release_replaces_all_services_and_new_runs_and_a_rollback_brings_back_the_one_before(
+    release: Release,
+) -> None:
+    """Each task has the stack's image, see above."""
+    assert release("state") == 0
+    assert release(FIRST) == 0
+    aws = boto3.client("cloudformation")
+    for arguments, image in (((SECOND,), SECOND), (("--rollback",), FIRST), (("--rollback",), SECOND)):
+        before = tasks()
+        assert release(*arguments) == 0
+        assert release.module.parameters_of(aws, "sync-assets")["Image"] == image
+        assert [name for name, task in tasks().items() if task == before[name]] == []
+
+
+def test_a_release_of_the_same_image_changes_nothing_and_keeps_the_way_back(release: Release) -> None:
+    assert [release("state"), release(FIRST), release(SECOND), release(SECOND), release()] == [0] * 5
+    assert release.module.parameters_of(boto3.client("cloudformation"), "sync-assets")["PreviousImage"] == FIRST
+
+
+def test_a_parameter_that_is_not_filled_in_is_named_and_nothing_is_changed(
+    release: Release, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert release("state") == 0
+    assert release(FIRST, D365TenantId="", UiHost="") == 1
+    assert "D365TenantId, UiHost" in capsys.readouterr().err
+    assert [one["StackName"] for one in boto3.client("cloudformation").describe_stacks()["Stacks"]] == [
+        "sync-assets-state"
+    ]
+
+
+def test_an_image_without_a_digest_is_not_released(release: Release) -> None:
+    assert release("registry.example/sync-assets:latest") == 1
+
+
+# A run
+
+
+class Metadata(BaseHTTPRequestHandler):
+    """What ECS tells a container about itself (task metadata endpoint, version 4)."""
+
+    task = ""
+
+    def do_GET(self) -> None:
+        told = {"Cluster": "sync-assets", "TaskARN": self.task} if self.path.endswith("/task") else {"Name": "daemon"}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(told).encode())
+
+    def log_message(self, format: str, *_: object) -> None: ...
+
+
+@pytest.fixture
+def daemon(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """This process is the daemon's task. Gives its network."""
+    ecs: Any = boto3.client("ecs")
+    ecs.create_cluster(clusterName=RESOURCES["Cluster"]["Properties"]["ClusterName"])
+    for name in ("DaemonTask", "RunTask"):  # of those that CloudFormation makes moto drops the network
+        [container] = TASKS[name]["ContainerDefinitions"]
+        ecs.register_task_definition(
+            family=TASKS[name]["Family"],
+            networkMode="awsvpc",
+            containerDefinitions=[{"name": container["Name"], "image": FIRST, "memory": container["Memory"]}],
+        )
+    ec2: Any = boto3.resource("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")
+    vpc.modify_attribute(EnableDnsHostnames={"Value": True})
+    subnet = vpc.create_subnet(CidrBlock="10.0.0.0/24")
+    group = vpc.create_security_group(GroupName="sync", Description="sync")
+    network = {"subnets": [subnet.id], "securityGroups": [group.id], "assignPublicIp": "DISABLED"}
+    started = ecs.run_task(
+        cluster="sync-assets",
+        taskDefinition="sync-assets-daemon",
+        launchType="FARGATE",
+        networkConfiguration={"awsvpcConfiguration": network},
+    )
+    monkeypatch.setattr(Metadata, "task", started["tasks"][0]["taskArn"])
+    server = HTTPServer(("127.0.0.1", 0), Metadata)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("ECS_CONTAINER_METADATA_URI_V4", f"http://127.0.0.1:{server.server_port}/v4")
+    yield network
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_run_is_a_task_of_its_own_in_the_daemons_network(
+    daemon: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of `dagster.yaml` all is used but the database, which is not what this is about."""
+    for name in variables(INSTANCE):
+        monkeypatch.setenv(name, "5432" if name == "DAGSTER_PG_PORT" else "a-value")
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump({k: v for k, v in INSTANCE.items() if k != "storage"}))
+    whole = InstanceRef.from_dir(str(DEPLOY))
+    code = ModuleCodePointer("sync_assets.definitions", "defs", "/var/lib/sync_assets")
+    python = RepositoryPythonOrigin("/opt/venv/bin/python", code, entry_point=["dagster"])
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        run = instance.add_run(
+            dg.DagsterRun(
+                "__ASSET_JOB",
+                run_id=str(uuid.uuid4()),
+                tags={**table_tags("contact", "new_order"), BACKLOG_TAG: "yes"},
+                job_code_origin=JobPythonOrigin("__ASSET_JOB", python),
+            )
+        )
+        monkeypatch.setattr(instance, "get_ref", lambda: whole)
+        instance.run_launcher.launch_run(LaunchRunContext(run, workspace=None))
+        launched = instance.get_run_by_id(run.run_id)
+        assert launched
+        [task] = boto3.client("ecs").describe_tasks(
+            cluster="sync-assets", tasks=[launched.tags["ecs/task_arn"]], include=["TAGS"]
+        )["tasks"]
+        assert instance.run_launcher.check_run_worker_health(launched).status == WorkerStatus.RUNNING
+    assert ":task-definition/sync-assets-run:" in task["taskDefinitionArn"]
+    [attached] = task["attachments"]
+    assert {"name": "subnetId", "value": daemon["subnets"][0]} in attached["details"]
+    assert {"key": "dagster/run_id", "value": run.run_id} in task["tags"]
+    assert all(re.fullmatch(r"[\w +\-=.:/@]*", tag["value"]) for tag in task["tags"])  # what AWS lets a tag be
+    [override] = task["overrides"]["containerOverrides"]
+    assert override["name"] == "run"
+    assert override["command"][:3] == ["dagster", "api", "execute_run"]
+    assert len(json.dumps(task["overrides"])) < 8192  # as many characters RunTask takes
+    assert "a-value" not in json.dumps(task)  # secrets are named, not told
