@@ -19,7 +19,7 @@ from sync_assets.audit.certification.subject import PREFIX
 from sync_assets.ledger import Ledger
 from sync_assets.runtime.workers import worker_id
 from sync_assets_tests.support.certifying import certified, chained, left, not_workable, rows
-from sync_assets_tests.support.premises import DOCUMENTED, NO_KEYS_IN_URLS, POSITIONS, Position, on_positions
+from sync_assets_tests.support.premises import DOCUMENTED, NO_KEYS_IN_URLS, POSITIONS, V8, Position, on_positions
 from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.support.waiting import until
 
@@ -61,7 +61,7 @@ FOUND: dict[str, dict[tuple[str, str], str]] = {
         ("cusOrder", REASON): "refused, without the reason",
         ("profile", DELETE): NO,
     },
-    "as Campaign v8": {("profile", "PATCH with an empty body"): "accepted (204)"},
+    V8: {("profile", "PATCH with an empty body"): "accepted (204)"},
     "small pages": {("contact", "a page of 5,000 rows"): "7 rows, more follow"},
     "no memory for large pages": {
         ("contact", "a page of 5,000 rows"): "Dynamics 365 fails; a page of 1,250 rows arrives"

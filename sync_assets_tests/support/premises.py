@@ -29,6 +29,7 @@ Values = dict[str, Any]
 PREMISE = "PREMISE"
 """Environment variable with the default position of sandboxes."""
 DOCUMENTED = "as documented"
+V8 = "as Campaign v8"
 RESOURCES = ("profile", "cusOrder", "cusOrderLine", "cusStore")
 
 
@@ -75,7 +76,7 @@ class Position:
             yield
         finally:
             admin.clear_faults()
-            admin.settings("campaign", **{name: before["campaign"][name] for name in self.campaign})
+            admin.settings("campaign", **before["campaign"])
             admin.settings("d365", **{name: before["d365"][name] for name in self.d365})
 
     def table(self, table: Values) -> Values:
@@ -127,10 +128,8 @@ POSITIONS: dict[str, Position] = {
     "cut answers": _every("hollow", 4, *WRITES, body='{"PKey":"@ab'),
     "empty answers": _every("hollow", 4, *WRITES, body=""),
     "throttled without a time": _every("throttle", 5, *WRITES, retry_after=None),
-    "as Campaign v8": BARE_ERRORS
-    | Position(
-        {"empty_patch_204": True, "href_in_get": True, "link_values_in_post": True, "custom_delete_status": 200}
-    ),
+    V8: Position({"dialect": "v8"}),
+    "as Campaign v8, without keys in URLs": NO_KEYS_IN_URLS | Position({"dialect": "v8"}),
     "older links": Position({"relative_links": True, "double_slash_links": True, "line_count": 7}),
     # Dynamics 365
     "small pages": SMALL_PAGES,

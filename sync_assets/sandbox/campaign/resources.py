@@ -22,6 +22,7 @@ OPT_OUTS: dict[str, tuple[str, ...]] = {
 }
 """Opt-out attributes, each with its attributes for the time of change. That of push notifications has none."""
 
+UNITS = ("orgUnitBase", "geoUnitBase")
 _EXT: tuple[Api, ...] = ("profileAndServicesExt",)
 _BOTH: tuple[Api, ...] = ("profileAndServices", "profileAndServicesExt")
 _TIMES = [Field("created", "datetime", read_only=True), Field("lastModified", "datetime", read_only=True)]
@@ -48,7 +49,7 @@ def resources() -> dict[str, Resource]:
     """Return a new data model, by name of the resource, so that two sandboxes do not share settings."""
     return {
         resource.name: resource
-        for resource in (_profile(), _service(), _unit("orgUnitBase"), _unit("geoUnitBase"), *_custom())
+        for resource in (_profile(), _service(), *map(_unit, UNITS), *_custom())
     }
 
 
