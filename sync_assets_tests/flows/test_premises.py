@@ -84,8 +84,18 @@ def test_a_first_load_changes_and_deletions_arrive_once_and_linked(chain: Progra
 @on_positions()
 def test_profiles_that_carry_our_ids_already_are_taken_as_ours(program: Program) -> None:
     admin = program.sandbox.admin
-    carried = {row["contactid"]: row["lastname"] for row in admin.dump_d365("contact")[:10]}
-    admin.add_profiles(*({"externalId": key, "lastName": name, "middleName": "Own"} for key, name in carried.items()))
+    carried = {row["contactid"]: row for row in admin.dump_d365("contact")[:10]}
+    admin.add_profiles(
+        *(
+            {
+                "externalId": key,
+                "lastName": row["lastname"],
+                "middleName": "Own",
+                "location": {"city": row["address1_city"] or ""},
+            }
+            for key, row in carried.items()
+        )
+    )
     for _ in range(2):
         done = program.sync()
         assert not done.problems, done.problems

@@ -47,10 +47,7 @@ ORDER_STATUS = (("draft", "Draft"), ("placed", "Placed"), ("shipped", "Shipped")
 
 def resources() -> dict[str, Resource]:
     """Return a new data model, by name of the resource, so that two sandboxes do not share settings."""
-    return {
-        resource.name: resource
-        for resource in (_profile(), _service(), *map(_unit, UNITS), *_custom())
-    }
+    return {resource.name: resource for resource in (_profile(), _service(), *map(_unit, UNITS), *_custom())}
 
 
 def _profile() -> Resource:

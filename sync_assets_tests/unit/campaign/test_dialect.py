@@ -35,7 +35,9 @@ def answer(status: int, body: str = "", content_type: str = "text/plain") -> Res
 
 
 V8 = "An error has occurred - please contact your administrator."
-V8_NOT_FOUND = "Unable to find document with path 'Profile' from key '{0}' (document with schema 'profile' and name '{0}')"
+V8_NOT_FOUND = (
+    "Unable to find document with path 'Profile' from key '{0}' (document with schema 'profile' and name '{0}')"
+)
 V8_NO_PKEY = "Unable to decrypt PKey. (PKey={0})"
 
 
