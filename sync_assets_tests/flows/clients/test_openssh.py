@@ -1,4 +1,4 @@
-"""OpenSSH's `sftp` and `scp` against the sandbox's SFTP server: each operation ends with status 0 and does what it says."""
+"""OpenSSH's `sftp` and `scp` against the sandbox's SFTP server: each operation ends with status 0 and takes effect."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def folder(server: SftpServer) -> Iterator[Path]:
 
 @pytest.fixture
 def run(server: SftpServer, tmp_path: Path) -> Run:
-    """Run `sftp` or `scp` in an empty folder with one file, and return what it prints. Fails for a status other than 0."""
+    """Run `sftp` or `scp` in a folder with one file, and return what it prints. Fails for a status other than 0."""
     (tmp_path / "here.csv").write_bytes(CONTENT)
 
     def run(command: str, *arguments: str, batch: str | None = None) -> str:
