@@ -11,6 +11,7 @@ from sync_assets_tests.support.premises import (
     DOCUMENTED,
     POSITIONS,
     PREMISE,
+    V8,
     Position,
     of_the_environment,
     on_positions,
@@ -68,7 +69,7 @@ def synced(program: Program) -> None:
     assert (again.status, again.document["engine_calls"] | {"read": 0}) == (0, calls())
 
 
-@on_positions()
+@on_positions(quick=(DOCUMENTED, V8))
 def test_a_first_load_changes_and_deletions_arrive_once_and_linked(chain: Program) -> None:
     admin = chain.sandbox.admin
     synced(chain)
@@ -76,6 +77,18 @@ def test_a_first_load_changes_and_deletions_arrive_once_and_linked(chain: Progra
     admin.change("new_order", 3, new_name="Changed")
     [new] = admin.create("contact", {"lastname": "New"})
     admin.create("new_order", {"new_contactid": new, "new_name": "New"})
+    admin.on_parent_delete(new_order="cascade", new_orderline="cascade")
+    admin.delete("contact", contacts[:1])
+    synced(chain)
+
+
+@pytest.mark.premises
+def test_a_move_from_campaign_standard_to_v8_between_two_syncs_loses_nothing(chain: Program) -> None:
+    admin = chain.sandbox.admin
+    synced(chain)
+    POSITIONS[V8].apply(admin)
+    contacts = admin.change("contact", 3, lastname="Changed")
+    admin.create("new_order", {"new_contactid": contacts[1], "new_name": "New"})
     admin.on_parent_delete(new_order="cascade", new_orderline="cascade")
     admin.delete("contact", contacts[:1])
     synced(chain)
