@@ -94,9 +94,8 @@ class _Call:
             return self._described(metadata.service_document(self.campaign, api, self.base))
         if rest[0] == "resourceType":
             return self._resource_type(api, rest[1:])
-        name = rest[0].removesuffix(".json")
-        view = self.campaign.views.get((api, name))
-        if view is None or (name in UNITS and not self.campaign.settings.organizational_units):
+        view = self.campaign.views.get((api, rest[0].removesuffix(".json")))
+        if view is None:
             raise errors.bad_path()
         if rest[1:] == ["metadata"]:
             return self._described(metadata.resource_type(self.campaign, view, self.base))
@@ -105,7 +104,8 @@ class _Call:
     def _records(self, view: View, rest: list[str]) -> Answer:
         """Answer a request for records. Each counts as an engine call, also if the engine rejects it."""
         engine = _ENGINE.get(self.method)
-        if engine is None:
+        units = view.table.resource.name in UNITS
+        if engine is None or (units and not self.campaign.settings.organizational_units):
             raise errors.bad_path()
         self.state["engine"] = engine
         self.state["key"] = key_of(self.campaign, self.scope, self.body)
