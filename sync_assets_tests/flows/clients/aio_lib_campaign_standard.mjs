@@ -132,7 +132,16 @@ await operation("deleteCustomResource of a profile", async () => {
 });
 
 await operation("getAllOrgUnits", async () => holds(Array.isArray(await content(client.getAllOrgUnits()))));
-await operation("getProfileWithOrgUnit", async () => equal((await client.getProfileWithOrgUnit(made.a)).body.orgUnit, null));
+await operation("updateOrgUnit", async () => {
+  const unit = (await client.createCustomResource("orgUnitBase", { name: "EMEA" })).body;
+  made.unit = unit.PKey;
+  equal((await client.updateOrgUnit(made.unit, { label: "Europe" })).body.PKey, made.unit);
+});
+await operation("updateProfileOrgUnit", async () => {
+  equal((await client.updateProfileOrgUnit(made.a, made.unit)).body.PKey, made.a);
+});
+await operation("getProfileWithOrgUnit", async () =>
+  equal((await client.getProfileWithOrgUnit(made.a)).body.orgUnit.PKey, made.unit));
 
 await operation("getWorkflow", async () => holds((await client.getWorkflow("WKF12")).body.PKey.startsWith("@")));
 await operation("controlWorkflow stop", () => client.controlWorkflow("WKF12", "stop"));
@@ -145,6 +154,13 @@ await operation("triggerSignalActivity", async () => {
   const url = activities.activity.signal1.trigger.href.replace("https://mc.adobe.io", new URL(env.CAMPAIGN_URL).origin);
   equal(await client.triggerSignalActivity(url, { source: "API", parameters: {} }), {});
 });
+await operation("triggerSignalActivity again within ten minutes is refused", async () => {
+  const url = (await client.getWorkflow("WKF13")).body.activities.activity.signal1.trigger.href;
+  const answer = await client.triggerSignalActivity(url.replace("https://mc.adobe.io", new URL(env.CAMPAIGN_URL).origin), {});
+  holds("payload" in answer, "a text");
+});
+await operation("controlWorkflow with an unknown command is refused", () =>
+  fails(() => client.controlWorkflow("WKF12", "nonsense"), /nonsense|start, pause/));
 await operation("getWorkflow of an unknown id", () => fails(() => client.getWorkflow("WKF99"), /404/));
 await operation("an unknown resource is refused", () => fails(() => client.getAllCustomResources("cusNothing"), /404/));
 await operation("a token that is not valid is refused", async () => {

@@ -87,6 +87,20 @@ await operation("update", async () => {
   await api.update({ collection: contacts, key: ids.contact, data: { firstname: "Ann" } });
   equal((await read(ids.contact, "firstname")).firstname, "Ann");
 });
+await operation("update by an alternate key", async () => {
+  await api.update({ collection: contacts, key: "externaluseridentifier='ext 1'", data: { jobtitle: "Lead" } });
+  equal((await read(ids.contact, "jobtitle")).jobtitle, "Lead");
+});
+await operation("upsert by an alternate key", async () => {
+  await api.upsert({ collection: contacts, key: "externaluseridentifier='ext 2'", data: { lastname: "Client X" } });
+  equal((await read("externaluseridentifier='ext 2'", "lastname")).lastname, "Client X");
+});
+await operation("update empties a lookup", async () => {
+  const order = await api.create({
+    collection: orders, data: { new_name: "Loose", "new_ContactId@odata.bind": `contacts(${ids.other})` } });
+  await api.update({ collection: orders, key: order, data: { "new_ContactId@odata.bind": null } });
+  equal((await api.retrieve({ collection: orders, key: order }))._new_contactid_value, null);
+});
 await operation("update and return the row", async () => {
   const row = await api.update({
     collection: contacts, key: ids.contact, data: { firstname: "Anna" }, returnRepresentation: true, select: ["firstname"] });
@@ -160,6 +174,11 @@ await operation("retrieveAll", async () => holds((await api.retrieveAll({ collec
 await operation("count", async () => holds((await api.count({ collection: contacts })) > 50));
 await operation("count with a filter", async () => equal(await api.count({ collection: contacts, filter: "lastname eq 'Client B'" }), 1));
 await operation("countAll", async () => holds((await api.countAll({ collection: contacts, filter: mine })) >= 4));
+
+const fetchXml = `<fetch><entity name="contact"><attribute name="lastname"/><filter>
+  <condition attribute="lastname" operator="eq" value="Client B"/></filter></entity></fetch>`;
+await operation("fetch", async () =>
+  equal((await api.fetch({ collection: contacts, fetchXml })).value.map((row) => row.contactid), [ids.other]));
 
 const inList = (name) => `Microsoft.Dynamics.CRM.In(PropertyName='${name}',PropertyValues=['${ids.contact}','${ids.other}'])`;
 await operation("a filter by In", async () =>

@@ -31,6 +31,20 @@ OPERATIONS = [
     for client, path in SCRIPTS.items()
     for name in re.findall(r'^await operation\("(.+?)"', path.read_text("utf-8"), re.MULTILINE)
 ]
+NOT_PLAYED = {
+    "aio_lib_campaign_standard": {"getHistoryOfProfile"},
+    "dynamics_web_api": {
+        "create and return an expanded row",
+        "create with a related row",
+        "retrieve with an expanded row",
+        "retrieveMultiple with an expanded row",
+        "fetch",
+        "retrieveGlobalOptionSets",
+        "retrieveCsdlMetadata",
+        "an impersonated request is carried out",
+    },
+}
+"""Operations to which the sandbox answers 501, since no synchronisation needs them. Any other that gets a 501 fails."""
 INSTALL_SECONDS, RUN_SECONDS = 240, 120
 
 Outcomes = dict[str, dict[str, Any]]
@@ -118,15 +132,6 @@ def outcomes(installed: Path, environment: dict[str, str]) -> Callable[[str], Ou
 def test_a_client_carries_out_an_operation(client: str, operation: str, outcomes: Callable[[str], Outcomes]) -> None:
     outcome = outcomes(client).get(operation)
     assert outcome is not None, "the script ended before this operation"
-    if re.search(r"(^|\] )501 ", outcome["error"]):
-        pytest.xfail(f"the sandbox does not play it, and says so: {outcome['error']}")
+    if operation in NOT_PLAYED.get(client, ()) and re.search(r"(^|\] )501 ", outcome["error"]):
+        pytest.xfail("the sandbox does not play it, and answers 501")
     assert outcome["passed"], outcome["error"]
-
-
-def test_of_twenty_operations_at_least_nineteen_pass(outcomes: Callable[[str], Outcomes]) -> None:
-    """The rest is answered by 501, or fails above. `pytest -rP` shows the table."""
-    passed = [(client, outcomes(client).get(name, {"passed": False})["passed"]) for client, name in OPERATIONS]
-    for client in SCRIPTS:
-        of_client = [one for name, one in passed if name == client]
-        print(f"{client}: {sum(of_client)} of {len(of_client)}")
-    assert sum(one for _, one in passed) >= 0.95 * len(passed)

@@ -81,6 +81,18 @@ def test_sftp_continues_a_get(sftp: Sftp, tmp_path: Path) -> None:
     assert (tmp_path / "there.csv").read_bytes() == CONTENT
 
 
+def test_sftp_gets_files_by_a_pattern(sftp: Sftp, folder: Path, tmp_path: Path) -> None:
+    (folder / "other.txt").write_bytes(b"x")
+    sftp("mget *.csv")
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"here.csv", "there.csv"}
+
+
+def test_sftp_continues_a_put(sftp: Sftp, folder: Path) -> None:
+    (folder / "here.csv").write_bytes(CONTENT[:1000])
+    sftp("reput here.csv")
+    assert (folder / "here.csv").read_bytes() == CONTENT
+
+
 def test_sftp_puts_a_file_with_its_time(sftp: Sftp, folder: Path, tmp_path: Path) -> None:
     sftp("put -p here.csv")
     assert (folder / "here.csv").read_bytes() == CONTENT
