@@ -203,8 +203,8 @@ class _Write:
     """Send PATCH and POST in turns until one of them gives the record's outcome.
 
     An insert that turns out to be an update sends the payload of the insert: it is the first load of this record, and
-    that payload includes the fields that are only sent on first load. If Campaign takes no update of `location`, and
-    the mapping sends it with inserts only, the record in Campaign keeps its own.
+    that payload includes the fields that are only sent on first load. So does a resend. If Campaign takes no update of
+    `location`, and the mapping sends it with inserts only, the record in Campaign keeps its own.
     """
 
     record: Claimed
@@ -236,11 +236,10 @@ class _Write:
     async def _patch(self, known: Values) -> ResponseOutcome | None:
         """Send a PATCH. Return None if the record does not exist and must be created by a POST."""
         record, records = self.record, self.records
-        updates = record.update_payload or record.payload
-        form = updates if record.operation == "update" else record.payload
+        form = record.update if record.operation == "update" else record.payload
         response = await self._send_patch(form, known)
         if takes_no_location(response):
-            if _LOCATION in _MEMBERS.decode(updates or "{}"):
+            if _LOCATION in _MEMBERS.decode(record.update_payload or record.payload or "{}"):
                 return replace(response, reason=f"{response.reason} {_NO_LOCATION}")
             response = await self._send_patch(_without(form, _LOCATION), known)
         if response.kind != "missing":

@@ -49,6 +49,14 @@ def test_a_contact_that_moves_is_updated_but_for_its_location_and_leaves_no_reje
     assert gone not in profiles
 
 
+def test_a_forced_replay_sends_all_but_the_location(program: Program) -> None:
+    assert program.sync().status == 0
+    [key] = program.sandbox.admin.change("contact", 1, birthdate="1990-01-02")  # apply_updates: false
+    assert program.run("replay", "contact", "--force")[0] == 0
+    assert program.sync().status == 0
+    assert program.profiles()[key]["birthDate"] == "1990-01-02"
+
+
 def test_the_sandbox_plays_it_from_the_start(program: Program, tmp_path: Path) -> None:
     file = tmp_path / "sandbox.env"
     process = program.start("sandbox", "--contacts", "1", "--dialect", "v8", "--env-file", str(file))
