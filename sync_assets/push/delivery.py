@@ -237,10 +237,13 @@ class _Write:
         """Send a PATCH. Return None if the record does not exist and must be created by a POST."""
         record, records = self.record, self.records
         form = record.update if record.operation == "update" else record.payload
+        if not records.addressing.takes_location and self._location_by_inserts():
+            form = _without(form, _LOCATION)
         response = await self._send_patch(form, known)
         if takes_no_location(response):
-            if _LOCATION in _MEMBERS.decode(record.update_payload or record.payload or "{}"):
+            if not self._location_by_inserts():
                 return replace(response, reason=f"{response.reason} {_NO_LOCATION}")
+            records.addressing.takes_location = False
             response = await self._send_patch(_without(form, _LOCATION), known)
         if response.kind != "missing":
             # A bare error (transient) does not show that the key was taken: that POST may have created the record.
@@ -257,6 +260,10 @@ class _Write:
         if self.lost and record.attempts == 0 and not await self._is_unique():
             raise StillUnknown
         return None
+
+    def _location_by_inserts(self) -> bool:
+        """Return True if no update of this record carries `location`, as configured."""
+        return _LOCATION not in _MEMBERS.decode(self.record.update_payload or self.record.payload or "{}")
 
     async def _send_patch(self, form: str | None, known: Values) -> ResponseOutcome:
         sent = body(form, self.record, self.records.key, patch=True, values=known)

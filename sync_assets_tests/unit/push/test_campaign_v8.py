@@ -54,6 +54,15 @@ async def test_a_profile_that_exists_already_takes_all_but_such_a_location(bench
     assert (profile["lastName"], profile["location"]["city"]) == ("Byron0", "Paris")
 
 
+async def test_only_the_first_updates_of_a_process_find_out_that_a_location_is_refused(bench: Bench) -> None:
+    payloads = people(20, location=NEW)
+    bench.admin.add_profiles(*({"externalId": id_, "lastName": "Before"} for id_ in payloads))
+    updates = {id_: {k: v for k, v in payload.items() if k != "location"} for id_, payload in payloads.items()}
+    bench.capture(payloads, updates=updates)
+    result = await bench.push(concurrency=1)
+    assert (result.done, result.calls["update"]) == (20, 21)
+
+
 async def test_a_bad_value_is_rejected_after_some_attempts_and_stops_no_other_record(bench: Bench) -> None:
     payloads = people(3)
     bad = next(iter(payloads))
