@@ -289,7 +289,7 @@ def found_to_hold(record: Claimed, found: Record, resource: Resource, id_of: IdO
     It acknowledges the present desired state if the record holds it, else a state that is not known (OTHER). Pure,
     except for `id_of`: (link, PKey) -> our id, None if the parent is not one of our records.
     """
-    form = record.update_payload or record.payload
+    form = record.update
     equal = form is not None and not differing(msgspec.json.decode(form), found, resource)
     links: list[LinkTo] = []
     for link in record.links:

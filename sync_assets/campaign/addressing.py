@@ -58,6 +58,7 @@ class Addressing:
         confirmed: True if a request by the key found its record since this object was created.
         bare_errors: see `bare_by_key`.
         trusted: deletes accepted without a read since one was verified.
+        takes_location: False once Campaign refused an update of `location`, as Campaign v8 does.
     """
 
     mode: Mode = "auto"
@@ -68,6 +69,7 @@ class Addressing:
     confirmed: bool = False
     bare_errors: int = 0
     trusted: int = 0
+    takes_location: bool = True
     _deleting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod

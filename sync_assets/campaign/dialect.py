@@ -19,7 +19,9 @@ from sync_assets.http.client import RETRY_STATUS, Response
 Operation = Literal["insert", "update", "delete", "read"]
 Kind = Literal["done", "unproven", "exists_already", "missing", "refused", "transient", "denied"]
 
-BOILERPLATE = "RST-360011 An error has occurred - please contact your administrator."
+_NO_CAUSE = "An error has occurred - please contact your administrator."
+BOILERPLATE = frozenset({f"RST-360011 {_NO_CAUSE}", _NO_CAUSE})
+"""The line that names no cause; in Campaign v8 it has no code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,9 @@ def _kind(text: str, operation: Operation, key: str) -> Kind:
 
 _EXISTS = re.compile(r"already exists|duplicate key value")
 _NOT_FOUND = re.compile(r"unable to find document")
-_NOT_A_PKEY = re.compile(r"unable to parse expression '@id ?= ?@")  # a key in the URL where only a PKey is taken
+# A key in the URL where only a PKey is taken, or a PKey of another instance; the second text is Campaign v8's.
+_NOT_A_PKEY = re.compile(r"unable to parse expression '@id ?= ?@|unable to decrypt pkey")
+_NO_LOCATION = re.compile(r"'zipCode' property is not valid for the 'profile' resource")
 _PASSING = re.compile(
     r"deadlock|could not serialize|statement timeout|too many (clients|connections)|connection (lost|closed)"
 )
@@ -83,6 +87,11 @@ _PERMANENT = re.compile(
     r"is not valid|isn't valid|read-only|attribute unknown|already exists|duplicate key value|cannot update key"
     r"|is not a valid constant|unable to parse|isn't defined|violates|too long|out of range|invalid input|is mandatory"
 )
+
+
+def takes_no_location(response: ResponseOutcome) -> bool:
+    """Return True for Campaign v8's answer to a PATCH with `location`: it names `zipCode`, whichever the body holds."""
+    return response.kind == "refused" and _NO_LOCATION.search(response.reason) is not None
 
 
 def is_oops(answer: Response) -> bool:
@@ -105,7 +114,7 @@ def words(answer: Response) -> str:
     if "<html" in text[:500].lower():
         return f"an HTML page with status {answer.status}, not an answer of Campaign"
     lines = [line for raw in text.splitlines() if (line := " ".join(raw.split()))]
-    if len(lines) > 1 and lines[0] == BOILERPLATE:
+    if len(lines) > 1 and lines[0] in BOILERPLATE:
         del lines[0]
     return " ".join(lines)[:4000] or f"status {answer.status} without a word"
 

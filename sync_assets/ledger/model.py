@@ -247,7 +247,7 @@ class Claimed:
     """A pending record under a worker's lease, with what to send.
 
     payload: JSON of an insert, without its keyed links; None for a delete, and for an update of links alone.
-    update_payload: JSON of an update where it differs, else None (also when everything is to be sent again).
+    update_payload: JSON of an update where it differs, else None.
     hash: to be returned in the Outcome; None for a delete.
     attempts: requests since the record last changed.
     outcome_unknown: that of an earlier request is unknown, so an insert may find its own record in Campaign, and an
@@ -256,6 +256,7 @@ class Claimed:
     payload holds them.
     opt_outs: (attribute, Dynamics 365's value), for an insert only: the opt-outs of a record that exists in Campaign
     are decided by sync_assets/opt_out.
+    resend: an update sends the whole payload, with the fields that an update would leave out.
     """
 
     seq: int
@@ -269,6 +270,12 @@ class Claimed:
     outcome_unknown: bool
     links: tuple[LinkTo, ...] = ()
     opt_outs: tuple[tuple[str, bool], ...] = ()
+    resend: bool = False
+
+    @property
+    def update(self) -> str | None:
+        """Return the JSON of an update."""
+        return self.payload if self.resend else self.update_payload or self.payload
 
 
 @dataclass(frozen=True, slots=True)

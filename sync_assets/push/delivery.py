@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
 
 from sync_assets.campaign.addressing import KEY_UNIQUE
-from sync_assets.campaign.dialect import BOILERPLATE, ResponseOutcome
+from sync_assets.campaign.dialect import BOILERPLATE, ResponseOutcome, takes_no_location
 from sync_assets.campaign.records import Records
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import Guard, OutcomeUnknown, backoff
@@ -39,6 +39,10 @@ _NO_KEY = (
     "`sync-assets doctor` asks; then `sync-assets retry`. If the records were deleted there, begin with a new ledger."
 )
 FORCE = "replay the table with --force."
+_NO_LOCATION = (
+    "Campaign (v8) takes no update of location: map its fields with `apply_updates: false`, which sends them with "
+    "inserts only."
+)
 
 OperationDone = Literal["inserted", "updated", "deleted"]
 _OPERATIONS: dict[OperationDone, Operation] = {"inserted": "insert", "updated": "update", "deleted": "delete"}
@@ -175,6 +179,7 @@ def _without(form: str | None, key: str) -> str:
     return "{" + ",".join(f"{json.dumps(name)}:{bytes(value).decode()}" for name, value in members.items()) + "}"
 
 
+_LOCATION = "location"
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -203,7 +208,8 @@ class _Write:
     """Send PATCH and POST in turns until one of them gives the record's outcome.
 
     An insert that turns out to be an update sends the payload of the insert: it is the first load of this record, and
-    that payload includes the fields that are only sent on first load.
+    that payload includes the fields that are only sent on first load. So does a resend. If Campaign takes no update of
+    `location`, and the mapping sends it with inserts only, the record in Campaign keeps its own.
     """
 
     record: Claimed
@@ -235,9 +241,15 @@ class _Write:
     async def _patch(self, known: Values) -> ResponseOutcome | None:
         """Send a PATCH. Return None if the record does not exist and must be created by a POST."""
         record, records = self.record, self.records
-        form = (record.update_payload or record.payload) if record.operation == "update" else record.payload
-        sent = body(form, record, records.key, patch=True, values=known)
-        response = await (records.update(record.id, sent, self.guard) if sent != b"{}" else self._find())
+        form = record.update if record.operation == "update" else record.payload
+        if not records.addressing.takes_location and self._location_by_inserts():
+            form = _without(form, _LOCATION)
+        response = await self._send_patch(form, known)
+        if takes_no_location(response):
+            if not self._location_by_inserts():
+                return replace(response, reason=f"{response.reason} {_NO_LOCATION}")
+            records.addressing.takes_location = False
+            response = await self._send_patch(_without(form, _LOCATION), known)
         if response.kind != "missing":
             # A bare error (transient) does not show that the key was taken: that POST may have created the record.
             if self.rejected_post and self.rejected_post.kind == "refused" and response.kind == "done":
@@ -253,6 +265,14 @@ class _Write:
         if self.post_outcome_unknown and record.attempts == 0 and not await self._is_unique():
             raise StillUnknown
         return None
+
+    def _location_by_inserts(self) -> bool:
+        """Return True if no update of this record carries `location`, as configured."""
+        return _LOCATION not in _MEMBERS.decode(self.record.update_payload or self.record.payload or "{}")
+
+    async def _send_patch(self, form: str | None, known: Values) -> ResponseOutcome:
+        sent = body(form, self.record, self.records.key, patch=True, values=known)
+        return await (self.records.update(self.record.id, sent, self.guard) if sent != b"{}" else self._find())
 
     async def _is_unique(self) -> bool:
         """Return True if Campaign refuses a second record with the same key.
@@ -301,9 +321,9 @@ def _delivery(record: Claimed, response: ResponseOutcome, done: OperationDone) -
         raise Denied(f"Campaign refuses access: {reason}", "Check the credentials, their product profile and the URL.")
     if response.kind == "transient" and record.attempts < len(WAITS):
         return Delivery("later", reason=reason, wait=WAITS[record.attempts])
-    if response.kind == "transient" and reason == BOILERPLATE:
+    if response.kind == "transient" and reason in BOILERPLATE:
         reason = (
-            f"{BOILERPLATE} Campaign named no cause ({record.attempts + 1} attempts); open the record in Campaign, "
+            f"{reason} Campaign named no cause ({record.attempts + 1} attempts); open the record in Campaign, "
             "check e-mail and lengths."
         )
     return Delivery("refused", reason=reason, exhausted=response.kind == "transient")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from sync_assets.sandbox.files import write_private
 LIFETIME = timedelta(days=30)
 
 
-def make_certificates(directory: Path) -> tuple[Path, ssl.SSLContext]:
+def make_certificates(directory: Path, hosts: Sequence[str] = ("localhost",)) -> tuple[Path, ssl.SSLContext]:
     """Write `ca.pem` and `server.pem` into `directory`. Return the path of the first, and the server's TLS context.
 
-    The authority's key is never stored, so that nothing else can be signed with it.
+    The server's certificate is for these hosts, and for 127.0.0.1. The authority's key is never stored, so that nothing
+    else can be signed with it.
     """
     now = datetime.now(UTC)
     ca_key = ec.generate_private_key(ec.SECP256R1())
@@ -34,9 +36,9 @@ def make_certificates(directory: Path) -> tuple[Path, ssl.SSLContext]:
     )
     key = ec.generate_private_key(ec.SECP256R1())
     names = x509.SubjectAlternativeName(
-        [x509.DNSName("localhost"), x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))],
+        [*map(x509.DNSName, hosts), x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))],
     )
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
     certificate = (
         _builder(subject, ca_name, key.public_key(), now)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

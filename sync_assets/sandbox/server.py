@@ -41,9 +41,12 @@ class Sandbox:
         port: P to use P to P+5 (Dynamics 365, sign-in, Campaign, IMS, admin, SFTP); 0 for free ports.
         directory: For keys, certificates and the files of the SFTP server. If None, a private temporary directory that
             `stop` removes.
+        dialect: Build of Campaign, of `campaign.settings.DIALECTS`.
     """
 
-    def __init__(self, contacts: int = 1000, port: int = 0, directory: Path | None = None) -> None:
+    def __init__(
+        self, contacts: int = 1000, port: int = 0, directory: Path | None = None, dialect: str = "standard"
+    ) -> None:
         self._temporary = directory is None
         self.directory = Path(tempfile.mkdtemp(prefix="sync-assets-sandbox-")) if directory is None else directory
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -51,6 +54,7 @@ class Sandbox:
         try:
             self._listen(port)
             self._build(contacts)
+            self.campaign.configure({"dialect": dialect})
         except BaseException:
             self._clean_up()
             raise
@@ -204,10 +208,17 @@ class Sandbox:
             self._loop.call_soon_threadsafe(self.journal.add, entry)
 
 
-def run(contacts: int = 1000, port: int = 0, env_file: Path | None = None, *, until_stdin_closes: bool = False) -> None:
+def run(
+    contacts: int = 1000,
+    port: int = 0,
+    env_file: Path | None = None,
+    dialect: str = "standard",
+    *,
+    until_stdin_closes: bool = False,
+) -> None:
     """Build a sandbox, and serve until it is stopped. Raises OSError if a port is in use."""
     # Building takes seconds with many contacts. A signal meanwhile must not leave keys on disk.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    sandbox = Sandbox(contacts, port)
+    sandbox = Sandbox(contacts, port, dialect=dialect)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(sandbox.run_forever(env_file, until_stdin_closes=until_stdin_closes))

@@ -11,6 +11,7 @@ from sync_assets_tests.support.premises import (
     DOCUMENTED,
     POSITIONS,
     PREMISE,
+    V8,
     Position,
     of_the_environment,
     on_positions,
@@ -68,7 +69,7 @@ def synced(program: Program) -> None:
     assert (again.status, again.document["engine_calls"] | {"read": 0}) == (0, calls())
 
 
-@on_positions()
+@on_positions(quick=(DOCUMENTED, V8))
 def test_a_first_load_changes_and_deletions_arrive_once_and_linked(chain: Program) -> None:
     admin = chain.sandbox.admin
     synced(chain)
@@ -81,11 +82,33 @@ def test_a_first_load_changes_and_deletions_arrive_once_and_linked(chain: Progra
     synced(chain)
 
 
+@pytest.mark.premises
+def test_a_move_from_campaign_standard_to_v8_between_two_syncs_loses_nothing(chain: Program) -> None:
+    admin = chain.sandbox.admin
+    synced(chain)
+    POSITIONS[V8].apply(admin)
+    contacts = admin.change("contact", 3, lastname="Changed")
+    admin.create("new_order", {"new_contactid": contacts[1], "new_name": "New"})
+    admin.on_parent_delete(new_order="cascade", new_orderline="cascade")
+    admin.delete("contact", contacts[:1])
+    synced(chain)
+
+
 @on_positions()
 def test_profiles_that_carry_our_ids_already_are_taken_as_ours(program: Program) -> None:
     admin = program.sandbox.admin
-    carried = {row["contactid"]: row["lastname"] for row in admin.dump_d365("contact")[:10]}
-    admin.add_profiles(*({"externalId": key, "lastName": name, "middleName": "Own"} for key, name in carried.items()))
+    carried = {row["contactid"]: row for row in admin.dump_d365("contact")[:10]}
+    admin.add_profiles(
+        *(
+            {
+                "externalId": key,
+                "lastName": row["lastname"],
+                "middleName": "Own",
+                "location": {"city": row["address1_city"] or ""},
+            }
+            for key, row in carried.items()
+        )
+    )
     for _ in range(2):
         done = program.sync()
         assert not done.problems, done.problems

@@ -460,7 +460,7 @@ def trouble(story: Story) -> None:
 
 def sandbox(story: Story) -> None:
     """In a process of its own, since it serves until it is stopped."""
-    line = f"sandbox --port 0 --contacts 1 --env-file {story.program.home / 'sandbox.env'}"
+    line = f"sandbox --port 0 --contacts 1 --dialect v8 --env-file {story.program.home / 'sandbox.env'}"
     command = [sys.executable, "-m", "sync_assets.cli", *line.split()]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         give_up_at = time.monotonic() + 30

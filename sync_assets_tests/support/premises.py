@@ -29,6 +29,7 @@ Values = dict[str, Any]
 PREMISE = "PREMISE"
 """Environment variable with the default position of sandboxes."""
 DOCUMENTED = "as documented"
+V8 = "as Campaign v8"
 RESOURCES = ("profile", "cusOrder", "cusOrderLine", "cusStore")
 
 
@@ -41,12 +42,14 @@ class Position:
         d365: Switches of the Dataverse emulator.
         faults: Rules for faults.
         filters: True if each table of the configuration needs the name of the published filter on its key.
+        location_by_inserts: True if Campaign takes no update of `location`.
     """
 
     campaign: Values = field(default_factory=dict[str, Any])
     d365: Values = field(default_factory=dict[str, Any])
     faults: tuple[Values, ...] = ()
     filters: bool = False
+    location_by_inserts: bool = False
 
     def __or__(self, other: Position) -> Position:
         """Combine two positions. Settings of the other one take precedence."""
@@ -55,6 +58,7 @@ class Position:
             self.d365 | other.d365,
             self.faults + other.faults,
             self.filters or other.filters,
+            self.location_by_inserts or other.location_by_inserts,
         )
 
     def apply(self, admin: Admin) -> None:
@@ -75,11 +79,18 @@ class Position:
             yield
         finally:
             admin.clear_faults()
-            admin.settings("campaign", **{name: before["campaign"][name] for name in self.campaign})
+            admin.settings("campaign", **before["campaign"])
             admin.settings("d365", **{name: before["d365"][name] for name in self.d365})
 
     def table(self, table: Values) -> Values:
         """Return a table of the configuration as it must be in this position."""
+        if self.location_by_inserts:
+            by_inserts = {
+                column: {"to": to, "apply_updates": False}
+                for column, to in table["fields"].items()
+                if str(to).startswith("location.")
+            }
+            table = table | {"fields": table["fields"] | by_inserts}
         if not self.filters or "filter" in table or table.get("address") == "url":
             return table
         key = str(table["key"])
@@ -92,6 +103,7 @@ NO_KEYS_IN_URLS = Position({"key_in_url": False}, filters=True)
 NO_UNIQUE_KEYS = Position({"unique_keys": dict.fromkeys(RESOURCES, False)}, filters=True)
 NO_KEY_IN_PATCH = Position({"key_in_patch": "refused"})
 BARE_ERRORS = Position({"bare_errors": True})
+CAMPAIGN_V8 = Position({"dialect": "v8"}, location_by_inserts=True)
 TOKEN_AT_END = Position(d365={"delta_link_taken": "end"}) | SMALL_PAGES
 REPEATS = Position(d365={"page_repeats": True})
 
@@ -127,10 +139,8 @@ POSITIONS: dict[str, Position] = {
     "cut answers": _every("hollow", 4, *WRITES, body='{"PKey":"@ab'),
     "empty answers": _every("hollow", 4, *WRITES, body=""),
     "throttled without a time": _every("throttle", 5, *WRITES, retry_after=None),
-    "as Campaign v8": BARE_ERRORS
-    | Position(
-        {"empty_patch_204": True, "href_in_get": True, "link_values_in_post": True, "custom_delete_status": 200}
-    ),
+    V8: CAMPAIGN_V8,
+    "as Campaign v8, without keys in URLs": CAMPAIGN_V8 | NO_KEYS_IN_URLS,
     "older links": Position({"relative_links": True, "double_slash_links": True, "line_count": 7}),
     # Dynamics 365
     "small pages": SMALL_PAGES,

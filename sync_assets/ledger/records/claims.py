@@ -311,8 +311,7 @@ def claimed(
         day=times.from_day_number(row.day),
         operation=operation,
         payload=None if unwanted else cipher.decrypt(row.payload, row.id),
-        # A resend sends the whole record, with the fields that an update would leave out.
-        update_payload=None if row.resend or unwanted else cipher.decrypt(row.update_payload, row.id),
+        update_payload=None if unwanted else cipher.decrypt(row.update_payload, row.id),
         # An update of links alone does not change the acknowledged content.
         hash=None if unwanted else row.acked_hash if links_alone else row.desired_hash,
         attempts=row.attempts,
@@ -322,4 +321,5 @@ def claimed(
         if unwanted
         else tuple(link._replace(held=link.held and not (row.uncertain or row.resend)) for link in links),
         opt_outs=() if unwanted else opt_outs,
+        resend=bool(row.resend),
     )

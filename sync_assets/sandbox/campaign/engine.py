@@ -189,11 +189,11 @@ class Campaign:
         if segment.startswith("@"):
             reference = self.tokens.read(segment)
             if reference is None:
-                raise errors.undecodable_pkey(segment, resource.plural, resource.schema)
+                raise errors.undecodable_pkey(segment, resource.plural, resource.schema, view.path)
             known = reference.kind == RECORD or (part and reference.kind == COLLECTION)
             record = table.records.get(reference.number) if known and reference.table == table.number else None
         elif not (by_key and resource.unique) and self.settings.untaken_key == "bad_pkey":
-            raise errors.undecodable_pkey(segment, resource.plural, resource.schema)
+            raise errors.undecodable_pkey(segment, resource.plural, resource.schema, view.path)
         else:
             record = table.by_key.get(segment) if by_key and resource.unique else None
         if record is None or not self.visible(table, record):

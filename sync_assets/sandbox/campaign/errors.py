@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-RST = "RST-360011 An error has occurred - please contact your administrator."
+V8 = "An error has occurred - please contact your administrator."
+"""Campaign v8's whole text of nearly every 500."""
+RST = f"RST-360011 {V8}"
 BAD_PATH = f"{RST} Error rc=-2003"
 
 
 class CampaignError(Exception):
-    """An error answer of the engine: status and text."""
+    """An error answer of the engine: status and text.
 
-    def __init__(self, status: int, *lines: str) -> None:
+    `v8`: the same answer in Campaign v8; if not given, a 500 has no reason there, and others are as they are.
+    """
+
+    def __init__(self, status: int, *lines: str, v8: tuple[int, str] | None = None) -> None:
         super().__init__("\n".join(lines))
         self.status = status
+        self.v8 = v8 or (status, V8 if status == 500 else str(self))
 
     @property
     def text(self) -> str:
@@ -40,6 +46,12 @@ def not_json(body: bytes) -> CampaignError:
 
 def unknown_property(name: str, resource: str) -> CampaignError:
     return CampaignError(500, RST, f"'{name}' property is not valid for the '{resource}' resource.")
+
+
+def location_change() -> CampaignError:
+    """Return Campaign v8's error for a PATCH of `location`: it names a sub-field, whichever the body holds."""
+    text = unknown_property("zipCode", "profile").text.removeprefix(f"{RST}\n")
+    return CampaignError(500, RST, text, v8=(500, text))
 
 
 def read_only(name: str, resource: str) -> CampaignError:
@@ -85,21 +97,23 @@ def key_change(resource: str, old: str, new: str) -> CampaignError:
 
 def not_found(label: str, resource: str, key: str, *, in_url: bool = True) -> CampaignError:
     """Return the 404 for an unknown record. A key of the URL is shown with `:0` appended, a key of a link is not."""
-    shown = f"{key}:0" if in_url else key
-    return CampaignError(
-        404,
-        RST,
-        f"Unable to find document with path '{label}' from key '{shown}' "
-        f"(document with schema '{resource}' and name '{key}')",
-    )
+
+    def text(shown: str) -> str:
+        document = f"document with schema '{resource}' and name '{key}'"
+        return f"Unable to find document with path '{label}' from key '{shown}' ({document})"
+
+    return CampaignError(404, RST, text(f"{key}:0" if in_url else key), v8=(404, text(key)))
 
 
-def undecodable_pkey(pkey: str, plural: str, schema: str) -> CampaignError:
+def undecodable_pkey(pkey: str, plural: str, schema: str, path: str = "") -> CampaignError:
+    """Return the error for an invalid PKey. path: of the resource, if the PKey is in the URL."""
+    endpoint = f"\nUnsupported endpoint. (endpoint=rest{path}/{pkey})" if path else ""
     word = pkey.lstrip("@")
     return CampaignError(
         500,
         f"'{word}' attribute unknown (see definition of '{plural} ({schema})' schema).",
         f"XTK-170036 Unable to parse expression '@id = @{word}'.",
+        v8=(404, f"Unable to decrypt PKey. (PKey={pkey}){endpoint}"),
     )
 
 

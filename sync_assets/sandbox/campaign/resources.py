@@ -22,6 +22,7 @@ OPT_OUTS: dict[str, tuple[str, ...]] = {
 }
 """Opt-out attributes, each with its attributes for the time of change. That of push notifications has none."""
 
+UNITS = ("orgUnitBase", "geoUnitBase")
 _EXT: tuple[Api, ...] = ("profileAndServicesExt",)
 _BOTH: tuple[Api, ...] = ("profileAndServices", "profileAndServicesExt")
 _TIMES = [Field("created", "datetime", read_only=True), Field("lastModified", "datetime", read_only=True)]
@@ -46,10 +47,7 @@ ORDER_STATUS = (("draft", "Draft"), ("placed", "Placed"), ("shipped", "Shipped")
 
 def resources() -> dict[str, Resource]:
     """Return a new data model, by name of the resource, so that two sandboxes do not share settings."""
-    return {
-        resource.name: resource
-        for resource in (_profile(), _service(), _unit("orgUnitBase"), _unit("geoUnitBase"), *_custom())
-    }
+    return {resource.name: resource for resource in (_profile(), _service(), *map(_unit, UNITS), *_custom())}
 
 
 def _profile() -> Resource:

@@ -30,6 +30,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     client.
     """
 
+    dialect: Literal["standard", "v8"] = "standard"
+    """Build of Campaign. To change it changes all settings of `DIALECTS`; those given with it take precedence."""
     profile_key: str | None = "externalId"
     """Attribute that is the unique identification key of profile; None: profile has no key."""
     unique_keys: dict[str, bool] = {}
@@ -48,13 +50,15 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     record, or 500 "attribute unknown", as for an invalid PKey."""
     key_in_patch: Literal["accepted", "refused"] = "accepted"
     """refused: a PATCH with the identification key fails with "Cannot update key", even with the same value."""
-    location_in_patch: Literal["accepted", "refused"] = "accepted"
-    """refused: a PATCH with `location` fails with a bare 500, as in Campaign v8."""
+    location_in_patch: Literal["accepted", "refused", "not_valid"] = "accepted"
+    """refused: a PATCH with `location` fails with a bare 500. not_valid: with the text of Campaign v8."""
     links_by_key: Literal["resolved", "empty", "refused"] = "resolved"
     """Effect of a business key as the PKey of a link. empty: the link is stored as 0, with a 2xx; refused: 404 "Unable
     to find document". A real PKey, which begins with @, is always resolved."""
     bare_errors: bool = False
-    """As in Campaign v8: each 500 has the RST-360011 line only, so a duplicate key looks like an invalid value."""
+    """Each 500 has the RST-360011 line only, so a duplicate key looks like an invalid value."""
+    v8_errors: bool = False
+    """Statuses and texts of Campaign v8: nearly each 500 is bare and has no code, an invalid PKey is a 404."""
     opt_outs_without_time: list[str] = []
     """Opt-outs without a time of change, besides that of push notifications. Times set before are removed."""
     calls_per_second: int | None = None
@@ -93,6 +97,10 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     profile_extension: bool = True
     """False: there is no profileAndServicesExt, since it was never published with "Create the Profiles & Services Ext
     API" ticked."""
+    organizational_units: bool = True
+    """False: `orgUnitBase` and `geoUnitBase` are not served, as in Campaign v8."""
+    time_zone_in_ext_only: bool = False
+    """Show `timeZone` of a profile in profileAndServicesExt only, as Campaign v8."""
     workflow_delay_ms: float = 0
     """Time until a queued command takes effect."""
     signal_interval_s: float = 600
@@ -108,13 +116,31 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
         return taken and (method != "DELETE" or self.deletes_by_key.get(resource, self.delete_by_key))
 
 
+_V8: dict[str, Any] = {
+    "v8_errors": True,
+    "location_in_patch": "not_valid",
+    "links_by_key": "empty",
+    "calls_per_second": 50,
+    "empty_patch_204": True,
+    "href_in_get": True,
+    "link_values_in_post": True,
+    "custom_delete_status": 200,
+    "organizational_units": False,
+    "time_zone_in_ext_only": True,
+}
+DIALECTS: dict[str, dict[str, Any]] = {"standard": {name: getattr(Settings(), name) for name in _V8}, "v8": _V8}
+"""Settings by dialect. Adobe documents those of v8 (docs/references/campaign.md 13), except: its limit of requests is a
+number of the contract; that it stores a link by a business key as 0, and answers 200 to a DELETE of a custom resource,
+is assumed."""
+
+
 class BadSettings(ValueError):
     """Raised for invalid settings or parameters. The message is the reason."""
 
 
 def changed(settings: Settings, values: dict[str, Any]) -> Settings:
     """Return settings with some members replaced. Raises BadSettings."""
-    known = msgspec.to_builtins(settings)
+    known = msgspec.to_builtins(settings) | DIALECTS.get(values.get("dialect", ""), {})
     try:
         return msgspec.convert({**known, **values}, Settings)
     except msgspec.ValidationError as error:

@@ -26,6 +26,8 @@ class View:
         resource, settings = table.resource, campaign.settings
         all_of_it = api != "profileAndServices"
         self.fields = {n: f for n, f in resource.fields.items() if all_of_it or not f.extension}
+        if not all_of_it and settings.time_zone_in_ext_only:
+            self.fields.pop("timeZone", None)
         self.links = {n: link for n, link in resource.links.items() if all_of_it or not link.ext_only}
         self.collections = {n: c for n, c in resource.collections.items() if all_of_it or not c.ext_only}
         self.path = f"/{api}/{resource.name}"

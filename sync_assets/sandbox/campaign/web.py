@@ -14,6 +14,7 @@ from sync_assets.sandbox.campaign import errors, gateway, metadata
 from sync_assets.sandbox.campaign.engine import Campaign
 from sync_assets.sandbox.campaign.errors import CampaignError
 from sync_assets.sandbox.campaign.lists import Listing
+from sync_assets.sandbox.campaign.resources import UNITS
 from sync_assets.sandbox.campaign.store import Record
 from sync_assets.sandbox.campaign.subject import key_of
 from sync_assets.sandbox.campaign.view import View
@@ -74,8 +75,12 @@ class _Call:
         try:
             return self._route(segments)
         except CampaignError as error:
-            bare = error.status == 500 and self.campaign.settings.bare_errors
-            return Answer(error.status, gateway.TEXT, (errors.RST if bare else error.text).encode("utf-8", "replace"))
+            settings, status, text = self.campaign.settings, error.status, error.text
+            if settings.v8_errors:
+                status, text = error.v8
+            elif settings.bare_errors and status == 500:
+                text = errors.RST
+            return Answer(status, gateway.TEXT, text.encode("utf-8", "replace"))
 
     def _route(self, segments: list[str]) -> Answer:
         if not segments:
@@ -105,7 +110,8 @@ class _Call:
     def _records(self, view: View, rest: list[str]) -> Answer:
         """Answer a request for records. Each counts as an engine call, also if the engine rejects it."""
         engine = _ENGINE.get(self.method)
-        if engine is None:
+        units = view.table.resource.name in UNITS
+        if engine is None or (units and not self.campaign.settings.organizational_units):
             raise errors.bad_path()
         self.state["engine"] = engine
         self.state["key"] = key_of(self.campaign, self.scope, self.body)
@@ -151,8 +157,8 @@ class _Call:
         settings, resource = self.campaign.settings, view.table.resource
         if settings.key_in_patch == "refused" and resource.identification in body:
             raise errors.key_change(resource.name, view.table.key_of(record), str(body[resource.identification]))
-        if settings.location_in_patch == "refused" and "location" in body:
-            raise errors.bare()
+        if settings.location_in_patch != "accepted" and "location" in body:
+            raise errors.bare() if settings.location_in_patch == "refused" else errors.location_change()
 
     def _post(self, view: View) -> Answer:
         body = self._json()

@@ -34,6 +34,13 @@ def answer(status: int, body: str = "", content_type: str = "text/plain") -> Res
     return Response(status, httpx.Headers({"content-type": content_type}), body.encode())
 
 
+V8 = "An error has occurred - please contact your administrator."
+V8_NOT_FOUND = (
+    "Unable to find document with path 'Profile' from key '{0}' (document with schema 'profile' and name '{0}')"
+)
+V8_NO_PKEY = "Unable to decrypt PKey. (PKey={0})"
+
+
 def not_found(key: str, path: str = "Profile") -> Response:
     return answer(404, NOT_FOUND.format(rst=RST, path=path, key=key))
 
@@ -108,6 +115,13 @@ def test_missing_is_only_what_misses_our_own_key():
     assert response_outcome(not_found(PARENT), "insert").kind == "refused"
 
 
+@pytest.mark.parametrize("text", [V8_NOT_FOUND, V8_NO_PKEY])
+def test_missing_is_the_same_in_campaign_v8(text: str):
+    assert response_outcome(answer(404, text.format(KEY)), "update", KEY).kind == "missing"
+    assert response_outcome(answer(404, text.format(PARENT)), "update", KEY).kind == "refused"  # the link's target
+    assert response_outcome(answer(404, text.format(PARENT)), "insert").kind == "refused"
+
+
 def test_an_unpublished_resource_is_not_taken_for_a_missing_record():
     """Else a delete would count as done, and an update as an insert."""
     for operation in ("insert", "update", "delete"):
@@ -134,7 +148,7 @@ def test_what_will_never_work_is_refused(body: str):
 
 @pytest.mark.parametrize(
     "body",
-    [RST, "PGS-220000 PostgreSQL error: ERROR:  deadlock detected", "words that nobody has seen before", ""],
+    [RST, V8, "PGS-220000 PostgreSQL error: ERROR:  deadlock detected", "words that nobody has seen before", ""],
 )
 def test_what_may_pass_or_is_unknown_is_worth_another_try(body: str):
     assert response_outcome(answer(500, body), "insert").kind == "transient"
@@ -187,6 +201,8 @@ def test_words_are_one_line_without_the_opening_that_says_nothing():
         "'x' property is not valid for the 'profile' resource."
     )
     assert words(answer(500, RST)) == RST
+    assert words(answer(500, f"{V8}\nanything")) == "anything"
+    assert words(answer(500, V8)) == V8
     assert words(answer(500)) == "status 500 without a word"
 
 

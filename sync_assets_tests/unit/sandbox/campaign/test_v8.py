@@ -1,0 +1,112 @@
+"""`dialect: v8`: the emulator answers as Campaign v8 (docs/references/campaign.md 13)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from sync_assets.sandbox.campaign import Campaign
+from sync_assets.sandbox.campaign.settings import DIALECTS, BadSettings
+
+EXT = "/profileAndServicesExt"
+BARE = "An error has occurred - please contact your administrator."
+OPTIONAL = {"links": {"cusOrder": {"cusContactLink": {"cardinality": "zero_or_one"}}}}
+
+
+@pytest.fixture
+async def http(http: httpx.AsyncClient, campaign: Campaign) -> httpx.AsyncClient:
+    """In dialect v8, with a profile `k`."""
+    campaign.configure({"dialect": "v8", **OPTIONAL})
+    assert (await http.post(f"{EXT}/profile", json={"externalId": "k", "location": {"city": "Paris"}})).is_success
+    return http
+
+
+def test_a_dialect_sets_its_switches_and_a_further_setting_overrides_one(campaign: Campaign) -> None:
+    def switches() -> dict[str, Any]:
+        return {name: getattr(campaign.settings, name) for name in DIALECTS["v8"]}
+
+    standard = switches()
+    campaign.configure({"dialect": "v8", "calls_per_second": 3, "line_count": 7})
+    assert switches() == DIALECTS["v8"] | {"calls_per_second": 3}
+    campaign.configure({"empty_patch_204": False})
+    assert campaign.settings.dialect == "v8", "another setting leaves the dialect as it is"
+    campaign.configure({"dialect": "standard"})
+    assert (switches(), campaign.settings.line_count) == (standard, 7)
+    with pytest.raises(BadSettings, match="dialect"):
+        campaign.configure({"dialect": "v9"})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"externalId": "k"}, {"gender": "invalid"}, {"shoeSize": 1}, {"firstName": "x" * 31}],
+    ids=["duplicate key", "enumeration", "unknown attribute", "too long"],
+)
+async def test_an_error_has_neither_a_reason_nor_a_code(http: httpx.AsyncClient, body: dict[str, Any]) -> None:
+    answer = await http.post(f"{EXT}/profile", json=body)
+    assert (answer.status_code, answer.text) == (500, BARE)
+
+
+async def test_a_key_without_a_record_is_not_found_in_one_line(http: httpx.AsyncClient) -> None:
+    answer = await http.get(f"{EXT}/profile/x")
+    assert (answer.status_code, answer.text) == (
+        404,
+        "Unable to find document with path 'Profile' from key 'x' (document with schema 'profile' and name 'x')",
+    )
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
+async def test_an_invalid_pkey_in_a_url_is_not_found(http: httpx.AsyncClient, method: str) -> None:
+    answer = await http.request(method, f"{EXT}/profile/@jksad", json={} if method == "PATCH" else None)
+    assert (answer.status_code, answer.text.splitlines()) == (
+        404,
+        ["Unable to decrypt PKey. (PKey=@jksad)", f"Unsupported endpoint. (endpoint=rest{EXT}/profile/@jksad)"],
+    )
+
+
+async def test_a_link_by_business_key_is_stored_as_0(http: httpx.AsyncClient) -> None:
+    answer = await http.post(f"{EXT}/cusOrder", json={"cusOrderId": "o", "cusContactLink": {"PKey": "k"}})
+    assert answer.status_code == 201
+    assert (await http.get(f"{EXT}/cusOrder/o")).json()["cusContactLink"] is None
+
+
+async def test_an_invalid_pkey_of_a_link_is_not_found(http: httpx.AsyncClient) -> None:
+    answer = await http.post(f"{EXT}/cusOrder", json={"cusOrderId": "o", "cusContactLink": {"PKey": "@jksad"}})
+    assert (answer.status_code, answer.text) == (404, "Unable to decrypt PKey. (PKey=@jksad)")
+
+
+async def test_a_post_shows_links_and_a_get_shows_the_href(http: httpx.AsyncClient) -> None:
+    profile = (await http.get(f"{EXT}/profile/k")).json()
+    body = {"cusOrderId": "o", "cusContactLink": {"PKey": profile["PKey"]}}
+    order = (await http.post(f"{EXT}/cusOrder", json=body)).json()
+    assert order["cusContactLink"]["PKey"] == profile["PKey"]
+    assert profile["href"].endswith(profile["PKey"])
+
+
+async def test_no_patch_changes_the_location_and_the_answer_names_an_attribute(http: httpx.AsyncClient) -> None:
+    answer = await http.patch(f"{EXT}/profile/k", json={"location": {"city": "Rome"}})
+    assert (answer.status_code, answer.text) == (500, "'zipCode' property is not valid for the 'profile' resource.")
+    assert (await http.get(f"{EXT}/profile/k")).json()["location"]["city"] == "Paris"
+
+
+async def test_an_empty_patch_is_204(http: httpx.AsyncClient) -> None:
+    answer = await http.patch(f"{EXT}/profile/k", json={})
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+async def test_too_many_requests_in_a_second_are_429_without_a_time(http: httpx.AsyncClient) -> None:
+    answers = [await http.get(f"{EXT}/profile/k") for _ in range(DIALECTS["v8"]["calls_per_second"])]
+    assert answers[-1].status_code == 429
+    assert "retry-after" not in answers[-1].headers
+
+
+async def test_organizational_units_are_not_served_and_the_time_zone_by_the_ext_api_only(
+    http: httpx.AsyncClient, campaign: Campaign
+) -> None:
+    assert (await http.get(f"{EXT}/orgUnitBase")).status_code == 404
+    assert "timeZone" in (await http.get(f"{EXT}/profile/k")).json()
+    assert "timeZone" not in (await http.get("/profileAndServices/profile/k")).json()
+    campaign.configure({"dialect": "standard"})
+    assert (await http.get(f"{EXT}/orgUnitBase")).status_code == 200
+    assert "timeZone" in (await http.get("/profileAndServices/profile/k")).json()
