@@ -39,7 +39,7 @@ LIMIT_SECONDS = 120
 """A mutant that takes longer counts as killed: it waits or repeats for ever."""
 ROOT = Path(__file__).parents[2]
 _RULES, _UNIT, _LEDGER = "sync_assets/ledger/rules", "sync_assets_tests/unit", "sync_assets_tests/unit/ledger"
-_OPTIONS = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-p", "no:warnings", "-o", "addopts="]
+_OPTIONS = ["-x", "-q", "--tb=no", "-n", "0", "-p", "no:cacheprovider", "-p", "no:warnings", "-o", "addopts="]
 _QUICK = "not postgresql and not whatever_happens"
 
 
@@ -56,15 +56,15 @@ _ON_LEDGERS = [
     *(f"{_LEDGER}/test_{name}.py" for name in ("links", "stuck_children", "orphans", "settle")),
     *(f"{_LEDGER}/records/test_{name}.py" for name in ("captures", "claims", "deletions", "privacy_holds")),
 ]
+_OF_RECORDS = ("record_state", "transitions", "dependencies", "rejection_reasons")
+_TESTS_OF_RECORDS = ("dependencies", "rejection_reasons", "desired_updates", "transitions")
 GROUPS = {
-    "rules": Group([f"{_RULES}/record_state.py", f"{_RULES}/transitions.py", f"{_RULES}/dependencies.py"],
-                   [f"{_LEDGER}/rules", *_ON_LEDGERS]),
-    "opt-outs": Group([f"{_RULES}/opt_outs.py", f"{_RULES}/rejection_reasons.py"],
-                      [f"{_LEDGER}/rules/test_opt_outs.py", f"{_LEDGER}/repositories/test_opt_outs.py",
-                       f"{_LEDGER}/repositories/test_reports.py"]),
+    "rules": Group([f"{_RULES}/{name}.py" for name in _OF_RECORDS], 
+                   [f"{_LEDGER}/rules/test_{name}.py" for name in _TESTS_OF_RECORDS]),
+    "opt-outs": Group([f"{_RULES}/opt_outs.py"], [f"{_LEDGER}/rules/test_opt_outs.py"]),
     "decide": Group(["sync_assets/opt_out/decide.py"], [f"{_UNIT}/opt_out/test_decide.py"]),
     "delivery": Group(["sync_assets/push/delivery.py"],
-                      [f"{_UNIT}/push/test_{name}.py" for name in ("delivery", "stale_findings", "link_verification")]),
+                      [f"{_UNIT}/push/test_{name}.py" for name in ("delivery", "delivery_requests", "stale_findings", "link_verification")]),
     "sql": Group(["sync_assets/ledger/records/dependency_status.py", "sync_assets/ledger/records/claims.py"],
                  _ON_LEDGERS, sql_only=True),
 }  # fmt: skip
