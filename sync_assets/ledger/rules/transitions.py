@@ -126,9 +126,9 @@ def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> D
 
 def _stuck_since(record: RecordState, state: State, now: int) -> int | None:
     """Return since when a record is rejected or orphaned; the capture of an orphaned row does not restart that time."""
-    if state == State.ORPHANED == record.state:
+    if state == State.ORPHANED:  # a capture reads no parent anew, so the record was orphaned before
         return record.failed_since
-    return now if state in (State.FAILED, State.ORPHANED) else None
+    return now if state == State.FAILED else None
 
 
 def sends_all(record: RecordState, move: DesiredUpdate) -> bool:
@@ -219,7 +219,7 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int) -> Acknowl
         uncertain = 1 if outcome.result == "unknown" or record.uncertain == 2 else 0
     answered = record._replace(acked_hash=acked, uncertain=uncertain, resend=resend)
     # The content sent was already acknowledged: the request was made for the links, which are still to be sent.
-    relink = not done and bool(outcome.links) and outcome.hash is not None and outcome.hash == record.acked_hash
+    relink = not done and bool(outcome.links) and outcome.hash == record.acked_hash
     where = placement(answered, record.dependencies._replace(relink=relink))
     if where is None:
         return None
