@@ -126,7 +126,7 @@ async def _write_linked(
         if response.kind == "refused" and await links.refused(record, response.reason, guard):
             response, deed = await _Write(record, records, guard, key_works, values).run()
         # A record that was missing in Campaign is created again with all its links, acknowledged ones included.
-        made_again = record.operation == "update" and deed == "inserted" and links.unverified(record)
+        made_again = deed == "inserted" and links.unverified(record)
         if response.kind == "done" and (first or made_again) and (written := sent.get(deed == "updated")):
             response = await links.verify(record, records, response.pkey, written, guard) or response
         return response, deed

@@ -18,6 +18,7 @@ import importlib.machinery
 import importlib.util
 import inspect
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -35,8 +36,8 @@ from sync_assets_tests.mutation.equivalents import EQUIVALENT
 from sync_assets_tests.mutation.mutants import Mutant, Mutants, enums
 
 WANTED = 0.95
-LIMIT_SECONDS = 120
-"""A mutant that takes longer counts as killed: it waits or repeats for ever."""
+LIMIT_SECONDS = 15
+"""Processor time. A mutant that takes more, or twenty times as long, counts as killed: it repeats or waits for ever."""
 ROOT = Path(__file__).parents[2]
 _RULES, _UNIT, _LEDGER = "sync_assets/ledger/rules", "sync_assets_tests/unit", "sync_assets_tests/unit/ledger"
 _OPTIONS = ["-x", "-q", "--tb=no", "-n", "0", "-p", "no:cacheprovider", "-p", "no:warnings", "-o", "addopts="]
@@ -58,13 +59,14 @@ _ON_LEDGERS = [
 ]
 _OF_RECORDS = ("record_state", "transitions", "dependencies", "rejection_reasons")
 _TESTS_OF_RECORDS = ("dependencies", "rejection_reasons", "desired_updates", "transitions")
+_TESTS_OF_DELIVERY = ("delivery", "delivery_requests", "stale_findings", "link_verification")
 GROUPS = {
-    "rules": Group([f"{_RULES}/{name}.py" for name in _OF_RECORDS], 
+    "rules": Group([f"{_RULES}/{name}.py" for name in _OF_RECORDS],
                    [f"{_LEDGER}/rules/test_{name}.py" for name in _TESTS_OF_RECORDS]),
     "opt-outs": Group([f"{_RULES}/opt_outs.py"], [f"{_LEDGER}/rules/test_opt_outs.py"]),
     "decide": Group(["sync_assets/opt_out/decide.py"], [f"{_UNIT}/opt_out/test_decide.py"]),
     "delivery": Group(["sync_assets/push/delivery.py"],
-                      [f"{_UNIT}/push/test_{name}.py" for name in ("delivery", "delivery_requests", "stale_findings", "link_verification")]),
+                      [f"{_UNIT}/push/test_{name}.py" for name in _TESTS_OF_DELIVERY]),
     "sql": Group(["sync_assets/ledger/records/dependency_status.py", "sync_assets/ledger/records/claims.py"],
                  _ON_LEDGERS, sql_only=True),
 }  # fmt: skip
@@ -96,7 +98,8 @@ def start(mutants: Mutants | None, mutant: Mutant | None, session: pytest.Sessio
     pid = os.fork()
     if pid:
         return pid
-    signal.alarm(LIMIT_SECONDS)
+    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_SECONDS, LIMIT_SECONDS))
+    signal.alarm(20 * LIMIT_SECONDS)
     status = 1
     with contextlib.suppress(BaseException):
         _silence()

@@ -104,7 +104,7 @@ class Mutants:
                 for new in self._changes(owner, field, node):
                     change = f"{_text(node)} -> {'nothing' if new is None else _text(new)}"
                     if isinstance(owner, ast.expr | ast.keyword):
-                        change += f" in {_text(owner)[:PROSE * 2]}"
+                        change += f" in {_text(owner)[: PROSE * 2]}"
                     yield Mutant(self._path, function, getattr(node, "lineno", 0), change, owner, field, index, new)
                 named = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
                 yield from self._within(node, f"{function}.{node.name}".lstrip(".") if named else function)

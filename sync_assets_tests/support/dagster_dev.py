@@ -44,15 +44,17 @@ def dagster_dev(folder: Path, environment: Mapping[str, str], command: Sequence[
     with socket.socket() as probe:  # its default port, 3000, may be in use
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with _running(folder, environment, [*command, "-h", "127.0.0.1", "-p", str(port)], f"http://127.0.0.1:{port}") as it:
+    with _running(
+        folder, environment, [*command, "-h", "127.0.0.1", "-p", str(port)], f"http://127.0.0.1:{port}"
+    ) as it:
         yield it
 
 
 @contextmanager
 def dagster_daemon(folder: Path, environment: Mapping[str, str]) -> Iterator[DagsterDev]:
     """Run the daemon with its code server, without a web server: half the processor time of `dagster_dev`."""
-    with _running(folder, environment, ["dagster._daemon", "run", "-m", "sync_assets.definitions"], "") as it:
-        yield it
+    with _running(folder, environment, ["dagster._daemon", "run", "-m", "sync_assets.definitions"], "") as running:
+        yield running
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -22,6 +22,7 @@ from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets_tests.support.little_campaign import API, BARE, LittleCampaign, absent
 
 ADA = "11111111-1111-1111-1111-111111111111"
+DAY = date(2026, 11, 24)
 ORDER = "22222222-2222-2222-2222-222222222222"
 TAKEN = Response(500, {}, b"A record with this key already exists")
 INVALID = Response(500, {}, b"email 'ada@example.org' is not valid")
@@ -83,9 +84,9 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def contact(operation: str = "insert", *, uncertain: bool = False, attempts: int = 0, **more: Any) -> Claimed:
     form = {"externalId": ADA, "email": "ada@example.org"}
-    payload = more.pop("payload", None if operation == "delete" else json.dumps(form))
-    more.setdefault("update_payload", None)
-    return Claimed(1, ADA, date(2026, 11, 24), operation, payload, more.pop("update_payload"), b"h", attempts, uncertain, **more)  # pyright: ignore[reportArgumentType]  # fmt: skip
+    payload = more.get("payload", None if operation == "delete" else json.dumps(form))
+    update = more.get("update_payload")
+    return Claimed(1, ADA, DAY, operation, payload, update, b"h", attempts, uncertain)  # pyright: ignore[reportArgumentType]
 
 
 UNIQUE, KNOWN = {KEY_UNIQUE: "yes"}, {KEY_IN_URL: "yes"}
@@ -304,12 +305,15 @@ class LinkedPush:
         self.campaign.answers = lambda operation, path: next(remaining, None)
         self.parents = self.campaign.of("profile", KNOWN, filter=None)
         self.orders = self.campaign.of("cusOrder", KNOWN, filter=None)
-        self.links = Links([LINK], {"profile": self.parents}, ParentKeys(), self._send_again)
+        self.links = Links(
+            [LINK, replace(LINK, attribute="cusOther")], {"profile": self.parents}, ParentKeys(), self._send_again
+        )
 
     async def _send_again(self, attribute: str) -> None: ...
 
-    async def deliver(self, operation: str = "insert", link: LinkTo = KEYED) -> Delivery:
-        record = Claimed(1, ORDER, date(2026, 11, 24), operation, f'{{"cusId":"{ORDER}","n":1}}', None, b"h", 0, False, (link,))  # pyright: ignore[reportArgumentType]  # fmt: skip
+    async def deliver(self, operation: str = "insert", *links: LinkTo) -> Delivery:
+        payload, sent = f'{{"cusId":"{ORDER}","n":1}}', links or (KEYED,)
+        record = Claimed(1, ORDER, DAY, operation, payload, None, b"h", 0, False, sent)  # pyright: ignore[reportArgumentType]
 
         async def key_works(*_: object) -> bool:
             return True
@@ -365,6 +369,23 @@ async def test_a_link_that_campaign_holds_is_neither_sent_nor_read_back() -> Non
     push = LinkedPush()
     push.campaign.holds("cusOrder", ORDER)
     assert (await push.deliver("update", LinkTo("cusContact", ADA, keyed=True, held=True))).deed == "updated"
+    assert push.requests == "update cusOrder"
+
+
+async def test_a_record_that_is_made_again_is_read_back_only_if_its_links_were_not_verified() -> None:
+    push = LinkedPush()
+    await push.deliver()
+    push.campaign.records["cusOrder"].clear()
+    push.campaign.log.clear()
+    assert (await push.deliver("update", LinkTo("cusContact", ADA, keyed=True, held=True))).deed == "inserted"
+    assert push.requests == "update cusOrder insert cusOrder"
+
+
+async def test_an_unverified_link_that_is_not_sent_is_not_read_back() -> None:
+    push = LinkedPush()
+    await push.deliver()
+    push.campaign.log.clear()
+    await push.deliver("update", KEYED, LinkTo("cusOther", ADA, keyed=True, held=True))
     assert push.requests == "update cusOrder"
 
 

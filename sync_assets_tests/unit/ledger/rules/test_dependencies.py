@@ -26,8 +26,7 @@ OPEN, COMING, ABSENT = BlockReason.NONE, BlockReason.PARENT_PENDING, BlockReason
 SYNCED, PENDING, DELETED = stand(SENT, state=State.SYNCED), stand(NEW), stand(GONE)
 FILTERED = stand(state=State.SYNCED, withdrawn=1)
 """Out of scope before Campaign acknowledged it, with nothing left to send: it may stand in Campaign."""
-OPEN_END = {"state": State.FAILED}
-UNRESOLVED = stand(CHANGED, IN_DOUBT, **OPEN_END)
+UNRESOLVED = stand(CHANGED, IN_DOUBT, state=State.FAILED)
 """The outcome of a request is unknown, and no further request is due."""
 ROWS: dict[str, RecordState] = {
     "synced": SYNCED,
@@ -37,6 +36,7 @@ ROWS: dict[str, RecordState] = {
     "unresolved": UNRESOLVED,
     "unresolved, waiting": stand(CHANGED, IN_DOUBT, state=State.WAITING),
     "resolving": stand(CHANGED, IN_DOUBT),
+    "waiting": stand(NEW, state=State.WAITING, gate=BlockReason.PARENT_PENDING),
     "rejected": stand(NEW, state=State.FAILED),
     "deleted before it was sent": stand(GONE, acked_hash=None),
 }
@@ -44,7 +44,8 @@ PARENTS = {("contact", id_): row for id_, row in ROWS.items()}
 
 
 def link(parent: str | None, held: int = 0, other: str | None = None, **more: Any) -> Link:
-    return Link(1, "cusContact", "contact", parent, **{"required": 1, "keyed": 1, "wanted": 0, "held": held, "other_id": other, **more})  # fmt: skip
+    columns = {"required": 1, "keyed": 1, "wanted": 0, "held": held, "other_id": other}
+    return Link(1, "cusContact", "contact", parent, **columns | more)
 
 
 def status(record: RecordState, *links: Link, read: tuple[str, ...] = ()) -> ParentStatus:
@@ -149,7 +150,12 @@ def test_a_parent_that_stands_or_comes_is_not_lost(parent: str) -> None:
     assert not status(CHILD, link(parent, parent_gone=1), read=("contact",)).lost
 
 
-LEAVING = link("deleted", 1, **JOINED)
+def test_a_child_that_stays_with_its_former_parent_is_not_lost() -> None:
+    assert not status(CHILD, link("nowhere", FORMER, "synced"), read=("contact",)).lost
+
+
+def test_stored_numbers_keep_their_meaning() -> None:
+    assert (FORMER, OUTCOME_UNKNOWN, link("synced").parent_gone) == (2, 3, 0)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +175,7 @@ LEAVING = link("deleted", 1, **JOINED)
         (INVALID._replace(uncertain=1), [link("synced", 0, **OPTIONAL)], OPEN),
         (INVALID._replace(uncertain=1), [link("deleted before it was sent", 1, **OPTIONAL)], OPEN),
         (INVALID._replace(uncertain=1), [link(None, 1, **OPTIONAL)], OPEN),
+        (INVALID._replace(uncertain=1), [link("nowhere", 1, **OPTIONAL)], OPEN),
         (CHILD, [link("synced", FORMER, "deleted", **JOINED)], OPEN),
         # A child that stays with its former parent delays the delete of another one.
         (CHILD, [link("nowhere", FORMER, "synced"), link("deleted", 1, **OPTIONAL)], ABSENT),
@@ -179,6 +186,8 @@ LEAVING = link("deleted", 1, **JOINED)
         (CHILD, [link("unresolved, waiting", FORMER, "deleted")], ABSENT),
         (CHILD, [link("resolving", FORMER, "deleted")], COMING),
         (CHILD, [link("pending", FORMER, "deleted")], COMING),
+        (CHILD, [link("waiting", FORMER, "deleted")], COMING),
+        (CHILD, [link("unresolved", 1), link("deleted", 1, **OPTIONAL)], OPEN),
         (CHILD, [link("unresolved", FORMER, "synced")], COMING),
         (CHILD, [link("unresolved", FORMER, "deleted", **OPTIONAL)], ABSENT),
         (CHILD, [link("unresolved", FORMER, "deleted", **LOOSE)], OPEN),

@@ -258,7 +258,11 @@ def stored(state: State, acked: bytes | None, uncertain: int = 0, **more: Any) -
         ),
         # later, unknown: another attempt after a while
         (stand(NEW, UNDER_WAY), LATER, stored(PENDING, None, reason="503", attempts=3, not_before=SOON)),
-        (stand(NEW, UNDER_WAY, uncertain=2), LATER, stored(PENDING, None, 1, reason="503", attempts=3, not_before=SOON)),
+        (
+            stand(NEW, UNDER_WAY, uncertain=2),
+            LATER,
+            stored(PENDING, None, 1, reason="503", attempts=3, not_before=SOON),
+        ),
         (stand(NEW, UNDER_WAY), UNKNOWN, stored(PENDING, None, 1, reason="cut", attempts=3, not_before=SOON)),
         (stand(NEW, UNDER_WAY), NOT_SENT, stored(PENDING, None, reason="no reason given", attempts=2)),
         (
