@@ -34,7 +34,7 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.Mod: ast.Mult,
 }
 _FUNCTIONS = {"any": "all", "all": "any", "min": "max", "max": "min"}
-_SQL = re.compile(r"\b(SELECT|UPDATE|DELETE|WHERE|EXISTS|NULL)\b|\bstate\b")
+_SQL = re.compile(r"\b(SELECT|UPDATE|DELETE|WHERE|EXISTS|NULL)\b|\bstate [<>=]")
 _SQL_CONDITION = re.compile(r"\b(?:WHERE|ON)\b")
 _SQL_CHANGES = (
     (re.compile(r"<>"), ("=",)),
