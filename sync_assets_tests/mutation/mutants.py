@@ -204,11 +204,13 @@ def _is_docstring(node: ast.AST) -> bool:
 
 def _is_type(node: ast.AST) -> bool:
     """Return True for the right side of a type alias, and for imports."""
-    names = ("Literal", "Callable", "Mapping", "tuple")
-    alias = isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript)
-    return isinstance(node, ast.Import | ast.ImportFrom) or (
-        alias and isinstance(node.value.value, ast.Name) and node.value.value.id in names
-    )
+    match node:
+        case ast.Import() | ast.ImportFrom():
+            return True
+        case ast.Assign(value=ast.Subscript(value=ast.Name(id="Literal" | "Callable" | "Mapping" | "tuple"))):
+            return True
+        case _:
+            return False
 
 
 def _with(node: ast.AST, **fields: object) -> ast.AST:

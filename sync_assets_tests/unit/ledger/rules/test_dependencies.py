@@ -44,7 +44,7 @@ PARENTS = {("contact", id_): row for id_, row in ROWS.items()}
 
 
 def link(parent: str | None, held: int = 0, other: str | None = None, **more: Any) -> Link:
-    columns = {"required": 1, "keyed": 1, "wanted": 0, "held": held, "other_id": other}
+    columns: dict[str, Any] = {"required": 1, "keyed": 1, "wanted": 0, "held": held, "other_id": other}
     return Link(1, "cusContact", "contact", parent, **columns | more)
 
 
@@ -52,9 +52,10 @@ def status(record: RecordState, *links: Link, read: tuple[str, ...] = ()) -> Par
     return status_of_parents(record, links, PARENTS, read)
 
 
-REQUIRED, OPTIONAL, JOINED, LOOSE = (
-    {"required": required, "keyed": keyed} for required, keyed in ((1, 1), (0, 1), (1, 0), (0, 0))
-)
+REQUIRED: dict[str, Any] = {"required": 1, "keyed": 1}
+OPTIONAL: dict[str, Any] = {"required": 0, "keyed": 1}
+JOINED: dict[str, Any] = {"required": 1, "keyed": 0}
+LOOSE: dict[str, Any] = {"required": 0, "keyed": 0}
 """A link is sent with the parent's key (keyed), or joined by a plain attribute; it may be required or not."""
 
 
@@ -98,10 +99,10 @@ REQUIRED, OPTIONAL, JOINED, LOOSE = (
     ],
 )
 def test_one_link(
-    kind: dict[str, int], parent: str | None, held: int, other: str | None, gate: BlockReason, relink: bool, wanted: int
+    kind: dict[str, Any], parent: str | None, held: int, other: str | None, gate: BlockReason, relink: bool, wanted: int
 ) -> None:
     one = link(parent, held, other, **kind)
-    found = status(CHILD, one, read=())
+    found = status(CHILD, one)
     assert (found.gate, found.relink, found.wanted) == (gate, relink, [(one, wanted)])
 
 
