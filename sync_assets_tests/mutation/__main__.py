@@ -38,6 +38,8 @@ from sync_assets_tests.mutation.mutants import Mutant, Mutants, enums
 WANTED = 0.95
 LIMIT_SECONDS = 15
 """Processor time. A mutant that takes more, or twenty times as long, counts as killed: it repeats or waits for ever."""
+_NOT_RUN = 70
+"""Exit status of a fork that fails before its first test."""
 ROOT = Path(__file__).parents[2]
 _RULES, _UNIT, _LEDGER = "sync_assets/ledger/rules", "sync_assets_tests/unit", "sync_assets_tests/unit/ledger"
 _OPTIONS = ["-x", "-q", "--tb=no", "-n", "0", "-p", "no:cacheprovider", "-p", "no:warnings", "-o", "addopts="]
@@ -100,18 +102,19 @@ def start(mutants: Mutants | None, mutant: Mutant | None, session: pytest.Sessio
         return pid
     resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_SECONDS, LIMIT_SECONDS))
     signal.alarm(20 * LIMIT_SECONDS)
-    status = 1
+    status = _NOT_RUN
     with contextlib.suppress(BaseException):
         _silence()
         home = folder / str(os.getpid())
         if mutants and mutant:
             mutant.apply()
-            code = compile(mutants.tree, str(mutant.path), "exec")
+            code = compile(ast.fix_missing_locations(mutants.tree), str(mutant.path), "exec")
             if not _replace_code(mutant, code):
                 status = int(_with_fresh_modules(mutant, code, group, home))
                 os._exit(status)
         session.config.option.basetemp = home
         session.config._tmp_path_factory = TempPathFactory.from_config(session.config, _ispytest=True)  # pyright: ignore[reportAttributeAccessIssue]
+        status = 1
         with contextlib.suppress(pytest.Session.Failed):
             default_loop(session)
         status = int(session.testsfailed > 0)
@@ -199,7 +202,10 @@ class Checker:
 
 def _ended(running: dict[int, Mutant]) -> tuple[Mutant, bool]:
     pid, status = os.wait()
-    return running.pop(pid), os.waitstatus_to_exitcode(status) != 0
+    mutant, code = running.pop(pid), os.waitstatus_to_exitcode(status)
+    if code == _NOT_RUN:
+        raise RuntimeError(f"no test was run with {mutant.path}:{mutant.line} {mutant.change}")
+    return mutant, code != 0
 
 
 def main() -> int:

@@ -163,7 +163,7 @@ def _of_constant(owner: ast.AST, field: str, node: ast.Constant) -> Iterator[ast
 
 def _of_statement(node: ast.AST) -> Iterator[ast.AST]:
     match node:
-        case ast.Return(value=value) if value and not (isinstance(value, ast.Constant) and value.value is None):
+        case ast.Return(value=value) if value and not (isinstance(value, ast.Constant) and not value.value):
             yield _with(node, value=ast.Constant(None))
         case ast.If(orelse=[]):
             yield _with(node, test=ast.copy_location(ast.Constant(False), node))
