@@ -163,7 +163,7 @@ def after_delete(record: RecordState, *, now: int) -> DesiredUpdate | None:
     """
     if record.desired_hash is None:
         return None
-    where = placement(record._replace(desired_hash=None, refusal=None, resend=0), record.dependencies)
+    where = placement(record._replace(desired_hash=None), record.dependencies)
     if where is None:
         raise AssertionError("ask `is_purgeable` first")
     return DesiredUpdate(

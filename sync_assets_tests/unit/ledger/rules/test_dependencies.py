@@ -69,6 +69,7 @@ LOOSE: dict[str, Any] = {"required": 0, "keyed": 0}
         (LOOSE, "synced", 0, None, OPEN, False, 1),
         (REQUIRED, "synced", 1, None, OPEN, False, 1),
         (REQUIRED, "synced", FORMER, "deleted", OPEN, True, 1),
+        (REQUIRED, "synced", FORMER, "synced", OPEN, True, 1),
         (REQUIRED, "filtered", 1, None, OPEN, False, 1),
         (REQUIRED, "filtered", 0, None, ABSENT, False, 0),
         (REQUIRED, "resolving", 1, None, OPEN, False, 1),
