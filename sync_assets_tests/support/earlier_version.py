@@ -31,7 +31,7 @@ class EarlierVersion:
         """Run a command to its end. Return the exit status and its document."""
         done = subprocess.run(
             [sys.executable, "-m", "sync_assets.cli", *arguments, "--json"],
-            check=False, env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=600,
+            check=False, env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=280,
         )  # fmt: skip
         assert done.stdout, done.stderr
         return done.returncode, json.loads(done.stdout)
