@@ -213,9 +213,9 @@ def test_the_state_of_a_record_whose_row_went_out_of_scope(record: RecordState, 
 def test_a_record_is_purged_unless_campaign_may_hold_it_or_it_is_held(record: RecordState, purged: bool) -> None:
     assert is_purgeable(record) is purged
     if purged:
-        with pytest.raises(AssertionError, match="ask `is_purgeable` first$"):
+        with pytest.raises(AssertionError, match=r"ask `is_purgeable` first$"):
             after_delete(record, now=NOW)
-        with pytest.raises(AssertionError, match="ask `is_purgeable` first$"):
+        with pytest.raises(AssertionError, match=r"ask `is_purgeable` first$"):
             after_withdrawal(record)
 
 
