@@ -76,4 +76,4 @@ def decide(  # noqa: PLR0911 - a table of cases
 def _newer(campaign: datetime | None, d365: datetime | None) -> bool:
     if campaign is None or d365 is None:
         return False
-    return campaign.replace(microsecond=0) > d365.replace(microsecond=0)
+    return campaign.replace(microsecond=0) > d365

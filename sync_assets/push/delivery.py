@@ -131,7 +131,7 @@ async def _write_linked(
         if response.kind == "refused" and await links.refused(record, response.reason, guard):
             response, done = await _Write(record, records, guard, key_works, values).run()
         # A record that was missing in Campaign is created again with all its links, acknowledged ones included.
-        made_again = record.operation == "update" and done == "inserted" and links.unverified(record)
+        made_again = done == "inserted" and links.unverified(record)
         if response.kind == "done" and (first or made_again) and (written := sent.get(done == "updated")):
             response = await links.verify(record, records, response.pkey, written, guard) or response
         return response, done

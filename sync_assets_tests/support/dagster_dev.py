@@ -44,14 +44,29 @@ def dagster_dev(folder: Path, environment: Mapping[str, str], command: Sequence[
     with socket.socket() as probe:  # its default port, 3000, may be in use
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    with _running(
+        folder, environment, [*command, "-h", "127.0.0.1", "-p", str(port)], f"http://127.0.0.1:{port}"
+    ) as it:
+        yield it
+
+
+@contextmanager
+def dagster_daemon(folder: Path, environment: Mapping[str, str]) -> Iterator[DagsterDev]:
+    """Run the daemon with its code server, without a web server: half the processor time of `dagster_dev`."""
+    with _running(folder, environment, ["dagster._daemon", "run", "-m", "sync_assets.definitions"], "") as running:
+        yield running
+
+
+@contextmanager
+def _running(folder: Path, environment: Mapping[str, str], command: Sequence[str], url: str) -> Iterator[DagsterDev]:
     log = folder / "dagster_dev.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command, "-h", "127.0.0.1", "-p", str(port)],
+            [sys.executable, "-m", *command],
             env={**environment, "PYTHONWARNINGS": "ignore", "DAGSTER_DISABLE_TELEMETRY": "1"},
             cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-    running = DagsterDev(process, f"http://127.0.0.1:{port}", log)
+    running = DagsterDev(process, url, log)
     try:
         yield running
     finally:

@@ -179,7 +179,7 @@ class Claims:
                     removed.append(record)
                     continue
                 tally.move(record, acknowledgement.state, record.day)
-                moved.append(transitions.answered(record, acknowledgement))
+                moved.append(transitions.after_acknowledgement(record, acknowledgement))
                 (settled if acknowledgement.state == State.SYNCED else open_).append(acknowledgement)
             self._session.bulk.for_each(connection, _STORE_SYNCED, settled)
             self._session.erased = self._session.erased or bool(settled)

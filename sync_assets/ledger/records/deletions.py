@@ -180,7 +180,7 @@ class Deletions:
                 tally.move(record, where.state, record.day)
             elif (move := transitions.after_delete(record, now=now)) is not None:
                 moves.append(move)
-                moved.append(transitions.moved(record, move))
+                moved.append(transitions.after_update(record, move))
                 tally.move(record, move.state, move.day)
         self._session.bulk.for_each(connection, MOVE, moves)
         self._session.bulk.for_each(connection, _WITHDRAW, withdrawn)

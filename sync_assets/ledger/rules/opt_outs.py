@@ -148,7 +148,7 @@ def after_capture(row: OptOut, value: int, source: str, *, known: bool, may_exis
     moved = row._replace(d365=value)
     if not may_exist_in_campaign and not (known and row.campaign is not None):
         return _synced(moved._replace(campaign=None))
-    if row.state == OptOutState.SYNCED and row.campaign == value and known:
+    if row.state == OptOutState.SYNCED and row.campaign == value:
         return moved
     return _due(moved if known else moved._replace(campaign=None), source, ask=True)
 

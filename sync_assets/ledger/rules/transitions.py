@@ -95,14 +95,14 @@ def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> D
     )
     if same and not again:
         return None
-    after_update = record._replace(
+    moved = record._replace(
         desired_hash=row.hash,
         refusal=row.refusal,
         has_payload=True,
         withdrawn=0,
         resend=1 if again else record.resend,
     )
-    where = placement(after_update, record.dependencies)
+    where = placement(moved, record.dependencies)
     if where is None:
         raise AssertionError("a captured row has a desired state")
     # No personal data is stored for a record that is held or excluded, nor for one that is synced or rejected.
@@ -114,7 +114,7 @@ def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> D
         desired_hash=row.hash,
         refusal=row.refusal,
         failed_since=_stuck_since(record, where.state, now),
-        resend=after_update.resend,
+        resend=moved.resend,
         withdrawn=0,
         changed_at=now,
         payload=row.payload if keep else None,
@@ -126,9 +126,9 @@ def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> D
 
 def _stuck_since(record: RecordState, state: State, now: int) -> int | None:
     """Return since when a record is rejected or orphaned; the capture of an orphaned row does not restart that time."""
-    if state == State.ORPHANED == record.state:
+    if state == State.ORPHANED:  # a capture reads no parent anew, so the record was orphaned before
         return record.failed_since
-    return now if state in (State.FAILED, State.ORPHANED) else None
+    return now if state == State.FAILED else None
 
 
 def sends_all(record: RecordState, move: DesiredUpdate) -> bool:
@@ -141,7 +141,7 @@ def sends_all(record: RecordState, move: DesiredUpdate) -> bool:
     return whole and move.payload is not None and not record.uncertain
 
 
-def moved(record: RecordState, move: DesiredUpdate) -> RecordState:
+def after_update(record: RecordState, move: DesiredUpdate) -> RecordState:
     """Return the record with a desired update applied."""
     return record._replace(
         state=move.state,
@@ -163,7 +163,7 @@ def after_delete(record: RecordState, *, now: int) -> DesiredUpdate | None:
     """
     if record.desired_hash is None:
         return None
-    where = placement(record._replace(desired_hash=None, refusal=None, resend=0), record.dependencies)
+    where = placement(record._replace(desired_hash=None), record.dependencies)
     if where is None:
         raise AssertionError("ask `is_purgeable` first")
     return DesiredUpdate(
@@ -217,10 +217,10 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int) -> Acknowl
         acked, resend = record.acked_hash, min(record.resend, 1)
         # A request that was not processed had no effect, so the column gets the value it had before the claim.
         uncertain = 1 if outcome.result == "unknown" or record.uncertain == 2 else 0
-    after_acknowledgement = record._replace(acked_hash=acked, uncertain=uncertain, resend=resend)
+    answered = record._replace(acked_hash=acked, uncertain=uncertain, resend=resend)
     # The content sent was already acknowledged: the request was made for the links, which are still to be sent.
-    relink = not done and bool(outcome.links) and outcome.hash is not None and outcome.hash == record.acked_hash
-    where = placement(after_acknowledgement, record.dependencies._replace(relink=relink))
+    relink = not done and bool(outcome.links) and outcome.hash == record.acked_hash
+    where = placement(answered, record.dependencies._replace(relink=relink))
     if where is None:
         return None
     state = where.state
@@ -253,7 +253,7 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int) -> Acknowl
     )
 
 
-def answered(record: RecordState, acknowledgement: Acknowledgement) -> RecordState:
+def after_acknowledgement(record: RecordState, acknowledgement: Acknowledgement) -> RecordState:
     """Return the record with an acknowledgement applied."""
     return record._replace(
         state=acknowledgement.state,

@@ -6,7 +6,6 @@ import pytest
 
 from sync_assets.ledger import Counts, Ledger
 from sync_assets.ledger.repositories import reports
-from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 from sync_assets_tests.support.ledgers import DAY, Clock, capture, claim, guid, hash_of, many, push, row, settle
 
 
@@ -116,20 +115,6 @@ def test_reasons_are_counted_by_kind_the_most_frequent_first(ledger: Ledger) -> 
     assert ledger.reject_reasons("contact") == expected
     assert ledger.reject_reasons("contact", limit=1) == expected[:1]
     assert ledger.reject_reasons("order") == []
-
-
-@pytest.mark.parametrize(
-    ("reason", "kind"),
-    [
-        ("Campaign gave no answer, 4 times.", "Campaign gave no answer, <n> times."),
-        ("jobtitle: 130 characters, at most 100", "jobtitle: <n> characters, at most 100"),
-        ("Unable to find document from key '@h0dzdYCvKKe8k2sI4lX1xAbc'", "Unable to find document from key '<id>'"),
-        ("RST-360011 An error has occurred", "RST-360011 An error has occurred"),
-        ("'age' property of 'profile' is not valid", "'age' property of 'profile' is not valid"),
-    ],
-)
-def test_what_is_particular_to_a_record_is_left_out(reason: str, kind: str) -> None:
-    assert kind_of_reason(reason) == kind
 
 
 @pytest.mark.parametrize("small", [20_000, 0], ids=["a small table", "a large table"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -42,6 +43,19 @@ TRIED = {"state": REFUSED, "value": 1, "sent": 1, "attempts": 2, "failed_since":
 
 def settled(before: OptOut, **changes: int | None) -> OptOut:
     return due(before, ask=0)._replace(**{"state": SETTLED, "source": before.source, **changes})
+
+
+def test_stored_numbers_keep_their_meaning() -> None:
+    assert [(state.name, state.value) for state in OptOutState] == [
+        ("SYNCED", 0), ("DECIDE", 1), ("TO_D365", 2), ("TO_CAMPAIGN", 3), ("REFUSED", 4),
+    ]  # fmt: skip
+    assert timedelta(microseconds=DAY) == timedelta(days=1)
+
+
+def test_no_row_means_that_the_contact_never_opted_out() -> None:
+    nothing = dict.fromkeys(("campaign_at", "stated_at", "d365_at", "value", "failed_since", "reason"))
+    zero = dict.fromkeys(("campaign", "ours", "d365", "state", "ask", "sent", "attempts", "version"), 0)
+    assert NOBODY._asdict() == {"id": "ada", "attribute": "blackListEmail", "source": "", **nothing, **zero}
 
 
 # Statements
@@ -254,7 +268,7 @@ class TestDecided:
 
     @pytest.mark.parametrize("state", [TO_D365, TO_CAMPAIGN])
     def test_one_side_is_to_be_written(self, state: OptOutState) -> None:
-        before = row(1, THEN, d365=0, ours=1)._replace(**TRIED, source="why")
+        before = row(1, THEN, d365=0, ours=1)._replace(**{**TRIED, "value": None}, source="why")
         held = {"campaign": 0, "campaign_at": THEN + 1, "d365": 1, "d365_at": THEN + 2}
         after = self.decided(before, state)
         assert after == before._replace(**held, state=state, value=1, sent=0, reason=None)

@@ -123,6 +123,30 @@ def test_where_a_record_belongs(
     assert placement(record, dependencies) == where
 
 
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize(
+    ("gate", "of_parents", "has_children"),
+    [
+        (BlockReason.NONE, BlockReason.NONE, False),
+        (BlockReason.PARENT_PENDING, BlockReason.PARENT_PENDING, False),
+        (BlockReason.PARENT_UNAVAILABLE, BlockReason.PARENT_UNAVAILABLE, False),
+        (BlockReason.REFETCH_REQUIRED, BlockReason.NONE, False),
+        (BlockReason.CHILDREN_PENDING, BlockReason.PARENT_UNAVAILABLE, True),
+    ],
+)
+def test_the_stored_columns_keep_the_dependencies(
+    state: State, gate: BlockReason, of_parents: BlockReason, has_children: bool
+) -> None:
+    assert stand(NEW, state=state, gate=gate).dependencies == Dependencies(
+        held=state == State.HELD,
+        block_reason=of_parents,
+        has_children=has_children,
+        relink=False,
+        orphaned=state == State.ORPHANED,
+        excluded=state == State.EXCLUDED,
+    )
+
+
 def every_stand() -> list[RecordState]:
     return [
         stand(

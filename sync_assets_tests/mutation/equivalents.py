@@ -1,0 +1,16 @@
+"""Mutants that no test can notice, with the reason. An entry that fits no mutant any more fails the check."""
+
+_NEVER_NONE = "a captured row has a desired state and is in scope, so `placement` is never None: for pyright"
+
+EQUIVALENT: dict[str, str] = {
+    "transitions.py after_capture: if where is None -> if False": _NEVER_NONE,
+    "transitions.py after_capture: raise AssertionError('a captured row has a desired state') -> pass": _NEVER_NONE,
+    "transitions.py after_capture: 'a captured row has a desired state' -> 'a captured row has a desired state?' "
+    "in AssertionError('a captured row has a desired state')": _NEVER_NONE,
+    "dependencies.py status_of_parents: status == BlockReason.PARENT_PENDING and parent is not None and "
+    "_stays_unknown(parent) -> status == BlockReason.PARENT_PENDING and _stays_unknown(parent) in "
+    "stuck or (status == BlockReason.PARENT_PENDING and parent is not None and _stays": (
+        "a parent that the ledger lacks is pending only for a child that stays with its former parent; then `stuck` is "
+        "True already: for pyright"
+    ),
+}

@@ -1,0 +1,349 @@
+"""What is stored of a record after a captured row, a delete, a withdrawal or the outcome of a request, as tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sync_assets.ledger import Outcome, State
+from sync_assets.ledger.model import BlockReason, LinkTo
+from sync_assets.ledger.rules.record_state import Placement, RecordState
+from sync_assets.ledger.rules.transitions import (
+    REASON_LENGTH,
+    Acknowledgement,
+    DesiredUpdate,
+    Row,
+    after_capture,
+    after_delete,
+    after_outcome,
+    after_leaving_scope,
+    after_acknowledgement,
+    is_purgeable,
+    after_update,
+    sends_all,
+)
+from sync_assets_tests.unit.ledger.rules.test_transitions import CHANGED, ERASED, GONE, NEW, REFUSED, SENT, A, B, stand
+
+NOW, THEN = 1_000_000_000, 5
+OPEN, COMING, ABSENT = BlockReason.NONE, BlockReason.PARENT_PENDING, BlockReason.PARENT_UNAVAILABLE
+PENDING, SYNCED, WAITING, FAILED = State.PENDING, State.SYNCED, State.WAITING, State.FAILED
+ROW = Row(day=2, hash=A, refusal=None, payload="{}", update_payload='{"u":1}', row_hash=7, insert_only_hash=8)
+INVALID = ROW._replace(refusal="too long", payload=None, update_payload=None)
+ORPHAN = stand(NEW, state=State.ORPHANED, gate=ABSENT, failed_since=THEN)
+
+
+# --- a captured row ---
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        stand(SENT, state=SYNCED),
+        stand(NEW),
+        stand(CHANGED, payload="another", has_payload=True),  # an update leaves out what only inserts hold
+        stand(NEW, ERASED, state=State.HELD),
+        stand(NEW, ERASED, state=State.EXCLUDED),
+        ORPHAN,
+    ],
+)
+def test_an_unchanged_row_writes_nothing(record: RecordState) -> None:
+    assert after_capture(record, ROW, resend=False, now=NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("record", "row"),
+    [
+        (stand(NEW), ROW._replace(hash=B)),
+        (stand(NEW), INVALID),
+        (stand(NEW), ROW._replace(payload='{"only inserts hold":1}')),
+        (stand(NEW, refusal="too long", state=FAILED), ROW),
+        (stand(NEW, refusal="too long", state=FAILED), INVALID._replace(refusal="too short")),
+        (stand(CHANGED, withdrawn=1), ROW),
+        (stand(CHANGED, state=WAITING, gate=BlockReason.REFETCH_REQUIRED), ROW),
+        (stand(GONE), ROW),
+    ],
+)
+def test_a_changed_row_writes_the_desired_state(record: RecordState, row: Row) -> None:
+    update = after_capture(record, row, resend=False, now=NOW)
+    assert update is not None
+    assert (update.desired_hash, update.refusal, update.day, update.changed_at) == (row.hash, row.refusal, 2, NOW)
+    assert (update.row_hash, update.seq, update.withdrawn) == (7, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("record", "row", "state", "gate", "failed_since", "keeps_payload"),
+    [
+        (stand(NEW), ROW._replace(hash=B), PENDING, OPEN, None, True),
+        (stand(NEW, gate=COMING, state=WAITING), ROW._replace(hash=B), WAITING, COMING, None, True),
+        (stand(CHANGED, gate=BlockReason.REFETCH_REQUIRED, state=WAITING), ROW, PENDING, OPEN, None, True),
+        (stand(SENT, desired_hash=B), ROW, SYNCED, OPEN, None, False),
+        (stand(GONE), ROW, SYNCED, OPEN, None, False),
+        (stand(GONE, acked_hash=B), ROW, PENDING, OPEN, None, True),
+        (stand(CHANGED, withdrawn=1, state=SYNCED), ROW, PENDING, OPEN, None, True),
+        (stand(NEW), INVALID, FAILED, OPEN, NOW, False),
+        (stand(NEW, failed_since=THEN), INVALID, FAILED, OPEN, NOW, False),
+        (stand(NEW, state=State.HELD), ROW._replace(hash=B), State.HELD, OPEN, None, False),
+        (stand(NEW, state=State.EXCLUDED), ROW._replace(hash=B), State.EXCLUDED, OPEN, None, False),
+        (ORPHAN, ROW._replace(hash=B), State.ORPHANED, ABSENT, THEN, True),
+        (ORPHAN, INVALID, FAILED, ABSENT, NOW, False),
+    ],
+)
+def test_the_state_after_a_changed_row(
+    record: RecordState, row: Row, state: State, gate: BlockReason, failed_since: int | None, keeps_payload: bool
+) -> None:
+    assert after_capture(record, row, resend=False, now=NOW) == DesiredUpdate(
+        state=state,
+        gate=gate,
+        day=2,
+        desired_hash=row.hash,
+        refusal=row.refusal,
+        failed_since=failed_since,
+        resend=0,
+        withdrawn=0,
+        changed_at=NOW,
+        payload=row.payload if keeps_payload else None,
+        update_payload=row.update_payload if keeps_payload else None,
+        row_hash=7,
+        seq=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "row", "resend"),
+    [
+        (stand(SENT, state=SYNCED), ROW, 1),
+        (stand(SENT, state=SYNCED), ROW._replace(hash=B), 1),
+        (stand(SENT, resend=2), ROW, 1),  # asked for once more while it was under way
+        (stand(SENT), INVALID, 0),
+        (stand(NEW, resend=2), INVALID, 2),
+    ],
+)
+def test_a_row_without_a_validation_error_is_sent_again_on_request(record: RecordState, row: Row, resend: int) -> None:
+    update = after_capture(record, row, resend=True, now=NOW)
+    assert update is not None
+    assert update.resend == resend
+    assert (update.state == PENDING) is (row.refusal is None)
+
+
+def test_a_row_with_the_same_validation_error_is_not_sent_again_on_request() -> None:
+    assert after_capture(stand(REFUSED, state=FAILED), INVALID, resend=True, now=NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("record", "resend", "payload", "all_sent"),
+    [
+        (stand(NEW), 0, "{}", True),
+        (stand(CHANGED), 0, "{}", False),
+        (stand(CHANGED), 1, "{}", True),
+        (stand(CHANGED), 2, "{}", False),
+        (stand(NEW), 0, None, False),
+        (stand(CHANGED), 1, None, False),
+        (stand(NEW, uncertain=1), 0, "{}", False),
+        (stand(CHANGED, uncertain=2), 1, "{}", False),
+    ],
+)
+def test_whether_the_next_request_sends_all_fields(
+    record: RecordState, resend: int, payload: str | None, all_sent: bool
+) -> None:
+    update = after_capture(record, ROW._replace(hash=b"c" * 16), resend=False, now=NOW)
+    assert update is not None
+    assert sends_all(record, update._replace(resend=resend, payload=payload)) is all_sent
+
+
+@pytest.mark.parametrize("payload", ["{}", None])
+def test_a_desired_update_is_applied_to_the_record(payload: str | None) -> None:
+    update = DesiredUpdate(2, 3, 4, B, "too long", THEN, 1, 1, NOW, payload, None, 9, 1)
+    after = after_update(stand(CHANGED, attempts=2, has_payload=payload is None), update)
+    assert after == stand(
+        CHANGED, attempts=2, state=2, gate=3, day=4, desired_hash=B, refusal="too long", failed_since=THEN, resend=1,
+        withdrawn=1, has_payload=payload is not None,
+    )  # fmt: skip
+
+
+# --- a deleted row, a row out of scope ---
+
+
+@pytest.mark.parametrize(
+    ("record", "state", "gate"),
+    [
+        (stand(SENT, state=SYNCED, resend=1), PENDING, OPEN),
+        (stand(CHANGED), PENDING, OPEN),
+        (stand(NEW, uncertain=1, gate=COMING, state=WAITING), PENDING, OPEN),
+        (stand(REFUSED, acked_hash=B, state=FAILED, failed_since=THEN), PENDING, OPEN),
+        (stand(CHANGED, state=WAITING, gate=BlockReason.CHILDREN_PENDING), WAITING, BlockReason.CHILDREN_PENDING),
+        (stand(SENT, state=State.HELD), State.HELD, OPEN),
+    ],
+)
+def test_the_state_after_a_delete(record: RecordState, state: State, gate: BlockReason) -> None:
+    assert after_delete(record, now=NOW) == DesiredUpdate(
+        state, gate, 1, None, None, None, 0, 0, NOW, None, None, None, 1
+    )
+
+
+def test_a_delete_that_is_stored_already_writes_nothing() -> None:
+    assert after_delete(stand(GONE), now=NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("record", "where"),
+    [
+        (stand(CHANGED), Placement(SYNCED, OPEN)),
+        (stand(CHANGED, state=WAITING, gate=COMING), Placement(SYNCED, OPEN)),
+        (stand(CHANGED, gate=ABSENT), Placement(PENDING, ABSENT)),
+        (stand(NEW, uncertain=1), Placement(PENDING, OPEN)),
+        (stand(NEW, state=State.HELD), Placement(State.HELD, OPEN)),
+    ],
+)
+def test_the_state_of_a_record_whose_row_went_out_of_scope(record: RecordState, where: Placement) -> None:
+    assert after_leaving_scope(record) == where
+
+
+@pytest.mark.parametrize(
+    ("record", "purged"),
+    [
+        (stand(NEW), True),
+        (stand(REFUSED, state=FAILED), True),
+        (ORPHAN, True),
+        (stand(NEW, state=State.HELD), False),
+        (stand(NEW, uncertain=1), False),
+        (stand(CHANGED), False),
+    ],
+)
+def test_a_record_is_purged_unless_campaign_may_hold_it_or_it_is_held(record: RecordState, purged: bool) -> None:
+    assert is_purgeable(record) is purged
+    if purged:
+        with pytest.raises(AssertionError, match=r"ask `is_purgeable` first$"):
+            after_delete(record, now=NOW)
+        with pytest.raises(AssertionError, match=r"ask `is_purgeable` first$"):
+            after_leaving_scope(record)
+
+
+# --- the outcome of a request ---
+
+LINKS = (LinkTo("cusContact", None, keyed=True),)
+DONE, LATER, NOT_SENT = Outcome(1, "done", A), Outcome(1, "later", A, "503", 30), Outcome(1, "later", A)
+REJECTED, UNKNOWN = Outcome(1, "refused", A, "no"), Outcome(1, "unknown", A, "cut", 30)
+SOON = NOW + 30_000_000
+UNDER_WAY = {"uncertain": 1, "attempts": 2}
+
+
+def stored(state: State, acked: bytes | None, uncertain: int = 0, **more: Any) -> Acknowledgement:
+    """The columns after an outcome: by default without a reason, an attempt or a time."""
+    empty: dict[str, Any] = {"gate": OPEN, "resend": 0, "reason": None, "attempts": 0, "failed_since": None}
+    return Acknowledgement(
+        **{"state": state, "acked_hash": acked, "uncertain": uncertain, "not_before": None, "acked_at": None, "seq": 1}
+        | empty
+        | more
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "outcome", "expected"),
+    [
+        # done: what was sent is acknowledged, whatever is desired by now
+        (stand(NEW, UNDER_WAY), DONE, stored(SYNCED, A, acked_at=NOW)),
+        (stand(NEW, UNDER_WAY, desired_hash=B), DONE, stored(PENDING, A, acked_at=NOW)),
+        (stand(CHANGED, UNDER_WAY, uncertain=2), DONE, stored(SYNCED, A, acked_at=NOW)),
+        (stand(CHANGED, UNDER_WAY, resend=2), DONE, stored(SYNCED, A, acked_at=NOW)),
+        (stand(CHANGED, UNDER_WAY, resend=1), DONE, stored(PENDING, A, resend=1, acked_at=NOW)),
+        (stand(NEW, UNDER_WAY, state=State.HELD), DONE, stored(State.HELD, A, acked_at=NOW)),
+        (stand(GONE, UNDER_WAY), Outcome(1, "done", None), None),
+        (stand(CHANGED, UNDER_WAY, resend=1), Outcome(1, "done", None), stored(PENDING, None, acked_at=NOW)),
+        (stand(GONE, UNDER_WAY), DONE, stored(PENDING, A, acked_at=NOW)),
+        (
+            stand(REFUSED, UNDER_WAY, acked_hash=B, state=FAILED, failed_since=THEN),
+            DONE,
+            stored(FAILED, A, failed_since=THEN, acked_at=NOW),
+        ),
+        # later, unknown: another attempt after a while
+        (stand(NEW, UNDER_WAY), LATER, stored(PENDING, None, reason="503", attempts=3, not_before=SOON)),
+        (
+            stand(NEW, UNDER_WAY, uncertain=2),
+            LATER,
+            stored(PENDING, None, 1, reason="503", attempts=3, not_before=SOON),
+        ),
+        (stand(NEW, UNDER_WAY), UNKNOWN, stored(PENDING, None, 1, reason="cut", attempts=3, not_before=SOON)),
+        (stand(NEW, UNDER_WAY), NOT_SENT, stored(PENDING, None, reason="no reason given", attempts=2)),
+        (
+            stand(CHANGED, UNDER_WAY, resend=2, failed_since=THEN),
+            LATER,
+            stored(PENDING, B, resend=1, reason="503", attempts=3, not_before=SOON, failed_since=THEN),
+        ),
+        (
+            stand(NEW, UNDER_WAY, gate=COMING, state=WAITING),
+            LATER,
+            stored(WAITING, None, gate=COMING, reason="503", attempts=3),
+        ),
+        (stand(CHANGED, UNDER_WAY, state=State.HELD), LATER, stored(State.HELD, B)),
+        (stand(SENT, UNDER_WAY), Outcome(1, "later", B, "503", 30), stored(SYNCED, A)),
+        (stand(SENT, UNDER_WAY), Outcome(1, "later", B, "503", 30, LINKS), stored(SYNCED, A)),
+        (stand(SENT, UNDER_WAY), LATER, stored(SYNCED, A)),
+        (stand(GONE, UNDER_WAY, acked_hash=None), Outcome(1, "later", None, "503", 30), None),
+        (
+            ORPHAN._replace(uncertain=1, attempts=2),
+            LATER,
+            stored(State.ORPHANED, None, gate=ABSENT, failed_since=NOW),
+        ),
+        # refused: rejected, if what was sent is still what is to be sent
+        (stand(NEW, UNDER_WAY), REJECTED, stored(FAILED, None, reason="no", attempts=3, failed_since=NOW)),
+        (
+            stand(NEW, UNDER_WAY, failed_since=THEN, uncertain=2),
+            REJECTED,
+            stored(FAILED, None, 1, reason="no", attempts=3, failed_since=THEN),
+        ),
+        (stand(CHANGED, UNDER_WAY), REJECTED, stored(FAILED, B, reason="no", attempts=3, failed_since=NOW)),
+        (stand(NEW, UNDER_WAY, desired_hash=B), REJECTED, stored(PENDING, None, reason="no", attempts=3)),
+        (
+            stand(GONE, UNDER_WAY, state=PENDING),
+            Outcome(1, "refused", None, "no"),
+            stored(FAILED, A, reason="no", attempts=3, failed_since=NOW),
+        ),
+        (stand(GONE, UNDER_WAY), REJECTED, stored(PENDING, A, reason="no", attempts=3)),
+        (
+            stand(CHANGED, UNDER_WAY, gate=ABSENT),
+            REJECTED,
+            stored(PENDING, B, gate=ABSENT, reason="no", attempts=3),
+        ),
+        (
+            stand(CHANGED, UNDER_WAY, gate=ABSENT),
+            Outcome(1, "refused", None, "no"),
+            stored(FAILED, B, gate=ABSENT, reason="no", attempts=3, failed_since=NOW),
+        ),
+        (stand(NEW, UNDER_WAY, state=State.HELD), REJECTED, stored(State.HELD, None)),
+        (stand(NEW, UNDER_WAY, state=State.EXCLUDED), REJECTED, stored(State.EXCLUDED, None)),
+        # ... of a row that has a validation error by now, only a delete or links
+        (stand(REFUSED, UNDER_WAY), REJECTED, stored(FAILED, None, failed_since=NOW)),
+        (stand(REFUSED, UNDER_WAY, acked_hash=A), REJECTED, stored(FAILED, A, failed_since=NOW)),
+        (
+            stand(REFUSED, UNDER_WAY, acked_hash=B, gate=ABSENT),
+            Outcome(1, "refused", None, "no"),
+            stored(FAILED, B, gate=ABSENT, reason="no", attempts=3, failed_since=NOW),
+        ),
+        (
+            stand(REFUSED, UNDER_WAY, acked_hash=A),
+            Outcome(1, "refused", A, "no", links=LINKS),
+            stored(FAILED, A, reason="no", attempts=3, failed_since=NOW),
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_stored_of_an_outcome(record: RecordState, outcome: Outcome, expected: Acknowledgement | None) -> None:
+    assert after_outcome(record, outcome, now=NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [("", "no reason given"), (None, "no reason given"), ("a\x00b", "ab"), ("x" * 3_000, "x" * 2_000)],
+)
+def test_a_reason_is_stored_without_nul_and_not_too_long(reason: str | None, kept: str) -> None:
+    found = after_outcome(stand(NEW, UNDER_WAY), Outcome(1, "refused", A, reason), now=NOW)
+    assert found is not None
+    assert found.reason == kept
+    assert REASON_LENGTH == 2_000
+
+
+def test_an_acknowledgement_is_applied_to_the_record() -> None:
+    acknowledgement = Acknowledgement(2, 3, B, 1, 1, "no", 4, THEN, None, None, 1)
+    assert after_acknowledgement(stand(NEW), acknowledgement) == stand(
+        NEW, state=2, gate=3, acked_hash=B, uncertain=1, resend=1, attempts=4, failed_since=THEN
+    )

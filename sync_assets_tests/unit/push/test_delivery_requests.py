@@ -1,0 +1,399 @@
+"""The delivery of one record as a decision table: which requests are sent, in which order, and the outcome."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from typing import Any
+
+import pytest
+
+from sync_assets.campaign.addressing import KEY_IN_URL, KEY_UNIQUE
+from sync_assets.campaign.dialect import BOILERPLATE, Operation
+from sync_assets.campaign.records import Records
+from sync_assets.http.client import OutcomeUnknown, Response
+from sync_assets.ledger import Claimed, LinkTo
+from sync_assets.push import delivery
+from sync_assets.push.delivery import MAX_POSTS, Delivery, Denied, StillUnknown, deliver
+from sync_assets.push.record_links import Links, LinkTarget
+from sync_assets.runtime.parent_keys import ParentKeys
+from sync_assets_tests.support.little_campaign import API, BARE, LittleCampaign, absent
+
+ADA = "11111111-1111-1111-1111-111111111111"
+DAY = date(2026, 11, 24)
+ORDER = "22222222-2222-2222-2222-222222222222"
+TAKEN = Response(500, {}, b"A record with this key already exists")
+INVALID = Response(500, {}, b"email 'ada@example.org' is not valid")
+NO_ACCESS = Response(403, {}, b'{"error_code": "403003", "message": "Api Key is invalid"}')
+LOST = OutcomeUnknown("the connection was cut", "")
+ABSENT = absent(ADA)
+
+Answer = Response | Exception | None
+
+
+@dataclass
+class Push:
+    """One record of profile to deliver. `answers`: those of its requests, in order; then Campaign's usual ones."""
+
+    answers: Sequence[Answer] = ()
+    exists: bool = False
+    found: dict[str, str] | None = None
+    confirmed: bool = False
+    key_works: bool = True
+    finds_unique: bool = False
+    asked: int = 0
+    campaign: LittleCampaign = field(default_factory=lambda: LittleCampaign(profile="externalId"))
+    bodies: list[Any] = field(default_factory=list[Any])
+
+    def __post_init__(self) -> None:
+        if self.exists:
+            self.campaign.holds("profile", ADA)
+        answers = iter(self.answers)
+        self.campaign.answers = lambda operation, path: next(answers, None)
+        self.records = self.campaign.of("profile", self.found, filter=None)
+        self.records.addressing.confirmed = self.confirmed
+        call = self.campaign.call
+
+        async def recorded(operation: Operation, path: str, body: bytes | None = None, **more: Any) -> Response:
+            self.bodies.append(json.loads(body) if body else None)
+            return await call(operation, path, body, **more)
+
+        vars(self.campaign)["call"] = recorded
+
+    async def ask(self, records: Records, id_: str) -> bool:
+        self.asked += 1
+        assert (records, id_) == (self.records, ADA)
+        if self.finds_unique:
+            records.addressing.note(KEY_UNIQUE, "yes")
+        return self.key_works
+
+    async def deliver(self, record: Claimed) -> Delivery:
+        return await deliver(record, self.records, lambda: None, self.ask)
+
+    @property
+    def requests(self) -> list[str]:
+        return [operation for operation, _ in self.campaign.log]
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "backoff", lambda attempt: 0 if attempt == 0 else pytest.fail("waits longer"))
+
+
+def contact(operation: str = "insert", *, uncertain: bool = False, attempts: int = 0, **more: Any) -> Claimed:
+    form = {"externalId": ADA, "email": "ada@example.org"}
+    payload = more.get("payload", None if operation == "delete" else json.dumps(form))
+    update = more.get("update_payload")
+    return Claimed(1, ADA, DAY, operation, payload, update, b"h", attempts, uncertain)  # pyright: ignore[reportArgumentType]
+
+
+UNIQUE, KNOWN = {KEY_UNIQUE: "yes"}, {KEY_IN_URL: "yes"}
+INSERTED, UPDATED, DELETED = ("done", "inserted"), ("done", "updated"), ("done", "deleted")
+
+
+@pytest.mark.parametrize(
+    ("push", "record", "requests", "result"),
+    [
+        (Push(), contact(), "insert", INSERTED),
+        # A POST whose key is taken becomes a PATCH; so does one that may have made the record.
+        (Push([TAKEN], exists=True), contact(), "insert update", UPDATED),
+        (Push([BARE], exists=True), contact(), "insert update", UPDATED),
+        (Push([LOST], exists=True), contact(), "insert update", UPDATED),
+        (Push([LOST], found=UNIQUE), contact(), "insert update insert", INSERTED),
+        (Push([LOST]), contact(attempts=1), "insert update insert", INSERTED),
+        (Push([LOST], finds_unique=True), contact(), "insert update insert", INSERTED),
+        (Push([LOST, None, TAKEN], found=UNIQUE), contact(), "insert update insert update", ("refused", None)),
+        # If an earlier POST may have arrived, the PATCH comes first.
+        (Push(exists=True), contact(uncertain=True), "update", UPDATED),
+        (Push(found=UNIQUE), contact(uncertain=True), "update insert", INSERTED),
+        (Push(finds_unique=True), contact(uncertain=True), "update insert", INSERTED),
+        # Neither of both: the POST failed for another reason.
+        (Push([TAKEN]), contact(), "insert update", ("refused", None)),
+        (Push([BARE]), contact(), "insert update", ("later", None)),
+        (Push([INVALID]), contact(), "insert", ("refused", None)),
+        # A PATCH that finds no record becomes a POST, if the key finds records at all.
+        (Push(exists=True), contact("update"), "update", UPDATED),
+        (Push(), contact("update"), "update insert", INSERTED),
+        (Push(), contact("update", uncertain=True), "update insert", INSERTED),
+        (Push(key_works=False), contact("update"), "update", ("refused", None)),
+        (Push(key_works=False, confirmed=True), contact("update"), "update insert", INSERTED),
+        (Push(key_works=False), contact("update", uncertain=True), "update insert", INSERTED),
+        (Push([INVALID]), contact("update"), "update", ("refused", None)),
+        (Push([BARE]), contact("update"), "update", ("later", None)),
+        # Of an update without a member but the key, only whether the record exists is of interest.
+        (Push(exists=True), contact("update", payload=f'{{"externalId":"{ADA}"}}'), "read", UPDATED),
+        (Push(), contact("update", payload=f'{{"externalId":"{ADA}"}}'), "read insert", INSERTED),
+        (Push([BARE]), contact("update", payload=f'{{"externalId":"{ADA}"}}'), "read", ("later", None)),
+        (Push(), contact("update", payload=None), "read", ("refused", None)),
+        (Push(), contact("insert", payload=None), "", ("refused", None)),
+        # A delete of a record that is missing is done, if the key finds records at all.
+        (Push(found=KNOWN, exists=True), contact("delete"), "read delete read", DELETED),
+        (Push(found=KNOWN), contact("delete"), "read", DELETED),
+        (Push(found=KNOWN, key_works=False), contact("delete"), "read", ("refused", None)),
+        (Push(found=KNOWN, key_works=False, confirmed=True), contact("delete"), "read", DELETED),
+        (Push([BARE], found=KNOWN), contact("delete"), "read", ("later", None)),
+    ],
+)
+async def test_the_requests_of_a_delivery(push: Push, record: Claimed, requests: str, result: tuple[str, str]) -> None:
+    delivered = await push.deliver(record)
+    assert " ".join(push.requests) == requests
+    assert (delivered.result, delivered.operation_done) == result
+    assert not delivered.exhausted
+    written = [stored["PKey"] for stored in push.campaign.by_key("profile", ADA)]
+    assert [delivered.pkey] == (written if result in (INSERTED, UPDATED) else [""])
+    assert len(written) == (1 if result in (INSERTED, UPDATED) else 0)
+
+
+@pytest.mark.parametrize(
+    ("push", "record", "asked"),
+    [
+        (Push(), contact("update"), 1),
+        (Push(confirmed=True), contact("update"), 0),
+        (Push(), contact("update", uncertain=True), 0),
+        (Push(found=UNIQUE), contact(uncertain=True), 0),
+        (Push(finds_unique=True), contact(uncertain=True), 1),
+        (Push([LOST]), contact(attempts=1), 0),
+        (Push(found=KNOWN), contact("delete"), 1),
+        (Push(found=KNOWN, confirmed=True), contact("delete"), 0),
+    ],
+)
+async def test_whether_the_key_works_is_asked_only_where_it_is_not_shown(
+    push: Push, record: Claimed, asked: int
+) -> None:
+    await push.deliver(record)
+    assert push.asked == asked
+
+
+@pytest.mark.parametrize("push", [Push([LOST]), Push()], ids=["lost now", "lost before"])
+async def test_no_second_insert_is_sent_if_the_key_is_not_known_to_be_unique(push: Push) -> None:
+    """The first one may arrive late, and would be a duplicate."""
+    with pytest.raises(StillUnknown) as raised:
+        await push.deliver(contact(uncertain=not push.answers))
+    assert str(raised.value) == (
+        "The answer to an insert was lost; the record is looked for once more before another one is sent."
+    )
+    assert "insert" not in push.requests[1:]
+    assert push.asked == 1
+
+
+async def test_after_two_lost_answers_the_outcome_stays_unknown() -> None:
+    push = Push([LOST, None, LOST], found=UNIQUE)
+    with pytest.raises(OutcomeUnknown):
+        await push.deliver(contact())
+    assert push.requests.count("insert") == MAX_POSTS == 2
+
+
+async def test_refused_access_ends_the_push_and_quotes_no_payload() -> None:
+    quoting = Response(403, {}, b'{"error_code": "1", "message": "not for ada@example.org"}')
+    for answer in (NO_ACCESS, quoting):
+        with pytest.raises(Denied) as raised:
+            await Push([answer]).deliver(contact())
+        assert raised.value.cause.startswith("Campaign refuses access: ")
+        assert raised.value.remedy == "Check the credentials, their product profile and the URL."
+        assert "ada@" not in str(raised.value)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_only_a_key_that_campaign_names_as_taken_shows_that_keys_are_unique(taken: bool) -> None:
+    push = Push([TAKEN if taken else BARE], exists=True)
+    await push.deliver(contact())
+    assert push.records.addressing.found.get(KEY_UNIQUE) == ("yes" if taken else None)
+
+
+async def test_a_key_that_is_taken_and_not_found_does_not_show_that_keys_are_unique() -> None:
+    push = Push([TAKEN, INVALID])
+    assert (await push.deliver(contact())).reason == "email '…' is not valid"
+    assert KEY_UNIQUE not in push.records.addressing.found
+
+
+@pytest.mark.parametrize(("attempts", "wait"), [(0, 1.0), (1, 3.0), (2, 9.0)])
+async def test_an_answer_that_may_pass_is_followed_by_another_attempt(attempts: int, wait: float) -> None:
+    delivered = await Push([BARE]).deliver(contact("update", attempts=attempts))
+    assert (delivered.result, delivered.wait, delivered.reason) == ("later", wait, BOILERPLATE)
+    assert not delivered.exhausted
+
+
+async def test_after_the_last_attempt_the_record_is_rejected_with_what_to_do() -> None:
+    delivered = await Push([BARE]).deliver(contact("update", attempts=3))
+    assert (delivered.result, delivered.wait, delivered.exhausted) == ("refused", None, True)
+    assert delivered.reason == (
+        f"{BOILERPLATE} Campaign named no cause (4 attempts); open the record in Campaign, check e-mail and lengths."
+    )
+    named = await Push([Response(500, {}, b"deadlock detected")]).deliver(contact("update", attempts=3))
+    assert (named.result, named.reason, named.exhausted) == ("refused", "deadlock detected", True)
+
+
+@pytest.mark.parametrize(
+    ("push", "record", "reason"),
+    [
+        (Push([INVALID]), contact(), "email '…' is not valid"),
+        (
+            Push([INVALID]),
+            contact("update", payload="{}", update_payload='{"email":"ada@example.org"}'),
+            "email '…' is not valid",
+        ),
+        (Push([TAKEN]), contact(), "A record with this key already exists"),
+        (
+            Push(),
+            contact(payload=None),
+            "The ledger holds nothing to send for this record: replay the table with --force.",
+        ),
+        (
+            Push(),
+            contact("update", payload=None),
+            "Campaign no longer holds this record: replay the table with --force.",
+        ),
+        *(
+            (
+                Push(key_works=False),
+                contact(operation),
+                "Campaign finds neither this record of profile nor others that it took before by externalId. Is it the "
+                "identification key? `sync-assets doctor` asks; then `sync-assets retry`. If the records were deleted "
+                "there, begin with a new ledger.",
+            )
+            for operation in ("update", "delete")
+        ),
+    ],
+)
+async def test_a_rejection_names_its_reason_without_values(push: Push, record: Claimed, reason: str) -> None:
+    delivered = await push.deliver(record)
+    assert (delivered.result, delivered.reason) == ("refused", reason)
+
+
+@pytest.mark.parametrize(
+    ("push", "record", "sent"),
+    [
+        (Push(exists=True), contact("update", update_payload='{"email":"u"}'), [{"email": "u"}]),
+        (Push(exists=True), contact("update"), [{"email": "ada@example.org"}]),
+        # What turns out to be an update is the first load of the record all the same.
+        (
+            Push(exists=True),
+            contact(uncertain=True, update_payload='{"city":"u"}'),
+            [{"email": "ada@example.org"}],
+        ),
+        # What turns out to be an insert needs all fields.
+        (
+            Push(),
+            contact("update", update_payload='{"email":"u"}'),
+            [{"email": "u"}, {"externalId": ADA, "email": "ada@example.org"}],
+        ),
+    ],
+)
+async def test_the_content_of_a_request_follows_from_what_the_ledger_wants(
+    push: Push, record: Claimed, sent: list[Any]
+) -> None:
+    await push.deliver(record)
+    assert push.bodies == sent
+
+
+# --- links ---
+
+LINK = LinkTarget("cusContact", "contact", "profile", API, "externalId", required=False)
+KEYED = LinkTo("cusContact", ADA, keyed=True)
+
+
+class LinkedPush:
+    """An order whose contact stands in Campaign under PKEY."""
+
+    def __init__(self, answers: Sequence[Answer] = (), *, links_by_key: str = "resolved") -> None:
+        self.campaign = LittleCampaign(profile="externalId", cusOrder="cusId")
+        self.campaign.links_by_key = links_by_key
+        self.pkey = self.campaign.holds("profile", ADA)
+        remaining = iter(answers)
+        self.campaign.answers = lambda operation, path: next(remaining, None)
+        self.parents = self.campaign.of("profile", KNOWN, filter=None)
+        self.orders = self.campaign.of("cusOrder", KNOWN, filter=None)
+        self.links = Links(
+            [LINK, replace(LINK, attribute="cusOther")], {"profile": self.parents}, ParentKeys(), self._send_again
+        )
+
+    async def _send_again(self, attribute: str) -> None: ...
+
+    async def deliver(self, operation: str = "insert", *links: LinkTo) -> Delivery:
+        payload, sent = f'{{"cusId":"{ORDER}","n":1}}', links or (KEYED,)
+        record = Claimed(1, ORDER, DAY, operation, payload, None, b"h", 0, False, sent)  # pyright: ignore[reportArgumentType]
+
+        async def key_works(*_: object) -> bool:
+            return True
+
+        return await deliver(record, self.orders, lambda: None, key_works, self.links)
+
+    def linked(self) -> dict[str, str] | None:
+        [order] = self.campaign.by_key("cusOrder", ORDER)
+        return order["cusContact"]
+
+    @property
+    def requests(self) -> str:
+        return " ".join(f"{operation} {path.split('/')[1]}" for operation, path in self.campaign.log)
+
+
+REFUSED_LINK = Response(404, {}, f"Unable to find document with path 'profile' from key '{ADA}'".encode())
+
+
+async def test_a_record_whose_link_by_the_parents_key_is_refused_is_sent_once_more_by_the_pkey() -> None:
+    push = LinkedPush([REFUSED_LINK])
+    delivered = await push.deliver()
+    assert (delivered.result, delivered.operation_done) == INSERTED
+    assert push.linked() == {"PKey": push.pkey}
+    assert push.requests == "insert cusOrder read profile insert cusOrder read cusOrder"
+
+
+async def test_a_record_that_is_refused_for_another_reason_is_not_sent_once_more() -> None:
+    push = LinkedPush([INVALID])
+    assert (await push.deliver()).result == "refused"
+    assert push.requests == "insert cusOrder"
+
+
+async def test_a_record_that_campaign_may_take_later_is_neither_sent_once_more_nor_read_back() -> None:
+    push = LinkedPush([Response(500, {}, f"deadlock detected {ADA}".encode())] * 2)
+    push.campaign.holds("cusOrder", ORDER)
+    assert (await push.deliver("update")).result == "later"
+    assert push.requests == "update cusOrder"
+
+
+@pytest.mark.parametrize(("operation", "exists"), [("insert", False), ("update", True), ("insert", True)])
+async def test_the_links_of_the_first_record_are_read_back_and_of_the_second_not(operation: str, exists: bool) -> None:
+    push = LinkedPush([TAKEN] if operation == "insert" and exists else [])
+    if exists:
+        push.campaign.holds("cusOrder", ORDER)
+    assert (await push.deliver(operation)).result == "done"
+    assert push.requests.endswith("read cusOrder read profile") or push.requests.endswith("read cusOrder")
+    push.campaign.log.clear()
+    assert (await push.deliver("update")).result == "done"
+    assert push.requests == "update cusOrder"
+
+
+async def test_a_link_that_campaign_holds_is_neither_sent_nor_read_back() -> None:
+    push = LinkedPush()
+    push.campaign.holds("cusOrder", ORDER)
+    assert (await push.deliver("update", LinkTo("cusContact", ADA, keyed=True, held=True))).operation_done == "updated"
+    assert push.requests == "update cusOrder"
+
+
+async def test_a_record_that_is_made_again_is_read_back_only_if_its_links_were_not_verified() -> None:
+    push = LinkedPush()
+    await push.deliver()
+    push.campaign.records["cusOrder"].clear()
+    push.campaign.log.clear()
+    assert (await push.deliver("update", LinkTo("cusContact", ADA, keyed=True, held=True))).operation_done == "inserted"
+    assert push.requests == "update cusOrder insert cusOrder"
+
+
+async def test_an_unverified_link_that_is_not_sent_is_not_read_back() -> None:
+    push = LinkedPush()
+    await push.deliver()
+    push.campaign.log.clear()
+    await push.deliver("update", KEYED, LinkTo("cusOther", ADA, keyed=True, held=True))
+    assert push.requests == "update cusOrder"
+
+
+async def test_a_link_whose_parent_campaign_lost_is_not_sent() -> None:
+    push = LinkedPush(links_by_key="empty")
+    push.parents.addressing.note("key_in_link", "empty")
+    push.campaign.records["profile"].clear()
+    delivered = await push.deliver()
+    assert delivered.result == "refused"
+    assert "no longer holds the record of profile that cusContact leads to" in (delivered.reason or "")
+    assert push.requests == "read profile"
