@@ -446,4 +446,4 @@ class Follower(RuleBasedStateMachine):
 
 
 TestFollower = Follower.TestCase
-TestFollower.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestFollower.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
