@@ -108,7 +108,7 @@ class History:
 
 def test_whatever_happens_nothing_is_made_or_changed_of_who_is_held_or_gone(ledgers: Ledgers) -> None:
     @settings(
-        max_examples=40 if ledgers.kind == "sqlite" else 6,
+        max_examples=20 if ledgers.kind == "sqlite" else 6,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )
