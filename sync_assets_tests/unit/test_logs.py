@@ -160,7 +160,7 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
 def test_each_message_of_the_program_is_constant_text_with_listed_fields() -> None:
     """What varies goes into fields, whose names are listed: so no value of a record gets into a line by chance."""
     found = list(calls())
-    assert len(found) > 20
+    assert len(found) > 10
     for at, call in found:
         assert isinstance(call.args[0], ast.Constant), at
         for fields in [one.value for one in call.keywords if one.arg == "extra"]:
