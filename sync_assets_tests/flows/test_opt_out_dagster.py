@@ -1,6 +1,6 @@
 """Opt-out files on a real Dagster instance: the sensor alone carries them, and what runs, checks and metadata show.
 
-When which run is asked for: unit/defs/opt_out/test_sensors.py. What is decided: test_opt_outs.py. What needs no file:
+When which run is asked for: integration/defs/opt_out/test_sensors.py. What is decided: test_opt_outs.py. What needs no file:
 test_opt_out_changes.py.
 """
 
