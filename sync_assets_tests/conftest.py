@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,14 +23,56 @@ __all__ = ["postgres"]
 
 
 _IN_MEMORY, _ROOM = Path("/dev/shm"), 4 << 30
+_UNIT = Path(__file__).with_name("unit")
+_OTHER_SERVERS = {"postgres", "postgresql", "openssh_server", "openssh_sftp"}
+"""Fixtures and parameters of tests that start a server which is not ours."""
+
+# Where the environment forbids bytecode, each worker and each process of a test compiles program and tests anew: half
+# of the processor time of the unit tests.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are processors: much of a test's time it waits for processes of its own."""
-    return (os.cpu_count() or 1) + 1
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--thorough", action="store_true", help="run unit tests as the whole run does: also on PostgreSQL and OpenSSH"
+    )
 
 
-def pytest_configure() -> None:
+def _quick(config: pytest.Config) -> bool:
+    """Return True if only unit tests were asked for: they run on SQLite and our own servers, with fewer examples."""
+    asked_for = [Path(config.invocation_params.dir, argument.split("::")[0]) for argument in config.args]
+    return not config.getoption("thorough") and all(path.resolve().is_relative_to(_UNIT) for path in asked_for)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are processors: tests wait for processes of their own much of the time; unit tests do not."""
+    return (os.cpu_count() or 1) + (not _quick(config))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not _quick(config):
+        return
+    left_out = {item: None for item in items if _names(item) & _OTHER_SERVERS}
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: the collector of garbage need not look at it again with each test."""
+    gc.collect()
+    gc.freeze()
+
+
+def _names(item: pytest.Item) -> set[str]:
+    """Return the names of a test's fixtures, and its parameters that are names."""
+    parameters = (
+        item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+    )
+    return {*getattr(item, "fixturenames", ()), *(value for value in parameters if isinstance(value, str))}
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """A shell that starts us in the background may ignore Ctrl-C for us, and programs under test would inherit that.
 
     Hundreds of small databases are made and deleted: in memory, where there is room, that takes a quarter less.
@@ -38,7 +81,8 @@ def pytest_configure() -> None:
     if "TMPDIR" not in os.environ and _IN_MEMORY.is_dir() and shutil.disk_usage(_IN_MEMORY).free > _ROOM:
         os.environ["TMPDIR"], tempfile.tempdir = str(_IN_MEMORY), None
     settings.register_profile("any machine", deadline=None)  # no timed tests: one with much to do is slow
-    settings.load_profile("any machine")
+    settings.register_profile("quick", deadline=None, max_examples=20)
+    settings.load_profile("quick" if _quick(config) else "any machine")
     read_migration_scripts_once()
 
 

@@ -2,7 +2,7 @@
 
 A ledger is filled by SQL with settled records, as after years of use, and some pending ones; each question is then put
 to it many times, through the ledger's own methods. That each of them is answered by an index is what
-unit/ledger/test_query_plans.py tests, with EXPLAIN.
+integration/ledger/test_query_plans.py tests, with EXPLAIN.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.chain_configuration import chain_configuration
 from sync_assets_tests.support.program import Program, calls
-from sync_assets_tests.unit.sandbox.chain_configuration import chain_configuration
 
 TABLES = {"contact": "profile", "new_order": "cusOrder", "new_orderline": "cusOrderLine"}
 KEYS = {"profile": "externalId", "cusOrder": "cusOrderId", "cusOrderLine": "cusOrderLineId"}

@@ -1,6 +1,6 @@
 """What is due without an opt-out file, on a real Dagster instance: changes in Dynamics 365, and polls of profiles.
 
-When a run of it is asked for: unit/defs/opt_out/test_sensors.py.
+When a run of it is asked for: integration/defs/opt_out/test_sensors.py.
 """
 
 from __future__ import annotations

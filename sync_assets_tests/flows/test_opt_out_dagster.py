@@ -1,7 +1,7 @@
 """Opt-out files on a real Dagster instance: the sensor alone carries them, and what runs, checks and metadata show.
 
-When which run is asked for: unit/defs/opt_out/test_sensors.py. What is decided: test_opt_outs.py. What needs no file:
-test_opt_out_changes.py.
+When which run is asked for: integration/defs/opt_out/test_sensors.py. What is decided: test_opt_outs.py. What needs
+no file: test_opt_out_changes.py.
 """
 
 from __future__ import annotations

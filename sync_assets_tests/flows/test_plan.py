@@ -18,10 +18,10 @@ import yaml
 from sync_assets.commands.plan import Planned, plan
 from sync_assets.flows import capture_table, push_table
 from sync_assets.operations.status import document
+from sync_assets_tests.support.chain_configuration import CHAIN_LINKS, chain_configuration
 from sync_assets_tests.support.postgres import PostgresServer
 from sync_assets_tests.support.program import CONTACT, Program, calls, capture
 from sync_assets_tests.support.sandbox_process import SandboxProcess
-from sync_assets_tests.unit.sandbox.chain_configuration import CHAIN_LINKS, chain_configuration
 
 STATES = ("pending", "waiting", "waiting_for", "failed", "held", "orphaned", "deletes_held_back")
 RESOURCES = {"contact": "profile", "new_order": "cusOrder", "new_orderline": "cusOrderLine"}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sync_assets_tests.support.chain_configuration import chain_configuration
 from sync_assets_tests.support.premises import (
     DOCUMENTED,
     POSITIONS,
@@ -18,7 +19,6 @@ from sync_assets_tests.support.premises import (
 )
 from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.support.sandbox_process import SandboxProcess
-from sync_assets_tests.unit.sandbox.chain_configuration import chain_configuration
 
 KEYS = {"profile": "externalId", "cusOrder": "cusOrderId", "cusOrderLine": "cusOrderLineId"}
 LOOKUPS = {"cusOrder": ("new_order", "new_contactid", "cusContactLink"),

@@ -9,9 +9,9 @@ import yaml
 
 from sync_assets.audit.certification.subject import PREFIX
 from sync_assets.commands.certify import certify
+from sync_assets_tests.support.chain_configuration import chain_configuration
 from sync_assets_tests.support.premises import Position
 from sync_assets_tests.support.program import Program
-from sync_assets_tests.unit.sandbox.chain_configuration import chain_configuration
 
 KEYS = {"profile": "externalId", "cusOrder": "cusOrderId", "cusOrderLine": "cusOrderLineId"}
 Rows = dict[tuple[str, str], dict[str, Any]]

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import httpx
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sync_assets.dataverse.batch import RowUpdate, UpdateResult, outcome
@@ -96,7 +96,6 @@ A_PART = SOME_LINES.map(lambda lines: b"--b\nHTTP/1.1 400 X\n" + lines + b"\n--b
 BYTES = st.one_of(st.binary(max_size=200), SOME_LINES, A_PART)
 
 
-@settings(max_examples=300)
 @given(BYTES, st.sampled_from(["boundary=b", 'boundary="b"', "boundary=\xff", "boundary", ""]))
 @example(b'--b\nHTTP/1.1 400 X\n\n{"x":' + b"[" * 100_000 + b"\n--b--", "boundary=b")
 @example(b"--\xff\nHTTP/1.1 204 X\n\n--\xff--", "boundary=\xff")

@@ -10,7 +10,6 @@ from sync_assets_tests.unit.ledger.linking import (
     NEEDED,
     OPTIONAL,
     answer,
-    in_campaign,
     line,
     order,
     orphaned,
@@ -58,11 +57,6 @@ def test_a_child_of_a_parent_that_is_not_captured_waits_until_the_parents_are_re
     capture(ledger, row("bert"))
     assert waits(ledger, "order", BlockReason.PARENT_PENDING)
     assert waits(ledger, "line", BlockReason.PARENT_PENDING)
-
-
-def test_a_parent_whose_table_was_never_read_is_waited_for(ledger: Ledger) -> None:
-    order(ledger, "anna")
-    assert waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
 
 
 def test_a_parent_whose_table_is_in_maintenance_may_still_come(ledger: Ledger) -> None:
@@ -205,10 +199,3 @@ def test_a_known_loss_needs_no_complete_read(ledger: Ledger) -> None:
     sent(ledger, "order")
     sent(ledger)
     assert [orphan.loss for orphan in ledger.orphans("order")] == [Loss.DELETED]
-
-
-def test_a_joined_order_in_campaign_follows_its_contact_and_is_orphaned(ledger: Ledger) -> None:
-    in_campaign(ledger, JOINED)
-    capture(ledger, deleted=["anna"], complete=True)
-    assert sent(ledger, "order") == ["delete"]
-    assert orphaned(ledger, "order")

@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from sync_assets.defs.opt_out.asset_keys import DECISIONS
-from sync_assets.opt_out.decision_log import PARTS_TOGETHER, DecisionLog, folder_of_changes
+from sync_assets.opt_out import decision_log
+from sync_assets.opt_out.decision_log import DecisionLog, folder_of_changes
 from sync_assets.parquet.store import LocalStore, Parts
 
 PARTITION = "optout_1.csv@2026-11-24T06:00:00Z"
@@ -28,10 +30,11 @@ def kept(store: LocalStore) -> list[str]:
     return sorted(id_ for frame in Parts(store, DECISIONS.path, [PARTITION]) for id_ in frame["contact"])
 
 
-def test_each_frame_is_visible_at_once_however_many_there_are(tmp_path: Path) -> None:
+def test_each_frame_is_visible_at_once_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decision_log, "PARTS_TOGETHER", 5)
     store, told = LocalStore(tmp_path), list[str]()
     audit = DecisionLog(store, PARTITION, "run")
-    for number in range(2 * PARTS_TOGETHER + 3):
+    for number in range(2 * decision_log.PARTS_TOGETHER + 3):
         audit.keep(decisions(f"{number:04}"))
         told.append(f"{number:04}")
         assert kept(store) == told

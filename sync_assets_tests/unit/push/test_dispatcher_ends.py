@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import Counter
 
@@ -11,7 +10,7 @@ import pytest
 
 from sync_assets.push import dispatcher as push_module
 from sync_assets.push.claimed_records import ClaimedRecords
-from sync_assets_tests.support.pushing import Bench, calls, on_both_databases, people, start_pusher
+from sync_assets_tests.support.pushing import Bench, calls, on_both_databases, people
 from sync_assets_tests.support.waiting import until
 
 # --- ends before all is sent ---
@@ -203,30 +202,3 @@ async def test_a_worker_that_was_suspended_beyond_its_lease_sends_nothing_more(b
     await asyncio.sleep(0.25)
     assert not holding.leases_are_valid()
     await holding.give_up()
-
-
-@on_both_databases
-async def test_kill_9_at_any_moment_loses_nothing_and_doubles_nothing(bench: Bench):
-    payloads = people(3000)
-    bench.capture(payloads)
-    bench.admin.latency("campaign", 100)
-    lease = 1.0
-    for after in (0.15, 0.9, 0.4, 1.2):
-        process = start_pusher(bench, f"killed after {after}", lease)
-        before = len(bench.engine())
-        while process.poll() is None and len(bench.engine()) == before:
-            await asyncio.sleep(0.02)
-        await asyncio.sleep(after + random.uniform(0, 0.1))
-        process.kill()
-        process.communicate()
-        await asyncio.sleep(lease)
-    killed_with = bench.counts()
-    assert 0 < killed_with.synced < 3000
-    bench.admin.latency("campaign", 0)
-    for _ in range(20):  # a killed push may have put off a record, to look for it once more
-        assert (await bench.push()).stopped is None
-        if not bench.counts().pending:
-            break
-        await asyncio.sleep(1)
-    assert bench.counts().synced == 3000
-    assert all(len(found) == 1 for found in bench.profiles(payloads).values())

@@ -3,7 +3,6 @@ and a day as the guardrails allow, and no fewer than that without need."""
 
 from __future__ import annotations
 
-import subprocess
 import time
 
 import pytest
@@ -12,8 +11,7 @@ from hypothesis import strategies as st
 
 from sync_assets.runtime import call_limits
 from sync_assets.runtime.call_limits import fair_shares
-from sync_assets_tests.support.pushing import Bench, on_both_databases, people, start_pusher
-from sync_assets_tests.support.waiting import until
+from sync_assets_tests.support.pushing import Bench, people
 
 WORKERS = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 64), min_size=1)
 
@@ -49,61 +47,8 @@ def test_what_no_one_wants_is_shared_out_as_well(wanted: dict[str, int], shares:
     assert fair_shares(64, wanted) == shares
 
 
-def most_in_flight(bench: Bench) -> int:
-    """The most engine calls at one moment, as the server saw them."""
-    calls = [entry for entry in bench.admin.journal("campaign") if entry["engine"]]
-    moments = [(entry["began"], 1) for entry in calls] + [(entry["answered"], -1) for entry in calls]
-    most = now = 0
-    for _, step in sorted(moments):
-        now += step
-        most = max(most, now)
-    return most
-
-
-def ended(*processes: subprocess.Popen[bytes]) -> list[str]:
-    return [process.communicate(timeout=120)[0].decode().strip() for process in processes]
-
-
 def sent(bench: Bench) -> int:
     return sum(bench.admin.engine_calls().values())
-
-
-@on_both_databases
-async def test_two_processes_together_keep_to_the_requests_in_flight(bench: Bench) -> None:
-    bench.capture(people(600))
-    bench.admin.latency("campaign", 50)
-    both = [start_pusher(bench, owner, 60, concurrency=12) for owner in ("one", "two")]
-    told = ended(*both)
-    assert bench.counts().synced == 600, told
-    assert all(int(line.split()[0]) > 50 for line in told), told
-    assert 10 <= most_in_flight(bench) <= 12
-    assert bench.ledger.workers() == []
-
-
-async def test_a_killed_process_leaves_its_part_to_the_others_at_once(bench: Bench) -> None:
-    bench.capture(people(400))
-    bench.admin.latency("campaign", 100)
-    killed = start_pusher(bench, "killed", 5, concurrency=8)
-    until(lambda: sent(bench) > 20)
-    killed.kill()
-    killed.communicate()
-    bench.ledger.release("killed")
-    started = time.monotonic()
-    result = await bench.push(guardrails={"concurrency": 8}, concurrency=8)
-    assert result.peak == 8
-    assert bench.counts().synced == 400
-    assert time.monotonic() - started < 30
-
-
-@on_both_databases
-async def test_two_processes_together_never_exceed_the_days_budget(bench: Bench) -> None:
-    bench.capture(people(600))
-    told = ended(*(start_pusher(bench, owner, 60, engine_calls_per_day=250) for owner in ("one", "two")))
-    # A process that starts late may find every record claimed by the other one, and end without a reason.
-    assert any("engine_calls_per_day" in line for line in told), told
-    assert sent(bench) == 250
-    assert bench.counts().synced == 250
-    assert bench.ledger.calls_taken()[0] == 250
 
 
 async def test_the_hours_budget_stops_a_push_likewise(bench: Bench) -> None:
@@ -126,17 +71,6 @@ async def test_a_call_that_never_reached_the_engine_is_not_taken_from_the_budget
     result = await bench.push(guardrails={"engine_calls_per_day": 20})
     assert result.stopped is None
     assert (sent(bench), bench.counts().synced, bench.ledger.calls_taken()[0]) == (20, 20, 20)
-
-
-@on_both_databases
-async def test_two_processes_together_keep_to_the_calls_a_second(bench: Bench) -> None:
-    bench.capture(people(120))
-    ended(*(start_pusher(bench, owner, 60, calls_per_second=40) for owner in ("one", "two")))
-    began = sorted(entry["began"] / 1e9 for entry in bench.admin.journal("campaign") if entry["engine"])
-    assert len(began) == 120
-    assert 2.9 < began[-1] - began[0] < 8
-    windows = [sum(start <= other < start + 1 for other in began) for start in began]
-    assert max(windows) <= 50  # on their way calls may come closer together; without sharing it would be 80
 
 
 async def test_a_push_that_is_stopped_does_not_wait_for_its_turn(bench: Bench) -> None:

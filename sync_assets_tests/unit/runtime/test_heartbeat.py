@@ -24,7 +24,7 @@ from sync_assets.runtime.heartbeat import (
     killed_runs,
 )
 from sync_assets.runtime.workers import worker_id
-from sync_assets_tests.support.pushing import Bench, calls, on_both_databases, people
+from sync_assets_tests.support.pushing import Bench, calls, people
 
 ELSEWHERE = "elsewhere|another boot 4026531836|17|99|"
 """A process on another machine; its workers add a part of their own."""
@@ -32,8 +32,8 @@ SILENT = SILENT_AFTER + timedelta(seconds=1)
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as opened:
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    with Ledger.open(ledger_url) as opened:
         yield opened
 
 
@@ -70,21 +70,6 @@ def test_a_run_whose_work_has_ended_was_not_killed(ledger: Ledger, tmp_path: Pat
         then.end_heartbeats("run")
     assert killed_runs(ledger) == []
     assert give_up_killed(ledger)["run"].owner == ENDED
-
-
-@on_both_databases
-def test_what_the_process_of_a_killed_run_held_is_free_and_what_others_hold_is_not(bench: Bench) -> None:
-    bench.capture(people(30))
-    beat(bench.ledger_url, "run", f"{ELSEWHERE}run", SILENT)
-    killed, other = f"{ELSEWHERE}push", f"{ELSEWHERE.replace('17', '18')}push"
-    for worker, table in ((killed, "contact"), (other, "new_order")):
-        bench.ledger.claim("contact", owner=worker, limit=10, lease_seconds=600)
-        bench.ledger.lease_slots(worker, wanted=8, slots=8, total=64, seconds=600)
-        bench.ledger.lease_feed(table, worker, 600)
-    give_up_killed(bench.ledger)
-    assert [lease.owner for lease in bench.ledger.leases()] == [other]
-    assert [worker.owner for worker in bench.ledger.workers()] == [other]
-    assert bench.ledger.capture_leases() == [("new_order", other)]
 
 
 class Clocks:

@@ -15,12 +15,25 @@ import pytest
 from paramiko.message import Message
 from paramiko.sftp import CMD_EXTENDED, CMD_EXTENDED_REPLY
 
+from sync_assets.sandbox import sftp as sftp_module
 from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.sftp import EXPORTS, SftpServer
 
 
+@pytest.fixture(scope="module")
+def folder_with_a_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("key")
+    SftpServer(folder).stop()
+    return folder
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[SftpServer]:
+def server(tmp_path: Path, folder_with_a_key: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SftpServer]:
+    def copy_key(file: Path) -> paramiko.PKey:  # to make one takes longer than a test
+        shutil.copy2(folder_with_a_key / file.name, file)
+        return paramiko.RSAKey.from_private_key_file(str(file))
+
+    monkeypatch.setattr(sftp_module, "_make_key", copy_key)
     server = SftpServer(tmp_path, faults=Faults())
     server.start()
     yield server

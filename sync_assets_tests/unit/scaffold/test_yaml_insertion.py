@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.config.loader import parse_config
@@ -49,7 +49,6 @@ AFTER = st.sampled_from(
 FIRST = st.sampled_from(["", "# ä 😀\n", "guardrails: {max_columns: 9}\n"])
 
 
-@settings(max_examples=50, deadline=None)
 @given(BODIES, AFTER, FIRST, st.integers(0, 4), st.booleans(), st.booleans())
 def test_what_was_there_stays_byte_for_byte(
     body: str, after: str, first: str, indent: int, windows: bool, bare: bool

@@ -80,7 +80,7 @@ def switched_on(text: str) -> str:
     return re.sub(r"^( +)# (?=( *)(-? ?\{|[\w\"]+:|- ))", r"\1", text, flags=re.MULTILINE)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(columns(), max_size=8), st.lists(attributes(), max_size=8), LABELS)
 def test_what_is_written_is_accepted_whatever_the_systems_say(
     some: list[Column], others: list[Attribute], label: str

@@ -12,18 +12,14 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import yaml
 
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.defs.instance.event_storage import Last, rebuilt, to_keep
 from sync_assets.defs.instance.history import FAILED_FACTOR, prune_history
-from sync_assets_tests.bench.storage_use import storage_use
-from sync_assets_tests.support.postgres import PostgresServer
-from sync_assets_tests.unit.defs.instance.past import AGREES, AUDIT, READY, RECORDS, ROWS, Past, moment, partition
+from sync_assets_tests.unit.defs.instance.past import ROWS, Past, moment, partition
 
 KEEP = 3
 """`keep_days` of these tests."""
-DAYS = 60
 
 
 @pytest.fixture
@@ -34,47 +30,9 @@ def past(tmp_path: Path) -> Iterator[Past]:
         yield Past(instance)
 
 
-def a_day(past: Past, day: int) -> None:
-    """As many runs and reports as it takes to see whether something stays."""
-    past.run(moment(day, 9))
-    past.report(moment(day, 10), dg.AssetMaterialization(ROWS, partition=partition(day)))
-    past.report(moment(day, 10), dg.AssetCheckEvaluation(READY.asset_key, READY.name, passed=True))
-    if day % 10 == 0:
-        past.run(moment(day, 20), dg.DagsterRunStatus.FAILURE)
-    past.report(moment(day, 21), dg.AssetMaterialization(AUDIT))
-
-
 def events_of(instance: dg.DagsterInstance, key: dg.AssetKey, day: int) -> list[dg.EventLogRecord]:
     wanted = dg.AssetRecordsFilter(key, asset_partitions=[partition(day)])
     return list(instance.fetch_materializations(wanted, limit=100).records)
-
-
-def answers(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> list[str]:
-    """What a check answered, the latest first."""
-    return [one.status.value for one in instance.event_log_storage.get_asset_check_execution_history(check, limit=1000)]
-
-
-def test_after_sixty_days_of_daily_pruning_the_history_does_not_grow_and_every_day_is_filled(
-    past: Past, tmp_path: Path
-) -> None:
-    instance, sizes = past.instance, list[int]()
-    past.report(moment(0), dg.AssetCheckEvaluation(AGREES.asset_key, AGREES.name, passed=False))
-    for day in range(DAYS):
-        a_day(past, day)
-        prune_history(instance, KEEP, moment(day + 1, 3))
-        sizes.append(storage_use(tmp_path).bytes)
-    settled = KEEP * FAILED_FACTOR + 1
-    assert sizes[settled] > sizes[0]
-    days_after = DAYS - settled
-    # What is left to grow: one event of each asset's partition.
-    assert max(sizes[settled:]) - sizes[settled] < days_after * 2 * 8_000
-    for key in (ROWS, RECORDS):
-        assert instance.get_materialized_partitions(key) == {partition(day) for day in range(DAYS)}
-        assert [len(events_of(instance, key, day)) for day in (0, 20)] == [1, 1]
-    assert answers(instance, AGREES) == ["FAILED"]
-    assert answers(instance, READY)[0] == "SUCCEEDED"
-    files = {file.name for file in (tmp_path / "history" / "runs").glob("*.db")}
-    assert files == {f"{run_id}.db" for run_id in instance.get_run_ids()} | {"index.db", ".db"}
 
 
 def test_the_last_event_of_a_partition_stays_without_its_run_as_it_was(past: Past) -> None:
@@ -176,20 +134,3 @@ def test_a_file_that_is_locked_is_left_for_the_next_time(tmp_path: Path, monkeyp
         assert rebuilt(file) == 0
         database.execute("ROLLBACK")
     assert rebuilt(file) > 1_000_000
-
-
-def test_in_postgresql_events_are_deleted_and_partitions_stay_filled(tmp_path: Path, postgres: PostgresServer) -> None:
-    with postgres.database() as url:
-        storage = {"storage": {"postgres": {"postgres_url": url.replace("+psycopg:", "+psycopg2:")}}}
-        (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(storage))
-        with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-            past = Past(instance)
-            for day in range(7):
-                a_day(past, day)
-                prune_history(instance, KEEP, moment(day + 1, 3))
-            for key in (ROWS, RECORDS):
-                assert instance.get_materialized_partitions(key) == {partition(day) for day in range(7)}
-                assert [len(events_of(instance, key, day)) for day in (1, 2)] == [1, 1]
-            assert answers(instance, READY)[0] == "SUCCEEDED"
-            kept = [run_id for run_id in past.runs if instance.get_run_by_id(run_id)]
-            assert kept == [past.runs[1], *past.runs[-3:]]  # the failed one, and what is not older than three days

@@ -14,13 +14,13 @@ from sync_assets.ledger.rules.transitions import (
     Acknowledgement,
     DesiredUpdate,
     Row,
+    after_acknowledgement,
     after_capture,
     after_delete,
-    after_outcome,
     after_leaving_scope,
-    after_acknowledgement,
-    is_purgeable,
+    after_outcome,
     after_update,
+    is_purgeable,
     sends_all,
 )
 from sync_assets_tests.unit.ledger.rules.test_transitions import CHANGED, ERASED, GONE, NEW, REFUSED, SENT, A, B, stand

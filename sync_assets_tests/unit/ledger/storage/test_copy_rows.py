@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 import psycopg
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.ledger.storage.copy_rows import INTEGERS, binary_rows
@@ -29,7 +29,6 @@ ROWS = st.one_of(
 SCHEMA = {"t": pl.String, "b": pl.Binary, "smallint": pl.Int32, "integer": pl.Int32, "bigint": pl.Int64}
 
 
-@settings(max_examples=60, deadline=None)
 @given(rows=ROWS)
 def test_any_rows_arrive_as_they_are(postgres: PostgresServer, rows: list[dict[str, Any]]) -> None:
     content = binary_rows(pl.DataFrame(rows, schema=SCHEMA), {name: name for name in INTEGERS})

@@ -5,16 +5,14 @@ The format: docs/references/campaign.md 8. Any content at all: test_any_export_f
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
-import itertools
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import paramiko
 import polars as pl
@@ -31,7 +29,6 @@ from sync_assets.opt_out.export.file import (
     read_export,
     time_in_name,
 )
-from sync_assets_tests.support.endless_answers import growth, zeros
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
@@ -575,18 +572,6 @@ def test_an_open_quote_that_closes_in_another_column_spoils_only_its_row() -> No
     assert (told.ids, told.bad) == ([2, 3], {2: "4 fields instead of 5"})
 
 
-def test_what_an_open_quote_takes_in_is_bounded_however_long_csv_lets_a_field_be() -> None:
-    rows = [f"{row(number)},Bob" for number in range(2, 30_000)]
-    limit = csv.field_size_limit(10**9)
-    try:
-        reader = read_export(io.BytesIO(text(f'{row(1)},"Ada', *rows, header=QUOTED)), EMAIL, batch_rows=100, now=NOW)
-        assert next(reader).rows > 0
-        assert reader.bytes_read < 1_000_000
-        assert sum(len(batch.good) for batch in reader) > 27_000
-    finally:
-        csv.field_size_limit(limit)
-
-
 def test_a_file_without_line_ends_is_not_held() -> None:
     content = text(header=f"{HEADER},note") + b"x" * 20_000_000
     tracemalloc.start()
@@ -706,24 +691,6 @@ def test_files_are_in_the_order_of_the_time_in_their_name_else_of_their_modifica
 
 
 # Files without measure
-
-
-class Bomb(io.RawIOBase):
-    """A zipped file of zeros for ever, a thousand times smaller than what it holds."""
-
-    def __init__(self) -> None:
-        self.pieces = itertools.chain(zeros(1)[:1], itertools.repeat(zeros(1)[1]))
-
-    def read(self, size: int = -1, /) -> bytes:
-        return next(self.pieces)
-
-
-def test_a_zipped_file_that_unpacks_without_measure_is_refused_in_flat_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export_lines, "ZIPPED_BEYOND", 256 << 20)
-    with growth() as grown:
-        said = refused(cast("Any", Bomb()), name="optout.csv.gz")
-    assert said.startswith("The zipped file unpacks to more than 200 times its size")
-    assert grown.most < 32 << 20
 
 
 def test_equal_lines_of_profiles_that_are_not_ours_may_be_zipped_well(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.sandbox.campaign import Campaign
@@ -194,7 +194,6 @@ async def test_a_name_with_json_behind_it(http: httpx.AsyncClient, campaign: Cam
     assert len((await http.get(f"{EXT}.json")).json()["content"]) == 1
 
 
-@settings(max_examples=60, deadline=None)
 @given(number=st.integers(0, 40), size=st.integers(1, 45), order=st.sampled_from(["", "&_order=cusScore desc"]))
 def test_pages_of_any_size_give_every_record_once(number: int, size: int, order: str) -> None:
     campaign = Campaign()

@@ -184,14 +184,6 @@ async def test_a_link_by_pkey_is_resolved_in_each_position(
     assert (await http.get(f"{EXT}/cusOrder/o")).json()["cusContactLink"]["PKey"] == parent
 
 
-async def test_an_empty_link_hides_a_child_that_must_have_a_parent(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    await post(http, "profile", "p")
-    campaign.configure({"links_by_key": "empty", "links": {}})
-    child = await post(http, "cusOrder", "o", cusContactLink={"PKey": "p"})
-    assert (await http.get(f"{EXT}/cusOrder/{child['PKey']}")).status_code == 404
-    assert (await http.get(f"{EXT}/cusOrder/_count")).json() == {"count": 0}
-
-
 # What a PATCH may name
 
 

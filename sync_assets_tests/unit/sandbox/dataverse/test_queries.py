@@ -253,7 +253,7 @@ def sample() -> WebApi:
     return api
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     size=st.integers(1, 50),
     order=st.lists(

@@ -282,16 +282,6 @@ def test_a_customer_is_an_account_or_a_contact(api: WebApi) -> None:
     assert found[f"{name}@OData.Community.Display.V1.FormattedValue"] == "Works"
 
 
-def test_deleting_a_parent_unlinks_or_takes_its_children_along(api: WebApi) -> None:
-    contact = api.new()
-    order = api.new("new_orders", **{"new_ContactId@odata.bind": f"/contacts({contact})"})
-    line = api.new("new_orderlines", **{"new_OrderId@odata.bind": f"/new_orders({order})"})
-    api.delete(f"contacts({contact})")
-    assert row(api, order, "new_orders")["_new_contactid_value"] is None
-    api.delete(f"new_orders({order})")
-    assert api.get(f"new_orderlines({line})").status == 404
-
-
 # Single properties
 
 

@@ -81,17 +81,6 @@ def test_annotations_go_with_tracking(api: WebApi) -> None:
     assert row["gendercode@OData.Community.Display.V1.FormattedValue"] == "Female"
 
 
-def test_what_changes_while_a_first_read_is_paged_comes_again_in_the_delta(api: WebApi) -> None:
-    ids = sorted(api.new(firstname="old") for _ in range(4))
-    page = api.get(QUERY, f"{TRACK},odata.maxpagesize=2").json
-    api.patch(f"contacts({ids[0]})", {"firstname": "read before"})
-    api.patch(f"contacts({ids[3]})", {"firstname": "read after"})
-    api.delete(f"contacts({ids[1]})")
-    last = api.get(page["@odata.nextLink"], "odata.maxpagesize=5").json
-    assert names(last["value"]) == ["old", "read after"]
-    assert names(api.get(last["@odata.deltaLink"]).rows) == ["read before", "read after", "-"]
-
-
 # Delta read
 
 
@@ -138,20 +127,6 @@ def test_a_link_can_be_read_again(api: WebApi) -> None:
     delta = first_read(api)
     api.new(firstname="Ada")
     assert api.get(delta).rows == api.get(delta).rows
-
-
-def test_a_delta_is_paged_and_what_changes_meanwhile_comes_next_time(api: WebApi) -> None:
-    ids = [api.new(firstname=str(number)) for number in range(3)]
-    delta = first_read(api)
-    for contact in ids:
-        api.patch(f"contacts({contact})", {"firstname": "x"})
-    api.delete(f"contacts({ids[0]})")
-    page = api.get(delta, "odata.maxpagesize=2").json
-    assert names(page["value"]) == ["x", "x"]
-    api.new(firstname="meanwhile")
-    last = api.get(page["@odata.nextLink"], "odata.maxpagesize=2").json
-    assert names(last["value"]) == ["-"]
-    assert names(api.get(last["@odata.deltaLink"]).rows) == ["meanwhile"]
 
 
 def test_tables_share_the_version_counter_but_not_the_changes(api: WebApi) -> None:
@@ -446,4 +421,4 @@ class Follower(RuleBasedStateMachine):
 
 
 TestFollower = Follower.TestCase
-TestFollower.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestFollower.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)

@@ -224,39 +224,11 @@ def test_the_journal_tells_engine_and_key(process: SandboxProcess, d365: httpx.C
     assert [entry["n"] for entry in found] == list(range(since + 1, since + 5))
 
 
-@pytest.mark.parametrize(
-    ("kind", "status", "code"),
-    [
-        ("throttle_time", 429, "0x80072321"),
-        ("throttle_concurrent", 429, "0x80072326"),
-        ("throttle", 429, "0x80072322"),
-        ("forbidden", 403, "0x80040220"),
-    ],
-)
-def test_injected_refusals(process: SandboxProcess, d365: httpx.Client, kind: str, status: int, code: str) -> None:
-    process.admin.fault("d365", kind, times=1, retry_after=3)
-    refused = d365.get("/WhoAmI")
-    assert (refused.status_code, refused.json()["error"]["code"]) == (status, code)
-    assert d365.get("/WhoAmI").status_code == 200
-    assert process.admin.journal("d365")[-2]["fault"] == kind
+def test_an_injected_refusal_happens_once_and_is_in_the_journal(process: SandboxProcess, d365: httpx.Client) -> None:
+    process.admin.fault("d365", "throttle_time", times=1, retry_after=3)
+    assert [d365.get("/WhoAmI").status_code for _ in range(2)] == [429, 200]
+    assert process.admin.journal("d365")[-2]["fault"] == "throttle_time"
     assert process.admin.fault_rules()[0]["fired"] == 1
-
-
-def test_an_injected_401_and_503(process: SandboxProcess, d365: httpx.Client) -> None:
-    process.admin.faults(
-        {"system": "d365", "kind": "unauthorized", "times": 1}, {"system": "d365", "kind": "unavailable", "times": 1}
-    )
-    first, second = d365.get("/WhoAmI"), d365.get("/WhoAmI")
-    assert first.headers["www-authenticate"].startswith("Bearer authorization_uri=")
-    assert (first.status_code, second.status_code) == (401, 503)
-
-
-def test_a_create_whose_answer_is_lost_has_happened(process: SandboxProcess, d365: httpx.Client) -> None:
-    process.admin.fault("d365", "cut_after", times=1, method="POST")
-    with pytest.raises(httpx.RemoteProtocolError):
-        d365.post("/contacts", json={"lastname": "lost answer"})
-    found = d365.get("/contacts?$select=lastname&$filter=lastname eq 'lost answer'").json()["value"]
-    assert len(found) == 1
 
 
 def test_an_unknown_fault_is_refused_with_the_known_ones(process: SandboxProcess) -> None:
@@ -264,15 +236,6 @@ def test_an_unknown_fault_is_refused_with_the_known_ones(process: SandboxProcess
         process.admin.fault("d365", "rst")
     with pytest.raises(AssertionError, match="system 'nosuch' is unknown; one of: campaign, d365, ims, login, sftp"):
         process.admin.fault("nosuch", "slow")
-
-
-def test_the_limit_of_requests(process: SandboxProcess, d365: httpx.Client) -> None:
-    process.admin.settings("d365", limit_requests=2, retry_after=9)
-    statuses = [d365.get("/WhoAmI").status_code for _ in range(3)]
-    assert statuses == [200, 200, 429]
-    refused = d365.get("/WhoAmI")
-    assert refused.headers["retry-after"] == "9"
-    assert process.admin.journal("d365")[-1]["fault"] == "limit_requests"
 
 
 async def test_the_limit_of_requests_at_once(process: SandboxProcess, d365: httpx.Client) -> None:
@@ -287,43 +250,28 @@ async def test_the_limit_of_requests_at_once(process: SandboxProcess, d365: http
 # Admin
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        *("ims/settings", "login/settings", "d365/settings", "campaign/settings", "settings", "faults"),
-        *("d365/load", "d365/create", "d365/change", "d365/delete", "campaign/profiles", "campaign/change"),
-    ],
-)
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"{",
-        b"\xff",
-        b"[]",
-        b"7",
-        b'{"nosuch":1}',
-        b'{"token_lifetime_s":"long"}',
-        b'{"token_lifetime_s":-1}',
-        b'{"token_lifetime_s":1e999}',
-        b'{"token_seconds":"long"}',
-        b'{"token_seconds":[]}',
-        b'{"d365":{"latency_ms":"slow"}}',
-        b'{"d365":7}',
-        b'{"rules":7}',
-        b'{"seconds":"long"}',
-        b'{"contacts":"many"}',
-        b'{"rows":7}',
-        b'{"ids":7,"set":7}',
-        b'{"count":"x"}',
-    ],
-)
-def test_a_body_of_another_shape_is_refused_with_the_reason(process: SandboxProcess, path: str, body: bytes) -> None:
-    answer = httpx.post(f"{process.env['SANDBOX_ADMIN_URL']}/{path}", content=body, trust_env=False)
-    if answer.status_code != 200:  # what one route does not know, it may ignore
-        assert answer.status_code == 400
-        assert answer.json()["error"]
-    if body[:1] in (b"{",) and b"token_lifetime_s" in body and path == "ims/settings":
-        assert answer.status_code == 400
+PATHS = [
+    *("ims/settings", "login/settings", "d365/settings", "campaign/settings", "settings", "faults"),
+    *("d365/load", "d365/create", "d365/change", "d365/delete", "campaign/profiles", "campaign/change"),
+]
+BODIES = [
+    *(b"{", b"\xff", b"[]", b"7", b'{"nosuch":1}', b'{"token_lifetime_s":"long"}', b'{"token_lifetime_s":-1}'),
+    *(b'{"token_lifetime_s":1e999}', b'{"token_seconds":"long"}', b'{"token_seconds":[]}', b'{"d365":7}'),
+    *(b'{"d365":{"latency_ms":"slow"}}', b'{"rules":7}', b'{"seconds":"long"}', b'{"contacts":"many"}'),
+    *(b'{"rows":7}', b'{"ids":7,"set":7}', b'{"count":"x"}'),
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_body_of_another_shape_is_refused_with_the_reason(process: SandboxProcess, path: str) -> None:
+    with httpx.Client(base_url=process.env["SANDBOX_ADMIN_URL"], trust_env=False) as admin:
+        for body in BODIES:
+            answer = admin.post(f"/{path}", content=body)
+            if answer.status_code != 200:  # what one route does not know, it may ignore
+                assert answer.status_code == 400, body
+                assert answer.json()["error"], body
+            elif b"token_lifetime_s" in body:
+                assert path != "ims/settings", body
     assert process.errors == ""
 
 

@@ -46,9 +46,9 @@ def shared(sandbox_factory: SandboxFactory) -> Iterator[SandboxProcess]:
 
 
 @pytest.fixture
-def program(shared: SandboxProcess, tmp_path: Path) -> Iterator[Program]:
+def program(shared: SandboxProcess, home: Path) -> Iterator[Program]:
     """An installation of its own, and an empty folder on the SFTP."""
-    program = switch_on(Program(shared, tmp_path), "bidirectional")
+    program = switch_on(Program(shared, home), "bidirectional")
     yield program
     shared.admin.clear_faults()
     clear(program)

@@ -15,8 +15,8 @@ from sync_assets.sandbox.campaign.resources import resources
 from sync_assets.sandbox.dataverse.tables import TABLES
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support import signed_in
+from sync_assets_tests.support.chain_configuration import CHAIN_LINKS, chain_configuration
 from sync_assets_tests.support.sandbox_process import Admin, SandboxProcess
-from sync_assets_tests.unit.sandbox.chain_configuration import CHAIN_LINKS, chain_configuration
 
 CONTACT = "c0000000-0000-4000-8000-000000000001"
 ORDER = "0d000000-0000-4000-8000-000000000001"

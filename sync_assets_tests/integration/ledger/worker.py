@@ -1,4 +1,4 @@
-"""A process of its own that works on a ledger: `python -m sync_assets_tests.unit.ledger.worker JOB URL NAME`.
+"""A process of its own that works on a ledger: `python -m sync_assets_tests.integration.ledger.worker JOB URL NAME`.
 
 It says `ready` once it has begun, and prints what it did as JSON when it comes to an end by itself.
 """

@@ -13,12 +13,12 @@ import pytest
 import sqlalchemy as sa
 
 from sync_assets.ledger import Counts, Ledger, Outcome
+from sync_assets_tests.integration.ledger.worker import KILLED_PAGE, PAGE, PAGES
 from sync_assets_tests.support.ledgers import capture, claim, frame, many, row, stored
-from sync_assets_tests.unit.ledger.worker import KILLED_PAGE, PAGE, PAGES
 
 
 def start(job: str, url: str, name: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "sync_assets_tests.unit.ledger.worker", job, url, name]
+    command = [sys.executable, "-m", "sync_assets_tests.integration.ledger.worker", job, url, name]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from azure.core.credentials import AccessToken
 from azure.identity import ClientSecretCredential
 from PowerPlatform.Dataverse.client import DataverseClient
 from PowerPlatform.Dataverse.core.config import DataverseConfig
@@ -97,13 +96,6 @@ def test_money_and_lookups_of_a_custom_table(client: DataverseClient) -> None:
     assert record["_new_contactid_value@Microsoft.Dynamics.CRM.lookuplogicalname"] == "contact"
 
 
-def test_an_update_of_a_row_that_is_not_there_fails(client: DataverseClient) -> None:
-    with pytest.raises(HttpError) as caught:
-        client.records.update("contact", str(uuid.uuid4()), {"lastname": "x"})
-    assert caught.value.status_code == 404
-    assert caught.value.details["service_error_code"] == "0x80040217"
-
-
 # Several rows
 
 
@@ -142,22 +134,6 @@ def test_listing_follows_the_pages_and_sees_every_row_once(client: DataverseClie
     assert len(set(ids)) == len(ids)
     reads = [entry for entry in admin.journal("d365", since) if "/contacts" in entry["path"]]
     assert len(reads) == -(-len(ids) // 7)
-
-
-def test_pages_one_by_one_in_order(client: DataverseClient) -> None:
-    pages = list(
-        client.records.list_pages(
-            "contact", filter="statecode eq 0", orderby=["lastname desc", "createdon"], page_size=20, count=True
-        )
-    )
-    assert [len(page) for page in pages[:-1]] == [20] * (len(pages) - 1)
-    names = [row["lastname"] for page in pages for row in page]
-    whole = client.records.list("contact", filter="statecode eq 0", orderby=["lastname desc", "createdon"])
-    assert names == [row["lastname"] for row in whole]
-
-
-def test_top_cuts(client: DataverseClient) -> None:
-    assert len(client.records.list("contact", top=3)) == 3
 
 
 def test_the_query_builder(client: DataverseClient, admin: Admin) -> None:
@@ -210,46 +186,6 @@ def test_a_data_frame_there_and_back(client: DataverseClient) -> None:
     frame = client.query.builder("contact").select("new_score").where(col("lastname") == "frame").to_dataframe()
     assert sorted(frame["new_score"]) == [0, 1, 2]
     client.dataframe.delete("contact", ids)
-
-
-# Rows that belong together
-
-
-@pytest.fixture
-def chain(client: DataverseClient, admin: Admin) -> Iterator[list[str]]:
-    """Ids of a contact, its order and the order's line; the rules of deleting are as before afterwards."""
-    contact = client.records.create("contact", {"lastname": "chain"})
-    order = client.records.create("new_order", {"new_name": "o", "new_ContactId@odata.bind": f"/contacts({contact})"})
-    bind = client.query.odata_bind("new_orderline", "new_order", order)
-    yield [contact, order, client.records.create("new_orderline", {"new_name": "l", **bind})]
-    admin.on_parent_delete(new_order="remove_link", new_orderline="cascade")
-
-
-def test_a_parent_is_deleted_by_the_rule_of_its_children(
-    client: DataverseClient, admin: Admin, chain: list[str]
-) -> None:
-    contact, order, line = chain
-    admin.on_parent_delete(new_order="restrict")
-    with pytest.raises(HttpError, match="associated with another object") as caught:
-        client.records.delete("contact", contact)
-    assert (caught.value.status_code, caught.value.details["service_error_code"]) == (405, "0x80040227")
-    assert client.records.delete("contact", [contact]), "a job id, though the row stays"
-    assert client.records.retrieve("contact", contact) is not None
-    admin.on_parent_delete(new_order="remove_link")
-    client.records.delete("contact", contact)
-    left = client.records.retrieve("new_order", order)
-    assert left is not None
-    assert left["_new_contactid_value"] is None
-    client.records.delete("new_order", order)
-    assert client.records.retrieve("new_orderline", line) is None
-
-
-def test_a_bulk_delete_takes_the_children_along(client: DataverseClient, admin: Admin, chain: list[str]) -> None:
-    contact, order, line = chain
-    admin.on_parent_delete(new_order="cascade")
-    client.records.delete("contact", [contact])
-    assert client.records.retrieve("new_order", order) is None
-    assert client.records.retrieve("new_orderline", line) is None
 
 
 # Metadata
@@ -324,27 +260,6 @@ def test_a_change_set_with_references(client: DataverseClient) -> None:
     assert order["_new_contactid_value"] == contact_id
 
 
-def test_a_failed_change_set_changes_nothing(client: DataverseClient) -> None:
-    batch = client.batch.new()
-    with batch.changeset() as changes:
-        changes.records.create("contact", {"lastname": "never there"})
-        changes.records.create("contact", {"firstname": "x" * 51})
-    result = batch.execute()
-    assert [(item.status_code, item.error_code) for item in result.responses] == [(400, "0x80044331")]
-    assert len(client.records.list("contact", filter="lastname eq 'never there'")) == 0
-
-
-@pytest.mark.parametrize("go_on", [False, True])
-def test_an_error_in_a_batch(client: DataverseClient, go_on: bool) -> None:
-    batch = client.batch.new()
-    batch.records.create("contact", {"lastname": "before"})
-    batch.records.delete("contact", str(uuid.uuid4()))
-    batch.records.create("contact", {"lastname": "after"})
-    result = batch.execute(continue_on_error=go_on)
-    assert [item.status_code for item in result.responses] == ([204, 404, 204] if go_on else [204, 404])
-    assert result.failed[0].error_code == "0x80040217"
-
-
 # When things go wrong
 
 
@@ -353,26 +268,6 @@ def test_a_bad_column_is_told_with_its_code(client: DataverseClient) -> None:
         client.records.list("contact", select=["nosuch"])
     assert (caught.value.status_code, caught.value.details["service_error_code"]) == (400, "0x80060888")
     assert caught.value.details["service_request_id"]
-
-
-def test_throttling_is_transient_and_tells_how_long(client: DataverseClient, admin: Admin) -> None:
-    admin.fault("d365", "throttle_requests", times=1, retry_after=7)
-    with pytest.raises(HttpError, match="Number of requests exceeded the limit of 6000") as caught:
-        client.records.list("contact")
-    assert caught.value.is_transient
-    assert caught.value.details["retry_after"] == 7
-    assert caught.value.details["service_error_code"] == "0x80072322"
-
-
-def test_a_made_up_token_is_401(env: dict[str, str]) -> None:
-    class Forger:
-        def get_token(self, *scopes: str, **options: Any) -> AccessToken:
-            assert scopes == (f"{env['D365_URL']}/.default",)
-            return AccessToken("made up", 0)
-
-    with DataverseClient(env["D365_URL"], Forger()) as client, pytest.raises(HttpError) as caught:
-        client.records.list("contact")
-    assert caught.value.status_code == 401
 
 
 def test_its_repeated_create_makes_two_rows_when_an_answer_is_lost(client: DataverseClient, admin: Admin) -> None:

@@ -1,0 +1,35 @@
+"""What kills of a push's process do to it: nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from sync_assets_tests.support.pushing import Bench, on_both_databases, people, start_pusher
+
+
+@on_both_databases
+async def test_kill_9_at_any_moment_loses_nothing_and_doubles_nothing(bench: Bench):
+    payloads = people(3000)
+    bench.capture(payloads)
+    bench.admin.latency("campaign", 100)
+    lease = 1.0
+    for after in (0.15, 0.9, 0.4, 1.2):
+        process = start_pusher(bench, f"killed after {after}", lease)
+        before = len(bench.engine())
+        while process.poll() is None and len(bench.engine()) == before:
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(after + random.uniform(0, 0.1))
+        process.kill()
+        process.communicate()
+        await asyncio.sleep(lease)
+    killed_with = bench.counts()
+    assert 0 < killed_with.synced < 3000
+    bench.admin.latency("campaign", 0)
+    for _ in range(20):  # a killed push may have put off a record, to look for it once more
+        assert (await bench.push()).stopped is None
+        if not bench.counts().pending:
+            break
+        await asyncio.sleep(1)
+    assert bench.counts().synced == 3000
+    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
