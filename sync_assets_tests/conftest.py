@@ -42,6 +42,12 @@ def pytest_configure() -> None:
     read_migration_scripts_once()
 
 
+def pytest_collection_finish() -> None:
+    """Exempt all modules and collected tests from garbage collection, which would walk through them again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="module")
 def no_collection() -> Iterator[None]:
     """For answers nested too deeply: what is collected there, of whatever test, cannot finalize."""
