@@ -37,7 +37,9 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if "TMPDIR" not in os.environ and _IN_MEMORY.is_dir() and shutil.disk_usage(_IN_MEMORY).free > _ROOM:
         os.environ["TMPDIR"], tempfile.tempdir = str(_IN_MEMORY), None
-    settings.register_profile("any machine", deadline=None)  # no timed tests: one with much to do is slow
+    # No timed tests: one with much to do is slow. Under CI the examples are always the same.
+    examples = settings.get_profile("ci" if os.environ.get("CI") else "default")
+    settings.register_profile("any machine", examples, deadline=None)
     settings.load_profile("any machine")
     read_migration_scripts_once()
 

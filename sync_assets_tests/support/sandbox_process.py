@@ -161,23 +161,21 @@ class SandboxProcess:
     Attributes:
         env: Variables of its environment file.
         admin: Its admin interface.
-        start_seconds: Duration of the start.
     """
 
     def __init__(self, contacts: int = 50, port: int = 0, *, fresh: bool = False) -> None:
         position = of_the_environment()
-        started = time.monotonic()
         self._directory = tempfile.TemporaryDirectory(prefix="sandbox-env-")
         env_file = Path(self._directory.name) / "env"
         self._errors = (Path(self._directory.name) / "stderr").open("w+b")
         arguments = ["--contacts", str(contacts), "--port", str(port), "--env-file", str(env_file)]
         self.process = _start([*arguments, "--until-stdin-closes"], self._errors, fresh)
+        give_up_at = time.monotonic() + START_SECONDS
         while not env_file.exists():
-            if self.process.poll() is not None or time.monotonic() - started > START_SECONDS:
+            if self.process.poll() is not None or time.monotonic() > give_up_at:
                 self.stop()
                 raise AssertionError(f"the sandbox did not start:\n{self.errors}")
             time.sleep(0.01)
-        self.start_seconds = time.monotonic() - started
         self.env = dict(line.split("=", 1) for line in env_file.read_text().splitlines())
         self.admin = Admin(self.env["SANDBOX_ADMIN_URL"])
         position.apply(self.admin)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def until(true: Callable[[], bool], seconds: float = 30, every: float = 0.05) -> None:
+def until(true: Callable[[], bool], seconds: float = 30, every: float = 0.1) -> None:
     """Call the function each `every` seconds until it returns True. Raises AssertionError after `seconds`."""
     give_up_at = time.monotonic() + seconds
     while not true():
