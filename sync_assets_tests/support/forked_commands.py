@@ -230,6 +230,7 @@ def _serve(address: str) -> None:
     ended.setblocking(False)
     woken.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # after Ctrl-C the tests still stop what they started
     signal.set_wakeup_fd(woken.fileno())
     running: dict[int, socket.socket] = {}
     with selectors.DefaultSelector() as selector:
