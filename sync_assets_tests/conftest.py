@@ -80,10 +80,18 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if "TMPDIR" not in os.environ and _IN_MEMORY.is_dir() and shutil.disk_usage(_IN_MEMORY).free > _ROOM:
         os.environ["TMPDIR"], tempfile.tempdir = str(_IN_MEMORY), None
-    settings.register_profile("any machine", deadline=None)  # no timed tests: one with much to do is slow
-    settings.register_profile("quick", deadline=None, max_examples=20)
+    # No timed tests: one with much to do is slow. Under CI the examples are always the same.
+    examples = settings.get_profile("ci" if os.environ.get("CI") else "default")
+    settings.register_profile("any machine", examples, deadline=None)
+    settings.register_profile("quick", examples, deadline=None, max_examples=20)
     settings.load_profile("quick" if _quick(config) else "any machine")
     read_migration_scripts_once()
+
+
+def pytest_collection_finish() -> None:
+    """Exempt all modules and collected tests from garbage collection, which would walk through them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

@@ -153,6 +153,7 @@ def test_push_beside_its_limit_and_its_peers(running: Stage) -> None:
         assert any(peer.name in note for note in report.notes) != peer.light
 
 
+@pytest.mark.slow  # each size is measured as in the tests above
 def test_sizes_are_compared(running: Stage) -> None:
     report = scale(running)
     sane(report)

@@ -12,7 +12,7 @@ import pytest
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.program import CONTACT, Program
 
-ROWS = 11_000
+PAGE, ROWS = 100, 220
 """Three pages. Most rows are out of scope, so that little is to be sent."""
 IN_SCOPE = {"rules": [{"field": "department", "is": "eq", "value": "in"}], "delete_filtered_out": True}
 
@@ -61,7 +61,7 @@ def test_what_happens_while_a_table_is_read_and_the_program_killed_arrives(
     program = Program(sandbox_factory(contacts=ROWS), tmp_path, table, guardrails={"max_delete_share": 1.0})
     admin = program.sandbox.admin
     admin.change("contact", [row["contactid"] for row in admin.dump_d365()][:: ROWS // 40], department="in")
-    admin.settings("d365", delta_link_taken=taken)
+    admin.settings("d365", delta_link_taken=taken, page_limit=PAGE)
 
     # A first load, killed at its second page; it changes before and after that.
     admin.latency("d365", 700)

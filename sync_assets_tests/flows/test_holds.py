@@ -324,8 +324,15 @@ def test_verify_names_orders_whose_lookup_the_deletion_cleared(
     assert house.program.run("hold", "verify", house.ada)[0] == 0
 
 
-@cardinalities
-@pytest.mark.parametrize("apply_deletes", [True, False])
+@pytest.mark.parametrize(
+    ("apply_deletes", "cardinality"),
+    [
+        (True, "one"),
+        (False, "zero_or_one"),
+        pytest.param(True, "zero_or_one", marks=pytest.mark.slow),
+        pytest.param(False, "one", marks=pytest.mark.slow),
+    ],
+)
 def test_after_its_release_nothing_is_made_again_of_a_person_who_is_gone(
     sandbox_factory: SandboxFactory, tmp_path: Path, cardinality: str, apply_deletes: bool
 ) -> None:

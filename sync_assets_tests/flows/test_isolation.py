@@ -227,19 +227,20 @@ def test_a_sensor_that_fails_is_an_incident_until_it_goes_on(program: Program) -
 
     admin.fault("d365", "unavailable")
     with dagster_dev(program.home, program.env) as running:
-        until(lambda: bool(incidents()), PATIENCE)
+        until(lambda: bool(incidents()), PATIENCE, every=1.0)
         [(what, said)] = incidents()
         assert what == "The sensor d365_changes fails"
         assert said.startswith("Dynamics 365 ")
         assert len(said.splitlines()) == 1
         admin.clear_faults()
-        until(lambda: not incidents(), PATIENCE)
+        until(lambda: not incidents(), PATIENCE, every=1.0)
         told = running.log.read_text(errors="replace")
     # Dagster shows where in its own code it called us; nothing of our client's is added to that.
     assert "aiohttp" not in told
     assert "feed_polling.py" not in told
 
 
+@pytest.mark.slow  # by single ticks and runs above
 def test_change_tracking_of_one_table_switched_off_under_the_daemon(program: Program) -> None:
     """The other table goes on, this one is an incident, and both arrive in the end."""
     program.more["SYNC_ASSETS_AUTOSTART"] = "1"
@@ -248,7 +249,7 @@ def test_change_tracking_of_one_table_switched_off_under_the_daemon(program: Pro
         change(program, one, "later")
     with dagster_dev(program.home, program.env):
         until(lambda: arrived(program, "new_order", "later") == 3, PATIENCE)
-        until(lambda: bool(program.json("alerts")[1]["troubles"]), PATIENCE)
+        until(lambda: bool(program.json("alerts")[1]["troubles"]), PATIENCE, every=1.0)
         [incident, *_] = program.json("alerts")[1]["troubles"]
         assert CAUSE.format("contact") in incident["said"]
         change(program, "new_order", "still later")

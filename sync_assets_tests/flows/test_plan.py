@@ -281,10 +281,10 @@ class TestLinkedTables:
     @pytest.mark.parametrize(
         ("either", "style", "cardinality", "address"),
         [
-            ("sqlite", "key", "one", "url"),
             ("postgresql", "key", "zero_or_one", "filter"),
-            ("postgresql", "join", "one", "url"),
-            ("sqlite", "join", "zero_or_one", "url"),
+            ("sqlite", "join", "one", "url"),
+            pytest.param("sqlite", "key", "one", "url", marks=pytest.mark.slow),
+            pytest.param("postgresql", "join", "zero_or_one", "url", marks=pytest.mark.slow),
         ],
         indirect=["either"],
     )

@@ -13,7 +13,13 @@ from sync_assets_tests.support.waiting import until
 PATIENCE = 120.0
 
 
-@pytest.mark.parametrize("linger", [0, 120], ids=["a run for each change", "a run that stays"])
+@pytest.mark.parametrize(
+    "linger",
+    [
+        pytest.param(0, id="a run for each change", marks=pytest.mark.slow),
+        pytest.param(120, id="a run that stays"),
+    ],
+)
 def test_a_run_that_died_with_everything_keeps_no_change_from_travelling(program: Program, linger: int) -> None:
     admin = program.sandbox.admin
     program.runs["linger_seconds"] = linger

@@ -175,6 +175,7 @@ def test_sync_says_that_it_made_a_ledger_before_it_begins(program: Program) -> N
         assert process.stderr
         assert process.stderr.readline().strip() == f"sync-assets: {MADE}{program.home / 'dagster' / 'ledger.db'}"
         assert process.poll() is None
+        program.sandbox.admin.latency("campaign", 0)
         process.communicate()
     finally:
         program.sandbox.admin.latency("campaign", 0)

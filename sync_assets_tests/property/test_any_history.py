@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 
 from sync_assets.ledger import Claimed, Counts, Ledger, Outcome, State
+from sync_assets_tests.property.conftest import few_and_many
 from sync_assets_tests.support.ledgers import DAY, Clock, Ledgers, capture, claim, guid, hash_of, row, stored
 
 NAMES = [f"row{n}" for n in range(3)]
@@ -311,18 +312,19 @@ def _micros(clock: Clock) -> int:
     return round(clock.now.timestamp() * 1_000_000)
 
 
-def test_any_history_ends_well(ledgers: Ledgers) -> None:
+@few_and_many
+def test_any_history_ends_well(ledgers: Ledgers, times: int) -> None:
     """Hypothesis chooses the seed and how far to go; its own choice at each step would prefer the dull ones."""
 
     unread = 0
 
     @settings(
-        max_examples=25 if ledgers.kind == "sqlite" else 8,
+        max_examples=times * (8 if ledgers.kind == "sqlite" else 3),
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )
     @given(seed=st.integers(0, 2**32), steps=st.integers(20, 60))
-    @example(seed=3, steps=60)  # leaves rows unread, as one in three does
+    @example(seed=12, steps=60)  # leaves rows unread, as one in five does
     def any_history(seed: int, steps: int) -> None:
         nonlocal unread
         history = History(ledgers.fresh(), Random(seed))

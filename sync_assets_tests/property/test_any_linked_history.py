@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from sync_assets.ledger import BlockReason, Claimed, Ledger, Outcome, Position, State
 from sync_assets.ledger.model import LinkSpec
+from sync_assets_tests.property.conftest import few_and_many
 from sync_assets_tests.support.ledgers import DAY, SCHEMA, Clock, Ledgers, claim, guid, hash_of, save_page, stored
 
 TABLES = ["contact", "order", "line"]
@@ -522,11 +523,12 @@ class History:
         assert known <= {guid(name) for _, name in [*world.d365, *world.withdrawn]}
 
 
-def test_any_linked_history_ends_well(ledgers: Ledgers) -> None:
+@few_and_many
+def test_any_linked_history_ends_well(ledgers: Ledgers, times: int) -> None:
     """Hypothesis chooses the seed and how far to go, as in test_any_history."""
 
     @settings(
-        max_examples=50 if ledgers.kind == "sqlite" else 8,
+        max_examples=times * (12 if ledgers.kind == "sqlite" else 3),
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )

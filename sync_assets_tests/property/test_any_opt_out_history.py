@@ -24,6 +24,7 @@ from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState
 from sync_assets.opt_out.decide import decide
 from sync_assets.push.delivery import deliver, outcome
+from sync_assets_tests.property.conftest import few_and_many
 from sync_assets_tests.property.opt_out_world import ATTRIBUTES, EMAIL, IDS, File, Key, Killed, Records, Ways, World
 from sync_assets_tests.support.ledgers import Clock, Ledgers, capture, frame, hash_of, row
 
@@ -419,11 +420,12 @@ def nobody_minds() -> None:
     """No budget of engine calls."""
 
 
-def test_any_history_of_opt_outs_ends_well(ledgers: Ledgers) -> None:
+@few_and_many
+def test_any_history_of_opt_outs_ends_well(ledgers: Ledgers, times: int) -> None:
     """Hypothesis chooses the seed and how far to go, as in test_any_history."""
 
     @settings(
-        max_examples=30 if ledgers.kind == "sqlite" else 6,
+        max_examples=times * (8 if ledgers.kind == "sqlite" else 2),
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )

@@ -1,10 +1,12 @@
-"""Start commands of the program by forking a process that has imported it.
+"""Start commands of the program, and sandboxes, by forking a process that has imported them.
 
-Importing Dagster and Polars takes longer than most commands of the tests. The fork is a process of its own as any
-other: with its own environment, folder, output, signals and end. Tests of the start itself, of memory, and of what a
-command imports start an interpreter (`Program.start` with `fresh=True`).
+Importing Dagster and Polars takes longer than most commands of the tests, and importing the sandbox as long as all
+that most tests ask of it. The fork is a process of its own as any other: with its own environment, folder, input,
+output, signals and end. Tests of the start itself, of memory, and of what a command imports start an interpreter
+(`Program.start` with `fresh=True`).
 
-Invariant: the process that is forked has run nothing but imports: no thread, no connection, no environment of a test.
+Invariant: the process that is forked has no thread, no connection, and no environment of a test. It has run nothing
+but imports, and one Dagster run, without which the first run of each command takes another second.
 """
 
 from __future__ import annotations
@@ -24,31 +26,39 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Literal
 
 from sync_assets_tests.support.migration_scripts import read_migration_scripts_once
 
 _LENGTH = struct.Struct("!I")
+Kind = Literal["command", "sandbox"]
+"""What a forked process becomes. Each kind has a process of its own that is forked: neither imports the other's."""
 _NOT_IMPORTED = ("sync_assets.sandbox", "sync_assets.launching", "sync_assets.definitions", "sync_assets.cli.__main__")
 """Not of the commands; or read the environment when they are imported; or run."""
+_OF_THE_SANDBOX = (
+    "sync_assets.sandbox.__main__",
+    "encodings.idna",
+    "uvloop",
+    "uvicorn.protocols.http.httptools_impl",
+    "uvicorn.lifespan.off",
+)
 _LIBRARIES = ("dagster", "polars", "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "alembic.command")
 
 
-class Command:
-    """A started command, with the attributes and methods of `subprocess.Popen` that tests use."""
+class Forked:
+    """A started process, with the attributes and methods of `subprocess.Popen` that tests use."""
 
-    def __init__(self, connection: socket.socket, pid: int, stdout: IO[str], stderr: IO[str]) -> None:
+    def __init__(self, connection: socket.socket, pid: int) -> None:
         self._connection = connection
         self.pid = pid
-        self.stdout, self.stderr = stdout, stderr
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """Return the exit status; None while the command runs."""
+        """Return the exit status; None while the process runs."""
         with suppress(subprocess.TimeoutExpired):
             self.wait(0)
         return self.returncode
@@ -60,12 +70,31 @@ class Command:
             try:
                 status = self._connection.recv(_LENGTH.size)
             except (TimeoutError, BlockingIOError):
-                raise subprocess.TimeoutExpired("sync-assets", timeout or 0) from None
+                raise subprocess.TimeoutExpired("the forked process", timeout or 0) from None
             if not status:
-                raise RuntimeError("the process that forks commands has ended")
+                raise RuntimeError("the process that forks others has ended")
             self.returncode = struct.unpack("!i", status)[0]
             self._connection.close()
         return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless the process has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class Command(Forked):
+    """A started command."""
+
+    def __init__(self, connection: socket.socket, pid: int, stdout: IO[str], stderr: IO[str]) -> None:
+        super().__init__(connection, pid)
+        self.stdout, self.stderr = stdout, stderr
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Wait for the end, and return standard output and standard error."""
@@ -84,39 +113,54 @@ class Command:
         self.stderr.close()
         return read[0], read[1]
 
-    def send_signal(self, number: int) -> None:
-        """Send a signal, unless the command has ended."""
-        if self.poll() is None:
-            os.kill(self.pid, number)
 
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
+class ForkedSandbox(Forked):
+    """A started sandbox, which stops when `stdin` is closed."""
 
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
+    def __init__(self, connection: socket.socket, pid: int, stdin: IO[bytes]) -> None:
+        super().__init__(connection, pid)
+        self.stdin = stdin
 
 
 def start_command(arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> Command:
     """Start `sync-assets` with these arguments in an environment and a folder of its own."""
-    connection = socket.socket(socket.AF_UNIX)
-    connection.connect(_server())
     (out, out_end), (err, err_end) = os.pipe(), os.pipe()
-    request = json.dumps({"arguments": arguments, "env": dict(env), "cwd": str(cwd)}).encode()
-    socket.send_fds(connection, [_LENGTH.pack(len(request))], [out_end, err_end])
-    connection.sendall(request)
+    with open(os.devnull, "rb") as nothing:
+        connection, pid = _start("command", arguments, env, cwd, (nothing.fileno(), out_end, err_end))
     os.close(out_end)
     os.close(err_end)
-    (pid,) = _LENGTH.unpack(_receive(connection, _LENGTH.size))
     return Command(connection, pid, os.fdopen(out, encoding="utf-8"), os.fdopen(err, encoding="utf-8"))
 
 
+def start_sandbox(arguments: Sequence[str], stderr: IO[bytes]) -> ForkedSandbox:
+    """Start `python -m sync_assets.sandbox` with these arguments, and with the environment of this process."""
+    end, stdin = os.pipe()
+    files = (end, sys.__stdout__.fileno() if sys.__stdout__ else end, stderr.fileno())
+    connection, pid = _start("sandbox", arguments, os.environ, Path.cwd(), files)
+    os.close(end)
+    return ForkedSandbox(connection, pid, os.fdopen(stdin, "wb"))
+
+
+def _start(
+    kind: Kind, arguments: Sequence[str], env: Mapping[str, str], cwd: Path, files: tuple[int, int, int]
+) -> tuple[socket.socket, int]:
+    """Fork a process with these files as standard input, output and error. Return its connection and its id."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(_server(kind))
+    request = json.dumps({"arguments": arguments, "env": dict(env), "cwd": str(cwd)}).encode()
+    socket.send_fds(connection, [_LENGTH.pack(len(request))], files)
+    connection.sendall(request)
+    (pid,) = _LENGTH.unpack(_receive(connection, _LENGTH.size))
+    return connection, pid
+
+
 @cache
-def _server() -> str:
-    """Start the process that forks commands, once for each process of tests. Return the address of its socket."""
-    folder = tempfile.TemporaryDirectory(prefix="commands_")  # the path of a socket must be short
+def _server(kind: Kind) -> str:
+    """Start the process that forks others, once for each process of tests. Return the address of its socket."""
+    folder = tempfile.TemporaryDirectory(prefix="forked_")  # the path of a socket must be short
     address = str(Path(folder.name) / "s")
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", __name__, kind, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdin
     assert process.stdout
@@ -131,7 +175,7 @@ def _receive(connection: socket.socket, size: int) -> bytes:
     while len(received) < size:
         part = connection.recv(size - len(received))
         if not part:
-            raise RuntimeError("the process that forks commands has ended")
+            raise RuntimeError("the process that forks others has ended")
         received += part
     return received
 
@@ -139,8 +183,13 @@ def _receive(connection: socket.socket, size: int) -> bytes:
 # --- the process that is forked ---
 
 
-def _import_all() -> None:
+def _import_all(kind: Kind) -> None:
     import sync_assets
+
+    if kind == "sandbox":
+        for name in _OF_THE_SANDBOX:
+            importlib.import_module(name)
+        return
 
     for module in pkgutil.walk_packages(sync_assets.__path__, "sync_assets."):
         if not module.name.startswith(_NOT_IMPORTED) and "migrations" not in module.name:
@@ -148,6 +197,28 @@ def _import_all() -> None:
     for name in _LIBRARIES:
         importlib.import_module(name)
     read_migration_scripts_once()
+    _run_dagster()
+    assert threading.active_count() == 1
+
+
+def _run_dagster() -> None:
+    """Execute a run of an asset and its check, which fills caches of Dagster, Pydantic and SQLAlchemy."""
+    import dagster as dg
+
+    asset, day = dg.AssetKey("asset"), "2026-01-01"
+    partitions = dg.DailyPartitionsDefinition(day)
+
+    @dg.multi_asset(
+        specs=[dg.AssetSpec(asset, partitions_def=partitions)], check_specs=[dg.AssetCheckSpec("check", asset=asset)]
+    )
+    def of_one() -> Iterator[Any]:
+        yield dg.MaterializeResult(asset, metadata={"rows": 1})
+        yield dg.AssetCheckResult(asset_key=asset, check_name="check", passed=True, metadata={"rows": 1})
+
+    with tempfile.TemporaryDirectory() as folder, dg.DagsterInstance.local_temp(folder) as instance:
+        job = dg.Definitions(assets=[of_one], jobs=[dg.define_asset_job("job")]).resolve_job_def("job")
+        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        assert job.execute_in_process(instance=instance, partition_key=day, run_config=quiet).success
 
 
 def _serve(address: str) -> None:
@@ -159,6 +230,7 @@ def _serve(address: str) -> None:
     ended.setblocking(False)
     woken.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # after Ctrl-C the tests still stop what they started
     signal.set_wakeup_fd(woken.fileno())
     running: dict[int, socket.socket] = {}
     with selectors.DefaultSelector() as selector:
@@ -175,7 +247,7 @@ def _serve(address: str) -> None:
                 _report_ended(running)
             if listener in ready:
                 connection, _ = listener.accept()
-                length, files, _, _ = socket.recv_fds(connection, _LENGTH.size, 2)
+                length, files, _, _ = socket.recv_fds(connection, _LENGTH.size, 3)
                 request = json.loads(_receive(connection, *_LENGTH.unpack(length)))
                 pid = os.fork()
                 if pid == 0:
@@ -206,8 +278,7 @@ def _become(request: dict[str, object], files: list[int]) -> None:
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for target, file in enumerate((nothing, *files)):
+    for target, file in enumerate(files):
         os.dup2(file, target)
         os.close(file)
     os.chdir(str(request["cwd"]))
@@ -217,14 +288,16 @@ def _become(request: dict[str, object], files: list[int]) -> None:
     sys.argv = ["sync-assets", *request["arguments"]]  # pyright: ignore[reportGeneralTypeIssues]
 
 
-def _run() -> None:
-    """Run the command, and end as an interpreter does, except that the modules stay: to remove them takes a second."""
-    from sync_assets.cli.main import main
+def _run(kind: Kind) -> None:
+    """Run the main function, and end as an interpreter does. Modules stay: to remove them takes a second."""
+    if kind == "sandbox":
+        from sync_assets.sandbox.__main__ import main
+    else:
+        from sync_assets.cli.main import main
 
     status: object = 1
     try:
-        main()
-        status = 0
+        status = main()
     except SystemExit as end:
         status = end.code
     except KeyboardInterrupt:  # the interpreter ends by the signal
@@ -240,7 +313,8 @@ def _run() -> None:
 
 
 if __name__ == "__main__":
-    _import_all()
+    of_kind: Kind = "sandbox" if sys.argv[1] == "sandbox" else "command"
+    _import_all(of_kind)
     gc.freeze()  # else the first collection of each fork copies all modules
-    _serve(sys.argv[1])
-    _run()
+    _serve(sys.argv[2])
+    _run(of_kind)
