@@ -58,12 +58,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in left_out]
 
 
-def pytest_collection_finish() -> None:
-    """What was imported and collected stays: the collector of garbage need not look at it again with each test."""
-    gc.collect()
-    gc.freeze()
-
-
 def _names(item: pytest.Item) -> set[str]:
     """Return the names of a test's fixtures, and its parameters that are names."""
     parameters = (

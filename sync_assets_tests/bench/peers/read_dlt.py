@@ -43,7 +43,7 @@ def main(url: str, page_rows: str, labels: str) -> None:
             dataset_name="rows",
         )
         pipeline.run(source, loader_file_format="parquet")
-        rows = pipeline.last_trace.last_normalize_info.row_counts[SET_NAME]
+        rows = pipeline.last_trace.last_normalize_info.row_counts[SET_NAME]  # pyright: ignore[reportOptionalMemberAccess]
         meter.done(rows)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sync_assets.campaign.addressing import KEY_IN_URL, KEY_UNIQUE
-from sync_assets.campaign.dialect import BOILERPLATE, Operation
+from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
 from sync_assets.http.client import OutcomeUnknown, Response
 from sync_assets.ledger import Claimed, LinkTo
@@ -20,6 +20,8 @@ from sync_assets.push.delivery import MAX_POSTS, Delivery, Denied, StillUnknown,
 from sync_assets.push.record_links import Links, LinkTarget
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets_tests.support.little_campaign import API, BARE, LittleCampaign, absent
+
+BOILERPLATE = "RST-360011 An error has occurred - please contact your administrator."
 
 ADA = "11111111-1111-1111-1111-111111111111"
 DAY = date(2026, 11, 24)
