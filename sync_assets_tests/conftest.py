@@ -45,9 +45,9 @@ def _quick(config: pytest.Config) -> bool:
     return not config.getoption("thorough") and all(path.resolve().is_relative_to(_UNIT) for path in asked_for)
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than there are processors: tests wait for processes of their own much of the time; unit tests do not."""
-    return (os.cpu_count() or 1) + (not _quick(config))
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: tests wait for servers and processes much of the time."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -22,12 +22,12 @@ from sync_assets_tests.support.ledgers import (
 
 
 def result(**counts: int) -> AcknowledgeResult:
-    return AcknowledgeResult(**{"settled": 0, "removed": 0, "pending": 0, "failed": 0, "lost": 0, **counts})
+    return AcknowledgeResult(**{"synced": 0, "removed": 0, "pending": 0, "failed": 0, "lease_lost": 0, **counts})
 
 
 def test_done_settles_the_record_and_erases_the_payload(ledger: Ledger, clock: Clock) -> None:
     capture(ledger, row("anna", insert_only="1990"))
-    assert settle(ledger, "done", claim_one(ledger)) == result(settled=1)
+    assert settle(ledger, "done", claim_one(ledger)) == result(synced=1)
     anna = record(ledger, "anna")
     assert (anna.state, anna.acked_hash, anna.uncertain) == (State.SYNCED, hash_of("a"), 0)
     assert (anna.payload, anna.update_payload, anna.lease_owner, anna.lease_until) == (None, None, None, None)
@@ -108,7 +108,7 @@ def test_refused_for_a_row_that_changed_back_settles_it(ledger: Ledger) -> None:
     capture(ledger, row("anna", "b"))
     one = claim_one(ledger)
     capture(ledger, row("anna", "a"))
-    assert settle(ledger, "refused", one, reason="no") == result(settled=1)
+    assert settle(ledger, "refused", one, reason="no") == result(synced=1)
     assert record(ledger, "anna").payload is None
 
 
@@ -168,16 +168,16 @@ def test_done_clears_up_all_earlier_requests(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     settle(ledger, "unknown", claim_one(ledger))
     settle(ledger, "unknown", claim_one(ledger))
-    assert settle(ledger, "done", claim_one(ledger)) == result(settled=1)
+    assert settle(ledger, "done", claim_one(ledger)) == result(synced=1)
 
 
 def test_an_outcome_of_a_record_that_the_owner_does_not_hold_is_lost(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     one = claim_one(ledger, "first")
-    assert settle(ledger, "done", one, owner="second") == result(lost=1)
+    assert settle(ledger, "done", one, owner="second") == result(lease_lost=1)
     ledger.release("first")
-    assert settle(ledger, "done", one, owner="first") == result(lost=1)
-    assert ledger.acknowledge("first", [Outcome(999_999, "done", b"")]) == result(lost=1)
+    assert settle(ledger, "done", one, owner="first") == result(lease_lost=1)
+    assert ledger.acknowledge("first", [Outcome(999_999, "done", b"")]) == result(lease_lost=1)
     assert ledger.counts()["contact"].pending == 1
 
 
@@ -185,7 +185,7 @@ def test_an_outcome_counts_once(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     one = claim_one(ledger)
     settle(ledger, "done", one)
-    assert settle(ledger, "refused", one, reason="no") == result(lost=1)
+    assert settle(ledger, "refused", one, reason="no") == result(lease_lost=1)
     assert record(ledger, "anna").state == State.SYNCED
 
 
@@ -239,6 +239,6 @@ def test_a_large_batch_of_mixed_outcomes(ledger: Ledger) -> None:
     claimed = claim(ledger, limit=2000)
     results = ("done", "refused", "later", "unknown")
     outcomes = [Outcome(one.seq, results[n % 4], one.hash, "why") for n, one in enumerate(claimed)]
-    assert ledger.acknowledge("worker", outcomes) == result(settled=500, failed=500, pending=1000)
+    assert ledger.acknowledge("worker", outcomes) == result(synced=500, failed=500, pending=1000)
     counts = ledger.counts()["contact"]
     assert (counts.synced, counts.failed, counts.pending, counts.leased) == (500, 500, 1000, 0)
