@@ -99,6 +99,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     API" ticked."""
     organizational_units: bool = True
     """False: `orgUnitBase` and `geoUnitBase` are not served, as in Campaign v8."""
+    marketing_history: bool = True
+    """False: `profileAndServices/history` is not served, as in Campaign v8."""
     time_zone_in_ext_only: bool = False
     """Show `timeZone` of a profile in profileAndServicesExt only, as Campaign v8."""
     workflow_delay_ms: float = 0
@@ -126,6 +128,7 @@ _V8: dict[str, Any] = {
     "link_values_in_post": True,
     "custom_delete_status": 200,
     "organizational_units": False,
+    "marketing_history": False,
     "time_zone_in_ext_only": True,
 }
 DIALECTS: dict[str, dict[str, Any]] = {"standard": {name: getattr(Settings(), name) for name in _V8}, "v8": _V8}

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from sync_assets.sandbox.asgi import Answer, App, Receive, Scope, Send, read_body, send_answer
-from sync_assets.sandbox.campaign import errors, gateway, metadata
+from sync_assets.sandbox.campaign import errors, gateway, history, metadata
 from sync_assets.sandbox.campaign.engine import Campaign
 from sync_assets.sandbox.campaign.errors import CampaignError
 from sync_assets.sandbox.campaign.lists import Listing
@@ -94,8 +94,10 @@ class _Call:
             raise errors.bad_path()
         if not rest:
             return self._described(metadata.service_document(self.campaign, api, self.base))
-        if "history" in (rest[0], *(rest[1:2] if rest[0] == "resourceType" else ())):
-            raise errors.not_built("The resource 'history'")
+        if rest[0] == "history":
+            return self._history(api, rest[1:])
+        if rest[:2] == ["resourceType", "history"]:
+            raise errors.not_built("The metadata of the resource 'history'")
         if rest[0] == "resourceType":
             return self._resource_type(api, rest[1:])
         view = self.campaign.views.get((api, rest[0].removesuffix(".json")))
@@ -197,9 +199,7 @@ class _Call:
         if collection is None or behind not in ([], ["_count"]):
             raise errors.bad_path()
         if not collection.source:  # subscriptions are not emulated, so always empty
-            count = {"href": f"{self.base}{view.path}/{rest[0]}/{name}/_count"}
-            document: dict[str, Any] = {"content": [], "count": count, "serverSidePagination": True}
-            return _json(200, {"count": 0} if behind else document)
+            return _nothing(f"{self.base}{view.path}/{rest[0]}/{name}", behind)
         source = self.campaign.views[view.api, collection.source]
         serials = {
             serial
@@ -209,6 +209,22 @@ class _Call:
         # The hrefs of `next` and `count` are below the path of the parent.
         listing = Listing(self.campaign, source, [], query, path=f"/{rest[0]}/{name}", under=view.path, among=serials)
         return _json(200, {"count": listing.count()} if behind else listing.page(self.base))
+
+    def _history(self, api: str, rest: list[str]) -> Answer:
+        """Answer a GET of `history/<PKey>` or of its events, an engine call as each read of a record."""
+        if not self.campaign.settings.marketing_history:
+            raise errors.bad_path()
+        view = self.campaign.views["profileAndServices", "profile"]
+        of_a_profile = api == view.api and bool(rest) and rest[0].startswith("@")
+        events = rest[1:2] == ["events"] and rest[2:] in ([], ["_count"])
+        if self.method != "GET" or not of_a_profile or not (events or len(rest) == 1):
+            raise errors.not_built("The resource 'history' but for a GET by the PKey of a profile, and of its events,")
+        self.state["engine"] = "read"
+        record = self.campaign.resolve(view, rest[0], by_key=False)
+        self.state["key"] = view.table.key_of(record) or None
+        if events:
+            return _nothing(f"{self.base}/{api}/history/{rest[0]}/events", rest[2:])
+        return _json(200, history.shown(view, record, self.base))
 
     def _resource_type(self, api: str, rest: list[str]) -> Answer:
         """Answer `resourceType/<resource or PKey>[/filters]`."""
@@ -250,6 +266,12 @@ class _Call:
         if not isinstance(body, dict):
             raise errors.not_json(self.body)
         return body
+
+
+def _nothing(href: str, behind: list[str]) -> Answer:
+    """Return an empty collection, or its count."""
+    document: dict[str, Any] = {"content": [], "count": {"href": f"{href}/_count"}, "serverSidePagination": True}
+    return _json(200, {"count": 0} if behind else document)
 
 
 def _json(status: int, document: Any) -> Answer:

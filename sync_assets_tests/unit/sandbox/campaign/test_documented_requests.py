@@ -78,6 +78,32 @@ def test_a_body_that_is_no_json_is_told_before_the_unknown_resource(http: httpx.
     assert http.request("DELETE", path, content=b"@gibberish").status_code == 404
 
 
+# Marketing history
+
+
+def test_the_marketing_history_of_a_profile_has_no_events_as_no_delivery_was_sent(
+    http: httpx.Client, process: SandboxProcess
+) -> None:
+    profile = made(http, f"{PLAIN}/profile", externalId="h", firstName="Ada", location={"countryCode": "FR"})
+    history = http.get(f"{PLAIN}/history/{profile['PKey']}").json()
+    hidden = {"acsId", "cryptedId", "domain", "emailFormat", "postalAddress", "subscriptions"}
+    assert profile.keys() - history.keys() == hidden
+    assert [history[name] for name in ("PKey", "firstName", "countryIsoA2")] == [profile["PKey"], "Ada", "FR"]
+    assert [history[f"count{kind}Events"] for kind in ("BroadLog", "SubHisto")] == [0, 0]
+    assert history["events"]["metadata"] == "subHisto"
+    assert http.get(history["href"]).json() == history
+    events = http.get(history["events"]["href"]).json()
+    assert (events["content"], http.get(events["count"]["href"]).json()) == ([], {"count": 0})
+    last = process.admin.journal()[-1]
+    assert (last["engine"], last["key"]) == ("read", "h")
+
+
+def test_the_marketing_history_of_no_profile_is_refused(http: httpx.Client) -> None:
+    service = made(http, f"{PLAIN}/service", label="No profile")
+    assert http.get(f"{PLAIN}/history/{service['PKey']}").status_code == 404
+    assert http.get(f"{PLAIN}/history/@gibberish").status_code == 500
+
+
 # What is not played
 
 
@@ -86,6 +112,10 @@ def test_a_body_that_is_no_json_is_told_before_the_unknown_resource(http: httpx.
     [
         ("GET", f"{PLAIN}/history", "history"),
         ("GET", f"{PLAIN}/history/byEmail?email=a@example.com", "history"),
+        ("GET", f"{PLAIN}/history/@profile/events/@event", "history"),
+        ("GET", f"{PLAIN}/history/@profile/kpisAndChart", "history"),
+        ("GET", f"{EXT}/history/@profile", "history"),
+        ("PATCH", f"{PLAIN}/history/@profile", "history"),
         ("GET", f"{PLAIN}/resourceType/history", "history"),
         ("POST", "/privacy/privacyTool", "privacy"),
         ("GET", f"{PLAIN}/profile/birthday?day=1&month=2", "birthday"),

@@ -101,6 +101,13 @@ async def test_too_many_requests_in_a_second_are_429_without_a_time(http: httpx.
     assert "retry-after" not in answers[-1].headers
 
 
+async def test_the_marketing_history_of_a_profile_is_not_served(http: httpx.AsyncClient, campaign: Campaign) -> None:
+    path = f"/profileAndServices/history/{(await http.get(f'{EXT}/profile/k')).json()['PKey']}"
+    assert (await http.get(path)).status_code == 404
+    campaign.configure({"dialect": "standard"})
+    assert (await http.get(path)).status_code == 200
+
+
 async def test_organizational_units_are_not_served_and_the_time_zone_by_the_ext_api_only(
     http: httpx.AsyncClient, campaign: Campaign
 ) -> None:
