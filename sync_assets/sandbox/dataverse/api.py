@@ -145,7 +145,7 @@ _NAMED: dict[str, Callable[[Call], Answer]] = {
 
 def _rows(call: Call, store: Store) -> Answer:
     first, *rest = call.segments
-    if "$expand" in call.options and (first.key is not None or call.method != "GET"):
+    if "$expand" in call.options and (rest or call.method == "DELETE"):
         raise not_built("The query option '$expand'")  # better than an answer without the expanded rows
     if first.key is not None:
         privileges.demand(call, store, "Read" if call.method == "GET" else "Write")

@@ -14,12 +14,12 @@ from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.dataverse import cookies, tracking
 from sync_assets.sandbox.dataverse.call import Call, applied, json_answer, link
 from sync_assets.sandbox.dataverse.errors import bad_query, no_such_property, not_built
+from sync_assets.sandbox.dataverse.expand import projection
 from sync_assets.sandbox.dataverse.filters import compile_filter
-from sync_assets.sandbox.dataverse.projection import Projection
 from sync_assets.sandbox.dataverse.relations import name_of
 from sync_assets.sandbox.dataverse.store import Row, Store
 
-_OPTIONS = frozenset({"$select", "$filter", "$orderby", "$top", "$count", "$skiptoken", "$deltatoken"})
+_OPTIONS = frozenset({"$select", "$expand", "$filter", "$orderby", "$top", "$count", "$skiptoken", "$deltatoken"})
 
 
 def list_rows(call: Call, store: Store) -> Answer:
@@ -28,7 +28,7 @@ def list_rows(call: Call, store: Store) -> Answer:
     if tracking.is_tracked(call):
         return tracking.read(call, store)
     org, prefer, options = call.org, call.prefer, call.options
-    projection = Projection(store, org, options.get("$select"), prefer)
+    shown = projection(call, store)
     top = None if prefer.page_size else _top(call)  # $top is ignored beside maxpagesize
     size = call.page_size(top)
     cookie = cookies.decode(options["$skiptoken"]) if "$skiptoken" in options else cookies.Cookie()
@@ -40,7 +40,7 @@ def list_rows(call: Call, store: Store) -> Answer:
     more = len(page) > size and top is None
     del page[size:]
 
-    document: dict[str, Any] = {"@odata.context": f"{call.api}/$metadata#{store.table.set_name}{projection.context}"}
+    document: dict[str, Any] = {"@odata.context": f"{call.api}/$metadata#{store.table.set_name}{shown.context}"}
     counted = options.get("$count", "").lower() == "true"
     if counted:
         document["@odata.count"] = min(count_rows(call, store), org.switches.count_limit)
@@ -51,7 +51,7 @@ def list_rows(call: Call, store: Store) -> Answer:
         following = cookies.Cookie(page=cookie.page + 1, last=page[-1][store.key_at], order=order_values)
         next_link["@odata.nextLink"] = link(call, "$skiptoken", cookies.encode(following, tracked=False))
     document |= next_link if org.switches.delta_link_first else {}
-    document["value"] = list(map(projection.show, page))
+    document["value"] = list(map(shown.show, page))
     document |= next_link
     return json_answer(
         document,
@@ -79,7 +79,7 @@ def count_rows(call: Call, store: Store) -> int:
 
 def _check_options(call: Call) -> None:
     for name in call.options:
-        if name in ("$expand", "$apply", "fetchXml", "sql", "savedQuery", "userQuery"):
+        if name in ("$apply", "fetchXml", "sql", "savedQuery", "userQuery"):
             if not tracking.is_tracked(call):
                 raise not_built(f"The query option '{name}'")
         elif name.startswith("$") and name not in _OPTIONS:

@@ -24,17 +24,27 @@ Show = Callable[[Row], dict[str, Any]]
 class Projection:
     """The JSON form of rows for one request.
 
-    `show(row)` returns the JSON object of a row. `context` is the part of the context URL after the entity set.
+    `show(row)` returns the JSON object of a row.
     """
 
     def __init__(self, store: Store, org: Organization, select: str | None, prefer: Preferences) -> None:
         self._store = store
         self._org = org
         self.columns = self._selected(select)
-        asked = [name for raw in (select or "").split(",") if (name := raw.strip())]
-        self.context = f"({','.join(asked)})" if asked else ""
+        self._asked = [name for raw in (select or "").split(",") if (name := raw.strip())]
         wanted = [name for name in (FORMATTED, LOOKUP_NAME, NAVIGATION) if prefer.wants(name)]
         self.show: Show = self._annotated(wanted) if wanted else self._plain()
+
+    @property
+    def context(self) -> str:
+        """Return the part of the context URL after the entity set."""
+        return f"({','.join(self._asked)})" if self._asked else ""
+
+    def add(self, name: str, context: str, value: Callable[[Row], Any]) -> None:
+        """Add an expanded navigation property. context: of the projection of its rows. value: returns its member."""
+        show = self.show
+        self._asked.append(f"{name}{context or '()'}")
+        self.show = lambda row: {**show(row), name: value(row)}
 
     def _selected(self, select: str | None) -> list[Column]:
         """Return the selected columns in order. Adds the currency if there is a money column, and the primary key."""

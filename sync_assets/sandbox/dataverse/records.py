@@ -7,14 +7,16 @@ from typing import Any
 from sync_assets.sandbox.asgi import Answer
 from sync_assets.sandbox.dataverse.call import Call, applied, json_answer, no_content
 from sync_assets.sandbox.dataverse.errors import DataverseError, exists, no_such_row
+from sync_assets.sandbox.dataverse.expand import projection
 from sync_assets.sandbox.dataverse.projection import Projection
 from sync_assets.sandbox.dataverse.store import Store
 
 
 def create(call: Call, store: Store) -> Answer:
+    shown = projection(call, store)  # first, so that a request with an invalid option writes nothing
     row_id = call.org.create(store, call.json())
     call.touches("insert", row_id)
-    return _written(call, store, row_id, created=True)
+    return _written(call, store, row_id, shown, created=True)
 
 
 def retrieve(call: Call, store: Store, key: str) -> Answer:
@@ -22,10 +24,11 @@ def retrieve(call: Call, store: Store, key: str) -> Answer:
     call.touches("read", row_id)
     row = call.org.row(store, row_id)
     etag = call.org.etag(store, row)
-    if call.headers.get("if-none-match", "") == etag and call.prefer.annotations is None:
+    whole = call.prefer.annotations is not None or "$expand" in call.options
+    if call.headers.get("if-none-match", "") == etag and not whole:
         return Answer(304, [(b"etag", etag.encode()), (b"odata-version", b"4.0")], b"")
     return json_answer(
-        _document(call, store, row_id),
+        _document(call, store, row_id, projection(call, store)),
         (b"etag", etag.encode()),
         *applied(f'odata.include-annotations="{call.prefer.annotations}"' if call.prefer.annotations else None),
     )
@@ -33,6 +36,7 @@ def retrieve(call: Call, store: Store, key: str) -> Answer:
 
 def change(call: Call, store: Store, key: str) -> Answer:
     """Answer a PATCH: an update with If-Match, a create with If-None-Match, else an upsert."""
+    shown = projection(call, store)
     row_id, named = call.org.resolve(store, key)
     if_match, only_create = call.headers.get("if-match"), call.headers.get("if-none-match", "").strip() == "*"
     if row_id is not None and row_id in store.rows:
@@ -40,12 +44,12 @@ def change(call: Call, store: Store, key: str) -> Answer:
             raise exists()
         call.touches("update", row_id)
         call.org.update(store, row_id, call.json(), if_match)
-        return _written(call, store, row_id, created=False)
+        return _written(call, store, row_id, shown, created=False)
     if if_match is not None:
         raise no_such_row(store.table.name, row_id or key)
     row_id = call.org.create(store, call.json(), named if row_id is None else {store.table.key: row_id})
     call.touches("insert", row_id)
-    return _written(call, store, row_id, created=True)
+    return _written(call, store, row_id, shown, created=True)
 
 
 def delete(call: Call, store: Store, key: str) -> Answer:
@@ -66,19 +70,18 @@ def existing(call: Call, store: Store, key: str) -> str:
     return row_id
 
 
-def _document(call: Call, store: Store, row_id: str) -> dict[str, Any]:
-    projection = Projection(store, call.org, call.options.get("$select"), call.prefer)
-    context = f"{call.api}/$metadata#{store.table.set_name}{projection.context}/$entity"
-    return {"@odata.context": context, **projection.show(call.org.row(store, row_id))}
+def _document(call: Call, store: Store, row_id: str, shown: Projection) -> dict[str, Any]:
+    context = f"{call.api}/$metadata#{store.table.set_name}{shown.context}/$entity"
+    return {"@odata.context": context, **shown.show(call.org.row(store, row_id))}
 
 
-def _written(call: Call, store: Store, row_id: str, *, created: bool) -> Answer:
+def _written(call: Call, store: Store, row_id: str, shown: Projection, *, created: bool) -> Answer:
     address = entity_id(call, store, row_id)
     location = [(b"location", address[1])] if created else []
     if not call.prefer.representation:
         return no_content(address, *location)
     return json_answer(
-        _document(call, store, row_id),
+        _document(call, store, row_id, shown),
         *location,
         *applied("return=representation"),
         status=201 if created else 200,

@@ -102,11 +102,80 @@ def test_rows_are_ordered_by_the_name_that_a_lookup_leads_to(http: httpx.Client)
 # Expand
 
 
+def test_a_row_is_read_with_the_rows_that_it_refers_to(http: httpx.Client) -> None:
+    query = f"$select=firstname&$expand={LINK}($select=name),createdby($select=fullname)"
+    read = http.get(f"contacts({ADA})?{query}").json()
+    assert read["@odata.context"].endswith(f"#contacts(firstname,{LINK}(name),createdby(fullname))/$entity")
+    assert read[LINK] == {"name": "Works", "accountid": ACCOUNT}
+    assert read["createdby"].keys() == {"fullname", "systemuserid"}
+    assert read.keys() == {"@odata.context", "@odata.etag", "firstname", "contactid", LINK, "createdby"}
+    assert http.get(f"contacts({BOB})?{query}").json()[LINK] is None
+
+
+def test_expanded_rows_are_annotated_and_may_be_expanded_themselves(http: httpx.Client) -> None:
+    headers = {"prefer": 'odata.include-annotations="*"'}
+    nested = f"{LINK}($select=_createdby_value;$expand=createdby($select=fullname))"
+    account = http.get(f"contacts({ADA})?$expand={nested}", headers=headers).json()[LINK]
+    label = "_createdby_value@OData.Community.Display.V1.FormattedValue"
+    assert account[label] == account["createdby"]["fullname"]
+
+
+def test_a_lookup_to_another_table_is_expanded_to_null(http: httpx.Client) -> None:
+    http.put(f"contacts({BOB})/parentcustomerid_contact/$ref", json={"@odata.id": f"contacts({ADA})"})
+    read = http.get(f"contacts({BOB})?$expand={LINK},parentcustomerid_contact").json()
+    assert (read[LINK], read["parentcustomerid_contact"]["firstname"]) == (None, "Ada")
+
+
+def test_a_read_with_expanded_rows_is_never_answered_with_not_modified(http: httpx.Client) -> None:
+    headers = {"if-none-match": http.get(f"contacts({ADA})").headers["etag"]}
+    assert http.get(f"contacts({ADA})", headers=headers).status_code == 304
+    assert http.get(f"contacts({ADA})?$expand={LINK}", headers=headers).json()[LINK]["name"] == "Works"
+
+
+def test_a_list_has_the_expanded_row_of_each_row_on_each_page(http: httpx.Client) -> None:
+    first = http.get(f"contacts?$expand={LINK}($select=name)", headers={"prefer": "odata.maxpagesize=1"}).json()
+    second = http.get(first["@odata.nextLink"]).json()
+    assert first["@odata.context"].endswith(f"#contacts({LINK}(name))")
+    assert [row[LINK] for row in first["value"] + second["value"]] == [{"name": "Works", "accountid": ACCOUNT}, None]
+
+
+def test_a_written_row_is_returned_with_its_expanded_row(http: httpx.Client) -> None:
+    headers, query = {"prefer": "return=representation"}, f"$select=firstname&$expand={LINK}($select=name)"
+    body = {"firstname": "Eve", f"{LINK}@odata.bind": f"accounts({ACCOUNT})"}
+    created = http.post(f"contacts?{query}", json=body, headers=headers)
+    body = {f"{LINK}@odata.bind": f"accounts({OTHER})"}
+    changed = http.patch(f"contacts({created.json()['contactid']})?{query}", json=body, headers=headers)
+    assert (created.status_code, changed.status_code) == (201, 200)
+    assert [answer.json()[LINK]["name"] for answer in (created, changed)] == ["Works", "Acme"]
+    assert http.delete(created.headers["location"]).status_code == 204
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["$expand=nosuch", "$expand=firstname", f"$expand={LINK}($select=nosuch)", f"$expand={LINK}(", "$select=nosuch"],
+)
+def test_an_invalid_option_is_an_error_and_writes_nothing(http: httpx.Client, query: str) -> None:
+    body = {"firstname": "never written"}
+    for method, path in (("GET", f"contacts({ADA})"), ("POST", "contacts"), ("PATCH", f"contacts({ADA})")):
+        answer = http.request(method, f"{path}?{query}", json=None if method == "GET" else body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "0x80060888")
+    assert "never written" not in http.get("contacts").text
+
+
+@pytest.mark.parametrize(
+    "expand", [f"{LINK}/$ref", f"{LINK}($filter=name eq 'x')", "ownerid", "contact_customer_contacts"]
+)
+def test_an_expand_that_is_not_built_is_named(http: httpx.Client, expand: str) -> None:
+    assert_not_built(http.get(f"contacts({ADA})?$expand={expand}"), "$expand=")
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
         ("GET", "contacts"),
         ("GET", f"contacts({ADA})"),
+        ("DELETE", f"contacts({ADA})"),
+        ("GET", "contacts/$count"),
         ("GET", f"contacts({ADA})/{LINK}"),
         ("GET", f"accounts({ACCOUNT})/contact_customer_accounts"),
         ("POST", "contacts"),
@@ -115,7 +184,7 @@ def test_rows_are_ordered_by_the_name_that_a_lookup_leads_to(http: httpx.Client)
 )
 def test_expand_is_never_ignored(http: httpx.Client, method: str, path: str) -> None:
     headers = {"prefer": "return=representation", "if-none-match": http.get(f"contacts({ADA})").headers["etag"]}
-    body = None if method == "GET" else {"firstname": "never written"}
+    body = {"firstname": "never written"} if method in ("POST", "PATCH") else None
     assert_not_built(http.request(method, f"{path}?$expand=ownerid", json=body, headers=headers), "$expand")
     assert "never written" not in http.get("contacts").text
 
