@@ -12,6 +12,7 @@ from sync_assets.sandbox.dataverse.call import Call, below_base, error_answer, j
 from sync_assets.sandbox.dataverse.errors import DataverseError, no_such_segment, not_allowed, not_built
 from sync_assets.sandbox.dataverse.organization import Organization
 from sync_assets.sandbox.dataverse.store import Store
+from sync_assets.sandbox.dataverse.tables import USER_ID
 from sync_assets.sandbox.dataverse.throttle import (
     NOMINAL_CONCURRENT,
     NOMINAL_REQUESTS,
@@ -100,7 +101,8 @@ def dispatch(call: Call) -> Answer:
         if not call.org.switches.application_user:
             raise DataverseError(403, "0x80072560", "The user is not a member of the organization.")
         for header in ("MSCRMCallerID", "CallerObjectId"):
-            if header.lower() in call.headers:
+            itself = header == "MSCRMCallerID" and call.headers.get("mscrmcallerid", "").lower() == USER_ID
+            if header.lower() in call.headers and not itself:
                 raise not_built(f"Another user by the header '{header}'")
         return _route(call)
     except DataverseError as error:
@@ -133,11 +135,10 @@ def _batch(call: Call) -> Answer:
     return batch.run(call, dispatch)
 
 
-_NOT_BUILT = frozenset(
-    {"$metadata", "CreateEntities", "GlobalOptionSetDefinitions", "ManagedPropertyDefinitions", "sdkmessagefilters"}
-)
+_NOT_BUILT = frozenset({"$metadata", "CreateEntities", "ManagedPropertyDefinitions", "sdkmessagefilters"})
 _NAMED: dict[str, Callable[[Call], Answer]] = {
     "EntityDefinitions": metadata.definitions,
+    "GlobalOptionSetDefinitions": metadata.global_option_sets,
     "RelationshipDefinitions": metadata.relationships,
     "$batch": _batch,
 }

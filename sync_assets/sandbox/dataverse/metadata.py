@@ -87,6 +87,17 @@ def relationships(call: Call) -> Answer:
     raise DataverseError(404, "0x80060888", f"Could not find a relationship with the key ({key}).")
 
 
+def global_option_sets(call: Call) -> Answer:
+    """Answer `GlobalOptionSetDefinitions`: none, since the option set of each emulated column is a local one."""
+    call.touches("read")
+    if call.method != "GET":
+        raise not_built("Changing metadata through the Web API")
+    _check_options(call)
+    if (key := call.segments[0].key) is not None:
+        raise DataverseError(404, "0x80060888", f"Could not find a global option set with the key ({key}).")
+    return _collection(call, [], "GlobalOptionSetDefinitions", "OptionSetMetadataBase", call.options)
+
+
 def _check_options(call: Call) -> None:
     for name in call.options:
         if name.startswith("$") and name not in ("$select", "$filter", "$expand"):

@@ -196,6 +196,12 @@ def test_another_user_is_never_ignored(http: httpx.Client, header: str) -> None:
     assert "never written" not in http.get("contacts").text
 
 
+def test_a_user_may_name_itself_as_the_caller(http: httpx.Client) -> None:
+    user = http.get("WhoAmI").json()["UserId"]
+    assert http.get(f"contacts({ADA})", headers={"MSCRMCallerID": user.upper()}).json()["firstname"] == "Ada"
+    assert_not_built(http.get(f"contacts({ADA})", headers={"CallerObjectId": user}), "CallerObjectId")
+
+
 # Query functions
 
 
@@ -251,6 +257,12 @@ def test_an_option_set_is_reached_by_its_path(http: httpx.Client) -> None:
     assert http.get(f"{PICKLIST}/Nosuch").status_code == 404
 
 
+def test_there_is_no_global_option_set(http: httpx.Client) -> None:
+    assert http.get("GlobalOptionSetDefinitions").json()["value"] == []
+    assert http.get("GlobalOptionSetDefinitions(Name='new_none')").status_code == 404
+    assert_not_built(http.post("GlobalOptionSetDefinitions", json={}), "Changing metadata")
+
+
 def test_relationships_are_narrowed_by_their_type(http: httpx.Client) -> None:
     query = "$select=SchemaName&$filter=ReferencedEntity eq 'account'"
     found = http.get(f"RelationshipDefinitions/{CRM}.OneToManyRelationshipMetadata?{query}").json()["value"]
@@ -265,8 +277,6 @@ def test_the_languages_of_the_organization_are_listed(http: httpx.Client) -> Non
 @pytest.mark.parametrize(
     "path",
     [
-        "GlobalOptionSetDefinitions",
-        "GlobalOptionSetDefinitions(Name='incident_caseorigincode')",
         "ManagedPropertyDefinitions",
         "RetrieveProvisionedLanguages()",
         "sdkmessagefilters",
