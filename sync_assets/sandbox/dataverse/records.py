@@ -13,7 +13,7 @@ from sync_assets.sandbox.dataverse.store import Store
 
 
 def create(call: Call, store: Store) -> Answer:
-    shown = projection(call, store)  # first, so that a request with an invalid option writes nothing
+    shown = _returned(call, store)
     row_id = call.org.create(store, call.json())
     call.touches("insert", row_id)
     return _written(call, store, row_id, shown, created=True)
@@ -36,7 +36,7 @@ def retrieve(call: Call, store: Store, key: str) -> Answer:
 
 def change(call: Call, store: Store, key: str) -> Answer:
     """Answer a PATCH: an update with If-Match, a create with If-None-Match, else an upsert."""
-    shown = projection(call, store)
+    shown = _returned(call, store)
     row_id, named = call.org.resolve(store, key)
     if_match, only_create = call.headers.get("if-match"), call.headers.get("if-none-match", "").strip() == "*"
     if row_id is not None and row_id in store.rows:
@@ -70,15 +70,20 @@ def existing(call: Call, store: Store, key: str) -> str:
     return row_id
 
 
+def _returned(call: Call, store: Store) -> Projection | None:
+    """Return the projection of the row to write. Called before the write, so that an invalid option writes nothing."""
+    return projection(call, store) if call.options or call.prefer.representation else None
+
+
 def _document(call: Call, store: Store, row_id: str, shown: Projection) -> dict[str, Any]:
     context = f"{call.api}/$metadata#{store.table.set_name}{shown.context}/$entity"
     return {"@odata.context": context, **shown.show(call.org.row(store, row_id))}
 
 
-def _written(call: Call, store: Store, row_id: str, shown: Projection, *, created: bool) -> Answer:
+def _written(call: Call, store: Store, row_id: str, shown: Projection | None, *, created: bool) -> Answer:
     address = entity_id(call, store, row_id)
     location = [(b"location", address[1])] if created else []
-    if not call.prefer.representation:
+    if shown is None or not call.prefer.representation:
         return no_content(address, *location)
     return json_answer(
         _document(call, store, row_id, shown),
