@@ -1,6 +1,6 @@
 """Clients of PyPI, unpatched, against the sandbox: azure-identity and dlt's REST source (`dlt` is skipped if missing).
 
-Microsoft's own Dataverse client: `unit/sandbox/test_microsoft_client.py`.
+Microsoft's own Dataverse client: `integration/sandbox/test_microsoft_client.py`.
 """
 
 from __future__ import annotations
