@@ -84,9 +84,17 @@ def interruptible(consequence: str) -> Iterator[None]:
     """End with status 130 on Ctrl-C, and print the consequence: a sentence for people."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # a prompt of typer makes the second one of the first
         say(f"Interrupted. {consequence}")
         raise typer.Exit(130) from None
+
+
+def confirmed(question: str) -> bool:
+    """Ask on the terminal."""
+    from sync_assets.runtime.interruptible import let_signals_end_prompts  # noqa: PLC0415
+
+    let_signals_end_prompts()
+    return typer.confirm(question, err=True)
 
 
 def check_table(runtime: Runtime, table: str | None) -> None:

@@ -46,8 +46,8 @@ def certify(
     from sync_assets.commands import certify as run  # noqa: PLC0415
 
     runtime = open_runtime(creates=True)
-    run.confirm(runtime, yes=yes)
     with interruptible("Run it again: it removes what is left of its records."):
+        run.confirm(runtime, yes=yes)
         document = run.certify(runtime)
     print_document(document, as_json, run.show_certification)
     raise typer.Exit(0 if document["workable"] else 1)

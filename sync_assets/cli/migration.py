@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sync_assets.cli.command import Json, interruptible, open_runtime, progress
+from sync_assets.cli.command import Json, confirmed, interruptible, open_runtime, progress
 from sync_assets.foreign_text import cleaned, json_text
 from sync_assets.plurals import counted
 
@@ -42,7 +42,7 @@ def migrate(
     with interruptible("Run it again to continue with the same step."):
         done = run(
             runtime,
-            confirm=lambda question: yes or (asks and typer.confirm("Confirmed?", err=True)),
+            confirm=lambda question: yes or (asks and confirmed("Confirmed?")),
             show=(lambda step: None) if as_json else lambda step: show_step(cleaned(step)),
             working=lambda: progress(runtime),
             go=go,

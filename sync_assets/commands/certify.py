@@ -39,30 +39,31 @@ def confirm(runtime: Runtime, *, yes: bool) -> None:
     """
     runtime.settings.require("d365", "campaign")
     resources = ", ".join(config.resource for config in runtime.config.in_link_order)
-    _ = runtime.ledger  # raises OtherSystems
     tenant = urlsplit(runtime.settings.campaign().url).path.strip("/").rpartition("/")[2]
     asks = sys.stdin.isatty() and sys.stderr.isatty()
     what = f"certify makes and deletes synthetic records of {resources} in Campaign, with ids that begin with {PREFIX}."
-    if tenant.endswith(STAGE):
-        if yes:
-            return
-        if not asks:
-            raise NotConfirmed(
-                "certify writes to Campaign, and there is no terminal on which to confirm that.",
-                "Add --yes to go ahead.",
-            )
-        typer.echo(f"{what} Dynamics 365 is only read.", err=True)
-        if not typer.confirm(f"Go ahead on {tenant}?", err=True):
-            raise NotConfirmed("Nothing was written.")
-        return
-    if not asks:
+    is_stage = tenant.endswith(STAGE)
+    if not asks and not is_stage:
         raise NotConfirmed(
             f"CAMPAIGN_URL does not name a stage tenant: its name does not end in {STAGE}.",
             "Certify the stage tenant. If this is one, run certify on a terminal, which asks for the tenant's name.",
         )
-    typer.echo(f"{what} This tenant is not named like a stage tenant (…{STAGE}).", err=True)
-    if typer.prompt("Type the tenant's name, the last part of CAMPAIGN_URL, to go ahead", err=True).strip() != tenant:
-        raise NotConfirmed("Nothing was written.", "The name is another one.")
+    if not asks and not yes:
+        raise NotConfirmed(
+            "certify writes to Campaign, and there is no terminal on which to confirm that.",
+            "Add --yes to go ahead.",
+        )
+    _ = runtime.ledger  # raises OtherSystems
+    interruptible.let_signals_end_prompts()
+    if not is_stage:
+        typer.echo(f"{what} This tenant is not named like a stage tenant (…{STAGE}).", err=True)
+        question = "Type the tenant's name, the last part of CAMPAIGN_URL, to go ahead"
+        if typer.prompt(question, err=True).strip() != tenant:
+            raise NotConfirmed("Nothing was written.", "The name is another one.")
+    elif not yes:
+        typer.echo(f"{what} Dynamics 365 is only read.", err=True)
+        if not typer.confirm(f"Go ahead on {tenant}?", err=True):
+            raise NotConfirmed("Nothing was written.")
 
 
 def certify(runtime: Runtime) -> dict[str, Any]:

@@ -118,7 +118,7 @@ class KilledRun:
 
     def __str__(self) -> str:
         when = f"{self.since:%Y-%m-%d %H:%M:%S} UTC"
-        return f"The process of run {self.run_id[:8]} was killed: its last sign of life came at {when}."
+        return f"The process of run {self.run_id[:8]} was killed: its last heartbeat was at {when}."
 
 
 REMEDY = (

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -441,6 +442,23 @@ def test_a_tenant_that_is_not_named_like_a_stage_tenant_is_refused_despite_yes(p
     ended, shown = on_a_terminal(program, "acme-mkt-stage", "--yes")
     assert (ended, "Nothing was written" in shown) == (1, True)
     assert program.sandbox.admin.journal() == []
+
+
+def test_ctrl_c_ends_the_question_at_once(program: Program) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(program.home)
+        os.execve(sys.executable, [sys.executable, "-m", "sync_assets.cli", "certify"], {**os.environ, **program.env})
+    shown = b""
+    while b"[y/N]" not in shown:
+        shown += os.read(terminal, 65536)
+    os.write(terminal, b"\x03")
+    with suppress(OSError):  # the other side is closed: the process has ended
+        while piece := os.read(terminal, 65536):
+            shown += piece
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    assert "Interrupted. Run it again" in shown.decode()
+    assert program.sandbox.admin.engine_calls()["insert"] == 0
 
 
 def on_a_terminal(program: Program, answer: str, *options: str) -> tuple[int, str]:

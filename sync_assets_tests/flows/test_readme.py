@@ -351,6 +351,7 @@ def begin(story: Story) -> None:
     story.type("add new_order --file ours.yaml")
     story.type("schema")
     story.type("doctor --json")
+    story.type("doctor --file not-there.csv", 1)
     story.type("certify --yes --json")
     story.type("certify", 1)
     assert "105" in story.type("plan")

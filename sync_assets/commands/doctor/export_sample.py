@@ -136,7 +136,7 @@ def _of_the_set_up(opt_out: OptOut, name: str) -> Iterator[str]:
     if not fnmatch.fnmatchcase(name, opt_out.export.pattern):
         yield (
             f"The name of the file does not match `export.pattern` ({opt_out.export.pattern}), so it is not read from "
-            "the SFTP. Change the label of the output file in the Extract file activity, or the pattern."
+            "the SFTP. Change *Output file* in the Extract file activity, or the pattern."
         )
 
 

@@ -55,9 +55,7 @@ def test_a_run_counts_as_killed_after_a_silence_and_on_this_machine_at_once(ledg
     beat(url, "killed here", killed_here(), timedelta())
     beat(url, "alive here", worker_id(), timedelta())
     assert [run.run_id for run in killed_runs(ledger)] == ["silent", "killed here"]
-    assert str(killed_runs(ledger)[0]).startswith(
-        "The process of run silent was killed: its last sign of life came at "
-    )
+    assert str(killed_runs(ledger)[0]).startswith("The process of run silent was killed: its last heartbeat was at ")
     beats = give_up_killed(ledger)
     assert {run_id for run_id, one in beats.items() if one.owner == GIVEN_UP} == {"silent", "killed here"}
     assert killed_runs(ledger) == []
