@@ -399,3 +399,47 @@ async def test_a_link_whose_parent_campaign_lost_is_not_sent() -> None:
     assert delivered.result == "refused"
     assert "no longer holds the record of profile that cusContact leads to" in (delivered.reason or "")
     assert push.requests == "read profile"
+
+
+V8 = Response(500, {}, b"The 'zipCode' property is not valid for the 'profile' resource")
+DONE = Response(200, {}, b'{"PKey": "@ada"}')
+EMAIL, CITY = {"email": "ada@example.org"}, {"location": {"city": "Kyiv"}}
+APPLIED = {"update_payload": None}
+BY_INSERTS = {"update_payload": json.dumps(EMAIL)}
+
+
+@pytest.mark.parametrize(
+    ("answers", "operation", "more", "takes_location", "bodies", "result"),
+    [
+        # Fields of location with `apply_updates: true`: the record is rejected, and the error says what to do.
+        ([V8], "update", APPLIED, True, [EMAIL | CITY], "refused"),
+        ([DONE], "update", APPLIED, True, [EMAIL | CITY], "done"),
+        ([DONE], "update", APPLIED, False, [EMAIL | CITY], "done"),
+        # With `apply_updates: false` only a record that is sent whole has it: it is left out, from the second one on
+        # at once.
+        ([V8, DONE], "update", BY_INSERTS | {"resend": True}, True, [EMAIL | CITY, EMAIL], "done"),
+        ([DONE], "update", BY_INSERTS | {"resend": True}, True, [EMAIL | CITY], "done"),
+        ([DONE], "update", BY_INSERTS | {"resend": True}, False, [EMAIL], "done"),
+        ([DONE], "update", BY_INSERTS, True, [EMAIL], "done"),
+        ([INVALID], "update", BY_INSERTS | {"resend": True}, True, [EMAIL | CITY], "refused"),
+        ([TAKEN, V8, DONE], "insert", BY_INSERTS, True, [EMAIL | CITY, EMAIL | CITY, EMAIL], "done"),
+        ([TAKEN, DONE], "insert", BY_INSERTS, False, [EMAIL | CITY, EMAIL], "done"),
+    ],
+)
+async def test_campaign_v8_is_sent_the_location_with_inserts_only(
+    answers: list[Answer],
+    operation: str,
+    more: dict[str, Any],
+    takes_location: bool,
+    bodies: list[dict[str, Any]],
+    result: str,
+) -> None:
+    push = Push(answers, exists=True)
+    push.records.addressing.takes_location = takes_location
+    record = replace(contact(operation, payload=json.dumps({"externalId": ADA} | EMAIL | CITY)), **more)
+    delivered = await push.deliver(record)
+    assert delivered.result == result
+    assert [{name: value for name, value in body.items() if name != "externalId"} for body in push.bodies] == bodies
+    refused_location = V8 in answers
+    assert ("`apply_updates: false`" in (delivered.reason or "")) == (refused_location and result == "refused")
+    assert push.records.addressing.takes_location == (takes_location and not (refused_location and result == "done"))
