@@ -179,13 +179,13 @@ class _Steps:
         return StepResult(result, todo=[*map(str, (*done.problems, *done.stopped)), remedy])
 
     def _note_beginning(self) -> None:
-        """Store what the ledger has counted before the first sync, since an invocation that is killed reports nothing."""
+        """Store what the ledger has counted before the first sync: an invocation that is killed reports nothing."""
         if _BEGUN not in self.stored:
             self.runtime.ledger.note_migration_step(_BEGUN, self.configuration, {"engine_calls": self._counted()})
             self.stored[_BEGUN] = self.runtime.ledger.migration_steps()[_BEGUN]
 
     def _made(self) -> dict[str, Any]:
-        """Return the engine calls counted since the first sync began, and when that was; null if --go never began it."""
+        """Return the engine calls counted since `--go` began the first sync, and when that was; null if it did not."""
         if (begun := self.stored.get(_BEGUN)) is None:
             return {"engine_calls": None, "since": None}
         calls = {kind: number - begun.result["engine_calls"][kind] for kind, number in self._counted().items()}
