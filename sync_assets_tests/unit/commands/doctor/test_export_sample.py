@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sync_assets.cli.export_sample import show_sample
 from sync_assets.commands.doctor.export_sample import examine_sample
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
@@ -211,3 +212,32 @@ def test_without_unused_columns_a_missing_time_can_only_be_added_to_the_file(tmp
     warning = examined(tmp_path, text(f"{guid(1)},1", header="externalId,blackListEmail"), mappings=EMAIL_ONLY)
     assert "export.columns" not in warning["warnings"][0]
     assert "Add it in the Extract file activity." in warning["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "cause"),
+    [
+        ([], "The file has a header and no row"),
+        ([f",1,{TIME},,x"] * 2, "No row has an id in `externalId`"),
+        ([row(1, SECRET)], "Each row is rejected or has no id"),
+        ([row(1, SECRET), f",1,{TIME},,x"], "Each row is rejected or has no id"),
+    ],
+)
+def test_a_file_of_which_no_row_is_taken_fails_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[str], cause: str
+) -> None:
+    found = examined(tmp_path, text(*rows))
+    assert (found["problem"], found["taken"]) == (None, 0)
+    show_sample(found)
+    assert capsys.readouterr().out.startswith(f"fail No row would be taken. {cause}")
+
+
+def test_rows_of_the_same_id_are_told_apart_from_different_ids(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = examined(tmp_path, text(*[row(1)] * 5, row(2)))
+    assert found["nothing_taken"] is None
+    show_sample(found)
+    output = capsys.readouterr().out
+    assert "6 rows: 6 taken (of 2 different ids), 0 without an id" in output
+    assert "fail" not in output
