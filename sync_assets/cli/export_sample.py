@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sync_assets.cli.tables import print_line
+from sync_assets.commands.doctor.export_sample import IDS
 from sync_assets.plurals import counted
 
 
@@ -12,6 +13,8 @@ def show_sample(document: dict[str, Any]) -> None:
     """Print the first rows, a line each, then the sums and the warnings."""
     if document["problem"]:
         print_line(f"fail The whole file would be rejected. {document['problem']}")
+    if document["nothing_taken"]:
+        print_line(f"fail No row would be taken. {document['nothing_taken']}")
     for one in document["lines"]:
         print_line(f"line {one['line']}  {one['id'] or '-'}  {_effect(one)}")
     if not document["problem"]:
@@ -33,9 +36,12 @@ def _effect(line: dict[str, Any]) -> str:
 
 
 def _show_sums(document: dict[str, Any]) -> None:
+    at_least = "at least " if document["ids"] == IDS else ""
+    ids = f" (of {at_least}{counted(document['ids'], 'different id')})" if document["ids"] else ""
     print_line(
-        f"{counted(document['rows'], 'row')}: {document['taken']:,} taken, {document['without_id']:,} without an id, "
-        f"{document['rejected']:,} rejected; times in the layout {document['date_layout'] or '- (there are none)'}"
+        f"{counted(document['rows'], 'row')}: {document['taken']:,} taken{ids}, "
+        f"{document['without_id']:,} without an id, {document['rejected']:,} rejected; "
+        f"times in the layout {document['date_layout'] or '- (there are none)'}"
     )
     for reason, number in document["reasons"].items():
         print_line(f"rejected, {counted(number, 'row')}: {reason}")

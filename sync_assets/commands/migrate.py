@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from datetime import date
 from functools import cached_property
 from typing import Any
 
@@ -42,6 +43,8 @@ from sync_assets.operations.status import CALL_KINDS, document, iso
 from sync_assets.runtime.context import Runtime
 
 ALL_DONE, PERSON_NEEDED = 0, 2
+_BEGUN = "sync_begun"
+"""Stored like a step when `--go` begins the first sync, with the engine calls counted until then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ def migrate(
     if from_start:
         ledger.forget_migration_steps()
     stored = {name: one for name, one in ledger.migration_steps().items() if one.configuration == configuration}
-    steps = _Steps(runtime, stored, go=go, show_values=show_values)
+    steps = _Steps(runtime, stored, configuration, go=go, show_values=show_values)
     shown: list[dict[str, Any]] = []
     for number, name in enumerate(STEPS, 1):
         done = stored.get(name)
@@ -114,10 +117,11 @@ def _document(number: int, name: str, made: StepResult, done: MigrationStep | No
 
 @dataclass
 class _Steps:
-    """The steps of one invocation. stored: the results of those that are done."""
+    """The steps of one invocation. stored: the results of those that are done. configuration: its hash."""
 
     runtime: Runtime
     stored: dict[str, MigrationStep]
+    configuration: str
     go: bool = field(kw_only=True)
     show_values: bool = field(kw_only=True)
 
@@ -163,15 +167,34 @@ class _Steps:
         foretold, afterwards = self.stored["cost"].result["engine_calls"], {"afterwards": AFTERWARDS}
         if not self.go:
             todo = () if _in_step(self.runtime) else (LAST_COMMAND,)
-            return StepResult({"engine_calls": None, "foretold": foretold}, afterwards, todo=todo)
+            return StepResult(self._made() | {"foretold": foretold}, afterwards, todo=todo)
+        self._note_beginning()
         done = sync(replace(self.runtime, calls=Counter[str]()))
         if done.status == 1:
             raise _all_of(done.problems)
-        result = {"engine_calls": done.document["engine_calls"], "foretold": foretold}
+        result = self._made() | {"foretold": foretold}
         if not done.status:
             return StepResult(result, afterwards)
         remedy = "Look at `sync-assets status` and `sync-assets rejects`, then run `sync-assets migrate --go` again."
         return StepResult(result, todo=[*map(str, (*done.problems, *done.stopped)), remedy])
+
+    def _note_beginning(self) -> None:
+        """Store what the ledger has counted before the first sync: an invocation that is killed reports nothing."""
+        if _BEGUN not in self.stored:
+            self.runtime.ledger.note_migration_step(_BEGUN, self.configuration, {"engine_calls": self._counted()})
+            self.stored[_BEGUN] = self.runtime.ledger.migration_steps()[_BEGUN]
+
+    def _made(self) -> dict[str, Any]:
+        """Return the engine calls counted since `--go` began the first sync, and when that was; null if it did not."""
+        if (begun := self.stored.get(_BEGUN)) is None:
+            return {"engine_calls": None, "since": None}
+        calls = {kind: number - begun.result["engine_calls"][kind] for kind, number in self._counted().items()}
+        return {"engine_calls": calls, "since": iso(begun.done_at)}
+
+    def _counted(self) -> dict[str, int]:
+        """Return all engine calls that the ledger has counted, by kind."""
+        by_day = self.runtime.ledger.engine_calls_by_day(date.min, date.max).values()
+        return {kind: sum(calls.get(kind, 0) for calls in by_day) for kind in CALL_KINDS}
 
 
 def _all_of(problems: Sequence[SyncAssetsError]) -> SyncAssetsError:

@@ -35,10 +35,11 @@ def examine_sample(runtime: Runtime, path: Path) -> dict[str, Any]:
     """Read the file with the configured layout.
 
     Returns:
-        `problem`: why the whole file would be rejected, null if it would not; `warnings`; `lines`: the first ten rows;
-        the numbers of rows, and of rejected rows by reason; `values`: by attribute the number of each value; `ids`:
-        different ids that Dynamics 365 was asked for, and `unknown_ids` among them, null if it could not be asked;
-        `unused_columns`.
+        `problem`: why the whole file would be rejected, null if it would not; `nothing_taken`: why no row of another
+        file would be taken, and what to do, null if one would; `warnings`; `lines`: the first ten rows; the numbers of
+        rows, and of rejected rows by reason; `values`: by attribute the number of each value; `ids`: different ids of
+        the rows taken, `IDS` at most, which Dynamics 365 was asked for, and `unknown_ids` among them, null if it could
+        not be asked; `unused_columns`.
 
     Raises:
         SyncAssetsError: the file cannot be opened, or no opt-out is mapped.
@@ -63,6 +64,7 @@ def examine_sample(runtime: Runtime, path: Path) -> dict[str, Any]:
     unknown, note = (None, None) if problem else _unknown(runtime, list(sample.ids))
     return {
         "problem": problem,
+        "nothing_taken": None if problem else sample.nothing_taken(opt_out.export.key_column),
         "warnings": [*_of_the_set_up(opt_out, path.name), *reader.warnings, *([note] if note else [])],
         "bytes": reader.bytes_read,
         "zipped": reader.zipped,
@@ -98,6 +100,22 @@ class _Sample:
         if len(self.lines) < LINES:
             found = sorted([*self._taken(good), *_rejected(bad), *_without_id(batch)], key=lambda one: one["line"])
             self.lines += found[: LINES - len(self.lines)]
+
+    def nothing_taken(self, key: str) -> str | None:
+        """Return why no row would be taken, and what to do; None if one would. key: the name of the key's column."""
+        if self.rows["taken"]:
+            return None
+        if not self.rows["rows"]:
+            return (
+                "The file has a header and no row. Change an opt-out of a profile in Campaign, let the workflow run, "
+                "and name the file that it writes then."
+            )
+        if not self.rows["rejected"]:
+            return (
+                f"No row has an id in `{key}`. Name the column with the ids of contacts in `export.key_column`, or "
+                "export profiles that come from Dynamics 365."
+            )
+        return "Each row is rejected or has no id. Mend what the reasons name, in the workflow or in `opt_out.export`."
 
     def _taken(self, good: pl.DataFrame) -> Iterator[dict[str, Any]]:
         for row in good.head(LINES).iter_rows(named=True):

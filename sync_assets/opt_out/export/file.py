@@ -21,6 +21,7 @@ import polars as pl
 
 from sync_assets.opt_out.export.cells import AHEAD, BAD_SCHEMA, CellChecker, FileDates, good_schema
 from sync_assets.opt_out.export.date_layouts import DateLayout
+from sync_assets.opt_out.export.labels import WITHOUT_TIME, how_to_name_times
 from sync_assets.opt_out.export.lines import BadExport, Lines
 from sync_assets.opt_out.export.rows import RowReader, Rows, columns_of
 
@@ -37,8 +38,6 @@ __all__ = [
 ]
 # Also re-exports what readers of a file need.
 
-_WITHOUT_TIME = "blackListPushnotification"
-"""The only attribute that Campaign exports without a time of change (docs/references/campaign.md 2)."""
 _stamp = re.compile(r"_(\d{8}_\d{6})(?!\d)", re.ASCII)
 
 
@@ -109,6 +108,7 @@ class Reader(Iterator[Batch]):
         self._dates = FileDates(layout.date_format)
         self._latest = now + AHEAD
         self._missing_times: list[str] = []
+        self._unnamed_times: Mapping[str, str | None] = {}
         self.unused_columns: tuple[str, ...] = ()
         """names in the header that are not read; known after the first batch"""
         self._batches = self._read(batch_rows)
@@ -135,9 +135,10 @@ class Reader(Iterator[Batch]):
         """Warnings for the operator about a file that is valid."""
         warnings: list[str] = []
         if self._missing_times:
+            named = f"{how_to_name_times(self._unnamed_times)} Or: add" if self._unnamed_times else "Add"
             warnings.append(
                 f"The file has no column {', '.join(f'`{name}`' for name in self._missing_times)}: when these opt-outs "
-                "changed is not known. Add it in the Extract file activity."
+                f"changed is not known. {named} it in the Extract file activity."
             )
         if self._lines.undecodable:
             warnings.append(f"Some bytes of the file are no {self._layout.encoding}: is `export.encoding` right?")
@@ -154,6 +155,7 @@ class Reader(Iterator[Batch]):
             layout.changed_suffix,
             layout.separator,
             layout.labels,
+            first_rows,
         )
         called = {attribute: f"{attribute}{layout.changed_suffix}" for attribute in layout.attributes}
         timed = {
@@ -162,7 +164,8 @@ class Reader(Iterator[Batch]):
             if time is not None
         }
         self.unused_columns = columns.unused
-        self._missing_times = [called[name] for name in called if name not in timed and name != _WITHOUT_TIME]
+        self._missing_times = [called[name] for name in called if name not in timed and name != WITHOUT_TIME]
+        self._unnamed_times = columns.unnamed_times
         checker = CellChecker(
             layout.key_column, layout.attributes, timed, self._dates, self._latest, encoding=layout.encoding
         )

@@ -13,13 +13,13 @@ import csv
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from types import MappingProxyType
 
 from sync_assets.config.models import OPT_OUT_ATTRIBUTES, canonical_attribute
-from sync_assets.opt_out.export.labels import how_to_name, plain_name, spelt_otherwise
+from sync_assets.opt_out.export.labels import how_to_name, plain_name, spelt_otherwise, unnamed_times
 from sync_assets.opt_out.export.lines import MOST_CHARACTERS, BadExport
 
 GUID = r"^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"
@@ -51,6 +51,8 @@ class Columns:
     width: int
     unused: tuple[str, ...] = ()
     """the names of all other columns, without those that look like a cell"""
+    unnamed_times: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
+    """see `labels.unnamed_times`"""
 
 
 @dataclass(slots=True)
@@ -71,8 +73,11 @@ def columns_of(
     suffix: str,
     separator: str,
     labels: Mapping[str, str] = MappingProxyType({}),
+    below: Sequence[str] = (),
 ) -> Columns:
     """Find the needed columns in the header line; `labels`: the header's names of some of them -> ours.
+
+    `below`: the first lines after it, by which unused columns of times are recognised.
 
     Raises:
         BadExport: some are missing or occur twice.
@@ -89,9 +94,11 @@ def columns_of(
             "The quotes of the header are not balanced, or it is longer than any header.",
             'Look at the first line of the file and at "String delimiter" in the Extract file activity.',
         )
-    if missing:
-        raise _missing(missing, names, header, needed)
     times = [f"{attribute}{suffix}" for attribute in attributes]
+    unused = tuple(name for name in names if name not in (*needed, *times) and not _is_data(name))
+    unnamed = unnamed_times(needed, suffix, names, unused, below, separator)
+    if missing:
+        raise _missing(missing, names, header, needed, unnamed)
     for name in (*needed, *times):
         if names.count(name) > 1:
             raise BadExport(
@@ -102,7 +109,8 @@ def columns_of(
         attributes=tuple(map(names.index, attributes)),
         times=tuple(names.index(time) if time in names else None for time in times),
         width=len(names),
-        unused=tuple(name for name in names if name not in (*needed, *times) and not _is_data(name)),
+        unused=unused,
+        unnamed_times=unnamed,
     )
 
 
@@ -241,11 +249,13 @@ def _check_separator(
         )
 
 
-def _missing(missing: list[str], names: list[str], header: str, needed: tuple[str, ...]) -> BadExport:
+def _missing(
+    missing: list[str], names: list[str], header: str, needed: tuple[str, ...], times: Mapping[str, str | None]
+) -> BadExport:
     """Return the error for missing columns, with the probable cause.
 
-    It quotes only names of the header that are Campaign's or similar to the missing ones, and only if the line looks
-    like a header: without one, or without a line end after it, the line holds personal data.
+    It quotes only names of the header that are Campaign's, similar to the missing ones, or above times, and only if
+    the line looks like a header: without one, or without a line end after it, the line holds personal data.
     """
     cause = _are_missing(missing)
     otherwise = spelt_otherwise(needed, names)
@@ -255,7 +265,9 @@ def _missing(missing: list[str], names: list[str], header: str, needed: tuple[st
         alike = [name for name in names if plain_name(name) in of_campaign or name in near]
         plain = [name for name in names if name in otherwise.values() or (name in alike and _identifier.match(name))]
         others = f" and {len(names) - len(plain)} others" if len(plain) < len(names) else ""
-        return BadExport(f"{cause} There stand {_listed(plain[:50])}{others}.", how_to_name(missing, needed, otherwise))
+        return BadExport(
+            f"{cause} There stand {_listed(plain[:50])}{others}.", how_to_name(missing, needed, otherwise, times)
+        )
     if re.search("[\0-\x08\x0b-\x1f\ufffd]", header):
         return BadExport(
             f"{cause} The first line is no plain text.",

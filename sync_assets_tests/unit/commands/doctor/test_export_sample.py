@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sync_assets.cli.export_sample import show_sample
 from sync_assets.commands.doctor.export_sample import examine_sample
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
@@ -162,3 +163,81 @@ def test_a_missing_file_and_a_configuration_without_opt_outs_are_refused(tmp_pat
         examine_sample(runtime(tmp_path), tmp_path / "none.csv")
     with pytest.raises(SyncAssetsError, match=r"`opt_out\.mappings` pairs no column"):
         examine_sample(runtime(tmp_path, direction="disabled", mappings={}), tmp_path / "none.csv")
+
+
+CLOCK_LABELS = "External Resource ID,No longer contact by email,Changed,Birth date,Visits"
+LABELLED_ROWS = [f"{guid(number)},1,{TIME},1980-02-03,{number}" for number in range(1, 4)]
+EMAIL_ONLY = {"donotemail": "blackListEmail"}
+FLAGS_NAMED = {"key_column": "External Resource ID", "columns": {"blackListEmail": "No longer contact by email"}}
+
+
+def test_labels_in_the_header_are_told_together_with_the_column_whose_cells_are_times(tmp_path: Path) -> None:
+    content = text(*LABELLED_ROWS, header=CLOCK_LABELS)
+    problem = examined(tmp_path, content, mappings=EMAIL_ONLY)["problem"]
+    assert "Write `export.key_column: External Resource ID` and " in problem
+    named = '`export.columns: {blackListEmail: "No longer contact by email", blackListEmailLastModified: "Changed"}`'
+    assert named in problem
+
+
+def test_a_missing_time_is_told_with_the_unused_column_whose_cells_are_times(tmp_path: Path) -> None:
+    content = text(*LABELLED_ROWS, header=CLOCK_LABELS)
+    warning = examined(tmp_path, content, export=FLAGS_NAMED, mappings=EMAIL_ONLY)["warnings"][0]
+    assert '`blackListEmailLastModified: "Changed"`' in warning
+    columns = FLAGS_NAMED["columns"] | {"blackListEmailLastModified": "Changed"}
+    found = examined(tmp_path, content, export=FLAGS_NAMED | {"columns": columns}, mappings=EMAIL_ONLY)
+    assert not [one for one in found["warnings"] if "has no column" in one]
+    assert found["lines"][0]["taken"][0]["changed_at"] == "2026-11-23T06:00:00Z"
+
+
+def test_two_missing_times_are_paired_with_their_columns_in_the_order_of_the_header(tmp_path: Path) -> None:
+    header = "externalId,blackListPhone,Phone changed,blackListEmail,Email changed"
+    content = text(f"{guid(1)},1,{TIME},0,{TIME}", f'{guid(2)},1,,0,"{TIME}"', header=header)
+    warning = examined(tmp_path, content)["warnings"][0]
+    assert '`blackListPhoneLastModified: "Phone changed", blackListEmailLastModified: "Email changed"`' in warning
+
+
+@pytest.mark.parametrize("cells", [("1980-02-03", "5"), (TIME, TIME), ("", ""), (SECRET, TIME + SECRET)])
+def test_where_no_column_can_be_told_for_sure_the_remedy_leaves_its_label_open(
+    tmp_path: Path, cells: tuple[str, str]
+) -> None:
+    content = text(f"{guid(1)},1,{','.join(cells)}", header="externalId,blackListEmail,First,Second")
+    warning = examined(tmp_path, content, mappings=EMAIL_ONLY)["warnings"][0]
+    assert "`blackListEmailLastModified: <label>`" in warning
+    labelled = content.replace("externalId", "External Resource ID")
+    problem = examined(tmp_path, labelled, mappings=EMAIL_ONLY)["problem"]
+    assert "`blackListEmailLastModified: <label>`" in problem
+
+
+def test_without_unused_columns_a_missing_time_can_only_be_added_to_the_file(tmp_path: Path) -> None:
+    warning = examined(tmp_path, text(f"{guid(1)},1", header="externalId,blackListEmail"), mappings=EMAIL_ONLY)
+    assert "export.columns" not in warning["warnings"][0]
+    assert "Add it in the Extract file activity." in warning["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "cause"),
+    [
+        ([], "The file has a header and no row"),
+        ([f",1,{TIME},,x"] * 2, "No row has an id in `externalId`"),
+        ([row(1, SECRET)], "Each row is rejected or has no id"),
+        ([row(1, SECRET), f",1,{TIME},,x"], "Each row is rejected or has no id"),
+    ],
+)
+def test_a_file_of_which_no_row_is_taken_fails_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[str], cause: str
+) -> None:
+    found = examined(tmp_path, text(*rows))
+    assert (found["problem"], found["taken"]) == (None, 0)
+    show_sample(found)
+    assert capsys.readouterr().out.startswith(f"fail No row would be taken. {cause}")
+
+
+def test_rows_of_the_same_id_are_told_apart_from_different_ids(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = examined(tmp_path, text(*[row(1)] * 5, row(2)))
+    assert found["nothing_taken"] is None
+    show_sample(found)
+    output = capsys.readouterr().out
+    assert "6 rows: 6 taken (of 2 different ids), 0 without an id" in output
+    assert "fail" not in output

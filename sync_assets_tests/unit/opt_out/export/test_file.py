@@ -329,8 +329,10 @@ def test_missing_columns_are_named_and_so_is_what_stands_there() -> None:
     told = refused(text(header="external_id,blackListEmail,Zebulon"), layout)
     assert told == (
         "The columns `externalId`, `blackListFax` are missing in the header. There stand `external_id`, "
-        "`blackListEmail` and 1 others. Write `export.key_column: external_id`. Or: The header has the labels of the "
-        "columns: click them in the Extract file activity and write these names there."
+        "`blackListEmail` and 1 others. Write `export.key_column: external_id`. If a column that is not used has times "
+        "of change, add `blackListEmailLastModified: <label>, blackListFaxLastModified: <label>` with its label to "
+        "`export.columns`. Or: The header has the labels of the columns: click "
+        "them in the Extract file activity and write these names there."
     )
 
 
