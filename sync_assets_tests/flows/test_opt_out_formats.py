@@ -289,7 +289,7 @@ def test_doctor_tells_what_would_be_taken_from_a_sample_and_takes_nothing(progra
         f"line 2  {mine[:8]}…  taken: blackListEmail true (2026-11-01T10:00:00Z)",
         "line 3  11111111…  taken: blackListEmail false (2026-11-01T10:00:00Z)",
         "line 4  -  rejected: `externalId` is no GUID",
-        "3 rows: 2 taken, 0 without an id, 1 rejected; times in the layout xml",
+        "3 rows: 2 taken (of 2 different ids), 0 without an id, 1 rejected; times in the layout xml",
         "rejected, 1 row: `externalId` is no GUID",
         "blackListEmail: 1 true, 1 false, 0 empty",
         "blackListPhone: 0 true, 0 false, 2 empty",
