@@ -1,4 +1,4 @@
-// Adobe's Campaign Standard client: https://www.npmjs.com/package/@adobe/aio-lib-campaign-standard
+// Adobe's Campaign Standard client: npm package @adobe/aio-lib-campaign-standard
 import sdk from "@adobe/aio-lib-campaign-standard";
 import { operation, equal, fails, holds } from "./operations.mjs";
 

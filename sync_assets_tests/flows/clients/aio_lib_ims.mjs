@@ -1,4 +1,4 @@
-// Adobe's sign-in library: https://www.npmjs.com/package/@adobe/aio-lib-ims
+// Adobe's sign-in library: npm package @adobe/aio-lib-ims
 import aioLibIms from "@adobe/aio-lib-ims";
 import { operation, equal, fails, holds } from "./operations.mjs";
 

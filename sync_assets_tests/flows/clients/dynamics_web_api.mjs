@@ -1,4 +1,4 @@
-// DynamicsWebApi, the client for Dataverse on npm: https://www.npmjs.com/package/dynamics-web-api
+// DynamicsWebApi, the client for Dataverse on npm: npm package dynamics-web-api
 import { DynamicsWebApi } from "dynamics-web-api";
 import { ConfidentialClientApplication } from "@azure/msal-node";
 import { operation, equal, fails, holds } from "./operations.mjs";

@@ -1,4 +1,4 @@
-// Microsoft's sign-in library: https://www.npmjs.com/package/@azure/msal-node
+// Microsoft's sign-in library: npm package @azure/msal-node
 import { readFileSync } from "node:fs";
 import { createHash, X509Certificate } from "node:crypto";
 import { ConfidentialClientApplication } from "@azure/msal-node";
