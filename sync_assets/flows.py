@@ -65,7 +65,7 @@ async def capture_table(runtime: Runtime, config: TableConfig) -> Captured:
         findings = await asyncio.to_thread(_same_types, ledger, config, ready)
         await asyncio.to_thread(_note_mapping, runtime, ledger, config.table, ready.mapping.fingerprint)
         await asyncio.to_thread(release_dead, ledger)
-        await asyncio.to_thread(runtime.keep_history)
+        runtime.keep_history()
         result = await Capture(
             ledger,
             d365,
@@ -117,7 +117,7 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
         if any(not finding.passed for finding in findings):
             raise NotReady(config.table, findings)
         await asyncio.to_thread(release_dead, ledger)
-        await asyncio.to_thread(runtime.keep_history)
+        runtime.keep_history()
         existing = await first_load(runtime, campaign, config, resource, seconds)
         if not existing.known:
             return Pushed(resource, findings, PushResult(calls=Counter(read=existing.calls), stopped=existing.stopped))

@@ -201,7 +201,7 @@ class Comparison:
         return state
 
     def _page(self, state: Rebuild, page: Page) -> tuple[Rebuild, list[Compared]]:
-        """Compare a page of records with the ledger; return the new state, and what an observer is told."""
+        """Compare a page of records with the ledger; return the new state, and the compared records for an observer."""
         ours = self.listing.ids(page)
         self.keys.add(self.config.resource, self.listing.ours(page))
         if self.config.table == CONTACT and self.runtime.config.opt_out.active:
@@ -305,7 +305,7 @@ def found_to_hold(record: Claimed, found: Record, resource: Resource, id_of: IdO
 
 
 def _compared(record: Claimed, outcome: Outcome, held: Record, resource: Resource) -> Compared:
-    sent: dict[str, Any] = msgspec.json.decode(record.update_payload or record.payload or "{}")
+    sent: dict[str, Any] = msgspec.json.decode(record.update or "{}")
     differs = differing(sent, held, resource) if outcome.hash == OTHER else []
     links = zip(record.links, outcome.links, strict=True)
     differs += [wanted.attribute for wanted, found in links if wanted.keyed and wanted.id != found.id]
