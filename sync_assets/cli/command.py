@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -79,6 +80,11 @@ def progress(runtime: Runtime) -> AbstractContextManager[None]:
     return progress_on_terminal(runtime)
 
 
+def let_sigterm_interrupt() -> None:
+    """Treat SIGTERM like Ctrl-C, so that a scratch copy of the ledger, which may hold personal data, is removed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 @contextmanager
 def interruptible(consequence: str) -> Iterator[None]:
     """End with status 130 on Ctrl-C, and print the consequence: a sentence for people."""
@@ -87,14 +93,6 @@ def interruptible(consequence: str) -> Iterator[None]:
     except (KeyboardInterrupt, typer.Abort):  # a prompt of typer makes the second one of the first
         say(f"Interrupted. {consequence}")
         raise typer.Exit(130) from None
-
-
-def confirmed(question: str) -> bool:
-    """Ask on the terminal."""
-    from sync_assets.runtime.interruptible import let_signals_end_prompts  # noqa: PLC0415
-
-    let_signals_end_prompts()
-    return typer.confirm(question, err=True)
 
 
 def check_table(runtime: Runtime, table: str | None) -> None:

@@ -75,18 +75,16 @@ def _prompts() -> tuple[ChooseTables | None, ChooseResource | None]:
     """Return the callbacks that ask the user for tables and for a resource; None without a terminal."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return None, None
-    from sync_assets.runtime.interruptible import let_signals_end_prompts  # noqa: PLC0415
+    from sync_assets.commands import prompts  # noqa: PLC0415
 
     def tables(there: Landscape) -> Sequence[str]:
         _show_landscape(there, as_json=False)
         likely = [table.name for table, choice in there.offered if choice and choice.sure]
-        let_signals_end_prompts()
-        answer: str = typer.prompt("Which tables (names, with blanks between them)", default=" ".join(likely[:6]))
+        answer = prompts.ask("Which tables (names, with blanks between them)", default=" ".join(likely[:6]))
         return answer.replace(",", " ").split()
 
     def resource(table: str, free: Sequence[str]) -> str:
-        let_signals_end_prompts()
-        return typer.prompt(f"Which resource takes {table} ({', '.join(free)})").strip()
+        return prompts.ask(f"Which resource takes {table} ({', '.join(free)})")
 
     return tables, resource
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sync_assets.cli.command import Json, fail, interruptible, open_runtime, print_document, progress, say
+from sync_assets.cli.command import (
+    Json,
+    fail,
+    interruptible,
+    let_sigterm_interrupt,
+    open_runtime,
+    print_document,
+    progress,
+    say,
+)
 
 if TYPE_CHECKING:
     from sync_assets.runtime.context import Runtime
@@ -60,8 +68,7 @@ def plan(
     if diff is not None:
         _plan_record(runtime, diff, as_json, show_values=show_values)
         return
-    # Its scratch copy of the ledger may hold personal data, so it must be removed however the command ends.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    let_sigterm_interrupt()
     with interruptible("Nothing was written."), progress(runtime):
         _ = runtime.ledger  # says so at once if there is none
         planned = run(runtime)

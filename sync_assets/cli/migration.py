@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sync_assets.cli.command import Json, confirmed, interruptible, open_runtime, progress
-from sync_assets.foreign_text import cleaned, json_text
+from sync_assets.cli.command import (
+    Json,
+    interruptible,
+    let_sigterm_interrupt,
+    open_runtime,
+    print_document,
+    progress,
+)
+from sync_assets.foreign_text import cleaned
 from sync_assets.plurals import counted
 
 if TYPE_CHECKING:
@@ -33,26 +39,23 @@ def migrate(
     """From Adobe's integration to this program, step by step: what to switch off, what Campaign holds, what would
     change, opt-outs, calls and hours. Writes to neither system without --go. May be left and continued. Exit status
     0: all steps are done, 2: a person must do or decide something."""
+    from sync_assets.commands import prompts  # noqa: PLC0415
     from sync_assets.commands.migrate import migrate as run  # noqa: PLC0415
 
     runtime = open_runtime(creates=True)
-    # Its scratch copy of the ledger may hold personal data, so it must be removed however the command ends.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    let_sigterm_interrupt()
     asks = sys.stdin.isatty() and sys.stderr.isatty() and not as_json
     with interruptible("Run it again to continue with the same step."):
         done = run(
             runtime,
-            confirm=lambda question: yes or (asks and confirmed("Confirmed?")),
+            confirm=lambda question: yes or (asks and prompts.confirm("Confirmed?")),
             show=(lambda step: None) if as_json else lambda step: show_step(cleaned(step)),
             working=lambda: progress(runtime),
             go=go,
             from_start=from_start,
             show_values=show_values,
         )
-    if as_json:
-        typer.echo(json_text(done.document))
-    else:
-        show_end(cleaned(done.document))
+    print_document(done.document, as_json, show_end)
     raise typer.Exit(done.status)
 
 
@@ -120,13 +123,11 @@ def _inventory(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str 
             yield "            not compared: the first load began before, or no row is in scope"
 
 
-_CHANGES = ("insert", "update", "delete", "unchanged", "waiting", "failed", "held")
-
-
 def _changes(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:
+    from sync_assets.operations.adobe_migration import PLANNED  # noqa: PLC0415
     from sync_assets.operations.explanation_sections import text_of  # noqa: PLC0415
 
-    yield _numbers("  table", _CHANGES, result["tables"])
+    yield _numbers("  table", PLANNED, result["tables"])
     for name, one in result["tables"].items():
         if one["attributes"]:
             counts = ", ".join(f"{attribute} {number:,}" for attribute, number in one["attributes"].items())
@@ -141,13 +142,12 @@ def _changes(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | 
     yield from (f"  {note}" for note in details.get("notes", ()))
 
 
-_OPT_OUTS = ("agree", "only_d365", "only_campaign", "to_d365", "to_campaign")
-
-
 def _opt_outs(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:
+    from sync_assets.operations.adobe_migration import OPT_OUT_COUNTS  # noqa: PLC0415
+
     yield f"  direction: {result['direction']}"
     if result["attributes"]:
-        yield _numbers("  attribute", _OPT_OUTS, result["attributes"])
+        yield _numbers("  attribute", OPT_OUT_COUNTS, result["attributes"])
     yield from (f"  {note}" for note in details.get("notes", ()))
 
 

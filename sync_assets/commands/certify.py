@@ -17,6 +17,7 @@ from rich.table import Table
 from sync_assets.audit.certification import certification
 from sync_assets.audit.certification.subject import PREFIX
 from sync_assets.campaign.client import METHODS
+from sync_assets.commands import prompts
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
@@ -54,15 +55,13 @@ def confirm(runtime: Runtime, *, yes: bool) -> None:
             "Add --yes to go ahead.",
         )
     _ = runtime.ledger  # raises OtherSystems
-    interruptible.let_signals_end_prompts()
     if not is_stage:
         typer.echo(f"{what} This tenant is not named like a stage tenant (…{STAGE}).", err=True)
-        question = "Type the tenant's name, the last part of CAMPAIGN_URL, to go ahead"
-        if typer.prompt(question, err=True).strip() != tenant:
+        if prompts.ask("Type the tenant's name, the last part of CAMPAIGN_URL, to go ahead", err=True) != tenant:
             raise NotConfirmed("Nothing was written.", "The name is another one.")
     elif not yes:
         typer.echo(f"{what} Dynamics 365 is only read.", err=True)
-        if not typer.confirm(f"Go ahead on {tenant}?", err=True):
+        if not prompts.confirm(f"Go ahead on {tenant}?"):
             raise NotConfirmed("Nothing was written.")
 
 

@@ -32,6 +32,8 @@ STEPS = {
 
 PLANNED = ("insert", "update", "delete", "unchanged", "waiting", "failed", "held")
 """Counts of a plan that are reported for each table."""
+OPT_OUT_COUNTS = ("agree", "only_d365", "only_campaign", "to_d365", "to_campaign")
+"""Counts that are reported for each opt-out, see `Inventory.opt_outs`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +139,7 @@ def changes_step(inventory: Inventory, plan: Mapping[str, Any]) -> StepResult:
 
 def opt_outs_step(config: Config, inventory: Inventory) -> StepResult:
     """Return the opt-outs of contacts that both systems have. Writes to either system need a decision."""
-    kinds = ("agree", "only_d365", "only_campaign", "to_d365", "to_campaign")
-    attributes = {name: {kind: found[kind] for kind in kinds} for name, found in inventory.opt_outs.items()}
+    attributes = {name: {kind: found[kind] for kind in OPT_OUT_COUNTS} for name, found in inventory.opt_outs.items()}
     d365, campaign = (sum(one[kind] for one in attributes.values()) for kind in ("to_d365", "to_campaign"))
     question = (
         f"With direction {config.opt_out.direction} {counted(d365, 'opt-out')} would be written to Dynamics 365 and "

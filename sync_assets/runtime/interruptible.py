@@ -64,15 +64,6 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     raise KeyboardInterrupt
 
 
-def let_signals_end_prompts() -> None:
-    """Let Ctrl-C end a read of the terminal, which would else go on as if nothing had happened.
-
-    Polars installs a handler of its own for SIGINT, in front of Python's, that restarts interrupted system calls.
-    """
-    for number in _SIGNALS:
-        signal.siginterrupt(number, True)
-
-
 def _run(main: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(main)

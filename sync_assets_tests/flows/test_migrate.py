@@ -223,7 +223,7 @@ def in_a_terminal(program: Program, *arguments: str, answers: str) -> tuple[int,
     """Run the command line on a terminal where the answers are typed. Return exit status and standard output."""
     ours, its = pty.openpty()
     command = [sys.executable, "-m", "sync_assets.cli", *arguments]
-    environment = program.env | {"TERM": "dumb"}  # no progress: nobody reads the terminal meanwhile
+    environment = program.env | {"TERM": "dumb"}  # no progress: the test does not read the terminal meanwhile
     with subprocess.Popen(
         command, env=environment, cwd=program.home, text=True, stdin=its, stderr=its, stdout=subprocess.PIPE
     ) as process:
