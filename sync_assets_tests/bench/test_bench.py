@@ -34,7 +34,7 @@ from sync_assets_tests.bench.startup import startup
 from sync_assets_tests.bench.storage_use import storage_use
 from sync_assets_tests.bench.table import mapping
 from sync_assets_tests.bench.writing import push
-from sync_assets_tests.unit.defs.instance.past import ROWS, Past, moment
+from sync_assets_tests.support.past_history import ROWS, Past, moment
 
 
 @pytest.fixture(scope="module")

@@ -9,20 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from sync_assets.capture import page_size
-from sync_assets_tests.support.table_reading import Reading
+from sync_assets_tests.support.table_reading import Reading, reading_of_small_pages
 from sync_assets_tests.support.world import Killed
 from sync_assets_tests.unit.capture.test_kept_delta_link import N
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reading]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page_size, "SMALLEST", 1)
-        patch.setattr(page_size, "backoff", lambda attempt: 0.0)
-        one = Reading(tmp_path_factory.mktemp("reading"))
+    with reading_of_small_pages(tmp_path_factory.mktemp("reading")) as one:
         yield one
-        one.close()
 
 
 class Story:

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import boto3
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from moto import mock_aws
 
 from sync_assets.errors import SyncAssetsError
 from sync_assets.parquet.locations import LocalFolder, Location, S3Bucket
 from sync_assets.parquet.store import Store
+from sync_assets_tests.support.s3 import s3_with_bucket
 from sync_assets_tests.unit.parquet.test_writer import EXPORT, FILE, LATER, Killed, Mortal, seen, table, write
 
 BUCKET = "acme-sync"
@@ -113,7 +112,5 @@ class TestAnyHistory:
 @pytest.fixture(scope="module")
 def s3() -> Iterator[Any]:
     """A client of an S3 with one bucket."""
-    with mock_aws():
-        client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket=BUCKET)
+    with s3_with_bucket(BUCKET) as client:
         yield client

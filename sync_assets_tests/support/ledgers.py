@@ -208,3 +208,11 @@ def stored(ledger: Ledger) -> dict[str, Any]:
 
 def record(ledger: Ledger, name: str) -> Any:
     return stored(ledger)[guid(name)]
+
+
+def explain(ledger: Ledger, statement: str, values: Any) -> list[str]:
+    """Return the lines of the plan with which the database executes a statement."""
+    prefix = "EXPLAIN QUERY PLAN" if ledger.database.sqlite else "EXPLAIN"
+    with ledger.database.read() as connection:
+        rows = connection.exec_driver_sql(f"{prefix} {statement}", values).all()
+    return [str(line[-1]) for line in rows]

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import pytest
+
+from sync_assets.capture import page_size
 from sync_assets.capture.context import CaptureResult
 from sync_assets.capture.table_capture import Capture
 from sync_assets.dataverse.client import ServerFailed
@@ -166,3 +169,14 @@ def _kind(link: str) -> str:
     if "skiptoken" in link:
         return "next ids" if "$select=contactid&" in link else "next"
     return "ids" if link.endswith("$select=contactid") else "rows"
+
+
+@contextmanager
+def reading_of_small_pages(home: Path) -> Iterator[Reading]:
+    """Open a reading whose pages may shrink to one row, at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page_size, "SMALLEST", 1)
+        patch.setattr(page_size, "backoff", lambda attempt: 0.0)
+        one = Reading(home)
+        yield one
+        one.close()

@@ -9,5 +9,6 @@ from sync_assets_tests.support.ledger_fixtures import (
     sqlite_template,
     url,
 )
+from sync_assets_tests.support.scratch_ledgers import real, temporary
 
-__all__ = ["clock", "ledger", "ledgers", "migrated_postgres", "new_url", "sqlite_template", "url"]
+__all__ = ["clock", "ledger", "ledgers", "migrated_postgres", "new_url", "real", "sqlite_template", "temporary", "url"]

@@ -3,44 +3,14 @@
 import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import sqlalchemy as sa
 
-from sync_assets.ledger import Ledger
 from sync_assets.ledger.scratch import scratch_ledger
-from sync_assets_tests.support.ledgers import capture, claim, guid, many, row, settle, stored
-from sync_assets_tests.unit.ledger.test_scratch import TO_CONTACT, Real, orders, push
-
-
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where temporary files go; must be empty at the end."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    assert list(folder.iterdir()) == []
-
-
-@pytest.fixture
-def real(url: str, temporary: Path) -> Real:
-    """A ledger in the middle of things: settled, pending, waiting, refused, leased, put off, to be deleted."""
-    with Ledger.open(url) as ledger:
-        capture(ledger, page=many(5, prefix="settled"), complete=True)
-        push(ledger)
-        capture(ledger, page=many(9, "b", prefix="pending"))
-        settle(ledger, "refused", *claim(ledger, limit=2), reason="no")
-        settle(ledger, "later", *claim(ledger, limit=2), reason="busy", retry_after=3600)
-        claim(ledger, "another", limit=2, seconds=3600)
-        capture(ledger, row("settled0", "changed"), deleted=["settled1"])
-        capture(ledger, page=orders(child="settled2", waits="pending8"), table="new_order", links=[TO_CONTACT])
-        ledger.lease_feed("contact", "another", 3600)
-    return Real(url)
+from sync_assets_tests.support.ledgers import guid, stored
+from sync_assets_tests.support.scratch_ledgers import Real
 
 
 def test_one_that_is_killed_leaves_nothing_anywhere(real: Real, temporary: Path) -> None:

@@ -14,7 +14,19 @@ from sqlalchemy import event
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories import reports
-from sync_assets_tests.support.ledgers import DAY, Clock, Ledgers, capture, claim, guid, many, push, row, settle
+from sync_assets_tests.support.ledgers import (
+    DAY,
+    Clock,
+    Ledgers,
+    capture,
+    claim,
+    explain,
+    guid,
+    many,
+    push,
+    row,
+    settle,
+)
 
 
 def operations(ledger: Ledger) -> dict[str, Callable[[], object]]:
@@ -154,13 +166,6 @@ def statements(ledger: Ledger, operation: Callable[[], object], table: str = "sy
     finally:
         event.remove(engine, "before_cursor_execute", see)
     return seen
-
-
-def explain(ledger: Ledger, statement: str, values: Any) -> list[str]:
-    prefix = "EXPLAIN QUERY PLAN" if ledger.database.sqlite else "EXPLAIN"
-    with ledger.database.read() as connection:
-        rows = connection.exec_driver_sql(f"{prefix} {statement}", values).all()
-    return [str(line[-1]) for line in rows]
 
 
 def reads_all_records(kind: str, plan: list[str]) -> bool:

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from sync_assets.capture import page_size
 from sync_assets.dataverse.client import TrackingOff
-from sync_assets_tests.support.table_reading import Reading
+from sync_assets_tests.support.table_reading import Reading, reading_of_small_pages
 
 N = 14  # rows, in pages of four
 EITHER = pytest.mark.parametrize("taken", ["start", "end"])
@@ -19,12 +18,8 @@ EITHER = pytest.mark.parametrize("taken", ["start", "end"])
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reading]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page_size, "SMALLEST", 1)
-        patch.setattr(page_size, "backoff", lambda attempt: 0.0)
-        one = Reading(tmp_path_factory.mktemp("reading"))
+    with reading_of_small_pages(tmp_path_factory.mktemp("reading")) as one:
         yield one
-        one.close()
 
 
 @pytest.fixture

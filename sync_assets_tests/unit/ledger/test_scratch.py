@@ -5,28 +5,25 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import polars as pl
 import pytest
 import sqlalchemy as sa
 from alembic import command, config
 from sqlalchemy.engine import make_url
 
-from sync_assets.ledger import Claimed, Ledger, LedgerError, LinkSpec, Outcome
+from sync_assets.ledger import Ledger, LedgerError
 from sync_assets.ledger.scratch import ledger_to_read, scratch_ledger
 from sync_assets.ledger.storage.database import Database
 from sync_assets.ledger.storage.migrate import HEAD, VERSION_TABLE
 from sync_assets.ledger.storage.schema import metadata
-from sync_assets_tests.support.ledgers import capture, claim, frame, guid, many, row, settle, stored
+from sync_assets_tests.support.ledgers import capture, claim, guid, many, row, stored
+from sync_assets_tests.support.scratch_ledgers import Real, push
 
 Opened = Callable[[str], AbstractContextManager[Ledger]]
-TO_CONTACT = LinkSpec("cusContactLink", "contact")
 
 
 def test_a_copy_that_an_earlier_version_left_is_removed_and_one_in_use_stays(
@@ -41,75 +38,6 @@ def test_a_copy_that_an_earlier_version_left_is_removed_and_one_in_use_stays(
     os.utime(left, (0, 0))
     with scratch_ledger(f"sqlite:///{tmp_path}/ledger.db"):
         assert (left.exists(), used.exists()) == (False, True)
-
-
-@dataclass
-class Real:
-    """The real ledger as anybody else sees it."""
-
-    url: str
-
-    @property
-    def folder(self) -> Path | None:
-        """SQLite only."""
-        url = make_url(self.url)
-        return Path(str(url.database)).parent if url.get_backend_name() == "sqlite" else None
-
-    def everything(self) -> dict[str, Any]:
-        """All rows of all tables, and how far the numbers of records have got; of SQLite also its files' bytes."""
-        if self.folder:
-            return {path.name: path.read_bytes() for path in self.folder.iterdir() if path.is_file()}
-        engine = sa.create_engine(self.url)
-        with engine.connect() as connection:
-            there = sa.inspect(connection).get_table_names()
-            found: dict[str, Any] = {
-                name: sorted(map(repr, connection.exec_driver_sql(f"SELECT * FROM {name}"))) for name in there
-            }
-            if there:
-                found["seq"] = connection.exec_driver_sql("SELECT * FROM sync_record_seq_seq").one()
-        engine.dispose()
-        return found
-
-
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where temporary files go; must be empty at the end."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    assert list(folder.iterdir()) == []
-
-
-@pytest.fixture
-def real(url: str, temporary: Path) -> Real:
-    """A ledger in the middle of things: settled, pending, waiting, refused, leased, put off, to be deleted."""
-    with Ledger.open(url) as ledger:
-        capture(ledger, page=many(5, prefix="settled"), complete=True)
-        push(ledger)
-        capture(ledger, page=many(9, "b", prefix="pending"))
-        settle(ledger, "refused", *claim(ledger, limit=2), reason="no")
-        settle(ledger, "later", *claim(ledger, limit=2), reason="busy", retry_after=3600)
-        claim(ledger, "another", limit=2, seconds=3600)
-        capture(ledger, row("settled0", "changed"), deleted=["settled1"])
-        capture(ledger, page=orders(child="settled2", waits="pending8"), table="new_order", links=[TO_CONTACT])
-        ledger.lease_feed("contact", "another", 3600)
-    return Real(url)
-
-
-def orders(**parents: str) -> pl.DataFrame:
-    """Orders by name, each with its contact."""
-    links = pl.Series(TO_CONTACT.attribute, [guid(parent) for parent in parents.values()])
-    return frame([row(name) for name in parents]).with_columns(links)
-
-
-def push(ledger: Ledger, table: str = "contact") -> list[Claimed]:
-    """Send all that is due, with success, its links included."""
-    sent: list[Claimed] = []
-    while claimed := claim(ledger, table=table):
-        ledger.acknowledge("worker", [Outcome(one.seq, "done", one.hash, links=one.links) for one in claimed])
-        sent += claimed
-    return sent
 
 
 def trample(ledger: Ledger) -> None:

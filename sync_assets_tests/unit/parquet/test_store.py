@@ -25,7 +25,6 @@ import pytest
 from botocore.config import Config
 from hypothesis import example, given
 from hypothesis import strategies as st
-from moto import mock_aws
 from moto.core import set_initial_no_auth_action_count
 from polars.testing import assert_frame_equal
 
@@ -45,6 +44,7 @@ from sync_assets.parquet.store import (
     prune,
 )
 from sync_assets_tests.support.little_server import LittleServer, Request, answer
+from sync_assets_tests.support.s3 import s3_with_bucket
 
 EXPORT = ["campaign", "opt_out_export"]
 KEY = "optout_24.csv@2026-11-24T04:00:00Z"
@@ -59,10 +59,8 @@ def table(*ids: int) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[Any]:
-    """A client of an S3 with one bucket, for all tests: boto3 takes most of a second to get ready."""
-    with mock_aws():
-        client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket=BUCKET)
+    """A client of an S3 with one bucket, for all tests."""
+    with s3_with_bucket(BUCKET) as client:
         yield client
 
 

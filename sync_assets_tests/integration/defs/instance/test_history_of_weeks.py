@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +9,20 @@ import dagster as dg
 import pytest
 import yaml
 
-from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.defs.instance.history import FAILED_FACTOR, prune_history
 from sync_assets_tests.bench.storage_use import storage_use
+from sync_assets_tests.support.past_history import (
+    AGREES,
+    AUDIT,
+    READY,
+    RECORDS,
+    ROWS,
+    Past,
+    empty_past,
+    moment,
+    partition,
+)
 from sync_assets_tests.support.postgres import PostgresServer
-from sync_assets_tests.unit.defs.instance.past import AGREES, AUDIT, READY, RECORDS, ROWS, Past, moment, partition
 from sync_assets_tests.unit.defs.instance.test_history import KEEP, events_of
 
 DAYS = 60
@@ -22,10 +30,8 @@ DAYS = 60
 
 @pytest.fixture
 def past(tmp_path: Path) -> Iterator[Past]:
-    """Of an empty instance with SQLite."""
-    shutil.copy(PACKAGED, tmp_path / "dagster.yaml")
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        yield Past(instance)
+    with empty_past(tmp_path) as past:
+        yield past
 
 
 def a_day(past: Past, day: int) -> None:

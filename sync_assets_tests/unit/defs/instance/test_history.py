@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -13,10 +12,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.defs.instance.event_storage import Last, rebuilt, to_keep
 from sync_assets.defs.instance.history import FAILED_FACTOR, prune_history
-from sync_assets_tests.unit.defs.instance.past import ROWS, Past, moment, partition
+from sync_assets_tests.support.past_history import ROWS, Past, empty_past, moment, partition
 
 KEEP = 3
 """`keep_days` of these tests."""
@@ -24,10 +22,8 @@ KEEP = 3
 
 @pytest.fixture
 def past(tmp_path: Path) -> Iterator[Past]:
-    """Of an empty instance with SQLite."""
-    shutil.copy(PACKAGED, tmp_path / "dagster.yaml")
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        yield Past(instance)
+    with empty_past(tmp_path) as past:
+        yield past
 
 
 def events_of(instance: dg.DagsterInstance, key: dg.AssetKey, day: int) -> list[dg.EventLogRecord]:

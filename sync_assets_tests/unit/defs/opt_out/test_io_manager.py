@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import dagster as dg
 import polars as pl
 import pytest
-from moto import mock_aws
 
 from sync_assets.defs.opt_out.io_manager import ParquetParts
 from sync_assets.errors import SyncAssetsError
 from sync_assets.parquet.store import LocalStore, Parts, S3Store, Store, frames
+from sync_assets_tests.support.s3 import s3_with_bucket
 
 EXPORT = ["campaign", "opt_out_export"]
 FILE = "Abmeldungen 'März'.csv.gz@2026-11-24T04:00:00Z"
@@ -94,9 +93,7 @@ class TestMetadata:
         }
 
     def test_on_s3_it_tells_the_address(self) -> None:
-        with mock_aws():
-            client = boto3.client("s3", region_name="us-east-1")
-            client.create_bucket(Bucket=BUCKET)
+        with s3_with_bucket(BUCKET) as client:
             told = write(S3Store(BUCKET, "sync", client), "run", table(1)).get_logged_metadata()
         address = told["dagster/uri"].value
         assert isinstance(address, str)

@@ -17,8 +17,7 @@ from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState, Stated
 from sync_assets.ledger.storage.session import LedgerSession
 from sync_assets.push.delivery import Delivery, body, outcome
-from sync_assets_tests.integration.ledger.test_query_plans import explain
-from sync_assets_tests.support.ledgers import Clock, capture, claim, frame, guid, push, row, save_page
+from sync_assets_tests.support.ledgers import Clock, capture, claim, explain, frame, guid, push, row, save_page
 
 EMAIL, PUSH = "blackListEmail", "blackListPushnotification"
 ATTRIBUTES = [EMAIL, PUSH]

@@ -2,15 +2,20 @@
 
 # No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
 
+import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster._core.events.log import EventLogEntry
+
+from sync_assets.defs.instance.command_line import PACKAGED
 
 FIRST = date(2026, 1, 1)
 DAILY = dg.DailyPartitionsDefinition(start_date=FIRST.isoformat(), timezone="UTC", end_offset=1)
@@ -78,3 +83,11 @@ def moment(day: int, hour: float = 0.0) -> datetime:
 
 def partition(day: int) -> str:
     return moment(day).date().isoformat()
+
+
+@contextmanager
+def empty_past(home: Path) -> Iterator[Past]:
+    """Open an empty instance with SQLite, as the program configures it."""
+    shutil.copy(PACKAGED, home / "dagster.yaml")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        yield Past(instance)
