@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -177,11 +177,28 @@ class Bench:
         self.ledger.close()
 
 
-def start_pusher(bench: Bench, owner: str, lease_seconds: float, **guardrails: Any) -> subprocess.Popen[bytes]:
-    """Start a push of the bench's ledger in a process of its own."""
-    command = [sys.executable, "-m", "sync_assets_tests.support.pushing", bench.ledger_url, owner, str(lease_seconds)]
-    command.append(json.dumps(guardrails))
-    return subprocess.Popen(command, env=bench.sandbox.environment, stdout=subprocess.PIPE)
+def start_pushers(
+    bench: Bench, owners: Iterable[str], lease_seconds: float, **guardrails: Any
+) -> list[subprocess.Popen[bytes]]:
+    """Start pushes of the bench's ledger, each in a process of its own, at the same moment.
+
+    A process imports the program for seconds on a busy machine, so that all of them wait until the last one is ready.
+    """
+    processes = []
+    for owner in owners:
+        command = [sys.executable, "-m", "sync_assets_tests.support.pushing", bench.ledger_url, owner]
+        command += [str(lease_seconds), json.dumps(guardrails)]
+        environment = bench.sandbox.environment
+        processes.append(
+            subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        )
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+    return processes
 
 
 async def _main(ledger_url: str, owner: str, lease_seconds: str, guardrails: str) -> None:
@@ -189,6 +206,8 @@ async def _main(ledger_url: str, owner: str, lease_seconds: str, guardrails: str
     with Ledger.open(ledger_url) as ledger:
         async with within(ledger, limits) as options, campaign_client(os.environ, **options) as client:
             many = limits.concurrency
+            print("ready", flush=True)
+            sys.stdin.readline()
             result = await push(
                 ledger, client, PROFILE, owner=owner, lease_seconds=float(lease_seconds), concurrency=many
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from sync_assets_tests.support.pushing import Bench, on_both_databases, people, start_pusher
+from sync_assets_tests.support.pushing import Bench, on_both_databases, people, start_pushers
 
 
 @on_both_databases
@@ -15,7 +15,7 @@ async def test_kill_9_at_any_moment_loses_nothing_and_doubles_nothing(bench: Ben
     bench.admin.latency("campaign", 100)
     lease = 1.0
     for after in (0.15, 0.9, 0.4, 1.2):
-        process = start_pusher(bench, f"killed after {after}", lease)
+        [process] = start_pushers(bench, [f"killed after {after}"], lease)
         before = len(bench.engine())
         while process.poll() is None and len(bench.engine()) == before:
             await asyncio.sleep(0.02)
