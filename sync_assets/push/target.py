@@ -112,6 +112,10 @@ def carried(config: Config, table: str) -> Mapping[str, OptOutMapping]:
     return config.opt_out.mappings if both else {}
 
 
+class PushStopped(Exception):
+    """Raised before a request of a push that is ending, to hold the request back."""
+
+
 @dataclass(slots=True)
 class PushResult:
     """The counts of one push: records by result, and engine calls by kind.

@@ -1,0 +1,105 @@
+"""The queue between the ledger and the workers of a push: records are claimed in batches, ahead of the workers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+
+from sync_assets.ledger.model import Claimed, Outcome
+from sync_assets.push.claimed_records import ClaimedRecords
+
+BATCH_SECONDS = 0.5
+"""A claim takes about as many records as are sent in this time, so that a killed process leaves few unknown
+outcomes.
+"""
+MAX_BATCH = 1000
+LINGER = 20.0
+"""Seconds that a push waits for a record that is to be retried, before it leaves the record to the next push."""
+
+
+class RecordQueue:
+    """Claimed records for `workers` workers, and the records that are put off."""
+
+    def __init__(self, claims: ClaimedRecords, workers: int) -> None:
+        self._claims, self._workers = claims, workers
+        self._queue: asyncio.Queue[Claimed | None] = asyncio.Queue()
+        self._low = 0  # more records are claimed when the queue is down to this length
+        self._is_low = asyncio.Event()
+        self._closed = 0  # records with an outcome, or given back
+        self._retry_at: dict[int, float] = {}  # seq -> time of the monotonic clock
+        self._ending = asyncio.Event()
+
+    @property
+    def put_off(self) -> int:
+        """The number of records that are tried again later."""
+        return len(self._retry_at)
+
+    async def fill(self) -> None:
+        """Claim records until none is left that may be sent now or within LINGER seconds, or until `end`."""
+        batch, claimed_at, closed, quiet = self._workers, time.monotonic(), 0, False
+        while not self._ending.is_set():
+            records = await self._claims.claim(batch)
+            for record in records:
+                self._retry_at.pop(record.seq, None)
+                self._queue.put_nowait(record)
+            if records:
+                quiet, self._low = False, batch // 2
+                await self._wait_until_low()
+                now = time.monotonic()
+                rate = (self._closed - closed) / max(now - claimed_at, 1e-3)
+                claimed_at, closed = now, self._closed
+                batch = min(MAX_BATCH, max(self._workers, int(rate * BATCH_SECONDS)))
+            elif self._claims.open:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(1.0):
+                        await self._claims.idle.wait()
+            elif not quiet:
+                quiet = True  # claim once more: sent records may have changed meanwhile, or have unblocked others
+                await self._claims.flush()
+            else:
+                wait = min(self._retry_at.values(), default=float("inf")) - time.monotonic()
+                if wait > LINGER:
+                    return
+                quiet = False
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(wait, 0.05)):
+                        await self._ending.wait()
+
+    async def _wait_until_low(self) -> None:
+        while self._queue.qsize() > self._low and not self._ending.is_set():
+            self._is_low.clear()
+            await self._is_low.wait()
+
+    async def take(self) -> Claimed | None:
+        """Wait for the next record. None: no record follows."""
+        record = await self._queue.get()
+        if self._queue.qsize() <= self._low:
+            self._is_low.set()
+        return record
+
+    def close(self, outcome: Outcome) -> None:
+        """Record the outcome of a taken record, and when it may be tried again."""
+        self._closed += 1
+        if outcome.retry_after_seconds is not None:
+            self._retry_at[outcome.seq] = time.monotonic() + outcome.retry_after_seconds
+        self._claims.close(outcome)
+
+    def end(self) -> None:
+        """Claim no more records."""
+        self._ending.set()
+        self._is_low.set()
+        self._claims.idle.set()
+
+    def dismiss_workers(self) -> None:
+        """Make each worker's next `take` return None once the queue is empty."""
+        for _ in range(self._workers):
+            self._queue.put_nowait(None)
+
+    def left(self) -> list[Claimed]:
+        """Remove and return all records that no worker took."""
+        records: list[Claimed] = []
+        while not self._queue.empty():
+            if record := self._queue.get_nowait():
+                records.append(record)
+        return records
