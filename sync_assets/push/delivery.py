@@ -8,13 +8,10 @@ POST. If an earlier POST may have arrived, PATCH comes first, so that no record 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
-
-import msgspec
 
 from sync_assets.campaign.addressing import KEY_UNIQUE
 from sync_assets.campaign.dialect import BOILERPLATE, ResponseOutcome, takes_no_location
@@ -24,6 +21,7 @@ from sync_assets.http.client import Guard, OutcomeUnknown, backoff
 from sync_assets.http.redaction import redact
 from sync_assets.ledger.model import Claimed, Operation, Outcome, Result
 from sync_assets.push.record_links import Links, Values
+from sync_assets.push.request_body import body, members, without
 
 WAITS = (1.0, 3.0, 9.0)
 """Seconds until the next attempt after an answer that may be temporary (such as a bare RST-360011). When they are used
@@ -38,6 +36,7 @@ _NO_KEY = (
     "Campaign finds neither this record of {0} nor others that it took before by {1}. Is it the identification key? "
     "`sync-assets doctor` asks; then `sync-assets retry`. If the records were deleted there, begin with a new ledger."
 )
+_LOCATION = "location"
 FORCE = "replay the table with --force."
 _NO_LOCATION = (
     "Campaign (v8) takes no update of location: map its fields with `apply_updates: false`, which sends them with "
@@ -146,43 +145,6 @@ async def _delete(record: Claimed, records: Records, guard: Guard, key_works: Ke
     return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
 
 
-def body(form: str | None, record: Claimed, key: str, *, patch: bool, values: Values | None = None) -> bytes:
-    """Return the JSON body of a request: the stored payload, and the record's keyed links.
-
-    A link is sent with its value in `values`, else with the parent's key. Without `form` the body holds the links
-    alone.
-
-    A POST leaves out links without a parent. A PATCH sends null for them, to remove the link, and leaves out links that
-    the record in Campaign already holds. A PATCH never contains the key: Campaign may refuse it, even with its present
-    value. A POST also carries the opt-outs that are True, so that the person is not mailed before the opt-outs are
-    decided; a PATCH never changes opt-outs.
-    """
-    if form and not patch and not record.links and not record.opt_outs:
-        return form.encode()
-    known = values or {}
-    members = [_without(form, key) if patch else form or json.dumps({key: record.id})] if form or not patch else []
-    members = [text for text in (one.strip()[1:-1] for one in members) if text]
-    for link in record.links:
-        if link.keyed and not (patch and link.held) and (link.id or patch):
-            value = {"PKey": known.get(link.attribute, link.id)} if link.id else None
-            members.append(f"{json.dumps(link.attribute)}:{json.dumps(value)}")
-    if not patch:
-        members += [f"{json.dumps(attribute)}:true" for attribute, opted_out in record.opt_outs if opted_out]
-    return f"{{{','.join(members)}}}".encode()
-
-
-def _without(form: str | None, key: str) -> str:
-    """Return a JSON object without one member; the text of all other members stays as it is."""
-    members = _MEMBERS.decode(form or "{}")
-    if members.pop(key, None) is None:
-        return form or "{}"
-    return "{" + ",".join(f"{json.dumps(name)}:{bytes(value).decode()}" for name, value in members.items()) + "}"
-
-
-_LOCATION = "location"
-_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
 def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) -> Outcome:
     """Return the outcome that the ledger stores for a delivery made at `now` (UTC; default: the current time)."""
     done, first = delivery.operation_done, record.operation == "insert"
@@ -243,13 +205,13 @@ class _Write:
         record, records = self.record, self.records
         form = record.update if record.operation == "update" else record.payload
         if not records.addressing.takes_location and self._location_by_inserts():
-            form = _without(form, _LOCATION)
+            form = without(form, _LOCATION)
         response = await self._send_patch(form, known)
         if takes_no_location(response):
             if not self._location_by_inserts():
                 return replace(response, reason=f"{response.reason} {_NO_LOCATION}")
             records.addressing.takes_location = False
-            response = await self._send_patch(_without(form, _LOCATION), known)
+            response = await self._send_patch(without(form, _LOCATION), known)
         if response.kind != "missing":
             # A bare error (transient) does not show that the key was taken: that POST may have created the record.
             if self.rejected_post and self.rejected_post.kind == "refused" and response.kind == "done":
@@ -268,7 +230,7 @@ class _Write:
 
     def _location_by_inserts(self) -> bool:
         """Return True if no update of this record carries `location`, as configured."""
-        return _LOCATION not in _MEMBERS.decode(self.record.update_payload or self.record.payload or "{}")
+        return _LOCATION not in members(self.record.update_payload or self.record.payload)
 
     async def _send_patch(self, form: str | None, known: Values) -> ResponseOutcome:
         sent = body(form, self.record, self.records.key, patch=True, values=known)

@@ -67,6 +67,7 @@ GROUPS = {
                    [f"{_LEDGER}/rules/test_{name}.py" for name in _TESTS_OF_RECORDS]),
     "opt-outs": Group([f"{_RULES}/opt_outs.py"], [f"{_LEDGER}/rules/test_opt_outs.py"]),
     "decide": Group(["sync_assets/opt_out/decide.py"], [f"{_UNIT}/opt_out/test_decide.py"]),
+    "body": Group(["sync_assets/push/request_body.py"], [f"{_UNIT}/push/test_request_body.py"]),
     "delivery": Group(["sync_assets/push/delivery.py"],
                       [f"{_UNIT}/push/test_{name}.py" for name in _TESTS_OF_DELIVERY]),
     "sql": Group(["sync_assets/ledger/records/dependency_status.py", "sync_assets/ledger/records/claims.py"],

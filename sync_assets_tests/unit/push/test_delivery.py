@@ -1,87 +1,27 @@
-"""What is sent of a record: its stored form, its links by the parents' keys, and opt-outs while it is made."""
+"""The outcome that the ledger stores for a delivery."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from typing import Any
 
 import pytest
 
 from sync_assets.ledger import Claimed, LinkTo, Operation
-from sync_assets.push.delivery import Delivery, OperationDone, body, outcome
+from sync_assets.push.delivery import Delivery, OperationDone, outcome
 
 TO_ADA = LinkTo("cusContactLink", "ada", keyed=True)
-NOWHERE = LinkTo("cusContactLink", None, keyed=True)
 HELD = LinkTo("cusContactLink", "ada", keyed=True, held=True)
-JOINED = LinkTo("cusContactId", "ada", keyed=False)
-
-
-def claimed(*links: LinkTo) -> Claimed:
-    return Claimed(1, "order1", date(2026, 11, 24), "update", None, None, b"h", 0, False, links)
-
-
-@pytest.mark.parametrize(
-    ("form", "links", "post", "patch"),
-    [
-        ('{"k":"order1","n":1}', [], {"n": 1}, {"n": 1}),
-        ('{"n":1.50,"k":"order1"}', [], {"n": 1.5}, {"n": 1.5}),
-        ('{"k":"order1"}', [TO_ADA], {"cusContactLink": {"PKey": "ada"}}, {"cusContactLink": {"PKey": "ada"}}),
-        ('{"k":"order1"}', [HELD], {"cusContactLink": {"PKey": "ada"}}, {}),  # Campaign's record holds it already
-        ('{"k":"order1"}', [NOWHERE], {}, {"cusContactLink": None}),  # a PATCH takes back what an earlier one said
-        ('{"k":"order1"}', [JOINED], {}, {}),  # stands in the form already
-        (None, [NOWHERE], {}, {"cusContactLink": None}),  # the links alone
-    ],
-)
-def test_links_are_put_behind_the_stored_form(
-    form: str | None, links: list[LinkTo], post: dict[str, Any], patch: dict[str, Any]
-) -> None:
-    assert json.loads(body(form, claimed(*links), "k", patch=False)) == {"k": "order1", **post}
-    assert json.loads(body(form, claimed(*links), "k", patch=True)) == patch
-
-
-def test_a_patch_never_names_the_key_and_leaves_the_other_members_as_they_are() -> None:
-    """Campaign may refuse the key, even with the value that it has; numbers keep their digits."""
-    form = '{"a":1.50,"externalId":"ada","location":{"externalId":"x"},"z":"ë"}'
-    kept = '{"a":1.50,"location":{"externalId":"x"},"z":"ë"}'
-    assert body(form, claimed(), "externalId", patch=True) == kept.encode()
-
-
-def test_a_link_is_sent_as_it_was_looked_up() -> None:
-    sent = body('{"k":"order1"}', claimed(TO_ADA), "k", patch=True, values={"cusContactLink": "@p"})
-    assert json.loads(sent) == {"cusContactLink": {"PKey": "@p"}}
-
-
 BOTH = (("blackListEmail", True), ("blackListPhone", False))
 NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 
 
-def contact(operation: Operation = "insert", opt_outs: tuple[tuple[str, bool], ...] = BOTH) -> Claimed:
-    return Claimed(1, "ada", date(2026, 11, 24), operation, None, None, b"h", 0, False, opt_outs=opt_outs)
-
-
-@pytest.mark.parametrize("form", ['{"k":"ada","n":1}', None])
-def test_a_post_carries_opt_outs_and_never_false(form: str | None) -> None:
-    """Campaign's own default is no opt-out, and false would undo what a person said there a moment ago."""
-    sent = {"k": "ada", **({"n": 1} if form else {})}
-    assert json.loads(body(form, contact(), "k", patch=False)) == {**sent, "blackListEmail": True}
-    none = contact(opt_outs=(("blackListEmail", False), ("blackListPhone", False)))
-    assert json.loads(body(form, none, "k", patch=False)) == sent
-
-
-def test_a_patch_carries_none() -> None:
-    assert json.loads(body('{"k":"ada","n":1}', contact(), "k", patch=True)) == {"n": 1}
-
-
-def test_opt_outs_stand_behind_the_links() -> None:
-    record = Claimed(1, "ada", date(2026, 11, 24), "insert", None, None, b"h", 0, False, (TO_ADA,), BOTH)
-    expected = {"k": "ada", "cusContactLink": {"PKey": "ada"}, "blackListEmail": True}
-    assert json.loads(body('{"k":"ada"}', record, "k", patch=False)) == expected
+def contact(operation: Operation = "insert") -> Claimed:
+    return Claimed(1, "ada", date(2026, 11, 24), operation, None, None, b"h", 0, False, opt_outs=BOTH)
 
 
 @pytest.mark.parametrize(
-    ("operation", "deed", "made", "met"),
+    ("operation", "done", "inserted", "existing"),
     [
         ("insert", "inserted", BOTH, ()),
         ("insert", "updated", (), ("blackListEmail", "blackListPhone")),  # it was there before us
@@ -91,16 +31,16 @@ def test_opt_outs_stand_behind_the_links() -> None:
         ("insert", None, (), ()),  # refused, or put off
     ],
 )
-def test_the_ledger_is_told_which_opt_outs_a_record_was_made_with_or_met(
-    operation: Operation, deed: OperationDone | None, made: tuple[tuple[str, bool], ...], met: tuple[str, ...]
+def test_the_ledger_stores_which_opt_outs_an_insert_carried_or_found_existing(
+    operation: Operation, done: OperationDone | None, inserted: tuple[tuple[str, bool], ...], existing: tuple[str, ...]
 ) -> None:
-    told = outcome(contact(operation), Delivery("done" if deed else "refused", deed), NOW)
-    assert (told.inserted_opt_outs, told.existing_opt_outs) == (made, met)
-    assert told.inserted_at == (NOW if made else None)
+    stored = outcome(contact(operation), Delivery("done" if done else "refused", done), NOW)
+    assert (stored.inserted_opt_outs, stored.existing_opt_outs) == (inserted, existing)
+    assert stored.inserted_at == (NOW if inserted else None)
 
 
 @pytest.mark.parametrize(
-    ("planned", "deed", "operation"),
+    ("planned", "done", "operation"),
     [
         ("insert", "inserted", "insert"),
         ("insert", "updated", "update"),  # it was there before us
@@ -110,10 +50,10 @@ def test_the_ledger_is_told_which_opt_outs_a_record_was_made_with_or_met(
     ],
 )
 def test_the_history_names_what_campaign_did_else_what_was_asked_of_it(
-    planned: Operation, deed: OperationDone | None, operation: str
+    planned: Operation, done: OperationDone | None, operation: str
 ) -> None:
     record = replace(contact(planned), payload="{}")
-    assert outcome(record, Delivery("done" if deed else "refused", deed), NOW).operation == operation
+    assert outcome(record, Delivery("done" if done else "refused", done), NOW).operation == operation
 
 
 @pytest.mark.parametrize("delivery", [Delivery("done", "updated"), Delivery("refused", reason="no")])
@@ -122,13 +62,35 @@ def test_the_history_tells_an_update_of_links_alone_from_others(delivery: Delive
     assert outcome(record, delivery).operation == "link"
 
 
-def test_an_outcome_says_what_became_of_the_record() -> None:
+def test_an_outcome_holds_the_result_and_the_links_that_were_sent() -> None:
     record = Claimed(7, "ada", date(2026, 11, 24), "update", None, None, b"h", 0, False, (TO_ADA,))
-    told = outcome(record, Delivery("later", reason="503", wait=3.0))
-    assert (told.seq, told.result, told.hash, told.reason) == (7, "later", b"h", "503")
-    assert (told.retry_after_seconds, told.links, told.inserted_opt_outs, told.existing_opt_outs) == (
+    stored = outcome(record, Delivery("later", reason="503", wait=3.0))
+    assert (stored.seq, stored.result, stored.hash, stored.reason) == (7, "later", b"h", "503")
+    assert (stored.retry_after_seconds, stored.links, stored.inserted_opt_outs, stored.existing_opt_outs) == (
         3.0,
         (TO_ADA,),
         (),
         (),
     )
+
+
+@pytest.mark.parametrize(
+    ("done", "sent"),
+    [
+        ("inserted", (TO_ADA, HELD)),  # a new record is linked as a whole
+        ("updated", (TO_ADA,)),  # an update leaves out what the record in Campaign already holds
+        (None, (TO_ADA,)),
+    ],
+)
+def test_an_outcome_names_the_links_that_the_request_carried(
+    done: OperationDone | None, sent: tuple[LinkTo, ...]
+) -> None:
+    record = Claimed(7, "ada", date(2026, 11, 24), "update", "{}", None, b"h", 0, False, (TO_ADA, HELD))
+    assert outcome(record, Delivery("done" if done else "later", done)).links == sent
+
+
+def test_the_time_of_an_insert_is_the_present_one() -> None:
+    before = datetime.now(UTC)
+    at = outcome(contact(), Delivery("done", "inserted")).inserted_at
+    assert at is not None
+    assert before <= at <= datetime.now(UTC)
