@@ -23,8 +23,6 @@ def body(form: str | None, record: Claimed, key: str, *, patch: bool, values: Va
     value. A POST also carries the opt-outs that are True, so that the person is not mailed before the opt-outs are
     decided; a PATCH never changes opt-outs.
     """
-    if form and not patch and not record.links and not record.opt_outs:
-        return form.encode()
     known = values or {}
     stored = without(form, key) if patch else form or json.dumps({key: record.id})
     parts = [text] if (text := stored.strip()[1:-1]) else []
