@@ -21,7 +21,7 @@ from sync_assets.cli import (
     record_commands,
     server_commands,
 )
-from sync_assets.cli.command import close_runtimes, fail
+from sync_assets.cli.command import close_runtimes, fail, say
 
 app = typer.Typer(
     name="sync-assets",
@@ -70,6 +70,11 @@ def main() -> None:
     try:
         configure(os.environ)
         app()
+    except SystemExit as end:
+        # Typer ends on Ctrl-C without a word; `interruptible` has printed its own, and hides the cause.
+        if end.__context__ and isinstance(end.__context__.__cause__, KeyboardInterrupt):
+            say("Interrupted.")
+        raise
     except SyncAssetsError as error:
         fail(error)
     except Exception as error:  # noqa: BLE001  the text of a foreign error may quote a record

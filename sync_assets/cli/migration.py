@@ -49,7 +49,7 @@ def migrate(
         done = run(
             runtime,
             confirm=lambda question: yes or (asks and prompts.confirm("Confirmed?")),
-            show=(lambda step: None) if as_json else lambda step: show_step(cleaned(step)),
+            show=(lambda step: None) if as_json else lambda step: show_step(cleaned(step), confirmed=yes),
             working=lambda: progress(runtime),
             go=go,
             from_start=from_start,
@@ -59,8 +59,8 @@ def migrate(
     raise typer.Exit(done.status)
 
 
-def show_step(step: dict[str, Any]) -> None:
-    """Print a step: its result, and what a person must do or confirm."""
+def show_step(step: dict[str, Any], *, confirmed: bool = False) -> None:
+    """Print a step: its result, and what a person must do or confirm, or has confirmed by an option."""
     from sync_assets.cli.tables import plain_console  # noqa: PLC0415
 
     console = plain_console()
@@ -71,7 +71,8 @@ def show_step(step: dict[str, Any]) -> None:
     for line in step["todo"]:
         console.print(f"To do: {line}", highlight=False, soft_wrap=True)
     if step["question"]:
-        console.print(f"To confirm: {step['question']}", highlight=False, soft_wrap=True)
+        asked = "Confirmed by --yes" if confirmed else "To confirm"
+        console.print(f"{asked}: {step['question']}", highlight=False, soft_wrap=True)
     for line in step["details"].get("afterwards", ()):
         console.print(f"Afterwards: {line}", highlight=False, soft_wrap=True)
     console.print()

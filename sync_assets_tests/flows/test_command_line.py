@@ -18,6 +18,7 @@ from sync_assets.operations.record_diff import record_diff
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.test_links import Chain
 from sync_assets_tests.support.program import CONTACT, Program
+from sync_assets_tests.support.waiting import until
 
 
 @pytest.fixture
@@ -137,3 +138,22 @@ def test_a_plan_counts_the_opt_outs_that_are_due(opt_out_program: Program) -> No
     assert document["opt_out"] == {"decide": 1, "to_d365": 0, "to_campaign": 0, "refused": 0, "held": 0}
     _, text, _ = opt_out_program.run("plan")
     assert "opt-outs" in text
+
+
+@pytest.mark.parametrize("command", ["doctor", "plan"])
+def test_ctrl_c_in_the_first_steps_is_said(command: str, program: Program) -> None:
+    admin = program.sandbox.admin
+    admin.latency("d365", 5_000)
+    process = program.start(command)
+    until(lambda: admin.journal("login") != [])
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "")
+    assert errors.splitlines()[-1].startswith("sync-assets: Interrupted.")
+
+
+def test_a_status_by_the_configuration_of_the_sandbox_says_so(program: Program) -> None:
+    assert program.sync().status == 0
+    assert "SYNC_ASSETS_CONFIG" not in program.run("status")[2]
+    program.more["SYNC_ASSETS_CONFIG"] = ""
+    assert "SYNC_ASSETS_CONFIG is not set" in program.run("status")[2]
