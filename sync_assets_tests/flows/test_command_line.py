@@ -140,11 +140,10 @@ def test_a_plan_counts_the_opt_outs_that_are_due(opt_out_program: Program) -> No
     assert "opt-outs" in text
 
 
-@pytest.mark.parametrize("command", ["doctor", "plan"])
-def test_ctrl_c_in_the_first_steps_is_said(command: str, program: Program) -> None:
+def test_ctrl_c_in_the_first_steps_is_said(program: Program) -> None:
     admin = program.sandbox.admin
     admin.latency("d365", 5_000)
-    process = program.start(command)
+    process = program.start("doctor")
     until(lambda: admin.journal("login") != [])
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
