@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from sync_assets.audit.drift import TWICE
 from sync_assets.campaign.client import CampaignClient, decoded
@@ -23,11 +23,17 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.http.pagination import LinkTrail
 from sync_assets.http.redaction import redact
 from sync_assets.ledger.records.hold_records import HeldRecord
+from sync_assets.plurals import counted
 from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
 
+if TYPE_CHECKING:
+    from sync_assets.ledger import Ledger
+
 GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 """A D365 id as the ledger has it. A record with any other key is not ours."""
+OTHERS = 3
+"""Acknowledged records of other persons that are looked up if Campaign finds none of this person's."""
 AT_ONCE = 8
 """Reads in flight."""
 PAGE = 500
@@ -49,7 +55,7 @@ async def ask_campaign(
     """
     tables = runtime.config.in_link_order
     async with runtime.campaign() as client:
-        person = _Person(client, known, found, errors)
+        person = _Person(client, runtime.ledger, known, found, errors)
         for config in tables:  # parents first
             below = [(other, link) for other in tables for link in other.links if link.table == config.table]
             try:
@@ -67,11 +73,12 @@ class _Person:
     def __init__(
         self,
         client: CampaignClient,
+        ledger: Ledger,
         known: Iterable[HeldRecord],
         found: set[HeldRecord],
         errors: list[SyncAssetsError],
     ) -> None:
-        self._client, self._found, self._errors = client, found, errors
+        self._client, self._ledger, self._found, self._errors = client, ledger, found, errors
         self._free = asyncio.Semaphore(AT_ONCE)
         self._known: dict[str, dict[str, set[HeldRecord]]] = defaultdict(lambda: defaultdict(set))
         for record in known:
@@ -87,15 +94,21 @@ class _Person:
         if not listed and not known:
             return
         lists = await self._lists(config, below)
+        target = Target.of(config)
+        records = Records(self._client, target.api, target.resource, target.key, target.filter)
         self._unanswered = {}
+        missing: list[str] = []
         try:
             async with asyncio.TaskGroup() as reads:
                 for record in listed.values():
                     reads.create_task(self._list_below(record, lists))
-                for id_ in sorted(known.keys() - listed.keys()):
-                    reads.create_task(self._ask(config, id_, lists))
+                asked = sorted(known.keys() - listed.keys())
+                for id_ in asked:
+                    reads.create_task(self._ask(config, records, id_, lists, missing))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None  # the others ended for the same reason, or were cancelled
+        if missing and len(missing) == len(asked):
+            await self._check_key(config, records, missing)
         for reason, number in self._unanswered.items():
             self._errors.append(
                 SyncAssetsError(f"Campaign did not tell whether it holds {number:,} of {config.resource}: {reason}")
@@ -113,9 +126,26 @@ class _Person:
         }
         return {name: children for name, children in named.items() if children}
 
-    async def _ask(self, config: TableConfig, id_: str, lists: Mapping[str, Children]) -> None:
-        target = Target.of(config)
-        records = Records(self._client, target.api, target.resource, target.key, target.filter)
+    async def _check_key(self, config: TableConfig, records: Records, missing: Sequence[str]) -> None:
+        """Add an error unless Campaign finds other records by the key: else those that it did not find may exist.
+
+        A Campaign that identifies records by another attribute accepts inserts, and answers 404 to each key.
+        """
+        sample = await asyncio.to_thread(self._ledger.sample_synced, config.table, OTHERS + len(missing), len(missing))
+        others = [id_ for id_ in sample if id_ not in missing][:OTHERS]
+        if others and not await records.finds_any(others):
+            self._errors.append(
+                SyncAssetsError(
+                    f"Campaign finds neither {counted(len(missing), 'record')} of {config.resource} by {config.key}, "
+                    "nor others that it took before, so that the person's may be left there.",
+                    f"Look them up in Campaign by {config.key}. Publish it as the identification key, or configure "
+                    "`filter`; then verify again.",
+                )
+            )
+
+    async def _ask(
+        self, config: TableConfig, records: Records, id_: str, lists: Mapping[str, Children], missing: list[str]
+    ) -> None:
         async with self._free:
             response = await records.find(id_)
         if not isinstance(response, ResponseOutcome):
@@ -123,7 +153,9 @@ class _Person:
             await self._list_below(response, lists)
         elif response.kind == "refused" and TWICE.search(response.reason):
             self._found |= self._known[config.table][id_]  # in several records
-        elif response.kind != "missing":
+        elif response.kind == "missing":
+            missing.append(id_)
+        else:
             reason = redact(response.reason, None)
             self._unanswered[reason] = self._unanswered.get(reason, 0) + 1
 

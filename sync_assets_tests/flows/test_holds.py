@@ -13,6 +13,7 @@ from sync_assets.operations import privacy_hold
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.test_links import TABLES, Chain
+from sync_assets_tests.support.premises import POSITIONS
 from sync_assets_tests.support.program import calls
 
 Operation = Callable[[Runtime, str], dict[str, Any]]
@@ -191,7 +192,8 @@ def test_verify_finds_what_is_left_on_either_side_and_counts_its_reads(house: Ho
     assert "contact" not in found["campaign"]["found"]
     assert found["d365"]["found"]["contact"] == [house.ada]
     after = house.program.json("status")[1]["engine_calls"]
-    assert {kind: after[kind] - before[kind] for kind in after} == calls(read=3)
+    # One for each of hers, and where none was found one of Bob's, which shows that Campaign finds records by the key.
+    assert {kind: after[kind] - before[kind] for kind in after} == calls(read=5)
 
 
 def test_verify_finds_in_campaign_what_dynamics_has_unlinked(house: House) -> None:
@@ -230,6 +232,21 @@ def test_a_list_that_is_not_read_to_its_end_is_not_taken_for_read(house: House) 
     assert status == 1
     assert "gone from both" not in output
     assert "back to one that was read before" in errors + output
+
+
+def test_a_campaign_that_finds_no_record_by_the_key_is_not_taken_for_empty(house: House) -> None:
+    """Inserts work there as ever; without a published filter no request can find what they created."""
+    house.sync()
+    house.do(privacy_hold.add)
+    for table, id_ in zip(reversed(TABLES), (house.adas_line, house.adas_order, house.ada), strict=True):
+        house.admin.delete(table, [id_])
+    with POSITIONS["no keys in URLs"].on(house.admin):
+        status, output, errors = house.program.run("hold", "verify", house.ada)
+        assert status == 1
+        assert "Campaign: gone" not in output
+        assert "nor others that it took before" in output + errors
+    status, output, _ = house.program.run("hold", "verify", house.ada)
+    assert f"Campaign: still there: profile {house.ada}" in output
 
 
 def test_the_command_line(house: House) -> None:
