@@ -18,7 +18,7 @@ from sync_assets.defs.tables import sensors
 from sync_assets.defs.tables.asset_metadata import COLUMNS_VERSION, LINEAGE, SCHEMA, TYPES
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again
 from sync_assets.defs.tables.table_run import FOLLOWS_TAG
-from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, on_disk
+from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, in_memory
 from sync_assets_tests.support.program import Program, calls
 
 N = 50
@@ -31,7 +31,7 @@ def days_before(number: int) -> str:
 @pytest.fixture
 def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
-    with on_disk(program, monkeypatch) as started:
+    with in_memory(program) as started:
         yield started
 
 

@@ -14,15 +14,15 @@ from sync_assets.defs.partitions import today
 from sync_assets.defs.run_errors import CANNOT
 from sync_assets.validation import guardrails
 from sync_assets_tests.support.orchestra import CONTACT as CONTACT_KEY
-from sync_assets_tests.support.orchestra import PROFILE, Orchestra, on_disk
+from sync_assets_tests.support.orchestra import PROFILE, Orchestra, in_memory
 from sync_assets_tests.support.program import CONTACT, Program, calls
 
 N = 50
 
 
 @pytest.fixture
-def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
-    with on_disk(program, monkeypatch) as started:
+def orchestra(program: Program) -> Iterator[Orchestra]:
+    with in_memory(program) as started:
         yield started
 
 

@@ -14,7 +14,7 @@ from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.run_errors import CANNOT
 from sync_assets.defs.tables import sensors
 from sync_assets_tests.support.dagster_dev import dagster_dev
-from sync_assets_tests.support.orchestra import Orchestra, on_disk
+from sync_assets_tests.support.orchestra import Orchestra, in_memory
 from sync_assets_tests.support.program import CONTACT, Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 from sync_assets_tests.support.waiting import until
@@ -44,7 +44,7 @@ def program(sandbox: SandboxProcess, tmp_path: Path) -> Program:
 def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
     monkeypatch.setattr(feed_polling, "LOOK_PATIENCE", 0.2)
-    with on_disk(program, monkeypatch) as started:
+    with in_memory(program) as started:
         started.settle()
         yield started
 

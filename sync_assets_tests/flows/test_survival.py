@@ -48,6 +48,7 @@ def test_killed_again_and_again_and_then_run_once_more(slow_program: Program) ->
 
 def test_two_syncs_at_once_do_the_work_once(slow_program: Program) -> None:
     program = slow_program
+    program.on_disk = True
     both = [program.start("sync", "--json") for _ in range(2)]
     for process in both:
         _, errors = process.communicate(timeout=120)

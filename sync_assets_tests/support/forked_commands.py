@@ -122,11 +122,14 @@ class ForkedSandbox(Forked):
         self.stdin = stdin
 
 
-def start_command(arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> Command:
-    """Start `sync-assets` with these arguments in an environment and a folder of its own."""
+def start_command(arguments: Sequence[str], env: Mapping[str, str], cwd: Path, *, on_disk: bool) -> Command:
+    """Start `sync-assets` with these arguments in an environment and a folder of its own.
+
+    on_disk: False to let `sync` keep Dagster's events in memory.
+    """
     (out, out_end), (err, err_end) = os.pipe(), os.pipe()
     with open(os.devnull, "rb") as nothing:
-        connection, pid = _start("command", arguments, env, cwd, (nothing.fileno(), out_end, err_end))
+        connection, pid = _start("command", arguments, env, cwd, (nothing.fileno(), out_end, err_end), on_disk)
     os.close(out_end)
     os.close(err_end)
     return Command(connection, pid, os.fdopen(out, encoding="utf-8"), os.fdopen(err, encoding="utf-8"))
@@ -142,14 +145,20 @@ def start_sandbox(arguments: Sequence[str], stderr: IO[bytes]) -> ForkedSandbox:
 
 
 def _start(
-    kind: Kind, arguments: Sequence[str], env: Mapping[str, str], cwd: Path, files: tuple[int, int, int]
+    kind: Kind,
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    cwd: Path,
+    files: tuple[int, int, int],
+    on_disk: bool = True,
 ) -> tuple[socket.socket, int]:
     """Fork a process with these files as standard input, output and error. Return its connection and its id."""
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(_server(kind))
-    request = json.dumps({"arguments": arguments, "env": dict(env), "cwd": str(cwd)}).encode()
-    socket.send_fds(connection, [_LENGTH.pack(len(request))], files)
-    connection.sendall(request)
+    request = {"arguments": arguments, "env": dict(env), "cwd": str(cwd), "on_disk": on_disk}
+    document = json.dumps(request).encode()
+    socket.send_fds(connection, [_LENGTH.pack(len(document))], files)
+    connection.sendall(document)
     (pid,) = _LENGTH.unpack(_receive(connection, _LENGTH.size))
     return connection, pid
 
@@ -286,6 +295,11 @@ def _become(request: dict[str, object], files: list[int]) -> None:
     os.environ.update(dict[str, str](request["env"]))  # pyright: ignore[reportArgumentType, reportCallIssue]
     sys.modules["__main__"].__package__ = None  # from which `--help` takes the command's name
     sys.argv = ["sync-assets", *request["arguments"]]  # pyright: ignore[reportGeneralTypeIssues]
+    if not request["on_disk"]:
+        from sync_assets.commands import sync_runs
+        from sync_assets_tests.support.lazy_instance import lazy_instance
+
+        sync_runs.dagster_instance = lazy_instance
 
 
 def _run(kind: Kind) -> None:
