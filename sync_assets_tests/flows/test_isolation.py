@@ -13,7 +13,7 @@ from sync_assets.capture import feed_polling
 from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.run_errors import CANNOT
 from sync_assets.defs.tables import sensors
-from sync_assets_tests.support.dagster_dev import dagster_dev
+from sync_assets_tests.support.dagster_dev import dagster_daemon
 from sync_assets_tests.support.orchestra import Orchestra, in_memory
 from sync_assets_tests.support.program import CONTACT, Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
@@ -226,14 +226,14 @@ def test_a_sensor_that_fails_is_an_incident_until_it_goes_on(program: Program) -
         return [(one["what"], one["said"]) for one in found if one["kind"] == "sensor"]
 
     admin.fault("d365", "unavailable")
-    with dagster_dev(program.home, program.env) as running:
-        until(lambda: bool(incidents()), PATIENCE, every=1.0)
+    with dagster_daemon(program.home, program.env) as running:
+        until(lambda: bool(incidents()), PATIENCE, every=2.0)
         [(what, said)] = incidents()
         assert what == "The sensor d365_changes fails"
         assert said.startswith("Dynamics 365 ")
         assert len(said.splitlines()) == 1
         admin.clear_faults()
-        until(lambda: not incidents(), PATIENCE, every=1.0)
+        until(lambda: not incidents(), PATIENCE, every=2.0)
         told = running.log.read_text(errors="replace")
     # Dagster shows where in its own code it called us; nothing of our client's is added to that.
     assert "aiohttp" not in told
@@ -247,9 +247,9 @@ def test_change_tracking_of_one_table_switched_off_under_the_daemon(program: Pro
     tracking(program, "contact", enabled=False)
     for one in TABLES:
         change(program, one, "later")
-    with dagster_dev(program.home, program.env):
+    with dagster_daemon(program.home, program.env):
         until(lambda: arrived(program, "new_order", "later") == 3, PATIENCE)
-        until(lambda: bool(program.json("alerts")[1]["troubles"]), PATIENCE, every=1.0)
+        until(lambda: bool(program.json("alerts")[1]["troubles"]), PATIENCE, every=2.0)
         [incident, *_] = program.json("alerts")[1]["troubles"]
         assert CAUSE.format("contact") in incident["said"]
         change(program, "new_order", "still later")

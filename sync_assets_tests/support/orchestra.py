@@ -95,6 +95,7 @@ class Orchestra:
 
     @cached_property
     def runtime(self) -> Runtime:
+        self.program.make_ledger()
         return self.program.runtime()
 
     @cached_property
