@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from sync_assets_tests.support import forked_commands
 from sync_assets_tests.support.migration_scripts import read_migration_scripts_once
 from sync_assets_tests.support.postgres import postgres
 from sync_assets_tests.support.sandbox_process import SandboxProcess
@@ -83,6 +84,8 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("quick", examples, deadline=None, max_examples=20)
     settings.load_profile("quick" if _quick(config) else "any machine")
     read_migration_scripts_once()
+    if not hasattr(config, "workerinput"):
+        forked_commands.share()
 
 
 def pytest_collection_finish() -> None:
@@ -103,9 +106,9 @@ def no_collection() -> Iterator[None]:
 SandboxFactory = Callable[..., SandboxProcess]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sandbox_factory() -> Iterator[SandboxFactory]:
-    """`sandbox_factory(contacts=1000)`: starts one that lives until the end of the session, unless stopped before."""
+    """`sandbox_factory(contacts=1000)`: starts one that lives until the end of the file, unless stopped before."""
     with ExitStack() as started:
         yield lambda **options: started.enter_context(SandboxProcess(**options))
 

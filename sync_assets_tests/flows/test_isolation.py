@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from sync_assets.capture import feed_polling
+from sync_assets.commands.alerts import open_incidents
 from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.run_errors import CANNOT
 from sync_assets.defs.tables import sensors
@@ -216,13 +218,15 @@ def test_when_no_feed_can_be_polled_the_tick_skips_with_one_sentence_and_tries_a
     assert admin.journal("d365") == []
 
 
-def test_a_sensor_that_fails_is_an_incident_until_it_goes_on(program: Program) -> None:
+def test_a_sensor_that_fails_is_an_incident_until_it_goes_on(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the daemon's own ticks."""
     admin = program.sandbox.admin
     program.more["SYNC_ASSETS_AUTOSTART"] = "1"
+    monkeypatch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
 
     def incidents() -> list[tuple[str, str]]:
-        found = program.json("alerts")[1]["troubles"]
+        with closing(program.runtime()) as runtime:
+            found = open_incidents(runtime)["troubles"]
         return [(one["what"], one["said"]) for one in found if one["kind"] == "sensor"]
 
     admin.fault("d365", "unavailable")

@@ -12,6 +12,7 @@ but imports, and one Dagster run, without which the first run of each command ta
 from __future__ import annotations
 
 import atexit
+import fcntl
 import gc
 import importlib
 import json
@@ -35,6 +36,8 @@ from typing import IO, Any, Literal
 from sync_assets_tests.support.migration_scripts import read_migration_scripts_once
 
 _LENGTH = struct.Struct("!I")
+_SHARED, _END = "FORKED_BY_TESTS", "end"
+"""The variable with the folder of the sockets, and the pipe in it that is closed at the end of the tests."""
 Kind = Literal["command", "sandbox"]
 """What a forked process becomes. Each kind has a process of its own that is forked: neither imports the other's."""
 _NOT_IMPORTED = ("sync_assets.sandbox", "sync_assets.launching", "sync_assets.definitions", "sync_assets.cli.__main__")
@@ -163,20 +166,30 @@ def _start(
     return connection, pid
 
 
+def share() -> None:
+    """Let this process and those that it starts share what is forked. It ends with this process."""
+    folder = tempfile.TemporaryDirectory(prefix="forked_")  # the path of a socket must be short
+    atexit.register(folder.cleanup)
+    os.mkfifo(Path(folder.name, _END))
+    os.open(Path(folder.name, _END), os.O_RDWR)  # never closed: its readers wait for the end of this process
+    os.environ[_SHARED] = folder.name
+
+
 @cache
 def _server(kind: Kind) -> str:
-    """Start the process that forks others, once for each process of tests. Return the address of its socket."""
-    folder = tempfile.TemporaryDirectory(prefix="forked_")  # the path of a socket must be short
-    address = str(Path(folder.name) / "s")
-    process = subprocess.Popen(
-        [sys.executable, "-m", __name__, kind, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdin
-    assert process.stdout
-    atexit.register(folder.cleanup)
-    atexit.register(process.stdin.close)  # which ends it; the end of this process does, too
-    assert process.stdout.readline() == "ready\n"
-    return address
+    """Start the process that forks others, unless another process of tests has. Return the address of its socket."""
+    if _SHARED not in os.environ:
+        share()
+    folder = Path(os.environ[_SHARED])
+    address = folder / kind
+    with (folder / f"{kind}.lock").open("w") as lock, (folder / _END).open() as end:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not address.exists():
+            command = [sys.executable, "-m", __name__, kind, str(address)]
+            process = subprocess.Popen(command, stdin=end, stdout=subprocess.PIPE, text=True, start_new_session=True)
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+    return str(address)
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:
@@ -199,7 +212,8 @@ def _import_all(kind: Kind) -> None:
         for name in _OF_THE_SANDBOX:
             importlib.import_module(name)
         # The key with which the program signs in to the SFTP server. To make one takes half of the start of a sandbox.
-        rsa = importlib.import_module("cryptography.hazmat.primitives.asymmetric.rsa")
+        from cryptography.hazmat.primitives.asymmetric import rsa
+
         rsa.generate_private_key = cache(rsa.generate_private_key)
         rsa.generate_private_key(public_exponent=65537, key_size=2048)
         return
