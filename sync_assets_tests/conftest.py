@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from sync_assets_tests.support import forked_commands
 from sync_assets_tests.support.migration_scripts import read_migration_scripts_once
 from sync_assets_tests.support.postgres import postgres
 from sync_assets_tests.support.sandbox_process import SandboxProcess
@@ -35,7 +36,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--thorough", action="store_true", help="run unit tests as the whole run does: also on PostgreSQL and OpenSSH"
+        "--thorough",
+        action="store_true",
+        help="run unit tests also on PostgreSQL and OpenSSH, as the whole run does; try 300 examples of each property",
     )
 
 
@@ -46,8 +49,8 @@ def _quick(config: pytest.Config) -> bool:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are processors: tests wait for servers and processes much of the time."""
-    return (os.cpu_count() or 1) + 1
+    """Two for each processor: tests wait for servers and processes much of the time."""
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -76,10 +79,13 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["TMPDIR"], tempfile.tempdir = str(_IN_MEMORY), None
     # No timed tests: one with much to do is slow. Under CI the examples are always the same.
     examples = settings.get_profile("ci" if os.environ.get("CI") else "default")
-    settings.register_profile("any machine", examples, deadline=None)
+    tried = 300 if config.getoption("thorough") else 60
+    settings.register_profile("any machine", examples, deadline=None, max_examples=tried)
     settings.register_profile("quick", examples, deadline=None, max_examples=20)
     settings.load_profile("quick" if _quick(config) else "any machine")
     read_migration_scripts_once()
+    if not hasattr(config, "workerinput"):
+        forked_commands.share()
 
 
 def pytest_collection_finish() -> None:
@@ -100,9 +106,9 @@ def no_collection() -> Iterator[None]:
 SandboxFactory = Callable[..., SandboxProcess]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sandbox_factory() -> Iterator[SandboxFactory]:
-    """`sandbox_factory(contacts=1000)`: starts one that lives until the end of the session, unless stopped before."""
+    """`sandbox_factory(contacts=1000)`: starts one that lives until the end of the file, unless stopped before."""
     with ExitStack() as started:
         yield lambda **options: started.enter_context(SandboxProcess(**options))
 

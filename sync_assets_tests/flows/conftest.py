@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import dagster as dg
 import pytest
 
 from sync_assets.defs.tables import sensors
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.opt_out_runs import N
 from sync_assets_tests.support.opt_outs import clear, switch_on
-from sync_assets_tests.support.orchestra import Orchestra
+from sync_assets_tests.support.orchestra import Orchestra, in_memory
 from sync_assets_tests.support.premises import POSITIONS, Position, of_the_environment
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
@@ -58,9 +57,7 @@ def orchestra(opt_out_program: Program, monkeypatch: pytest.MonkeyPatch) -> Iter
     """Opt-outs go both ways. All contacts stand in Campaign, which got them from us; nothing is to be done. Dagster
     keeps nothing."""
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
-    with dg.DagsterInstance.ephemeral() as instance:
-        started = Orchestra(opt_out_program, instance)
+    with in_memory(opt_out_program) as started:
         started.capture()
         started.push()
         yield started
-        started.runtime.close()

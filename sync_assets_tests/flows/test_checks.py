@@ -10,7 +10,7 @@ import pytest
 from sync_assets.defs.partitions import today
 from sync_assets.defs.tables import sensors
 from sync_assets.operations.maintenance import on
-from sync_assets_tests.support.orchestra import AUDIT, CONTACT, PROFILE, Orchestra, Run, on_disk
+from sync_assets_tests.support.orchestra import AUDIT, CONTACT, PROFILE, Orchestra, Run, in_memory
 from sync_assets_tests.support.program import Program, calls
 
 READY = {CONTACT: "d365/contact ready", PROFILE: "campaign/profile ready"}
@@ -28,7 +28,7 @@ ALL = {
 @pytest.fixture
 def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
-    with on_disk(program, monkeypatch) as started:
+    with in_memory(program) as started:
         yield started
 
 

@@ -11,7 +11,7 @@ import pytest
 from sync_assets.defs.partitions import RANGE_END, today
 from sync_assets.defs.tables import sensors
 from sync_assets_tests.support.opt_outs import sides, switch_on
-from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, on_disk
+from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, in_memory
 from sync_assets_tests.support.program import Program
 
 DAY = 86_400
@@ -21,7 +21,7 @@ OFFSETS = [DAY, -DAY, 400 * DAY]
 @pytest.fixture
 def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
-    with on_disk(program, monkeypatch) as started:
+    with in_memory(program) as started:
         yield started
 
 

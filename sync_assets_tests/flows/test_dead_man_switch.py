@@ -11,7 +11,7 @@ import pytest
 
 from sync_assets.capture import feed_polling
 from sync_assets.defs.tables import sensors
-from sync_assets_tests.support.orchestra import on_disk
+from sync_assets_tests.support.orchestra import in_memory
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
@@ -73,7 +73,7 @@ def test_a_tick_that_polled_the_feeds_pings_and_one_that_could_not_does_not(
     monkeypatch.setattr(feed_polling, "LOOK_PATIENCE", 0.2)
     assert program.sync().status == 0
     service.paths.clear()
-    with on_disk(program, monkeypatch) as orchestra:
+    with in_memory(program) as orchestra:
         tracking(program, enabled=False)
         orchestra.tick("d365_changes")
         assert service.paths == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import pytest
 
 from sync_assets.capture import feed_polling
+from sync_assets.commands.alerts import open_incidents
 from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.run_errors import CANNOT
 from sync_assets.defs.tables import sensors
-from sync_assets_tests.support.dagster_dev import dagster_dev
-from sync_assets_tests.support.orchestra import Orchestra, on_disk
+from sync_assets_tests.support.dagster_dev import dagster_daemon
+from sync_assets_tests.support.orchestra import Orchestra, in_memory
 from sync_assets_tests.support.program import CONTACT, Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 from sync_assets_tests.support.waiting import until
@@ -44,7 +46,7 @@ def program(sandbox: SandboxProcess, tmp_path: Path) -> Program:
 def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
     monkeypatch.setattr(feed_polling, "LOOK_PATIENCE", 0.2)
-    with on_disk(program, monkeypatch) as started:
+    with in_memory(program) as started:
         started.settle()
         yield started
 
@@ -216,24 +218,26 @@ def test_when_no_feed_can_be_polled_the_tick_skips_with_one_sentence_and_tries_a
     assert admin.journal("d365") == []
 
 
-def test_a_sensor_that_fails_is_an_incident_until_it_goes_on(program: Program) -> None:
+def test_a_sensor_that_fails_is_an_incident_until_it_goes_on(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the daemon's own ticks."""
     admin = program.sandbox.admin
     program.more["SYNC_ASSETS_AUTOSTART"] = "1"
+    monkeypatch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
 
     def incidents() -> list[tuple[str, str]]:
-        found = program.json("alerts")[1]["troubles"]
+        with closing(program.runtime()) as runtime:
+            found = open_incidents(runtime)["troubles"]
         return [(one["what"], one["said"]) for one in found if one["kind"] == "sensor"]
 
     admin.fault("d365", "unavailable")
-    with dagster_dev(program.home, program.env) as running:
-        until(lambda: bool(incidents()), PATIENCE, every=1.0)
+    with dagster_daemon(program.home, program.env) as running:
+        until(lambda: bool(incidents()), PATIENCE, every=2.0)
         [(what, said)] = incidents()
         assert what == "The sensor d365_changes fails"
         assert said.startswith("Dynamics 365 ")
         assert len(said.splitlines()) == 1
         admin.clear_faults()
-        until(lambda: not incidents(), PATIENCE, every=1.0)
+        until(lambda: not incidents(), PATIENCE, every=2.0)
         told = running.log.read_text(errors="replace")
     # Dagster shows where in its own code it called us; nothing of our client's is added to that.
     assert "aiohttp" not in told
@@ -247,9 +251,9 @@ def test_change_tracking_of_one_table_switched_off_under_the_daemon(program: Pro
     tracking(program, "contact", enabled=False)
     for one in TABLES:
         change(program, one, "later")
-    with dagster_dev(program.home, program.env):
+    with dagster_daemon(program.home, program.env):
         until(lambda: arrived(program, "new_order", "later") == 3, PATIENCE)
-        until(lambda: bool(program.json("alerts")[1]["troubles"]), PATIENCE, every=1.0)
+        until(lambda: bool(program.json("alerts")[1]["troubles"]), PATIENCE, every=2.0)
         [incident, *_] = program.json("alerts")[1]["troubles"]
         assert CAUSE.format("contact") in incident["said"]
         change(program, "new_order", "still later")

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from sync_assets.commands.doctor.diagnosis import examine
 from sync_assets.defs.partitions import TABLE_TAG
@@ -17,6 +18,12 @@ from sync_assets.operations.status import status
 from sync_assets.runtime.heartbeat import killed_runs
 from sync_assets_tests.support.orchestra import Run
 from sync_assets_tests.support.program import Program
+
+
+@pytest.fixture
+def program(program: Program) -> Program:
+    program.on_disk = True
+    return program
 
 
 def ledger_of(program: Program) -> Ledger:

@@ -130,7 +130,7 @@ def test_a_file_that_goes_on_growing_is_left_for_the_next_sync_and_all_else_is_d
     finally:
         ended.set()
         writer.join()
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 120
     assert done.status == 2
     assert done.stopped == [f"{path.name}: still being written after 4 s; left for the next sync."]
     assert done.document["opt_out"]["files_waiting"] == 1

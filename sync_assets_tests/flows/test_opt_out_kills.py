@@ -193,7 +193,8 @@ def test_killed_before_the_update_arrives_in_campaign(program: Program) -> None:
     assert_quiet(program)
 
 
-def test_killed_while_the_file_is_read(program: Program) -> None:
+def test_killed_while_the_file_is_read(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "on_disk", True)
     mine = contacts(program, 3)
     name = to_d365(program, *mine)
     since = program.sandbox.admin.last()

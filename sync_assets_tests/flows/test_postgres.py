@@ -15,6 +15,7 @@ from sync_assets.defs.partitions import today
 from sync_assets_tests.support.orchestra import PROFILE, Orchestra, Run
 from sync_assets_tests.support.postgres import PostgresServer
 from sync_assets_tests.support.program import Program, calls
+from sync_assets_tests.support.waiting import until
 
 
 @pytest.fixture
@@ -57,11 +58,13 @@ def test_runs_at_once_share_what_is_pending(on_postgres: Program, monkeypatch: p
     monkeypatch.setenv("DAGSTER_HOME", on_postgres.env["DAGSTER_HOME"])
     admin.load(250)
     admin.change("contact", 300, jobtitle="All on one day")
-    admin.latency("campaign", 100)
+    admin.latency("campaign", 5000)  # until both have begun: they start in seconds, on a busy machine not together
     with dagster_instance() as instance:
         orchestra = Orchestra(on_postgres, instance)
         orchestra.capture()
         started = [materialization(on_postgres, today()) for _ in range(2)]
+        until(lambda: len(orchestra.runtime.ledger.leases()) == 2, 120)
+        admin.latency("campaign", 20)
         for process in started:
             _, errors = process.communicate(timeout=120)
             assert process.returncode == 0, errors

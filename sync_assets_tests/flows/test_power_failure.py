@@ -1,4 +1,4 @@
-"""All of `dagster dev` is killed in the midst of a run, which no process can report then: once it is started again the
+"""Daemon and code server are killed in the midst of a run, which no process can report then: once started again, the
 run is found by its heartbeat, and all arrives."""
 
 from __future__ import annotations
@@ -6,7 +6,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from sync_assets_tests.support.dagster_dev import dagster_dev
+from sync_assets_tests.support.dagster_dev import dagster_daemon
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.waiting import until
 
@@ -36,13 +36,13 @@ def test_a_run_that_died_with_everything_keeps_no_change_from_travelling(program
             return {profile["cusJobTitle"] for profile in program.profiles().values()}
 
         admin.latency("campaign", 1000)
-        with dagster_dev(program.home, environment) as running:
+        with dagster_daemon(program.home, environment) as running:
             until(lambda: bool(started()) and admin.engine_calls()["insert"] > 2, PATIENCE)
             killed, *_ = started()
             running.kill()
         admin.latency("campaign", 0)
         admin.change("contact", contacts, jobtitle="after the failure")
-        with dagster_dev(program.home, environment):
+        with dagster_daemon(program.home, environment):
             until(lambda: len(program.profiles()) == len(contacts) and titles() == {"after the failure"}, PATIENCE)
         ended = instance.get_run_by_id(killed.run_id)
     assert ended

@@ -327,7 +327,7 @@ def test_dagster_as_the_read_me_starts_it_continues_the_sync_of_the_same_folder(
     """In a folder that is not the project's, with `DAGSTER_HOME=$PWD` as the only setting of where files are."""
     assert "export DAGSTER_HOME=$PWD" in README
     [options] = re.findall(r"`sync-assets (dev [^`]+)`", README)
-    program.more["DAGSTER_HOME"] = str(program.home)
+    program.more["DAGSTER_HOME"], program.on_disk = str(program.home), True
     status, _, errors = program.run("sync")
     assert status == 0, errors
     with dagster_dev(program.home, program.env, ["sync_assets.cli", *options.split()]) as running:

@@ -55,7 +55,7 @@ def test_pending_work_of_an_earlier_version_is_done_once(
     """A contact that Campaign rejected, its order that waits, and a file of opt-outs that are decided but unwritten."""
     chain = Chain(sandbox_factory, tmp_path)
     admin, program = chain.admin, switch_on(chain.program, "bidirectional")
-    program.runs = {}  # the earliest version has no such key
+    program.runs, program.on_disk = {}, True  # the earliest version has no such key
     earlier = earlier_version(program, commit)
     program.more["SYNC_ASSETS_LEDGER_URL"] = ledger_url
     admin.settings("campaign", bare_data_policy=False)

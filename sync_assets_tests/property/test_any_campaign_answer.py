@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.campaign.client import decoded
@@ -35,7 +35,6 @@ def answer(status: int, body: bytes) -> Response:
     return Response(status, httpx.Headers(), body)
 
 
-@settings(max_examples=200, deadline=None)
 @given(said, statuses, st.sampled_from(get_args(Operation)))
 def test_any_answer_means_something_and_what_is_kept_of_it_names_nobody(
     body: bytes, status: int, operation: Operation
@@ -49,7 +48,6 @@ def test_any_answer_means_something_and_what_is_kept_of_it_names_nobody(
     redact(told.reason, body)  # a payload that is none
 
 
-@settings(max_examples=120, deadline=None)
 @given(said, statuses)
 def test_any_answer_to_a_question_is_json_or_told_to_be_none(body: bytes, status: int) -> None:
     told = ""
@@ -70,7 +68,6 @@ attribute = st.dictionaries(
 )
 
 
-@settings(max_examples=120, deadline=None)
 @given(
     objects | st.dictionaries(st.text(max_size=3), attribute, max_size=4).map(lambda told: {"content": told}), objects
 )
@@ -78,7 +75,6 @@ def test_any_description_of_a_resource_is_read(told: dict[str, Any], filters: di
     read_resource("profile", "profileAndServicesExt", told, filters)
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.fixed_dictionaries({"externalId": documents, "a": documents, "aLastModified": documents}), max_size=4)
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sync_assets.dataverse.batch_response import read_parts, row_id
@@ -55,7 +55,6 @@ columns = st.fixed_dictionaries(
 pages = bodies | columns.map(rows_of)
 
 
-@settings(max_examples=200, deadline=None)
 @given(pages)
 def test_any_bytes_are_a_page_or_told_to_be_none(body: bytes) -> None:
     for parse in (PARSER.parse, has_news, ROWS.decode):
@@ -79,7 +78,6 @@ def test_a_time_that_is_none_in_utc_is_told() -> None:
         ROWS.decode(rows_of(row))
 
 
-@settings(max_examples=200, deadline=None)
 @given(bodies, st.integers(400, 599))
 def test_any_refusal_is_told_in_our_words(body: bytes, status: int) -> None:
     assert_no_people(str(refusal(Response(status, httpx.Headers(), body), "contact")))
@@ -105,7 +103,6 @@ part = st.sampled_from(
 ) | st.binary(max_size=10)
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.lists(part, max_size=15).map(b"".join) | bodies,
     st.sampled_from(["multipart/mixed; boundary=b", 'multipart/mixed;boundary="b"', "multipart/mixed", "text/html", ""])
@@ -152,7 +149,6 @@ attribute = st.fixed_dictionaries(
 described = objects | documents | st.lists(attribute, max_size=3).map(lambda listed: {"value": listed})
 
 
-@settings(max_examples=120, deadline=None)
 @given(st.lists(described, min_size=1, max_size=4))
 def test_any_metadata_is_understood_or_told_to_make_no_sense(answers: list[Any]) -> None:
     questions = [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.config.models import OPT_OUT_ATTRIBUTES
@@ -95,7 +95,6 @@ def told(content: bytes, layout: Layout, batch_rows: int) -> list[Batch]:
     return list(read_export(io.BytesIO(content), layout, batch_rows=batch_rows, now=NOW))
 
 
-@settings(max_examples=150, deadline=None)
 @given(files())
 def test_what_is_valid_is_read_back_as_it_was_written(file: File) -> None:
     batches = told(file.content, file.layout, file.batch_rows)
@@ -139,13 +138,11 @@ def check(content: bytes, layout: Layout, batch_rows: int) -> None:
         assert text.isprintable()
 
 
-@settings(max_examples=300, deadline=None)
 @given(spoiled())
 def test_whatever_goes_wrong_it_is_told_and_nobodys_data_is(file: File) -> None:
     check(file.content, file.layout, file.batch_rows)
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.binary(max_size=300) | st.text('"\r\n,;01aT-:é\0\ufeff', max_size=200).map(str.encode),
     st.sampled_from(

@@ -12,6 +12,7 @@ but imports, and one Dagster run, without which the first run of each command ta
 from __future__ import annotations
 
 import atexit
+import fcntl
 import gc
 import importlib
 import json
@@ -35,6 +36,8 @@ from typing import IO, Any, Literal
 from sync_assets_tests.support.migration_scripts import read_migration_scripts_once
 
 _LENGTH = struct.Struct("!I")
+_SHARED, _END = "FORKED_BY_TESTS", "end"
+"""The variable with the folder of the sockets, and the pipe in it that is closed at the end of the tests."""
 Kind = Literal["command", "sandbox"]
 """What a forked process becomes. Each kind has a process of its own that is forked: neither imports the other's."""
 _NOT_IMPORTED = ("sync_assets.sandbox", "sync_assets.launching", "sync_assets.definitions", "sync_assets.cli.__main__")
@@ -122,11 +125,14 @@ class ForkedSandbox(Forked):
         self.stdin = stdin
 
 
-def start_command(arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> Command:
-    """Start `sync-assets` with these arguments in an environment and a folder of its own."""
+def start_command(arguments: Sequence[str], env: Mapping[str, str], cwd: Path, *, on_disk: bool) -> Command:
+    """Start `sync-assets` with these arguments in an environment and a folder of its own.
+
+    on_disk: False to let `sync` keep Dagster's events in memory.
+    """
     (out, out_end), (err, err_end) = os.pipe(), os.pipe()
     with open(os.devnull, "rb") as nothing:
-        connection, pid = _start("command", arguments, env, cwd, (nothing.fileno(), out_end, err_end))
+        connection, pid = _start("command", arguments, env, cwd, (nothing.fileno(), out_end, err_end), on_disk)
     os.close(out_end)
     os.close(err_end)
     return Command(connection, pid, os.fdopen(out, encoding="utf-8"), os.fdopen(err, encoding="utf-8"))
@@ -142,32 +148,48 @@ def start_sandbox(arguments: Sequence[str], stderr: IO[bytes]) -> ForkedSandbox:
 
 
 def _start(
-    kind: Kind, arguments: Sequence[str], env: Mapping[str, str], cwd: Path, files: tuple[int, int, int]
+    kind: Kind,
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    cwd: Path,
+    files: tuple[int, int, int],
+    on_disk: bool = True,
 ) -> tuple[socket.socket, int]:
     """Fork a process with these files as standard input, output and error. Return its connection and its id."""
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(_server(kind))
-    request = json.dumps({"arguments": arguments, "env": dict(env), "cwd": str(cwd)}).encode()
-    socket.send_fds(connection, [_LENGTH.pack(len(request))], files)
-    connection.sendall(request)
+    request = {"arguments": arguments, "env": dict(env), "cwd": str(cwd), "on_disk": on_disk}
+    document = json.dumps(request).encode()
+    socket.send_fds(connection, [_LENGTH.pack(len(document))], files)
+    connection.sendall(document)
     (pid,) = _LENGTH.unpack(_receive(connection, _LENGTH.size))
     return connection, pid
 
 
+def share() -> None:
+    """Let this process and those that it starts share what is forked. It ends with this process."""
+    folder = tempfile.TemporaryDirectory(prefix="forked_")  # the path of a socket must be short
+    atexit.register(folder.cleanup)
+    os.mkfifo(Path(folder.name, _END))
+    os.open(Path(folder.name, _END), os.O_RDWR)  # never closed: its readers wait for the end of this process
+    os.environ[_SHARED] = folder.name
+
+
 @cache
 def _server(kind: Kind) -> str:
-    """Start the process that forks others, once for each process of tests. Return the address of its socket."""
-    folder = tempfile.TemporaryDirectory(prefix="forked_")  # the path of a socket must be short
-    address = str(Path(folder.name) / "s")
-    process = subprocess.Popen(
-        [sys.executable, "-m", __name__, kind, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdin
-    assert process.stdout
-    atexit.register(folder.cleanup)
-    atexit.register(process.stdin.close)  # which ends it; the end of this process does, too
-    assert process.stdout.readline() == "ready\n"
-    return address
+    """Start the process that forks others, unless another process of tests has. Return the address of its socket."""
+    if _SHARED not in os.environ:
+        share()
+    folder = Path(os.environ[_SHARED])
+    address = folder / kind
+    with (folder / f"{kind}.lock").open("w") as lock, (folder / _END).open() as end:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not address.exists():
+            command = [sys.executable, "-m", __name__, kind, str(address)]
+            process = subprocess.Popen(command, stdin=end, stdout=subprocess.PIPE, text=True, start_new_session=True)
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+    return str(address)
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:
@@ -189,6 +211,11 @@ def _import_all(kind: Kind) -> None:
     if kind == "sandbox":
         for name in _OF_THE_SANDBOX:
             importlib.import_module(name)
+        # The key with which the program signs in to the SFTP server. To make one takes half of the start of a sandbox.
+        from cryptography.hazmat.primitives.asymmetric import rsa
+
+        rsa.generate_private_key = cache(rsa.generate_private_key)
+        rsa.generate_private_key(public_exponent=65537, key_size=2048)
         return
 
     for module in pkgutil.walk_packages(sync_assets.__path__, "sync_assets."):
@@ -286,6 +313,11 @@ def _become(request: dict[str, object], files: list[int]) -> None:
     os.environ.update(dict[str, str](request["env"]))  # pyright: ignore[reportArgumentType, reportCallIssue]
     sys.modules["__main__"].__package__ = None  # from which `--help` takes the command's name
     sys.argv = ["sync-assets", *request["arguments"]]  # pyright: ignore[reportGeneralTypeIssues]
+    if not request["on_disk"]:
+        from sync_assets.commands import sync_runs
+        from sync_assets_tests.support.lazy_instance import lazy_instance
+
+        sync_runs.dagster_instance = lazy_instance
 
 
 def _run(kind: Kind) -> None:

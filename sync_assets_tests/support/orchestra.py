@@ -13,12 +13,10 @@ from functools import cached_property
 from typing import Any
 
 import dagster as dg
-import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.instance.ref import InstanceRef
 
 from sync_assets.definitions import build_definitions
-from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.defs.partitions import TABLE_TAG, table_tags, today
 from sync_assets.flows import capture_table, push_table
 from sync_assets.ledger import Feed
@@ -89,10 +87,7 @@ class Run:
 
 @dataclass
 class Orchestra:
-    """The project's definitions on one instance.
-
-    `instance`: in memory unless a test is about what Dagster stores, since runs then take a third of the time.
-    """
+    """The project's definitions on one instance (`in_memory`)."""
 
     program: Program
     instance: dg.DagsterInstance
@@ -100,6 +95,7 @@ class Orchestra:
 
     @cached_property
     def runtime(self) -> Runtime:
+        self.program.make_ledger()
         return self.program.runtime()
 
     @cached_property
@@ -237,10 +233,9 @@ class Orchestra:
 
 
 @contextmanager
-def on_disk(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
-    """Yield an orchestra on the Dagster instance of the program's folder, opened as by the command line."""
-    monkeypatch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
-    with dagster_instance() as instance:
+def in_memory(program: Program) -> Iterator[Orchestra]:
+    """Yield an orchestra on a Dagster instance in memory: events in SQLite's files take two thirds of a run's time."""
+    with dg.DagsterInstance.ephemeral() as instance:
         started = Orchestra(program, instance)
         yield started
         started.runtime.close()

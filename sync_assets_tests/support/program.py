@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from sync_assets.capture.context import CaptureResult
 from sync_assets.capture.table_capture import Capture
 from sync_assets.commands.sync import Synced, sync
 from sync_assets.defs.partitions import today
+from sync_assets.ledger import Ledger
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import worker_id
 from sync_assets.validation.preflight import preflight
@@ -54,7 +58,8 @@ class Program:
         guardrails: This part of the configuration.
         further: Configuration of more tables.
         opt_out: This part of the configuration; omitted if empty. So are those that follow.
-        on_disk: True to let `sync` write Dagster's events to DAGSTER_HOME, as the command line does.
+        on_disk: True to let `sync` write Dagster's events to DAGSTER_HOME, as the command line does. Without, no run
+            sees the events of an earlier one, and a run takes a third of the time.
     """
 
     sandbox: SandboxProcess
@@ -88,12 +93,19 @@ class Program:
     def runtime(self) -> Runtime:
         return Runtime(self.env)
 
+    def make_ledger(self) -> None:
+        """Create the default ledger, unless it exists, by a copy: the migrations would take longer."""
+        ledger = Path(self.env["DAGSTER_HOME"]) / "ledger.db"
+        elsewhere = any(name.startswith(("SYNC_ASSETS_LEDGER", "DAGSTER_HOME")) for name in self.more)
+        if not elsewhere and not ledger.exists():
+            shutil.copy(Path(_template().name) / "ledger.db", ledger)
+
     def sync(self, runtime: Runtime | None = None) -> Synced:
-        """Run `sync` in this process, with real Dagster runs. Their events stay in memory, and no run sees those
-        of an earlier one, which takes two thirds of the time, unless `on_disk` is set."""
+        """Run `sync` in this process, with real Dagster runs."""
         before = dict(os.environ)
         os.environ["DAGSTER_HOME"] = self.env["DAGSTER_HOME"]
         runtime = runtime or self.runtime()
+        self.make_ledger()
         if not self.on_disk:
             self._instance = self._instance or lazy_instance()
         try:
@@ -106,7 +118,7 @@ class Program:
     def start(self, *arguments: str, fresh: bool = False) -> subprocess.Popen[str] | Command:
         """Start the command line in a process of its own: a fork, or a fresh interpreter."""
         if not fresh and hasattr(os, "fork"):
-            return start_command(arguments, self.env, self.home)
+            return start_command(arguments, self.env, self.home, on_disk=self.on_disk)
         command = [sys.executable, "-m", "sync_assets.cli", *arguments]
         return subprocess.Popen(
             command, env=self.env, cwd=self.home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -150,6 +162,14 @@ class Program:
                 assert (contact[column] or "").casefold() == profile[attribute].casefold(), column
             assert (contact["address1_city"] or "") == profile["location"]["city"]
             assert contact["donotfax"] == profile["cusVip"]
+
+
+@cache
+def _template() -> tempfile.TemporaryDirectory[str]:
+    """Return the folder of an empty ledger, which is deleted when this process ends."""
+    folder = tempfile.TemporaryDirectory(prefix="ledger_")
+    Ledger.open(f"sqlite:///{folder.name}/ledger.db").close()
+    return folder
 
 
 def calls(insert: int = 0, update: int = 0, delete: int = 0, read: int = 0) -> dict[str, int]:

@@ -77,7 +77,7 @@ def installed(pytestconfig: pytest.Config) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def environment(sandbox_factory: SandboxFactory, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Of a sandbox, with what clients need: a certificate for the app, the authorities, the relay of Adobe's hosts."""
     sandbox = sandbox_factory(contacts=50)
@@ -95,7 +95,7 @@ def environment(sandbox_factory: SandboxFactory, tmp_path_factory: pytest.TempPa
     assert sandbox.errors == ""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def outcomes(installed: Path, environment: dict[str, str]) -> Callable[[str], Outcomes]:
     """Run the script of a client once, and return the outcomes by operation."""
     node, _ = node_and_npm()

@@ -49,7 +49,7 @@ async def test_a_killed_process_leaves_its_part_to_the_others_at_once(bench: Ben
     result = await bench.push(guardrails={"concurrency": 8}, concurrency=8)
     assert result.peak == 8
     assert bench.counts().synced == 400
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 60
 
 
 @on_both_databases
