@@ -38,6 +38,6 @@ def paused_text(ledger: Ledger, config: TableConfig) -> str:
     number = ledger.backlog(config.table, waiting=True)
     return (
         f"The capture of {config.table} is paused at its cursor: {number:,} records are pending or wait for a parent, "
-        f"and it continues below {MOST_PENDING:,}. Let Campaign accept them (`sync-assets sync`, or the sensors); until "
-        "then newer changes stay in Dynamics 365."
+        f"and it continues below {MOST_PENDING:,}. Let Campaign accept them (`sync-assets sync`, or the sensors); "
+        "until then newer changes stay in Dynamics 365."
     )
