@@ -78,21 +78,16 @@ async def load(ledger: Ledger, url: str, page_rows: int, most: int, *, again: bo
 
 
 async def drain(ledger: Ledger, url: str, in_flight: int) -> None:
-    """Pushes what becomes pending, until standard input has ended and nothing is pending any more."""
+    """Pushes what becomes pending until it is killed, its parent has ended, or a push is stopped."""
     release_dead(ledger)
-    ending = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+    parent = os.getppid()
     client = CampaignClient(url, CachedTokens(_token), api_key="bench", context=ssl_context(), connections=in_flight)
-    done = refused = calls = 0
     try:
-        with Meter() as meter:
-            while not (ending.done() and not ledger.backlog(TABLE_NAME)):
-                result = await push(ledger, client, TARGET, owner=worker_id(), concurrency=in_flight)
-                done, refused = done + result.done, refused + result.refused
-                calls += sum(result.calls.values())
-                if result.stopped:
-                    sys.exit(result.stopped)
-                await asyncio.sleep(0.1)
-            meter.done(done, refused=refused, calls=calls)
+        while os.getppid() == parent:
+            result = await push(ledger, client, TARGET, owner=worker_id(), concurrency=in_flight)
+            if result.stopped or result.refused:
+                sys.exit(f"{result.refused} records are rejected; stopped: {result.stopped}")
+            await asyncio.sleep(0.1 if result.done else 0.5)
     finally:
         await client.aclose()
 

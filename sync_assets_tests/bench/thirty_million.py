@@ -30,7 +30,7 @@ from sync_assets_tests.bench.stage import Report, Settings, Target
 KILLS, PARTS = 10, 10
 LOAD, WORKERS = "capture", ("worker 1", "worker 2")
 VICTIMS: tuple[tuple[str, ...], ...] = ((LOAD,), WORKERS[:1], WORKERS[1:], (LOAD, *WORKERS))
-SYNCED_BYTES, PENDING_BYTES, SPARE_BYTES = 700, 6_000, 5_000_000_000
+SYNCED_BYTES, PENDING_BYTES, SPARE_BYTES = 1_000, 6_000, 5_000_000_000
 """Of disk, for a record that is in step, for one that is pending, and for logs of the database and this machine."""
 POLL_SECONDS, SIZE_SECONDS, TOLD_SECONDS = 0.25, 5.0, 10.0
 WITHIN = 0.85
@@ -156,33 +156,37 @@ class Life:
             command = module("jobs", "load", self.url, "--most", self.most, *options)
         else:
             command = module("jobs", "drain", self.url, "--url", self.campaign.url(self.milliseconds))
-        self._running[name] = started(command, wait=name != LOAD)
+        self._running[name] = started(command)
 
     def phase(self, name: str, records: int, *options: str, kills: int = 0) -> Result:
         """Capture and push until the feed is at its end and nothing is pending; `records`: how many are to be sent."""
         before, phase = self.campaign.counts(), Phase(name, records)
-        for process in (LOAD, *WORKERS):
-            self._start(process, *(options if process == LOAD else ()))
-        victims = itertools.cycle(VICTIMS)
-        highest = 0
+        self._start(LOAD, *options)
+        for worker in WORKERS:
+            if worker not in self._running:
+                self._start(worker)
+        victims, read_per_second = itertools.cycle(VICTIMS), 0.0
         for since in self._polls(phase):
-            counts = self.ledger.counts().get(TABLE_NAME, Counts())
-            new = self.campaign.counts()
-            sent = new["keys"] - before["keys"] if kills else new["patch"] - before["patch"]
+            counts, now = self.ledger.counts().get(TABLE_NAME, Counts()), self.campaign.counts()
+            sent = now["keys"] - before["keys"] if kills else now["patch"] - before["patch"]
             phase.see(sent, counts.records, counts.pending, since)
+            self._check_workers()
             if LOAD in self._running and self._running[LOAD].process.poll() is not None:
-                highest = self._running.pop(LOAD).result(0).more["highest"]
-                for worker in WORKERS:
-                    self._let_end(worker)
+                loaded = self._running.pop(LOAD).result(0)
+                read_per_second = loaded.rate
+                phase.most_pending = max(phase.most_pending, loaded.more["highest"])
+            elif LOAD not in self._running and not counts.pending:
+                break
             if phase.kills < kills and sent * (kills + 1) >= records * (phase.kills + 1):
                 phase.kills += self._kill([one for one in next(victims) if one in self._running])
-            self._running = {one: at for one, at in self._running.items() if not self._ended(one, at)}
-        return self._result(phase, before, max(highest, phase.most_pending))
+        if phase.kills and phase.capturing:  # what killed processes read is not in the last one's result
+            read_per_second = phase.captured / phase.capturing
+        return self._result(phase, before, read_per_second)
 
     def _polls(self, phase: Phase) -> Iterator[float]:
-        """Yield the seconds since the last poll, while processes run; measure their memory and the ledger's size."""
+        """Yield the seconds since the last poll; measure the memory of the processes and the ledger's size."""
         polled, sized = time.monotonic(), -SIZE_SECONDS
-        while self._running:
+        while True:
             time.sleep(POLL_SECONDS)
             now = time.monotonic()
             for name, one in self._running.items():
@@ -200,24 +204,16 @@ class Life:
         for name in names:
             self._running[name].stop()
             self._start(name)
-            if LOAD not in self._running:
-                self._let_end(name)
         return min(1, len(names))
 
-    def _let_end(self, worker: str) -> None:
-        stdin = self._running[worker].process.stdin
-        assert stdin
-        stdin.close()
+    def _check_workers(self) -> None:
+        """Raise BenchError if a push has ended by itself."""
+        for worker in WORKERS:
+            if self._running[worker].process.poll() is not None:
+                raise BenchError(f"{worker} has ended: {self._running[worker].said()}")
 
-    def _ended(self, name: str, one: Started) -> bool:
-        """Return True if a process has ended by itself. Raises BenchError if it failed."""
-        if name == LOAD or one.process.poll() is None:
-            return False
-        assert not one.result(0).more["refused"]
-        return True
-
-    def _result(self, phase: Phase, before: dict[str, Any], most_pending: int) -> Result:
-        after, seconds = self.campaign.counts(), phase.seconds
+    def _result(self, phase: Phase, before: dict[str, Any], read_per_second: float) -> Result:
+        after, seconds, size = self.campaign.counts(), phase.seconds, self.ledgers.bytes(self.url)
         made = {kind: after[kind] - before[kind] for kind in after}
         result = Result(phase.name, [Run(self.rows, seconds, 0.0, max(phase.peak_bytes.values()))])
         result.told = {
@@ -230,11 +226,11 @@ class Life:
             "duplicates": made["duplicates"],
             "missing": self.rows - after["keys"],
             "kills": phase.kills,
-            "most_pending": most_pending,
+            "most_pending": phase.most_pending,
             **{f"peak_mb_{kind}": round(size / 1e6) for kind, size in phase.peak_bytes.items()},
-            "ledger_gb_highest": round(phase.highest_bytes / 1e9, 3),
-            "ledger_gb_end": round(self.ledgers.bytes(self.url) / 1e9, 3),
-            "captured_per_second": round(phase.captured / phase.capturing) if phase.capturing else 0,
+            "ledger_gb_highest": round(max(size, phase.highest_bytes) / 1e9, 3),
+            "ledger_gb_end": round(size / 1e9, 3),
+            "captured_per_second": round(read_per_second),
             **{name: round(rate, 3) for name, rate in phase.rates().items() if phase.kills},
         }
         progress(f"{phase.name}: {result.told}")
