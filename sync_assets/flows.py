@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sync_assets.audit.existing_records import first_load
 from sync_assets.campaign.metadata import Resource
+from sync_assets.capture.backlog_limit import backlog_is_full
 from sync_assets.capture.context import CaptureResult
 from sync_assets.capture.table_capture import Capture
 from sync_assets.config.models import TableConfig
@@ -57,8 +58,11 @@ class MappingsTakeTurns(SyncAssetsError):
         )
 
 
-async def capture_table(runtime: Runtime, config: TableConfig) -> Captured:
-    """Capture the table's changes into the ledger. Raises subclasses of SyncAssetsError."""
+async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool = False) -> Captured:
+    """Capture the table's changes into the ledger. Raises subclasses of SyncAssetsError.
+
+    limited: pause once too many records are pending (`CaptureResult.paused`); the caller pushes and captures again.
+    """
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         ready = await preflight(config, d365, campaign, runtime.config.targets, carried(runtime.config, config.table))
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
@@ -74,6 +78,7 @@ async def capture_table(runtime: Runtime, config: TableConfig) -> Captured:
             worker_id(),
             apply_deletes=config.apply_deletes,
             max_delete_share=runtime.config.guardrails.max_delete_share,
+            is_full=lambda: limited and backlog_is_full(ledger, config),
             progress=lambda so_far: runtime.progress(f"capturing {config.table}", so_far.rows),
         ).run()
         await asyncio.to_thread(ledger.count_captured, config.table, result.rows)

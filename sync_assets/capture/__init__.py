@@ -8,6 +8,7 @@ unchanged_rows     the unchanged-row filter of repeated full reads
 kept_delta_link    the delta link by which a read of several pages loses no change
 replay             rows of some days, read again
 rows_by_id         single rows by id
+backlog_limit      pause while too many records are pending
 page_size          smaller pages where Dynamics 365 fails on large ones
 feed_polling       detect news in the feeds without reading them
 """

@@ -33,6 +33,10 @@ LEASE_SECONDS = 120
 """Seconds for which a capture owns its feed after each renewal of the lease."""
 
 
+class BacklogFull(Exception):
+    """Raised instead of storing a page while too many records are pending (backlog_limit.py)."""
+
+
 class CaptureBusy(SyncAssetsError):
     """Raised when another worker has held the feed's lease longer than `wait_seconds`."""
 
@@ -51,6 +55,8 @@ class CaptureResult:
         filtered_out: Rows that the table's filter excludes.
         pages: Pages stored.
         full_read: True if the table was read in full, not only its changes.
+        paused: True if the capture stopped before the end of the feed, because too many records are pending. The next
+            capture continues at the cursor.
         seconds: Duration of the capture.
         days: Number of rows by the UTC day on which Dynamics 365 last modified them.
         held_back: Set if the deletion guard stopped the deletions; everything else was stored.
@@ -67,6 +73,7 @@ class CaptureResult:
     filtered_out: int = 0
     pages: int = 0
     full_read: bool = False
+    paused: bool = False
     seconds: float = 0.0
     days: Counter[date] = field(default_factory=Counter[date])
     held_back: TooManyDeletes | None = None
@@ -100,6 +107,7 @@ class CaptureContext:
         max_delete_share: Largest share of the table's records that may be deleted at once.
         page_size: Configured page size, in rows.
         wait_seconds: How long to wait for another worker's lease.
+        is_full: Returns True while too many records are pending, so that the capture must pause.
         progress: Called with the result so far after each page.
         size: Page size of the current read.
     """
@@ -113,6 +121,7 @@ class CaptureContext:
     max_delete_share: float = 1.0
     page_size: int = MAX_PAGE
     wait_seconds: float = 600.0
+    is_full: Callable[[], bool] = lambda: False
     progress: Callable[[CaptureResult], None] = lambda result: None
     size: PageSize = field(default_factory=lambda: PageSize(MAX_PAGE))
 
@@ -148,8 +157,11 @@ class CaptureContext:
             The feed as it is stored now.
 
         Raises:
+            BacklogFull: Too many records are pending; nothing is stored.
             FeedMoved: The feed has another version than `version`.
         """
+        if self.is_full():
+            raise BacklogFull
         delete_left = bool(self.mapping.row_filter and self.mapping.row_filter.delete_filtered_out)
         saved = self.ledger.save_page(
             self.table.name,

@@ -6,7 +6,9 @@ Here: the order of the steps of a capture, and its recovery from errors. The ste
 
 Invariants:
 
-- A page and the cursor after it are stored in one transaction, so a killed capture continues at the page it stopped at.
+- A page and the cursor after it are stored in one transaction, so a capture that was killed, or that paused because too
+  many records are pending, continues at the page it stopped at.
+- Deletions are carried out only after the feed was followed to its end.
 - Reads beside the feed happen under the same lease, and before the feed is followed to its end, so that later changes
   are stored after them.
 
@@ -22,7 +24,7 @@ import time
 from contextlib import aclosing
 from typing import NamedTuple
 
-from sync_assets.capture.context import CaptureContext, CaptureResult
+from sync_assets.capture.context import BacklogFull, CaptureContext, CaptureResult
 from sync_assets.capture.kept_delta_link import catch_up, first_page
 from sync_assets.capture.page_pipeline import PagePipeline
 from sync_assets.capture.page_preparation import PreparedPage
@@ -52,7 +54,7 @@ class Capture(CaptureContext):
     """The capture of one table."""
 
     async def run(self) -> CaptureResult:
-        """Follow the change feed to its end.
+        """Follow the change feed to its end, or until too many records are pending (`CaptureResult.paused`).
 
         Raises:
             SyncAssetsError: Of the client, or CaptureBusy. Pages stored until then, and their cursor, are kept.
@@ -64,6 +66,8 @@ class Capture(CaptureContext):
         resets = quiet = 0
         skip_unchanged = True
         try:
+            if await asyncio.to_thread(self.is_full):
+                raise BacklogFull  # before any request
             while True:
                 try:
                     await begin(self)
@@ -95,6 +99,10 @@ class Capture(CaptureContext):
                         raise  # do not repeat full reads for ever
                     resets += 1
                     await asyncio.to_thread(self._reset, feed, expired=True)
+        except BacklogFull:
+            result.paused = True
+            _log.info("The capture pauses until records were sent", extra={"table": self.table.name})
+            return result
         finally:
             result.seconds = time.monotonic() - started
             await asyncio.to_thread(self.ledger.release_feed, self.table.name, self.owner)

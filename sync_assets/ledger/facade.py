@@ -193,6 +193,7 @@ class Ledger:
         self.forget_migration_steps = adobe_migration.forget_migration_steps
         self.stored_record = stored.stored_record
         self.counts = reports.counts
+        self.backlog = reports.backlog
         self.pending_days = reports.pending_days
         self.pending_operations = reports.pending_operations
         self.one_acknowledged = reports.one_acknowledged

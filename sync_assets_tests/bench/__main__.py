@@ -9,13 +9,14 @@ from dataclasses import replace
 
 from sync_assets_tests.bench.history import history
 from sync_assets_tests.bench.latency import latency
-from sync_assets_tests.bench.measure import Run
+from sync_assets_tests.bench.measure import BenchError, Run
 from sync_assets_tests.bench.queries import queries
 from sync_assets_tests.bench.reading import capture, noop, ours
 from sync_assets_tests.bench.scaling import memory_growth, scale, scale_out
 from sync_assets_tests.bench.show import show
 from sync_assets_tests.bench.stage import Report, Settings, Stage, machine, stage
 from sync_assets_tests.bench.startup import startup
+from sync_assets_tests.bench.thirty_million import thirty_million
 from sync_assets_tests.bench.writing import push
 
 __all__ = ["Run", "benches", "main"]
@@ -30,7 +31,8 @@ ON_STAGE: dict[str, list[Callable[[Stage], Report]]] = {
 ALONE = ("queries",)
 """Not part of `compare`: it fills two databases for minutes, and there is nothing to compare with."""
 NUMBERS = ("rows", "records", "repeat", "seconds", "changes", "every", "rate", "minutes", "peers")
-WHAT = (*ON_STAGE, "latency", "history", "startup", "compare")
+MANY = 30_000_000
+WHAT = (*ON_STAGE, "latency", "history", "startup", "thirty-million", "compare")
 
 
 def benches(what: str, settings: Settings) -> list[Report]:
@@ -51,6 +53,8 @@ def benches(what: str, settings: Settings) -> list[Report]:
         reports.append(latency(settings))
     if what == "history":
         reports.append(history(settings))
+    if what == "thirty-million":
+        reports.append(thirty_million(settings))
     if what in ("startup", "compare"):
         reports.append(startup() if settings.repeat > 1 else startup(settings.repeat))
     return reports
@@ -69,7 +73,9 @@ def _memory(reports: list[Report], running: Stage) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sync_assets_tests.bench", description=__doc__)
     parser.add_argument("what", choices=WHAT)
-    parser.add_argument("--rows", type=int, help="of a capture, of the larger side of `scale`, of `queries`")
+    parser.add_argument(
+        "--rows", type=int, help="of a capture, `queries`, `thirty-million`, the larger side of `scale`"
+    )
     parser.add_argument("--records", type=int, help="of a push without latency")
     parser.add_argument("--repeat", type=int)
     parser.add_argument("--seconds", type=float, help="how long a push with latency takes")
@@ -78,6 +84,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="changes a second, of `latency`")
     parser.add_argument("--minutes", type=float, help="how long, with --every, --rate and of `history`")
     parser.add_argument("--silence", action="store_true", help="`latency` of the first change after a silence")
+    parser.add_argument("--milliseconds", type=int, default=0, help="latency of Campaign, of `thirty-million`")
+    parser.add_argument("--sqlite", action="store_true", help="the ledger of `thirty-million`, else in PostgreSQL")
     parser.add_argument("--gzip", action="store_true", help="the feed is gzipped, as Dataverse's own is")
     parser.add_argument("--labels", action="store_true", help="peers ask for labels, which ours has from the metadata")
     parser.add_argument("--peers", choices=("all", "light", "none"), help="light: none that has to be installed")
@@ -89,9 +97,15 @@ def main() -> None:
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
     if arguments.what in ("scale", "queries") and arguments.rows:
         settings = replace(settings, large=arguments.rows)
+    if arguments.what == "thirty-million":
+        large = arguments.rows or (settings.large if arguments.quick else MANY)
+        settings = replace(settings, large=large, milliseconds=arguments.milliseconds, sqlite=arguments.sqlite)
     settings = replace(settings, gzip=arguments.gzip, labels=arguments.labels, silence=arguments.silence)
     here = machine()
-    reports = benches(arguments.what, settings)
+    try:
+        reports = benches(arguments.what, settings)
+    except BenchError as error:
+        raise SystemExit(str(error)) from None
     if arguments.json:
         print(json.dumps({"machine": here, "reports": [report.document() for report in reports]}, indent=2))
     else:

@@ -1,6 +1,7 @@
 """Our side, measured: the real capture and the real push without Dagster, each in a process of its own.
 
-`python -m sync_assets_tests.bench.jobs capture|acknowledge|push|status ...`; the result goes where `meter` says.
+`python -m sync_assets_tests.bench.jobs capture|acknowledge|push|status|load|drain ...`; the result goes where `meter`
+says.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sync_assets.http.client import CachedTokens, ssl_context
 from sync_assets.ledger import Ledger, Outcome
 from sync_assets.push.dispatcher import push
 from sync_assets.runtime import interruptible
-from sync_assets.runtime.workers import worker_id
+from sync_assets.runtime.workers import release_dead, worker_id
 from sync_assets_tests.bench.columns import TABLE_NAME
 from sync_assets_tests.bench.meter import Meter, report
 from sync_assets_tests.bench.raw_client import TOKEN
@@ -44,6 +45,49 @@ async def capture(ledger: Ledger, url: str, page_rows: int) -> None:
             result = await job.run()
             told = {name: getattr(result, name) for name in ("new", "changed", "unchanged", "refused", "pages")}
             meter.done(result.rows, **told)
+    finally:
+        await client.aclose()
+
+
+async def load(ledger: Ledger, url: str, page_rows: int, most: int, *, again: bool) -> None:
+    """Captures to the end of the feed beside pushes, as a run does: pauses with `most` pending records. again: all."""
+    release_dead(ledger)
+    if again and (feed := ledger.feed(TABLE_NAME)):
+        ledger.reset_feed(TABLE_NAME, feed.version)
+    client = DataverseClient(url, CachedTokens(_token), context=ssl_context())
+    rows = highest = 0
+
+    def is_full() -> bool:
+        nonlocal highest
+        highest = max(highest, pending := ledger.backlog(TABLE_NAME))
+        return pending >= most
+
+    job = Capture(ledger, client, TABLE, mapping(), worker_id(), page_size=page_rows, is_full=is_full)
+    try:
+        with Meter() as meter:
+            paused = True
+            while paused:
+                result = await job.run()
+                rows, paused = rows + result.rows, result.paused
+                # A run pushes for some time before it goes on: else each page would begin a capture of its own.
+                while paused and ledger.backlog(TABLE_NAME) > most - max(page_rows, most // 20):
+                    await asyncio.sleep(0.1)
+            meter.done(rows, highest=highest)
+    finally:
+        await client.aclose()
+
+
+async def drain(ledger: Ledger, url: str, in_flight: int) -> None:
+    """Pushes what becomes pending until it is killed, its parent has ended, or a push is stopped."""
+    release_dead(ledger)
+    parent = os.getppid()
+    client = CampaignClient(url, CachedTokens(_token), api_key="bench", context=ssl_context(), connections=in_flight)
+    try:
+        while os.getppid() == parent:
+            result = await push(ledger, client, TARGET, owner=worker_id(), concurrency=in_flight)
+            if result.stopped or result.refused:
+                sys.exit(f"{result.refused} records are rejected; stopped: {result.stopped}")
+            await asyncio.sleep(0.1 if result.done else 0.5)
     finally:
         await client.aclose()
 
@@ -108,13 +152,15 @@ def status(url: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("capture", "acknowledge", "push", "status"))
+    parser.add_argument("what", choices=("capture", "acknowledge", "push", "status", "load", "drain"))
     parser.add_argument("ledger")
     parser.add_argument("--url", default="")
     parser.add_argument("--page-rows", type=int, default=5000)
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--wait", action="store_true")
+    parser.add_argument("--most", type=int, default=0, help="pending records with which `load` pauses")
+    parser.add_argument("--again", action="store_true", help="`load` reads the table in full once more")
     parser.add_argument("--history", action="store_true", help="keep the history of records")
     arguments = parser.parse_args()
     if arguments.what == "status":
@@ -125,6 +171,10 @@ def main() -> None:
             ledger.keep_history("0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b")
         if arguments.what == "capture":
             interruptible.run(capture(ledger, arguments.url, arguments.page_rows))
+        elif arguments.what == "load":
+            interruptible.run(load(ledger, arguments.url, arguments.page_rows, arguments.most, again=arguments.again))
+        elif arguments.what == "drain":
+            interruptible.run(drain(ledger, arguments.url, arguments.in_flight))
         elif arguments.what == "acknowledge":
             acknowledge(ledger)
         else:

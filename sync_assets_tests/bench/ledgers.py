@@ -41,6 +41,10 @@ class Ledgers(Protocol):
 
     def drop(self, url: str) -> None: ...
 
+    def bytes(self, url: str) -> int:
+        """What the ledger takes on disk."""
+        ...
+
     def cpu_seconds(self) -> float:
         """Processor time of the server so far, of connections that are closed; 0 where there is none."""
         ...
@@ -72,6 +76,10 @@ class SqliteLedgers:
     def drop(self, url: str) -> None:
         for end in ("", "-wal", "-shm"):
             Path(url.removeprefix("sqlite:///") + end).unlink(missing_ok=True)
+
+    def bytes(self, url: str) -> int:
+        files = (Path(url.removeprefix("sqlite:///") + end) for end in ("", "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
 
     def cpu_seconds(self) -> float:
         return 0.0
@@ -124,6 +132,13 @@ class PostgresLedgers:
         with self._connection() as connection:
             name = sql.Identifier(make_url(url).database or "")
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+
+    def bytes(self, url: str) -> int:
+        """Without the server's write-ahead log, at most some GB."""
+        with self._connection() as connection:
+            found = connection.execute("SELECT pg_database_size(%s)", [make_url(url).database]).fetchone()
+        assert found
+        return found[0]
 
     def cpu_seconds(self) -> float:
         times = self._server.cpu_times()

@@ -1,9 +1,9 @@
 """Campaign as the benchmark writes to it: takes every record, answers as Campaign does, after an exact time.
 
 `python -m sync_assets_tests.bench.push_server`. Base URL: `http://127.0.0.1:<port>/<milliseconds>`, so that one server
-has every latency. POST -> 201 with the whole record (some 1.2 kB), PATCH -> 200 {"PKey", "href"}
-(docs/references/campaign.md 5). `GET /counts` tells what arrived since the last `DELETE /counts`, and how often a
-key came that had been sent before.
+has every latency. POST -> 201 with the whole record (some 1.2 kB), PATCH of a record -> 200 {"PKey", "href"}, GET ->
+200 with the record; 404 without one (docs/references/campaign.md 5). `GET /counts` tells what arrived since the last
+`DELETE /counts`, and how often a key came that had been sent before.
 """
 
 from __future__ import annotations
@@ -32,24 +32,31 @@ _FILLER = {
 _RECORD = json.dumps(_FILLER, separators=(",", ":"))[1:].encode()
 
 
+def _record(key: bytes, target: bytes) -> bytes:
+    return b'{"PKey":"@%s","externalId":"%s","href":"%s/@%s",' % (key[-22:], key, target, key[-22:]) + _RECORD
+
+
 class Counts:
-    """What arrived. `twice`: requests whose key had come before; `keyless`: those without one."""
+    """What arrived. `twice`: requests whose key had come before; `duplicates`: POSTs among them; `keyless`: those
+    without a key. Of each key only a hash of 64 bits is kept: thirty million take 3 GB."""
 
     def __init__(self) -> None:
         self.by_kind: Counter[str] = Counter()
-        self.keys: set[bytes] = set()
+        self.keys: set[int] = set()
 
     def add(self, kind: str, key: bytes) -> None:
         self.by_kind[kind] += 1
         if not key:
             self.by_kind["keyless"] += 1
-        elif key in self.keys:
+        elif hash(key) in self.keys:
             self.by_kind["twice"] += 1
+            self.by_kind["duplicates"] += kind == "post"
         else:
-            self.keys.add(key)
+            self.keys.add(hash(key))
 
     def told(self) -> bytes:
-        counts = {kind: self.by_kind[kind] for kind in ("post", "patch", "twice", "keyless", "other")}
+        kinds = ("post", "patch", "get", "absent", "twice", "duplicates", "keyless", "other")
+        counts = {kind: self.by_kind[kind] for kind in kinds}
         return json.dumps({**counts, "keys": len(self.keys)}).encode()
 
 
@@ -94,15 +101,16 @@ class Campaign(Connection):
             at = body.find(KEY) + len(KEY)
             key = body[at : body.find(b'"', at)] if at >= len(KEY) else b""
             self.counts.add("post", key)
-            record = b'{"PKey":"@%s","externalId":"%s","href":"%s/@%s",' % (key[-22:], key, target, key[-22:])
-            said = answer("201 Created", record + _RECORD)
+            said = answer("201 Created", _record(key, target))
+        elif hash(key := target.rpartition(b"/")[2]) not in self.counts.keys:
+            self.counts.by_kind["absent"] += 1
+            said = answer("404 Not Found", b"Unable to find document with path '/profile' from key '%s'" % key)
         elif method == b"PATCH":
-            key = target.rpartition(b"/")[2]
             self.counts.add("patch", key)
             said = answer("200 OK", b'{"PKey":"@%s","href":"%s"}' % (key[-22:], target))
         else:
-            self.counts.by_kind["other"] += 1
-            said = answer("404 Not Found", b"RST-360011 not in the benchmark")
+            self.counts.by_kind["get" if method == b"GET" else "other"] += 1
+            said = answer("200 OK", _record(key, target))
         milliseconds = target[1 : target.find(b"/", 1)]
         if milliseconds in (b"0", b"campaign"):
             self.transport.write(said)

@@ -41,6 +41,10 @@ class FeedServer:
         """The organisation whose table has so many rows."""
         return f"{self.base}/{rows}"
 
+    def change(self, rows: int) -> None:
+        """Changes each hundredth page of that table."""
+        urllib.request.urlopen(urllib.request.Request(f"{self.url(rows)}/change", method="POST")).close()
+
 
 @dataclass(frozen=True)
 class PushServer:
@@ -51,7 +55,7 @@ class PushServer:
         return f"{self.base}/{milliseconds}"
 
     def counts(self) -> dict[str, Any]:
-        """What arrived since `forget`: post, patch, twice, keyless, other, keys."""
+        """What arrived since `forget`: post, patch, get, absent, twice, duplicates, keyless, other, keys."""
         with urllib.request.urlopen(f"{self.base}/counts") as said:
             return json.load(said)
 

@@ -25,7 +25,9 @@ class Settings:
     labels: peers ask for the labels of choices, too, as a reader of labels has to; ours come from the metadata.
 
     Of `latency` and `history`: changes: how many, None for the bench's own number. every: seconds from one to the next.
-    rate: changes a second. minutes: how long. silence: each change after a silence. linger: `linger_seconds`."""
+    rate: changes a second. minutes: how long. silence: each change after a silence. linger: `linger_seconds`.
+
+    Of `thirty-million`: large: its rows. milliseconds: latency of Campaign. sqlite: the ledger, else PostgreSQL."""
 
     rows: int = 200_000
     records: int = 20_000
@@ -39,6 +41,8 @@ class Settings:
     minutes: float = 10.0
     silence: bool = False
     linger: float | None = None
+    milliseconds: int = 0
+    sqlite: bool = False
     peers: Peers = "all"
     gzip: bool = False
     labels: bool = False

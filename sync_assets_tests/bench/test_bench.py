@@ -11,6 +11,7 @@ import json
 import shutil
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,6 +33,7 @@ from sync_assets_tests.bench.servers import feed_server, push_server
 from sync_assets_tests.bench.stage import Report, Settings, Stage, Target, stage
 from sync_assets_tests.bench.storage_use import storage_use
 from sync_assets_tests.bench.table import mapping
+from sync_assets_tests.bench.thirty_million import thirty_million
 from sync_assets_tests.bench.writing import push
 from sync_assets_tests.support.past_history import ROWS, Past, moment
 
@@ -86,6 +88,19 @@ def test_the_feed_gives_as_many_different_rows_as_asked_for_the_same_ones_each_t
     assert first[0].rows.width == len(COLUMNS) + 2
 
 
+def test_after_a_change_each_hundredth_page_comes_once_more_with_other_rows() -> None:
+    with feed_server(2) as server:
+        link = f"{server.url(402)}/api/data/v9.2/contacts"
+        before = pages(link, packed=False)
+        server.change(402)
+        changes, after = pages(before[-1].delta_link, packed=False), pages(link, packed=False)
+        assert read(changes[-1].delta_link or "").rows.height == 0
+    assert [page.rows["contactid"].to_list() for page in changes] == [
+        before[number].rows["contactid"].to_list() for number in (0, 100, 200)
+    ]
+    assert [number for number in range(201) if not before[number].rows.equals(after[number].rows)] == [0, 100, 200]
+
+
 def test_who_asks_for_labels_gets_them() -> None:
     with feed_server(20, labels=True) as server:
         link = f"{server.url(20)}/api/data/v9.2/contacts"
@@ -108,6 +123,11 @@ def test_campaign_answers_with_the_record_after_its_time_and_notices_a_key_that_
                 assert (answer.status, len(text) > 1000) == ((201, True) if method == "POST" else (200, False))
         counts = server.counts()
         assert (counts["post"], counts["patch"], counts["keys"], counts["twice"]) == (3, 1, 2, 2)
+        assert counts["duplicates"] == 1
+        for method in ("PATCH", "GET"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(urllib.request.Request(f"{address}/{'c' * 36}", method=method))
+        assert (server.counts()["absent"], server.counts()["keys"]) == (2, 2)
         server.forget()
         assert server.counts()["keys"] == 0
 
@@ -150,6 +170,22 @@ def test_push_beside_its_limit_and_its_peers(running: Stage) -> None:
     for peer in WRITING:
         assert any(peer.name in name for name in names(report)) == peer.light
         assert any(peer.name in note for note in report.notes) != peer.light
+
+
+def test_a_large_table_lives_through_a_kill_with_nothing_missing_and_nothing_twice() -> None:
+    report = thirty_million(replace(Settings.quick(), sqlite=True))
+    sane(report)
+    first, changed, again = (result.told for result in report.results)
+    assert (first["kills"], first["missing"], first["records"]) == (1, 0, 1000)
+    assert changed["updates"] == changed["records"] == 50
+    assert again["calls"] == 0
+    assert [target.name for target in report.targets if not target.met and "tenth" not in target.name] == []
+
+
+def test_a_large_table_does_not_begin_without_the_disk_that_it_needs(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BenchError, match="not enough disk"):
+        thirty_million(replace(Settings.quick(), large=10**12))
+    assert "1,000,000,000,000 rows need about" in capfd.readouterr().err
 
 
 @pytest.mark.slow  # each size is measured as in the tests above

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import dagster as dg
 
+from sync_assets.capture.backlog_limit import paused_text
 from sync_assets.defs.operations.explain_job import explain_op
 from sync_assets.defs.run_errors import failing
 from sync_assets.flows import capture_table
@@ -162,7 +163,10 @@ def _replay(context: dg.OpExecutionContext, runtime: Runtime, config: Replay) ->
 
     def capture() -> None:
         nonlocal rows
-        rows += interruptible.run(capture_table(runtime, table)).result.rows
+        result = interruptible.run(capture_table(runtime, table, limited=True)).result
+        rows += result.rows
+        if result.paused:  # the sensors' runs push, and continue it
+            context.log.warning(paused_text(runtime.ledger, table))
 
     with heartbeat(runtime, context.run_id):
         capture_again(runtime, table, (first, last), config.force, capture)

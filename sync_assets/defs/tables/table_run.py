@@ -8,6 +8,9 @@ every few tenths of a second and pushes pending records that are due. It ends
 - if a captured table goes into maintenance, or if the configuration or the program changes;
 - if a feed cannot be polled, if a parent process ends, or if another run may take over since heartbeats are missing.
 
+A capture pauses while too many records of its table are pending (`capture/backlog_limit.py`). The run then pushes, and
+continues the capture. If no push brings the backlog below the limit, the run ends as failed, with a finding.
+
 If capture or push of one table fails, the other tables still get their turn, then the run ends as failed. The sensors
 then request a run of the other tables without that one.
 """
@@ -22,6 +25,8 @@ from typing import Any
 
 import dagster as dg
 
+from sync_assets.capture import backlog_limit
+from sync_assets.capture.backlog_limit import backlog_is_full, paused_text
 from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.capture.replay import capture_days
 from sync_assets.config.models import TableConfig
@@ -57,6 +62,8 @@ FOLLOWS_TAG = ".dagster/sync_follows"
 """Tag of runs that stay while changes keep coming. The UI hides it."""
 SEND_SECONDS = 30.0
 """How long a run that stays pushes one table, in seconds, before it polls the feeds again."""
+TURN_SECONDS = 300.0
+"""How long any other run pushes one table, in seconds, before it continues a paused capture."""
 LOOK_SECONDS = 0.4
 """Seconds between two polls, for each two tables: far below Dataverse's limit of 6,000 requests in 300 s."""
 REPORT_SECONDS = 60.0
@@ -94,6 +101,7 @@ class TableRun:
         self._failed: dict[dg.AssetKey, list[SyncAssetsError]] = {}
         self._stopped: dict[dg.AssetKey, str] = {}
         self._paused: dict[dg.AssetKey, InMaintenance] = {}
+        self._full: set[str] = set()  # tables whose last capture paused
         self._warned: set[str] = set()
         self._asked: dict[str, RunRequested] = {}
         self._reports, self._reported = RunReports(context), 0.0
@@ -125,6 +133,8 @@ class TableRun:
                 self._capture_first(config)
             if config in self._sent and d365_key(config) not in self._failed:
                 self._push(config)
+                if not self._follows:
+                    self._continue_paused(config)
         if self._follows and not self._ended_early:
             self._follow()
 
@@ -132,6 +142,19 @@ class TableRun:
     def _ended_early(self) -> bool:
         """Return True if the work of an asset failed, or was stopped."""
         return bool(self._failed or self._stopped)
+
+    def _continue_paused(self, config: TableConfig) -> None:
+        """Push and capture in turns while the table's capture is paused and pushes make its backlog smaller."""
+        ledger, keys = self._runtime.ledger, {d365_key(config), campaign_key(config)}
+        while config.table in self._full and not keys & {*self._failed, *self._stopped, *self._paused}:
+            if not backlog_is_full(ledger, config):
+                self._capture(config)
+            pending = ledger.backlog(config.table)
+            if d365_key(config) not in self._failed:
+                self._push(config)
+            if backlog_is_full(ledger, config) and ledger.backlog(config.table) >= pending:
+                self._runtime.warnings.append(paused_text(ledger, config))
+                return
 
     # --- One table -----------------------------------------------------------------------------------------------
 
@@ -149,7 +172,7 @@ class TableRun:
         with reported(runtime, self._context, f"capture of {config.table}") as failed:
             check_not_paused(runtime, config)
             limits = guardrails.check_limits(runtime, config, reading=True)
-            done = interruptible.run(capture_table(runtime, config))
+            done = interruptible.run(capture_table(runtime, config, limited=True))
         if failed:
             self._record_failure(config, "d365", failed)
             return False
@@ -161,19 +184,24 @@ class TableRun:
         self._totals[config.table].add_capture(done)
         self._done.add(key)
         self._merge_findings(config, "d365", [*done.ready.findings, *limits, types_note(done.ready)])
+        (self._full.add if done.result.paused else self._full.discard)(config.table)
+        if config not in self._sent:
+            self._check_backlog(config)
         return done.result.rows > 0 or done.result.deleted > 0
 
     def _push(self, config: TableConfig) -> bool:
         """Push pending records, in a run that stays for SEND_SECONDS at most. Return True if any was sent."""
         key, runtime = campaign_key(config), self._runtime
+        pending = runtime.ledger.backlog(config.table) if config.table in self._full else 0
         with reported(runtime, self._context, f"push of {config.table}") as failed:
             check_not_paused(runtime, config)
             guardrails.check_limits(runtime, config, reading=False)
-            seconds = SEND_SECONDS if self._follows else None
+            seconds = SEND_SECONDS if self._follows else TURN_SECONDS if config.table in self._full else None
             done = interruptible.run(push_table(runtime, config, seconds=seconds))
             notes = campaign_notes(runtime, config, done.resource)
         if failed:
             self._record_failure(config, "campaign", failed)
+            self._check_backlog(config)
             return False
         self._totals[config.table].add_push(done)
         self._done.add(key)
@@ -181,7 +209,23 @@ class TableRun:
         if done.result.stopped:
             runtime.stopped.append(done.result.stopped)
             self._stopped[key] = done.result.stopped
+        if done.result.stopped or runtime.ledger.backlog(config.table) >= pending:
+            self._check_backlog(config)
         return done.result.done > 0
+
+    def _check_backlog(self, config: TableConfig) -> None:
+        """End the run as failed, with a finding, if the table's capture paused and its backlog is still full."""
+        ledger, table = self._runtime.ledger, config.table
+        in_maintenance = campaign_key(config) in self._paused
+        # A backlog that only waits for parents is no failure of this table.
+        waits = ledger.backlog(table) < backlog_limit.MOST_PENDING
+        if table not in self._full or in_maintenance or waits or not backlog_is_full(ledger, config):
+            return
+        text = paused_text(ledger, config)
+        self._stopped[d365_key(config)] = text
+        self._runtime.stopped.append(text)
+        others = [one for one in self._findings[table] if one.side == "d365"]
+        self._merge_findings(config, "d365", [*others, Finding("capture_goes_on", False, text, at="d365")])
 
     def _record_failure(self, config: TableConfig, side: Side, failed: list[SyncAssetsError]) -> None:
         """Record that the work of one asset failed, with findings that show the cause, or that it is in maintenance."""

@@ -68,6 +68,13 @@ class Reports:
             for table, records in sorted(by_table.items())
         }
 
+    def backlog(self, table: str, *, waiting: bool = False) -> int:
+        """Count the table's pending records; with `waiting` also those that wait for others."""
+        states = [State.PENDING.value, *([State.WAITING.value] if waiting else [])]
+        number = sa.select(sa.func.sum(_T.records)).where(_T.table_name == table, _T.state.in_(states))
+        with self._session.database.read() as connection:
+            return int(connection.execute(number).scalar() or 0)
+
     def pending_days(self, table: str) -> list[tuple[date, int]]:
         """Return the days with pending records and their numbers, the oldest first."""
         days = sa.select(_D.day, _D.records).where(_D.table_name == table, _D.records > 0).order_by(_D.day)
