@@ -71,7 +71,8 @@ def _memory(reports: list[Report], running: Stage) -> None:
             by_name["scale"].targets.append(memory_growth(small, large))
 
 
-def _rates(text: str) -> tuple[float, ...]:
+def rates(text: str) -> tuple[float, ...]:
+    """Of `1,10,100`."""
     return tuple(float(word) for word in text.split(","))
 
 
@@ -84,7 +85,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="how long a push with latency takes")
     parser.add_argument("--changes", type=int, help="of `latency` at odd moments, or after silences")
     parser.add_argument("--every", type=float, help="seconds from one change to the next, of `latency` and `history`")
-    parser.add_argument("--rate", dest="rates", type=_rates, help="changes a second, of `latency`: 1,10,100,500")
+    parser.add_argument("--rate", dest="rates", type=rates, help="changes a second, of `latency`: 1,10,100,500")
     parser.add_argument("--minutes", type=float, help="how long, with --every, at each --rate, of `history` and `soak`")
     parser.add_argument("--idle", action="store_true", help="`soak` without changes and disturbances")
     parser.add_argument("--plot", type=Path, help="the SVG file that `soak` draws")

@@ -44,6 +44,7 @@ class Live:
     """Mapped table -> its resource."""
     command: Sequence[str] = COMMAND
     records: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    started: bool = False
     _serving: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -51,11 +52,13 @@ class Live:
         return self.records["contact"]
 
     def start(self) -> None:
+        self.started = True
         self.dagster: DagsterDev = self._serving.enter_context(dagster_dev(self.home, self.environment, self.command))
 
     def stop(self) -> None:
         """Stop `dagster dev` and all that it started; the sandbox goes on."""
         self._serving.close()
+        self.started = False
 
     def check_time(self, until: float, otherwise: str) -> None:
         """Raises BenchError with `otherwise` after `until`, on the monotonic clock."""

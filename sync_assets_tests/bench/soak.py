@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sync_assets.commands.demo import CONFIG
-from sync_assets_tests.bench.disturbances import DISTURBANCES, correct, restart
+from sync_assets_tests.bench.disturbances import DISTURBANCES, ROWS, correct, restart
 from sync_assets_tests.bench.live import Live, System, live
 from sync_assets_tests.bench.measure import MEGABYTE, Result, Run, progress
 from sync_assets_tests.bench.plot import plot
@@ -29,7 +29,8 @@ SAMPLE_SECONDS, FEWEST_SAMPLES = 60.0, 12
 RESTARTS, SHORTEST_WITH_RESTARTS = (1 / 8, 3 / 8), 300.0
 LEVEL = 0.01
 """Growth in an hour, as a share, up to which a series counts as level."""
-HOURS_A_MONTH = 720
+SETTLED_MINUTES = 30.0
+"""How long the second half must last for a verdict of growth: processes fill their caches in the first ten minutes."""
 
 Sample = dict[str, Any]
 
@@ -82,11 +83,12 @@ def _sample(running: Live, traffic: Traffic, minute: float, event: str) -> Sampl
     for role, use in by_role(running.dagster.process.pid).items():
         sample |= {f"{role} MB": round(use.rss / MEGABYTE, 1), f"{role} files": use.files}
     stored = storage_use(running.home)
-    ledger = sum(file.stat().st_size for file in running.home.glob("ledger.db*"))
+    ledger = running.home / "ledger.db"
     return sample | {
         "dagster MB": round(stored.bytes / MEGABYTE, 2),
         "event rows": stored.event_rows,
-        "ledger MB": round(ledger / MEGABYTE, 2),
+        "ledger MB": round(ledger.stat().st_size / MEGABYTE, 2),
+        "ledger WAL MB": round(ledger.with_name("ledger.db-wal").stat().st_size / MEGABYTE, 2),
         "outstanding": traffic.outstanding,
     }
 
@@ -94,7 +96,7 @@ def _sample(running: Live, traffic: Traffic, minute: float, event: str) -> Sampl
 def _end(running: Live, traffic: Traffic, report: Report) -> None:
     """Correct what was rejected, change each record once more, and compare both sides."""
     running.sandbox.admin.clear_faults()
-    for number in range(math.ceil(len(running.contacts) / 5)):
+    for number in range(math.ceil(len(running.contacts) / ROWS)):
         correct(running, number)
     for table in running.records:
         traffic.make(len(running.records[table]))
@@ -125,6 +127,9 @@ def verdicts(samples: Sequence[Sample]) -> list[dict[str, Any]]:
         hourly = Trend(per_minute.slope * 60, per_minute.bound * 60)
         level = sum(value for _, value in half) / len(half)
         bounded = math.isfinite(hourly.bound)
+        verdict = hourly.verdict(LEVEL * level)
+        if verdict == "grows" and half[-1][0] - half[0][0] < SETTLED_MINUTES - 1:
+            verdict = "undecided"
         rows.append(
             {
                 "series": name,
@@ -133,8 +138,8 @@ def verdicts(samples: Sequence[Sample]) -> list[dict[str, Any]]:
                 "highest": max(value for _, value in points),
                 "growth_an_hour": round(hourly.slope, 2),
                 "bound": round(hourly.bound, 2) if bounded else None,
-                "at_most_a_month": round((hourly.slope + hourly.bound) * HOURS_A_MONTH) if bounded else None,
-                "verdict": hourly.verdict(LEVEL * level),
+                "at_most_a_day": round((hourly.slope + hourly.bound) * 24, 1) if bounded else None,
+                "verdict": verdict,
             }
         )
     return rows
