@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 START_SECONDS, CHANGE_SECONDS, REST_SECONDS = 180.0, 60.0, 300.0
 SETTLE_SECONDS = 10.0
+_numbers = count(1)
+"""Of the values that changes set: a value that a row has already is no change."""
 _ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 
 
@@ -152,7 +155,7 @@ class Changes:
         admin, contacts = self.running.sandbox.admin, self.running.contacts
         if self._since < 0:
             self._since = admin.last()
-        contact, title = contacts[self._made % len(contacts)], f"Bench {self._made}"
+        contact, title = contacts[self._made % len(contacts)], f"Bench {next(_numbers)}"
         self._made += 1
         began = datetime.now(UTC)
         admin.change("contact", [contact], jobtitle=title)
