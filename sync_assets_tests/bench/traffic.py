@@ -39,11 +39,13 @@ _numbers = count(1)
 
 
 class Traffic:
-    """Attributes:
-    seconds: Of each change that arrived, from the change to the answer of Campaign's engine.
-    made: Number of changes.
-    calls: Inserts and updates that Campaign's engine took.
-    needless: Those of them that carried no change.
+    """Changes that were made, and what became of them.
+
+    Attributes:
+        seconds: Of each change that arrived, from the change to the answer of Campaign's engine.
+        made: Number of changes.
+        calls: Inserts and updates that Campaign's engine took.
+        needless: Those of them that carried no change.
     """
 
     def __init__(self, admin: Admin, records: Mapping[str, Sequence[str]]) -> None:
