@@ -6,14 +6,17 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from sync_assets_tests.bench.history import history
 from sync_assets_tests.bench.latency import latency
+from sync_assets_tests.bench.load import load
 from sync_assets_tests.bench.measure import BenchError, Run
 from sync_assets_tests.bench.queries import queries
 from sync_assets_tests.bench.reading import capture, noop, ours
 from sync_assets_tests.bench.scaling import memory_growth, scale, scale_out
 from sync_assets_tests.bench.show import show
+from sync_assets_tests.bench.soak import soak
 from sync_assets_tests.bench.stage import Report, Settings, Stage, machine, stage
 from sync_assets_tests.bench.startup import startup
 from sync_assets_tests.bench.thirty_million import thirty_million
@@ -30,9 +33,9 @@ ON_STAGE: dict[str, list[Callable[[Stage], Report]]] = {
 }
 ALONE = ("queries",)
 """Not part of `compare`: it fills two databases for minutes, and there is nothing to compare with."""
-NUMBERS = ("rows", "records", "repeat", "seconds", "changes", "every", "rate", "minutes", "peers")
+GIVEN = ("rows", "records", "repeat", "seconds", "changes", "every", "rates", "minutes", "peers", "plot")
 MANY = 30_000_000
-WHAT = (*ON_STAGE, "latency", "history", "startup", "thirty-million", "compare")
+WHAT = (*ON_STAGE, "latency", "history", "soak", "startup", "thirty-million", "compare")
 
 
 def benches(what: str, settings: Settings) -> list[Report]:
@@ -50,11 +53,13 @@ def benches(what: str, settings: Settings) -> list[Report]:
             if what == "compare":
                 _memory(reports, running)
     if what in ("latency", "compare"):
-        reports.append(latency(settings))
+        reports.append(load(settings) if settings.rates else latency(settings))
     if what == "history":
         reports.append(history(settings))
     if what == "thirty-million":
         reports.append(thirty_million(settings))
+    if what == "soak":
+        reports.append(soak(settings))
     if what in ("startup", "compare"):
         reports.append(startup() if settings.repeat > 1 else startup(settings.repeat))
     return reports
@@ -70,6 +75,11 @@ def _memory(reports: list[Report], running: Stage) -> None:
             by_name["scale"].targets.append(memory_growth(small, large))
 
 
+def rates(text: str) -> tuple[float, ...]:
+    """Of `1,10,100`."""
+    return tuple(float(word) for word in text.split(","))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sync_assets_tests.bench", description=__doc__)
     parser.add_argument("what", choices=WHAT)
@@ -81,8 +91,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="how long a push with latency takes")
     parser.add_argument("--changes", type=int, help="of `latency` at odd moments, or after silences")
     parser.add_argument("--every", type=float, help="seconds from one change to the next, of `latency` and `history`")
-    parser.add_argument("--rate", type=float, help="changes a second, of `latency`")
-    parser.add_argument("--minutes", type=float, help="how long, with --every, --rate and of `history`")
+    parser.add_argument("--rate", dest="rates", type=rates, help="changes a second, of `latency`: 1,10,100,500")
+    parser.add_argument("--minutes", type=float, help="how long, with --every, at each --rate, of `history` and `soak`")
+    parser.add_argument("--idle", action="store_true", help="`soak` without changes and disturbances")
+    parser.add_argument("--plot", type=Path, help="the SVG file that `soak` draws")
     parser.add_argument("--silence", action="store_true", help="`latency` of the first change after a silence")
     parser.add_argument("--milliseconds", type=int, default=0, help="latency of Campaign, of `thirty-million`")
     parser.add_argument("--sqlite", action="store_true", help="the ledger of `thirty-million`, else in PostgreSQL")
@@ -93,14 +105,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     arguments = parser.parse_args()
     settings = Settings.quick() if arguments.quick else Settings()
-    given = {name: getattr(arguments, name) for name in NUMBERS}
+    given = {name: getattr(arguments, name) for name in GIVEN}
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
     if arguments.what in ("scale", "queries") and arguments.rows:
         settings = replace(settings, large=arguments.rows)
     if arguments.what == "thirty-million":
         large = arguments.rows or (settings.large if arguments.quick else MANY)
         settings = replace(settings, large=large, milliseconds=arguments.milliseconds, sqlite=arguments.sqlite)
-    settings = replace(settings, gzip=arguments.gzip, labels=arguments.labels, silence=arguments.silence)
+    switches = {name: getattr(arguments, name) for name in ("gzip", "labels", "silence", "idle")}
+    settings = replace(settings, **switches)
     here = machine()
     try:
         reports = benches(arguments.what, settings)

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import time
 
-from sync_assets_tests.bench.live import Changes, live
+from sync_assets_tests.bench.live import Changes, System, live
 from sync_assets_tests.bench.measure import MEGABYTE, Result, Run, progress
 from sync_assets_tests.bench.stage import Report, Settings, Target
 from sync_assets_tests.bench.storage_use import Use, storage_use
 
 CONTACTS = 200
-EVERY_SECONDS = 10.0
+EVERY_SECONDS, MINUTES = 10.0, 10.0
 MONTH_SECONDS = 30 * 86_400
 MOST_BYTES, MOST_EVENT_ROWS = 2 * MEGABYTE, 400
 """In ten minutes of a change each ten seconds."""
 
 
-def history(settings: Settings) -> Report:
-    every = settings.every or EVERY_SECONDS
-    number = max(1, round(settings.minutes * 60 / every))
+def history(settings: Settings, system: System = live) -> Report:
+    every, minutes = settings.every or EVERY_SECONDS, settings.minutes or MINUTES
+    number = max(1, round(minutes * 60 / every))
     runs = {"linger_seconds": settings.linger} if settings.linger is not None else {}
-    with live(CONTACTS, runs) as running:
+    with system(CONTACTS, runs) as running:
         running.rest()
         before, began = storage_use(running.home), time.monotonic()
         Changes(running).at_pace(number, every)
@@ -34,7 +34,7 @@ def history(settings: Settings) -> Report:
         lasted = time.monotonic() - began
         grown = storage_use(running.home) - before
     report = Report("history", "changes")
-    result = Result(f"a change each {every:g} s for {settings.minutes:g} min", [Run(number, changing)])
+    result = Result(f"a change each {every:g} s for {minutes:g} min", [Run(number, changing)])
     result.told = _told(grown, number, lasted)
     report.results.append(result)
     for kind, (size, files) in sorted(grown.files.items(), key=lambda one: -one[1][0]):

@@ -11,10 +11,11 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +25,43 @@ from sync_assets.config.environment import SANDBOX_CONFIG
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.defs.partitions import TABLE_TAG, today
 from sync_assets_tests.bench.measure import BenchError
-from sync_assets_tests.support.dagster_dev import DagsterDev, dagster_dev
+from sync_assets_tests.support.dagster_dev import COMMAND, DagsterDev, dagster_dev
 from sync_assets_tests.support.program import OURS
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 START_SECONDS, CHANGE_SECONDS, REST_SECONDS = 180.0, 60.0, 300.0
 SETTLE_SECONDS = 10.0
+_numbers = count(1)
+"""Of the values that changes set: a value that a row has already is no change."""
 _ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 
 
 @dataclass
 class Live:
-    """The running system. `home`: its DAGSTER_HOME. `contacts`: the ids of the rows that are there to be changed."""
+    """The running system. `home`: its DAGSTER_HOME. `records`: mapped table -> ids of the rows that may be changed."""
 
     sandbox: SandboxProcess
-    dagster: DagsterDev
     home: Path
-    contacts: list[str] = field(default_factory=list[str])
+    environment: Mapping[str, str]
+    resources: Mapping[str, str]
+    """Mapped table -> its resource."""
+    command: Sequence[str] = COMMAND
+    records: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    started: bool = False
+    _serving: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def contacts(self) -> list[str]:
+        return self.records["contact"]
+
+    def start(self) -> None:
+        self.started = True
+        self.dagster: DagsterDev = self._serving.enter_context(dagster_dev(self.home, self.environment, self.command))
+
+    def stop(self) -> None:
+        """Stop `dagster dev` and all that it started; the sandbox goes on."""
+        self._serving.close()
+        self.started = False
 
     def check_time(self, until: float, otherwise: str) -> None:
         """Raises BenchError with `otherwise` after `until`, on the monotonic clock."""
@@ -48,13 +69,18 @@ class Live:
             raise BenchError(f"{otherwise} in time; dagster said: {self.dagster.said[-600:]}")
 
     def first_sync(self) -> None:
-        """Waits until all contacts are in Campaign."""
-        self.contacts = [row["contactid"] for row in self.sandbox.admin.dump_d365()]
+        """Waits until all rows of the mapped tables are in Campaign."""
+        for table in self.resources:
+            self.records[table] = [row[f"{table}id"] for row in self.sandbox.admin.dump_d365(table)]
         until = time.monotonic() + START_SECONDS
-        while self.sandbox.admin.totals()["campaign"].get("profile", 0) < len(self.contacts):
+        while not self._all_arrived():
             self.check_time(until, "the first sync was not done")
             time.sleep(0.2)
         time.sleep(SETTLE_SECONDS)
+
+    def _all_arrived(self) -> bool:
+        there = self.sandbox.admin.totals()["campaign"]
+        return all(there.get(self.resources[table], 0) >= len(ids) for table, ids in self.records.items())
 
     def rest(self) -> None:
         """Waits until no run is under way: what followed changes has ended."""
@@ -75,8 +101,17 @@ class Live:
         return sum(status not in _ENDED or (ended or 0.0) >= begin for status, ended in found)
 
 
+System = Callable[..., AbstractContextManager[Live]]
+"""`live`, or what yields a system that several benchmarks share."""
+
+
 @contextmanager
-def live(contacts: int, runs: Mapping[str, Any] | None = None) -> Iterator[Live]:
+def live(
+    contacts: int,
+    runs: Mapping[str, Any] | None = None,
+    config: Path = SANDBOX_CONFIG,
+    command: Sequence[str] = COMMAND,
+) -> Iterator[Live]:
     """The sandbox with so many contacts, and `dagster dev` with an instance of its own, its sensors on.
 
     runs: the part of that name of the configuration; its partitions begin today.
@@ -88,15 +123,19 @@ def live(contacts: int, runs: Mapping[str, Any] | None = None) -> Iterator[Live]
     ):
         home = Path(folder)
         shutil.copy(PACKAGED, home / "dagster.yaml")
-        document = yaml.safe_load(SANDBOX_CONFIG.read_text(encoding="utf-8"))
+        document = yaml.safe_load(config.read_text(encoding="utf-8"))
         document["runs"] = {"start_date": today(), **(runs or {})}
-        config = home / "sync_assets.yaml"
-        config.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
-        ours = {"SYNC_ASSETS_AUTOSTART": "1", "SYNC_ASSETS_CONFIG": str(config), "DAGSTER_HOME": folder}
-        with dagster_dev(home, other | sandbox.env | ours) as dagster:
-            running = Live(sandbox, dagster, home)
+        file = home / "sync_assets.yaml"
+        file.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
+        ours = {"SYNC_ASSETS_AUTOSTART": "1", "SYNC_ASSETS_CONFIG": str(file), "DAGSTER_HOME": folder}
+        resources = {table["table"]: table["resource"] for table in document["tables"]}
+        running = Live(sandbox, home, other | sandbox.env | ours, resources, command)
+        try:
+            running.start()
             running.first_sync()
             yield running
+        finally:
+            running.stop()
 
 
 @dataclass
@@ -116,7 +155,7 @@ class Changes:
         admin, contacts = self.running.sandbox.admin, self.running.contacts
         if self._since < 0:
             self._since = admin.last()
-        contact, title = contacts[self._made % len(contacts)], f"Bench {self._made}"
+        contact, title = contacts[self._made % len(contacts)], f"Bench {next(_numbers)}"
         self._made += 1
         began = datetime.now(UTC)
         admin.change("contact", [contact], jobtitle=title)

@@ -14,7 +14,10 @@ def show(reports: list[Report], machine: dict[str, Any]) -> None:
     console = Console(width=160) if not Console().is_terminal else Console()
     console.print(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in machine.items()))
     for report in reports:
-        console.print(_results(report))
+        if report.results and not report.tables:
+            console.print(_results(report))
+        for title, rows in report.tables.items():
+            console.print(_rows(f"{report.bench}: {title}", rows))
         for note in report.notes:
             console.print(f"[yellow]{note}[/]")
     if any(report.targets for report in reports):
@@ -49,6 +52,23 @@ def _results(report: Report) -> Table:
             also,
         )
     return table
+
+
+def _rows(title: str, rows: list[dict[str, Any]]) -> Table:
+    """A table with a column for each name that a row has."""
+    table = Table(title=title, title_justify="left")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="left" if isinstance(rows[0].get(name), str) else "right")
+    for row in rows:
+        table.add_row(*(_cell(row.get(name)) for name in names))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: ""}[value]
+    return value if isinstance(value, str) else f"{value:,.10g}"
 
 
 def _targets(reports: list[Report]) -> Table:

@@ -24,8 +24,9 @@ class Settings:
     one has a tenth. seconds: how long pushes with latency, peers and limits write.
     labels: peers ask for the labels of choices, too, as a reader of labels has to; ours come from the metadata.
 
-    Of `latency` and `history`: changes: how many, None for the bench's own number. every: seconds from one to the next.
-    rate: changes a second. minutes: how long. silence: each change after a silence. linger: `linger_seconds`.
+    Of `latency`, `history` and `soak`: changes: how many. every: seconds from one to the next. rates: changes a second.
+    minutes: how long. All three: None or none for the bench's own. silence: each change after a silence. linger:
+    `linger_seconds`. idle: nothing is changed or disturbed. plot: the file of the plot.
 
     Of `thirty-million`: large: its rows. milliseconds: latency of Campaign. sqlite: the ledger, else PostgreSQL."""
 
@@ -37,12 +38,14 @@ class Settings:
     seconds: float = 15.0
     changes: int | None = None
     every: float | None = None
-    rate: float | None = None
-    minutes: float = 10.0
+    rates: tuple[float, ...] = ()
+    minutes: float | None = None
     silence: bool = False
     linger: float | None = None
     milliseconds: int = 0
     sqlite: bool = False
+    idle: bool = False
+    plot: Path | None = None
     peers: Peers = "all"
     gzip: bool = False
     labels: bool = False
@@ -78,13 +81,14 @@ class Target:
 
 @dataclass
 class Report:
-    """`notes`: what could not be measured, and why."""
+    """`notes`: what could not be measured, and why. `tables`: title -> rows, which all have the same columns first."""
 
     bench: str
     unit: str
     results: list[Result] = field(default_factory=list[Result])
     targets: list[Target] = field(default_factory=list[Target])
     notes: list[str] = field(default_factory=list[str])
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict[str, list[dict[str, Any]]])
 
     def say(self, note: str) -> None:
         if note not in self.notes:
@@ -101,6 +105,7 @@ class Report:
             "results": [result.document() for result in self.results],
             "targets": [target.document() for target in self.targets],
             "notes": self.notes,
+            "tables": self.tables,
         }
 
 

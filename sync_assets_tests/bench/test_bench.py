@@ -23,8 +23,7 @@ import pytest
 from sync_assets.dataverse.page_parser import Page, PageParser
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets_tests.bench.columns import COLUMNS, LABEL, prefer
-from sync_assets_tests.bench.history import history
-from sync_assets_tests.bench.latency import latency, percentile
+from sync_assets_tests.bench.latency import percentile
 from sync_assets_tests.bench.measure import ROOT, BenchError, Run, module, rounds, run
 from sync_assets_tests.bench.peers.known import READING, WRITING
 from sync_assets_tests.bench.reading import capture, noop
@@ -202,41 +201,6 @@ def test_workers_share_a_ledger_and_send_nothing_twice(running: Stage) -> None:
     sane(report)
     assert [result.told["sent_twice"] for result in report.results] == [0, 0, 0]
     assert [result.runs[0].items for result in report.results] == [128, 256, 512]
-
-
-QUICK = Settings(minutes=0.1, linger=1.0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("settings", "changes"),
-    [
-        (replace(QUICK, changes=1), 1),
-        (replace(QUICK, every=2.0), 3),
-        (replace(QUICK, changes=2, silence=True), 2),
-        (replace(QUICK, rate=5.0), 30),
-    ],
-    ids=["at odd moments", "at a pace", "after silences", "many a second"],
-)
-def test_changes_are_followed_into_campaign(settings: Settings, changes: int) -> None:
-    report = latency(settings)
-    sane(report)
-    told = report.results[0].told
-    assert told["changes"] == changes
-    assert 0 < told["median_seconds"] < 60
-    assert told["runs_meanwhile"] >= 1
-    assert 1 <= told["rows_sent"] <= changes
-
-
-@pytest.mark.slow
-def test_what_changes_add_to_the_history_is_counted() -> None:
-    report = history(replace(QUICK, every=2.0))
-    sane(report)
-    told = report.results[0].told
-    assert told["runs"] >= 1
-    assert told["event_rows"] > told["check_rows"] > 0
-    assert told["bytes"] > 100_000
-    assert report.notes
 
 
 def test_use_of_storage_is_counted_over_all_databases(tmp_path: Path) -> None:
