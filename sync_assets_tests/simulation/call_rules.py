@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import dropwhile, groupby, pairwise
 from typing import Any
 
 from sync_assets_tests.simulation.contract import Contract, attribute_of, has_attribute, names_of
@@ -49,12 +49,18 @@ def _matches(history: History, contract: Contract, body: Mapping[str, Any], row:
     return True
 
 
-def version_sent(history: History, contract: Contract, record: Id, request: Request) -> datetime | None:
-    """Return when the newest version that the request can have sent came into force."""
+def rows_since(history: History, contract: Contract, record: Id, request: Request, until: int) -> list[Row | None]:
+    """Return the versions of a row from the one that a request sent until before event `until`.
+
+    The row may have changed there and back after the request was claimed: the oldest version of the last minutes that
+    the request may have sent counts. Empty if no version fits.
+    """
     changes = [one for one in history.changes[record] if one.moment.n < request.sent.n]
-    return next(
-        (one.moment.at for one in reversed(changes) if _matches(history, contract, request.body, one.after)), None
-    )
+    fitting = [one for one in changes if _matches(history, contract, request.body, one.after)]
+    if not fitting:
+        return []
+    rows = history.rows(record, min(fitting[-1].moment.at, request.sent.at - SLACK), until)
+    return list(dropwhile(lambda row: not _matches(history, contract, request.body, row), rows))
 
 
 def _signature(contract: Contract, row: Row | None) -> Any:
@@ -65,14 +71,9 @@ def _signature(contract: Contract, row: Row | None) -> Any:
     return contract.passes(row), sorted(values.items()), mapped.parents, mapped.invalid
 
 
-def _signatures(history: History, contract: Contract, record: Id, since: datetime, until: int) -> list[Any]:
+def _signatures(contract: Contract, rows: list[Row | None]) -> list[Any]:
     """Return what the versions of a row mean for Campaign, without those that repeat the one before."""
-    found: list[Any] = []
-    for row in history.rows(record, since, until):
-        one = _signature(contract, row)
-        if not found or found[-1] != one:
-            found.append(one)
-    return found
+    return [one for one, _ in groupby(_signature(contract, row) for row in rows)]
 
 
 def _parents_moved(history: History, contract: Contract, record: Id, since: datetime, until: int) -> int:
@@ -105,13 +106,12 @@ def _disturbed(history: History, record: Id, resource: str, before: Request, now
 
 def _needed(history: History, contract: Contract, record: Id, before: Request, now: Request) -> bool:
     """Return True if something happened since a request was acknowledged that may call for another one."""
-    version = version_sent(history, contract, record, before)
-    if version is None or _disturbed(history, record, contract.table.resource, before, now):
-        return True
-    since = min(version, before.sent.at - SLACK)
+    rows = rows_since(history, contract, record, before, now.sent.n)
     return (
-        len(_signatures(history, contract, record, since, now.sent.n)) > 1
-        or _parents_moved(history, contract, record, since, now.sent.n) > 0
+        not rows
+        or len(_signatures(contract, rows)) > 1
+        or _parents_moved(history, contract, record, before.sent.at - SLACK, now.sent.n) > 0
+        or _disturbed(history, record, contract.table.resource, before, now)
     )
 
 
@@ -169,7 +169,7 @@ def calls_are_bounded(history: History) -> Found:
         since = start[0].moment.at
         failures = sum(not one.acknowledged for one in requests)
         allowed = (
-            len(_signatures(history, contract, record, since, end))
+            len(_signatures(contract, history.rows(record, since, end)))
             + _parents_moved(history, contract, record, since, end)
             + sum(one.table == record[0] for one in history.seen.replays)
             + len(history.seen.crashes)
@@ -193,7 +193,7 @@ def _refused_again_and_again(history: History, contract: Contract, record: Id, r
             any(
                 one.table == record[0] and row[0].sent.n < one.moment.n < request.sent.n for one in history.seen.replays
             )
-            or len(_signatures(history, contract, record, row[0].sent.at - SLACK, request.sent.n)) > 1
+            or len(_signatures(contract, history.rows(record, row[0].sent.at - SLACK, request.sent.n))) > 1
             or _disturbed(history, record, contract.table.resource, row[0], request)
         )
         row = [*([] if retried else row), request] if refused else []

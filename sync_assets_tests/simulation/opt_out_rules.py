@@ -84,9 +84,13 @@ def dynamics_gets_opt_outs_only(history: History) -> Found:
                 if one.before is None or one.after is None:
                     yield table, id_, f"event {one.moment.n} inserts or deletes a row"
                     continue
-                written = {name for name in one.after if one.after[name] != one.before.get(name)} - HOUSEKEEPING
+                written = _written(one.before, one.after)
                 if written - allowed or not allowed:
                     yield table, id_, f"event {one.moment.n} writes {', '.join(sorted(written - allowed)) or 'nothing'}"
+
+
+def _written(before: Row, after: Row) -> set[str]:
+    return {name for name in after if after[name] != before.get(name)} - HOUSEKEEPING
 
 
 @rule("In Dynamics 365 a value of Campaign's is written; an opt-in only if it is newer there (opt-outs, decision)")
@@ -145,9 +149,7 @@ def each_opt_out_in_campaign_is_due(history: History) -> Found:
                 rows = history.rows(record, request.sent.at - JUST_NOW, request.sent.n)
                 if not request.body[pair.attribute]:
                     yield *record, f"event {request.sent.n} takes {pair.attribute} back in Campaign"
-                elif not any(_flag(pair, row) for row in rows) and not _stood(
-                    history, contract, record, pair, request.sent.n
-                ):
+                elif not any(_flag(pair, row) for row in rows) and not _stood(history, record, pair, request.sent.n):
                     yield *record, f"event {request.sent.n} sets {pair.attribute}, which Dynamics 365 never held"
 
 
@@ -164,7 +166,7 @@ def new_profiles_carry_their_opt_outs(history: History) -> Found:
         for request in history.writes.get((contract.table.resource, record[1]), ()):
             if request.method != "POST":
                 continue
-            rows = history.rows(record, request.sent.at - JUST_NOW, request.sent.n)
+            rows = [row for row in history.rows(record, request.sent.at - JUST_NOW, request.sent.n) if row]
             for pair in contract.opt_outs:
                 if all(_flag(pair, row) for row in rows) and not request.body.get(pair.attribute):
                     yield *record, f"event {request.sent.n} inserts it without {pair.attribute}"
@@ -175,8 +177,8 @@ def nothing_echoes(history: History) -> Found:
     for contract, record in _contacts(history):
         resource, changes = contract.table.resource, history.changes[record]
         for before, one in pairwise(changes):
-            changed = any(_flag(pair, one.before) != _flag(pair, one.after) for pair in contract.opt_outs)
-            if one.by == "program" and not changed and one.moment.at - before.moment.at > JUST_NOW:
+            same = one.before and one.after and not _written(one.before, one.after)
+            if one.by == "program" and same and one.moment.at - before.moment.at > JUST_NOW:
                 yield *record, f"event {one.moment.n} writes to Dynamics 365 what it holds"
         flags = {pair.attribute for pair in contract.opt_outs} - contract.attributes
         for request in history.writes.get((resource, record[1]), ()):
@@ -187,7 +189,7 @@ def nothing_echoes(history: History) -> Found:
             moved = any(
                 change.moment.at > request.sent.at - JUST_NOW and change.moment.n < call.handled.n
                 for change in history.seen.others
-                if change.resource == resource
+                if call.before and change.pkey == call.before["PKey"]
             )
             if alone and call.before and content(call.before) == content(call.after) and not moved:
                 yield *record, f"event {request.sent.n} writes to Campaign what it holds"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from sync_assets_tests.simulation.call_rules import SLACK, each_write, version_sent
+from sync_assets_tests.simulation.call_rules import each_write, rows_since
 from sync_assets_tests.simulation.contract import Contract
 from sync_assets_tests.simulation.history import History, Id, Request
+from sync_assets_tests.simulation.observed import Row
 from sync_assets_tests.simulation.violation import Found, rule
-
-_EVER = datetime.min.replace(tzinfo=UTC)
 
 
 @rule("No request for a child before its parent stands in Campaign (design, links)")
@@ -57,26 +54,29 @@ def nothing_in_scope_is_deleted(history: History) -> Found:
 def _may_go(history: History, contract: Contract, record: Id, earlier: list[Request], request: Request) -> bool:
     """Return True if the row, or a row above it, was to be deleted at some time since it was sent last."""
     sent = next((one for one in reversed(earlier) if one.method != "DELETE" and one.acknowledged), None)
-    version = version_sent(history, contract, record, sent) if sent else None
-    since = (
-        min(version, sent.sent.at - SLACK) if sent and version else datetime.min.replace(tzinfo=request.sent.at.tzinfo)
-    )
-    return _left_scope(history, contract, record, since, request.sent.n)
+    rows = rows_since(history, contract, record, sent, request.sent.n) if sent else []
+    return _left_scope(history, contract, record, rows or _all_rows(history, record, request.sent.n), request.sent.n)
 
 
-def _left_scope(history: History, contract: Contract, record: Id, since: datetime, until: int) -> bool:
-    rows = history.rows(record, since, until)
+def _all_rows(history: History, record: Id, until: int) -> list[Row | None]:
+    return [change.after for change in history.changes[record] if change.moment.n < until]
+
+
+def _left_scope(history: History, contract: Contract, record: Id, rows: list[Row | None], until: int) -> bool:
     if any(contract.leaves(row) for row in rows):
         return True
-    for link in contract.links:
-        if not link.required:
-            continue
-        # A child that became an orphan goes with the parent to which Campaign has linked it, maybe one of long ago.
-        above = {str(row[f"_{link.column}_value"]) for row in history.rows(record, _EVER, until) if row}
-        for parent in above:
-            if _left_scope(history, history.contracts[link.parent], (link.parent, parent), since, until):
-                return True
-    return False
+    # A child that became an orphan goes with the parent to which Campaign has linked it, maybe one of long ago.
+    above = {
+        (link.parent, str(row[f"_{link.column}_value"]))
+        for link in contract.links
+        if link.required
+        for row in _all_rows(history, record, until)
+        if row
+    }
+    return any(
+        _left_scope(history, history.contracts[parent[0]], parent, _all_rows(history, parent, until), until)
+        for parent in above
+    )
 
 
 @rule("A held contact is written on neither side (design, rule 5)")
