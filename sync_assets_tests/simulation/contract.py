@@ -23,6 +23,11 @@ class Link(NamedTuple):
     style: str
     required: bool
 
+    @property
+    def loose(self) -> bool:
+        """Return True if the link is a plain value that does not need the parent."""
+        return self.style == "join" and not self.required
+
 
 class Mapped(NamedTuple):
     """A row as Campaign should hold it. `invalid`: the attribute that cannot hold its value; None if all can.

@@ -58,9 +58,9 @@ class Fates:
                     return Fate("open")  # orphaned: never sent, or with its former parent
                 continue
             kind = self.of((link.parent, parent)).kind
-            if kind in ("kept", "open") or (kind == "absent" and link.required):
+            if (kind in ("kept", "open") and not link.loose) or (kind == "absent" and link.required):
                 return Fate("open")
-            if kind == "absent":
+            if kind == "absent" and not link.loose:
                 mapped.parents[link.to] = None
         return Fate("present", mapped)
 

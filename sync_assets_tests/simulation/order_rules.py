@@ -15,7 +15,7 @@ def parents_come_before_their_children(history: History) -> Found:
         for request in writes:
             for link in contract.links:
                 parent = history.target(request.body.get(link.to))
-                if parent is None:
+                if parent is None or link.loose:
                     continue
                 resource = history.contracts[link.parent].table.resource
                 if not history.with_key(resource, parent, request.sent.n):
@@ -32,7 +32,7 @@ def children_go_before_their_parents(history: History) -> Found:
                 continue
             for children in history.contracts.values():
                 for link in children.links:
-                    if link.parent == contract.table.table:
+                    if link.parent == contract.table.table and not link.loose:
                         yield from _linked_children(history, children, link.to, record, request)
 
 
