@@ -241,6 +241,8 @@ class Observed:
         ledger: At the end.
         at_rest: True if the last sync ended by itself with healthy services and nothing pending.
         end: The end of the run.
+        unheard: Requests about records that were sent and did not reach the engine, without an answer of the gateway:
+            their sender cannot tell whether they are engine calls.
     """
 
     configuration: Mapping[str, Any]
@@ -259,3 +261,4 @@ class Observed:
     ledger: LedgerReport
     at_rest: bool
     end: Moment
+    unheard: tuple[tuple[Moment, CallKind], ...] = ()
