@@ -29,8 +29,9 @@ CALM_SECONDS = 0.05
 SLOW_SECONDS = 20.0
 LATE_SECONDS = 3.0
 """How long after the caller has given up a request may be handled."""
-KINDS = ("not_sent", "cut_before", "cut_after", "late", "slow", "silent", "rubbish", "rubbish_after", "throttle",
-         "unavailable", "gateway", "unauthorized")  # fmt: skip
+REFUSALS = ("throttle", "unavailable", "unauthorized")
+KINDS = ("not_sent", "cut_before", "cut_after", "late", "slow", "silent", "rubbish", "rubbish_after", "gateway",
+         "repeated", *REFUSALS)  # fmt: skip
 _RUBBISH = (b'{"message":"maintenance"}', b'{"PKey":"@ab', b"", b"<html>Please wait</html>", b"[]", b"null")
 
 
@@ -55,12 +56,15 @@ class Storm:
 
 
 class Network:
-    """Carries requests of the program to the services."""
+    """Carries requests of the program to the services.
 
-    def __init__(self, services: Services, chance: random.Random) -> None:
-        self._services, self._random = services, chance
+    repeats_posts: True if a POST may arrive twice. Without unique keys nothing could prevent a second record then.
+    """
+
+    def __init__(self, services: Services, chance: random.Random, *, repeats_posts: bool) -> None:
+        self._services, self._random, self.repeats_posts = services, chance, repeats_posts
         self._storms: list[tuple[Storm, random.Random]] = []
-        self._reserved: set[asyncio.Task[Any]] = set()
+        self._handling: set[asyncio.Task[Any]] = set()
         self.troubles: Counter[str] = Counter()
 
     def expect(self, storm: Storm) -> None:
@@ -83,34 +87,41 @@ class Network:
     ) -> Response:
         """Send one request; raises what `AiohttpClient.exchange` raises. patience: seconds until its timeout."""
         process, services = PROCESS.get(), self._services
-        system = HOSTS[address.split("/")[2]]
         number = process.number if process else 0
+        system = HOSTS[address.split("/")[2]]
         trouble = self._trouble(system, services.clock.elapsed)
-        delay = self._random.uniform
-        await asyncio.sleep(delay(0.001, CALM_SECONDS))
+        await self._pass()
         if trouble == "not_sent":
             raise NotSent(f"{method} {system} cannot be reached (simulated).")
         sent = services.moment()
-        if trouble in ("cut_before", "throttle", "unavailable", "gateway", "unauthorized", "rubbish"):
-            await asyncio.sleep(delay(0.001, CALM_SECONDS))
+        if trouble in ("cut_before", "rubbish", "gateway", *REFUSALS):
+            if trouble not in REFUSALS:
+                services.note_unheard(sent, method, address)
+            await self._pass()
             if trouble == "cut_before":
                 raise OutcomeUnknown(f"{method} {system} gave no answer (simulated).")
             return self._in_place(system, trouble)
-        before = {"slow": delay(0, SLOW_SECONDS), "late": delay(0, LATE_SECONDS)}.get(trouble or "", 0.0)
+        longest = {"slow": SLOW_SECONDS, "late": LATE_SECONDS}.get(trouble or "", 0.0)
+        before = self._random.uniform(0, longest)
+        repeated = trouble == "repeated" and (method != "POST" or self.repeats_posts)
 
         async def handle() -> Answered:
-            await asyncio.sleep(before + delay(0.001, CALM_SECONDS))
-            return await services.answer(sent, number, method, address, headers, body)
+            for _ in range(1 + repeated):
+                await asyncio.sleep(before)
+                await self._pass()
+                answered = await services.answer(sent, number, method, address, headers, body)
+            return answered
 
         # The service goes on with a request when its caller has crashed or given up.
         handling = asyncio.get_running_loop().create_task(handle(), context=neutral())
-        self._reserved.add(handling)
-        handling.add_done_callback(self._reserved.discard, context=neutral())
+        self._handling.add(handling)
+        handling.add_done_callback(self._handling.discard, context=neutral())
         if trouble == "late":
-            await asyncio.sleep(delay(0, before))
+            await asyncio.sleep(self._random.uniform(0, before))
             raise OutcomeUnknown(f"{method} {system} gave no answer (simulated).")
         answered = await asyncio.shield(handling)
-        await asyncio.sleep(patience if trouble == "silent" else delay(0.001, CALM_SECONDS))
+        await asyncio.sleep(patience if trouble == "silent" else 0)
+        await self._pass()
         if answered.response is None or trouble in ("cut_after", "silent"):
             raise OutcomeUnknown(f"{method} {system} gave no answer (simulated).")
         if trouble == "rubbish_after":
@@ -118,6 +129,10 @@ class Network:
         if answered.call and answered.call.truthful:
             answered.call.delivered = services.moment()
         return answered.response
+
+    async def _pass(self) -> None:
+        """Wait as long as a message takes on its way."""
+        await asyncio.sleep(self._random.uniform(0.001, CALM_SECONDS))
 
     def _in_place(self, system: str, trouble: str) -> Response:
         """Return the answer of something between the program and the service."""

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,8 +29,8 @@ from sync_assets.flows import capture_table, push_table
 from sync_assets.http.aiohttp_transport import AiohttpClient
 from sync_assets.http.client import CachedTokens, HttpError
 from sync_assets.http.transport import OutcomeUnknown
-from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile
+from sync_assets.ledger.storage import database
 from sync_assets.opt_out.apply import sides, write_due
 from sync_assets.opt_out.changes import Changes
 from sync_assets.opt_out.decision_log import DecisionLog, folder_of_changes
@@ -46,7 +47,7 @@ from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets.runtime.workers import release_dead
 from sync_assets.sftp import FileGone, RemoteFile
 from sync_assets.sftp.client import Listing
-from sync_assets_tests.simulation.clock import PROCESS, Process
+from sync_assets_tests.simulation.clock import PROCESS
 
 PATIENCE_SECONDS = 300.0
 ROUNDS = 30
@@ -56,12 +57,6 @@ TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 class SimulatedRuntime(Runtime):
     """The runtime of one process."""
-
-    def _open_ledger(self) -> Ledger:
-        ledger = super()._open_ledger()
-        if process := PROCESS.get():
-            mortal(ledger, process)
-        return ledger
 
     @property
     def _trusted(self) -> ssl.SSLContext:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -88,11 +83,38 @@ class SimulatedRuntime(Runtime):
             raise HttpError("The sign-in host is out of order.") from error
 
 
-def mortal(ledger: Ledger, process: Process) -> None:
-    """Let the process crash at statements and commits of its ledger, too."""
-    engine: Any = vars(ledger.database)["_engine"]
-    sa.event.listen(engine, "before_cursor_execute", lambda *_: process.point())
-    sa.event.listen(engine, "commit", lambda *_: process.point())
+@contextmanager
+def kept_engines() -> Generator[None]:
+    """Inside the block, let ledgers of one URL share a database engine, whose compiled statements are a third of a run.
+
+    A process crashes at the statements and commits of its ledger, too.
+    """
+    engines: dict[str, sa.Engine] = {}
+
+    def point(*_: object) -> None:
+        if process := PROCESS.get():
+            process.point()
+
+    def kept(make: Callable[..., sa.Engine], named: Any, **options: Any) -> sa.Engine:
+        url = str(getattr(named, "url", named))
+        if url not in engines:
+            engines[url] = engine = make(named, **options)
+            sa.event.listen(engine, "before_cursor_execute", point)
+            sa.event.listen(engine, "commit", point)
+        return engines[url]
+
+    seams: Any = database
+    names = ("sqlite_engine", "_postgres_engine")
+    before = {name: getattr(seams, name) for name in names}
+    for name in names:
+        setattr(seams, name, partial(kept, before[name]))
+    try:
+        yield
+    finally:
+        for name in names:
+            setattr(seams, name, before[name])
+        for engine in engines.values():
+            engine.dispose()
 
 
 class SimulatedSftp:
@@ -156,12 +178,11 @@ class Sync:
         self.problems: list[SyncAssetsError] = []
 
     async def run(self) -> None:
-        flows = [self._flow(config, capture=True) for config in self._tables]
         if self._together:
-            await asyncio.gather(*flows)
+            await asyncio.gather(*(self._flow(config, capture=True) for config in self._tables))
         else:
-            for flow in flows:
-                await flow
+            for config in self._tables:
+                await self._flow(config, capture=True)
         await self._push_the_rest()
         if self._runtime.config.opt_out.active:
             await self._opt_outs()

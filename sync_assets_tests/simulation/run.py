@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import shutil
+import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import copy_context
@@ -16,10 +19,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import sqlalchemy as sa
 import yaml
 
 from sync_assets.config.loader import load_config
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.storage.schema import metadata
 from sync_assets.sandbox.campaign.resources import resources
 from sync_assets.sandbox.dataverse.tables import TABLES as DATAVERSE_TABLES
 from sync_assets_tests.simulation.clock import PROCESS, RUNNING, Clock, Process, SimulatedLoop, simulated
@@ -34,12 +39,13 @@ from sync_assets_tests.simulation.observed import (
     Replay,
     Table,
 )
-from sync_assets_tests.simulation.program import Sync, runtime_of, sftp_in_place
+from sync_assets_tests.simulation.program import Sync, kept_engines, runtime_of, sftp_in_place
 from sync_assets_tests.simulation.scenario import OPT_OUTS, TABLES, Scenario, row_id
 from sync_assets_tests.simulation.services import Services
+from sync_assets_tests.support.postgres import running_server
 from sync_assets_tests.support.world import FIELDS, FILTERS, IDS, JOINS, KEYS, MORE, PARENTS, RESOURCES
 
-MEMORY = Path("/dev/shm")  # noqa: S108 - of this user only; a folder of ours is made in it
+MEMORY = Path("/dev/shm")
 WORKERS = 2
 SYNC_SECONDS = 4 * 3600.0
 """A sync that takes longer is stuck: `sync` waits for minutes at most."""
@@ -55,37 +61,71 @@ class Stuck(AssertionError):
 
 @dataclass(frozen=True)
 class Run:
-    """A played scenario. journal: all that happened in order, for comparisons."""
+    """A played scenario.
+
+    Attributes:
+        observed: For the checker.
+        journal: All that happened in order, for comparisons.
+        seconds: Of simulated time.
+        points: At which the program could have crashed.
+        syncs: Processes of the program.
+        troubles: Requests with which the network did something.
+    """
 
     observed: Observed
     journal: tuple[str, ...]
     seconds: float
     points: int
     syncs: int
+    troubles: int
 
 
 @contextmanager
 def sqlite_ledgers() -> Generator[Ledgers]:
-    """Yield a source of empty SQLite ledgers in memory."""
+    """Yield a source of empty SQLite ledgers in memory. They have one URL, so only the last one can be used."""
     with tempfile.TemporaryDirectory(prefix="simulation-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        template = Path(folder) / "template.db"
+        template, ledger = Path(folder) / "template.db", Path(folder) / "ledger.db"
         Ledger.open(f"sqlite:///{template}").close()
 
         @contextmanager
         def fresh() -> Generator[str]:
-            with tempfile.TemporaryDirectory(dir=folder) as place:
-                shutil.copy(template, Path(place) / "ledger.db")
-                yield f"sqlite:///{place}/ledger.db"
+            shutil.copy(template, ledger)
+            try:
+                yield f"sqlite:///{ledger}"
+            finally:
+                for file in Path(folder).glob("ledger.db*"):
+                    file.unlink()
+
+        gc.collect()
+        gc.freeze()  # else what is loaded would be searched after each run
+        with kept_engines():
+            yield fresh
+        gc.unfreeze()
+
+
+@contextmanager
+def postgresql_ledgers() -> Generator[Ledgers]:
+    """Yield a source of empty PostgreSQL ledgers: one database, emptied each time."""
+    with contextmanager(running_server)() as server, server.database() as url, kept_engines():
+        Ledger.open(url).close()
+        engine = sa.create_engine(url)
+
+        @contextmanager
+        def fresh() -> Generator[str]:
+            with engine.begin() as connection:
+                for table in metadata.tables:
+                    connection.exec_driver_sql(f"DELETE FROM {table}")
+            yield url
 
         yield fresh
+        engine.dispose()
 
 
 def play(scenario: Scenario, ledgers: Ledgers) -> Run:
     """Play a scenario. Raises Stuck."""
     clock, chance = Clock(), Random(f"run {scenario.seed}")
     memory = MEMORY if MEMORY.is_dir() else None
-    logging.disable(logging.CRITICAL)
-    with ledgers() as url, tempfile.TemporaryDirectory(dir=memory) as home, simulated(clock, chance):
+    with ledgers() as url, tempfile.TemporaryDirectory(dir=memory) as home, _undisturbed(), simulated(clock, chance):
         RUNNING.clear()
         loop = SimulatedLoop(clock, chance)
         loop.set_exception_handler(lambda *_: None)  # tasks of crashed processes end without being awaited
@@ -99,7 +139,27 @@ def play(scenario: Scenario, ledgers: Ledgers) -> Run:
                 process.kept.clear()
             asyncio.set_event_loop(None)
             loop.close()
-            logging.disable(logging.NOTSET)
+
+
+@contextmanager
+def _undisturbed() -> Generator[None]:
+    """Keep the garbage collector and the log out of a run, and throw away what crashed processes leave behind.
+
+    Python complains of coroutines that never end: those of crashed processes.
+    """
+    hook = sys.unraisablehook
+    logging.disable(logging.CRITICAL)
+    gc.disable()
+    try:
+        yield
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            sys.unraisablehook = lambda _: None
+            gc.collect()
+            sys.unraisablehook = hook
+        gc.enable()
+        logging.disable(logging.NOTSET)
 
 
 class Simulation:
@@ -109,9 +169,8 @@ class Simulation:
         self.scenario, self.clock = scenario, clock
         exports = home / "exports"
         exports.mkdir()
-        self.services = Services(clock, scenario.position, exports)
-        self.services.campaign.configure({"links": scenario.links()})
-        self.network = Network(self.services, chance)
+        self.services = Services(clock, scenario.position, scenario.links(), exports)
+        self.network = Network(self.services, chance, repeats_posts="unique_keys" not in scenario.position.campaign)
         config = home / "config.yaml"
         config.write_text(yaml.safe_dump(scenario.document()), encoding="utf-8")
         self._environment = self.services.environment() | {
@@ -121,7 +180,7 @@ class Simulation:
         }
         self._config = load_config(config)
         self._url = url
-        self._syncs: set[asyncio.Task[None]] = set()
+        self._syncs: dict[asyncio.Task[None], int] = {}
         self._started = 0
         self._last_problems: list[str] = []
         self.journal: list[str] = []
@@ -133,9 +192,10 @@ class Simulation:
         for move in self.scenario.moves:
             await self._until(move.at)
             self.note(str(move))
+            self._check_syncs()
             getattr(self, move.kind)(**move.values)
         while self._syncs:
-            await self._joined(*self._syncs)
+            await self._joined()
         at_rest = await self._rest()
         observed = self._observed(at_rest)
         for call in observed.calls:
@@ -146,6 +206,7 @@ class Simulation:
             self.clock.elapsed,
             sum(process.points for process in RUNNING.values()),
             self._started,
+            self.network.troubles.total(),
         )
 
     def note(self, text: str) -> None:
@@ -155,10 +216,14 @@ class Simulation:
         """Wait until a time of the scenario."""
         await asyncio.sleep(max(0.0, at - self.clock.elapsed))
 
-    async def _joined(self, *syncs: asyncio.Task[None]) -> None:
-        done, _ = await asyncio.wait(syncs, return_when=asyncio.FIRST_COMPLETED)
-        for sync in done:
-            self._syncs.discard(sync)
+    async def _joined(self) -> None:
+        """Wait until a sync has ended."""
+        await asyncio.wait(self._syncs, return_when=asyncio.FIRST_COMPLETED)
+        self._check_syncs()
+
+    def _check_syncs(self) -> None:
+        for sync in [sync for sync in self._syncs if sync.done()]:
+            del self._syncs[sync]
             sync.result()
 
     async def _rest(self) -> bool:
@@ -176,7 +241,7 @@ class Simulation:
             await asyncio.sleep(600)
             calls, changes = len(self.services.calls), len(self.services.rows)
             self.sync(TABLES, together=False, machine="here", crash=None)
-            await self._joined(*self._syncs)
+            await self._joined()
             quiet = quiet + 1 if (calls, changes) == (len(self.services.calls), len(self.services.rows)) else 0
             if quiet and not self._left():
                 return True
@@ -202,7 +267,8 @@ class Simulation:
             self._started += 1
             process = Process(self._started, machine, crash)
             RUNNING[process.number] = process
-            self._syncs.add(asyncio.create_task(self._process(process, tables, together=together)))
+            task = asyncio.create_task(self._process(process, tables, together=together))
+            self._syncs[task] = process.number
 
     async def _process(self, process: Process, tables: Sequence[str], *, together: bool) -> None:
         runtime = runtime_of(self._environment, self._config)
@@ -233,7 +299,7 @@ class Simulation:
 
     # What people do
 
-    def put_row(self, table: str, row: int, set: dict[str, Any]) -> None:  # noqa: A002 - a key of the data
+    def put_row(self, table: str, row: int, set: dict[str, Any]) -> None:
         self.services.put(table, row_id(table, row), set)
 
     def delete_row(self, table: str, row: int, children: str) -> None:
@@ -327,6 +393,7 @@ class Simulation:
             ledger=self._report(),
             at_rest=at_rest,
             end=services.moment(),
+            unheard=tuple(services.unheard),
         )
 
     def _report(self) -> LedgerReport:

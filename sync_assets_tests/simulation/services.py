@@ -42,6 +42,12 @@ _LIES = frozenset({"hollow", "cut_after", "circular", "empty_pages", "drip"})
 """Faults of a position after which the engine's own answer did not reach the caller."""
 
 
+ENGINE_KINDS = {"POST": "insert", "PATCH": "update", "DELETE": "delete", "GET": "read"}
+GATEWAY_REFUSALS = (401, 403, 429, 503)
+_DESCRIBED: dict[tuple[str, str | None], Response] = {}
+"""Answers about metadata, which are the same in all runs, and a tenth of the work of one."""
+
+
 @dataclass
 class Call:
     """An engine call as it was handled, and what is known of its way so far (the fields of `EngineCall`)."""
@@ -100,10 +106,10 @@ class Services:
 
     Attributes:
         files: Content and time of change (seconds since 1970) of the files on the SFTP server, by name.
-        rows, calls, others, exports: As in `Observed`.
+        rows, calls, unheard, others, exports: As in `Observed`.
     """
 
-    def __init__(self, clock: Clock, position: Position, folder: Path) -> None:
+    def __init__(self, clock: Clock, position: Position, links: Mapping[str, Any], folder: Path) -> None:
         self.clock, self._numbers = clock, count(1)
         self.faults, journal = Faults(), Journal(size=1)
         self.org = dataverse.Organization("https://org.test")
@@ -130,10 +136,11 @@ class Services:
         self.files: dict[str, tuple[bytes, float]] = {}
         self.rows: list[RowChange] = []
         self.calls: list[Call] = []
+        self.unheard: list[tuple[Moment, Any]] = []
         self.others: list[RecordChange] = []
         self.exports: list[ExportFile] = []
         self._known: dict[str, dict[str, Row]] = {table: {} for table in RESOURCES}
-        self.campaign.configure({"bare_data_policy": False, **position.campaign})
+        self.campaign.configure({"bare_data_policy": False, "links": links, **position.campaign})
         self.org.switches.change(position.d365 | ({"page_limit": ROWS_A_PAGE} if "page_limit" in position.d365 else {}))
         for fault in position.faults:
             self.faults.add(dict(fault))
@@ -195,15 +202,28 @@ class Services:
             else:
                 content += message.get("body", b"")
 
+        described = "EntityDefinitions" in url and self.entra.is_valid(headers["Authorization"][7:], self.org.url)
+        if described and (known := _DESCRIBED.get((url, headers.get("Prefer")))):
+            return Answered(known)
         subject = self._subject(scope, body or b"") if system == "campaign" else None
         await self._apps[system](scope, receive, send)
         response = None if transport.cut else Response(status, answered, content)
+        if described and response and response.status == 200 and not scope["state"].get("fault"):
+            _DESCRIBED[url, headers.get("Prefer")] = response
         call = None
         if subject and (kind := scope["state"].get("engine")):
             call = self._noted(subject, kind, sent, process, scope, body, response)
+        elif system == "campaign" and not (response and response.status in GATEWAY_REFUSALS):
+            self.note_unheard(sent, method, url)
         elif system == "d365" and method != "GET":
             self.note_rows("program")
         return Answered(response, call)
+
+    def note_unheard(self, sent: Moment, method: str, url: str) -> None:
+        """Note a request that does not reach the engine, if it is about records."""
+        api, resource, *_ = [*urlsplit(url).path.split("/")[3:], "", ""]
+        if (api, resource) in self.campaign.views:
+            self.unheard.append((sent, ENGINE_KINDS[method]))
 
     def _subject(self, scope: Any, body: bytes) -> _Subject | None:
         """Return what a request to Campaign is about; None if not about records."""
@@ -306,10 +326,12 @@ class Services:
         table = self.campaign.tables[resource]
         view = self.campaign.views[table.resource.apis[-1], resource]
         before = self._shown(table, record) if record else None
+        refused, self.refused = self.refused, set()
         if record is None:
             record = self.campaign.insert(view, values)
         else:
             self.campaign.update(view, record, values)
+        self.refused = refused
         self.others.append(RecordChange(self.moment(), resource, record.pkey, before, self._shown(table, record)))
 
     def profile(self, id_: str) -> StoredRecord | None:
