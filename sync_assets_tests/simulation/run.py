@@ -125,8 +125,7 @@ def play(scenario: Scenario, ledgers: Ledgers) -> Run:
     """Play a scenario. Raises Stuck."""
     clock, chance = Clock(), Random(f"run {scenario.seed}")
     memory = MEMORY if MEMORY.is_dir() else None
-    with ledgers() as url, tempfile.TemporaryDirectory(dir=memory) as home, _undisturbed(), simulated(clock, chance):
-        RUNNING.clear()
+    with ledgers() as url, tempfile.TemporaryDirectory(dir=memory) as home, simulated(clock, chance), _undisturbed():
         loop = SimulatedLoop(clock, chance)
         loop.set_exception_handler(lambda *_: None)  # tasks of crashed processes end without being awaited
         asyncio.set_event_loop(loop)
@@ -135,8 +134,6 @@ def play(scenario: Scenario, ledgers: Ledgers) -> Run:
             with simulation.network.in_place(), sftp_in_place(simulation.services.files):
                 return loop.run_until_complete(simulation.run())
         finally:
-            for process in RUNNING.values():
-                process.kept.clear()
             asyncio.set_event_loop(None)
             loop.close()
 
@@ -156,6 +153,7 @@ def _undisturbed() -> Generator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             sys.unraisablehook = lambda _: None
+            RUNNING.clear()
             gc.collect()
             sys.unraisablehook = hook
         gc.enable()

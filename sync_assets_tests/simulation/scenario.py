@@ -124,7 +124,7 @@ class _Story:
     def __init__(self, random: Random) -> None:
         self._random = random
         self._moves: list[Move] = []
-        self.now = random.uniform(0, DAY)
+        self.now = random.uniform(HOUR, DAY)
 
     def in_order(self) -> tuple[Move, ...]:
         return tuple(sorted(self._moves, key=lambda move: move.at))
@@ -134,8 +134,13 @@ class _Story:
 
     def tell(self) -> None:
         random = self._random
+        for table, rows in ROWS.items():
+            for row in range(rows):
+                if random.random() < 0.7:
+                    values = self._values(table, whole=True)
+                    self._add(self.now - random.uniform(601, 900), "put_row", table=table, row=row, set=values)
         for number in range(random.randint(2, 5)):
-            for _ in range(random.randint(4, 9) if number == 0 else random.randint(1, 5)):
+            for _ in range(random.randint(1, 6)):
                 self._change(self.now - random.uniform(0, 600))
             if number:
                 self._accident(self.now - 601)
@@ -205,8 +210,8 @@ class _Story:
         else:
             self._add(at, "put_row", table=table, row=row, set=self._values(table))
 
-    def _values(self, table: str) -> dict[str, Any]:
-        """Return values of some columns. Now and then the mapping rejects them."""
+    def _values(self, table: str, *, whole: bool = False) -> dict[str, Any]:
+        """Return values of some columns (of all: `whole`). Now and then the mapping rejects them."""
         choose, rejected = self._random.choice, self._random.random() < 0.06
         if table == "contact":
             values: dict[str, Any] = {
@@ -232,5 +237,5 @@ class _Story:
         if table in PARENTS and choose((True, True, False)):
             parent = choose((*range(ROWS[PARENTS[table]]), None))
             values[LOOKUPS[table]] = None if parent is None else row_id(PARENTS[table], parent)
-        kept = {name: value for name, value in values.items() if self._random.random() < 0.7}
+        kept = {name: value for name, value in values.items() if whole or self._random.random() < 0.7}
         return kept or {"firstname": "Zed"} if table == "contact" else kept or {"new_name": "Z"}
