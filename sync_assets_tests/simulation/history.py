@@ -75,9 +75,14 @@ class Request:
 
     @property
     def acknowledged(self) -> bool:
-        """Return True if the program got a 2xx, or for a DELETE that there is no such record."""
-        status = self.answer.status if self.answer else 0
-        return 200 <= status < 300 or (self.method == "DELETE" and status == 404)
+        """Return True if the program got a 2xx, or for a DELETE rightly that there is no such record.
+
+        Campaign may take no keys in the URL of a DELETE: then it answers 404 for a record that it holds.
+        """
+        if self.answer is None:
+            return False
+        gone = self.method == "DELETE" and self.answer.status == 404 and self.answer.before is None
+        return 200 <= self.answer.status < 300 or gone
 
 
 class History:
