@@ -23,6 +23,7 @@ from urllib.parse import urlencode
 import msgspec
 import sqlalchemy as sa
 
+from sync_assets.audit.person_records import is_gone, whereabouts
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import capture_table, push_table
@@ -42,6 +43,7 @@ from sync_assets.opt_out.session import open_session
 from sync_assets.opt_out.tables import EXPORT, REJECTED_ROWS
 from sync_assets.parquet.store import Parts
 from sync_assets.parquet.writer import write_parts
+from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets.runtime.workers import release_dead
@@ -51,6 +53,7 @@ from sync_assets_tests.simulation.clock import PROCESS
 
 PATIENCE_SECONDS = 300.0
 ROUNDS = 30
+AGAIN_SECONDS = 30.0
 TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """No connection is made; the clients only keep it."""
 
@@ -170,12 +173,14 @@ def sftp_in_place(files: dict[str, tuple[bytes, float]]) -> Generator[None]:
 class Sync:
     """One sync of one process. `problems`: errors of its flows, which do not stop the other flows."""
 
-    def __init__(self, runtime: Runtime, tables: Sequence[str], *, together: bool) -> None:
+    def __init__(
+        self, runtime: Runtime, tables: Sequence[str], problems: list[SyncAssetsError], *, together: bool
+    ) -> None:
         self._runtime, self._together = runtime, together
         self._tables = [config for config in runtime.config.in_link_order if config.table in tables]
         self._troubled: set[str] = set()
         self._run_id = "run"
-        self.problems: list[SyncAssetsError] = []
+        self.problems = problems
 
     async def run(self) -> None:
         if self._together:
@@ -214,15 +219,17 @@ class Sync:
         before: dict[str, int] | None = None
         read_again: dict[str, list[str]] = {}
         while going := [config for config in self._tables if config.table not in self._troubled]:
+            now = self._pending()
             for config in going:
-                if self._pending(config.table):
+                if now.get(config.table):
                     await self._flow(config, capture=False)
             for config in going:
                 unread = ledger.unread(config.table)
                 if unread and unread != read_again.get(config.table):
                     read_again[config.table] = unread
                     await self._flow(config, capture=True)
-            pending = {config.table: self._pending(config.table) for config in going}
+            now = self._pending()
+            pending = {config.table: now.get(config.table, 0) for config in going}
             if not any(pending.values()) or time.monotonic() > give_up_at:
                 return
             due = min(filter(None, (ledger.next_due(config.table) for config in going)), default=None)
@@ -235,9 +242,8 @@ class Sync:
             await asyncio.sleep(min(max(pause, 0.1), 5.0))
             release_dead(ledger)
 
-    def _pending(self, table: str) -> int:
-        counts = self._runtime.ledger.counts().get(table)
-        return counts.pending if counts else 0
+    def _pending(self) -> dict[str, int]:
+        return {table: counts.pending for table, counts in self._runtime.ledger.counts().items()}
 
     # Opt-outs
 
@@ -293,6 +299,29 @@ class Sync:
             if taken.bad or store.published(REJECTED_ROWS, partition):
                 write_parts(store, REJECTED_ROWS, partition, self._run_id, rows.frames(staging.BAD))
             write_parts(store, EXPORT, partition, self._run_id, rows.frames(staging.GOOD))
+
+
+async def hold(runtime: Runtime, contact: str) -> None:
+    """As `operations.privacy_hold.add`, repeated until both systems could be asked for the person's records."""
+    release_dead(runtime.ledger)
+    runtime.ledger.hold(CONTACT, contact)
+    while True:
+        found = await whereabouts(runtime, contact)
+        runtime.ledger.add_to_hold(CONTACT, contact, found.records)
+        if not (found.d365.errors or found.campaign.errors):
+            return
+        await asyncio.sleep(AGAIN_SECONDS)
+
+
+async def release(runtime: Runtime, contact: str) -> None:
+    """As `operations.privacy_hold.release`, repeated until Dynamics 365 could be asked."""
+    while runtime.ledger.records_of_hold(CONTACT, contact):
+        try:
+            runtime.ledger.end_hold(CONTACT, contact, gone=await is_gone(runtime, contact))
+        except SyncAssetsError:
+            await asyncio.sleep(AGAIN_SECONDS)
+        else:
+            return
 
 
 def runtime_of(environment: Mapping[str, str], config: Config) -> SimulatedRuntime:

@@ -9,10 +9,10 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,7 @@ import sqlalchemy as sa
 import yaml
 
 from sync_assets.config.loader import load_config
+from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.storage.schema import metadata
 from sync_assets.sandbox.campaign.resources import resources
@@ -32,6 +33,7 @@ from sync_assets_tests.simulation.network import Network, Storm
 from sync_assets_tests.simulation.observed import (
     Attribute,
     Column,
+    Hold,
     LedgerReport,
     Moment,
     Observed,
@@ -39,7 +41,15 @@ from sync_assets_tests.simulation.observed import (
     Replay,
     Table,
 )
-from sync_assets_tests.simulation.program import Sync, kept_engines, runtime_of, sftp_in_place
+from sync_assets_tests.simulation.program import (
+    SimulatedRuntime,
+    Sync,
+    hold,
+    kept_engines,
+    release,
+    runtime_of,
+    sftp_in_place,
+)
 from sync_assets_tests.simulation.scenario import OPT_OUTS, TABLES, Scenario, row_id
 from sync_assets_tests.simulation.services import Services
 from sync_assets_tests.support.postgres import running_server
@@ -185,6 +195,7 @@ class Simulation:
         self.crashes: list[tuple[Moment, int]] = []
         self.refusals: list[Refusal] = []
         self.replays: list[Replay] = []
+        self.holds: list[Hold] = []
 
     async def run(self) -> Run:
         for move in self.scenario.moves:
@@ -262,38 +273,69 @@ class Simulation:
     def sync(self, tables: Sequence[str], *, together: bool, machine: str, crash: int | None) -> None:
         """Start a process that syncs, unless two are at work."""
         if len(self._syncs) < WORKERS:
-            self._started += 1
-            process = Process(self._started, machine, crash)
-            RUNNING[process.number] = process
+            process = self._started_process(machine, crash)
             task = asyncio.create_task(self._process(process, tables, together=together))
             self._syncs[task] = process.number
 
     async def _process(self, process: Process, tables: Sequence[str], *, together: bool) -> None:
-        runtime = runtime_of(self._environment, self._config)
-        sync = Sync(runtime, tables, together=together)
+        problems: list[SyncAssetsError] = []
 
-        async def work() -> None:
+        def work(runtime: SimulatedRuntime) -> Coroutine[Any, Any, None]:
+            return Sync(runtime, tables, problems, together=together).run()
+
+        await self._lived(process, work)
+        self._last_problems = [str(problem) for problem in problems]
+        self.note(f"process {process.number} ends: {self._last_problems}")
+
+    async def _lived(self, process: Process, work: Callable[[SimulatedRuntime], Coroutine[Any, Any, None]]) -> None:
+        """Run a process until it ends or crashes."""
+        runtime = runtime_of(self._environment, self._config)
+
+        async def worked() -> None:
             try:
-                await sync.run()
+                await work(runtime)
             finally:
                 runtime.close()
 
         context = copy_context()
         context.run(PROCESS.set, process)
-        task = asyncio.create_task(work(), context=context)
+        task = asyncio.create_task(worked(), context=context)
         await asyncio.wait((task, process.died), timeout=SYNC_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if process.dead:
             process.kept.append(task)
-            setattr(task, "_log_destroy_pending", False)  # noqa: B010 - an attribute that asyncio provides for this
+            setattr(task, "_log_destroy_pending", False)  # noqa: B010 - asyncio's own way to give a task up
             self.crashes.append((self.services.moment(), process.number))
             self.note(f"process {process.number} crashes at point {process.points}")
         elif not task.done():
-            raise Stuck(f"the sync of process {process.number} does not end")
+            raise Stuck(f"process {process.number} does not end")
         elif error := task.exception():
-            raise Stuck(f"the sync of process {process.number} fails: {error!r}") from error
+            raise Stuck(f"process {process.number} fails: {error!r}") from error
         process.ended = True
-        self._last_problems = [str(problem) for problem in sync.problems]
-        self.note(f"process {process.number} ends: {self._last_problems}")
+
+    def _started_process(self, machine: str, crash: int | None) -> Process:
+        self._started += 1
+        process = RUNNING[self._started] = Process(self._started, machine, crash)
+        return process
+
+    def hold(self, row: int) -> None:
+        """Place a contact on hold, unless a sync or another command is at work: it may have sent a request before."""
+        id_ = row_id("contact", row)
+
+        async def command() -> None:
+            await self._lived(self._started_process("here", None), lambda runtime: hold(runtime, id_))
+            self.holds.append(Hold(id_, self.services.moment()))
+
+        if not (self._syncs or any(one.contact == id_ and one.until is None for one in self.holds)):
+            self._syncs[asyncio.create_task(command())] = 0
+
+    def release(self, row: int) -> None:
+        """Release a contact from hold."""
+        id_ = row_id("contact", row)
+        held = next((one for one in self.holds if one.contact == id_ and one.until is None), None)
+        if held and not self._syncs:
+            self.holds[self.holds.index(held)] = replace(held, until=self.services.moment())
+            command = self._lived(self._started_process("here", None), lambda runtime: release(runtime, id_))
+            self._syncs[asyncio.create_task(command)] = 0
 
     # What people do
 
@@ -383,7 +425,7 @@ class Simulation:
             others=tuple(services.others),
             files=tuple(sorted(services.exports, key=lambda file: file.name)),
             refusals=tuple(self.refusals),
-            holds=(),
+            holds=tuple(self.holds),
             replays=tuple(self.replays),
             crashes=tuple(self.crashes),
             final_rows=services.final_rows(),

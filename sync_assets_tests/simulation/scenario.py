@@ -184,6 +184,8 @@ class _Story:
             self._add(at, "replay", table=random.choice(TABLES), resend=random.random() < 0.5)
         elif draw < 0.45:
             self._add(at, "retry", table=random.choice(TABLES))
+        elif draw < 0.7:
+            self._add(at, random.choice(("hold", "hold", "release")), row=self._row("contact"))
 
     def _row(self, table: str) -> int:
         return self._random.randrange(ROWS[table])

@@ -139,6 +139,8 @@ class Services:
         self.unheard: list[tuple[Moment, Any]] = []
         self.others: list[RecordChange] = []
         self.exports: list[ExportFile] = []
+        self._keys: dict[str, str] = {}
+        """Our ids by PKey, of all records so far."""
         self._known: dict[str, dict[str, Row]] = {table: {} for table in RESOURCES}
         self.campaign.configure({"bare_data_policy": False, "links": links, **position.campaign})
         self.org.switches.change(position.d365 | ({"page_limit": ROWS_A_PAGE} if "page_limit" in position.d365 else {}))
@@ -232,6 +234,8 @@ class Services:
         if view is None:
             return None
         key = key_of(self.campaign, scope, body)
+        if key is None and len(segments) > 2:
+            key = self._keys.get(segments[2])  # of a record that was deleted
         record = None
         if scope["method"] != "POST" and len(segments) > 2:
             by_pkey = (one for one in view.table.records.values() if one.pkey == segments[2])
@@ -253,6 +257,8 @@ class Services:
         if method == "POST" and _newest(table) > subject.newest:
             record = table.records[_newest(table)]
         listed = answer.get("content", [answer] if record is not None else []) if method == "GET" else []
+        if record:
+            self._keys[record.pkey] = table.key_of(record)
         call = Call(
             sent=sent,
             handled=self.moment(),
