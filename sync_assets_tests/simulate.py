@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+from sync_assets_tests.simulation import planted
 from sync_assets_tests.simulation.checker import check
 from sync_assets_tests.simulation.run import Ledgers, Run, Stuck, play, postgresql_ledgers, sqlite_ledgers
 from sync_assets_tests.simulation.scenario import Scenario, scenario
@@ -122,10 +123,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--start", type=int, help="the first of the seeds, which follow each other; default: random")
     parser.add_argument("--past", action="store_true", help="play the seeds of past failures first")
     parser.add_argument("--postgresql", action="store_true", help="keep the ledger in PostgreSQL instead of SQLite")
+    parser.add_argument("--planted", action="store_true", help="find each planted bug, within --seconds")
     given = parser.parse_args(arguments)
     start = random.randrange(10**9) if given.start is None else given.start
     with _ledgers(postgresql=given.postgresql) as ledgers:
         failed = 0
+        if given.planted:
+            return planted.hunt(start, given.seconds, lambda seed: not failures(scenario(seed), ledgers)[0])
         if given.past:
             failed += simulate(iter(past_seeds()), float("inf"), ledgers)
         if given.seed is None:
