@@ -46,7 +46,7 @@ def rule_of(problem: str) -> str:
     return problem.split(":", maxsplit=1)[0]
 
 
-def report(played: Scenario, problems: Sequence[str], ledgers: Ledgers, seconds: float) -> None:
+def report(played: Scenario, problems: Sequence[str], ledgers: Ledgers) -> None:
     """Print a failure, with a shortened history."""
     rules = {rule_of(problem) for problem in problems}
 
@@ -54,7 +54,7 @@ def report(played: Scenario, problems: Sequence[str], ledgers: Ledgers, seconds:
         found, _ = failures(played.only(moves), ledgers)  # type: ignore[arg-type]
         return not rules.isdisjoint(map(rule_of, found))
 
-    moves = shortened(played.moves, fails, seconds)
+    moves = shortened(played.moves, fails, SHORTEN_SECONDS)
     print(f"seed {played.seed} fails at {_commit()} ({', '.join(played.position_names)}); to replay it: ")
     print(f"  python -m sync_assets_tests.simulate --seed {played.seed}")
     for problem in problems[:SHOWN]:
@@ -71,12 +71,14 @@ def past_seeds() -> list[int]:
     return [int(line) for line in lines if line]
 
 
-def simulate(seeds: Iterator[int], seconds: float, ledgers: Ledgers, shorten_seconds: float = SHORTEN_SECONDS) -> int:
+def simulate(
+    seeds: Iterator[int], ledgers: Ledgers, seconds: float = float("inf"), processor_seconds: float = float("inf")
+) -> int:
     """Play seeds for some seconds, print failures and figures, and return how many failed."""
     began, processor = time.monotonic(), time.process_time()
     totals, failed = Counter[str](), list[int]()
     for seed in seeds:
-        if time.monotonic() - began > seconds:
+        if time.monotonic() - began > seconds or time.process_time() - processor > processor_seconds:
             break
         played = scenario(seed)
         problems, run = failures(played, ledgers)
@@ -91,7 +93,7 @@ def simulate(seeds: Iterator[int], seconds: float, ledgers: Ledgers, shorten_sec
             )
         if problems:
             failed.append(seed)
-            report(played, problems, ledgers, shorten_seconds)
+            report(played, problems, ledgers)
     minutes, days = (time.monotonic() - began) / 60, totals["seconds"] / 86_400
     print(
         f"{totals['seeds']} seeds, {len(failed)} failed {failed or ''}; {days:.0f} simulated days, "
@@ -119,6 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.execv(sys.executable, [sys.executable, "-m", "sync_assets_tests.simulate", *sys.argv[1:]])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600.0, help="how long to play further seeds")
+    parser.add_argument("--processor-seconds", type=float, default=float("inf"), help="the same in processor time")
     parser.add_argument("--seed", type=int, help="play this seed only")
     parser.add_argument("--start", type=int, help="the first of the seeds, which follow each other; default: random")
     parser.add_argument("--past", action="store_true", help="play the seeds of past failures first")
@@ -131,11 +134,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.planted:
             return planted.hunt(start, given.seconds, lambda seed: not failures(scenario(seed), ledgers)[0])
         if given.past:
-            failed += simulate(iter(past_seeds()), float("inf"), ledgers)
+            failed += simulate(iter(past_seeds()), ledgers)
         if given.seed is None:
             print(f"fresh seeds from {start}", flush=True)
         seeds = count(start) if given.seed is None else iter([given.seed])
-        failed += simulate(seeds, given.seconds, ledgers)
+        failed += simulate(seeds, ledgers, given.seconds, given.processor_seconds)
     return 1 if failed else 0
 
 

@@ -207,6 +207,15 @@ def simulated(clock: Clock, chance: random.Random) -> Generator[None]:
     _CLOCKED.extend([] if _CLOCKED else _modules_with_clocks())
     stand_in = _datetime_of(clock)
 
+    sources: dict[int, random.Random] = {}
+    secret = chance.getrandbits(64)
+
+    def urandom(size: int) -> bytes:
+        """Each process has a source of its own, and the services have one: what one draws does not change another."""
+        number = (PROCESS.get() or _NOBODY).number
+        source = sources.setdefault(number, random.Random(f"{secret} {number}"))
+        return source.randbytes(size)
+
     def nanoseconds() -> int:
         return int(clock.monotonic() * 1e9)
 
@@ -217,8 +226,8 @@ def simulated(clock: Clock, chance: random.Random) -> Generator[None]:
         (time, "monotonic_ns", nanoseconds),
         (time, "perf_counter", clock.monotonic),
         (time, "sleep", clock.advance),
-        (os, "urandom", chance.randbytes),
-        (random, "_urandom", chance.randbytes),
+        (os, "urandom", urandom),
+        (random, "_urandom", urandom),
         (workers, "os", SimpleNamespace(getpid=lambda: (PROCESS.get() or _NOBODY).number)),
         (workers, "_namespace", lambda: (PROCESS.get() or _NOBODY).machine),
         (workers, "_started", _started),

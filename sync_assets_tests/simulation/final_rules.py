@@ -262,11 +262,12 @@ def the_ledger_counts_each_engine_call_once(history: History) -> Found:
     certain, unsure = Counter[CallKind](), Counter[CallKind](kind for _, kind in history.seen.unheard)
     by_day: defaultdict[str, Counter[CallKind]] = defaultdict(Counter)
     for request in history.requests:
-        (certain if request.answer else unsure)[request.kind] += 1
+        sure = request.answer and not history.killed_soon(request)
+        (certain if sure else unsure)[request.kind] += 1
         near = {
             (request.sent.at + slack).astimezone(UTC).date().isoformat() for slack in (-MIDNIGHT_SLACK, MIDNIGHT_SLACK)
         }
-        if request.answer and len(near) == 1:
+        if sure and len(near) == 1:
             by_day[near.pop()][request.kind] += 1
     for kind in ("insert", "update", "delete", "read"):
         if not certain[kind] <= counted[kind] <= certain[kind] + unsure[kind]:

@@ -204,7 +204,11 @@ class Services:
             else:
                 content += message.get("body", b"")
 
-        described = "EntityDefinitions" in url and self.entra.is_valid(headers["Authorization"][7:], self.org.url)
+        described = (
+            "EntityDefinitions" in url
+            and not self.faults.rules
+            and self.entra.is_valid(headers["Authorization"][7:], self.org.url)
+        )
         if described and (known := _DESCRIBED.get((url, headers.get("Prefer")))):
             return Answered(known)
         subject = self._subject(scope, body or b"") if system == "campaign" else None
