@@ -254,7 +254,7 @@ def _has_no_parent(history: History, contract: Contract, row: Row) -> bool:
     return False
 
 
-@rule("Every engine call that reached the engine is counted once, on its UTC day (contract, section 1)")
+@rule("Every engine call that reached the engine is counted once, on its UTC day (contract, commands)")
 def the_ledger_counts_each_engine_call_once(history: History) -> Found:
     counted: Counter[CallKind] = Counter()
     for kinds in history.seen.ledger.engine_calls.values():

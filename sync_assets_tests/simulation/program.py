@@ -22,6 +22,7 @@ from urllib.parse import urlencode
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from sync_assets.audit.person_records import is_gone, whereabouts
 from sync_assets.config.models import Config, TableConfig
@@ -102,8 +103,8 @@ def kept_engines() -> Generator[None]:
         url = str(getattr(named, "url", named))
         if url not in engines:
             engines[url] = engine = make(named, **options)
-            sa.event.listen(engine, "before_cursor_execute", point)
-            sa.event.listen(engine, "commit", point)
+            event.listen(engine, "before_cursor_execute", point)
+            event.listen(engine, "commit", point)
         return engines[url]
 
     seams: Any = database

@@ -116,8 +116,8 @@ class Services:
         self.entra = entra.Entra("https://login.test", self.org.url, clock.time)
         self.ims = ims.Ims(clock=clock.time)
         self.campaign = campaign.Campaign("acme", self.ims, faults=self.faults, exports=folder, clock=clock.time)
-        self.campaign.insert = partial(self._unless_refused, self.campaign.insert)
-        self.campaign.update = partial(self._unless_refused, self.campaign.update)
+        for name in ("insert", "update"):
+            setattr(self.campaign, name, partial(self._unless_refused, getattr(self.campaign, name)))
         throttle = Throttle(self.org)
         web_api = dataverse.app(self.org, self.entra, self.faults, throttle, self.entra.authority)
         observed = partial(Observed, journal=journal, faults=self.faults)
