@@ -13,12 +13,14 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from sync_assets_tests.simulation.contract import Contract, Mapped, attribute_of
-from sync_assets_tests.simulation.history import History, Id, content
+from sync_assets_tests.simulation.history import History, Id, Request, content
 from sync_assets_tests.simulation.observed import CallKind, Refusal, Row
 from sync_assets_tests.simulation.violation import Found, rule
 
 MIDNIGHT_SLACK = timedelta(minutes=2)
 """A call so near to midnight may be counted on either day."""
+UNSTORED = timedelta(minutes=1)
+"""A crash may lose the count of calls that were answered so long before, as it loses their outcomes."""
 
 
 class Fate(NamedTuple):
@@ -279,6 +281,11 @@ def the_ledger_counts_each_engine_call_once(history: History) -> Found:
         for day, kinds in by_day.items():
             if history.seen.ledger.engine_calls.get(day, {}).get(kind, 0) < kinds[kind]:
                 yield "", kind, f"on {day} the ledger counts fewer than the {kinds[kind]} that were answered"
+
+
+def _lost_by_a_crash(history: History, request: Request) -> bool:
+    since, until = request.sent.at, request.sent.at + UNSTORED
+    return any(of == request.first.process and since <= moment.at <= until for moment, of in history.seen.crashes)
 
 
 RULES = (

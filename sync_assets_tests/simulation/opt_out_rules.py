@@ -235,7 +235,7 @@ def opt_outs_agree_in_the_end(history: History) -> Found:
                 yield from _overwritten(history, record, pair, last, here)
             elif here != there:
                 yield *record, f"{pair.column} means {here}, {pair.attribute} is {there}"
-            elif not here and words and words[-1].opted_out:
+            elif not here and words and words[-1].opted_out and _timed(history, pair):
                 yield *record, f"the opt-out {pair.attribute} of event {words[-1].moment.n} is lost"
             elif here and _taken_back(history, record, pair, words):
                 yield *record, f"{pair.attribute} was taken back by event {words[-1].moment.n} and still stands"

@@ -60,6 +60,13 @@ BUGS = (
         "an answer acknowledges what is desired by now instead of what was sent",
     ),
     PlantedBug(
+        "links",
+        "sync_assets.ledger.rules.record_state",
+        "if dependencies.has_children:",
+        "if dependencies.has_children and record.uncertain:",
+        "a parent is deleted before its children",
+    ),
+    PlantedBug(
         "claims",
         "sync_assets.ledger.records.claims",
         "uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END, resend",
